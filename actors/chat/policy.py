@@ -1,0 +1,122 @@
+"""The rules of chat as pure functions: what may be posted, by whom it is seen, how it is named.
+
+No clock, no store, no actor: `room.py` carries these decisions out.
+"""
+
+import unicodedata
+from uuid import UUID
+
+from actors.chat.guests import guest_name
+from actors.chat.words import (
+    ROOM_NAMES,
+    Author,
+    Message,
+    PostLimit,
+    RoomName,
+    Status,
+    Viewer,
+)
+
+BODY_LENGTH_MAX = 1000
+CLIENT_ID_LENGTH_MAX = 128
+
+# Longer texts are where spam lives; a short line passes unread.
+LENGTH_BEFORE_REVIEW = 300
+
+# A person types no faster; a script does.
+POSTS_PER_AUTHOR_MAX = 5
+# A class room behind one address may still post as guests.
+POSTS_PER_ADDRESS_MAX = 20
+LIMIT_PERIOD_S = 10.0
+
+
+class BadPost(ValueError):
+    """Raised when a post breaks a rule of its fields; nothing was stored.
+
+    `field` names the field and `problem` says what to change, in words a visitor can read.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field, self.problem = field, problem
+
+
+def parse_body(text: str) -> str:
+    """Call this to trim and check a message body; raises `BadPost`."""
+    body = text.replace("\r\n", "\n").strip()
+    if not body:
+        raise BadPost("body", "write something first; an empty message is not sent")
+    if len(body) > BODY_LENGTH_MAX:
+        raise BadPost("body", f"at most {BODY_LENGTH_MAX} characters; this has {len(body)}")
+    if any(character != "\n" and unicodedata.category(character) in _CONTROL for character in body):
+        raise BadPost("body", "only new lines may stand between characters, no control characters")
+    return body
+
+
+# Cc: control characters. Cs: lone surrogates, which no encoder can send on.
+_CONTROL = frozenset({"Cc", "Cs"})
+
+
+def parse_client_id(text: str) -> str:
+    """Call this to trim and check the id a client gives its own post; raises `BadPost`."""
+    client_id = text.strip()
+    if not 1 <= len(client_id) <= CLIENT_ID_LENGTH_MAX:
+        raise BadPost("clientId", f"must have 1 to {CLIENT_ID_LENGTH_MAX} characters")
+    if any(unicodedata.category(character) in _CONTROL for character in client_id):
+        raise BadPost("clientId", "must not have control characters")
+    return client_id
+
+
+def parse_room(text: str) -> RoomName | None:
+    """Call this to find a room of the closed set by its exact name; None when there is none."""
+    return next((name for name in ROOM_NAMES if name == text), None)
+
+
+def classify(body: str) -> tuple[Status, str | None]:
+    """Call this to learn whether a body is shown at once or waits, and the reason if it waits."""
+    lowered = body.lower()
+    if len(body) > LENGTH_BEFORE_REVIEW or "http://" in lowered or "https://" in lowered:
+        return Status.PENDING, "auto"
+    return Status.VISIBLE, None
+
+
+def limits_for(
+    author: Author,
+    address: str | None,
+    *,
+    per_author: int = POSTS_PER_AUTHOR_MAX,
+    per_address: int = POSTS_PER_ADDRESS_MAX,
+    period_s: float = LIMIT_PERIOD_S,
+) -> tuple[PostLimit, ...]:
+    """Call this to get the limits of a post: per author, and per address when not signed in."""
+    own = PostLimit(author.key, per_author, period_s)
+    if author.session_id is None or address is None:
+        return (own,)
+    return (own, PostLimit(f"address:{address}", per_address, period_s))
+
+
+def may_see(message: Message, viewer: Viewer) -> bool:
+    """Call this to decide whether a viewer is shown a message."""
+    match message.status:
+        case Status.VISIBLE:
+            return True
+        case Status.REMOVED:
+            return False
+        case Status.PENDING:
+            return viewer.is_moderator or is_own(message, viewer)
+
+
+def is_own(message: Message, viewer: Viewer) -> bool:
+    """Call this to decide whether a viewer wrote a message, signed in or as a session."""
+    if message.author_session is not None:
+        return message.author_session == viewer.session_id
+    return message.user_id is not None and message.user_id == viewer.user_id
+
+
+def author_name(message: Message) -> str:
+    """Call this to name the author for readers: user, guest, or a short form of the unknown."""
+    if message.author_name is not None:
+        return message.author_name
+    if message.user_id is None and message.author_session is not None:
+        return guest_name(message.author_session)
+    return f"user-{(message.user_id or UUID(int=0)).hex[-8:]}"

@@ -1,0 +1,83 @@
+"""What chat needs from storage: one port, kept by `storage/postgres` and `storage/memory`.
+
+Every adapter runs the same conformance suite (`storage/testing/chat_log.py`). Each method
+may raise `ChatLogUnavailable` when the store cannot be reached in time: nothing is known
+then to be stored, and a repeat with the same client id settles the doubt.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from actors.chat.words import Draft, History, PostOutcome, Room, RoomName, Viewer
+
+# One page of history: what a chat panel shows at once.
+HISTORY_LIMIT = 50
+
+
+class ChatLogUnavailable(Exception):
+    """Raised by every method of a `ChatLog` when the store is away or too slow.
+
+    Reads gave nothing. A post is stored wholly or not at all; post again with the same
+    client id to learn which: a stored one comes back as `Repeated`.
+    """
+
+
+class UnknownRoom(LookupError):
+    """Raised when a room is named that `ensure_rooms` has not made; nothing was done."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__(f"there is no room {room!r}; rooms are a closed set made at start-up")
+        self.room = room
+
+
+class ChatLog(Protocol):
+    """The stored truth of all rooms: messages, members, limits, audit."""
+
+    async def ensure_rooms(self, names: Sequence[RoomName]) -> Mapping[RoomName, Room]:
+        """Call this at start-up to have each room exactly once, however many processes start.
+
+        Returns the rooms by name. A room made here is audited as `chat.room.create`; one
+        that existed is left as it was.
+        """
+        ...
+
+    async def post(self, draft: Draft) -> PostOutcome:
+        """Call this to store a draft in one transaction, or learn why it is not stored.
+
+        In this order: unknown room (`UnknownRoom`); a repeat of (room, author key, client
+        id) is `Repeated`; a reached limit is `TooManyPosts`, measured by `draft.created_at`
+        with the accepted posts of (room, limit key) in the half-open interval
+        (created_at - period_s, created_at]; else the room event, the message under the next
+        `seq`, a moderation queue row when pending, the limit rows and the audit row
+        `chat.message.post` are written together. Concurrent posts of a room are serialised:
+        no `seq` and no event number is used twice or left out.
+        """
+        ...
+
+    async def history(
+        self,
+        room: RoomName,
+        viewer: Viewer,
+        *,
+        before: int | None = None,
+        limit: int = HISTORY_LIMIT,
+    ) -> History:
+        """Call this to read the newest `limit` messages the viewer may see, below seq `before`.
+
+        Visible ones for all; pending ones for their author and moderators; removed ones for
+        nobody. At most three queries. `limit` outside 1 to 50, or `before` below 1, is a
+        `ValueError`. The messages and `n` come from one snapshot.
+        """
+        ...
+
+    async def join(self, room: RoomName, user_id: UUID) -> bool:
+        """Call this to make a user a member; False when they were one already.
+
+        Audited once as `chat.room.join`. An unknown user or room raises, nothing is written.
+        """
+        ...
+
+    async def is_member(self, room: RoomName, user_id: UUID) -> bool:
+        """Call this to ask whether a user is a member of a room."""
+        ...
