@@ -1,0 +1,68 @@
+# greenroom: every task of the desk and of CI. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The first interpreter that runs and is new enough; PYTHON=... names another.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+DATASTAR := build/datastar/datastar.js
+QUICK := -m "not slow and not browser"
+
+# $(call step,name,command): run it; when it is red, say so with the command to repeat.
+define step
+@echo "== $(1)"; $(2) || { echo; echo "red: $(1). Repeat it with:  $(2)"; exit 1; }
+endef
+
+.PHONY: help run test check format bench clean chromium
+
+help: ## list the tasks
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+run: $(VENV)/run.stamp $(DATASTAR) ## start the site on http://127.0.0.1:3000
+	@exec $(BIN)/python -m web.cli serve
+
+test: $(VENV)/dev.stamp $(DATASTAR) chromium ## run the whole suite (Chromium is installed when possible)
+	$(call step,tests,$(BIN)/python -m pytest --durations=10)
+
+check: $(VENV)/dev.stamp $(DATASTAR) ## format, lint, types, layers, the quick tests
+	$(call step,format,$(BIN)/ruff format --check .)
+	$(call step,lint,$(BIN)/ruff check .)
+	$(call step,types,$(BIN)/mypy)
+	$(call step,layers,$(BIN)/python -m pytest -q tests/architecture)
+	$(call step,quick tests,$(BIN)/python -m pytest -q $(QUICK))
+
+format: $(VENV)/dev.stamp ## rewrite the files as the gate wants them
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/bench.stamp $(DATASTAR) ## measure, with peers; ONLY=name runs one; writes build/bench.json
+	$(BIN)/python -m tests.bench $(ONLY)
+
+clean: ## remove what was made here: environment, caches, build; data in .greenroom stay
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+chromium:
+	@bash tests/journeys/install_chromium.sh
+
+$(VENV)/run.stamp: requirements/run.lock
+	@test -n "$(PYTHON)" || { echo "greenroom needs Python 3.11 or newer; none was found. Name one: make PYTHON=/path/to/python"; exit 2; }
+	@echo "greenroom: setting up $(VENV) with $(PYTHON)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.lock $(VENV)/run.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
+
+$(VENV)/bench.stamp: requirements/bench.lock $(VENV)/dev.stamp
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	@touch $@
+
+# An unchanged runtime is not fetched again when only the code that fetches it was touched.
+$(DATASTAR): | $(VENV)/run.stamp
+	@$(BIN)/python -m web.cli.browser_runtime build/datastar

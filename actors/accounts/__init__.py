@@ -1,0 +1,32 @@
+"""Accounts: who is behind a browser session, and what they may do.
+
+Read `words.py`, then `session.py`: the actor of one browser session and its tabs.
+"""
+
+from actors.accounts.session import (
+    BindTab,
+    PostAnswer,
+    PostInTab,
+    RoomOfTab,
+    Rooms,
+    SessionActor,
+    StreamClosed,
+    StreamOpened,
+)
+from actors.accounts.words import Pane, RoomFailed, SessionId, TabId, TabUnbound
+
+__all__ = [
+    "BindTab",
+    "Pane",
+    "PostAnswer",
+    "PostInTab",
+    "RoomFailed",
+    "RoomOfTab",
+    "Rooms",
+    "SessionActor",
+    "SessionId",
+    "StreamClosed",
+    "StreamOpened",
+    "TabId",
+    "TabUnbound",
+]

@@ -1,0 +1,27 @@
+"""The nouns of a visitor's session: its tabs, who may act in it, and the answers it gives."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+SessionId = NewType("SessionId", str)
+TabId = NewType("TabId", str)
+
+
+class Pane(StrEnum):
+    """Which composer a post comes from: the visitor's own, or the demo user's."""
+
+    YOU = "you"
+    DEMO = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class TabUnbound:
+    """The tab is not bound to a room: it was never rendered here, or long ago. Reload the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomFailed:
+    """The room crashed on the post or gave no answer in time; post again with the same id."""
+
+    reason: str

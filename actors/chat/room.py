@@ -1,0 +1,175 @@
+"""The room actor: one per room, through which every post of that room passes, one at a time.
+
+Rule 1: an event is published only after it is stored, so nobody sees what could be lost.
+Rule 2: a store that is away is an answer, not a crash: drafts stay with their authors.
+Rule 3: after a restart the room says so (`RoomResumed`), because the incarnation before it
+may have stored an event and died before publishing it.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from actors.chat import policy
+from actors.chat.ports import HISTORY_LIMIT, ChatLog, ChatLogUnavailable
+from actors.chat.words import (
+    Author,
+    Draft,
+    History,
+    Message,
+    Posted,
+    PostOutcome,
+    RoomName,
+    Viewer,
+)
+from actors.reducers import Environment
+from actors.runtime import Actor, Ask, message
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEnvironment(Environment):
+    """What a room needs from outside: clock, ids, the stored truth, and the posting limits."""
+
+    log: ChatLog
+    posts_per_author_max: int = policy.POSTS_PER_AUTHOR_MAX
+    posts_per_address_max: int = policy.POSTS_PER_ADDRESS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePosted:
+    """Published on the room's topic when event `n` has stored a message."""
+
+    message: Message
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageWithdrawn:
+    """Published on the room's topic when event `n` has taken a message away."""
+
+    room: RoomName
+    id: UUID
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoomResumed:
+    """Published on the room's topic by a restarted room: read its history again."""
+
+    room: RoomName
+
+
+RoomEvent = MessagePosted | MessageWithdrawn | RoomResumed
+
+
+@dataclass(frozen=True, slots=True)
+class NotStored:
+    """The store did not answer; the post is stored wholly or not at all. Post it again."""
+
+    reason: str
+
+
+@message
+class Post(Ask[PostOutcome | NotStored]):
+    """Asks the room to store a parsed body and publish it. Repeats of `client_id` are safe.
+
+    `address_key` names the client's address for the limit of those not signed in.
+    """
+
+    author: Author
+    body: str
+    client_id: str
+    address_key: str | None = None
+
+
+@message
+class ReadHistory(Ask[History | NotStored]):
+    """Asks the room for the newest messages a viewer may see."""
+
+    viewer: Viewer
+    before: int | None = None
+    limit: int = HISTORY_LIMIT
+
+
+@message
+class CrashRoom:
+    """Makes the room crash on purpose, for the lab; `because` stands in the crash report."""
+
+    because: str
+
+
+class CrashedOnPurpose(Exception):
+    """Raised by a room that was told to crash. It lost nothing: its supervisor restarts it."""
+
+
+def topic_of(room: RoomName) -> str:
+    """Call this to get the topic on which a room publishes its events."""
+    return f"room:{room.lower()}"
+
+
+class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
+    """Serialises the posts of one room and publishes what was stored.
+
+    Start it with the name of a room of the closed set; `on_start` makes the stored room if
+    it is not there and raises `ChatLogUnavailable` when the store is away, which is its
+    supervisor's business.
+    """
+
+    def __init__(self, name: RoomName, environment: ChatEnvironment) -> None:
+        self.name, self.environment = name, environment
+        self.post_count = 0
+
+    async def on_start(self) -> None:
+        """Have the stored room; a restarted incarnation tells the readers to look again."""
+        await self.environment.log.ensure_rooms([self.name])
+        if self.incarnation > 1:
+            self._publish(RoomResumed(self.name))
+
+    async def on_post(self, message: Post) -> PostOutcome | NotStored:
+        """Store a post in one transaction, then publish it."""
+        try:
+            outcome = await self.environment.log.post(self._draft(message))
+        except ChatLogUnavailable as error:
+            return NotStored(str(error))
+        if isinstance(outcome, Posted):
+            self.post_count += 1
+            self._publish(MessagePosted(outcome.message, outcome.n))
+        return outcome
+
+    async def on_read_history(self, message: ReadHistory) -> History | NotStored:
+        """Read from the store: after a restart the answer is the same."""
+        try:
+            return await self.environment.log.history(
+                self.name, message.viewer, before=message.before, limit=message.limit
+            )
+        except ChatLogUnavailable as error:
+            return NotStored(str(error))
+
+    def on_crash(self, message: CrashRoom) -> None:
+        """Crash, as asked."""
+        raise CrashedOnPurpose(message.because)
+
+    def _draft(self, post: Post) -> Draft:
+        env = self.environment
+        status, reason = policy.classify(post.body)
+        limits = policy.limits_for(
+            post.author,
+            post.address_key,
+            per_author=env.posts_per_author_max,
+            per_address=env.posts_per_address_max,
+        )
+        return Draft(
+            message_id=env.ids.new_id(),
+            event_id=env.ids.new_id(),
+            room=self.name,
+            author=post.author,
+            body=post.body,
+            client_id=post.client_id,
+            status=status,
+            reason=reason,
+            created_at=env.clock.now(),
+            limits=limits,
+            metadata={"correlation_id": self.context.correlation_id},
+        )
+
+    def _publish(self, event: RoomEvent) -> None:
+        self.system.topics.publish(topic_of(self.name), event)

@@ -1,0 +1,249 @@
+"""What an operator can set: one frozen record, read from the environment once, at the door.
+
+`read_settings` is pure: it opens nothing, and tells every problem at once. Past it the
+values are true. The table in docs/reference/settings.md is checked against `VARIABLES`.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+Network = IPv4Network | IPv6Network
+
+# 512 bits: two keys of 256 bits could be cut from it without deriving.
+SECRET_BYTES_MIN = 64
+
+
+class BadSettings(Exception):
+    """Raised when the environment holds settings that cannot be; nothing was opened.
+
+    `problems` has one line `NAME: reason` for each. No value of a secret is among them.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class LogFormat(StrEnum):
+    """How log lines are printed."""
+
+    PRETTY = "pretty"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """The least grave log line that is printed."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LabMode(StrEnum):
+    """What visitors may do in the lab."""
+
+    PUBLIC = "public"
+    READONLY = "readonly"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of the site. Times in seconds; None means: made or derived at start."""
+
+    host: str = "127.0.0.1"
+    port: int = 3000
+    database_url: str | None = None
+    session_secret: bytes | None = None
+    session_secret_previous: bytes | None = None
+    session_cleanup_interval_s: int = 3600
+    db_connections_max: int = 10
+    log_format: LogFormat = LogFormat.PRETTY
+    log_level: LogLevel = LogLevel.INFO
+    public_origin: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
+    lab_mode: LabMode = LabMode.PUBLIC
+    state_dir: Path = Path(".greenroom")
+    datastar_js: Path | None = None
+    chat_posts_per_author_max: int = 5
+    chat_posts_per_address_max: int = 20
+    drain_budget_s: int = 10
+
+    @property
+    def is_https(self) -> bool:
+        """Call this to learn the mode: HTTPS (production), else loopback."""
+        return self.public_origin is not None and self.public_origin.startswith("https://")
+
+
+class _Bad(ValueError):
+    """One setting's value cannot be; the text is the reason."""
+
+
+def is_loopback(host: str) -> bool:
+    """Call this to decide whether a host is this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise _Bad(f"must be a whole number from {low} to {high}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _word(kind: type[StrEnum]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        try:
+            return kind(text)
+        except ValueError:
+            raise _Bad(f"must be one of {', '.join(kind)}, got {text!r}") from None
+
+    return parse
+
+
+def _host(text: str) -> str:
+    if not text or any(character.isspace() or character == "/" for character in text):
+        raise _Bad(f"must be an address or a host name, got {text!r}")
+    return text
+
+
+def _database_url(text: str) -> str:
+    # Never echoed: it may hold a password.
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in {"postgres", "postgresql"} and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise _Bad("must be postgres://... or postgresql://... with a valid port")
+    return text
+
+
+def _secret(text: str) -> bytes:
+    try:
+        if "=" in text or "+" in text or "/" in text:
+            raise _Bad("must be base64url without padding (letters, digits, - and _)")
+        secret = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        if isinstance(error, _Bad):
+            raise
+        raise _Bad("must be base64url without padding (letters, digits, - and _)") from None
+    if len(secret) < SECRET_BYTES_MIN:
+        raise _Bad(f"must hold at least {SECRET_BYTES_MIN} bytes, got {len(secret)}")
+    return secret
+
+
+def parse_origin(text: str) -> str:
+    """Call this to check `https://host[:port]`, or `http://` for loopback; raises ValueError."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise _Bad(f"must be an origin such as https://example.org, got {text!r}") from None
+    host = parts.hostname or ""
+    bare = f"[{host}]" if ":" in host else host
+    origin = f"{parts.scheme}://{bare}" + (f":{port}" if port is not None else "")
+    if parts.scheme not in {"http", "https"} or not host or origin != text.lower().rstrip("/"):
+        raise _Bad(f"must be an origin such as https://example.org, without path; got {text!r}")
+    if parts.scheme == "http" and host not in {"localhost", "127.0.0.1", "::1"}:
+        raise _Bad("http:// is only for localhost, 127.0.0.1 and [::1]; use https://")
+    return origin
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    return tuple(parse_origin(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise _Bad(f"must be networks such as 10.0.0.0/8, separated by commas: {error}") from None
+
+
+def _folder(text: str) -> Path:
+    if "\0" in text or not text.strip():
+        raise _Bad("must be a folder's path")
+    return Path(text)
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if "\0" in text or not path.is_file():
+        raise _Bad(f"there is no file {text!r}")
+    return path
+
+
+# NAME -> (field of Settings, parser of its text)
+VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "HOST": ("host", _host),
+    "PORT": ("port", _integer(0, 65535)),
+    "DATABASE_URL": ("database_url", _database_url),
+    "SESSION_SECRET": ("session_secret", _secret),
+    "SESSION_SECRET_PREVIOUS": ("session_secret_previous", _secret),
+    "SESSION_CLEANUP_INTERVAL_SECS": ("session_cleanup_interval_s", _integer(1, 10**9)),
+    "DB_MAX_CONNECTIONS": ("db_connections_max", _integer(1, 200)),
+    "LOG_FORMAT": ("log_format", _word(LogFormat)),
+    "LOG_LEVEL": ("log_level", _word(LogLevel)),
+    "PUBLIC_ORIGIN": ("public_origin", parse_origin),
+    "ALLOWED_ORIGINS": ("allowed_origins", _origins),
+    "TRUSTED_PROXIES": ("trusted_proxies", _networks),
+    "LAB_MODE": ("lab_mode", _word(LabMode)),
+    "STATE_DIR": ("state_dir", _folder),
+    "DATASTAR_JS": ("datastar_js", _file),
+    "CHAT_POSTS_PER_AUTHOR_MAX": ("chat_posts_per_author_max", _integer(1, 10**6)),
+    "CHAT_POSTS_PER_ADDRESS_MAX": ("chat_posts_per_address_max", _integer(1, 10**6)),
+    "DRAIN_BUDGET_SECS": ("drain_budget_s", _integer(1, 600)),
+}
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Call this to read all settings; raises `BadSettings` with every problem at once.
+
+    An empty value counts as not given, as a line `NAME=` in an environment file means.
+    """
+    values: dict[str, object] = {}
+    problems: list[str] = []
+    for name, (field, parse) in VARIABLES.items():
+        text = environment.get(name, "")
+        if not text:
+            continue
+        try:
+            values[field] = parse(text)
+        except _Bad as error:
+            problems.append(f"{name}: {error}")
+    # Each parser gives its own field's type; the table cannot say so.
+    settings = replace(Settings(), **values)  # type: ignore[arg-type]
+    problems += _combined_problems(settings, {line.partition(":")[0] for line in problems})
+    if problems:
+        raise BadSettings(problems)
+    return settings
+
+
+def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
+    problems = []
+    is_exposed = not is_loopback(settings.host)
+    if is_exposed and settings.public_origin is None and "PUBLIC_ORIGIN" not in already_bad:
+        problems.append("PUBLIC_ORIGIN: is required when HOST is not a loopback address")
+    needs_secret = settings.is_https or is_exposed
+    if needs_secret and settings.session_secret is None and "SESSION_SECRET" not in already_bad:
+        problems.append(
+            "SESSION_SECRET: is required with an https:// PUBLIC_ORIGIN or a HOST that is not "
+            f"loopback; give {SECRET_BYTES_MIN} random bytes as base64url without padding"
+        )
+    return problems
