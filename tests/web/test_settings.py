@@ -1,0 +1,166 @@
+"""Settings are read once, all problems at once, secrets never echoed."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from web.settings import (
+    VARIABLES,
+    BadSettings,
+    LabMode,
+    LogFormat,
+    LogLevel,
+    Settings,
+    is_loopback,
+    parse_origin,
+    read_settings,
+)
+
+SECRET = base64.urlsafe_b64encode(bytes(range(64))).decode().rstrip("=")
+
+
+def problems_of(environment: dict[str, str]) -> list[str]:
+    with pytest.raises(BadSettings) as caught:
+        read_settings(environment)
+    return caught.value.problems
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:  # SITE-180
+    assert read_settings({}) == Settings()
+    assert read_settings(dict.fromkeys(VARIABLES, "")) == Settings()
+
+
+def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
+    script = tmp_path / "datastar.js"
+    script.touch()
+    settings = read_settings(
+        {
+            "HOST": "127.0.0.2",
+            "PORT": "0",
+            "DATABASE_URL": "postgresql://u:p@db/greenroom",
+            "SESSION_SECRET": SECRET,
+            "SESSION_SECRET_PREVIOUS": SECRET,
+            "SESSION_CLEANUP_INTERVAL_SECS": "5",
+            "DB_MAX_CONNECTIONS": "200",
+            "LOG_FORMAT": "json",
+            "LOG_LEVEL": "debug",
+            "PUBLIC_ORIGIN": "https://example.org",
+            "ALLOWED_ORIGINS": "https://a.example.org, https://b.example.org:8443",
+            "TRUSTED_PROXIES": "10.0.0.0/8,::1/128",
+            "LAB_MODE": "off",
+            "STATE_DIR": "here",
+            "DATASTAR_JS": str(script),
+            "CHAT_POSTS_PER_AUTHOR_MAX": "50",
+            "CHAT_POSTS_PER_ADDRESS_MAX": "60",
+            "DRAIN_BUDGET_SECS": "3",
+        }
+    )
+    assert all(
+        getattr(settings, field) != getattr(Settings(), field) for field, _ in VARIABLES.values()
+    )
+    assert settings.log_format is LogFormat.JSON
+    assert settings.log_level is LogLevel.DEBUG
+    assert settings.lab_mode is LabMode.OFF
+    assert settings.session_secret == bytes(range(64))
+    assert settings.is_https
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("PORT", "3000 "),
+        ("PORT", "³"),
+        ("HOST", "a b"),
+        ("DATABASE_URL", "mysql://db"),
+        ("DATABASE_URL", "postgres://db:99999"),
+        ("SESSION_SECRET", "short"),
+        ("SESSION_SECRET", SECRET + "="),
+        ("SESSION_SECRET", "*" * 90),
+        ("SESSION_SECRET_PREVIOUS", "short"),
+        ("SESSION_CLEANUP_INTERVAL_SECS", "0"),
+        ("DB_MAX_CONNECTIONS", "0"),
+        ("DB_MAX_CONNECTIONS", "201"),
+        ("LOG_FORMAT", "JSON"),
+        ("LOG_LEVEL", "trace"),
+        ("PUBLIC_ORIGIN", "https://example.org/path"),
+        ("PUBLIC_ORIGIN", "example.org"),
+        ("ALLOWED_ORIGINS", "*"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("LAB_MODE", "on"),
+        ("DATASTAR_JS", "no/such/file.js"),
+        ("CHAT_POSTS_PER_AUTHOR_MAX", "0"),
+        ("DRAIN_BUDGET_SECS", "soon"),
+    ],
+)
+def test_a_bad_value_is_one_line_with_its_name(name: str, text: str) -> None:  # SITE-180
+    (line,) = problems_of({name: text})
+    assert line.startswith(f"{name}: ")
+    assert "\n" not in line
+
+
+def test_all_problems_are_told_at_once() -> None:  # SITE-180
+    names = ["PORT", "LOG_LEVEL", "LAB_MODE"]
+    assert [line.partition(":")[0] for line in problems_of(dict.fromkeys(names, "?"))] == names
+
+
+def test_no_secret_is_echoed() -> None:  # SITE-180
+    lines = problems_of(
+        {
+            "DATABASE_URL": "http://user:hunter2@db",
+            "SESSION_SECRET": "hunter2",
+            "SESSION_SECRET_PREVIOUS": "hunter2hunter2=",
+        }
+    )
+    assert len(lines) == 3
+    assert "hunter2" not in "".join(lines)
+
+
+def test_an_exposed_host_needs_origin_and_secret() -> None:
+    lines = problems_of({"HOST": "0.0.0.0"})  # noqa: S104 - this is the value under test
+    assert [line.partition(":")[0] for line in lines] == ["PUBLIC_ORIGIN", "SESSION_SECRET"]
+
+
+def test_https_mode_needs_a_secret() -> None:  # SEC-125
+    (line,) = problems_of({"PUBLIC_ORIGIN": "https://example.org"})
+    assert line.startswith("SESSION_SECRET: ")
+    assert read_settings(
+        {"PUBLIC_ORIGIN": "https://example.org", "SESSION_SECRET": SECRET}
+    ).is_https
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_good"),
+    [
+        ("http://localhost", True),
+        ("http://localhost:3000", True),
+        ("http://127.0.0.1:3000", True),
+        ("http://[::1]:3000", True),
+        ("https://example.org", True),
+        ("https://example.org:8443", True),
+        ("http://localhost.evil.test", False),
+        ("http://127.0.0.1.evil.test", False),
+        ("http://example.org", False),
+        ("http://192.168.0.1", False),
+        ("http://localhost@evil.test", False),
+        ("ftp://localhost", False),
+    ],
+)
+def test_plain_http_is_for_loopback_only(origin: str, is_good: bool) -> None:  # SEC-2
+    if is_good:
+        assert parse_origin(origin) == origin
+    else:
+        with pytest.raises(ValueError, match=r"must be|only for"):
+            parse_origin(origin)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
+def test_loopback_hosts(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.org", "localhost.evil.test"])  # noqa: S104 - refused on purpose
+def test_other_hosts(host: str) -> None:
+    assert not is_loopback(host)
