@@ -1,0 +1,95 @@
+"""What an encoded message looks like on the wire, for each kind of connection.
+
+Pure functions and one small value, `Frame`: a payload that is wrapped at most once for each
+framing and then shared by every connection that hears it. Bytes are those h11 and wsproto
+would produce (REL-44); `tests/web/server/test_framing.py` compares them.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+
+# RFC 6455 5.2: FIN set; opcodes text, close, ping, pong. A server never masks.
+_TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
+CONTROL_PAYLOAD_MAX = 125
+
+
+class Framing(enum.Enum):
+    """Names how a payload is wrapped for its connection."""
+
+    RAW = "raw"  # HTTP/1.0, HTTP/2 through hypercorn, tests
+    CHUNKED = "chunked"  # HTTP/1.1 without a content length
+    SOCKET = "socket"  # a WebSocket text message
+
+
+def chunk(payload: bytes) -> bytes:
+    """Call this to wrap a non-empty payload as one HTTP/1.1 chunk."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Call this to wrap UTF-8 bytes as one whole, unmasked WebSocket text frame."""
+    return _frame(_TEXT, payload)
+
+
+def ping_frame(payload: bytes = b"") -> bytes:
+    """Call this to build a ping; at most 125 bytes of payload."""
+    return _control(_PING, payload)
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """Call this to build the answer to a ping: the same payload."""
+    return _control(_PONG, payload)
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """Call this to build a close frame; the reason is at most 123 bytes of UTF-8."""
+    return _control(_CLOSE, struct.pack("!H", code) + reason.encode())
+
+
+def _control(first: int, payload: bytes) -> bytes:
+    if len(payload) > CONTROL_PAYLOAD_MAX:
+        raise ValueError(f"a control frame holds {CONTROL_PAYLOAD_MAX} bytes, not {len(payload)}")
+    return _frame(first, payload)
+
+
+def _frame(first: int, payload: bytes) -> bytes:
+    size = len(payload)
+    if size <= CONTROL_PAYLOAD_MAX:
+        return struct.pack("!BB", first, size) + payload
+    if size < 1 << 16:
+        return struct.pack("!BBH", first, 126, size) + payload
+    return struct.pack("!BBQ", first, 127, size) + payload
+
+
+class Frame:
+    """Holds one encoded message; each wire form is made once and shared by all (ACT-145)."""
+
+    __slots__ = ("_chunked", "_socket", "payload")
+
+    def __init__(self, payload: bytes) -> None:
+        if not payload:
+            # An empty chunk would end the response.
+            raise ValueError("a frame holds at least one byte")
+        self.payload = payload
+        self._chunked: bytes | None = None
+        self._socket: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Frame {len(self.payload)} bytes>"
+
+    def __len__(self) -> int:
+        return len(self.payload)
+
+    def wire(self, framing: Framing) -> bytes:
+        """Call this to get the bytes for one kind of connection."""
+        if framing is Framing.CHUNKED:
+            if self._chunked is None:
+                self._chunked = chunk(self.payload)
+            return self._chunked
+        if framing is Framing.SOCKET:
+            if self._socket is None:
+                self._socket = text_frame(self.payload)
+            return self._socket
+        return self.payload

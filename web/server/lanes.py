@@ -1,0 +1,100 @@
+"""How a stream hands its bytes to a connection: the fast lane, and the pulled one.
+
+A lane takes wire bytes now or refuses; it never queues. After a refusal it calls `on_ready` once
+it can take more. `PipeLane` writes straight to the socket through the connection's `WritePipe`;
+`PulledLane` serves connections the server may not write to itself (HTTP/2, test clients): the
+response generator pulls from it. Queues and their policies: `web.realtime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from .framing import Framing
+from .pipe import WritePipe
+
+
+class Lane(Protocol):
+    """What a stream may do with its connection; every method is synchronous."""
+
+    @property
+    def framing(self) -> Framing:
+        """Tell how payloads must be wrapped before `write`."""
+
+    def write(self, wire: bytes) -> bool:
+        """Take all of `wire` (True) or nothing (False: wait for `on_ready`)."""
+
+    def when_ready(self, on_ready: Callable[[], None] | None) -> None:
+        """Set who is told that a refused lane can take bytes again."""
+
+    def close(self) -> None:
+        """Refuse everything from now on; what was taken is still written."""
+
+
+class PipeLane:
+    """The fast lane: `write` is one system call when the kernel has room."""
+
+    __slots__ = ("_closed", "_pipe", "framing")
+
+    def __init__(self, pipe: WritePipe, framing: Framing) -> None:
+        self._pipe = pipe
+        self.framing = framing
+        self._closed = False
+
+    def write(self, wire: bytes) -> bool:
+        """Take all of `wire` (True) or nothing (False)."""
+        return not self._closed and self._pipe.offer(wire)
+
+    def when_ready(self, on_ready: Callable[[], None] | None) -> None:
+        """Set who is told that the socket takes bytes again."""
+        self._pipe.on_idle = on_ready
+
+    def close(self) -> None:
+        """Refuse everything from now on; hypercorn's own writes go on."""
+        self._closed = True
+        self._pipe.on_idle = None
+
+
+class PulledLane:
+    """The slow lane: holds one piece at a time until the response generator takes it."""
+
+    __slots__ = ("_closed", "_held", "_on_ready", "_wake", "framing")
+
+    def __init__(self) -> None:
+        self.framing = Framing.RAW
+        self._held: bytes | None = None
+        self._on_ready: Callable[[], None] | None = None
+        self._wake = trio.Event()
+        self._closed = False
+
+    def write(self, wire: bytes) -> bool:
+        """Take `wire` if nothing is held."""
+        if self._closed or self._held is not None:
+            return False
+        self._held = wire
+        self._wake.set()
+        return True
+
+    def when_ready(self, on_ready: Callable[[], None] | None) -> None:
+        """Set who is told that the held piece was taken."""
+        self._on_ready = on_ready
+
+    def close(self) -> None:
+        """Let `pull` give the held piece, then None."""
+        self._closed = True
+        self._wake.set()
+
+    async def pull(self) -> bytes | None:
+        """Call this from the response generator: the next piece, or None at the end."""
+        while self._held is None:
+            if self._closed:
+                return None
+            self._wake = trio.Event()
+            await self._wake.wait()
+        held, self._held = self._held, None
+        if self._on_ready is not None and not self._closed:
+            self._on_ready()
+        return held

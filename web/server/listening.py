@@ -1,0 +1,104 @@
+"""Listening sockets: opened with a typed error, accepted from without ever giving up.
+
+`open_listeners` binds, `accept_forever` hands each connection to a callback. What happens on a
+connection is in `transport.py`; who opens and closes the listeners is in `serving.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from .errors import PortBusy, PortForbidden
+
+# Connections the kernel holds while the loop is busy; more than a burst of one page's tabs.
+BACKLOG = 1024
+# REL-15: no descriptor, buffer or memory for another connection just now.
+_CAPACITY_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_PAUSE_S = 0.1
+_LOG_EVERY_S = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+def open_listeners(host: str, port: int) -> list[socket.socket]:
+    """Call this to bind and listen on every address of `host`; port 0 takes any free port.
+
+    Raises `PortBusy` when another process holds the port, `PortForbidden` when this one may not
+    have it; nothing stays open then.
+    """
+    found = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    )
+    opened: list[socket.socket] = []
+    try:
+        for family, kind, proto, _, address in dict.fromkeys(found):
+            # All addresses of a name share the port the first one was given.
+            wanted = opened[0].getsockname()[1] if opened and port == 0 else port
+            opened.append(_open_one(family, kind, proto, str(address[0]), wanted))
+    except OSError as error:
+        for listener in opened:
+            listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortBusy(host, port) from error
+        if error.errno == errno.EACCES:
+            raise PortForbidden(host, port) from error
+        raise
+    return opened
+
+
+def _open_one(family: int, kind: int, proto: int, address: str, port: int) -> socket.socket:
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def accept_forever(
+    listener: trio.SocketListener,
+    serve: Callable[[trio.SocketStream], None],
+    *,
+    tcp_user_timeout_s: float,
+) -> None:
+    """Call this in a task of its own: each connection goes to `serve`; ends by cancellation.
+
+    Without a free descriptor it waits 100 ms and goes on; the backlog holds the rest (REL-15).
+    """
+    quiet_until = float("-inf")
+    while True:
+        try:
+            stream = await listener.accept()
+        except OSError as error:
+            if error.errno not in _CAPACITY_ERRNOS:
+                raise
+            if trio.current_time() >= quiet_until:
+                log.error("server.accept_paused", errno=errno.errorcode[error.errno])
+                quiet_until = trio.current_time() + _LOG_EVERY_S
+            await trio.sleep(_PAUSE_S)
+            continue
+        _tune(stream, tcp_user_timeout_s)
+        serve(stream)
+
+
+def _tune(stream: trio.SocketStream, tcp_user_timeout_s: float) -> None:
+    """Let the kernel notice a peer that is gone without a word (REL-32)."""
+    if not hasattr(socket, "TCP_USER_TIMEOUT"):
+        return  # Linux only; elsewhere heartbeats and write deadlines find it
+    milliseconds = struct.pack("I", int(tcp_user_timeout_s * 1000))
+    try:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    except OSError:
+        pass  # already reset by the peer; the first read says so

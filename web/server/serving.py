@@ -1,0 +1,251 @@
+"""Serving an ASGI application: listeners, connections, and a drain that always ends.
+
+Rule 1: every connection is in `Server.connections` from accept to the last byte.
+Rule 2: after `drain`, each step has a limit, so leaving takes seconds whatever clients do.
+
+`serve` runs until someone drains the server or cancels it. Limits of a connection are in
+`settings.py`, the sockets in `listening.py`, one connection in `transport.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, LifespanState
+
+from .draining import DrainResult, DrainStep, run_steps
+from .listening import accept_forever, open_listeners
+from .pipe import STALLED
+from .settings import HEAD_BYTES_MAX, TransportSettings
+from .transport import ByteStream, Phase, Transport
+
+log = structlog.get_logger(__name__)
+
+# Reset whatever is left after the close step; it takes one turn of the loop.
+_CLOSE_LIMIT_S = 1.0
+# REL-20, step 5: closing thousands of sockets in one turn would stall the loop.
+CLOSE_BATCH = 200
+CLOSE_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Holds where to listen and the limits of each connection."""
+
+    host: str = "127.0.0.1"
+    port: int = 3000
+    transport: TransportSettings = field(default_factory=TransportSettings)
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    """Counts connections: open now, accepted since the start, cut off for not reading."""
+
+    open: int
+    accepted: int
+    stalled: int
+    is_draining: bool
+
+
+class Server:
+    """A running server: where it listens, who is connected, and how to stop it.
+
+    Given by `serve` through its task status::
+
+        server = await nursery.start(partial(serve, app, settings))
+        print(server.url)
+        result = await server.drain(steps)
+    """
+
+    def __init__(self, addresses: Sequence[tuple[str, int]], *, is_tls: bool) -> None:
+        self.addresses = tuple(addresses)
+        self.connections: set[Transport] = set()
+        self.draining = trio.Event()
+        self._scheme = "https" if is_tls else "http"
+        self._listening = trio.CancelScope()
+        self._drained = trio.Event()
+        self._context = WorkerContext(None)
+        self._accepted = 0
+        self._stalled = 0
+        self._empty = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Server {self.url} connections={len(self.connections)}>"
+
+    @property
+    def port(self) -> int:
+        """Tell the port really listened on, also when 0 was asked for."""
+        return self.addresses[0][1]
+
+    @property
+    def url(self) -> str:
+        """Tell the address a browser may open."""
+        host, port = self.addresses[0]
+        shown = f"[{host}]" if ":" in host else host
+        return f"{self._scheme}://{shown}:{port}"
+
+    @property
+    def is_draining(self) -> bool:
+        """Tell whether the server has begun to stop; `/ready` answers 503 then."""
+        return self.draining.is_set()
+
+    def statistics(self) -> ServerStatistics:
+        """Call this for the counts the health page and metrics show."""
+        return ServerStatistics(
+            len(self.connections), self._accepted, self._stalled, self.is_draining
+        )
+
+    async def drain(self, steps: Sequence[DrainStep] = ()) -> DrainResult:
+        """Call this once to stop: listeners, then `steps` in order, then every connection.
+
+        Returns when no connection is left; `serve` ends after that. Takes at most the sum of
+        the steps' limits and one second (REL-21).
+        """
+        first = DrainStep("listeners", _CLOSE_LIMIT_S, self._stop_listening)
+        last = DrainStep("connections", _CLOSE_LIMIT_S, self._close_connections)
+        result = await run_steps([first, *steps, last])
+        for transport in tuple(self.connections):
+            transport.reset("the server is stopping")
+        with trio.move_on_after(_CLOSE_LIMIT_S):
+            await self._empty.wait()
+        self._drained.set()
+        return result
+
+    async def _stop_listening(self) -> None:
+        """Refuse new connections and end those at rest; the others hear `connection: close`."""
+        self.draining.set()
+        self._listening.cancel()
+        await self._context.terminated.set()
+        self._note_empty()
+        for transport in tuple(self.connections):
+            transport.begin_drain()
+
+    async def _close_connections(self) -> None:
+        """Wait for answers in flight; drop what only waits for its client."""
+        for transport in tuple(self.connections):
+            if transport.phase is not Phase.ANSWERING:
+                transport.reset("the server is stopping")
+        await self._empty.wait()
+
+    def _note_empty(self) -> None:
+        if self.is_draining and not self.connections:
+            self._empty.set()
+
+    async def _serve_one(self, transport: Transport) -> None:
+        try:
+            await transport.run()
+        except Exception:
+            # A bug in one connection must not end the others; the log has its traceback.
+            log.exception("server.connection_failed")
+        finally:
+            self.connections.discard(transport)
+            self._note_empty()
+
+    def _count_cut(self, transport: Transport, reason: str) -> None:
+        if reason == STALLED:
+            self._stalled += 1
+            log.info("server.reader_cut", phase=transport.phase.value)
+
+
+def hypercorn_config(settings: TransportSettings) -> Config:
+    """Call this to get hypercorn's configuration with everything we take over switched off."""
+    config = Config()
+    config.include_server_header = False
+    config.h11_max_incomplete_size = HEAD_BYTES_MAX
+    config.websocket_max_message_size = settings.message_bytes_max
+    config.keep_alive_max_requests = 1000
+    config.accesslog = None
+    config.errorlog = logging.getLogger("greenroom.server")
+    return config
+
+
+async def serve(
+    app: ASGIFramework,
+    settings: ServerSettings,
+    *,
+    sockets: Sequence[socket.socket] | None = None,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Call this in a nursery to serve `app` until `Server.drain` was called, or cancelled.
+
+    `sockets` are listening sockets to use instead of `settings.host` and `.port`; they are
+    closed by the drain. Raises `PortBusy` or `PortForbidden` before anything is started.
+    """
+    listening = open_listeners(settings.host, settings.port) if sockets is None else sockets
+    config = hypercorn_config(settings.transport)
+    state: LifespanState = {}
+    wrapped = ASGIWrapper(app)
+    lifespan = Lifespan(wrapped, config, state)
+    addresses = [cast("tuple[str, int]", found.getsockname()[:2]) for found in listening]
+    server = Server(addresses, is_tls=settings.tls is not None)
+    try:
+        async with trio.open_nursery() as lifespan_nursery:
+            await lifespan_nursery.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            make = partial(
+                Transport,
+                wrapped,
+                config,
+                server._context,
+                state,
+                settings=settings.transport,
+                on_cut=server._count_cut,
+            )
+            await _serve_until_drained(server, listening, make, settings, task_status)
+            await lifespan.wait_for_shutdown()
+            lifespan_nursery.cancel_scope.cancel()
+    finally:
+        for found in listening:
+            found.close()
+
+
+async def _serve_until_drained(
+    server: Server,
+    listening: Sequence[socket.socket],
+    make: partial[Transport],
+    settings: ServerSettings,
+    task_status: trio.TaskStatus[Server],
+) -> None:
+    async with trio.open_nursery() as nursery:
+
+        def accept(stream: trio.SocketStream) -> None:
+            chosen: ByteStream = stream
+            if settings.tls is not None:
+                chosen = trio.SSLStream(
+                    stream, settings.tls, server_side=True, https_compatible=True
+                )
+            transport = make(chosen)
+            server.connections.add(transport)
+            server._accepted += 1
+            nursery.start_soon(server._serve_one, transport)
+
+        task_status.started(server)
+        with server._listening:
+            async with trio.open_nursery() as accepting:
+                for found in listening:
+                    listener = trio.SocketListener(trio.socket.from_stdlib_socket(found))
+                    accepting.start_soon(
+                        partial(
+                            accept_forever,
+                            listener,
+                            accept,
+                            tcp_user_timeout_s=settings.transport.tcp_user_timeout_s,
+                        )
+                    )
+        for found in listening:
+            found.close()
+        await server._drained.wait()
+        nursery.cancel_scope.cancel()

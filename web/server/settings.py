@@ -1,0 +1,70 @@
+"""How long and how much the server waits for: every limit of a connection, with its reason.
+
+Plain data, used by `transport.py` (writes, reads), `http1.py` (heads) and `serving.py` (drain).
+Nothing here reads the environment; the composition root builds these from its own settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+# One line of the address bar; longer ones are scripts or mistakes (SITE-150: 414).
+URL_BYTES_MAX = 8 * 1024
+# Browsers send 1-2 KiB; cookies may take 4 KiB each (SITE-150: 431).
+HEADER_BYTES_MAX = 16 * 1024
+# The parser holds an unfinished head no longer than a full URL and full headers together.
+HEAD_BYTES_MAX = URL_BYTES_MAX + HEADER_BYTES_MAX + 1024
+# A chat message is 1,000 characters; 64 KiB leaves room for every form of the site.
+MESSAGE_BYTES_MAX = 64 * 1024
+# A message cut finer than this is an attack on the bookkeeping, not a slow client (SEC-45).
+FRAGMENTS_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorResponse:
+    """Holds the whole answer to a request that never became one: status, headers, body."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def bare_error(status: int) -> ErrorResponse:
+    """Call this to get the plainest answer for `status`: no body, nothing to leak."""
+    return ErrorResponse(status, [(b"content-length", b"0")], b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportSettings:
+    """Holds the limits of one connection. Seconds are float, sizes are bytes."""
+
+    # REL-11: a healthy client's kernel takes at least one byte in this time.
+    write_stall_s: float = 10.0
+    # REL-11: while draining, a reader that does not read has a second to change its mind.
+    write_stall_draining_s: float = 1.0
+    # REL-11: a reader of one byte a second makes progress, and still must not live for ever.
+    frame_s: float = 60.0
+    # REL-14: a head is one or two packets.
+    head_s: float = 5.0
+    # REL-14: bodies are 64 KiB at most; a phone on a bad line sends that in 10 s.
+    body_s: float = 10.0
+    # REL-53: long enough for a page's next request, short enough to free the descriptor.
+    keep_alive_s: float = 5.0
+    # RFC 9112 9.6: time for a client to read an answer sent while it was still writing.
+    linger_s: float = 1.0
+    # REL-30: what a handler may still do after its client left.
+    gone_grace_s: float = 1.0
+    # REL-43: a peer that does not answer our close frame is reset after this.
+    close_reply_s: float = 5.0
+    # SEC-49: TLS handshakes are two round trips.
+    handshake_s: float = 10.0
+    # REL-32: the kernel gives up on unacknowledged bytes after this.
+    tcp_user_timeout_s: float = 30.0
+    url_bytes_max: int = URL_BYTES_MAX
+    header_bytes_max: int = HEADER_BYTES_MAX
+    message_bytes_max: int = MESSAGE_BYTES_MAX
+    fragments_max: int = FRAGMENTS_MAX
+    error_response: Callable[[int], ErrorResponse] = field(default=bare_error)

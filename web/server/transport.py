@@ -1,0 +1,320 @@
+"""One connection: hypercorn's trio `TCPServer` with our hands on the socket (REL-10).
+
+Rule 1: bytes leave through the connection's `WritePipe` only.
+Rule 2: every wait for the client has a deadline: the handshake, a head, a body, a write, the
+        time after it left, and the lingering read after an early answer.
+Rule 3: a connection that failed is reset, and its tasks are cancelled at once.
+
+A handler finds its `Transport` in the ASGI scope (`transport_of(scope)`) and asks it for a lane
+once the response head is out. The accept loop and draining are in `serving.py`.
+"""
+
+from __future__ import annotations
+
+import enum
+import socket as stdlib_socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+from hypercorn.utils import parse_socket_addr
+
+from .framing import Framing
+from .http1 import Http1
+from .lanes import PipeLane
+from .pipe import WritePipe
+from .settings import TransportSettings
+
+TRANSPORT_KEY = "greenroom.transport"
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+ByteStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+
+class Phase(enum.Enum):
+    """Says what the connection is waiting for; each value has its own read deadline."""
+
+    IDLE = "idle"  # the next request, after one was answered
+    HEAD = "head"  # the rest of a head; a fresh connection starts here
+    BODY = "body"  # the rest of a body
+    ANSWERING = "answering"  # nothing: a request is being answered, or a WebSocket is open
+    LINGERING = "lingering"  # the client's end, after our own
+
+
+class Transport(TCPServer):
+    """Serves one accepted connection until either side ends it.
+
+    `on_cut(transport, reason)` is told when a client was cut off for not reading.
+    """
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: LifespanState,
+        stream: ByteStream,
+        *,
+        settings: TransportSettings,
+        on_cut: Callable[[Transport, str], None],
+    ) -> None:
+        super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # reason: hypercorn takes plain streams too and annotates only the encrypted one
+        self._settings = settings
+        self._on_cut = on_cut
+        self._tls = stream if isinstance(stream, trio.SSLStream) else None
+        self._raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._nursery: trio.Nursery | None = None
+        self._read_scope = trio.CancelScope()
+        self._phase = Phase.HEAD
+        self._phase_began = trio.current_time()
+        self._is_closed = False
+        self.pipe = WritePipe(
+            self._raw.socket.fileno(),
+            settings,
+            spawn=self._spawn,
+            on_broken=self._reset,
+            send_tls=None if self._tls is None else self._send_tls,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Transport {self._phase.value} {self.pipe!r}>"
+
+    @property
+    def phase(self) -> Phase:
+        """Tell what the connection waits for."""
+        return self._phase
+
+    def lane(self, framing: Framing) -> PipeLane | None:
+        """Call this after the response head is out: the fast lane, or None where it may not be.
+
+        HTTP/2 multiplexes, so only hypercorn may write there.
+        """
+        if not isinstance(self.protocol.protocol, Http1):
+            return None
+        return PipeLane(self.pipe, framing)
+
+    def begin_drain(self) -> None:
+        """Call this when the server stops: idle connections end, stalled ones hurry."""
+        self.pipe.hurry()
+        if self._phase is Phase.IDLE or (self._phase is Phase.HEAD and not self._has_bytes()):
+            self._read_scope.cancel()
+
+    def reset(self, reason: str) -> None:
+        """Call this to cut the client off at once; its tasks are cancelled."""
+        self.pipe.fail(reason)
+
+    async def run(self) -> None:
+        """Serve until the connection is over; the descriptor is free on return."""
+        try:
+            alpn = await self._handshake()
+            if alpn is None:
+                return
+            async with TaskGroup() as task_group:
+                self._task_group = task_group
+                self._nursery = task_group._nursery
+                assert self._nursery is not None
+                self.protocol = self._make_protocol(alpn, task_group)
+                await self.protocol.initiate()
+                await self._read_data()
+                # REL-30: a handler that never listens has this long after its client left.
+                self._nursery.cancel_scope.deadline = (
+                    trio.current_time() + self._settings.gone_grace_s
+                )
+                await self.protocol.handle(Closed())
+        except OSError:
+            pass  # the peer vanished between accept and the first call
+        finally:
+            self._close_now()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Write, end or re-time the connection for hypercorn's protocols."""
+        if isinstance(event, RawData):
+            try:
+                await self.pipe.write(event.data)
+            except trio.BrokenResourceError:
+                await self.protocol.handle(Closed())
+        elif isinstance(event, Closed):
+            await self._close()
+            await self.protocol.handle(Closed())
+        elif isinstance(event, Updated):
+            self._enter(Phase.IDLE if event.idle else Phase.ANSWERING)
+
+    async def _handshake(self) -> str | None:
+        if self._tls is None:
+            return "http/1.1"
+        try:
+            with trio.fail_after(self._settings.handshake_s):
+                await self._tls.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            return None
+        return self._tls.selected_alpn_protocol() or "http/1.1"
+
+    def _make_protocol(self, alpn: str, task_group: TaskGroup) -> ProtocolWrapper:
+        raw = self._raw.socket
+        client = parse_socket_addr(raw.family, raw.getpeername())
+        server = parse_socket_addr(raw.family, raw.getsockname())
+        state = ConnectionState({**self.state, TRANSPORT_KEY: self})
+        is_tls = self._tls is not None
+        wrapper = ProtocolWrapper(
+            self.app,
+            self.config,
+            self.context,
+            task_group,
+            state,
+            is_tls,
+            client,
+            server,
+            self.protocol_send,
+            alpn,
+        )
+        if alpn != "h2":
+            wrapper.protocol = Http1(
+                self.app,
+                self.config,
+                self.context,
+                task_group,
+                state,
+                (client, server),
+                self.protocol_send,
+                is_tls=is_tls,
+                pipe=self.pipe,
+                settings=self._settings,
+            )
+        else:
+            self._enter(Phase.ANSWERING)
+        return wrapper
+
+    async def _read_data(self) -> None:
+        while True:
+            with trio.CancelScope(deadline=self._read_deadline()) as self._read_scope:
+                try:
+                    data = await self.stream.receive_some(MAX_RECV)
+                except _GONE:
+                    return
+            if self._read_scope.cancelled_caught:
+                if self._phase is Phase.LINGERING:
+                    return
+                await self._end_of_patience()
+                if self._is_closed:
+                    return
+                continue
+            if self._phase is not Phase.LINGERING:
+                await self.protocol.handle(RawData(bytes(data)))
+                self._follow_request()
+            if not data:
+                return
+
+    def _read_deadline(self) -> float:
+        began, settings = self._phase_began, self._settings
+        if self._phase is Phase.IDLE:
+            return began + settings.keep_alive_s
+        if self._phase is Phase.HEAD:
+            return began + settings.head_s
+        if self._phase is Phase.BODY:
+            return began + settings.body_s
+        if self._phase is Phase.LINGERING:
+            return began + settings.linger_s
+        return float("inf")
+
+    def _follow_request(self) -> None:
+        """Move the phase after bytes were parsed; the parser knows what it lacks."""
+        http = self.protocol.protocol
+        if self._phase is Phase.LINGERING or not isinstance(http, Http1):
+            return
+        if http.is_websocket or self._is_closed:
+            return
+        if http.is_reading_body:
+            self._enter(Phase.BODY, keep_time=True)
+        elif http.is_between_requests and http.has_started_head:
+            self._enter(Phase.HEAD, keep_time=True)
+        elif not http.is_between_requests:
+            self._enter(Phase.ANSWERING)
+
+    def _enter(self, phase: Phase, *, keep_time: bool = False) -> None:
+        if self._phase is Phase.LINGERING or (keep_time and phase is self._phase):
+            return
+        self._phase = phase
+        self._phase_began = trio.current_time()
+        self._read_scope.deadline = self._read_deadline()
+
+    def _has_bytes(self) -> bool:
+        http = self.protocol.protocol
+        return isinstance(http, Http1) and http.has_started_head
+
+    async def _end_of_patience(self) -> None:
+        """Answer 408 where a request was due (REL-14); a connection at rest just ends."""
+        http = self.protocol.protocol
+        was_due = self._phase in (Phase.HEAD, Phase.BODY) and not self.context.terminated.is_set()
+        if was_due and isinstance(http, Http1):
+            await http.answer_late()
+        await self._close()
+
+    async def _close(self) -> None:
+        """End our side after what is pending; linger only while the client still writes."""
+        if self._is_closed or self._phase is Phase.LINGERING:
+            return
+        await self.pipe.wait_idle()
+        http = self.protocol.protocol
+        may_still_write = isinstance(http, Http1) and (
+            http.is_websocket or http.is_reading_body or http.has_started_head
+        )
+        if self._tls is not None:
+            with trio.move_on_after(self._settings.linger_s):
+                await self._say_goodbye(self._tls)
+        if not may_still_write or self.pipe.broken or self._tls is not None:
+            self._close_now()
+            return
+        try:
+            self._raw.socket.shutdown(trio.socket.SHUT_WR)
+        except OSError:
+            self._close_now()
+            return
+        self._enter(Phase.LINGERING)
+
+    def _close_now(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.pipe.close()
+        self._raw.socket.close()
+
+    @staticmethod
+    async def _say_goodbye(tls: trio.SSLStream[trio.SocketStream]) -> None:
+        try:
+            await tls.aclose()
+        except _GONE:
+            pass  # the peer left first
+        except trio.BusyResourceError:
+            pass  # the reader still waits; it wakes when the socket closes
+
+    def _reset(self, reason: str) -> None:
+        """Free the descriptor without waiting for anyone, and end every task of the connection."""
+        if not self._is_closed:
+            self._is_closed = True
+            linger = struct.pack("ii", 1, 0)
+            self._raw.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
+            self._raw.socket.close()
+            self._on_cut(self, reason)
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def _spawn(self, task: Callable[[], Awaitable[None]]) -> None:
+        assert self._nursery is not None, "nothing is written before the connection runs"
+        self._nursery.start_soon(task)
+
+    async def _send_tls(self, piece: memoryview) -> None:
+        assert self._tls is not None
+        await self._tls.send_all(piece)
+
+
+def transport_of(scope: Mapping[str, object]) -> Transport | None:
+    """Call this with an ASGI scope to get its connection; None under another server."""
+    state = scope.get("state")
+    found = state.get(TRANSPORT_KEY) if isinstance(state, Mapping) else None
+    return found if isinstance(found, Transport) else None
