@@ -1,0 +1,68 @@
+"""Ids rise and have their form; the kept secret is private and survives."""
+
+import stat
+import threading
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from web.environment import SystemClock, SystemIds
+from web.secret import FILE_NAME, SecretUnusable, load_secret
+from web.settings import Settings
+
+
+def test_ids_are_uuid7_and_rise() -> None:
+    ids = SystemIds()
+    made = [ids.new_id() for _ in range(5000)]
+    assert made == sorted(made)
+    assert len(set(made)) == len(made)
+    assert all(one.version == 7 and one.variant == "specified in RFC 4122" for one in made)
+
+
+def test_ids_carry_the_time() -> None:
+    made, now = SystemIds().new_id(), SystemClock().now()
+    assert abs((made.int >> 80) / 1000 - now.timestamp()) < 5
+
+
+def test_ids_are_unique_over_threads() -> None:
+    ids, made, lock = SystemIds(), set[UUID](), threading.Lock()
+
+    def work() -> None:
+        mine = [ids.new_id() for _ in range(1000)]
+        with lock:
+            made.update(mine)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 4000
+
+
+def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:  # SITE-181 SEC-125
+    settings = Settings(state_dir=tmp_path)
+    secret = load_secret(settings)
+    assert len(secret) == 64
+    assert load_secret(settings) == secret
+    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_a_given_secret_makes_no_file(tmp_path: Path) -> None:
+    settings = replace(Settings(state_dir=tmp_path), session_secret=b"x" * 64)
+    assert load_secret(settings) == b"x" * 64
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cut_secret_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"short")
+    with pytest.raises(SecretUnusable, match="holds only 5 bytes"):
+        load_secret(Settings(state_dir=tmp_path))
+
+
+def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SecretUnusable, match="cannot be written"):
+        load_secret(Settings(state_dir=tmp_path / "missing"))
