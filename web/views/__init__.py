@@ -1,0 +1,94 @@
+"""The pages: view models in, HTML out. No route, no actor, no clock.
+
+Read in this order:
+
+- `words`: what may stand in an attribute, and what is refused
+- `shell`, `home`, `lab`, `tree`, `chat`, `errors`: one frozen view model a template
+- `renderer`: `Renderer`, a method for each page and for each fragment a stream patches
+- `static`: the files under `/static/`, named by their hash
+- `environment`: the Jinja2 settings and filters; `templates/` and `static/` hold the rest
+"""
+
+from web.views.chat import ChatView, MessageFragments, MessageState, MessageView, Speaker
+from web.views.code import CodeView, sample_code
+from web.views.environment import make_environment
+from web.views.errors import ErrorPage, ErrorView
+from web.views.home import HomePage, ProofView
+from web.views.lab import LabPage
+from web.views.renderer import Renderer
+from web.views.shell import NavLink, Shell, StreamView
+from web.views.static import CACHE_CONTROL, PREFIX, StaticFile, StaticTable, load, table
+from web.views.tree import (
+    ActorStatus,
+    Branch,
+    CountView,
+    CrashTarget,
+    CrashView,
+    Decision,
+    NodeView,
+    RestartWindow,
+    StrategyBadge,
+    TreeView,
+)
+from web.views.words import (
+    CsrfToken,
+    ElementId,
+    ImpossibleView,
+    LocalPath,
+    Nonce,
+    UnsafeAttribute,
+    ViewError,
+    csrf_token,
+    dsid,
+    element_id,
+    local_path,
+    nonce,
+)
+
+__all__ = [
+    "CACHE_CONTROL",
+    "PREFIX",
+    "ActorStatus",
+    "Branch",
+    "ChatView",
+    "CodeView",
+    "CountView",
+    "CrashTarget",
+    "CrashView",
+    "CsrfToken",
+    "Decision",
+    "ElementId",
+    "ErrorPage",
+    "ErrorView",
+    "HomePage",
+    "ImpossibleView",
+    "LabPage",
+    "LocalPath",
+    "MessageFragments",
+    "MessageState",
+    "MessageView",
+    "NavLink",
+    "NodeView",
+    "Nonce",
+    "ProofView",
+    "Renderer",
+    "RestartWindow",
+    "Shell",
+    "Speaker",
+    "StaticFile",
+    "StaticTable",
+    "StrategyBadge",
+    "StreamView",
+    "TreeView",
+    "UnsafeAttribute",
+    "ViewError",
+    "csrf_token",
+    "dsid",
+    "element_id",
+    "load",
+    "local_path",
+    "make_environment",
+    "nonce",
+    "sample_code",
+    "table",
+]

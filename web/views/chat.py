@@ -1,0 +1,91 @@
+"""What the chat panel shows: one room, seen by two people side by side.
+
+View models only. Templates: `templates/parts/chat*.html`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from web.views.words import (
+    CsrfToken,
+    ElementId,
+    ImpossibleView,
+    check_count,
+    check_text,
+    csrf_token,
+    element_id,
+)
+
+
+class Speaker(StrEnum):
+    """Who wrote a message, as this viewer sees it; decides in which pane it counts as own."""
+
+    YOU = "you"
+    DEMO = "demo"
+    OTHER = "other"
+
+
+class MessageState(StrEnum):
+    """The word shown beside a message; `pending` is shown to its author and moderators only."""
+
+    VISIBLE = "visible"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """One message, for one class of viewers. `author` and `body` are for text nodes only."""
+
+    id: ElementId
+    seq: int
+    author: str
+    body: str
+    at: datetime
+    state: MessageState = MessageState.VISIBLE
+    speaker: Speaker = Speaker.OTHER
+
+    def __post_init__(self) -> None:
+        # Two pane prefixes stand before it: `chat-demo-` and 36 characters stay below 64.
+        element_id(f"chat-demo-{self.id}")
+        check_count("seq", self.seq, least=1)
+        check_text("author", self.author)
+        check_text("body", self.body)
+        check_utc("at", self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFragments:
+    """One message rendered for both panes at once; the same text serves every such viewer."""
+
+    you: str
+    demo: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatView:
+    """The whole chat panel. Client ids are new for every page; a draft is never in here."""
+
+    room: ElementId
+    you_name: str
+    demo_name: str
+    messages: tuple[MessageView, ...]
+    tab_id: ElementId
+    client_id: ElementId
+    demo_client_id: ElementId
+    csrf: CsrfToken
+
+    def __post_init__(self) -> None:
+        for text in (self.room, self.tab_id, self.client_id, self.demo_client_id):
+            element_id(text)
+        if self.client_id == self.demo_client_id:
+            raise ImpossibleView("demo_client_id", self.demo_client_id, "another id than client_id")
+        check_text("you_name", self.you_name)
+        check_text("demo_name", self.demo_name)
+        csrf_token(self.csrf)
+
+
+def check_utc(field: str, at: datetime) -> None:
+    """Call this to refuse a time that is not in UTC; raises `ImpossibleView`."""
+    if at.utcoffset() != timedelta(0):
+        raise ImpossibleView(field, at, "a time in UTC")

@@ -1,0 +1,98 @@
+"""View models in, HTML out: whole pages, and the fragments that streams patch into them.
+
+Each method is pure and costs microseconds; each fragment's method tells which element it
+replaces. Fragments carry no nonce and no script.
+"""
+
+from jinja2 import Environment
+
+from web.views.chat import MessageFragments, MessageView
+from web.views.environment import make_environment
+from web.views.errors import ErrorPage, ErrorView
+from web.views.home import HomePage, ProofView
+from web.views.lab import LabPage
+from web.views.static import StaticTable
+from web.views.tree import Branch, CountView, CrashView, NodeView
+
+_TEMPLATES = (
+    "home.html",
+    "lab.html",
+    "error.html",
+    "fragments/proof.html",
+    "fragments/message.html",
+    "fragments/chat_window.html",
+    "fragments/tree.html",
+    "fragments/tree_row.html",
+    "fragments/tree_branch.html",
+    "fragments/crash.html",
+    "fragments/error.html",
+)
+
+
+class Renderer:
+    """Call this once at start-up; every template is compiled here, so a broken one stops us.
+
+    Raises `jinja2.TemplateError` for a broken template.
+    """
+
+    def __init__(self, static: StaticTable) -> None:
+        self._environment: Environment = make_environment(static)
+        for name in _TEMPLATES:
+            self._environment.get_template(name)
+
+    def _render(self, name: str, **values: object) -> str:
+        return self._environment.get_template(name).render(**values)
+
+    def home_page(self, page: HomePage) -> str:
+        """Call this to render `/`."""
+        return self._render("home.html", page=page, shell=page.shell)
+
+    def lab_page(self, page: LabPage) -> str:
+        """Call this to render `/lab`."""
+        return self._render("lab.html", page=page, shell=page.shell)
+
+    def error_page(self, page: ErrorPage) -> str:
+        """Call this to render the answer to a plain request that failed."""
+        return self._render("error.html", page=page, shell=page.shell)
+
+    def proof(self, proof: ProofView) -> str:
+        """Call this to render the live proof strip; patch it as it is (`#proof`, outer)."""
+        return self._render("fragments/proof.html", proof=proof)
+
+    def message(self, message: MessageView) -> MessageFragments:
+        """Call this once per message and viewer class, for both panes.
+
+        A new message is appended to `#chat-you-list` and `#chat-demo-list`; one that is
+        there already is patched as it is (`#chat-<pane>-<id>`, outer).
+        """
+        return MessageFragments(
+            you=self._render("fragments/message.html", message=message, pane="you"),
+            demo=self._render("fragments/message.html", message=message, pane="demo"),
+        )
+
+    def chat_window(self, messages: tuple[MessageView, ...]) -> str:
+        """Call this to render both panes' whole lists; patch them as they are (by id, outer)."""
+        return self._render("fragments/chat_window.html", messages=messages)
+
+    def tree(self, root: Branch) -> str:
+        """Call this to render the whole tree; patch it as it is (`#tree`, outer)."""
+        return self._render("fragments/tree.html", root=root)
+
+    def tree_row(self, node: NodeView | CountView) -> str:
+        """Call this to render one changed row; patch it as it is (`#row-<id>`, outer)."""
+        return self._render("fragments/tree_row.html", node=node)
+
+    def tree_branch(self, branch: Branch | CountView, *, level: int) -> str:
+        """Call this to render a new node and all below it; append it to `#kids-<parent id>`.
+
+        `level` counts from 1 for the root.
+        """
+        return self._render("fragments/tree_branch.html", branch=branch, level=level)
+
+    def crash(self, crash: CrashView) -> str:
+        """Call this to render what a crash led to; patch it as it is (`#crash-result`, outer)."""
+        return self._render("fragments/crash.html", crash=crash)
+
+    def error_fragment(self, error: ErrorView) -> str:
+        """Call this to render a failure into an open page (`#error-fragment`, outer)."""
+        return self._render("fragments/error.html", error=error)

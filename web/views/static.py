@@ -1,0 +1,96 @@
+"""The files under `/static/`: their bytes, their types, and names that carry their hash.
+
+`table` is pure and knows no disk; `load` reads the package's files and the browser runtime,
+which is fetched at set-up and never part of the repository. A name with a hash never changes
+its content, so browsers may keep it for ever.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+
+from web.views.words import LocalPath, ViewError, local_path
+
+PREFIX = "/static/"
+# A year, the longest time HTTP caches are asked to keep anything.
+CACHE_CONTROL = "public, max-age=31536000, immutable"
+DATASTAR = "datastar.js"
+# 48 bits tell two versions of one file apart; it is a name, not a signature.
+_HASH_LENGTH = 12
+_PACKAGE_FILES = Path(__file__).with_name("static")
+_CONTENT_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml; charset=utf-8",
+}
+
+
+class UnknownFile(ViewError, LookupError):
+    """Raised when a template names a static file that is not in the table.
+
+    Nothing was rendered. Correct the name, or add the file to `web/views/static`.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no static file {name!r}; nothing was rendered.")
+        self.name = name
+
+
+class UnservableFile(ViewError, ValueError):
+    """Raised when a file's type is not among those the site serves; no table was made."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} has a type the site does not serve; no table was made.")
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """What is answered for one name: `body`, and its true `content_type`."""
+
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class StaticTable:
+    """All files by their hashed name; asked by the route, and by templates for addresses."""
+
+    files: Mapping[str, StaticFile]
+    hashed_names: Mapping[str, str]
+
+    def find(self, hashed_name: str) -> StaticFile | None:
+        """Call this to get the file for `/static/<hashed_name>`, or None."""
+        return self.files.get(hashed_name)
+
+    def url(self, name: str) -> LocalPath:
+        """Call this to get the address of file `name`; raises `UnknownFile`."""
+        if name not in self.hashed_names:
+            raise UnknownFile(name)
+        return local_path(PREFIX + self.hashed_names[name])
+
+
+def table(contents: Mapping[str, bytes]) -> StaticTable:
+    """Call this to make the table of `contents` (name to bytes); raises `UnservableFile`."""
+    files: dict[str, StaticFile] = {}
+    hashed_names: dict[str, str] = {}
+    for name, body in contents.items():
+        path = PurePosixPath(name)
+        if path.suffix not in _CONTENT_TYPES:
+            raise UnservableFile(name)
+        digest = hashlib.sha256(body).hexdigest()[:_HASH_LENGTH]
+        hashed_names[name] = f"{path.stem}.{digest}{path.suffix}"
+        files[hashed_names[name]] = StaticFile(body, _CONTENT_TYPES[path.suffix])
+    return StaticTable(MappingProxyType(files), MappingProxyType(hashed_names))
+
+
+def load(datastar: Path) -> StaticTable:
+    """Call this once at start-up to read all files; raises `OSError` if one is missing.
+
+    `datastar` is the browser runtime. Blocking: call it before the server accepts anyone.
+    """
+    contents = {file.name: file.read_bytes() for file in sorted(_PACKAGE_FILES.iterdir())}
+    contents[DATASTAR] = datastar.read_bytes()
+    return table(contents)

@@ -1,0 +1,235 @@
+// The page's own script: what the browser runtime's attributes cannot say.
+//
+// It keeps the stream open (Datastar makes each request, this file decides when), shows the
+// true state of the connection, turns refused commands into words, shows times in the
+// reader's zone, follows growing lists, and lets the tree be used by keyboard.
+// Rule: it never builds markup; texts are set as textContent only.
+
+const DELAY_FIRST_MS = 1000;
+const DELAY_MOST_MS = 30000;
+const DELAY_SPREAD = 0.2;
+// A stream that lived this long was a good one: the next loss starts again at one second.
+const STEADY_MS = 5000;
+// After this long without a result a composer may be used again.
+const ANSWER_MS = 5000;
+
+const REFUSALS = {
+  0: ["No connection", "The server did not answer. Nothing was changed."],
+  400: ["Not understood", "The server could not read this request. Reload the page."],
+  401: ["Sign in first", "This needs an account that is signed in."],
+  403: ["Not allowed", "You may not do this here."],
+  404: ["Not there", "What this is about does not exist any more."],
+  409: ["Not now", "This is not possible in the present state."],
+  412: ["Not in a room", "This tab is not bound to a room. Reload the page."],
+  413: ["Too long", "That was more than the server takes."],
+  428: ["No stream", "This tab has no open stream. It reconnects by itself; try again then."],
+  429: ["Too fast", "The limit is reached. Wait a moment and try again."],
+  503: ["Not available", "A part of the server is not available just now. Try again soon."],
+};
+const REFUSAL_UNKNOWN = ["Something failed", "The server met an error and has logged it."];
+
+const all = (selector) => document.querySelectorAll(selector);
+const tell = (target, name, detail) => target.dispatchEvent(new CustomEvent(name, { detail }));
+
+// ---- the stream and its pill -------------------------------------------------------------
+
+const pill = document.getElementById("connection-pill");
+const stream = document.getElementById("stream");
+let requestsOpen = 0;
+let attempt = 0;
+let connectedAt = null;
+let nextTryAt = 0;
+let nextTry = 0;
+
+function showPill(state, detail = "") {
+  if (!pill) return;
+  const word = pill.querySelector(".pill-word");
+  if (pill.dataset.state !== state) pill.dataset.state = state;
+  if (word.textContent !== state) word.textContent = state;
+  pill.querySelector(".pill-detail").textContent = detail;
+}
+
+function showWaiting() {
+  const seconds = Math.max(0, Math.ceil((nextTryAt - performance.now()) / 1000));
+  const detail = `attempt ${attempt}` + (requestsOpen ? "" : `, next in ${seconds} s`);
+  showPill(navigator.onLine ? "reconnecting" : "disconnected", detail);
+}
+
+function openStream() {
+  clearTimeout(nextTry);
+  if (requestsOpen === 0) tell(window, "greenroom-open");
+}
+
+function streamLost() {
+  const lived = connectedAt === null ? 0 : performance.now() - connectedAt;
+  attempt = lived >= STEADY_MS ? 1 : attempt + 1;
+  connectedAt = null;
+  tell(window, "greenroom-lost");
+  const delay = Math.min(DELAY_MOST_MS, DELAY_FIRST_MS * 2 ** Math.min(attempt - 1, 10));
+  const wait = delay * (1 - DELAY_SPREAD + 2 * DELAY_SPREAD * Math.random());
+  nextTryAt = performance.now() + wait;
+  nextTry = setTimeout(openStream, wait);
+  showWaiting();
+}
+
+function onStream(type) {
+  if (type === "started") requestsOpen += 1;
+  else if (type === "finished") {
+    requestsOpen -= 1;
+    if (requestsOpen === 0) streamLost();
+  } else if (type.startsWith("datastar-patch")) {
+    if (connectedAt === null) connectedAt = performance.now();
+    showPill("connected");
+  }
+}
+
+// ---- commands ------------------------------------------------------------------------------
+
+const refused = new WeakSet();
+const overdue = new WeakMap();
+
+function refuse(element, status) {
+  refused.add(element);
+  const [title, message] = REFUSALS[status] ?? REFUSAL_UNKNOWN;
+  tell(element, "greenroom-refused", `${title}: your draft is kept.`);
+  // With a stream the server says it better there; without one these fixed words stand in.
+  if (connectedAt === null || status === 0) tell(window, "greenroom-banner", { title, message, status });
+}
+
+function onCommand(type, element, details) {
+  if (type === "started") {
+    refused.delete(element);
+    clearTimeout(overdue.get(element));
+    overdue.set(element, setTimeout(() => tell(element, "greenroom-overdue"), ANSWER_MS));
+  } else if (type === "error") refuse(element, Number(details.status));
+  else if (type === "retries-failed") refuse(element, 0);
+  else if (type === "finished" && !refused.has(element)) {
+    tell(window, "greenroom-banner", { title: "", message: "", status: 0 });
+  }
+}
+
+// ---- what follows a patch ------------------------------------------------------------------
+
+const clockFormat = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const followed = new Set();
+let isTidyPlanned = false;
+
+function tidy() {
+  isTidyPlanned = false;
+  for (const time of all("time[datetime]")) {
+    const text = clockFormat.format(new Date(time.dateTime));
+    if (time.textContent !== text) time.textContent = text;
+  }
+  for (const log of followed) log.scrollTop = log.scrollHeight;
+  followed.clear();
+  for (const tree of all("[role=tree]")) {
+    if (!tree.querySelector("[role=treeitem][tabindex='0']")) {
+      tree.querySelector("[role=treeitem]")?.setAttribute("tabindex", "0");
+    }
+  }
+}
+
+// Runs before the patch: only who stands at the newest end of a list is taken along.
+function planTidy() {
+  for (const log of all(".log")) {
+    if (log.scrollHeight - log.scrollTop - log.clientHeight < 40) followed.add(log);
+  }
+  if (!isTidyPlanned) requestAnimationFrame(tidy);
+  isTidyPlanned = true;
+}
+
+let uptimeBase = null;
+let uptimeBegan = 0;
+
+function spell(seconds) {
+  const [minute, hour, day] = [60, 3600, 86400];
+  if (seconds >= day) return `${Math.floor(seconds / day)} d ${Math.floor((seconds % day) / hour)} h`;
+  if (seconds >= hour) return `${Math.floor(seconds / hour)} h ${Math.floor((seconds % hour) / minute)} min`;
+  return seconds >= minute ? `${Math.floor(seconds / minute)} min ${seconds % minute} s` : `${seconds} s`;
+}
+
+function everySecond() {
+  if (stream && connectedAt === null && attempt > 0) showWaiting();
+  const uptime = document.querySelector("[data-uptime]");
+  if (!uptime || connectedAt === null) return;
+  if (uptime.dataset.uptime !== uptimeBase) {
+    uptimeBase = uptime.dataset.uptime;
+    uptimeBegan = performance.now() - Number(uptimeBase) * 1000;
+  }
+  uptime.textContent = spell(Math.floor((performance.now() - uptimeBegan) / 1000));
+}
+
+// ---- the tree by keyboard ------------------------------------------------------------------
+
+function fold(item, isOpen) {
+  if (item.hasAttribute("aria-expanded")) item.setAttribute("aria-expanded", String(isOpen));
+}
+
+function focusItem(tree, item) {
+  if (!item) return;
+  for (const other of tree.querySelectorAll("[tabindex='0']")) other.tabIndex = -1;
+  item.tabIndex = 0;
+  item.focus();
+}
+
+function onTreeKey(event) {
+  const item = event.target.closest("[role=treeitem]");
+  const tree = event.target.closest("[role=tree]");
+  if (!item || !tree || event.ctrlKey || event.altKey || event.metaKey) return;
+  const shown = [...tree.querySelectorAll("[role=treeitem]")].filter((other) => other.offsetParent);
+  const at = shown.indexOf(item);
+  const state = item.getAttribute("aria-expanded");
+  const parent = item.parentElement.closest("[role=treeitem]");
+  const moves = {
+    ArrowDown: () => focusItem(tree, shown[at + 1]),
+    ArrowUp: () => focusItem(tree, shown[at - 1]),
+    Home: () => focusItem(tree, shown[0]),
+    End: () => focusItem(tree, shown.at(-1)),
+    ArrowRight: () => (state === "false" ? fold(item, true) : state && focusItem(tree, item.querySelector("[role=treeitem]"))),
+    ArrowLeft: () => (state === "true" ? fold(item, false) : focusItem(tree, parent)),
+    Enter: () => fold(item, state === "false"),
+    " ": () => fold(item, state === "false"),
+  };
+  if (!(event.key in moves)) return;
+  event.preventDefault();
+  moves[event.key]();
+}
+
+function onTreeClick(event) {
+  const item = event.target.closest("[role=treeitem]");
+  if (!item) return;
+  if (event.target.closest(".twig")) fold(item, item.getAttribute("aria-expanded") === "false");
+  focusItem(item.closest("[role=tree]"), item);
+}
+
+function onComposerKey(event) {
+  const isSend = event.key === "Enter" && !event.shiftKey && !event.isComposing;
+  if (!isSend || !event.target.matches(".composer textarea")) return;
+  event.preventDefault();
+  event.target.form.requestSubmit();
+}
+
+// ---- wiring --------------------------------------------------------------------------------
+
+document.addEventListener("datastar-fetch", ({ detail }) => {
+  if (detail.type.startsWith("datastar-patch-elements")) planTidy();
+  if (detail.el === stream) onStream(detail.type);
+  else onCommand(detail.type, detail.el, detail.argsRaw);
+});
+document.addEventListener("datastar-ready", openStream);
+document.addEventListener("keydown", onTreeKey);
+document.addEventListener("keydown", onComposerKey);
+document.addEventListener("click", onTreeClick);
+document.addEventListener("visibilitychange", () => {
+  // The runtime closes the stream of a hidden page and opens it again by itself.
+  if (!document.hidden && connectedAt !== null) showPill("reconnecting");
+});
+window.addEventListener("online", openStream);
+window.addEventListener("offline", () => stream && connectedAt === null && showWaiting());
+window.addEventListener("unhandledrejection", (event) => {
+  // The runtime rejects a failed request after it has told us of it; it is dealt with above.
+  if (String(event.reason).includes("FetchFailed")) event.preventDefault();
+});
+for (const log of all(".log")) followed.add(log);
+tidy();
+setInterval(everySecond, 1000);

@@ -1,0 +1,209 @@
+"""What the tree panel shows: actors, who supervises whom, and what became of a crash.
+
+View models only. Templates: `templates/parts/tree*.html`, `templates/parts/crash.html`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from web.views.chat import check_utc
+from web.views.home import check_milliseconds
+from web.views.words import ElementId, ImpossibleView, check_count, check_text, element_id
+
+
+class ActorStatus(StrEnum):
+    """The eight words an actor's status is told in."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    RESTARTING = "restarting"
+    BACKING_OFF = "backing_off"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    UNKILLABLE = "unkillable"
+
+
+class StrategyBadge(StrEnum):
+    """Whom a supervisor restarts when one child crashed."""
+
+    ONE_FOR_ONE = "one_for_one"
+    REST_FOR_ONE = "rest_for_one"
+    ONE_FOR_ALL = "one_for_all"
+    DYNAMIC = "dynamic"
+
+
+class Decision(StrEnum):
+    """What a supervisor decided after an exit."""
+
+    RESTART = "restart"
+    RESTART_REST = "restart_rest"
+    RESTART_ALL = "restart_all"
+    STOP = "stop"
+    GIVE_UP = "give_up"
+
+
+_TONES = {
+    ActorStatus.STARTING: "busy",
+    ActorStatus.RUNNING: "good",
+    ActorStatus.SUSPENDED: "idle",
+    ActorStatus.RESTARTING: "busy",
+    ActorStatus.BACKING_OFF: "busy",
+    ActorStatus.STOPPING: "idle",
+    ActorStatus.STOPPED: "idle",
+    ActorStatus.UNKILLABLE: "bad",
+}
+
+_DECISION_TEXTS = {
+    Decision.RESTART: "restart it",
+    Decision.RESTART_REST: "restart it and those started after it",
+    Decision.RESTART_ALL: "restart all of them",
+    Decision.STOP: "let it rest",
+    Decision.GIVE_UP: "give up and escalate",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RestartWindow:
+    """How much of a supervisor's restart budget is used: `used` of `most` in `period_s`."""
+
+    used: int
+    most: int
+    period_s: float
+
+    def __post_init__(self) -> None:
+        check_count("used", self.used)
+        check_count("most", self.most)
+        check_milliseconds("period_s", self.period_s)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One actor's row. Supervisors have a `strategy`; `capacity` None means without limit.
+
+    `name`, `kind` and `last_exit` are for text nodes only.
+    """
+
+    id: ElementId
+    name: str
+    kind: str
+    status: ActorStatus
+    incarnation: int
+    restarts: int
+    queued: int
+    capacity: int | None = None
+    strategy: StrategyBadge | None = None
+    window: RestartWindow | None = None
+    last_exit: str | None = None
+
+    def __post_init__(self) -> None:
+        element_id(f"node-{self.id}")
+        check_text("name", self.name)
+        check_text("kind", self.kind)
+        check_count("incarnation", self.incarnation, least=1)
+        check_count("restarts", self.restarts)
+        check_count("queued", self.queued)
+        if self.capacity is not None:
+            check_count("capacity", self.capacity, least=1)
+
+    @property
+    def tone(self) -> str:
+        """Call this to get the colour family of the status: good, busy, idle or bad."""
+        return _TONES[self.status]
+
+    @property
+    def status_word(self) -> str:
+        """Call this to get the status as a reader says it."""
+        return self.status.value.replace("_", " ")
+
+    @property
+    def rebirth(self) -> str:
+        """Call this to get the class that makes a new incarnation glow once.
+
+        Two names by turns: an animation starts again only when its name changes.
+        """
+        if self.incarnation == 1:
+            return "first-life"
+        return "reborn-even" if self.incarnation % 2 == 0 else "reborn-odd"
+
+
+@dataclass(frozen=True, slots=True)
+class CountView:
+    """Many children of one kind, shown as a number."""
+
+    id: ElementId
+    kind: str
+    count: int
+
+    def __post_init__(self) -> None:
+        element_id(f"node-{self.id}")
+        check_text("kind", self.kind)
+        check_count("count", self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A row and what hangs below it. Only a supervisor's row may have children."""
+
+    node: NodeView
+    children: tuple["Branch | CountView", ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.children and self.node.strategy is None:
+            raise ImpossibleView("children", self.node.name, "empty below a row without a strategy")
+
+
+@dataclass(frozen=True, slots=True)
+class CrashTarget:
+    """The actor the crash button is for; offered only where crashing the site is allowed."""
+
+    id: ElementId
+    label: str
+
+    def __post_init__(self) -> None:
+        element_id(self.id)
+        check_text("label", self.label)
+
+
+@dataclass(frozen=True, slots=True)
+class CrashView:
+    """A crash and what followed. `incarnation` and `restart_ms` are None until it is back."""
+
+    name: str
+    cause: str
+    supervisor: str
+    strategy: StrategyBadge
+    decision: Decision
+    at: datetime
+    affected: tuple[str, ...] = ()
+    backoff_ms: float | None = None
+    restart_ms: float | None = None
+    incarnation: int | None = None
+
+    def __post_init__(self) -> None:
+        for field, text in (("name", self.name), ("cause", self.cause), ("by", self.supervisor)):
+            check_text(field, text)
+        check_utc("at", self.at)
+        check_milliseconds("backoff_ms", self.backoff_ms)
+        check_milliseconds("restart_ms", self.restart_ms)
+        if self.incarnation is not None:
+            check_count("incarnation", self.incarnation, least=2)
+
+    @property
+    def decision_text(self) -> str:
+        """Call this to get the decision as a sentence's end."""
+        return _DECISION_TEXTS[self.decision]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeView:
+    """The whole tree panel, taken `at` one moment."""
+
+    root: Branch
+    at: datetime
+    target: CrashTarget | None = None
+    crash: CrashView | None = None
+
+    def __post_init__(self) -> None:
+        check_utc("at", self.at)

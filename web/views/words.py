@@ -1,0 +1,105 @@
+"""The kinds of text a page puts into attributes, and the refusal of everything else.
+
+Rule 1: what stands in an attribute was made here, so it cannot hold markup, a quote, a
+script URL or a Datastar expression. What people wrote is plain `str` and goes into text
+nodes only. The view models (`shell.py`, `home.py`, `chat.py`, `tree.py`, `errors.py`) are
+built from these words; `environment.py` offers `dsid` to the templates.
+"""
+
+import re
+from typing import NewType
+
+ElementId = NewType("ElementId", str)
+LocalPath = NewType("LocalPath", str)
+Nonce = NewType("Nonce", str)
+CsrfToken = NewType("CsrfToken", str)
+
+# 64 is more than any id of ours needs (a UUID has 36) and keeps an attribute readable.
+ELEMENT_ID_LENGTH_MAX = 64
+
+_ELEMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# One leading slash only: `//host` would be another site. No `\`, quote, space or `:`, so no
+# browser reads a host or a scheme into it.
+_LOCAL_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~/%?#=&,+-]{0,2000}")
+# 22 characters are 128 bits in base64.
+_NONCE = re.compile(r"[A-Za-z0-9+/_=-]{22,88}")
+_CSRF_TOKEN = re.compile(r"[A-Za-z0-9._=-]{1,512}")
+
+
+class ViewError(Exception):
+    """Base of what this package refuses; always a mistake of the calling code."""
+
+
+class UnsafeAttribute(ViewError, ValueError):
+    """Raised when a value is no `what` and therefore may not enter an attribute.
+
+    Nothing was rendered. Make the value from an id of ours, or show it as text instead.
+    """
+
+    def __init__(self, what: str, value: object) -> None:
+        super().__init__(
+            f"{value!r:.100} is no {what}; nothing was rendered. "
+            "Use an id made by the server, or show the value as text."
+        )
+        self.what, self.value = what, value
+
+
+class ImpossibleView(ViewError, ValueError):
+    """Raised when a view model is given a value that cannot be true.
+
+    Nothing was rendered. The caller counted or measured wrongly.
+    """
+
+    def __init__(self, field: str, value: object, rule: str) -> None:
+        super().__init__(f"{field} must be {rule}, got {value!r:.100}; no view model was made.")
+        self.field, self.value, self.rule = field, value, rule
+
+
+def dsid(value: object) -> str:
+    """Call this to let `value` into a `data-*` attribute; raises `UnsafeAttribute` if unfit.
+
+    Fit are texts and whole numbers of 1 to 64 letters, digits, `_` and `-`.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise UnsafeAttribute("attribute id", value)
+    return element_id(str(value))
+
+
+def element_id(text: str) -> ElementId:
+    """Call this to make an element id of `text`; raises `UnsafeAttribute` if it is none."""
+    if not _ELEMENT_ID.fullmatch(text):
+        raise UnsafeAttribute("attribute id", text)
+    return ElementId(text)
+
+
+def local_path(text: str) -> LocalPath:
+    """Call this to make a link to this site of `text`; raises `UnsafeAttribute` if it is none."""
+    if not _LOCAL_PATH.fullmatch(text):
+        raise UnsafeAttribute("path of this site", text)
+    return LocalPath(text)
+
+
+def nonce(text: str) -> Nonce:
+    """Call this to make a script nonce of `text`; raises `UnsafeAttribute` below 128 bits."""
+    if not _NONCE.fullmatch(text):
+        raise UnsafeAttribute("script nonce", text)
+    return Nonce(text)
+
+
+def csrf_token(text: str) -> CsrfToken:
+    """Call this to make a form's token of `text`; raises `UnsafeAttribute` if it is none."""
+    if not _CSRF_TOKEN.fullmatch(text):
+        raise UnsafeAttribute("form token", text)
+    return CsrfToken(text)
+
+
+def check_count(field: str, value: int, *, least: int = 0) -> None:
+    """Call this to refuse a count below `least`; raises `ImpossibleView`."""
+    if value < least:
+        raise ImpossibleView(field, value, f"a whole number of at least {least}")
+
+
+def check_text(field: str, value: str) -> None:
+    """Call this to refuse an empty text where a page would show a hole; raises `ImpossibleView`."""
+    if not value.strip():
+        raise ImpossibleView(field, value, "a text that is not blank")
