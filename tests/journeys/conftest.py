@@ -1,0 +1,96 @@
+"""A running site and a real browser for the journeys."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.journeys.kinds import OpenContext, OpenPage, StartSite
+from tests.journeys.site_process import SiteProcess
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def start_site(tmp_path: Path) -> Iterator[StartSite]:
+    """Start sites with settings of one's own; all are stopped at the end."""
+    started: list[SiteProcess] = []
+
+    def start(**environment: str) -> SiteProcess:
+        site = SiteProcess(tmp_path / f"state-{len(started)}", **environment)
+        started.append(site)
+        return site
+
+    yield start
+    for site in started:
+        site.end()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SiteProcess]:
+    """One site for the tests of a module that leave it as it was."""
+    running = SiteProcess(
+        tmp_path_factory.mktemp("site"),
+        CHAT_POSTS_PER_AUTHOR_MAX="1000",
+        CHAT_POSTS_PER_ADDRESS_MAX="1000",
+    )
+    yield running
+    running.end()
+
+
+def chromium_path() -> str | None:
+    """Find Chromium; CHROMIUM names another one."""
+    named = os.environ.get("CHROMIUM")
+    return named or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = chromium_path()
+    if path is None:
+        pytest.skip("CHROMIUM IS MISSING: no browser test was run; install it or set CHROMIUM")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def new_context(browser: Browser) -> Iterator[OpenContext]:
+    """Open browser contexts, each a visitor of its own."""
+    contexts: list[BrowserContext] = []
+
+    def open_context(width: int = 1280, height: int = 900) -> BrowserContext:
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        return context
+
+    yield open_context
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def new_page(new_context: OpenContext) -> OpenPage:
+    """Open pages, each in a context of its own."""
+
+    def open_page(width: int = 1280, height: int = 900) -> Page:
+        page = new_context(width, height).new_page()
+        page.set_default_timeout(10_000)
+        return page
+
+    return open_page

@@ -1,0 +1,25 @@
+"""What the fixtures of the journeys hand out, as types."""
+
+from typing import Protocol
+
+from playwright.sync_api import BrowserContext, Page
+
+from tests.journeys.site_process import SiteProcess
+
+
+class StartSite(Protocol):
+    """Starts a site with settings of one's own."""
+
+    def __call__(self, **environment: str) -> SiteProcess: ...
+
+
+class OpenContext(Protocol):
+    """Opens a browser context: a visitor of its own."""
+
+    def __call__(self, width: int = 1280, height: int = 900) -> BrowserContext: ...
+
+
+class OpenPage(Protocol):
+    """Opens a page in a context of its own."""
+
+    def __call__(self, width: int = 1280, height: int = 900) -> Page: ...

@@ -1,0 +1,89 @@
+"""The site as a process of its own, started as a visitor's machine would, stopped by its id."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+# A cold start creates a database cluster; a loaded machine gets its time.
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+
+
+class SiteProcess:
+    """A running `python -m web.cli serve`; `url` is set once the site has told its address."""
+
+    def __init__(self, state_dir: Path, **environment: str) -> None:
+        self.state_dir = state_dir
+        self._environment = environment
+        self.lines: list[str] = []
+        self._start()
+
+    def _start(self, port: int = 0) -> None:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        settings = {"PORT": str(port), "STATE_DIR": str(self.state_dir), **self._environment}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "web.cli", "serve"],
+            cwd=ROOT,
+            env={**kept, **settings, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._told = threading.Event()
+        self.url = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._told.wait(START_TIMEOUT_S) or not self.url:
+            self.kill()
+            raise AssertionError("the site did not start:\n" + "\n".join(self.lines))
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            found = re.search(r"greenroom is at (http://\S+)", line)
+            if found:
+                self.url = found.group(1).rstrip("/")
+                self._told.set()
+        self.process.stdout.close()
+        self._told.set()
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """Ask the process to stop; returns its exit code and the seconds it took."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(STOP_TIMEOUT_S)
+        self._reader.join(STOP_TIMEOUT_S)
+        return code, time.monotonic() - began
+
+    def kill(self) -> None:
+        """End the process at once, without any chance to tidy up."""
+        self.process.kill()
+        self.process.wait(STOP_TIMEOUT_S)
+        self._reader.join(STOP_TIMEOUT_S)
+
+    def restart(self) -> None:
+        """Start the next process on the same port and state."""
+        self._start(self.port)
+
+    def end(self) -> None:
+        """Stop what runs, gently first; for the end of a test."""
+        if self.process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise

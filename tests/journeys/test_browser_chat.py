@@ -1,0 +1,140 @@
+"""Two visitors side by side: what one posts, both see once, in order; a crash loses nothing."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, Request, expect
+
+from tests.journeys.kinds import OpenPage, StartSite
+from tests.journeys.site_process import SiteProcess
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+# "Within 1 s" on an idle machine; a loaded one gets three times that (REL-2).
+SOON_MS = 3000
+
+
+def open_lab(page: Page, site: SiteProcess) -> Page:
+    page.goto(f"{site.url}/lab")
+    expect(page.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+    return page
+
+
+def send(page: Page, text: str, pane: str = "you") -> None:
+    draft = page.locator(f"#chat-{pane}-draft")
+    draft.fill(text)
+    draft.press("Enter")
+    expect(draft).to_have_value("", timeout=SOON_MS)
+
+
+def bodies(page: Page, pane: str = "you") -> list[str]:
+    return page.locator(f"#chat-{pane}-list > li .body").all_text_contents()
+
+
+def test_two_pages_converge(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-7 SITE-9 SITE-74: a guest chats at once; both panes of both pages agree."""
+    left, right = open_lab(new_page(), site), open_lab(new_page(), site)
+    texts = [f"hello {number} <b>not bold</b>" for number in range(6)]
+    for number, text in enumerate(texts):
+        send(left if number % 2 else right, text, "demo" if number % 3 == 0 else "you")
+    for page in (left, right):
+        for pane in ("you", "demo"):
+            last = page.locator(f"#chat-{pane}-list > li .body").last
+            expect(last).to_have_text(texts[-1], timeout=SOON_MS)
+            assert bodies(page, pane)[-6:] == texts
+    name = left.locator(".viewer bdi").text_content()
+    assert name
+    assert re.fullmatch(r"[a-z]+ [a-z]+ \d\d", name)
+    authors = right.locator("#chat-you-list .author").all_text_contents()
+    assert name in authors
+    assert "Demo Bot" in authors
+
+
+def test_a_crashed_room_comes_back_with_its_history(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-63 LAB-12: the tree shows crash, cause, new incarnation, measured restart time."""
+    left, right = open_lab(new_page(), site), open_lab(new_page(), site)
+    send(left, "before the crash")
+    row = right.locator("#tree .row", has_text="lobby").first
+    before = incarnation(row.text_content() or "")
+    left.get_by_role("button", name=re.compile("crash", re.IGNORECASE)).click()
+    for page in (left, right):
+        result = page.locator("#crash-result")
+        expect(result).to_contain_text("CrashedOnPurpose", timeout=SOON_MS)
+        expect(result).to_contain_text(re.compile(r"\d+(\.\d+)? ms"), timeout=SOON_MS)
+    expect(row).to_contain_text(re.compile(rf"\b{before + 1}\b"), timeout=SOON_MS)
+    send(right, "after the crash")
+    for page in (left, right):
+        expect(page.locator("#chat-you-list > li .body").last).to_have_text(
+            "after the crash", timeout=SOON_MS
+        )
+        shown = bodies(page)
+        assert shown.count("before the crash") == 1
+        assert shown.count("after the crash") == 1
+        assert shown == bodies(page, "demo")
+    kept = bodies(left)
+    left.reload()
+    expect(left.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+    assert bodies(left) == kept
+
+
+def incarnation(row: str) -> int:
+    found = re.search(r"incarnation\D*(\d+)", row) or re.search(r"(\d+)", row)
+    assert found, row
+    return int(found.group(1))
+
+
+def test_nothing_comes_from_another_host(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-3 SEC-60 SEC-68: every request goes to this site; the policy is never violated."""
+    page = new_page()
+    seen: list[str] = []
+    complaints: list[str] = []
+
+    def note(request: Request) -> None:
+        seen.append(urlsplit(request.url).netloc)
+
+    page.on("request", note)
+    page.on(
+        "console", lambda entry: complaints.append(entry.text) if entry.type == "error" else None
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(site.url)
+    open_lab(page, site)
+    send(page, "looking around")
+    assert set(seen) == {urlsplit(site.url).netloc}
+    assert complaints == []
+
+
+def test_hostile_text_stays_text(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-21 SEC-63: markup, expressions and overrides show as they were typed."""
+    page = open_lab(new_page(), site)
+    payloads = [
+        "<img src=x onerror=alert(1)>",
+        "<script>alert(1)</script>",
+        '" data-on:click="alert(1)',
+        "{{ 7*7 }} ${7*7} $sseTabId",
+        "\u202eevil\u202c \u200b",
+        "</li><li id=x>",
+    ]
+    for text in payloads:
+        send(page, text)
+        expect(page.locator("#chat-you-list > li .body").last).to_have_text(text, timeout=SOON_MS)
+    assert page.locator("#chat-you-list img, #chat-you-list script, #x").count() == 0
+
+
+def test_the_pill_tells_the_truth(start_site: StartSite, new_page: OpenPage) -> None:
+    """SITE-98 SITE-91: stop the server, it changes; start it, the open page works on."""
+    site = start_site()
+    page = open_lab(new_page(), site)
+    send(page, "first life")
+    site.stop()
+    pill = page.locator("#connection-pill")
+    expect(pill).not_to_have_attribute("data-state", "connected", timeout=2 * SOON_MS)
+    page.locator("#chat-you-draft").fill("kept draft")
+    site.restart()
+    expect(pill).to_have_attribute("data-state", "connected", timeout=40_000)
+    expect(page.locator("#chat-you-draft")).to_have_value("kept draft")
+    send(page, "second life")
+    assert bodies(page) == ["first life", "second life"]

@@ -1,0 +1,217 @@
+"""The site as a process: what survives a kill, how it stops, how it refuses to start."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.kinds import StartSite
+from tests.journeys.site_process import ROOT, SiteProcess
+from tests.journeys.visitor import Visitor
+
+pytestmark = pytest.mark.slow
+
+MANY = {"CHAT_POSTS_PER_AUTHOR_MAX": "1000", "CHAT_POSTS_PER_ADDRESS_MAX": "1000"}
+
+# A refused or unanswered post is tried again; nobody waits for ever for a server that is gone.
+TRIES_MAX = 200
+
+
+def post_until_acknowledged(visitor: Visitor, text: str, client_id: str) -> None:
+    """As a client with a queue does: the same id again until the server said 202."""
+    for _ in range(TRIES_MAX):
+        try:
+            answer = visitor.post(text, client_id)
+        except OSError:
+            time.sleep(0.05)  # the server is down; its next process comes in real time
+            continue
+        if answer.status == 202:
+            return
+        if answer.status == 412:
+            visitor.open_lab()
+        time.sleep(0.05)
+    raise AssertionError(f"{text} was never acknowledged")
+
+
+def history(visitor: Visitor) -> list[str]:
+    """Read the bodies the lab page shows in the visitor's own pane."""
+    page = visitor.get("/lab").text
+    start = page.index('id="chat-you-list"')
+    pane = page[start : page.index("</ol>", start)]
+    return [part.partition("</p>")[0] for part in pane.split('<p class="body" dir="auto">')[1:]]
+
+
+def test_acknowledged_messages_survive_kill_9(start_site: StartSite) -> None:
+    """SITE-62 SITE-63 SITE-66 REL-91: each acknowledged message is there exactly once."""
+    seed = int(os.environ.get("SEED", random.SystemRandom().randrange(10**6)))
+    print(f"SEED={seed}")
+    moment = random.Random(seed).uniform(0.05, 0.6)
+    site = start_site(**MANY)
+    visitor = Visitor(site.url)
+    visitor.open_lab()
+    texts = [f"message {number} of {seed}" for number in range(50)]
+
+    def kill_and_restart() -> None:
+        time.sleep(moment)  # the random moment is the point of this test
+        site.kill()
+        site.restart()
+
+    killer = threading.Thread(target=kill_and_restart)
+    killer.start()
+    for text in texts:
+        post_until_acknowledged(visitor, text, str(uuid.uuid4()))
+    killer.join()
+    assert history(visitor) == texts
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_leaves_nothing(start_site: StartSite, number: signal.Signals) -> None:
+    """SITE-185 REL-21: exit 0, the database left clean, no process left behind."""
+    site = start_site()
+    visitor = Visitor(site.url)
+    visitor.open_lab()
+    stream = visitor.open_stream()
+    assert stream.status == 200
+    code, took = site.stop(number)
+    assert (code, "Traceback" in "\n".join(site.lines)) == (0, False), site.lines
+    assert took < 10
+    rest = stream.read()
+    stream.close()
+    assert b"serverConnected" in rest
+    assert not list((site.state_dir / "postgres").glob("**/postmaster.pid"))
+
+
+def test_a_stalled_reader_does_not_delay_the_stop(start_site: StartSite) -> None:
+    """SITE-96 SITE-185 REL-21: a client that stopped reading is cut, exit within 10 s."""
+    site = start_site(**MANY)
+    stalled = Visitor(site.url)
+    stalled.open_lab()
+    with stall(stalled):
+        writer = Visitor(site.url)
+        writer.open_lab()
+        for number in range(120):
+            assert writer.post(f"{number} " + "x" * 280).status == 202
+        code, took = site.stop()
+    assert code in {0, 1}, site.lines
+    assert took < 10
+
+
+def stall(visitor: Visitor) -> socket.socket:
+    """Open the visitor's stream and never read from it."""
+    sock = socket.create_connection(("127.0.0.1", int(visitor.url.rpartition(":")[2])))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    cookie = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    signals = (
+        "%7B%22sseTabId%22%3A%22" + visitor.tab + "%22%2C%22ssePage%22%3A%22lab%22%2C"
+        "%22roomName%22%3A%22Lobby%22%7D"
+    )
+    sock.sendall(
+        f"GET /events?datastar={signals} HTTP/1.1\r\nhost: {visitor.url.partition('//')[2]}\r\n"
+        f"cookie: {cookie}\r\ndatastar-request: true\r\n\r\n".encode()
+    )
+    assert sock.recv(12) == b"HTTP/1.1 200"
+    return sock
+
+
+def test_a_stalled_reader_does_not_delay_the_others(start_site: StartSite) -> None:
+    """SITE-96 REL-13: the others get every message while one reads nothing."""
+    site = start_site(**MANY)
+    stalled, reader, writer = (Visitor(site.url) for _ in range(3))
+    for visitor in (stalled, reader, writer):
+        visitor.open_lab()
+    with stall(stalled):
+        stream = reader.open_stream()
+        for number in range(60):
+            assert writer.post(f"number {number}. " + "x" * 280).status == 202
+        seen = b""
+        began = time.monotonic()
+        while b"number 59." not in seen:
+            line = stream.readline()
+            assert line, "the stream ended"
+            seen += line
+        assert time.monotonic() - began < 5
+        stream.close()
+
+
+def run_serve(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "web.cli", "serve"],
+        cwd=ROOT,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_bad_settings_are_told_before_anything_is_opened(tmp_path: Path) -> None:
+    """SITE-180: every problem on a line of its own, exit 2, nothing made."""
+    state = tmp_path / "state"
+    ended = run_serve({"PORT": "x", "LOG_LEVEL": "loud", "STATE_DIR": str(state)})
+    assert ended.returncode == 2
+    assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == ["PORT", "LOG_LEVEL"]
+    assert not state.exists()
+
+
+def test_a_busy_port_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = run_serve({"PORT": port, "STATE_DIR": str(tmp_path / "state")})
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("PORT: ")
+    assert port in line
+
+
+def test_an_unreachable_database_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"postgresql://user:hunter2@127.0.0.1:{port}/none"
+    ended = run_serve({"PORT": "0", "DATABASE_URL": url, "STATE_DIR": str(tmp_path / "state")})
+    assert ended.returncode == 2
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("DATABASE_URL: ")]
+    assert "hunter2" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert line
+
+
+def test_a_second_site_on_the_same_state_is_refused(start_site: StartSite, tmp_path: Path) -> None:
+    site = start_site()
+    ended = run_serve({"PORT": "0", "STATE_DIR": str(site.state_dir)})
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("STATE_DIR: ")
+    assert Visitor(site.url).get("/health").status == 200
+
+
+def test_the_database_is_kept_between_runs(start_site: StartSite) -> None:
+    site = start_site(**MANY)
+    visitor = Visitor(site.url)
+    visitor.open_lab()
+    assert visitor.post("kept").status == 202
+    site.stop()
+    site.restart()
+    visitor.url = site.url
+    assert history(visitor) == ["kept"]
+
+
+def test_the_site_serves_after_a_restart_of_a_killed_process(tmp_path: Path) -> None:
+    """A killed process leaves its database server behind; the next start copes with it."""
+    site = SiteProcess(tmp_path / "state")
+    try:
+        site.kill()
+        site.restart()
+        assert Visitor(site.url).get("/ready").status == 200
+    finally:
+        site.end()

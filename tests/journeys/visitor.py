@@ -1,0 +1,126 @@
+"""A visitor without a browser: keeps cookies, posts commands, reads the stream."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlencode, urlsplit
+
+TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: status, headers by lower-case name, body."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+@dataclass(slots=True)
+class Visitor:
+    """One browser session, as plain HTTP sees it."""
+
+    url: str
+    cookies: dict[str, str] = field(default_factory=dict)
+    tab: str = ""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        connection = self._connect()
+        try:
+            connection.request(
+                method, path, body=body, headers={**self._headers(), **(headers or {})}
+            )
+            response = connection.getresponse()
+            answer = Answer(
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                response.read(),
+            )
+        finally:
+            connection.close()
+        for name, value in response.getheaders():
+            if name.lower() == "set-cookie":
+                key, _, rest = value.partition("=")
+                self.cookies[key] = rest.partition(";")[0]
+        return answer
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.request("GET", path, headers=headers)
+
+    def open_lab(self) -> Answer:
+        """Render the lab page: gives the visitor cookie and a tab."""
+        answer = self.get("/lab")
+        found = re.search(r'name="sseTabId" value="([0-9a-f-]+)"', answer.text)
+        assert found, answer.text[:500]
+        self.tab = found.group(1)
+        return answer
+
+    def command(self, path: str, values: dict[str, object], **headers: str) -> Answer:
+        """Send a Datastar command as the page does."""
+        return self.request(
+            "POST",
+            path,
+            json.dumps(values).encode(),
+            {
+                "content-type": "application/json",
+                "datastar-request": "true",
+                "sec-fetch-site": "same-origin",
+                **headers,
+            },
+        )
+
+    def post(self, text: str, client_id: str | None = None) -> Answer:
+        """Post to the room of this visitor's tab."""
+        values: dict[str, object] = {
+            "chatDraftBody": text,
+            "clientId": client_id or str(uuid.uuid4()),
+            "sseTabId": self.tab,
+        }
+        return self.command("/demo/chat/messages", values)
+
+    def form(self, path: str, fields: dict[str, str]) -> Answer:
+        """Send a plain form, as a page without scripts does."""
+        return self.request(
+            "POST",
+            path,
+            urlencode(fields).encode(),
+            {
+                "content-type": "application/x-www-form-urlencoded",
+                "sec-fetch-site": "same-origin",
+            },
+        )
+
+    def open_stream(self) -> http.client.HTTPResponse:
+        """Open the tab's stream; the caller closes the response."""
+        signals = {"sseTabId": self.tab, "ssePage": "lab", "roomName": "Lobby"}
+        connection = self._connect()
+        connection.request(
+            "GET",
+            f"/events?datastar={quote(json.dumps(signals))}",
+            headers={**self._headers(), "datastar-request": "true", "accept": "text/event-stream"},
+        )
+        return connection.getresponse()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+
+    def _headers(self) -> dict[str, str]:
+        if not self.cookies:
+            return {}
+        return {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
