@@ -27,9 +27,10 @@ from hypercorn.typing import ASGIFramework, LifespanState
 
 from .draining import DrainResult, DrainStep, run_steps
 from .listening import accept_forever, open_listeners
+from .phases import Phase
 from .pipe import STALLED
 from .settings import HEAD_BYTES_MAX, TransportSettings
-from .transport import ByteStream, Phase, Transport
+from .transport import ByteStream, Transport
 
 log = structlog.get_logger(__name__)
 

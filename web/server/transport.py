@@ -11,7 +11,6 @@ once the response head is out. The accept loop and draining are in `serving.py`.
 
 from __future__ import annotations
 
-import enum
 import socket as stdlib_socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,22 +28,13 @@ from hypercorn.utils import parse_socket_addr
 from .framing import Framing
 from .http1 import Http1
 from .lanes import PipeLane
+from .phases import Phase, allowed_s
 from .pipe import WritePipe
 from .settings import TransportSettings
 
 TRANSPORT_KEY = "greenroom.transport"
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 ByteStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
-
-
-class Phase(enum.Enum):
-    """Says what the connection is waiting for; each value has its own read deadline."""
-
-    IDLE = "idle"  # the next request, after one was answered
-    HEAD = "head"  # the rest of a head; a fresh connection starts here
-    BODY = "body"  # the rest of a body
-    ANSWERING = "answering"  # nothing: a request is being answered, or a WebSocket is open
-    LINGERING = "lingering"  # the client's end, after our own
 
 
 class Transport(TCPServer):
@@ -186,8 +176,7 @@ class Transport(TCPServer):
                 pipe=self.pipe,
                 settings=self._settings,
             )
-        else:
-            self._enter(Phase.ANSWERING)
+        self._enter(Phase.HEAD if alpn != "h2" else Phase.ANSWERING)
         return wrapper
 
     async def _read_data(self) -> None:
@@ -211,16 +200,7 @@ class Transport(TCPServer):
                 return
 
     def _read_deadline(self) -> float:
-        began, settings = self._phase_began, self._settings
-        if self._phase is Phase.IDLE:
-            return began + settings.keep_alive_s
-        if self._phase is Phase.HEAD:
-            return began + settings.head_s
-        if self._phase is Phase.BODY:
-            return began + settings.body_s
-        if self._phase is Phase.LINGERING:
-            return began + settings.linger_s
-        return float("inf")
+        return self._phase_began + allowed_s(self._phase, self._settings)
 
     def _follow_request(self) -> None:
         """Move the phase after bytes were parsed; the parser knows what it lacks."""

@@ -1,0 +1,282 @@
+"""The edge: what happens to every request and answer, whatever handles it.
+
+An ASGI application around the real one. In: request id, client address, host, origin, size and
+media type are judged before any handler runs. Out: security headers, the visitor cookie, the
+request's deadline. WebSocket paths go to their own ASGI endpoints, not through Quart.
+
+Rule 1: no answer leaves without the headers of `headers.py`, errors of this file included.
+Rule 2: nothing here reads a body; the CSRF token of a form is checked in `quart_app.py`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+from hypercorn.typing import (
+    ASGIFramework,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    ASGISendEvent,
+    ConnectionState,
+    HTTPScope,
+    Scope,
+    WebsocketScope,
+)
+
+from .address import Network, client_address
+from .cookies import cookie_name, read_cookies, set_cookie
+from .edge_checks import Checks, header_map
+from .error_table import Answer, ErrorRow, row_of_status
+from .headers import HeaderList, content_type, new_nonce, secured
+from .keys import KeyRing
+from .origin import Verdict
+from .renderings import Rendering, RenderPage, plain_page, render_error
+from .request_state import STATE_KEY, RequestState
+from .settings import ErrorResponse
+from .visitor import Visitor, VisitorSigner
+
+log = structlog.get_logger(__name__)
+
+# SITE-153: a page that takes longer is not worth waiting for.
+REQUEST_S = 10.0
+_CLIENT_ID_MAX = 128
+_COOKIE_TYPES = frozenset({b"text/html", b"text/event-stream"})
+# Probes of machines; they keep no cookies.
+_COOKIELESS = ("/static/", "/health", "/ready", "/metrics", "/api/", "/csp-report")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeSettings:
+    """Holds what the edge must know of the site: its names, keys, limits and error page."""
+
+    checks: Checks
+    ring: KeyRing
+    trusted_proxies: tuple[Network, ...] = ()
+    request_s: float = REQUEST_S
+    error_page: RenderPage = field(default=plain_page)
+
+    @property
+    def is_https(self) -> bool:
+        """Tell whether visitors reach the site over HTTPS."""
+        return self.checks.own_origin.startswith("https://")
+
+
+class Edge:
+    """Wraps an ASGI application; `sockets` maps WebSocket paths to their endpoints."""
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        settings: EdgeSettings,
+        *,
+        sockets: Mapping[str, ASGIFramework] | None = None,
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._sockets = dict(sockets or {})
+        self._signer = VisitorSigner(settings.ring)
+        self._cookie = cookie_name("visitor", is_https=settings.is_https)
+
+    async def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def protocol_error(self, status: int) -> ErrorResponse:
+        """Call this to answer bytes that never became a request (SITE-151)."""
+        request_id, nonce = _new_id(), new_nonce()
+        row = row_of_status(status)
+        headers, body = render_error(
+            row,
+            Rendering.PAGE,
+            request_id=request_id,
+            nonce=nonce,
+            page=self._settings.error_page,
+        )
+        headers = secured(
+            headers, request_id=request_id, nonce=nonce, is_https=self._settings.is_https
+        )
+        return ErrorResponse(status, headers, body)
+
+    async def _http(
+        self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        headers = header_map(scope["headers"])
+        state = self._new_state(scope, headers)
+        answer = _Answering(self, scope, state, send)
+        refused = self._settings.checks.refusal(scope, headers)
+        verdict = Verdict.PASS if refused else self._settings.checks.origin(scope, headers)
+        if verdict is Verdict.FORBIDDEN:
+            refused = Answer.FORBIDDEN.value
+        if refused is not None:
+            await answer.refuse(refused)
+            return
+        state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
+        body = _LimitedBody(receive, self._settings.checks.body_limit(scope["path"]))
+        with trio.CancelScope(deadline=state.deadline) as answer.scope:
+            await self._app(scope, body.receive, answer.send)
+        if answer.has_started:
+            return
+        if body.is_too_large:
+            await answer.refuse(Answer.TOO_LARGE.value)
+        elif answer.scope.cancelled_caught:
+            log.warning("request.deadline_passed", path=scope["path"])
+            await answer.refuse(Answer.UNAVAILABLE.value)
+
+    async def _websocket(
+        self, scope: WebsocketScope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        headers = header_map(scope["headers"])
+        state = self._new_state(scope, headers)
+        endpoint = self._sockets.get(scope["path"])
+        row = self._settings.checks.refusal(scope, headers)
+        if row is None and endpoint is None:
+            row = Answer.NOT_FOUND.value
+        verdict = self._settings.checks.handshake(scope, headers)
+        if row is None and verdict is Verdict.FORBIDDEN:
+            row = Answer.FORBIDDEN.value
+        if row is not None or endpoint is None:
+            await receive()
+            await self.deny(send, state, row or Answer.NOT_FOUND.value)
+            return
+
+        async def send_secured(message: ASGISendEvent) -> None:
+            if message["type"] == "websocket.accept":
+                message = {**message, "headers": self.dress(message.get("headers", []), state)}
+            elif message["type"] == "websocket.http.response.start":
+                message = {**message, "headers": self.dress(message["headers"], state)}
+            await send(message)
+
+        await endpoint(scope, receive, send_secured)
+
+    async def deny(self, send: ASGISendCallable, state: RequestState, row: ErrorRow) -> None:
+        """Call this to answer a WebSocket handshake with an HTTP error."""
+        headers, body = render_error(
+            row, Rendering.API, request_id=state.request_id, nonce=state.nonce
+        )
+        await send(
+            {
+                "type": "websocket.http.response.start",
+                "status": row.status,
+                "headers": self.dress(headers, state),
+            }
+        )
+        await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+
+    def dress(self, headers: Iterable[tuple[bytes, bytes]], state: RequestState) -> HeaderList:
+        """Call this to add our headers to an answer's."""
+        return secured(
+            list(headers),
+            request_id=state.request_id,
+            nonce=state.nonce,
+            is_https=self._settings.is_https,
+        )
+
+    def visitor_cookie(self, state: RequestState) -> tuple[bytes, bytes]:
+        """Call this to get the header that makes the browser keep its visitor id."""
+        value = self._signer.value(state.visitor.id)
+        return set_cookie(self._cookie, value, is_https=self._settings.is_https)
+
+    def error_answer(self, row: ErrorRow, state: RequestState) -> tuple[HeaderList, bytes]:
+        """Call this to get an error as the request's reader understands it."""
+        return render_error(
+            row,
+            state.rendering,
+            request_id=state.request_id,
+            nonce=state.nonce,
+            page=self._settings.error_page,
+        )
+
+    def _new_state(
+        self, scope: HTTPScope | WebsocketScope, headers: Mapping[str, str]
+    ) -> RequestState:
+        cookies = read_cookies(scope["headers"])
+        known = self._signer.maybe_visitor_id(cookies.get(self._cookie, ""))
+        peer = (scope.get("client") or ("", 0))[0]
+        given = headers.get("x-request-id", "")[:_CLIENT_ID_MAX]
+        state = RequestState(
+            request_id=_new_id(),
+            client_request_id=given if given.isprintable() and given else None,
+            nonce=new_nonce(),
+            address=client_address(
+                peer, headers.get("x-forwarded-for"), self._settings.trusted_proxies
+            ),
+            visitor=Visitor(known or uuid.uuid4(), is_new=known is None),
+            rendering=self._settings.checks.rendering(scope, headers),
+            needs_csrf_token=False,
+            deadline=trio.current_time() + self._settings.request_s,
+        )
+        if scope.get("state") is None:  # other servers need not give one
+            scope["state"] = ConnectionState({})
+        scope["state"][STATE_KEY] = state
+        return state
+
+
+class _Answering:
+    """One answer on its way out: remembers whether it started, dresses its head."""
+
+    def __init__(
+        self, edge: Edge, scope: HTTPScope, state: RequestState, send: ASGISendCallable
+    ) -> None:
+        self._edge, self._path, self._state, self._send = edge, scope["path"], state, send
+        self.has_started = False
+        self.scope = trio.CancelScope()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+            given = list(message.get("headers", []))
+            headers = self._edge.dress(given, self._state)
+            if self._sets_cookie(given):
+                headers.append(self._edge.visitor_cookie(self._state))
+            if content_type(given) == b"text/event-stream":
+                # REL-16: streams have no total time limit.
+                self.scope.deadline = self._state.deadline = float("inf")
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    async def refuse(self, row: ErrorRow) -> None:
+        headers, body = self._edge.error_answer(row, self._state)
+        headers = self._edge.dress(headers, self._state)
+        await self._send({"type": "http.response.start", "status": row.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _sets_cookie(self, headers: HeaderList) -> bool:
+        visitor = self._state.visitor
+        if visitor.must_be_set:
+            return True
+        if not visitor.is_new or self._path.startswith(_COOKIELESS):
+            return False
+        return content_type(headers) in _COOKIE_TYPES
+
+
+class _LimitedBody:
+    """Counts a body; one byte over the limit and the handler's client is gone."""
+
+    def __init__(self, receive: ASGIReceiveCallable, limit: int) -> None:
+        self._receive, self._left = receive, limit
+        self.is_too_large = False
+
+    async def receive(self) -> ASGIReceiveEvent:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                self.is_too_large = True
+                return {"type": "http.disconnect"}
+        return message
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex

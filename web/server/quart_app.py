@@ -1,0 +1,139 @@
+"""The Quart application class of the site: the edge around it, errors by the table.
+
+Subclassing keeps composition short: `app = WebApp(__name__, settings, table)`. What the edge does
+is in `edge.py`; which error becomes which answer in `error_table.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import structlog
+import trio
+from hypercorn.typing import ASGIFramework
+from quart import Response, g, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from .csrf import CsrfTokens
+from .edge import Edge, EdgeSettings
+from .error_table import Answer, ErrorRow, ErrorTable, row_of_status
+from .request_state import RequestState, request_state
+
+log = structlog.get_logger(__name__)
+
+OnRefused = Callable[[RequestState, ErrorRow], None]
+
+
+class CsrfTokenMissing(Exception):
+    """Raised when a request needs a CSRF token and brought none that is right; answered 403."""
+
+
+class MediaTypeRefused(Exception):
+    """Raised by a route that reads another media type than the body's; answered 415."""
+
+
+class WebApp(QuartTrio):
+    """A Quart application behind the edge.
+
+    `sockets` maps WebSocket paths to ASGI endpoints. `on_refused` is told of every error answered
+    to a command, so that its tab's stream can show it (SITE-101). `sign_in_of` tells the reference
+    of the auth session a CSRF token is bound to.
+    """
+
+    def __init__(
+        self,
+        import_name: str,
+        settings: EdgeSettings,
+        table: ErrorTable,
+        *,
+        sockets: Mapping[str, ASGIFramework] | None = None,
+        on_refused: OnRefused | None = None,
+        sign_in_of: Callable[[], str] = lambda: "",
+        template_folder: str | None = None,
+    ) -> None:
+        # Static files have their own route with hashed names, so Quart's is off.
+        super().__init__(import_name, static_folder=None, template_folder=template_folder)
+        # The edge and the transport keep these limits, with better reasons to tell.
+        self.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
+        for own in (CsrfTokenMissing, MediaTypeRefused):
+            answer = Answer.FORBIDDEN if own is CsrfTokenMissing else Answer.MEDIA_TYPE
+            if own not in table:
+                table.add(own, answer)
+        self.error_table = table
+        self.csrf = CsrfTokens(settings.ring)
+        self._on_refused = on_refused
+        self._sign_in_of = sign_in_of
+        self.edge = Edge(self.asgi_app, settings, sockets=sockets)
+        self.asgi_app = self.edge  # type: ignore[method-assign]  # reason: Quart's documented place for middleware
+        self.before_request(self._check_token)
+        self.context_processor(self._template_words)
+
+    async def handle_user_exception(self, error: BaseException) -> Response | WerkzeugResponse:
+        """Answer an error by the table; the cause goes to the log, 5xx with its traceback."""
+        if isinstance(error, HTTPException) and (error.code or 0) < 400:
+            return error.get_response()  # a redirect of the router
+        state = request_state(request.scope)
+        row = self._row(error)
+        if row.status >= 500:
+            log.error("request.failed", request_id=state.request_id, exc_info=error)
+        else:
+            log.debug("request.refused", request_id=state.request_id, status=row.status)
+        if self._on_refused is not None:
+            self._on_refused(state, row)
+        headers, body = self.edge.error_answer(row, state)
+        response = Response(body, status=row.status)
+        response.headers.clear()
+        for name, value in [*headers, *_allow(error)]:
+            response.headers.add(name.decode("ascii"), value.decode("latin-1"))
+        return response
+
+    def _row(self, error: BaseException) -> ErrorRow:
+        if isinstance(error, HTTPException) and error.code is not None:
+            return row_of_status(error.code)
+        if isinstance(error, trio.TooSlowError) and trio.TooSlowError not in self.error_table:
+            return Answer.UNAVAILABLE.value
+        return self.error_table.row(error)
+
+    async def _check_token(self) -> None:
+        state = request_state(request.scope)
+        g.edge = state
+        g.csp_nonce = state.nonce
+        if not state.needs_csrf_token:
+            return
+        token = request.headers.get("x-csrf-token", "")
+        if not token and request.mimetype == "application/x-www-form-urlencoded":
+            token = (await request.form).get("csrf", "")
+        if not self.csrf.verifies(token, state.visitor.id, self._sign_in_of()):
+            raise CsrfTokenMissing
+
+    def _template_words(self) -> dict[str, object]:
+        state = request_state(request.scope)
+
+        def csrf_token() -> str:
+            return self.csrf.make(state.visitor.id, self._sign_in_of())
+
+        return {
+            "csp_nonce": state.nonce,
+            "csrf_token": csrf_token,
+            "request_id": state.request_id,
+        }
+
+
+def current_request_state() -> RequestState:
+    """Call this inside a Quart request to get what the edge knows about it."""
+    return request_state(request.scope)
+
+
+def require_media(media_type: str) -> None:
+    """Call this at the top of a route that reads a body; raises `MediaTypeRefused` (SEC-33)."""
+    if request.mimetype != media_type:
+        raise MediaTypeRefused(f"this address reads {media_type} only")
+
+
+def _allow(error: BaseException) -> list[tuple[bytes, bytes]]:
+    methods = getattr(error, "valid_methods", None)
+    if not methods:
+        return []
+    return [(b"allow", ", ".join(sorted(methods)).encode("ascii"))]

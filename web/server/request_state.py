@@ -1,0 +1,43 @@
+"""What the edge knows about a request before any handler runs.
+
+Made by `edge.py`, kept in the ASGI scope, read by handlers through `request_state(scope)` and in
+Quart by `quart.g.edge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .renderings import Rendering
+from .visitor import Visitor
+
+STATE_KEY = "greenroom.request"
+
+
+@dataclass(slots=True)
+class RequestState:
+    """Holds the labels and verdicts of one request."""
+
+    request_id: str
+    client_request_id: str | None
+    nonce: str
+    address: str
+    visitor: Visitor
+    rendering: Rendering
+    needs_csrf_token: bool
+    # In the loop's clock; streams have none. Messages a request causes carry it (SITE-153).
+    deadline: float
+
+
+class NoRequestState(RuntimeError):
+    """Raised when a scope did not pass the edge: the application is composed without it."""
+
+
+def request_state(scope: Mapping[str, object]) -> RequestState:
+    """Call this with an ASGI scope; raises `NoRequestState` when no `Edge` stands before."""
+    state = scope.get("state")
+    found = state.get(STATE_KEY) if isinstance(state, Mapping) else None
+    if not isinstance(found, RequestState):
+        raise NoRequestState("this scope did not pass web.server.Edge; wrap the application in it")
+    return found
