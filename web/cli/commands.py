@@ -1,0 +1,63 @@
+"""What can be called: `greenroom serve`.
+
+Exit codes: 0 done and clean, 1 failed or something had to be cut, 2 usage or settings.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import trio
+
+from web.app import CannotStart, run_site
+from web.observability import configure_logging
+from web.settings import BadSettings, read_settings
+
+EXIT_USAGE = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Call this with the words behind the program's name; returns the exit code."""
+    parsed = _parser().parse_args(arguments)
+    environment = dict(os.environ)
+    if parsed.state_dir is not None:
+        environment["STATE_DIR"] = parsed.state_dir
+    if parsed.database_url is not None:
+        environment["DATABASE_URL"] = parsed.database_url
+    return serve(environment)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="greenroom", description="An actor runtime and the site that proves it live."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve_parser = commands.add_parser(
+        "serve",
+        help="run the site; settings come from the environment",
+        description="Run the site until Ctrl-C or SIGTERM. Settings come from the environment; "
+        "docs/reference/settings.md lists them.",
+    )
+    serve_parser.add_argument("--state-dir", help="where the data lie (STATE_DIR)")
+    serve_parser.add_argument("--database-url", help="a PostgreSQL server (DATABASE_URL)")
+    return parser
+
+
+def serve(environment: Mapping[str, str]) -> int:
+    """Call this to run the site until a signal; returns the exit code."""
+    try:
+        settings = read_settings(environment)
+    except BadSettings as error:
+        return _refuse(error.problems)
+    configure_logging(settings.log_format, settings.log_level)
+    try:
+        return trio.run(run_site, settings)
+    except CannotStart as error:
+        return _refuse([str(error)])
+
+
+def _refuse(problems: Sequence[str]) -> int:
+    for line in problems:
+        print(line, file=sys.stderr)
+    return EXIT_USAGE
