@@ -9,7 +9,7 @@ const DELAY_FIRST_MS = 1000;
 const DELAY_MOST_MS = 30000;
 const DELAY_SPREAD = 0.2;
 // A stream that lived this long was a good one: the next loss starts again at one second.
-const STEADY_MS = 5000;
+const STEADY_MS = 2000;
 // After this long without a result a composer may be used again.
 const ANSWER_MS = 5000;
 

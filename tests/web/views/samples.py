@@ -1,0 +1,210 @@
+"""Sample view models for these tests, and a small reader of rendered HTML."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+from web.views import (
+    ActorStatus,
+    Branch,
+    ChatView,
+    CountView,
+    CrashTarget,
+    CrashView,
+    Decision,
+    ErrorPage,
+    ErrorView,
+    HomePage,
+    LabPage,
+    MessageState,
+    MessageView,
+    NavLink,
+    NodeView,
+    ProofView,
+    Renderer,
+    RestartWindow,
+    Shell,
+    Speaker,
+    StaticTable,
+    StrategyBadge,
+    StreamView,
+    TreeView,
+    csrf_token,
+    element_id,
+    local_path,
+    nonce,
+    sample_code,
+    table,
+)
+
+AT = datetime(2026, 11, 21, 8, 14, 5, tzinfo=UTC)
+NONCE = nonce("n0nce-n0nce-n0nce-n0nce-0")
+TAB = "0199aa11-2222-7333-8444-555566667777"
+REQUEST = "0199aa11-2222-7333-8444-5555666600ff"
+FILES = {
+    "app.css": b"body{}",
+    "app.js": b"1;",
+    "datastar.js": b"2;",
+    "favicon.svg": b"<svg/>",
+}
+
+# Elements that have no end tag.
+_VOID = {"meta", "link", "input", "br", "img", "path", "circle"}
+
+Attributes = tuple[tuple[str, str | None], ...]
+
+
+@dataclass
+class Page(HTMLParser):
+    """What a browser would see: elements with attributes in order, and all text."""
+
+    elements: list[tuple[str, Attributes]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    depth: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, tuple(attrs)))
+        self.depth += tag not in _VOID
+
+    def handle_endtag(self, tag: str) -> None:
+        self.depth -= tag not in _VOID
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def values(self, name: str) -> list[str]:
+        """Every value of attribute `name`, in document order."""
+        return [value or "" for _, attrs in self.elements for key, value in attrs if key == name]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+def read(html: str) -> Page:
+    """Parse `html` as far as these tests need it."""
+    page = Page()
+    page.feed(html)
+    page.close()
+    return page
+
+
+def static() -> StaticTable:
+    return table(FILES)
+
+
+def renderer() -> Renderer:
+    return Renderer(static())
+
+
+def shell(
+    *, viewer_name: str = "Quiet Heron 42", page: str = "lab", has_stream: bool = True
+) -> Shell:
+    return Shell(
+        title="Lab",
+        page=element_id(page),
+        nonce=NONCE,
+        nav=(
+            NavLink(local_path("/"), "Home"),
+            NavLink(local_path("/lab"), "Lab", is_current=True),
+        ),
+        viewer_name=viewer_name,
+        version="0.1.0",
+        stream=StreamView(element_id(TAB), element_id("Lobby")) if has_stream else None,
+    )
+
+
+def message(
+    number: int = 1,
+    *,
+    author: str = "Quiet Heron 42",
+    body: str = "Hello",
+    state: MessageState = MessageState.VISIBLE,
+    speaker: Speaker = Speaker.OTHER,
+) -> MessageView:
+    identity = element_id(f"0199aa11-2222-7333-8444-{number:012d}")
+    return MessageView(identity, number, author, body, AT, state, speaker)
+
+
+def chat(*messages: MessageView, you_name: str = "Quiet Heron 42") -> ChatView:
+    return ChatView(
+        room=element_id("Lobby"),
+        you_name=you_name,
+        demo_name="Demo Bot",
+        messages=messages,
+        tab_id=element_id(TAB),
+        client_id=element_id("0199aa11-2222-7333-8444-00000000000a"),
+        demo_client_id=element_id("0199aa11-2222-7333-8444-00000000000b"),
+        csrf=csrf_token("abc.DEF-1_2"),
+    )
+
+
+def node(
+    name: str,
+    *,
+    identity: str | None = None,
+    kind: str = "RoomActor",
+    status: ActorStatus = ActorStatus.RUNNING,
+    incarnation: int = 1,
+    strategy: StrategyBadge | None = None,
+    last_exit: str | None = None,
+) -> NodeView:
+    return NodeView(
+        id=element_id(identity or name),
+        name=name,
+        kind=kind,
+        status=status,
+        incarnation=incarnation,
+        restarts=incarnation - 1,
+        queued=0,
+        capacity=None if strategy else 1024,
+        strategy=strategy,
+        window=RestartWindow(0, 5, 10.0) if strategy else None,
+        last_exit=last_exit,
+    )
+
+
+def root(lobby: NodeView | None = None) -> Branch:
+    rooms = node("rooms", kind="supervisor", strategy=StrategyBadge.DYNAMIC)
+    streams = node("streams", kind="supervisor", strategy=StrategyBadge.DYNAMIC)
+    return Branch(
+        node("site", kind="supervisor", strategy=StrategyBadge.ONE_FOR_ONE),
+        (
+            Branch(rooms, (Branch(lobby or node("Lobby")), Branch(node("Support")))),
+            Branch(streams, (CountView(element_id("streams-count"), "stream actors", 37),)),
+        ),
+    )
+
+
+def crash(*, cause: str = "PlantedCrash", is_back: bool = True) -> CrashView:
+    return CrashView(
+        name="Lobby",
+        cause=cause,
+        supervisor="rooms",
+        strategy=StrategyBadge.DYNAMIC,
+        decision=Decision.RESTART,
+        at=AT,
+        restart_ms=1.84 if is_back else None,
+        incarnation=2 if is_back else None,
+    )
+
+
+def proof() -> ProofView:
+    return ProofView(143, 12, 48211, 7, 1.84, 11520)
+
+
+def lab(*messages: MessageView, is_breakable: bool = True) -> LabPage:
+    target = CrashTarget(element_id("Lobby"), "the Lobby room") if is_breakable else None
+    return LabPage(shell(), TreeView(root(), AT, target, crash()), chat(*messages))
+
+
+def home() -> HomePage:
+    return HomePage(shell(page="home"), proof(), sample_code())
+
+
+def error() -> ErrorPage:
+    view = ErrorView(404, "There is nothing here", "The link was mistyped.", element_id(REQUEST))
+    return ErrorPage(shell(page="error", has_stream=False), view, local_path("/"), "Back home")

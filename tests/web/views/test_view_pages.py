@@ -1,0 +1,161 @@
+"""What every page and fragment must be: strict, quiet, unique in its ids, without inline code."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jinja2 import StrictUndefined, UndefinedError
+
+from tests.web.views import samples
+from web.views import MessageState, Renderer, Speaker, make_environment
+from web.views.environment import TEMPLATES
+
+# SITE-97, and the six of SITE-101.
+SIGNALS = set(
+    "sseTabId ssePage roomName sseConnected chatDraftBody chatDemoDraftBody clientId demoClientId "
+    "operationsFilterQuery activeFlowId count serverCount serverConnected demoMessage demoStatus "
+    "demoOriginalMessage transportErrorSource transportErrorKind transportErrorTitle "
+    "transportErrorMessage transportErrorStatus transportErrorRetrying".split()
+)
+RENDERER: Renderer = samples.renderer()
+MESSAGES = (
+    samples.message(1, speaker=Speaker.YOU),
+    samples.message(2, author="Demo Bot", speaker=Speaker.DEMO),
+    samples.message(3, state=MessageState.PENDING),
+)
+PAGES: dict[str, Callable[[], str]] = {
+    "home": lambda: RENDERER.home_page(samples.home()),
+    "lab": lambda: RENDERER.lab_page(samples.lab(*MESSAGES)),
+    "error": lambda: RENDERER.error_page(samples.error()),
+}
+FRAGMENTS: dict[str, Callable[[], str]] = {
+    "proof": lambda: RENDERER.proof(samples.proof()),
+    "message in pane you": lambda: RENDERER.message(MESSAGES[0]).you,
+    "message in pane demo": lambda: RENDERER.message(MESSAGES[0]).demo,
+    "chat window": lambda: RENDERER.chat_window(MESSAGES),
+    "tree": lambda: RENDERER.tree(samples.root()),
+    "tree row": lambda: RENDERER.tree_row(samples.node("Lobby")),
+    "tree branch": lambda: RENDERER.tree_branch(samples.root(), level=1),
+    "crash": lambda: RENDERER.crash(samples.crash()),
+    "crash under way": lambda: RENDERER.crash(samples.crash(is_back=False)),
+    "error": lambda: RENDERER.error_fragment(samples.error().error),
+}
+ALL = PAGES | FRAGMENTS
+
+
+def each(cases: dict[str, Callable[[], str]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("render", cases.values(), ids=cases.keys())
+
+
+@each(ALL)
+def test_no_inline_code_and_no_foreign_address(render: Callable[[], str]) -> None:
+    # SITE-3, SITE-50, SEC-64
+    page = samples.read(render())
+    for tag, attributes in page.elements:
+        for name, value in attributes:
+            assert name != "style", tag
+            assert not name.startswith("on"), (tag, name)
+            if name in ("href", "src", "action", "formaction"):
+                assert value
+                assert value.startswith(("/", "#")), (tag, name, value)
+                assert not value.startswith("//")
+    assert "style" not in [tag for tag, _ in page.elements]
+
+
+@each(PAGES)
+def test_every_script_is_a_file_with_the_nonce(render: Callable[[], str]) -> None:
+    # SEC-64, SITE-50
+    page = samples.read(render())
+    scripts = [dict(attributes) for tag, attributes in page.elements if tag == "script"]
+    assert scripts
+    for script in scripts:
+        assert script["nonce"] == samples.NONCE
+        assert (script["src"] or "").startswith("/static/")
+        assert script["type"] == "module"
+
+
+@each(FRAGMENTS)
+def test_no_fragment_has_a_script_or_a_nonce(render: Callable[[], str]) -> None:
+    # SEC-60, SEC-64
+    page = samples.read(render())
+    assert "script" not in [tag for tag, _ in page.elements]
+    assert page.values("nonce") == []
+    assert samples.NONCE not in render()
+
+
+@each(ALL)
+def test_ids_are_unique_and_elements_are_closed(render: Callable[[], str]) -> None:
+    # SITE-22
+    page = samples.read(render())
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    assert page.depth == 0
+
+
+@each(PAGES)
+def test_every_reference_leads_to_an_element(render: Callable[[], str]) -> None:
+    # SITE-20
+    page = samples.read(render())
+    ids = set(page.values("id"))
+    for name in ("aria-labelledby", "aria-describedby", "for"):
+        for value in page.values(name):
+            assert set(value.split()) <= ids, (name, value)
+
+
+@each(ALL)
+def test_signals_are_exactly_the_declared_ones(render: Callable[[], str]) -> None:
+    # SITE-97
+    page = samples.read(render())
+    named: set[str] = set()
+    for _, attributes in page.elements:
+        for name, value in attributes:
+            if not name.startswith("data-") or value is None:
+                continue
+            named.update(re.findall(r"\$([A-Za-z_]\w*)", value))
+            if name.startswith("data-signals"):
+                named.update(re.findall(r"[{,]\s*(\w+):", value))
+            if name == "data-bind":
+                named.add(value)
+    assert {name for name in named if not name.startswith("_")} <= SIGNALS
+    assert all(re.fullmatch(r"_?[a-z][A-Za-z]*", name) for name in named)
+
+
+def test_the_lab_declares_the_signals_of_its_panels() -> None:
+    # SITE-97, SITE-101
+    html = PAGES["lab"]()
+    for name in ("sseTabId", "ssePage", "roomName", "clientId", "demoClientId", "chatDraftBody"):
+        assert re.search(rf"[{{ ]{name}: '", html), name
+    for name in SIGNALS:
+        if name.startswith("transportError"):
+            assert f"{name}: " in html
+
+
+def test_no_template_takes_text_as_markup_or_a_bare_value_into_data() -> None:
+    # SEC-61, SEC-62
+    templates = sorted(Path(TEMPLATES).rglob("*.html"))
+    assert len(templates) >= 14
+    for template in templates:
+        source = template.read_text(encoding="utf-8")
+        assert "|safe" not in source.replace(" ", ""), template
+        assert "Markup(" not in source
+        assert "autoescape" not in source
+        for value in re.findall(r'\sdata-[\w:.-]+="([^"]*)"', source):
+            for expression in re.findall(r"\{\{-?(.*?)-?\}\}", value):
+                assert expression.strip().endswith("| dsid"), (template.name, expression)
+        assert not re.search(r"=\{\{", source), f"{template}: an attribute without quotes"
+
+
+def test_a_missing_value_is_an_error_and_not_a_hole() -> None:
+    # SEC-61
+    environment = make_environment(samples.static())
+    assert environment.undefined is StrictUndefined
+    with pytest.raises(UndefinedError):
+        environment.get_template("home.html").render(shell=samples.shell())
+
+
+def test_pages_are_small() -> None:
+    # LAB-80
+    assert len(PAGES["home"]().encode()) <= 30_000
+    assert len(PAGES["lab"]().encode()) <= 30_000
+    assert len(samples.read(PAGES["lab"]()).elements) <= 3_000

@@ -1,0 +1,86 @@
+"""Static files carry the hash of their content in their name, and their true type."""
+
+from pathlib import Path
+
+import pytest
+
+from web.views import StaticFile, load, table
+from web.views.static import DATASTAR, UnknownFile, UnservableFile
+
+
+def test_a_name_changes_with_every_byte() -> None:
+    # SITE-3, SEC-68
+    one, other = table({"app.css": b"a{}"}), table({"app.css": b"a{ }"})
+    assert one.url("app.css") != other.url("app.css")
+    assert one.url("app.css") == table({"app.css": b"a{}"}).url("app.css")
+
+
+def test_an_address_leads_to_its_bytes_and_true_type() -> None:
+    # SEC-69
+    files = table({"app.css": b"a{}", "app.js": b"1", "favicon.svg": b"<svg/>"})
+    for name, content_type in (
+        ("app.css", "text/css; charset=utf-8"),
+        ("app.js", "text/javascript; charset=utf-8"),
+        ("favicon.svg", "image/svg+xml; charset=utf-8"),
+    ):
+        address = files.url(name)
+        assert address.startswith("/static/")
+        found = files.find(address.removeprefix("/static/"))
+        assert found is not None
+        assert found.content_type == content_type
+
+
+@pytest.mark.parametrize("name", ["app.css", "", "../words.py", "app.000000000000.css"])
+def test_no_other_name_is_answered(name: str) -> None:
+    assert table({"app.css": b"a{}"}).find(name) is None
+
+
+def test_a_template_cannot_name_a_file_that_is_not_there() -> None:
+    with pytest.raises(UnknownFile) as caught:
+        table({}).url("app.css")
+    assert caught.value.name == "app.css"
+
+
+def test_a_type_the_site_does_not_serve_is_refused() -> None:
+    with pytest.raises(UnservableFile):
+        table({"page.php": b""})
+
+
+def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) -> None:
+    # SITE-3
+    runtime = tmp_path / "datastar-core.js"
+    runtime.write_bytes(b"export{}")
+    files = load(runtime)
+    assert set(files.hashed_names) == {"app.css", "app.js", "favicon.svg", DATASTAR}
+    assert files.find(files.hashed_names[DATASTAR]) == StaticFile(
+        b"export{}", "text/javascript; charset=utf-8"
+    )
+
+
+def test_a_missing_browser_runtime_stops_the_start(tmp_path: Path) -> None:
+    # SEC-68
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "nothing.js")
+
+
+def test_the_sheet_and_the_script_name_no_other_host_and_build_no_markup(tmp_path: Path) -> None:
+    # SITE-3, SEC-64
+    runtime = tmp_path / "datastar.js"
+    runtime.write_bytes(b"")
+    files = load(runtime)
+    for name in ("app.css", "app.js"):
+        found = files.find(files.hashed_names[name])
+        assert found is not None
+        text = found.body.decode()
+        for forbidden in ("http:", "https:", "@import", "url(", "innerHTML", "insertAdjacent"):
+            assert forbidden not in text, (name, forbidden)
+        for forbidden in ("eval(", "Function(", 'setAttribute("style', "document.write"):
+            assert forbidden not in text, (name, forbidden)
+
+
+def test_motion_stops_for_who_asks() -> None:
+    # SITE-20, LAB-83
+    sheet = Path(__file__).parents[3] / "web" / "views" / "static" / "app.css"
+    text = sheet.read_text(encoding="utf-8")
+    assert "prefers-reduced-motion: reduce" in text
+    assert "prefers-color-scheme: dark" in text
