@@ -1,0 +1,235 @@
+"""What can go wrong between an actor and its store, one class per thing the caller can do.
+
+Four kinds of answer: the call was wrong (`StoreMisuse`), somebody else was first
+(`ConcurrencyConflict`, `Fenced`, `IdempotencyInFlight`), the world is away (`StoreUnavailable`
+and its kin: try again), stored data is not what this program knows (`StoredDataError`).
+Adapters translate what their driver raises into these words once, at the edge.
+"""
+
+
+class StoreError(Exception):
+    """Base of everything a store raises; `code` is stable, for logs, answers and tables."""
+
+    code = "store_error"
+    # Whether the same call may succeed later without any change (RES-2).
+    is_transient = False
+
+
+class StoreMisuse(StoreError):
+    """Base of refusals that no retry mends: the call itself must change. Nothing was written."""
+
+    code = "store_misuse"
+
+
+class InvalidStreamId(StoreMisuse, ValueError):
+    """Raised at construction of a `StreamId` that breaks its rules."""
+
+    code = "invalid_stream_id"
+
+    def __init__(self, value: str, why: str) -> None:
+        super().__init__(f"{value!r} is not a stream id: {why}")
+        self.value, self.why = value, why
+
+
+class EmptyAppend(StoreMisuse):
+    """Raised before any I/O when an append brings no event; nothing was written."""
+
+    code = "empty_append"
+
+    def __init__(self, stream_id: str) -> None:
+        super().__init__(f"the append to {stream_id} brings no event; leave the call out")
+        self.stream_id = stream_id
+
+
+class AppendTooLarge(StoreMisuse):
+    """Raised before any I/O when one append brings more events than a transaction should."""
+
+    code = "append_too_large"
+
+    def __init__(self, stream_id: str, events: int, limit: int) -> None:
+        super().__init__(
+            f"the append to {stream_id} brings {events} events, the limit is {limit}; "
+            "nothing was written. Split it."
+        )
+        self.stream_id, self.events, self.limit = stream_id, events, limit
+
+
+class BatchTooLarge(StoreMisuse):
+    """Raised before any I/O when a batch has too many requests or events; nothing was written."""
+
+    code = "batch_too_large"
+
+    def __init__(self, what: str, count: int, limit: int) -> None:
+        super().__init__(
+            f"the batch has {count} {what}, the limit is {limit}; nothing was written. Split it."
+        )
+        self.what, self.count, self.limit = what, count, limit
+
+
+class EventTooLarge(StoreMisuse):
+    """Raised when an encoded event passes the limit; nothing was written."""
+
+    code = "event_too_large"
+
+    def __init__(self, event_type: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"{event_type} takes {size} bytes, the limit is {limit}; nothing was written. "
+            "Keep large things elsewhere and store their address."
+        )
+        self.event_type, self.size, self.limit = event_type, size, limit
+
+
+class DuplicateEventId(StoreMisuse):
+    """Raised when an event id is stored already, elsewhere or with other content.
+
+    Nothing was written. A repeat of the same append is no error: it is answered as replayed.
+    """
+
+    code = "duplicate_event_id"
+
+    def __init__(self, event_id: str, stream_id: str) -> None:
+        super().__init__(
+            f"event id {event_id} of the append to {stream_id} is already stored, in another "
+            "stream or with other content; nothing was written. Make a new id for a new event."
+        )
+        self.event_id, self.stream_id = event_id, stream_id
+
+
+class ConcurrencyConflict(StoreError):
+    """Raised when the stream is not at the version the append expected; nothing was written.
+
+    Load the stream, decide again with what is there now, and append the new decision.
+    Never append the old events again with the new version.
+    """
+
+    code = "concurrency_conflict"
+
+    def __init__(self, stream_id: str, expected: int | str, actual: int) -> None:
+        super().__init__(
+            f"{stream_id} is at version {actual}, the append expected {expected}; nothing was "
+            "written. Load it and decide again."
+        )
+        self.stream_id, self.expected, self.actual = stream_id, expected, actual
+
+
+class Fenced(StoreError):
+    """Raised when this process no longer owns the shard it writes for; nothing was written."""
+
+    code = "fenced"
+
+    def __init__(self, shard: int, held: int, current: int | None) -> None:
+        super().__init__(
+            f"shard {shard} was written with epoch {held}, its epoch is {current}; nothing was "
+            "written. Look up the owner again; this one must stop."
+        )
+        self.shard, self.held, self.current = shard, held, current
+
+
+class IdempotencyMismatch(StoreMisuse):
+    """Raised when a key comes back with another request; nothing was written."""
+
+    code = "idempotency_mismatch"
+
+    def __init__(self, scope: str, key: str) -> None:
+        super().__init__(
+            f"key {key!r} in {scope} was used for another request; nothing was written. "
+            "A new request needs a new key."
+        )
+        self.scope, self.key = scope, key
+
+
+class IdempotencyInFlight(StoreError):
+    """Raised when a request with the same key is being handled now; nothing was written."""
+
+    code = "idempotency_in_flight"
+    is_transient = True
+
+    def __init__(self, scope: str, key: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(
+            f"a request with key {key!r} in {scope} is being handled; nothing was written. "
+            f"Ask again in {retry_after_s:g} s."
+        )
+        self.scope, self.key, self.retry_after_s = scope, key, retry_after_s
+
+
+class StoreUnavailable(StoreError):
+    """Raised when the store cannot be reached, or was lost while answering.
+
+    A read gave nothing. A write is stored wholly or not at all, and which is not known:
+    repeat it with the same event ids or idempotency key, and the store tells.
+    """
+
+    code = "store_unavailable"
+    is_transient = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the store is unavailable: {reason}. The outcome of a write in hand is not known; "
+            "repeat it with the same ids."
+        )
+        self.reason = reason
+
+
+class StoreTimeout(StoreUnavailable):
+    """Raised when the store took longer than the call allowed; see `StoreUnavailable`."""
+
+    code = "store_timeout"
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"no answer within {timeout_s:g} s")
+        self.timeout_s = timeout_s
+
+
+class PoolExhausted(StoreUnavailable):
+    """Raised when no connection came free in time; nothing was sent to the database."""
+
+    code = "pool_exhausted"
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(f"all {limit} connections are in use and {waiting} callers wait")
+        self.waiting, self.limit = waiting, limit
+
+
+class StoredDataError(StoreError):
+    """Base of errors about what is stored: this program cannot read it. Nothing was changed."""
+
+    code = "stored_data"
+
+
+class UnknownEventType(StoredDataError):
+    """Raised when an aggregate's stream holds an event type that no class is registered for."""
+
+    code = "unknown_event_type"
+
+    def __init__(self, event_type: str, stream_id: str, version: int) -> None:
+        super().__init__(
+            f"{stream_id} has {event_type} at version {version} and no class is registered "
+            "for it; import the module that defines it, or add an upcaster."
+        )
+        self.event_type, self.stream_id, self.version = event_type, stream_id, version
+
+
+class CodecError(StoredDataError):
+    """Raised when stored bytes do not decode into the class registered for them."""
+
+    code = "codec_error"
+
+    def __init__(self, event_type: str, version: int, field: str, reason: str) -> None:
+        super().__init__(f"{event_type} at version {version}: {field}: {reason}")
+        self.event_type, self.version, self.field, self.reason = event_type, version, field, reason
+
+
+class CursorOutdated(StoredDataError):
+    """Raised for a cursor of an earlier lineage: the store was renumbered since.
+
+    Translated cursors stand in the checkpoints; any other reader starts over.
+    """
+
+    code = "cursor_outdated"
+
+    def __init__(self, cursor_lineage: str, store_lineage: str) -> None:
+        super().__init__(
+            f"the cursor belongs to lineage {cursor_lineage}, the store is lineage "
+            f"{store_lineage}; read from the start or take the translated checkpoint."
+        )
+        self.cursor_lineage, self.store_lineage = cursor_lineage, store_lineage

@@ -1,0 +1,203 @@
+"""The words storage speaks when something goes wrong; callers need no other.
+
+The errors of the ports stand in `actors.persistence` and are named here again; the ones
+added concern starting, migrating and moving a store: what an operator acts on.
+"""
+
+from actors.persistence import (
+    AppendTooLarge,
+    BatchTooLarge,
+    CodecError,
+    ConcurrencyConflict,
+    CursorOutdated,
+    DuplicateEventId,
+    EmptyAppend,
+    EventTooLarge,
+    Fenced,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    InvalidStreamId,
+    PoolExhausted,
+    StoredDataError,
+    StoreError,
+    StoreMisuse,
+    StoreTimeout,
+    StoreUnavailable,
+    UnknownEventType,
+)
+
+__all__ = [
+    "AppendTooLarge",
+    "BatchTooLarge",
+    "CodecError",
+    "ConcurrencyConflict",
+    "CursorOutdated",
+    "DuplicateEventId",
+    "EmbeddedFailed",
+    "EmptyAppend",
+    "EventTooLarge",
+    "Fenced",
+    "IdempotencyInFlight",
+    "IdempotencyMismatch",
+    "InvalidStreamId",
+    "MigrationChanged",
+    "MigrationFailed",
+    "MigrationGap",
+    "MigrationPending",
+    "MigrationRefused",
+    "PoolExhausted",
+    "SchemaNewer",
+    "StateDirInUse",
+    "StoreError",
+    "StoreMisuse",
+    "StoreMoved",
+    "StoreRejected",
+    "StoreTimeout",
+    "StoreUnavailable",
+    "StoredDataError",
+    "UnknownEventType",
+    "UnknownUser",
+]
+
+
+class StoreRejected(StoreError):
+    """Raised when the database answers and will not let us in: address, name or password.
+
+    Waiting does not help; the setting must change. The address is shown without password.
+    """
+
+    code = "store_rejected"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the database refuses us: {reason}; check DATABASE_URL")
+        self.reason = reason
+
+
+class UnknownUser(StoreMisuse, LookupError):
+    """Raised when a user id names nobody; nothing was written."""
+
+    code = "unknown_user"
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(f"there is no user {user_id}; nothing was written")
+        self.user_id = user_id
+
+
+class EmbeddedFailed(StoreError):
+    """Raised when the embedded PostgreSQL does not start; no server is left running.
+
+    `reason` says what was tried and `log_tail` holds the server's last words.
+    """
+
+    code = "embedded_failed"
+
+    def __init__(self, reason: str, log_tail: str = "") -> None:
+        tail = f"\nIts log ends:\n{log_tail}" if log_tail else ""
+        super().__init__(f"the embedded PostgreSQL did not start: {reason}{tail}")
+        self.reason, self.log_tail = reason, log_tail
+
+
+class StateDirInUse(StoreError):
+    """Raised when another process keeps its embedded PostgreSQL in the same folder.
+
+    Nothing was touched. Stop that process, or give this one a STATE_DIR of its own.
+    """
+
+    code = "state_dir_in_use"
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        holder = "another process" if pid is None else f"process {pid}"
+        super().__init__(
+            f"{holder} keeps its database in {path}; nothing was touched. "
+            "Stop it, or set another STATE_DIR."
+        )
+        self.path, self.pid = path, pid
+
+
+class MigrationFailed(StoreError):
+    """Raised when a migration's SQL fails; that one was rolled back, earlier ones stay."""
+
+    code = "migration_failed"
+
+    def __init__(self, version: int, name: str, reason: str) -> None:
+        super().__init__(f"migration {version:04} {name} failed and was rolled back: {reason}")
+        self.version, self.name, self.reason = version, name, reason
+
+
+class MigrationChanged(StoreError):
+    """Raised when the file of an applied migration is no longer what was applied.
+
+    Nothing was done. Restore the file, and put the change into a new migration.
+    """
+
+    code = "migration_changed"
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"migration {version:04} was changed after it had been applied; nothing was done. "
+            "Restore the file and write a new migration."
+        )
+        self.version = version
+
+
+class MigrationGap(StoreError):
+    """Raised when migration numbers leave one out, or one lies below an applied one."""
+
+    code = "migration_gap"
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"migration {version:04} is missing between the others; nothing was done. "
+            "Numbers follow each other, and new ones come after all applied ones."
+        )
+        self.version = version
+
+
+class MigrationPending(StoreError):
+    """Raised by a check (`MIGRATE=off`) when the schema is older than this program."""
+
+    code = "migration_pending"
+
+    def __init__(self, applied: int, wanted: int) -> None:
+        super().__init__(
+            f"the schema is at {applied}, this program needs {wanted}; nothing was done. "
+            "Run the migrations first."
+        )
+        self.applied, self.wanted = applied, wanted
+
+
+class SchemaNewer(StoreError):
+    """Raised when the database was migrated by a newer program; nothing was done."""
+
+    code = "schema_newer"
+
+    def __init__(self, applied: int, known: int) -> None:
+        super().__init__(
+            f"the schema is at {applied}, this program knows {known}; nothing was done. "
+            "Start the newer program."
+        )
+        self.applied, self.known = applied, known
+
+
+class MigrationRefused(StoreError):
+    """Raised when going down would drop events, or is asked for a number that is not there."""
+
+    code = "migration_refused"
+
+    def __init__(self, version: int, why: str) -> None:
+        super().__init__(f"going down to {version:04} is refused: {why}; nothing was done")
+        self.version, self.why = version, why
+
+
+class StoreMoved(StoreError):
+    """Raised when the data lies in another cluster than the one that wrote it.
+
+    Transaction numbers of another server break the order of events, so nothing is served
+    until the store is renumbered (`renumber`), which gives it a new lineage.
+    """
+
+    code = "store_moved"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the store was moved: {reason}. Renumber it before serving.")
+        self.reason = reason

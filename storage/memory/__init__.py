@@ -1,0 +1,10 @@
+"""Every port in plain Python: small, real, and read first.
+
+The twins of `storage/postgres` under the same names, used by fast tests and by anyone who
+wants to try an actor without a database. `MemoryDatabase` is the shared set of tables.
+"""
+
+from storage.memory.chat_log import MemoryChatLog
+from storage.memory.database import MemoryDatabase
+
+__all__ = ["MemoryChatLog", "MemoryDatabase"]

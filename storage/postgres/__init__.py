@@ -1,0 +1,41 @@
+"""Every port on PostgreSQL, through asyncpg on an asyncio thread of its own.
+
+Read first:
+
+- `database`: the handle that trio tasks call; behind it `asyncio_thread` and `pool`;
+- `embedded`: the server that comes with the package, kept alive by `embedded_keeper`;
+- `migrate` and `migrations/`: the schema;
+- then one file per port, named as its twin in `storage/memory`.
+
+Only this package names asyncpg.
+"""
+
+from storage.postgres.chat_log import PostgresChatLog
+from storage.postgres.database import Connection, Database, LoopLost, open_database
+from storage.postgres.embedded import EmbeddedServer
+from storage.postgres.embedded_keeper import open_embedded
+from storage.postgres.migrate import (
+    MigrationPlan,
+    check_migrations,
+    migrate,
+    migrate_down,
+    plan_migrations,
+)
+from storage.postgres.pool_settings import PoolSettings, PoolStats
+
+__all__ = [
+    "Connection",
+    "Database",
+    "EmbeddedServer",
+    "LoopLost",
+    "MigrationPlan",
+    "PoolSettings",
+    "PoolStats",
+    "PostgresChatLog",
+    "check_migrations",
+    "migrate",
+    "migrate_down",
+    "open_database",
+    "open_embedded",
+    "plan_migrations",
+]

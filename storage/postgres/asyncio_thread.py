@@ -1,0 +1,301 @@
+"""One asyncio loop on a thread of its own, for clients that need asyncio, called from trio.
+
+Rule 1: a call ends on the trio side exactly once: with the outcome of its work, with
+`Cancelled`, or with `StoreUnavailable` when the loop is lost. None hangs.
+Rule 2: trio tasks are rescheduled on the trio thread only, asyncio tasks touched on the
+loop's thread only; between them stand two queues and two wake-up calls.
+Rule 3: a loop that stays silent is given up, never waited for: its thread cannot be killed,
+so it is told to end by itself should it ever wake.
+
+Nothing here knows PostgreSQL. `database.py` puts the pool on it and restarts it.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
+
+import outcome
+import trio
+import uvloop
+
+from storage.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+# What the loop has in hand or in its queue. Enough for bursts of every session on a page,
+# small enough that a stuck database is felt by the callers and not by memory.
+HAND_OVER_MAX = 1000
+
+# A cancelled piece of work gets this long to end; then its caller goes on without it.
+CANCEL_GRACE_S = 1.0
+
+# How often the loop is asked for a sign of life, and how long it may stay silent. Garbage
+# collection and a busy machine cause tenths; two seconds mean that something blocks it.
+PING_INTERVAL_S = 0.25
+SILENCE_S_MAX = 2.0
+
+# How long stopping waits for the thread before leaving it behind (it is a daemon thread).
+JOIN_S_MAX = 5.0
+
+
+class _Job(Generic[T]):
+    """One call on its way: the work, the trio task that waits, and how far it came."""
+
+    __slots__ = ("args", "is_answered", "is_withdrawn", "raise_cancel", "running", "waiter", "work")
+
+    def __init__(
+        self,
+        work: Callable[..., Coroutine[Any, Any, T]],
+        args: tuple[Any, ...],
+        waiter: trio.lowlevel.Task,
+    ) -> None:
+        self.work, self.args, self.waiter = work, args, waiter
+        self.running: asyncio.Task[T] | None = None
+        self.raise_cancel: Callable[[], Any] | None = None
+        self.is_withdrawn = False
+        self.is_answered = False
+
+
+class AsyncioThread:
+    """A running asyncio loop that trio tasks hand coroutines to.
+
+    `start`, `call`, `watch` and `stop` are for the trio thread. Once lost or stopped it
+    stays so; make a new one.
+    """
+
+    def __init__(
+        self,
+        name: str = "greenroom-asyncio",
+        *,
+        hand_over_max: int = HAND_OVER_MAX,
+        silence_s_max: float = SILENCE_S_MAX,
+    ) -> None:
+        if hand_over_max < 1:
+            raise ValueError(f"hand_over_max must be at least 1, got {hand_over_max}")
+        if not silence_s_max > 0:
+            raise ValueError(f"silence_s_max must be above 0, got {silence_s_max}")
+        self.name = name
+        self._hand_over_max = hand_over_max
+        self._silence_s_max = silence_s_max
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._jobs: set[_Job[Any]] = set()
+        self._room = trio.lowlevel.ParkingLot()
+        self._lost = trio.Event()
+        self._reason: str | None = None
+        self._pongs = 0
+        # Two queues, each with a flag that says whether its reader has been woken already:
+        # many entries cost one wake-up.
+        self._to_loop: deque[Callable[[], None]] = deque()
+        self._is_loop_woken = False
+        self._to_trio: deque[Callable[[], None]] = deque()
+        self._is_trio_woken = False
+
+    def __repr__(self) -> str:
+        state = self._reason or ("running" if self._loop is not None else "not started")
+        return f"<AsyncioThread {self.name}: {state}, {len(self._jobs)} calls>"
+
+    @property
+    def is_running(self) -> bool:
+        """Call this to ask whether calls are taken now."""
+        return self._loop is not None and self._reason is None
+
+    @property
+    def reason(self) -> str | None:
+        """Call this to learn why it ended; None while it runs."""
+        return self._reason
+
+    async def start(self) -> None:
+        """Call this once to start the thread; returns when its loop turns."""
+        if self._thread is not None:
+            raise RuntimeError(f"{self.name} was started before; make a new one")
+        self._token = trio.lowlevel.current_trio_token()
+        ready = trio.Event()
+        self._thread = threading.Thread(
+            target=self._run_loop, args=(ready,), name=self.name, daemon=True
+        )
+        self._thread.start()
+        await ready.wait()
+
+    async def call(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """Call this to run `work(*args)` on the loop and wait for its outcome.
+
+        Raises what the work raises, and `StoreUnavailable` when the loop is lost before it
+        answered. Cancelling cancels the work and waits at most a second for its end; work
+        that was over by then gives its outcome instead.
+        """
+        while len(self._jobs) >= self._hand_over_max and self._reason is None:
+            await self._room.park()
+        if self._loop is None or self._reason is not None:
+            raise StoreUnavailable(self._reason or "its thread is not started")
+        job = _Job(work, args, trio.lowlevel.current_task())
+        self._jobs.add(job)
+        self._post(partial(self._begin, job))
+
+        def withdraw(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
+            job.raise_cancel = raise_cancel
+            self._post(partial(self._cancel, job))
+            return trio.lowlevel.Abort.FAILED
+
+        return cast(T, await trio.lowlevel.wait_task_rescheduled(withdraw))
+
+    async def watch(self) -> str:
+        """Call this to wait until the loop is lost; returns the reason.
+
+        It is the watch itself that notices a silent loop, so whoever starts the thread keeps
+        one task in here.
+        """
+        seen = self._pongs
+        while True:
+            self._post(self._pong)
+            with trio.move_on_after(self._silence_s_max):
+                while self._pongs == seen and not self._lost.is_set():
+                    with trio.move_on_after(PING_INTERVAL_S):
+                        await self._lost.wait()
+            # A trio loop that stood still itself must not accuse the other: let it read first.
+            await trio.lowlevel.checkpoint()
+            if self._reason is None and self._pongs == seen:
+                self._give_up(f"{self.name} did not turn for {self._silence_s_max:g} s")
+            if self._reason is not None:
+                return self._reason
+            seen = self._pongs
+            with trio.move_on_after(PING_INTERVAL_S):
+                await self._lost.wait()
+
+    async def stop(self) -> None:
+        """Call this to end the loop and its thread; calls in flight fail as unavailable."""
+        if self._thread is None:
+            return
+        self._give_up(f"{self.name} was stopped")
+        with trio.move_on_after(JOIN_S_MAX, shield=True):
+            await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
+
+    # On the trio thread.
+
+    def _give_up(self, reason: str) -> None:
+        """Fail every call in flight and tell the loop to end should it still turn."""
+        if self._reason is not None:
+            return
+        self._reason = reason
+        self._lost.set()
+        for job in tuple(self._jobs):
+            self._answer(job, outcome.Error(StoreUnavailable(reason)))
+        self._room.unpark_all()
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(loop.stop)
+            except RuntimeError:
+                pass  # it is closed already: that is how it was lost
+
+    def _answer(self, job: _Job[T], result: "outcome.Outcome[T]") -> None:
+        if job.is_answered:
+            return
+        job.is_answered = True
+        self._jobs.discard(job)
+        self._room.unpark()
+        if job.raise_cancel is not None and isinstance(result, outcome.Error):
+            if isinstance(result.error, asyncio.CancelledError | StoreUnavailable):
+                result = outcome.capture(job.raise_cancel)
+        elif isinstance(result, outcome.Error) and isinstance(result.error, asyncio.CancelledError):
+            result = outcome.Error(StoreUnavailable(f"{self.name} dropped the call"))
+        trio.lowlevel.reschedule(job.waiter, result)
+
+    def _read_from_loop(self) -> None:
+        # Cleared before reading: an entry that comes while we read wakes us again.
+        self._is_trio_woken = False
+        while self._to_trio:
+            self._to_trio.popleft()()
+
+    def _post(self, call: Callable[[], None]) -> None:
+        """Queue a call for the loop's thread; lost with the loop."""
+        self._to_loop.append(call)
+        if self._is_loop_woken or self._loop is None:
+            return
+        self._is_loop_woken = True
+        try:
+            self._loop.call_soon_threadsafe(self._read_from_trio)
+        except RuntimeError:
+            self._give_up(f"{self.name} is closed")
+
+    # On the loop's thread.
+
+    def _run_loop(self, ready: trio.Event) -> None:
+        loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(loop)
+        reason = f"{self.name} stopped by itself"
+        try:
+            self._loop = loop
+            self.post_to_trio(ready.set)
+            loop.run_forever()
+        except Exception as error:  # noqa: BLE001  (whatever ends the loop is the reason it is lost)
+            reason = f"{self.name} died: {error!r}"
+        finally:
+            self.post_to_trio(partial(self._give_up, reason))
+            _close(loop)
+
+    def post_to_trio(self, call: Callable[[], None]) -> None:
+        """Call this on the loop's thread to run a plain function on the trio thread."""
+        self._to_trio.append(call)
+        if self._is_trio_woken:
+            return
+        self._is_trio_woken = True
+        assert self._token is not None
+        try:
+            self._token.run_sync_soon(self._read_from_loop)
+        except trio.RunFinishedError:
+            pass  # trio is over: nobody is left to be told
+
+    def _read_from_trio(self) -> None:
+        self._is_loop_woken = False
+        while self._to_loop:
+            self._to_loop.popleft()()
+
+    def _begin(self, job: _Job[Any]) -> None:
+        assert self._loop is not None
+        if job.is_withdrawn or self._reason is not None:
+            return
+        job.running = self._loop.create_task(job.work(*job.args))
+        job.running.add_done_callback(partial(self._finished, job))
+
+    def _finished(self, job: _Job[Any], task: "asyncio.Task[Any]") -> None:
+        result: outcome.Outcome[Any]
+        if task.cancelled():
+            result = outcome.Error(asyncio.CancelledError())
+        elif (error := task.exception()) is not None:
+            result = outcome.Error(error)
+        else:
+            result = outcome.Value(task.result())
+        self.post_to_trio(partial(self._answer, job, result))
+
+    def _cancel(self, job: _Job[Any]) -> None:
+        assert self._loop is not None
+        job.is_withdrawn = True
+        cancelled = partial(self._answer, job, outcome.Error(asyncio.CancelledError()))
+        if job.running is None:
+            self.post_to_trio(cancelled)
+            return
+        job.running.cancel()
+        self._loop.call_later(CANCEL_GRACE_S, self.post_to_trio, cancelled)
+
+    def _pong(self) -> None:
+        self.post_to_trio(self._count_pong)
+
+    def _count_pong(self) -> None:
+        self._pongs += 1
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is left on a stopped loop, let it clean up for a moment, close it."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=CANCEL_GRACE_S))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    asyncio.set_event_loop(None)
+    loop.close()

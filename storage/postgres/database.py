@@ -1,0 +1,196 @@
+"""One database as trio tasks see it: run work on it, wait for it, ask how it is.
+
+A `Database` is a handle that stays valid: the asyncio loop and the pool behind it may be
+lost and made anew by whoever runs `serve`: `open_database` here, or the supervised actor of
+`database_actor.py`. Between two loops calls wait a moment, then fail as unavailable.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import trio
+
+from storage.errors import StoreError, StoreUnavailable
+from storage.postgres.asyncio_thread import SILENCE_S_MAX, AsyncioThread
+from storage.postgres.pool import OPERATION_S_MAX, Connection, Pool, Work
+from storage.postgres.pool_settings import PoolSettings, PoolStats
+
+T = TypeVar("T")
+
+# A database that is just being started: an embedded one after a crash replays its log.
+STARTUP_S_MAX = 30.0
+STARTUP_PAUSE_S = 0.25
+
+# A lost loop is made anew within a second; waiting longer would only fill the mailbox.
+LOOP_WAIT_S_MAX = 2.0
+
+
+class LoopLost(Exception):
+    """Raised by `Database.serve` when the loop died or fell silent; its calls have failed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; calls in flight failed, a new loop is needed")
+        self.reason = reason
+
+
+class Database:
+    """A handle on one database; see the module's docstring."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        part: str = "store",
+        settings: PoolSettings | None = None,
+        silence_s_max: float = SILENCE_S_MAX,
+    ) -> None:
+        self.url, self.part = url, part
+        self.settings = settings if settings is not None else PoolSettings()
+        self._silence_s_max = silence_s_max
+        self._thread: AsyncioThread | None = None
+        self._pool: Pool | None = None
+        self._changed = trio.Event()
+        self.loops_started = 0
+
+    def __repr__(self) -> str:
+        return f"<Database {self.part}: {self._pool or 'not served'}>"
+
+    async def run(self, work: Work[T], *args: Any, timeout_s: float = OPERATION_S_MAX) -> T:
+        """Call this to run `work(connection, *args)` on the loop, each statement by itself.
+
+        Raises `StoreUnavailable`, `StoreTimeout`, `PoolExhausted`, or what the work raises.
+        Cancelling cancels the query; the work may have happened or not, never half of a
+        statement.
+        """
+        thread, pool = await self._ready()
+        return await thread.call(self._run, pool, work, args, None, timeout_s)
+
+    async def transact(
+        self,
+        work: Work[T],
+        *args: Any,
+        begin: str = "BEGIN",
+        timeout_s: float = OPERATION_S_MAX,
+    ) -> T:
+        """Call this to run `work(connection, *args)` in one transaction.
+
+        An error or a cancellation rolls back; cancelled during COMMIT it is wholly there or
+        wholly absent. Errors as `run`.
+        """
+        thread, pool = await self._ready()
+        return await thread.call(self._run, pool, work, args, begin, timeout_s)
+
+    def pool_stats(self) -> PoolStats:
+        """Call this to see the pool's load; all zero while no loop runs."""
+        if self._pool is None:
+            most = self.settings.connections_max
+            return PoolStats(0, 0, 0, 0, most, 0.0, is_saturated=False)
+        return self._pool.statistics()
+
+    async def wait_up(self, timeout_s: float = STARTUP_S_MAX) -> None:
+        """Call this at start to wait for the database; raises what kept it away at the end.
+
+        `StoreRejected` comes at once: no waiting mends a wrong password.
+        """
+        deadline = trio.current_time() + timeout_s
+        while True:
+            try:
+                thread, pool = await self._ready()
+                await thread.call(pool.fill)
+            except StoreUnavailable:
+                if trio.current_time() + STARTUP_PAUSE_S >= deadline:
+                    raise
+                await trio.sleep(STARTUP_PAUSE_S)
+            else:
+                return
+
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Call this in a nursery or an actor to give the handle its loop; ends by `LoopLost`.
+
+        Cancelling it is the orderly end: connections say goodbye, the thread is joined.
+        """
+        thread = AsyncioThread(f"greenroom-{self.part}", silence_s_max=self._silence_s_max)
+        pool = Pool(self.url, self.part, self.settings)
+        await thread.start()
+        self.loops_started += 1
+        try:
+            self._attach(thread, pool)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep, thread, pool)
+                task_status.started()
+                reason = await thread.watch()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._attach(None, None)
+            await self._shut(thread, pool)
+        raise LoopLost(reason)
+
+    async def _shut(self, thread: AsyncioThread, pool: Pool) -> None:
+        if thread.is_running:
+            with trio.move_on_after(STARTUP_PAUSE_S * 4, shield=True):
+                try:
+                    await thread.call(pool.close)
+                except StoreError:
+                    pass  # lost in this very moment: cut off below
+        pool.cut_off()
+        await thread.stop()
+
+    @staticmethod
+    async def _sweep(thread: AsyncioThread, pool: Pool) -> None:
+        try:
+            await thread.call(pool.sweep_for_ever)
+        except StoreUnavailable:
+            pass  # the loop is lost: the watch tells it
+
+    @staticmethod
+    async def _run(
+        pool: Pool, work: Work[T], args: tuple[Any, ...], begin: str | None, timeout_s: float
+    ) -> T:
+        return await pool.run(work, *args, begin=begin, timeout_s=timeout_s)
+
+    def _attach(self, thread: AsyncioThread | None, pool: Pool | None) -> None:
+        self._thread, self._pool = thread, pool
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _ready(self) -> tuple[AsyncioThread, Pool]:
+        with trio.move_on_after(LOOP_WAIT_S_MAX):
+            while True:
+                thread, pool = self._thread, self._pool
+                if thread is not None and pool is not None and thread.is_running:
+                    return thread, pool
+                await self._changed.wait()
+        raise StoreUnavailable("its loop is not running")
+
+
+@asynccontextmanager
+async def open_database(
+    url: str,
+    *,
+    part: str = "store",
+    settings: PoolSettings | None = None,
+    wait_s: float = STARTUP_S_MAX,
+) -> AsyncIterator[Database]:
+    """Call this to use a database outside a supervision tree: in tests, tools, scripts.
+
+    Waits for the database to be up; a lost loop is made anew. Leaving closes everything.
+    """
+    database = Database(url, part=part, settings=settings)
+
+    async def keep_serving(*, task_status: trio.TaskStatus[None]) -> None:
+        status = task_status
+        while True:
+            try:
+                await database.serve(task_status=status)
+            except LoopLost:
+                status = trio.TASK_STATUS_IGNORED
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(keep_serving)
+        await database.wait_up(wait_s)
+        yield database
+        nursery.cancel_scope.cancel()
+
+
+__all__ = ["Connection", "Database", "LoopLost", "open_database"]

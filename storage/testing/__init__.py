@@ -1,0 +1,14 @@
+"""How adapters are proven: one conformance suite per port, run on every adapter.
+
+Subclass a suite in a test file and give it a fixture that makes the adapter; the suite does
+the work. `planted` runs a suite against an adapter with a known fault, to show that it can
+fail. `temporary` gives tests a PostgreSQL of their own with a fresh database each.
+
+The suites use pytest and pytest-trio; nothing of the running program imports this package.
+"""
+
+from storage.testing.chat_log import ChatLogSuite
+from storage.testing.planted import failing_cases
+from storage.testing.temporary import TemporaryServer
+
+__all__ = ["ChatLogSuite", "TemporaryServer", "failing_cases"]

@@ -1,0 +1,34 @@
+"""Fixtures of the whole suite: a PostgreSQL for the session, a fresh database for a test."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+pytest.register_assert_rewrite("storage.testing")
+
+from storage.postgres import Database, PoolSettings, open_database  # noqa: E402
+from storage.testing import TemporaryServer  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporaryServer]:
+    """A PostgreSQL in a temporary folder; every worker of a parallel run has its own."""
+    server = TemporaryServer.start(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database_url(postgres_server: TemporaryServer) -> Iterator[str]:
+    """The address of a fresh database with the whole schema; removed after the test."""
+    name = postgres_server.make_database()
+    yield postgres_server.server.url_of(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """An open `Database` on a fresh database, with as few connections as a test needs."""
+    settings = PoolSettings(connections_min=0, connections_max=10)
+    async with open_database(database_url, part="test", settings=settings) as opened:
+        yield opened

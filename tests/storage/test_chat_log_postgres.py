@@ -1,0 +1,79 @@
+"""The chat log on PostgreSQL passes the suite of its port, in one transaction a post."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from actors.chat import (
+    LOBBY,
+    ROOM_NAMES,
+    ChatLogUnavailable,
+    Posted,
+    PostLimit,
+    Status,
+    Viewer,
+)
+from storage.postgres import Connection, Database, PostgresChatLog
+from storage.testing import ChatLogSuite
+from storage.testing.chat_log import draft
+
+
+class TestPostgresChatLog(ChatLogSuite):
+    @pytest.fixture
+    def chat_log(self, database: Database) -> PostgresChatLog:
+        return PostgresChatLog(database)
+
+
+async def test_a_post_writes_all_its_rows(database: Database) -> None:
+    # SITE-62, SITE-72
+    log = PostgresChatLog(database)
+    await log.ensure_rooms(ROOM_NAMES)
+    await log.post(draft("see http://a", status=Status.PENDING))
+
+    async def rows(connection: Connection) -> list[tuple[object, ...]]:
+        found = await connection.fetch(
+            "SELECT e.event_type, e.version, e.metadata->>'correlation_id', q.status, a.action,"
+            " a.metadata->>'status', position('http' in convert_from(e.event_data, 'UTF8'))"
+            " FROM events e, chat_moderation_queue q, chat_audit_log a"
+            " WHERE a.action = 'chat.message.post'"
+        )
+        return [tuple(row) for row in found]
+
+    assert await database.run(rows) == [
+        ("MessagePosted", 1, "c-1", "pending", "chat.message.post", "pending", 0)
+    ]
+
+
+@pytest.mark.parametrize(
+    "table", ["events", "chat_messages", "chat_moderation_queue", "chat_rate_limits"]
+)
+async def test_a_fault_at_any_step_leaves_nothing(database: Database, table: str) -> None:
+    # SITE-62: no row, no token spent, no number used
+    log = PostgresChatLog(database)
+    await log.ensure_rooms(ROOM_NAMES)
+
+    async def forbid(connection: Connection, forbidden: bool) -> None:
+        verb = "ADD CONSTRAINT planted CHECK (false) NOT VALID"
+        await connection.execute(
+            f"ALTER TABLE {table} {verb if forbidden else 'DROP CONSTRAINT planted'}"
+        )
+
+    one = draft(status=Status.PENDING, limits=(PostLimit("k", 1, 10.0),))
+    await database.run(forbid, True)
+    with pytest.raises(Exception, match="planted"):
+        await log.post(one)
+    await database.run(forbid, False)
+    posted = await log.post(one)
+    assert isinstance(posted, Posted)
+    assert (posted.n, posted.message.seq) == (1, 1)
+
+
+async def test_a_lost_database_is_told_in_the_ports_word(tmp_path: Path) -> None:
+    # SITE-152, SITE-155: at once, not at the end of a patience
+    database = Database(f"postgresql://postgres@/nothing?host={tmp_path}")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(database.serve)
+        with trio.fail_after(1), pytest.raises(ChatLogUnavailable):
+            await PostgresChatLog(database).history(LOBBY, Viewer())
+        nursery.cancel_scope.cancel()
