@@ -7,10 +7,10 @@ from pathlib import Path
 
 import trio
 
-from storage.postgres import embedded
+from storage.postgres import embedded, embedded_process
 
 # What stopping may take in all: the fast way, then the immediate one, then force.
-STOP_S_MAX = embedded.STOP_S_MAX + 2 * embedded.IMMEDIATE_S_MAX
+STOP_S_MAX = embedded.STOP_S_MAX + 2 * embedded_process.IMMEDIATE_S_MAX
 
 # How soon a dead server is noticed. Its clients notice at once; this only brings it back.
 WATCH_S = 0.1
