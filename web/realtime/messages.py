@@ -58,9 +58,12 @@ class _Error(msgspec.Struct, tag="error", frozen=True):
 
 _FromClient = _Subscribe | _Unsubscribe | _Command | _Ping | _Pong
 _FromServer = _Subscribed | _Unsubscribed | _Event | _Error | _Ping | _Pong
-_decode_client = msgspec.json.Decoder(_FromClient).decode
-_decode_server = msgspec.json.Decoder(_FromServer).decode
-_decode_action = msgspec.json.Decoder(str | dict[str, msgspec.Raw]).decode
+_Decode = Callable[[str | bytes], T]
+_decode_client: _Decode[_FromClient] = msgspec.json.Decoder(_FromClient).decode
+_decode_server: _Decode[_FromServer] = msgspec.json.Decoder(_FromServer).decode
+_decode_action: _Decode[str | dict[str, msgspec.Raw]] = msgspec.json.Decoder(
+    str | dict[str, msgspec.Raw]
+).decode
 _encode = msgspec.json.Encoder().encode
 
 PING = b'{"type":"ping"}'

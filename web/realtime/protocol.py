@@ -35,6 +35,10 @@ from .messages import (
     encode_server,
 )
 
+# SEC-47: a person types two a second, a program that reconnects sends its offline queue.
+COMMAND_RATE = Rate(20, 40)
+# SEC-47: pings and pongs count too.
+FRAME_RATE = Rate(100, 200)
 TOPIC_NAME = re.compile(r"[a-z][a-z0-9._:-]{0,127}")
 
 
@@ -57,10 +61,8 @@ class CloseCode(enum.IntEnum):
 class ProtocolLimits:
     """Holds what one connection may do; the table of the specification, section 2.3."""
 
-    # SEC-47: a person types two a second, a program that reconnects sends its offline queue.
-    commands: Rate = Rate(20, 40)
-    # SEC-47: pings and pongs count too.
-    frames: Rate = Rate(100, 200)
+    commands: Rate = COMMAND_RATE
+    frames: Rate = FRAME_RATE
     # A burst that goes on this long is not a burst.
     flood_s: float = 2.0
     # SEC-51: a broken client is told ten times what is wrong.

@@ -30,13 +30,15 @@ from .quart_app import (
 )
 from .renderings import ErrorView, Rendering, plain_page, render_error
 from .request_state import NoRequestState, RequestState, request_state
-from .serving import Server, ServerSettings, ServerStatistics, serve
+from .serving import CLOSE_BATCH, CLOSE_PAUSE_S, Server, ServerSettings, ServerStatistics, serve
 from .settings import ErrorResponse, TransportSettings
 from .transport import Transport, transport_of
 from .visitor import Visitor, VisitorSigner
 from .websocket import WIRE_KEY, Wire
 
 __all__ = [
+    "CLOSE_BATCH",
+    "CLOSE_PAUSE_S",
     "WIRE_KEY",
     "Answer",
     "Checks",

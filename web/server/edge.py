@@ -124,8 +124,12 @@ class Edge:
             return
         state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
         body = _LimitedBody(receive, self._settings.checks.body_limit(scope["path"]))
-        with trio.CancelScope(deadline=state.deadline) as answer.scope:
-            await self._app(scope, body.receive, answer.send)
+        try:
+            with trio.CancelScope(deadline=state.deadline) as answer.scope:
+                await self._app(scope, body.receive, answer.send)
+        finally:
+            for end in state.at_end:
+                end()
         if answer.has_started:
             return
         if body.is_too_large:

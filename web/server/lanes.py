@@ -24,6 +24,10 @@ class Lane(Protocol):
     def framing(self) -> Framing:
         """Tell how payloads must be wrapped before `write`."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether `write` would take something now."""
+
     def write(self, wire: bytes) -> bool:
         """Take all of `wire` (True) or nothing (False: wait for `on_ready`)."""
 
@@ -43,6 +47,11 @@ class PipeLane:
         self._pipe = pipe
         self.framing = framing
         self._closed = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether the socket takes bytes now, as far as is known."""
+        return not self._closed and self._pipe.is_idle
 
     def write(self, wire: bytes) -> bool:
         """Take all of `wire` (True) or nothing (False)."""
@@ -69,6 +78,11 @@ class PulledLane:
         self._on_ready: Callable[[], None] | None = None
         self._wake = trio.Event()
         self._closed = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether nothing is held."""
+        return not self._closed and self._held is None
 
     def write(self, wire: bytes) -> bool:
         """Take `wire` if nothing is held."""

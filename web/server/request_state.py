@@ -6,8 +6,8 @@ Quart by `quart.g.edge`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from .renderings import Rendering
 from .visitor import Visitor
@@ -28,6 +28,8 @@ class RequestState:
     needs_csrf_token: bool
     # In the loop's clock; streams have none. Messages a request causes carry it (SITE-153).
     deadline: float
+    # Called, in order, when the request is over, however it ended; they return at once.
+    at_end: list[Callable[[], None]] = field(default_factory=list)
 
 
 class NoRequestState(RuntimeError):

@@ -1,0 +1,99 @@
+"""The HTTP answer around a stream: head and first events by Quart, then the fast lane.
+
+The body's iterator gives the opening bytes, and when Quart asks for more the head is out: the
+stream takes the lane and the iterator only waits for the end. Where there is no lane (HTTP/2,
+test clients) it passes on what a `PulledLane` holds. Leaving it, however that happens, closes
+the stream, so a disconnect frees everything (SITE-94).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import partial
+from types import TracebackType
+
+from hypercorn.typing import Scope
+from quart import Response
+from quart.wrappers.response import ResponseBody
+
+from web.server import Framing, Lane, PulledLane, request_state, transport_of
+
+from .sse import OPENING
+from .stream import Stream, StreamKey
+from .streams import Streams
+
+# SITE-92, SEC-52.
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache, no-transform, no-store",
+    "x-accel-buffering": "no",
+}
+
+
+class StreamBody(ResponseBody):
+    """The body of a stream's response; leaving it closes the stream."""
+
+    def __init__(self, stream: Stream, scope: Scope, first: bytes) -> None:
+        self._stream, self._scope, self._first = stream, scope, first
+        self._bytes: AsyncGenerator[bytes, None] | None = None
+
+    async def __aenter__(self) -> StreamBody:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bytes is not None:
+            await self._bytes.aclose()
+        self._stream.close("disconnected")
+
+    def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        self._bytes = self._generate()
+        return self._bytes
+
+    async def _generate(self) -> AsyncGenerator[bytes, None]:
+        yield OPENING + self._first
+        lane = fast_lane(self._scope)
+        if lane is not None:
+            self._stream.attach(lane)
+            await self._stream.closed.wait()
+            return
+        pulled = PulledLane()
+        self._stream.attach(pulled)
+        while (held := await pulled.pull()) is not None:
+            yield held
+
+
+def open_stream(streams: Streams, key: StreamKey, scope: Scope) -> Stream:
+    """Call this in the route: opens a stream that closes when its request ends, at the latest.
+
+    Raises what `Streams.open` raises. The request has to have passed the edge.
+    """
+    state = request_state(scope)
+    stream = streams.open(key, state.address)
+    state.at_end.append(partial(stream.close, "disconnected"))
+    return stream
+
+
+def stream_response(stream: Stream, scope: Scope, *, first: bytes = b"") -> Response:
+    """Call this at the end of a route: the response that carries `stream` until it closes.
+
+    `first` are events sent right after the head: the state of every panel.
+    """
+    if scope["type"] != "http" or scope["method"] == "HEAD":
+        stream.close("head only")
+        return Response(b"", headers=STREAM_HEADERS)
+    response = Response(StreamBody(stream, scope, first), headers=STREAM_HEADERS)
+    response.timeout = None  # REL-16
+    return response
+
+
+def fast_lane(scope: Scope) -> Lane | None:
+    """Call this once a streaming response's head is out; None where only Quart may write."""
+    transport = transport_of(scope)
+    if transport is None or scope["type"] != "http":
+        return None
+    return transport.lane(Framing.CHUNKED if scope["http_version"] == "1.1" else Framing.RAW)

@@ -1,0 +1,225 @@
+"""The registry of open streams, by browser session and tab (SITE-90 to SITE-97).
+
+Rule 1: only this file opens a stream, so every cap is counted here and freed by `close` alone.
+Rule 2: sending is synchronous and tells what became of it: delivered, missing, failed.
+
+One stream is in `stream.py`, its actor in `stream_actor.py`, the HTTP answer around it in
+`responding.py`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+import trio
+
+from web.server import CLOSE_BATCH, CLOSE_PAUSE_S, Frame
+
+from .errors import StreamsFull, TooManyStreams
+from .sse import encode_retry, joined, patch_signals
+from .stream import Stream, StreamKey
+
+# SEC-48. Six connections a host is a browser's limit under HTTP/1.1; ten leave room for a second
+# window and still stop a script that opens one per turn of its loop.
+STREAMS_PER_SESSION_MAX = 10
+# A school or an office behind one address.
+STREAMS_PER_ADDRESS_MAX = 100
+# Two descriptors short of what the soak test holds in 1 GB.
+STREAMS_MAX = 10_000
+# SITE-185: all tabs of a busy site must not come back in the same second.
+RETRY_SPREAD_MS = (1000, 5000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamCaps:
+    """Holds how many streams may be open."""
+
+    per_session: int = STREAMS_PER_SESSION_MAX
+    per_address: int = STREAMS_PER_ADDRESS_MAX
+    total: int = STREAMS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Tells what became of a frame: tabs that got it, have no stream, or could not take it."""
+
+    delivered: int
+    missing: tuple[StreamKey, ...] = ()
+    failed: tuple[StreamKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCounts:
+    """Counts streams: open now, opened since the start, refused, replaced, frames sent."""
+
+    open: int
+    sessions: int
+    addresses: int
+    opened: int
+    refused: int
+    replaced: int
+    resyncs: int
+
+
+class Streams:
+    """All open streams of the process.
+
+    `opened(stream)` is called for each new one, synchronously: the composition root starts the
+    stream's actor there.
+    """
+
+    def __init__(
+        self,
+        *,
+        caps: StreamCaps | None = None,
+        opened: Callable[[Stream], None] = lambda stream: None,
+        random: Random | None = None,
+    ) -> None:
+        self._caps = caps or StreamCaps()
+        self._on_opened = opened
+        # Spreads reconnects; nothing secret depends on it.
+        self._random = random or Random()
+        self._by_session: dict[uuid.UUID, dict[str, Stream]] = {}
+        self._per_address: dict[str, int] = {}
+        self._count = 0
+        self._opened = self._refused = self._replaced = self._resyncs = 0
+        self.is_draining = False
+
+    def __repr__(self) -> str:
+        return f"<Streams open={self._count} sessions={len(self._by_session)}>"
+
+    def __len__(self) -> int:
+        return self._count
+
+    def counts(self) -> StreamCounts:
+        """Call this for the lab, the health page and the metrics."""
+        return StreamCounts(
+            open=self._count,
+            sessions=len(self._by_session),
+            addresses=len(self._per_address),
+            opened=self._opened,
+            refused=self._refused,
+            replaced=self._replaced,
+            resyncs=self._resyncs + sum(s.statistics().outbox.resyncs for s in self.all()),
+        )
+
+    def all(self) -> list[Stream]:
+        """Call this to get every open stream."""
+        return [stream for tabs in self._by_session.values() for stream in tabs.values()]
+
+    def maybe_stream(self, key: StreamKey) -> Stream | None:
+        """Call this to find the stream of one tab, or None."""
+        return self._by_session.get(key.session, {}).get(key.tab)
+
+    def tabs(self, session: uuid.UUID) -> list[Stream]:
+        """Call this to get the streams of all tabs of a browser."""
+        return [*self._by_session.get(session, {}).values()]
+
+    def open(self, key: StreamKey, address: str) -> Stream:
+        """Call this when a tab connects; no checkpoint. A stream on the same key is replaced.
+
+        Raises `TooManyStreams` (429) and `StreamsFull` (503); nothing was opened then, and an
+        older stream of the key lives on. Replacing never hits a cap (SITE-93).
+        """
+        older = self.maybe_stream(key)
+        if older is None:
+            self._check_caps(key, address)
+        elif self.is_draining:
+            raise StreamsFull(self._caps.total)
+        if older is not None:
+            self._replaced += 1
+            older.close("replaced")
+        stream = Stream(key, address)
+        stream.when_closed(self._forget)
+        self._by_session.setdefault(key.session, {})[key.tab] = stream
+        self._per_address[address] = self._per_address.get(address, 0) + 1
+        self._count += 1
+        self._opened += 1
+        self._on_opened(stream)
+        return stream
+
+    def send_to(self, key: StreamKey, panel: str, frame: Frame) -> Delivery:
+        """Call this to send a panel's state to one tab; other tabs never stand in for it."""
+        return self.send_to_each([key], panel, frame)
+
+    def send_to_each(self, keys: Iterable[StreamKey], panel: str, frame: Frame) -> Delivery:
+        """Call this to send a panel's state to listed tabs."""
+        delivered = 0
+        missing: list[StreamKey] = []
+        failed: list[StreamKey] = []
+        for key in keys:
+            stream = self.maybe_stream(key)
+            if stream is None:
+                missing.append(key)
+            elif stream.put_panel(panel, frame):
+                delivered += 1
+            else:
+                failed.append(key)
+        return Delivery(delivered, tuple(missing), tuple(failed))
+
+    def send_to_session(self, session: uuid.UUID, panel: str, frame: Frame) -> Delivery:
+        """Call this to send a panel's state to all tabs of a browser."""
+        return self._send_each(self.tabs(session), panel, frame)
+
+    def send_to_all(self, panel: str, frame: Frame) -> Delivery:
+        """Call this to send a panel's state to every open stream."""
+        return self._send_each(self.all(), panel, frame)
+
+    def close_session(self, session: uuid.UUID, reason: str) -> int:
+        """Call this when a sign-in ends or a visitor changes: all tabs end at once (SEC-15)."""
+        tabs = self.tabs(session)
+        for stream in tabs:
+            stream.close(reason)
+        return len(tabs)
+
+    def tell_draining(self) -> None:
+        """Call this as step 3 of a drain: tabs show it and come back spread over seconds."""
+        self.is_draining = True
+        signals = patch_signals({"serverConnected": False})
+        for stream in self.all():
+            retry = encode_retry(self._random.randint(*RETRY_SPREAD_MS))
+            stream.put_panel("draining", joined([retry, signals]))
+
+    async def close_all(self, reason: str = "draining") -> None:
+        """Call this as step 5 of a drain: 200 streams per 100 ms end."""
+        streams = self.all()
+        for at in range(0, len(streams), CLOSE_BATCH):
+            if at:
+                await trio.sleep(CLOSE_PAUSE_S)
+            for stream in streams[at : at + CLOSE_BATCH]:
+                stream.close(reason)
+
+    def _send_each(self, streams: Sequence[Stream], panel: str, frame: Frame) -> Delivery:
+        failed = [stream.key for stream in streams if not stream.put_panel(panel, frame)]
+        return Delivery(len(streams) - len(failed), failed=tuple(failed))
+
+    def _check_caps(self, key: StreamKey, address: str) -> None:
+        refuse: Callable[[], Exception] | None = None
+        if self.is_draining or self._count >= self._caps.total:
+            refuse = partial(StreamsFull, self._caps.total)
+        elif len(self._by_session.get(key.session, ())) >= self._caps.per_session:
+            refuse = partial(TooManyStreams, "session", self._caps.per_session)
+        elif self._per_address.get(address, 0) >= self._caps.per_address:
+            refuse = partial(TooManyStreams, "address", self._caps.per_address)
+        if refuse is not None:
+            self._refused += 1
+            raise refuse()
+
+    def _forget(self, stream: Stream) -> None:
+        """Free a closed stream's places; called by the stream itself, once."""
+        tabs = self._by_session.get(stream.key.session, {})
+        if tabs.get(stream.key.tab) is stream:
+            del tabs[stream.key.tab]
+        if not tabs:
+            self._by_session.pop(stream.key.session, None)
+        left = self._per_address[stream.address] - 1
+        if left:
+            self._per_address[stream.address] = left
+        else:
+            del self._per_address[stream.address]
+        self._count -= 1
+        self._resyncs += stream.statistics().outbox.resyncs
