@@ -1,0 +1,188 @@
+"""What both kinds of supervisor do alike: stopping a child, waiting for times, reporting.
+
+No clock, no tasks: every method gets `now` through the public entry it was called from, and
+leaves its moves in `_out`. `decisions.py` and `dynamic_decisions.py` are the two kinds.
+
+Rule 1: a live child is only ever asked to stop here, so each one has its deadline.
+Rule 2: one wake a slot; setting a new one makes the old one void.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from actors.runtime import AlreadyStarted as NameTaken
+from actors.runtime import Exit, Shutdown
+
+from .errors import AlreadyStarted, Passivated, StartFailed
+from .moves import (
+    Call,
+    Ended,
+    Finish,
+    Forget,
+    Kill,
+    Move,
+    Note,
+    Refuse,
+    Retire,
+    Start,
+    Stop,
+    Wake,
+)
+from .policy import is_expected_stop
+from .reports import Offender, Report, ReportContext
+from .slots import LIVE, Slot
+
+__all__ = ["Machine", "Phase"]
+
+Phase = Literal["starting", "running", "ending", "over"]
+Due = Callable[[Slot], None]
+
+
+class Machine:
+    """The common half of a supervisor's decisions."""
+
+    def __init__(self, path: str, random: Callable[[], float]) -> None:
+        self.path = path
+        self.phase: Phase = "starting"
+        self.final: Exit | None = None
+        self._random = random
+        self._now = 0.0
+        self._out: list[Move] = []
+        self._token = 0
+        self._dues: dict[int, tuple[Due, Slot]] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path} {self.phase}>"
+
+    # -- times ------------------------------------------------------------------------------
+
+    def due(self, token: int, now: float) -> list[Move]:
+        """Call this when the time of a `Wake` has come; void tokens do nothing."""
+        self._now = now
+        found = self._dues.pop(token, None)
+        if found is not None:
+            todo, slot = found
+            slot.wake = None
+            todo(slot)
+        return self._advanced()
+
+    def is_awaited(self, token: int) -> bool:
+        """Call this to know whether a wake still means something."""
+        return token in self._dues
+
+    def _wake(self, slot: Slot, at: float, todo: Due) -> None:
+        self._cancel(slot)
+        self._token += 1
+        slot.wake = self._token
+        self._dues[self._token] = (todo, slot)
+        self._out.append(Wake(at, self._token))
+
+    def _cancel(self, slot: Slot) -> None:
+        if slot.wake is not None:
+            self._dues.pop(slot.wake, None)
+            slot.wake = None
+        slot.next_at = None
+
+    def _advanced(self) -> list[Move]:
+        """Hand out the moves; a machine that works through an order goes on with it first."""
+        return self._taken()
+
+    def _taken(self) -> list[Move]:
+        out, self._out = self._out, []
+        return out
+
+    # -- starting and stopping one child --------------------------------------------------
+
+    def _start(self, slot: Slot, call: Call | None = None) -> None:
+        slot.status = "starting"
+        slot.call = call
+        self._out.append(Start(slot))
+
+    def _halt(
+        self,
+        slot: Slot,
+        after: Literal["call", "group", "end", "park"],
+        because: str,
+        *,
+        is_shared: bool = False,
+    ) -> None:
+        """Ask a live child to stop; when it has ended, `slot.after` says what follows.
+
+        With `is_shared` the deadline is the caller's, one for many children.
+        """
+        if slot.status in ("stopping", "unkillable"):
+            # What was asked for first stands, but an end or a call outranks an idle stop.
+            if after == "end" or slot.after == "park":
+                slot.after = after
+            return
+        slot.after = after
+        slot.status = "stopping"
+        shutdown = slot.spec.shutdown
+        if shutdown == "kill":
+            if after != "park":
+                self._kill(slot, "shutdown='kill'")
+                return
+            shutdown = float("inf")
+        info = Passivated() if after == "park" else None
+        within = float("inf") if is_shared else shutdown
+        self._out.append(Stop(slot, because, within, info))
+
+    def _kill(self, slot: Slot, because: str) -> None:
+        self._out.append(Kill(slot, because))
+
+    def unkillable(self, slot: Slot, stack: str, now: float) -> list[Move]:
+        """Call this when a kill has not worked for a second; its end is still waited for."""
+        self._now = now
+        if slot.status in LIVE:
+            slot.status = "unkillable"
+            self._report("unkillable", "still alive a second after its kill", slot, stack)
+        return self._taken()
+
+    def _report_stop(self, slot: Slot, exit_: Exit) -> None:
+        if not is_expected_stop(slot.spec, exit_):
+            self._report("shutdown_error", exit_, slot)
+
+    def _retire(self, slot: Slot, cause: BaseException | None = None) -> None:
+        self._cancel(slot)
+        slot.status = "stopped"
+        if slot.cell is not None:
+            self._out.append(Retire(slot, cause))
+
+    def _forget(self, slot: Slot, cause: BaseException | None = None) -> None:
+        self._retire(slot, cause)
+        slot.is_listed = False
+        self._out.append(Forget(slot))
+
+    # -- answers ---------------------------------------------------------------------------
+
+    def _refuse_start(self, slot: Slot, call: Call, error: BaseException, spec: object) -> None:
+        """Tell the caller why nothing runs: a taken name is not a failure of the child."""
+        if isinstance(error, NameTaken):
+            self._out.append(Refuse(call, AlreadyStarted(error.ref)))
+        else:
+            self._out.append(Refuse(call, StartFailed(error, spec)))
+
+    def _is_closed_to(self, call: Call) -> bool:
+        """Refuse a change while the supervisor ends: nobody will carry it out."""
+        if self.phase in ("ending", "over"):
+            self._out.append(Ended(call))
+            return True
+        return False
+
+    def _finish(self) -> None:
+        self.phase = "over"
+        self._out.append(Finish(self.final if self.final is not None else Shutdown()))
+
+    def _report(
+        self, context: ReportContext, reason: object, slot: Slot, stack: str | None = None
+    ) -> None:
+        spec, cell = slot.spec, slot.cell
+        offender = Offender(
+            id=slot.id,
+            path=f"{self.path}/{slot.id or slot.key or '?'}" if cell is None else cell.path,
+            incarnation=0 if cell is None else cell.incarnation,
+            restart=spec.restart,
+            shutdown=spec.shutdown,
+            type=spec.type,
+        )
+        self._out.append(Note(Report(self.path, context, reason, offender, self._now, stack=stack)))

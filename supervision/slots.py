@@ -1,0 +1,136 @@
+"""One child's place under its supervisor, and the lists that are read from the places.
+
+A slot outlives the incarnations of its child, and its cell too: a child that was terminated
+keeps its slot and has no cell. Only decisions change a slot; only the supervisor sets `cell`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+
+from .budget import Attempts, RestartWindow
+from .specs import ChildSpec
+from .words import Child, Counts
+
+if TYPE_CHECKING:
+    from actors.runtime import AnyRef, Exit
+
+    from .moves import Call
+
+__all__ = ["LIVE", "WAITING", "Occupant", "Slot", "SlotStatus", "child_of", "count_slots"]
+
+SlotStatus: TypeAlias = Literal[
+    "stopped", "starting", "running", "stopping", "unkillable", "restarting", "backing_off"
+]
+
+# An incarnation exists, or is being made.
+LIVE: Final = frozenset({"starting", "running", "stopping", "unkillable"})
+# A restart will follow; the mailbox is kept.
+WAITING: Final = frozenset({"restarting", "backing_off"})
+
+
+class Occupant(Protocol):
+    """What decisions read of a child's cell."""
+
+    @property
+    def ref(self) -> "AnyRef":
+        """The child's ref."""
+
+    @property
+    def path(self) -> str:
+        """Names from the root, joined by `/`."""
+
+    @property
+    def incarnation(self) -> int:
+        """Counts from 1."""
+
+    @property
+    def status(self) -> str:
+        """What the runtime says it is doing."""
+
+
+class Slot:
+    """The place of one child."""
+
+    __slots__ = (
+        "after",
+        "args",
+        "attempts",
+        "call",
+        "cell",
+        "id",
+        "is_listed",
+        "is_new",
+        "key",
+        "name",
+        "next_at",
+        "queue",
+        "restarts",
+        "spec",
+        "status",
+        "wake",
+        "window",
+    )
+
+    def __init__(self, spec: ChildSpec, child_id: str | None) -> None:
+        self.id = child_id
+        self.spec = spec
+        self.status: SlotStatus = "stopped"
+        self.cell: Occupant | None = None
+        # Dynamic children: what they were started with, and under which key or name.
+        self.args: tuple[object, ...] = ()
+        self.key: str | None = None
+        self.name: str | None = spec.name
+        self.after: Literal["call", "group", "end", "park"] = "call"
+        self.call: Call | None = None
+        self.is_new = False
+        self.is_listed = True
+        # What waits for the end of a stop that is under way.
+        self.queue: list[Callable[[], None]] | None = None
+        self.wake: int | None = None
+        self.next_at: float | None = None
+        self.window: RestartWindow | None = None
+        self.attempts: Attempts | None = None
+        self.restarts = 0
+
+    def __repr__(self) -> str:
+        return f"<Slot {self.id or self.key} {self.status}>"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether an incarnation exists or is being made."""
+        return self.status in LIVE
+
+
+def child_of(slot: Slot, child_id: str | None) -> Child:
+    """Call this to get the line of `which_children` for a slot."""
+    cell = slot.cell if slot.is_live else None
+    status: str = slot.status
+    if cell is not None and status == "running":
+        status = cell.status  # suspended is the runtime's word, not ours
+    return Child(
+        id=child_id,
+        ref=None if cell is None else cell.ref,
+        status=status,
+        type=slot.spec.type,
+        restart=slot.spec.restart,
+        incarnation=0 if slot.cell is None else slot.cell.incarnation,
+    )
+
+
+def count_slots(slots: Iterable[Slot], specs: int) -> Counts:
+    """Call this to count children by type; only those with an incarnation are active."""
+    active = supervisors = workers = 0
+    for slot in slots:
+        active += slot.status in LIVE
+        if slot.spec.type == "supervisor":
+            supervisors += 1
+        else:
+            workers += 1
+    return Counts(specs, active, supervisors, workers)
+
+
+def ended_as(exit_: "Exit") -> str:
+    """Call this to say in one word how a child ended, for the cause of its siblings' stop."""
+    return {"Normal": "ended", "Shutdown": "shut down", "Killed": "was killed"}.get(
+        type(exit_).__name__, "crashed"
+    )

@@ -1,0 +1,236 @@
+"""A stand-in for the supervisor actor: it carries moves out on paper, in virtual time.
+
+Each child answers its start and stop at once, as its script says; what happens is written to a
+log that tests compare. The real supervisor is tested in the other files of this folder.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import cast
+
+from actors.runtime import AnyRef, Crashed, Exit, Killed, Shutdown
+from supervision.decisions import StaticDecisions
+from supervision.moves import (
+    Answer,
+    Call,
+    Ended,
+    Finish,
+    Forget,
+    Hold,
+    Kill,
+    Move,
+    Note,
+    Park,
+    Ready,
+    Refuse,
+    Retire,
+    Start,
+    Stop,
+    Up,
+    Wake,
+)
+from supervision.plans import Flags, Plan
+from supervision.reports import Report
+from supervision.slots import Slot
+from supervision.specs import Backoff, ChildSpec
+from supervision.words import Child, RestartType
+
+
+class PaperRef:
+    """A ref that only has a path."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+@dataclass
+class PaperCell:
+    """A cell that only counts incarnations."""
+
+    path: str
+    incarnation: int = 0
+    status: str = "running"
+
+    def __post_init__(self) -> None:
+        self.ref = cast("AnyRef", PaperRef(self.path))
+
+
+@dataclass
+class Script:
+    """How one child behaves: the outcomes of its next starts, then `ok`; its answer to a stop."""
+
+    starts: deque[str] = field(default_factory=deque)
+    on_stop: Callable[[], Exit] | None = Shutdown
+
+
+class Ticket(Call):
+    """One call and its answer."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer: object = None
+
+
+def spec(
+    child_id: str,
+    restart: RestartType = "permanent",
+    *,
+    backoff: Backoff | None = None,
+    significant: bool = False,
+) -> ChildSpec:
+    return ChildSpec(child_id, dict, restart=restart, backoff=backoff, significant=significant)
+
+
+class Bench:
+    """A static supervisor on paper: `bench.crash("b")`, then look at `bench.log`."""
+
+    def __init__(self, flags: Flags, specs: Iterable[ChildSpec], *, begin: bool = True) -> None:
+        self.now = 0.0
+        self.log: list[str] = []
+        self.reports: list[Report] = []
+        self.final: Exit | None = None
+        self.scripts: dict[str, Script] = {}
+        self._wakes: list[tuple[float, int]] = []
+        self._events: deque[Callable[[], list[Move]]] = deque()
+        self.machine = StaticDecisions(Plan(flags, specs), "sup", lambda: 0.5)
+        if begin:
+            self.begin()
+
+    def begin(self) -> None:
+        self._run(self.machine.begin(self.now))
+        self.log.clear()
+
+    def script(self, child_id: str) -> Script:
+        return self.scripts.setdefault(child_id, Script())
+
+    def slot(self, child_id: str) -> Slot:
+        return self.machine.slots[child_id]
+
+    # -- what can happen ----------------------------------------------------------------
+
+    def end(self, child_id: str, exit_: Exit) -> None:
+        """One incarnation ends by itself."""
+        self._run(self.machine.exited(self.slot(child_id), exit_, self.now))
+
+    def crash(self, child_id: str, error: Exception | None = None) -> None:
+        self.end(child_id, Crashed(error or ValueError("boom")))
+
+    def started(self, child_id: str) -> None:
+        """A start that was hanging succeeds."""
+        self._begin_incarnation(self.slot(child_id))
+        self._run(self.machine.started(self.slot(child_id), None, self.now))
+
+    def stop(self) -> None:
+        self._run(self.machine.stop(self.now))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; due wakes are served in order."""
+        until = self.now + seconds
+        while self._wakes and self._wakes[0][0] <= until:
+            at, token = heapq.heappop(self._wakes)
+            self.now = max(self.now, at)
+            self._run(self.machine.due(token, self.now))
+        self.now = until
+
+    def call(self, name: str, argument: object) -> object:
+        """Make a call of administration; returns its answer so far."""
+        ticket = Ticket()
+        moves = {
+            "start_child": self.machine.start_child,
+            "terminate_child": self.machine.terminate_child,
+            "restart_child": self.machine.restart_child,
+            "delete_child": self.machine.delete_child,
+            "restart_now": self.machine.restart_now,
+        }[name](ticket, argument, self.now)
+        self._run(moves)
+        return ticket.answer
+
+    def reconfigure(self, flags: Flags, specs: Iterable[ChildSpec]) -> None:
+        self._run(self.machine.reconfigure(Ticket(), Plan(flags, specs), self.now))
+
+    # -- what can be seen ----------------------------------------------------------------
+
+    @property
+    def counts(self) -> list[int]:
+        counts = self.machine.count_children()
+        return [counts.specs, counts.active, counts.supervisors, counts.workers]
+
+    def child(self, child_id: str) -> Child:
+        return self.machine.which_child(child_id)
+
+    def incarnations(self) -> dict[str, int]:
+        return {one.id or "": one.incarnation for one in self.machine.which_children() if one.ref}
+
+    def statuses(self) -> dict[str, str]:
+        return {one.id or "": one.status for one in self.machine.which_children()}
+
+    def contexts(self) -> list[str]:
+        return [report.context for report in self.reports]
+
+    # -- carrying out on paper -------------------------------------------------------------
+
+    def _run(self, moves: list[Move]) -> None:
+        for move in moves:
+            self._carry_out(move)
+        while self._events:
+            for move in self._events.popleft()():
+                self._carry_out(move)
+
+    def _carry_out(self, move: Move) -> None:
+        match move:
+            case Start():
+                self._start(move.slot)
+            case Stop():
+                self.log.append(f"stop {move.slot.id}")
+                answer = self.script(move.slot.id or "").on_stop
+                if answer is not None:
+                    self._later_exit(move.slot, answer())
+            case Kill():
+                self.log.append(f"kill {move.slot.id}")
+                self._later_exit(move.slot, Killed())
+            case Retire():
+                move.slot.cell = None
+            case Wake():
+                heapq.heappush(self._wakes, (move.at, move.token))
+            case Note():
+                self.reports.append(move.report)
+            case Answer():
+                cast("Ticket", move.call).answer = "ok" if move.value is None else move.value
+            case Up():
+                cast("Ticket", move.call).answer = "ignored" if move.slot is None else "up"
+            case Refuse():
+                cast("Ticket", move.call).answer = move.error
+            case Ended():
+                cast("Ticket", move.call).answer = "ended"
+            case Finish():
+                self.final = move.exit
+                self.log.append("finish")
+            case Ready():
+                self.log.append("ready")
+            case Hold() | Forget() | Park():
+                pass
+
+    def _start(self, slot: Slot) -> None:
+        self.log.append(f"start {slot.id}")
+        if slot.cell is None:
+            slot.cell = PaperCell(f"sup/{slot.id}")
+        starts = self.script(slot.id or "").starts
+        outcome = starts.popleft() if starts else "ok"
+        machine = self.machine
+        if outcome == "ok":
+            self._begin_incarnation(slot)
+            self._events.append(lambda: machine.started(slot, None, self.now))
+        elif outcome == "ignore":
+            self._events.append(lambda: machine.ignored(slot, self.now))
+        elif outcome == "fail":
+            self._events.append(lambda: machine.start_failed(slot, OSError("no"), self.now))
+
+    def _begin_incarnation(self, slot: Slot) -> None:
+        assert isinstance(slot.cell, PaperCell)
+        slot.cell.incarnation += 1
+
+    def _later_exit(self, slot: Slot, exit_: Exit) -> None:
+        self._events.append(lambda: self.machine.exited(slot, exit_, self.now))
