@@ -1,0 +1,128 @@
+"""Actors on trio: mailboxes, refs, handlers, lifecycle.
+
+Read first: `actor.py` (what an actor can do), `ref.py` (what others can do with it), `exits.py`.
+How it works: `mailbox.py` -> `loop.py` -> `life.py` -> `lifecycle.py` -> `cell.py`, and `system.py`
+around them. Who restarts whom is not here but in `supervision`, built on the port in `cell.py`.
+
+    async with open_actors() as system:
+        stock = await system.start(Stock, "front", name="stock")
+        stock.tell(Add("chair", 2))
+        chairs = await stock.ask(Total("chair"), timeout=1.0)
+"""
+
+from actors.runtime.actor import Actor, AnyActor
+from actors.runtime.cell import (
+    Cell,
+    Failed,
+    Ignored,
+    Owner,
+    Ready,
+    StartOutcome,
+    Status,
+    Watch,
+)
+from actors.runtime.context import Context, current_context, edge_context
+from actors.runtime.dead_letters import DeadLetter, DeadLetters
+from actors.runtime.errors import (
+    ActorCrashed,
+    ActorError,
+    ActorExited,
+    AlreadyStarted,
+    AskError,
+    AskTimeout,
+    BadReply,
+    BadReturn,
+    CallbackFailed,
+    DeadlockError,
+    LinkBroken,
+    MailboxFull,
+    MailboxOverflow,
+    NoProc,
+    StartError,
+    StartIgnored,
+    StartTimeout,
+    StashFull,
+    StopActor,
+    StopTimeout,
+    UnhandledMessage,
+)
+from actors.runtime.exits import Crashed, Exit, ExitJson, Killed, Normal, Shutdown
+from actors.runtime.handlers import handler
+from actors.runtime.keeper import open_actors, running
+from actors.runtime.later import Later
+from actors.runtime.messages import IGNORE, Ask, Down, Exited, IdleTimeout, Ignore, Started, message
+from actors.runtime.overflow import UNBOUNDED, Overflow, latest
+from actors.runtime.ref import AnyRef, Ref
+from actors.runtime.reports import CrashReport
+from actors.runtime.system import System, checked_name
+from actors.runtime.topics import Sink, Topics
+from actors.runtime.wheel import Alarm, Wheel
+
+__all__ = [
+    "IGNORE",
+    "UNBOUNDED",
+    "Actor",
+    "ActorCrashed",
+    "ActorError",
+    "ActorExited",
+    "Alarm",
+    "AlreadyStarted",
+    "AnyActor",
+    "AnyRef",
+    "Ask",
+    "AskError",
+    "AskTimeout",
+    "BadReply",
+    "BadReturn",
+    "CallbackFailed",
+    "Cell",
+    "Context",
+    "CrashReport",
+    "Crashed",
+    "DeadLetter",
+    "DeadLetters",
+    "DeadlockError",
+    "Down",
+    "Exit",
+    "ExitJson",
+    "Exited",
+    "Failed",
+    "IdleTimeout",
+    "Ignore",
+    "Ignored",
+    "Killed",
+    "Later",
+    "LinkBroken",
+    "MailboxFull",
+    "MailboxOverflow",
+    "NoProc",
+    "Normal",
+    "Overflow",
+    "Owner",
+    "Ready",
+    "Ref",
+    "Shutdown",
+    "Sink",
+    "StartError",
+    "StartIgnored",
+    "StartOutcome",
+    "StartTimeout",
+    "Started",
+    "StashFull",
+    "Status",
+    "StopActor",
+    "StopTimeout",
+    "System",
+    "Topics",
+    "UnhandledMessage",
+    "Watch",
+    "Wheel",
+    "checked_name",
+    "current_context",
+    "edge_context",
+    "handler",
+    "latest",
+    "message",
+    "open_actors",
+    "running",
+]

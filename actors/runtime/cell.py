@@ -1,0 +1,432 @@
+"""One actor's identity, and the port through which an owner runs its incarnations.
+
+A cell outlives incarnations: it keeps id, path, ref, mailbox and counts. It starts nothing by
+itself; its owner (a supervisor, or the keeper of `open_actors`) calls the operations below and is
+told through `Owner` what came of them.
+
+Rule 1: every operation is synchronous and returns at once; results come through the owner.
+Rule 2: after `child_exited` the owner decides: `begin_incarnation`, `await_restart` or `retire`.
+Until then watchers of the ended incarnation wait, so a name is free before the exit is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+
+import trio
+
+from actors.runtime.counts import Counts
+from actors.runtime.envelope import Envelope
+from actors.runtime.errors import ActorExited, MailboxOverflow, NoProc
+from actors.runtime.exits import Crashed, Exit, Killed
+from actors.runtime.life import Life
+from actors.runtime.mailbox import Mailbox, Note, Notice
+from actors.runtime.overflow import DEFAULT_CAPACITY
+from actors.runtime.ref import AnyRef, Ref
+from actors.runtime.relations import Link, break_links
+
+if TYPE_CHECKING:
+    from actors.runtime.actor import AnyActor
+    from actors.runtime.system import System
+    from actors.runtime.wheel import Alarm
+
+Status: TypeAlias = Literal[
+    "starting",
+    "running",
+    "suspended",
+    "restarting",
+    "backing_off",
+    "stopping",
+    "stopped",
+    "unkillable",
+]
+
+# Long enough to close a few connections, short enough for a deploy; OTP's default too.
+SHUTDOWN_S: float = 5.0
+START_TIMEOUT_S: float = 10.0
+# A killed task that needs longer than this is shielded or blocked; someone has to look at it.
+UNKILLABLE_AFTER_S: float = 1.0
+# Enough to see a pattern in an actor's endings, little enough to keep for each.
+LAST_EXITS_MAX = 8
+_KILLED: Final = Killed()
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The incarnation runs; `info` is what `on_start` handed out in `Started(info)`, or None."""
+
+    info: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """`on_start` returned IGNORE; nothing is left of the incarnation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The start raised `error` (StartTimeout, BadReturn ...); nothing is left of it."""
+
+    error: BaseException
+
+
+StartOutcome: TypeAlias = Ready | Ignored | Failed
+
+
+class Owner(Protocol):
+    """Who is told about a child's life. Calls are synchronous and must neither raise nor wait."""
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the tasks of incarnations run."""
+
+    def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
+        """The start that `begin_incarnation` began is over."""
+
+    def child_exited(self, cell: Cell, exit_: Exit) -> None:
+        """The incarnation is wholly over: `on_stop`, sub-tasks and its task."""
+
+    def child_unkillable(self, cell: Cell, stack: str) -> None:
+        """A kill has not worked for a second; `child_exited` comes if it ever ends."""
+
+    def child_wanted(self, cell: Cell) -> None:
+        """A message came for a cell that was left dormant."""
+
+
+class Watch(Protocol):
+    """Somebody who waits for the end of an incarnation, or (final) of the actor."""
+
+    final: bool
+
+    def ended(self, cell: Cell, exit_: Exit) -> None:
+        """Called once; the watch has been taken off the cell before."""
+
+
+class Cell:
+    """One actor. See the module's rules; supervisors hold cells, everyone else holds refs."""
+
+    __slots__ = (
+        "_broken", "_kill_alarm", "_pending", "_refusal", "_stop_alarm", "actor_class", "counts", "dormant",
+        "gone", "id", "incarnation", "last_exits", "life", "links", "mailbox", "name", "next_restart_at",
+        "owner", "path", "pending_stop", "ref", "restart_window", "senders", "shutdown", "start",
+        "start_timeout", "started_at", "status", "status_since", "system", "topics", "waiting_on",
+        "watchers",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        system: System,
+        owner: Owner,
+        start: Callable[[], AnyActor],
+        path: str,
+        name: str | None,
+    ) -> None:
+        self.system, self.owner, self.start = system, owner, start
+        self.path, self.name = path, name
+        self.id = system.next_cell_id()
+        self.ref: AnyRef = Ref(self)
+        self.counts = Counts()
+        self.mailbox = Mailbox(self, DEFAULT_CAPACITY, "drop_new")
+        self.actor_class: type[AnyActor] | None = None
+        self.shutdown, self.start_timeout = SHUTDOWN_S, START_TIMEOUT_S
+        self.life: Life | None = None
+        self.incarnation = 0
+        self.status: Status = "starting"
+        self.status_since = self.started_at = trio.current_time()
+        self.next_restart_at: float | None = None
+        self.restart_window: tuple[int, int, float] | None = None
+        self.gone = self.dormant = False
+        self.pending_stop: Exit | None = None
+        self.last_exits: tuple[Exit, ...] = ()
+        self.waiting_on: Cell | None = None
+        self.watchers: dict[Watch, None] | None = None
+        # Of the current incarnation, or the coming one; moved to _broken when it has ended.
+        self.links: dict[Cell, Link] | None = None
+        self._broken: dict[Cell, Link] | None = None
+        self.topics: set[str] | None = None
+        self.senders: dict[str, float] | None = None
+        self._pending: Exit | None = None
+        self._refusal: str | None = None
+        self._kill_alarm: Alarm | None = None
+        self._stop_alarm: Alarm | None = None
+
+    def __repr__(self) -> str:
+        return f"<Cell {self.path} {self.status} {self.incarnation}>"
+
+    def adopt(self, cls: type[AnyActor]) -> None:
+        """Call this when the class is known: the mailbox gets the class's bounds."""
+        if cls is not self.actor_class:
+            self.actor_class = cls
+            self.mailbox.resize(cls.capacity, cls.overflow)
+            self.system.apply_level(self)
+
+    # The port of the owner
+
+    def begin_incarnation(self, because: str | None = None) -> None:
+        """Call this to start the next incarnation; the owner gets `child_started`."""
+        assert self.life is None, f"{self!r} already has an incarnation"
+        assert not self.gone, f"{self!r} is gone for good"
+        self._release(because)
+        self.dormant = False
+        self.mailbox.idle = self.mailbox.system_idle = False
+        self.next_restart_at = None
+        self.set_status("starting", because)
+        self.life = Life(self, self.incarnation + 1)
+        self.system.dispatcher.enqueue(self)
+
+    def await_restart(
+        self,
+        status: Literal["restarting", "backing_off"],
+        at: float | None = None,
+        because: str | None = None,
+    ) -> None:
+        """Call this after an ending that will be followed by a restart; the mailbox is kept."""
+        self._release(because)
+        self.next_restart_at = at
+        self.set_status(status, because)
+
+    def await_first_message(self) -> None:
+        """Call this to leave the cell without incarnation until a message comes.
+
+        The owner gets `child_wanted` once, at once if messages are queued already.
+        """
+        self._release(None)
+        self.dormant = True
+        self.set_status("stopped", "no message yet")
+        if self.mailbox.queued or self.mailbox.waiting:
+            self.wake()
+        else:
+            self.mailbox.idle = self.mailbox.system_idle = True
+
+    def request_stop(
+        self,
+        exit_: Exit,
+        *,
+        within: float | None = None,
+        drain: bool = False,
+    ) -> None:
+        """Call this to end the incarnation after the message in hand; killed `within` seconds.
+
+        `within` defaults to the cell's `shutdown`. The first request decides on the exit; a
+        further one can only bring the kill forward. Without an incarnation the coming one stops.
+        """
+        life = self.life
+        if life is None:
+            if not self.gone and not self.dormant:
+                self.pending_stop = exit_
+            return
+        life.want(exit_, drain=drain)
+        self.limit_stop(self.shutdown if within is None else within)
+
+    def limit_stop(self, within: float) -> None:
+        """Call this to have the incarnation killed if it is not over in `within` seconds."""
+        due = trio.current_time() + within
+        alarm = self._stop_alarm
+        if due == float("inf") or (alarm is not None and alarm.due <= due):
+            return
+        if alarm is not None:
+            alarm.cancel()
+        self._stop_alarm = self.system.wheel.call_at(due, self._stop_is_late)
+
+    def kill(self, exit_: Killed = _KILLED) -> None:
+        """Call this to end the incarnation by force: no `on_stop`. Does nothing without one."""
+        life = self.life
+        if life is None or life.killed:
+            return
+        if self._kill_alarm is None:
+            self._kill_alarm = self.system.wheel.call_after(UNKILLABLE_AFTER_S, self._is_unkillable)
+        life.kill(exit_)
+
+    def retire(self, exit_: Exit | None = None) -> None:
+        """Call this when no restart will follow; the ref is dead for ever afterwards.
+
+        Frees the name, turns what is queued into dead letters and failed asks, tells watchers.
+        """
+        if self.gone:
+            return
+        assert self.life is None, f"{self!r} still has an incarnation"
+        last = exit_ or self._pending
+        assert last is not None, f"{self!r} has no exit to retire with"
+        self.gone, self.dormant = True, False
+        self.system.forget(self)
+        self.mailbox.close()
+        self.set_status("stopped", last.because)
+        self._bury(last)
+        self._pending = None
+        self._tell_watchers(last, final=True)
+
+    def refuse(self, because: str) -> None:
+        """Call this instead of `retire` when a message came for an actor that may not start.
+
+        Tells are dead letters `no_such_actor`, asks fail with NoProc; both name `because`.
+        """
+        self._refusal = because
+        self.system.forget(self)
+        self.mailbox.close()
+        self.gone, self.dormant = True, False
+        for envelope in self.mailbox.drain():
+            if envelope[2] is not None:
+                envelope[2].fail(NoProc(self.path, type(envelope[0]), because))
+            else:
+                self.lost(envelope, "closed")
+
+    def abandon(self) -> None:
+        """Call this when the system ended by cancellation: nothing is run or told any more."""
+        self.gone, self.dormant = True, False
+        self.mailbox.close()
+        self.system.forget(self)
+        for envelope in self.mailbox.drain():
+            if envelope[2] is not None:
+                envelope[2].fail(self.no_proc(envelope[0]))
+        for watch in list(self.watchers or ()):
+            self.unwatch(watch)
+            watch.ended(self, Killed(because="the system was cancelled"))
+
+    def post_system(self, entry: object) -> None:
+        """Call this to pass `entry` to the actor's `on_system`, ahead of user messages.
+
+        It is dropped when the incarnation has ended (or none runs) before it is looked at.
+        """
+        if self.life is not None:
+            self.mailbox.post(Note(entry))
+
+    # What a life reports
+
+    def life_started(self, outcome: StartOutcome) -> None:
+        """Called by the life when its start is over, one way or another."""
+        if isinstance(outcome, Ready):
+            self.incarnation += 1
+            self.started_at = trio.current_time()
+            if self.incarnation > 1:
+                self.counts.restarts += 1
+                self.system.counts.restarts += 1
+            self.set_status("stopping" if self.is_stopping else "running")
+        else:
+            self._life_over()
+        self.owner.child_started(self, outcome)
+
+    def life_exited(self, exit_: Exit) -> None:
+        """Called by the life when it is wholly over."""
+        self._life_over()
+        self._pending = exit_
+        self._broken, self.links = self.links, None
+        self.last_exits = (*self.last_exits[1 - LAST_EXITS_MAX :], exit_)
+        if isinstance(exit_, Crashed):
+            self.counts.crashes += 1
+        self.owner.child_exited(self, exit_)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the incarnation has been asked to end."""
+        return self.life is not None and (self.life.wanted is not None or self.life.killed)
+
+    def set_status(self, status: Status, because: str | None = None) -> None:
+        """Call this to change the status; each change is one event with time and cause."""
+        if status == self.status and self.incarnation:
+            return
+        self.status, self.status_since = status, trio.current_time()
+        if self.system.changes_watched:
+            self.system.status_changed(self, because)
+
+    # What the mailbox reports (`mailbox.Post`)
+
+    def wake(self) -> None:
+        """Called by the mailbox when the parked actor has something to do."""
+        life = self.life
+        if life is not None:
+            life.wake()
+        elif self.dormant:
+            self.dormant = False
+            self.owner.child_wanted(self)
+
+    def lost(self, envelope: Envelope, reason: Literal["overflow", "closed"]) -> None:
+        """Called by the mailbox for a message that found no place."""
+        if reason == "overflow":
+            self.counts.overflowed += 1
+            self.system.dead_letters.add(self, envelope, "overflow")
+        elif self.gone:
+            self.system.dead_letters.add(self, envelope, "no_such_actor", note=self._refusal)
+        else:
+            self.system.dead_letters.add(self, envelope, "stopped")
+
+    def overflowed(self) -> None:
+        """Called by the mailbox of a class with `overflow = "crash"`."""
+        if self.life is not None:
+            self.life.abort(Crashed(MailboxOverflow(self.path, self.mailbox.capacity)))
+
+    def no_proc(self, message: object) -> NoProc:
+        """Call this for the error of a send, ask or stop that finds nobody."""
+        return NoProc(self.path, None if message is None else type(message), self._refusal)
+
+    @property
+    def budget(self) -> tuple[int, float]:
+        """How many messages, and seconds, a turn has."""
+        return (64, 0.001) if self.actor_class is None else self.actor_class.budget
+
+    # Watching
+
+    def watch(self, watch: Watch) -> None:
+        """Call this to be told of the end; see `Watch`. The cell must not be gone."""
+        if self.watchers is None:
+            self.watchers = {}
+        self.watchers[watch] = None
+
+    def unwatch(self, watch: Watch) -> None:
+        """Call this to be told nothing any more."""
+        if self.watchers is not None:
+            self.watchers.pop(watch, None)
+
+    # Inside
+
+    def _life_over(self) -> None:
+        self.life = None
+        self.waiting_on = None
+        self.pending_stop = None
+        for alarm in (self._kill_alarm, self._stop_alarm):
+            if alarm is not None:
+                alarm.cancel()
+        self._kill_alarm = self._stop_alarm = None
+        self.mailbox.idle = self.mailbox.system_idle = False
+
+    def _release(self, because: str | None) -> None:
+        exit_, self._pending = self._pending, None
+        if exit_ is not None:
+            self._tell_watchers(exit_, final=False)
+
+    def _tell_watchers(self, exit_: Exit, *, final: bool) -> None:
+        broken, self._broken = self._broken, None
+        if final and self.links:
+            broken, self.links = {**self.links, **(broken or {})}, None
+        if broken:
+            break_links(self, broken, exit_)
+        for watch in list(self.watchers or ()):
+            if final or not watch.final:
+                self.unwatch(watch)
+                watch.ended(self, exit_)
+
+    def _bury(self, exit_: Exit) -> None:
+        for envelope in self.mailbox.drain():
+            if isinstance(envelope[0], Notice):
+                continue
+            reply = envelope[2]
+            if reply is None:
+                self.system.dead_letters.add(self, envelope, "stopped", exit_)
+            elif reply.outcome == "withdrawn":
+                self.counts.withdrawn += 1
+            elif reply.outcome == "timed_out":
+                self.counts.expired += 1
+                self.system.dead_letters.add(self, envelope, "expired")
+            else:
+                self.system.dead_letters.add(self, envelope, "stopped", exit_)
+                reply.fail(ActorExited(self.path, exit_, type(envelope[0])))
+
+    def _stop_is_late(self) -> None:
+        self.kill(Killed(because="the shutdown deadline passed"))
+
+    def _is_unkillable(self) -> None:
+        self._kill_alarm = None
+        if self.life is not None:
+            self.set_status("unkillable", "a kill has not worked for a second")
+            self.owner.child_unkillable(self, self.life.stack())

@@ -1,0 +1,90 @@
+"""One task that gives turns to all actors without a task of their own, first come first served.
+
+It also sees to fairness between actors: nobody gets two turns in a row while others wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import trio
+
+from actors.runtime.context import Activity, current_activity
+
+if TYPE_CHECKING:
+    from actors.runtime.cell import Cell
+
+# Other tasks of the process (sockets, task actors) wait at most this long for the dispatcher,
+# unless a single handler takes longer.
+ROUND_S: Final = 0.001
+# The clock is read once in so many turns: a turn may be as short as a microsecond.
+TURNS_PER_LOOK: Final = 16
+
+
+class Dispatcher:
+    """The run queue; `enqueue` a cell to give it a turn, `run` is the task."""
+
+    def __init__(self, turn: Callable[[Cell], bool]) -> None:
+        self._turn = turn
+        self.activity = Activity()
+        self._queue: deque[Cell] = deque()
+        self._parked: trio.lowlevel.Task | None = None
+        # Who had the last turn, dispatched or in a task of its own.
+        self.last: Cell | None = None
+        self._clock: Callable[[], float] = perf_counter
+
+    @property
+    def run_queue(self) -> int:
+        """How many actors wait for a turn."""
+        return len(self._queue)
+
+    def enqueue(self, cell: Cell) -> None:
+        """Call this to give a cell a turn; it must not be in the queue already."""
+        self._queue.append(cell)
+        if self._parked is not None:
+            task, self._parked = self._parked, None
+            trio.lowlevel.reschedule(task)
+
+    async def run(self) -> NoReturn:
+        """Call this once, in a task of the system; it ends by cancellation."""
+        self.activity.task = trio.lowlevel.current_task()
+        current_activity.set(self.activity)
+        queue = self._queue
+        while True:
+            if not queue:
+                self._parked = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
+            else:
+                await trio.lowlevel.checkpoint()
+                if queue[0] is self.last:
+                    # It ran last, before others that may be waiting in their tasks.
+                    await trio.lowlevel.checkpoint()
+            self._round()
+
+    async def let_others_run(self, cell: Cell) -> None:
+        """Call this from a task actor that has used up its budget."""
+        self.last = cell
+        await trio.lowlevel.checkpoint()
+        if self.last is cell:
+            # trio's order within a round is random: without this it could be first again.
+            await trio.lowlevel.checkpoint()
+
+    def _round(self) -> None:
+        queue, turn = self._queue, self._turn
+        until = self._clock() + ROUND_S
+        turns = 0
+        for _ in range(len(queue)):
+            cell = queue.popleft()
+            self.last = cell
+            if turn(cell):
+                queue.append(cell)
+            turns += 1
+            if turns % TURNS_PER_LOOK == 0 and self._clock() > until:
+                return
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._parked = None
+        return trio.lowlevel.Abort.SUCCEEDED

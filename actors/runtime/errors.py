@@ -1,0 +1,251 @@
+"""What can go wrong, one class for each different thing a caller can do about it.
+
+All derive from `ActorError`; whatever an ask can end with derives from `AskError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from actors.runtime.exits import Exit, Normal
+
+if TYPE_CHECKING:
+    from actors.runtime.ref import AnyRef
+
+
+class ActorError(Exception):
+    """Base of every error the runtime raises on purpose."""
+
+
+class AskError(ActorError):
+    """An ask ended without a reply. `path` was asked a message of `message_type`."""
+
+    def __init__(self, path: str, message_type: type | None, text: str) -> None:
+        super().__init__(text)
+        self.path, self.message_type = path, message_type
+
+
+def _name(message_type: type | None) -> str:
+    return "a message" if message_type is None else message_type.__name__
+
+
+class AskTimeout(AskError):
+    """The deadline passed first.
+
+    `stage` tells how far the message came: `mailbox` (no room, not delivered), `queued` (it will
+    be dropped unhandled) or `handling` (the handler goes on; its reply will be dropped).
+    """
+
+    def __init__(self, path: str, message: object, waited: float, stage: str) -> None:
+        super().__init__(
+            path,
+            type(message),
+            f"{path} gave no reply to {type(message).__name__} within {waited:.3f} s; the message "
+            f"got as far as: {stage}. Ask with more time, or look at what {path} is doing.",
+        )
+        self.message, self.waited, self.stage = message, waited, stage
+
+
+class ActorCrashed(AskError):
+    """The handler of this message raised `error`. The message will not be handled again."""
+
+    def __init__(self, path: str, error: BaseException, message_type: type | None = None) -> None:
+        super().__init__(
+            path,
+            message_type,
+            f"{path} crashed while it owed a reply to {_name(message_type)}: {error!r}. "
+            "The message is lost; ask again only if handling it twice is harmless.",
+        )
+        self.error = error
+
+
+class ActorExited(AskError):
+    """The actor stopped or was killed before it replied; `exit` says how."""
+
+    def __init__(self, path: str, exit_: Exit, message_type: type | None = None) -> None:
+        super().__init__(
+            path,
+            message_type,
+            f"{path} ended as {exit_!r} before it replied to {_name(message_type)}. "
+            "Ask again if somebody starts it again.",
+        )
+        self.exit = exit_
+
+
+class UnhandledMessage(AskError):
+    """The actor has no handler for this class; it was not disturbed."""
+
+    def __init__(self, path: str, message_type: type) -> None:
+        super().__init__(
+            path,
+            message_type,
+            f"{path} has no handler for {message_type.__name__}; nothing happened. "
+            "Send it to an actor whose class names this message.",
+        )
+
+
+class DeadlockError(AskError):
+    """The ask would close a ring of handlers waiting for each other; nothing was queued."""
+
+    def __init__(self, cycle: Sequence[str], message_type: type | None = None) -> None:
+        super().__init__(
+            cycle[-1],
+            message_type,
+            f"asking {_name(message_type)} would wait for ever: {' -> '.join(cycle)}. Nothing was "
+            "queued. Use tell and answer by another message, or start_soon.",
+        )
+        self.cycle = tuple(cycle)
+
+
+class NoProc(AskError):
+    """Nobody is there: dead, unknown or never started. Nothing was delivered."""
+
+    def __init__(
+        self, path: str, message_type: type | None = None, because: str | None = None
+    ) -> None:
+        reason = f" ({because})" if because else ""
+        super().__init__(
+            path,
+            message_type,
+            f"no actor {path!r}{reason}; {_name(message_type)} was not delivered. "
+            "Take a new ref from whoever starts it.",
+        )
+        self.because = because
+
+
+class BadReply(AskError):
+    """A handler returned what nobody can use: `got`, in answer to `message`.
+
+    A value to a tell, a coroutine from a `def` handler, or (with `check_replies`) another type
+    than the class promised. It is a bug of the handler, and crashes its actor.
+    """
+
+    def __init__(self, path: str, message: object, got: object) -> None:
+        super().__init__(
+            path,
+            type(message),
+            f"{path} answered {type(message).__name__} with a {type(got).__name__}, which its "
+            "class does not promise. Nothing was passed on; correct the handler.",
+        )
+        self.message, self.got = message, got
+
+
+class MailboxFull(ActorError):
+    """No room came before the deadline of a `send`.
+
+    Nothing was delivered. The message is kept in `message`, so the caller may retry it, reroute
+    it or drop it.
+    """
+
+    def __init__(self, path: str, capacity: int, message: object) -> None:
+        super().__init__(
+            f"{path} still holds {capacity} messages; nothing was delivered. "
+            "Send later, or raise the actor's capacity."
+        )
+        self.path, self.capacity, self.message = path, capacity, message
+
+
+class MailboxOverflow(ActorError):
+    """The end of an actor with `overflow = "crash"` that got one message too many."""
+
+    def __init__(self, path: str, capacity: int) -> None:
+        super().__init__(
+            f"{path} already held {capacity} messages when one more came; it ends, as its class "
+            "asks. Raise its capacity, or choose another overflow."
+        )
+        self.path, self.capacity = path, capacity
+
+
+class StopTimeout(ActorError):
+    """The actor had not ended in time. The stop goes on."""
+
+    def __init__(self, path: str, waited: float) -> None:
+        super().__init__(
+            f"{path} had not ended after {waited:.3f} s; the stop goes on. "
+            "Wait for it with `system.wait_down`, or kill it."
+        )
+        self.path, self.waited = path, waited
+
+
+class StartError(ActorError):
+    """The actor could not be started; nothing of it is left. `cause` is the error."""
+
+    def __init__(self, path: str, cause: BaseException) -> None:
+        super().__init__(f"{path} did not start: {cause!r}. Nothing of it is left.")
+        self.path, self.cause = path, cause
+
+
+class StartTimeout(StartError):
+    """`on_start` took longer than `start_timeout`; it was cancelled."""
+
+    def __init__(self, path: str, after: float) -> None:
+        ActorError.__init__(
+            self,
+            f"on_start of {path} was cancelled after {after:.3f} s. Nothing of it is left. "
+            "Raise start_timeout, or do the slow part in a message to itself.",
+        )
+        self.path, self.after, self.cause = path, after, self
+
+
+class StartIgnored(ActorError):
+    """`on_start` returned IGNORE, and the caller asked for a ref."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} chose not to run (IGNORE); there is no ref. Use `maybe_start` to allow this."
+        )
+        self.path = path
+
+
+class BadReturn(ActorError):
+    """A hook returned `value`, which means nothing there."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__(
+            f"on_start returned {value!r}; only None, IGNORE or Started(info) mean something."
+        )
+        self.value = value
+
+
+class AlreadyStarted(ActorError):
+    """The name is taken; its holder, `ref`, was not touched and nothing was started."""
+
+    def __init__(self, ref: AnyRef) -> None:
+        super().__init__(f"{ref.path} is already running under that name; nothing was started.")
+        self.ref = ref
+
+
+class LinkBroken(ActorError):
+    """The end of an actor whose linked peer ended badly; `exit` is the peer's."""
+
+    def __init__(self, path: str, exit_: Exit | NoProc) -> None:
+        super().__init__(f"the linked actor {path} ended as {exit_!r}")
+        self.path, self.exit = path, exit_
+
+
+class StashFull(ActorError):
+    """`stash()` was called once too often; the message in hand was not set aside."""
+
+    def __init__(self, path: str, capacity: int) -> None:
+        super().__init__(
+            f"{path} has {capacity} messages set aside already; this one was not. "
+            "Call unstash_all sooner, or raise stash_capacity."
+        )
+        self.path, self.capacity = path, capacity
+
+
+class CallbackFailed(ActorError):
+    """The function given to `replace_state` raised `error`; the state is as before."""
+
+    def __init__(self, path: str, error: Exception) -> None:
+        super().__init__(f"the function for {path} raised {error!r}; its state is unchanged.")
+        self.path, self.error = path, error
+
+
+class StopActor(Exception):
+    """Raise this in a handler to end the actor at once; an asker gets `ActorExited`."""
+
+    def __init__(self, exit_: Exit | None = None) -> None:
+        super().__init__("the actor ends itself")
+        self.exit: Exit = Normal() if exit_ is None else exit_

@@ -1,0 +1,185 @@
+"""`open_actors`: a system without supervisors, and the owner of what is started in it.
+
+Its actors are never restarted; a crash is reported and hurts no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import structlog
+import trio
+
+from actors.runtime.actor import Actor
+from actors.runtime.cell import Cell, Failed, Ignored, StartOutcome
+from actors.runtime.errors import StartError, StartIgnored, StartTimeout
+from actors.runtime.exits import Crashed, Exit, Normal, Shutdown
+from actors.runtime.ref import Ref
+from actors.runtime.system import System
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+M = TypeVar("M")
+# Whoever waits for a process to end wants to know what it is waiting for, but not every second.
+STACK_LOG_INTERVAL_S: Final = 5.0
+
+_log = structlog.get_logger("actors.keeper")
+
+
+class _Start:
+    """Somebody parked until a start is over."""
+
+    __slots__ = ("outcome", "task")
+
+    def __init__(self) -> None:
+        self.outcome: StartOutcome | None = None
+        self.task: trio.lowlevel.Task | None = None
+
+
+class Keeper:
+    """The owner (`cell.Owner`) of actors started with `system.start`."""
+
+    def __init__(self, system: System, nursery: trio.Nursery) -> None:
+        self._system, self._nursery = system, nursery
+        self._children: dict[Cell, None] = {}
+        self._starts: dict[Cell, _Start] = {}
+        self._empty: trio.Event | None = None
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the tasks of incarnations run."""
+        return self._nursery
+
+    async def start(
+        self, actor: Callable[..., Actor[M]], args: Iterable[object], name: str | None
+    ) -> Ref[M]:
+        """Call this to start an actor; see `System.start`."""
+        cell = await self._start(actor, args, name)
+        if isinstance(cell, str):
+            raise StartIgnored(cell)
+        return cell.ref
+
+    async def maybe_start(
+        self, actor: Callable[..., Actor[M]], args: Iterable[object], name: str | None
+    ) -> Ref[M] | None:
+        """Call this to start an actor; see `System.maybe_start`."""
+        cell = await self._start(actor, args, name)
+        return None if isinstance(cell, str) else cell.ref
+
+    async def _start(
+        self, actor: Callable[..., Actor[M]], args: Iterable[object], name: str | None
+    ) -> Cell | str:
+        if self._empty is not None:
+            await trio.lowlevel.checkpoint()
+            raise RuntimeError("the system is being closed; nothing was started")
+        cls = actor if isinstance(actor, type) else None
+        label = getattr(actor, "__name__", "actor").lower()
+        cell = self._system.new_cell(
+            self,
+            partial(actor, *args),
+            key=name or f"{label}-{self._system.next_id()}",
+            name=name,
+            actor_class=cls,
+        )
+        self._children[cell] = None
+        start = self._starts[cell] = _Start()
+        cell.begin_incarnation()
+        start.task = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            # Nobody is told of the ref: what was begun must not go on behind the caller's back.
+            self._starts.pop(cell, None)
+            cell.kill()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        outcome = start.outcome
+        if isinstance(outcome, Failed):
+            if isinstance(outcome.error, StartTimeout):
+                raise outcome.error
+            raise StartError(cell.path, outcome.error) from outcome.error
+        return cell.path if isinstance(outcome, Ignored) else cell
+
+    # What the cells report (`cell.Owner`)
+
+    def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
+        """Called when a start is over."""
+        if isinstance(outcome, Failed):
+            self._bury(cell, Crashed(outcome.error))
+        elif isinstance(outcome, Ignored):
+            self._bury(cell, Normal(because="it chose not to run"))
+        start = self._starts.pop(cell, None)
+        if start is not None:
+            start.outcome = outcome
+            assert start.task is not None
+            trio.lowlevel.reschedule(start.task)
+
+    def child_exited(self, cell: Cell, exit_: Exit) -> None:
+        """Called when an actor has ended: it is not started again."""
+        self._bury(cell, exit_)
+
+    def child_unkillable(self, cell: Cell, stack: str) -> None:
+        """Called when a kill does not work."""
+        _log.error("actor_unkillable", path=cell.path, stack=stack)
+
+    def child_wanted(self, cell: Cell) -> None:
+        """Never called: no cell is left dormant here."""
+
+    def _bury(self, cell: Cell, exit_: Exit) -> None:
+        self._children.pop(cell, None)
+        cell.retire(exit_)
+        if self._empty is not None and not self._children:
+            self._empty.set()
+
+    async def close(self) -> None:
+        """Call this to stop all actors, last started first, one after another."""
+        self._empty = trio.Event()
+        while self._children:
+            cell = next(reversed(self._children))
+            cell.request_stop(Shutdown(because="the system is being closed"))
+            await self._wait_for(cell)
+
+    async def _wait_for(self, cell: Cell) -> None:
+        wait = self._system.wait_down
+        while not cell.gone:
+            with trio.move_on_after(STACK_LOG_INTERVAL_S + cell.shutdown) as scope:
+                await wait(cell.ref, final=True)
+            if scope.cancelled_caught and cell.life is not None:
+                _log.warning("still_waiting_for", path=cell.path, stack=cell.life.stack())
+
+
+@asynccontextmanager
+async def open_actors(*, check_replies: bool = False) -> AsyncIterator[System]:
+    """Call this to run actors without supervisors: `async with open_actors() as system`.
+
+    Leaving it stops every actor, last started first. An error of the body is raised after that;
+    cancellation from outside, KeyboardInterrupt and bugs of the runtime end all at once.
+    """
+    system = System(check_replies=check_replies)
+    async with running(system), trio.open_nursery() as nursery:
+        system.keeper = keeper = Keeper(system, nursery)
+        failure: Exception | None = None
+        try:
+            yield system
+        except Exception as error:  # noqa: BLE001 - raised again when the actors have ended
+            failure = error
+        await keeper.close()
+    if failure is not None:
+        raise failure
+
+
+@asynccontextmanager
+async def running(system: System) -> AsyncIterator[None]:
+    """Call this around the owners of a system: its dispatcher and its clock run inside."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(system.wheel.run, name="actors: clock")
+        nursery.start_soon(system.dispatcher.run, name="actors: dispatcher")
+        try:
+            yield
+        finally:
+            system.close()
+        nursery.cancel_scope.cancel()

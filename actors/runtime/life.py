@@ -1,0 +1,257 @@
+"""One incarnation: its instance, what it owes, and how it comes to its exit.
+
+The state and the synchronous steps, the same for both kinds of actors. `lifecycle.py` drives them
+with or without a task, `loop.py` handles messages.
+
+Rule 1: an incarnation has one exit. A crash beats a wish to stop, a kill beats both unless the
+crash came first, and the first wish to stop beats the later ones.
+Rule 2: only exceptions of user code become exits. What comes out of the runtime's own code,
+KeyboardInterrupt, SystemExit and cancellation from outside pass through.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Literal
+
+import trio
+
+from actors.runtime.context import Activity
+from actors.runtime.envelope import Envelope
+from actors.runtime.errors import ActorCrashed, ActorExited, AskError
+from actors.runtime.exits import Crashed, Exit, Killed, stamped
+from actors.runtime.handlers import Handler, Table
+from actors.runtime.later import Later
+
+if TYPE_CHECKING:
+    from actors.runtime.actor import AnyActor
+    from actors.runtime.cell import Cell, StartOutcome
+    from actors.runtime.helpers import Helpers
+    from actors.runtime.relations import Monitor
+    from actors.runtime.timers import IdleTimer, Timer
+
+Phase = Literal["new", "starting", "running", "ending", "over"]
+_NO_TABLE: Final = Table()
+
+
+class Life:
+    """One incarnation of a cell."""
+
+    __slots__ = (
+        "activity", "asleep", "behaviour", "cell", "draining", "exit", "handlers", "helpers",
+        "idle_timer", "instance", "last_in_hand", "left", "monitors", "number", "nursery", "outcome", "owed",
+        "pending", "phase", "scope", "stash", "streak", "suspended", "table", "task", "timed_out",
+        "timers", "wanted", "killed",
+    )  # fmt: skip
+
+    def __init__(self, cell: Cell, number: int) -> None:
+        self.cell, self.number = cell, number
+        self.instance: AnyActor | None = None
+        self.table, self.handlers = _NO_TABLE, _NO_TABLE.handlers
+        self.activity: Activity = cell.system.dispatcher.activity
+        self.phase: Phase = "new"
+        # How it will end, as far as that is known.
+        self.wanted: Exit | None = cell.pending_stop
+        self.killed = self.draining = self.timed_out = False
+        self.exit: Exit | None = None
+        self.outcome: StartOutcome | None = None
+        # Of task actors: the scope for kills, and the task while it is parked between messages.
+        self.scope: trio.CancelScope | None = None
+        self.task: trio.lowlevel.Task | None = None
+        self.nursery: trio.Nursery | None = None
+        self.asleep = False
+        # Of the loop: messages left in this turn, system entries in a row, what is awaited.
+        self.left = self.streak = 0
+        self.suspended = False
+        self.pending: object = None
+        # Made at first use; most actors never need them.
+        self.helpers: Helpers | None = None
+        self.owed: set[Later[object]] | None = None
+        self.stash: list[Envelope] | None = None
+        self.behaviour: Callable[[object], object] | None = None
+        self.timers: dict[object, Timer] | None = None
+        self.idle_timer: IdleTimer | None = None
+        self.monitors: set[Monitor] | None = None
+        # For the crash report.
+        self.last_in_hand: Envelope | None = None
+
+    # Wishes
+
+    def want(self, exit_: Exit, *, drain: bool = False) -> None:
+        """Call this to end after the message in hand; the first wish counts."""
+        if self.wanted is not None or self.killed:
+            self.draining = self.draining and drain
+            self.cell.mailbox.call_attention()
+            return
+        self.wanted, self.draining = exit_, drain
+        if drain:
+            self.cell.mailbox.close()
+        if self.phase == "running":
+            self.cell.set_status("stopping", exit_.because)
+        self.cell.mailbox.call_attention()
+
+    def abort(self, exit_: Exit) -> None:
+        """Call this when a sub-task, link or overflow ends it: a waiting handler is interrupted."""
+        if self.killed or self.phase == "over":
+            return
+        if self.phase == "ending":
+            if self.exit is not None and self.exit.clean:
+                self.exit = self._stamp(exit_)
+            return
+        self.wanted, self.draining = exit_, False
+        self._interrupt(exit_.because)
+
+    def kill(self, exit_: Killed) -> None:
+        """Call this to end it by force; a crash it already ended with stays the exit."""
+        self.killed, self.draining = True, False
+        self.wanted = exit_
+        if self.exit is not None and not isinstance(self.exit, Crashed):
+            self.exit = self._stamp(exit_)
+        if self.helpers is not None:
+            self.helpers.cancel()
+        self._interrupt(exit_.because or "killed")
+
+    def start_is_late(self) -> None:
+        """Call this when `on_start` has taken too long."""
+        self.timed_out = True
+        self._interrupt("start_timeout passed")
+
+    def _interrupt(self, because: str | None) -> None:
+        if self.scope is not None:
+            self.scope.cancel(reason=because)
+        self.cell.mailbox.call_attention()
+
+    def wake(self) -> None:
+        """Call this when a parked incarnation has something to do."""
+        if self.task is not None:
+            task, self.task = self.task, None
+            trio.lowlevel.reschedule(task)
+        else:
+            self.cell.system.dispatcher.enqueue(self.cell)
+
+    # From start to end
+
+    def adopt(self, instance: AnyActor) -> None:
+        """Call this with the new instance, before its `on_start`."""
+        self.instance = instance
+        cls = type(instance)
+        self.table, self.handlers = cls.__table__, cls.__table__.handlers
+        instance._life = self
+        self.phase = "starting"
+        self.cell.adopt(cls)
+
+    def crash_from(self, error: BaseException) -> Crashed:
+        """Call this to make a caught error an exit; re-raises what must not become one."""
+        return Crashed(without_cancelled(error))
+
+    def end_with(self, exit_: Exit) -> None:
+        """Call this when handling is over: the exit is known, the message in hand is settled."""
+        if self.killed and self.wanted is not None:
+            exit_ = self.wanted
+        elif isinstance(self.wanted, Crashed) and exit_.clean:
+            exit_ = self.wanted
+        self.phase = "ending"
+        self.exit = exit_ = self._stamp(exit_)
+        self.cell.set_status("stopping", exit_.because)
+        self._settle_in_hand(exit_)
+        if not exit_.clean:
+            self.fail_owed(exit_)
+        if not isinstance(exit_, Killed):
+            self.cell.limit_stop(self.cell.shutdown)
+
+    def _stamp(self, exit_: Exit) -> Exit:
+        return stamped(exit_, self.number, trio.current_time())
+
+    def stop_raised(self, error: BaseException) -> None:
+        """Call this when `on_stop` raised: that is the exit, the first one its `__context__`."""
+        first = self.exit
+        crash = self.crash_from(error)
+        if isinstance(first, Crashed) and first.error is not crash.error:
+            crash.error.__context__ = first.error
+        self.exit = self._stamp(crash)
+        self.fail_owed(self.exit)
+
+    def _settle_in_hand(self, exit_: Exit) -> None:
+        envelope = self.activity.envelope
+        if envelope is None or self.activity.cell is not self.cell:
+            return
+        self.last_in_hand = envelope
+        self.activity.envelope = self.activity.out = None
+        if self.stash and self.stash[-1] is envelope:
+            self.stash.pop()
+        if not exit_.clean:
+            reason: Literal["killed", "crashed"] = (
+                "killed" if isinstance(exit_, Killed) else "crashed"
+            )
+            self.cell.system.dead_letters.add(self.cell, envelope, reason, exit_)
+        reply = envelope[2]
+        if reply is not None and not self._is_owed(envelope):
+            reply.fail(self._error_for(exit_, envelope))
+
+    def _is_owed(self, envelope: Envelope) -> bool:
+        return any(later.envelope is envelope for later in self.owed or ())
+
+    def fail_owed(self, exit_: Exit) -> None:
+        """Call this when nobody of this incarnation can give the replies it owes."""
+        for later in list(self.owed or ()):
+            later.fail(self._error_for(exit_, later.envelope))
+
+    def _error_for(self, exit_: Exit, envelope: Envelope) -> AskError:
+        kind = type(envelope[0])
+        if isinstance(exit_, Crashed):
+            return ActorCrashed(self.cell.path, exit_.error, kind)
+        return ActorExited(self.cell.path, exit_, kind)
+
+    def release(self) -> None:
+        """Call this as the last step: everything that belongs to the incarnation is let go."""
+        assert self.exit is not None
+        self.phase = "over"
+        self.fail_owed(self.exit)
+        if self.stash:
+            self.cell.mailbox.put_back(self.stash)
+        for timer in list((self.timers or {}).values()):
+            timer.cancel()
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
+        for monitor in list(self.monitors or ()):
+            monitor.cancel()
+        self.stash = self.timers = self.monitors = self.idle_timer = None
+        for entry in self.cell.mailbox.drop_system():
+            entry.drop()
+
+    def stack(self) -> str:
+        """Call this to see where a task actor waits, innermost frame last."""
+        task = self.activity.task
+        if task is None:
+            return "(no task)"
+        frames = traceback.StackSummary.extract(iter(task.iter_await_frames()))
+        return "".join(frames.format())
+
+    def handler_for(self, envelope: Envelope) -> Handler | None:
+        """Call this for a class without entry in `handlers`, to make one or find there is none."""
+        if self.behaviour is not None:
+            behaviour = self.behaviour
+            made: Handler = lambda _, message: behaviour(message)  # noqa: E731
+        elif self.table.has_receive:
+            made = type(self.instance).receive  # type: ignore[union-attr,assignment]
+        else:
+            return None
+        self.handlers[type(envelope[0])] = made
+        return made
+
+
+def without_cancelled(error: BaseException) -> BaseException:
+    """Call this to take `Cancelled` leaves out of a group.
+
+    Raises the error again when it is no crash: nothing but cancellation, or a KeyboardInterrupt,
+    SystemExit or GeneratorExit among the leaves.
+    """
+    if isinstance(error, Exception) or not isinstance(error, BaseExceptionGroup):
+        return error
+    if error.subgroup((KeyboardInterrupt, SystemExit, GeneratorExit)) is not None:
+        raise error
+    _, rest = error.split(trio.Cancelled)
+    if rest is None:
+        raise error
+    return rest

@@ -1,0 +1,338 @@
+"""Two lanes of envelopes: the system's, never full, and the users', bounded.
+
+Each lane is two lists: senders append to one while the loop reads the other. Whoever finds the
+actor parked wakes it, at most once. `loop.py` reads, `ref.py` and `topics.py` write.
+
+Rule 1: `index` stands behind the message in hand, so a turn that is cut short loses nothing.
+Rule 2: `attention` is set whenever there is more to look at than the next user message: a system
+entry, a wish to stop, waiting senders, a batch that was edited. The loop checks only this.
+Rule 3: `limit` is a cautious bound for the length of `inbox`; the exact count is taken when it
+is reached. Waiting senders and a closed lane set it so that every put takes the long way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+import trio
+
+from actors.runtime.counts import Counts
+from actors.runtime.envelope import Envelope, Reply
+from actors.runtime.overflow import UNBOUNDED, Latest, Overflow
+
+if TYPE_CHECKING:
+    from actors.runtime.life import Life
+
+_ALWAYS_LONG_WAY: Final = 0
+
+
+class Entry(Protocol):
+    """Something on the system lane."""
+
+    def act(self, life: Life) -> Envelope | None:
+        """Do it; or give the envelope that a handler has to see."""
+
+    def drop(self) -> None:
+        """Called instead of `act` when the incarnation has ended."""
+
+
+class Post(Protocol):
+    """The actor behind a mailbox, as far as the mailbox needs it."""
+
+    counts: Counts
+
+    def wake(self) -> None: ...
+    def lost(self, envelope: Envelope, reason: Literal["overflow", "closed"]) -> None: ...
+    def overflowed(self) -> None: ...
+
+
+class Waiter:
+    """A send or ask waiting for room; `task` is None for an ask, whose reply holds the task."""
+
+    __slots__ = ("delivered", "envelope", "task")
+
+    def __init__(self, envelope: Envelope, task: trio.lowlevel.Task | None) -> None:
+        self.envelope, self.task = envelope, task
+        self.delivered = False
+
+
+class Mailbox:
+    """Where an actor's messages wait; it stays when the actor restarts."""
+
+    __slots__ = (
+        "_post", "_system_in", "_system_out", "attention", "batch", "capacity", "closed", "idle",
+        "inbox", "index", "limit", "overflow", "peak", "system_idle", "timed", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, post: Post, capacity: int, overflow: Overflow) -> None:
+        self._post = post
+        self.capacity, self.overflow = capacity, overflow
+        self.inbox: list[Envelope] = []
+        self.batch: list[Envelope] = []
+        self.index = 0
+        self.limit = capacity
+        self.peak = 0
+        self.closed = False
+        # Whether a put, or a system entry, has to wake the loop.
+        self.idle = self.system_idle = False
+        self.attention = False
+        # Whether senders note the time: 0 never, else when (message_id & (timed - 1)) == 0.
+        self.timed = 0
+        self.waiting: deque[Waiter] | None = None
+        self._system_in: list[Entry] = []
+        self._system_out: list[Entry] = []
+
+    @property
+    def queued(self) -> int:
+        """How many user messages wait, not counting the one in hand and waiting senders."""
+        return len(self.inbox) + len(self.batch) - self.index
+
+    @property
+    def system_queued(self) -> int:
+        """How many system entries wait."""
+        return len(self._system_in) + len(self._system_out)
+
+    @property
+    def waiting_senders(self) -> int:
+        """How many sends and asks wait for room."""
+        return len(self.waiting) if self.waiting else 0
+
+    def resize(self, capacity: int, overflow: Overflow) -> None:
+        """Call this when the class of the actor is known."""
+        self.capacity, self.overflow = capacity, overflow
+        self._renew_limit()
+
+    # Writing
+
+    def put(self, envelope: Envelope) -> bool:
+        """Call this for a tell or a publish; False when something was lost by it."""
+        if len(self.inbox) >= self.limit and not self._has_room():
+            return self._put_full(envelope)
+        self.inbox.append(envelope)
+        if self.idle:
+            self.idle = self.system_idle = False
+            self._post.wake()
+        return True
+
+    def offer(self, envelope: Envelope, task: trio.lowlevel.Task | None) -> Waiter | None:
+        """Call this for a send or an ask on an open lane; gives a waiter when it has to wait."""
+        if len(self.inbox) < self.limit or self._has_room():
+            self.inbox.append(envelope)
+            reply = envelope[2]
+            if reply is not None:
+                reply.stage = "queued"
+            if self.idle:
+                self.idle = self.system_idle = False
+                self._post.wake()
+            return None
+        waiter = Waiter(envelope, task)
+        if self.waiting is None:
+            self.waiting = deque()
+        self.waiting.append(waiter)
+        self.limit = _ALWAYS_LONG_WAY
+        self.attention = True
+        return waiter
+
+    def post(self, entry: Entry) -> None:
+        """Call this for the system lane; it is never full."""
+        self._system_in.append(entry)
+        self.call_attention()
+
+    def call_attention(self) -> None:
+        """Call this to make the loop look up before its next message."""
+        self.attention = True
+        if self.system_idle:
+            self.idle = self.system_idle = False
+            self._post.wake()
+
+    def forget(self, reply: Reply) -> None:
+        """Call this when an ask that waits for room has been settled; it leaves no trace."""
+        for waiter in self.waiting or ():
+            if waiter.envelope[2] is reply:
+                self.forget_waiter(waiter)
+                return
+
+    def forget_waiter(self, waiter: Waiter) -> None:
+        """Call this when a send that waits for room was cancelled; it leaves no trace."""
+        if self.waiting is not None and waiter in self.waiting:
+            self.waiting.remove(waiter)
+            if not self.waiting:
+                self._renew_limit()
+
+    # Reading
+
+    def take(self) -> bool:
+        """Call this when the batch is used up, to get the next; False when there is none."""
+        batch, inbox = self.batch, self.inbox
+        if self.index:
+            batch.clear()
+            self.index = 0
+        if not inbox:
+            return False
+        self.batch, self.inbox = inbox, batch
+        self._renew_limit()
+        return True
+
+    def next_user(self) -> Envelope | None:
+        """Call this to get one user message the slow way, or None."""
+        if self.index >= len(self.batch) and not self.take():
+            return None
+        envelope = self.batch[self.index]
+        self.index += 1
+        return envelope
+
+    def next_system(self) -> Entry | None:
+        """Call this to get the oldest system entry, or None."""
+        if not self._system_out:
+            if not self._system_in:
+                return None
+            self._system_in.reverse()
+            self._system_in, self._system_out = self._system_out, self._system_in
+        return self._system_out.pop()
+
+    def drop_system(self) -> list[Entry]:
+        """Call this when an incarnation is over; gives what was meant for it alone."""
+        left = [*reversed(self._system_out), *self._system_in]
+        self._system_in.clear()
+        self._system_out.clear()
+        return left
+
+    def admit(self) -> None:
+        """Call this when there may be room, to let waiting senders in, in order of arrival."""
+        waiting = self.waiting
+        while waiting and self.queued < self.capacity:
+            waiter = waiting.popleft()
+            self.inbox.append(waiter.envelope)
+            waiter.delivered = True
+            reply = waiter.envelope[2]
+            if reply is not None:
+                reply.stage = "queued"
+            if waiter.task is not None:
+                trio.lowlevel.reschedule(waiter.task)
+        if waiting is not None and not waiting:
+            self.waiting = None
+            self._renew_limit()
+
+    def put_back(self, envelopes: Sequence[Envelope]) -> None:
+        """Call this to return messages to the front, in order."""
+        self.batch = [*envelopes, *self.batch[self.index :]]
+        self.index = 0
+        self.attention = True
+        self._renew_limit()
+
+    def put_behind(self, sender_id: int, envelope: Envelope) -> bool:
+        """Call this to place a notice behind the last message of a sender; False if none waits."""
+        for lane, first in ((self.inbox, 0), (self.batch, self.index)):
+            for at in range(len(lane) - 1, first - 1, -1):
+                context = lane[at][5]
+                if context is not None and context.sender_id == sender_id:
+                    lane.insert(at + 1, envelope)
+                    self.attention = True
+                    return True
+        return False
+
+    def close(self) -> None:
+        """Call this to refuse user messages from now on; what is queued stays."""
+        self.closed = True
+        self.limit = _ALWAYS_LONG_WAY
+
+    def drain(self) -> list[Envelope]:
+        """Call this when nobody will read any more; gives all that was queued, in order."""
+        left = [*self.batch[self.index :], *self.inbox]
+        for waiter in self.waiting or ():
+            left.append(waiter.envelope)
+            if waiter.task is not None:
+                trio.lowlevel.reschedule(waiter.task)
+        self.batch, self.inbox, self.index, self.waiting = [], [], 0, None
+        return left
+
+    # Room
+
+    def _renew_limit(self) -> None:
+        held = len(self.batch) - self.index
+        if self.closed or self.waiting:
+            self.limit = _ALWAYS_LONG_WAY
+        else:
+            self.limit = self.capacity - held
+        if (total := held + len(self.inbox)) > self.peak:
+            self.peak = total
+
+    def _has_room(self) -> bool:
+        if self.closed or self.waiting or self.queued >= self.capacity:
+            return False
+        self._renew_limit()
+        return True
+
+    def _put_full(self, envelope: Envelope) -> bool:
+        if self.closed:
+            self._post.lost(envelope, "closed")
+            return False
+        self.peak = max(self.peak, self.queued)
+        policy = self.overflow
+        if isinstance(policy, Latest):
+            if self._replace(envelope, policy):
+                self._post.counts.coalesced += 1
+                return False
+        elif policy == "drop_old":
+            old = self._remove_oldest_tell()
+            if old is not None:
+                self.inbox.append(envelope)
+                self._post.lost(old, "overflow")
+                return True
+        elif policy == "crash":
+            self._post.overflowed()
+        self._post.lost(envelope, "overflow")
+        return False
+
+    def _replace(self, envelope: Envelope, policy: Latest) -> bool:
+        kind, key = type(envelope[0]), policy.key(envelope[0])
+        for lane, first in ((self.batch, self.index), (self.inbox, 0)):
+            for at in range(first, len(lane)):
+                queued = lane[at]
+                if queued[2] is None and type(queued[0]) is kind and policy.key(queued[0]) == key:
+                    lane[at] = envelope
+                    self.attention = True
+                    return True
+        return False
+
+    def _remove_oldest_tell(self) -> Envelope | None:
+        for lane, first in ((self.batch, self.index), (self.inbox, 0)):
+            for at in range(first, len(lane)):
+                if lane[at][2] is None and not isinstance(lane[at][0], Notice):
+                    self.attention = True
+                    return lane.pop(at)
+        return None
+
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether nothing limits this mailbox; the lab flags it."""
+        return self.capacity >= UNBOUNDED
+
+
+class Notice:
+    """A system entry on the user lane, where it has to keep its place behind messages."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+
+class Note:
+    """What a supervisor posts to itself; its `on_system` gets it."""
+
+    __slots__ = ("_entry",)
+
+    def __init__(self, entry: object) -> None:
+        self._entry = entry
+
+    def act(self, life: Life) -> Envelope | None:
+        """Called by the loop. Raising here is a bug of the supervisor, not a crash."""
+        assert life.instance is not None
+        life.instance.on_system(self._entry)
+        return None
+
+    def drop(self) -> None:
+        """Called when the incarnation ended first."""

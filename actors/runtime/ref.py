@@ -1,0 +1,267 @@
+"""How you hold an actor: tell, send, ask, stop, kill.
+
+A ref belongs to the actor, not to an incarnation: it works across restarts, and is dead for ever
+once the actor is gone for good, also when another one takes the name.
+"""
+
+from __future__ import annotations
+
+import math
+from threading import get_ident
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, Generic, Never, TypeAlias, TypeVar, cast
+
+import trio
+
+from actors.runtime.context import Activity, current_activity
+from actors.runtime.envelope import NO_DEADLINE, Envelope, Reply
+from actors.runtime.errors import AskTimeout, DeadlockError, MailboxFull, StopTimeout
+from actors.runtime.exits import Exit, Killed, Normal, by
+from actors.runtime.messages import Ask
+
+if TYPE_CHECKING:
+    from actors.runtime.cell import Cell
+
+M_contra = TypeVar("M_contra", contravariant=True)
+R = TypeVar("R")
+
+# Longer than any healthy handler, shorter than a person's patience.
+ASK_TIMEOUT_S: Final = 5.0
+STOP_TIMEOUT_S: Final = 5.0
+_NORMAL: Final = Normal()
+
+
+class Ref(Generic[M_contra]):
+    """The handle of one actor that takes messages of type M; hashable, equal by actor."""
+
+    __slots__ = ("_cell",)
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+
+    def __repr__(self) -> str:
+        return f"<Ref {self.path}#{self._cell.id} {self._cell.status}>"
+
+    @property
+    def path(self) -> str:
+        """The names from the root, joined by `/`."""
+        return self._cell.path
+
+    @property
+    def id(self) -> int:
+        """The number of the actor, never used twice in a system."""
+        return self._cell.id
+
+    def tell(self, message: M_contra, *, deadline: float = NO_DEADLINE) -> None:
+        """Call this to pass a message on and forget it; never waits, never fails.
+
+        What cannot be delivered is a dead letter. `deadline` is an absolute time after which
+        the message shall not be handled any more. Off the trio thread: RuntimeError.
+        """
+        cell = self._cell
+        system = cell.system
+        if get_ident() != system.thread_id:
+            raise off_thread("tell")
+        activity = current_activity.get()
+        mailbox = cell.mailbox
+        message_id = system.next_id()
+        timed = mailbox.timed
+        envelope: Envelope = (
+            message,
+            message_id,
+            None,
+            deadline,
+            perf_counter() if timed and not message_id & (timed - 1) else 0.0,
+            activity.out or activity.sending(),
+        )
+        inbox = mailbox.inbox
+        if len(inbox) >= mailbox.limit:
+            mailbox.put(envelope)
+            return
+        inbox.append(envelope)
+        if mailbox.idle:
+            mailbox.idle = mailbox.system_idle = False
+            cell.wake()
+
+    async def send(
+        self, message: M_contra, timeout: float | None = None, *, deadline: float = NO_DEADLINE
+    ) -> None:
+        """Call this to deliver a message, waiting for room; a checkpoint only if it waits.
+
+        Raises MailboxFull when no room came within `timeout` seconds (None: waits for ever) and
+        NoProc when the actor is gone. Cancelled while waiting, nothing was delivered.
+        """
+        cell = self._cell
+        check_thread(cell, "send")
+        limit = checked_timeout(timeout)
+        if cell.mailbox.closed:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise cell.no_proc(message)
+        envelope = make_envelope(cell, message, None, deadline, current_activity.get())
+        task = trio.lowlevel.current_task()
+        waiter = cell.mailbox.offer(envelope, task)
+        if waiter is None:
+            return
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            cell.mailbox.forget_waiter(waiter)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        with trio.move_on_after(limit) as scope:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        if scope.cancelled_caught:
+            raise MailboxFull(cell.path, cell.mailbox.capacity, message)
+        if not waiter.delivered:
+            raise cell.no_proc(message)
+
+    async def ask(self, message: Ask[R], timeout: float | None = ASK_TIMEOUT_S) -> R:
+        """Call this to get the reply to `message`; always a checkpoint.
+
+        The deadline is the earliest of: now + `timeout` seconds, the deadline of the message being
+        handled, the caller's own cancel scopes. Raises an AskError: AskTimeout, ActorCrashed,
+        ActorExited, UnhandledMessage, DeadlockError, NoProc or BadReply; ValueError for a timeout
+        that is no number >= 0. Cancelled while waiting, the ask is withdrawn.
+        """
+        cell = self._cell
+        check_thread(cell, "ask")
+        limit = checked_timeout(timeout)
+        task = trio.lowlevel.current_task()
+        activity = current_activity.get()
+        now = trio.current_time()
+        deadline = min(now + limit, trio.current_effective_deadline())
+        asker = None
+        in_hand = activity.envelope
+        if in_hand is not None:
+            deadline = min(deadline, in_hand[3])
+            if activity.task is task:
+                asker = activity.cell
+        if cell.mailbox.closed or deadline <= now:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if cell.mailbox.closed:
+                raise cell.no_proc(message)
+            raise AskTimeout(cell.path, message, 0.0, "mailbox")
+        if asker is not None:
+            refuse_ring(asker, cell, type(message))
+            asker.waiting_on = cell
+        reply = Reply(task, cell, message, now, deadline)
+        cell.mailbox.offer(make_envelope(cell, message, reply, deadline, activity), None)
+        cell.system.wheel.add(reply)
+        try:
+            await trio.lowlevel.wait_task_rescheduled(reply.withdraw)
+        finally:
+            if asker is not None:
+                asker.waiting_on = None
+        if reply.error is not None:
+            raise reply.error
+        return cast(R, reply.value)
+
+    async def stop(
+        self,
+        exit: Exit = _NORMAL,  # noqa: A002 - the word of the whole runtime for this
+        timeout: float | None = STOP_TIMEOUT_S,
+        *,
+        drain: bool = False,
+    ) -> None:
+        """Call this to end the actor after its message in hand, and wait until it has ended.
+
+        With `drain` it handles what is queued first. It is killed when that takes longer than its
+        shutdown deadline. Raises StopTimeout after `timeout` seconds (the stop goes on), NoProc when
+        it is gone already, DeadlockError when an actor waits for its own end.
+        """
+        cell = self._cell
+        check_thread(cell, "stop")
+        limit = checked_timeout(timeout)
+        if cell.gone:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise cell.no_proc(None)
+        activity = current_activity.get()
+        if activity.cell is cell and activity.task is trio.lowlevel.current_task():
+            raise DeadlockError([cell.path, cell.path])
+        if cell.dormant:
+            await trio.lowlevel.checkpoint()
+            return
+        wait = EndOf(cell, trio.lowlevel.current_task())
+        cell.watch(wait)
+        cell.request_stop(by(exit, activity.cell), drain=drain)
+        began = trio.current_time()
+        with trio.move_on_after(limit) as scope:
+            await trio.lowlevel.wait_task_rescheduled(wait.abort)
+        if scope.cancelled_caught:
+            raise StopTimeout(cell.path, trio.current_time() - began)
+
+    def kill(self) -> None:
+        """Call this to end the actor by force: no `on_stop`. Does nothing at a dead one.
+
+        A running `def` handler cannot be cut short; the kill acts after it.
+        """
+        check_thread(self._cell, "kill")
+        activity = current_activity.get()
+        self._cell.kill(by(Killed(because="kill() was called"), activity.cell))
+
+
+# A ref of whatever type: it can be held, monitored and stopped, but told nothing.
+AnyRef: TypeAlias = Ref[Never]
+
+
+class EndOf:
+    """Somebody parked until an actor has ended (`cell.Watch`)."""
+
+    __slots__ = ("_cell", "_task", "exit", "final")
+
+    def __init__(self, cell: Cell, task: trio.lowlevel.Task, *, final: bool = False) -> None:
+        self._cell, self._task, self.final = cell, task, final
+        self.exit: Exit | None = None
+
+    def ended(self, _: Cell, exit_: Exit) -> None:
+        """Called when it has ended."""
+        self.exit = exit_
+        trio.lowlevel.reschedule(self._task)
+
+    def abort(self, _: object) -> trio.lowlevel.Abort:
+        """Called by trio when the waiting task is cancelled."""
+        self._cell.unwatch(self)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+def make_envelope(
+    cell: Cell, message: object, reply: Reply | None, deadline: float, activity: Activity
+) -> Envelope:
+    """Call this to put a message and its papers together, as `tell` does."""
+    message_id = cell.system.next_id()
+    timed = cell.mailbox.timed
+    sampled = perf_counter() if timed and not message_id & (timed - 1) else 0.0
+    return (message, message_id, reply, deadline, sampled, activity.out or activity.sending())
+
+
+def refuse_ring(asker: Cell, asked: Cell, kind: type) -> None:
+    """Call this before a handler waits; raises DeadlockError when that would wait for itself."""
+    cycle = [asker.path]
+    waiting: Cell | None = asked
+    while waiting is not None:
+        cycle.append(waiting.path)
+        if waiting is asker:
+            raise DeadlockError(cycle, kind)
+        waiting = waiting.waiting_on
+
+
+def checked_timeout(timeout: float | None) -> float:
+    """Call this to turn a timeout into seconds; ValueError unless it is a number >= 0 or None."""
+    if timeout is None:
+        return math.inf
+    if type(timeout) is bool or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds >= 0, or None")
+    return timeout
+
+
+def check_thread(cell: Cell, what: str) -> None:
+    """Call this where a ref may be used; raises RuntimeError off the trio thread."""
+    if get_ident() != cell.system.thread_id:
+        raise off_thread(what)
+
+
+def off_thread(what: str) -> RuntimeError:
+    """Call this for the error of a ref used in the wrong thread."""
+    return RuntimeError(
+        f"ref.{what} was called outside the trio thread; nothing was sent. "
+        "Use system.portal there: portal.tell(ref, message), portal.ask(ref, message)."
+    )

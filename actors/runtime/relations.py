@@ -1,0 +1,152 @@
+"""Monitors and links: how one actor learns of another's end.
+
+Rule 1: a notice of an end stands behind every message the ended actor had put into this mailbox
+before, and behind nothing else (ACT-22).
+Rule 2: a cancelled monitor or link leaves nothing behind, also when its notice was queued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from actors.runtime.envelope import NO_DEADLINE, Envelope
+from actors.runtime.errors import LinkBroken, NoProc
+from actors.runtime.exits import Crashed, Exit, Killed, Normal, Shutdown
+from actors.runtime.mailbox import Notice
+from actors.runtime.messages import Down, Exited
+from actors.runtime.timers import envelope
+
+if TYPE_CHECKING:
+    from actors.runtime.cell import Cell
+    from actors.runtime.life import Life
+    from actors.runtime.mailbox import Entry
+    from actors.runtime.ref import AnyRef
+
+
+class Monitor:
+    """One `self.monitor(ref)`: a `cell.Watch` first, then an entry of the watcher's mailbox."""
+
+    __slots__ = ("_life", "_message", "final", "target")
+
+    def __init__(self, life: Life, target: Cell, *, final: bool) -> None:
+        self._life: Life | None = life
+        self.target, self.final = target, final
+        self._message: Down | None = None
+        if life.monitors is None:
+            life.monitors = set()
+        life.monitors.add(self)
+        if target.gone:
+            missing = NoProc(target.path)
+            self._notify(Down(target.ref, target.incarnation, missing))
+        else:
+            target.watch(self)
+
+    @property
+    def ref(self) -> AnyRef:
+        """Whom it watches."""
+        return self.target.ref
+
+    def cancel(self) -> None:
+        """Call this to hear nothing any more; harmless afterwards."""
+        life, self._life = self._life, None
+        if life is not None:
+            self.target.unwatch(self)
+            if life.monitors is not None:
+                life.monitors.discard(self)
+
+    def ended(self, cell: Cell, exit_: Exit) -> None:
+        """Called by the target's cell."""
+        self._notify(Down(cell.ref, exit_.incarnation, exit_))
+
+    def _notify(self, message: Down) -> None:
+        assert self._life is not None
+        self._message = message
+        notify(self._life.cell, self.target, self)
+
+    def act(self, life: Life) -> Envelope | None:
+        """Called by the watcher's loop: gives the Down, unless it was cancelled meanwhile."""
+        if self._life is not life or self._message is None:
+            return None
+        self.cancel()
+        return envelope(life, self._message, None)
+
+    def drop(self) -> None:
+        """Called when the watcher's incarnation ended first."""
+
+
+class Link:
+    """What two linked actors share; another one is another link."""
+
+    __slots__ = ()
+
+
+class BrokenLink:
+    """The end of a linked actor, on its way to the other one."""
+
+    __slots__ = ("_exit", "_link", "_peer")
+
+    def __init__(self, peer: Cell, link_: Link, exit_: Exit | NoProc) -> None:
+        self._peer, self._link, self._exit = peer, link_, exit_
+
+    def act(self, life: Life) -> Envelope | None:
+        """Called by the loop of the linked actor: ends it, or gives the Exited for its handler."""
+        links = life.cell.links
+        if links is None or links.get(self._peer) is not self._link:
+            return None
+        del links[self._peer]
+        exit_, path = self._exit, self._peer.path
+        if type(life.instance).trap_exits:
+            return envelope(life, Exited(self._peer.ref, self._peer.incarnation, exit_), None)
+        match exit_:
+            case Normal():
+                pass
+            case Shutdown():
+                because = f"the linked actor {path} shut down"
+                life.want(Shutdown(exit_.info, by=path, because=because))
+            case Crashed() | Killed():
+                life.abort(Crashed(LinkBroken(path, exit_), by=path))
+            case NoProc():
+                life.abort(Crashed(LinkBroken(path, Crashed(exit_)), by=path))
+        return None
+
+    def drop(self) -> None:
+        """Called when the linked actor ended first."""
+
+
+def link(cell: Cell, target: Cell) -> None:
+    """Call this to tie two incarnations together; linking twice, or to itself, changes nothing.
+
+    A target between two incarnations is linked to the coming one.
+    """
+    if cell.links is None:
+        cell.links = {}
+    if target is cell or target in cell.links:
+        return
+    made = cell.links[target] = Link()
+    if target.gone:
+        notify(cell, target, BrokenLink(target, made, NoProc(target.path)))
+        return
+    if target.links is None:
+        target.links = {}
+    target.links[cell] = made
+
+
+def unlink(cell: Cell, target: Cell) -> None:
+    """Call this to untie them; no exit of it is handled afterwards, also when it was queued."""
+    if cell.links is not None and cell.links.pop(target, None) is not None and target.links:
+        target.links.pop(cell, None)
+
+
+def break_links(ended: Cell, links: Mapping[Cell, Link], exit_: Exit) -> None:
+    """Call this when an incarnation has ended, to tell those that were linked to it."""
+    for peer, made in links.items():
+        if peer.links is not None and peer.links.get(ended) is made:
+            notify(peer, ended, BrokenLink(ended, made, exit_))
+
+
+def notify(watcher: Cell, ended: Cell, entry: Entry) -> None:
+    """Call this to tell `watcher` of an end, behind the last message of the ended actor."""
+    notice: Envelope = (Notice(entry), 0, None, NO_DEADLINE, 0.0, None)
+    if not watcher.mailbox.put_behind(ended.id, notice):
+        watcher.mailbox.post(entry)

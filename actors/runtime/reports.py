@@ -1,0 +1,73 @@
+"""What is told of a crash: the last message, the state, the stack, secrets hidden."""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from actors.runtime.context import Context
+from actors.runtime.exits import Crashed, redact_text
+from actors.runtime.redaction import fields_of, redacted, redacted_message
+
+if TYPE_CHECKING:
+    from actors.runtime.life import Life
+
+# A restart storm of one actor shall not push out the report that explains it.
+REPORTS_KEPT: Final = 200
+TOPIC: Final = "crash_reports"
+
+_log = structlog.get_logger("actors.crashes")
+
+
+@dataclass(frozen=True, slots=True)
+class CrashReport:
+    """One crash. `state` is what `redact` left of it, or why it could not be shown."""
+
+    path: str
+    incarnation: int
+    at: float
+    exit: Crashed
+    last_message: str | None
+    message_id: int | None
+    context: Context | None
+    state: dict[str, object] | str
+    stack: str
+
+
+class Reports:
+    """The newest crash reports of a system; topic `crash_reports` has each as it is made."""
+
+    def __init__(self, publish: Callable[[str, object], int]) -> None:
+        self._publish = publish
+        self.kept: deque[CrashReport] = deque(maxlen=REPORTS_KEPT)
+
+    def crashed(self, life: Life, exit_: Crashed) -> None:
+        """Call this once for each incarnation that crashed, while its instance is at hand."""
+        cell, envelope = life.cell, life.last_in_hand
+        report = CrashReport(
+            path=cell.path,
+            incarnation=life.number,
+            at=exit_.at,
+            exit=exit_,
+            last_message=None if envelope is None else redacted_message(cell, envelope[0]),
+            message_id=None if envelope is None else envelope[1],
+            context=None if envelope is None else envelope[5],
+            state={} if life.instance is None else redacted(cell, fields_of(life.instance)),
+            stack=redact_text("".join(traceback.format_exception(exit_.error))),
+        )
+        self.kept.append(report)
+        _log.error(
+            "actor_crashed",
+            path=report.path,
+            incarnation=report.incarnation,
+            error=type(exit_.error).__name__,
+            because=exit_.because,
+            message_type=None if envelope is None else type(envelope[0]).__name__,
+            correlation_id=None if report.context is None else report.context.correlation_id,
+        )
+        self._publish(TOPIC, report)

@@ -1,0 +1,187 @@
+"""Timers of an actor: once, again and again, and after a silence.
+
+They belong to the incarnation. Ticks are entries of the system lane, at most one each.
+Rule 1: after `cancel` no tick is handled, also when it was queued.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from actors.runtime.context import Context
+from actors.runtime.envelope import NO_DEADLINE, Envelope
+from actors.runtime.messages import IdleTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from actors.runtime.life import Life
+    from actors.runtime.wheel import Alarm
+
+# Faster than this the ticks themselves are the load; use a sub-task that sleeps.
+INTERVAL_MIN_S: Final = 0.01
+
+
+class Timer:
+    """One `self.after` or `self.every`; also the entry its ticks are."""
+
+    __slots__ = ("_alarm", "_context", "_due", "_key", "_life", "_message", "_queued", "interval",
+                 "skipped")  # fmt: skip
+
+    def __init__(
+        self, life: Life, delay: float, message: object, key: Hashable, interval: float | None
+    ) -> None:
+        self._life: Life | None = life
+        self._message, self.interval = message, interval
+        # Without a key of its own a timer replaces none.
+        self._key: Hashable = self if key is None else key
+        self._context: Context | None = life.activity.sending()
+        self._queued = False
+        # How many ticks of `every` came while one was still waiting.
+        self.skipped = 0
+        self._due = trio.current_time() + delay
+        self._alarm: Alarm = life.cell.system.wheel.call_at(self._due, self._tick)
+        if life.timers is None:
+            life.timers = {}
+        if (before := life.timers.get(self._key)) is not None:
+            before.cancel()
+        life.timers[self._key] = self
+
+    @property
+    def active(self) -> bool:
+        """Whether a tick is still to come."""
+        return self._life is not None
+
+    @property
+    def due(self) -> float:
+        """When the next tick is due."""
+        return self._due
+
+    def cancel(self) -> None:
+        """Call this to have no tick handled any more; harmless afterwards."""
+        life, self._life = self._life, None
+        self._alarm.cancel()
+        if life is not None and life.timers is not None and life.timers.get(self._key) is self:
+            del life.timers[self._key]
+
+    def _tick(self) -> None:
+        life = self._life
+        if life is None:
+            return
+        if self._queued:
+            self.skipped += 1
+        else:
+            self._queued = True
+            life.cell.mailbox.post(self)
+        if self.interval is not None:
+            # From the due time, not from now: a busy loop must not make the rhythm drift.
+            self._due += self.interval
+            self._alarm = life.cell.system.wheel.call_at(self._due, self._tick)
+
+    def act(self, life: Life) -> Envelope | None:
+        """Called by the loop: gives the tick for its handler."""
+        self._queued = False
+        if self._life is not life:
+            return None
+        if self.interval is None:
+            self.cancel()
+        return envelope(life, self._message, self._context)
+
+    def drop(self) -> None:
+        """Called when the incarnation ended first."""
+
+
+class IdleTimer:
+    """`self.idle_after`: fires once when no user message came for the delay; a message rearms it."""
+
+    __slots__ = ("_alarm", "_armed", "_life", "_paused_at", "_since", "delay")
+
+    def __init__(self, life: Life, delay: float) -> None:
+        self._life: Life | None = life
+        self.delay = delay
+        self._since = trio.current_time()
+        self._paused_at: float | None = None
+        self._armed = True
+        self._alarm: Alarm = life.cell.system.wheel.call_after(delay, self._look)
+
+    def cancel(self) -> None:
+        """Call this to stop looking; harmless afterwards."""
+        self._life = None
+        self._alarm.cancel()
+
+    def touched(self) -> None:
+        """Call this when user messages have been handled: the time starts anew."""
+        self._since = trio.current_time()
+        if not self._armed:
+            self._arm()
+
+    def pause(self) -> None:
+        """Call this when the actor is suspended: its silence is not its own."""
+        self._paused_at = trio.current_time()
+
+    def resume(self) -> None:
+        """Call this when it goes on; the time it stood still does not count."""
+        if self._paused_at is not None:
+            self._since += trio.current_time() - self._paused_at
+            self._paused_at = None
+            if not self._armed:
+                self._arm()
+
+    def _arm(self) -> None:
+        assert self._life is not None
+        self._armed = True
+        due = self._since + self.delay
+        self._alarm = self._life.cell.system.wheel.call_at(due, self._look)
+
+    def _look(self) -> None:
+        life = self._life
+        assert life is not None
+        self._armed = False
+        if self._paused_at is not None or life.activity.envelope is not None:
+            return  # `resume` and `touched` arm it again.
+        if self._since + self.delay > trio.current_time():
+            self._arm()
+        else:
+            life.cell.mailbox.post(self)
+
+    def act(self, life: Life) -> Envelope | None:
+        """Called by the loop: gives the IdleTimeout, unless a message was handled first."""
+        if self._life is not life or self._armed:
+            return None
+        return envelope(life, IdleTimeout(), None)
+
+    def drop(self) -> None:
+        """Called when the incarnation ended first."""
+
+
+def envelope(life: Life, message: object, context: Context | None) -> Envelope:
+    """Call this to wrap a message of the runtime for a handler."""
+    return (message, life.cell.system.next_id(), None, NO_DEADLINE, 0.0, context)
+
+
+def checked_delay(delay: float) -> float:
+    """Call this to check a delay; ValueError unless it is a finite number >= 0."""
+    if not isinstance(delay, int | float) or isinstance(delay, bool) or not 0 <= delay < math.inf:
+        raise ValueError(f"the delay is {delay!r}; it must be a finite number of seconds >= 0")
+    return delay
+
+
+def checked_interval(interval: float) -> float:
+    """Call this to check an interval; ValueError below INTERVAL_MIN_S."""
+    if checked_delay(interval) < INTERVAL_MIN_S:
+        raise ValueError(f"the interval is {interval!r}; it must be at least {INTERVAL_MIN_S} s")
+    return interval
+
+
+def set_idle(life: Life, delay: float | None) -> None:
+    """Call this to start, change or (None) end the wait for a silence."""
+    if life.idle_timer is not None:
+        life.idle_timer.cancel()
+    if delay is not None:
+        checked_delay(delay)
+        if IdleTimeout not in life.handlers and not life.table.has_receive:
+            raise TypeError(f"{type(life.instance).__name__} has no handler for IdleTimeout")
+    life.idle_timer = None if delay is None else IdleTimer(life, delay)
