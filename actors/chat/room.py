@@ -22,7 +22,7 @@ from actors.chat.words import (
     Viewer,
 )
 from actors.reducers import Environment
-from actors.runtime import Actor, Ask, message
+from actors.runtime import Actor, Ask, current_context, message
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +168,13 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
             reason=reason,
             created_at=env.clock.now(),
             limits=limits,
-            metadata={"correlation_id": self.context.correlation_id},
+            metadata=_metadata(),
         )
 
     def _publish(self, event: RoomEvent) -> None:
         self.system.topics.publish(topic_of(self.name), event)
+
+
+def _metadata() -> dict[str, str]:
+    context = current_context()
+    return {} if context is None else {"correlation_id": context.correlation_id}

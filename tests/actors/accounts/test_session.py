@@ -1,0 +1,136 @@
+"""The session actor: who acts, in which tab, and for how long a tab is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors.accounts import (
+    BindTab,
+    Pane,
+    PostInTab,
+    RoomFailed,
+    RoomOfTab,
+    Rooms,
+    SessionActor,
+    SessionId,
+    StreamClosed,
+    StreamOpened,
+    TabId,
+    TabUnbound,
+)
+from actors.accounts.session import TAB_KEPT_S, TABS_MAX, Messages
+from actors.chat import (
+    DEMO_USER_ID,
+    LOBBY,
+    Author,
+    NotStored,
+    Post,
+    PostOutcome,
+    RoomName,
+    UnknownRoom,
+    guest_name,
+)
+from actors.runtime import Actor, Ref, open_actors
+
+TAB = TabId("tab-1")
+
+
+class FakeRoom(Actor[Post]):
+    """Remembers who posted; answers that nothing is stored, or crashes when asked to."""
+
+    def __init__(self, seen: list[Post]) -> None:
+        self.seen = seen
+
+    def on_post(self, message: Post) -> PostOutcome | NotStored:
+        self.seen.append(message)
+        if message.body == "crash":
+            raise RuntimeError("told to")
+        return NotStored("a fake stores nothing")
+
+
+@asynccontextmanager
+async def open_session(seen: list[Post]) -> AsyncIterator[Ref[Messages]]:
+    async with open_actors() as system:
+        room = await system.start(FakeRoom, seen)
+        yield await system.start(SessionActor, SessionId("s1"), Rooms({LOBBY: room}))
+
+
+def a_post(body: str = "hello", *, tab: TabId = TAB, pane: Pane = Pane.YOU) -> PostInTab:
+    return PostInTab(tab, pane, body, "c1", "address")
+
+
+async def test_a_guest_posts_under_a_readable_name() -> None:  # SITE-9
+    seen: list[Post] = []
+    async with open_session(seen) as session:
+        session.tell(BindTab(TAB, LOBBY))
+        assert isinstance(await session.ask(a_post()), NotStored)
+        await session.ask(a_post(pane=Pane.DEMO))
+    assert [post.author for post in seen] == [
+        Author(None, "s1", guest_name("s1")),
+        Author(DEMO_USER_ID, "s1", "Demo Bot"),
+    ]
+
+
+async def test_an_unbound_tab_may_not_post() -> None:  # SITE-62
+    seen: list[Post] = []
+    async with open_session(seen) as session:
+        assert await session.ask(a_post()) == TabUnbound()
+        session.tell(BindTab(TAB, LOBBY))
+        assert await session.ask(a_post(tab=TabId("tab-2"))) == TabUnbound()
+    assert seen == []
+
+
+async def test_a_room_that_crashes_leaves_the_session_alone() -> None:
+    async with open_session([]) as session:
+        session.tell(BindTab(TAB, LOBBY))
+        assert isinstance(await session.ask(a_post("crash")), RoomFailed)
+        assert await session.ask(RoomOfTab(TAB)) == LOBBY
+
+
+async def test_a_tab_is_forgotten_ten_minutes_after_its_page(autojump_clock: MockClock) -> None:
+    async with open_session([]) as session:  # SITE-94
+        session.tell(BindTab(TAB, LOBBY))
+        await trio.sleep(TAB_KEPT_S - 1)
+        assert await session.ask(RoomOfTab(TAB)) == LOBBY
+        await trio.sleep(2)
+        assert await session.ask(RoomOfTab(TAB)) is None
+
+
+async def test_an_open_stream_keeps_its_tab(autojump_clock: MockClock) -> None:  # SITE-91 SITE-94
+    async with open_session([]) as session:
+        session.tell(StreamOpened(TAB, LOBBY))
+        await trio.sleep(5 * TAB_KEPT_S)
+        assert await session.ask(RoomOfTab(TAB)) == LOBBY
+        session.tell(StreamClosed(TAB))
+        await trio.sleep(TAB_KEPT_S - 1)
+        assert await session.ask(RoomOfTab(TAB)) == LOBBY
+        await trio.sleep(2)
+        assert await session.ask(RoomOfTab(TAB)) is None
+
+
+async def test_rendering_does_not_close_an_open_stream(autojump_clock: MockClock) -> None:
+    async with open_session([]) as session:
+        session.tell(StreamOpened(TAB, LOBBY))
+        session.tell(BindTab(TAB, LOBBY))
+        await trio.sleep(2 * TAB_KEPT_S)
+        assert await session.ask(RoomOfTab(TAB)) == LOBBY
+
+
+async def test_tabs_are_bounded_and_open_ones_stay() -> None:  # REL-70
+    async with open_session([]) as session:
+        session.tell(StreamOpened(TAB, LOBBY))
+        for number in range(2 * TABS_MAX):
+            session.tell(BindTab(TabId(f"more-{number}"), LOBBY))
+        kept = [await session.ask(RoomOfTab(TabId(f"more-{n}"))) for n in range(2 * TABS_MAX)]
+        assert await session.ask(RoomOfTab(TAB)) == LOBBY
+    assert kept == [None] * (TABS_MAX + 1) + [LOBBY] * (TABS_MAX - 1)
+
+
+def test_an_unknown_room_is_an_error() -> None:
+    with pytest.raises(UnknownRoom):
+        Rooms({}).of(RoomName("Cellar"))
