@@ -94,6 +94,7 @@ class AsyncioThread:
         self._is_loop_woken = False
         self._to_trio: deque[Callable[[], None]] = deque()
         self._is_trio_woken = False
+        self._is_closing = False  # the loop's thread alone reads and writes it
 
     def __repr__(self) -> str:
         state = self._reason or ("running" if self._loop is not None else "not started")
@@ -188,7 +189,7 @@ class AsyncioThread:
         loop = self._loop
         if loop is not None:
             try:
-                loop.call_soon_threadsafe(loop.stop)
+                loop.call_soon_threadsafe(self._stop_turning)
             except RuntimeError:
                 pass  # it is closed already: that is how it was lost
 
@@ -235,6 +236,7 @@ class AsyncioThread:
         except Exception as error:  # noqa: BLE001  (whatever ends the loop is the reason it is lost)
             reason = f"{self.name} died: {error!r}"
         finally:
+            self._is_closing = True
             self.post_to_trio(partial(self._give_up, reason))
             _close(loop)
 
@@ -249,6 +251,10 @@ class AsyncioThread:
             self._token.run_sync_soon(self._read_from_loop)
         except trio.RunFinishedError:
             pass  # trio is over: nobody is left to be told
+
+    def _stop_turning(self) -> None:
+        if not self._is_closing and self._loop is not None:
+            self._loop.stop()
 
     def _read_from_trio(self) -> None:
         self._is_loop_woken = False

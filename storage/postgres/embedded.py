@@ -93,6 +93,7 @@ class EmbeddedServer:
         if self._lock < 0:
             raise EmbeddedFailed("it was stopped before; start it anew")
         if not self.is_running:
+            end(self.data, self._guard, IMMEDIATE_S_MAX)
             self._guard = launch(self._command, self.data)
 
     def stop(self, timeout_s: float = STOP_S_MAX) -> None:

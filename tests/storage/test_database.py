@@ -1,0 +1,233 @@
+"""The handle on a database: sessions, limits, timeouts, losses, and their words."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+
+from storage.errors import PoolExhausted, StoreRejected, StoreTimeout, StoreUnavailable
+from storage.postgres import Connection, Database, PoolSettings, open_database
+from storage.testing import TemporaryServer
+
+_ONE = PoolSettings(connections_min=0, connections_max=1, acquire_s_max=0.2)
+
+
+async def _pid(connection: Connection) -> int:
+    return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+
+async def _sleep(connection: Connection, seconds: float) -> None:
+    await connection.execute(f"SELECT pg_sleep({seconds})")
+
+
+async def _end_the_loop(_connection: Connection) -> None:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(30)
+
+
+async def _sessions(connection: Connection, part: str) -> int:
+    return int(
+        await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name = $1 AND datname = current_database()",
+            f"greenroom:{part}",
+        )
+    )
+
+
+async def _until(check: Callable[[], Awaitable[bool]], within_s: float = 3.0) -> None:
+    with trio.fail_after(within_s):
+        while not await check():
+            await trio.lowlevel.checkpoint()
+
+
+async def test_sessions_carry_the_settings(database: Database) -> None:
+    # STORE-23
+    names = (
+        "application_name",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+    )
+
+    async def settings(connection: Connection) -> list[str]:
+        return [str(await connection.fetchval(f"SHOW {name}")) for name in names]
+
+    assert await database.run(settings) == ["greenroom:test", "30s", "5s", "1min"]
+
+
+async def test_a_cancelled_query_leaves_its_connection_usable(database_url: str) -> None:
+    # STORE-18
+    async with open_database(database_url, settings=_ONE) as database:
+        before = await database.run(_pid)
+        with trio.move_on_after(0.05):
+            await database.run(_sleep, 30)
+        began = time.monotonic()
+        assert await database.run(_pid) == before
+        assert time.monotonic() - began < 1.0
+
+
+async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
+    # STORE-18
+    async def make(connection: Connection) -> None:
+        await connection.execute("CREATE TABLE t (n int)")
+
+    async def insert(connection: Connection, fate: str) -> None:
+        await connection.execute("INSERT INTO t VALUES (1)")
+        if fate == "fail":
+            raise KeyError("planted")
+        if fate == "hang":
+            await asyncio.sleep(30)
+
+    async def count(connection: Connection) -> int:
+        return int(await connection.fetchval("SELECT count(*) FROM t"))
+
+    await database.run(make)
+    with pytest.raises(KeyError):
+        await database.transact(insert, "fail")
+    with trio.move_on_after(0.05):
+        await database.transact(insert, "hang")
+    assert await database.run(count) == 0
+    await database.transact(insert, "commit")
+    assert await database.run(count) == 1
+
+
+async def test_a_full_pool_refuses_in_time(database_url: str) -> None:
+    # STORE-33
+    async with open_database(database_url, settings=_ONE) as database:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.run, _sleep, 30)
+            while database.pool_stats().in_use == 0:
+                await trio.lowlevel.checkpoint()
+            with pytest.raises(PoolExhausted) as caught:
+                await database.run(_pid)
+            assert (caught.value.limit, caught.value.is_transient) == (1, True)
+            assert database.pool_stats().utilization == 1.0
+            nursery.cancel_scope.cancel()
+        assert await database.run(_pid)
+
+
+async def test_the_limit_of_connections_is_never_passed(database_url: str) -> None:
+    # SITE DB_MAX_CONNECTIONS
+    settings = PoolSettings(connections_min=2, connections_max=4)
+    most = 0
+    async with (
+        open_database(database_url, part="watch") as watch,
+        open_database(database_url, part="load", settings=settings) as database,
+        trio.open_nursery() as nursery,
+    ):
+        async with trio.open_nursery() as load:
+            for _ in range(40):
+                load.start_soon(database.run, _sleep, 0.005)
+            while database.pool_stats().waiting or database.pool_stats().in_use:
+                most = max(most, await watch.run(_sessions, "load"))
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+        stats = database.pool_stats()
+        assert most <= 4
+        assert (stats.size, stats.idle, stats.waiting) == (4, 4, 0)
+
+
+async def test_nothing_stays_open_after_closing(database_url: str) -> None:
+    async with open_database(database_url, part="watch") as watch:
+        async with open_database(database_url, part="gone") as database:
+            await database.run(_pid)
+            assert await watch.run(_sessions, "gone") >= 1
+
+        async def none_left() -> bool:
+            return await watch.run(_sessions, "gone") == 0
+
+        await _until(none_left)
+
+
+async def test_slow_work_times_out(database: Database) -> None:
+    # REL-82
+    with pytest.raises(StoreTimeout):
+        await database.run(_sleep, 30, timeout_s=0.05)
+    assert await database.run(_pid)
+
+
+async def test_a_cut_connection_fails_its_query_and_no_other(database: Database) -> None:
+    # REL-81
+    async def kill(connection: Connection, pid: int) -> None:
+        await connection.execute(f"SELECT pg_terminate_backend({pid})")
+
+    async def cut_itself(connection: Connection) -> None:
+        await kill(connection, await _pid(connection))
+
+    with pytest.raises(StoreUnavailable):
+        await database.run(cut_itself)
+    assert await database.run(_pid)
+    idle = await database.run(_pid)
+    async with open_database(database.url) as other:
+        await other.run(kill, idle)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert await database.run(_pid) != idle
+
+
+async def test_a_lost_loop_is_made_anew(database: Database) -> None:
+    # REL-87
+    with pytest.raises(StoreUnavailable):
+        await database.run(_end_the_loop)
+    began = time.monotonic()
+    assert await database.run(_pid)
+    assert time.monotonic() - began < 1.0
+    assert database.loops_started == 2
+
+
+async def test_a_wrong_address_is_told_at_once(postgres_server: TemporaryServer) -> None:
+    # REL-25: no waiting mends it
+    url = postgres_server.server.url_of("no_such_database")
+    with trio.fail_after(2), pytest.RaisesGroup(StoreRejected, flatten_subgroups=True):
+        async with open_database(url):
+            pass
+
+
+@pytest.mark.slow
+async def test_an_absent_database_is_waited_for_then_told(tmp_path: object) -> None:
+    # REL-25
+    began = time.monotonic()
+    with pytest.RaisesGroup(StoreUnavailable, flatten_subgroups=True):
+        async with open_database(f"postgresql://a@/b?host={tmp_path}", wait_s=0.8):
+            pass
+    assert 0.4 <= time.monotonic() - began < 2
+
+
+async def test_old_and_doubtful_connections_are_renewed(database_url: str) -> None:
+    # STORE-33
+    old = PoolSettings(connections_max=1, lifetime_s_max=0.001)
+    async with open_database(database_url, settings=old) as database:
+        first = await database.run(_pid)
+        await trio.sleep(0.002)
+        assert await database.run(_pid) != first
+    tested = PoolSettings(connections_max=1, test_after_idle_s=0.0)
+    async with open_database(database_url, settings=tested) as database:
+        assert await database.run(_pid) == await database.run(_pid)
+
+
+async def test_a_busy_pool_shows_itself_saturated(database_url: str) -> None:
+    # STORE-33
+    settings = PoolSettings(connections_max=1, saturated_after_s=0.0)
+    async with open_database(database_url, settings=settings) as database:
+        assert not database.pool_stats().is_saturated
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.run, _sleep, 30)
+            while not database.pool_stats().is_saturated:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"connections_max": 0},
+        {"connections_max": 201},
+        {"connections_min": -1},
+        {"acquire_s_max": 0},
+    ],
+)
+def test_nonsense_settings_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        PoolSettings(**wrong)

@@ -1,0 +1,191 @@
+"""The schema goes up once, in order, under a lock, and refuses what it does not know."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import pytest
+import trio
+
+from storage.errors import (
+    MigrationChanged,
+    MigrationFailed,
+    MigrationGap,
+    MigrationPending,
+    MigrationRefused,
+    SchemaNewer,
+    StoreMoved,
+)
+from storage.postgres import (
+    Connection,
+    Database,
+    check_migrations,
+    migrate,
+    migrate_down,
+    open_database,
+    plan_migrations,
+)
+from storage.postgres.migrate import Migration, read_migrations
+from storage.testing import TemporaryServer
+
+_STEPS = read_migrations()
+_NEXT = Migration(len(_STEPS) + 1, "planted", "CREATE TABLE planted (n int)", "DROP TABLE planted")
+
+
+@pytest.fixture
+def empty_url(postgres_server: TemporaryServer) -> Iterator[str]:
+    name = "empty_" + postgres_server.make_database()
+    postgres_server.execute(f"CREATE DATABASE {name}")
+    yield postgres_server.server.url_of(name)
+    postgres_server.drop_database(name)
+
+
+async def _schema(connection: Connection) -> list[str]:
+    rows = await connection.fetch(
+        """
+        SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable
+            || coalesce(' ' || column_default, '') AS line
+        FROM information_schema.columns WHERE table_schema = 'public'
+        UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+        UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace
+        UNION ALL SELECT tgrelid::regclass || ' ' || tgname FROM pg_trigger WHERE NOT tgisinternal
+        ORDER BY line
+        """
+    )
+    return [row["line"] for row in rows]
+
+
+async def _insert_event(connection: Connection) -> None:
+    await connection.execute(
+        "INSERT INTO events (stream_id, version, event_id, event_type, event_data)"
+        " VALUES ('a-1', 1, gen_random_uuid(), 'Made', '{}')"
+    )
+
+
+@pytest.mark.slow
+async def test_up_down_up_gives_the_same_schema(empty_url: str) -> None:
+    # SITE-186, STORE-32
+    async with open_database(empty_url) as database:
+        assert await migrate(database) == len(_STEPS)
+        first = await database.run(_schema)
+        assert await migrate(database) == 0
+        assert await migrate_down(database, 0) == len(_STEPS)
+        assert all("schema_migrations" in line for line in await database.run(_schema))
+        assert await migrate(database) == len(_STEPS)
+        assert await database.run(_schema) == first
+
+
+@pytest.mark.slow
+async def test_of_two_starting_together_one_applies(empty_url: str) -> None:
+    # SITE-186, STORE-32
+    applied: list[int] = []
+
+    async def start() -> None:
+        async with open_database(empty_url) as database:
+            applied.append(await migrate(database))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start)
+        nursery.start_soon(start)
+    assert sorted(applied) == [0, len(_STEPS)]
+
+
+async def test_a_changed_file_stops_the_start(database: Database) -> None:
+    # STORE-32
+    changed = (replace(_STEPS[0], up=_STEPS[0].up + "--"), *_STEPS[1:])
+    with pytest.raises(MigrationChanged) as caught:
+        await migrate(database, changed)
+    assert caught.value.version == 1
+
+
+async def test_a_newer_schema_refuses_the_start(database: Database) -> None:
+    # SITE-186
+    with pytest.raises(SchemaNewer):
+        await migrate(database, _STEPS[:-1])
+
+
+async def test_a_gap_stops_the_start(database: Database, tmp_path: Path) -> None:
+    # STORE-32
+    for number in (1, 3):
+        for way in ("up", "down"):
+            (tmp_path / f"000{number}_x.{way}.sql").write_text("SELECT 1")
+    with pytest.raises(MigrationGap) as caught:
+        read_migrations(tmp_path)
+    assert caught.value.version == 2
+    with pytest.raises(MigrationGap):
+        await migrate(database, (*_STEPS[1:], _NEXT))
+
+
+async def test_a_failing_step_is_rolled_back(database: Database) -> None:
+    # STORE-32
+    wrong = replace(_NEXT, up=_NEXT.up + "; SELECT nonsense")
+    with pytest.raises(MigrationFailed, match="planted"):
+        await migrate(database, (*_STEPS, wrong))
+    assert await migrate(database, (*_STEPS, _NEXT)) == 1
+
+
+async def test_a_step_may_stand_outside_a_transaction(database: Database) -> None:
+    # STORE-32
+    index = "-- no transaction\nCREATE INDEX CONCURRENTLY planted ON users (role)"
+    assert await migrate(database, (*_STEPS, replace(_NEXT, up=index))) == 1
+
+
+async def test_the_plan_and_the_check_change_nothing(database: Database) -> None:
+    # STORE-32
+    await check_migrations(database)
+    plan = await plan_migrations(database, (*_STEPS, _NEXT))
+    assert (plan.applied, plan.pending) == (len(_STEPS), (_NEXT,))
+    with pytest.raises(MigrationPending):
+        await check_migrations(database, (*_STEPS, _NEXT))
+
+
+async def test_going_down_never_drops_events_unasked(database: Database) -> None:
+    # STORE-32
+    await database.run(_insert_event)
+    with pytest.raises(MigrationRefused, match="stored events"):
+        await migrate_down(database, 0)
+    with pytest.raises(MigrationRefused):
+        await migrate_down(database, len(_STEPS) + 1)
+    assert await migrate_down(database, 0, drop_events=True) == len(_STEPS)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE events SET event_type = 'x'", "DELETE FROM events", "TRUNCATE events"],
+)
+async def test_events_are_immutable(database: Database, statement: str) -> None:
+    # STORE-31
+    await database.run(_insert_event)
+
+    async def change(connection: Connection) -> None:
+        await connection.execute(statement)
+
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await database.run(change)
+
+
+async def test_data_of_another_cluster_is_refused(database: Database) -> None:
+    # STORE-24
+    async def move(connection: Connection) -> None:
+        await connection.execute("UPDATE store_meta SET system_identifier = '1'")
+
+    await database.run(move)
+    with pytest.raises(StoreMoved, match="cluster 1"):
+        await migrate(database)
+
+
+async def test_transactions_ahead_of_the_server_are_refused(database: Database) -> None:
+    # STORE-24
+    async def from_the_future(connection: Connection) -> None:
+        await connection.execute(
+            "INSERT INTO events (stream_id, version, txid, event_id, event_type, event_data)"
+            " VALUES ('a-1', 1, '99999999999', gen_random_uuid(), 'Made', '{}')"
+        )
+
+    await database.run(from_the_future)
+    with pytest.raises(StoreMoved, match="not reached"):
+        await migrate(database)
