@@ -12,6 +12,8 @@ const DELAY_SPREAD = 0.2;
 const STEADY_MS = 2000;
 // After this long without a result a composer may be used again.
 const ANSWER_MS = 5000;
+// A page left open for days keeps no more messages than this a list; the server has them all.
+const MESSAGES_MAX = 100;
 
 const REFUSALS = {
   0: ["No connection", "The server did not answer. Nothing was changed."],
@@ -120,7 +122,11 @@ function tidy() {
     const text = clockFormat.format(new Date(time.dateTime));
     if (time.textContent !== text) time.textContent = text;
   }
-  for (const log of followed) log.scrollTop = log.scrollHeight;
+  for (const log of followed) {
+    const list = log.querySelector("ol");
+    while (list.childElementCount > MESSAGES_MAX) list.firstElementChild.remove();
+    log.scrollTop = log.scrollHeight;
+  }
   followed.clear();
   for (const tree of all("[role=tree]")) {
     if (!tree.querySelector("[role=treeitem][tabindex='0']")) {
