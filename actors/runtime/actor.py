@@ -15,6 +15,7 @@ from typing import (
     TypeAlias,
     TypeVar,
     TypeVarTuple,
+    cast,
     overload,
 )
 
@@ -238,7 +239,7 @@ class Actor(Generic[M]):
 
     def become(self, behaviour: Callable[[M], object] | None) -> None:
         """Call this to let `behaviour` take every message; None brings the handlers back."""
-        stash.become(self._life, behaviour)
+        stash.become(self._life, cast(Callable[[object], object] | None, behaviour))
 
 
 # An actor of whatever type.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast, get_args
 
 import structlog
 import trio
@@ -16,6 +16,7 @@ import trio
 from actors.runtime.envelope import Envelope
 from actors.runtime.exits import Exit
 from actors.runtime.redaction import redacted_message
+from actors.runtime.ref import Ref
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell
@@ -118,7 +119,8 @@ class DeadLetters:
         """
         for letter, cell, envelope in self._kept:
             if letter.id == letter_id:
-                cell.ref.tell(envelope[0])  # type: ignore[arg-type] - it was sent there before
+                ref = cast(Ref[object], cell.ref)  # The message was sent there before.
+                ref.tell(envelope[0])
                 return
         raise KeyError(letter_id)
 

@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Final, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from actors.runtime.later import Later
 from actors.runtime.messages import RUNTIME_MESSAGES, Ask, Exited
@@ -21,7 +21,8 @@ Handler: TypeAlias = Callable[[object, object], object]
 _HOOKS: Final = frozenset({"on_start", "on_stop", "on_system"})
 _LATE_MARK: Final = "__cancel_late__"
 
-F = TypeVar("F", bound=Callable[..., object])
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -50,13 +51,13 @@ class Table:
         return isinstance(reply, tuple(part for part in plain if isinstance(part, type)))
 
 
-def handler(*, cancel_late: bool) -> Callable[[F], F]:
+def handler(*, cancel_late: bool) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Call this (as a decorator) on an `async def` handler to cancel it when its deadline passes.
 
     The asker has had its AskTimeout by then; the actor lives on and the cancellation is counted.
     """
 
-    def mark(function: F) -> F:
+    def mark(function: Callable[P, T]) -> Callable[P, T]:
         if cancel_late and not inspect.iscoroutinefunction(function):
             raise TypeError(
                 f"{function.__qualname__} is not `async def`: nothing can interrupt it, "
@@ -68,7 +69,7 @@ def handler(*, cancel_late: bool) -> Callable[[F], F]:
     return mark
 
 
-def compile_table(cls: type, root: type, protocol: object, receive: Handler | None) -> Table:
+def compile_table(cls: type, root: type, protocol: object, receive: object) -> Table:
     """Call this when an actor class is made, with `protocol` the M of its `Actor[M]` (or None).
 
     Raises TypeError when a member has no handler or two, when a handler is for a foreign message,

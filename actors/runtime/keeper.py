@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple, cast
 
 import structlog
 import trio
@@ -20,10 +20,8 @@ from actors.runtime.exits import Crashed, Exit, Normal, Shutdown
 from actors.runtime.ref import Ref
 from actors.runtime.system import System
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 M = TypeVar("M")
+Ts = TypeVarTuple("Ts")
 # Whoever waits for a process to end wants to know what it is waiting for, but not every second.
 STACK_LOG_INTERVAL_S: Final = 5.0
 
@@ -55,23 +53,23 @@ class Keeper:
         return self._nursery
 
     async def start(
-        self, actor: Callable[..., Actor[M]], args: Iterable[object], name: str | None
+        self, actor: Callable[[*Ts], Actor[M]], args: tuple[*Ts], name: str | None
     ) -> Ref[M]:
         """Call this to start an actor; see `System.start`."""
         cell = await self._start(actor, args, name)
         if isinstance(cell, str):
             raise StartIgnored(cell)
-        return cell.ref
+        return cast(Ref[M], cell.ref)
 
     async def maybe_start(
-        self, actor: Callable[..., Actor[M]], args: Iterable[object], name: str | None
+        self, actor: Callable[[*Ts], Actor[M]], args: tuple[*Ts], name: str | None
     ) -> Ref[M] | None:
         """Call this to start an actor; see `System.maybe_start`."""
         cell = await self._start(actor, args, name)
-        return None if isinstance(cell, str) else cell.ref
+        return None if isinstance(cell, str) else cast(Ref[M], cell.ref)
 
     async def _start(
-        self, actor: Callable[..., Actor[M]], args: Iterable[object], name: str | None
+        self, actor: Callable[[*Ts], Actor[M]], args: tuple[*Ts], name: str | None
     ) -> Cell | str:
         if self._empty is not None:
             await trio.lowlevel.checkpoint()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Never, TypeVar
 
 if TYPE_CHECKING:
     from actors.runtime.envelope import Envelope
@@ -16,7 +16,7 @@ class Later(Generic[R_contra]):
 
     __slots__ = ("_owed", "envelope")
 
-    def __init__(self, envelope: Envelope, owed: set[Later[object]]) -> None:
+    def __init__(self, envelope: Envelope, owed: set[Later[Never]]) -> None:
         self.envelope = envelope
         self._owed = owed
         owed.add(self)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Never, cast
 
 import trio
 
@@ -39,10 +39,35 @@ class Life:
     """One incarnation of a cell."""
 
     __slots__ = (
-        "activity", "asleep", "behaviour", "cell", "draining", "exit", "handlers", "helpers",
-        "idle_timer", "instance", "last_in_hand", "left", "monitors", "number", "nursery", "outcome", "owed",
-        "pending", "phase", "scope", "stash", "streak", "suspended", "table", "task", "timed_out",
-        "timers", "wanted", "killed",
+        "activity",
+        "asleep",
+        "behaviour",
+        "cell",
+        "draining",
+        "exit",
+        "handlers",
+        "helpers",
+        "idle_timer",
+        "instance",
+        "killed",
+        "last_in_hand",
+        "left",
+        "monitors",
+        "number",
+        "nursery",
+        "outcome",
+        "owed",
+        "pending",
+        "phase",
+        "scope",
+        "stash",
+        "streak",
+        "suspended",
+        "table",
+        "task",
+        "timed_out",
+        "timers",
+        "wanted",
     )  # fmt: skip
 
     def __init__(self, cell: Cell, number: int) -> None:
@@ -67,7 +92,7 @@ class Life:
         self.pending: object = None
         # Made at first use; most actors never need them.
         self.helpers: Helpers | None = None
-        self.owed: set[Later[object]] | None = None
+        self.owed: set[Later[Never]] | None = None
         self.stash: list[Envelope] | None = None
         self.behaviour: Callable[[object], object] | None = None
         self.timers: dict[object, Timer] | None = None
@@ -147,9 +172,9 @@ class Life:
 
     def end_with(self, exit_: Exit) -> None:
         """Call this when handling is over: the exit is known, the message in hand is settled."""
-        if self.killed and self.wanted is not None:
-            exit_ = self.wanted
-        elif isinstance(self.wanted, Crashed) and exit_.clean:
+        if (self.killed and self.wanted is not None) or (
+            isinstance(self.wanted, Crashed) and exit_.clean
+        ):
             exit_ = self.wanted
         self.phase = "ending"
         self.exit = exit_ = self._stamp(exit_)
@@ -234,7 +259,8 @@ class Life:
             behaviour = self.behaviour
             made: Handler = lambda _, message: behaviour(message)  # noqa: E731
         elif self.table.has_receive:
-            made = type(self.instance).receive  # type: ignore[union-attr,assignment]
+            assert self.instance is not None
+            made = cast(Handler, type(self.instance).receive)
         else:
             return None
         self.handlers[type(envelope[0])] = made

@@ -36,7 +36,7 @@ def turn(cell: Cell) -> bool:
         return False
     if life.phase == "new":
         birth(life)
-        return life.phase == "running" and not life.table.is_task
+        return is_dispatched(life)
     if life.phase != "running":
         return False
     life.left = cell.budget[0]
@@ -47,6 +47,11 @@ def turn(cell: Cell) -> bool:
     elif state == "ended":
         _end_dispatched(life)
     return state == "more"
+
+
+def is_dispatched(life: Life) -> bool:
+    """Call this to know whether the dispatcher gives it turns."""
+    return life.phase == "running" and not life.table.is_task
 
 
 def park(life: Life) -> None:
@@ -67,7 +72,7 @@ def birth(life: Life) -> None:
     try:
         instance = cell.start()
         if not isinstance(instance, Actor):
-            raise BadReturn(instance)  # noqa: TRY301 - handled like every failed start
+            raise BadReturn(instance)
     except Exception as error:  # noqa: BLE001 - whatever `__init__` raises fails the start
         _start_failed(life, Failed(error))
         return
@@ -155,7 +160,8 @@ async def run_task(life: Life) -> None:
     task = trio.lowlevel.current_task()
     life.activity = Activity(life.cell, task)
     current_activity.set(life.activity)
-    if type(life.instance).opens_nursery:
+    assert life.instance is not None
+    if life.instance.opens_nursery:
         async with trio.open_nursery() as life.nursery:
             await _live(life)
             await _end_task(life)
@@ -217,9 +223,10 @@ async def serve(life: Life) -> None:
         fair.last = life.cell
         state = loop.run(life)
         if state == "await":
-            state = await _finish_async(life)
-            if state is None:
+            after = await _finish_async(life)
+            if after is None:
                 continue
+            state = after
         if state == "ended":
             return
         if state == "more":

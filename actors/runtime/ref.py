@@ -248,9 +248,14 @@ def checked_timeout(timeout: float | None) -> float:
     """Call this to turn a timeout into seconds; ValueError unless it is a number >= 0 or None."""
     if timeout is None:
         return math.inf
-    if type(timeout) is bool or not isinstance(timeout, int | float) or not timeout >= 0:
+    if not is_number(timeout) or not timeout >= 0:
         raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds >= 0, or None")
     return timeout
+
+
+def is_number(value: object) -> bool:
+    """Call this to check what a type checker was not asked about."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_thread(cell: Cell, what: str) -> None:

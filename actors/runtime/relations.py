@@ -96,7 +96,8 @@ class BrokenLink:
             return None
         del links[self._peer]
         exit_, path = self._exit, self._peer.path
-        if type(life.instance).trap_exits:
+        assert life.instance is not None
+        if life.instance.trap_exits:
             return envelope(life, Exited(self._peer.ref, self._peer.incarnation, exit_), None)
         match exit_:
             case Normal():

@@ -190,9 +190,13 @@ class System:
         return self.keeper
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 def checked_name(name: str) -> str:
     """Call this to check a name or key; ValueError unless 1-200 characters, no `/`, no control."""
-    if not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH_MAX:
+    if not _is_text(name) or not 0 < len(name) <= NAME_LENGTH_MAX:
         raise ValueError(f"the name {name!r} must be a text of 1 to {NAME_LENGTH_MAX} characters")
     if "/" in name or not name.isprintable():
         raise ValueError(f"the name {name!r} must not contain `/` or control characters")

@@ -14,6 +14,7 @@ import trio
 from actors.runtime.context import Context
 from actors.runtime.envelope import NO_DEADLINE, Envelope
 from actors.runtime.messages import IdleTimeout
+from actors.runtime.ref import is_number
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -164,7 +165,7 @@ def envelope(life: Life, message: object, context: Context | None) -> Envelope:
 
 def checked_delay(delay: float) -> float:
     """Call this to check a delay; ValueError unless it is a finite number >= 0."""
-    if not isinstance(delay, int | float) or isinstance(delay, bool) or not 0 <= delay < math.inf:
+    if not is_number(delay) or not 0 <= delay < math.inf:
         raise ValueError(f"the delay is {delay!r}; it must be a finite number of seconds >= 0")
     return delay
 

@@ -1,0 +1,138 @@
+"""Actors that do what a test tells them, in both kinds: `Puppet` dispatched, `AsyncPuppet` a task.
+
+    puppet = await system.start(Puppet)
+    puppet.tell(Do(lambda me: me.stop()))
+    assert await puppet.ask(Call(lambda me: me.incarnation)) == 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from actors.runtime import Actor, Ask, Down, Exit, Exited, IdleTimeout, message
+
+
+@message
+class Do:
+    """Run `what` in the handler; what it raises is the handler's error."""
+
+    what: Callable[[AnyPuppet], object]
+
+
+@message
+class Call(Ask[object]):
+    """Run `what` in the handler; what it returns is the reply."""
+
+    what: Callable[[AnyPuppet], object]
+
+
+@message
+class Note:
+    """Write `text` into the log of the puppet."""
+
+    text: object
+
+
+PuppetMessage: TypeAlias = Do | Call | Note
+Hook: TypeAlias = Callable[["AnyPuppet"], object]
+StopHook: TypeAlias = Callable[["AnyPuppet", Exit], object]
+
+
+class Puppet(Actor[PuppetMessage]):
+    """A dispatched actor. The log is given from outside, so it survives restarts."""
+
+    def __init__(
+        self,
+        log: list[object] | None = None,
+        start: Hook | None = None,
+        stop: StopHook | None = None,
+    ) -> None:
+        self.log: list[object] = [] if log is None else log
+        self.start_hook, self.stop_hook = start, stop
+        self.state: dict[str, object] = {}
+
+    def on_start(self) -> object:
+        """Run the start hook."""
+        return None if self.start_hook is None else self.start_hook(self)
+
+    def on_stop(self, exit: Exit) -> None:  # noqa: A002
+        """Run the stop hook."""
+        if self.stop_hook is not None:
+            self.stop_hook(self, exit)
+
+    def on_do(self, message: Do) -> None:
+        """Run it."""
+        message.what(self)
+
+    def on_call(self, message: Call) -> object:
+        """Run it and reply."""
+        return message.what(self)
+
+    def on_note(self, message: Note) -> None:
+        """Note it."""
+        self.log.append(message.text)
+
+    def on_news(self, message: Down | Exited | IdleTimeout) -> None:
+        """Note what the runtime tells."""
+        self.log.append(message)
+
+
+class AsyncPuppet(Actor[PuppetMessage]):
+    """A task actor. What the functions return is awaited when it can be."""
+
+    def __init__(
+        self,
+        log: list[object] | None = None,
+        start: Hook | None = None,
+        stop: StopHook | None = None,
+    ) -> None:
+        self.log: list[object] = [] if log is None else log
+        self.start_hook, self.stop_hook = start, stop
+        self.state: dict[str, object] = {}
+
+    async def on_start(self) -> object:
+        """Run the start hook."""
+        return None if self.start_hook is None else await _result(self.start_hook(self))
+
+    async def on_stop(self, exit: Exit) -> None:  # noqa: A002
+        """Run the stop hook."""
+        if self.stop_hook is not None:
+            await _result(self.stop_hook(self, exit))
+
+    async def on_do(self, message: Do) -> None:
+        """Run it."""
+        await _result(message.what(self))
+
+    async def on_call(self, message: Call) -> object:
+        """Run it and reply."""
+        return await _result(message.what(self))
+
+    async def on_note(self, message: Note) -> None:
+        """Note it."""
+        self.log.append(message.text)
+
+    async def on_news(self, message: Down | Exited | IdleTimeout) -> None:
+        """Note what the runtime tells."""
+        self.log.append(message)
+
+
+class TrappingPuppet(Puppet):
+    """A dispatched puppet that gets the ends of linked actors as messages."""
+
+    trap_exits = True
+
+
+class AsyncTrappingPuppet(AsyncPuppet):
+    """A task puppet that gets the ends of linked actors as messages."""
+
+    trap_exits = True
+
+
+AnyPuppet: TypeAlias = Puppet | AsyncPuppet
+
+
+async def _result(value: object) -> object:
+    if hasattr(value, "__await__"):
+        return await value
+    return value

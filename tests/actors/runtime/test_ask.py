@@ -1,0 +1,349 @@
+"""How an ask can end: exactly one way, at once where it can be known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors.runtime import (
+    ActorCrashed,
+    ActorExited,
+    Ask,
+    AskError,
+    AskTimeout,
+    Crashed,
+    DeadlockError,
+    Killed,
+    Normal,
+    NoProc,
+    StopActor,
+    System,
+    UnhandledMessage,
+    message,
+)
+from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet
+
+
+@message
+class Stranger(Ask[int]):
+    """No puppet knows this one."""
+
+
+def raise_(error: Exception) -> None:
+    raise error
+
+
+async def test_the_reply_is_what_the_handler_returns(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-31, ACT-44, SUP-158
+    ref = await system.start(puppet)
+    assert await ref.ask(Call(lambda me: 5)) == 5
+
+
+async def test_a_slow_handler_times_out_its_asker_and_goes_on(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-31, ACT-33, SUP-159
+    ref = await system.start(AsyncPuppet)
+
+    async def slow(me: AnyPuppet) -> int:
+        await trio.sleep(2)
+        return 1
+
+    with pytest.raises(AskTimeout) as caught:
+        await ref.ask(Call(slow), timeout=1)
+    assert (caught.value.stage, caught.value.waited) == ("handling", 1.0)
+    assert caught.value.path == ref.path
+    assert caught.value.message_type is Call
+    assert await ref.ask(Call(lambda me: me.cell.counts.late_replies)) == 1
+
+
+async def test_a_queued_ask_times_out_as_queued(autojump_clock: MockClock, system: System) -> None:
+    # ACT-31
+    ref = await system.start(AsyncPuppet)
+    ref.tell(Do(lambda me: trio.sleep(3)))
+    with pytest.raises(AskTimeout) as caught:
+        await ref.ask(Call(lambda me: 1), timeout=1)
+    assert caught.value.stage == "queued"
+
+
+async def test_an_ask_without_room_times_out_in_the_mailbox(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-24, ACT-31
+    class Small(AsyncPuppet):
+        capacity = 1
+
+    ref = await system.start(Small)
+    ref.tell(Do(lambda me: trio.sleep(3)))
+    await trio.testing.wait_all_tasks_blocked()
+    ref.tell(Note("fills it"))
+    with pytest.raises(AskTimeout) as caught:
+        await ref.ask(Call(lambda me: 1), timeout=1)
+    assert caught.value.stage == "mailbox"
+    cell = ref._cell
+    assert cell.mailbox.waiting_senders == 0
+
+
+async def test_a_crash_reaches_its_asker_at_once(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-31, SUP-160
+    ref = await system.start(puppet)
+    error = KeyError("x")
+    with pytest.raises(ActorCrashed) as caught:
+        await ref.ask(Call(lambda me: raise_(error)))
+    assert caught.value.error is error
+    assert trio.current_time() == 0
+
+
+async def test_who_is_queued_behind_a_crash_hears_of_the_exit(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-31, ACT-54, SUP-186
+    ref = await system.start(puppet)
+    ref.tell(Do(lambda me: raise_(OSError())))
+    with pytest.raises(ActorExited) as caught:
+        await ref.ask(Call(lambda me: 1))
+    assert isinstance(caught.value.exit, Crashed)
+
+
+async def test_a_kill_ends_an_ask_in_hand(autojump_clock: MockClock, system: System) -> None:
+    # ACT-31
+    ref = await system.start(AsyncPuppet)
+    ref.tell(Note("first"))
+    async with trio.open_nursery() as nursery:
+
+        async def asks() -> None:
+            with pytest.raises(ActorExited) as caught:
+                await ref.ask(Call(lambda me: trio.sleep(9)))
+            assert caught.value.exit == Killed()
+
+        nursery.start_soon(asks)
+        await trio.testing.wait_all_tasks_blocked()
+        ref.kill()
+
+
+async def test_a_clean_end_by_stopactor_reaches_the_asker(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-31, ACT-49
+    ref = await system.start(puppet)
+    with pytest.raises(ActorExited) as caught:
+        await ref.ask(Call(lambda me: raise_(StopActor())))
+    assert caught.value.exit == Normal()
+    assert not system.reports.kept
+    assert not len(system.dead_letters)
+
+
+async def test_an_unknown_class_does_not_disturb_the_actor(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-31, ACT-46
+    ref = await system.start(puppet)
+    with pytest.raises(UnhandledMessage) as caught:
+        await ref.ask(Stranger())
+    assert caught.value.message_type is Stranger
+    assert await ref.ask(Call(lambda me: 5)) == 5
+    assert [letter.reason for letter in system.dead_letters] == ["unhandled"]
+
+
+async def test_the_dead_and_the_unknown_are_no_proc(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-31, SUP-154
+    ref = await system.start(puppet)
+    assert await ref.ask(Call(lambda me: 5)) == 5
+    await ref.stop()
+    with pytest.raises(NoProc):
+        await ref.ask(Call(lambda me: 5))
+    with pytest.raises(NoProc):
+        await ref.send(Note("x"))
+    with pytest.raises(NoProc):
+        await ref.stop()
+    ref.kill()
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan, "1", True])
+async def test_a_bad_timeout_hurts_only_the_caller(
+    autojump_clock: MockClock, system: System, timeout: float
+) -> None:
+    # ACT-32
+    ref = await system.start(Puppet)
+    with pytest.raises(ValueError, match="timeout"):
+        await ref.ask(Call(lambda me: 1), timeout=timeout)
+    with pytest.raises(ValueError, match="timeout"):
+        await ref.stop(timeout=timeout)
+    assert await ref.ask(Call(lambda me: me.cell.counts.handled)) == 0
+
+
+async def test_all_ask_errors_name_path_and_class(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-32
+    for error in (
+        AskTimeout("p", Call(lambda me: 1), 1.0, "queued"),
+        ActorCrashed("p", OSError(), Call),
+        ActorExited("p", Normal(), Call),
+        UnhandledMessage("p", Call),
+        NoProc("p", Call),
+        DeadlockError(["q", "p"], Call),
+    ):
+        assert isinstance(error, AskError)
+        assert error.path == "p"
+        assert error.message_type is Call
+        assert "Call" in str(error)
+
+
+async def test_a_cancelled_asker_withdraws(autojump_clock: MockClock, system: System) -> None:
+    # ACT-34
+    log: list[object] = []
+    ref = await system.start(AsyncPuppet, log)
+
+    async def slow(me: AnyPuppet) -> None:
+        await trio.sleep(2)
+        me.log.append(me.asker_gone)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ref.ask, Call(slow))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(ref.ask, Call(lambda me: log.append("never")))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert await ref.ask(Call(lambda me: me.cell.counts.withdrawn)) == 1
+    assert log == [True]
+    assert not len(system.dead_letters)
+
+
+async def test_replies_do_not_pass_the_askers_mailbox(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-33
+    log: list[object] = []
+    answerer = await system.start(Puppet)
+    asker = await system.start(AsyncPuppet, log)
+
+    async def asks(me: AnyPuppet) -> None:
+        for n in range(100):
+            me.ref.tell(Note(n))
+        me.log.append(await answerer.ask(Call(lambda me: "reply")))
+
+    await asker.ask(Call(asks))
+    assert log[0] == "reply"
+
+
+async def test_a_ring_of_asks_fails_where_it_closes(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-35
+    a = await system.start(AsyncPuppet, name="a")
+    b = await system.start(AsyncPuppet, name="b")
+    c = await system.start(AsyncPuppet, name="c")
+
+    async def closes(me: AnyPuppet) -> object:
+        try:
+            return await a.ask(Call(lambda me: 1), timeout=60)
+        except DeadlockError as error:
+            return error.cycle
+
+    def forwards(to: object, what: object) -> Call:
+        return Call(lambda me: to.ask(what, timeout=60))  # type: ignore[attr-defined]
+
+    cycle = await a.ask(forwards(b, forwards(c, Call(closes))))
+    assert cycle == ("c", "a", "b", "c")
+    assert trio.current_time() == 0
+    assert [cell.waiting_on for cell in system.cells()] == [None, None, None]
+
+
+async def test_an_actor_cannot_ask_itself(autojump_clock: MockClock, system: System) -> None:
+    # ACT-35, SUP-176
+    ref = await system.start(AsyncPuppet)
+
+    async def asks_itself(me: AnyPuppet) -> object:
+        with pytest.raises(DeadlockError):
+            await me.ref.ask(Call(lambda me: 1), timeout=60)
+        return "lives"
+
+    assert await ref.ask(Call(asks_itself)) == "lives"
+    assert trio.current_time() == 0
+
+
+async def test_a_sub_task_may_ask_its_own_actor(autojump_clock: MockClock, system: System) -> None:
+    # ACT-35
+    log: list[object] = []
+    ref = await system.start(AsyncPuppet, log)
+
+    async def sub_task() -> None:
+        log.append(await ref.ask(Call(lambda me: "answered")))
+
+    ref.tell(Do(lambda me: me.start_soon(sub_task)))
+    await trio.sleep(1)
+    assert log == ["answered"]
+
+
+async def test_the_deadline_is_the_earliest_of_three(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-11, ACT-14
+    back = await system.start(AsyncPuppet)
+    front = await system.start(AsyncPuppet)
+    seen: list[object] = []
+
+    async def front_work(me: AnyPuppet) -> None:
+        await trio.sleep(0.5)
+        await back.ask(Call(lambda me: seen.append((me.deadline, me.remaining()))), timeout=60)
+
+    await front.ask(Call(front_work), timeout=2)
+    with trio.move_on_after(1):
+        await back.ask(Call(lambda me: seen.append(me.deadline)), timeout=60)
+    await back.ask(Call(lambda me: seen.append(me.deadline)), timeout=None)
+    assert seen == [(2.0, 1.5), 1.5, math.inf]
+
+
+async def test_an_expired_ask_is_never_handled(autojump_clock: MockClock, system: System) -> None:
+    # ACT-13
+    log: list[object] = []
+    ref = await system.start(AsyncPuppet, log)
+    ref.tell(Do(lambda me: trio.sleep(1)))
+    failures: list[object] = []
+
+    async def asks() -> None:
+        try:
+            await ref.ask(Call(lambda me: log.append("ran")), timeout=0.1)
+        except AskTimeout as error:
+            failures.append(error.stage)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(asks)
+    assert trio.current_time() == pytest.approx(0.1, abs=0.011)
+    await trio.sleep(2)
+    assert failures == ["queued"] * 100
+    assert log == []
+    assert system.dead_letters.by_reason["expired"] == 100
+
+
+async def test_asks_never_fail_early_and_hardly_late(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-37
+    ref = await system.start(AsyncPuppet)
+    ref.tell(Do(lambda me: trio.sleep(50)))
+    lateness: list[float] = []
+
+    async def asks(timeout: float) -> None:
+        due = trio.current_time() + timeout
+        with pytest.raises(AskTimeout):
+            await ref.ask(Call(lambda me: 1), timeout=timeout)
+        lateness.append(trio.current_time() - due)
+
+    async with trio.open_nursery() as nursery:
+        for n in range(200):
+            nursery.start_soon(asks, 0.5 + n * 0.0037)
+    assert len(lateness) == 200
+    assert min(lateness) >= 0
+    assert max(lateness) <= 0.0101
