@@ -8,7 +8,7 @@ What a member does with a frame is its own business: `stream.py`, `socket_outbox
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 from web.server import Frame
 
@@ -21,10 +21,10 @@ V_contra = TypeVar("V_contra", bound=Hashable, contravariant=True)
 Put = Callable[[Frame, int], None]
 
 
-class TopicSink(Protocol[M_contra]):
+class TopicSink(Protocol):
     """What the runtime's topics deliver to."""
 
-    def deliver(self, message: M_contra) -> None:
+    def deliver(self, message: object, /) -> None:
         """Take one message; returns at once."""
 
 
@@ -62,15 +62,17 @@ class Broadcast(Generic[M, V]):
         self._lists = None
         return membership
 
-    def deliver(self, message: M) -> None:
+    def deliver(self, message: object, /) -> None:
         """Take a message from the topic: encode once a viewer, hand to every member."""
+        # A topic carries one type of message; who composes gives it the fitting encoding.
+        known = cast("M", message)
         lists = self._lists
         if lists is None:
             lists = {viewer: [*puts.values()] for viewer, puts in self._members.items()}
             self._lists = lists
-        position = self._encoding.position(message)
+        position = self._encoding.position(known)
         for viewer, puts in lists.items():
-            frame = self._encoding.encode(message, viewer)
+            frame = self._encoding.encode(known, viewer)
             if frame is None:
                 continue
             for put in puts:
@@ -109,8 +111,8 @@ class Hub(Generic[M, V]):
         self,
         encoding: Encoding[M, V],
         *,
-        subscribe: Callable[[str, TopicSink[M]], object],
-        unsubscribe: Callable[[str, TopicSink[M]], object],
+        subscribe: Callable[[str, TopicSink], object],
+        unsubscribe: Callable[[str, TopicSink], object],
     ) -> None:
         self._encoding = encoding
         self._subscribe, self._unsubscribe = subscribe, unsubscribe

@@ -67,13 +67,13 @@ class StreamBody(ResponseBody):
             yield held
 
 
-def open_stream(streams: Streams, key: StreamKey, scope: Scope) -> Stream:
+async def open_stream(streams: Streams, key: StreamKey, scope: Scope) -> Stream:
     """Call this in the route: opens a stream that closes when its request ends, at the latest.
 
     Raises what `Streams.open` raises. The request has to have passed the edge.
     """
     state = request_state(scope)
-    stream = streams.open(key, state.address)
+    stream = await streams.open(key, state.address)
     state.at_end.append(partial(stream.close, "disconnected"))
     return stream
 

@@ -68,10 +68,6 @@ def encode_retry(milliseconds: int) -> bytes:
     return f"retry: {milliseconds}\n\n".encode()
 
 
-HEARTBEAT = Frame(encode_comment("beat"))
-OPENING = encode_retry(RETRY_MS)
-
-
 def patch_elements(
     elements: str,
     *,
@@ -126,3 +122,7 @@ def _safe(field: str, value: str) -> str:
     if _FORBIDDEN.search(value):
         raise UnsafeField(field)
     return value
+
+
+HEARTBEAT = Frame(encode_comment("beat"))
+OPENING = encode_retry(RETRY_MS)

@@ -10,7 +10,7 @@ One stream is in `stream.py`, its actor in `stream_actor.py`, the HTTP answer ar
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -68,19 +68,18 @@ class StreamCounts:
 class Streams:
     """All open streams of the process.
 
-    `opened(stream)` is called for each new one, synchronously: the composition root starts the
-    stream's actor there.
+    `start_actor(stream)` starts the stream's actor in the tree; a failure ends the stream.
     """
 
     def __init__(
         self,
         *,
         caps: StreamCaps | None = None,
-        opened: Callable[[Stream], None] = lambda stream: None,
+        start_actor: Callable[[Stream], Awaitable[object]],
         random: Random | None = None,
     ) -> None:
         self._caps = caps or StreamCaps()
-        self._on_opened = opened
+        self._start_actor = start_actor
         # Spreads reconnects; nothing secret depends on it.
         self._random = random or Random()
         self._by_session: dict[uuid.UUID, dict[str, Stream]] = {}
@@ -119,11 +118,12 @@ class Streams:
         """Call this to get the streams of all tabs of a browser."""
         return [*self._by_session.get(session, {}).values()]
 
-    def open(self, key: StreamKey, address: str) -> Stream:
-        """Call this when a tab connects; no checkpoint. A stream on the same key is replaced.
+    async def open(self, key: StreamKey, address: str) -> Stream:
+        """Call this when a tab connects; a stream on the same key is replaced.
 
         Raises `TooManyStreams` (429) and `StreamsFull` (503); nothing was opened then, and an
-        older stream of the key lives on. Replacing never hits a cap (SITE-93).
+        older stream of the key lives on. Replacing never hits a cap (SITE-93). Cancelled, or
+        when the actor does not start, the new stream is closed.
         """
         older = self.maybe_stream(key)
         if older is None:
@@ -133,13 +133,14 @@ class Streams:
         if older is not None:
             self._replaced += 1
             older.close("replaced")
-        stream = Stream(key, address)
-        stream.when_closed(self._forget)
-        self._by_session.setdefault(key.session, {})[key.tab] = stream
-        self._per_address[address] = self._per_address.get(address, 0) + 1
-        self._count += 1
-        self._opened += 1
-        self._on_opened(stream)
+        stream = self._register(key, address)
+        is_started = False
+        try:
+            await self._start_actor(stream)
+            is_started = True
+        finally:
+            if not is_started:
+                stream.close("its actor did not start")
         return stream
 
     def send_to(self, key: StreamKey, panel: str, frame: Frame) -> Delivery:
@@ -192,6 +193,15 @@ class Streams:
                 await trio.sleep(CLOSE_PAUSE_S)
             for stream in streams[at : at + CLOSE_BATCH]:
                 stream.close(reason)
+
+    def _register(self, key: StreamKey, address: str) -> Stream:
+        stream = Stream(key, address)
+        stream.when_closed(self._forget)
+        self._by_session.setdefault(key.session, {})[key.tab] = stream
+        self._per_address[address] = self._per_address.get(address, 0) + 1
+        self._count += 1
+        self._opened += 1
+        return stream
 
     def _send_each(self, streams: Sequence[Stream], panel: str, frame: Frame) -> Delivery:
         failed = [stream.key for stream in streams if not stream.put_panel(panel, frame)]

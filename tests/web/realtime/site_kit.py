@@ -1,0 +1,218 @@
+"""A real server with streams and a socket endpoint, on a free loopback port."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import msgspec
+import trio
+from quart import Response, request
+
+from actors.runtime import System, open_actors
+from web.realtime import (
+    Caller,
+    CommandTable,
+    EndpointSettings,
+    Hub,
+    Refused,
+    SocketCaps,
+    SocketEndpoint,
+    Stream,
+    StreamActor,
+    StreamCaps,
+    StreamKey,
+    Streams,
+    TooManyStreams,
+    action_of,
+    encode_event,
+    encode_server,
+    open_stream,
+    patch_signals,
+    stream_response,
+)
+from web.realtime import Event as SocketEvent
+from web.server import (
+    Answer,
+    Checks,
+    DrainStep,
+    EdgeSettings,
+    ErrorTable,
+    Frame,
+    KeyRing,
+    Server,
+    ServerSettings,
+    TransportSettings,
+    WebApp,
+    open_listeners,
+    serve,
+)
+
+
+class Said(msgspec.Struct, frozen=True):
+    n: int
+    body: str
+
+
+class Say(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    body: str
+
+
+class SseEncoding:
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, message: object, viewer: str) -> Frame | None:
+        assert isinstance(message, Said)
+        self.encoded += 1
+        return Frame(encode_event(message.body, event_id=str(message.n)))
+
+    def position(self, message: object) -> int:
+        assert isinstance(message, Said)
+        return message.n
+
+
+class SocketEncoding:
+    def encode(self, message: object, viewer: str) -> Frame | None:
+        assert isinstance(message, Said)
+        return Frame(encode_server(SocketEvent(action_of(message), viewer)))
+
+    def position(self, message: object) -> int:
+        assert isinstance(message, Said)
+        return message.n
+
+
+class Room:
+    """Says everything that is said to everybody; numbers rise by one."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.n = 0
+
+    async def may_hear(self, principal: str, topic: str) -> bool:
+        return topic.startswith("room:")
+
+    async def may_publish(self, principal: str, topic: str) -> bool:
+        return topic == "room:lobby"
+
+    async def dispatch(self, command: msgspec.Struct, topic: str | None, principal: str) -> None:
+        assert isinstance(command, Say)
+        if command.body == "forbidden":
+            raise Refused("That word is not said here.")
+        if command.body == "bug":
+            raise ValueError("a bug")
+        self.say(command.body)
+
+    def say(self, body: str) -> None:
+        self.n += 1
+        self.system.topics.publish("room:lobby", Said(self.n, body))
+
+
+@dataclass
+class Site:
+    """Everything a test wants to look at."""
+
+    server: Server
+    system: System
+    streams: Streams
+    endpoint: SocketEndpoint[str]
+    room: Room
+    encoding: SseEncoding
+    hub: Hub[object, str]
+    windows: list[Stream] = field(default_factory=list)
+    # Clients of a test, closed with the site.
+    clients: list[trio.SocketStream] = field(default_factory=list)
+
+    @property
+    def steps(self) -> list[DrainStep]:
+        async def tell() -> None:
+            self.streams.tell_draining()
+
+        return [
+            DrainStep("tell streams", 1, tell),
+            DrainStep("close streams", 1, self.streams.close_all),
+            DrainStep("close sockets", 1, self.endpoint.close_all),
+        ]
+
+
+def make_app(
+    port: int, streams: Streams, endpoint: SocketEndpoint[str], hub: Hub[object, str]
+) -> WebApp:
+    table = ErrorTable()
+    table.add(TooManyStreams, Answer.RATE_LIMITED)
+    checks = Checks(
+        own_origin=f"http://127.0.0.1:{port}",
+        public_sockets=frozenset({"/ws"}),
+    )
+    settings = EdgeSettings(checks=checks, ring=KeyRing(b"k" * 64))
+    app = WebApp(__name__, settings, table, sockets={"/ws": endpoint})
+
+    @app.get("/events")
+    async def events() -> Response:
+        session = uuid.UUID(request.args["session"])
+        key = StreamKey(session, request.args["tab"])
+        stream = await open_stream(streams, key, request.scope)
+        membership = hub.join("room:lobby", "public", stream.put_chat)
+        stream.when_closed(lambda _: membership.leave())
+        return stream_response(stream, request.scope, first=patch_signals({"sseConnected": True}))
+
+    @app.get("/page")
+    async def page() -> str:
+        return "<p>page</p>"
+
+    return app
+
+
+@asynccontextmanager
+async def opened(
+    transport: TransportSettings | None = None,
+    stream_caps: StreamCaps | None = None,
+    socket_caps: SocketCaps | None = None,
+) -> AsyncIterator[Site]:
+    """Serve until the block ends, then drain."""
+    async with open_actors() as system, trio.open_nursery() as nursery:
+        room, encoding = Room(system), SseEncoding()
+        topics = system.topics
+        hub: Hub[object, str] = Hub(
+            encoding, subscribe=topics.subscribe, unsubscribe=topics.unsubscribe
+        )
+        socket_hub: Hub[object, str] = Hub(
+            SocketEncoding(), subscribe=topics.subscribe, unsubscribe=topics.unsubscribe
+        )
+        windows: list[Stream] = []
+
+        async def start_stream(stream: Stream) -> None:
+            await system.start(StreamActor, stream, windows.append)
+
+        streams = Streams(caps=stream_caps, start_actor=start_stream)
+
+        async def caller_of(scope: object) -> Caller[str] | None:
+            return Caller("somebody", "somebody")
+
+        settings = EndpointSettings[str](
+            commands=CommandTable([Say], events=[Said]),
+            service=room,
+            hub=socket_hub,
+            aliases={"default": "room:lobby"},
+        )
+        endpoint = SocketEndpoint[str](
+            settings,
+            caller_of=caller_of,
+            start=system.start,
+            caps=socket_caps,
+        )
+        sockets = open_listeners("127.0.0.1", 0)
+        app = make_app(sockets[0].getsockname()[1], streams, endpoint, hub)
+        chosen = ServerSettings(transport=transport or TransportSettings())
+        server = await nursery.start(partial(serve, app, chosen, sockets=sockets))
+        site = Site(server, system, streams, endpoint, room, encoding, hub, windows)
+        try:
+            yield site
+        finally:
+            for client in site.clients:
+                client.socket.close()
+            if not server.is_draining:
+                await server.drain(site.steps)
