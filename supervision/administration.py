@@ -169,9 +169,7 @@ class Administration(Groups):
         elif slot.wake is None or slot.status not in WAITING:
             self._out.append(Refuse(call, NotBackingOff(slot.id, slot.status)))
         else:
-            todo, _ = self._dues.pop(slot.wake)
-            slot.wake = None
-            todo(slot)
+            self._wake_now(slot)
             self._out.append(Answer(call, None))
 
     # -- waiting for an end ------------------------------------------------------------------

@@ -9,9 +9,10 @@ Rule 2: nothing starts once the phase is `ending`.
 Rule 3: children start one by one, each when the one before is ready, and stop in reverse.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from actors.runtime import Crashed, Exit, Shutdown, StopActor, leaves_of
+from actors.runtime import Crashed, Exit, Shutdown, StopActor
+from actors.runtime.exits import leaves_of
 
 from .administration import Administration
 from .budget import Attempts, RestartWindow
@@ -236,6 +237,9 @@ class StaticDecisions(Administration):
         self._because = because
         self._todo = list(self.slots.values())
         self._postponed.clear()
+
+    def _all_slots(self) -> Iterable[Slot]:
+        return list(self.slots.values())
 
     def _advanced(self) -> list[Move]:
         """Go on with whatever order is being worked through, then hand out the moves."""

@@ -119,9 +119,7 @@ class DynamicAdministration(DynamicDecisions):
         elif slot is None or slot.wake is None or slot.status not in WAITING:
             self._out.append(Refuse(call, NotBackingOff(slot and slot.key, "stopped")))
         else:
-            todo, _ = self._dues.pop(slot.wake)
-            slot.wake = None
-            todo(slot)
+            self._wake_now(slot)
             self._out.append(Answer(call, None))
         return self._taken()
 

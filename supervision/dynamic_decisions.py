@@ -7,9 +7,10 @@ Rule 1: a child is in `slots` from its start until no restart will follow; nothi
 Rule 2: nothing starts once the phase is `ending`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from actors.runtime import Crashed, Exit, Shutdown, StopActor, leaves_of
+from actors.runtime import Crashed, Exit, Shutdown, StopActor
+from actors.runtime.exits import leaves_of
 
 from .budget import Attempts, RestartWindow
 from .errors import IntensityReached, Passivated
@@ -195,7 +196,7 @@ class DynamicDecisions(Machine):
         self._unlist(slot)
         self._cancel(slot)
         slot.status = "stopped"
-        slot.is_listed = False
+        slot.is_listed = slot.has_cell = False
         self._out.append(Park(slot))
         self._serve_queue(slot)
 
@@ -224,6 +225,9 @@ class DynamicDecisions(Machine):
         for seconds, slots in self._stop_ends.items():
             self._wake_all(self._now + seconds, slots)
         self._finish_if_empty()
+
+    def _all_slots(self) -> Iterable[Slot]:
+        return list(self.slots)
 
     def _halt_with_others(self, slot: Slot, because: str) -> None:
         """Stop one of many: the kill comes from one shared wake, not from a timer each."""

@@ -7,11 +7,11 @@ Rule 1: a live child is only ever asked to stop here, so each one has its deadli
 Rule 2: one wake a slot; setting a new one makes the old one void.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from actors.runtime import AlreadyStarted as NameTaken
-from actors.runtime import Exit, Shutdown
+from actors.runtime import Exit, Killed, Shutdown
 
 from .errors import AlreadyStarted, Passivated, StartFailed
 from .moves import (
@@ -26,6 +26,7 @@ from .moves import (
     Retire,
     Start,
     Stop,
+    Unwake,
     Wake,
 )
 from .policy import is_expected_stop
@@ -66,9 +67,13 @@ class Machine:
             todo(slot)
         return self._advanced()
 
-    def is_awaited(self, token: int) -> bool:
-        """Call this to know whether a wake still means something."""
-        return token in self._dues
+    def _wake_now(self, slot: Slot) -> None:
+        """End the wait of a slot before its time."""
+        if slot.wake is not None:
+            todo, _ = self._dues.pop(slot.wake)
+            self._out.append(Unwake(slot.wake))
+            slot.wake = None
+            todo(slot)
 
     def _wake(self, slot: Slot, at: float, todo: Due) -> None:
         self._cancel(slot)
@@ -79,7 +84,8 @@ class Machine:
 
     def _cancel(self, slot: Slot) -> None:
         if slot.wake is not None:
-            self._dues.pop(slot.wake, None)
+            del self._dues[slot.wake]
+            self._out.append(Unwake(slot.wake))
             slot.wake = None
         slot.next_at = None
 
@@ -91,10 +97,30 @@ class Machine:
         out, self._out = self._out, []
         return out
 
+    def abandon(self, now: float, because: str) -> list[Move]:
+        """Call this when the supervisor is killed: every child is killed, in no order."""
+        self._now = now
+        if self.phase == "over":
+            return self._taken()
+        self._end(Killed(because=because), because)
+        for slot in self._all_slots():
+            if slot.status in LIVE:
+                slot.status, slot.after = "stopping", "end"
+                self._kill(slot, because)
+        return self._advanced()
+
+    def _end(self, final: Exit, because: str) -> None:
+        """Begin to end as `final`: nothing starts any more."""
+        raise TypeError("each kind of supervisor ends in its own order")
+
+    def _all_slots(self) -> Iterable[Slot]:
+        raise TypeError("each kind of supervisor keeps its own list")
+
     # -- starting and stopping one child --------------------------------------------------
 
     def _start(self, slot: Slot, call: Call | None = None) -> None:
         slot.status = "starting"
+        slot.has_cell = True
         slot.call = call
         self._out.append(Start(slot))
 
@@ -145,7 +171,8 @@ class Machine:
     def _retire(self, slot: Slot, cause: BaseException | None = None) -> None:
         self._cancel(slot)
         slot.status = "stopped"
-        if slot.cell is not None:
+        if slot.has_cell:
+            slot.has_cell = False
             self._out.append(Retire(slot, cause))
 
     def _forget(self, slot: Slot, cause: BaseException | None = None) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "Retire",
     "Start",
     "Stop",
+    "Unwake",
     "Up",
     "Wake",
 ]
@@ -106,6 +107,13 @@ class Wake:
 
 
 @dataclass(slots=True)
+class Unwake:
+    """A wake has become void."""
+
+    token: int
+
+
+@dataclass(slots=True)
 class Note:
     """Publish a report."""
 
@@ -165,6 +173,7 @@ Move: TypeAlias = (
     | Park
     | Forget
     | Wake
+    | Unwake
     | Note
     | Answer
     | Up

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Final, Literal, TypeAlias
 
-from actors.runtime import leaves_of, redact_text
+import structlog
+
+from actors.runtime.exits import leaves_of, redact_text
 
 from .words import ChildType, RestartType, ShutdownTime
 
@@ -23,6 +25,8 @@ VALUE_TEXT_MAX: Final = 2_000
 LINE_MAX: Final = 500
 CUT: Final = "... [cut]"
 SECRET_NAMES: Final = ("password", "passwd", "token", "secret", "cookie", "authorization")
+
+_log = structlog.get_logger("supervision")
 
 ReportContext: TypeAlias = Literal[
     "start_error", "child_terminated", "shutdown_error", "shutdown", "child_gave_up", "unkillable"
@@ -86,6 +90,19 @@ class Report:
         return "\n".join(lines)
 
 
+def log_report(report: Report) -> None:
+    """Call this to write a report to the log: an event name and plain fields."""
+    _log.warning(
+        "supervision_report",
+        context=report.context,
+        supervisor=report.supervisor,
+        offender=report.offender.path,
+        incarnation=report.offender.incarnation,
+        line=report.one_line(),
+        correlation_id=report.correlation_id,
+    )
+
+
 def show(value: object) -> str:
     """Call this to print any value redacted, at most 4 deep and 2,000 characters long."""
     text = redact_text(_show(value, 0))
@@ -110,7 +127,7 @@ def _show(value: object, depth: int) -> str:
             pairs = (
                 f"{one.name}={_field(one.name, getattr(value, one.name, None), depth)}"
                 for one in fields(value)
-                if one.repr and getattr(value, one.name, None) not in (None, 0, 0.0)
+                if one.repr and one.compare
             )
             return f"{type(value).__name__}(" + ", ".join(pairs) + ")"
         case _:

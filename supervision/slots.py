@@ -55,8 +55,11 @@ class Slot:
         "after",
         "args",
         "attempts",
+        "because",
         "call",
         "cell",
+        "exit",
+        "has_cell",
         "id",
         "is_listed",
         "is_new",
@@ -76,6 +79,11 @@ class Slot:
         self.spec = spec
         self.status: SlotStatus = "stopped"
         self.cell: Occupant | None = None
+        # How the last incarnation ended, until it is known what follows; and why it restarts.
+        self.exit: Exit | None = None
+        self.because: str | None = None
+        # Whether a cell was asked for and not yet let go: decisions do not look at `cell`.
+        self.has_cell = False
         # Dynamic children: what they were started with, and under which key or name.
         self.args: tuple[object, ...] = ()
         self.key: str | None = None

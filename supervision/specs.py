@@ -7,25 +7,41 @@ flags make a plan: `plans.py`.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Never, TypeAlias, cast
+from typing import Final, Never, ParamSpec, Protocol, TypeAlias, cast
 
 from . import checks
 from .checks import MISSING, Missing
 from .errors import SpecError
 from .words import ChildType, ErrorClass, RestartType, ShutdownTime
 
-__all__ = ["FORGOTTEN", "Backoff", "ChildSpec", "ErrorClasses", "Forgotten", "without_arguments"]
+__all__ = [
+    "FORGOTTEN",
+    "Backoff",
+    "ChildSpec",
+    "ErrorClasses",
+    "Forgotten",
+    "Maker",
+    "without_arguments",
+]
 
+P = ParamSpec("P")
 ErrorClasses: TypeAlias = ErrorClass | tuple[ErrorClass, ...]
 
 # A worker that has not finished its message and its on_stop after this is not going to.
 WORKER_SHUTDOWN: Final = 5.0
 
 
+class Maker(Protocol):
+    """What makes an actor: any callable; what it is called with is checked when it is."""
+
+    def __call__(self, *args: object, **options: object) -> object:
+        """Make one."""
+
+
 class Forgotten:
     """Stands in a temporary child's spec once it has started: its arguments are let go."""
 
-    def __call__(self, *_: object) -> Never:
+    def __call__(self, *args: object, **options: object) -> Never:
         """Never called by supervision: a temporary child is started once."""
         raise SpecError("bad_start", "start", self)
 
@@ -75,7 +91,7 @@ class ChildSpec:
     """
 
     id: str
-    start: Callable[..., object]
+    start: Maker
     restart: RestartType
     shutdown: ShutdownTime
     type: ChildType
@@ -89,7 +105,7 @@ class ChildSpec:
     def __init__(
         self,
         id: str | Missing = MISSING,  # noqa: A002  the field is called id in every listing
-        start: Callable[..., object] | Missing = MISSING,
+        start: Callable[P, object] | Missing = MISSING,
         *,
         restart: RestartType = "permanent",
         shutdown: ShutdownTime | None = None,
@@ -139,7 +155,7 @@ class ChildSpec:
             return cls(**options)
         raise SpecError("not_a_spec", "spec", value)
 
-    def with_start(self, start: Callable[..., object]) -> "ChildSpec":
+    def with_start(self, start: Maker) -> "ChildSpec":
         """Call this to get the same spec with another start; nothing else is checked anew."""
         return self._with("start", start)
 

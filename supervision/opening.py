@@ -1,0 +1,175 @@
+"""`open_system`: a system with one root supervisor, and what happens when that ends.
+
+The root is owned by a `Root` in place of a supervisor: it is never restarted. Everything below
+it is the business of `supervisor.py`.
+"""
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, TypeVar, TypeVarTuple, Unpack
+
+import structlog
+import trio
+
+from actors.runtime import (
+    Cell,
+    Crashed,
+    Exit,
+    Failed,
+    Ignored,
+    Killed,
+    Ready,
+    Shutdown,
+    StartOutcome,
+    StopActor,
+    System,
+    running,
+)
+
+from .errors import FailedToStart, IntensityReached, StartFailed, SupervisionError
+from .supervising import Supervising, handle_of
+
+__all__ = ["GaveUp", "open_system"]
+
+S = TypeVar("S", bound=Supervising)
+Ts = TypeVarTuple("Ts")
+
+# Whoever waits for a process to end wants to know what it waits for, but not every second.
+STACK_LOG_INTERVAL: Final = 5.0
+
+_log = structlog.get_logger("supervision")
+
+
+class GaveUp(SupervisionError):
+    """The root of a system ended although nobody had asked it to; `exit` says how."""
+
+    def __init__(self, path: str, exit_: Exit) -> None:
+        super().__init__(f"{path} ended as {exit_!r}; the system was closed.")
+        self.path, self.exit = path, exit_
+
+
+class Root:
+    """The owner (`actors.runtime.Owner`) of the root supervisor."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self.outcome: StartOutcome | None = None
+        self.exit: Exit | None = None
+        self.settled = trio.Event()
+        self.over = trio.Event()
+        self.body = trio.CancelScope()
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the root's task runs."""
+        return self._nursery
+
+    def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
+        """Called when the root's start is over."""
+        self.outcome = outcome
+        if not isinstance(outcome, Ready):
+            failed = isinstance(outcome, Failed)
+            cell.retire(Crashed(outcome.error) if failed else Shutdown(because="it ignored"))  # type: ignore[union-attr]
+            self.over.set()
+        self.settled.set()
+
+    def child_exited(self, cell: Cell, exit_: Exit) -> None:
+        """Called when the root has ended; a failure ends the body of `open_system` too."""
+        self.exit = exit_
+        cell.retire(exit_)
+        self.over.set()
+        if failures_in(exit_, cell.path):
+            self.body.cancel(reason=f"{cell.path} gave up")
+
+    def child_unkillable(self, cell: Cell, stack: str) -> None:
+        """Called when a kill of the root does not work."""
+        _log.error("root_unkillable", path=cell.path, stack=stack)
+
+    def child_wanted(self, cell: Cell) -> None:
+        """Never called: the root is never left dormant."""
+
+    async def wait_over(self, system: System) -> None:
+        """Call this to wait for the end, saying now and then what it is that holds it up."""
+        while not self.over.is_set():
+            with trio.move_on_after(STACK_LOG_INTERVAL):
+                await self.over.wait()
+                return
+            for cell in list(system.cells()):
+                if cell.status == "unkillable" and cell.life is not None:
+                    _log.warning("still_waiting_for", path=cell.path, stack=cell.life.stack())
+
+
+@asynccontextmanager
+async def open_system(
+    root: Callable[[Unpack[Ts]], S],
+    *args: *Ts,
+    name: str | None = None,
+    check_replies: bool = False,
+) -> AsyncIterator[S]:
+    """Call this to run a tree: `async with open_system(Shop) as shop`.
+
+    Yields the root's handle: `shop.front` is a ref. `name` is the root's part of every path,
+    by default its class in lower case. Leaving it stops everything, last started first.
+
+    Raises `StartFailed` when the root does not start. When the root ends by failure (it gave
+    up, crashed or was killed) the body is cancelled and an ExceptionGroup of the causes is
+    raised. Cancellation from outside and KeyboardInterrupt end all at once.
+    """
+    failure: Exception | None = None
+    system = System(check_replies=check_replies)
+    async with running(system), trio.open_nursery() as nursery:
+        owner = Root(nursery)
+        kind = root if isinstance(root, type) else None
+        label = name or getattr(root, "__name__", "root").lower()
+        start = partial(root, *args)
+        cell = system.new_cell(
+            owner, start, key=label, actor_class=kind, shutdown=math.inf, start_timeout=math.inf
+        )
+        cell.begin_incarnation()
+        try:
+            await owner.settled.wait()
+            failure = _start_failure(owner.outcome)
+            if failure is None and cell.actor_class is not None:
+                with owner.body:
+                    yield handle_of(cell.actor_class, cell.ref)  # type: ignore[type-var,misc]
+        except Exception as error:  # noqa: BLE001  raised again when the tree has stopped
+            failure = error
+        if not owner.over.is_set():
+            cell.request_stop(Shutdown(because="open_system was left"))
+            await owner.wait_over(system)
+    gave_up = [] if owner.exit is None else failures_in(owner.exit, cell.path)
+    if failure is not None:
+        raise failure
+    if gave_up:
+        raise ExceptionGroup(f"{cell.path} gave up", gave_up)
+
+
+def failures_in(exit_: Exit, path: str) -> list[Exception]:
+    """Call this for the errors behind the end of a root; none when it ended as it should."""
+    match exit_:
+        case Crashed(error=error):
+            return [error if isinstance(error, Exception) else GaveUp(path, exit_)]
+        case Killed():
+            return [GaveUp(path, exit_)]
+        case Shutdown(info=IntensityReached(cause=cause)):
+            return [cause if isinstance(cause, Exception) else GaveUp(path, exit_)]
+        case _:
+            return []
+
+
+def _start_failure(outcome: StartOutcome | None) -> Exception | None:
+    match outcome:
+        case Failed(error=StopActor(exit=Shutdown(info=FailedToStart(cause=cause))) as error):
+            failed = StartFailed(error)
+            failed.__cause__ = cause
+            return failed
+        case Failed(error=error):
+            failed = StartFailed(error)
+            failed.__cause__ = error
+            return failed
+        case Ignored():
+            return SupervisionError("the root answered IGNORE; there is no system to run.")
+        case _:
+            return None
