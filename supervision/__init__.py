@@ -36,9 +36,11 @@ from .errors import (
 from .opening import GaveUp, open_system
 from .plans import DynamicFlags, Flags, Plan
 from .reports import REPORTS, Offender, Report
+from .snapshot import ChangeSink, Tree, tree_of
 from .specs import Backoff, ChildSpec
 from .supervising import Supervising, administer, handle_of
 from .supervisor import Supervisor
+from .tree import Node, TreeChange, TreeSnapshot, Window
 from .words import Child, Counts, StartResult
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "AlreadyPresent",
     "AlreadyStarted",
     "Backoff",
+    "ChangeSink",
     "Child",
     "ChildSpec",
     "Counts",
@@ -56,6 +59,7 @@ __all__ = [
     "GaveUp",
     "IntensityReached",
     "KeyRefused",
+    "Node",
     "NotBackingOff",
     "NotFound",
     "Offender",
@@ -71,7 +75,11 @@ __all__ = [
     "SupervisionError",
     "Supervisor",
     "TooManyChildren",
+    "Tree",
+    "TreeChange",
+    "TreeSnapshot",
     "Unsupported",
+    "Window",
     "administer",
     "child",
     "child_method",
@@ -79,4 +87,5 @@ __all__ = [
     "dynamic_method",
     "handle_of",
     "open_system",
+    "tree_of",
 ]

@@ -243,23 +243,26 @@ class StaticDecisions(Administration):
 
     def _advanced(self) -> list[Move]:
         """Go on with whatever order is being worked through, then hand out the moves."""
+        self._work_on()
+        return self._taken()
+
+    def _work_on(self) -> None:
         if self.phase == "ending":
             self._advance_end()
-        elif self.group is not None:
+        elif self.phase in ("starting", "running"):
             self._advance_group()
-            if self.group is None and self.phase == "starting":
+            if self.phase == "starting" and self.group is None:
                 self._all_started()
-        return self._taken()
 
     def _all_started(self) -> None:
         self.phase = "running"
         self._out.append(Ready())
         postponed, self._postponed = self._postponed, []
         for slot, exit_ in postponed:
-            if slot.is_listed and slot.status == "restarting" and self.phase == "running":
+            if slot.is_listed and slot.status == "restarting" and not self.is_ending:
                 self._ended_by_itself(slot, exit_)
-        if self.phase != "running" or self.group is not None:
-            self._out.extend(self._advanced())
+        if postponed:
+            self._work_on()
 
     def _advance_end(self) -> None:
         while self._todo:

@@ -44,7 +44,7 @@ class Dynamic(Supervising, Generic[M]):
         hands, machine = self._reach(), self._machine()
         if machine.flags.key is None:
             raise Unsupported("a lookup")
-        return cast("Ref[M]", hands.cell_for_key(machine, checked_name(key)).ref)
+        return cast("Ref[M]", hands.cells.for_key(checked_name(key)).ref)
 
     def running(self, key: str) -> Ref[M] | None:
         """Call this for the child of that key if there is one now; nothing is made."""
@@ -136,7 +136,7 @@ class Dynamic(Supervising, Generic[M]):
         cell = cell_of(ref)
         if cell is None:
             raise Unsupported(call)
-        slot = hands.slot_of(cell)
+        slot = hands.cells.slot_of(cell)
         if slot is None and not (cell.gone or cell.dormant):
             raise NotFound(ref)
         return slot

@@ -12,15 +12,13 @@ Rule 3: a call is answered exactly once; what is open when the supervisor ends i
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import trio
 
 from actors.runtime import (
-    Actor,
     Alarm,
-    AnyActor,
-    BadReturn,
+    AlreadyStarted,
     Cell,
     Crashed,
     Exit,
@@ -34,43 +32,22 @@ from actors.runtime import (
 )
 
 from . import moves
-from .checks import class_of
-from .decisions import StaticDecisions
+from .cells import AnyMachine, Cells
 from .dynamic_administration import DynamicAdministration
+from .overview import Overview
 from .reports import REPORTS, Report, log_report
 from .slots import Slot
+from .snapshot import tree_of
+from .tickets import Tickets
+from .tree import ChangeKind
 from .words import StartResult
 
 if TYPE_CHECKING:
     from .supervising import Supervising
 
-__all__ = ["AnyMachine", "Event", "Hands", "Ticket"]
+__all__ = ["Event", "Hands"]
 
-AnyMachine = StaticDecisions | DynamicAdministration
 Event = Callable[[float], list[moves.Move]]
-
-# Keys that were looked up or went idle and have no child now. Past this many the oldest lose
-# their ref: whoever still holds one takes a new one by its key.
-DORMANT_MAX: Final = 10_000
-
-
-class Ticket(moves.Call):
-    """A call of administration that waits for its answer."""
-
-    __slots__ = ("error", "is_answered", "task", "value")
-
-    def __init__(self) -> None:
-        self.task: trio.lowlevel.Task | None = None
-        self.is_answered = False
-        self.value: object = None
-        self.error: Exception | None = None
-
-    def answer(self, value: object, error: Exception | None = None) -> None:
-        """Call this once; the caller goes on in its next turn."""
-        self.is_answered, self.value, self.error = True, value, error
-        if self.task is not None:
-            task, self.task = self.task, None
-            trio.lowlevel.reschedule(task)
 
 
 class Hands:
@@ -85,14 +62,14 @@ class Hands:
         self._path = supervisor.path
         self._events: deque[Event] = deque()
         self._is_busy = False
-        self._slots: dict[Cell, Slot] = {}
-        self._dormant: dict[str, Cell] = {}
+        self.cells = Cells(self, supervisor, machine)
+        self.tickets = Tickets()
         self._alarms: dict[int, Alarm] = {}
-        self._open: set[Ticket] = set()
-        self._serial = 0
+        self._tree = tree_of(supervisor.system)
+        self._tree.joined(supervisor.cell, self, Overview(machine, self.cells))
 
     def __repr__(self) -> str:
-        return f"<Hands of {self._path}: {len(self._slots)} children>"
+        return f"<Hands of {self._path}: {len(self.cells)} children>"
 
     # -- what comes in -----------------------------------------------------------------------
 
@@ -116,11 +93,16 @@ class Hands:
 
     def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
         """Called by the runtime when a start is over."""
-        slot = self._slots.get(cell)
+        slot = self.cells.slot_of(cell)
         if slot is None:
             return
         match outcome:
             case Ready():
+                if slot.exited_at is not None:
+                    slot.restart_s = trio.current_time() - slot.exited_at
+                    slot.exited_at = None
+                if self._tree.is_watched:
+                    self._tree.note(cell, "started")
                 self.post(lambda now: self.machine.started(slot, outcome.info, now))
             case Ignored():
                 self.post(lambda now: self.machine.ignored(slot, now))
@@ -129,14 +111,17 @@ class Hands:
 
     def child_exited(self, cell: Cell, exit_: Exit) -> None:
         """Called by the runtime when an incarnation is wholly over."""
-        slot = self._slots.get(cell)
+        slot = self.cells.slot_of(cell)
         if slot is not None:
             slot.exit = exit_
+            slot.exited_at = trio.current_time()
+            if self._tree.is_watched:
+                self._tree.note(cell, "exited", exit_)
             self.post(lambda now: self.machine.exited(slot, exit_, now))
 
     def child_unkillable(self, cell: Cell, stack: str) -> None:
         """Called by the runtime when a kill has not worked for a second."""
-        slot = self._slots.get(cell)
+        slot = self.cells.slot_of(cell)
         if slot is not None:
             self.post(lambda now: self.machine.unkillable(slot, stack, now))
 
@@ -145,39 +130,13 @@ class Hands:
         self.post(partial(self._wanted, cell))
 
     def _wanted(self, cell: Cell, now: float) -> list[moves.Move]:
-        machine = self.machine
-        key = cell.path.rpartition("/")[2]
-        if not isinstance(machine, DynamicAdministration) or self._dormant.get(key) is not cell:
+        machine, key = self.machine, self.cells.key_of_dormant(cell)
+        if key is None or not isinstance(machine, DynamicAdministration):
             return []
         slot, refusal, made = machine.wanted(key, now)
         if slot is None:
-            del self._dormant[key]
-            cell.refuse(f"{self._path} is ending" if refusal is None else str(refusal))
+            self.cells.refuse(key, f"{self._path} is ending" if refusal is None else str(refusal))
         return made
-
-    # -- keys and refs ------------------------------------------------------------------------
-
-    def slot_of(self, cell: Cell) -> Slot | None:
-        """Call this to find the place of a child by its cell."""
-        return self._slots.get(cell)
-
-    def cell_for_key(self, machine: DynamicAdministration, key: str) -> Cell:
-        """Call this for the cell behind `rooms[key]`: the child's, or one that waits for mail."""
-        slot = machine.by_key.get(key)
-        if slot is not None and isinstance(slot.cell, Cell):
-            return slot.cell
-        cell = self._dormant.get(key)
-        if cell is None:
-            cell = self._new_cell(Slot(machine.template, None), key)
-            self._sleep(key, cell)
-        return cell
-
-    def _sleep(self, key: str, cell: Cell) -> None:
-        self._dormant[key] = cell
-        if len(self._dormant) > DORMANT_MAX:
-            oldest = next(iter(self._dormant))
-            self._dormant.pop(oldest).retire(Shutdown(because="not used for long"))
-        cell.await_first_message()
 
     # -- what goes out -----------------------------------------------------------------------
 
@@ -187,9 +146,9 @@ class Hands:
                 self._start(move.slot)
             case moves.Stop():
                 exit_ = Shutdown(move.info, because=move.because, by=self._path)
-                self._cell(move.slot).request_stop(exit_, within=move.within)
+                self._stop(self.cells.of(move.slot), exit_, move.within)
             case moves.Kill():
-                self._cell(move.slot).kill(Killed(because=move.because, by=self._path))
+                self.cells.of(move.slot).kill(Killed(because=move.because, by=self._path))
             case moves.Hold():
                 self._hold(move)
             case moves.Retire():
@@ -206,14 +165,14 @@ class Hands:
             case moves.Note():
                 self._publish(move.report)
             case moves.Answer():
-                self._answer(move.call, move.value)
+                self.tickets.answer(move.call, move.value)
             case moves.Up():
-                ref = None if move.slot is None else self._cell(move.slot).ref
-                self._answer(move.call, StartResult(ref, move.info))
+                ref = None if move.slot is None else self.cells.of(move.slot).ref
+                self.tickets.answer(move.call, StartResult(ref, move.info))
             case moves.Refuse():
-                self._answer(move.call, None, move.error)
+                self.tickets.answer(move.call, None, move.error)
             case moves.Ended():
-                self._answer(move.call, None, self.no_proc())
+                self.tickets.answer(move.call, None, self.no_proc())
             case moves.Ready():
                 self.settled.set()
             case moves.Finish():
@@ -222,71 +181,33 @@ class Hands:
                 assert_never(move)
 
     def _start(self, slot: Slot) -> None:
-        if slot.cell is None:
-            try:
-                slot.cell = self._cell_to_start(slot)
-            except Exception as error:  # noqa: BLE001  a taken or bad name is a failed start
-                failure = error
-                self._events.append(lambda now: self.machine.start_failed(slot, failure, now))
-                return
-            self._slots[slot.cell] = slot
-        slot.exit = None
-        cell = self._cell(slot)
+        try:
+            cell = self.cells.for_start(slot)
+        except (AlreadyStarted, ValueError) as error:
+            failure = error
+            self._events.append(lambda now: self.machine.start_failed(slot, failure, now))
+            return
         self._note_budget(slot, cell)
         cell.begin_incarnation(slot.because)
+        if self._tree.is_watched:
+            self._tree.note(cell, "starting", because=slot.because)
 
-    def _cell_to_start(self, slot: Slot) -> Cell:
-        if slot.key is not None:
-            dormant = self._dormant.pop(slot.key, None)
-            if dormant is not None:
-                dormant.start = partial(self._make, slot)
-                return dormant
-            return self._new_cell(slot, slot.key)
-        if slot.id is not None:
-            return self._new_cell(slot, slot.id)
-        self._serial += 1
-        return self._new_cell(slot, str(self._serial))
-
-    def _new_cell(self, slot: Slot, key: str) -> Cell:
-        spec = slot.spec
-        made = class_of(spec.start)
-        is_supervisor = spec.type == "supervisor"
-        return self._system.new_cell(
-            self,
-            partial(self._make, slot),
-            key=key,
-            parent_path=self._path,
-            name=slot.name,
-            actor_class=made if made is not None and issubclass(made, Actor) else None,
-            shutdown=spec.shutdown if isinstance(spec.shutdown, float | int) else 0.0,
-            # A supervisor is ready when its children are; each of them has its own limit.
-            start_timeout=float("inf") if is_supervisor else self._system_start_timeout(made),
-        )
-
-    @staticmethod
-    def _system_start_timeout(made: type | None) -> float:
-        found = getattr(made, "start_timeout", 10.0)
-        return found if isinstance(found, float | int) else 10.0
-
-    def _make(self, slot: Slot) -> AnyActor:
-        machine = self.machine
-        if slot.key is not None and isinstance(machine, DynamicAdministration):
-            keyword = {machine.flags.key or "key": slot.key}
-            made = slot.spec.start(*slot.args, **keyword)
-        else:
-            made = slot.spec.start(*slot.args)
-        if not isinstance(made, Actor):
-            raise BadReturn(made)
-        return made
+    def _stop(self, cell: Cell, exit_: Exit, within: float) -> None:
+        cell.request_stop(exit_, within=within)
+        if self._tree.is_watched:
+            self._tree.note(cell, "stopping", because=exit_.because)
 
     def _hold(self, move: moves.Hold) -> None:
-        cell = self._cell(move.slot)
+        cell = self.cells.of(move.slot)
         move.slot.exit = None
         self._note_budget(move.slot, cell)
         if move.status == "backing_off":
             cell.await_restart("backing_off", move.at, move.slot.because)
         else:
             cell.await_restart("restarting", None, move.slot.because)
+        if self._tree.is_watched:
+            kind: ChangeKind = "backing_off" if move.status == "backing_off" else "restarting"
+            self._tree.note(cell, kind, because=move.slot.because)
 
     def _note_budget(self, slot: Slot, cell: Cell) -> None:
         flags, window = self.machine.flags, slot.window or self.machine.window
@@ -294,25 +215,18 @@ class Hands:
         cell.restart_window = (used, flags.intensity, flags.period)
 
     def _retire(self, slot: Slot, cause: BaseException | None) -> None:
-        cell = self._cell(slot)
         last = slot.exit
         if last is None:
             last = Crashed(cause) if cause is not None else Shutdown(because="no restart follows")
-        slot.cell = slot.exit = None
-        del self._slots[cell]
+        cell = self.cells.release(slot)
         cell.retire(last)
+        if self._tree.is_watched:
+            self._tree.note(cell, "gone", last)
 
     def _park(self, slot: Slot) -> None:
-        cell = self._cell(slot)
-        slot.cell = slot.exit = None
-        del self._slots[cell]
-        self._system.counts.passivated += 1
         assert slot.key is not None, "only a child with a key can be found again"
-        self._sleep(slot.key, cell)
-
-    def _cell(self, slot: Slot) -> Cell:
-        assert isinstance(slot.cell, Cell), f"{slot!r} has no cell"
-        return slot.cell
+        self._system.counts.passivated += 1
+        self.cells.sleep(slot.key, self.cells.release(slot))
 
     def _due(self, token: int) -> None:
         self._alarms.pop(token, None)
@@ -326,33 +240,12 @@ class Hands:
         for alarm in self._alarms.values():
             alarm.cancel()
         self._alarms.clear()
-        for cell in list(self._dormant.values()):
-            cell.retire(Shutdown(because=f"{self._path} ended"))
-        self._dormant.clear()
-        for ticket in list(self._open):
-            self._answer(ticket, None, self.no_proc())
+        self.cells.retire_dormant()
+        self.tickets.refuse_all(self.no_proc())
+        self._tree.left(self._supervisor.cell, self)
         self.over.set()
         self.settled.set()
         self._supervisor.children_gone(exit_)
-
-    # -- answers -----------------------------------------------------------------------------
-
-    def open_ticket(self) -> Ticket:
-        """Call this for the ticket of a new call."""
-        ticket = Ticket()
-        self._open.add(ticket)
-        return ticket
-
-    def withdraw(self, ticket: Ticket) -> None:
-        """Call this when the caller was cancelled: nobody waits for the answer any more."""
-        ticket.task = None
-        self._open.discard(ticket)
-
-    def _answer(self, call: moves.Call, value: object, error: Exception | None = None) -> None:
-        assert isinstance(call, Ticket)
-        if call in self._open:
-            self._open.discard(call)
-            call.answer(value, error)
 
     def no_proc(self) -> NoProc:
         """Call this for the error of a call that a dead or ending supervisor cannot serve."""

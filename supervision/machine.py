@@ -55,6 +55,11 @@ class Machine:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path} {self.phase}>"
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether nothing starts any more."""
+        return self.phase in ("ending", "over")
+
     # -- times ------------------------------------------------------------------------------
 
     def due(self, token: int, now: float) -> list[Move]:
@@ -191,7 +196,7 @@ class Machine:
 
     def _is_closed_to(self, call: Call) -> bool:
         """Refuse a change while the supervisor ends: nobody will carry it out."""
-        if self.phase in ("ending", "over"):
+        if self.is_ending:
             self._out.append(Ended(call))
             return True
         return False

@@ -59,6 +59,7 @@ class Slot:
         "call",
         "cell",
         "exit",
+        "exited_at",
         "has_cell",
         "id",
         "is_listed",
@@ -67,6 +68,7 @@ class Slot:
         "name",
         "next_at",
         "queue",
+        "restart_s",
         "restarts",
         "spec",
         "status",
@@ -81,6 +83,8 @@ class Slot:
         self.cell: Occupant | None = None
         # How the last incarnation ended, until it is known what follows; and why it restarts.
         self.exit: Exit | None = None
+        self.exited_at: float | None = None
+        self.restart_s: float | None = None
         self.because: str | None = None
         # Whether a cell was asked for and not yet let go: decisions do not look at `cell`.
         self.has_cell = False

@@ -25,13 +25,17 @@ from actors.runtime import (
     Killed,
     NoProc,
     StopActor,
+    System,
 )
 
+from .cells import AnyMachine
 from .decisions import StaticDecisions
 from .dynamic_administration import DynamicAdministration
-from .hands import AnyMachine, Hands, Ticket
+from .hands import Hands
 from .moves import Move
 from .plans import DynamicFlags, Plan
+from .snapshot import Tree, tree_of
+from .tickets import Ticket
 
 __all__ = ["Supervising", "administer", "cell_of", "handle_of"]
 
@@ -107,8 +111,8 @@ class Supervising(Actor[Never]):
 
     def ref_of(self, child_id: str) -> AnyRef:
         """Call this for the ref of a child by its id. Raises `NoProc` when it does not run."""
-        path = f"{self.own_ref.path}/{child_id}"
-        cell = self.own_ref._cell.system.at(path)
+        path = f"{self.ref.path}/{child_id}"
+        cell = self.ref._cell.system.at(path)
         if cell is None:
             raise NoProc(path)
         return cell.ref
@@ -120,9 +124,24 @@ class Supervising(Actor[Never]):
     # -- how a call reaches the machine ------------------------------------------------------
 
     @property
-    def own_ref(self) -> AnyRef:
+    def ref(self) -> AnyRef:
         """The ref of the supervisor: to stop it, to monitor it."""
-        return self.ref if self._handle_of is None else self._handle_of
+        return super().ref if self._handle_of is None else self._handle_of
+
+    @property
+    def path(self) -> str:
+        """The names from the root, joined by `/`."""
+        return self.ref.path
+
+    @property
+    def system(self) -> System:
+        """The system it runs in."""
+        return self.ref._cell.system
+
+    @property
+    def tree(self) -> Tree:
+        """The tree of the whole system: a snapshot, and its changes."""
+        return tree_of(self.system)
 
     def _reach(self) -> Hands:
         """Call this for the hands of the incarnation there is now. Raises `NoProc`."""
@@ -133,28 +152,16 @@ class Supervising(Actor[Never]):
             current = None if life is None else life.instance
         hands = current._hands if isinstance(current, Supervising) else None
         if hands is None or hands.over.is_set():
-            raise NoProc(self.own_ref.path)
+            raise NoProc(self.ref.path)
         return hands
 
     async def _call(self, act: Ask) -> object:
         """Make a call and wait for its answer; always a checkpoint, withdrawn when cancelled."""
         await trio.lowlevel.checkpoint_if_cancelled()
         hands = self._reach()
-        ticket = hands.open_ticket()
+        ticket = hands.tickets.open()
         hands.post(lambda now: act(ticket, now))
-        if ticket.is_answered:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        else:
-            ticket.task = trio.lowlevel.current_task()
-
-            def abort(_: object) -> trio.lowlevel.Abort:
-                hands.withdraw(ticket)
-                return trio.lowlevel.Abort.SUCCEEDED
-
-            await trio.lowlevel.wait_task_rescheduled(abort)
-        if ticket.error is not None:
-            raise ticket.error
-        return ticket.value
+        return await hands.tickets.wait_answer(ticket)
 
     async def _question(self, read: Callable[[], T]) -> T:
         """Read something off the machine; a checkpoint like every call."""

@@ -1,0 +1,154 @@
+"""The cells of a supervisor's children: making them, and finding them by key.
+
+A cell is a child's identity in the runtime. `hands.py` starts and stops what is made here.
+
+Rule: a key has at most one cell: its child's, or a dormant one that waits for a message.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from actors.runtime import Actor, AnyActor, BadReturn, Cell, Shutdown
+
+from .checks import class_of
+from .decisions import StaticDecisions
+from .dynamic_administration import DynamicAdministration
+from .slots import Slot
+
+if TYPE_CHECKING:
+    from .hands import Hands
+    from .supervising import Supervising
+
+__all__ = ["AnyMachine", "Cells"]
+
+AnyMachine = StaticDecisions | DynamicAdministration
+
+# Keys that were looked up or went idle and have no child now. Past this many the oldest lose
+# their ref: whoever still holds one takes a new one by its key.
+DORMANT_MAX: Final = 10_000
+
+# As in the runtime: longer than this a start is not slow but stuck.
+START_TIMEOUT: Final = 10.0
+
+
+class Cells:
+    """The cells of one incarnation of a supervisor."""
+
+    def __init__(self, owner: "Hands", supervisor: "Supervising", machine: AnyMachine) -> None:
+        self._owner = owner
+        self._system = supervisor.system
+        self._path = supervisor.path
+        self._machine = machine
+        self._slots: dict[Cell, Slot] = {}
+        self._dormant: dict[str, Cell] = {}
+        self._serial = 0
+
+    def __repr__(self) -> str:
+        return f"<Cells of {self._path}: {len(self._slots)} and {len(self._dormant)} dormant>"
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def slot_of(self, cell: Cell) -> Slot | None:
+        """Call this to find the place of a child by its cell."""
+        return self._slots.get(cell)
+
+    def of(self, slot: Slot) -> Cell:
+        """Call this for the cell of a slot that has one."""
+        assert isinstance(slot.cell, Cell), f"{slot!r} has no cell"
+        return slot.cell
+
+    def for_start(self, slot: Slot) -> Cell:
+        """Call this before each start; raises AlreadyStarted when the name is taken."""
+        if slot.cell is None:
+            slot.cell = cell = self._cell_to_start(slot)
+            self._slots[cell] = slot
+        slot.exit = None
+        return self.of(slot)
+
+    def release(self, slot: Slot) -> Cell:
+        """Call this to take the cell away from a slot."""
+        cell = self.of(slot)
+        slot.cell = slot.exit = None
+        del self._slots[cell]
+        return cell
+
+    def for_key(self, key: str) -> Cell:
+        """Call this for the cell behind `rooms[key]`: the child's, or one that waits for mail."""
+        machine = self._machine
+        assert isinstance(machine, DynamicAdministration), "only dynamic children have keys"
+        slot = machine.by_key.get(key)
+        if slot is not None and isinstance(slot.cell, Cell):
+            return slot.cell
+        cell = self._dormant.get(key)
+        if cell is None:
+            cell = self._new_cell(Slot(machine.template, None), key)
+            self.sleep(key, cell)
+        return cell
+
+    def sleep(self, key: str, cell: Cell) -> None:
+        """Call this to leave a cell without incarnation until a message comes."""
+        self._dormant[key] = cell
+        if len(self._dormant) > DORMANT_MAX:
+            oldest = next(iter(self._dormant))
+            self._dormant.pop(oldest).retire(Shutdown(because="not used for long"))
+        cell.await_first_message()
+
+    def key_of_dormant(self, cell: Cell) -> str | None:
+        """Call this for the key whose dormant cell this is, or None."""
+        key = cell.path.rpartition("/")[2]
+        return key if self._dormant.get(key) is cell else None
+
+    def refuse(self, key: str, because: str) -> None:
+        """Call this when a message came for a key that may not have a child now."""
+        self._dormant.pop(key).refuse(because)
+
+    def retire_dormant(self) -> None:
+        """Call this when the supervisor ends: the refs of idle keys are dead."""
+        dormant, self._dormant = self._dormant, {}
+        for cell in dormant.values():
+            cell.retire(Shutdown(because=f"{self._path} ended"))
+
+    def _cell_to_start(self, slot: Slot) -> Cell:
+        if slot.key is not None:
+            dormant = self._dormant.pop(slot.key, None)
+            if dormant is not None:
+                dormant.start = partial(self._make, slot)
+                return dormant
+            return self._new_cell(slot, slot.key)
+        if slot.id is not None:
+            return self._new_cell(slot, slot.id)
+        self._serial += 1
+        return self._new_cell(slot, str(self._serial))
+
+    def _new_cell(self, slot: Slot, key: str) -> Cell:
+        spec = slot.spec
+        made = class_of(spec.start)
+        is_supervisor = spec.type == "supervisor"
+        return self._system.new_cell(
+            self._owner,
+            partial(self._make, slot),
+            key=key,
+            parent_path=self._path,
+            name=slot.name,
+            actor_class=made if made is not None and issubclass(made, Actor) else None,
+            shutdown=spec.shutdown if isinstance(spec.shutdown, float | int) else 0.0,
+            # A supervisor is ready when its children are; each of them has its own limit.
+            start_timeout=float("inf") if is_supervisor else _start_timeout(made),
+        )
+
+    def _make(self, slot: Slot) -> AnyActor:
+        machine = self._machine
+        if slot.key is not None and isinstance(machine, DynamicAdministration):
+            keyword = {machine.flags.key or "key": slot.key}
+            made = slot.spec.start(*slot.args, **keyword)
+        else:
+            made = slot.spec.start(*slot.args)
+        if not isinstance(made, Actor):
+            raise BadReturn(made)
+        return made
+
+
+def _start_timeout(made: type | None) -> float:
+    found = getattr(made, "start_timeout", START_TIMEOUT)
+    return found if isinstance(found, float | int) else START_TIMEOUT
