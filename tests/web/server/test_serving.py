@@ -1,0 +1,228 @@
+"""Listening, and stopping in time."""
+
+from __future__ import annotations
+
+import errno
+import resource
+import socket
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
+from tests.web.server.serving_kit import GET, answer, begin_stream, connect, serving, with_lifespan
+from web.server import (
+    DrainStep,
+    PortBusy,
+    Server,
+    ServerSettings,
+    TransportSettings,
+    open_listeners,
+    serve,
+)
+from web.server.listening import accept_forever
+
+
+async def hello(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    await answer(send, b"hello")
+
+
+async def test_port_zero_takes_a_free_port_and_tells_it() -> None:
+    # SITE-180 (PORT)
+    async with serving(hello) as server:
+        assert server.port > 0
+        assert server.url == f"http://127.0.0.1:{server.port}"
+        async with await connect(server) as client:
+            await client.send(GET)
+            assert (await client.read_until(b"hello")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_busy_port_is_one_typed_error() -> None:
+    # REL-25
+    async with serving(hello) as server:
+        with pytest.raises(PortBusy) as raised:
+            await serve(with_lifespan(hello), ServerSettings(port=server.port))
+        assert raised.value.port == server.port
+        assert str(raised.value).startswith(f"port {server.port} on 127.0.0.1 is in use")
+
+
+async def test_all_addresses_of_a_name_share_a_free_port() -> None:
+    # SITE-180
+    listeners = open_listeners("localhost", 0)
+    try:
+        assert len({listener.getsockname()[1] for listener in listeners}) == 1
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+async def test_connections_are_counted() -> None:
+    # REL-20
+    async with serving(hello) as server, await connect(server) as client:
+        await client.send(GET)
+        await client.read_until(b"hello")
+        counts = server.statistics()
+        assert (counts.open, counts.accepted, counts.stalled) == (1, 1, 0)
+        assert not counts.is_draining
+
+
+async def test_accepting_pauses_without_descriptors_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    # REL-15
+    accepted: list[trio.SocketStream] = []
+    (listening,) = open_listeners("127.0.0.1", 0)
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    failures = [OSError(errno.EMFILE, "too many open files")] * 25
+    real = listener.accept
+
+    async def scarce() -> trio.SocketStream:
+        if failures:
+            await trio.lowlevel.checkpoint()
+            raise failures.pop()
+        return await real()
+
+    monkeypatch.setattr(listener, "accept", scarce)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(accept_forever, listener, accepted.append, tcp_user_timeout_s=1))
+        client = await trio.open_tcp_stream("127.0.0.1", listening.getsockname()[1])
+        began = trio.current_time()
+        while not accepted:
+            await trio.sleep(0.1)
+        assert trio.current_time() - began == pytest.approx(2.5, abs=0.2)
+        nursery.cancel_scope.cancel()
+    for stream in (client, *accepted):
+        stream.socket.close()
+    listening.close()
+
+
+@pytest.mark.slow
+async def test_a_lowered_descriptor_limit_hurts_nobody_who_is_connected() -> None:
+    # REL-15, with the kernel's own EMFILE
+    async def stream(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await begin_stream(scope, send)
+        await receive()
+        await receive()
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    clients: list[socket.socket] = []
+    async with serving(stream) as server, await connect(server) as first:
+        await first.send(GET)
+        await first.read_until(b": open")
+        try:
+            # The client's end of each pair is opened before the limit falls.
+            clients = [socket.socket() for _ in range(20)]
+            used = max(client.fileno() for client in clients)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + 3, hard))
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", server.port))
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert len(server.connections) < 21
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with trio.fail_after(1):
+            while len(server.connections) < 21:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        for client in clients:
+            client.close()
+
+
+async def test_a_drain_runs_its_steps_in_order_and_names_what_was_cut() -> None:
+    # REL-20
+    seen: list[str] = []
+    async with serving(hello) as server:
+
+        async def tell() -> None:
+            seen.append("tell")
+            assert server.is_draining
+
+        async def hang() -> None:
+            seen.append("hang")
+            await trio.sleep_forever()
+
+        steps = [DrainStep("tell", 1, tell), DrainStep("hang", 0.02, hang)]
+        result = await server.drain(steps)
+    assert seen == ["tell", "hang"]
+    assert result.cut == ("hang",)
+    assert not result.is_clean
+    assert [name for name, _ in result.seconds] == ["listeners", "tell", "hang", "connections"]
+
+
+async def test_draining_refuses_new_and_idle_connections_and_finishes_answers() -> None:
+    # REL-20 step 2, SITE-185
+    release = trio.Event()
+
+    async def slow(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] == "http" and scope["path"] == "/slow":
+            await release.wait()
+        await answer(send, b"done")
+
+    async with (
+        serving(slow) as server,
+        await connect(server) as idle,
+        await connect(server) as fresh,
+        await connect(server) as busy,
+    ):
+        await idle.send(GET)
+        await idle.read_until(b"done")
+        await busy.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+
+        async def finish() -> None:
+            release.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.drain, [DrainStep("finish", 1, finish)])
+            assert await idle.read_to_end() == b""
+            assert await fresh.read_to_end() == b""
+            got = await busy.read_to_end()
+        assert got.endswith(b"done")
+        assert b"connection: close" in got.lower()
+        with pytest.raises(OSError, match=r"."):
+            await connect(server)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/lane", "/library"])
+async def test_a_drain_takes_seconds_whatever_clients_do(path: str) -> None:
+    # REL-21, SITE-185: a stalled reader, a half head, an endless handler
+    async def stall(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        lane = await begin_stream(scope, send)
+        body = b"x" * 65_536
+        while path == "/lane":
+            lane.write(b"10000\r\n" + body + b"\r\n")
+            await trio.lowlevel.checkpoint()
+        while True:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async with serving(stall, TransportSettings()) as server:
+        async with await connect(server) as stalled, await connect(server) as half:
+            await stalled.send(GET)
+            await half.send(b"GET / HT")
+            await trio.sleep(0.3)  # until the kernel's buffers are full
+            assert await drained_in(server) < 3
+        assert not server.connections
+
+
+async def drained_in(server: Server) -> float:
+    began = trio.current_time()
+    await server.drain()
+    return trio.current_time() - began
+
+
+async def test_a_cancelled_server_leaves_nothing_open() -> None:
+    # REL-25: a failing start undoes the earlier steps
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            settings = ServerSettings(port=0)
+            server = await nursery.start(partial(serve, with_lifespan(hello), settings))
+            async with await connect(server) as client:
+                await client.send(GET)
+                await client.read_until(b"hello")
+            scope.cancel()
+    assert not server.connections
+    with pytest.raises(OSError, match=r"."):
+        await connect(server)

@@ -1,0 +1,268 @@
+"""Connections on real sockets: late clients, gone clients, both lanes."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+
+from tests.web.server.serving_kit import (
+    GET,
+    UPGRADE,
+    accept,
+    answer,
+    begin_stream,
+    connect,
+    frame,
+    serving,
+)
+from web.server import Server, TransportSettings, chunk
+
+QUICK = TransportSettings(
+    head_s=0.05, body_s=0.05, keep_alive_s=0.05, linger_s=0.05, gone_grace_s=0.05
+)
+
+
+async def hello(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    await receive()
+    await answer(send, b"hello")
+
+
+async def wait_gone(server: Server) -> None:
+    with trio.fail_after(1):
+        while server.connections:
+            await trio.testing.wait_all_tasks_blocked(0.005)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HT",
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf",
+    ],
+)
+async def test_a_half_request_is_answered_408_and_closed(sent: bytes) -> None:
+    # REL-14
+    async def read_all(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        while (await receive())["type"] == "http.request":
+            pass
+
+    async with serving(read_all, QUICK) as server, await connect(server) as client:
+        if sent:
+            await client.send(sent)
+        assert (await client.read_to_end()).startswith(b"HTTP/1.1 408 ")
+        await wait_gone(server)
+
+
+async def test_a_byte_now_and_then_does_not_extend_the_time_for_a_head() -> None:
+    # REL-14
+    async with serving(hello, TransportSettings(head_s=0.1)) as server:
+        began = trio.current_time()
+        async with await connect(server) as client, trio.open_nursery() as nursery:
+
+            async def drip() -> None:
+                while True:
+                    await client.send(b"G")
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+
+            nursery.start_soon(drip)
+            assert (await client.read_to_end()).startswith(b"HTTP/1.1 408 ")
+            nursery.cancel_scope.cancel()
+        assert trio.current_time() - began < 1
+
+
+async def test_an_idle_connection_ends_without_a_word() -> None:
+    # REL-53
+    async with serving(hello, QUICK) as server, await connect(server) as client:
+        await client.send(GET)
+        assert (await client.read_to_end()).endswith(b"\r\n\r\nhello")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /" + b"x" * 8200 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 17_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    ],
+)
+async def test_a_broken_head_is_refused_and_no_handler_entered(sent: bytes, status: int) -> None:
+    # SITE-150, REL-52
+    entered = []
+
+    async def handler(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        entered.append(scope)
+
+    async with serving(handler) as server, await connect(server) as client:
+        await client.send(sent)
+        got = await client.read_to_end()
+        assert got.startswith(b"HTTP/1.1 %d " % status) or (b"505" in got[:12])
+        assert b"\r\nserver:" not in got.lower()
+        assert not entered
+
+
+@pytest.mark.parametrize("is_writing", [True, False])
+async def test_a_client_that_leaves_cancels_a_handler_that_never_listens(is_writing: bool) -> None:
+    # REL-30
+    ended = trio.Event()
+    begun = trio.Event()
+
+    async def deaf(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            lane = await begin_stream(scope, send)
+            begun.set()
+            while is_writing:
+                lane.write(chunk(b"data: x\n\n"))
+                await trio.testing.wait_all_tasks_blocked(0.001)
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with serving(deaf) as server:
+        async with await connect(server) as client:
+            await client.send(GET)
+            await begun.wait()
+        with trio.fail_after(1.5):
+            await ended.wait()
+        await wait_gone(server)
+
+
+@pytest.mark.slow
+async def test_a_reader_that_stops_is_reset_and_its_descriptor_freed() -> None:
+    # REL-11
+    async def flood(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        body = b"x" * 65_536
+        headers = [(b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while True:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async with serving(flood, TransportSettings(write_stall_s=0.3)) as server:
+        async with await connect(server) as client:
+            await client.send(GET)
+            with trio.fail_after(3):
+                while server.statistics().stalled == 0:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+            await wait_gone(server)
+
+
+async def test_both_lanes_of_a_stream_keep_order_and_whole_chunks() -> None:
+    # REL-44
+    async def mixed(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        lane = await begin_stream(scope, send)
+        for n in range(100):
+            assert lane.write(chunk(b"F%d;" % n))
+            await send({"type": "http.response.body", "body": b"L%d;" % n, "more_body": True})
+        lane.close()
+        assert not lane.write(b"never")
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async with serving(mixed) as server, await connect(server) as client:
+        await client.send(GET)
+        got = await client.read_until(b"\r\n0\r\n\r\n")
+    wanted = b"".join(chunk(b"F%d;" % n) + chunk(b"L%d;" % n) for n in range(100))
+    assert got.endswith(chunk(b": open\n\n") + wanted + b"0\r\n\r\n")
+
+
+async def test_pings_and_close_stand_between_whole_fast_frames() -> None:
+    # REL-43, REL-44: a ping is answered while the fast lane is busy, nothing follows a close
+    async def talk(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        wire = await accept(scope, receive, send)
+        count = 0
+        while (await receive())["type"] == "websocket.receive":
+            for _ in range(20):
+                wire.lane.write(frame(f"m{count}"))
+                count += 1
+        assert not wire.lane.write(frame("after the close"))
+
+    masked_ping = b"\x89\x84\x00\x00\x00\x00ping"
+    masked_text = b"\x81\x81\x00\x00\x00\x00x"
+    masked_close = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
+    async with serving(talk) as server, await connect(server) as client:
+        await client.send(UPGRADE)
+        head = await client.read_until(b"\r\n\r\n")
+        assert b" 101 " in head
+        assert b"sec-websocket-extensions" not in head.lower()  # SEC-45
+        await client.send((masked_text + masked_ping) * 10 + masked_close)
+        got = await client.read_to_end()
+    frames = split_frames(got)
+    assert [text for opcode, text in frames if opcode == 0x81] == [b"m%d" % n for n in range(200)]
+    assert [text for opcode, text in frames if opcode == 0x8A] == [b"ping"] * 10
+    assert frames[-1] == (0x88, b"\x03\xe8")
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"\x81\x82\x00\x00\x00\x00\xff\xff", 1007),  # SEC-51: invalid UTF-8
+        (b"\x81\x02hi", 1002),  # unmasked
+        (b"\x83\x80\x00\x00\x00\x00", 1002),  # reserved opcode
+        (b"\x81\xff" + (1 << 30).to_bytes(8, "big") + bytes(4) + b"x" * 70_000, 1009),  # SEC-45
+        ((b"\x01\x81" + bytes(4) + b"x") + (b"\x00\x81" + bytes(4) + b"x") * 4096, 1009),
+    ],
+)
+async def test_broken_frames_close_with_their_code(sent: bytes, code: int) -> None:
+    # REL-41, SEC-45, SEC-51, WEB-34
+    gone = trio.Event()
+
+    async def talk(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await accept(scope, receive, send)
+        message = await receive()
+        assert message["type"] == "websocket.disconnect"
+        gone.set()
+
+    async with serving(talk, QUICK) as server, await connect(server) as client:
+        await client.send(UPGRADE)
+        await client.read_until(b"\r\n\r\n")
+        await client.send(sent)
+        assert split_frames(await client.read_to_end())[-1] == (0x88, code.to_bytes(2, "big"))
+        await gone.wait()
+
+
+async def test_empty_messages_arrive_as_their_kind() -> None:
+    # REL-42
+    kinds: list[tuple[str | None, bytes | None]] = []
+
+    async def talk(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await accept(scope, receive, send)
+        while (message := await receive())["type"] == "websocket.receive":
+            kinds.append((message["text"], message["bytes"]))
+
+    async with serving(talk) as server, await connect(server) as client:
+        await client.send(UPGRADE)
+        await client.read_until(b"\r\n\r\n")
+        await client.send(b"\x81\x80" + bytes(4) + b"\x82\x80" + bytes(4) + b"\x88\x80" + bytes(4))
+        await client.read_to_end()
+    assert kinds == [("", None), (None, b"")]
+
+
+async def test_a_peer_that_does_not_answer_our_close_is_left() -> None:
+    # REL-43
+    async def leave(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await accept(scope, receive, send)
+        await send({"type": "websocket.close", "code": 4408, "reason": "gone"})
+
+    settings = TransportSettings(close_reply_s=0.05, linger_s=0.05)
+    async with serving(leave, settings) as server, await connect(server) as client:
+        await client.send(UPGRADE)
+        got = await client.read_to_end()
+        assert got.endswith(b"\x88\x06" + (4408).to_bytes(2, "big") + b"gone")
+        await wait_gone(server)
+
+
+def split_frames(data: bytes) -> list[tuple[int, bytes]]:
+    frames = []
+    while data:
+        size = data[1]
+        at = 2
+        if size == 126:
+            size, at = int.from_bytes(data[2:4], "big"), 4
+        frames.append((data[0], data[at : at + size]))
+        data = data[at + size :]
+    return frames
