@@ -11,16 +11,9 @@ around them. Who restarts whom is not here but in `supervision`, built on the po
 """
 
 from actors.runtime.actor import Actor, AnyActor
-from actors.runtime.cell import (
-    Cell,
-    Failed,
-    Ignored,
-    Owner,
-    Ready,
-    StartOutcome,
-    Status,
-    Watch,
-)
+from actors.runtime.by_name import ByName
+from actors.runtime.cell import Cell
+from actors.runtime.changes import Change, Changes, Delta, Ended, Snapshot
 from actors.runtime.context import Context, current_context, edge_context
 from actors.runtime.dead_letters import DeadLetter, DeadLetters
 from actors.runtime.errors import (
@@ -52,10 +45,22 @@ from actors.runtime.keeper import open_actors, running
 from actors.runtime.later import Later
 from actors.runtime.messages import IGNORE, Ask, Down, Exited, IdleTimeout, Ignore, Started, message
 from actors.runtime.overflow import UNBOUNDED, Overflow, latest
+from actors.runtime.port import (
+    Failed,
+    Ignored,
+    Owner,
+    Ready,
+    StartOutcome,
+    Status,
+    Watch,
+)
+from actors.runtime.portal import Portal
 from actors.runtime.ref import AnyRef, Ref
 from actors.runtime.reports import CrashReport
+from actors.runtime.stats import ActorStats, ActorStatus, Level, SystemStats, presentable
 from actors.runtime.system import System, checked_name
 from actors.runtime.topics import Sink, Topics
+from actors.runtime.watchdog import LoopBlocked
 from actors.runtime.wheel import Alarm, Wheel
 
 __all__ = [
@@ -65,6 +70,8 @@ __all__ = [
     "ActorCrashed",
     "ActorError",
     "ActorExited",
+    "ActorStats",
+    "ActorStatus",
     "Alarm",
     "AlreadyStarted",
     "AnyActor",
@@ -74,15 +81,20 @@ __all__ = [
     "AskTimeout",
     "BadReply",
     "BadReturn",
+    "ByName",
     "CallbackFailed",
     "Cell",
+    "Change",
+    "Changes",
     "Context",
     "CrashReport",
     "Crashed",
     "DeadLetter",
     "DeadLetters",
     "DeadlockError",
+    "Delta",
     "Down",
+    "Ended",
     "Exit",
     "ExitJson",
     "Exited",
@@ -92,17 +104,21 @@ __all__ = [
     "Ignored",
     "Killed",
     "Later",
+    "Level",
     "LinkBroken",
+    "LoopBlocked",
     "MailboxFull",
     "MailboxOverflow",
     "NoProc",
     "Normal",
     "Overflow",
     "Owner",
+    "Portal",
     "Ready",
     "Ref",
     "Shutdown",
     "Sink",
+    "Snapshot",
     "StartError",
     "StartIgnored",
     "StartOutcome",
@@ -113,6 +129,7 @@ __all__ = [
     "StopActor",
     "StopTimeout",
     "System",
+    "SystemStats",
     "Topics",
     "UnhandledMessage",
     "Watch",
@@ -124,5 +141,6 @@ __all__ = [
     "latest",
     "message",
     "open_actors",
+    "presentable",
     "running",
 ]

@@ -32,13 +32,14 @@ from actors.runtime.messages import Ask
 from actors.runtime.overflow import DEFAULT_CAPACITY, Overflow, check_mailbox
 from actors.runtime.redaction import redact_names
 from actors.runtime.ref import AnyRef, Ref
+from actors.runtime.stats import Level
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell
     from actors.runtime.life import Life
     from actors.runtime.system import System
 
-M = TypeVar("M", contravariant=True)
+M = TypeVar("M", contravariant=True)  # noqa: PLC0105 - the M of Actor[M], in every signature
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
@@ -69,6 +70,8 @@ class Actor(Generic[M]):
     trap_exits: ClassVar[bool] = False
     stash_capacity: ClassVar[int] = stash.STASH_CAPACITY
     hibernate_after: ClassVar[float | None] = None
+    # What is measured: off, counters, sampled (times of one message in 16) or full.
+    level: ClassVar[Level] = "counters"
     # For supervisors: the incarnation opens a nursery for its children's tasks.
     opens_nursery: ClassVar[bool] = False
 
@@ -226,6 +229,13 @@ class Actor(Generic[M]):
     def unlink(self, ref: AnyRef) -> None:
         """Call this to end the link; no exit of the other is handled afterwards."""
         relations.unlink(self._life.cell, ref._cell)
+
+    def hibernate(self) -> None:
+        """Call this to give the task back once there is nothing to do; the next message wakes it.
+
+        State, timers and monitors stay. A dispatched actor has nothing to give back.
+        """
+        self._life.drowsy = self._life.table.is_task
 
     # Messages for later (`stash.py`)
 

@@ -12,107 +12,54 @@ Until then watchers of the ended incarnation wait, so a name is free before the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal
 
 import trio
 
+from actors.runtime.burial import abandon, bury, turn_away
 from actors.runtime.counts import Counts
+from actors.runtime.entries import Note
 from actors.runtime.envelope import Envelope
-from actors.runtime.errors import ActorExited, MailboxOverflow, NoProc
+from actors.runtime.errors import MailboxOverflow, NoProc
 from actors.runtime.exits import Crashed, Exit, Killed
 from actors.runtime.life import Life
-from actors.runtime.mailbox import Mailbox, Note, Notice
+from actors.runtime.mailbox import Mailbox
+from actors.runtime.meter import Meter
 from actors.runtime.overflow import DEFAULT_CAPACITY
+from actors.runtime.port import (
+    LAST_EXITS_MAX,
+    SHUTDOWN_S,
+    START_TIMEOUT_S,
+    UNKILLABLE_AFTER_S,
+    Owner,
+    Ready,
+    StartOutcome,
+    Status,
+    Watch,
+    no_start,
+)
 from actors.runtime.ref import AnyRef, Ref
-from actors.runtime.relations import Link, break_links
+from actors.runtime.relations import Link, tell_end
+from actors.runtime.stats import Level
 
 if TYPE_CHECKING:
     from actors.runtime.actor import AnyActor
+    from actors.runtime.changes import Changes
     from actors.runtime.system import System
     from actors.runtime.wheel import Alarm
 
-Status: TypeAlias = Literal[
-    "starting",
-    "running",
-    "suspended",
-    "restarting",
-    "backing_off",
-    "stopping",
-    "stopped",
-    "unkillable",
-]
-
-# Long enough to close a few connections, short enough for a deploy; OTP's default too.
-SHUTDOWN_S: float = 5.0
-START_TIMEOUT_S: float = 10.0
-# A killed task that needs longer than this is shielded or blocked; someone has to look at it.
-UNKILLABLE_AFTER_S: float = 1.0
-# Enough to see a pattern in an actor's endings, little enough to keep for each.
-LAST_EXITS_MAX = 8
 _KILLED: Final = Killed()
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The incarnation runs; `info` is what `on_start` handed out in `Started(info)`, or None."""
-
-    info: object = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """`on_start` returned IGNORE; nothing is left of the incarnation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The start raised `error` (StartTimeout, BadReturn ...); nothing is left of it."""
-
-    error: BaseException
-
-
-StartOutcome: TypeAlias = Ready | Ignored | Failed
-
-
-class Owner(Protocol):
-    """Who is told about a child's life. Calls are synchronous and must neither raise nor wait."""
-
-    @property
-    def nursery(self) -> trio.Nursery:
-        """Where the tasks of incarnations run."""
-
-    def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
-        """The start that `begin_incarnation` began is over."""
-
-    def child_exited(self, cell: Cell, exit_: Exit) -> None:
-        """The incarnation is wholly over: `on_stop`, sub-tasks and its task."""
-
-    def child_unkillable(self, cell: Cell, stack: str) -> None:
-        """A kill has not worked for a second; `child_exited` comes if it ever ends."""
-
-    def child_wanted(self, cell: Cell) -> None:
-        """A message came for a cell that was left dormant."""
-
-
-class Watch(Protocol):
-    """Somebody who waits for the end of an incarnation, or (final) of the actor."""
-
-    final: bool
-
-    def ended(self, cell: Cell, exit_: Exit) -> None:
-        """Called once; the watch has been taken off the cell before."""
 
 
 class Cell:
     """One actor. See the module's rules; supervisors hold cells, everyone else holds refs."""
 
     __slots__ = (
-        "_broken", "_kill_alarm", "_pending", "_refusal", "_stop_alarm", "actor_class", "counts", "dormant",
-        "gone", "id", "incarnation", "last_exits", "life", "links", "mailbox", "name", "next_restart_at",
-        "owner", "path", "pending_stop", "ref", "restart_window", "senders", "shutdown", "start",
-        "start_timeout", "started_at", "status", "status_since", "system", "topics", "waiting_on",
-        "watchers",
+        "_kill_alarm", "_pending", "_stop_alarm", "actor_class", "broken_links", "counts",
+        "dormant", "gone", "id", "incarnation", "last_exits", "level", "life", "links", "mailbox",
+        "meter", "name", "next_restart_at", "owner", "path", "pending_stop", "ref", "refusal",
+        "restart_window", "senders", "shutdown", "start", "start_timeout", "started_at", "status",
+        "status_since", "system", "topics", "waiting_on", "watchers", "watches",
     )  # fmt: skip
 
     def __init__(
@@ -144,16 +91,25 @@ class Cell:
         self.watchers: dict[Watch, None] | None = None
         # Of the current incarnation, or the coming one; moved to _broken when it has ended.
         self.links: dict[Cell, Link] | None = None
-        self._broken: dict[Cell, Link] | None = None
+        self.broken_links: dict[Cell, Link] | None = None
         self.topics: set[str] | None = None
+        # Of `sampled` and `full` actors; and whoever watches this one.
+        self.level: Level = "counters"
+        self.meter: Meter | None = None
+        self.watches: tuple[Changes, ...] | None = None
         self.senders: dict[str, float] | None = None
         self._pending: Exit | None = None
-        self._refusal: str | None = None
+        self.refusal: str | None = None
         self._kill_alarm: Alarm | None = None
         self._stop_alarm: Alarm | None = None
 
     def __repr__(self) -> str:
         return f"<Cell {self.path} {self.status} {self.incarnation}>"
+
+    @property
+    def is_task(self) -> bool:
+        """Whether its incarnations have a task of their own."""
+        return self.actor_class is not None and self.actor_class.__table__.is_task
 
     def adopt(self, cls: type[AnyActor]) -> None:
         """Call this when the class is known: the mailbox gets the class's bounds."""
@@ -253,36 +209,30 @@ class Cell:
         self.system.forget(self)
         self.mailbox.close()
         self.set_status("stopped", last.because)
-        self._bury(last)
+        self.start = no_start
+        for entry in self.mailbox.drop_system():
+            entry.drop()
+        bury(self, last)
         self._pending = None
-        self._tell_watchers(last, final=True)
+        tell_end(self, last, final=True)
 
     def refuse(self, because: str) -> None:
         """Call this instead of `retire` when a message came for an actor that may not start.
 
         Tells are dead letters `no_such_actor`, asks fail with NoProc; both name `because`.
         """
-        self._refusal = because
+        self.refusal = because
         self.system.forget(self)
         self.mailbox.close()
         self.gone, self.dormant = True, False
-        for envelope in self.mailbox.drain():
-            if envelope[2] is not None:
-                envelope[2].fail(NoProc(self.path, type(envelope[0]), because))
-            else:
-                self.lost(envelope, "closed")
+        turn_away(self)
 
     def abandon(self) -> None:
         """Call this when the system ended by cancellation: nothing is run or told any more."""
         self.gone, self.dormant = True, False
         self.mailbox.close()
         self.system.forget(self)
-        for envelope in self.mailbox.drain():
-            if envelope[2] is not None:
-                envelope[2].fail(self.no_proc(envelope[0]))
-        for watch in list(self.watchers or ()):
-            self.unwatch(watch)
-            watch.ended(self, Killed(because="the system was cancelled"))
+        abandon(self)
 
     def post_system(self, entry: object) -> None:
         """Call this to pass `entry` to the actor's `on_system`, ahead of user messages.
@@ -311,7 +261,7 @@ class Cell:
         """Called by the life when it is wholly over."""
         self._life_over()
         self._pending = exit_
-        self._broken, self.links = self.links, None
+        self.broken_links, self.links = self.links, None
         self.last_exits = (*self.last_exits[1 - LAST_EXITS_MAX :], exit_)
         if isinstance(exit_, Crashed):
             self.counts.crashes += 1
@@ -327,8 +277,8 @@ class Cell:
         if status == self.status and self.incarnation:
             return
         self.status, self.status_since = status, trio.current_time()
-        if self.system.changes_watched:
-            self.system.status_changed(self, because)
+        if self.watches is not None:
+            self.system.changes_log.status(self, because)
 
     # What the mailbox reports (`mailbox.Post`)
 
@@ -347,7 +297,7 @@ class Cell:
             self.counts.overflowed += 1
             self.system.dead_letters.add(self, envelope, "overflow")
         elif self.gone:
-            self.system.dead_letters.add(self, envelope, "no_such_actor", note=self._refusal)
+            self.system.dead_letters.add(self, envelope, "no_such_actor", note=self.refusal)
         else:
             self.system.dead_letters.add(self, envelope, "stopped")
 
@@ -358,7 +308,7 @@ class Cell:
 
     def no_proc(self, message: object) -> NoProc:
         """Call this for the error of a send, ask or stop that finds nobody."""
-        return NoProc(self.path, None if message is None else type(message), self._refusal)
+        return NoProc(self.path, None if message is None else type(message), self.refusal)
 
     @property
     def budget(self) -> tuple[int, float]:
@@ -393,34 +343,7 @@ class Cell:
     def _release(self, because: str | None) -> None:
         exit_, self._pending = self._pending, None
         if exit_ is not None:
-            self._tell_watchers(exit_, final=False)
-
-    def _tell_watchers(self, exit_: Exit, *, final: bool) -> None:
-        broken, self._broken = self._broken, None
-        if final and self.links:
-            broken, self.links = {**self.links, **(broken or {})}, None
-        if broken:
-            break_links(self, broken, exit_)
-        for watch in list(self.watchers or ()):
-            if final or not watch.final:
-                self.unwatch(watch)
-                watch.ended(self, exit_)
-
-    def _bury(self, exit_: Exit) -> None:
-        for envelope in self.mailbox.drain():
-            if isinstance(envelope[0], Notice):
-                continue
-            reply = envelope[2]
-            if reply is None:
-                self.system.dead_letters.add(self, envelope, "stopped", exit_)
-            elif reply.outcome == "withdrawn":
-                self.counts.withdrawn += 1
-            elif reply.outcome == "timed_out":
-                self.counts.expired += 1
-                self.system.dead_letters.add(self, envelope, "expired")
-            else:
-                self.system.dead_letters.add(self, envelope, "stopped", exit_)
-                reply.fail(ActorExited(self.path, exit_, type(envelope[0])))
+            tell_end(self, exit_, final=False)
 
     def _stop_is_late(self) -> None:
         self.kill(Killed(because="the shutdown deadline passed"))

@@ -75,13 +75,11 @@ class Dispatcher:
     def _round(self) -> None:
         queue, turn = self._queue, self._turn
         until = self._clock() + ROUND_S
-        turns = 0
-        for _ in range(len(queue)):
+        for turns in range(1, len(queue) + 1):
             cell = queue.popleft()
             self.last = cell
             if turn(cell):
                 queue.append(cell)
-            turns += 1
             if turns % TURNS_PER_LOOK == 0 and self._clock() > until:
                 return
 

@@ -12,13 +12,16 @@ from typing import Final, TypeVar, TypeVarTuple, cast
 
 import structlog
 import trio
+from trio.testing import MockClock
 
 from actors.runtime.actor import Actor
-from actors.runtime.cell import Cell, Failed, Ignored, StartOutcome
+from actors.runtime.cell import Cell
 from actors.runtime.errors import StartError, StartIgnored, StartTimeout
 from actors.runtime.exits import Crashed, Exit, Normal, Shutdown
+from actors.runtime.port import Failed, Ignored, StartOutcome
 from actors.runtime.ref import Ref
 from actors.runtime.system import System
+from actors.runtime.watchdog import BLOCK_THRESHOLD_S, Watchdog
 
 M = TypeVar("M")
 Ts = TypeVarTuple("Ts")
@@ -151,14 +154,17 @@ class Keeper:
 
 
 @asynccontextmanager
-async def open_actors(*, check_replies: bool = False) -> AsyncIterator[System]:
+async def open_actors(
+    *, check_replies: bool = False, block_threshold: float = BLOCK_THRESHOLD_S
+) -> AsyncIterator[System]:
     """Call this to run actors without supervisors: `async with open_actors() as system`.
 
+    `block_threshold` is after how many seconds a loop that does not turn is reported; 0 for never.
     Leaving it stops every actor, last started first. An error of the body is raised after that;
     cancellation from outside, KeyboardInterrupt and bugs of the runtime end all at once.
     """
     system = System(check_replies=check_replies)
-    async with running(system), trio.open_nursery() as nursery:
+    async with running(system, block_threshold=block_threshold), trio.open_nursery() as nursery:
         system.keeper = keeper = Keeper(system, nursery)
         failure: Exception | None = None
         try:
@@ -171,13 +177,22 @@ async def open_actors(*, check_replies: bool = False) -> AsyncIterator[System]:
 
 
 @asynccontextmanager
-async def running(system: System) -> AsyncIterator[None]:
+async def running(
+    system: System, *, block_threshold: float = BLOCK_THRESHOLD_S
+) -> AsyncIterator[None]:
     """Call this around the owners of a system: its dispatcher and its clock run inside."""
+    # Under a virtual clock a pause of the loop is the test's own, and threads would disturb it.
+    is_real_time = not isinstance(trio.lowlevel.current_clock(), MockClock)
+    watchdog = Watchdog(system, block_threshold) if block_threshold and is_real_time else None
     async with trio.open_nursery() as nursery:
+        if watchdog is not None:
+            watchdog.start()
         nursery.start_soon(system.wheel.run, name="actors: clock")
         nursery.start_soon(system.dispatcher.run, name="actors: dispatcher")
         try:
             yield
         finally:
             system.close()
+            if watchdog is not None:
+                watchdog.close()
         nursery.cancel_scope.cancel()

@@ -26,8 +26,9 @@ from actors.runtime.later import Later
 
 if TYPE_CHECKING:
     from actors.runtime.actor import AnyActor
-    from actors.runtime.cell import Cell, StartOutcome
+    from actors.runtime.cell import Cell
     from actors.runtime.helpers import Helpers
+    from actors.runtime.port import StartOutcome
     from actors.runtime.relations import Monitor
     from actors.runtime.timers import IdleTimer, Timer
 
@@ -39,35 +40,11 @@ class Life:
     """One incarnation of a cell."""
 
     __slots__ = (
-        "activity",
-        "asleep",
-        "behaviour",
-        "cell",
-        "draining",
-        "exit",
-        "handlers",
-        "helpers",
-        "idle_timer",
-        "instance",
-        "killed",
-        "last_in_hand",
-        "left",
-        "monitors",
-        "number",
-        "nursery",
-        "outcome",
-        "owed",
-        "pending",
-        "phase",
-        "scope",
-        "stash",
-        "streak",
-        "suspended",
-        "table",
-        "task",
-        "timed_out",
-        "timers",
-        "wanted",
+        "activity", "allowed", "aside", "asleep", "began", "behaviour", "cell", "draining",
+        "drowsy", "exit", "handlers", "helpers", "idle_timer", "instance", "killed",
+        "last_in_hand", "left", "measuring", "monitors", "number", "nursery", "outcome", "owed",
+        "pending", "phase", "scope", "since", "stash", "streak", "suspended", "table", "task",
+        "timed_out", "timers", "wanted",
     )  # fmt: skip
 
     def __init__(self, cell: Cell, number: int) -> None:
@@ -85,11 +62,17 @@ class Life:
         self.scope: trio.CancelScope | None = None
         self.task: trio.lowlevel.Task | None = None
         self.nursery: trio.Nursery | None = None
-        self.asleep = False
-        # Of the loop: messages left in this turn, system entries in a row, what is awaited.
-        self.left = self.streak = 0
+        # Hibernation: asked for; and done, the task is gone until something comes.
+        self.drowsy = self.asleep = False
+        # Of the loop: messages left in this turn, and before the next look at the
+        # clock, the start of the turn, system entries in a row, what is
+        # awaited and since when, the message set aside by its own handler.
+        self.left = self.allowed = self.streak = 0
+        self.began = self.measuring = 0.0
         self.suspended = False
         self.pending: object = None
+        self.since: float | None = None
+        self.aside: Envelope | None = None
         # Made at first use; most actors never need them.
         self.helpers: Helpers | None = None
         self.owed: set[Later[Never]] | None = None
@@ -154,6 +137,36 @@ class Life:
             trio.lowlevel.reschedule(task)
         else:
             self.cell.system.dispatcher.enqueue(self.cell)
+
+    # Turns
+
+    def new_turn(self) -> None:
+        """Call this before `loop.run` when others have had their turn."""
+        self.left = self.cell.budget[0]
+        self.allowed = 0
+        self.began = 0.0
+
+    def park(self) -> None:
+        """Call this when there is nothing to do: the next put, or system entry, wakes it."""
+        mailbox = self.cell.mailbox
+        mailbox.idle = not self.suspended
+        mailbox.system_idle = True
+        if self.idle_timer is not None:
+            self.idle_timer.parked()
+
+    def may_sleep(self) -> bool:
+        """Whether an idle task actor shall give its task back now."""
+        return self.drowsy and (self.helpers is None or not self.helpers.running)
+
+    def fall_asleep(self) -> None:
+        """Call this as the last step of a task that is given back."""
+        self.drowsy, self.asleep = False, True
+        self.activity.task = None
+        self.park()
+
+    def new_activity(self) -> Activity:
+        """Call this in a task that works for this incarnation alone."""
+        return Activity(self.cell, trio.lowlevel.current_task())
 
     # From start to end
 
@@ -228,11 +241,10 @@ class Life:
             return ActorCrashed(self.cell.path, exit_.error, kind)
         return ActorExited(self.cell.path, exit_, kind)
 
-    def release(self) -> None:
+    def release(self, exit_: Exit) -> None:
         """Call this as the last step: everything that belongs to the incarnation is let go."""
-        assert self.exit is not None
         self.phase = "over"
-        self.fail_owed(self.exit)
+        self.fail_owed(exit_)
         if self.stash:
             self.cell.mailbox.put_back(self.stash)
         for timer in list((self.timers or {}).values()):

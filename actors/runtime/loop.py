@@ -10,33 +10,29 @@ Rule 2: user code is called under a `try` of its own, so a bug of the runtime is
 
 from __future__ import annotations
 
-import inspect
-from types import CoroutineType
-from typing import TYPE_CHECKING, Final, Literal
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
 
-import trio
-
+from actors.runtime.entries import Notice
 from actors.runtime.envelope import NO_DEADLINE, Envelope
-from actors.runtime.errors import BadReply, StopActor, UnhandledMessage
-from actors.runtime.exits import Crashed, Exit
-from actors.runtime.later import Later
-from actors.runtime.mailbox import Notice
+from actors.runtime.meter import MICRO, Meter
+from actors.runtime.settling import State, is_wanted, raised, returned, unhandled
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life
-
-# MORE: the budget is used up. IDLE: nothing to do. AWAIT: `life.pending` waits for the task.
-# ENDED: `life.exit` is set.
-State = Literal["more", "idle", "await", "ended"]
 
 # A flood of ticks must not starve users: after so many system entries in a row one message goes.
 SYSTEM_STREAK_MAX: Final = 64
 
 
 def run(life: Life) -> State:
-    """Call this to handle messages until something else has to happen first."""
-    mailbox = life.cell.mailbox
-    life.activity.cell = life.cell
+    """Call this to handle messages until something else has to happen first.
+
+    `life.left`, `life.allowed` and `life.began` hold what is left of the budget.
+    """
+    cell = life.cell
+    mailbox = cell.mailbox
+    life.activity.cell = cell
     while life.left > 0:
         if mailbox.attention:
             envelope = _attend(life)
@@ -45,7 +41,16 @@ def run(life: Life) -> State:
             life.left -= 1
             state = _run_one(life, envelope)
         elif mailbox.index < len(mailbox.batch) or mailbox.take():
-            state = _run_batch(life)
+            if life.allowed <= 0:
+                life.allowed = _pace(life)
+                if not life.allowed:
+                    return "more"
+            # An `async def` handler leaves the batch each time; a longer slice would be waste.
+            limit = 1 if life.table.asynchronous else life.allowed
+            if cell.meter is None:
+                state = _run_batch(life, limit)
+            else:
+                state = _run_measured(life, limit, cell.meter)
         else:
             return "idle"
         if state is not None:
@@ -53,26 +58,49 @@ def run(life: Life) -> State:
     return "more"
 
 
-def _run_batch(life: Life) -> State | None:
-    mailbox, activity = life.cell.mailbox, life.activity
+def _pace(life: Life) -> int:
+    """How many messages may go before the clock is looked at again; 0 when the time is up.
+
+    After the first message of a turn: as many as fit into the budget at the speed seen so far.
+    """
+    messages, seconds = life.cell.budget
+    done = messages - life.left
+    if done == 0:
+        life.began = life.cell.system.clock() if len(life.cell.mailbox.batch) > 1 else 0.0
+        return 1
+    if life.began == 0.0:
+        life.began = life.cell.system.clock()
+        return 1
+    spent = life.cell.system.clock() - life.began
+    if spent >= seconds:
+        return 0
+    if spent * life.left <= (seconds - spent) * done:
+        return life.left
+    return max(1, int(done * (seconds - spent) / spent))
+
+
+def _run_batch(life: Life, limit: int) -> State | None:
+    cell, activity = life.cell, life.activity
+    mailbox = cell.mailbox
     instance, handlers = life.instance, life.handlers
-    before = index = mailbox.index
+    first = index = mailbox.index
+    handled = 0
     state: State | None = None
-    for envelope in mailbox.batch[index : index + life.left]:
+    for envelope in mailbox.batch[index : index + limit]:
         if mailbox.attention:
             break
         index += 1
         mailbox.index = index
         message, _, reply, deadline, _, _ = envelope
-        if deadline is not NO_DEADLINE or reply is not None:
-            if not _is_wanted(life, envelope):
-                continue
-        activity.envelope = envelope
-        activity.out = None
+        if (reply is not None or deadline is not NO_DEADLINE) and not is_wanted(life, envelope):
+            continue
         handler = handlers.get(type(message))
         if handler is None:
             state = _run_one(life, envelope)
         else:
+            activity.envelope = envelope
+            activity.out = None
+            handled += 1
             try:
                 result = handler(instance, message)
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
@@ -82,14 +110,73 @@ def _run_batch(life: Life) -> State | None:
             else:
                 if result is None and reply is None:
                     continue
-                state = _returned(life, envelope, result)
+                state = returned(life, envelope, result)
         if state is not None:
             break
-    handled = index - before
-    life.left -= handled
-    counts = life.cell.counts
-    counts.handled += handled
-    counts.reductions += handled
+    advanced = index - first
+    life.left -= advanced or 1
+    life.allowed -= advanced or 1
+    cell.counts.reductions += advanced
+    cell.counts.handled += handled
+    if state is None:
+        activity.envelope = activity.out = None
+    return state
+
+
+def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
+    """`_run_batch` with the clock in hand; sampled envelopes carry the time they were put."""
+    cell, activity = life.cell, life.activity
+    mailbox = cell.mailbox
+    instance, handlers = life.instance, life.handlers
+    handling_us, queue_us, senders = meter.handling_us, meter.queue_us, cell.senders
+    first = index = mailbox.index
+    handled = 0
+    state: State | None = None
+    for envelope in mailbox.batch[index : index + limit]:
+        if mailbox.attention:
+            break
+        index += 1
+        mailbox.index = index
+        message, _, reply, deadline, enqueued_at, context = envelope
+        if (reply is not None or deadline is not NO_DEADLINE) and not is_wanted(life, envelope):
+            continue
+        handler = handlers.get(type(message))
+        if handler is None:
+            state = _run_one(life, envelope)
+            if state is not None:
+                break
+            continue
+        activity.envelope = envelope
+        activity.out = None
+        handled += 1
+        life.measuring = began = perf_counter() if enqueued_at else 0.0
+        try:
+            result = handler(instance, message)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
+            state = raised(life, error)
+            break
+        except BaseExceptionGroup as error:
+            state = raised(life, error)
+            break
+        if result is not None or reply is not None:
+            state = returned(life, envelope, result)
+            if state is not None:
+                break
+        if enqueued_at:
+            spent = perf_counter() - began
+            meter.busy_seconds += spent
+            # A value of 2**31 us would need a handler, or a wait, of over half an hour.
+            handling_us[int(spent * MICRO).bit_length() & 31] += 1
+            queue_us[int((began - enqueued_at) * MICRO).bit_length() & 31] += 1
+            if senders is not None and context is not None and context.sender is not None:
+                senders[context.sender] = began
+            if cell.watches is not None:
+                cell.system.changes_log.handled(cell, envelope, spent)
+    advanced = index - first
+    life.left -= advanced or 1
+    life.allowed -= advanced or 1
+    cell.counts.reductions += advanced
+    cell.counts.handled += handled
     if state is None:
         activity.envelope = activity.out = None
     return state
@@ -99,27 +186,46 @@ def _run_one(life: Life, envelope: Envelope) -> State | None:
     """Handle one envelope with all care: from the system lane, or of a class not seen yet."""
     message = envelope[0]
     if isinstance(message, Notice):
-        life.activity.envelope = None
         made = message.entry.act(life)
         if life.exit is not None:
             return "ended"
         if made is None:
             return None
         envelope, message = made, made[0]
-    elif not _is_wanted(life, envelope):
+    elif not is_wanted(life, envelope):
         return None
     life.activity.envelope, life.activity.out = envelope, None
     handler = life.handlers.get(type(message)) or life.handler_for(envelope)
     if handler is None:
-        _unhandled(life, envelope)
+        unhandled(life, envelope)
         return None
+    life.cell.counts.handled += 1
+    life.measuring = perf_counter() if envelope[4] else 0.0
     try:
         result = handler(life.instance, message)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
         return raised(life, error)
     except BaseExceptionGroup as error:
         return raised(life, error)
-    return _returned(life, envelope, result)
+    state = returned(life, envelope, result)
+    if state is None:
+        measured(life, envelope)
+        life.activity.envelope = life.activity.out = None
+    return state
+
+
+def measured(life: Life, envelope: Envelope) -> None:
+    """Call this after a message went another road than the batch, to note its times."""
+    meter, cell = life.cell.meter, life.cell
+    if meter is None or not envelope[4] or not life.measuring:
+        return
+    ended = perf_counter()
+    meter.note(envelope[4], life.measuring, ended)
+    context = envelope[5]
+    if cell.senders is not None and context is not None and context.sender is not None:
+        cell.senders[context.sender] = life.measuring
+    if cell.watches is not None:
+        cell.system.changes_log.handled(cell, envelope, ended - life.measuring)
 
 
 def _attend(life: Life) -> Envelope | None:
@@ -143,91 +249,10 @@ def _attend(life: Life) -> Envelope | None:
         if life.suspended:
             return None
         envelope = mailbox.next_user()
+        if envelope is not None:
+            life.cell.counts.reductions += 1
         if mailbox.waiting:
             mailbox.admit()
         mailbox.attention = bool(mailbox.system_queued or mailbox.waiting or life.draining)
         if envelope is not None or not life.draining:
             return envelope
-
-
-def _is_wanted(life: Life, envelope: Envelope) -> bool:
-    """Whether anybody still waits for this; if not it is counted and dropped."""
-    _, _, reply, deadline, _, _ = envelope
-    if reply is not None:
-        if reply.outcome == "withdrawn":
-            life.cell.counts.withdrawn += 1
-            return False
-        reply.stage = "handling"
-    if deadline == NO_DEADLINE or trio.current_time() < deadline:
-        return True
-    life.cell.counts.expired += 1
-    life.cell.system.dead_letters.add(life.cell, envelope, "expired")
-    if reply is not None:
-        reply.stage = "queued"
-        reply.expire(trio.current_time())
-    return False
-
-
-def _unhandled(life: Life, envelope: Envelope) -> None:
-    life.cell.counts.unhandled += 1
-    life.cell.system.dead_letters.add(life.cell, envelope, "unhandled")
-    if envelope[2] is not None:
-        envelope[2].fail(UnhandledMessage(life.cell.path, type(envelope[0])))
-    life.activity.envelope = None
-
-
-def _returned(life: Life, envelope: Envelope, result: object) -> State | None:
-    """Do with a handler's result what has to be done; None: go on with the next message."""
-    if type(result) is CoroutineType:
-        if life.table.is_task and _made_by_async(life, envelope):
-            life.pending = result
-            return "await"
-        result.close()
-        return _bad_reply(life, envelope, result)
-    return finish(life, envelope, result)
-
-
-def _made_by_async(life: Life, envelope: Envelope) -> bool:
-    if life.behaviour is not None:
-        return inspect.iscoroutinefunction(life.behaviour)
-    return life.table.receive_is_async or type(envelope[0]) in life.table.asynchronous
-
-
-def finish(life: Life, envelope: Envelope, result: object) -> State | None:
-    """Call this with what a handler returned in the end, its coroutine awaited."""
-    if life.stash and life.stash[-1] is envelope:
-        pass
-    elif life.owed is not None and any(later.envelope is envelope for later in life.owed):
-        if result is not None and not isinstance(result, Later):
-            return _bad_reply(life, envelope, result)
-    elif isinstance(result, Later):
-        pass
-    elif envelope[2] is None:
-        if result is not None:
-            return _bad_reply(life, envelope, result)
-    elif life.cell.system.check_replies and not life.table.fits(type(envelope[0]), result):
-        return _bad_reply(life, envelope, result)
-    else:
-        envelope[2].give(result)
-    life.activity.envelope = life.activity.out = None
-    return None
-
-
-def _bad_reply(life: Life, envelope: Envelope, result: object) -> State:
-    error = BadReply(life.cell.path, envelope[0], result)
-    if envelope[2] is not None:
-        envelope[2].fail(error)
-    return crash(life, Crashed(error))
-
-
-def raised(life: Life, error: BaseException) -> State:
-    """Call this when a handler raised."""
-    if isinstance(error, StopActor):
-        return crash(life, error.exit)
-    return crash(life, life.crash_from(error))
-
-
-def crash(life: Life, exit_: Exit) -> State:
-    """Call this when handling ended the incarnation, with a crash or by StopActor."""
-    life.end_with(exit_)
-    return "ended"

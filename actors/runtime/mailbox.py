@@ -14,28 +14,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import trio
 
 from actors.runtime.counts import Counts
+from actors.runtime.entries import Entry, Notice, Waiter
 from actors.runtime.envelope import Envelope, Reply
 from actors.runtime.overflow import UNBOUNDED, Latest, Overflow
 
-if TYPE_CHECKING:
-    from actors.runtime.life import Life
-
 _ALWAYS_LONG_WAY: Final = 0
-
-
-class Entry(Protocol):
-    """Something on the system lane."""
-
-    def act(self, life: Life) -> Envelope | None:
-        """Do it; or give the envelope that a handler has to see."""
-
-    def drop(self) -> None:
-        """Called instead of `act` when the incarnation has ended."""
 
 
 class Post(Protocol):
@@ -46,16 +34,6 @@ class Post(Protocol):
     def wake(self) -> None: ...
     def lost(self, envelope: Envelope, reason: Literal["overflow", "closed"]) -> None: ...
     def overflowed(self) -> None: ...
-
-
-class Waiter:
-    """A send or ask waiting for room; `task` is None for an ask, whose reply holds the task."""
-
-    __slots__ = ("delivered", "envelope", "task")
-
-    def __init__(self, envelope: Envelope, task: trio.lowlevel.Task | None) -> None:
-        self.envelope, self.task = envelope, task
-        self.delivered = False
 
 
 class Mailbox:
@@ -309,30 +287,3 @@ class Mailbox:
     def is_unbounded(self) -> bool:
         """Whether nothing limits this mailbox; the lab flags it."""
         return self.capacity >= UNBOUNDED
-
-
-class Notice:
-    """A system entry on the user lane, where it has to keep its place behind messages."""
-
-    __slots__ = ("entry",)
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-
-
-class Note:
-    """What a supervisor posts to itself; its `on_system` gets it."""
-
-    __slots__ = ("_entry",)
-
-    def __init__(self, entry: object) -> None:
-        self._entry = entry
-
-    def act(self, life: Life) -> Envelope | None:
-        """Called by the loop. Raising here is a bug of the supervisor, not a crash."""
-        assert life.instance is not None
-        life.instance.on_system(self._entry)
-        return None
-
-    def drop(self) -> None:
-        """Called when the incarnation ended first."""

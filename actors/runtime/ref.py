@@ -164,9 +164,9 @@ class Ref(Generic[M_contra]):
     ) -> None:
         """Call this to end the actor after its message in hand, and wait until it has ended.
 
-        With `drain` it handles what is queued first. It is killed when that takes longer than its
-        shutdown deadline. Raises StopTimeout after `timeout` seconds (the stop goes on), NoProc when
-        it is gone already, DeadlockError when an actor waits for its own end.
+        With `drain` it handles what is queued first. It is killed when this takes longer than
+        its shutdown deadline. Raises StopTimeout after `timeout` seconds (the stop goes on), NoProc
+        when it is gone already, DeadlockError when an actor waits for its own end.
         """
         cell = self._cell
         check_thread(cell, "stop")

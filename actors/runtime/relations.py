@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from actors.runtime.entries import Notice
 from actors.runtime.envelope import NO_DEADLINE, Envelope
 from actors.runtime.errors import LinkBroken, NoProc
 from actors.runtime.exits import Crashed, Exit, Killed, Normal, Shutdown
-from actors.runtime.mailbox import Notice
 from actors.runtime.messages import Down, Exited
 from actors.runtime.timers import envelope
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell
+    from actors.runtime.entries import Entry
     from actors.runtime.life import Life
-    from actors.runtime.mailbox import Entry
     from actors.runtime.ref import AnyRef
 
 
@@ -41,6 +41,11 @@ class Monitor:
             self._notify(Down(target.ref, target.incarnation, missing))
         else:
             target.watch(self)
+
+    @property
+    def watcher(self) -> str:
+        """The path of who watches."""
+        return "" if self._life is None else self._life.cell.path
 
     @property
     def ref(self) -> AnyRef:
@@ -144,6 +149,19 @@ def break_links(ended: Cell, links: Mapping[Cell, Link], exit_: Exit) -> None:
     for peer, made in links.items():
         if peer.links is not None and peer.links.get(ended) is made:
             notify(peer, ended, BrokenLink(ended, made, exit_))
+
+
+def tell_end(cell: Cell, exit_: Exit, *, final: bool) -> None:
+    """Call this when an ending may be seen: by watchers of the incarnation, or (final) by all."""
+    broken, cell.broken_links = cell.broken_links, None
+    if final and cell.links:
+        broken, cell.links = {**cell.links, **(broken or {})}, None
+    if broken:
+        break_links(cell, broken, exit_)
+    for watch in list(cell.watchers or ()):
+        if final or not watch.final:
+            cell.unwatch(watch)
+            watch.ended(cell, exit_)
 
 
 def notify(watcher: Cell, ended: Cell, entry: Entry) -> None:

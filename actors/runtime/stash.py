@@ -28,6 +28,7 @@ def stash(life: Life, capacity: int) -> None:
     if len(life.stash) >= capacity:
         raise StashFull(life.cell.path, capacity)
     life.stash.append(envelope)
+    life.aside = envelope
 
 
 def unstash_all(life: Life) -> None:
@@ -49,3 +50,4 @@ def become(life: Life, behaviour: Callable[[object], object] | None) -> None:
         )
     life.behaviour = behaviour
     life.handlers = life.table.handlers if behaviour is None else {}
+    life.cell.mailbox.call_attention()  # The loop holds the old table until it looks up.

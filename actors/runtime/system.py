@@ -9,20 +9,28 @@ import secrets
 from collections.abc import Callable, Iterable
 from itertools import count
 from threading import get_ident
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import trio
 
 from actors.runtime import lifecycle
 from actors.runtime.actor import Actor, AnyActor
-from actors.runtime.cell import SHUTDOWN_S, START_TIMEOUT_S, Cell, Owner
+from actors.runtime.administration import Administration
+from actors.runtime.by_name import set_current
+from actors.runtime.cell import Cell
+from actors.runtime.changes import ChangesLog
 from actors.runtime.dead_letters import DeadLetters
 from actors.runtime.dispatcher import Dispatcher
 from actors.runtime.errors import AlreadyStarted, NoProc
 from actors.runtime.exits import Exit
+from actors.runtime.port import SHUTDOWN_S, START_TIMEOUT_S, Nobody, Owner, no_start
+from actors.runtime.portal import Portal
 from actors.runtime.ref import STOP_TIMEOUT_S, AnyRef, EndOf, Ref
 from actors.runtime.reports import Reports
+from actors.runtime.stats import Level, SystemStats, system_stats
 from actors.runtime.topics import Topics
+from actors.runtime.watchdog import BlockListener, Watchdog, new_lag_histogram
 from actors.runtime.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -44,13 +52,15 @@ class Totals:
         self.spawned = self.stopped = self.passivated = self.restarts = 0
 
 
-class System:
+class System(Administration):
     """All actors of one `open_actors()` or `open_system()`."""
 
     def __init__(self, *, check_replies: bool = False) -> None:
         self.id = secrets.token_hex(4)
         self.thread_id = get_ident()
         self.check_replies = check_replies
+        # Real time, for budgets; the simulation stops it.
+        self.clock: Callable[[], float] = perf_counter
         self.counts = Totals()
         self.next_id: Callable[[], int] = count(1).__next__
         self.next_cell_id: Callable[[], int] = count(1).__next__
@@ -60,10 +70,17 @@ class System:
         self.dead_letters = DeadLetters(self.text_id, self.topics.publish)
         self.reports = Reports(self.topics.publish)
         self.keeper: Keeper | None = None
-        self.changes_watched = False
+        self.nobody = Nobody()
+        self.portal = Portal()
+        self.loop_lag_us = new_lag_histogram()
+        self.block_listeners: list[BlockListener] = []
+        self.watchdog: Watchdog | None = None
+        self.levels: dict[type[AnyActor], Level] = {}
         self._names: dict[str, Cell] = {}
         self._cells: dict[int, Cell] = {}
         self._paths: dict[str, Cell] = {}
+        self.changes_log = ChangesLog(self.cells, self.apply_level, self.wheel.call_after)
+        set_current(self)
 
     def __repr__(self) -> str:
         return f"<System {self.id}: {len(self._cells)} actors>"
@@ -121,7 +138,15 @@ class System:
 
     def cells(self) -> Iterable[Cell]:
         """Call this to get every actor that is not gone, oldest first."""
-        return self._cells.values()
+        return list(self._cells.values())
+
+    def cell_named(self, name: str) -> Cell:
+        """Call this to get who holds a name; a cell that is gone when nobody does."""
+        cell = self._names.get(name)
+        if cell is None:
+            cell = Cell(self, self.nobody, no_start, name, None)
+            cell.abandon()
+        return cell
 
     # For owners
 
@@ -150,13 +175,15 @@ class System:
         path = f"{parent_path}/{key}" if parent_path else key
         cell = Cell(self, owner, start, path, name)
         cell.shutdown, cell.start_timeout = shutdown, start_timeout
-        if actor_class is not None:
-            cell.adopt(actor_class)
         if name is not None:
             self._names[name] = cell
+        if actor_class is not None:
+            cell.adopt(actor_class)
         self._cells[cell.id] = cell
         self._paths[path] = cell
         self.counts.spawned += 1
+        if self.changes_log.is_watched:
+            self.changes_log.match(cell)
         return cell
 
     def forget(self, cell: Cell) -> None:
@@ -169,6 +196,7 @@ class System:
             del self._paths[cell.path]
         self.topics.forget(cell)
         self.counts.stopped += 1
+        self.changes_log.gone(cell, trio.current_time())
 
     def close(self) -> None:
         """Call this as the last step: whoever still waits for an actor is told there is none."""
@@ -178,11 +206,9 @@ class System:
         for reply in self.wheel.open_replies():
             reply.fail(reply.cell.no_proc(reply.message))
 
-    def apply_level(self, cell: Cell) -> None:
-        """Call this when a cell has learned its class."""
-
-    def status_changed(self, cell: Cell, because: str | None) -> None:
-        """Call this when a watched actor's status has changed."""
+    def totals(self) -> SystemStats:
+        """Call this to read the sums of the system."""
+        return system_stats(self)
 
     def _keeper(self) -> Keeper:
         if self.keeper is None:

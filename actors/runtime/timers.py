@@ -96,15 +96,17 @@ class Timer:
 
 
 class IdleTimer:
-    """`self.idle_after`: fires once when no user message came for the delay; a message rearms it."""
+    """`self.idle_after`: fires once after a silence; the next user message rearms it."""
 
-    __slots__ = ("_alarm", "_armed", "_life", "_paused_at", "_since", "delay")
+    __slots__ = ("_alarm", "_armed", "_life", "_paused_at", "_seen", "_since", "delay")
 
     def __init__(self, life: Life, delay: float) -> None:
         self._life: Life | None = life
         self.delay = delay
         self._since = trio.current_time()
         self._paused_at: float | None = None
+        # User messages so far; system entries do not end a silence.
+        self._seen = life.cell.counts.reductions
         self._armed = True
         self._alarm: Alarm = life.cell.system.wheel.call_after(delay, self._look)
 
@@ -113,10 +115,9 @@ class IdleTimer:
         self._life = None
         self._alarm.cancel()
 
-    def touched(self) -> None:
-        """Call this when user messages have been handled: the time starts anew."""
-        self._since = trio.current_time()
-        if not self._armed:
+    def parked(self) -> None:
+        """Call this when the actor has nothing to do: after messages the time starts anew."""
+        if self._was_touched() and not self._armed:
             self._arm()
 
     def pause(self) -> None:
@@ -131,6 +132,15 @@ class IdleTimer:
             if not self._armed:
                 self._arm()
 
+    def _was_touched(self) -> bool:
+        assert self._life is not None
+        seen = self._life.cell.counts.reductions
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        self._since = trio.current_time()
+        return True
+
     def _arm(self) -> None:
         assert self._life is not None
         self._armed = True
@@ -142,7 +152,8 @@ class IdleTimer:
         assert life is not None
         self._armed = False
         if self._paused_at is not None or life.activity.envelope is not None:
-            return  # `resume` and `touched` arm it again.
+            return  # `resume` and `parked` arm it again.
+        self._was_touched()
         if self._since + self.delay > trio.current_time():
             self._arm()
         else:

@@ -1,0 +1,59 @@
+"""What lies in a mailbox besides messages: system entries, their notices, waiting senders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from actors.runtime.envelope import Envelope
+
+if TYPE_CHECKING:
+    from actors.runtime.life import Life
+
+
+class Entry(Protocol):
+    """Something on the system lane."""
+
+    def act(self, life: Life) -> Envelope | None:
+        """Do it; or give the envelope that a handler has to see."""
+
+    def drop(self) -> None:
+        """Called instead of `act` when the incarnation has ended."""
+
+
+class Waiter:
+    """A send or ask waiting for room; `task` is None for an ask, whose reply holds the task."""
+
+    __slots__ = ("delivered", "envelope", "task")
+
+    def __init__(self, envelope: Envelope, task: trio.lowlevel.Task | None) -> None:
+        self.envelope, self.task = envelope, task
+        self.delivered = False
+
+
+class Notice:
+    """A system entry on the user lane, where it has to keep its place behind messages."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+
+class Note:
+    """What a supervisor posts to itself; its `on_system` gets it."""
+
+    __slots__ = ("_entry",)
+
+    def __init__(self, entry: object) -> None:
+        self._entry = entry
+
+    def act(self, life: Life) -> Envelope | None:
+        """Called by the loop. Raising here is a bug of the supervisor, not a crash."""
+        assert life.instance is not None
+        life.instance.on_system(self._entry)
+        return None
+
+    def drop(self) -> None:
+        """Called when the incarnation ended first."""

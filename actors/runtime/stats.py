@@ -1,0 +1,293 @@
+"""One actor, and the whole system, as plain data: what the lab shows.
+
+Read from the counters when asked; nothing here runs while messages do.
+"""
+
+from __future__ import annotations
+
+import json
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
+
+from actors.runtime.exits import ExitJson, redact_text
+from actors.runtime.meter import Meter
+from actors.runtime.redaction import fields_of, redacted
+from actors.runtime.relations import Monitor
+
+if TYPE_CHECKING:
+    from actors.runtime.cell import Cell
+    from actors.runtime.system import System
+
+# off: losses, restarts and queues only. counters: the sums. sampled: times of one message in 16.
+# full: times of all, and who sent them.
+Level: TypeAlias = Literal["off", "counters", "sampled", "full"]
+LEVELS: Final[dict[Level, int]] = {"off": 0, "counters": 0, "sampled": 16, "full": 1}
+# Who talks to whom is asked about now, not about last week.
+SENDERS_WINDOW_S: Final = 60.0
+# A state is looked at in a side panel: this deep, and this much of it, can be read there.
+STATE_DEPTH_MAX: Final = 4
+STATE_BYTES_MAX: Final = 8 * 1024
+TEXT_MAX: Final = 1000
+CUT: Final = "… (cut)"
+
+
+def set_level(cell: Cell, level: Level) -> None:
+    """Call this to change what is measured of an actor, while it runs."""
+    if level == cell.level:
+        return
+    cell.level = level
+    cell.mailbox.timed = LEVELS[level]
+    if not LEVELS[level]:
+        cell.meter = None
+    elif cell.meter is None:
+        cell.meter = Meter()
+    cell.senders = {} if level == "full" else None
+
+
+class Current(TypedDict):
+    """The message in hand."""
+
+    message: str
+    message_id: int
+    since: float | None
+
+
+class RestartWindow(TypedDict):
+    """How much of the restart budget is used."""
+
+    used: int
+    max: int
+    period: float
+
+
+class TimerJson(TypedDict):
+    """A timer that is set."""
+
+    due: float
+    interval: float | None
+
+
+_Fields = TypedDict("_Fields", {"class": str})
+
+
+class ActorStats(_Fields):
+    """What is known of one actor; every key is always there."""
+
+    id: int
+    path: str
+    name: str | None
+    kind: Literal["task", "dispatched"]
+    supervisor: str | None
+    incarnation: int
+    started_at: float
+    status: str
+    status_since: float
+    current: Current | None
+    waiting_on: str | None
+    handled: int | None
+    reductions: int | None
+    busy_seconds: float | None
+    queued: int
+    system_queued: int
+    stashed: int
+    peak: int
+    capacity: int
+    waiting_senders: int
+    overflowed: int
+    coalesced: int
+    expired: int
+    unhandled: int
+    withdrawn: int
+    late_replies: int
+    crashes: int
+    restarts: int
+    restart_window: RestartWindow | None
+    next_restart_at: float | None
+    last_exits: list[ExitJson]
+    links: list[str]
+    monitors: list[str]
+    monitored_by: list[str]
+    timers: list[TimerJson]
+    topics: list[str]
+    senders: list[str] | None
+    handling_us: list[int] | None
+    queue_us: list[int] | None
+
+
+class ActorStatus(ActorStats):
+    """The same with the state of the actor, redacted and cut."""
+
+    state: object
+
+
+class SystemStats(TypedDict):
+    """The sums of a system."""
+
+    spawned: int
+    stopped: int
+    passivated: int
+    restarts: int
+    dead_letters: dict[str, int]
+    actors: int
+    asks_open: int
+    timers: int
+    run_queue: int
+    loop_lag_us: list[int]
+
+
+def actor_stats(cell: Cell) -> ActorStats:
+    """Call this to read everything that is known of an actor."""
+    counts, mailbox, life, meter = cell.counts, cell.mailbox, cell.life, cell.meter
+    window = cell.restart_window
+    counted = cell.level != "off"
+    return {
+        "id": cell.id,
+        "path": cell.path,
+        "name": cell.name,
+        "class": "" if cell.actor_class is None else cell.actor_class.__qualname__,
+        "kind": "task" if cell.is_task else "dispatched",
+        "supervisor": cell.path.rpartition("/")[0] or None,
+        "incarnation": cell.incarnation,
+        "started_at": cell.started_at,
+        "status": cell.status,
+        "status_since": cell.status_since,
+        "current": _current(cell),
+        "waiting_on": None if cell.waiting_on is None else cell.waiting_on.path,
+        "handled": counts.handled if counted else None,
+        "reductions": counts.reductions if counted else None,
+        "busy_seconds": None if meter is None else meter.busy_seconds,
+        "queued": mailbox.queued,
+        "system_queued": mailbox.system_queued,
+        "stashed": 0 if life is None else len(life.stash or ()),
+        "peak": max(mailbox.peak, mailbox.queued),
+        "capacity": mailbox.capacity,
+        "waiting_senders": mailbox.waiting_senders,
+        "overflowed": counts.overflowed,
+        "coalesced": counts.coalesced,
+        "expired": counts.expired,
+        "unhandled": counts.unhandled,
+        "withdrawn": counts.withdrawn,
+        "late_replies": counts.late_replies,
+        "crashes": counts.crashes,
+        "restarts": counts.restarts,
+        "restart_window": None
+        if window is None
+        else {"used": window[0], "max": window[1], "period": window[2]},
+        "next_restart_at": cell.next_restart_at,
+        "last_exits": [exit_.to_json() for exit_ in cell.last_exits],
+        **_relations(cell),
+        "senders": _senders(cell),
+        "handling_us": None if meter is None else list(meter.handling_us),
+        "queue_us": None if meter is None else list(meter.queue_us),
+    }
+
+
+class _Relations(TypedDict):
+    links: list[str]
+    monitors: list[str]
+    monitored_by: list[str]
+    timers: list[TimerJson]
+    topics: list[str]
+
+
+def _relations(cell: Cell) -> _Relations:
+    life = cell.life
+    watchers = [watch for watch in cell.watchers or () if isinstance(watch, Monitor)]
+    timers = [] if life is None else list((life.timers or {}).values())
+    return {
+        "links": sorted(peer.path for peer in cell.links or ()),
+        "monitors": []
+        if life is None
+        else sorted(monitor.target.path for monitor in life.monitors or ()),
+        "monitored_by": sorted(watch.watcher for watch in watchers),
+        "timers": [{"due": timer.due, "interval": timer.interval} for timer in timers],
+        "topics": sorted(cell.topics or ()),
+    }
+
+
+def _current(cell: Cell) -> Current | None:
+    life = cell.life
+    if life is None or life.activity.cell is not cell or life.activity.envelope is None:
+        return None
+    message, message_id, *_ = life.activity.envelope
+    return {"message": type(message).__name__, "message_id": message_id, "since": life.since}
+
+
+def _senders(cell: Cell) -> list[str] | None:
+    if cell.senders is None:
+        return None
+    oldest = perf_counter() - SENDERS_WINDOW_S
+    for path in [path for path, seen in cell.senders.items() if seen < oldest]:
+        del cell.senders[path]
+    return sorted(cell.senders)
+
+
+def actor_status(cell: Cell) -> ActorStatus:
+    """Call this to read an actor's figures and its state, redacted, cut, ready for JSON."""
+    life = cell.life
+    state: object = None
+    if life is not None and life.instance is not None:
+        state = presentable(redacted(cell, fields_of(life.instance)))
+    return {**actor_stats(cell), "state": state}
+
+
+def system_stats(system: System) -> SystemStats:
+    """Call this to read the sums of a system."""
+    return {
+        "spawned": system.counts.spawned,
+        "stopped": system.counts.stopped,
+        "passivated": system.counts.passivated,
+        "restarts": system.counts.restarts,
+        "dead_letters": {
+            str(reason): count for reason, count in system.dead_letters.by_reason.items()
+        },
+        "actors": len(list(system.cells())),
+        "asks_open": system.wheel.open_asks,
+        "timers": system.wheel.open_alarms,
+        "run_queue": system.dispatcher.run_queue,
+        "loop_lag_us": list(system.loop_lag_us),
+    }
+
+
+def presentable(value: object) -> object:
+    """Call this to make anything ready for JSON: at most 4 deep and 8 KiB, marked where cut."""
+    shown: object = None
+    for text_max, items_max in ((TEXT_MAX, 1000), (200, 50), (50, 10)):
+        shown = _plain(value, STATE_DEPTH_MAX, text_max, items_max)
+        if len(json.dumps(shown, ensure_ascii=False).encode()) <= STATE_BYTES_MAX:
+            return shown
+    return redact_text(json.dumps(shown, ensure_ascii=False))[: STATE_BYTES_MAX // 4] + CUT
+
+
+def _plain(value: object, depth: int, text_max: int, items_max: int) -> object:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else repr(value)
+    if isinstance(value, str):
+        return value if len(value) <= text_max else value[:text_max] + CUT
+    if isinstance(value, dict | list | tuple | set | frozenset | map):
+        if depth == 0:
+            return CUT
+        return _container(value, depth - 1, text_max, items_max)
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - a failing __repr__ of user code
+        return f"<repr failed: {type(error).__name__}>"
+    return _plain(redact_text(text), depth, text_max, items_max)
+
+
+def _container(value: object, depth: int, text_max: int, items_max: int) -> object:
+    if isinstance(value, dict):
+        named: dict[str, object] = {
+            str(name)[:text_max]: _plain(inner, depth, text_max, items_max)
+            for name, inner in list(value.items())[:items_max]
+        }
+        if len(value) > items_max:
+            named[CUT] = f"{len(value) - items_max} more"
+        return named
+    assert isinstance(value, list | tuple | set | frozenset)
+    items = [_plain(inner, depth, text_max, items_max) for inner in list(value)[:items_max]]
+    if len(value) > items_max:
+        items.append(f"{len(value) - items_max} more {CUT}")
+    return items
