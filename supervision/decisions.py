@@ -62,6 +62,7 @@ class StaticDecisions(Administration):
             slot.call = None
         if slot.status == "starting":
             slot.status = "running"
+            slot.because = None
             if slot.spec.restart == "temporary":
                 slot.spec = without_arguments(slot.spec)
         return self._advanced()
@@ -177,6 +178,7 @@ class StaticDecisions(Administration):
             delay = slot.attempts.wait(slot.spec.backoff, self._random)
         slot.restarts += 1
         slot.status = "restarting"
+        slot.because = because
         if flags.strategy == "one_for_one":
             self._restart_alone(slot, delay, is_crash=is_crash)
         else:
@@ -204,6 +206,7 @@ class StaticDecisions(Administration):
             self._drop(slot)
         elif slot.after == "group":
             slot.status = "restarting"
+            slot.because = None if self.group is None else self.group.because
             self._out.append(Hold(slot, "restarting", None))
         else:
             self._leave(slot)

@@ -61,6 +61,7 @@ class DynamicDecisions(Machine):
         if slot.status == "starting":
             slot.status = "running"
             slot.is_new = False
+            slot.because = None
             if slot.spec.restart == "temporary":
                 slot.args = ()
         return self._taken()
@@ -152,6 +153,7 @@ class DynamicDecisions(Machine):
                 return
             delay = slot.attempts.wait(backoff, self._random)
         slot.restarts += 1
+        slot.because = f"{slot.key or 'the child'} {'ended' if is_crash else 'did not start'}"
         if delay > 0:
             slot.status = "backing_off"
             self._wake(slot, self._now + delay, self._start)

@@ -1,0 +1,318 @@
+"""How a tree starts and stops, with real actors in virtual time."""
+
+from functools import partial
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors.runtime import IGNORE, BadReturn, Crashed, Killed, NoProc, Normal, Ref, Shutdown
+from supervision import (
+    ChildSpec,
+    FailedToStart,
+    Flags,
+    Plan,
+    StartFailed,
+    StartResult,
+    Supervisor,
+    open_system,
+)
+from tests.supervision.puppets import (
+    AsyncPuppet,
+    Crash,
+    End,
+    Kit,
+    Shield,
+    Sleep,
+    Started,
+    Troupe,
+    Word,
+    settle,
+)
+
+
+async def test_an_empty_supervisor_starts_and_stops(autojump_clock: MockClock) -> None:
+    # SUP-101
+    async with open_system(Troupe, Flags(), []) as sup:
+        assert await sup.counted() == [0, 0, 0, 0]
+        system = sup.system
+    assert not list(system.cells())
+
+
+async def test_children_start_in_order_and_stop_in_reverse(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-1, SUP-10, SUP-20, SUP-101
+    async with open_system(Troupe, Flags(), [kit.spec(one) for one in "abc"]):
+        assert kit.stage.cleared() == ["start a", "start b", "start c"]
+    assert kit.stage.log == ["stop c shutdown", "stop b shutdown", "stop a shutdown"]
+
+
+async def test_each_child_starts_when_the_one_before_is_ready(
+    async_kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-10: and the supervisor serves calls meanwhile
+    async_kit.stage.will_start("a", 2.0)
+    async_kit.stage.will_start("d", 3.0)
+    began = trio.current_time()
+    async with open_system(Troupe, Flags(), [async_kit.spec("a"), async_kit.spec("b")]) as sup:
+        assert trio.current_time() - began == 2.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sup.start_child, async_kit.spec("d"))
+            await settle()
+            assert (await sup.which_child("d")).status == "starting"
+            assert await sup.counted() == [3, 3, 0, 3]
+            assert trio.current_time() - began == 2.0
+        assert trio.current_time() - began == 5.0
+
+
+class Ignoring(Supervisor):
+    def plan(self) -> object:  # type: ignore[override]
+        return IGNORE
+
+
+class Seven(Supervisor):
+    def plan(self) -> object:  # type: ignore[override]
+        return 7
+
+
+class Raising(Supervisor):
+    def plan(self) -> Plan:
+        raise LookupError("no plan")
+
+
+async def test_ignore_from_a_plan_is_no_failure(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-11, SUP-102
+    async with open_system(Troupe, Flags(), [ChildSpec("sub", Ignoring), kit.spec("a")]) as sup:
+        kit.stage.follow(sup.system)
+        assert await sup.statuses() == {"sub": "stopped", "a": "running"}
+        assert kit.stage.reports == []
+
+
+@pytest.mark.parametrize("kind", [Seven, Raising])
+async def test_a_plan_that_is_none_fails_the_start(
+    kind: type[Supervisor], autojump_clock: MockClock
+) -> None:
+    # SUP-12, SUP-106
+    with pytest.raises(StartFailed) as caught:
+        async with open_system(kind):
+            pass
+    expected = BadReturn if kind is Seven else LookupError
+    assert isinstance(caught.value.cause, expected)
+    async with open_system(Troupe, Flags(), []) as sup:
+        with pytest.raises(StartFailed) as failed:
+            await sup.start_child(ChildSpec("x", kind))
+        assert isinstance(failed.value.cause, expected)
+        assert await sup.counted() == [0, 0, 0, 0]
+        assert [cell.path for cell in sup.system.cells()] == [sup.path]
+
+
+async def test_a_failing_first_start_stops_those_already_up(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-12, SUP-107
+    kit.stage.will_start("b", OSError("no disk"))
+    with pytest.raises(StartFailed) as caught:
+        async with open_system(Troupe, Flags(), [kit.spec("a"), kit.spec("b"), kit.spec("c")]):
+            pass
+    assert kit.stage.log == ["start a", "start b", "stop a shutdown"]
+    exit_ = caught.value.cause.exit  # type: ignore[attr-defined]
+    assert isinstance(exit_, Shutdown)
+    assert isinstance(exit_.info, FailedToStart)
+    assert exit_.info.id == "b"
+    assert isinstance(exit_.info.cause, OSError)
+
+
+async def test_a_failing_start_child_leaves_nothing(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-13, SUP-108
+    async with open_system(Troupe, Flags(), []) as sup:
+        kit.stage.will_start("a", OSError("no"), 7)
+        with pytest.raises(StartFailed) as caught:
+            await sup.start_child(kit.spec("a"))
+        assert isinstance(caught.value.cause, OSError)
+        assert isinstance(caught.value.spec, ChildSpec)
+        with pytest.raises(StartFailed) as caught:
+            await sup.start_child(kit.spec("a"))
+        assert isinstance(caught.value.cause, BadReturn)
+        assert caught.value.cause.value == 7
+        assert await sup.which_children() == []
+        result = await sup.start_child(kit.spec("a"))
+        assert result.ref is not None
+
+
+async def test_started_info_reaches_the_caller(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-15
+    async with open_system(Troupe, Flags(), []) as sup:
+        kit.stage.will_start("a", Started({"port": 80}), Started("again"))
+        result = await sup.start_child(kit.spec("a"))
+        assert result.info == {"port": 80}
+        await sup.terminate_child("a")
+        assert (await sup.restart_child("a")).info == "again"
+
+
+# SUP-11, SUP-103, SUP-104
+@pytest.mark.parametrize(
+    ("restart", "counts"), [("permanent", [2, 1, 0, 2]), ("temporary", [1, 1, 0, 1])]
+)
+async def test_a_child_may_ignore_its_start(
+    kit: Kit, restart: str, counts: list[int], autojump_clock: MockClock
+) -> None:
+    kit.stage.will_start("b", IGNORE)
+    async with open_system(Troupe, Flags(), [kit.spec("a"), kit.spec("b", restart=restart)]) as sup:
+        assert await sup.counted() == counts
+        kit.stage.will_start("c", IGNORE)
+        assert await sup.start_child(kit.spec("c")) == StartResult(None, None)
+        assert (await sup.which_child("c")).ref is None
+
+
+async def test_worker_and_supervisor_without_deadline_exit_shutdown(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-111
+    inf = float("inf")
+    sub = ChildSpec("sub", lambda: Troupe(Flags(), [kit.spec("x")]), type="supervisor")
+    assert sub.shutdown == inf
+    async with open_system(Troupe, Flags(), [kit.spec("a", shutdown=inf), sub]) as sup:
+        ends = [(await sup.which_child(one)).ref for one in ("a", "sub")]
+        async with trio.open_nursery() as nursery:
+            exits: list[object] = []
+            for ref in ends:
+                assert ref is not None
+                nursery.start_soon(_collect, sup, ref, exits)
+            await settle()
+            await sup.ref.stop()
+    assert exits == [Shutdown(), Shutdown()]
+
+
+async def _collect(sup: Troupe, ref: object, exits: list[object]) -> None:
+    exits.append(await sup.system.wait_down(ref, final=True))  # type: ignore[arg-type]
+
+
+async def test_a_deadline_kills_the_busy_one_only(
+    async_kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-21, SUP-112
+    kit = async_kit
+    exits: list[object] = []
+    async with trio.open_nursery() as nursery:
+        specs = [kit.spec("a", shutdown=1), kit.spec("b", shutdown=1)]
+        async with open_system(Troupe, Flags(), specs) as sup:
+            refs = await sup.refs()
+            refs["b"].tell(Sleep(200.0))
+            for one in "ab":
+                nursery.start_soon(_collect, sup, refs[one], exits)
+            await settle()
+            began = trio.current_time()
+        assert trio.current_time() - began == 1.0
+    assert exits == [Killed(), Shutdown()]
+    assert kit.stage.log[2:] == ["stop a shutdown"]
+
+
+async def test_kill_as_shutdown_skips_on_stop(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-113, SUP-23
+    specs = [kit.spec("a", shutdown="kill"), kit.spec("b", shutdown=5)]
+    exits: list[object] = []
+    async with trio.open_nursery() as nursery, open_system(Troupe, Flags(), specs) as sup:
+        kit.stage.follow(sup.system)
+        for ref in (await sup.refs()).values():
+            nursery.start_soon(_collect, sup, ref, exits)
+        await settle()
+    assert exits == [Shutdown(), Killed()]
+    assert kit.stage.log[2:] == ["stop b shutdown"]
+    assert kit.stage.reports == []
+
+
+async def test_what_ends_by_itself_during_a_stop_is_recorded_as_it_was(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-22, SUP-23, SUP-114, SUP-153: 3 restart types x 4 endings, while another one stops
+    endings = [Normal(), Shutdown(), Shutdown("x"), Crashed(ValueError("boom"))]
+    kinds = ("permanent", "transient", "temporary")
+    specs = [kit.spec(f"{kind}{i}", restart=kind) for kind in kinds for i in range(4)]
+    slow = ChildSpec("slow", partial(AsyncPuppet, kit.stage, "slow"))
+    kit.stage.stops["slow"] = 1.0
+    exits: dict[str, object] = {}
+
+    async def collect(sup: Troupe, child_id: str, ref: object) -> None:
+        exits[child_id] = await sup.system.wait_down(ref, final=True)  # type: ignore[arg-type]
+
+    async def end_all(refs: dict[str, Ref[Word]]) -> None:
+        await trio.sleep(0.5)
+        for spec in specs:
+            ending = endings[int(spec.id[-1])]
+            said = Crash(ending.error) if isinstance(ending, Crashed) else End(ending)
+            refs[spec.id].tell(said)
+
+    async with (
+        trio.open_nursery() as nursery,
+        open_system(Troupe, Flags(), [*specs, slow]) as sup,
+    ):
+        kit.stage.follow(sup.system)
+        refs = await sup.refs()
+        for child_id, ref in refs.items():
+            nursery.start_soon(collect, sup, child_id, ref)
+        nursery.start_soon(end_all, refs)
+        await settle()
+    starts = [line for line in kit.stage.log if line.startswith("start")]
+    assert len(starts) == 13
+    assert exits.pop("slow") == Shutdown()
+    assert exits == {spec.id: endings[int(spec.id[-1])] for spec in specs}
+    # Unexpected are the crashes, and the Normal of a permanent child.
+    assert kit.stage.contexts() == ["shutdown_error"] * 4
+    assert Normal() in [report.reason for report in kit.stage.reports]
+
+
+async def test_a_stop_that_raises_is_reported_and_still_succeeds(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-23
+    kit.stage.stops["b"] = OSError("cannot close")
+    async with open_system(Troupe, Flags(), [kit.spec("a"), kit.spec("b")]) as sup:
+        kit.stage.follow(sup.system)
+        await sup.terminate_child("b")
+        assert await sup.statuses() == {"a": "running", "b": "stopped"}
+    assert kit.stage.contexts() == ["shutdown_error"]
+
+
+async def test_a_shielded_child_is_seen_and_waited_for(
+    async_kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-24, SUP-90, SUP-177
+    kit = async_kit
+    async with open_system(Troupe, Flags(), [kit.spec("z"), kit.spec("a", shutdown=1)]) as sup:
+        kit.stage.follow(sup.system)
+        (await sup.refs())["a"].tell(Shield(60.0))
+        await settle()
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sup.terminate_child, "a")
+            await trio.sleep(1.5)
+            assert (await sup.which_child("a")).status == "stopping"
+            await trio.sleep(0.5)
+            assert await sup.statuses() == {"z": "running", "a": "unkillable"}
+            assert kit.stage.contexts() == ["unkillable"]
+            assert "sleep" in (kit.stage.reports[0].stack or "")
+        assert trio.current_time() - began == 60.0
+        assert await sup.statuses() == {"z": "running", "a": "stopped"}
+
+
+async def test_an_ending_supervisor_still_answers(
+    async_kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-177: the stop of the whole supervisor waits for the shielded one
+    kit = async_kit
+    async with open_system(Troupe, Flags(), [kit.spec("z"), kit.spec("a", shutdown=1)]) as sup:
+        (await sup.refs())["a"].tell(Shield(60.0))
+        await settle()
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_patiently, sup)
+            await trio.sleep(2.0)
+            assert await sup.statuses() == {"z": "running", "a": "unkillable"}
+        assert trio.current_time() - began == 60.0
+        with pytest.raises(NoProc):
+            await sup.which_children()
+
+
+async def _stop_patiently(sup: Troupe) -> None:
+    await sup.ref.stop(Shutdown(), timeout=None)
