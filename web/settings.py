@@ -76,6 +76,7 @@ class Settings:
     chat_posts_per_author_max: int = 5
     chat_posts_per_address_max: int = 20
     drain_budget_s: int = 10
+    database_wait_s: int = 30
 
     @property
     def is_https(self) -> bool:
@@ -197,6 +198,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SESSION_SECRET": ("session_secret", _secret),
     "SESSION_SECRET_PREVIOUS": ("session_secret_previous", _secret),
     "SESSION_CLEANUP_INTERVAL_SECS": ("session_cleanup_interval_s", _integer(1, 10**9)),
+    "DATABASE_WAIT_SECS": ("database_wait_s", _integer(0, 600)),
     "DB_MAX_CONNECTIONS": ("db_connections_max", _integer(1, 200)),
     "LOG_FORMAT": ("log_format", _word(LogFormat)),
     "LOG_LEVEL": ("log_level", _word(LogLevel)),

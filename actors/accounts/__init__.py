@@ -5,10 +5,11 @@ Read `words.py`, then `session.py`: the actor of one browser session and its tab
 
 from actors.accounts.session import (
     BindTab,
+    ClaimCommand,
     PostAnswer,
+    PostInRoom,
     PostInTab,
     RoomOfTab,
-    Rooms,
     SessionActor,
     StreamClosed,
     StreamOpened,
@@ -17,12 +18,13 @@ from actors.accounts.words import Pane, RoomFailed, SessionId, TabId, TabUnbound
 
 __all__ = [
     "BindTab",
+    "ClaimCommand",
     "Pane",
     "PostAnswer",
+    "PostInRoom",
     "PostInTab",
     "RoomFailed",
     "RoomOfTab",
-    "Rooms",
     "SessionActor",
     "SessionId",
     "StreamClosed",

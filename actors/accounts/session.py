@@ -8,6 +8,8 @@ Rule 3: a room that fails is an answer to the visitor, never a crash of the sess
 
 from dataclasses import dataclass
 
+import trio
+
 from actors.accounts.words import Pane, RoomFailed, SessionId, TabId, TabUnbound
 from actors.chat import (
     DEMO_DISPLAY_NAME,
@@ -18,9 +20,9 @@ from actors.chat import (
     RoomName,
     guest_name,
 )
-from actors.chat.ports import UnknownRoom
 from actors.chat.room import Post
-from actors.runtime import Actor, Ask, AskError, Ref, message
+from actors.chat.rooms import Rooms
+from actors.runtime import Actor, Ask, AskError, message
 
 # A laptop lid closed for a coffee keeps its tabs; a forgotten one is let go.
 TAB_KEPT_S = 600.0
@@ -28,6 +30,10 @@ TAB_KEPT_S = 600.0
 # A script that renders pages without end fills its own session only so far; the least
 # recently used tab goes first.
 TABS_MAX = 64
+
+# SITE-102: a repeat within ten minutes is the same command; a thousand are kept.
+COMMAND_KEPT_S = 600.0
+COMMANDS_MAX = 1000
 
 # Shorter than the ten seconds a request may take: the visitor hears why, not only that.
 ROOM_ANSWER_TIMEOUT_S = 8.0
@@ -90,21 +96,34 @@ class _Tab:
     is_open: bool
 
 
-class Rooms:
-    """The way from a room's name to its actor, handed to every session."""
+@message
+class PostInRoom(Ask[PostAnswer]):
+    """A client program posts to a room it names; the body is parsed already."""
 
-    def __init__(self, refs: dict[RoomName, Ref[Post]]) -> None:
-        self._refs = refs
-
-    def of(self, name: RoomName) -> Ref[Post]:
-        """Call this to get the actor of a room; raises `UnknownRoom`."""
-        try:
-            return self._refs[name]
-        except KeyError:
-            raise UnknownRoom(name) from None
+    room: RoomName
+    body: str
+    client_id: str
+    address_key: str | None
 
 
-Messages = BindTab | StreamOpened | StreamClosed | TabExpired | PostInTab | RoomOfTab
+@message
+class ClaimCommand(Ask[bool]):
+    """Asks whether a command id is new on its route; a repeat must have no effect."""
+
+    route: str
+    command_id: str
+
+
+Messages = (
+    BindTab
+    | StreamOpened
+    | StreamClosed
+    | TabExpired
+    | PostInTab
+    | PostInRoom
+    | RoomOfTab
+    | ClaimCommand
+)
 
 
 class SessionActor(Actor[Messages]):
@@ -117,6 +136,7 @@ class SessionActor(Actor[Messages]):
     def __init__(self, session_id: SessionId, rooms: Rooms) -> None:
         self.session_id, self._rooms = session_id, rooms
         self._tabs: dict[TabId, _Tab] = {}
+        self._commands: dict[tuple[str, str], float] = {}
 
     def on_bind_tab(self, message: BindTab) -> None:
         """Bind a rendered tab; an open stream of it stays known."""
@@ -152,10 +172,25 @@ class SessionActor(Actor[Messages]):
         if known is None:
             return TabUnbound()
         post = Post(self.author(message.pane), message.body, message.client_id, message.address_key)
-        try:
-            return await self._rooms.of(known.room).ask(post, timeout=ROOM_ANSWER_TIMEOUT_S)
-        except AskError as error:
-            return RoomFailed(str(error))
+        return await self._post(known.room, post)
+
+    async def on_post_in_room(self, message: PostInRoom) -> PostAnswer:
+        """Hand a client program's post to the room it names."""
+        author = self.author(Pane.YOU)
+        post = Post(author, message.body, message.client_id, message.address_key)
+        return await self._post(message.room, post)
+
+    def on_claim_command(self, message: ClaimCommand) -> bool:
+        """Remember a command id; the oldest of many is forgotten first."""
+        now, key = trio.current_time(), (message.route, message.command_id)
+        while self._commands and now - next(iter(self._commands.values())) > COMMAND_KEPT_S:
+            del self._commands[next(iter(self._commands))]
+        if key in self._commands:
+            return False
+        self._commands[key] = now
+        if len(self._commands) > COMMANDS_MAX:
+            del self._commands[next(iter(self._commands))]
+        return True
 
     def author(self, pane: Pane) -> Author:
         """Call this to learn under which name a pane posts."""
@@ -164,6 +199,12 @@ class SessionActor(Actor[Messages]):
                 return Author(None, self.session_id, guest_name(self.session_id))
             case Pane.DEMO:
                 return Author(DEMO_USER_ID, self.session_id, DEMO_DISPLAY_NAME)
+
+    async def _post(self, room: RoomName, post: Post) -> PostAnswer:
+        try:
+            return await self._rooms.of(room).ask(post, timeout=ROOM_ANSWER_TIMEOUT_S)
+        except AskError as error:
+            return RoomFailed(str(error))
 
     def _bind(self, tab: TabId, room: RoomName, *, is_open: bool) -> None:
         # A running timer also keeps the session from being passivated with tabs in it.

@@ -21,6 +21,7 @@ from actors.chat.room import (
     RoomResumed,
     topic_of,
 )
+from actors.chat.rooms import RoomRef, Rooms
 from actors.chat.words import (
     DEMO_DISPLAY_NAME,
     DEMO_EMAIL,
@@ -73,7 +74,9 @@ __all__ = [
     "RoomActor",
     "RoomEvent",
     "RoomName",
+    "RoomRef",
     "RoomResumed",
+    "Rooms",
     "Status",
     "TooManyPosts",
     "UnknownRoom",

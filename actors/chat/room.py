@@ -109,18 +109,16 @@ def topic_of(room: RoomName) -> str:
 class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
     """Serialises the posts of one room and publishes what was stored.
 
-    Start it with the name of a room of the closed set; `on_start` makes the stored room if
-    it is not there and raises `ChatLogUnavailable` when the store is away, which is its
-    supervisor's business.
+    Start it with the name of a room that `ChatLog.ensure_rooms` has made. It keeps nothing
+    that the store does not know, so a restart needs no reading.
     """
 
     def __init__(self, name: RoomName, environment: ChatEnvironment) -> None:
         self.name, self.environment = name, environment
         self.post_count = 0
 
-    async def on_start(self) -> None:
-        """Have the stored room; a restarted incarnation tells the readers to look again."""
-        await self.environment.log.ensure_rooms([self.name])
+    def on_start(self) -> None:
+        """Begin at once, without asking the store; a restarted incarnation tells the readers."""
         if self.incarnation > 1:
             self._publish(RoomResumed(self.name))
 

@@ -179,7 +179,9 @@ def test_an_unreachable_database_is_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     url = f"postgresql://user:hunter2@127.0.0.1:{port}/none"
-    ended = run_serve({"PORT": "0", "DATABASE_URL": url, "STATE_DIR": str(tmp_path / "state")})
+    state = str(tmp_path / "state")
+    settings = {"PORT": "0", "DATABASE_URL": url, "DATABASE_WAIT_SECS": "1", "STATE_DIR": state}
+    ended = run_serve(settings)
     assert ended.returncode == 2
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("DATABASE_URL: ")]
     assert "hunter2" not in ended.stderr

@@ -42,6 +42,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "SESSION_SECRET": SECRET,
             "SESSION_SECRET_PREVIOUS": SECRET,
             "SESSION_CLEANUP_INTERVAL_SECS": "5",
+            "DATABASE_WAIT_SECS": "5",
             "DB_MAX_CONNECTIONS": "200",
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "debug",

@@ -19,23 +19,24 @@ from actors.chat import (
     ReadHistory,
     RoomName,
     RoomResumed,
+    Rooms,
     Status,
+    UnknownRoom,
     Viewer,
     is_own,
     topic_of,
 )
 from actors.chat.ports import HISTORY_LIMIT
-from actors.runtime import Actor, Ref, message
+from actors.runtime import Actor, AskError, message
 from web.chat.frames import RoomFrames
 from web.chat.presenting import ViewerClass
 from web.server import Frame
 
+# While the room cannot tell its history (the store is away), it is asked again this often.
+RETRY_S = 0.5
+
 # Sees pending messages too: the feed shows each reader its part.
 _EVERYTHING = Viewer(is_moderator=True)
-
-
-class HistoryUnavailable(Exception):
-    """Raised when the room cannot tell its history; the feed is started again later."""
 
 
 class Reader(Protocol):
@@ -46,11 +47,11 @@ class Reader(Protocol):
         """Whose stream it is."""
         ...
 
-    def put_chat(self, frame: Frame, position: int) -> None:
+    def put_chat(self, frame: Frame, position: int, /) -> None:
         """Send one event."""
         ...
 
-    def put_window(self, frame: Frame, position: int) -> None:
+    def put_window(self, frame: Frame, position: int, /) -> None:
         """Send the whole view; it covers every event up to `position`."""
         ...
 
@@ -76,10 +77,16 @@ class WindowWanted:
     reader: Reader
 
 
+@message
+class ReadAgain:
+    """The room could not tell its history; ask it again."""
+
+
 class Readers:
-    """Who reads a room, by session. Only the room's feed changes it."""
+    """Who reads a room, by session, and how much they were sent. Only the feed changes it."""
 
     def __init__(self) -> None:
+        self.delivered = 0
         self._by_session: dict[str, dict[Reader, None]] = {}
 
     def __iter__(self) -> Iterator[Reader]:
@@ -114,27 +121,32 @@ class Readers:
         ]
 
 
-Messages = MessagePosted | MessageWithdrawn | RoomResumed | ReaderJoined | ReaderLeft | WindowWanted
+Messages = (
+    MessagePosted
+    | MessageWithdrawn
+    | RoomResumed
+    | ReaderJoined
+    | ReaderLeft
+    | WindowWanted
+    | ReadAgain
+)
 
 
 class RoomFeed(Actor[Messages]):
     """Renders each event of a room once for each class of viewers and hands out the bytes."""
 
-    def __init__(
-        self, room: RoomName, source: Ref[ReadHistory], frames: RoomFrames, readers: Readers
-    ) -> None:
-        self.room, self._source, self._frames, self._readers = room, source, frames, readers
+    def __init__(self, room: RoomName, rooms: Rooms, frames: RoomFrames, readers: Readers) -> None:
+        self.room, self._rooms, self._frames, self._readers = room, rooms, frames, readers
         self._messages: tuple[Message, ...] = ()
         self._n = 0
+        self._is_loaded = False
         self._public_window: Frame | None = None
         self.resync_count = 0
 
     async def on_start(self) -> None:
         """Subscribe, then read the history; a restarted feed sends it to every reader."""
         self.system.topics.subscribe(topic_of(self.room), self.ref)
-        await self._reload()
-        for reader in self._readers:
-            self._send_window(reader)
+        await self._resync()
 
     async def on_message_posted(self, event: MessagePosted) -> None:
         """Send a new message to all who may see it."""
@@ -145,11 +157,13 @@ class RoomFeed(Actor[Messages]):
         own = self._frames.posted(message, event.n, ViewerClass.AUTHOR)
         for reader in self._readers.of_session(message.author_session or ""):
             reader.put_chat(own, event.n)
+            self._readers.delivered += 1
         if message.status is not Status.VISIBLE:
             return
         public = self._frames.posted(message, event.n, ViewerClass.PUBLIC)
         for reader in self._readers.of_others(message.author_session):
             reader.put_chat(public, event.n)
+            self._readers.delivered += 1
 
     async def on_message_withdrawn(self, event: MessageWithdrawn) -> None:
         """Take a message away from all who saw it."""
@@ -162,10 +176,11 @@ class RoomFeed(Actor[Messages]):
 
     async def on_room_resumed(self, _: RoomResumed) -> None:
         """The room restarted: an event may be stored that was never published."""
-        known = self._n
-        await self._reload()
-        if self._n != known:
-            self._send_windows()
+        await self._resync()
+
+    async def on_read_again(self, _: ReadAgain) -> None:
+        """The store may be back."""
+        await self._resync()
 
     def on_reader_joined(self, message: ReaderJoined) -> None:
         """Send the window, then every later event."""
@@ -185,26 +200,32 @@ class RoomFeed(Actor[Messages]):
         if n <= self._n:
             return False
         if n > self._n + 1:
-            await self._reload()
-            self._send_windows()
+            await self._resync()
             return False
         self._n, self._public_window = n, None
         return True
 
-    async def _reload(self) -> None:
-        answer = await self._source.ask(ReadHistory(_EVERYTHING))
+    async def _resync(self) -> None:
+        """Read the history; send it to every reader if it holds more than they have."""
+        try:
+            answer = await self._rooms.of(self.room).ask(ReadHistory(_EVERYTHING))
+        except (AskError, UnknownRoom) as error:
+            answer = NotStored(str(error))
         match answer:
-            case NotStored(reason):
-                raise HistoryUnavailable(reason)
+            case NotStored():
+                self.after(RETRY_S, ReadAgain(), key="read-again")
             case History(messages, n):
+                is_news = n != self._n or not self._is_loaded
                 self._messages, self._n, self._public_window = messages, n, None
-
-    def _send_windows(self) -> None:
-        self.resync_count += 1
-        for reader in self._readers:
-            self._send_window(reader)
+                self._is_loaded = True
+                if is_news:
+                    self.resync_count += 1
+                    for reader in self._readers:
+                        self._send_window(reader)
 
     def _send_window(self, reader: Reader) -> None:
+        if not self._is_loaded:
+            return
         viewer = Viewer(session_id=reader.session_id)
         if any(is_own(message, viewer) for message in self._messages):
             frame = self._frames.window(self._messages, self._n, viewer)

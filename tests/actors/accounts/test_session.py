@@ -11,11 +11,11 @@ from trio.testing import MockClock
 
 from actors.accounts import (
     BindTab,
+    ClaimCommand,
     Pane,
     PostInTab,
     RoomFailed,
     RoomOfTab,
-    Rooms,
     SessionActor,
     SessionId,
     StreamClosed,
@@ -23,15 +23,25 @@ from actors.accounts import (
     TabId,
     TabUnbound,
 )
-from actors.accounts.session import TAB_KEPT_S, TABS_MAX, Messages
+from actors.accounts.session import (
+    COMMAND_KEPT_S,
+    COMMANDS_MAX,
+    TAB_KEPT_S,
+    TABS_MAX,
+    Messages,
+)
 from actors.chat import (
     DEMO_USER_ID,
     LOBBY,
     Author,
+    CrashRoom,
+    History,
     NotStored,
     Post,
     PostOutcome,
+    ReadHistory,
     RoomName,
+    Rooms,
     UnknownRoom,
     guest_name,
 )
@@ -40,7 +50,7 @@ from actors.runtime import Actor, Ref, open_actors
 TAB = TabId("tab-1")
 
 
-class FakeRoom(Actor[Post]):
+class FakeRoom(Actor[Post | ReadHistory | CrashRoom]):
     """Remembers who posted; answers that nothing is stored, or crashes when asked to."""
 
     def __init__(self, seen: list[Post]) -> None:
@@ -52,12 +62,19 @@ class FakeRoom(Actor[Post]):
             raise RuntimeError("told to")
         return NotStored("a fake stores nothing")
 
+    def on_read_history(self, message: ReadHistory) -> History | NotStored:
+        return NotStored("a fake stores nothing")
+
+    def on_crash_room(self, message: CrashRoom) -> None:
+        raise AssertionError("no session crashes a room")
+
 
 @asynccontextmanager
 async def open_session(seen: list[Post]) -> AsyncIterator[Ref[Messages]]:
     async with open_actors() as system:
         room = await system.start(FakeRoom, seen)
-        yield await system.start(SessionActor, SessionId("s1"), Rooms({LOBBY: room}))
+        rooms = Rooms(lambda name: room if name == LOBBY else None)
+        yield await system.start(SessionActor, SessionId("s1"), rooms)
 
 
 def a_post(body: str = "hello", *, tab: TabId = TAB, pane: Pane = Pane.YOU) -> PostInTab:
@@ -133,4 +150,21 @@ async def test_tabs_are_bounded_and_open_ones_stay() -> None:  # REL-70
 
 def test_an_unknown_room_is_an_error() -> None:
     with pytest.raises(UnknownRoom):
-        Rooms({}).of(RoomName("Cellar"))
+        Rooms(lambda _: None).of(RoomName("Cellar"))
+
+
+async def test_a_command_counts_once_for_ten_minutes(autojump_clock: MockClock) -> None:
+    async with open_session([]) as session:  # SITE-102
+        assert await session.ask(ClaimCommand("crash", "c1"))
+        assert not await session.ask(ClaimCommand("crash", "c1"))
+        assert await session.ask(ClaimCommand("reset", "c1"))
+        await trio.sleep(COMMAND_KEPT_S + 1)
+        assert await session.ask(ClaimCommand("crash", "c1"))
+
+
+async def test_remembered_commands_are_bounded() -> None:  # REL-70
+    async with open_session([]) as session:
+        for number in range(COMMANDS_MAX + 1):
+            assert await session.ask(ClaimCommand("crash", f"c{number}"))
+        assert await session.ask(ClaimCommand("crash", "c0"))
+        assert not await session.ask(ClaimCommand("crash", f"c{COMMANDS_MAX}"))

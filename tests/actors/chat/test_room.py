@@ -90,6 +90,7 @@ async def open_room(
     log: MemoryChatLog, listener: Listener
 ) -> AsyncIterator[tuple[System, Ref[Post | ReadHistory | CrashRoom]]]:
     async with open_actors() as system:
+        await log.ensure_rooms([LOBBY])
         system.topics.subscribe(topic_of(LOBBY), listener)
         environment = ChatEnvironment(SteppingClock(), CountingIds(), log)
         yield system, await system.start(RoomActor, LOBBY, environment, name="lobby")

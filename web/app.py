@@ -1,0 +1,201 @@
+"""The composition root: settings in, supervised tree out. The only place that names adapters.
+
+`run_site` opens things in this order and closes them in reverse: state folder, secret,
+embedded PostgreSQL (unless DATABASE_URL names a server), migrations, then the tree of
+`site_tree.py`, whose last child listens. A signal leaves the tree; everything after that is
+its reverse order.
+"""
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from actors.chat import ROOM_NAMES, ChatEnvironment
+from storage.errors import EmbeddedFailed, StateDirInUse, StoreError, StoreUnavailable
+from storage.postgres import (
+    Connection,
+    Database,
+    DatabaseActor,
+    PoolSettings,
+    PostgresChatLog,
+    migrate,
+    open_database,
+    open_embedded,
+)
+from supervision import StartFailed, open_system
+from web.cli.browser_runtime import FILE_NAME as DATASTAR_FILE
+from web.composition import Secrets, Web
+from web.directory import Directory
+from web.environment import SystemClock, SystemIds
+from web.secret import SecretUnusable, load_secret
+from web.server import PortBusy, PortForbidden, open_listeners
+from web.serving_actor import ServingActor
+from web.settings import Settings
+from web.site.health import Unhealthy
+from web.site_tree import Site, SiteParts
+from web.stopping import Stopping
+from web.views import StaticTable, load
+
+STATE_DIR_MODE = 0o700
+# What the rest of the tree, the pool and the embedded server need of the drain budget.
+AFTER_SERVER_S = 3.0
+READY_QUERY_S_MAX = 1.0
+
+_DATASTAR = Path(__file__).parents[1] / "build" / "datastar" / DATASTAR_FILE
+
+
+class CannotStart(Exception):
+    """Raised when the site cannot start; the text is one line: the setting and what to do."""
+
+
+async def run_site(settings: Settings) -> int:
+    """Call this to run the site until SIGINT or SIGTERM; returns the exit code.
+
+    0 when everything ended by itself, 1 when something had to be cut. Raises `CannotStart`.
+    """
+    prepare_state_dir(settings)
+    check_port(settings)
+    secrets = Secrets(_secret(settings), settings.session_secret_previous)
+    static = _static(settings)
+    async with _database_url(settings) as url:
+        await prepare_database(settings, url)
+        return await _run_tree(settings, secrets, static, url)
+
+
+def prepare_state_dir(settings: Settings) -> None:
+    """Call this first: makes the state folder, for its owner only; raises `CannotStart`."""
+    try:
+        settings.state_dir.mkdir(mode=STATE_DIR_MODE, parents=True, exist_ok=True)
+        settings.state_dir.chmod(STATE_DIR_MODE)
+    except OSError as error:
+        raise CannotStart(
+            f"STATE_DIR: {settings.state_dir} cannot be used ({error.strerror}); name another"
+        ) from error
+
+
+def check_port(settings: Settings) -> None:
+    """Call this before anything slow: a port that is taken is told at once."""
+    try:
+        for listener in open_listeners(settings.host, settings.port):
+            listener.close()
+    except (PortBusy, PortForbidden) as error:
+        raise CannotStart(f"PORT: {error}") from error
+    except OSError as error:
+        raise CannotStart(
+            f"HOST: {settings.host} cannot be listened on ({error.strerror or error})"
+        ) from error
+
+
+async def prepare_database(settings: Settings, url: str) -> None:
+    """Call this to bring the schema up and have the rooms; raises `CannotStart`."""
+    try:
+        async with open_database(
+            url, part="start", settings=PoolSettings(connections_max=1, connections_min=1),
+            wait_s=settings.database_wait_s,
+        ) as database:  # fmt: skip
+            await migrate(database)
+            await PostgresChatLog(database).ensure_rooms(ROOM_NAMES)
+    except StoreError as error:
+        raise CannotStart(f"DATABASE_URL: {error}") from error
+
+
+@asynccontextmanager
+async def _database_url(settings: Settings) -> AsyncIterator[str]:
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    try:
+        async with open_embedded(settings.state_dir) as server:
+            yield server.url
+    except (StateDirInUse, EmbeddedFailed) as error:
+        raise CannotStart(f"STATE_DIR: {error}") from error
+
+
+def _secret(settings: Settings) -> bytes:
+    try:
+        return load_secret(settings)
+    except SecretUnusable as error:
+        raise CannotStart(str(error)) from error
+
+
+def _static(settings: Settings) -> StaticTable:
+    script = settings.datastar_js or _DATASTAR
+    try:
+        return load(script)
+    except OSError as error:
+        raise CannotStart(
+            f"DATASTAR_JS: the browser runtime is not at {script}; run "
+            "`python -m web.cli.browser_runtime build/datastar`, or name a copy"
+        ) from error
+
+
+async def _run_tree(settings: Settings, secrets: Secrets, static: StaticTable, url: str) -> int:
+    pool = PoolSettings(connections_max=settings.db_connections_max)
+    database = Database(url, part="site", settings=pool)
+    directory, clock = Directory(), SystemClock()
+    web = Web(
+        settings,
+        secrets,
+        clock,
+        static,
+        directory=directory,
+        check_store=lambda: check_store(database),
+    )
+    stopping = Stopping(settings, web.begin_drain)
+    chat = ChatEnvironment(
+        clock,
+        SystemIds(),
+        PostgresChatLog(database),
+        settings.chat_posts_per_author_max,
+        settings.chat_posts_per_address_max,
+    )
+    parts = SiteParts(
+        directory=directory,
+        database=lambda: DatabaseActor(database),
+        chat=chat,
+        rooms=web.rooms,
+        room_feed=web.room_feed,
+        tree_feed=web.tree_feed,
+        proof_feed=web.proof_feed,
+        server=lambda: ServingActor(
+            settings.host, stopping.port, web.compose, stopping.started, stopping.drained
+        ),
+        server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
+    )
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            try:
+                async with open_system(Site, parts, name="site"):
+                    await stopping.wait(signals)
+                    nursery.start_soon(stopping.leave_at_second, signals)
+            except StartFailed as error:
+                raise _start_problem(error) from error
+            nursery.cancel_scope.cancel()
+    return stopping.exit_code()
+
+
+async def check_store(database: Database) -> None:
+    """Call this to learn whether the store answers; raises `Unhealthy`."""
+    try:
+        await database.run(_ping, timeout_s=READY_QUERY_S_MAX)
+    except StoreUnavailable as error:
+        raise Unhealthy("the database does not answer") from error
+    if database.pool_stats().is_saturated:
+        raise Unhealthy("all connections are in use")
+
+
+async def _ping(connection: Connection) -> object:
+    return await connection.fetchval("SELECT 1")
+
+
+def _start_problem(error: StartFailed) -> Exception:
+    # The port was free a moment ago; somebody was faster.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, PortBusy | PortForbidden):
+            return CannotStart(f"PORT: {cause}")
+        cause = cause.__cause__
+    return error

@@ -1,0 +1,101 @@
+"""The routes of chat: parse, ask the visitor's session, answer with a status."""
+
+from hashlib import blake2b
+from uuid import uuid4
+
+import msgspec
+from quart import Blueprint, Response
+
+from actors.accounts import Pane, PostAnswer, PostInTab, RoomFailed, TabUnbound
+from actors.chat import BadPost, NotStored, Posted, Repeated, TooManyPosts
+from actors.chat.policy import parse_body, parse_client_id
+from web import paths
+from web.commands import Origin, read_command
+from web.errors import InvalidForm, InvalidInput, NotAvailable, RateLimited, TabNotBound
+from web.realtime import StreamKey, joined, patch_signals
+from web.server import current_request_state
+from web.services import Services
+
+
+class PostCommand(msgspec.Struct, frozen=True):
+    """What the visitor's own composer sends."""
+
+    body: str = msgspec.field(name="chatDraftBody")
+    client_id: str = msgspec.field(name="clientId")
+    tab: str = msgspec.field(name="sseTabId")
+
+
+class PostAsDemoCommand(msgspec.Struct, frozen=True):
+    """What the demo user's composer sends."""
+
+    body: str = msgspec.field(name="chatDemoDraftBody")
+    client_id: str = msgspec.field(name="demoClientId")
+    tab: str = msgspec.field(name="sseTabId")
+
+
+def chat_routes(services: Services) -> Blueprint:
+    """Call this to get the routes of chat."""
+    routes = Blueprint("chat", __name__)
+
+    @routes.post(paths.CHAT_POST)
+    async def post() -> Response:
+        command, origin = await read_command(PostCommand, "chat")
+        return await _post(services, Pane.YOU, command, origin)
+
+    @routes.post(paths.CHAT_POST_AS_DEMO)
+    async def post_as_demo() -> Response:
+        command, origin = await read_command(PostAsDemoCommand, "chat")
+        return await _post(services, Pane.DEMO, command, origin)
+
+    @routes.get(paths.CHAT)
+    async def chat() -> Response:
+        return _redirect(308)
+
+    return routes
+
+
+async def _post(
+    services: Services, pane: Pane, command: PostCommand | PostAsDemoCommand, origin: Origin
+) -> Response:
+    state = current_request_state()
+    try:
+        body, client_id = parse_body(command.body), parse_client_id(command.client_id)
+    except BadPost as error:
+        raise (InvalidForm if origin.is_form else InvalidInput)(str(error)) from error
+    session = services.session(state.visitor.id)
+    post = PostInTab(origin.tab, pane, body, client_id, address_key(state.address))
+    refuse_unless_stored(await session.ask(post, timeout=services.remaining(state)))
+    if origin.is_form:
+        return _redirect(303)
+    key = StreamKey(state.visitor.id, origin.tab)
+    services.streams.send_to(key, f"composer-{pane}", joined([patch_signals(_fresh(pane))]))
+    return Response(b"", status=202, content_type=None)
+
+
+def refuse_unless_stored(answer: PostAnswer) -> None:
+    """Call this with a session's answer; raises what the visitor is told unless it is stored."""
+    match answer:
+        case Posted() | Repeated():
+            return
+        case TooManyPosts(retry_after_s):
+            raise RateLimited(retry_after_s)
+        case TabUnbound():
+            raise TabNotBound
+        case NotStored(reason) | RoomFailed(reason):
+            raise NotAvailable(reason)
+
+
+def address_key(address: str) -> str:
+    """Call this to name an address in limit rows without storing it."""
+    return blake2b(address.encode(), digest_size=12, person=b"gr-address").hexdigest()
+
+
+def _fresh(pane: Pane) -> dict[str, object]:
+    # Clears the composer and frees it; the next post has an id of its own.
+    if pane is Pane.YOU:
+        return {"chatDraftBody": "", "clientId": str(uuid4())}
+    return {"chatDemoDraftBody": "", "demoClientId": str(uuid4())}
+
+
+def _redirect(status: int) -> Response:
+    return Response(b"", status=status, headers={"location": paths.LAB_CHAT}, content_type=None)

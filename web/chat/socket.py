@@ -1,0 +1,136 @@
+"""Chat for client programs: the Lobby's topic and its command on `/ws` (SITE-107).
+
+The same actors, limits and visibility as on the page: only what everybody may see is
+published here.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from hypercorn.typing import WebsocketScope
+
+from actors.accounts import PostInRoom
+from actors.accounts.session import Messages as SessionMessage
+from actors.chat import LOBBY, ROOM_NAMES, BadPost, RoomName, Status, author_name, topic_of
+from actors.chat import MessagePosted as PostedEvent
+from actors.chat import MessageWithdrawn as WithdrawnEvent
+from actors.chat.policy import BODY_LENGTH_MAX, CLIENT_ID_LENGTH_MAX, parse_body, parse_client_id
+from actors.runtime import AskError, Ref
+from web.chat.routes import address_key, refuse_unless_stored
+from web.errors import NotAvailable, RateLimited, TabNotBound
+from web.realtime import Action, Caller, Event, Refused, encode_server
+from web.server import Frame, request_state
+from web.services import FindSession
+
+# A body is trimmed before it is measured: room for blanks around it.
+_BODY_SENT_MAX = 4 * BODY_LENGTH_MAX
+
+
+class PostMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Posts to the room of the command's topic."""
+
+    body: Annotated[str, msgspec.Meta(min_length=1, max_length=_BODY_SENT_MAX)]
+    client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=CLIENT_ID_LENGTH_MAX)]
+
+
+class MessagePosted(msgspec.Struct, frozen=True):
+    """A message is in the room; `n` rises by one with every event of the room."""
+
+    id: str
+    room: str
+    n: int
+    author: str
+    body: str
+    at: str
+
+
+class MessageWithdrawn(msgspec.Struct, frozen=True):
+    """A message was taken away."""
+
+    id: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class SocketGuest:
+    """Who speaks on a socket: the browser session of its cookie, or one of its own."""
+
+    session_id: str
+    address_key: str
+
+
+class RoomEncoding:
+    """Room events as frames of the plain protocol; `viewer` is the topic's name as heard."""
+
+    def encode(self, message: object, viewer: str) -> Frame | None:
+        """Turn an event into a frame; None for what not everybody may see."""
+        match message:
+            case PostedEvent(posted, n) if posted.status is Status.VISIBLE:
+                event: msgspec.Struct = MessagePosted(
+                    id=str(posted.id),
+                    room=posted.room,
+                    n=n,
+                    author=author_name(posted),
+                    body=posted.body,
+                    at=posted.created_at.isoformat().replace("+00:00", "Z"),
+                )
+            case WithdrawnEvent(_, message_id, n):
+                event = MessageWithdrawn(str(message_id), n)
+            case _:
+                return None
+        action = Action(type(event).__name__, msgspec.json.encode(event))
+        return Frame(encode_server(Event(action, viewer)))
+
+    def position(self, message: object) -> int:
+        """Tell the room event's number."""
+        return message.n if isinstance(message, PostedEvent | WithdrawnEvent) else 0
+
+
+class ChatService:
+    """What a socket may hear and do in chat."""
+
+    def __init__(self, session: FindSession) -> None:
+        self._session = session
+
+    async def may_hear(self, principal: SocketGuest, topic: str) -> bool:
+        """Guests read the Lobby; the other rooms have members."""
+        return topic == topic_of(LOBBY)
+
+    async def may_publish(self, principal: SocketGuest, topic: str) -> bool:
+        """Whoever may read the Lobby may post there."""
+        return topic == topic_of(LOBBY)
+
+    async def dispatch(
+        self, command: msgspec.Struct, topic: str | None, principal: SocketGuest
+    ) -> None:
+        """Post through the same session and room actors as the pages do."""
+        assert isinstance(command, PostMessage), "the endpoint takes no other command"
+        room = _room_of(topic)
+        try:
+            body, client_id = parse_body(command.body), parse_client_id(command.client_id)
+        except BadPost as error:
+            raise Refused(str(error)) from error
+        session: Ref[SessionMessage] = self._session(principal.session_id)
+        post = PostInRoom(room, body, client_id, principal.address_key)
+        try:
+            refuse_unless_stored(await session.ask(post))
+        except RateLimited as error:
+            seconds = f"{error.retry_after:.1f}"
+            raise Refused(f"A limit is reached; post again in {seconds} s.") from error
+        except (AskError, NotAvailable, TabNotBound) as error:
+            raise Refused("The room does not answer; send it again with the same id.") from error
+
+
+def _room_of(topic: str | None) -> RoomName:
+    for room in ROOM_NAMES:
+        if topic == topic_of(room):
+            return room
+    return LOBBY
+
+
+async def socket_guest(scope: WebsocketScope) -> Caller[SocketGuest]:
+    """Call this at the handshake: a guest is whoever the visitor cookie says, or someone new."""
+    state = request_state(scope)
+    session_id = str(state.visitor.id)
+    return Caller(SocketGuest(session_id, address_key(state.address)), session_id)

@@ -1,0 +1,119 @@
+"""What every command of a page has in common: how it is read, and how it is refused.
+
+A command comes as JSON from the page's script or as a plain form without one. It answers a
+bare status (SITE-101); a refusal is told to its tab's stream as well, so that the page can
+say it in words.
+"""
+
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+import trio
+from quart import g, has_request_context, request
+
+from actors.accounts import TabId
+from web.errors import InvalidForm, InvalidInput, Refused
+from web.realtime import StreamKey, Streams, joined, patch_signals
+from web.server import ErrorRow, RequestState, WebApp
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a command comes from: which feature's, which tab's, with or without script."""
+
+    source: str
+    tab: TabId
+    is_form: bool
+
+
+async def read_command(kind: type[C], source: str) -> tuple[C, Origin]:
+    """Call this to read a command's fields; unknown ones are ignored, known ones are strict.
+
+    The struct has a field encoded as `sseTabId`. Raises `InvalidInput`, for a form
+    `InvalidForm`.
+    """
+    is_form = request.mimetype == _FORM
+    refused: type[Refused] = InvalidForm if is_form else InvalidInput
+    try:
+        if is_form:
+            command = msgspec.convert(dict(await request.form), kind)
+        else:
+            command = msgspec.json.decode(await request.get_data(), type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise refused(f"the command cannot be read: {error}") from error
+    origin = Origin(source, parse_tab(getattr(command, "tab", "")), is_form)
+    g.command_origin = origin
+    return command, origin
+
+
+def parse_tab(text: str) -> TabId:
+    """Call this to check a tab id: a UUID as this site writes it; raises `InvalidInput`."""
+    try:
+        is_own_form = str(UUID(text)) == text
+    except ValueError:
+        is_own_form = False
+    if not is_own_form:
+        raise InvalidInput("a tab id is a UUID made when the page was rendered")
+    return TabId(text)
+
+
+class RefusalTeller:
+    """Tells a tab by its stream why its command was refused."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    def __call__(self, state: RequestState, row: ErrorRow) -> None:
+        """Called by the application for every error it answers."""
+        origin = g.get("command_origin") if has_request_context() else None
+        if not isinstance(origin, Origin) or origin.is_form:
+            return
+        signals = {
+            "transportErrorSource": origin.source,
+            "transportErrorKind": row.kind,
+            "transportErrorTitle": row.title,
+            "transportErrorMessage": row.text,
+            "transportErrorStatus": row.status,
+            "transportErrorRetrying": False,
+        }
+        key = StreamKey(state.visitor.id, origin.tab)
+        self._streams.send_to(key, "transport-error", joined([patch_signals(signals)]))
+
+
+class CommandsInFlight:
+    """Counts requests that may change something, so that a drain can wait for their end."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = trio.Event()
+        self._none.set()
+
+    def watch(self, app: WebApp) -> None:
+        """Call this once to count the commands of an application."""
+        app.before_request(self._begin)
+        app.teardown_request(self._end)
+
+    async def wait_none(self) -> None:
+        """Call this to wait until no command is in flight."""
+        await self._none.wait()
+
+    async def _begin(self) -> None:
+        if request.method not in _SAFE:
+            g.is_command_counted = True
+            self._count += 1
+            if self._none.is_set():
+                self._none = trio.Event()
+
+    async def _end(self, _: BaseException | None) -> None:
+        if g.get("is_command_counted"):
+            g.is_command_counted = False
+            self._count -= 1
+            if self._count == 0:
+                self._none.set()

@@ -1,0 +1,236 @@
+"""The web half of the site, wired: from a running tree and a port to a served application.
+
+`app.py` opens storage and the tree; its server actor calls `Web.compose` once the port is
+known. What is kept here (streams, readers, pages) outlives an incarnation of any actor.
+No adapter of storage is named here.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from math import floor
+
+import trio
+
+from actors.chat import LOBBY, ROOM_NAMES, RoomName, Rooms
+from actors.reducers import Clock
+from actors.runtime import System
+from web import paths
+from web.chat.frames import RoomFrames
+from web.chat.room_feed import Readers, RoomFeed
+from web.chat.routes import chat_routes
+from web.chat.socket import (
+    ChatService,
+    MessagePosted,
+    MessageWithdrawn,
+    PostMessage,
+    RoomEncoding,
+    SocketGuest,
+    socket_guest,
+)
+from web.commands import CommandsInFlight, RefusalTeller
+from web.directory import Directory
+from web.errors import error_table
+from web.lab.routes import lab_routes
+from web.lab.tree_feed import TreeFeed, TreeSource
+from web.lab.tree_picture import TreePicture
+from web.realtime import CommandTable, EndpointSettings, Hub, SocketEndpoint, Stream, Streams
+from web.server import (
+    Checks,
+    DrainStep,
+    EdgeSettings,
+    KeyRing,
+    ServerSettings,
+    TransportSettings,
+    WebApp,
+)
+from web.services import Feeds, Services, WindowRequests
+from web.serving_actor import Served
+from web.settings import Settings, is_loopback
+from web.site.error_page import ErrorPages
+from web.site.events import event_routes
+from web.site.health import Check, Health, Unhealthy
+from web.site.pages import program_version
+from web.site.proof_feed import ProofFeed, ProofSource
+from web.site.routes import site_routes
+from web.views import Renderer, StaticTable
+
+# Of the whole budget: telling and closing take little, commands get the middle.
+TELL_S_MAX = 0.5
+COMMANDS_S_MAX = 4.0
+CLOSE_S_MAX = 1.0
+
+LOBBY_PATH = f"site/rooms/{LOBBY.lower()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What visitors' cookies are signed with."""
+
+    current: bytes
+    previous: bytes | None
+
+
+class Web:
+    """Everything between the actors and the network. Made once; `compose` once a port."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: Secrets,
+        clock: Clock,
+        static: StaticTable,
+        *,
+        directory: Directory,
+        check_store: Check,
+    ) -> None:
+        self._settings, self._clock, self._static = settings, clock, static
+        self._directory, self._check_store = directory, check_store
+        self._ring = KeyRing(secrets.current, secrets.previous)
+        self._renderer = Renderer(static)
+        self._version = program_version()
+        self._began = trio.current_time()
+        self.is_draining = False
+        self.rooms = Rooms(directory.maybe_room)
+        self._windows = WindowRequests()
+        self.streams = Streams(start_actor=self._start_stream)
+        self._room_readers = {room: Readers() for room in ROOM_NAMES}
+        self._tree_readers: dict[Stream, None] = {}
+        self._proof_readers: dict[Stream, None] = {}
+        target = LOBBY_PATH if is_loopback(settings.host) and not settings.is_https else None
+        picture = TreePicture(lambda: directory.tree, clock.now, target)
+        self._tree = TreeSource(picture.root, picture.crash, picture.target, clock.now)
+        self._proof = ProofSource(
+            actors_alive=picture.actor_count,
+            open_streams=lambda: len(self.streams),
+            messages_delivered=lambda: sum(
+                readers.delivered for readers in self._room_readers.values()
+            ),
+            restarts=picture.restarts,
+            uptime_s=lambda: floor(trio.current_time() - self._began),
+        )
+
+    # -- the feeds, made anew for every incarnation ------------------------------------------
+
+    def room_feed(self, room: RoomName) -> RoomFeed:
+        """Call this to make a room's feed."""
+        frames = RoomFrames(room, self._renderer)
+        return RoomFeed(room, self.rooms, frames, self._room_readers[room])
+
+    def tree_feed(self) -> TreeFeed:
+        """Call this to make the tree's feed."""
+        return TreeFeed(self._tree, self._renderer, self._tree_readers)
+
+    def proof_feed(self) -> ProofFeed:
+        """Call this to make the feed of the home page's figures."""
+        return ProofFeed(self._proof, self._renderer, self._proof_readers)
+
+    # -- the application -----------------------------------------------------------------------
+
+    def compose(self, system: System, port: int) -> Served:
+        """Call this to get the application that serves on `port`, with its drain."""
+        endpoint = self._socket_endpoint(system)
+        pages = ErrorPages(self._renderer, self._version)
+        edge = EdgeSettings(
+            checks=self._checks(port),
+            ring=self._ring,
+            trusted_proxies=self._settings.trusted_proxies,
+            error_page=pages.render,
+        )
+        app = WebApp(
+            __name__,
+            edge,
+            error_table(),
+            sockets={paths.SOCKET: endpoint},
+            on_refused=RefusalTeller(self.streams),
+        )
+        commands = CommandsInFlight()
+        commands.watch(app)
+        services = self._services(app)
+        for routes in (site_routes, event_routes, chat_routes, lab_routes):
+            app.register_blueprint(routes(services))
+        transport = TransportSettings(error_response=app.edge.protocol_error)
+        return Served(
+            app,
+            ServerSettings(host=self._settings.host, port=port, transport=transport),
+            (
+                DrainStep("tell streams", TELL_S_MAX, self._tell_streams),
+                DrainStep("finish commands", COMMANDS_S_MAX, commands.wait_none),
+                DrainStep("close streams", CLOSE_S_MAX, self.streams.close_all),
+                DrainStep("close sockets", CLOSE_S_MAX, endpoint.close_all),
+            ),
+        )
+
+    def _checks(self, port: int) -> Checks:
+        settings = self._settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        own = settings.public_origin or f"http://{host}:{port}"
+        names = (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}")
+        is_local = settings.public_origin is None
+        return Checks(
+            own_origin=own,
+            allowed_origins=frozenset(settings.allowed_origins),
+            extra_hosts=frozenset(names if is_local else ()),
+            public_sockets=frozenset({paths.SOCKET}),
+        )
+
+    def _socket_endpoint(self, system: System) -> SocketEndpoint[SocketGuest]:
+        topics = system.topics
+        hub: Hub[object, str] = Hub(
+            RoomEncoding(), subscribe=topics.subscribe, unsubscribe=topics.unsubscribe
+        )
+        return SocketEndpoint(
+            EndpointSettings(
+                commands=CommandTable([PostMessage], events=[MessagePosted, MessageWithdrawn]),
+                service=ChatService(self._directory.session),
+                hub=hub,
+                aliases={"default": f"room:{LOBBY.lower()}"},
+            ),
+            caller_of=socket_guest,
+            start=self._directory.start_socket,
+        )
+
+    def _services(self, app: WebApp) -> Services:
+        directory, settings = self._directory, self._settings
+        checks: dict[str, Callable[[], Awaitable[None]]] = {
+            "event_store": self._check_store,
+            "streams": self._check_streams,
+            "tree": self._check_tree,
+        }
+        return Services(
+            now=self._clock.now,
+            version=self._version,
+            lab_mode=settings.lab_mode,
+            is_loopback=is_loopback(settings.host) and not settings.is_https,
+            session_of=directory.session,
+            rooms=self.rooms,
+            windows=self._windows,
+            feeds=Feeds(directory.room_feed, directory.tree_feed, directory.proof_feed),
+            tree=self._tree,
+            proof=self._proof,
+            streams=self.streams,
+            renderer=self._renderer,
+            static=self._static,
+            csrf=app.csrf,
+            health=Health(checks, lambda: self.is_draining),
+        )
+
+    def begin_drain(self) -> None:
+        """Call this at the first signal: from now on the site is not ready."""
+        self.is_draining = True
+
+    # -- small duties ----------------------------------------------------------------------
+
+    async def _start_stream(self, stream: Stream) -> None:
+        await self._directory.start_stream(stream, self._windows)
+
+    async def _tell_streams(self) -> None:
+        self.streams.tell_draining()
+
+    async def _check_streams(self) -> None:
+        if self.streams.is_draining:
+            raise Unhealthy("streams are being closed")
+
+    async def _check_tree(self) -> None:
+        for room in ROOM_NAMES:
+            if self._directory.maybe_room(room) is None:
+                raise Unhealthy("a room has no actor")

@@ -1,0 +1,94 @@
+"""Where the actors of the site are found: by registered names, looked up at each use.
+
+A supervisor that was itself restarted gives its children new refs, so nobody keeps one.
+"""
+
+from collections.abc import Callable
+from typing import NewType, cast
+
+from actors.accounts.session import Messages as SessionMessage
+from actors.chat import RoomName, RoomRef
+from actors.runtime import AnyRef, NoProc, Ref, System
+from supervision import Dynamic, Tree, handle_of, tree_of
+from web.chat.room_feed import Messages as RoomFeedMessage
+from web.lab.tree_feed import Messages as TreeFeedMessage
+from web.realtime import ConnectionRef, Stream
+from web.site.proof_feed import Messages as ProofFeedMessage
+
+Name = NewType("Name", str)
+
+SESSIONS = Name("sessions")
+STREAMS = Name("streams")
+SOCKETS = Name("sockets")
+TREE_FEED = Name("tree-feed")
+PROOF_FEED = Name("proof-feed")
+
+
+def room_name(room: RoomName) -> Name:
+    """Call this for the name under which a room's actor is registered."""
+    return Name(f"room-{room.lower()}")
+
+
+def feed_name(room: RoomName) -> Name:
+    """Call this for the name under which a room's feed is registered."""
+    return Name(f"feed-{room.lower()}")
+
+
+class Directory:
+    """Finds actors once a system is attached; each call raises `NoProc` for one that is gone."""
+
+    def __init__(self) -> None:
+        self._system: System | None = None
+
+    def attach(self, system: System) -> None:
+        """Call this when the tree starts, before any of its actors looks for another."""
+        self._system = system
+
+    @property
+    def system(self) -> System:
+        """The running system."""
+        assert self._system is not None, "the tree attaches its system before its actors start"
+        return self._system
+
+    @property
+    def tree(self) -> Tree:
+        """The supervision tree of the running system."""
+        return tree_of(self.system)
+
+    def maybe_room(self, room: RoomName) -> RoomRef | None:
+        """Call this to find a room's actor; None when there is none."""
+        return cast("RoomRef | None", self.system.whereis(room_name(room)))
+
+    def room_feed(self, room: RoomName) -> Ref[RoomFeedMessage]:
+        """Call this to find a room's feed."""
+        return cast("Ref[RoomFeedMessage]", self._find(feed_name(room)))
+
+    def tree_feed(self) -> Ref[TreeFeedMessage]:
+        """Call this to find the tree's feed."""
+        return cast("Ref[TreeFeedMessage]", self._find(TREE_FEED))
+
+    def proof_feed(self) -> Ref[ProofFeedMessage]:
+        """Call this to find the feed of the home page's figures."""
+        return cast("Ref[ProofFeedMessage]", self._find(PROOF_FEED))
+
+    def session(self, session_id: str) -> Ref[SessionMessage]:
+        """Call this to get the actor of a browser session; its first message starts it."""
+        return cast("Ref[SessionMessage]", self._dynamic(SESSIONS)[session_id])
+
+    async def start_stream(self, stream: Stream, request_window: Callable[[Stream], None]) -> None:
+        """Call this to put a stream's actor into the tree."""
+        await self._dynamic(STREAMS).start_child(stream, request_window)
+
+    async def start_socket(self, make: Callable[[], object]) -> ConnectionRef:
+        """Call this to put a socket's actor into the tree."""
+        started = await self._dynamic(SOCKETS).start_child(make)
+        return cast("ConnectionRef", started.ref)
+
+    def _dynamic(self, name: Name) -> Dynamic[object]:
+        return handle_of(Dynamic, self._find(name))
+
+    def _find(self, name: Name) -> AnyRef:
+        ref = self.system.whereis(name)
+        if ref is None:
+            raise NoProc(name)
+        return ref

@@ -1,0 +1,78 @@
+"""What routes raise when they refuse, and the one table that turns errors into answers.
+
+Each class is one thing a visitor can do next. The texts are fixed: no value of a request
+stands in an answer.
+"""
+
+from actors.chat import ChatLogUnavailable, UnknownRoom
+from actors.runtime import AskError
+from web.realtime import BadTabId, StreamsFull, TooManyStreams
+from web.server import Answer, ErrorTable
+
+
+class Refused(Exception):
+    """Base of what routes raise; nothing was changed."""
+
+
+class InvalidInput(Refused):
+    """Raised for a command or query that breaks a rule of its fields; answered 400."""
+
+
+class InvalidForm(Refused):
+    """Raised for a plain form that breaks a rule of its fields; answered 422."""
+
+
+class TabNotBound(Refused):
+    """Raised for a tab that is bound to no room; answered 412: load the page again."""
+
+
+class NoSuchThing(Refused):
+    """Raised for an unknown path, slug or actor, also for others' ones; answered 404."""
+
+
+class NotPossible(Refused):
+    """Raised when the thing is in a state that does not allow it; answered 409."""
+
+
+class NotHere(Refused):
+    """Raised for what this site's mode does not allow; answered 403."""
+
+
+class NoLiveStream(Refused):
+    """Raised for a command of a tab without stream; answered 428: wait until it reconnects."""
+
+
+class RateLimited(Refused):
+    """Raised at a limit; answered 429 with `retry-after` rounded up from `retry_after` seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"a limit is reached; try again in {retry_after:.1f} s")
+        self.retry_after = retry_after
+
+
+class NotAvailable(Refused):
+    """Raised when a part of the site does not answer; answered 503: try again."""
+
+
+def error_table() -> ErrorTable:
+    """Call this to get the table of all errors the site answers on purpose."""
+    table = ErrorTable()
+    for error, answer, text in (
+        (InvalidInput, Answer.INVALID, "A value is missing or outside its rule."),
+        (InvalidForm, Answer.VALIDATION, None),
+        (TabNotBound, Answer.PRECONDITION, "This tab is bound to no room; load the page again."),
+        (NoSuchThing, Answer.NOT_FOUND, None),
+        (UnknownRoom, Answer.NOT_FOUND, "There is no such room."),
+        (NotPossible, Answer.CONFLICT, "This is not possible in its present state."),
+        (NotHere, Answer.FORBIDDEN, None),
+        (NoLiveStream, Answer.NO_STREAM, None),
+        (RateLimited, Answer.RATE_LIMITED, None),
+        (NotAvailable, Answer.UNAVAILABLE, None),
+        (AskError, Answer.UNAVAILABLE, None),
+        (ChatLogUnavailable, Answer.UNAVAILABLE, None),
+        (BadTabId, Answer.INVALID, None),
+        (TooManyStreams, Answer.RATE_LIMITED, "Too many open streams; close a tab first."),
+        (StreamsFull, Answer.UNAVAILABLE, None),
+    ):
+        table.add(error, answer, text=text)
+    return table

@@ -1,0 +1,117 @@
+"""Whether the site can serve: named checks, run in parallel, each with a time limit.
+
+Components tell what is wrong in a few fixed words, never a host, a user or a secret.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+log = structlog.get_logger()
+
+# WEB-20: a check that takes longer is an answer too.
+CHECK_S_MAX = 5.0
+# Probes of several machines come together; the database is asked once a second at most.
+KEPT_S = 1.0
+
+
+class Unhealthy(Exception):
+    """Raised by a check; its text is shown to whoever asks."""
+
+
+Check = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """What a check found."""
+
+    error: str | None
+    duration_ms: float
+
+    @property
+    def is_healthy(self) -> bool:
+        """Call this to learn whether it serves."""
+        return self.error is None
+
+    def to_json(self) -> dict[str, object]:
+        """Call this to get the component as the health page shows it."""
+        shown: dict[str, object] = {
+            "healthy": self.is_healthy,
+            "status": "healthy" if self.is_healthy else "unhealthy",
+            "duration_ms": round(self.duration_ms, 3),
+        }
+        if self.error is not None:
+            shown["error"] = self.error
+        return shown
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """All components at one moment."""
+
+    components: Mapping[str, Component]
+    duration_ms: float
+    is_draining: bool = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Call this to learn whether requests should be sent here."""
+        healthy = all(component.is_healthy for component in self.components.values())
+        return healthy and not self.is_draining
+
+    def to_json(self) -> dict[str, object]:
+        """Call this to get the answer of `/ready`."""
+        if self.is_draining:
+            return {"ready": False, "status": "draining"}
+        return {
+            "ready": self.is_ready,
+            "status": "healthy" if self.is_ready else "unhealthy",
+            "duration_ms": round(self.duration_ms, 3),
+            "components": {name: found.to_json() for name, found in self.components.items()},
+        }
+
+
+class Health:
+    """Runs the checks of the site; many callers at once share one run."""
+
+    def __init__(self, checks: Mapping[str, Check], is_draining: Callable[[], bool]) -> None:
+        self._checks, self._is_draining = checks, is_draining
+        self._kept: tuple[float, HealthReport] | None = None
+        self._running = trio.Lock()
+
+    async def report(self) -> HealthReport:
+        """Call this to get a report at most a second old; while draining none is made."""
+        if self._is_draining():
+            return HealthReport({}, 0.0, is_draining=True)
+        async with self._running:
+            if self._kept is None or trio.current_time() - self._kept[0] > KEPT_S:
+                self._kept = (trio.current_time(), await self._run())
+            return self._kept[1]
+
+    async def _run(self) -> HealthReport:
+        began = trio.current_time()
+        found: dict[str, Component] = {}
+        async with trio.open_nursery() as nursery:
+            for name, check in self._checks.items():
+                nursery.start_soon(self._one, name, check, found)
+        ordered = {name: found[name] for name in self._checks}
+        return HealthReport(ordered, (trio.current_time() - began) * 1000)
+
+    @staticmethod
+    async def _one(name: str, check: Check, found: dict[str, Component]) -> None:
+        began = trio.current_time()
+        error: str | None = "took too long"
+        with trio.move_on_after(CHECK_S_MAX):
+            try:
+                await check()
+                error = None
+            except Unhealthy as problem:
+                error = str(problem)
+            except Exception:
+                # A check with a bug is no sign of health; its cause belongs into the log only.
+                log.exception("health.check_failed", component=name)
+                error = "the check failed"
+        found[name] = Component(error, (trio.current_time() - began) * 1000)

@@ -1,0 +1,141 @@
+"""The supervision tree of the site: who is there, in start order, and who restarts whom.
+
+    site                one_for_one
+      database          the asyncio loop under the event store
+      rooms             one_for_one: lobby, demo, support
+      sessions          dynamic, one actor per browser session, passivated when idle
+      feeds             one_for_one: a feed per room, the tree, the proof
+      streams           dynamic, one actor per open page
+      sockets           dynamic, one actor per WebSocket
+      server            HTTP; started last, so it is the first to stop and drains the rest
+
+Every actor others must find is registered by a name, because a supervisor that was itself
+restarted gives its children new refs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from actors.accounts import SessionActor
+from actors.chat import ROOM_NAMES, ChatEnvironment, RoomActor, RoomName, Rooms
+from actors.runtime import AnyActor
+from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
+from web.chat.room_feed import RoomFeed
+from web.directory import (
+    PROOF_FEED,
+    SESSIONS,
+    SOCKETS,
+    STREAMS,
+    TREE_FEED,
+    Directory,
+    feed_name,
+    room_name,
+)
+from web.lab.tree_feed import TreeFeed
+from web.realtime import StreamActor
+from web.site.proof_feed import ProofFeed
+
+# A visitor who is gone for this long starts afresh; nothing but tab bindings is lost.
+SESSION_IDLE_S = 900.0
+# Each session holds a few hundred bytes; a script that drops its cookies fills only so many.
+SESSIONS_MAX = 100_000
+# Headroom over the caps of the registries, which refuse first and say why.
+CONNECTIONS_MAX = 11_000
+
+
+@dataclass(frozen=True, slots=True)
+class SiteParts:
+    """How each part is made; called anew for every incarnation."""
+
+    directory: Directory
+    database: Callable[[], AnyActor] | None
+    chat: ChatEnvironment
+    rooms: Rooms
+    room_feed: Callable[[RoomName], RoomFeed]
+    tree_feed: Callable[[], TreeFeed]
+    proof_feed: Callable[[], ProofFeed]
+    server: Callable[[], AnyActor]
+    server_shutdown_s: float
+
+
+class RoomsSupervisor(Supervisor):
+    """Restarts a room alone; rooms hold nothing the store does not know."""
+
+    def __init__(self, environment: ChatEnvironment) -> None:
+        self._environment = environment
+
+    def plan(self) -> Plan:
+        """One room after the other."""
+        specs = [
+            ChildSpec(
+                room.lower(), partial(RoomActor, room, self._environment), name=room_name(room)
+            )
+            for room in ROOM_NAMES
+        ]
+        # A visitor may crash the Lobby for fun; five times in ten seconds is more than that.
+        return Plan(Flags(intensity=5, period=10.0), specs)
+
+
+class FeedsSupervisor(Supervisor):
+    """Restarts a feed alone; its readers are kept and are sent everything anew."""
+
+    def __init__(self, parts: SiteParts) -> None:
+        self._parts = parts
+
+    def plan(self) -> Plan:
+        """A feed for each room, then the panels."""
+        specs = [
+            ChildSpec(room.lower(), partial(self._parts.room_feed, room), name=feed_name(room))
+            for room in ROOM_NAMES
+        ]
+        specs.append(ChildSpec("tree", self._parts.tree_feed, name=TREE_FEED))
+        specs.append(ChildSpec("proof", self._parts.proof_feed, name=PROOF_FEED))
+        return Plan(Flags(intensity=5, period=10.0), specs)
+
+
+class Site(Supervisor):
+    """The root."""
+
+    def __init__(self, parts: SiteParts) -> None:
+        self._parts = parts
+
+    def plan(self) -> Plan:
+        """Storage first, the server last."""
+        parts = self._parts
+        parts.directory.attach(self.system)
+        specs = [
+            ChildSpec("rooms", partial(RoomsSupervisor, parts.chat)),
+            ChildSpec(SESSIONS, partial(_sessions, parts.rooms), name=SESSIONS, type="supervisor"),
+            ChildSpec("feeds", partial(FeedsSupervisor, parts)),
+            ChildSpec(STREAMS, _streams, name=STREAMS, type="supervisor"),
+            ChildSpec(SOCKETS, _sockets, name=SOCKETS, type="supervisor"),
+            ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),
+        ]
+        if parts.database is not None:
+            # A database that is away for long is tried for long: the site itself stays up.
+            patient = Backoff(first=0.2, max=5.0)
+            specs.insert(0, ChildSpec("database", parts.database, backoff=patient))
+        return Plan(Flags(intensity=10, period=5.0), specs)
+
+
+def _sessions(rooms: Rooms) -> Dynamic[object]:
+    flags = DynamicFlags(
+        key="session_id", passivate_after=SESSION_IDLE_S, max_children=SESSIONS_MAX
+    )
+    return Dynamic(flags, ChildSpec("session", partial(SessionActor, rooms=rooms)))
+
+
+def _streams() -> Dynamic[object]:
+    # A browser that lost its stream opens another: nothing is restarted.
+    template = ChildSpec("stream", StreamActor, restart="temporary")
+    return Dynamic(DynamicFlags(max_children=CONNECTIONS_MAX), template)
+
+
+def _sockets() -> Dynamic[object]:
+    template = ChildSpec("socket", _made, restart="temporary")
+    return Dynamic(DynamicFlags(max_children=CONNECTIONS_MAX), template)
+
+
+def _made(make: Callable[[], AnyActor]) -> AnyActor:
+    return make()
