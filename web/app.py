@@ -98,8 +98,16 @@ async def prepare_database(settings: Settings, url: str) -> None:
         ) as database:  # fmt: skip
             await migrate(database)
             await PostgresChatLog(database).ensure_rooms(ROOM_NAMES)
-    except StoreError as error:
-        raise CannotStart(f"DATABASE_URL: {error}") from error
+    except* StoreError as group:
+        # The nurseries on the way wrap what is raised in them.
+        raise CannotStart(f"DATABASE_URL: {first_leaf(group)}") from group
+
+
+def first_leaf(error: BaseException) -> BaseException:
+    """Call this to get the first error itself out of groups of one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 @asynccontextmanager

@@ -254,14 +254,11 @@ def test_a_pending_message_reaches_its_author_only(site: SiteProcess) -> None:  
     author, reader = Visitor(site.url), Visitor(site.url)
     for visitor in (author, reader):
         visitor.open_lab()
-    stream = reader.open_stream()
     text = f"see https://example.org/{uuid.uuid4()}"
-    assert author.post(text).status == 202
-    assert reader.post("the end").status == 202
-    seen = b""
-    while b"the end" not in seen:
-        seen += stream.readline()
-    stream.close()
+    with reader.open_stream() as stream:
+        assert author.post(text).status == 202
+        assert reader.post("the end").status == 202
+        seen = stream.read_until(b"the end")
     assert text.encode() not in seen
     assert text not in reader.get("/lab").text
     own = author.get("/lab").text
@@ -279,9 +276,8 @@ def test_a_malformed_tab_opens_no_stream(site: SiteProcess, tab: str) -> None:  
     visitor = Visitor(site.url)
     visitor.open_lab()
     visitor.tab = tab
-    stream = visitor.open_stream()
-    assert stream.status == 400
-    stream.close()
+    with visitor.open_stream() as stream:
+        assert stream.status == 400
 
 
 def test_a_stream_begins_with_signals_and_the_whole_view(site: SiteProcess) -> None:
@@ -289,17 +285,10 @@ def test_a_stream_begins_with_signals_and_the_whole_view(site: SiteProcess) -> N
     visitor = Visitor(site.url)
     visitor.open_lab()
     assert visitor.post("in the window").status == 202
-    stream = visitor.open_stream()
-    assert stream.status == 200
-    assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert stream.headers["cache-control"] == "no-cache, no-transform, no-store"
-    assert stream.headers["x-accel-buffering"] == "no"
-    seen = b""
-    while not all(
-        part in seen for part in (b'"sseConnected":true', b"in the window", b'id="tree"')
-    ):
-        line = stream.readline()
-        assert line, seen
-        seen += line
-    stream.close()
+    with visitor.open_stream() as stream:
+        assert stream.status == 200
+        assert stream.header("content-type") == "text/event-stream; charset=utf-8"
+        assert stream.header("cache-control") == "no-cache, no-transform, no-store"
+        assert stream.header("x-accel-buffering") == "no"
+        seen = stream.read_until(b'"sseConnected":true', b"in the window", b'id="tree"')
     assert b"retry: 2000" in seen

@@ -80,13 +80,12 @@ def test_a_signal_drains_and_leaves_nothing(start_site: StartSite, number: signa
     site = start_site()
     visitor = Visitor(site.url)
     visitor.open_lab()
-    stream = visitor.open_stream()
-    assert stream.status == 200
-    code, took = site.stop(number)
+    with visitor.open_stream() as stream:
+        assert stream.status == 200
+        code, took = site.stop(number)
+        rest = stream.response.read()
     assert (code, "Traceback" in "\n".join(site.lines)) == (0, False), site.lines
     assert took < 10
-    rest = stream.read()
-    stream.close()
     assert b"serverConnected" in rest
     assert not list((site.state_dir / "postgres").glob("**/postmaster.pid"))
 
@@ -130,17 +129,13 @@ def test_a_stalled_reader_does_not_delay_the_others(start_site: StartSite) -> No
     for visitor in (stalled, reader, writer):
         visitor.open_lab()
     with stall(stalled):
-        stream = reader.open_stream()
-        for number in range(60):
-            assert writer.post(f"number {number}. " + "x" * 280).status == 202
-        seen = b""
-        began = time.monotonic()
-        while b"number 59." not in seen:
-            line = stream.readline()
-            assert line, "the stream ended"
-            seen += line
+        with reader.open_stream() as stream:
+            for number in range(60):
+                assert writer.post(f"number {number}. " + "x" * 280).status == 202
+            began = time.monotonic()
+            seen = stream.read_until(b"number 59.")
         assert time.monotonic() - began < 5
-        stream.close()
+        assert all(f"number {number}.".encode() in seen for number in range(60))
 
 
 def run_serve(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field
+from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
 TIMEOUT_S = 20.0
@@ -23,6 +24,37 @@ class Answer:
     @property
     def text(self) -> str:
         return self.body.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """A stream being read; leaving it closes the connection."""
+
+    connection: http.client.HTTPConnection
+    response: http.client.HTTPResponse
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.response.close()
+        self.connection.close()
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+    def header(self, name: str) -> str | None:
+        return self.response.headers[name]
+
+    def read_until(self, *parts: bytes) -> bytes:
+        """Read lines until every part has been seen; the stream must not end before."""
+        seen = b""
+        while not all(part in seen for part in parts):
+            line = self.response.readline()
+            assert line, f"the stream ended after {seen!r}"
+            seen += line
+        return seen
 
 
 @dataclass(slots=True)
@@ -105,8 +137,8 @@ class Visitor:
             },
         )
 
-    def open_stream(self) -> http.client.HTTPResponse:
-        """Open the tab's stream; the caller closes the response."""
+    def open_stream(self) -> OpenStream:
+        """Open the tab's stream; the caller closes it."""
         signals = {"sseTabId": self.tab, "ssePage": "lab", "roomName": "Lobby"}
         connection = self._connect()
         connection.request(
@@ -114,7 +146,7 @@ class Visitor:
             f"/events?datastar={quote(json.dumps(signals))}",
             headers={**self._headers(), "datastar-request": "true", "accept": "text/event-stream"},
         )
-        return connection.getresponse()
+        return OpenStream(connection, connection.getresponse())
 
     def _connect(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
-from web.app import CannotStart, run_site
+from web.app import CannotStart, first_leaf, run_site
 from web.observability import configure_logging
 from web.settings import BadSettings, read_settings
 
@@ -51,10 +51,12 @@ def serve(environment: Mapping[str, str]) -> int:
     except BadSettings as error:
         return _refuse(error.problems)
     configure_logging(settings.log_format, settings.log_level)
+    code = EXIT_USAGE
     try:
-        return trio.run(run_site, settings)
-    except CannotStart as error:
-        return _refuse([str(error)])
+        code = trio.run(run_site, settings)
+    except* CannotStart as group:
+        _refuse([str(first_leaf(group))])
+    return code
 
 
 def _refuse(problems: Sequence[str]) -> int:

@@ -283,4 +283,4 @@ class _LimitedBody:
 
 
 def _new_id() -> str:
-    return uuid.uuid4().hex
+    return str(uuid.uuid4())
