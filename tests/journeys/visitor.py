@@ -137,6 +137,15 @@ class Visitor:
             },
         )
 
+    def handshake(self, path: str, headers: dict[str, str]) -> int:
+        """Ask for an upgrade and hang up; gives the status."""
+        connection = self._connect()
+        try:
+            connection.request("GET", path, headers={**self._headers(), **headers})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
     def open_stream(self) -> OpenStream:
         """Open the tab's stream; the caller closes it."""
         signals = {"sseTabId": self.tab, "ssePage": "lab", "roomName": "Lobby"}
