@@ -66,6 +66,10 @@ _decode_action: _Decode[str | dict[str, msgspec.Raw]] = msgspec.json.Decoder(
 ).decode
 _encode = msgspec.json.Encoder().encode
 
+_BAD_ACTION = (
+    "That message has a wrong shape: an action is a name, or an object with its name as the "
+    "only key - at `$.action`"
+)
 PING = b'{"type":"ping"}'
 PONG = b'{"type":"pong"}'
 
@@ -227,14 +231,14 @@ def _decoded(decode: Callable[[str | bytes], T], data: str | bytes) -> T:
 
 
 def _parse_action(raw: msgspec.Raw) -> Action:
-    found = _decoded(_decode_action, bytes(raw))
+    try:
+        found = _decode_action(bytes(raw))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolViolation(_BAD_ACTION) from error
     if isinstance(found, str):
         return Action(found)
     if len(found) != 1:
-        raise ProtocolViolation(
-            "That message has a wrong shape: an action is a name or an object with its name "
-            "as the only key - at `$.action`"
-        )
+        raise ProtocolViolation(_BAD_ACTION)
     name, fields = next(iter(found.items()))
     return Action(name, bytes(fields))
 

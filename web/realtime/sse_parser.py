@@ -6,7 +6,10 @@ Sans-I/O: bytes go in as they come, whole events come out. Encoding is in `sse.p
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
+
+_LINE_END = re.compile("\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class SseParser:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._line = ""
+        self._line: list[str] = []
         self._after_cr = False
         self._is_first = True
         self._event = ""
@@ -41,17 +44,19 @@ class SseParser:
         if self._is_first and text:
             self._is_first = False
             text = text.removeprefix("\ufeff")
+        if self._after_cr and text:
+            # CR and LF of one line end may come in two pieces.
+            text = text.removeprefix("\n")
+            self._after_cr = False
         found: list[ServerEvent] = []
-        for sign in text:
-            if sign == "\n" and self._after_cr:
-                self._after_cr = False
-                continue
-            self._after_cr = sign == "\r"
-            if sign in "\r\n":
-                line, self._line = self._line, ""
-                self._take_line(line, found)
-            else:
-                self._line += sign
+        if not text:
+            return found
+        self._after_cr = text.endswith("\r")
+        first, *rest = _LINE_END.split(text)
+        self._line.append(first)
+        for piece in rest:
+            self._take_line("".join(self._line), found)
+            self._line = [piece]
         return found
 
     def _take_line(self, line: str, found: list[ServerEvent]) -> None:

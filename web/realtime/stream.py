@@ -106,6 +106,8 @@ class Stream:
         self._lane = lane
         lane.when_ready(self._flush)
         self._flush()
+        if self.closed.is_set():
+            lane.close()
 
     def put_chat(self, frame: Frame, position: int) -> None:
         """Send one chat event, or keep it in order; `position` rises by one per event."""
@@ -135,12 +137,15 @@ class Stream:
         self._flush()
 
     def close(self, reason: str) -> None:
-        """End the stream; what waits is forgotten. Safe to repeat, no checkpoint."""
+        """End the stream; what waits is forgotten, except what a new one opens with.
+
+        Safe to repeat, no checkpoint.
+        """
         if self.closed.is_set():
             return
         self.close_reason = reason
-        self._outbox.clear()
         if self._lane is not None:
+            self._outbox.clear()
             self._lane.close()
         self.closed.set()
         for told in self._on_closed:
@@ -159,7 +164,7 @@ class Stream:
     def _flush(self) -> None:
         """Write what waits, coalesced; ends when the lane refuses or nothing is left."""
         lane = self._lane
-        while lane is not None and self._outbox and not self.closed.is_set():
+        while lane is not None and self._outbox:
             if not lane.is_ready:
                 return
             frames = self._outbox.take(COALESCE_BYTES)

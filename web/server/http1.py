@@ -65,6 +65,7 @@ class Http1(H11Protocol):
         super().__init__(app, config, context, task_group, state, is_tls, client, server, send)
         self._pipe = pipe
         self._settings = settings
+        self._websocket: WebSocketStream | None = None
 
     @property
     def is_websocket(self) -> bool:
@@ -85,6 +86,13 @@ class Http1(H11Protocol):
     def is_between_requests(self) -> bool:
         """Tell whether the next byte would begin a request."""
         return self.connection.their_state is h11.IDLE
+
+    @property
+    def may_still_receive(self) -> bool:
+        """Tell whether the client may be writing while our answer is on its way."""
+        if self._websocket is not None:
+            return not self._websocket.peer_has_closed
+        return self.is_reading_body or self.has_started_head
 
     async def answer_late(self) -> None:
         """Call this when a head or body did not come in time: 408, if nothing was answered."""
@@ -117,10 +125,11 @@ class Http1(H11Protocol):
         state = self.connection_state
         if _is_websocket(request):
             self.connection = H11WSConnection(_http(self.connection))
-            stream = WebSocketStream(
+            websocket = WebSocketStream(
                 *self._stream_arguments(), pipe=self._pipe, settings=self._settings
             )
-            state = ConnectionState({**state, WIRE_KEY: stream.wire})
+            state = ConnectionState({**state, WIRE_KEY: websocket.wire})
+            stream = self._websocket = websocket
         else:
             stream = HTTPStream(*self._stream_arguments())
         self.stream = stream

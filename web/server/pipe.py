@@ -106,9 +106,13 @@ class WritePipe:
     async def write(self, data: bytes) -> None:
         """Call this to write `data` after everything taken before it; returns when it is out.
 
+        Always a checkpoint.
         Raises `trio.BrokenResourceError` if the connection is or becomes unusable. Cancelled
         while waiting, `data` is still written whole.
         """
+        if self.broken or not data:
+            # A handler that goes on sending to nobody must still let others run.
+            await trio.lowlevel.checkpoint()
         if self.broken:
             raise trio.BrokenResourceError("the connection is gone; nothing was written")
         if not data:
@@ -120,6 +124,8 @@ class WritePipe:
             self._write_or_keep(data, done)
         if self._pending:
             await done.wait()
+        else:
+            await trio.lowlevel.checkpoint()
         if self.broken:
             raise trio.BrokenResourceError("the connection broke while writing")
 

@@ -105,17 +105,16 @@ class Transport(TCPServer):
             alpn = await self._handshake()
             if alpn is None:
                 return
-            async with TaskGroup() as task_group:
-                self._task_group = task_group
-                self._nursery = task_group._nursery
-                assert self._nursery is not None
+            async with trio.open_nursery() as nursery:
+                # Opened here: `TaskGroup` would let its own cancellation escape to its parent.
+                self._nursery = nursery
+                self._task_group = task_group = TaskGroup()
+                task_group._nursery = nursery
                 self.protocol = self._make_protocol(alpn, task_group)
                 await self.protocol.initiate()
                 await self._read_data()
                 # REL-30: a handler that never listens has this long after its client left.
-                self._nursery.cancel_scope.deadline = (
-                    trio.current_time() + self._settings.gone_grace_s
-                )
+                nursery.cancel_scope.deadline = trio.current_time() + self._settings.gone_grace_s
                 await self.protocol.handle(Closed())
         except OSError:
             pass  # the peer vanished between accept and the first call
@@ -241,9 +240,7 @@ class Transport(TCPServer):
             return
         await self.pipe.wait_idle()
         http = self.protocol.protocol
-        may_still_write = isinstance(http, Http1) and (
-            http.is_websocket or http.is_reading_body or http.has_started_head
-        )
+        may_still_write = isinstance(http, Http1) and http.may_still_receive
         if self._tls is not None:
             with trio.move_on_after(self._settings.linger_s):
                 await self._say_goodbye(self._tls)

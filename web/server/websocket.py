@@ -67,6 +67,14 @@ class WebSocketStream(WSStream):
         self._is_dropping = False
         self._peer_is_done = trio.Event()
 
+    @property
+    def peer_has_closed(self) -> bool:
+        """Tell whether the peer said that nothing more comes."""
+        return hasattr(self, "connection") and self.connection.state in {
+            ConnectionState.CLOSED,
+            ConnectionState.REMOTE_CLOSING,
+        }
+
     async def handle(self, event: Event) -> None:
         """Take bytes or news of the connection; bytes after a broken frame are ignored."""
         if isinstance(event, Data):

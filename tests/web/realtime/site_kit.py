@@ -10,6 +10,7 @@ from functools import partial
 
 import msgspec
 import trio
+import trio_websocket
 from quart import Response, request
 
 from actors.runtime import System, open_actors
@@ -216,3 +217,37 @@ async def opened(
                 client.socket.close()
             if not server.is_draining:
                 await server.drain(site.steps)
+
+
+@asynccontextmanager
+async def socket_client(
+    site: Site, *headers: tuple[bytes, bytes]
+) -> AsyncIterator[trio_websocket.WebSocketConnection]:
+    """Connect to /ws. Unlike the library's own helper it closes the TCP socket in every case."""
+    port = site.server.port
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    try:
+        async with trio.open_nursery() as nursery:
+            ws = await trio_websocket.wrap_client_stream(
+                nursery, stream, f"127.0.0.1:{port}", "/ws", extra_headers=list(headers)
+            )
+            async with ws:
+                yield ws
+            nursery.cancel_scope.cancel()
+    finally:
+        stream.socket.close()
+
+
+async def refusal(site: Site, *headers: tuple[bytes, bytes]) -> trio_websocket.ConnectionRejected:
+    """Connect to /ws, and return how that was refused."""
+    rejected: list[trio_websocket.ConnectionRejected] = []
+
+    try:
+        async with socket_client(site, *headers):
+            pass
+    except* trio_websocket.ConnectionRejected as group:
+        while isinstance(group.exceptions[0], BaseExceptionGroup):
+            group = group.exceptions[0]
+        rejected.append(group.exceptions[0])
+    (found,) = rejected
+    return found

@@ -7,12 +7,8 @@ import trio
 import trio.testing
 import trio_websocket
 
-from tests.web.realtime.site_kit import Site, opened
+from tests.web.realtime.site_kit import opened, refusal, socket_client
 from web.realtime import SocketCaps
-
-
-def url(site: Site) -> str:
-    return site.server.url.replace("http", "ws") + "/ws"
 
 
 def say(body: str, topic: str = "null") -> str:
@@ -33,7 +29,7 @@ async def closed_with(ws: trio_websocket.WebSocketConnection) -> int:
 
 async def test_a_plain_client_hears_the_room_as_default() -> None:
     # WEB-30, WEB-31, WEB-49, REL-35
-    async with opened() as site, trio_websocket.open_websocket_url(url(site)) as ws:
+    async with opened() as site, socket_client(site) as ws:
         await ws.send_message(say("hello"))
         assert await ws.get_message() == (
             '{"type":"event","action":{"Said":{"n":1,"body":"hello"}},"topic":"default"}'
@@ -42,7 +38,7 @@ async def test_a_plain_client_hears_the_room_as_default() -> None:
 
 async def test_subscribing_grants_in_order_and_refuses_the_rest() -> None:
     # WEB-31, SEC-55
-    async with opened() as site, trio_websocket.open_websocket_url(url(site)) as ws:
+    async with opened() as site, socket_client(site) as ws:
         await ws.send_message('{"type":"unsubscribe","topics":["default"]}')
         assert await ws.get_message() == '{"type":"unsubscribed","topics":["default"]}'
         await ws.send_message('{"type":"subscribe","topics":["room:lobby","x","room:lobby"]}')
@@ -56,8 +52,8 @@ async def test_two_clients_hear_the_same_in_the_same_order() -> None:
     # WEB-35, ACT-145
     async with (
         opened() as site,
-        trio_websocket.open_websocket_url(url(site)) as one,
-        trio_websocket.open_websocket_url(url(site)) as two,
+        socket_client(site) as one,
+        socket_client(site) as two,
     ):
         # A pong proves that the connection's actor has joined the topic.
         for ws in (one, two):
@@ -87,7 +83,7 @@ async def test_two_clients_hear_the_same_in_the_same_order() -> None:
 )
 async def test_a_broken_message_is_told_and_the_socket_lives(sent: str | bytes, told: str) -> None:
     # WEB-32, WEB-34, SEC-51, SEC-56, REL-42
-    async with opened() as site, trio_websocket.open_websocket_url(url(site)) as ws:
+    async with opened() as site, socket_client(site) as ws:
         await ws.send_message(sent)
         answer = str(await ws.get_message())
         assert answer.startswith('{"type":"error"')
@@ -98,7 +94,7 @@ async def test_a_broken_message_is_told_and_the_socket_lives(sent: str | bytes, 
 
 async def test_a_bug_behind_a_command_is_one_error() -> None:
     # REL-34: the text is fixed, the socket lives
-    async with opened() as site, trio_websocket.open_websocket_url(url(site)) as ws:
+    async with opened() as site, socket_client(site) as ws:
         await ws.send_message(say("bug"))
         assert await ws.get_message() == '{"type":"error","message":"An internal error occurred"}'
         await ws.send_message(say("on we go"))
@@ -107,7 +103,7 @@ async def test_a_bug_behind_a_command_is_one_error() -> None:
 
 async def test_eleven_broken_messages_close_1008() -> None:
     # WEB-34
-    async with opened() as site, trio_websocket.open_websocket_url(url(site)) as ws:
+    async with opened() as site, socket_client(site) as ws:
         for _ in range(11):
             await ws.send_message("{")
         assert await closed_with(ws) == 1008
@@ -115,7 +111,7 @@ async def test_eleven_broken_messages_close_1008() -> None:
 
 async def test_a_message_over_64_kib_closes_1009() -> None:
     # WEB-34, SEC-45
-    async with opened() as site, trio_websocket.open_websocket_url(url(site)) as ws:
+    async with opened() as site, socket_client(site) as ws:
         await ws.send_message("x" * 65_536)
         assert "not JSON" in await ws.get_message()
         await ws.send_message("x" * 65_537)
@@ -125,16 +121,14 @@ async def test_a_message_over_64_kib_closes_1009() -> None:
 async def test_caps_answer_before_the_upgrade_and_are_freed() -> None:
     # SEC-48, WEB-47
     async with opened(socket_caps=SocketCaps(per_user=1)) as site:
-        async with trio_websocket.open_websocket_url(url(site)):
-            with pytest.raises(trio_websocket.ConnectionRejected) as raised:
-                async with trio_websocket.open_websocket_url(url(site)):
-                    pass
-            assert raised.value.status_code == 429
-            assert (b"retry-after", b"1") in raised.value.headers
+        async with socket_client(site):
+            refused = await refusal(site)
+            assert refused.status_code == 429
+            assert (b"retry-after", b"1") in refused.headers
         with trio.fail_after(1):
             while len(site.endpoint):
                 await trio.testing.wait_all_tasks_blocked(0.01)
-        async with trio_websocket.open_websocket_url(url(site)) as ws:
+        async with socket_client(site) as ws:
             await ws.send_message('{"type":"ping"}')
             assert await ws.get_message() == '{"type":"pong"}'
 
@@ -143,21 +137,16 @@ async def test_a_foreign_origin_is_refused() -> None:
     # SEC-40
     async with opened() as site:
         for origin in ("https://evil.example", "null", site.server.url + ".evil"):
-            with pytest.raises(trio_websocket.ConnectionRejected) as raised:
-                async with trio_websocket.open_websocket_url(
-                    url(site), extra_headers=[(b"Origin", origin.encode())]
-                ):
-                    pass
-            assert raised.value.status_code == 403
-        own = [(b"Origin", site.server.url.encode())]
-        async with trio_websocket.open_websocket_url(url(site), extra_headers=own) as ws:
+            refused = await refusal(site, (b"Origin", origin.encode()))
+            assert refused.status_code == 403
+        async with socket_client(site, (b"Origin", site.server.url.encode())) as ws:
             await ws.send_message('{"type":"ping"}')
             assert await ws.get_message() == '{"type":"pong"}'
 
 
 async def test_a_drain_closes_sockets_with_1001() -> None:
     # WEB-46, REL-20 step 5
-    async with opened() as site, trio_websocket.open_websocket_url(url(site)) as ws:
+    async with opened() as site, socket_client(site) as ws:
         await ws.send_message('{"type":"ping"}')
         await ws.get_message()
         async with trio.open_nursery() as nursery:

@@ -44,6 +44,9 @@ class Reader:
                 if not data:
                     self.is_over = True
                 self._raw += data
+        if count == 1:
+            # The first events come before the stream takes the lane; let it.
+            await trio.testing.wait_all_tasks_blocked()
         return self.events[:count]
 
     def _unchunk(self) -> None:

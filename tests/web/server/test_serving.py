@@ -73,6 +73,12 @@ async def test_accepting_pauses_without_descriptors_and_goes_on(
 ) -> None:
     # REL-15
     accepted: list[trio.SocketStream] = []
+    served = trio.Event()
+
+    def take(stream: trio.SocketStream) -> None:
+        accepted.append(stream)
+        served.set()
+
     (listening,) = open_listeners("127.0.0.1", 0)
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
     failures = [OSError(errno.EMFILE, "too many open files")] * 25
@@ -86,11 +92,10 @@ async def test_accepting_pauses_without_descriptors_and_goes_on(
 
     monkeypatch.setattr(listener, "accept", scarce)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(accept_forever, listener, accepted.append, tcp_user_timeout_s=1))
+        nursery.start_soon(partial(accept_forever, listener, take, tcp_user_timeout_s=1))
         client = await trio.open_tcp_stream("127.0.0.1", listening.getsockname()[1])
         began = trio.current_time()
-        while not accepted:
-            await trio.sleep(0.1)
+        await served.wait()
         assert trio.current_time() - began == pytest.approx(2.5, abs=0.2)
         nursery.cancel_scope.cancel()
     for stream in (client, *accepted):
