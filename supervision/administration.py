@@ -122,7 +122,7 @@ class Administration(Groups):
         slot = self.slots.get(spec.id)
         if slot is not None and slot.status in ("stopping", "unkillable"):
             self._wait_for_end(slot, lambda: self._start_child(call, spec))
-        elif slot is not None and slot.status in LIVE and slot.cell is not None:
+        elif slot is not None and slot.is_up and slot.cell is not None:
             self._out.append(Refuse(call, AlreadyStarted(slot.cell.ref)))
         elif slot is not None:
             self._out.append(Refuse(call, AlreadyPresent(spec.id)))
@@ -146,18 +146,18 @@ class Administration(Groups):
         self._out.append(Answer(call, None))
 
     def _restart_child(self, call: Call, slot: Slot) -> None:
-        if slot.status in LIVE:
+        if slot.is_up:
             self._out.append(Refuse(call, StillRunning(slot.id)))
-        elif slot.status in WAITING:
+        elif slot.is_restarting:
             self._out.append(Refuse(call, StillRestarting(slot.id)))
         else:
             slot.is_new = False
             self._start(slot, call)
 
     def _delete(self, call: Call, slot: Slot) -> None:
-        if slot.status in LIVE:
+        if slot.is_up:
             self._out.append(Refuse(call, StillRunning(slot.id)))
-        elif slot.status in WAITING:
+        elif slot.is_restarting:
             self._out.append(Refuse(call, StillRestarting(slot.id)))
         else:
             self._drop(slot)

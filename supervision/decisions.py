@@ -187,16 +187,16 @@ class StaticDecisions(Administration):
     def _restart_alone(self, slot: Slot, delay: float | None, *, is_crash: bool) -> None:
         if delay is not None:
             slot.status = "backing_off"
-            self._wake(slot, self._now + delay, self._start)
+            self._wake(slot, self._now + delay, self._attempt)
             slot.next_at = self._now + delay
             self._out.append(Hold(slot, "backing_off", slot.next_at))
         elif is_crash:
             self._out.append(Hold(slot, "restarting", None))
-            self._start(slot)
+            self._attempt(slot)
         else:
             # By way of a wake: between two attempts the mailbox is served.
             self._out.append(Hold(slot, "restarting", None))
-            self._wake(slot, self._now, self._start)
+            self._wake(slot, self._now, self._attempt)
 
     def _stopped(self, slot: Slot) -> None:
         """An asked-for stop is over; do what it was for."""

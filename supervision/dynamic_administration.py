@@ -158,7 +158,7 @@ class DynamicAdministration(DynamicDecisions):
     def _refuse_key(self, call: Call, slot: Slot, again: Callable[[], None]) -> None:
         if slot.status in ("stopping", "unkillable"):
             slot.queue = [*(slot.queue or ()), again]
-        elif slot.status in LIVE and slot.cell is not None:
+        elif slot.is_up and slot.cell is not None:
             self._out.append(Refuse(call, AlreadyStarted(slot.cell.ref)))
         else:
             self._out.append(Refuse(call, AlreadyPresent(slot.key or "")))

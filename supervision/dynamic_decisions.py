@@ -156,17 +156,17 @@ class DynamicDecisions(Machine):
         slot.because = f"{slot.key or 'the child'} {'ended' if is_crash else 'did not start'}"
         if delay > 0:
             slot.status = "backing_off"
-            self._wake(slot, self._now + delay, self._start)
+            self._wake(slot, self._now + delay, self._attempt)
             slot.next_at = self._now + delay
             self._out.append(Hold(slot, "backing_off", slot.next_at))
             return
         slot.status = "restarting"
         self._out.append(Hold(slot, "restarting", None))
         if is_crash:
-            self._start(slot)
+            self._attempt(slot)
         else:
             # By way of a wake: between two attempts the mailbox is served.
-            self._wake(slot, self._now, self._start)
+            self._wake(slot, self._now, self._attempt)
 
     def _budget_used_up(self, slot: Slot, reason: str, cause: BaseException | None) -> None:
         if self.flags.budget != "child":

@@ -215,6 +215,8 @@ class Hands:
         cell.restart_window = (used, flags.intensity, flags.period)
 
     def _retire(self, slot: Slot, cause: BaseException | None) -> None:
+        if slot.cell is None:
+            return  # its name was taken: it never had a cell
         last = slot.exit
         if last is None:
             last = Crashed(cause) if cause is not None else Shutdown(because="no restart follows")

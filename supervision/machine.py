@@ -123,11 +123,16 @@ class Machine:
 
     # -- starting and stopping one child --------------------------------------------------
 
-    def _start(self, slot: Slot, call: Call | None = None) -> None:
+    def _start(self, slot: Slot, call: Call | None = None, *, is_attempt: bool = False) -> None:
         slot.status = "starting"
         slot.has_cell = True
+        slot.is_attempt = is_attempt
         slot.call = call
         self._out.append(Start(slot))
+
+    def _attempt(self, slot: Slot) -> None:
+        """Start a child again, by the supervisor's own decision."""
+        self._start(slot, is_attempt=True)
 
     def _halt(
         self,

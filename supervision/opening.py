@@ -140,10 +140,11 @@ async def open_system(
             cell.request_stop(Shutdown(because="open_system was left"))
             await owner.wait_over(system)
     gave_up = [] if owner.exit is None else failures_in(owner.exit, cell.path)
+    if gave_up:
+        # What the body raised meanwhile may be a consequence; it is not hidden, it stands last.
+        raise ExceptionGroup(f"{cell.path} gave up", [*gave_up, *([failure] if failure else ())])
     if failure is not None:
         raise failure
-    if gave_up:
-        raise ExceptionGroup(f"{cell.path} gave up", gave_up)
 
 
 def failures_in(exit_: Exit, path: str) -> list[Exception]:

@@ -62,6 +62,7 @@ class Slot:
         "exited_at",
         "has_cell",
         "id",
+        "is_attempt",
         "is_listed",
         "is_new",
         "key",
@@ -95,6 +96,8 @@ class Slot:
         self.after: Literal["call", "group", "end", "park"] = "call"
         self.call: Call | None = None
         self.is_new = False
+        # Whether the start under way is an automatic one: to callers it is still restarting.
+        self.is_attempt = False
         self.is_listed = True
         # What waits for the end of a stop that is under way.
         self.queue: list[Callable[[], None]] | None = None
@@ -112,11 +115,23 @@ class Slot:
         """Whether an incarnation exists or is being made."""
         return self.status in LIVE
 
+    @property
+    def is_up(self) -> bool:
+        """Whether callers see a running child: an attempt to restart it is none yet."""
+        return self.status in LIVE and not (self.status == "starting" and self.is_attempt)
+
+    @property
+    def is_restarting(self) -> bool:
+        """Whether callers see a child that is being restarted."""
+        return self.status in WAITING or (self.status == "starting" and self.is_attempt)
+
 
 def child_of(slot: Slot, child_id: str | None) -> Child:
     """Call this to get the line of `which_children` for a slot."""
-    cell = slot.cell if slot.is_live else None
+    cell = slot.cell if slot.is_up else None
     status: str = slot.status
+    if slot.is_restarting and status == "starting":
+        status = "restarting"
     if cell is not None and status == "running":
         status = cell.status  # suspended is the runtime's word, not ours
     return Child(
@@ -133,7 +148,7 @@ def count_slots(slots: Iterable[Slot], specs: int) -> Counts:
     """Call this to count children by type; only those with an incarnation are active."""
     active = supervisors = workers = 0
     for slot in slots:
-        active += slot.status in LIVE
+        active += slot.is_up
         if slot.spec.type == "supervisor":
             supervisors += 1
         else:

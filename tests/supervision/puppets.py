@@ -5,10 +5,11 @@ belongs to one test.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias
 
+import pytest
 import trio
 
 from actors.runtime import IGNORE, Actor, Ask, Exit, Ref, Started, System, message
@@ -227,6 +228,13 @@ async def settle() -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
+async def failure_of(scenario: Callable[[], Awaitable[None]]) -> BaseExceptionGroup:
+    """Run a scenario that must end in a group of errors."""
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await scenario()
+    return caught.value
+
+
 __all__ = [
     "IGNORE",
     "AsyncPuppet",
@@ -243,5 +251,6 @@ __all__ = [
     "Stage",
     "Started",
     "Troupe",
+    "failure_of",
     "settle",
 ]

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.runtime import IGNORE, BadReturn, Crashed, Killed, NoProc, Normal, Ref, Shutdown
+from actors.runtime import IGNORE, BadReturn, Crashed, Exit, Killed, NoProc, Normal, Ref, Shutdown
 from supervision import (
     ChildSpec,
     FailedToStart,
@@ -226,7 +226,7 @@ async def test_what_ends_by_itself_during_a_stop_is_recorded_as_it_was(
     kit: Kit, autojump_clock: MockClock
 ) -> None:
     # SUP-22, SUP-23, SUP-114, SUP-153: 3 restart types x 4 endings, while another one stops
-    endings = [Normal(), Shutdown(), Shutdown("x"), Crashed(ValueError("boom"))]
+    endings: list[Exit] = [Normal(), Shutdown(), Shutdown("x"), Crashed(ValueError("boom"))]
     kinds = ("permanent", "transient", "temporary")
     specs = [kit.spec(f"{kind}{i}", restart=kind) for kind in kinds for i in range(4)]
     slow = ChildSpec("slow", partial(AsyncPuppet, kit.stage, "slow"))
