@@ -79,6 +79,7 @@ def compile_table(cls: type, root: type, protocol: object, receive: object) -> T
     table.is_task = any(
         inspect.iscoroutinefunction(getattr(cls, name, None))
         for name in ("on_start", "on_stop", "receive", "wind_down")
+        if getattr(cls, name) is not getattr(root, name)
     )
     members = None if protocol is None else frozenset(_members(protocol))
     for kind in members or ():

@@ -23,6 +23,7 @@ from actors.runtime.errors import ActorCrashed, ActorExited, AskError
 from actors.runtime.exits import Crashed, Exit, Killed, stamped
 from actors.runtime.handlers import Handler, Table
 from actors.runtime.later import Later
+from actors.runtime.timers import IdleTimer, Nap, Timer
 
 if TYPE_CHECKING:
     from actors.runtime.actor import AnyActor
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from actors.runtime.helpers import Helpers
     from actors.runtime.port import StartOutcome
     from actors.runtime.relations import Monitor
-    from actors.runtime.timers import IdleTimer, Timer
 
 Phase = Literal["new", "starting", "running", "ending", "over"]
 _NO_TABLE: Final = Table()
@@ -42,7 +42,8 @@ class Life:
     __slots__ = (
         "activity", "allowed", "aside", "asleep", "began", "behaviour", "cell", "draining",
         "drowsy", "exit", "handlers", "helpers", "idle_timer", "instance", "killed",
-        "last_in_hand", "left", "measuring", "monitors", "number", "nursery", "outcome", "owed",
+        "last_in_hand", "left", "measuring", "monitors", "nap", "number", "nursery", "outcome",
+        "owed",
         "pending", "phase", "scope", "since", "stash", "streak", "suspended", "table", "task",
         "timed_out", "timers", "wanted",
     )  # fmt: skip
@@ -80,6 +81,7 @@ class Life:
         self.behaviour: Callable[[object], object] | None = None
         self.timers: dict[object, Timer] | None = None
         self.idle_timer: IdleTimer | None = None
+        self.nap: Nap | None = None
         self.monitors: set[Monitor] | None = None
         # For the crash report.
         self.last_in_hand: Envelope | None = None
@@ -151,8 +153,16 @@ class Life:
         mailbox = self.cell.mailbox
         mailbox.idle = not self.suspended
         mailbox.system_idle = True
+        if self.nap is not None:
+            self.nap.parked()
         if self.idle_timer is not None:
             self.idle_timer.parked()
+
+    def unpark(self, _: object) -> trio.lowlevel.Abort:
+        """Called by trio when the parked task is cancelled: nobody may wake it a second time."""
+        self.task = None
+        self.cell.mailbox.idle = self.cell.mailbox.system_idle = False
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def may_sleep(self) -> bool:
         """Whether an idle task actor shall give its task back now."""
@@ -177,6 +187,8 @@ class Life:
         self.table, self.handlers = cls.__table__, cls.__table__.handlers
         instance._life = self
         self.phase = "starting"
+        if cls.hibernate_after is not None and self.table.is_task:
+            self.nap = Nap(self, cls.hibernate_after)
         self.cell.adopt(cls)
 
     def crash_from(self, error: BaseException) -> Crashed:
@@ -249,11 +261,13 @@ class Life:
             self.cell.mailbox.put_back(self.stash)
         for timer in list((self.timers or {}).values()):
             timer.cancel()
-        if self.idle_timer is not None:
-            self.idle_timer.cancel()
+        for waiting in (self.idle_timer, self.nap):
+            if waiting is not None:
+                waiting.cancel()
         for monitor in list(self.monitors or ()):
             monitor.cancel()
-        self.stash = self.timers = self.monitors = self.idle_timer = None
+        self.stash = self.timers = self.monitors = None
+        self.idle_timer = self.nap = None
         for entry in self.cell.mailbox.drop_system():
             entry.drop()
 

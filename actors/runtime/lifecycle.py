@@ -136,15 +136,7 @@ async def _serve(life: Life) -> None:
 async def _parked(life: Life) -> None:
     life.park()
     life.task = trio.lowlevel.current_task()
-    try:
-        await trio.lowlevel.wait_task_rescheduled(_abort)
-    finally:
-        life.task = None
-        life.cell.mailbox.idle = life.cell.mailbox.system_idle = False
-
-
-def _abort(_: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.SUCCEEDED
+    await trio.lowlevel.wait_task_rescheduled(life.unpark)
 
 
 async def _await_handler(life: Life) -> State | None:

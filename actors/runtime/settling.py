@@ -84,6 +84,10 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
         return _bad_reply(life, envelope, result)
     else:
         envelope[2].give(result)
+        if life.wanted is not None:
+            # It stopped itself: the asker has its reply in hand before anybody sees the exit.
+            life.activity.envelope = life.activity.out = None
+            return "more"
     life.activity.envelope = life.activity.out = None
     return None
 

@@ -169,6 +169,43 @@ class IdleTimer:
         """Called when the incarnation ended first."""
 
 
+class Nap:
+    """`hibernate_after`: gives the task back when it has been parked for so long."""
+
+    __slots__ = ("_alarm", "_life", "_parked_at", "delay")
+
+    def __init__(self, life: Life, delay: float) -> None:
+        self._life, self.delay = life, delay
+        self._parked_at = trio.current_time()
+        self._alarm: Alarm | None = None
+
+    def parked(self) -> None:
+        """Call this each time the actor has nothing to do; one alarm serves many of them."""
+        self._parked_at = trio.current_time()
+        if self._alarm is None and not self._life.asleep:
+            self._arm()
+
+    def cancel(self) -> None:
+        """Call this when the incarnation has ended."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _arm(self) -> None:
+        due = self._parked_at + self.delay
+        self._alarm = self._life.cell.system.wheel.call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._alarm = None
+        life = self._life
+        if life.task is None:
+            return  # It is working, and will park again.
+        if self._parked_at + self.delay > trio.current_time():
+            self._arm()
+        else:
+            life.drowsy = True
+            life.cell.mailbox.call_attention()
+
+
 def envelope(life: Life, message: object, context: Context | None) -> Envelope:
     """Call this to wrap a message of the runtime for a handler."""
     return (message, life.cell.system.next_id(), None, NO_DEADLINE, 0.0, context)

@@ -13,6 +13,8 @@ from actors.testing.puppet import (
     Puppet,
     PuppetMessage,
     TrappingPuppet,
+    raising,
+    sleeping,
 )
 
 __all__ = [
@@ -25,4 +27,6 @@ __all__ = [
     "Puppet",
     "PuppetMessage",
     "TrappingPuppet",
+    "raising",
+    "sleeping",
 ]

@@ -1,14 +1,16 @@
 """Actors that do what a test tells them, in both kinds: `Puppet` dispatched, `AsyncPuppet` a task.
 
-    puppet = await system.start(Puppet)
-    puppet.tell(Do(lambda me: me.stop()))
-    assert await puppet.ask(Call(lambda me: me.incarnation)) == 1
+puppet = await system.start(Puppet)
+puppet.tell(Do(lambda me: me.stop()))
+assert await puppet.ask(Call(lambda me: me.incarnation)) == 1
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeAlias
+
+import trio
 
 from actors.runtime import Actor, Ask, Down, Exit, Exited, IdleTimeout, message
 
@@ -130,6 +132,24 @@ class AsyncTrappingPuppet(AsyncPuppet):
 
 
 AnyPuppet: TypeAlias = Puppet | AsyncPuppet
+
+
+def sleeping(seconds: float) -> Hook:
+    """Call this for something slow to do: `Do(sleeping(2))`."""
+
+    async def sleep(_: AnyPuppet) -> None:
+        await trio.sleep(seconds)
+
+    return sleep
+
+
+def raising(error: BaseException) -> Hook:
+    """Call this for something that fails: `Do(raising(OSError()))`."""
+
+    def raise_it(_: AnyPuppet) -> None:
+        raise error
+
+    return raise_it
 
 
 async def _result(value: object) -> object:

@@ -1,0 +1,239 @@
+"""Monitors and links: each end is told once, in its place, and never after it was taken back."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors.runtime import (
+    Crashed,
+    Down,
+    Exited,
+    Killed,
+    LinkBroken,
+    NoProc,
+    Normal,
+    Shutdown,
+    System,
+)
+from actors.testing import (
+    AnyPuppet,
+    AsyncPuppet,
+    AsyncTrappingPuppet,
+    Call,
+    Do,
+    Note,
+    Puppet,
+    TrappingPuppet,
+    raising,
+)
+
+
+async def test_a_monitor_gives_one_down(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-62, SUP-170
+    log: list[object] = []
+    target, watcher = await system.start(puppet), await system.start(puppet, log)
+    await watcher.ask(Call(lambda me: me.monitor(target)))
+    await watcher.ask(Call(lambda me: me.monitor(target)))
+    assert system.stats(target)["monitored_by"] == [watcher.path] * 2
+    assert system.stats(watcher)["monitors"] == [target.path] * 2
+    await target.stop()
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == [Down(target, 1, Normal())] * 2
+
+
+async def test_a_monitor_of_the_dead_is_told_at_once(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-62, SUP-171
+    log: list[object] = []
+    target, watcher = await system.start(puppet), await system.start(puppet, log)
+    await target.stop()
+    await watcher.ask(Call(lambda me: me.monitor(target)))
+    await trio.testing.wait_all_tasks_blocked()
+    (down,) = log
+    assert isinstance(down, Down)
+    assert isinstance(down.exit, NoProc)
+    assert isinstance(await system.wait_down(target), NoProc)
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_demonitor_leaves_nothing_behind(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet], early: bool
+) -> None:
+    # ACT-63
+    log: list[object] = []
+    target, watcher = await system.start(puppet), await system.start(puppet, log)
+
+    def watches(me: AnyPuppet) -> None:
+        me.state["monitor"] = me.monitor(target)
+
+    def forgets(me: AnyPuppet) -> None:
+        if not early:
+            target._cell.kill()
+        me.demonitor(me.state["monitor"])  # type: ignore[arg-type]
+
+    await watcher.ask(Call(watches))
+    await system.suspend(watcher)
+    watcher.tell(Do(forgets))
+    await system.resume(watcher)
+    await trio.testing.wait_all_tasks_blocked()
+    target.kill()
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == []
+
+
+async def test_demonitor_also_takes_back_a_queued_down(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-63, ACT-22
+    log: list[object] = []
+    watcher = await system.start(puppet, log)
+
+    def tells(me: AnyPuppet) -> None:
+        watcher.tell(Do(lambda me: me.demonitor(me.state["monitor"])))  # type: ignore[arg-type]
+        me.stop()
+
+    target = await system.start(puppet)
+
+    def watches(me: AnyPuppet) -> None:
+        me.state["monitor"] = me.monitor(target)
+
+    await watcher.ask(Call(watches))
+    target.tell(Do(tells))
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == []
+
+
+async def test_down_stands_behind_the_messages_of_the_dead_and_no_others(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-22, SUP-172
+    log: list[object] = []
+    watcher = await system.start(puppet, log)
+    target = await system.start(puppet)
+
+    def last_words(me: AnyPuppet) -> None:
+        for n in range(3):
+            watcher.tell(Note(n))
+        me.stop()
+
+    await watcher.ask(Call(lambda me: me.monitor(target)))
+    await system.suspend(watcher)
+    watcher.tell(Note("other, before"))
+    target.tell(Do(last_words))
+    await trio.testing.wait_all_tasks_blocked()
+    for n in range(900):
+        watcher.tell(Note(f"other {n}"))
+    await system.resume(watcher)
+    await trio.testing.wait_all_tasks_blocked()
+    assert log[:5] == ["other, before", 0, 1, 2, Down(target, 1, Normal())]
+    assert len(log) == 905
+
+
+async def test_a_silent_death_overtakes_the_messages_of_others(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-21, ACT-22
+    log: list[object] = []
+    watcher = await system.start(puppet, log)
+    target = await system.start(puppet)
+    await watcher.ask(Call(lambda me: me.monitor(target)))
+    await system.suspend(watcher)
+    for n in range(5):
+        watcher.tell(Note(n))
+    await target.stop()
+    await system.resume(watcher)
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == [Down(target, 1, Normal()), 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("from_a", [True, False])
+@pytest.mark.parametrize("killed", [True, False])
+async def test_a_link_passes_a_crash_and_a_kill_both_ways(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet], from_a: bool, killed: bool
+) -> None:
+    # ACT-64, SUP-173
+    a, b = await system.start(puppet, name="a"), await system.start(puppet, name="b")
+    await b.ask(Call(lambda me: me.link(a)))
+    assert system.stats(a)["links"] == ["b"]
+    first, second = (a, b) if from_a else (b, a)
+    if killed:
+        first.kill()
+    else:
+        first.tell(Do(raising(OSError())))
+    exit_ = await system.wait_down(second)
+    assert isinstance(exit_, Crashed)
+    assert isinstance(exit_.error, LinkBroken)
+    assert exit_.error.path == first.path
+    assert exit_.error.exit == Killed() if killed else isinstance(exit_.error.exit, Crashed)
+
+
+async def test_a_link_passes_shutdown_as_shutdown_and_normal_not_at_all(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-64
+    a, b, c = [await system.start(puppet) for _ in range(3)]
+    await b.ask(Call(lambda me: me.link(a)))
+    await b.ask(Call(lambda me: me.link(c)))
+    await a.stop()
+    assert await b.ask(Call(lambda me: "lives")) == "lives"
+    c.tell(Do(lambda me: me.stop(Shutdown("x"))))
+    assert await system.wait_down(b) == Shutdown("x")
+
+
+async def test_a_link_to_the_dead_is_a_crash(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-64
+    a, b = await system.start(puppet), await system.start(puppet)
+    await a.stop()
+    b.tell(Do(lambda me: me.link(a)))
+    exit_ = await system.wait_down(b)
+    assert isinstance(exit_, Crashed)
+    assert isinstance(exit_.error, LinkBroken)
+    assert isinstance(exit_.error.exit, Crashed)
+    assert isinstance(exit_.error.exit.error, NoProc)
+
+
+@pytest.mark.parametrize("kind", [TrappingPuppet, AsyncTrappingPuppet])
+async def test_trapped_exits_are_messages(
+    autojump_clock: MockClock, system: System, kind: type[TrappingPuppet]
+) -> None:
+    # ACT-65, SUP-174
+    log: list[object] = []
+    a, b = await system.start(Puppet), await system.start(AsyncPuppet)
+    ref = await system.start(kind, log)
+    await ref.ask(Call(lambda me: me.link(a)))
+    await ref.ask(Call(lambda me: me.link(b)))
+    await a.stop()
+    error = OSError()
+    b.tell(Do(raising(error)))
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == [Exited(a, 1, Normal()), Exited(b, 1, Crashed(error))]
+    assert await ref.ask(Call(lambda me: "lives")) == "lives"
+    peer = await system.start(kind, log)
+    await peer.ask(Call(lambda me: me.link(ref)))
+    ref.kill()
+    await trio.testing.wait_all_tasks_blocked()
+    assert log[2:] == [Exited(ref, 1, Killed())]
+
+
+async def test_after_unlink_nothing_comes(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-63, SUP-175
+    a, b = await system.start(puppet), await system.start(puppet)
+    await b.ask(Call(lambda me: me.link(a)))
+
+    def unlinks(me: AnyPuppet) -> None:
+        a._cell.kill()
+        me.unlink(a)
+
+    await b.ask(Call(unlinks))
+    await trio.testing.wait_all_tasks_blocked()
+    assert await b.ask(Call(lambda me: "lives")) == "lives"
+    assert system.stats(b)["links"] == []
