@@ -15,7 +15,8 @@ from typing import Literal, Protocol, TypeAlias, TypedDict, TypeVar, final
 EXIT_TEXT_MAX = 500
 
 _SECRET = re.compile(
-    r"(?i)\b(password|passwd|token|secret|cookie|authorization)(\W{1,3})(?:bearer\s+)?[^\s,;&'\"]+"
+    r"(?i)(password|passwd|token|secret|cookie|authorization)([\"']?\s*[=:]\s*)"
+    r"(\"[^\"]*\"|'[^']*'|(?:bearer\s+|basic\s+)?[^\s,;&)]+)"
 )
 
 

@@ -1,0 +1,171 @@
+"""What travels with a message: correlation, causation, deadlines, the application's own."""
+
+from __future__ import annotations
+
+import math
+
+import trio
+from trio.testing import MockClock
+
+from actors.runtime import Context, System, current_context, edge_context
+from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet
+
+
+async def test_a_flow_of_five_hops_is_one_correlation(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-10
+    refs = [await system.start(puppet) for _ in range(5)]
+    seen: list[tuple[Context, int]] = []
+
+    def hop(n: int) -> Do:
+        def work(me: AnyPuppet) -> None:
+            context = current_context()
+            envelope = me._life.activity.envelope
+            assert context is not None
+            assert envelope is not None
+            seen.append((context, envelope[1]))
+            if n == 2:
+                me.after(1, hop(3))
+            elif n < 4:
+                refs[n + 1].tell(hop(n + 1))
+
+        return Do(work)
+
+    with edge_context(Context("edge", traceparent="00-1", user_id="u", tenant="t")):
+        refs[0].tell(hop(0))
+    await trio.sleep(2)
+    assert [context.correlation_id for context, _ in seen] == ["edge"] * 5
+    assert {context.traceparent for context, _ in seen} == {"00-1"}
+    assert {(context.user_id, context.tenant) for context, _ in seen} == {("u", "t")}
+    assert [context.causation_id for context, _ in seen] == [number for _, number in seen]
+    assert len({number for _, number in seen}) == 5
+
+
+async def test_one_context_is_shared_by_all_a_message_causes(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-10
+    contexts: list[object] = []
+    a, b = await system.start(puppet), await system.start(puppet)
+
+    def catches(me: AnyPuppet) -> None:
+        envelope = me._life.activity.envelope
+        assert envelope is not None
+        contexts.append(envelope[5])
+
+    def sends(me: AnyPuppet) -> None:
+        for _ in range(3):
+            b.tell(Do(catches))
+
+    a.tell(Do(sends))
+    await trio.testing.wait_all_tasks_blocked()
+    assert len({id(context) for context in contexts}) == 1
+    (context,) = set(contexts)
+    assert isinstance(context, Context)
+    assert (context.sender, context.correlation_id) == (
+        a.path,
+        f"{system.id}:{context.causation_id}",
+    )
+
+
+async def test_nothing_leaks_into_another_message_or_outside(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-15
+    seen: list[str] = []
+    ref = await system.start(puppet)
+
+    def note(_: AnyPuppet) -> None:
+        context = current_context()
+        assert context is not None
+        seen.append(context.correlation_id)
+
+    with edge_context(Context("one")):
+        ref.tell(Do(note))
+    ref.tell(Do(note))
+    with edge_context(Context("two")):
+        ref.tell(Do(note))
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen[0] == "one"
+    assert seen[1].startswith(system.id)
+    assert seen[2] == "two"
+    assert current_context() is None
+
+
+async def test_a_waiting_handler_keeps_its_own_context(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-15
+    seen: list[str] = []
+
+    async def slow(_: AnyPuppet) -> None:
+        await trio.sleep(1)
+        context = current_context()
+        assert context is not None
+        seen.append(context.correlation_id)
+
+    for name in ("a", "b"):
+        ref = await system.start(AsyncPuppet)
+        with edge_context(Context(name)):
+            ref.tell(Do(slow))
+    await trio.sleep(2)
+    assert sorted(seen) == ["a", "b"]
+
+
+async def test_sub_tasks_and_asks_carry_the_context_on(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-10
+    seen: list[str] = []
+    ref, other = await system.start(puppet), await system.start(puppet)
+
+    def note(_: AnyPuppet) -> None:
+        context = current_context()
+        assert context is not None
+        seen.append(context.correlation_id)
+
+    async def sub_task() -> None:
+        await other.ask(Call(note))
+
+    with edge_context(Context("flow")):
+        ref.tell(Do(lambda me: me.start_soon(sub_task)))
+    await trio.sleep(1)
+    assert seen == ["flow"]
+
+
+async def test_a_tell_carries_a_deadline_only_when_given(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-12, ACT-13
+    log: list[object] = []
+    ref = await system.start(AsyncPuppet, log)
+
+    async def forwards(me: AnyPuppet) -> None:
+        me.ref.tell(Do(lambda me: me.log.append(me.deadline)))
+        me.ref.tell(Do(lambda me: me.log.append(me.deadline)), deadline=me.deadline)
+        await ref.send(Note("late"), deadline=1.0)
+        await trio.sleep(1)
+
+    await ref.ask(Call(forwards), timeout=3)
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == [math.inf, 3.0]
+    assert system.dead_letters.by_reason == {"expired": 1}
+    assert system.stats(ref)["expired"] == 1
+
+
+async def test_message_ids_rise(autojump_clock: MockClock, system: System) -> None:
+    # ACT-10
+    ids: list[int] = []
+    ref = await system.start(Puppet)
+
+    def note(me: AnyPuppet) -> None:
+        envelope = me._life.activity.envelope
+        assert envelope is not None
+        ids.append(envelope[1])
+
+    for _ in range(3):
+        ref.tell(Do(note))
+    await trio.testing.wait_all_tasks_blocked()
+    assert ids == sorted(set(ids))
+    assert len(ids) == 3
