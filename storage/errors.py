@@ -5,6 +5,7 @@ added concern starting, migrating and moving a store: what an operator acts on.
 """
 
 from actors.persistence import (
+    AlreadyHandled,
     AppendTooLarge,
     BatchTooLarge,
     CodecError,
@@ -23,10 +24,12 @@ from actors.persistence import (
     StoreMisuse,
     StoreTimeout,
     StoreUnavailable,
+    TimerGone,
     UnknownEventType,
 )
 
 __all__ = [
+    "AlreadyHandled",
     "AppendTooLarge",
     "BatchTooLarge",
     "CodecError",
@@ -55,6 +58,7 @@ __all__ = [
     "StoreTimeout",
     "StoreUnavailable",
     "StoredDataError",
+    "TimerGone",
     "UnknownEventType",
     "UnknownUser",
 ]

@@ -152,6 +152,32 @@ class IdempotencyInFlight(StoreError):
         self.scope, self.key, self.retry_after_s = scope, key, retry_after_s
 
 
+class AlreadyHandled(StoreError):
+    """Raised when the inbox knows the message: its effect is stored. Nothing was written.
+
+    Acknowledge the message and go on.
+    """
+
+    code = "already_handled"
+
+    def __init__(self, consumer: str, message_id: str) -> None:
+        super().__init__(f"{consumer} has handled message {message_id}; nothing was written again")
+        self.consumer, self.message_id = consumer, message_id
+
+
+class TimerGone(StoreError):
+    """Raised when an append handles a timer that was cancelled or handled before.
+
+    Nothing was written: of firing and cancelling exactly one has an effect.
+    """
+
+    code = "timer_gone"
+
+    def __init__(self, timer_id: str) -> None:
+        super().__init__(f"timer {timer_id} was cancelled or handled before; nothing was written")
+        self.timer_id = timer_id
+
+
 class StoreUnavailable(StoreError):
     """Raised when the store cannot be reached, or was lost while answering.
 

@@ -25,8 +25,9 @@ from actors.chat import (
     may_see,
 )
 from actors.chat.ports import HISTORY_LIMIT
+from actors.persistence import NewEvent
 from storage.errors import UnknownUser
-from storage.memory.database import EventRow, MemoryDatabase
+from storage.memory.database import MemoryDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class MemoryChatLog:
             table.accepted_at[limit.key] = sorted([*kept, draft.created_at])
         if draft.status is Status.PENDING:
             self.queue[message.id] = draft.reason or "auto"
-        self.database.events.append(_event(table, message, draft, self._now()))
+        _record(self.database, table, draft)
         facts = {"message_id": str(message.id), "status": draft.status, "reason": draft.reason}
         self._audit(draft.room, message.user_id, "chat.message.post", facts, draft.created_at)
         return Posted(self._named(message), table.events)
@@ -197,25 +198,24 @@ def _wait(table: _RoomTable, limit: PostLimit, at: datetime) -> float:
     return (accepted[len(accepted) - limit.posts_max] - since).total_seconds()
 
 
-def _event(table: _RoomTable, message: Message, draft: Draft, now: datetime) -> EventRow:
+def _record(database: MemoryDatabase, table: _RoomTable, draft: Draft) -> None:
     # The text stays out of the event: events are for ever, messages are kept for days.
     data = {
-        "message_id": message.id,
-        "seq": message.seq,
-        "user_id": message.user_id,
-        "author_session": message.author_session,
-        "client_id": message.client_id,
-        "status": message.status,
+        "message_id": draft.message_id,
+        "seq": len(table.messages),
+        "user_id": draft.author.user_id,
+        "author_session": draft.author.session_id,
+        "client_id": draft.client_id,
+        "status": draft.status,
         "reason": draft.reason,
-        "created_at": message.created_at,
+        "created_at": draft.created_at,
     }
-    return EventRow(
-        stream_id=f"room-{table.room.id}",
-        version=table.events,
+    event = NewEvent(
         event_id=draft.event_id,
-        event_type="MessagePosted",
-        event_version=1,
+        type="MessagePosted",
         data=msgspec.json.encode(data),
-        metadata=dict(draft.metadata),
-        recorded_at=now,
+        metadata=draft.metadata,
     )
+    txid = database.begin()
+    placed = database.place(txid, f"room-{table.room.id}", table.events, [event])
+    database.commit(txid, placed)

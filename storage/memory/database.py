@@ -2,33 +2,173 @@
 
 Adapters share it as they share a `storage.postgres.Database`: what one writes the others
 read. A change is made without a checkpoint between its first and last line, which is what
-a transaction is here.
+a transaction is here. Each has a number, drawn when it begins, as in PostgreSQL; a commit
+can be held back by a test, and then hides the later ones from readers of the order.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from uuid import UUID
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import trio
 
 from actors.chat import DEMO_DISPLAY_NAME, DEMO_USER_ID
-
-
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """A stored event as a row: its stream, its number there, what it says."""
-
-    stream_id: str
-    version: int
-    event_id: UUID
-    event_type: str
-    event_version: int
-    data: bytes
-    metadata: dict[str, str]
-    recorded_at: datetime
+from actors.persistence import (
+    CancelTimer,
+    CloseTimer,
+    Cursor,
+    NewEvent,
+    OutboxMessage,
+    SetTimer,
+    StoredEvent,
+)
 
 
 @dataclass(slots=True)
+class OutboxRow:
+    """A message waiting in the outbox, and what became of it."""
+
+    id: int
+    txid: int
+    message: OutboxMessage
+    created_at: datetime
+    sent_at: datetime | None = None
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    last_error: str | None = None
+    is_dead: bool = False
+
+
+@dataclass(slots=True)
+class TimerRow:
+    """A durable timer, and what became of it."""
+
+    timer: SetTimer
+    claimed_by: str | None = None
+    claimed_until: datetime | None = None
+    attempts: int = 0
+    fired_at: datetime | None = None
+    cancelled_at: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Call this to ask whether it can still fire or be cancelled."""
+        return self.fired_at is None and self.cancelled_at is None
+
+
+@dataclass(slots=True)
+class IdempotencyRow:
+    """A request that is handled, or was: its hash and its answer."""
+
+    request_hash: bytes
+    result: bytes | None
+    created_at: datetime
+    expires_at: datetime
+
+
+def _real_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
 class MemoryDatabase:
     """Tables as lists and dictionaries; the demo user is among the users as after migration."""
 
+    now: Callable[[], datetime] = _real_now
     user_names: dict[UUID, str] = field(default_factory=lambda: {DEMO_USER_ID: DEMO_DISPLAY_NAME})
-    events: list[EventRow] = field(default_factory=list)
+    lineage: str = field(default_factory=lambda: str(uuid4()))
+    events: list[StoredEvent] = field(default_factory=list)  # in the global order
+    streams: dict[str, list[StoredEvent]] = field(default_factory=dict)
+    by_id: dict[UUID, StoredEvent] = field(default_factory=dict)
+    outbox: dict[int, OutboxRow] = field(default_factory=dict)
+    inbox: dict[tuple[str, UUID], datetime] = field(default_factory=dict)
+    timers: dict[UUID, TimerRow] = field(default_factory=dict)
+    idempotency: dict[tuple[str, str, str], IdempotencyRow] = field(default_factory=dict)
+    shards: dict[int, tuple[str, int]] = field(default_factory=dict)
+    open_txids: set[int] = field(default_factory=set)
+    changed: trio.Event = field(default_factory=trio.Event)
+    _last_txid: int = 0
+    _last_position: int = 0
+    _last_outbox_id: int = 0
+
+    def begin(self) -> int:
+        """Call this to draw the number of a transaction; `commit` or `roll_back` ends it."""
+        self._last_txid += 1
+        self.open_txids.add(self._last_txid)
+        return self._last_txid
+
+    def roll_back(self, txid: int) -> None:
+        """Call this to end a transaction without a trace, except for the numbers it drew."""
+        self.open_txids.discard(txid)
+        self._announce()
+
+    def place(
+        self, txid: int, stream_id: str, first_version: int, events: Sequence[NewEvent]
+    ) -> list[StoredEvent]:
+        """Call this to number events within a transaction; `commit` makes them visible."""
+        placed = []
+        for version, event in enumerate(events, start=first_version):
+            self._last_position += 1
+            placed.append(
+                StoredEvent(
+                    stream_id=stream_id,
+                    version=version,
+                    cursor=Cursor(txid, self._last_position),
+                    event_id=event.event_id,
+                    type=event.type,
+                    schema_version=event.schema_version,
+                    codec=event.codec,
+                    data=event.data,
+                    metadata=dict(event.metadata),
+                    tenant=event.tenant,
+                    recorded_at=self.now(),
+                )
+            )
+        return placed
+
+    def commit(self, txid: int, placed: Sequence[StoredEvent]) -> None:
+        """Call this to end a transaction and let readers see its events."""
+        self.open_txids.discard(txid)
+        for event in placed:
+            self.streams.setdefault(event.stream_id, []).append(event)
+            self.by_id[event.event_id] = event
+        self.events.extend(placed)
+        if len(self.events) > len(placed) and self.events[-len(placed) - 1].cursor.txid > txid:
+            self.events.sort(key=lambda event: event.cursor)
+        self._announce()
+
+    @property
+    def horizon(self) -> int:
+        """Call this for the lowest transaction number that may still write."""
+        return min(self.open_txids, default=self._last_txid + 1)
+
+    def add_outbox(self, txid: int, messages: Sequence[OutboxMessage]) -> None:
+        """Call this in an append to queue what is sent after it."""
+        for message in messages:
+            self._last_outbox_id += 1
+            row = OutboxRow(self._last_outbox_id, txid, message, self.now())
+            self.outbox[row.id] = row
+
+    def change_timer(self, change: SetTimer | CancelTimer | CloseTimer) -> None:
+        """Call this in an append to set, cancel or close a timer; checked by the caller."""
+        match change:
+            case SetTimer():
+                same = (change.address, change.name, change.token)
+                known = (
+                    (row.timer.address, row.timer.name, row.timer.token)
+                    for row in self.timers.values()
+                )
+                if same not in known:
+                    self.timers[change.timer_id] = TimerRow(change)
+            case CancelTimer():
+                for row in self.timers.values():
+                    names = (row.timer.address, row.timer.name)
+                    if row.is_open and names == (change.address, change.name):
+                        row.cancelled_at = self.now()
+            case CloseTimer():
+                self.timers[change.timer_id].fired_at = self.now()
+
+    def _announce(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()

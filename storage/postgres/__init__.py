@@ -12,6 +12,7 @@ Only this package names asyncpg.
 
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.database import Connection, Database, LoopLost, open_database
+from storage.postgres.database_actor import DatabaseActor
 from storage.postgres.embedded import EmbeddedServer
 from storage.postgres.embedded_keeper import open_embedded
 from storage.postgres.migrate import (
@@ -26,6 +27,7 @@ from storage.postgres.pool_settings import PoolSettings, PoolStats
 __all__ = [
     "Connection",
     "Database",
+    "DatabaseActor",
     "EmbeddedServer",
     "LoopLost",
     "MigrationPlan",

@@ -13,6 +13,7 @@ import trio
 
 from storage.errors import StoreError, StoreUnavailable
 from storage.postgres.asyncio_thread import SILENCE_S_MAX, AsyncioThread
+from storage.postgres.notices import CHANNELS, Bell, Notices
 from storage.postgres.pool import OPERATION_S_MAX, Connection, Pool, Work
 from storage.postgres.pool_settings import PoolSettings, PoolStats
 
@@ -44,33 +45,46 @@ class Database:
         part: str = "store",
         settings: PoolSettings | None = None,
         silence_s_max: float = SILENCE_S_MAX,
+        patience_s: float = LOOP_WAIT_S_MAX,
+        is_notified: bool = True,
     ) -> None:
         self.url, self.part = url, part
         self.settings = settings if settings is not None else PoolSettings()
-        self._silence_s_max = silence_s_max
+        self._silence_s_max, self._patience_s = silence_s_max, patience_s
         self._thread: AsyncioThread | None = None
         self._pool: Pool | None = None
         self._changed = trio.Event()
+        self._is_notified = is_notified
+        self._notices: Notices | None = None
+        self._bells = {channel: Bell() for channel in CHANNELS}
         self.loops_started = 0
 
     def __repr__(self) -> str:
         return f"<Database {self.part}: {self._pool or 'not served'}>"
 
-    async def run(self, work: Work[T], *args: Any, timeout_s: float = OPERATION_S_MAX) -> T:
+    async def run(
+        self,
+        work: Work[T],
+        *args: Any,
+        channel: str | None = None,
+        timeout_s: float = OPERATION_S_MAX,
+    ) -> T:
         """Call this to run `work(connection, *args)` on the loop, each statement by itself.
 
+        When it is done, readers that wait for `channel` are told.
         Raises `StoreUnavailable`, `StoreTimeout`, `PoolExhausted`, or what the work raises.
         Cancelling cancels the query; the work may have happened or not, never half of a
         statement.
         """
         thread, pool = await self._ready()
-        return await thread.call(self._run, pool, work, args, None, timeout_s)
+        return await thread.call(self._run, pool, work, args, None, channel, timeout_s)
 
     async def transact(
         self,
         work: Work[T],
         *args: Any,
         begin: str = "BEGIN",
+        channel: str | None = None,
         timeout_s: float = OPERATION_S_MAX,
     ) -> T:
         """Call this to run `work(connection, *args)` in one transaction.
@@ -79,7 +93,7 @@ class Database:
         wholly absent. Errors as `run`.
         """
         thread, pool = await self._ready()
-        return await thread.call(self._run, pool, work, args, begin, timeout_s)
+        return await thread.call(self._run, pool, work, args, begin, channel, timeout_s)
 
     def pool_stats(self) -> PoolStats:
         """Call this to see the pool's load; all zero while no loop runs."""
@@ -87,6 +101,10 @@ class Database:
             most = self.settings.connections_max
             return PoolStats(0, 0, 0, 0, most, 0.0, is_saturated=False)
         return self._pool.statistics()
+
+    def bell(self, channel: str) -> Bell:
+        """Call this for what rings when something was committed on a channel."""
+        return self._bells[channel]
 
     async def wait_up(self, timeout_s: float = STARTUP_S_MAX) -> None:
         """Call this at start to wait for the database; raises what kept it away at the end.
@@ -117,7 +135,8 @@ class Database:
         try:
             self._attach(thread, pool)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._sweep, thread, pool)
+                nursery.start_soon(self._keep, thread, pool.sweep_for_ever)
+                nursery.start_soon(self._keep, thread, self._notify, thread, pool)
                 task_status.started()
                 reason = await thread.watch()
                 nursery.cancel_scope.cancel()
@@ -136,18 +155,37 @@ class Database:
         pool.cut_off()
         await thread.stop()
 
+    async def _notify(self, thread: AsyncioThread, pool: Pool) -> None:
+        """On the loop: make the hints of this loop, and send and hear them while it turns."""
+
+        def ring(channel: str) -> None:
+            thread.post_to_trio(self._bells[channel].ring)
+
+        notices = self._notices = Notices(pool, ring)
+        # A single connection is needed for work; then readers elsewhere poll.
+        if self._is_notified and self.settings.connections_max > 1:
+            await notices.run_for_ever()
+
     @staticmethod
-    async def _sweep(thread: AsyncioThread, pool: Pool) -> None:
+    async def _keep(thread: AsyncioThread, work: Work[None], *args: Any) -> None:
         try:
-            await thread.call(pool.sweep_for_ever)
+            await thread.call(work, *args)
         except StoreUnavailable:
             pass  # the loop is lost: the watch tells it
 
-    @staticmethod
     async def _run(
-        pool: Pool, work: Work[T], args: tuple[Any, ...], begin: str | None, timeout_s: float
+        self,
+        pool: Pool,
+        work: Work[T],
+        args: tuple[Any, ...],
+        begin: str | None,
+        channel: str | None,
+        timeout_s: float,
     ) -> T:
-        return await pool.run(work, *args, begin=begin, timeout_s=timeout_s)
+        result = await pool.run(work, *args, begin=begin, timeout_s=timeout_s)
+        if channel is not None and self._notices is not None:
+            self._notices.hint(channel)
+        return result
 
     def _attach(self, thread: AsyncioThread | None, pool: Pool | None) -> None:
         self._thread, self._pool = thread, pool
@@ -155,7 +193,7 @@ class Database:
         self._changed = trio.Event()
 
     async def _ready(self) -> tuple[AsyncioThread, Pool]:
-        with trio.move_on_after(LOOP_WAIT_S_MAX):
+        with trio.move_on_after(self._patience_s):
             while True:
                 thread, pool = self._thread, self._pool
                 if thread is not None and pool is not None and thread.is_running:
@@ -171,12 +209,13 @@ async def open_database(
     part: str = "store",
     settings: PoolSettings | None = None,
     wait_s: float = STARTUP_S_MAX,
+    is_notified: bool = True,
 ) -> AsyncIterator[Database]:
     """Call this to use a database outside a supervision tree: in tests, tools, scripts.
 
     Waits for the database to be up; a lost loop is made anew. Leaving closes everything.
     """
-    database = Database(url, part=part, settings=settings)
+    database = Database(url, part=part, settings=settings, is_notified=is_notified)
 
     async def keep_serving(*, task_status: trio.TaskStatus[None]) -> None:
         status = task_status

@@ -57,7 +57,8 @@ class Pool:
         self._url, self._part, self._settings = url, part, settings
         self._all: set[_Member] = set()
         self._idle: list[_Member] = []  # used as a stack: the warmest is lent first
-        self._uncounted = 0  # being opened, or lent out by `connect`
+        self._opening = 0
+        self._apart = 0  # lent out by `connect`, for as long as the loop turns
         self._waiters: deque[asyncio.Future[_Member | None]] = deque()
         self._down_until = 0.0
         self._down_reason = ""
@@ -70,15 +71,15 @@ class Pool:
 
     def statistics(self) -> PoolStats:
         """Call this from any thread to see the pool's load."""
-        most, size, idle = self._settings.connections_max, self._size(), len(self._idle)
-        since = self._busy_since
+        most, idle, since = self._most(), len(self._idle), self._busy_since
+        in_use = self._size() - idle - self._apart
         return PoolStats(
-            size=size,
+            size=self._size(),
             idle=idle,
-            in_use=size - idle,
+            in_use=in_use,
             waiting=len(self._waiters),
-            connections_max=most,
-            utilization=(size - idle) / most,
+            connections_max=self._settings.connections_max,
+            utilization=in_use / most,
             is_saturated=since is not None
             and time.monotonic() - since >= self._settings.saturated_after_s,
         )
@@ -138,19 +139,20 @@ class Pool:
         """
         if self._size() >= self._settings.connections_max:
             raise PoolExhausted(len(self._waiters), self._settings.connections_max)
-        connection: Connection | None = None
-        self._uncounted += 1
+        is_open = False
+        self._apart += 1
         try:
-            connection = await connect(self._url, self._settings.session(part))
+            connection = await connect(self._url, self._settings.session(f"{self._part}-{part}"))
+            is_open = True
         finally:
-            if connection is None:
-                self._uncounted -= 1
+            if not is_open:
+                self._apart -= 1
         return connection
 
     def disconnect(self, connection: Connection) -> None:
         """Call this once to end a connection of `connect`."""
         connection.terminate()
-        self._uncounted -= 1
+        self._apart -= 1
         self._hand_on(None)
 
     async def fill(self) -> None:
@@ -222,7 +224,7 @@ class Pool:
         now = time.monotonic()
         if now < self._down_until:
             raise StoreUnavailable(self._down_reason)
-        self._uncounted += 1
+        self._opening += 1
         self._note_load(now)
         try:
             connection = await connect(self._url, self._settings.session(self._part), timeout_s)
@@ -231,7 +233,7 @@ class Pool:
             self._down_reason = error.reason if isinstance(error, StoreUnavailable) else str(error)
             raise
         finally:
-            self._uncounted -= 1
+            self._opening -= 1
         self._down_until = 0.0
         member = _Member(connection, time.monotonic())
         self._all.add(member)
@@ -303,13 +305,17 @@ class Pool:
         task.add_done_callback(self._background.discard)
 
     def _size(self) -> int:
-        return len(self._all) + self._uncounted
+        return len(self._all) + self._opening + self._apart
+
+    def _most(self) -> int:
+        """How many may be lent at once."""
+        return self._settings.connections_max - self._apart
 
     def _is_old(self, member: _Member, now: float) -> bool:
         return now - member.born_at > self._settings.lifetime_s_max
 
     def _note_load(self, now: float) -> None:
-        used = (self._size() - len(self._idle)) / self._settings.connections_max
+        used = (self._size() - len(self._idle) - self._apart) / self._most()
         if used <= self._settings.saturated_above:
             self._busy_since = None
         elif self._busy_since is None:

@@ -31,8 +31,8 @@ async def _sessions(connection: Connection, part: str) -> int:
     return int(
         await connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity"
-            " WHERE application_name = $1 AND datname = current_database()",
-            f"greenroom:{part}",
+            " WHERE application_name LIKE $1 AND datname = current_database()",
+            f"greenroom:{part}%",
         )
     )
 
@@ -116,18 +116,24 @@ async def test_the_limit_of_connections_is_never_passed(database_url: str) -> No
     async with (
         open_database(database_url, part="watch") as watch,
         open_database(database_url, part="load", settings=settings) as database,
-        trio.open_nursery() as nursery,
     ):
-        async with trio.open_nursery() as load:
-            for _ in range(40):
-                load.start_soon(database.run, _sleep, 0.005)
-            while database.pool_stats().waiting or database.pool_stats().in_use:
-                most = max(most, await watch.run(_sessions, "load"))
-                await trio.lowlevel.checkpoint()
-        nursery.cancel_scope.cancel()
+        left = 40
+
+        async def load() -> None:
+            nonlocal left
+            await database.run(_sleep, 0.005)
+            left -= 1
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(left):
+                nursery.start_soon(load)
+            with trio.fail_after(5):
+                while left:
+                    most = max(most, await watch.run(_sessions, "load"))
         stats = database.pool_stats()
-        assert most <= 4
-        assert (stats.size, stats.idle, stats.waiting) == (4, 4, 0)
+        # One of the four listens.
+        assert 3 <= most <= 4
+        assert (stats.size, stats.idle, stats.in_use, stats.waiting) == (4, 3, 0, 0)
 
 
 async def test_nothing_stays_open_after_closing(database_url: str) -> None:

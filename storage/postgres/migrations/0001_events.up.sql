@@ -15,7 +15,8 @@ INSERT INTO store_meta (system_identifier)
 SELECT system_identifier::text FROM pg_control_system();
 
 CREATE TABLE events (
-    stream_id text NOT NULL CHECK (octet_length(stream_id) BETWEEN 1 AND 255),
+    -- By bytes, whatever the database sorts by: names are read in ranges.
+    stream_id text COLLATE "C" NOT NULL CHECK (octet_length(stream_id) BETWEEN 1 AND 255),
     version bigint NOT NULL CHECK (version >= 1),
     position bigint GENERATED ALWAYS AS IDENTITY,
     txid xid8 NOT NULL DEFAULT pg_current_xact_id(),

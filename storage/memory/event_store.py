@@ -1,0 +1,314 @@
+"""The event store in memory; the twin of `storage/postgres/event_store.py`, read first."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import msgspec
+import trio
+
+from actors.persistence import (
+    ANY,
+    PAGE_LIMIT,
+    START,
+    Appended,
+    AppendRequest,
+    CloseTimer,
+    Cursor,
+    ExpectedVersion,
+    Idempotent,
+    Lag,
+    NewEvent,
+    OutboxMessage,
+    Page,
+    Shard,
+    StoredEvent,
+    StreamId,
+    StreamInfo,
+    TimerChange,
+    Version,
+    fits,
+    repeat_of,
+)
+from actors.persistence.decisions import conflict
+from actors.persistence.words import check_batch
+from storage.errors import (
+    AlreadyHandled,
+    Fenced,
+    StoreError,
+    StoreUnavailable,
+    TimerGone,
+)
+from storage.memory.database import MemoryDatabase
+from storage.memory.faults import Faults
+from storage.memory.idempotency import claim, remember
+
+
+class HeldCommit:
+    """A commit that a test holds back: its numbers are drawn, its events unseen."""
+
+    def __init__(self) -> None:
+        self.reached = trio.Event()
+        self._released = trio.Event()
+        self._is_dropped = False
+
+    def release(self) -> None:
+        """Call this to let the commit happen."""
+        self._released.set()
+
+    def drop(self) -> None:
+        """Call this to roll it back; its append fails as unavailable."""
+        self._is_dropped = True
+        self._released.set()
+
+    async def wait(self) -> bool:
+        """Call this in the append; False when it is rolled back."""
+        self.reached.set()
+        await self._released.wait()
+        return not self._is_dropped
+
+
+class MemoryEventStore(Faults):
+    """The port `EventStore` on a `MemoryDatabase`."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        super().__init__()
+        self.database = database if database is not None else MemoryDatabase()
+        self._held: HeldCommit | None = None
+        self._busy: dict[str, trio.Event] = {}
+
+    # For tests.
+
+    def hold_next_commit(self) -> HeldCommit:
+        """Call this to hold back the commit of the next append until it is released."""
+        self._held = HeldCommit()
+        return self._held
+
+    def event_count(self) -> int:
+        """Call this for the number of stored events."""
+        return len(self.database.events)
+
+    def current_version(self, stream_id: str) -> Version:
+        """Call this for the last version of a stream."""
+        return len(self.database.streams.get(stream_id, ()))
+
+    def stream_exists(self, stream_id: str) -> bool:
+        """Call this to ask whether a stream has an event."""
+        return stream_id in self.database.streams
+
+    def reset(self) -> None:
+        """Call this to begin with an empty database."""
+        self.database = MemoryDatabase(self.database.now)
+
+    # The port.
+
+    async def append(
+        self,
+        stream_id: StreamId,
+        events: Sequence[NewEvent],
+        *,
+        expected: ExpectedVersion = ANY,
+        shard: Shard | None = None,
+        outbox: Sequence[OutboxMessage] = (),
+        timers: Sequence[TimerChange] = (),
+        idempotency: Idempotent | None = None,
+    ) -> Appended:
+        """See `EventStore.append`."""
+        return await self.append_request(
+            AppendRequest(stream_id, events, expected, shard, outbox, timers, idempotency)
+        )
+
+    async def append_request(self, request: AppendRequest) -> Appended:
+        """See `EventStore.append_request`."""
+        await self.pass_faults()
+        while (busy := self._busy.get(request.stream_id)) is not None:
+            await busy.wait()
+        earlier = self._judge(request)
+        if earlier is not None:
+            return earlier
+        database = self.database
+        txid = database.begin()
+        actual = self.current_version(request.stream_id)
+        placed = database.place(txid, request.stream_id, actual + 1, request.events)
+        if self._held is not None and not await self._hold(request, txid):
+            raise StoreUnavailable("a test rolled the append back")
+        database.add_outbox(txid, request.outbox)
+        for change in request.timers:
+            database.change_timer(change)
+        if request.inbox is not None:
+            database.inbox[request.inbox] = database.now()
+        appended = Appended(placed[-1].version, placed[0].version, placed[-1].cursor)
+        if request.idempotency is not None:
+            remember(database, request.idempotency, msgspec.json.encode(appended))
+        database.commit(txid, placed)
+        return appended
+
+    async def append_batch(
+        self, requests: Sequence[AppendRequest], *, atomic: bool = False
+    ) -> list[Appended | StoreError]:
+        """See `EventStore.append_batch`."""
+        check_batch(requests)
+        if not all(request.is_plain for request in requests):
+            raise ValueError("a batch takes plain appends only: events and what is expected")
+        await self.pass_faults()
+        database = self.database
+        txid = database.begin()
+        # What this transaction sees: the stored events and its own.
+        heads: dict[str, int] = {}
+        by_id = dict(database.by_id)
+        placed: list[StoredEvent] = []
+        results: list[Appended | StoreError] = []
+        for request in requests:
+            actual = heads.get(request.stream_id, self.current_version(request.stream_id))
+            try:
+                result = repeat_of(request, by_id)
+                if result is None:
+                    if not fits(request.expected, actual):
+                        raise conflict(request, actual)
+                    new = database.place(txid, request.stream_id, actual + 1, request.events)
+                    placed += new
+                    by_id.update((event.event_id, event) for event in new)
+                    heads[request.stream_id] = new[-1].version
+                    result = Appended(new[-1].version, new[0].version, new[-1].cursor)
+                results.append(result)
+            except StoreError as error:
+                if atomic:
+                    database.roll_back(txid)
+                    raise
+                results.append(error)
+        database.commit(txid, placed)
+        return results
+
+    async def load(
+        self, stream_id: StreamId, *, from_version: Version = 1, to_version: Version | None = None
+    ) -> AsyncIterator[StoredEvent]:
+        """See `EventStore.load`."""
+        if from_version < 1:
+            raise ValueError(f"from_version counts from 1, got {from_version}")
+        await self.pass_faults()
+        last = self.current_version(stream_id) if to_version is None else to_version
+        for event in self.database.streams.get(stream_id, [])[from_version - 1 : last]:
+            yield event
+
+    async def read_all(
+        self,
+        *,
+        after: Cursor | None = None,
+        limit: int = PAGE_LIMIT,
+        types: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> Page:
+        """See `EventStore.read_all`."""
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+        await self.pass_faults()
+        begin = START if after is None else after
+        horizon = self.database.horizon
+        seen = [event for event in self.database.events if event.cursor.txid < horizon]
+        head = max(begin, seen[-1].cursor) if seen else begin
+        wanted = [
+            event
+            for event in seen
+            if event.cursor > begin
+            and (types is None or event.type in types)
+            and (categories is None or event.stream_id.partition("-")[0] in categories)
+        ]
+        page = wanted[:limit]
+        return Page(page, page[-1].cursor if len(wanted) > limit else head, head)
+
+    async def follow(
+        self,
+        *,
+        after: Cursor | None = None,
+        types: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> AsyncIterator[Page]:
+        """See `EventStore.follow`."""
+        at = START if after is None else after
+        while True:
+            changed = self.database.changed
+            page = await self.read_all(after=at, types=types, categories=categories)
+            if page.next > at:
+                at = page.next
+                yield page
+            else:
+                await changed.wait()
+
+    async def lag(self, after: Cursor | None) -> Lag:
+        """See `EventStore.lag`."""
+        page = await self.read_all(after=after, limit=len(self.database.events) + 1)
+        if not page.events:
+            return Lag(0, 0.0)
+        age = self.database.now() - page.events[0].recorded_at
+        return Lag(len(page.events), max(0.0, age.total_seconds()))
+
+    async def list_streams(
+        self,
+        *,
+        category: str | None = None,
+        prefix: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[StreamInfo]:
+        """See `EventStore.list_streams`."""
+        await self.pass_faults()
+        names = [
+            name
+            for name in sorted(self.database.streams, key=str.encode)
+            if (category is None or name.partition("-")[0] == category)
+            and (prefix is None or name.startswith(prefix))
+            and (after is None or name.encode() > after.encode())
+        ]
+        lasts = [self.database.streams[name][-1] for name in names[:limit]]
+        return [StreamInfo(last.stream_id, last.version, last.recorded_at) for last in lasts]
+
+    async def head(self, stream_id: StreamId) -> Version:
+        """See `EventStore.head`."""
+        await self.pass_faults()
+        return self.current_version(stream_id)
+
+    async def lineage(self) -> str:
+        """See `EventStore.lineage`."""
+        await self.pass_faults()
+        return self.database.lineage
+
+    # An append's checks, in the order of its transaction.
+
+    def _judge(self, request: AppendRequest) -> Appended | None:
+        """The earlier result of a repeat; raises what keeps the request from being stored."""
+        database = self.database
+        if (shard := request.shard) is not None:
+            owner, epoch = database.shards.get(shard.id, ("", 0))
+            if (owner, epoch) != (shard.owner, shard.epoch):
+                raise Fenced(shard.id, shard.epoch, epoch or None)
+        if request.inbox is not None and request.inbox in database.inbox:
+            raise AlreadyHandled(request.inbox[0], str(request.inbox[1]))
+        if request.idempotency is not None:
+            answer = claim(database, request.idempotency)
+            if answer is not None:
+                return replace(msgspec.json.decode(answer, type=Appended), replayed=True)
+        earlier = repeat_of(request, database.by_id)
+        if earlier is not None:
+            return earlier
+        actual = self.current_version(request.stream_id)
+        if not fits(request.expected, actual):
+            raise conflict(request, actual)
+        for change in request.timers:
+            if isinstance(change, CloseTimer):
+                row = database.timers.get(change.timer_id)
+                if row is None or not row.is_open:
+                    raise TimerGone(str(change.timer_id))
+        return None
+
+    async def _hold(self, request: AppendRequest, txid: int) -> bool:
+        held, self._held = self._held, None
+        assert held is not None
+        done = self._busy[request.stream_id] = trio.Event()
+        is_kept = False
+        try:
+            is_kept = await held.wait()
+        finally:
+            del self._busy[request.stream_id]
+            done.set()
+            if not is_kept:
+                self.database.roll_back(txid)
+        return is_kept

@@ -1,0 +1,151 @@
+"""How events are read: streams by version, the log in its order, lists, heads, lag.
+
+Runs on the asyncio thread. The order is read below the snapshot's horizon: a transaction
+that is still open hides itself and everything later, so nothing appears behind a reader.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+
+from actors.persistence import PAGE_LIMIT, Cursor, Lag, Page, StoredEvent, StreamInfo
+from storage.postgres.event_rows import COLUMNS, to_event
+from storage.postgres.pool import Connection
+
+_HORIZON = "txid < pg_snapshot_xmin(pg_current_snapshot())"
+
+# Up to here a lag is counted; beyond it, told by the positions, gaps of rollbacks included.
+_LAG_COUNTED_MAX = 10_000
+
+_STREAM = f"""
+SELECT {COLUMNS} FROM events
+WHERE stream_id = $1 AND version >= $2 AND version <= coalesce($3::bigint, version)
+ORDER BY version LIMIT {PAGE_LIMIT}
+"""  # noqa: S608  (our own columns)
+
+_PAGE = f"""
+SELECT {COLUMNS} FROM events
+WHERE (txid, position) > ($1::xid8, $2::bigint) AND {_HORIZON}
+ORDER BY txid, position LIMIT $3
+"""  # noqa: S608  (our own columns)
+
+_FILTERED = f"""
+SELECT {COLUMNS} FROM events
+WHERE (txid, position) > ($1::xid8, $2::bigint) AND (txid, position) <= ($4::xid8, $5::bigint)
+    AND ($6::text[] IS NULL OR event_type = ANY($6))
+    AND ($7::text[] IS NULL OR split_part(stream_id, '-', 1) = ANY($7))
+ORDER BY txid, position LIMIT $3
+"""  # noqa: S608  (our own columns)
+
+_END = f"""
+SELECT txid, position FROM events WHERE {_HORIZON} ORDER BY txid DESC, position DESC LIMIT 1
+"""  # noqa: S608  (our own words)
+
+_LAG = f"""
+WITH unread AS (
+    SELECT position, recorded_at FROM events
+    WHERE (txid, position) > ($1::xid8, $2::bigint) AND {_HORIZON}
+    ORDER BY txid, position LIMIT {_LAG_COUNTED_MAX}
+)
+SELECT count(*) AS counted, greatest(0, extract(epoch FROM clock_timestamp() - min(recorded_at)))
+    AS seconds, (SELECT max(position) FROM events) - min(position) + 1 AS spread
+FROM unread
+"""  # noqa: S608  (our own words)
+
+# A loose scan: one index look-up a stream, however many events each has.
+_STREAMS = """
+WITH RECURSIVE names AS (
+    (SELECT stream_id FROM events WHERE stream_id > $1 AND stream_id >= $2 ORDER BY 1 LIMIT 1)
+    UNION ALL
+    SELECT (SELECT e.stream_id FROM events e WHERE e.stream_id > n.stream_id ORDER BY 1 LIMIT 1)
+    FROM names n WHERE starts_with(n.stream_id, $2)
+)
+SELECT last.stream_id, last.version, last.recorded_at
+FROM (SELECT stream_id FROM names WHERE starts_with(stream_id, $2) LIMIT $3) found
+CROSS JOIN LATERAL (
+    SELECT e.stream_id, e.version, e.recorded_at FROM events e
+    WHERE e.stream_id = found.stream_id ORDER BY e.version DESC LIMIT 1
+) last
+"""
+
+
+async def stream_page(
+    connection: Connection, stream_id: str, at: int, to_version: int | None
+) -> list[StoredEvent]:
+    """Call this for the next page of a stream."""
+    rows = await connection.fetch(_STREAM, stream_id, at, to_version)
+    return [to_event(row) for row in rows]
+
+
+async def page(
+    connection: Connection,
+    after: Cursor,
+    limit: int,
+    types: Sequence[str] | None,
+    categories: Sequence[str] | None,
+) -> Page:
+    """Call this for the next page of the order."""
+    if types is not None or categories is not None:
+        return await _filtered(connection, after, limit, types, categories)
+    # Read first, the end second: the end may only be later than what was read.
+    rows = await connection.fetch(_PAGE, after.txid, after.position, limit)
+    events = [to_event(row) for row in rows]
+    last = events[-1].cursor if events else after
+    if len(events) < limit:
+        return Page(events, last, last)
+    return Page(events, last, max(last, await _end(connection)))
+
+
+async def _filtered(
+    connection: Connection,
+    after: Cursor,
+    limit: int,
+    types: Sequence[str] | None,
+    categories: Sequence[str] | None,
+) -> Page:
+    # The end first: what is read is bounded by it, so that `next` leaves nothing out.
+    end = max(after, await _end(connection))
+    rows = await connection.fetch(
+        _FILTERED, after.txid, after.position, limit, end.txid, end.position, types, categories
+    )
+    events = [to_event(row) for row in rows]
+    return Page(events, events[-1].cursor if len(events) == limit else end, end)
+
+
+async def _end(connection: Connection) -> Cursor:
+    row: Any = await connection.fetchrow(_END)
+    return Cursor(0, 0) if row is None else Cursor(row[0], row[1])
+
+
+async def lag(connection: Connection, after: Cursor) -> Lag:
+    """Call this for how much is unread after a cursor."""
+    row = await connection.fetchrow(_LAG, after.txid, after.position)
+    assert row is not None, "an aggregate gives one row"
+    counted = int(row["counted"])
+    if counted == 0:
+        return Lag(0, 0.0)
+    events = counted if counted < _LAG_COUNTED_MAX else max(counted, int(row["spread"]))
+    return Lag(events, float(row["seconds"]))
+
+
+async def streams(
+    connection: Connection, beginning: str, after: str, limit: int
+) -> list[StreamInfo]:
+    """Call this for a list of streams by name, of those whose names begin so."""
+    rows: list[asyncpg.Record] = await connection.fetch(_STREAMS, after, beginning, limit)
+    return [StreamInfo(row[0], row[1], row[2]) for row in rows]
+
+
+async def head(connection: Connection, stream_id: str) -> int:
+    """Call this for the last version of a stream."""
+    return int(
+        await connection.fetchval(
+            "SELECT coalesce(max(version), 0) FROM events WHERE stream_id = $1", stream_id
+        )
+    )
+
+
+async def lineage(connection: Connection) -> str:
+    """Call this for the id of the order."""
+    return str(await connection.fetchval("SELECT lineage FROM store_meta"))

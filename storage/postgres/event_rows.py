@@ -1,0 +1,59 @@
+"""Events as rows: the columns of the log, and how a row becomes a `StoredEvent`."""
+
+from collections.abc import Iterable, Mapping
+
+import asyncpg
+import msgspec
+
+from actors.persistence import Cursor, NewEvent, StoredEvent
+
+COLUMNS = (
+    "stream_id, version, txid, position, event_id, event_type, event_version, codec,"
+    " event_data, metadata, tenant, recorded_at"
+)
+
+_decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
+_encode_metadata = msgspec.json.Encoder().encode
+
+
+def to_event(row: asyncpg.Record) -> StoredEvent:
+    """Call this with a row of `COLUMNS`, in that order."""
+    # Unpacked in one go: this line runs for every event that is ever read.
+    (stream_id, version, txid, position, event_id, kind, schema, codec, data, meta, tenant, at) = (
+        row
+    )
+    return StoredEvent(
+        stream_id,
+        version,
+        Cursor(txid, position),
+        event_id,
+        kind,
+        schema,
+        codec,
+        data,
+        {} if meta == "{}" else _decode_metadata(meta),
+        tenant,
+        at,
+    )
+
+
+def metadata_json(metadata: Mapping[str, str]) -> str:
+    """Call this for the text of a `jsonb` parameter."""
+    return "{}" if not metadata else _encode_metadata(metadata).decode()
+
+
+def to_columns(events: Iterable[NewEvent]) -> tuple[list[object], ...]:
+    """Call this for the arrays of a statement that inserts many events with `unnest`."""
+    rows = [
+        (
+            event.event_id,
+            event.type,
+            event.schema_version,
+            event.codec,
+            event.data,
+            metadata_json(event.metadata),
+            event.tenant,
+        )
+        for event in events
+    ]
+    return tuple(list(column) for column in zip(*rows, strict=True))

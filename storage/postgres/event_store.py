@@ -1,0 +1,203 @@
+"""The event store in PostgreSQL; the twin of `storage/memory/event_store.py`.
+
+`append.py` and `append_batch.py` write, `event_reading.py` reads; this class gives each
+call its connection, and its error its meaning.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+
+import asyncpg
+
+from actors.persistence import (
+    ANY,
+    PAGE_LIMIT,
+    START,
+    Appended,
+    AppendRequest,
+    Cursor,
+    ExpectedVersion,
+    Idempotent,
+    Lag,
+    NewEvent,
+    OutboxMessage,
+    Page,
+    Shard,
+    StoredEvent,
+    StreamId,
+    StreamInfo,
+    TimerChange,
+    Version,
+    fits,
+    repeat_of,
+)
+from actors.persistence.decisions import conflict
+from actors.persistence.words import check_batch
+from storage.errors import StoreError, StoreUnavailable
+from storage.postgres import event_reading
+from storage.postgres.append import RACES, facts, insert, insert_with_all
+from storage.postgres.append_batch import append_batch
+from storage.postgres.database import Database
+from storage.postgres.notices import EVENTS, POLL_S
+from storage.postgres.pool import Connection
+
+# An append that expects nothing loses a race only to others that made progress.
+RACES_MAX = 10
+
+
+class _Refused(Exception):
+    """Rolls back an append whose stream is shorter than expected."""
+
+
+class PostgresEventStore:
+    """The port `EventStore` on a `Database`."""
+
+    def __init__(self, database: Database, *, poll_s: float = POLL_S) -> None:
+        self._database, self._poll_s = database, poll_s
+
+    async def append(
+        self,
+        stream_id: StreamId,
+        events: Sequence[NewEvent],
+        *,
+        expected: ExpectedVersion = ANY,
+        shard: Shard | None = None,
+        outbox: Sequence[OutboxMessage] = (),
+        timers: Sequence[TimerChange] = (),
+        idempotency: Idempotent | None = None,
+    ) -> Appended:
+        """See `EventStore.append`."""
+        return await self.append_request(
+            AppendRequest(stream_id, events, expected, shard, outbox, timers, idempotency)
+        )
+
+    async def append_request(self, request: AppendRequest) -> Appended:
+        """See `EventStore.append_request`."""
+        for _ in range(RACES_MAX):
+            appended = await self._try(request)
+            if appended is not None:
+                return appended
+            known, actual = await self._database.run(facts, request)
+            repeated = repeat_of(request, known)
+            if repeated is not None:
+                return repeated
+            if not fits(request.expected, actual):
+                raise conflict(request, actual)
+            # The stream is as expected again: the other writer rolled back, or any version
+            # will do. Nothing was decided on what is stored, so the same append may go again.
+        raise StoreUnavailable(f"{request.stream_id} lost {RACES_MAX} races in a row")
+
+    async def append_batch(
+        self, requests: Sequence[AppendRequest], *, atomic: bool = False
+    ) -> list[Appended | StoreError]:
+        """See `EventStore.append_batch`."""
+        check_batch(requests)
+        if not all(request.is_plain for request in requests):
+            raise ValueError("a batch takes plain appends only: events and what is expected")
+        for _ in range(RACES_MAX):
+            try:
+                return await self._database.transact(append_batch, requests, atomic, channel=EVENTS)
+            except asyncpg.UniqueViolationError as error:
+                if error.constraint_name not in RACES:
+                    raise
+        raise StoreUnavailable(f"the batch lost {RACES_MAX} races in a row")
+
+    async def load(
+        self, stream_id: StreamId, *, from_version: Version = 1, to_version: Version | None = None
+    ) -> AsyncIterator[StoredEvent]:
+        """See `EventStore.load`."""
+        if from_version < 1:
+            raise ValueError(f"from_version counts from 1, got {from_version}")
+        at = from_version
+        while True:
+            page = await self._database.run(event_reading.stream_page, stream_id, at, to_version)
+            for event in page:
+                yield event
+            if len(page) < PAGE_LIMIT:
+                return
+            at = page[-1].version + 1
+
+    async def read_all(
+        self,
+        *,
+        after: Cursor | None = None,
+        limit: int = PAGE_LIMIT,
+        types: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> Page:
+        """See `EventStore.read_all`."""
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+        begin = START if after is None else after
+        return await self._database.run(event_reading.page, begin, limit, types, categories)
+
+    async def follow(
+        self,
+        *,
+        after: Cursor | None = None,
+        types: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> AsyncIterator[Page]:
+        """See `EventStore.follow`."""
+        at = START if after is None else after
+        bell = self._database.bell(EVENTS)
+        while True:
+            # Before reading: what is committed while we read rings for us.
+            wait = bell.listen()
+            try:
+                page = await self.read_all(after=at, types=types, categories=categories)
+            except StoreUnavailable:
+                await wait(self._poll_s)
+                continue
+            if page.next > at:
+                at = page.next
+                yield page
+            else:
+                await wait(self._poll_s)
+
+    async def lag(self, after: Cursor | None) -> Lag:
+        """See `EventStore.lag`."""
+        return await self._database.run(event_reading.lag, START if after is None else after)
+
+    async def list_streams(
+        self,
+        *,
+        category: str | None = None,
+        prefix: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[StreamInfo]:
+        """See `EventStore.list_streams`."""
+        beginning = prefix or ""
+        if category is not None:
+            if not f"{category}-".startswith(beginning[: len(category) + 1]):
+                return []
+            beginning = max(beginning, f"{category}-", key=len)
+        return await self._database.run(event_reading.streams, beginning, after or "", limit)
+
+    async def head(self, stream_id: StreamId) -> Version:
+        """See `EventStore.head`."""
+        return await self._database.run(event_reading.head, stream_id)
+
+    async def lineage(self) -> str:
+        """See `EventStore.lineage`."""
+        return await self._database.run(event_reading.lineage)
+
+    async def _try(self, request: AppendRequest) -> Appended | None:
+        """The result; None when the version check or a constraint refused it."""
+        try:
+            if request.is_plain:
+                return await self._database.run(insert, request, channel=EVENTS)
+            return await self._database.transact(_insert_all, request, channel=EVENTS)
+        except _Refused:
+            return None
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name not in RACES:
+                raise
+            return None
+
+
+async def _insert_all(connection: Connection, request: AppendRequest) -> Appended:
+    appended = await insert_with_all(connection, request)
+    if appended is None:
+        raise _Refused
+    return appended

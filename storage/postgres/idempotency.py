@@ -1,0 +1,97 @@
+"""Idempotency keys in PostgreSQL; the twin of `storage/memory/idempotency.py`."""
+
+from actors.persistence import Idempotent
+from actors.persistence.idempotency import LIFETIME, PENDING_LIFETIME
+from storage.errors import IdempotencyInFlight, IdempotencyMismatch
+from storage.postgres.database import Database
+from storage.postgres.pool import Connection
+
+# Takes the key when it is free: new, expired, or pending since a dead request.
+_CLAIM = """
+INSERT INTO idempotency AS i (tenant, scope, key, request_hash, state, expires_at)
+VALUES ($1, $2, $3, $4, 'pending', clock_timestamp() + $5)
+ON CONFLICT (tenant, scope, key) DO UPDATE
+SET request_hash = $4, state = 'pending', result = NULL, created_at = clock_timestamp(),
+    expires_at = clock_timestamp() + $5
+WHERE i.expires_at <= clock_timestamp() OR i.state = 'pending' AND i.request_hash = $4
+    AND i.created_at <= clock_timestamp() - $6::interval
+RETURNING key
+"""
+
+
+async def claim(connection: Connection, request: Idempotent) -> bytes | None:
+    """Call this in a transaction: the stored answer, or None when the key is ours now."""
+    key = (request.tenant, request.scope, request.key)
+    taken = await connection.fetchval(
+        _CLAIM, *key, request.request_hash, LIFETIME, PENDING_LIFETIME
+    )
+    if taken is not None:
+        return None
+    row = await connection.fetchrow(
+        "SELECT request_hash, result FROM idempotency"
+        " WHERE tenant = $1 AND scope = $2 AND key = $3",
+        *key,
+    )
+    if row is None:
+        raise IdempotencyInFlight(request.scope, request.key)
+    if row["request_hash"] != request.request_hash:
+        raise IdempotencyMismatch(request.scope, request.key)
+    if row["result"] is None:
+        raise IdempotencyInFlight(request.scope, request.key)
+    return bytes(row["result"])
+
+
+async def remember(connection: Connection, request: Idempotent, result: bytes) -> None:
+    """Call this in the transaction of the work to keep its answer."""
+    await connection.execute(
+        "UPDATE idempotency SET state = 'done', result = $4,"
+        " expires_at = clock_timestamp() + $5::interval"
+        " WHERE tenant = $1 AND scope = $2 AND key = $3",
+        request.tenant,
+        request.scope,
+        request.key,
+        result,
+        LIFETIME,
+    )
+
+
+async def _abandon(connection: Connection, request: Idempotent) -> None:
+    await connection.execute(
+        "DELETE FROM idempotency"
+        " WHERE tenant = $1 AND scope = $2 AND key = $3 AND state = 'pending'",
+        request.tenant,
+        request.scope,
+        request.key,
+    )
+
+
+async def _purge(connection: Connection, limit: int) -> int:
+    done = await connection.execute(
+        "DELETE FROM idempotency WHERE ctid = ANY(ARRAY("
+        "SELECT ctid FROM idempotency WHERE expires_at <= clock_timestamp() LIMIT $1))",
+        limit,
+    )
+    return int(done.split()[1])
+
+
+class PostgresIdempotency:
+    """The port `Idempotency` on a `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, request: Idempotent) -> bytes | None:
+        """See `Idempotency.begin`."""
+        return await self._database.transact(claim, request)
+
+    async def finish(self, request: Idempotent, result: bytes) -> None:
+        """See `Idempotency.finish`."""
+        await self._database.run(remember, request, result)
+
+    async def abandon(self, request: Idempotent) -> None:
+        """See `Idempotency.abandon`."""
+        await self._database.run(_abandon, request)
+
+    async def purge(self, limit: int = 1000) -> int:
+        """See `Idempotency.purge`."""
+        return await self._database.run(_purge, limit)

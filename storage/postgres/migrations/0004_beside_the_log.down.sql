@@ -1,0 +1,11 @@
+DROP TABLE dead_letter_audit;
+DROP TABLE dead_letters;
+DROP TABLE documents;
+DROP TABLE checkpoints;
+DROP TABLE timers;
+DROP TABLE inbox;
+DROP TABLE outbox_leases;
+DROP TABLE outbox;
+DROP TABLE idempotency;
+DROP TABLE snapshots;
+DROP TABLE shards;

@@ -1,0 +1,108 @@
+"""Hints that something was committed: one `NOTIFY` for many commits, and polling behind it.
+
+A hint is sent after the commit, on the connection that listens, at most every 10 ms; never
+in the transaction, where it would make commits stand in line. A lost hint costs at most the
+poll interval, never an event: readers always read on from their cursor.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import trio
+
+from storage.errors import StoreError
+from storage.postgres.pool import Connection, Pool
+
+CHANNELS = ("greenroom_events", "greenroom_projections")
+EVENTS, PROJECTIONS = CHANNELS
+
+# Hints closer together than this travel as one.
+COALESCE_S = 0.010
+
+# What a reader waits for a hint before it looks by itself.
+POLL_S = 1.0
+
+RECONNECT_S = 0.5
+
+
+class Bell:
+    """Wakes the trio tasks that wait for one channel. Belongs to the trio thread."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def ring(self) -> None:
+        """Call this to wake all who wait."""
+        self._event.set()
+        self._event = trio.Event()
+
+    def listen(self) -> Callable[[float], Any]:
+        """Call this before looking; the result waits for a ring since then, or so long."""
+        event = self._event
+
+        async def wait(timeout_s: float) -> None:
+            with trio.move_on_after(timeout_s):
+                await event.wait()
+
+        return wait
+
+
+class Notices:
+    """The listening connection of one loop, and the hints that go out on it.
+
+    Runs on the asyncio thread; `ring` is called there and must hand over by itself.
+    """
+
+    def __init__(self, pool: Pool, ring: Callable[[str], None]) -> None:
+        self._pool, self._ring = pool, ring
+        self._pending: set[str] = set()
+        self._due = asyncio.Event()
+
+    def hint(self, channel: str) -> None:
+        """Call this on the loop after a commit: wakes readers here now, others soon."""
+        self._ring(channel)
+        self._pending.add(channel)
+        self._due.set()
+
+    async def run_for_ever(self) -> None:
+        """Call this as a task: listens and sends, connecting again whenever it must."""
+        while True:
+            try:
+                connection = await self._pool.connect("listen")
+            except StoreError:
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            try:
+                await self._serve(connection)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                pass  # lost: hints of the meantime are made good by the ring below
+            finally:
+                self._pool.disconnect(connection)
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _serve(self, connection: Connection) -> None:
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _connection: lost.set())
+        for channel in CHANNELS:
+            await connection.add_listener(channel, self._heard)
+            self._ring(channel)
+        gone = asyncio.ensure_future(lost.wait())
+        try:
+            while not lost.is_set():
+                due = asyncio.ensure_future(self._due.wait())
+                await asyncio.wait((gone, due), return_when=asyncio.FIRST_COMPLETED)
+                due.cancel()
+                if lost.is_set():
+                    return
+                self._due.clear()
+                channels, self._pending = self._pending, set()
+                for channel in channels:
+                    await connection.execute(f"NOTIFY {channel}")
+                await asyncio.sleep(COALESCE_S)
+        finally:
+            gone.cancel()
+
+    def _heard(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
+        self._ring(channel)
