@@ -6,7 +6,7 @@ bound for ten minutes after both are gone, so that a reconnecting page works on.
 Rule 3: a room that fails is an answer to the visitor, never a crash of the session.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -20,6 +20,7 @@ from actors.chat import (
     RoomName,
     guest_name,
 )
+from actors.chat.redaction import hide_words
 from actors.chat.room import Post
 from actors.chat.rooms import Rooms
 from actors.runtime import Actor, Ask, AskError, message
@@ -78,7 +79,7 @@ class PostInTab(Ask[PostAnswer]):
 
     tab: TabId
     pane: Pane
-    body: str
+    body: str = field(repr=False)
     client_id: str
     address_key: str | None
 
@@ -101,7 +102,7 @@ class PostInRoom(Ask[PostAnswer]):
     """A client program posts to a room it names; the body is parsed already."""
 
     room: RoomName
-    body: str
+    body: str = field(repr=False)
     client_id: str
     address_key: str | None
 
@@ -199,6 +200,10 @@ class SessionActor(Actor[Messages]):
                 return Author(None, self.session_id, guest_name(self.session_id))
             case Pane.DEMO:
                 return Author(DEMO_USER_ID, self.session_id, DEMO_DISPLAY_NAME)
+
+    def redact(self, state: dict[str, object]) -> dict[str, object]:
+        """Show nobody's words in reports."""
+        return hide_words(state)
 
     async def _post(self, room: RoomName, post: Post) -> PostAnswer:
         try:

@@ -7,6 +7,7 @@ do), then `room.py` (the actor that carries the rules out). Pages and sockets li
 from actors.chat.guests import guest_name
 from actors.chat.policy import BadPost, author_name, is_own, may_see, parse_room
 from actors.chat.ports import ChatLog, ChatLogUnavailable, UnknownRoom
+from actors.chat.redaction import hide_words
 from actors.chat.room import (
     ChatEnvironment,
     CrashedOnPurpose,
@@ -83,6 +84,7 @@ __all__ = [
     "Viewer",
     "author_name",
     "guest_name",
+    "hide_words",
     "is_own",
     "may_see",
     "parse_room",

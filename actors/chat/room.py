@@ -6,11 +6,12 @@ Rule 3: after a restart the room says so (`RoomResumed`), because the incarnatio
 may have stored an event and died before publishing it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from actors.chat import policy
 from actors.chat.ports import HISTORY_LIMIT, ChatLog, ChatLogUnavailable
+from actors.chat.redaction import hide_words
 from actors.chat.words import (
     Author,
     Draft,
@@ -76,7 +77,7 @@ class Post(Ask[PostOutcome | NotStored]):
     """
 
     author: Author
-    body: str
+    body: str = field(repr=False)
     client_id: str
     address_key: str | None = None
 
@@ -145,6 +146,10 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
     def on_crash(self, message: CrashRoom) -> None:
         """Crash, as asked."""
         raise CrashedOnPurpose(message.because)
+
+    def redact(self, state: dict[str, object]) -> dict[str, object]:
+        """Show nobody's words in reports."""
+        return hide_words(state)
 
     def _draft(self, post: Post) -> Draft:
         env = self.environment

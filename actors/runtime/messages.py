@@ -6,7 +6,7 @@ The errors an ask can end with are in `errors.py`, what travels around a message
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Ask(Generic[R_co]):
     __slots__ = ()
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def message(cls: type[T]) -> type[T]:
     """Call this (as a decorator) to make a message class: a dataclass with slots.
 

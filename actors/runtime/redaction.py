@@ -37,9 +37,16 @@ def _redact_value(value: object) -> object:
 
 
 def fields_of(value: object) -> dict[str, object]:
-    """Call this to get the public fields of a message or an actor's state."""
+    """Call this to get the public fields of a message or an actor's state.
+
+    A dataclass field declared with `repr=False` is hidden by the type itself, also when no
+    actor is left whose `redact` could be asked.
+    """
     if dataclasses.is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {
+            field.name: getattr(value, field.name) if field.repr else HIDDEN
+            for field in dataclasses.fields(value)
+        }
     if (fields := getattr(type(value), "__struct_fields__", None)) is not None:
         return {name: getattr(value, name) for name in fields}
     attributes = getattr(value, "__dict__", None)

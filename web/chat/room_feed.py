@@ -23,6 +23,7 @@ from actors.chat import (
     Status,
     UnknownRoom,
     Viewer,
+    hide_words,
     is_own,
     topic_of,
 )
@@ -194,6 +195,10 @@ class RoomFeed(Actor[Messages]):
     def on_window_wanted(self, message: WindowWanted) -> None:
         """Send the window to a reader that fell behind."""
         self._send_window(message.reader)
+
+    def redact(self, state: dict[str, object]) -> dict[str, object]:
+        """Show nobody's words in reports."""
+        return hide_words(state)
 
     async def _follows(self, n: int) -> bool:
         """Count event `n` if it is the next one; a gap is mended for every reader."""

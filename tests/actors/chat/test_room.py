@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
+
 from actors.chat import (
     DEMO_DISPLAY_NAME,
     DEMO_USER_ID,
@@ -34,7 +36,7 @@ from actors.chat import (
     guest_name,
     topic_of,
 )
-from actors.runtime import Crashed, Ref, System, open_actors
+from actors.runtime import ActorCrashed, Crashed, Ref, System, open_actors
 from storage.memory import MemoryChatLog
 
 GUEST = Author(None, "s1", guest_name("s1"))
@@ -178,3 +180,25 @@ async def test_a_room_told_to_crash_says_so() -> None:
 
 def test_topics_are_lower_case() -> None:  # SITE-107
     assert topic_of(LOBBY) == "room:lobby"
+
+
+async def test_reports_hold_nobodys_words() -> None:
+    """SEC-131: neither the crash report nor a dead letter tells what was written."""
+    log = BrokenLog()
+    async with open_room(log, Listener()) as (system, room):
+        with pytest.raises(ActorCrashed):
+            await room.ask(Post(GUEST, "my secret words", "c1"))
+        room.tell(Post(GUEST, "more secret words", "c2"))
+        await system.wait_down(room, final=True)
+        reports = [*system.reports.kept]
+        letters = [*system.dead_letters]
+    assert reports
+    assert letters
+    assert "secret words" not in f"{reports} {letters}"
+
+
+class BrokenLog(MemoryChatLog):
+    """The twin, with a bug."""
+
+    async def post(self, draft: Draft) -> PostOutcome:
+        raise RuntimeError("a bug in the store")
