@@ -35,6 +35,7 @@ from . import moves
 from .cells import AnyMachine, Cells
 from .dynamic_administration import DynamicAdministration
 from .overview import Overview
+from .passivation import Passivation
 from .reports import REPORTS, Report, log_report
 from .slots import Slot
 from .snapshot import tree_of
@@ -65,6 +66,9 @@ class Hands:
         self.cells = Cells(self, supervisor, machine)
         self.tickets = Tickets()
         self._alarms: dict[int, Alarm] = {}
+        self._passivation: Passivation | None = None
+        if isinstance(machine, DynamicAdministration):
+            self._passivation = Passivation(self, machine)
         self._tree = tree_of(supervisor.system)
         self._tree.joined(supervisor.cell, self, Overview(machine, self.cells))
 
@@ -101,6 +105,9 @@ class Hands:
                 if slot.exited_at is not None:
                     slot.restart_s = trio.current_time() - slot.exited_at
                     slot.exited_at = None
+                slot.idle_since = trio.current_time()
+                if self._passivation is not None:
+                    self._passivation.ensure()
                 if self._tree.is_watched:
                     self._tree.note(cell, "started")
                 self.post(lambda now: self.machine.started(slot, outcome.info, now))
@@ -230,6 +237,10 @@ class Hands:
         self._system.counts.passivated += 1
         self.cells.sleep(slot.key, self.cells.release(slot))
 
+    def call_after(self, delay: float, action: Callable[[], None]) -> Alarm:
+        """Call this to run a synchronous action in `delay` seconds."""
+        return self._system.wheel.call_after(delay, action)
+
     def _due(self, token: int) -> None:
         self._alarms.pop(token, None)
         self.post(lambda now: self.machine.due(token, now))
@@ -242,6 +253,8 @@ class Hands:
         for alarm in self._alarms.values():
             alarm.cancel()
         self._alarms.clear()
+        if self._passivation is not None:
+            self._passivation.close()
         self.cells.retire_dormant()
         self.tickets.refuse_all(self.no_proc())
         self._tree.left(self._supervisor.cell, self)

@@ -27,6 +27,7 @@ from actors.runtime import (
     System,
     running,
 )
+from actors.runtime.keeper import Keeper
 
 from .errors import FailedToStart, IntensityReached, StartFailed, SupervisionError
 from .supervising import Supervising, handle_of
@@ -120,6 +121,7 @@ async def open_system(
     failure: Exception | None = None
     system = System(check_replies=check_replies)
     async with running(system), trio.open_nursery() as nursery:
+        system.keeper = keeper = Keeper(system, nursery)
         owner = Root(nursery)
         kind = root if isinstance(root, type) else None
         label = name or getattr(root, "__name__", "root").lower()
@@ -136,6 +138,7 @@ async def open_system(
                     yield handle_of(cell.actor_class, cell.ref)  # type: ignore[type-var,misc]
         except Exception as error:  # noqa: BLE001  raised again when the tree has stopped
             failure = error
+        await keeper.close()
         if not owner.over.is_set():
             cell.request_stop(Shutdown(because="open_system was left"))
             await owner.wait_over(system)

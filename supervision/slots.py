@@ -60,8 +60,10 @@ class Slot:
         "cell",
         "exit",
         "exited_at",
+        "handled",
         "has_cell",
         "id",
+        "idle_since",
         "is_attempt",
         "is_listed",
         "is_new",
@@ -103,6 +105,9 @@ class Slot:
         self.queue: list[Callable[[], None]] | None = None
         self.wake: int | None = None
         self.next_at: float | None = None
+        # Of the sweeps for idle children: the counter and the time when it was last seen to move.
+        self.handled = 0
+        self.idle_since: float | None = None
         self.window: RestartWindow | None = None
         self.attempts: Attempts | None = None
         self.restarts = 0
