@@ -105,7 +105,7 @@ def log_report(report: Report) -> None:
 
 def show(value: object) -> str:
     """Call this to print any value redacted, at most 4 deep and 2,000 characters long."""
-    text = redact_text(_show(value, 0))
+    text = _show(value, 0)
     return text if len(text) <= VALUE_TEXT_MAX else text[: VALUE_TEXT_MAX - len(CUT)] + CUT
 
 
@@ -114,7 +114,7 @@ def _show(value: object, depth: int) -> str:
         return CUT
     match value:
         case str() | bytes():
-            return repr(value[: VALUE_TEXT_MAX + 1])
+            return redact_text(repr(value[: VALUE_TEXT_MAX + 1]))
         case BaseException():
             inner = ", ".join(_show(one, depth + 1) for one in _some(value.args))
             return f"{type(value).__name__}({inner})"
@@ -152,6 +152,6 @@ def _some(value: Sequence[object] | Set[object]) -> list[object]:
 def _safe_repr(value: object) -> str:
     # Trap: a report is made about objects that are already broken; their repr may be too.
     try:
-        return repr(value)[: VALUE_TEXT_MAX + 1]
+        return redact_text(repr(value)[: VALUE_TEXT_MAX + 1])
     except Exception as error:  # noqa: BLE001  anything at all may come out of foreign code
         return f"<{type(value).__name__}: repr failed: {type(error).__name__}>"

@@ -1,0 +1,90 @@
+"""What a report says, and what it hides."""
+
+from dataclasses import dataclass
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors.runtime import Crashed, Shutdown
+from supervision import Flags, Offender, Report, open_system
+from supervision.reports import LINE_MAX, VALUE_TEXT_MAX, show
+from tests.supervision.puppets import Crash, Kit, Troupe, settle
+
+OFFENDER = Offender("a", "sup/a", 3, "permanent", 5.0, "worker")
+
+
+@dataclass
+class Deep:
+    below: object
+    password: str = "hunter2"
+
+
+def deep(levels: int) -> object:
+    value: object = "the very bottom"
+    for _ in range(levels):
+        value = Deep(value)
+    return value
+
+
+class Broken:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_a_report_in_full_and_in_one_line() -> None:
+    # SUP-75, SUP-76, SUP-152
+    error = ValueError(deep(9), "x" * 10_000, {"token": "abc", "n": 1})
+    report = Report("sup", "child_terminated", Crashed(error), OFFENDER, 12.5, "c-1")
+    text = str(report)
+    assert "child_terminated under sup at 12.500" in text
+    assert "sup/a" in text
+    assert "incarnation 3" in text
+    assert "the very bottom" not in text
+    assert "[cut]" in text
+    assert "hunter2" not in text
+    assert "abc" not in text
+    assert "c-1" in text
+    assert len(show(error)) <= VALUE_TEXT_MAX
+    line = report.one_line()
+    assert len(line) <= LINE_MAX
+    assert "\n" not in line
+    assert line.startswith("child_terminated sup/a#3 under sup: ")
+
+
+# SUP-76
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (Shutdown("x"), "Shutdown(info='x')"),
+        (OSError(2, "gone"), "FileNotFoundError(2, 'gone')"),
+        ([1, (2,)], "[1, [2]]"),
+        ({"a": 1, "password": "x"}, "{'a': 1, 'password': ***}"),
+        (Broken(), "<Broken: repr failed: RuntimeError>"),
+    ],
+)
+def test_values_are_shown(value: object, shown: str) -> None:
+    assert show(value) == shown
+
+
+def test_each_leaf_of_a_group_is_listed() -> None:
+    # SUP-75
+    group = ExceptionGroup("g", [OSError("one"), ValueError("two")])
+    text = str(Report("sup", "child_terminated", Crashed(group), OFFENDER, 0.0))
+    assert "OSError('one')" in text
+    assert "ValueError('two')" in text
+
+
+async def test_each_context_names_its_offender(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-75
+    async with open_system(Troupe, Flags(intensity=9), [kit.spec("a"), kit.spec("b")]) as sup:
+        kit.stage.follow(sup.system)
+        kit.stage.will_start("a", OSError("no"))
+        (await sup.refs())["a"].tell(Crash(ValueError("boom")))
+        await settle()
+        await trio.sleep(1.0)
+    assert kit.stage.contexts() == ["child_terminated", "start_error"]
+    for report in kit.stage.reports:
+        assert report.supervisor == "troupe"
+        assert report.offender == Offender("a", "troupe/a", 1, "permanent", 5.0, "worker")
+        assert report.at == 0.0
