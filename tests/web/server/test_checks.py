@@ -1,0 +1,300 @@
+"""What the edge decides from heads alone: origins, addresses, cookies, tokens, errors."""
+
+from __future__ import annotations
+
+import ipaddress
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from web.server import (
+    Answer,
+    CookieTooLong,
+    CsrfTokens,
+    ErrorTable,
+    KeyRing,
+    SecretTooShort,
+    Visitor,
+    VisitorSigner,
+    client_address,
+    cookie_name,
+    expire_cookie,
+    masked,
+    read_cookies,
+    row_of_status,
+    set_cookie,
+)
+from web.server.headers import new_nonce
+from web.server.origin import Verdict, judge_handshake, judge_read, judge_request, origin_of
+
+OWN = "https://site.com"
+ORIGINS = {OWN}
+RING = KeyRing(b"a" * 64)
+PASS, TOKEN, NO = Verdict.PASS, Verdict.NEEDS_TOKEN, Verdict.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("headers", "verdict"),
+    [
+        ({"sec-fetch-site": "same-origin"}, PASS),
+        ({"sec-fetch-site": "none"}, PASS),
+        ({"sec-fetch-site": "same-site"}, NO),
+        ({"sec-fetch-site": "cross-site"}, NO),
+        ({"sec-fetch-site": "nonsense"}, NO),
+        ({"sec-fetch-site": ""}, NO),
+        ({"sec-fetch-site": "cross-site", "origin": OWN}, PASS),
+        ({"sec-fetch-site": "same-origin", "origin": "https://evil.example"}, PASS),
+        ({"origin": OWN}, PASS),
+        ({"origin": "null"}, NO),
+        ({"origin": "https://site.com.evil"}, NO),
+        ({"origin": "http://site.com"}, NO),
+        ({"origin": "https://site.com:8443"}, NO),
+        ({"origin": "https://SITE.com"}, NO),
+        ({"referer": "https://site.com/page?x"}, PASS),
+        ({"referer": "https://evil.example/https://site.com/"}, NO),
+        ({"referer": "about:blank"}, NO),
+        ({"referer": "https://site.com:bad/"}, NO),
+        ({"origin": "null", "referer": "https://site.com/"}, NO),
+        ({}, TOKEN),
+    ],
+)
+def test_where_an_unsafe_request_may_come_from(headers: dict[str, str], verdict: Verdict) -> None:
+    # SEC-30, SEC-31, SITE-44
+    assert judge_request("POST", headers, ORIGINS) is verdict
+    for safe in ("GET", "HEAD", "OPTIONS"):
+        assert judge_request(safe, headers, ORIGINS) is PASS
+
+
+@pytest.mark.parametrize(
+    ("headers", "verdict"),
+    [
+        ({}, PASS),
+        ({"cookie": "a=b"}, TOKEN),
+        ({"authorization": "Bearer x", "sec-fetch-site": "cross-site"}, PASS),
+        ({"authorization": "Bearer x", "cookie": "a=b", "sec-fetch-site": "cross-site"}, NO),
+    ],
+)
+def test_client_programs_without_a_cookie_need_no_token(
+    headers: dict[str, str], verdict: Verdict
+) -> None:
+    # SEC-31, SEC-37
+    assert judge_request("POST", headers, ORIGINS, is_api=True) is verdict
+
+
+def test_reads_embedded_by_another_site_are_refused() -> None:
+    # SEC-36
+    assert judge_read({"sec-fetch-site": "cross-site"}, ORIGINS) is NO
+    assert judge_read({"sec-fetch-site": "cross-site", "origin": OWN}, ORIGINS) is PASS
+    assert judge_read({}, ORIGINS) is PASS
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_public", "verdict"),
+    [
+        ({"origin": OWN, "cookie": "a=b"}, False, PASS),
+        ({"origin": "null"}, True, NO),
+        ({"origin": "https://site.com.evil"}, True, NO),
+        ({"cookie": "a=b"}, True, NO),
+        ({}, True, PASS),
+        ({}, False, NO),
+        ({"authorization": "Bearer x"}, False, PASS),
+    ],
+)
+def test_who_may_open_a_socket(headers: dict[str, str], is_public: bool, verdict: Verdict) -> None:
+    # SEC-40
+    found = judge_handshake(headers, ORIGINS, is_public=is_public, has_ticket=False)
+    assert found is verdict
+
+
+def test_origins_are_spelled_as_browsers_do() -> None:
+    # SEC-31
+    assert origin_of("https://Site.com:443/a?b") == OWN
+    assert origin_of("http://[::1]:3000/") == "http://[::1]:3000"
+    assert origin_of("ftp://site.com") is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "trusted", "wanted"),
+    [
+        ("9.9.9.9", None, [], "9.9.9.9"),
+        ("9.9.9.9", "1.1.1.1", [], "9.9.9.9"),
+        ("9.9.9.9", "1.1.1.1", ["10.0.0.0/8"], "9.9.9.9"),
+        ("10.0.0.1", "1.1.1.1", ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", "6.6.6.6, 1.1.1.1", ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", "1.1.1.1, 10.0.0.2", ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", "10.0.0.3, 10.0.0.2", ["10.0.0.0/8"], "10.0.0.3"),
+        ("10.0.0.1", "nonsense", ["10.0.0.0/8"], "10.0.0.1"),
+        ("10.0.0.1", "1.1.1.1, nonsense", ["10.0.0.0/8"], "10.0.0.1"),
+        ("10.0.0.1", "", ["10.0.0.0/8"], "10.0.0.1"),
+        ("10.0.0.1", "1.1.1.1:80", ["10.0.0.0/8"], "10.0.0.1"),
+        ("10.0.0.1", ",".join(["1.1.1.1"] * 40), ["10.0.0.0/8"], "10.0.0.1"),
+        ("::1", "2001:db8::1", ["::1/128"], "2001:db8::1"),
+        ("::ffff:10.0.0.1", "1.1.1.1", ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", "::ffff:1.1.1.1", ["10.0.0.0/8"], "1.1.1.1"),
+    ],
+)
+def test_the_address_a_request_counts_for(
+    peer: str, forwarded: str | None, trusted: list[str], wanted: str
+) -> None:
+    # SEC-110, SITE-184
+    assert client_address(peer, forwarded, [ipaddress.ip_network(n) for n in trusted]) == wanted
+
+
+def test_addresses_are_shown_masked() -> None:
+    # SITE-184
+    assert masked("203.0.113.7") == "203.0.*.*"
+    assert masked("2001:db8:1:2:3:4:5:6") == "2001:0db8:0001:0002:*"
+    assert masked("nonsense") == "unknown"
+
+
+def test_cookies_have_the_names_and_flags_of_their_mode() -> None:
+    # SEC-10, SEC-11
+    assert cookie_name("visitor", is_https=True) == "__Host-gr_visitor"
+    assert cookie_name("visitor", is_https=False) == "gr_visitor"
+    assert set_cookie("__Host-gr_auth", "x", is_https=True, max_age_s=60) == (
+        b"set-cookie",
+        b"__Host-gr_auth=x; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=60",
+    )
+    assert b"Secure" not in set_cookie("gr_auth", "x", is_https=False)[1]
+    assert b"Max-Age=0" in expire_cookie("gr_auth", is_https=False)[1]
+
+
+def test_a_cookie_over_4096_bytes_is_refused() -> None:
+    # SEC-10
+    set_cookie("n" * 6, "v" * 4090, is_https=True)
+    with pytest.raises(CookieTooLong) as raised:
+        set_cookie("n" * 6, "v" * 4091, is_https=True)
+    assert raised.value.size == 4097
+
+
+@pytest.mark.parametrize("bad", ["a;b", "a b", "a\r\nb", 'a"b', "\u00e4"])
+def test_a_cookie_value_cannot_forge_a_header(bad: str) -> None:
+    # SEC-10
+    with pytest.raises(ValueError, match="cannot"):
+        set_cookie("gr_x", bad, is_https=False)
+
+
+def test_of_repeated_cookies_the_first_counts() -> None:
+    # SITE-43
+    headers = [(b"cookie", b"a=1; b = 2;c"), (b"Cookie", b"a=9;d=x=y")]
+    assert read_cookies(headers) == {"a": "1", "b ": " 2", "d": "x=y"}
+
+
+def test_a_visitor_id_is_believed_only_when_signed_here() -> None:
+    # SITE-43, SITE-181
+    signer, visitor = VisitorSigner(RING), uuid.uuid4()
+    value = signer.value(visitor)
+    assert signer.maybe_visitor_id(value) == visitor
+    other = uuid.uuid4().hex
+    for forged in (
+        "",
+        ".",
+        value[:-1],
+        value + "A",
+        other + value[32:],
+        value.upper(),
+        "x" * 10_000,
+    ):
+        assert signer.maybe_visitor_id(forged) is None
+    assert VisitorSigner(KeyRing(b"b" * 64)).maybe_visitor_id(value) is None
+    rotated = KeyRing(b"b" * 64, previous=b"a" * 64)
+    assert VisitorSigner(rotated).maybe_visitor_id(value) == visitor
+    assert VisitorSigner(rotated).value(visitor) != value
+
+
+def test_a_visitor_rotates_to_an_unguessable_id() -> None:
+    # SEC-13
+    first = uuid.uuid4()
+    visitor = Visitor(first, is_new=False)
+    assert visitor.rotate() == visitor.id != first
+    assert visitor.must_be_set
+
+
+@given(st.uuids(), st.text(max_size=20))
+def test_csrf_tokens_differ_at_each_render_and_all_verify(visitor: uuid.UUID, sign_in: str) -> None:
+    # SEC-32
+    tokens = CsrfTokens(RING)
+    one, two = tokens.make(visitor, sign_in), tokens.make(visitor, sign_in)
+    assert one != two
+    assert tokens.verifies(one, visitor, sign_in)
+    assert tokens.verifies(two, visitor, sign_in)
+    assert not tokens.verifies(one, uuid.UUID(int=visitor.int ^ 1), sign_in)
+    assert not tokens.verifies(one, visitor, sign_in + "x")
+
+
+@given(st.text(max_size=100))
+def test_no_made_up_token_verifies(token: str) -> None:
+    # SEC-32
+    assert not CsrfTokens(RING).verifies(token, uuid.UUID(int=1))
+
+
+def test_keys_differ_by_purpose_and_hide_themselves() -> None:
+    # SITE-181, SEC-11
+    assert RING.key("one").sign(b"x") != RING.key("two").sign(b"x")
+    assert "aaaa" not in repr(RING) + repr(RING.key("one"))
+    with pytest.raises(SecretTooShort):
+        KeyRing(b"short")
+
+
+def test_nonces_never_repeat() -> None:
+    # SEC-60: 128 bits are 22 characters of base64
+    nonces = {new_nonce() for _ in range(1000)}
+    assert len(nonces) == 1000
+    assert all(len(nonce) == 22 for nonce in nonces)
+
+
+class Away(Exception):
+    pass
+
+
+class Busy(Away):
+    def __init__(self) -> None:
+        self.retry_after = 2.1
+
+
+def test_errors_find_their_row_by_class_and_groups_by_their_gravest_leaf() -> None:
+    # SITE-150, SITE-154, WEB-1
+    table = ErrorTable()
+    table.add(Away, Answer.UNAVAILABLE)
+    table.add(KeyError, Answer.NOT_FOUND, text="No such thing.")
+    assert table.row(Away()).status == 503
+    assert table.row(Busy()).retry_after_s == 3
+    assert table.row(KeyError()).text == "No such thing."
+    assert table.row(ValueError()).status == 500
+    assert table.row(ExceptionGroup("", [KeyError(), Away()])).status == 503
+    deep = ExceptionGroup("", [Away(), ExceptionGroup("", [KeyError(), ValueError()])])
+    assert table.row(deep).status == 500
+    with pytest.raises(ValueError, match="row already"):
+        table.add(Away, Answer.CONFLICT)
+
+
+def test_every_status_of_the_site_has_one_row() -> None:
+    # SITE-150
+    statuses = [answer.value.status for answer in Answer]
+    assert len(statuses) == len(set(statuses))
+    for status in (
+        400,
+        401,
+        403,
+        404,
+        405,
+        409,
+        412,
+        413,
+        414,
+        415,
+        421,
+        422,
+        428,
+        429,
+        431,
+        500,
+        503,
+    ):
+        assert row_of_status(status).status == status
+    assert row_of_status(418).status == 418
+    assert row_of_status(502).kind == "internal"
+    assert Answer.RATE_LIMITED.value.retry_after_s
+    assert Answer.UNAVAILABLE.value.retry_after_s

@@ -1,0 +1,318 @@
+"""The edge around a Quart application, on a real socket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+from quart import Response, abort, g, redirect, render_template_string, request
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from tests.web.server.serving_kit import Client
+from web.server import (
+    Answer,
+    Checks,
+    EdgeSettings,
+    ErrorRow,
+    ErrorTable,
+    ErrorView,
+    KeyRing,
+    RequestState,
+    ServerSettings,
+    TransportSettings,
+    WebApp,
+    current_request_state,
+    open_listeners,
+    require_media,
+    serve,
+)
+
+RING = KeyRing(b"k" * 64)
+
+
+class Away(Exception):
+    pass
+
+
+class Gone(Exception):
+    pass
+
+
+def page(view: ErrorView) -> str:
+    if view.status == 409:
+        raise ValueError("the template is broken")
+    return f"<h1>{view.title}</h1> {view.request_id} {view.nonce}"
+
+
+def make_app(origin: str, refused: list[ErrorRow], request_s: float) -> WebApp:
+    table = ErrorTable()
+    table.add(Away, Answer.UNAVAILABLE)
+    table.add(Gone, Answer.NOT_FOUND)
+    checks = Checks(own_origin=origin, extra_hosts=frozenset({"localhost:1"}))
+    settings = EdgeSettings(checks=checks, ring=RING, error_page=page, request_s=request_s)
+
+    def note(state: RequestState, row: ErrorRow) -> None:
+        refused.append(row)
+
+    app = WebApp(__name__, settings, table, on_refused=note)
+
+    @app.get("/")
+    async def home() -> str:
+        words = "{{ csp_nonce }} {{ csrf_token() }} {{ request_id }}"
+        return await render_template_string(words) + f" {g.csp_nonce} {g.edge.visitor.id}"
+
+    @app.get("/probe")
+    async def probe() -> Response:
+        return Response("OK", content_type="text/plain")
+
+    @app.post("/command")
+    async def command() -> tuple[str, int]:
+        return str(len(await request.get_data())), 202
+
+    @app.post("/json")
+    async def json() -> str:
+        require_media("application/json")
+        return "json"
+
+    @app.post("/rotate")
+    async def rotate() -> tuple[str, int]:
+        current_request_state().visitor.rotate()
+        return "", 204
+
+    @app.get("/go")
+    async def go() -> WerkzeugResponse:
+        return redirect("/", 303)
+
+    @app.get("/fail/<word>")
+    async def fail(word: str) -> str:
+        if word == "away":
+            raise ExceptionGroup("both", [Gone(), Away()])
+        if word == "slow":
+            await trio.sleep(60)
+        if word == "conflict":
+            abort(409)
+        raise ValueError("a secret cause")
+
+    app.add_url_rule("/api/fail/<word>", view_func=fail)
+    return app
+
+
+class Reply:
+    def __init__(self, raw: bytes) -> None:
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        first, *lines = head.split(b"\r\n")
+        self.status = int(first.split(b" ")[1])
+        self.headers: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.decode().partition(": ")
+            self.headers[name.lower()] = value
+
+
+class Asker:
+    """Sends one request a connection."""
+
+    def __init__(self, port: int, refused: list[ErrorRow]) -> None:
+        self.port, self.refused = port, refused
+
+    async def __call__(
+        self, line: str, headers: str = "", body: bytes = b"", host: str | None = None
+    ) -> Reply:
+        host = f"127.0.0.1:{self.port}" if host is None else host
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        head = f"{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{headers}\r\n"
+        async with Client(await trio.open_tcp_stream("127.0.0.1", self.port)) as client:
+            await client.send(head.encode() + body)
+            return Reply(await client.read_to_end())
+
+
+@asynccontextmanager
+async def edged(request_s: float = 10, *, is_https: bool = False) -> AsyncIterator[Asker]:
+    sockets = open_listeners("127.0.0.1", 0)
+    port = sockets[0].getsockname()[1]
+    refused: list[ErrorRow] = []
+    scheme = "https" if is_https else "http"
+    app = make_app(f"{scheme}://127.0.0.1:{port}", refused, request_s)
+    transport = TransportSettings(error_response=app.edge.protocol_error)
+    settings = ServerSettings(transport=transport)
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(serve, app, settings, sockets=sockets))
+        yield Asker(port, refused)
+        await server.drain()
+
+
+SAME = "sec-fetch-site: same-origin\r\n"
+JSON = "content-type: application/json\r\n"
+FORM = "content-type: application/x-www-form-urlencoded\r\n"
+
+
+@pytest.mark.parametrize("is_https", [False, True])
+@pytest.mark.parametrize(
+    "line", ["GET /", "HEAD /", "GET /probe", "GET /nope", "POST /", "GET /fail/x", "GET /go",
+             "GET /api/fail/x", "GET /api/nope", "POST /command", "BROKEN", "OPTIONS /"],
+)  # fmt: skip
+async def test_every_answer_has_the_headers(line: str, is_https: bool) -> None:
+    # SITE-50, SEC-60, SEC-65, SEC-69
+    async with edged(is_https=is_https) as ask:
+        reply = await ask(line)
+    headers = reply.headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "same-origin"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert "camera=()" in headers["permissions-policy"]
+    assert re.fullmatch("[0-9a-f-]{36}", headers["x-request-id"])
+    assert "server" not in headers
+    assert ("strict-transport-security" in headers) is is_https
+    policy = headers["content-security-policy"]
+    if headers.get("content-type", "").startswith("text/html"):
+        assert re.search(r"script-src 'nonce-[\w-]{22}' 'unsafe-eval'; style-src 'self'", policy)
+        assert headers["cache-control"] == "no-store"
+    else:
+        assert policy == "default-src 'none'; frame-ancestors 'none'"
+
+
+async def test_a_page_knows_its_own_nonce_and_visitor() -> None:
+    # SEC-60, SITE-43
+    async with edged() as ask:
+        one, two = await ask("GET /"), await ask("GET /")
+    nonce, _, request_id, same_nonce, visitor = one.body.decode().split()
+    assert nonce == same_nonce
+    assert f"'nonce-{nonce}'" in one.headers["content-security-policy"]
+    assert request_id == one.headers["x-request-id"]
+    assert nonce not in two.body.decode()
+    assert one.headers["set-cookie"].startswith(f"gr_visitor={visitor.replace('-', '')}.")
+
+
+async def test_the_visitor_cookie_is_kept_replaced_and_rotated() -> None:
+    # SITE-43, SEC-13, SEC-10
+    async with edged() as ask:
+        assert "set-cookie" not in (await ask("GET /probe")).headers
+        first = await ask("GET /")
+        cookie = first.headers["set-cookie"].partition(";")[0]
+        again = await ask("GET /", f"cookie: {cookie}\r\n")
+        assert "set-cookie" not in again.headers
+        assert again.body.split()[4] == first.body.split()[4]
+        forged = await ask("GET /", f"cookie: {cookie[:-2]}\r\n")
+        assert "set-cookie" in forged.headers
+        rotated = await ask("POST /rotate", SAME + f"cookie: {cookie}\r\n")
+        assert rotated.status == 204
+        assert rotated.headers["set-cookie"].partition(";")[0] != cookie
+    async with edged(is_https=True) as ask:
+        assert (await ask("GET /")).headers["set-cookie"].startswith("__Host-gr_visitor=")
+
+
+async def test_the_request_id_is_ours() -> None:
+    # SITE-156
+    async with edged() as ask:
+        reply = await ask("GET /probe", "x-request-id: theirs\r\n")
+    assert reply.headers["x-request-id"] != "theirs"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "", "127.0.0.1:1.evil"])
+async def test_an_unknown_host_is_421(host: str) -> None:
+    # SITE-150
+    async with edged() as ask:
+        assert (await ask("GET /", host=host)).status == 421
+        assert (await ask("GET /", host="LOCALHOST:1")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        (SAME, b"", 202),
+        ("sec-fetch-site: cross-site\r\n", b"", 403),
+        ("", b"", 403),
+        ("origin: null\r\n", b"", 403),
+        (SAME + JSON, b"{}", 202),
+        (SAME + FORM, b"a=b", 202),
+        (SAME + "content-type: Application/JSON; charset=utf-8\r\n", b"{}", 202),
+        (SAME + "content-type: text/plain\r\n", b"{}", 415),
+        (SAME + "content-type: multipart/form-data; boundary=x\r\n", b"{}", 415),
+        (SAME, b"{}", 415),
+        (SAME + JSON, b"x" * 65_536, 202),
+        (SAME + JSON, b"x" * 65_537, 413),
+    ],
+)
+async def test_a_command_passes_only_from_here_and_in_a_known_form(
+    headers: str, body: bytes, status: int
+) -> None:
+    # SEC-30, SEC-31, SEC-33, SITE-44, SITE-150
+    async with edged() as ask:
+        assert (await ask("POST /command", headers, body)).status == status
+
+
+async def test_a_form_passes_with_the_token_of_its_page() -> None:
+    # SEC-31, SEC-32
+    async with edged() as ask:
+        home = await ask("GET /")
+        cookie = "cookie: " + home.headers["set-cookie"].partition(";")[0] + "\r\n"
+        token = home.body.decode().split()[1]
+        form = b"csrf=" + token.encode() + b"&a=b"
+        assert (await ask("POST /command", cookie + FORM, form)).status == 202
+        header = f"x-csrf-token: {token}\r\n"
+        assert (await ask("POST /command", cookie + header)).status == 202
+        assert (await ask("POST /command", header)).status == 403  # another visitor's
+        assert (await ask("POST /command", cookie + FORM, b"csrf=x")).status == 403
+
+
+async def test_a_body_without_length_is_counted_as_it_comes() -> None:
+    # SITE-150
+    chunked = b"10000\r\n" + b"x" * 65_536 + b"\r\n1\r\ny\r\n0\r\n\r\n"
+    async with edged() as ask:
+        headers = SAME + JSON + "transfer-encoding: chunked\r\nconnection: close\r\n"
+        async with Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) as client:
+            head = f"POST /command HTTP/1.1\r\nHost: 127.0.0.1:{ask.port}\r\n{headers}\r\n"
+            await client.send(head.encode() + chunked)
+            assert Reply(await client.read_to_end()).status == 413
+
+
+async def test_errors_are_pages_json_or_bare() -> None:
+    # SITE-150, SITE-151, SITE-101, WEB-1, SITE-154
+    async with edged() as ask:
+        shown = await ask("GET /fail/x")
+        assert shown.status == 500
+        assert shown.body.decode().split("</h1> ")[1].split()[0] == shown.headers["x-request-id"]
+        assert b"secret cause" not in shown.body
+        api = await ask("GET /api/fail/x")
+        assert api.headers["content-type"] == "application/json"
+        assert api.body == (
+            b'{"code":"INTERNAL_SERVER_ERROR","message":"An internal error occurred"}'
+        )
+        bare = await ask("GET /fail/away", "datastar-request: true\r\n")
+        assert (bare.status, bare.body, bare.headers["retry-after"]) == (503, b"", "1")
+        assert [row.status for row in ask.refused] == [500, 500, 503]
+        broken = await ask("GET /fail/conflict")
+        assert broken.status == 409
+        assert b"Already taken" in broken.body  # the plain page
+        missing = await ask("GET /api/nope")
+        assert missing.body == b'{"code":"NOT_FOUND","message":"There is nothing here."}'
+
+
+async def test_head_has_no_body_and_405_tells_what_is_allowed() -> None:
+    # SITE-150
+    async with edged() as ask:
+        head = await ask("HEAD /")
+        assert (head.status, head.body) == (200, b"")
+        wrong = await ask("GET /command")
+        assert (wrong.status, wrong.headers["allow"]) == (405, "OPTIONS, POST")
+        moved = await ask("GET /go")
+        assert (moved.status, moved.headers["location"]) == (303, "/")
+
+
+async def test_a_route_can_ask_for_one_media_type() -> None:
+    # SEC-33
+    async with edged() as ask:
+        assert (await ask("POST /json", SAME + JSON, b"{}")).status == 200
+        assert (await ask("POST /json", SAME + FORM, b"a=b")).status == 415
+
+
+async def test_a_request_past_its_deadline_is_503() -> None:
+    # SITE-153, REL-16
+    async with edged(request_s=0.05) as ask:
+        reply = await ask("GET /fail/slow")
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
