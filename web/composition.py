@@ -45,7 +45,7 @@ from web.server import (
 )
 from web.services import Feeds, Services, WindowRequests
 from web.serving_actor import Served
-from web.settings import Settings, is_loopback
+from web.settings import LabMode, Settings, is_loopback
 from web.site.error_page import ErrorPages
 from web.site.events import event_routes
 from web.site.health import Check, Health, Unhealthy
@@ -96,7 +96,8 @@ class Web:
         self._room_readers = {room: Readers() for room in ROOM_NAMES}
         self._tree_readers: dict[Stream, None] = {}
         self._proof_readers: dict[Stream, None] = {}
-        target = LOBBY_PATH if is_loopback(settings.host) and not settings.is_https else None
+        is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
+        target = LOBBY_PATH if is_open and not settings.is_https else None
         picture = TreePicture(lambda: directory.tree, clock.now, target)
         self._tree = TreeSource(picture.root, picture.crash, picture.target, clock.now)
         self._proof = ProofSource(

@@ -292,3 +292,45 @@ def test_a_stream_begins_with_signals_and_the_whole_view(site: SiteProcess) -> N
         assert stream.header("x-accel-buffering") == "no"
         seen = stream.read_until(b'"sseConnected":true', b"in the window", b'id="tree"')
     assert b"retry: 2000" in seen
+
+
+@pytest.mark.parametrize("mode", ["readonly", "off"])
+def test_a_closed_lab_takes_no_actions(start_site: StartSite, mode: str) -> None:
+    """LAB-6 LAB-92: the button is gone, the action is 503, the chat goes on."""
+    site = start_site(LAB_MODE=mode)
+    visitor = Visitor(site.url)
+    assert "Crash the Lobby room" not in visitor.open_lab().text
+    with visitor.open_stream() as stream:
+        assert stream.status == 200
+        values: dict[str, object] = {"commandId": str(uuid.uuid4()), "sseTabId": visitor.tab}
+        answer = visitor.command("/api/lab/actors/1/crash", values)
+    assert (answer.status, answer.body) == (503, b"")
+    assert visitor.post("still talking").status == 202
+
+
+class TestCrashAction:
+    """What the crash button's command answers (LAB-6)."""
+
+    def crash(self, visitor: Visitor, target: str, **changed: object) -> int:
+        values = {"commandId": str(uuid.uuid4()), "sseTabId": visitor.tab, **changed}
+        return visitor.command(f"/api/lab/actors/{target}", values).status
+
+    def test_refusals(self, site: SiteProcess) -> None:
+        visitor = Visitor(site.url)
+        page = visitor.open_lab().text
+        found = re.search(r"/api/lab/actors/(\w+)/crash", page)
+        assert found
+        target = found.group(1)
+        assert self.crash(visitor, f"{target}/crash") == 428
+        with visitor.open_stream() as stream:
+            assert stream.status == 200
+            assert self.crash(visitor, f"{target}/melt") == 400
+            assert self.crash(visitor, f"{target}/crash", commandId="") == 400
+            assert self.crash(visitor, "1/crash") == 404
+            once = str(uuid.uuid4())
+            assert self.crash(visitor, f"{target}/crash", commandId=once) == 202
+            stream.read_until(b"CrashedOnPurpose", b"running after")
+            assert self.crash(visitor, f"{target}/crash", commandId=once) == 202  # SITE-102
+        restarts = re.search(r"lobby</bdi>.*?restarts <b>(\d+)</b>", visitor.get("/lab").text)
+        assert restarts
+        assert restarts.group(1) == "1"

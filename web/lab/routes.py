@@ -18,10 +18,19 @@ from actors.chat import (
 from web import paths
 from web.chat.presenting import window_views
 from web.commands import read_command
-from web.errors import InvalidInput, NoLiveStream, NoSuchThing, NotAvailable, NotHere, NotPossible
+from web.errors import (
+    InvalidInput,
+    LabClosed,
+    NoLiveStream,
+    NoSuchThing,
+    NotAvailable,
+    NotHere,
+    NotPossible,
+)
 from web.realtime import StreamKey
 from web.server import RequestState, current_request_state
 from web.services import Services
+from web.settings import LabMode
 from web.site.pages import PAGE_LAB, shell
 from web.site.routes import page_response
 from web.views import ChatView, LabPage, csrf_token, element_id
@@ -57,6 +66,8 @@ def lab_routes(services: Services) -> Blueprint:
         command, origin = await read_command(LabCommand, "lab")
         if not 1 <= len(command.command_id) <= COMMAND_ID_LENGTH_MAX or action != CRASH:
             raise InvalidInput("there is no such action, or its command id is missing")
+        if services.lab_mode is not LabMode.PUBLIC:
+            raise LabClosed(services.lab_mode)
         if not services.is_loopback:
             raise NotHere("the site's own actors are crashed in loopback mode only")
         if services.streams.maybe_stream(StreamKey(state.visitor.id, origin.tab)) is None:
