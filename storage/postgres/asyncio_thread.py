@@ -303,5 +303,7 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
     if left:
         loop.run_until_complete(asyncio.wait(left, timeout=CANCEL_GRACE_S))
     loop.run_until_complete(loop.shutdown_asyncgens())
+    # Transports that were aborted close at the next turn; a closed loop would leave them open.
+    loop.run_until_complete(asyncio.sleep(0.001))
     asyncio.set_event_loop(None)
     loop.close()
