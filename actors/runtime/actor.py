@@ -163,6 +163,13 @@ class Actor(Generic[M]):
         return reply is not None and reply.task is None
 
     @property
+    def asker_waits(self) -> bool:
+        """Whether somebody waits for the reply to the message in hand."""
+        envelope = self._activity.envelope
+        reply = None if envelope is None else envelope[2]
+        return reply is not None and reply.task is not None
+
+    @property
     def _activity(self) -> Activity:
         activity = self._life.activity
         assert activity.cell is self._life.cell, "only a handler or hook of the actor may ask this"

@@ -44,7 +44,7 @@ from actors.runtime.stats import Level
 
 if TYPE_CHECKING:
     from actors.runtime.actor import AnyActor
-    from actors.runtime.changes import Changes
+    from actors.runtime.changes import Watcher
     from actors.runtime.system import System
     from actors.runtime.wheel import Alarm
 
@@ -96,7 +96,7 @@ class Cell:
         # Of `sampled` and `full` actors; and whoever watches this one.
         self.level: Level = "counters"
         self.meter: Meter | None = None
-        self.watches: tuple[Changes, ...] | None = None
+        self.watches: tuple[Watcher, ...] | None = None
         self.senders: dict[str, float] | None = None
         self._pending: Exit | None = None
         self.refusal: str | None = None

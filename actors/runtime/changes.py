@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 
 import trio
 
@@ -136,6 +136,19 @@ class Changes:
         return trio.lowlevel.Abort.SUCCEEDED
 
 
+class Watcher(Protocol):
+    """Somebody who is told of changes."""
+
+    def covers(self, path: str) -> bool:
+        """Whether an actor at `path` is watched."""
+
+    def put(
+        self, at: float, kind: Literal["status", "message", "ended"], path: str,
+        data: Mapping[str, object],
+    ) -> None:  # fmt: skip
+        """Take one change."""
+
+
 class ChangesLog:
     """Who watches what in a system, and who has ended lately."""
 
@@ -146,7 +159,7 @@ class ChangesLog:
         call_after: Callable[[float, Callable[[], None]], object],
     ) -> None:
         self._cells, self._apply_level, self._call_after = cells, apply_level, call_after
-        self._watchers: dict[Changes, None] = {}
+        self._watchers: dict[Watcher, None] = {}
         self._ended: deque[_Record] = deque(maxlen=ENDED_KEPT_MAX)
 
     @property
@@ -154,12 +167,12 @@ class ChangesLog:
         """Whether anybody watches anything."""
         return bool(self._watchers)
 
-    def add(self, watcher: Changes) -> None:
+    def add(self, watcher: Watcher) -> None:
         """Call this when somebody begins to watch."""
         self._watchers[watcher] = None
         self._spread()
 
-    def remove(self, watcher: Changes) -> None:
+    def remove(self, watcher: Watcher) -> None:
         """Call this when somebody ends; the level follows a moment later."""
         self._watchers.pop(watcher, None)
         for cell in self._cells():

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
+from actors.runtime.conditions import Conditions
 from actors.runtime.context import Activity, current_activity
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ TURNS_PER_LOOK: Final = 16
 class Dispatcher:
     """The run queue; `enqueue` a cell to give it a turn, `run` is the task."""
 
-    def __init__(self, turn: Callable[[Cell], bool]) -> None:
+    def __init__(self, turn: Callable[[Cell], bool], conditions: Conditions) -> None:
         self._turn = turn
+        self._clock, self._shuffle = conditions.clock, conditions.shuffle
         self.activity = Activity()
         self._queue: deque[Cell] = deque()
         self._parked: trio.lowlevel.Task | None = None
         # Who had the last turn, dispatched or in a task of its own.
         self.last: Cell | None = None
-        self._clock: Callable[[], float] = perf_counter
 
     @property
     def run_queue(self) -> int:
@@ -74,6 +74,8 @@ class Dispatcher:
 
     def _round(self) -> None:
         queue, turn = self._queue, self._turn
+        if self._shuffle is not None:
+            self._shuffle(queue)
         until = self._clock() + ROUND_S
         for turns in range(1, len(queue) + 1):
             cell = queue.popleft()

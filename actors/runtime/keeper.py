@@ -71,11 +71,12 @@ class Keeper:
         cell = await self._start(actor, args, name)
         return None if isinstance(cell, str) else cast(Ref[M], cell.ref)
 
-    async def _start(
-        self, actor: Callable[[*Ts], Actor[M]], args: tuple[*Ts], name: str | None
-    ) -> Cell | str:
+    def begin(self, actor: Callable[[*Ts], Actor[M]], args: tuple[*Ts], name: str | None) -> Ref[M]:
+        """Call this to start an actor; see `System.begin`."""
+        return cast(Ref[M], self._begin(actor, args, name).ref)
+
+    def _begin(self, actor: Callable[[*Ts], Actor[M]], args: tuple[*Ts], name: str | None) -> Cell:
         if self._empty is not None:
-            await trio.lowlevel.checkpoint()
             raise RuntimeError("the system is being closed; nothing was started")
         cls = actor if isinstance(actor, type) else None
         label = getattr(actor, "__name__", "actor").lower()
@@ -87,8 +88,14 @@ class Keeper:
             actor_class=cls,
         )
         self._children[cell] = None
-        start = self._starts[cell] = _Start()
         cell.begin_incarnation()
+        return cell
+
+    async def _start(
+        self, actor: Callable[[*Ts], Actor[M]], args: tuple[*Ts], name: str | None
+    ) -> Cell | str:
+        cell = self._begin(actor, args, name)
+        start = self._starts[cell] = _Start()
         start.task = trio.lowlevel.current_task()
 
         def abort(_: object) -> trio.lowlevel.Abort:

@@ -13,7 +13,7 @@ is reached. Waiting senders and a closed lane set it so that every put takes the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol
 
 import trio
@@ -40,8 +40,8 @@ class Mailbox:
     """Where an actor's messages wait; it stays when the actor restarts."""
 
     __slots__ = (
-        "_post", "_system_in", "_system_out", "attention", "batch", "capacity", "closed", "idle",
-        "inbox", "index", "limit", "overflow", "peak", "system_idle", "timed", "waiting",
+        "_post", "_system_in", "_system_out", "attention", "batch", "capacity", "closed", "gate",
+        "idle", "inbox", "index", "limit", "overflow", "peak", "system_idle", "timed", "waiting",
     )  # fmt: skip
 
     def __init__(self, post: Post, capacity: int, overflow: Overflow) -> None:
@@ -58,6 +58,8 @@ class Mailbox:
         self.attention = False
         # Whether senders note the time: 0 never, else when (message_id & (timed - 1)) == 0.
         self.timed = 0
+        # A simulation looks at every message before it is put, and may keep it.
+        self.gate: Callable[[Envelope], bool] | None = None
         self.waiting: deque[Waiter] | None = None
         self._system_in: list[Entry] = []
         self._system_out: list[Entry] = []
@@ -80,7 +82,7 @@ class Mailbox:
     def resize(self, capacity: int, overflow: Overflow) -> None:
         """Call this when the class of the actor is known."""
         self.capacity, self.overflow = capacity, overflow
-        self._renew_limit()
+        self.renew_limit()
 
     # Writing
 
@@ -104,6 +106,10 @@ class Mailbox:
             if self.idle:
                 self.idle = self.system_idle = False
                 self._post.wake()
+            return None
+        if self.gate is not None and not self.closed:
+            if not self.gate(envelope):
+                self.put_past_gate(envelope)
             return None
         waiter = Waiter(envelope, task)
         if self.waiting is None:
@@ -137,7 +143,7 @@ class Mailbox:
         if self.waiting is not None and waiter in self.waiting:
             self.waiting.remove(waiter)
             if not self.waiting:
-                self._renew_limit()
+                self.renew_limit()
 
     # Reading
 
@@ -150,7 +156,7 @@ class Mailbox:
         if not inbox:
             return False
         self.batch, self.inbox = inbox, batch
-        self._renew_limit()
+        self.renew_limit()
         return True
 
     def next_user(self) -> Envelope | None:
@@ -191,14 +197,14 @@ class Mailbox:
                 trio.lowlevel.reschedule(waiter.task)
         if waiting is not None and not waiting:
             self.waiting = None
-            self._renew_limit()
+            self.renew_limit()
 
     def put_back(self, envelopes: Sequence[Envelope]) -> None:
         """Call this to return messages to the front, in order."""
         self.batch = [*envelopes, *self.batch[self.index :]]
         self.index = 0
         self.attention = True
-        self._renew_limit()
+        self.renew_limit()
 
     def put_behind(self, sender_id: int, envelope: Envelope) -> bool:
         """Call this to place a notice behind the last message of a sender; False if none waits."""
@@ -228,9 +234,10 @@ class Mailbox:
 
     # Room
 
-    def _renew_limit(self) -> None:
+    def renew_limit(self) -> None:
+        """Call this when what may be put has changed."""
         held = len(self.batch) - self.index
-        if self.closed or self.waiting:
+        if self.closed or self.waiting or self.gate is not None:
             self.limit = _ALWAYS_LONG_WAY
         else:
             self.limit = self.capacity - held
@@ -238,12 +245,25 @@ class Mailbox:
             self.peak = total
 
     def _has_room(self) -> bool:
-        if self.closed or self.waiting or self.queued >= self.capacity:
+        if self.closed or self.waiting or self.gate or self.queued >= self.capacity:
             return False
-        self._renew_limit()
+        self.renew_limit()
         return True
 
+    def put_past_gate(self, envelope: Envelope) -> bool:
+        """Call this for a message that the gate has let through, or kept and gives back now."""
+        if envelope[2] is not None and envelope[2].task is None:
+            return False
+        gate, self.gate = self.gate, None
+        self.renew_limit()
+        put = self.put(envelope)
+        self.gate = gate
+        self.renew_limit()
+        return put
+
     def _put_full(self, envelope: Envelope) -> bool:
+        if self.gate is not None and not self.closed:
+            return not self.gate(envelope) and self.put_past_gate(envelope)
         if self.closed:
             self._post.lost(envelope, "closed")
             return False

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable
 from itertools import count
 from threading import get_ident
-from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
 import trio
@@ -20,6 +18,7 @@ from actors.runtime.administration import Administration
 from actors.runtime.by_name import set_current
 from actors.runtime.cell import Cell
 from actors.runtime.changes import ChangesLog
+from actors.runtime.conditions import current_conditions
 from actors.runtime.dead_letters import DeadLetters
 from actors.runtime.dispatcher import Dispatcher
 from actors.runtime.errors import AlreadyStarted, NoProc
@@ -56,16 +55,18 @@ class System(Administration):
     """All actors of one `open_actors()` or `open_system()`."""
 
     def __init__(self, *, check_replies: bool = False) -> None:
-        self.id = secrets.token_hex(4)
+        conditions = current_conditions()
+        self.id = conditions.new_id()
+        self.random = conditions.random
         self.thread_id = get_ident()
-        self.check_replies = check_replies
+        self.check_replies = check_replies or conditions.check_replies
         # Real time, for budgets; the simulation stops it.
-        self.clock: Callable[[], float] = perf_counter
+        self.clock: Callable[[], float] = conditions.clock
         self.counts = Totals()
         self.next_id: Callable[[], int] = count(1).__next__
         self.next_cell_id: Callable[[], int] = count(1).__next__
         self.wheel = Wheel()
-        self.dispatcher = Dispatcher(lifecycle.turn)
+        self.dispatcher = Dispatcher(lifecycle.turn, conditions)
         self.topics = Topics(self.next_id)
         self.dead_letters = DeadLetters(self.text_id, self.topics.publish)
         self.reports = Reports(self.topics.publish)
@@ -81,6 +82,7 @@ class System(Administration):
         self._paths: dict[str, Cell] = {}
         self.changes_log = ChangesLog(self.cells, self.apply_level, self.wheel.call_after)
         set_current(self)
+        conditions.opened(self)
 
     def __repr__(self) -> str:
         return f"<System {self.id}: {len(self._cells)} actors>"
@@ -100,6 +102,12 @@ class System(Administration):
         ValueError when it cannot be one. Whatever is raised, nothing of it is left.
         """
         return await self._keeper().start(actor, args, name)
+
+    def begin(
+        self, actor: Callable[[*Ts], Actor[M]], *args: *Ts, name: str | None = None
+    ) -> Ref[M]:
+        """Call this to start an actor without waiting; messages wait until it is ready."""
+        return self._keeper().begin(actor, args, name)
 
     async def maybe_start(
         self, actor: Callable[[*Ts], Actor[M]], *args: *Ts, name: str | None = None

@@ -287,11 +287,11 @@ async def test_of_two_busy_actors_neither_handles_65_in_a_row(
     assert len(log) == 1280
     runs: list[int] = [0]
     last: object = None
-    for who in log:
-        if who != last:
+    for entry in log:
+        if entry != last:
             runs.append(0)
         runs[-1] += 1
-        last = who
+        last = entry
     assert max(runs) <= 64
     assert system.stats(refs[0])["reductions"] == 640
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.runtime import Ask, DeadLetter, System, message
+from actors.runtime import AnyRef, Ask, DeadLetter, Sink, System, message
 from actors.testing import AsyncPuppet, Call, Do, Note, Puppet, raising, sleeping
 
 
@@ -41,7 +41,8 @@ async def test_publish_reaches_all_with_one_object(
     logs: list[list[object]] = [[], []]
     refs = [await system.start(puppet, log) for log in logs]
     sink = Recorder()
-    for subscriber in (*refs, sink, sink, refs[0]):
+    subscribers: list[AnyRef | Sink] = [*refs, sink, sink, refs[0]]
+    for subscriber in subscribers:
         system.topics.subscribe("t", subscriber)
     assert system.topics.subscribers("t") == 3
     news = object()
@@ -108,7 +109,7 @@ async def test_a_dead_letter_tells_everything_and_hides_secrets(
     sender = await system.start(puppet, name="sender")
     await trio.sleep(3)
     secret = Secret("1234", "x" * 600)
-    sender.tell(Do(lambda me: ref.tell(secret)))  # type: ignore[arg-type, func-returns-value]
+    sender.tell(Do(lambda me: ref.tell(secret)))  # type: ignore[arg-type]
     await trio.testing.wait_all_tasks_blocked()
     (letter,) = system.dead_letters
     assert watcher.got == [letter]
