@@ -73,7 +73,8 @@ class Outbox:
 
     def put_panel(self, panel: str, frame: Frame) -> bool:
         """Keep the latest state of a panel; False if panels alone are more than fits."""
-        older = self._panels.get(panel)
+        # To the end: what is newer is applied later, also across panels that overlap.
+        older = self._panels.pop(panel, None)
         if older is not None:
             self._bytes -= len(older)
         self._panels[panel] = frame

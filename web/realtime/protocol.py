@@ -39,6 +39,7 @@ from .messages import (
 COMMAND_RATE = Rate(20, 40)
 # SEC-47: pings and pongs count too.
 FRAME_RATE = Rate(100, 200)
+_FLOOD_PAUSE_S = 1.0
 TOPIC_NAME = re.compile(r"[a-z][a-z0-9._:-]{0,127}")
 
 
@@ -122,7 +123,8 @@ class ServerProtocol:
         self._commands = commands
         self._command_bucket = TokenBucket(self._limits.commands, now)
         self._frame_bucket = TokenBucket(self._limits.frames, now)
-        self._flood_began: float | None = None
+        self._flood_began = float("-inf")
+        self._dropped_at = float("-inf")
         self._flood_told = float("-inf")
         self._bad: deque[float] = deque()
         self.topics: dict[str, None] = {}
@@ -133,15 +135,16 @@ class ServerProtocol:
     def admit_frame(self, now: float) -> bool:
         """Call this for every frame of any kind; False drops it (see `flood`)."""
         if self._frame_bucket.take(now):
-            self._flood_began = None
             return True
-        if self._flood_began is None:
+        # The bucket earns a frame now and then in the middle of a flood; a pause ends it.
+        if now - self._dropped_at > _FLOOD_PAUSE_S:
             self._flood_began = now
+        self._dropped_at = now
         return False
 
     def flood(self, now: float) -> list[Decision]:
         """Call this after a dropped frame: told once a second, closed after two."""
-        if self._flood_began is not None and now - self._flood_began >= self._limits.flood_s:
+        if now - self._flood_began >= self._limits.flood_s:
             return [Close(CloseCode.MISUSE, "too many frames")]
         if now - self._flood_told < 1.0:
             return []

@@ -16,6 +16,9 @@ from actors.runtime import Actor, Exit, Normal, message
 from .sse import HEARTBEAT, HEARTBEAT_S
 from .stream import Stream
 
+# Rounding may leave a rest too small to move the clock; looking then would never end.
+_SOONEST_S = 0.01
+
 # Told synchronously; answers later with `stream.put_window`.
 RequestWindow = Callable[[Stream], None]
 
@@ -60,7 +63,7 @@ class StreamActor(Actor[Beat | WindowWanted | Ended]):
         if silent_s >= HEARTBEAT_S:
             self._stream.put_panel("heartbeat", HEARTBEAT)
             silent_s = 0.0
-        self.after(HEARTBEAT_S - silent_s, Beat())
+        self.after(max(HEARTBEAT_S - silent_s, _SOONEST_S), Beat())
 
     def on_window_wanted(self, message: WindowWanted) -> None:
         """Ask for the window; it comes by `put_window`."""

@@ -1,0 +1,322 @@
+"""Queues of streams and sockets: what is kept, what gives way."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from actors.runtime import open_actors
+from web.realtime import (
+    BadTabId,
+    Broadcast,
+    CloseCode,
+    Hub,
+    Outbox,
+    Outlet,
+    Policy,
+    Rate,
+    SocketOutbox,
+    Stream,
+    StreamActor,
+    StreamKey,
+    TokenBucket,
+    TopicSink,
+)
+from web.server import Frame, Framing
+
+
+class SlowLane:
+    """A lane whose reader is away until `open` is called."""
+
+    def __init__(self) -> None:
+        self.framing = Framing.RAW
+        self.is_ready = False
+        self.wrote: list[bytes] = []
+        self.is_closed = False
+        self._on_ready: object = None
+
+    def write(self, wire: bytes) -> bool:
+        if self.is_closed or not self.is_ready:
+            return False
+        self.wrote.append(wire)
+        return True
+
+    def when_ready(self, on_ready: object) -> None:
+        self._on_ready = on_ready
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def open(self) -> None:
+        self.is_ready = True
+        assert callable(self._on_ready)
+        self._on_ready()
+
+
+def frame(text: str) -> Frame:
+    return Frame(text.encode())
+
+
+def taken(outbox: Outbox, bytes_max: int = 10**9) -> list[str]:
+    return [kept.payload.decode() for kept in outbox.take(bytes_max)]
+
+
+def test_a_panel_keeps_its_latest_state_and_chat_its_order() -> None:
+    # SITE-95
+    outbox = Outbox()
+    outbox.put_panel("tree", frame("tree 1"))
+    outbox.put_chat(frame("a"), 1)
+    outbox.put_panel("proof", frame("proof"))
+    outbox.put_chat(frame("b"), 2)
+    outbox.put_panel("tree", frame("tree 2"))
+    assert taken(outbox) == ["a", "b", "proof", "tree 2"]
+    assert not outbox
+    assert outbox.statistics().bytes == 0
+
+
+def test_the_65th_chat_event_becomes_the_wish_for_one_window() -> None:
+    # SITE-95: no silent gap
+    outbox = Outbox()
+    outbox.put_panel("tree", frame("tree"))
+    for n in range(1, 66):
+        outbox.put_chat(frame(f"m{n}"), n)
+    assert outbox.window_wanted
+    outbox.put_chat(frame("m66"), 66)
+    outbox.put_chat(frame("m67"), 67)
+    assert taken(outbox) == ["tree"]  # panels go on
+    outbox.put_window(frame("window"), 66)
+    assert taken(outbox) == ["window", "m67"]
+    assert outbox.statistics().resyncs == 1
+
+
+def test_chat_is_bounded_in_bytes_too_and_panels_never_evict_it() -> None:
+    # SITE-95, SEC-50
+    outbox = Outbox()
+    outbox.put_chat(frame("m"), 1)
+    assert outbox.put_panel("big", frame("x" * 200_000))
+    assert not outbox.put_panel("bigger", frame("x" * 200_000))
+    assert outbox.statistics().chat_events == 1
+    for n in range(2, 30):
+        outbox.put_chat(frame("y" * 10_000), n)
+    assert outbox.window_wanted
+
+
+@given(st.lists(st.tuples(st.sampled_from("cpwt"), st.integers(1, 9000)), max_size=200))
+def test_every_chat_event_is_sent_once_or_covered_by_a_window(
+    steps: list[tuple[str, int]],
+) -> None:
+    # SITE-95, REL-62 in miniature
+    outbox, n, seen = Outbox(), 0, 0
+
+    def note(texts: list[str]) -> None:
+        nonlocal seen
+        for text in texts:
+            if text.startswith("w"):
+                seen = int(text[1:].partition(" ")[0])
+            elif text.startswith("m"):
+                position = int(text[1:].partition(" ")[0])
+                assert position == seen + 1
+                seen = position
+
+    for kind, size in steps:
+        if kind == "c":
+            n += 1
+            outbox.put_chat(frame(f"m{n} " + "x" * size), n)
+        elif kind == "p":
+            outbox.put_panel(f"p{size % 3}", frame("p" * (size // 3 + 1)))
+        elif kind == "w" and outbox.window_wanted:
+            outbox.put_window(frame(f"w{n} " + "x" * size), n)
+        elif kind == "t":
+            note(taken(outbox, size))
+    if outbox.window_wanted:
+        outbox.put_window(frame(f"w{n} "), n)
+    while outbox:
+        note(taken(outbox))
+    assert seen == n
+    assert outbox.statistics().bytes == 0
+
+
+def lagged(topic: str, missed: int) -> Frame:
+    return frame(f"{topic} missed {missed}")
+
+
+def test_a_full_socket_queue_follows_its_topics_policy() -> None:
+    # section 2.3, SEC-50, REL-70
+    dropping = SocketOutbox(lagged)
+    for n in range(1002):
+        assert dropping.put(frame(f"e{n}"), "t", Policy.DROP_OLDEST)
+    sent = [kept.payload.decode() for kept in dropping.take(10**9)]
+    assert sent[:2] == ["t missed 2", "e2"]
+    assert len(sent) == 1001
+    strict = SocketOutbox(lagged)
+    assert all(strict.put(frame("e"), "t", Policy.DISCONNECT) for _ in range(1000))
+    assert not strict.put(frame("e"), "t", Policy.DISCONNECT)
+    replies = SocketOutbox(lagged)
+    assert not all(replies.put(frame("r" * 5000)) for _ in range(300))
+    latest = SocketOutbox(lagged)
+    for n in range(3):
+        latest.put(frame(f"l{n}"), "t", Policy.LATEST)
+        latest.put(frame(f"o{n}"))
+    assert [kept.payload for kept in latest.take(10**9)] == [b"o0", b"o1", b"l2", b"o2"]
+
+
+async def test_a_socket_too_far_behind_is_closed_1013() -> None:
+    # WEB-46, SEC-50
+    outlet = Outlet(SlowLane())
+    for _ in range(1001):
+        outlet.send_topic(frame("e"), "t", Policy.DISCONNECT)
+    assert outlet.closing.is_set()
+    assert outlet.close_code is CloseCode.SLOW
+    assert outlet.queued == 0
+
+
+async def test_an_outlet_keeps_order_across_a_stall_and_flushes_before_it_closes() -> None:
+    # REL-44
+    lane = SlowLane()
+    outlet = Outlet(lane)
+    lane.is_ready = True
+    outlet.send(frame("1"))
+    lane.is_ready = False
+    outlet.send(frame("2"))
+    outlet.send(frame("3"))
+    outlet.close(CloseCode.MISUSE, "why")
+    outlet.send(frame("never"))
+    lane.open()
+    await outlet.wait_flushed(1)
+    assert lane.wrote == [b"1", b"23"]
+    assert lane.is_closed
+
+
+def stream() -> Stream:
+    return Stream(StreamKey(uuid.UUID(int=1), "tab"), "127.0.0.1")
+
+
+async def test_a_stream_writes_what_waited_and_then_directly() -> None:
+    # SITE-95, REL-44
+    lane, found = SlowLane(), stream()
+    found.put_chat(frame("early"), 1)
+    found.attach(lane)
+    found.put_chat(frame("next"), 2)
+    lane.open()
+    found.put_chat(frame("last"), 3)
+    assert lane.wrote == [b"earlynext", b"last"]
+    assert found.statistics().frames_sent == 3
+    found.close("done")
+    found.put_chat(frame("never"), 4)
+    assert not found.put_panel("p", frame("never"))
+    assert lane.is_closed
+    assert repr(found).startswith("<Stream 00000000.tab done")
+
+
+@pytest.mark.parametrize("tab", ["", "x" * 65, "a b", "a\n", "ä", "../x"])
+def test_a_malformed_tab_id_is_refused(tab: str) -> None:
+    # SITE-91
+    with pytest.raises(BadTabId):
+        StreamKey(uuid.UUID(int=1), tab)
+
+
+async def test_a_silent_stream_beats_every_15_seconds_and_a_busy_one_does_not(
+    autojump_clock: MockClock,
+) -> None:
+    # SITE-92, REL-61
+    lane, found = SlowLane(), stream()
+    found.attach(lane)
+    lane.open()
+    async with open_actors() as system:
+        await system.start(StreamActor, found, lambda _: None)
+        await trio.sleep(14.9)
+        assert lane.wrote == []
+        await trio.sleep(0.2)
+        assert lane.wrote == [b": beat\n\n"]
+        for n in range(6):
+            await trio.sleep(5)
+            found.put_chat(frame(f"m{n}"), n)
+        assert lane.wrote[1:] == [b"m%d" % n for n in range(6)]
+        await trio.sleep(31)
+        assert lane.wrote[7:] == [b": beat\n\n"] * 2
+
+
+async def test_actor_and_stream_end_together() -> None:
+    # SITE-94, SITE-95
+    async with open_actors() as system:
+        one, two = stream(), stream()
+        ref = await system.start(StreamActor, one, lambda _: None)
+        one.close("gone")
+        await system.wait_down(ref)
+        ref = await system.start(StreamActor, two, lambda _: None)
+        await ref.stop()
+        assert not two.is_open
+
+
+class Texts:
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, str]] = []
+
+    def encode(self, message: object, viewer: str) -> Frame | None:
+        self.calls.append((message, viewer))
+        return None if viewer == "blind" else frame(f"{message} for {viewer}")
+
+    def position(self, message: object) -> int:
+        return 0
+
+
+def test_a_message_is_encoded_once_a_viewer_and_all_share_the_bytes() -> None:
+    # ACT-145
+    texts = Texts()
+    cast: Broadcast[object, str] = Broadcast(texts)
+    got: list[Frame] = []
+    for viewer in ("a", "a", "b", "blind"):
+        cast.join(viewer, lambda kept, _: got.append(kept))
+    cast.deliver("m")
+    assert texts.calls == [("m", "a"), ("m", "b"), ("m", "blind")]
+    assert [kept.payload for kept in got] == [b"m for a", b"m for a", b"m for b"]
+    assert got[0] is got[1]
+
+
+def test_members_may_leave_while_a_message_is_delivered() -> None:
+    # SITE-94
+    cast: Broadcast[object, str] = Broadcast(Texts())
+    got: list[int] = []
+
+    def leave_both(_: Frame, __: int) -> None:
+        got.append(1)
+        one.leave()
+        two.leave()
+        two.leave()
+
+    one = cast.join("a", leave_both)
+    two = cast.join("a", lambda _, __: got.append(2))
+    cast.deliver("m")
+    cast.deliver("m")
+    assert got == [1, 2]
+    assert cast.member_count == 0
+
+
+def test_a_topic_without_members_is_removed() -> None:
+    # WEB-47
+    subscribed: dict[str, TopicSink] = {}
+    hub: Hub[object, str] = Hub(
+        Texts(),
+        subscribe=subscribed.__setitem__,
+        unsubscribe=lambda topic, sink: subscribed.pop(topic),
+    )
+    one = hub.join("t", "a", lambda _, __: None)
+    two = hub.join("t", "b", lambda _, __: None)
+    assert (hub.topic_count, hub.member_count("t"), list(subscribed)) == (1, 2, ["t"])
+    one.leave()
+    two.leave()
+    assert (hub.topic_count, hub.member_count("t"), subscribed) == (0, 0, {})
+
+
+def test_a_bucket_allows_its_burst_and_then_its_rate() -> None:
+    # SEC-47
+    bucket = TokenBucket(Rate(20, 40), 0.0)
+    assert sum(bucket.take(0.0) for _ in range(100)) == 40
+    assert sum(bucket.take(1.0) for _ in range(100)) == 20
+    assert sum(bucket.take(100.0) for _ in range(100)) == 40
+    assert not bucket.take(50.0)  # a clock that goes back earns nothing
