@@ -60,6 +60,7 @@ class Reports:
             state={} if life.instance is None else redacted(cell, fields_of(life.instance)),
             stack=redact_text("".join(traceback.format_exception(exit_.error))),
         )
+        _forget_frames(exit_.error)
         self.kept.append(report)
         _log.error(
             "actor_crashed",
@@ -71,3 +72,18 @@ class Reports:
             correlation_id=None if report.context is None else report.context.correlation_id,
         )
         self._publish(TOPIC, report)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Empty the frames of an error already shown: the actor they hold must not live on."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        left += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            left += one.exceptions
