@@ -6,5 +6,7 @@ wants to try an actor without a database. `MemoryDatabase` is the shared set of 
 
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
+from storage.memory.event_store import HeldCommit, MemoryEventStore
+from storage.memory.idempotency import MemoryIdempotency
 
-__all__ = ["MemoryChatLog", "MemoryDatabase"]
+__all__ = ["HeldCommit", "MemoryChatLog", "MemoryDatabase", "MemoryEventStore", "MemoryIdempotency"]

@@ -15,6 +15,8 @@ from storage.postgres.database import Connection, Database, LoopLost, open_datab
 from storage.postgres.database_actor import DatabaseActor
 from storage.postgres.embedded import EmbeddedServer
 from storage.postgres.embedded_keeper import open_embedded
+from storage.postgres.event_store import PostgresEventStore
+from storage.postgres.idempotency import PostgresIdempotency
 from storage.postgres.migrate import (
     MigrationPlan,
     check_migrations,
@@ -34,6 +36,8 @@ __all__ = [
     "PoolSettings",
     "PoolStats",
     "PostgresChatLog",
+    "PostgresEventStore",
+    "PostgresIdempotency",
     "check_migrations",
     "migrate",
     "migrate_down",

@@ -8,7 +8,9 @@ The suites use pytest and pytest-trio; nothing of the running program imports th
 """
 
 from storage.testing.chat_log import ChatLogSuite
+from storage.testing.event_order import EventOrderSuite
+from storage.testing.event_store import EventStoreSuite
 from storage.testing.planted import failing_cases
 from storage.testing.temporary import TemporaryServer
 
-__all__ = ["ChatLogSuite", "TemporaryServer", "failing_cases"]
+__all__ = ["ChatLogSuite", "EventOrderSuite", "EventStoreSuite", "TemporaryServer", "failing_cases"]

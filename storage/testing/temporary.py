@@ -50,7 +50,7 @@ class TemporaryServer:
     def make_database(self) -> str:
         """Call this for the name of a new migrated database."""
         name = f"test_{os.getpid()}_{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY FILE_COPY")
         return name
 
     def drop_database(self, name: str) -> None:

@@ -1,0 +1,283 @@
+"""What every `EventStore` must do, as tests. Give the subclass a fixture `store`, empty.
+
+Reading in the global order and following it stands in `event_order.py`.
+"""
+
+from uuid import UUID
+
+import pytest
+import trio
+
+from actors.persistence import (
+    ANY,
+    APPEND_EVENTS_MAX,
+    EXISTS,
+    Appended,
+    AppendRequest,
+    AppendTooLarge,
+    BatchTooLarge,
+    ConcurrencyConflict,
+    DuplicateEventId,
+    EmptyAppend,
+    EventStore,
+    NewEvent,
+    StoredEvent,
+    StoreError,
+    StreamId,
+)
+from storage.testing.samples import new_event, new_events
+
+A, B = StreamId("order-a"), StreamId("order-b")
+
+
+async def versions(store: EventStore, stream_id: StreamId) -> list[int]:
+    """Call this for the versions of a stream as it is loaded."""
+    return [event.version async for event in store.load(stream_id)]
+
+
+class EventStoreSuite:
+    """The conformance suite of `EventStore`: appending and loading."""
+
+    async def test_what_is_appended_is_loaded(self, store: EventStore) -> None:
+        # STORE-3, STORE-10
+        events = [
+            new_event(b'{"n": 1}', type="Made", metadata={"correlation_id": "c-1"}),
+            new_event(b"\x00\xff", type="Moved", schema_version=3, codec="raw", tenant="t"),
+        ]
+        appended = await store.append(A, events, expected=0)
+        assert (appended.first_version, appended.version, appended.replayed) == (1, 2, False)
+        loaded = [event async for event in store.load(A)]
+        assert [_content(event) for event in loaded] == [_content(event) for event in events]
+        assert [event.version for event in loaded] == [1, 2]
+        assert loaded[-1].cursor == appended.cursor
+        assert loaded[0].cursor < loaded[1].cursor
+        assert all(event.recorded_at.tzinfo is not None for event in loaded)
+
+    async def test_versions_go_on_from_append_to_append(self, store: EventStore) -> None:
+        # STORE-2
+        assert (await store.append(A, new_events(2))).version == 2
+        second = await store.append(A, new_events(3), expected=2)
+        assert (second.first_version, second.version) == (3, 5)
+        assert await versions(store, A) == [1, 2, 3, 4, 5]
+        assert await store.head(A) == 5
+        assert await store.head(B) == 0
+
+    async def test_another_version_than_expected_is_a_conflict(self, store: EventStore) -> None:
+        # STORE-10: lower or higher; STORE-11: with the true version
+        await store.append(A, new_events(3))
+        for expected, count in ((1, 1), (2, 1), (4, 1), (99, 1), (0, 1), (2, 2), (4, 2), (0, 2)):
+            with pytest.raises(ConcurrencyConflict) as caught:
+                await store.append(A, new_events(count), expected=expected)
+            assert (caught.value.expected, caught.value.actual) == (expected, 3)
+        assert await store.head(A) == 3
+
+    async def test_any_and_exists_expect_what_they_say(self, store: EventStore) -> None:
+        # STORE-10
+        with pytest.raises(ConcurrencyConflict) as caught:
+            await store.append(A, new_events(1), expected=EXISTS)
+        assert (caught.value.expected, caught.value.actual) == ("exists", 0)
+        assert (await store.append(A, new_events(1), expected=ANY)).version == 1
+        assert (await store.append(A, new_events(2), expected=EXISTS)).version == 3
+
+    async def test_the_same_append_again_is_replayed(self, store: EventStore) -> None:
+        # STORE-12, STORE-18: whatever is expected by then
+        events = new_events(2)
+        first = await store.append(A, events, expected=0)
+        await store.append(A, new_events(1))
+        for expected in (0, ANY, EXISTS, 3):
+            again = await store.append(A, events, expected=expected)
+            assert again == Appended(2, 1, first.cursor, replayed=True)
+        assert await store.head(A) == 3
+
+    async def test_an_id_stored_elsewhere_or_otherwise_is_refused(self, store: EventStore) -> None:
+        # STORE-12
+        event = new_event()
+        await store.append(A, [event])
+        changed = new_event(b'{"other": 1}', event_id=event.event_id)
+        for stream_id, events in (
+            (B, [event]),
+            (A, [changed]),
+            (A, [event, new_event()]),
+            (A, [new_event(), event]),
+        ):
+            with pytest.raises(DuplicateEventId):
+                await store.append(stream_id, events)
+        twice = new_event()
+        with pytest.raises(DuplicateEventId):
+            await store.append(A, [twice, twice])
+        assert (await store.head(A), await store.head(B)) == (1, 0)
+
+    async def test_nonsense_is_refused_before_any_input_or_output(self, store: EventStore) -> None:
+        # STORE-13
+        with pytest.raises(EmptyAppend):
+            await store.append(A, [])
+        with pytest.raises(AppendTooLarge):
+            await store.append(A, [new_event()] * (APPEND_EVENTS_MAX + 1))
+        with pytest.raises(ValueError, match="expected"):
+            await store.append(A, new_events(1), expected=-1)
+        with pytest.raises(ValueError, match="from_version"):
+            await anext(aiter(store.load(A, from_version=0)))
+
+    async def test_loading_keeps_to_its_bounds(self, store: EventStore) -> None:
+        # STORE-17
+        assert await versions(store, A) == []
+        await store.append(A, new_events(7))
+        part = [event.version async for event in store.load(A, from_version=3, to_version=5)]
+        assert part == [3, 4, 5]
+        assert [event.version async for event in store.load(A, from_version=8)] == []
+        assert [e.version async for e in store.load(A, from_version=6, to_version=99)] == [6, 7]
+
+    async def test_a_long_stream_is_loaded_whole(self, store: EventStore) -> None:
+        # STORE-17: over the borders of pages
+        for _ in range(3):
+            await store.append(A, new_events(500))
+        await store.append(B, new_events(500))
+        assert await versions(store, A) == list(range(1, 1501))
+        assert await versions(store, B) == list(range(1, 501))
+
+    async def test_of_many_with_one_expectation_one_wins(self, store: EventStore) -> None:
+        # STORE-11
+        for round_ in range(5):
+            results = await race(store, A, expected=round_, writers=20)
+            assert sum(isinstance(result, Appended) for result in results) == 1
+            assert all(isinstance(r, Appended | ConcurrencyConflict) for r in results)
+            actual = {r.actual for r in results if isinstance(r, ConcurrencyConflict)}
+            assert actual == {round_ + 1}
+
+    async def test_a_batch_answers_in_order(self, store: EventStore) -> None:
+        # STORE-15
+        known = new_event()
+        await store.append(B, [known])
+        requests = [
+            AppendRequest(A, new_events(2), 0),
+            AppendRequest(A, new_events(1), 0),  # sees the first one
+            AppendRequest(A, new_events(1), 2),
+            AppendRequest(B, [known]),
+            AppendRequest(A, [known]),
+            AppendRequest(B, new_events(3), EXISTS),
+        ]
+        results = await store.append_batch(requests)
+        assert [_short(result) for result in results] == [
+            (1, 2, False),
+            "ConcurrencyConflict",
+            (3, 3, False),
+            (1, 1, True),
+            "DuplicateEventId",
+            (2, 4, False),
+        ]
+        assert await versions(store, A) == [1, 2, 3]
+        assert await versions(store, B) == [1, 2, 3, 4]
+        first = results[0]
+        assert isinstance(first, Appended)
+        assert [e.cursor async for e in store.load(A)][1] == first.cursor
+
+    async def test_a_request_twice_in_a_batch_is_stored_once(self, store: EventStore) -> None:
+        # STORE-12, STORE-15
+        request = AppendRequest(A, new_events(2), 0)
+        results = await store.append_batch([AppendRequest(B, new_events(2)), request, request])
+        assert [_short(result) for result in results] == [
+            (1, 2, False),
+            (1, 2, False),
+            (1, 2, True),
+        ]
+        assert isinstance(results[1], Appended)
+        assert isinstance(results[2], Appended)
+        assert results[1].cursor == results[2].cursor
+        again = await store.append_batch([request])
+        assert again == [results[2]]
+
+    async def test_an_atomic_batch_is_all_or_nothing(self, store: EventStore) -> None:
+        # STORE-15
+        await store.append(B, new_events(1))
+        good, bad = AppendRequest(A, new_events(1), 0), AppendRequest(B, new_events(1), 7)
+        with pytest.raises(ConcurrencyConflict) as caught:
+            await store.append_batch([good, bad], atomic=True)
+        assert caught.value.stream_id == B
+        assert (await store.head(A), await store.head(B)) == (0, 1)
+        done = await store.append_batch([good, AppendRequest(B, new_events(1), 1)], atomic=True)
+        assert [_short(result) for result in done] == [(1, 1, False), (2, 2, False)]
+
+    async def test_a_batch_has_limits(self, store: EventStore) -> None:
+        # STORE-15
+        request = AppendRequest(A, new_events(1))
+        with pytest.raises(BatchTooLarge):
+            await store.append_batch([request] * 1001)
+        with pytest.raises(BatchTooLarge):
+            await store.append_batch([AppendRequest(A, [new_event()] * 1000)] * 11)
+        assert await store.append_batch([]) == []
+        assert await store.head(A) == 0
+
+    async def test_batches_and_appends_race_without_loss(self, store: EventStore) -> None:
+        # STORE-15: every event once, versions without holes
+        stored: list[UUID] = []
+
+        async def batch() -> None:
+            requests = [AppendRequest(s, new_events(2)) for s in (A, B, A)]
+            for request, result in zip(requests, await store.append_batch(requests), strict=True):
+                assert isinstance(result, Appended)
+                stored.extend(event.event_id for event in request.events)
+
+        async def single() -> None:
+            events = new_events(1)
+            await store.append(A, events)
+            stored.extend(event.event_id for event in events)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(batch)
+                nursery.start_soon(single)
+        loaded = [e.event_id for s in (A, B) for e in [x async for x in store.load(s)]]
+        assert sorted(loaded) == sorted(stored)
+        assert await versions(store, A) == list(range(1, 31))
+
+    async def test_streams_are_listed_by_name(self, store: EventStore) -> None:
+        # STORE port
+        for name in ("order-b", "order-a", "orders-1", "user-ä", "user-Z", "order-a1"):
+            await store.append(StreamId(name), new_events(2))
+        names = [info.stream_id for info in await store.list_streams()]
+        assert names == ["order-a", "order-a1", "order-b", "orders-1", "user-Z", "user-ä"]
+        assert [i.stream_id for i in await store.list_streams(category="order")] == names[:3]
+        assert [i.stream_id for i in await store.list_streams(prefix="order-a")] == names[:2]
+        both = await store.list_streams(category="order", prefix="order-b")
+        assert [(i.stream_id, i.version) for i in both] == [("order-b", 2)]
+        assert await store.list_streams(category="user", prefix="order") == []
+        assert [i.stream_id for i in await store.list_streams(after="order-a1", limit=2)] == [
+            "order-b",
+            "orders-1",
+        ]
+
+
+async def race(
+    store: EventStore, stream_id: StreamId, *, expected: int, writers: int
+) -> list[Appended | StoreError]:
+    """Call this to append from many tasks at once, all expecting the same version."""
+    results: list[Appended | StoreError] = []
+
+    async def write() -> None:
+        try:
+            results.append(await store.append(stream_id, new_events(1), expected=expected))
+        except StoreError as error:
+            results.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(writers):
+            nursery.start_soon(write)
+    return results
+
+
+def _content(event: NewEvent | StoredEvent) -> tuple[object, ...]:
+    return (
+        event.event_id,
+        event.type,
+        event.schema_version,
+        event.codec,
+        event.data,
+        dict(event.metadata),
+        event.tenant,
+    )
+
+
+def _short(result: Appended | StoreError) -> object:
+    if isinstance(result, Appended):
+        return (result.first_version, result.version, result.replayed)
+    return type(result).__name__

@@ -1,0 +1,155 @@
+"""The event store on PostgreSQL passes the suites of its port, and keeps under stress."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+import trio
+
+from actors.persistence import Appended, ConcurrencyConflict, StreamId
+from storage.postgres import Connection, Database, PostgresEventStore, open_database
+from storage.testing import EventOrderSuite, EventStoreSuite
+from storage.testing.event_order import following, read_to_end
+from storage.testing.event_store import race
+from storage.testing.samples import new_events
+
+A, B = StreamId("order-a"), StreamId("order-b")
+
+
+class TestPostgresEventStore(EventStoreSuite, EventOrderSuite):
+    @pytest.fixture
+    def store(self, database: Database) -> PostgresEventStore:
+        return PostgresEventStore(database)
+
+
+@pytest.mark.slow
+async def test_a_hundred_rounds_of_fifty_writers(database: Database) -> None:
+    # STORE-11: one wins, 49 conflicts, no other error
+    store = PostgresEventStore(database)
+    for round_ in range(100):
+        results = await race(store, A, expected=round_, writers=50)
+        kinds = Counter(type(result) for result in results)
+        assert kinds == {Appended: 1, ConcurrencyConflict: 49}
+        assert {r.actual for r in results if isinstance(r, ConcurrencyConflict)} == {round_ + 1}
+
+
+async def test_a_plain_append_takes_one_round_trip(database: Database) -> None:
+    # PERF-30
+    seen: list[str] = []
+
+    async def watch(connection: Connection) -> None:
+        connection.add_query_logger(lambda record: seen.append(record.query))
+
+    store = PostgresEventStore(database)
+    # A connection asks once what the types of its parameters are.
+    await store.append(B, new_events(1), expected=0)
+    await store.append(B, new_events(3), expected=1)
+    await store.append(B, new_events(3))
+    await database.run(watch)
+    await store.append(A, new_events(1), expected=0)
+    await store.append(A, new_events(3), expected=1)
+    await store.append(A, new_events(3))
+    assert [query.split()[0] for query in seen] == ["INSERT"] * 3
+
+
+async def test_a_cancelled_append_is_there_or_not(database: Database) -> None:
+    # STORE-18: and the same events again are never doubled
+    store = PostgresEventStore(database)
+    for delay in range(12):
+        stream_id = StreamId(f"order-{delay}")
+        events = new_events(3)
+        with trio.move_on_after(delay / 2000):
+            await store.append(stream_id, events, expected=0)
+        assert await store.head(stream_id) in (0, 3)
+        await store.append(stream_id, events, expected=0)
+        assert await store.head(stream_id) == 3
+
+
+async def test_an_open_transaction_holds_the_order_back(database: Database) -> None:
+    # STORE-20, STORE-23: and names itself
+    store = PostgresEventStore(database)
+    async with open_database(database.url, part="holder") as other:
+        begun, done = trio.Event(), trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_hold, other, begun, done)
+            await begun.wait()
+            await store.append(A, new_events(2))
+            assert (await store.read_all()).events == []
+            done.set()
+        pages = await read_to_end(store)
+    assert [event.stream_id for page in pages for event in page.events] == [B, A, A]
+
+
+async def _hold(database: Database, begun: trio.Event, done: trio.Event) -> None:
+    """A transaction that has written and stays open until `done`."""
+    token = trio.lowlevel.current_trio_token()
+
+    async def work(connection: Connection) -> None:
+        await connection.execute(
+            "INSERT INTO events (stream_id, version, event_id, event_type, event_data)"
+            " VALUES ('order-b', 1, gen_random_uuid(), 'Held', '{}')"
+        )
+        token.run_sync_soon(begun.set)
+        while not done.is_set():  # noqa: ASYNC110  (an event of the other loop)
+            await asyncio.sleep(0.005)
+
+    await database.transact(work)
+
+
+async def test_everything_arrives_without_notices(database_url: str) -> None:
+    # STORE-22: the notice is only a hint
+    async with (
+        open_database(database_url, is_notified=False) as reading,
+        open_database(database_url, is_notified=False) as writing,
+    ):
+        reader, writer = PostgresEventStore(reading, poll_s=0.02), PostgresEventStore(writing)
+        seen = 0
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery, following(reader) as pages:
+                nursery.start_soon(_write, writer, 20)
+                async for page in pages:
+                    seen += len(page.events)
+                    if seen == 20:
+                        break
+
+
+async def test_a_notice_of_another_process_comes_at_once(database_url: str) -> None:
+    # STORE-22: long before the poll
+    async with open_database(database_url) as reading, open_database(database_url) as writing:
+        reader = PostgresEventStore(reading, poll_s=60)
+        seen = 0
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery, following(reader) as pages:
+                nursery.start_soon(_write, PostgresEventStore(writing), 20)
+                async for page in pages:
+                    seen += len(page.events)
+                    if seen == 20:
+                        break
+
+
+async def _write(store: PostgresEventStore, count: int) -> None:
+    for _ in range(count):
+        await store.append(A, new_events(1))
+
+
+async def test_following_survives_cut_connections(database: Database) -> None:
+    # REL-83: the listening connection too
+    store = PostgresEventStore(database, poll_s=0.05)
+
+    async def cut_all(connection: Connection) -> None:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    seen: list[int] = []
+    async with open_database(database.url, is_notified=False) as other:
+        writer = PostgresEventStore(other)
+        with trio.fail_after(10):
+            async with following(store) as pages:
+                for round_ in range(3):
+                    await writer.append(A, new_events(2))
+                    while len(seen) < 2 * (round_ + 1):
+                        seen.extend(event.version for event in (await anext(pages)).events)
+                    await other.run(cut_all)
+    assert seen == [1, 2, 3, 4, 5, 6]
