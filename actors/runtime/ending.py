@@ -93,10 +93,12 @@ def report(life: Life) -> None:
     cell, outcome = life.cell, life.outcome
     if outcome is not None:
         life.release(Killed())
+        life.instance = None
         cell.life_started(outcome)
         return
     assert life.exit is not None
     life.release(life.exit)
     if isinstance(life.exit, Crashed):
         cell.system.reports.crashed(life, life.exit)
+    life.instance = None
     cell.life_exited(life.exit)

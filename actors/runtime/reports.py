@@ -13,6 +13,7 @@ import structlog
 from actors.runtime.context import Context
 from actors.runtime.exits import Crashed, redact_text
 from actors.runtime.redaction import fields_of, redacted, redacted_message
+from actors.runtime.stats import presentable
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life
@@ -26,7 +27,7 @@ _log = structlog.get_logger("actors.crashes")
 
 @dataclass(frozen=True, slots=True)
 class CrashReport:
-    """One crash. `state` is what `redact` left of it, or why it could not be shown."""
+    """One crash. `state` is plain data, redacted and cut, or why it cannot be shown."""
 
     path: str
     incarnation: int
@@ -35,7 +36,7 @@ class CrashReport:
     last_message: str | None
     message_id: int | None
     context: Context | None
-    state: dict[str, object] | str
+    state: object
     stack: str
 
 
@@ -57,7 +58,7 @@ class Reports:
             last_message=None if envelope is None else redacted_message(cell, envelope[0]),
             message_id=None if envelope is None else envelope[1],
             context=None if envelope is None else envelope[5],
-            state={} if life.instance is None else redacted(cell, fields_of(life.instance)),
+            state=presentable(redacted(cell, fields_of(life.instance))),
             stack=redact_text("".join(traceback.format_exception(exit_.error))),
         )
         _forget_frames(exit_.error)
