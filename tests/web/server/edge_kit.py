@@ -1,0 +1,142 @@
+"""A small site behind the edge, and a client that asks it one thing a connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+from quart import Response, abort, g, redirect, render_template_string, request
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from tests.web.server.serving_kit import Client
+from web.server import (
+    Answer,
+    Checks,
+    EdgeSettings,
+    ErrorRow,
+    ErrorTable,
+    ErrorView,
+    KeyRing,
+    RequestState,
+    ServerSettings,
+    TransportSettings,
+    WebApp,
+    current_request_state,
+    open_listeners,
+    require_media,
+    serve,
+)
+
+RING = KeyRing(b"k" * 64)
+
+
+class Away(Exception):
+    pass
+
+
+class Gone(Exception):
+    pass
+
+
+def page(view: ErrorView) -> str:
+    if view.status == 409:
+        raise ValueError("the template is broken")
+    return f"<h1>{view.title}</h1> {view.request_id} {view.nonce}"
+
+
+def make_app(origin: str, refused: list[ErrorRow], request_s: float) -> WebApp:
+    table = ErrorTable()
+    table.add(Away, Answer.UNAVAILABLE)
+    table.add(Gone, Answer.NOT_FOUND)
+    checks = Checks(own_origin=origin, extra_hosts=frozenset({"localhost:1"}))
+    settings = EdgeSettings(checks=checks, ring=RING, error_page=page, request_s=request_s)
+
+    def note(state: RequestState, row: ErrorRow) -> None:
+        refused.append(row)
+
+    app = WebApp(__name__, settings, table, on_refused=note)
+
+    @app.get("/")
+    async def home() -> str:
+        words = "{{ csp_nonce }} {{ csrf_token() }} {{ request_id }}"
+        return await render_template_string(words) + f" {g.csp_nonce} {g.edge.visitor.id}"
+
+    @app.get("/probe")
+    async def probe() -> Response:
+        return Response("OK", content_type="text/plain")
+
+    @app.post("/command")
+    async def command() -> tuple[str, int]:
+        return str(len(await request.get_data())), 202
+
+    @app.post("/json")
+    async def json() -> str:
+        require_media("application/json")
+        return "json"
+
+    @app.post("/rotate")
+    async def rotate() -> tuple[str, int]:
+        current_request_state().visitor.rotate()
+        return "", 204
+
+    @app.get("/go")
+    async def go() -> WerkzeugResponse:
+        return redirect("/", 303)
+
+    @app.get("/fail/<word>")
+    async def fail(word: str) -> str:
+        if word == "away":
+            raise ExceptionGroup("both", [Gone(), Away()])
+        if word == "slow":
+            await trio.sleep(60)
+        if word == "conflict":
+            abort(409)
+        raise ValueError("a secret cause")
+
+    app.add_url_rule("/api/fail/<word>", view_func=fail)
+    return app
+
+
+class Reply:
+    def __init__(self, raw: bytes) -> None:
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        first, *lines = head.split(b"\r\n")
+        self.status = int(first.split(b" ")[1])
+        self.headers: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.decode().partition(": ")
+            self.headers[name.lower()] = value
+
+
+class Asker:
+    """Sends one request a connection."""
+
+    def __init__(self, port: int, refused: list[ErrorRow]) -> None:
+        self.port, self.refused = port, refused
+
+    async def __call__(
+        self, line: str, headers: str = "", body: bytes = b"", host: str | None = None
+    ) -> Reply:
+        host = f"127.0.0.1:{self.port}" if host is None else host
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        head = f"{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{headers}\r\n"
+        async with Client(await trio.open_tcp_stream("127.0.0.1", self.port)) as client:
+            await client.send(head.encode() + body)
+            return Reply(await client.read_to_end())
+
+
+@asynccontextmanager
+async def edged(request_s: float = 10, *, is_https: bool = False) -> AsyncIterator[Asker]:
+    sockets = open_listeners("127.0.0.1", 0)
+    port = sockets[0].getsockname()[1]
+    refused: list[ErrorRow] = []
+    scheme = "https" if is_https else "http"
+    app = make_app(f"{scheme}://127.0.0.1:{port}", refused, request_s)
+    transport = TransportSettings(error_response=app.edge.protocol_error)
+    settings = ServerSettings(transport=transport)
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(serve, app, settings, sockets=sockets))
+        yield Asker(port, refused)
+        await server.drain()
