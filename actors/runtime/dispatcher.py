@@ -16,12 +16,15 @@ from actors.runtime.context import Activity, current_activity
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell
+    from actors.runtime.envelope import Envelope
 
 # Other tasks of the process (sockets, task actors) wait at most this long for the dispatcher,
 # unless a single handler takes longer.
 ROUND_S: Final = 0.001
 # The clock is read once in so many turns: a turn may be as short as a microsecond.
 TURNS_PER_LOOK: Final = 16
+# As many asks as an actor handles messages in a turn.
+AT_ONCE_MAX: Final = 64
 
 
 class Dispatcher:
@@ -33,6 +36,7 @@ class Dispatcher:
         self.activity = Activity()
         self._queue: deque[Cell] = deque()
         self._parked: trio.lowlevel.Task | None = None
+        self._at_once_left = AT_ONCE_MAX
         # Who had the last turn, dispatched or in a task of its own.
         self.last: Cell | None = None
 
@@ -47,6 +51,33 @@ class Dispatcher:
         if self._parked is not None:
             task, self._parked = self._parked, None
             trio.lowlevel.reschedule(task)
+
+    def can_serve(self, cell: Cell) -> bool:
+        """Whether an ask of `cell` may be served at once, in the task of its asker.
+
+        That saves two rounds of the scheduler, most of what an ask costs. Only while nobody waits
+        for a turn, so that nobody is overtaken, and not for ever, so that tasks get theirs.
+        """
+        if self._parked is None or self._at_once_left == 0 or self._shuffle is not None:
+            self._at_once_left = AT_ONCE_MAX
+            return False
+        life = cell.life
+        return cell.mailbox.idle and life is not None and not life.table.is_task
+
+    def serve(self, cell: Cell, envelope: Envelope) -> None:
+        """Call this when `can_serve`: the actor handles `envelope` now."""
+        self._at_once_left -= 1
+        mailbox = cell.mailbox
+        mailbox.idle = mailbox.system_idle = False
+        mailbox.offer(envelope, None)
+        self.last = cell
+        token = current_activity.set(self.activity)
+        try:
+            more = self._turn(cell)
+        finally:
+            current_activity.reset(token)
+        if more:
+            self.enqueue(cell)
 
     async def run(self) -> NoReturn:
         """Call this once, in a task of the system; it ends by cancellation."""

@@ -28,8 +28,8 @@ class Reply:
     """One asker, parked until its ask is settled."""
 
     __slots__ = (
-        "asked_at", "bucket", "cell", "deadline", "error", "message", "outcome", "stage", "task",
-        "value",
+        "asked_at", "bucket", "cell", "deadline", "error", "message", "outcome", "parked", "stage",
+        "task", "value",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +48,8 @@ class Reply:
         self.value: object = None
         self.error: AskError | None = None
         self.bucket: Bucket | None = None
+        # An ask that is served at once is settled before its task has parked.
+        self.parked = False
 
     def give(self, value: object) -> None:
         """Call this with the reply; a second or a late one is counted and dropped."""
@@ -91,7 +93,8 @@ class Reply:
 
     def wake(self, task: trio.lowlevel.Task) -> None:
         """Call this to let the asker go on; a group ask waits for its last reply instead."""
-        trio.lowlevel.reschedule(task)
+        if self.parked:
+            trio.lowlevel.reschedule(task)
 
     def _leave_wheel(self) -> None:
         bucket = self.bucket

@@ -115,7 +115,10 @@ class Ref(Generic[M_contra]):
             raise cell.no_proc(message)
 
     async def ask(self, message: Ask[R], timeout: float | None = ASK_TIMEOUT_S) -> R:
-        """Call this to get the reply to `message`; always a checkpoint.
+        """Call this to get the reply to `message`.
+
+        It notices cancellation always, and lets other tasks run unless the actor can be served
+        at once (a dispatched one with nothing to do), but then at every 64th ask.
 
         The deadline is the earliest of: now + `timeout` seconds, the deadline of the message being
         handled, the caller's own cancel scopes. Raises an AskError: AskTimeout, ActorCrashed,
@@ -143,11 +146,21 @@ class Ref(Generic[M_contra]):
         if asker is not None:
             refuse_ring(asker, cell, type(message))
             asker.waiting_on = cell
+        dispatcher = cell.system.dispatcher
+        at_once = dispatcher.can_serve(cell)
+        if at_once:
+            await trio.lowlevel.checkpoint_if_cancelled()
         reply = Reply(task, cell, message, now, deadline)
-        cell.mailbox.offer(make_envelope(cell, message, reply, deadline, activity), None)
-        cell.system.wheel.add(reply)
+        envelope = make_envelope(cell, message, reply, deadline, activity)
+        if at_once:
+            dispatcher.serve(cell, envelope)
+        else:
+            cell.mailbox.offer(envelope, None)
         try:
-            await trio.lowlevel.wait_task_rescheduled(reply.withdraw)
+            if reply.task is not None:
+                cell.system.wheel.add(reply)
+                reply.parked = True
+                await trio.lowlevel.wait_task_rescheduled(reply.withdraw)
         finally:
             if asker is not None:
                 asker.waiting_on = None
