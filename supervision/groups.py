@@ -27,6 +27,7 @@ class Group:
 
     __slots__ = (
         "because",
+        "covered",
         "culprit",
         "current",
         "members",
@@ -45,6 +46,8 @@ class Group:
         self.because = because
         # Calls of start_child that came while the group was being stopped.
         self.newcomers: list[Callable[[], None]] = []
+        # Children that failed too while the group was under way; it starts them as well.
+        self.covered: list[Slot] = []
         self.todo: list[Slot] = []
         # The child whose start is awaited.
         self.current: Slot | None = None
@@ -95,7 +98,8 @@ class Groups(Machine):
     ) -> None:
         """Begin a group restart for a failed child, or let the one under way cover it."""
         self._out.append(Hold(slot, "restarting", None))
-        if self._is_covered(slot):
+        if self.group is not None and self._is_covered(slot):
+            self.group.covered.append(slot)
             return
         # Zero seconds after a failed attempt still go by way of a wake: the mailbox is served.
         steps: list[Step] = ["waiting", "stopping", "starting"]
@@ -140,10 +144,12 @@ class Groups(Machine):
         # Listed anew at each step: children may have been added or removed since the last one.
         culprit = group.culprit
         group.current = None
+        wanted = {member for member in group.members if member.status in WAITING}
         if culprit is None or culprit.is_listed:
-            group.members = self._members_from(culprit)
+            wanted.update(self._members_from(culprit))
         else:
-            group.members = [member for member in group.members if member.is_listed]
+            wanted.update(group.members)
+        group.members = [slot for slot in self.slots.values() if slot in wanted]
         match group.step:
             case "stopping":
                 group.todo = list(group.members)
@@ -214,6 +220,13 @@ class Groups(Machine):
             group.skipped.add(slot)
         elif group.culprit is slot:
             self.group = None
-            for member in group.members:
-                if member.status in WAITING:
+            failed = [one for one in self.slots.values() if one in group.covered]
+            still = next((one for one in failed if one.status in WAITING), None)
+            if still is not None:
+                self._restart_group(still, None, f"{still.id} failed too", is_crash=True)
+            for member in list(self.slots.values()):
+                if member.status in WAITING and not self._is_in_group(member):
                     self._leave(member)
+
+    def _is_in_group(self, slot: Slot) -> bool:
+        return self.group is not None and slot in self.group.members

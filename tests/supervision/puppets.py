@@ -111,7 +111,7 @@ class DefPuppet(Actor[Word]):
         return None
 
     def on_crash(self, message: Crash) -> None:
-        raise message.error
+        raise message.error.with_traceback(None)
 
     def on_end(self, message: End) -> None:
         self.stop(message.exit)
@@ -151,7 +151,7 @@ class AsyncPuppet(Actor[Word]):
         return None
 
     async def on_crash(self, message: Crash) -> None:
-        raise message.error
+        raise message.error.with_traceback(None)
 
     async def on_end(self, message: End) -> None:
         self.stop(message.exit)

@@ -95,6 +95,8 @@ class Bench:
         self.scripts: dict[str, Script] = {}
         self._wakes: list[tuple[float, int]] = []
         self._events: deque[Callable[[], list[Move]]] = deque()
+        # Which incarnations exist on paper: nothing may start twice, nor end twice.
+        self.alive: set[Slot] = set()
         self.machine = StaticDecisions(Plan(flags, specs), "sup", lambda: 0.5)
         if begin:
             self.begin()
@@ -112,8 +114,10 @@ class Bench:
     # -- what can happen ----------------------------------------------------------------
 
     def end(self, child_id: str, exit_: Exit) -> None:
-        """One incarnation ends by itself."""
-        self._run(self.machine.exited(self.slot(child_id), exit_, self.now))
+        """One incarnation ends, by itself or after a stop that was left hanging."""
+        slot = self.slot(child_id)
+        self.alive.remove(slot)
+        self._run(self.machine.exited(slot, exit_, self.now))
 
     def crash(self, child_id: str, error: Exception | None = None) -> None:
         self.end(child_id, Crashed(error or ValueError("boom")))
@@ -122,6 +126,16 @@ class Bench:
         """A start that was hanging succeeds."""
         self._begin_incarnation(self.slot(child_id))
         self._run(self.machine.started(self.slot(child_id), None, self.now))
+
+    def release(self, child_id: str) -> None:
+        """A stop that was left hanging is over."""
+        slot = self.machine.slots.get(child_id)
+        if slot is None or slot.status not in ("stopping", "unkillable"):
+            return
+        if slot in self.alive:
+            self.end(child_id, Killed())
+        else:
+            self._run(self.machine.start_failed(slot, InterruptedError(), self.now))
 
     def stop(self) -> None:
         self._run(self.machine.stop(self.now))
@@ -185,6 +199,7 @@ class Bench:
                 self._start(move.slot)
             case Stop():
                 self.log.append(f"stop {move.slot.id}")
+                assert move.slot.cell is not None
                 answer = self.script(move.slot.id or "").on_stop
                 if answer is not None:
                     self._later_exit(move.slot, answer())
@@ -192,6 +207,7 @@ class Bench:
                 self.log.append(f"kill {move.slot.id}")
                 self._later_exit(move.slot, Killed())
             case Retire():
+                assert move.slot not in self.alive, "retired alive"
                 move.slot.cell = None
             case Wake():
                 heapq.heappush(self._wakes, (move.at, move.token))
@@ -215,6 +231,7 @@ class Bench:
 
     def _start(self, slot: Slot) -> None:
         self.log.append(f"start {slot.id}")
+        assert slot not in self.alive, "started twice"
         if slot.cell is None:
             slot.cell = PaperCell(f"sup/{slot.id}")
         starts = self.script(slot.id or "").starts
@@ -231,6 +248,14 @@ class Bench:
     def _begin_incarnation(self, slot: Slot) -> None:
         assert isinstance(slot.cell, PaperCell)
         slot.cell.incarnation += 1
+        self.alive.add(slot)
 
     def _later_exit(self, slot: Slot, exit_: Exit) -> None:
-        self._events.append(lambda: self.machine.exited(slot, exit_, self.now))
+        def ended() -> list[Move]:
+            if slot in self.alive:
+                self.alive.remove(slot)
+                return self.machine.exited(slot, exit_, self.now)
+            # Stopped before its start was over: the start that was hanging fails.
+            return self.machine.start_failed(slot, InterruptedError(), self.now)
+
+        self._events.append(ended)
