@@ -2,11 +2,31 @@
 
 Read first:
 
-- `errors`: what can go wrong, divided by what the caller does about it.
+- `words` and `ports`: the nouns, and what a store does with them;
+- `errors`: what can go wrong, divided by what the caller does about it;
+- `events`: how a program's event classes get their stored names and versions;
+- `aggregate` and `aggregate_actor`: decide and apply, and the actor that carries them out;
+- `decisions`: what an append comes to, the same in every engine.
 
 The adapters stand in `storage/postgres` and `storage/memory`; nothing here knows them.
 """
 
+from actors.persistence.aggregate import (
+    Aggregate,
+    AggregateContractError,
+    Decision,
+    Done,
+    Refusal,
+    Reply,
+)
+from actors.persistence.aggregate_actor import (
+    AggregateActor,
+    AggregateRef,
+    Execute,
+    Failed,
+    ReadState,
+    execute,
+)
 from actors.persistence.decisions import fits, repeat_of
 from actors.persistence.errors import (
     AlreadyHandled,
@@ -31,6 +51,9 @@ from actors.persistence.errors import (
     TimerGone,
     UnknownEventType,
 )
+from actors.persistence.events import EVENTS, EventTypes, event, upcaster
+from actors.persistence.idempotency import Idempotency
+from actors.persistence.outbox import Inbox, Outbox, OutboxEntry, OutboxStats
 from actors.persistence.ports import EventStore, Snapshots
 from actors.persistence.words import (
     ANY,
@@ -68,10 +91,15 @@ __all__ = [
     "APPEND_EVENTS_MAX",
     "BATCH_EVENTS_MAX",
     "BATCH_REQUESTS_MAX",
+    "EVENTS",
     "EVENT_BYTES_MAX",
     "EXISTS",
     "PAGE_LIMIT",
     "START",
+    "Aggregate",
+    "AggregateActor",
+    "AggregateContractError",
+    "AggregateRef",
     "AlreadyHandled",
     "AppendRequest",
     "AppendTooLarge",
@@ -83,22 +111,35 @@ __all__ = [
     "ConcurrencyConflict",
     "Cursor",
     "CursorOutdated",
+    "Decision",
+    "Done",
     "DuplicateEventId",
     "EmptyAppend",
     "EventStore",
     "EventTooLarge",
+    "EventTypes",
+    "Execute",
     "Expected",
     "ExpectedVersion",
+    "Failed",
     "Fenced",
+    "Idempotency",
     "IdempotencyInFlight",
     "IdempotencyMismatch",
     "Idempotent",
+    "Inbox",
     "InvalidStreamId",
     "Lag",
     "NewEvent",
+    "Outbox",
+    "OutboxEntry",
     "OutboxMessage",
+    "OutboxStats",
     "Page",
     "PoolExhausted",
+    "ReadState",
+    "Refusal",
+    "Reply",
     "SetTimer",
     "Shard",
     "Snapshot",
@@ -115,6 +156,9 @@ __all__ = [
     "TimerGone",
     "UnknownEventType",
     "Version",
+    "event",
+    "execute",
     "fits",
     "repeat_of",
+    "upcaster",
 ]

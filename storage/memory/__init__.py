@@ -8,5 +8,13 @@ from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.event_store import HeldCommit, MemoryEventStore
 from storage.memory.idempotency import MemoryIdempotency
+from storage.memory.snapshots import MemorySnapshots
 
-__all__ = ["HeldCommit", "MemoryChatLog", "MemoryDatabase", "MemoryEventStore", "MemoryIdempotency"]
+__all__ = [
+    "HeldCommit",
+    "MemoryChatLog",
+    "MemoryDatabase",
+    "MemoryEventStore",
+    "MemoryIdempotency",
+    "MemorySnapshots",
+]

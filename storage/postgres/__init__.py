@@ -25,6 +25,7 @@ from storage.postgres.migrate import (
     plan_migrations,
 )
 from storage.postgres.pool_settings import PoolSettings, PoolStats
+from storage.postgres.snapshots import PostgresSnapshots
 
 __all__ = [
     "Connection",
@@ -38,6 +39,7 @@ __all__ = [
     "PostgresChatLog",
     "PostgresEventStore",
     "PostgresIdempotency",
+    "PostgresSnapshots",
     "check_migrations",
     "migrate",
     "migrate_down",

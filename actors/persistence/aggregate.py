@@ -1,0 +1,158 @@
+"""An event-sourced aggregate as two pure functions: what a command decides, what an event does.
+
+`aggregate_actor.py` carries it out: loads, decides, appends, applies. Commands decide from
+the stream's own state, never from a projection.
+"""
+
+import hashlib
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import (
+    ClassVar,
+    Generic,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from actors.persistence.events import EVENTS, EventTypes
+from actors.persistence.words import Cursor, Version
+from actors.reducers import Environment
+
+S = TypeVar("S")
+C = TypeVar("C")
+E = TypeVar("E")
+
+# A stream this long takes a few milliseconds to replay; shorter ones need no help.
+SNAPSHOT_EVERY = 100
+
+# Another writer is there by accident (a takeover, a second process): few tries suffice.
+CONFLICT_RETRIES_MAX = 3
+CONFLICT_JITTER_S = (0.005, 0.050)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A command's no, for a reason of the domain: nothing is written, nothing restarts."""
+
+    code: str
+    message: str
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that changes nothing."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command was carried out: its events are stored and applied.
+
+    `cursor` lets a reader of a projection wait for them; it is None when nothing was stored.
+    `value` is that of a `Reply`.
+    """
+
+    version: Version
+    events: tuple[object, ...] = ()
+    cursor: Cursor | None = None
+    value: object = None
+    replayed: bool = False
+
+
+Decision: TypeAlias = Sequence[E] | Reply | Refusal
+
+
+class AggregateContractError(TypeError):
+    """Raised at start when `decide` can return what `apply` does not take, or is no event."""
+
+
+class Aggregate(Generic[S, C, E]):
+    """Base of an aggregate's definition; has no state of its own.
+
+    ```python
+    class Account(Aggregate[Balance, Deposit | Withdraw, Deposited | Withdrawn]):
+        category = "account"
+        state_type = Balance
+
+        def initial(self) -> Balance:
+            return Balance(0)
+
+        def decide(
+            self, state: Balance, command: Deposit | Withdraw, env: Environment
+        ) -> Decision[Deposited | Withdrawn]: ...
+
+        def apply(self, state: Balance, event: Deposited | Withdrawn) -> Balance: ...
+    ```
+
+    Raise `schema` when `apply` means something else than before: snapshots of the former
+    meaning are then ignored.
+    """
+
+    category: ClassVar[str]
+    state_type: ClassVar[type]
+    schema: ClassVar[int] = 1
+    snapshot_every: ClassVar[int] = SNAPSHOT_EVERY
+    types: ClassVar[EventTypes] = EVENTS
+
+    def initial(self) -> S:
+        """Override this: the state before the first event."""
+        raise TypeError(f"{type(self).__name__} has no initial()")
+
+    def decide(self, state: S, command: C, env: Environment) -> Decision[E]:
+        """Override this: the events a command causes, an answer, or a refusal; a pure function."""
+        raise TypeError(f"{type(self).__name__} has no decide()")
+
+    def apply(self, state: S, event: E) -> S:
+        """Override this: the state after an event; a pure function that never refuses."""
+        raise TypeError(f"{type(self).__name__} has no apply()")
+
+
+def check_aggregate(aggregate: Aggregate[S, C, E]) -> None:
+    """Call this at start; raises `AggregateContractError` naming what does not fit."""
+    cls = type(aggregate)
+    applied = _members(get_type_hints(cls.apply).get("event"))
+    decided = {
+        one
+        for part in _members(get_type_hints(cls.decide).get("return"))
+        if get_origin(part) is not None
+        for one in _members(get_args(part)[0])
+    }
+    missing = sorted(one.__name__ for one in decided - applied)
+    if missing:
+        raise AggregateContractError(
+            f"{cls.__name__}.decide can return {', '.join(missing)}, which apply does not take"
+        )
+    for one in applied:
+        try:
+            aggregate.types.name_of(one)
+        except TypeError as error:
+            raise AggregateContractError(f"{cls.__name__}: {error}") from error
+    if cls.snapshot_every < 1:
+        raise AggregateContractError(f"{cls.__name__}.snapshot_every must be at least 1")
+
+
+def schema_tag(aggregate: Aggregate[S, C, E]) -> str:
+    """Call this for the tag of a snapshot: it changes with the state's fields and `schema`."""
+    cls = aggregate.state_type
+    shape = sorted((name, str(hint)) for name, hint in get_type_hints(cls).items())
+    text = f"{cls.__qualname__}|{shape}|{aggregate.schema}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def jitter(draw: float) -> float:
+    """Call this for the wait before deciding again; `draw` is from 0 to 1."""
+    least, most = CONFLICT_JITTER_S
+    return least + (most - least) * draw
+
+
+def _members(hint: object) -> set[type]:
+    if get_origin(hint) in (Union, types.UnionType):
+        return set(get_args(hint))
+    return set() if hint is None else {hint}  # type: ignore[arg-type]

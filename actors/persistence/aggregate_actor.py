@@ -1,0 +1,260 @@
+"""The actor of one aggregate: it loads the stream, decides, appends, applies, in this order.
+
+Rule 1: state changes only through `apply`, of events that are stored, live as in replay.
+Rule 2: an append whose outcome is unknown makes the state doubtful: it is read on before
+the next decision. The same events with the same ids are never decided twice.
+Rule 3: a store that is away, and a conflict that stays, are answers (`Failed`), no crash.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+import structlog
+import trio
+
+from actors.persistence.aggregate import (
+    CONFLICT_RETRIES_MAX,
+    Aggregate,
+    Done,
+    Refusal,
+    Reply,
+    check_aggregate,
+    jitter,
+    schema_tag,
+)
+from actors.persistence.errors import ConcurrencyConflict, Fenced, StoreError
+from actors.persistence.ports import EventStore, Snapshots
+from actors.persistence.words import (
+    Appended,
+    AppendRequest,
+    Idempotent,
+    NewEvent,
+    OutboxMessage,
+    Shard,
+    Snapshot,
+    StreamId,
+    TimerChange,
+)
+from actors.reducers import Environment
+from actors.runtime import (
+    Actor,
+    Ask,
+    IdleTimeout,
+    Normal,
+    Ref,
+    Shutdown,
+    current_context,
+    message,
+)
+
+S = TypeVar("S")
+C = TypeVar("C")
+E = TypeVar("E")
+
+# An aggregate nobody speaks to gives its memory back; the next command loads it again.
+IDLE_S = 900.0
+
+_log = structlog.get_logger("actors.persistence")
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The store refused or did not answer; `execute` raises the error at the caller's side."""
+
+    error: StoreError
+
+
+@message
+class Execute(Ask[Done | Refusal | Failed]):
+    """Asks an aggregate to carry out a command, with what belongs into the same transaction."""
+
+    command: object
+    idempotency: Idempotent | None = None
+    outbox: Sequence[OutboxMessage] = ()
+    timers: Sequence[TimerChange] = ()
+
+
+@message
+class ReadState(Ask[tuple[int, object]]):
+    """Asks an aggregate for its version and state, after all earlier commands."""
+
+
+AggregateRef = Ref[Execute | ReadState | IdleTimeout]
+
+
+async def execute(
+    ref: AggregateRef,
+    command: object,
+    *,
+    timeout: float = 5.0,
+    idempotency: Idempotent | None = None,
+) -> Done | Refusal:
+    """Call this to have a command carried out; raises what the store says, and `AskError`."""
+    outcome = await ref.ask(Execute(command, idempotency), timeout=timeout)
+    if isinstance(outcome, Failed):
+        raise outcome.error
+    return outcome
+
+
+class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E]):
+    """One stream of one aggregate. Start it under the stream's id; it ends when idle."""
+
+    def __init__(
+        self,
+        aggregate: Aggregate[S, C, E],
+        id_: str,
+        store: EventStore,
+        env: Environment,
+        *,
+        snapshots: Snapshots | None = None,
+        shard: Shard | None = None,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        check_aggregate(aggregate)
+        self.aggregate, self.env = aggregate, env
+        self.stream_id = StreamId(f"{aggregate.category}-{id_}")
+        self._store, self._snapshots, self._shard = store, snapshots, shard
+        self._idle_s = idle_s
+        self._schema = schema_tag(aggregate)
+        self.state: S = aggregate.initial()
+        self.version = 0
+        self._kept_version = 0
+        self._is_doubtful = False
+
+    async def on_start(self) -> None:
+        """Load the stream: the latest snapshot, then the events behind it."""
+        self.idle_after(self._idle_s)
+        if self._snapshots is not None:
+            await self._restore(self._snapshots)
+        await self._read_on()
+
+    async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
+        """Decide and store; see the module's rules."""
+        try:
+            return await self._execute(message)
+        except Fenced as error:
+            # Somebody else owns the stream now: this actor must not decide anything more.
+            self.stop(Shutdown(error.code))
+            return Failed(error)
+        except StoreError as error:
+            self._is_doubtful = True
+            return Failed(error)
+
+    def on_read_state(self, message: ReadState) -> tuple[int, object]:
+        """Give version and state; the state is frozen."""
+        return self.version, self.state
+
+    def on_idle_timeout(self, message: IdleTimeout) -> None:
+        """End; whoever speaks next starts a new incarnation from the store."""
+        self.stop(Normal())
+
+    async def _execute(self, message: Execute) -> Done | Refusal:
+        if self._is_doubtful:
+            await self._read_on()
+        for attempt in range(CONFLICT_RETRIES_MAX + 1):
+            decision = self.aggregate.decide(self.state, message.command, self.env)  # type: ignore[arg-type]
+            if isinstance(decision, Refusal):
+                return decision
+            if isinstance(decision, Reply):
+                return Done(self.version, value=decision.value)
+            if not decision:
+                return Done(self.version)
+            try:
+                return await self._append(tuple(decision), message)
+            except ConcurrencyConflict:
+                if attempt == CONFLICT_RETRIES_MAX:
+                    raise
+                await trio.sleep(jitter(self._draw()))
+                await self._read_on()
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _append(self, events: tuple[E, ...], message: Execute) -> Done:
+        metadata, tenant = self._metadata()
+        stored = [self._encode(event, metadata, tenant) for event in events]
+        appended = await self._store.append_request(
+            AppendRequest(
+                self.stream_id,
+                stored,
+                self.version,
+                self._shard,
+                message.outbox,
+                message.timers,
+                message.idempotency,
+            )
+        )
+        if appended.replayed:
+            # The answer of an earlier request with this key: what it did may be unread here.
+            await self._read_on()
+            return Done(appended.version, cursor=appended.cursor, replayed=True)
+        for event in events:
+            self.state = self.aggregate.apply(self.state, event)
+        self.version = appended.version
+        self._maybe_keep()
+        return self._done(appended, events)
+
+    @staticmethod
+    def _done(appended: Appended, events: tuple[E, ...]) -> Done:
+        return Done(appended.version, tuple(events), appended.cursor)
+
+    def _encode(self, event: E, metadata: Mapping[str, str], tenant: str | None) -> NewEvent:
+        return self.aggregate.types.encode(
+            event, event_id=self.env.ids.new_id(), metadata=metadata, tenant=tenant
+        )
+
+    def _metadata(self) -> tuple[dict[str, str], str | None]:
+        context = current_context()
+        found = {"timestamp": self.env.clock.now().isoformat()}
+        if context is None:
+            return found, None
+        for name in ("correlation_id", "causation_id", "traceparent", "user_id"):
+            value = getattr(context, name)
+            if value is not None:
+                found[name] = str(value)
+        return found, context.tenant
+
+    async def _read_on(self) -> None:
+        """Apply what the stream has behind the state."""
+        async for stored in self._store.load(self.stream_id, from_version=self.version + 1):
+            event = self.aggregate.types.decode(stored)
+            self.state = self.aggregate.apply(self.state, event)  # type: ignore[arg-type]
+            self.version = stored.version
+        self._is_doubtful = False
+
+    async def _restore(self, snapshots: Snapshots) -> None:
+        kept = await snapshots.latest(self.stream_id)
+        if kept is None:
+            return
+        if kept.schema != self._schema:
+            _log.warning("persistence.snapshot_ignored", stream_id=self.stream_id, why="schema")
+            return
+        try:
+            self.state = msgspec.json.decode(kept.data, type=self.aggregate.state_type)
+        except msgspec.DecodeError:
+            _log.warning("persistence.snapshot_ignored", stream_id=self.stream_id, why="bytes")
+            return
+        self.version = self._kept_version = kept.version
+
+    def _maybe_keep(self) -> None:
+        if self._snapshots is None:
+            return
+        if self.version - self._kept_version >= self.aggregate.snapshot_every:
+            self._kept_version = self.version
+            data = msgspec.json.encode(self.state)
+            snapshot = Snapshot(self.stream_id, self.version, self._schema, data)
+            self.start_soon(self._keep, self._snapshots, snapshot)
+
+    @staticmethod
+    async def _keep(snapshots: Snapshots, snapshot: Snapshot) -> None:
+        try:
+            await snapshots.save(snapshot)
+        except StoreError as error:
+            # Only a help for loading: the next hundred events try again.
+            _log.warning(
+                "persistence.snapshot_failed", stream_id=snapshot.stream_id, code=error.code
+            )
+
+    def _draw(self) -> float:
+        """A number from 0 to 1 out of the random part of an id: the environment has no other."""
+        return (self.env.ids.new_id().int & 0xFFFF) / 0x10000

@@ -1,0 +1,52 @@
+"""Snapshots in PostgreSQL; the twin of `storage/memory/snapshots.py`."""
+
+import asyncpg
+
+from actors.persistence import Snapshot, StreamId
+from storage.postgres.database import Database
+from storage.postgres.pool import Connection
+
+
+class PostgresSnapshots:
+    """The port `Snapshots` on a `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(self, snapshot: Snapshot) -> None:
+        """See `Snapshots.save`."""
+        await self._database.run(_save, snapshot)
+
+    async def latest(self, stream_id: StreamId) -> Snapshot | None:
+        """See `Snapshots.latest`."""
+        row = await self._database.run(_latest, stream_id)
+        if row is None:
+            return None
+        return Snapshot(stream_id, row["version"], row["schema"], row["state_data"])
+
+    async def discard(self, stream_id: StreamId) -> None:
+        """See `Snapshots.discard`."""
+        await self._database.run(_discard, stream_id)
+
+
+async def _save(connection: Connection, snapshot: Snapshot) -> None:
+    await connection.execute(
+        "INSERT INTO snapshots AS s (stream_id, version, schema, state_data)"
+        " VALUES ($1, $2, $3, $4) ON CONFLICT (stream_id) DO UPDATE"
+        " SET version = $2, schema = $3, state_data = $4, created_at = clock_timestamp()"
+        " WHERE s.version < $2 OR s.schema <> $3",
+        snapshot.stream_id,
+        snapshot.version,
+        snapshot.schema,
+        snapshot.data,
+    )
+
+
+async def _latest(connection: Connection, stream_id: str) -> asyncpg.Record | None:
+    return await connection.fetchrow(
+        "SELECT version, schema, state_data FROM snapshots WHERE stream_id = $1", stream_id
+    )
+
+
+async def _discard(connection: Connection, stream_id: str) -> None:
+    await connection.execute("DELETE FROM snapshots WHERE stream_id = $1", stream_id)

@@ -1,0 +1,309 @@
+"""The event-sourced actor: decides on what is stored, and survives what may go wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.persistence import (
+    Aggregate,
+    AggregateActor,
+    AggregateContractError,
+    AggregateRef,
+    Appended,
+    AppendRequest,
+    ConcurrencyConflict,
+    Decision,
+    Done,
+    Fenced,
+    Idempotent,
+    ReadState,
+    Refusal,
+    Shard,
+    StoreUnavailable,
+    StreamId,
+    execute,
+)
+from actors.persistence.aggregate import check_aggregate
+from actors.reducers import Environment
+from actors.runtime import Context, Shutdown, System, edge_context, open_actors
+from storage.memory import MemoryEventStore, MemorySnapshots
+
+from .accounts import (
+    TYPES,
+    Account,
+    Balance,
+    Deposit,
+    Deposited,
+    HowMuch,
+    Withdraw,
+    Withdrawn,
+    environment,
+)
+
+ONE = StreamId("account-1")
+
+
+async def _start(
+    system: System,
+    store: MemoryEventStore,
+    snapshots: MemorySnapshots | None = None,
+    shard: Shard | None = None,
+    idle_s: float = 900.0,
+) -> AggregateRef:
+    def make() -> AggregateActor[Balance, Deposit | Withdraw | HowMuch, Deposited | Withdrawn]:
+        return AggregateActor(
+            Account(), "1", store, environment(), snapshots=snapshots, shard=shard, idle_s=idle_s
+        )
+
+    return await system.start(make)
+
+
+async def test_a_command_is_decided_stored_and_applied() -> None:
+    # CORE-9, CORE-10
+    store = MemoryEventStore()
+    async with open_actors() as system:
+        ref = await _start(system, store)
+        done = await execute(ref, Deposit(5))
+        assert isinstance(done, Done)
+        assert (done.version, done.events) == (1, (Deposited(5),))
+        assert done.cursor == store.database.events[0].cursor
+        refused = await execute(ref, Withdraw(9))
+        assert isinstance(refused, Refusal)
+        assert refused.code == "too_little"
+        answer = await execute(ref, HowMuch())
+        assert isinstance(answer, Done)
+        assert (answer.value, answer.cursor) == (5, None)
+        assert await ref.ask(ReadState()) == (1, Balance(5, 1))
+    assert store.event_count() == 1
+
+
+async def test_the_context_is_stored_with_the_event() -> None:
+    # CORE-31
+    store = MemoryEventStore()
+    async with open_actors() as system:
+        ref = await _start(system, store)
+        with edge_context(Context("c-9", traceparent="t-9", user_id="u-9", tenant="acme")):
+            await execute(ref, Deposit(5))
+    stored = store.database.events[0]
+    assert stored.tenant == "acme"
+    kept = {name: stored.metadata[name] for name in ("correlation_id", "traceparent", "user_id")}
+    assert kept == {"correlation_id": "c-9", "traceparent": "t-9", "user_id": "u-9"}
+    assert stored.metadata["timestamp"] == "2025-01-01T00:00:00+00:00"
+    assert "causation_id" in stored.metadata
+
+
+async def test_a_new_incarnation_reads_its_stream() -> None:
+    store = MemoryEventStore()
+    async with open_actors() as system:
+        first = await _start(system, store)
+        for amount in range(1, 8):
+            await execute(first, Deposit(amount))
+        await first.stop()
+        second = await _start(system, store)
+        assert await second.ask(ReadState()) == (7, Balance(28, 7))
+
+
+async def test_a_snapshot_shortens_loading_and_changes_nothing() -> None:
+    # STORE-40
+    store, snapshots = MemoryEventStore(), MemorySnapshots()
+    async with open_actors() as system:
+        first = await _start(system, store, snapshots)
+        for amount in range(1, 8):
+            await execute(first, Deposit(amount))
+        await trio.testing.wait_all_tasks_blocked()
+        kept = await snapshots.latest(ONE)
+        assert kept is not None
+        assert kept.version == 5
+        await first.stop()
+        # Were these read, the balance would be another one.
+        store.database.streams[ONE][0:5] = [store.database.streams[ONE][0]] * 5
+        second = await _start(system, store, snapshots)
+        assert await second.ask(ReadState()) == (7, Balance(28, 7))
+
+
+@pytest.mark.parametrize("wrong", ["schema", "bytes"])
+async def test_an_unreadable_snapshot_is_ignored(wrong: str) -> None:
+    # STORE-40
+    store, snapshots = MemoryEventStore(), MemorySnapshots()
+    async with open_actors() as system:
+        first = await _start(system, store, snapshots)
+        for _ in range(5):
+            await execute(first, Deposit(2))
+        await trio.testing.wait_all_tasks_blocked()
+        await first.stop()
+        kept = snapshots._kept[ONE]
+        changed = {"schema": ("other", b"{}"), "bytes": (kept.schema, b"nonsense")}[wrong]
+        snapshots._kept[ONE] = type(kept)(ONE, 99, *changed)
+        second = await _start(system, store, snapshots)
+        assert await second.ask(ReadState()) == (5, Balance(10, 5))
+
+
+async def test_a_failing_snapshot_hurts_nobody() -> None:
+    # STORE-40: outside the append
+    store, snapshots = MemoryEventStore(), MemorySnapshots()
+    async with open_actors() as system:
+        ref = await _start(system, store, snapshots)
+        snapshots.fail_next(StoreUnavailable("planted"), times=9)
+        for _ in range(6):
+            assert isinstance(await execute(ref, Deposit(1)), Done)
+
+
+class _Interfering(MemoryEventStore):
+    """Another writer comes first, so many times."""
+
+    times = 0
+
+    async def append_request(self, request: AppendRequest) -> Appended:
+        if self.times:
+            self.times -= 1
+            other = TYPES.encode(Withdrawn(1), event_id=environment().ids.new_id())
+            other = type(other)(
+                event_id=type(other.event_id)(int=self.event_count() + 10**6),
+                type=other.type,
+                data=other.data,
+                schema_version=other.schema_version,
+            )
+            await super().append_request(AppendRequest(request.stream_id, [other]))
+        return await super().append_request(request)
+
+
+async def test_a_conflict_is_decided_again(autojump_clock: trio.testing.MockClock) -> None:
+    # STORE-14: with what is there by then
+    store = _Interfering()
+    async with open_actors() as system:
+        ref = await _start(system, store)
+        await execute(ref, Deposit(5))
+        store.times = 2
+        began = trio.current_time()
+        assert isinstance(await execute(ref, Withdraw(3)), Done)
+        assert 0.01 <= trio.current_time() - began <= 0.1
+        assert await ref.ask(ReadState()) == (4, Balance(0, 4))
+        await execute(ref, Deposit(3))
+        store.times = 1
+        # After the other writer's withdrawal too little is left: refused, not appended.
+        assert isinstance(await execute(ref, Withdraw(3)), Refusal)
+
+
+async def test_a_conflict_that_stays_is_the_answer(autojump_clock: trio.testing.MockClock) -> None:
+    # STORE-14
+    store = _Interfering()
+    async with open_actors() as system:
+        ref = await _start(system, store)
+        store.times = 99
+        with pytest.raises(ConcurrencyConflict):
+            await execute(ref, Deposit(3))
+        assert store.times == 95
+        store.times = 0
+        done = await execute(ref, Deposit(3))
+        assert isinstance(done, Done)
+        assert done.version == 5
+
+
+async def test_an_unknown_outcome_is_read_before_deciding() -> None:
+    # STORE-18
+    class StoresAndLoses(MemoryEventStore):
+        is_losing = False
+
+        async def append_request(self, request: AppendRequest) -> Appended:
+            appended = await super().append_request(request)
+            if self.is_losing:
+                raise StoreUnavailable("the answer was lost")
+            return appended
+
+    store = StoresAndLoses()
+    async with open_actors() as system:
+        ref = await _start(system, store)
+        await execute(ref, Deposit(5))
+        store.is_losing = True
+        with pytest.raises(StoreUnavailable):
+            await execute(ref, Withdraw(5))
+        store.is_losing = False
+        assert isinstance(await execute(ref, Withdraw(5)), Refusal)
+
+
+async def test_a_repeat_with_its_key_has_one_effect() -> None:
+    # STORE-55
+    store = MemoryEventStore()
+    key = Idempotent("accounts", "k-1", b"hash")
+    async with open_actors() as system:
+        ref = await _start(system, store)
+        first = await execute(ref, Deposit(5), idempotency=key)
+        again = await execute(ref, Deposit(5), idempotency=key)
+        assert isinstance(first, Done)
+        assert isinstance(again, Done)
+        assert (again.version, again.cursor, again.replayed) == (1, first.cursor, True)
+        assert await ref.ask(ReadState()) == (1, Balance(5, 1))
+
+
+async def test_an_idle_one_ends_and_a_fenced_one_too(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-16
+    store = MemoryEventStore()
+    async with open_actors() as system:
+        ref = await _start(system, store, idle_s=60)
+        await execute(ref, Deposit(5))
+        began = trio.current_time()
+        assert (await system.wait_down(ref)).clean  # type: ignore[union-attr]
+        assert trio.current_time() - began == pytest.approx(60, abs=1)
+        store.database.shards[3] = ("node-b", 2)
+        fenced = await _start(system, store, shard=Shard(3, "node-a", 1))
+        with pytest.raises(Fenced):
+            await execute(fenced, Deposit(1))
+        assert await system.wait_down(fenced) == Shutdown("fenced")
+    assert store.event_count() == 1
+
+
+def test_apply_must_take_what_decide_returns() -> None:
+    # CORE-9
+    class Forgetful(Account):
+        def apply(self, state: Balance, event: Deposited) -> Balance:  # type: ignore[override]
+            return state
+
+    with pytest.raises(AggregateContractError, match="Withdrawn"):
+        check_aggregate(Forgetful())
+
+    @dataclass(frozen=True)
+    class Unmarked:
+        n: int
+
+    class Unknown(Aggregate[int, int, Unmarked]):
+        category, state_type, types = "unknown", int, TYPES
+
+        def decide(self, state: int, command: int, env: Environment) -> Decision["Unmarked"]:
+            return ()
+
+        def apply(self, state: int, event: "Unmarked") -> int:
+            return state
+
+    Unknown.apply.__annotations__["event"] = Unmarked
+    Unknown.decide.__annotations__["return"] = Sequence[Unmarked]
+    with pytest.raises(AggregateContractError, match="no event"):
+        check_aggregate(Unknown())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.one_of(st.builds(Deposit, st.integers(1, 9)), st.builds(Withdraw, st.integers(1, 9)))
+    )
+)
+def test_snapshot_and_tail_equal_the_full_replay(commands: list[Deposit | Withdraw]) -> None:
+    # STORE-40, for generated histories
+    async def main() -> None:
+        store, snapshots = MemoryEventStore(), MemorySnapshots()
+        async with open_actors() as system:
+            ref = await _start(system, store, snapshots)
+            for command in commands:
+                await execute(ref, command)
+            await trio.testing.wait_all_tasks_blocked()
+            live = await ref.ask(ReadState())
+            helped = await _start(system, store, snapshots)
+            replayed = await _start(system, store)
+            assert await helped.ask(ReadState()) == live == await replayed.ask(ReadState())
+
+    trio.run(main)
