@@ -7,6 +7,7 @@ No adapter of storage is named here.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from math import floor
 
 import trio
@@ -15,8 +16,10 @@ from actors.chat import LOBBY, ROOM_NAMES, RoomName, Rooms
 from actors.reducers import Clock
 from actors.runtime import System
 from web import paths
+from web.audience import Audience, waker
 from web.chat.frames import RoomFrames
-from web.chat.room_feed import Readers, RoomFeed
+from web.chat.readers import Readers, ShownRooms
+from web.chat.room_feed import RoomFeed
 from web.chat.routes import chat_routes
 from web.chat.socket import (
     ChatService,
@@ -30,10 +33,19 @@ from web.chat.socket import (
 from web.commands import CommandsInFlight, RefusalTeller
 from web.directory import Directory
 from web.errors import error_table
+from web.lab.quota import LabQuota
 from web.lab.routes import lab_routes
 from web.lab.tree_feed import TreeFeed, TreeSource
 from web.lab.tree_picture import TreePicture
-from web.realtime import CommandTable, EndpointSettings, Hub, SocketEndpoint, Stream, Streams
+from web.realtime import (
+    CommandTable,
+    EndpointSettings,
+    Hub,
+    SocketEndpoint,
+    Stream,
+    StreamCaps,
+    Streams,
+)
 from web.server import (
     Checks,
     DrainStep,
@@ -43,7 +55,7 @@ from web.server import (
     TransportSettings,
     WebApp,
 )
-from web.services import Feeds, Services, WindowRequests
+from web.services import Services
 from web.serving_actor import Served
 from web.settings import LabMode, Settings, is_loopback
 from web.site.error_page import ErrorPages
@@ -82,6 +94,7 @@ class Web:
         *,
         directory: Directory,
         check_store: Check,
+        stream_caps: StreamCaps | None = None,
     ) -> None:
         self._settings, self._clock, self._static = settings, clock, static
         self._directory, self._check_store = directory, check_store
@@ -91,14 +104,17 @@ class Web:
         self._began = trio.current_time()
         self.is_draining = False
         self.rooms = Rooms(directory.maybe_room)
-        self._windows = WindowRequests()
-        self.streams = Streams(start_actor=self._start_stream)
-        self._room_readers = {room: Readers() for room in ROOM_NAMES}
-        self._tree_readers: dict[Stream, None] = {}
-        self._proof_readers: dict[Stream, None] = {}
+        self.streams = Streams(caps=stream_caps, start_actor=self._start_stream)
+        self._room_readers = {
+            room: Readers(waker(partial(directory.room_feed, room))) for room in ROOM_NAMES
+        }
+        self.shown = ShownRooms(self._room_readers)
+        self.tree_readers = Audience[Stream](waker(directory.tree_feed))
+        self.proof_readers = Audience[Stream](waker(directory.proof_feed))
+        self._lab_quota = LabQuota(trio.current_time)
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
-        picture = TreePicture(lambda: directory.tree, clock.now, target)
+        picture = TreePicture(lambda: directory.system, clock.now, target)
         self._tree = TreeSource(picture.root, picture.crash, picture.target, clock.now)
         self._proof = ProofSource(
             actors_alive=picture.actor_count,
@@ -119,16 +135,18 @@ class Web:
 
     def tree_feed(self) -> TreeFeed:
         """Call this to make the tree's feed."""
-        return TreeFeed(self._tree, self._renderer, self._tree_readers)
+        return TreeFeed(self._tree, self._renderer, self.tree_readers)
 
     def proof_feed(self) -> ProofFeed:
         """Call this to make the feed of the home page's figures."""
-        return ProofFeed(self._proof, self._renderer, self._proof_readers)
+        return ProofFeed(self._proof, self._renderer, self.proof_readers)
 
     # -- the application -----------------------------------------------------------------------
 
     def compose(self, system: System, port: int) -> Served:
         """Call this to get the application that serves on `port`, with its drain."""
+        # A server that is restarted drained its streams before; this one takes new ones.
+        self.streams.is_draining = False
         endpoint = self._socket_endpoint(system)
         pages = ErrorPages(self._renderer, self._version)
         edge = EdgeSettings(
@@ -201,13 +219,15 @@ class Web:
             now=self._clock.now,
             version=self._version,
             lab_mode=settings.lab_mode,
+            lab_quota=self._lab_quota,
             is_loopback=is_loopback(settings.host) and not settings.is_https,
             session_of=directory.session,
             rooms=self.rooms,
-            windows=self._windows,
-            feeds=Feeds(directory.room_feed, directory.tree_feed, directory.proof_feed),
+            shown=self.shown,
             tree=self._tree,
+            tree_readers=self.tree_readers,
             proof=self._proof,
+            proof_readers=self.proof_readers,
             streams=self.streams,
             renderer=self._renderer,
             static=self._static,
@@ -222,7 +242,7 @@ class Web:
     # -- small duties ----------------------------------------------------------------------
 
     async def _start_stream(self, stream: Stream) -> None:
-        await self._directory.start_stream(stream, self._windows)
+        await self._directory.start_stream(stream, self.shown.want_window)
 
     async def _tell_streams(self) -> None:
         self.streams.tell_draining()

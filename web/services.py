@@ -11,16 +11,16 @@ from uuid import UUID
 import trio
 
 from actors.accounts.session import Messages as SessionMessage
-from actors.chat import RoomName, Rooms
+from actors.chat import Rooms
 from actors.runtime import Ref
-from web.chat.room_feed import Messages as RoomFeedMessage
-from web.lab.tree_feed import Messages as TreeFeedMessage
+from web.audience import Audience
+from web.chat.readers import ShownRooms
+from web.lab.quota import LabQuota
 from web.lab.tree_feed import TreeSource
 from web.realtime import Stream, Streams
 from web.server import CsrfTokens, RequestState
 from web.settings import LabMode
 from web.site.health import Health
-from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofSource
 from web.views import Renderer, StaticTable
 
@@ -31,36 +31,6 @@ ASK_S_MAX = 10.0
 FindSession = Callable[[str], Ref[SessionMessage]]
 
 
-class WindowRequests:
-    """Who is asked for a whole window when a stream fell behind; nobody for most pages."""
-
-    def __init__(self) -> None:
-        self._by_stream: dict[Stream, Callable[[], None]] = {}
-
-    def __call__(self, stream: Stream) -> None:
-        """Called by a stream's actor: chat overflowed."""
-        ask = self._by_stream.get(stream)
-        if ask is not None:
-            ask()
-
-    def set(self, stream: Stream, ask: Callable[[], None]) -> None:
-        """Call this when a stream shows a room; forgotten when it closes."""
-        self._by_stream[stream] = ask
-        stream.when_closed(self._forget)
-
-    def _forget(self, stream: Stream) -> None:
-        self._by_stream.pop(stream, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Feeds:
-    """Finds the actors that send panels to open streams; looked up at each use."""
-
-    room: Callable[[RoomName], Ref[RoomFeedMessage]]
-    tree: Callable[[], Ref[TreeFeedMessage]]
-    proof: Callable[[], Ref[ProofFeedMessage]]
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
     """The running site, as its routes see it."""
@@ -68,13 +38,15 @@ class Services:
     now: Callable[[], datetime]
     version: str
     lab_mode: LabMode
+    lab_quota: LabQuota
     is_loopback: bool
     session_of: FindSession
     rooms: Rooms
-    windows: WindowRequests
-    feeds: Feeds
+    shown: ShownRooms
     tree: TreeSource
+    tree_readers: Audience[Stream]
     proof: ProofSource
+    proof_readers: Audience[Stream]
     streams: Streams
     renderer: Renderer
     static: StaticTable

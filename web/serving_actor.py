@@ -5,6 +5,7 @@ behind it are stopped.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Never
@@ -58,7 +59,11 @@ class ServingActor(Actor[Never]):
     async def on_start(self) -> None:
         """Open the port and serve; it ends with this incarnation."""
         listeners = open_listeners(self._host, self._port())
-        served = self._compose(self.system, listeners[0].getsockname()[1])
+        with ExitStack() as unless_served:
+            for listener in listeners:
+                unless_served.callback(listener.close)
+            served = self._compose(self.system, listeners[0].getsockname()[1])
+            unless_served.pop_all()
         ready = _Started()
         self.start_soon(
             partial(serve, served.app, served.settings, sockets=listeners, task_status=ready)

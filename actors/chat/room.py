@@ -2,8 +2,9 @@
 
 Rule 1: an event is published only after it is stored, so nobody sees what could be lost.
 Rule 2: a store that is away is an answer, not a crash: drafts stay with their authors.
-Rule 3: after a restart the room says so (`RoomResumed`), because the incarnation before it
-may have stored an event and died before publishing it.
+Rule 3: a room that starts says so (`RoomResumed`), because an incarnation before it may have
+stored an event and died before publishing it. Also the first one of its actor: a supervisor
+that was itself restarted gives the room a new actor, which counts from 1 again.
 """
 
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class MessageWithdrawn:
 
 @dataclass(frozen=True, slots=True)
 class RoomResumed:
-    """Published on the room's topic by a restarted room: read its history again."""
+    """Published on the room's topic by a room that starts: read its history again."""
 
     room: RoomName
 
@@ -119,9 +120,8 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
         self.post_count = 0
 
     def on_start(self) -> None:
-        """Begin at once, without asking the store; a restarted incarnation tells the readers."""
-        if self.incarnation > 1:
-            self._publish(RoomResumed(self.name))
+        """Begin at once, without asking the store, and tell the readers."""
+        self._publish(RoomResumed(self.name))
 
     async def on_post(self, message: Post) -> PostOutcome | NotStored:
         """Store a post in one transaction, then publish it."""

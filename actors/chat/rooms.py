@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from actors.chat.ports import UnknownRoom
 from actors.chat.room import CrashRoom, Post, ReadHistory
-from actors.chat.words import RoomName
-from actors.runtime import Ref
+from actors.chat.words import ROOM_NAMES, RoomName
+from actors.runtime import NoProc, Ref
 
 RoomRef = Ref[Post | ReadHistory | CrashRoom]
 
@@ -21,8 +21,14 @@ class Rooms:
         self._find = find
 
     def of(self, name: RoomName) -> RoomRef:
-        """Call this to get the actor of a room now; raises `UnknownRoom`."""
+        """Call this to get the actor of a room now.
+
+        Raises `UnknownRoom` for a name outside the closed set, and `NoProc` (an `AskError`)
+        for a room whose actor is away: its supervisor is being restarted.
+        """
         ref = self._find(name)
-        if ref is None:
-            raise UnknownRoom(name)
-        return ref
+        if ref is not None:
+            return ref
+        if name in ROOM_NAMES:
+            raise NoProc(f"the room {name}")
+        raise UnknownRoom(name)

@@ -6,8 +6,8 @@ from uuid import uuid4
 import msgspec
 from quart import Blueprint, Response
 
-from actors.accounts import Pane, PostAnswer, PostInTab, RoomFailed, TabUnbound
-from actors.chat import BadPost, NotStored, Posted, Repeated, TooManyPosts
+from actors.accounts import Pane, PostAnswer, PostInTab, RoomFailed, StreamOpened, TabUnbound
+from actors.chat import BadPost, NotStored, Posted, Repeated, RoomName, TooManyPosts
 from actors.chat.policy import parse_body, parse_client_id
 from web import paths
 from web.commands import Origin, read_command
@@ -63,13 +63,23 @@ async def _post(
     except BadPost as error:
         raise (InvalidForm if origin.is_form else InvalidInput)(str(error)) from error
     session = services.session(state.visitor.id)
+    key = StreamKey(state.visitor.id, origin.tab)
     post = PostInTab(origin.tab, pane, body, client_id, address_key(state.address))
-    refuse_unless_stored(await session.ask(post, timeout=services.remaining(state)))
+    answer = await session.ask(post, timeout=services.remaining(state))
+    if isinstance(answer, TabUnbound) and (room := _room_shown(services, key)) is not None:
+        # The session's actor was restarted; the page is open and works on.
+        session.tell(StreamOpened(origin.tab, room))
+        answer = await session.ask(post, timeout=services.remaining(state))
+    refuse_unless_stored(answer)
     if origin.is_form:
         return _redirect(303)
-    key = StreamKey(state.visitor.id, origin.tab)
     services.streams.send_to(key, f"composer-{pane}", joined([patch_signals(_fresh(pane))]))
     return Response(b"", status=202, content_type=None)
+
+
+def _room_shown(services: Services, key: StreamKey) -> RoomName | None:
+    stream = services.streams.maybe_stream(key)
+    return None if stream is None else services.shown.maybe_room(stream)
 
 
 def refuse_unless_stored(answer: PostAnswer) -> None:

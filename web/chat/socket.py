@@ -111,9 +111,9 @@ class ChatService:
             body, client_id = parse_body(command.body), parse_client_id(command.client_id)
         except BadPost as error:
             raise Refused(str(error)) from error
-        session: Ref[SessionMessage] = self._session(principal.session_id)
         post = PostInRoom(room, body, client_id, principal.address_key)
         try:
+            session: Ref[SessionMessage] = self._session(principal.session_id)
             refuse_unless_stored(await session.ask(post))
         except RateLimited as error:
             seconds = f"{error.retry_after:.1f}"

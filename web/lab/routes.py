@@ -15,6 +15,7 @@ from actors.chat import (
     Viewer,
     guest_name,
 )
+from actors.chat.rooms import RoomRef
 from web import paths
 from web.chat.presenting import window_views
 from web.commands import read_command
@@ -72,22 +73,26 @@ def lab_routes(services: Services) -> Blueprint:
             raise NotHere("the site's own actors are crashed in loopback mode only")
         if services.streams.maybe_stream(StreamKey(state.visitor.id, origin.tab)) is None:
             raise NoLiveStream(origin.tab)
+        room = _offered(services, target)
+        services.lab_quota.take(state.visitor.id, state.address)
         session = services.session(state.visitor.id)
-        if await session.ask(ClaimCommand(action, command.command_id)):
-            _crash(services, target)
+        claim = ClaimCommand(action, command.command_id)
+        if await session.ask(claim, timeout=services.remaining(state)):
+            room.tell(CrashRoom("crashed from the lab by a visitor"))
         return Response(b"", status=202, content_type=None)
 
     return routes
 
 
-def _crash(services: Services, target: str) -> None:
-    offered = services.tree.target()
+def _offered(services: Services, target: str) -> RoomRef:
+    """Find what may be crashed. Judged before the command counts as given: a refused one may
+    be sent again, and a repeat is answered as the first was (SITE-102)."""
     room = services.rooms.of(LOBBY)
     if target != str(room.id):
         raise NoSuchThing(target)
-    if offered is None:
+    if services.tree.target() is None:
         raise NotPossible(target)
-    room.tell(CrashRoom("crashed from the lab by a visitor"))
+    return room
 
 
 async def _chat_view(services: Services, state: RequestState, tab: str) -> ChatView:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from actors.runtime import Actor, message
+from web.audience import Arrivals, Audience
 from web.lab.views_changes import TreeChanges, changes
 from web.realtime import (
     ElementPatchMode,
@@ -40,70 +41,68 @@ class TreeSource:
 
 
 @message
-class TreeReaderJoined:
-    """A stream shows the tree from now on."""
-
-    stream: Stream
-
-
-@message
-class TreeReaderLeft:
-    """A stream shows it no more."""
-
-    stream: Stream
-
-
-@message
 class Look:
     """Time to see what changed."""
 
 
-Messages = TreeReaderJoined | TreeReaderLeft | Look
+Messages = Arrivals | Look
 
 
 class TreeFeed(Actor[Messages]):
     """Sends the tree to who watches it: whole at first, then what changes."""
 
-    def __init__(self, source: TreeSource, renderer: Renderer, readers: dict[Stream, None]) -> None:
+    def __init__(self, source: TreeSource, renderer: Renderer, readers: Audience[Stream]) -> None:
         self._source, self._renderer, self._readers = source, renderer, readers
+        # What every reader that was served shows; None while nobody watches.
         self._shown: Branch | None = None
         self._crash: CrashView | None = None
+        # The whole of `_shown`, rendered once for all who come within a period.
+        self._whole: Frame | None = None
 
     def on_start(self) -> None:
         """Go on with the readers of an incarnation before: they are sent the whole tree."""
+        self._readers.want_all()
         if self._readers:
+            # Not at once: a tree that cannot be drawn must not crash the feed in a tight loop.
             self.after(PERIOD_S, Look(), key="look")
 
-    def on_tree_reader_joined(self, message: TreeReaderJoined) -> None:
+    def on_arrivals(self, _: Arrivals) -> None:
         """Send the whole tree at once, then what changes."""
-        if not self._readers:
+        if self._shown is None and self._readers:
             self._shown, self._crash = self._source.root(), self._source.crash()
             self.after(PERIOD_S, Look(), key="look")
-        self._readers[message.stream] = None
-        root = self._shown or self._source.root()
-        message.stream.put_panel("tree", self._tree_frame(root))
-        if self._crash is not None:
-            message.stream.put_panel("crash", self._crash_frame(self._crash))
-
-    def on_tree_reader_left(self, message: TreeReaderLeft) -> None:
-        """Send it nothing more."""
-        self._readers.pop(message.stream, None)
+        self._serve_waiting()
 
     def on_look(self, _: Look) -> None:
         """Send what changed since the last look."""
         if not self._readers:
-            self._shown = None
+            self._shown = self._whole = None
             return
         self.after(PERIOD_S, Look(), key="look")
         before, self._shown = self._shown, self._source.root()
-        if before is None:
-            self._send({"tree": self._tree_frame(self._shown)})
-        else:
+        if self._shown != before:
+            self._whole = None
+        if before is not None:
             self._send(self._patches(changes(before, self._shown)))
         crash = self._source.crash()
         if crash is not None and crash != self._crash:
-            self._crash = crash
             self._send({"crash": self._crash_frame(crash)})
+        self._crash = crash
+        self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        if self._shown is None:
+            return
+        waiting = self._readers.take_waiting()
+        if not waiting:
+            return
+        if self._whole is None:
+            self._whole = self._tree_frame(self._shown)
+        crash = None if self._crash is None else self._crash_frame(self._crash)
+        for stream in waiting:
+            stream.put_panel("tree", self._whole)
+            if crash is not None:
+                stream.put_panel("crash", crash)
 
     def _send(self, panels: dict[str, Frame]) -> None:
         for stream in self._readers:
@@ -121,9 +120,12 @@ class TreeFeed(Actor[Messages]):
         for new in changed.added:
             html = self._renderer.tree_branch(new.branch, level=new.level)
             name = new.branch.node.id if isinstance(new.branch, Branch) else new.branch.id
-            panels[f"node-{name}"] = joined(
-                [patch_elements(html, selector=f"#kids-{new.parent}", mode=ElementPatchMode.APPEND)]
+            # Removed first: for a reader that is behind, this takes the place of a patch that
+            # removed an element of the same name, as the number of a kind has.
+            append = patch_elements(
+                html, selector=f"#kids-{new.parent}", mode=ElementPatchMode.APPEND
             )
+            panels[f"node-{name}"] = joined([remove_elements(f"#node-{name}"), append])
         for row in changed.rows:
             panels[f"row-{row.id}"] = joined([patch_elements(self._renderer.tree_row(row))])
         return panels

@@ -1,17 +1,19 @@
-"""The running supervision tree as facts and views: what `views.py` needs, read from the snapshot.
+"""The running supervision tree as facts and views: what `views.py` needs, read from the tree.
 
-Nothing here is kept but the wall-clock time of a crash already shown: the snapshot itself
-holds what is true.
+Nothing here is kept but the wall-clock time of a crash already shown: the tree itself holds
+what is true. Actors that visitors brought are counted, never read one by one: drawing the
+tree costs the same with ten open pages and with ten thousand.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 import trio
 
-from actors.runtime import ExitJson
-from supervision import Node, Tree
-from web.lab.views import ActorFacts, exit_words, tree_of
+from actors.runtime import Cell, ExitJson, System
+from supervision import Node
+from supervision import tree_of as watched_tree
+from web.lab.views import ActorFacts, Crowd, exit_words, tree_of
 from web.views import (
     ActorStatus,
     Branch,
@@ -23,8 +25,13 @@ from web.views import (
     element_id,
 )
 
-# Named by what visitors brought: shown as a number, never one by one (LAB-93).
-COUNTED_KINDS = frozenset({"SessionActor", "StreamActor", "Connection"})
+# Below these paths actors are named by what visitors brought: a number of a kind is shown,
+# never one by one (LAB-93).
+CROWDS: Mapping[str, str] = {
+    "site/sessions": "SessionActor",
+    "site/streams": "StreamActor",
+    "site/sockets": "Connection",
+}
 
 _DECISIONS = {
     StrategyBadge.ONE_FOR_ONE: Decision.RESTART,
@@ -38,16 +45,21 @@ class TreePicture:
     """Draws one tree. `target_path` is the actor a visitor may crash here, if any."""
 
     def __init__(
-        self, tree: Callable[[], Tree], now: Callable[[], datetime], target_path: str | None
+        self, system: Callable[[], System], now: Callable[[], datetime], target_path: str | None
     ) -> None:
-        self._tree, self._now, self._target_path = tree, now, target_path
+        self._system, self._now, self._target_path = system, now, target_path
         self._shown: tuple[tuple[int, float], datetime] | None = None
 
     def root(self) -> Branch:
         """Call this to draw the whole tree as it is now."""
-        nodes = self._tree().snapshot().actors
+        nodes = [*self._own_nodes()]
         ids = {node.path: str(node.id) for node in nodes}
-        return tree_of([_facts(node, ids) for node in nodes], counted=COUNTED_KINDS)
+        crowds = [
+            Crowd(ids[node.path], CROWDS[node.path], node.children)
+            for node in nodes
+            if node.path in CROWDS and node.children
+        ]
+        return tree_of([_facts(node, ids) for node in nodes], crowds=crowds)
 
     def target(self) -> CrashTarget | None:
         """Call this to get what the crash button crashes; None while it does not run."""
@@ -58,11 +70,10 @@ class TreePicture:
 
     def crash(self) -> CrashView | None:
         """Call this to tell the newest crash of the site's own actors and what became of it."""
-        nodes = self._tree().snapshot().actors
+        nodes = [*self._own_nodes()]
         crashes = [
             (exit_, node)
             for node in nodes
-            if node.class_name not in COUNTED_KINDS
             for exit_ in node.last_exits
             if exit_["kind"] == "crashed"
         ]
@@ -86,21 +97,26 @@ class TreePicture:
 
     def restarts(self) -> tuple[int, float | None]:
         """Call this to get how many restarts were survived, and the milliseconds of the last."""
-        nodes = self._tree().snapshot().actors
-        restarted = [node for node in nodes if node.restarts and node.restart_s is not None]
-        last = max(restarted, key=lambda node: node.status_since, default=None)
+        restarted = [cell for cell in self._system().cells() if cell.counts.restarts]
+        tree = watched_tree(self._system())
+        back = [node for cell in restarted if (node := tree.node(cell)).restart_s is not None]
+        last = max(back, key=lambda node: node.status_since, default=None)
         milliseconds = None if last is None or last.restart_s is None else last.restart_s * 1000
-        return sum(node.restarts for node in nodes), milliseconds
+        return sum(cell.counts.restarts for cell in restarted), milliseconds
 
     def actor_count(self) -> int:
         """Call this to count the actors that are alive."""
-        return len(self._tree().snapshot().actors)
+        return len([*self._system().cells()])
+
+    def _own_nodes(self) -> Iterator[Node]:
+        """Read the site's own actors, parents first; the crowds are not among them."""
+        tree = watched_tree(self._system())
+        for cell in self._system().cells():
+            if not _is_in_crowd(cell):
+                yield tree.node(cell)
 
     def _target_node(self) -> Node | None:
-        if self._target_path is None:
-            return None
-        nodes = self._tree().snapshot(under=self._target_path).actors
-        return nodes[0] if nodes else None
+        return next((node for node in self._own_nodes() if node.path == self._target_path), None)
 
     def _wall_clock(self, node: Node, exit_: ExitJson) -> datetime:
         # Exits tell the loop's time. Taken once for each crash, so that it never flickers.
@@ -109,6 +125,10 @@ class TreePicture:
             ago = timedelta(seconds=trio.current_time() - exit_["at"])
             self._shown = (key, self._now() - ago)
         return self._shown[1]
+
+
+def _is_in_crowd(cell: Cell) -> bool:
+    return cell.path.rpartition("/")[0] in CROWDS
 
 
 def _facts(node: Node, ids: dict[str, str]) -> ActorFacts:

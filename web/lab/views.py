@@ -48,13 +48,27 @@ class ActorFacts:
     last_exit: str | None = None
 
 
-def tree_of(facts: Sequence[ActorFacts], *, counted: frozenset[str] = frozenset()) -> Branch:
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Children that are only counted: how many of a kind are below a supervisor's id."""
+
+    supervisor: str
+    kind: str
+    count: int
+
+
+def tree_of(
+    facts: Sequence[ActorFacts],
+    *,
+    counted: frozenset[str] = frozenset(),
+    crowds: Sequence[Crowd] = (),
+) -> Branch:
     """Call this to get the tree of `facts`, children in the order given.
 
     Kinds in `counted` are always shown as a number, never one by one: their names belong to
-    visitors. Other children of one kind are, when a dynamic supervisor has too many of them.
-    Raises `ImpossibleView` unless exactly one actor has no supervisor; facts whose supervisor
-    is unknown are left out, for it has just ended.
+    visitors; `crowds` were counted already. Other children of one kind are, when a dynamic
+    supervisor has too many of them. Raises `ImpossibleView` unless exactly one actor has no
+    supervisor; facts whose supervisor is unknown are left out, for it has just ended.
     """
     roots = [fact for fact in facts if fact.supervisor is None]
     if len(roots) != 1:
@@ -63,7 +77,7 @@ def tree_of(facts: Sequence[ActorFacts], *, counted: frozenset[str] = frozenset(
     for fact in facts:
         if fact.supervisor is not None:
             children.setdefault(fact.supervisor, []).append(fact)
-    return _branch(roots[0], children, counted)
+    return _branch(roots[0], _Below(children, counted, crowds))
 
 
 def exit_words(kind: str, error: str | None, message: str | None, info: str | None) -> str:
@@ -73,18 +87,23 @@ def exit_words(kind: str, error: str | None, message: str | None, info: str | No
     return words if len(words) <= EXIT_WORDS_MAX else words[: EXIT_WORDS_MAX - 1] + "…"
 
 
-def _branch(
-    fact: ActorFacts, children: dict[str, list[ActorFacts]], counted: frozenset[str]
-) -> Branch:
-    below = children.get(fact.id, [])
-    if not below:
-        return Branch(_row(fact))
-    together = _kinds_shown_as_numbers(fact, below, counted)
+@dataclass(frozen=True, slots=True)
+class _Below:
+    children: dict[str, list[ActorFacts]]
+    counted: frozenset[str]
+    crowds: Sequence[Crowd]
+
+
+def _branch(fact: ActorFacts, known: _Below) -> Branch:
+    below = known.children.get(fact.id, [])
+    together = _kinds_shown_as_numbers(fact, below, known.counted)
     shown: list[Branch | CountView] = [
-        _branch(child, children, counted) for child in below if child.kind not in together
+        _branch(child, known) for child in below if child.kind not in together
     ]
     alive = Counter(child.kind for child in below if child.status is not ActorStatus.STOPPED)
-    shown += [CountView(_count_id(fact, kind), kind, alive[kind]) for kind in together]
+    numbers = [(kind, alive[kind]) for kind in together]
+    numbers += [(one.kind, one.count) for one in known.crowds if one.supervisor == fact.id]
+    shown += [CountView(_count_id(fact, kind), kind, number) for kind, number in numbers]
     return Branch(_row(fact), tuple(shown))
 
 

@@ -9,17 +9,21 @@ from quart import Blueprint, Response, request
 
 from actors.accounts import StreamClosed, StreamOpened
 from actors.chat import parse_room
+from actors.runtime import NoProc
 from web import paths
-from web.chat.reader import StreamReader
-from web.chat.room_feed import ReaderJoined, ReaderLeft, WindowWanted
 from web.commands import parse_tab
 from web.errors import InvalidInput
-from web.lab.tree_feed import TreeReaderJoined, TreeReaderLeft
-from web.realtime import Stream, StreamKey, open_stream, patch_signals, stream_response
+from web.realtime import (
+    STREAM_HEADERS,
+    Stream,
+    StreamKey,
+    open_stream,
+    patch_signals,
+    stream_response,
+)
 from web.server import current_request_state
 from web.services import Services
 from web.site.pages import PAGE_HOME, PAGE_LAB
-from web.site.proof_feed import ProofReaderJoined, ProofReaderLeft
 
 _CONNECTED = patch_signals({"sseConnected": True, "serverConnected": True})
 
@@ -41,10 +45,15 @@ def event_routes(services: Services) -> Blueprint:
         query = _read_query()
         state = current_request_state()
         key = StreamKey(state.visitor.id, parse_tab(query.tab))
+        if request.method == "HEAD":
+            # Opening would close the stream that the tab has.
+            return Response(b"", headers=STREAM_HEADERS)
         stream = await open_stream(services.streams, key, request.scope)
-        if query.page == PAGE_LAB:
+        # It may be over already: the tab was faster to open another one. From here to the
+        # answer nothing waits, so whoever is told of its end is told once.
+        if stream.is_open and query.page == PAGE_LAB:
             _show_lab(services, stream, query)
-        else:
+        elif stream.is_open:
             _show_home(services, stream)
         return stream_response(stream, request.scope, first=_CONNECTED)
 
@@ -54,7 +63,7 @@ def event_routes(services: Services) -> Blueprint:
 def _read_query() -> StreamQuery:
     try:
         query = msgspec.json.decode(request.args.get("datastar", ""), type=StreamQuery)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidInput(f"the signals cannot be read: {error}") from error
     if query.page not in {PAGE_HOME, PAGE_LAB}:
         raise InvalidInput("this page has no stream")
@@ -66,22 +75,20 @@ def _read_query() -> StreamQuery:
 def _show_lab(services: Services, stream: Stream, query: StreamQuery) -> None:
     room, tab = parse_room(query.room), parse_tab(query.tab)
     assert room is not None, "the query was read"
-    session, feed = services.session(stream.key.session), services.feeds.room(room)
-    tree, reader = services.feeds.tree(), StreamReader(stream)
 
     def leave(_: Stream) -> None:
-        feed.tell(ReaderLeft(reader))
-        tree.tell(TreeReaderLeft(stream))
-        session.tell(StreamClosed(tab))
+        services.tree_readers.leave(stream)
+        try:
+            services.session(stream.key.session).tell(StreamClosed(tab))
+        except NoProc:
+            return  # all sessions are being restarted: this one knows no tab any more
 
+    services.session(stream.key.session).tell(StreamOpened(tab, room))
     stream.when_closed(leave)
-    services.windows.set(stream, lambda: feed.tell(WindowWanted(reader)))
-    session.tell(StreamOpened(tab, room))
-    feed.tell(ReaderJoined(reader))
-    tree.tell(TreeReaderJoined(stream))
+    services.shown.show(stream, room)
+    services.tree_readers.join(stream)
 
 
 def _show_home(services: Services, stream: Stream) -> None:
-    proof = services.feeds.proof()
-    stream.when_closed(lambda closed: proof.tell(ProofReaderLeft(closed)))
-    proof.tell(ProofReaderJoined(stream))
+    stream.when_closed(services.proof_readers.leave)
+    services.proof_readers.join(stream)

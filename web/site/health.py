@@ -88,7 +88,9 @@ class Health:
             return HealthReport({}, 0.0, is_draining=True)
         async with self._running:
             if self._kept is None or trio.current_time() - self._kept[0] > KEPT_S:
-                self._kept = (trio.current_time(), await self._run())
+                report = await self._run()
+                # Dated when it was made: who waited for a slow run is given its result too.
+                self._kept = (trio.current_time(), report)
             return self._kept[1]
 
     async def _run(self) -> HealthReport:

@@ -3,11 +3,15 @@
 Nothing shown is a constant: each figure is read from the running process (SITE-6).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+import trio
+
 from actors.runtime import Actor, message
+from web.audience import Arrivals, Audience
 from web.realtime import Stream, joined, patch_elements
+from web.server import Frame
 from web.views import ProofView, Renderer
 
 # SITE-6: live, and no more than a person can read.
@@ -38,63 +42,58 @@ class ProofSource:
 
 
 @message
-class ProofReaderJoined:
-    """A stream shows the figures from now on."""
-
-    stream: Stream
-
-
-@message
-class ProofReaderLeft:
-    """A stream shows them no more."""
-
-    stream: Stream
-
-
-@message
 class Look:
     """Time to see whether a figure changed."""
 
 
-Messages = ProofReaderJoined | ProofReaderLeft | Look
+Messages = Arrivals | Look
 
 
 class ProofFeed(Actor[Messages]):
     """Sends the figures to who watches them; with nobody watching it looks at nothing."""
 
-    def __init__(
-        self, source: ProofSource, renderer: Renderer, readers: dict[Stream, None]
-    ) -> None:
+    def __init__(self, source: ProofSource, renderer: Renderer, readers: Audience[Stream]) -> None:
         self._source, self._renderer, self._readers = source, renderer, readers
-        self._sent: ProofView | None = None
+        # What was last told to all, without the time; None while nobody watches.
+        self._told: ProofView | None = None
+        # The newest look, rendered once for all who come within a period.
+        self._seen: ProofView | None = None
+        self._frame: Frame | None = None
+        self._seen_at = 0.0
 
     def on_start(self) -> None:
         """Go on with the readers of an incarnation before."""
+        self._readers.want_all()
         if self._readers:
             self.after(PERIOD_S, Look(), key="look")
 
-    def on_proof_reader_joined(self, message: ProofReaderJoined) -> None:
+    def on_arrivals(self, _: Arrivals) -> None:
         """Send the figures at once, then as they change."""
         if not self._readers:
+            return
+        if self._frame is None or trio.current_time() - self._seen_at >= PERIOD_S:
+            self._frame = self._look()
+        if self._told is None:
+            self._told = self._seen
             self.after(PERIOD_S, Look(), key="look")
-        self._readers[message.stream] = None
-        view = self._source.view()
-        message.stream.put_panel("proof", joined([patch_elements(self._renderer.proof(view))]))
-
-    def on_proof_reader_left(self, message: ProofReaderLeft) -> None:
-        """Send it nothing more."""
-        self._readers.pop(message.stream, None)
+        self._serve(self._readers.take_waiting(), self._frame)
 
     def on_look(self, _: Look) -> None:
         """Send the figures if one of them changed; the page counts the seconds by itself."""
         if not self._readers:
+            self._told = self._frame = None
             return
         self.after(PERIOD_S, Look(), key="look")
+        self._frame = self._look()
+        waiting = self._readers.take_waiting()
+        self._serve(waiting if self._told == self._seen else self._readers, self._frame)
+        self._told = self._seen
+
+    def _look(self) -> Frame:
         view = self._source.view()
-        same_time = replace(view, uptime_s=0)
-        if same_time == self._sent:
-            return
-        self._sent = same_time
-        frame = joined([patch_elements(self._renderer.proof(view))])
-        for stream in self._readers:
+        self._seen, self._seen_at = replace(view, uptime_s=0), trio.current_time()
+        return joined([patch_elements(self._renderer.proof(view))])
+
+    def _serve(self, readers: Iterable[Stream], frame: Frame) -> None:
+        for stream in readers:
             stream.put_panel("proof", frame)

@@ -45,7 +45,7 @@ from actors.chat import (
     UnknownRoom,
     guest_name,
 )
-from actors.runtime import Actor, Ref, open_actors
+from actors.runtime import Actor, NoProc, Ref, open_actors
 
 TAB = TabId("tab-1")
 
@@ -148,9 +148,21 @@ async def test_tabs_are_bounded_and_open_ones_stay() -> None:  # REL-70
     assert kept == [None] * (TABS_MAX + 1) + [LOBBY] * (TABS_MAX - 1)
 
 
-def test_an_unknown_room_is_an_error() -> None:
+def test_an_unknown_room_is_an_error_and_one_that_is_away_is_no_proc() -> None:
+    rooms = Rooms(lambda _: None)
     with pytest.raises(UnknownRoom):
-        Rooms(lambda _: None).of(RoomName("Cellar"))
+        rooms.of(RoomName("Cellar"))
+    with pytest.raises(NoProc):
+        rooms.of(LOBBY)
+
+
+async def test_a_room_that_is_away_leaves_the_session_alone() -> None:
+    """SITE-155: while the supervisor of rooms restarts, a post is refused, not a crash."""
+    async with open_actors() as system:
+        session = await system.start(SessionActor, SessionId("s1"), Rooms(lambda _: None))
+        session.tell(BindTab(TAB, LOBBY))
+        assert isinstance(await session.ask(a_post()), RoomFailed)
+        assert await session.ask(RoomOfTab(TAB)) == LOBBY
 
 
 async def test_a_command_counts_once_for_ten_minutes(autojump_clock: MockClock) -> None:

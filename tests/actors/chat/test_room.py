@@ -30,6 +30,7 @@ from actors.chat import (
     Repeated,
     RoomActor,
     RoomEvent,
+    RoomResumed,
     Status,
     TooManyPosts,
     Viewer,
@@ -106,7 +107,7 @@ async def test_a_post_is_stored_then_published_once() -> None:  # SITE-62 SITE-6
         history = await room.ask(ReadHistory(Viewer()))
     assert isinstance(first, Posted)
     assert again == Repeated(first.message)
-    assert listener.heard == [MessagePosted(first.message, first.n)]
+    assert listener.heard == [RoomResumed(LOBBY), MessagePosted(first.message, first.n)]
     assert isinstance(history, History)
     assert history.messages == (first.message,)
     assert history.n == first.n
@@ -166,7 +167,7 @@ async def test_a_store_that_is_away_is_an_answer() -> None:  # SITE-155
         accepted = await room.ask(Post(GUEST, "hello", "c1"))
     assert isinstance(refused, NotStored)
     assert isinstance(accepted, Posted)
-    assert len(listener.heard) == 1
+    assert [type(event) for event in listener.heard] == [RoomResumed, MessagePosted]
 
 
 async def test_a_room_told_to_crash_says_so() -> None:

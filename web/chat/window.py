@@ -1,0 +1,78 @@
+"""The newest messages of a room, as its feed holds them. Pure: no actor, no rendering.
+
+Visible messages and those that wait for review are kept apart, so that however many wait,
+they push out nothing that everybody sees.
+"""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from actors.chat import History, Message, Status, Viewer, may_see
+from actors.chat.ports import HISTORY_LIMIT
+
+# Seen by their authors only; older ones they find in the history when they load the page.
+PENDING_MAX = 100
+
+
+class RoomWindow:
+    """What a room's readers see after its event number `n`."""
+
+    def __init__(self, messages: Iterable[Message] = (), n: int = 0) -> None:
+        self.n = n
+        self._visible: list[Message] = []
+        self._pending: list[Message] = []
+        for message in messages:
+            self._keep(message)
+
+    def __repr__(self) -> str:
+        return f"<RoomWindow n={self.n} {len(self._visible)}+{len(self._pending)}>"
+
+    def post(self, message: Message, n: int) -> None:
+        """Call this when event `n` brought a message; the oldest makes room for it."""
+        self.n = n
+        self._keep(message)
+
+    def withdraw(self, message_id: UUID, n: int) -> None:
+        """Call this when event `n` took a message away."""
+        self.n = n
+        self._visible = [kept for kept in self._visible if kept.id != message_id]
+        self._pending = [kept for kept in self._pending if kept.id != message_id]
+
+    def sessions(self) -> frozenset[str]:
+        """Call this to get the sessions that wrote something here: they see it as their own."""
+        kept = (*self._visible, *self._pending)
+        return frozenset(message.author_session for message in kept if message.author_session)
+
+    def seen_by(self, viewer: Viewer) -> tuple[Message, ...]:
+        """Call this to get what a viewer sees, oldest first: the page of history, from memory."""
+        own = [message for message in self._pending if may_see(message, viewer)]
+        if not own:
+            return tuple(self._visible)
+        both = sorted([*self._visible, *own], key=lambda message: message.seq)
+        return tuple(both[-HISTORY_LIMIT:])
+
+    def _keep(self, message: Message) -> None:
+        if message.status is Status.VISIBLE:
+            self._visible.append(message)
+            del self._visible[:-HISTORY_LIMIT]
+        elif message.status is Status.PENDING:
+            self._pending.append(message)
+            del self._pending[:-PENDING_MAX]
+
+
+def is_whole(newest: History) -> bool:
+    """Call this to learn whether a page read with all pending ones holds all that readers see."""
+    visible = sum(message.status is Status.VISIBLE for message in newest.messages)
+    return not newest.has_older or visible == HISTORY_LIMIT
+
+
+def merged(newest: History, public: History) -> tuple[Message, ...]:
+    """Call this with a page of everything and, read after it, a page of visible messages.
+
+    Gives the messages as they stood at `newest.n`: what `public` holds beyond is left out, for
+    its events come again.
+    """
+    last = newest.messages[-1].seq if newest.messages else 0
+    known = {message.id: message for message in public.messages if message.seq <= last}
+    known.update((message.id, message) for message in newest.messages)
+    return tuple(sorted(known.values(), key=lambda message: message.seq))
