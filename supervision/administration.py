@@ -120,7 +120,7 @@ class Administration(Groups):
         if self._is_closed_to(call):
             return
         slot = self.slots.get(spec.id)
-        if slot is not None and slot.status in ("stopping", "unkillable"):
+        if slot is not None and slot.is_stopping:
             self._wait_for_end(slot, lambda: self._start_child(call, spec))
         elif slot is not None and slot.is_up and slot.cell is not None:
             self._out.append(Refuse(call, AlreadyStarted(slot.cell.ref)))
@@ -182,7 +182,7 @@ class Administration(Groups):
         except NotFound as error:
             self._out.append(Refuse(call, error))
             return
-        if slot.status in ("stopping", "unkillable"):
+        if slot.is_stopping:
             self._wait_for_end(slot, lambda: self._on_slot(call, child_id, act))
         else:
             act(call, slot)

@@ -73,7 +73,7 @@ class StaticDecisions(Administration):
         if slot.status not in LIVE:
             return self._advanced()
         call, slot.call = slot.call, None
-        was_asked_to_stop = slot.status != "starting"
+        was_asked_to_stop = slot.is_asked
         if call is not None:
             self._out.append(Up(call, None, None))
         self._leave(slot)
@@ -90,7 +90,7 @@ class StaticDecisions(Administration):
         self._cancel(slot)
         if call is not None:
             self._refuse_start(slot, call, error, slot.spec)
-        if slot.status != "starting":  # it was asked to stop meanwhile
+        if slot.is_asked:  # it was asked to stop meanwhile
             self._stopped(slot)
         elif call is not None:
             if slot.is_new:
@@ -110,7 +110,7 @@ class StaticDecisions(Administration):
         self._now = now
         if slot.status not in LIVE:
             return self._advanced()
-        asked = slot.status in ("stopping", "unkillable")
+        asked = slot.is_stopping
         self._cancel(slot)
         if slot.call is not None:  # stopped before its start was over
             self._refuse_start(slot, slot.call, StopActor(exit_), slot.spec)

@@ -156,7 +156,7 @@ class DynamicAdministration(DynamicDecisions):
         return slot
 
     def _refuse_key(self, call: Call, slot: Slot, again: Callable[[], None]) -> None:
-        if slot.status in ("stopping", "unkillable"):
+        if slot.is_stopping:
             slot.queue = [*(slot.queue or ()), again]
         elif slot.is_up and slot.cell is not None:
             self._out.append(Refuse(call, AlreadyStarted(slot.cell.ref)))

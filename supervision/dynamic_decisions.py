@@ -84,8 +84,8 @@ class DynamicDecisions(Machine):
         call, slot.call = slot.call, None
         if call is not None:
             self._refuse_start(slot, call, error, None)
-        if slot.status != "starting" or slot.is_new:
-            if slot.is_new and call is None and slot.status == "starting":
+        if slot.is_asked or slot.is_new:
+            if slot.is_new and call is None and not slot.is_asked:
                 self._report("start_error", error, slot)
             self._gone(slot, error)
             return self._taken()
@@ -107,7 +107,7 @@ class DynamicDecisions(Machine):
         if slot.call is not None:  # stopped before its start was over
             self._refuse_start(slot, slot.call, StopActor(exit_), None)
             slot.call = None
-        if slot.status in ("stopping", "unkillable") or self.phase == "ending":
+        if slot.is_stopping or self.phase == "ending":
             self._report_stop(slot, exit_)
             if slot.after == "park" and self.phase == "running":
                 self._park(slot)
@@ -234,7 +234,7 @@ class DynamicDecisions(Machine):
     def _halt_with_others(self, slot: Slot, because: str) -> None:
         """Stop one of many: the kill comes from one shared wake, not from a timer each."""
         seconds = slot.spec.shutdown
-        was_stopping = slot.status in ("stopping", "unkillable")
+        was_stopping = slot.is_stopping
         self._halt(slot, "end", because, is_shared=True)
         if seconds != "kill" and seconds != float("inf") and not was_stopping:
             self._stop_ends.setdefault(seconds, []).append(slot)
@@ -245,7 +245,7 @@ class DynamicDecisions(Machine):
 
     def _kill_late(self, slots: list[Slot]) -> None:
         for slot in slots:
-            if slot.is_listed and slot.status == "stopping":
+            if slot.is_listed and slot.is_stopping:
                 self._kill(slot, "not ended before the shared shutdown deadline")
 
     def _finish_if_empty(self) -> None:

@@ -110,7 +110,7 @@ class Machine:
         self._end(Killed(because=because), because)
         for slot in self._all_slots():
             if slot.status in LIVE:
-                slot.status, slot.after = "stopping", "end"
+                slot.status, slot.after, slot.is_asked = "stopping", "end", True
                 self._kill(slot, because)
         return self._advanced()
 
@@ -125,6 +125,7 @@ class Machine:
 
     def _start(self, slot: Slot, call: Call | None = None, *, is_attempt: bool = False) -> None:
         slot.status = "starting"
+        slot.is_asked = False
         slot.has_cell = True
         slot.is_attempt = is_attempt
         slot.call = call
@@ -146,12 +147,14 @@ class Machine:
 
         With `is_shared` the deadline is the caller's, one for many children.
         """
-        if slot.status in ("stopping", "unkillable"):
+        if slot.is_stopping:
             # What was asked for first stands, but an end or a call outranks an idle stop.
             if after == "end" or slot.after == "park":
                 slot.after = after
             return
-        slot.after = after
+        slot.after, slot.is_asked = after, True
+        if slot.status == "unkillable":
+            return  # an outsider killed it already: there is nothing harder to ask for
         slot.status = "stopping"
         shutdown = slot.spec.shutdown
         if shutdown == "kill":

@@ -64,6 +64,7 @@ class Slot:
         "has_cell",
         "id",
         "idle_since",
+        "is_asked",
         "is_attempt",
         "is_listed",
         "is_new",
@@ -96,6 +97,8 @@ class Slot:
         self.key: str | None = None
         self.name: str | None = spec.name
         self.after: Literal["call", "group", "end", "park"] = "call"
+        # Whether the supervisor asked it to stop: an outsider's kill can make it unkillable too.
+        self.is_asked = False
         self.call: Call | None = None
         self.is_new = False
         # Whether the start under way is an automatic one: to callers it is still restarting.
@@ -119,6 +122,11 @@ class Slot:
     def is_live(self) -> bool:
         """Whether an incarnation exists or is being made."""
         return self.status in LIVE
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop and has not ended."""
+        return self.is_asked and self.status in LIVE
 
     @property
     def is_up(self) -> bool:

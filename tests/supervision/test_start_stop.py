@@ -296,6 +296,22 @@ async def test_a_shielded_child_is_seen_and_waited_for(
         assert await sup.statuses() == {"z": "running", "a": "stopped"}
 
 
+async def test_an_outsiders_kill_of_a_shielded_child_ends_in_a_restart(
+    async_kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-30, SUP-90: nobody asked it to stop, so it is not left stopped
+    kit = async_kit
+    async with open_system(Troupe, Flags(), [kit.spec("a")]) as sup:
+        ref = (await sup.refs())["a"]
+        ref.tell(Shield(10.0))
+        await settle()
+        ref.kill()
+        await trio.sleep(2.0)
+        assert await sup.statuses() == {"a": "unkillable"}
+        await trio.sleep(9.0)
+        assert await sup.numbers() == {"a": 2}
+
+
 async def test_an_ending_supervisor_still_answers(
     async_kit: Kit, autojump_clock: MockClock
 ) -> None:
