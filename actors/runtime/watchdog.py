@@ -69,12 +69,14 @@ class Watchdog:
     def _run(self) -> None:
         while not self._closing.wait(PING_INTERVAL_S):
             self._turned.clear()
+            if self._closing.is_set():
+                return  # Set after the wait above and cleared just now: nobody will answer.
             began = perf_counter()
             try:
                 self._token.run_sync_soon(self._pong, began)
             except trio.RunFinishedError:
                 return
-            if self._turned.wait(self._threshold):
+            if self._turned.wait(self._threshold) or self._closing.is_set():
                 continue
             blocked = self._look(began)
             self._tell(blocked)

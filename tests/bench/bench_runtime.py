@@ -1,0 +1,362 @@
+"""The runtime beside Pykka: tell, ask, start and stop, memory, restart, broadcast (PERF-10 to 15).
+
+Peers do the same work in the same process, one after another. Erlang is a process of its own and
+measured only where `erl` is installed.
+"""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from time import perf_counter
+
+import pykka
+import trio
+
+from actors.runtime import UNBOUNDED, Actor, Ask, Ref, System, message, open_actors
+from supervision import Supervisor, child, dynamic, open_system
+from tests.bench.rows import RUNS_MIN, Benchmark, Row, row
+
+TELLS = 200_000
+ASKS = 20_000
+STARTS = 10_000
+RESTARTS = 300
+SUBSCRIBERS = 10_000
+# The producer lets the actor work now and then, as any real one does.
+BURST = 500
+
+# Erlang's own timer around the same loop: a process, N messages, one reply at the end.
+ERLANG = """
+F = fun() -> P = spawn(fun() -> L = fun G(N) -> receive {add, K} -> G(N + K);
+    {get, From} -> From ! N, G(N) end end, L(0) end), N = %d,
+    {T, _} = timer:tc(fun() -> [P ! {add, 1} || _ <- lists:seq(1, N)], P ! {get, self()},
+    receive _ -> ok end end), exit(P, kill), N * 1000000 / T end,
+F(), io:format("~p~n", [F()]), halt().
+"""
+
+
+@message
+class Add:
+    count: int
+
+
+@message
+class Get(Ask[int]):
+    pass
+
+
+@message
+class Fail:
+    pass
+
+
+class Counter(Actor[Add | Get | Fail]):
+    """Adds up; the same as the peers' actors."""
+
+    capacity = UNBOUNDED
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def on_add(self, message: Add) -> None:
+        self.total += message.count
+
+    def on_get(self, message: Get) -> int:
+        return self.total
+
+    def on_fail(self, message: Fail) -> None:
+        raise RuntimeError("on purpose")
+
+
+class FullCounter(Counter):
+    """The same with every message timed, and its senders known."""
+
+    level = "full"
+
+
+class AsyncCounter(Actor[Add | Get | Fail]):
+    """The same in a task of its own."""
+
+    capacity = UNBOUNDED
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    async def on_add(self, message: Add) -> None:
+        self.total += message.count
+
+    async def on_get(self, message: Get) -> int:
+        return self.total
+
+    async def on_fail(self, message: Fail) -> None:
+        raise RuntimeError("on purpose")
+
+
+class PykkaCounter(pykka.ThreadingActor):
+    """The peer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def on_receive(self, message: object) -> int:
+        if isinstance(message, Add):
+            self.total += message.count
+        return self.total
+
+
+class Root(Supervisor, intensity=10_000, period=1.0):
+    """The tree of the restart and start figures."""
+
+    counter = child(Counter)
+    many = dynamic(Counter, key="key", restart="temporary")
+
+
+def in_actors(work: Callable[[System], Awaitable[float]]) -> Callable[[], float]:
+    """Give a function that runs `work` in a system of its own."""
+
+    async def main() -> float:
+        async with open_actors() as system:
+            return await work(system)
+
+    return lambda: trio.run(main)
+
+
+async def tells(ref: Ref[Add | Get | Fail]) -> float:
+    one = Add(1)
+    began = perf_counter()
+    for _ in range(TELLS // BURST):
+        for _ in range(BURST):
+            ref.tell(one)
+        await trio.lowlevel.checkpoint()
+    assert await ref.ask(Get(), timeout=60) >= TELLS
+    return TELLS / (perf_counter() - began)
+
+
+async def asks(ref: Ref[Add | Get | Fail]) -> float:
+    began = perf_counter()
+    for _ in range(ASKS):
+        await ref.ask(Get(), timeout=5)
+    return ASKS / (perf_counter() - began)
+
+
+def pykka_tells() -> float:
+    ref = PykkaCounter.start()
+    one, count = Add(1), TELLS // 4
+    began = perf_counter()
+    for _ in range(count):
+        ref.tell(one)
+    ref.ask(Get())
+    spent = perf_counter() - began
+    ref.stop()
+    return count / spent
+
+
+def pykka_asks() -> float:
+    ref = PykkaCounter.start()
+    count = ASKS // 4
+    began = perf_counter()
+    for _ in range(count):
+        ref.ask(Get(), timeout=5)
+    spent = perf_counter() - began
+    ref.stop()
+    return count / spent
+
+
+def measure(
+    name: str,
+    unit: str,
+    run: Callable[[], float],
+    *,
+    peers: Mapping[str, float | None] | None = None,
+    target: str = "",
+    is_lower_better: bool = False,
+) -> Row:
+    """Run something once to warm up, and then as often as a median needs."""
+    run()
+    values = [run() for _ in range(RUNS_MIN)]
+    return row(name, unit, values, peers=peers, target=target, is_lower_better=is_lower_better)
+
+
+def median_of(run: Callable[[], float]) -> float:
+    """Measure a peer as our own figures are: a warm-up, then three runs."""
+    run()
+    return statistics.median(run() for _ in range(RUNS_MIN))
+
+
+def erlang_tells() -> float | None:
+    if shutil.which("erl") is None:
+        return None
+    done = subprocess.run(
+        ["erl", "-noshell", "-eval", ERLANG % TELLS], capture_output=True, text=True, check=False
+    )
+    return float(done.stdout) if done.returncode == 0 and done.stdout.strip() else None
+
+
+def tell() -> list[Row]:
+    """PERF-10."""
+    peers = {"pykka": median_of(pykka_tells), "erlang": erlang_tells()}
+    rows = []
+    for name, cls, target in (
+        ("tell, full statistics", FullCounter, ">= 700k/s, >= 1.3x pykka"),
+        ("tell, counters (the default)", Counter, ""),
+        ("tell, async handler", AsyncCounter, ""),
+    ):
+
+        async def work(system: System, cls: Callable[[], Actor[Add | Get | Fail]] = cls) -> float:
+            return await tells(await system.start(cls))
+
+        rows.append(measure(name, "msg/s", in_actors(work), peers=peers, target=target))
+    return rows
+
+
+def ask() -> list[Row]:
+    """PERF-11."""
+    peers = {"pykka": median_of(pykka_asks)}
+    rows = []
+    for name, cls, target in (
+        ("ask round trip", Counter, ">= 120k/s, >= 4x pykka"),
+        ("ask round trip, async handler", AsyncCounter, ""),
+    ):
+
+        async def work(system: System, cls: Callable[[], Actor[Add | Get | Fail]] = cls) -> float:
+            return await asks(await system.start(cls))
+
+        rows.append(measure(name, "asks/s", in_actors(work), peers=peers, target=target))
+    return rows
+
+
+def start_and_stop() -> list[Row]:
+    """PERF-12: children of a dynamic supervisor, each started by its first message."""
+
+    async def main(what: str) -> float:
+        async with open_system(Root) as root:
+            one = Add(1)
+            began = perf_counter()
+            for n in range(STARTS):
+                root.many[str(n)].tell(one)
+            assert await root.many[str(STARTS - 1)].ask(Get()) == 1
+            started = perf_counter()
+            await root.terminate_child("many")
+            stopped = perf_counter()
+        spent = started - began if what == "start" else stopped - started
+        return spent / STARTS * 1e6
+
+    return [
+        measure(
+            f"{what} one of {STARTS} supervised actors",
+            "us",
+            partial(trio.run, main, what),
+            target=target,
+            is_lower_better=True,
+        )
+        for what, target in (("start", "<= 40 us"), ("stop", "<= 30 us"))
+    ]
+
+
+MEMORY = """
+import gc, psutil, trio
+from actors.runtime import open_actors
+from tests.bench.bench_runtime import Counter, AsyncCounter
+async def main():
+    async with open_actors() as system:
+        gc.collect()
+        before = psutil.Process().memory_info().rss
+        for _ in range({count}):
+            system.begin({kind})
+        await trio.testing.wait_all_tasks_blocked()
+        gc.collect()
+        print((psutil.Process().memory_info().rss - before) / {count})
+        import os; os._exit(0)
+import trio.testing
+trio.run(main)
+"""
+
+
+def memory() -> list[Row]:
+    """PERF-13, in a process of its own: what was freed before would hide what is taken now."""
+
+    def taken(kind: str) -> float:
+        program = MEMORY.format(kind=kind, count=100_000 if kind == "Counter" else 20_000)
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        return float(done.stdout.splitlines()[-1])
+
+    return [
+        measure(
+            name, "bytes", lambda kind=kind: taken(kind), target="<= 4 KiB", is_lower_better=True
+        )  # type: ignore[misc]
+        for name, kind in (
+            ("memory of an idle dispatched actor", "Counter"),
+            ("memory of an idle task actor", "AsyncCounter"),
+        )
+    ]
+
+
+def restart() -> list[Row]:
+    """PERF-14: from the crash to the first message handled by the next incarnation."""
+
+    async def main() -> float:
+        times = []
+        async with open_system(Root) as root:
+            counter = root.counter
+            for _ in range(RESTARTS):
+                began = perf_counter()
+                counter.tell(Fail())
+                await counter.ask(Get())
+                times.append((perf_counter() - began) * 1e6)
+        return statistics.median(times)
+
+    return [
+        measure(
+            "restart of a crashed actor",
+            "us",
+            lambda: trio.run(main),
+            target="< 200 us",
+            is_lower_better=True,
+        )
+    ]
+
+
+def broadcast() -> list[Row]:
+    """PERF-15, until all have handled it; the peer's figure is until all have been told."""
+
+    async def work(system: System) -> float:
+        refs = [system.begin(Counter) for _ in range(SUBSCRIBERS)]
+        await refs[-1].ask(Get())
+        for ref in refs:
+            system.topics.subscribe("news", ref)
+        began = perf_counter()
+        system.topics.publish("news", Add(1))
+        assert await refs[-1].ask(Get()) == 1
+        return (perf_counter() - began) * 1e3
+
+    def queues() -> float:
+        inboxes: list[queue.SimpleQueue[Add]] = [queue.SimpleQueue() for _ in range(SUBSCRIBERS)]
+        news = Add(1)
+        began = perf_counter()
+        for inbox in inboxes:
+            inbox.put(news)
+        for inbox in inboxes:
+            inbox.get()
+        return (perf_counter() - began) * 1e3
+
+    return [
+        measure(
+            f"broadcast to {SUBSCRIBERS} subscribers",
+            "ms",
+            in_actors(work),
+            peers={"bare queues": median_of(queues)},
+            target="< 10 ms",
+            is_lower_better=True,
+        )
+    ]
+
+
+benchmarks: list[Benchmark] = [tell, ask, start_and_stop, memory, restart, broadcast]
