@@ -1,0 +1,250 @@
+"""A page that joins a room's feed shows every message once, whatever happens in between."""
+
+from __future__ import annotations
+
+from trio import sleep
+from trio.testing import MockClock
+
+from actors.chat import LOBBY, MessageWithdrawn, RoomResumed, topic_of
+from actors.chat.ports import HISTORY_LIMIT
+from actors.runtime import NoProc
+from tests.web.chat.feed_kit import FeedKit, Page, ids_of, open_kit
+from web.audience import waker
+from web.chat.presenting import ViewerClass
+from web.chat.readers import Readers
+from web.chat.room_feed import RETRY_S
+
+
+async def test_a_page_gets_the_window_then_every_event() -> None:  # SITE-91 SITE-76
+    async with open_kit() as kit:
+        before = [await kit.say("a"), await kit.say("b")]
+        page = await kit.open_page("reader")
+        assert page.ids == ids_of(before)
+        after = [await kit.say("a"), await kit.say("reader"), await kit.say("b")]
+    assert page.ids == ids_of([*before, *after])
+    assert page.window_count == 1
+    assert page.positions == [2, 3, 4, 5]
+
+
+async def test_an_event_between_join_and_window_is_shown_once() -> None:  # SITE-78
+    async with open_kit() as kit:
+        first = await kit.say("a")
+        page, unheard = Page("reader"), await kit.store("a")
+        kit.publish(unheard)
+        kit.readers.join(page)
+        await kit.settle()
+        later = await kit.say("a")
+    assert page.ids == ids_of([first, unheard, later])
+
+
+async def test_a_page_that_joins_while_history_is_read_misses_nothing() -> None:  # SITE-78
+    async with open_kit(with_feed=False) as kit:
+        stored = [await kit.store("a"), await kit.store("b")]
+        page = Page("reader")
+        kit.readers = Readers(lambda: None)  # every nudge is lost
+        kit.readers.join(page)
+        await kit.start_feed()
+        kit.publish(stored[-1])  # the window holds it already
+        stored.append(await kit.say("a"))
+    assert page.ids == ids_of(stored)
+    assert page.window_count == 1
+
+
+async def test_a_lost_event_is_mended_for_everybody() -> None:  # SITE-95
+    async with open_kit() as kit:
+        pages = [await kit.open_page(name) for name in ("x", "y")]
+        posts = [await kit.say("a"), await kit.store("b"), await kit.say("a")]
+        assert [page.ids for page in pages] == [ids_of(posts)] * 2
+        assert [page.window_count for page in pages] == [2, 2]
+        posts.append(await kit.say("b"))
+    assert [page.ids for page in pages] == [ids_of(posts)] * 2
+
+
+async def test_a_restarted_room_shows_what_it_stored_and_never_told() -> None:  # SITE-63
+    async with open_kit() as kit:
+        page = await kit.open_page("x")
+        posts = [await kit.say("a"), await kit.store("a")]
+        kit.system.topics.publish(topic_of(LOBBY), RoomResumed(LOBBY))
+        await kit.settle()
+        assert page.ids == ids_of(posts)
+        assert page.window_count == 2
+        kit.system.topics.publish(topic_of(LOBBY), RoomResumed(LOBBY))
+        await kit.settle()
+    assert page.window_count == 2, "nothing new, nothing sent"
+
+
+async def test_a_store_that_is_away_is_asked_again(autojump_clock: MockClock) -> None:
+    """SITE-155: the readers are kept and served once the history can be read."""
+    async with open_kit(with_feed=False) as kit:
+        posts = [await kit.store("a")]
+        kit.log.is_away = True
+        await kit.start_feed()
+        page = await kit.open_page("x")
+        await sleep(4 * RETRY_S + 0.1)
+        assert (page.window_count, kit.log.reads) == (0, 5)
+        kit.log.is_away = False
+        await sleep(RETRY_S)
+        assert page.ids == ids_of(posts)
+        await sleep(10 * RETRY_S)
+        assert kit.log.reads == 6, "it is not asked for ever"
+        posts.append(await kit.say("a"))
+    assert page.ids == ids_of(posts)
+
+
+async def test_an_event_while_the_store_is_away_is_not_lost(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:  # SITE-155
+        page = await kit.open_page("x")
+        posts = [await kit.store("a"), await kit.store("a")]
+        kit.log.is_away = True
+        kit.publish(posts[1])
+        await kit.settle()
+        assert page.ids == []
+        kit.log.is_away = False
+        await sleep(RETRY_S + 0.1)
+    assert page.ids == ids_of(posts)
+
+
+async def test_a_pending_message_reaches_only_its_author() -> None:  # SITE-68
+    async with open_kit() as kit:
+        own, second_tab, other = [await kit.open_page(name) for name in ("a", "a", "b")]
+        shown = await kit.say("b")
+        pending = await kit.say("a", "see https://example.org/hidden-word")
+        late = [await kit.open_page(name) for name in ("a", "b")]
+    assert own.ids == second_tab.ids == late[0].ids == ids_of([shown, pending])
+    assert other.ids == late[1].ids == ids_of([shown])
+    assert "hidden-word" not in other.text + late[1].text
+    assert "waiting for review" in own.text
+
+
+async def test_pending_messages_push_nothing_out_of_the_window() -> None:  # SITE-73
+    async with open_kit() as kit:
+        visible = [await kit.say("a", f"{number}") for number in range(3)]
+        for number in range(HISTORY_LIMIT + 5):
+            await kit.say(f"spam-{number}", "http://example.org")
+        page = await kit.open_page("reader")
+        assert page.ids == ids_of(visible)
+        again = await open_after_restart(kit)
+    assert again.ids == ids_of(visible)
+
+
+async def open_after_restart(kit: FeedKit) -> Page:
+    assert kit.feed is not None
+    await kit.feed.stop()
+    page = Page("late")
+    kit.readers.join(page)
+    await kit.start_feed()
+    await kit.settle()
+    return page
+
+
+async def test_a_withdrawn_message_leaves_every_page() -> None:  # SITE-69
+    async with open_kit() as kit:
+        page = await kit.open_page("x")
+        posts = [await kit.say("a") for _ in range(3)]
+        kit.system.topics.publish(
+            topic_of(LOBBY), MessageWithdrawn(LOBBY, posts[1].message.id, posts[-1].n + 1)
+        )
+        await kit.settle()
+        late = await kit.open_page("y")
+    assert page.ids == late.ids == ids_of([posts[0], posts[2]])
+
+
+async def test_a_restarted_feed_serves_the_old_readers() -> None:  # SITE-91
+    async with open_kit() as kit:
+        page = await kit.open_page("x")
+        posts = [await kit.say("a")]
+        assert kit.feed is not None
+        await kit.feed.stop()
+        posts.append(await kit.say("b"))
+        await kit.start_feed()
+        await kit.settle()
+        posts.append(await kit.say("b"))
+    assert page.ids == ids_of(posts)
+    assert page.window_count == 2
+
+
+async def test_who_left_is_sent_nothing_more() -> None:  # SITE-94
+    async with open_kit() as kit:
+        page = await kit.open_page("x")
+        posts = [await kit.say("a")]
+        kit.readers.leave(page)
+        kit.readers.leave(page)
+        kit.readers.want(page)
+        await kit.say("a")
+        assert page.ids == ids_of(posts)
+        assert len(kit.readers) == 0
+        assert kit.readers.of_session("x") == []
+        assert kit.readers.take_waiting() == []
+
+
+async def test_a_hundred_readers_cost_one_render_for_each_class() -> None:  # SITE-77
+    async with open_kit() as kit:
+        pages = [await kit.open_page(f"s{number % 50}") for number in range(100)]
+        assert len(kit.frames.windows) == 1
+        posted = await kit.say("s7")
+    assert sorted(kit.frames.posts) == [ViewerClass.AUTHOR, ViewerClass.PUBLIC]
+    assert all(page.ids == ids_of([posted]) for page in pages)
+    last = [page.frames[-1] for page in pages]
+    assert len({id(frame) for frame in last}) == 2, "the bytes are shared"
+
+
+async def test_a_message_nobody_sees_as_its_author_is_rendered_once() -> None:  # SITE-77
+    async with open_kit() as kit:
+        await kit.open_page("x")
+        await kit.say("socket-only")
+    assert kit.frames.posts == [ViewerClass.PUBLIC]
+
+
+async def test_a_resync_renders_once_for_all_who_wrote_nothing() -> None:  # SITE-77
+    async with open_kit() as kit:
+        for number in range(60):
+            await kit.open_page(f"s{number}")
+        await kit.say("s1")
+        rendered = len(kit.frames.windows)
+        await kit.store("s2")
+        kit.system.topics.publish(topic_of(LOBBY), RoomResumed(LOBBY))
+        await kit.settle()
+    windows = kit.frames.windows[rendered:]
+    assert sorted(viewer.session_id or "" for viewer in windows) == ["", "s1", "s2"]
+
+
+async def test_the_window_is_bounded() -> None:  # SITE-73
+    async with open_kit() as kit:
+        posts = [await kit.say("a", f"{number}") for number in range(HISTORY_LIMIT + 10)]
+        page = await kit.open_page("x")
+        reads = kit.log.reads
+        await kit.open_page("y")
+        assert kit.log.reads == reads, "a join asks nobody"
+    assert page.ids == ids_of(posts[-HISTORY_LIMIT:])
+
+
+async def test_delivered_messages_are_counted() -> None:  # SITE-6
+    async with open_kit() as kit:
+        for name in ("a", "b", "c"):
+            await kit.open_page(name)
+        await kit.say("a")
+        await kit.say("a", "https://example.org")
+    assert kit.readers.delivered == 3 + 1
+
+
+async def test_reports_of_a_feed_hold_nobodys_words() -> None:  # SEC-131
+    async with open_kit() as kit:
+        await kit.say("a", "secret words")
+        kit.publish(await kit.store("a", "more secret words"))
+        await kit.settle()
+        assert kit.feed is not None
+        kit.feed.kill()
+        await kit.system.wait_down(kit.feed, final=True)
+        kit.publish(await kit.store("a", "even more secret words"))
+        await kit.settle()
+        assert "secret words" not in f"{[*kit.system.reports.kept]} {[*kit.system.dead_letters]}"
+
+
+def test_a_feed_that_is_away_is_not_nudged() -> None:
+    def find() -> object:
+        raise NoProc("feed-lobby")
+
+    readers = Readers(waker(find))  # type: ignore[arg-type]
+    page = Page("x")
+    readers.join(page)
+    assert readers.take_waiting() == [page]

@@ -1,0 +1,233 @@
+"""The tree's feed: quiet when nobody watches, whole at first, then single rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from actors.runtime import Ref, System, open_actors
+from tests.web.views.samples import renderer
+from tests.web.watcher import Watcher
+from web.audience import Audience, waker
+from web.lab.tree_feed import PERIOD_S, Messages, TreeFeed, TreeSource
+from web.realtime import Stream
+from web.views import (
+    ActorStatus,
+    Branch,
+    CountView,
+    CrashView,
+    Decision,
+    NodeView,
+    StrategyBadge,
+    element_id,
+)
+
+RENDERER = renderer()
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def node(name: str, *, incarnation: int = 1, is_supervisor: bool = False) -> NodeView:
+    return NodeView(
+        id=element_id(name),
+        name=name,
+        kind="Worker",
+        status=ActorStatus.RUNNING,
+        incarnation=incarnation,
+        restarts=incarnation - 1,
+        queued=0,
+        capacity=None if is_supervisor else 8,
+        strategy=StrategyBadge.ONE_FOR_ONE if is_supervisor else None,
+        window=None,
+        last_exit=None,
+    )
+
+
+@dataclass
+class FakeTree:
+    """A tree that changes when told to; counts who looks."""
+
+    children: tuple[Branch | CountView, ...] = (Branch(node("lobby")), Branch(node("demo")))
+    newest: CrashView | None = None
+    looks: int = 0
+
+    def root(self) -> Branch:
+        self.looks += 1
+        return Branch(node("root", is_supervisor=True), self.children)
+
+    def restart_lobby(self) -> None:
+        old = self.children[0]
+        assert isinstance(old, Branch)
+        again = node("lobby", incarnation=old.node.incarnation + 1)
+        self.children = (Branch(again), *self.children[1:])
+
+    def source(self) -> TreeSource:
+        return TreeSource(self.root, lambda: self.newest, lambda: None, lambda: AT)
+
+
+@dataclass
+class Kit:
+    """The feed, its tree and its readers."""
+
+    system: System
+    tree: FakeTree
+    readers: Audience[Stream]
+    feed: Ref[Messages] | None = None
+
+    async def start(self) -> Ref[Messages]:
+        source = self.tree.source()
+        self.feed = await self.system.start(TreeFeed, source, RENDERER, self.readers)
+        return self.feed
+
+
+@asynccontextmanager
+async def open_kit() -> AsyncIterator[Kit]:
+    async with open_actors() as system:
+        kit = Kit(system, FakeTree(), Audience[Stream](lambda: None))
+
+        def find() -> Ref[Messages]:
+            assert kit.feed is not None
+            return kit.feed
+
+        kit.readers = Audience[Stream](waker(find))
+        await kit.start()
+        yield kit
+
+
+async def test_nobody_watching_nobody_looks(autojump_clock: MockClock) -> None:  # LAB-5
+    async with open_kit() as kit:
+        await trio.sleep(60)
+        assert kit.tree.looks == 0
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        await trio.sleep(1)
+        assert kit.tree.looks > 1
+        kit.readers.leave(watcher.stream)
+        await trio.sleep(1)
+        looks = kit.tree.looks
+        await trio.sleep(60)
+        assert kit.tree.looks == looks
+
+
+async def test_the_whole_tree_first_then_only_changed_rows(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:  # LAB-10
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        (first,) = await watcher.events()
+        assert 'id="tree"' in first
+        await trio.sleep(5)
+        assert await watcher.events() == []
+        kit.tree.restart_lobby()
+        await trio.sleep(PERIOD_S + 0.01)
+        (row,) = await watcher.events()
+    assert 'id="row-lobby"' in row
+    assert 'id="tree"' not in row
+    assert "row-demo" not in row
+
+
+async def test_at_most_five_patches_a_second(autojump_clock: MockClock) -> None:  # LAB-10
+    async with open_kit() as kit:
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        await watcher.events()
+        for _ in range(100):
+            kit.tree.restart_lobby()
+            await trio.sleep(0.01)
+        patches = await watcher.events()
+    assert 4 <= len(patches) <= 5
+
+
+async def test_new_and_gone_children_are_told(autojump_clock: MockClock) -> None:  # LAB-10
+    async with open_kit() as kit:
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        await watcher.events()
+        kit.tree.children = (*kit.tree.children, Branch(node("support")))
+        await trio.sleep(PERIOD_S + 0.01)
+        added = "\n".join(await watcher.events())
+        kit.tree.children = kit.tree.children[:-1]
+        await trio.sleep(PERIOD_S + 0.01)
+        (gone,) = await watcher.events()
+    assert "selector #kids-root" in added
+    assert 'id="node-support"' in added
+    assert "mode remove" in gone
+    assert "selector #node-support" in gone
+
+
+async def test_a_slow_reader_gets_a_name_once(autojump_clock: MockClock) -> None:
+    """A number that goes and comes while a reader is behind is not shown twice."""
+    async with open_kit() as kit:
+        crowd = CountView(element_id("root-StreamActor"), "StreamActor", 1)
+        kit.tree.children = (*kit.tree.children, crowd)
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        await watcher.events()
+        slow = Watcher(is_reading=False)
+        kit.readers.join(slow.stream)
+        await trio.sleep(PERIOD_S)
+        for children in (kit.tree.children[:-1], kit.tree.children):
+            kit.tree.children = children
+            await trio.sleep(PERIOD_S + 0.01)
+        slow.attach()
+        told = await slow.events()
+    removed = next(n for n, data in enumerate(told) if "selector #node-root-StreamActor" in data)
+    appended = next(n for n, data in enumerate(told) if "selector #kids-root" in data)
+    assert removed < appended
+
+
+async def test_a_crash_is_told_and_told_again_when_it_is_over(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:  # LAB-12
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        await watcher.events()
+        kit.tree.newest = CrashView(
+            name="lobby",
+            cause="CrashedOnPurpose: the lab",
+            supervisor="rooms",
+            strategy=StrategyBadge.ONE_FOR_ONE,
+            decision=Decision.RESTART,
+            at=AT,
+        )
+        await trio.sleep(PERIOD_S + 0.01)
+        (told,) = await watcher.events()
+        kit.tree.newest = replace(kit.tree.newest, restart_ms=1.5, incarnation=2)
+        await trio.sleep(PERIOD_S + 0.01)
+        (over,) = await watcher.events()
+        late = Watcher()
+        kit.readers.join(late.stream)
+        shown = await late.events()
+    assert "CrashedOnPurpose" in told
+    assert "1.5" in over
+    assert "CrashedOnPurpose" in shown[-1]
+
+
+async def test_a_restarted_feed_sends_the_whole_tree(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:  # SITE-91
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        await watcher.events()
+        assert kit.feed is not None
+        await kit.feed.stop()
+        kit.tree.restart_lobby()
+        await kit.start()
+        await trio.sleep(PERIOD_S + 0.01)
+        (whole,) = await watcher.events()
+        assert 'id="tree"' in whole
+        kit.tree.restart_lobby()
+        await trio.sleep(PERIOD_S + 0.01)
+        (row,) = await watcher.events()
+    assert 'id="row-lobby"' in row
+
+
+async def test_many_who_come_together_cost_one_drawing(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:
+        watchers = [Watcher(is_reading=False) for _ in range(200)]
+        for watcher in watchers:
+            kit.readers.join(watcher.stream)
+        await wait_all_tasks_blocked()
+        assert kit.tree.looks == 1
+        assert all(watcher.stream.statistics().outbox.panels == 1 for watcher in watchers)

@@ -1,0 +1,133 @@
+"""The home page's figures: at most once a second, only when one changed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from actors.runtime import Ref, System, open_actors
+from tests.web.views.samples import renderer
+from tests.web.watcher import Watcher
+from web.audience import Audience, waker
+from web.realtime import Stream
+from web.site.proof_feed import PERIOD_S, Messages, ProofFeed, ProofSource
+
+RENDERER = renderer()
+
+
+@dataclass
+class Figures:
+    """What is measured; counts who looks."""
+
+    delivered: int = 0
+    looks: int = 0
+
+    def actors(self) -> int:
+        self.looks += 1
+        return 7
+
+    def source(self) -> ProofSource:
+        return ProofSource(
+            actors_alive=self.actors,
+            open_streams=lambda: 1,
+            messages_delivered=lambda: self.delivered,
+            restarts=lambda: (2, 1.25),
+            uptime_s=lambda: int(trio.current_time()),
+        )
+
+
+@dataclass
+class Kit:
+    """The feed, its figures and its readers."""
+
+    system: System
+    figures: Figures
+    readers: Audience[Stream]
+    feed: Ref[Messages] | None = None
+
+    async def start(self) -> None:
+        source = self.figures.source()
+        self.feed = await self.system.start(ProofFeed, source, RENDERER, self.readers)
+
+
+@asynccontextmanager
+async def open_kit() -> AsyncIterator[Kit]:
+    async with open_actors() as system:
+        kit = Kit(system, Figures(), Audience[Stream](lambda: None))
+
+        def find() -> Ref[Messages]:
+            assert kit.feed is not None
+            return kit.feed
+
+        kit.readers = Audience[Stream](waker(find))
+        await kit.start()
+        yield kit
+
+
+async def test_figures_come_at_once_and_at_most_once_a_second(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:  # SITE-6
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        (first,) = await watcher.events()
+        assert 'id="proof"' in first
+        for _ in range(100):
+            kit.figures.delivered += 1
+            await trio.sleep(0.05)
+        assert 4 <= len(await watcher.events()) <= 5
+
+
+async def test_nothing_changed_nothing_sent(autojump_clock: MockClock) -> None:  # SITE-6
+    async with open_kit() as kit:
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        await watcher.events()
+        await trio.sleep(30)
+        assert await watcher.events() == []
+
+
+async def test_it_stops_when_nobody_watches(autojump_clock: MockClock) -> None:  # SITE-8
+    async with open_kit() as kit:
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        await trio.sleep(3)
+        kit.readers.leave(watcher.stream)
+        await trio.sleep(2)
+        looks = kit.figures.looks
+        await trio.sleep(60)
+        assert kit.figures.looks == looks
+        kit.readers.join(watcher.stream)
+        await wait_all_tasks_blocked()
+        assert kit.figures.looks == looks + 1
+
+
+async def test_who_comes_later_sees_the_present(autojump_clock: MockClock) -> None:  # SITE-6
+    async with open_kit() as kit:
+        early, late = Watcher(), Watcher()
+        kit.readers.join(early.stream)
+        await early.events()
+        await trio.sleep(3600.5)
+        kit.figures.delivered = 12
+        kit.readers.join(late.stream)
+        await wait_all_tasks_blocked()
+        (told,) = await late.events()
+        assert 'data-uptime="3600"' in told
+        await trio.sleep(PERIOD_S)
+        (changed,) = await early.events()
+    assert ">12<" in changed
+
+
+async def test_a_restarted_feed_serves_its_old_readers(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        await watcher.events()
+        assert kit.feed is not None
+        await kit.feed.stop()
+        await kit.start()
+        await trio.sleep(PERIOD_S + 0.1)
+        (again,) = await watcher.events()
+    assert 'id="proof"' in again
