@@ -7,7 +7,6 @@ guard are in `words.py`, which calls them from its constructors.
 import functools
 import inspect
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -44,7 +43,7 @@ def is_name(value: object) -> bool:
     """Call this to know whether `value` can stand in a path: 1-200 characters, no `/`."""
     if not isinstance(value, str) or not 1 <= len(value) <= ID_LENGTH_MAX:
         return False
-    return not any(char == "/" or unicodedata.category(char) == "Cc" for char in value)
+    return "/" not in value and value.isprintable()
 
 
 def no_unknown(options: Mapping[str, object]) -> None:
@@ -85,6 +84,8 @@ def check_shutdown(value: object) -> None:
 
 def check_policy(field: str, value: object) -> tuple[type[BaseException], ...]:
     """Call this to turn an exception class, or some, into a tuple of them."""
+    if value is Exception or value == ():  # the defaults, in nearly every spec
+        return (Exception,) if value else ()
     classes = value if isinstance(value, (tuple, list, frozenset, set)) else (value,)
     found: list[type[BaseException]] = []
     for one in classes:

@@ -66,6 +66,7 @@ class Hands:
         self.cells = Cells(self, supervisor, machine)
         self.tickets = Tickets()
         self._alarms: dict[int, Alarm] = {}
+        self._unused: tuple[int, int, float] = (0, 0, 0.0)
         self._passivation: Passivation | None = None
         if isinstance(machine, DynamicAdministration):
             self._passivation = Passivation(self, machine)
@@ -217,7 +218,14 @@ class Hands:
             self._tree.note(cell, kind, because=move.slot.because)
 
     def _note_budget(self, slot: Slot, cell: Cell) -> None:
-        flags, window = self.machine.flags, slot.window or self.machine.window
+        flags = self.machine.flags
+        if not slot.restarts and slot.window is None:
+            # Shared by all that never failed: nothing is made for a child that just starts.
+            if self._unused[1:] != (flags.intensity, flags.period):
+                self._unused = (0, flags.intensity, flags.period)
+            cell.restart_window = self._unused
+            return
+        window = slot.window or self.machine.window
         used = window.used(trio.current_time(), flags.period)
         cell.restart_window = (used, flags.intensity, flags.period)
 
