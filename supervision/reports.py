@@ -91,14 +91,17 @@ class Report:
 
 
 def log_report(report: Report) -> None:
-    """Call this to write a report to the log: an event name and plain fields."""
+    """Call this to write a report to the log: an event name and plain fields.
+
+    The line itself is not made here: a storm of restarts would spend its time on text.
+    """
     _log.warning(
         "supervision_report",
         context=report.context,
         supervisor=report.supervisor,
         offender=report.offender.path,
         incarnation=report.offender.incarnation,
-        line=report.one_line(),
+        reason=type(report.reason).__name__,
         correlation_id=report.correlation_id,
     )
 
