@@ -4,7 +4,8 @@ Read first: `specs.py` and `plans.py` (what a person writes), `supervisor.py` an
 `dynamic_supervisor.py` (the two kinds of supervisor), `opening.py` (`open_system`).
 How it decides: `policy.py`, `budget.py` -> `decisions.py`, `dynamic_decisions.py`, pure state
 machines; how it does: `hands.py`, the only file that touches children. What it tells:
-`reports.py`, `snapshot.py`.
+`reports.py`, `snapshot.py`, `history.py`. Guards around calls to others: `retry.py`,
+`breaker.py`, `bulkhead.py`.
 
     class Shop(Supervisor, strategy="rest_for_one", intensity=3, period=5.0):
         front = child(Stock, "front")
@@ -14,6 +15,8 @@ machines; how it does: `hands.py`, the only file that touches children. What it 
         shop.shelves["oak"].tell(Add("chair", 2))
 """
 
+from .breaker import BREAKERS, Breaker, BreakerChange, BreakerPolicy, BreakerStats, CircuitOpen
+from .bulkhead import Bulkhead, BulkheadFull, BulkheadPolicy, BulkheadStats
 from .declared import child, child_method, dynamic, dynamic_method
 from .dynamic_supervisor import Dynamic
 from .errors import (
@@ -33,9 +36,11 @@ from .errors import (
     TooManyChildren,
     Unsupported,
 )
+from .history import TreeHistory
 from .opening import GaveUp, open_system
 from .plans import DynamicFlags, Flags, Plan
 from .reports import REPORTS, Offender, Report
+from .retry import NotRetried, RetryPolicy, is_transient, retry
 from .snapshot import ChangeSink, Tree, tree_of
 from .specs import Backoff, ChildSpec
 from .supervising import Supervising, administer, handle_of
@@ -44,13 +49,23 @@ from .tree import Node, TreeChange, TreeSnapshot, Window
 from .words import Child, Counts, StartResult
 
 __all__ = [
+    "BREAKERS",
     "REPORTS",
     "AlreadyPresent",
     "AlreadyStarted",
     "Backoff",
+    "Breaker",
+    "BreakerChange",
+    "BreakerPolicy",
+    "BreakerStats",
+    "Bulkhead",
+    "BulkheadFull",
+    "BulkheadPolicy",
+    "BulkheadStats",
     "ChangeSink",
     "Child",
     "ChildSpec",
+    "CircuitOpen",
     "Counts",
     "Dynamic",
     "DynamicFlags",
@@ -62,10 +77,12 @@ __all__ = [
     "Node",
     "NotBackingOff",
     "NotFound",
+    "NotRetried",
     "Offender",
     "Passivated",
     "Plan",
     "Report",
+    "RetryPolicy",
     "SpecError",
     "StartFailed",
     "StartResult",
@@ -77,6 +94,7 @@ __all__ = [
     "TooManyChildren",
     "Tree",
     "TreeChange",
+    "TreeHistory",
     "TreeSnapshot",
     "Unsupported",
     "Window",
@@ -86,6 +104,8 @@ __all__ = [
     "dynamic",
     "dynamic_method",
     "handle_of",
+    "is_transient",
     "open_system",
+    "retry",
     "tree_of",
 ]
