@@ -171,6 +171,7 @@ async def _run_tree(settings: Settings, secrets: Secrets, static: StaticTable, u
         server=lambda: ServingActor(
             settings.host, stopping.port, web.compose, stopping.started, stopping.drained
         ),
+        close_streams=web.close_streams,
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

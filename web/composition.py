@@ -239,6 +239,11 @@ class Web:
         """Call this at the first signal: from now on the site is not ready."""
         self.is_draining = True
 
+    def close_streams(self) -> None:
+        """Call this when streams lost their actors: their browsers open others."""
+        for stream in self.streams.all():
+            stream.close("its supervisor was restarted")
+
     # -- small duties ----------------------------------------------------------------------
 
     async def _start_stream(self, stream: Stream) -> None:

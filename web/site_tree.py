@@ -57,6 +57,8 @@ class SiteParts:
     proof_feed: Callable[[], ProofFeed]
     server: Callable[[], AnyActor]
     server_shutdown_s: float
+    # Ends the streams that a supervisor of streams before this one left without an actor.
+    close_streams: Callable[[], None]
 
 
 class RoomsSupervisor(Supervisor):
@@ -108,7 +110,12 @@ class Site(Supervisor):
             ChildSpec("rooms", partial(RoomsSupervisor, parts.chat)),
             ChildSpec(SESSIONS, partial(_sessions, parts.rooms), name=SESSIONS, type="supervisor"),
             ChildSpec("feeds", partial(FeedsSupervisor, parts)),
-            ChildSpec(STREAMS, _streams, name=STREAMS, type="supervisor"),
+            ChildSpec(
+                STREAMS,
+                partial(_streams, parts.close_streams),
+                name=STREAMS,
+                type="supervisor",
+            ),
             ChildSpec(SOCKETS, _sockets, name=SOCKETS, type="supervisor"),
             ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),
         ]
@@ -126,7 +133,9 @@ def _sessions(rooms: Rooms) -> Dynamic[object]:
     return Dynamic(flags, ChildSpec("session", partial(SessionActor, rooms=rooms)))
 
 
-def _streams() -> Dynamic[object]:
+def _streams(close_streams: Callable[[], None]) -> Dynamic[object]:
+    # A killed supervisor's streams have no actor any more, so no heartbeat and no window.
+    close_streams()
     # A browser that lost its stream opens another: nothing is restarted.
     template = ChildSpec("stream", StreamActor, restart="temporary")
     return Dynamic(DynamicFlags(max_children=CONNECTIONS_MAX), template)

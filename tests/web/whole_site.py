@@ -1,0 +1,130 @@
+"""The whole site in this process: the real tree, server and routes, on the store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import trio
+
+from actors.chat import LOBBY, ROOM_NAMES, ChatEnvironment
+from actors.runtime import System
+from storage.memory import MemoryChatLog
+from supervision import open_system
+from tests.journeys.visitor import Visitor
+from tests.web.views.samples import static
+from web.composition import Secrets, Web
+from web.directory import Directory
+from web.environment import SystemClock, SystemIds
+from web.realtime import StreamCaps
+from web.server import DrainResult, Server, WebApp
+from web.serving_actor import Served, ServingActor
+from web.settings import Settings
+from web.site.health import Unhealthy
+from web.site_tree import Site, SiteParts
+
+R = TypeVar("R")
+
+MANY = 10**6
+
+
+@dataclass
+class WholeSite:
+    """A running site and what is inside of it."""
+
+    site: Site
+    web: Web
+    directory: Directory
+    log: MemoryChatLog
+    apps: list[WebApp] = field(default_factory=list)
+    servers: list[Server] = field(default_factory=list)
+    drains: list[DrainResult] = field(default_factory=list)
+    port: int = 0
+    is_store_up: bool = True
+
+    @property
+    def system(self) -> System:
+        return self.directory.system
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def visitor(self) -> Visitor:
+        return Visitor(self.url)
+
+    async def wait_until(self, is_so: Callable[[], bool], within: float = 5.0) -> None:
+        """Wait in real time for what the network brings about."""
+        with trio.fail_after(within):
+            while not is_so():  # noqa: ASYNC110 - the network sets no event
+                await trio.sleep(0.005)
+
+    def compose(self, system: System, port: int) -> Served:
+        served = self.web.compose(system, port)
+        self.apps.append(served.app)
+        return served
+
+    def started(self, server: Server) -> None:
+        self.port = server.port
+        self.servers.append(server)
+
+    async def check_store(self) -> None:
+        if not self.is_store_up:
+            raise Unhealthy("the database does not answer")
+
+
+async def in_thread(work: Callable[[], R]) -> R:
+    """Call this to use a visitor, who blocks, beside the site."""
+    return await trio.to_thread.run_sync(work)
+
+
+@asynccontextmanager
+async def open_whole_site(
+    *, caps: StreamCaps | None = None, posts_max: int = MANY, log: MemoryChatLog | None = None
+) -> AsyncIterator[WholeSite]:
+    """Open the site on a free port of this machine."""
+    clock, directory = SystemClock(), Directory()
+    store = log or MemoryChatLog()
+    await store.ensure_rooms(ROOM_NAMES)
+    kit: list[WholeSite] = []
+
+    async def check_store() -> None:
+        await kit[0].check_store()
+
+    web = Web(
+        Settings(port=0),
+        Secrets(b"s" * 64, None),
+        clock,
+        static(),
+        directory=directory,
+        check_store=check_store,
+        stream_caps=caps,
+    )
+    parts = SiteParts(
+        directory=directory,
+        database=None,
+        chat=ChatEnvironment(clock, SystemIds(), store, posts_max, posts_max),
+        rooms=web.rooms,
+        room_feed=web.room_feed,
+        tree_feed=web.tree_feed,
+        proof_feed=web.proof_feed,
+        server=lambda: ServingActor(
+            "127.0.0.1",
+            lambda: kit[0].port,
+            kit[0].compose,
+            kit[0].started,
+            kit[0].drains.append,
+        ),
+        close_streams=web.close_streams,
+        server_shutdown_s=7.0,
+    )
+    # The root's handle is known once it is open; its children start before.
+    kit.append(WholeSite(Site(parts), web, directory, store))
+    async with open_system(Site, parts, name="site") as site:
+        kit[0].site = site
+        yield kit[0]
+
+
+LOBBY_ACTOR = f"room-{LOBBY.lower()}"
