@@ -54,7 +54,7 @@ class Activity:
             return self.out
         cell = self.cell
         if cell is None:
-            return _edge.get()
+            return edge.get()
         envelope = self.envelope
         if envelope is None:
             # A hook: nothing caused it, so a new correlation begins here.
@@ -83,10 +83,10 @@ class Activity:
         return child
 
 
-_edge: ContextVar[Context | None] = ContextVar("edge_context", default=None)
-_OUTSIDE: Final = Activity()
+edge: ContextVar[Context | None] = ContextVar("edge_context", default=None)
+OUTSIDE: Final = Activity()
 # Set once per task; the activity changes with each message, so log lines always see the right one.
-current_activity: ContextVar[Activity] = ContextVar("current_activity", default=_OUTSIDE)
+current_activity: ContextVar[Activity] = ContextVar("current_activity", default=OUTSIDE)
 
 
 def current_context() -> Context | None:
@@ -97,8 +97,8 @@ def current_context() -> Context | None:
 @contextmanager
 def edge_context(context: Context) -> Iterator[Context]:
     """Call this where a request comes in; what is told and asked inside carries `context`."""
-    token = _edge.set(context)
+    token = edge.set(context)
     try:
         yield context
     finally:
-        _edge.reset(token)
+        edge.reset(token)

@@ -37,6 +37,8 @@ class Dispatcher:
         self._queue: deque[Cell] = deque()
         self._parked: trio.lowlevel.Task | None = None
         self._at_once_left = AT_ONCE_MAX
+        # Task actors that have been woken, or have given way, and have not run since.
+        self.tasks_waiting = 0
         # Who had the last turn, dispatched or in a task of its own.
         self.last: Cell | None = None
 
@@ -90,18 +92,22 @@ class Dispatcher:
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
             else:
                 await trio.lowlevel.checkpoint()
-                if queue[0] is self.last:
-                    # It ran last, before others that may be waiting in their tasks.
+                if self.tasks_waiting and queue[0] is self.last:
+                    # It ran last, before others that are waiting in their tasks.
                     await trio.lowlevel.checkpoint()
             self._round()
 
     async def let_others_run(self, cell: Cell) -> None:
         """Call this from a task actor that has used up its budget."""
         self.last = cell
-        await trio.lowlevel.checkpoint()
-        if self.last is cell:
-            # trio's order within a round is random: without this it could be first again.
+        self.tasks_waiting += 1
+        try:
             await trio.lowlevel.checkpoint()
+            if self.last is cell and (self._queue or self.tasks_waiting > 1):
+                # trio's order within a round is random: without this it could be first again.
+                await trio.lowlevel.checkpoint()
+        finally:
+            self.tasks_waiting -= 1
 
     def _round(self) -> None:
         queue, turn = self._queue, self._turn

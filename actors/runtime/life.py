@@ -136,6 +136,7 @@ class Life:
         """Call this when a parked incarnation has something to do."""
         if self.task is not None:
             task, self.task = self.task, None
+            self.cell.system.dispatcher.tasks_waiting += 1
             trio.lowlevel.reschedule(task)
         else:
             self.cell.system.dispatcher.enqueue(self.cell)

@@ -137,6 +137,7 @@ async def _parked(life: Life) -> None:
     life.park()
     life.task = trio.lowlevel.current_task()
     await trio.lowlevel.wait_task_rescheduled(life.unpark)
+    life.cell.system.dispatcher.tasks_waiting -= 1
 
 
 async def _await_handler(life: Life) -> State | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from actors.runtime.entries import Notice
 from actors.runtime.envelope import NO_DEADLINE, Envelope
-from actors.runtime.meter import MICRO, Meter
+from actors.runtime.meter import MICRO, MICROSECOND, Meter
 from actors.runtime.settling import State, is_wanted, raised, returned, unhandled
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
     cell, activity = life.cell, life.activity
     mailbox = cell.mailbox
     instance, handlers = life.instance, life.handlers
-    handling_us, queue_us, senders = meter.handling_us, meter.queue_us, cell.senders
+    handling_us, queue_us = meter.handling_us, meter.queue_us
+    senders, is_watched = cell.senders, cell.watches is not None
+    busy = 0.0
     first = index = mailbox.index
     handled = 0
     state: State | None = None
@@ -149,7 +151,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
         activity.envelope = envelope
         activity.out = None
         handled += 1
-        life.measuring = began = perf_counter() if enqueued_at else 0.0
+        began = perf_counter() if enqueued_at else 0.0
         try:
             result = handler(instance, message)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
@@ -161,17 +163,22 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
         if result is not None or reply is not None:
             state = returned(life, envelope, result)
             if state is not None:
+                life.measuring = began
                 break
         if enqueued_at:
             spent = perf_counter() - began
-            meter.busy_seconds += spent
+            busy += spent
             # A value of 2**31 us would need a handler, or a wait, of over half an hour.
-            handling_us[int(spent * MICRO).bit_length() & 31] += 1
+            if spent < MICROSECOND:
+                handling_us[0] += 1
+            else:
+                handling_us[int(spent * MICRO).bit_length() & 31] += 1
             queue_us[int((began - enqueued_at) * MICRO).bit_length() & 31] += 1
-            if senders is not None and context is not None and context.sender is not None:
+            if context is not None and senders is not None and context.sender is not None:
                 senders[context.sender] = began
-            if cell.watches is not None:
+            if is_watched:
                 cell.system.changes_log.handled(cell, envelope, spent)
+    meter.busy_seconds += busy
     advanced = index - first
     life.left -= advanced or 1
     life.allowed -= advanced or 1

@@ -56,7 +56,7 @@ class Mailbox:
         # Whether a put, or a system entry, has to wake the loop.
         self.idle = self.system_idle = False
         self.attention = False
-        # Whether senders note the time: 0 never, else when (message_id & (timed - 1)) == 0.
+        # Whether senders note the time: 0 never, else when message_id % timed == 0.
         self.timed = 0
         # A simulation looks at every message before it is put, and may keep it.
         self.gate: Callable[[Envelope], bool] | None = None

@@ -7,6 +7,7 @@ from typing import Final
 # Counter i counts values of bit length i in microseconds: up to 2**30 us, 18 minutes.
 COUNTERS: Final = 32
 MICRO: Final = 1_000_000
+MICROSECOND: Final = 1e-6
 
 
 class Meter:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Generic, Never, TypeAlias, TypeVar, cas
 
 import trio
 
-from actors.runtime.context import Activity, current_activity
+from actors.runtime.context import OUTSIDE, Activity, current_activity, edge
 from actors.runtime.envelope import NO_DEADLINE, Envelope, Reply
 from actors.runtime.errors import AskTimeout, DeadlockError, MailboxFull, StopTimeout
 from actors.runtime.exits import Exit, Killed, Normal, by
@@ -63,17 +63,13 @@ class Ref(Generic[M_contra]):
         if get_ident() != system.thread_id:
             raise off_thread("tell")
         activity = current_activity.get()
+        context = edge.get() if activity is OUTSIDE else activity.out or activity.sending()
         mailbox = cell.mailbox
         message_id = system.next_id()
         timed = mailbox.timed
-        envelope: Envelope = (
-            message,
-            message_id,
-            None,
-            deadline,
-            perf_counter() if timed and not message_id & (timed - 1) else 0.0,
-            activity.out or activity.sending(),
-        )
+        # Written out, as in `make_envelope`: a call more here is a tenth of what a tell costs.
+        enqueued_at = perf_counter() if timed and not message_id % timed else 0.0
+        envelope: Envelope = (message, message_id, None, deadline, enqueued_at, context)
         inbox = mailbox.inbox
         if len(inbox) >= mailbox.limit:
             mailbox.put(envelope)
@@ -242,8 +238,8 @@ def make_envelope(
     """Call this to put a message and its papers together, as `tell` does."""
     message_id = cell.system.next_id()
     timed = cell.mailbox.timed
-    sampled = perf_counter() if timed and not message_id & (timed - 1) else 0.0
-    return (message, message_id, reply, deadline, sampled, activity.out or activity.sending())
+    enqueued_at = perf_counter() if timed and not message_id % timed else 0.0
+    return (message, message_id, reply, deadline, enqueued_at, activity.out or activity.sending())
 
 
 def refuse_ring(asker: Cell, asked: Cell, kind: type) -> None:
