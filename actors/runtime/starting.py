@@ -31,6 +31,9 @@ def birth(life: Life, run_task: Callable[[Life], Awaitable[None]]) -> None:
     if life.killed:
         _fail(life, killed_while_starting(life))
         return
+    if isinstance(life.wanted, Crashed):
+        _fail(life, life.wanted.error)
+        return
     try:
         instance = life.cell.start()
         if not isinstance(instance, Actor):
@@ -103,12 +106,16 @@ def _outcome(result: object) -> StartOutcome:
 
 
 def start_is_over(life: Life, outcome: StartOutcome | None) -> None:
-    """Call this with what `on_start` came to; None when it was cancelled by the runtime."""
+    """Call this with what `on_start` came to; None when it was cancelled by the runtime.
+
+    A hook that came to its end has started the incarnation, whatever was wished meanwhile: it
+    ends at once then, but with its `on_stop`.
+    """
     if life.timed_out:
         outcome = Failed(StartTimeout(life.cell.path, life.cell.start_timeout))
-    elif isinstance(life.wanted, Crashed):
+    elif outcome is None and isinstance(life.wanted, Crashed):
         outcome = Failed(life.wanted.error)
-    elif life.killed or outcome is None:
+    elif outcome is None:
         outcome = Failed(killed_while_starting(life))
     if isinstance(outcome, Ready):
         life.phase = "running"
