@@ -33,8 +33,8 @@ class RecordingLane:
 class Watcher:
     """A stream and what has come out of it; one that is not reading gets it at `attach`."""
 
-    def __init__(self, *, is_reading: bool = True, session: uuid.UUID | None = None) -> None:
-        self.stream = Stream(StreamKey(session or uuid.uuid4(), "tab"), "address")
+    def __init__(self, *, is_reading: bool = True, stream: Stream | None = None) -> None:
+        self.stream = stream or Stream(StreamKey(uuid.uuid4(), "tab"), "address")
         self._lane = RecordingLane()
         self._parser = SseParser()
         if is_reading:
