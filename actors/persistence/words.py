@@ -36,6 +36,7 @@ EVENT_BYTES_MAX = 64 * 1024
 # What is read at once: constant memory, however long a stream or the log is.
 PAGE_LIMIT = 500
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]*")
 
 Version: TypeAlias = int
@@ -57,7 +58,7 @@ class StreamId(str):
             raise InvalidStreamId(value, "it has the form category-id")
         if _CATEGORY.fullmatch(category) is None:
             raise InvalidStreamId(value, "the category is lower case letters, digits and _")
-        if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value):
+        if _CONTROL.search(value) is not None:
             raise InvalidStreamId(value, "it has a control character")
         try:
             size = len(value.encode())
@@ -110,7 +111,8 @@ EXISTS = Expected.EXISTS
 ExpectedVersion: TypeAlias = Version | Expected
 
 
-class NewEvent(msgspec.Struct, frozen=True):
+# Without the garbage collector's notice: events hold plain values only, and come by the thousand.
+class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """A fact to be stored: its type, its bytes, and who caused it.
 
     `event_id` is made by the caller, once for each fact: a repeated append with the same
@@ -132,7 +134,7 @@ class NewEvent(msgspec.Struct, frozen=True):
             raise ValueError(f"schema_version counts from 1, got {self.schema_version}")
 
 
-class StoredEvent(msgspec.Struct, frozen=True):
+class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     """A fact as it is stored, with its place in its stream and in the global order."""
 
     stream_id: str

@@ -1,11 +1,12 @@
-"""Many appends in one transaction: what is stored is read once, then decided here.
+"""Many appends in one statement: the versions are read first, then all is decided here.
 
-Runs on the asyncio thread within a transaction. A lost race is a unique violation, which
-rolls everything back; the caller begins again with what is stored then.
+Runs on the asyncio thread in two round trips, without a transaction: reading binds nothing,
+the primary key does. A lost race or a known id is a unique violation of the one INSERT,
+which then stored nothing; the caller begins again, and then looks for known ids first.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -52,68 +53,104 @@ class _Plan:
 
     heads: dict[str, int]
     known: dict[UUID, StoredEvent]
-    streams: list[str]
-    versions: list[int]
-    events: list[NewEvent]
+    streams: list[str] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
     # Where the events of this batch stand in `events`.
-    places: dict[UUID, int]
-    # For each request: an error, an earlier result, or its share of `events`.
-    outcomes: "list[StoreError | Appended | _Share]"
+    places: dict[UUID, int] = field(default_factory=dict)
 
 
 class _Share(NamedTuple):
+    """The events of one request among those of the batch."""
+
     first: int
     last: int
     is_repeat: bool
 
 
+class _Unsure(Exception):
+    """A request that does not fit may be a repeat: its ids must be looked for."""
+
+
 async def append_batch(
-    connection: Connection, requests: Sequence[AppendRequest], atomic: bool
+    connection: Connection, requests: Sequence[AppendRequest], atomic: bool, is_doubtful: bool
 ) -> list[Appended | StoreError]:
-    """Call this in a transaction; raises the first error when `atomic`."""
-    plan = await _read(connection, requests)
-    for request in requests:
-        try:
-            plan.outcomes.append(_decide(plan, request))
-        except StoreError as error:
-            if atomic:
-                raise
-            plan.outcomes.append(error)
+    """Call this to store a batch; raises the first error when `atomic`.
+
+    `is_doubtful` says that ids may be stored already; without it they are looked for only
+    when a request does not fit.
+    """
+    plan = _Plan(await _heads(connection, requests), {})
+    outcomes: list[Appended | _Share | StoreError] = []
+    try:
+        if is_doubtful:
+            raise _Unsure
+        outcomes += [_decide(plan, request, is_sure=False) for request in requests]
+    except (_Unsure, StoreError):
+        plan = _Plan(await _heads(connection, requests), await _known(connection, requests))
+        outcomes += [_answer(plan, request, atomic) for request in requests]
     cursors: list[Cursor] = []
     if plan.events:
         rows = await connection.fetch(
             _INSERT, plan.streams, plan.versions, *to_columns(plan.events)
         )
         cursors = [Cursor(row[0], row[1]) for row in rows]
-    return [_result(plan, outcome, cursors) for outcome in plan.outcomes]
+    return [_result(plan, outcome, cursors) for outcome in outcomes]
 
 
-async def _read(connection: Connection, requests: Sequence[AppendRequest]) -> _Plan:
-    names = list(dict.fromkeys(request.stream_id for request in requests))
+async def _heads(connection: Connection, requests: Sequence[AppendRequest]) -> dict[str, int]:
+    names = list({request.stream_id for request in requests})
+    return {row[0]: row[1] or 0 for row in await connection.fetch(_HEADS, names)}
+
+
+async def _known(
+    connection: Connection, requests: Sequence[AppendRequest]
+) -> dict[UUID, StoredEvent]:
     ids = [event.event_id for request in requests for event in request.events]
-    heads = {row[0]: row[1] or 0 for row in await connection.fetch(_HEADS, names)}
-    known = {row["event_id"]: to_event(row) for row in await connection.fetch(_KNOWN, ids)}
-    return _Plan(heads, known, [], [], [], {}, [])
+    return {row["event_id"]: to_event(row) for row in await connection.fetch(_KNOWN, ids)}
 
 
-def _decide(plan: _Plan, request: AppendRequest) -> Appended | _Share:
-    first = plan.places.get(request.events[0].event_id, len(plan.events))
+def _answer(plan: _Plan, request: AppendRequest, atomic: bool) -> Appended | _Share | StoreError:
+    try:
+        return _decide(plan, request, is_sure=True)
+    except StoreError as error:
+        if atomic:
+            raise
+        return error
+
+
+def _decide(plan: _Plan, request: AppendRequest, *, is_sure: bool) -> Appended | _Share:
+    first = len(plan.events)
+    places = plan.places
+    if any(event.event_id in places for event in request.events):
+        return _repeat_in_batch(plan, request)
     repeated = repeat_of(request, plan.known)
     if repeated is not None:
-        if first == len(plan.events):
-            return repeated
-        return _Share(first, first + len(request.events) - 1, is_repeat=True)
+        return repeated
     actual = plan.heads[request.stream_id]
     if not fits(request.expected, actual):
+        if not is_sure:
+            raise _Unsure
         raise conflict(request, actual)
-    for version, event in enumerate(request.events, start=actual + 1):
-        plan.places[event.event_id] = len(plan.events)
-        plan.streams.append(request.stream_id)
-        plan.versions.append(version)
-        plan.events.append(event)
-        plan.known[event.event_id] = _unplaced(request.stream_id, version, event)
-    plan.heads[request.stream_id] = actual + len(request.events)
-    return _Share(first, len(plan.events) - 1, is_repeat=False)
+    count = len(request.events)
+    plan.streams += [request.stream_id] * count
+    plan.versions += range(actual + 1, actual + count + 1)
+    plan.events += request.events
+    for place, event in enumerate(request.events, start=first):
+        places[event.event_id] = place
+    plan.heads[request.stream_id] = actual + count
+    return _Share(first, first + count - 1, is_repeat=False)
+
+
+def _repeat_in_batch(plan: _Plan, request: AppendRequest) -> _Share:
+    """The share of a request whose events came before in this batch; else the id is misused."""
+    earlier = {
+        id_: _unplaced(plan.streams[at], plan.versions[at], plan.events[at])
+        for id_, at in plan.places.items()
+    }
+    repeat_of(request, {**plan.known, **earlier})
+    first = plan.places[request.events[0].event_id]
+    return _Share(first, first + len(request.events) - 1, is_repeat=True)
 
 
 def _unplaced(stream_id: str, version: int, event: NewEvent) -> StoredEvent:
@@ -134,7 +171,7 @@ def _unplaced(stream_id: str, version: int, event: NewEvent) -> StoredEvent:
 
 
 def _result(
-    plan: _Plan, outcome: StoreError | Appended | _Share, cursors: list[Cursor]
+    plan: _Plan, outcome: Appended | _Share | StoreError, cursors: list[Cursor]
 ) -> Appended | StoreError:
     if not isinstance(outcome, _Share):
         return outcome

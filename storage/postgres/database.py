@@ -159,7 +159,9 @@ class Database:
         """On the loop: make the hints of this loop, and send and hear them while it turns."""
 
         def ring(channel: str) -> None:
-            thread.post_to_trio(self._bells[channel].ring)
+            bell = self._bells[channel]
+            if bell.is_heard:
+                thread.post_to_trio(bell.ring)
 
         notices = self._notices = Notices(pool, ring)
         # A single connection is needed for work; then readers elsewhere poll.
@@ -193,6 +195,9 @@ class Database:
         self._changed = trio.Event()
 
     async def _ready(self) -> tuple[AsyncioThread, Pool]:
+        thread, pool = self._thread, self._pool
+        if thread is not None and pool is not None and thread.is_running:
+            return thread, pool
         with trio.move_on_after(self._patience_s):
             while True:
                 thread, pool = self._thread, self._pool

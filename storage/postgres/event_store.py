@@ -93,9 +93,11 @@ class PostgresEventStore:
         check_batch(requests)
         if not all(request.is_plain for request in requests):
             raise ValueError("a batch takes plain appends only: events and what is expected")
-        for _ in range(RACES_MAX):
+        for attempt in range(RACES_MAX):
             try:
-                return await self._database.transact(append_batch, requests, atomic, channel=EVENTS)
+                return await self._database.run(
+                    append_batch, requests, atomic, attempt > 0, channel=EVENTS
+                )
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name not in RACES:
                     raise
@@ -140,19 +142,20 @@ class PostgresEventStore:
         """See `EventStore.follow`."""
         at = START if after is None else after
         bell = self._database.bell(EVENTS)
-        while True:
-            # Before reading: what is committed while we read rings for us.
-            wait = bell.listen()
-            try:
-                page = await self.read_all(after=at, types=types, categories=categories)
-            except StoreUnavailable:
-                await wait(self._poll_s)
-                continue
-            if page.next > at:
-                at = page.next
-                yield page
-            else:
-                await wait(self._poll_s)
+        with bell.heard():
+            while True:
+                # Before reading: what is committed while we read rings for us.
+                wait = bell.listen()
+                try:
+                    page = await self.read_all(after=at, types=types, categories=categories)
+                except StoreUnavailable:
+                    await wait(self._poll_s)
+                    continue
+                if page.next > at:
+                    at = page.next
+                    yield page
+                else:
+                    await wait(self._poll_s)
 
     async def lag(self, after: Cursor | None) -> Lag:
         """See `EventStore.lag`."""

@@ -6,8 +6,8 @@ poll interval, never an event: readers always read on from their cursor.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import asyncpg
 import trio
@@ -28,17 +28,35 @@ RECONNECT_S = 0.5
 
 
 class Bell:
-    """Wakes the trio tasks that wait for one channel. Belongs to the trio thread."""
+    """Wakes the trio tasks that wait for one channel. Belongs to the trio thread.
+
+    `is_heard` may be read by any thread: with nobody there a hint need not cross over.
+    """
 
     def __init__(self) -> None:
         self._event = trio.Event()
+        self._hearers = 0
+
+    @property
+    def is_heard(self) -> bool:
+        """Call this to ask whether anybody is between `heard`'s beginning and end."""
+        return self._hearers > 0
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Call this around reading and waiting, so that no ring is left out."""
+        self._hearers += 1
+        try:
+            yield
+        finally:
+            self._hearers -= 1
 
     def ring(self) -> None:
         """Call this to wake all who wait."""
         self._event.set()
         self._event = trio.Event()
 
-    def listen(self) -> Callable[[float], Any]:
+    def listen(self) -> Callable[[float], Awaitable[None]]:
         """Call this before looking; the result waits for a ring since then, or so long."""
         event = self._event
 
@@ -70,7 +88,9 @@ class Notices:
         """Call this as a task: listens and sends, connecting again whenever it must."""
         while True:
             try:
-                connection = await self._pool.connect("listen")
+                # A notice is a transaction with a number; nobody misses one that a crash takes,
+                # and appends need not stand behind its flush.
+                connection = await self._pool.connect("listen", synchronous_commit="off")
             except StoreError:
                 await asyncio.sleep(RECONNECT_S)
                 continue

@@ -17,7 +17,14 @@ from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
-from storage.errors import PoolExhausted, StoreError, StoreRejected, StoreUnavailable
+from storage.errors import (
+    PoolExhausted,
+    StoreError,
+    StoreRejected,
+    StoreTimeout,
+    StoreUnavailable,
+)
+from storage.postgres.deadlines import Deadlines
 from storage.postgres.pool_settings import PoolSettings, PoolStats
 from storage.postgres.translate import translate
 
@@ -63,6 +70,7 @@ class Pool:
         self._down_until = 0.0
         self._down_reason = ""
         self._busy_since: float | None = None
+        self._deadlines = Deadlines()
         self._background: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -111,28 +119,36 @@ class Pool:
         error or cancellation rolls back; without it each statement commits by itself.
         """
         member = await self._acquire()
+        task = asyncio.current_task()
+        assert task is not None, "work runs in tasks"
         is_done = False
+        self._deadlines.begin(task, timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
-                if begin is not None:
-                    await member.connection.execute(begin)
-                result = await work(member.connection, *args)
-                if begin is not None:
-                    await member.connection.execute("COMMIT")
+            if begin is not None:
+                await member.connection.execute(begin)
+            result = await work(member.connection, *args)
+            if begin is not None:
+                await member.connection.execute("COMMIT")
             is_done = True
+        except asyncio.CancelledError:
+            if not self._deadlines.is_overdue(task):
+                raise
+            task.uncancel()
+            raise StoreTimeout(timeout_s) from None
         except Exception as error:
             word = translate(error, timeout_s)
             if word is None or word is error:
                 raise
             raise word from error
         finally:
+            self._deadlines.end(task)
             if is_done:
                 self._put_back(member)
             else:
                 self._spawn(self._settle(member))
         return result
 
-    async def connect(self, part: str) -> Connection:
+    async def connect(self, part: str, **settings: str) -> Connection:
         """Call this for a connection kept out of the lending, counted all the same.
 
         Give it back with `disconnect`. `PoolExhausted` when there is no room.
@@ -142,7 +158,8 @@ class Pool:
         is_open = False
         self._apart += 1
         try:
-            connection = await connect(self._url, self._settings.session(f"{self._part}-{part}"))
+            session = {**self._settings.session(f"{self._part}-{part}"), **settings}
+            connection = await connect(self._url, session)
             is_open = True
         finally:
             if not is_open:

@@ -1,0 +1,281 @@
+"""What the event store costs: appends against the bare driver, batches, replay, catch-up.
+
+PERF-30 to PERF-34, on an embedded server of its own with fsync on. The peer of a single
+append is asyncpg doing the same INSERT, on its own uvloop, with as many connections.
+"""
+
+import asyncio
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+import asyncpg
+import trio
+import uvloop
+
+from actors.persistence import (
+    AppendRequest,
+    EventTypes,
+    NewEvent,
+    Snapshot,
+    StreamId,
+)
+from storage.postgres import (
+    Database,
+    EmbeddedServer,
+    PostgresEventStore,
+    PostgresSnapshots,
+    migrate,
+    open_database,
+)
+from storage.postgres.embedded import start
+from storage.testing.event_order import following
+from tests.bench.rows import Row
+
+T = TypeVar("T")
+
+_RUNS = 3
+_SECONDS = 1.5
+_DATA = b'{"amount": 12, "reason": "rent", "account": "0191d3b0-0000-7000-8000-000000000000"}'
+_META = {"correlation_id": "0191d3b0-0000-7000-8000-000000000000"}
+
+_INSERT = """
+INSERT INTO events (stream_id, version, event_id, event_type, event_version, codec, event_data,
+    metadata, tenant)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9)
+"""
+
+TYPES = EventTypes()
+
+
+@TYPES.event()
+@dataclass(frozen=True)
+class Spent:
+    amount: int
+    reason: str
+    account: str
+
+
+_numbers = itertools.count(time.time_ns())
+
+
+def _id() -> UUID:
+    """A rising id, as the product's are (UUIDv7); making it costs nobody a system call."""
+    return UUID(int=next(_numbers) << 64)
+
+
+def _event() -> NewEvent:
+    return NewEvent(_id(), "Spent", _DATA, 1, _META)
+
+
+async def _appends(store: PostgresEventStore, writers: int) -> float:
+    """Appends a second of so many writers, each to a stream of its own."""
+    count, deadline = 0, time.perf_counter() + _SECONDS
+
+    async def write() -> None:
+        nonlocal count
+        stream_id, version = StreamId(f"bench-{uuid4()}"), 0
+        while time.perf_counter() < deadline:
+            version = (await store.append(stream_id, [_event()], expected=version)).version
+            count += 1
+
+    began = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(writers):
+            nursery.start_soon(write)
+    return count / (time.perf_counter() - began)
+
+
+def _bare(url: str, writers: int) -> float:
+    """The same of asyncpg alone."""
+
+    async def main() -> float:
+        connections = [await asyncpg.connect(url) for _ in range(writers)]
+        count, deadline = 0, time.perf_counter() + _SECONDS
+
+        async def write(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+            nonlocal count
+            stream_id, version = f"bare-{uuid4()}", 0
+            while time.perf_counter() < deadline:
+                version += 1
+                await connection.execute(
+                    _INSERT,
+                    stream_id,
+                    version,
+                    _id(),
+                    "Spent",
+                    1,
+                    "json",
+                    _DATA,
+                    '{"correlation_id": "0191d3b0-0000-7000-8000-000000000000"}',
+                    None,
+                )
+                count += 1
+
+        began = time.perf_counter()
+        await asyncio.gather(*(write(connection) for connection in connections))
+        rate = count / (time.perf_counter() - began)
+        for connection in connections:
+            await connection.close()
+        return rate
+
+    return uvloop.run(main())
+
+
+async def _batches(store: PostgresEventStore) -> float:
+    """Events a second of four writers with a hundred events a transaction."""
+    count, deadline = 0, time.perf_counter() + _SECONDS
+
+    async def write() -> None:
+        nonlocal count
+        while time.perf_counter() < deadline:
+            requests = [
+                AppendRequest(StreamId(f"bulk-{uuid4()}"), [_event() for _ in range(10)], 0)
+                for _ in range(10)
+            ]
+            await store.append_batch(requests)
+            count += 100
+
+    began = time.perf_counter()
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(write)
+    return count / (time.perf_counter() - began)
+
+
+async def _fill(store: PostgresEventStore, total: int) -> None:
+    async def write(share: int) -> None:
+        for _ in range(share // 1000):
+            stream_id = StreamId(f"fill-{uuid4()}")
+            await store.append_batch([AppendRequest(stream_id, [_event() for _ in range(1000)], 0)])
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(write, total // 4)
+
+
+async def _replay(store: PostgresEventStore, stream_id: StreamId) -> float:
+    """Events a second through codec and a pure function, of a stream of ten thousand."""
+    began, total, count = time.perf_counter(), 0, 0
+    async for stored in store.load(stream_id):
+        event = TYPES.decode(stored)
+        assert isinstance(event, Spent)
+        total += event.amount
+        count += 1
+    assert total == 12 * count
+    return count / (time.perf_counter() - began)
+
+
+async def _load_from_snapshot(
+    store: PostgresEventStore, snapshots: PostgresSnapshots, stream_id: StreamId
+) -> float:
+    """Milliseconds to load a stream with a snapshot and at most a hundred events behind it."""
+    began = time.perf_counter()
+    kept = await snapshots.latest(stream_id)
+    assert kept is not None
+    async for stored in store.load(stream_id, from_version=kept.version + 1):
+        TYPES.decode(stored)
+    return (time.perf_counter() - began) * 1000
+
+
+async def _catch_up(store: PostgresEventStore, total: int) -> float:
+    began, count = time.perf_counter(), 0
+    async with following(store) as pages:
+        async for page in pages:
+            count += len(page.events)
+            if count >= total:
+                break
+    return count / (time.perf_counter() - began)
+
+
+async def _repeat(run: Callable[[], Awaitable[float]]) -> list[float]:
+    await run()
+    return [await run() for _ in range(_RUNS)]
+
+
+def _row(
+    name: str,
+    unit: str,
+    values: list[float],
+    target: str,
+    peers: dict[str, float | None] | None = None,
+    *,
+    less_is_better: bool = False,
+) -> Row:
+    return Row(
+        name,
+        statistics.median(values),
+        unit,
+        minimum=min(values),
+        maximum=max(values),
+        peers=peers or {},
+        target=target,
+        is_lower_better=less_is_better,
+    )
+
+
+async def _measure(server: EmbeddedServer, bare: dict[int, float]) -> list[Row]:
+    rows: list[Row] = []
+    async with open_database(server.url) as database:
+        await migrate(database)
+        store, snapshots = PostgresEventStore(database), PostgresSnapshots(database)
+        for writers in (1, 8):
+            values = await _repeat(partial(_appends, store, writers))
+            bare[writers] = await trio.to_thread.run_sync(_median_bare, server.url, writers)
+            rows.append(
+                _row(
+                    f"PERF-30 append 1 event, {writers} writers",
+                    "events/s",
+                    values,
+                    ">= 0.6x asyncpg",
+                    {"asyncpg": bare[writers]},
+                )
+            )
+        values = await _repeat(partial(_batches, store))
+        rows.append(
+            _row("PERF-31 batches of 100 events, 4 writers", "events/s", values, ">= 50k/s")
+        )
+        rows += await _measure_reading(database, store, snapshots)
+    return rows
+
+
+def _median_bare(url: str, writers: int) -> float:
+    return statistics.median(_bare(url, writers) for _ in range(_RUNS))
+
+
+async def _measure_reading(
+    database: Database, store: PostgresEventStore, snapshots: PostgresSnapshots
+) -> list[Row]:
+    long = StreamId(f"long-{uuid4()}")
+    for _ in range(10):
+        await store.append(long, [_event() for _ in range(1000)])
+    await snapshots.save(Snapshot(long, 9900, "s", b"{}"))
+    await _fill(store, 200_000)
+    replay = await _repeat(partial(_replay, store, long))
+    helped = await _repeat(partial(_load_from_snapshot, store, snapshots, long))
+    caught = await _repeat(partial(_catch_up, store, 200_000))
+    return [
+        _row("PERF-32 replay a stream of 10k events", "events/s", replay, ">= 100k/s"),
+        _row("PERF-32 load it with a snapshot", "ms", helped, "< 10 ms", less_is_better=True),
+        _row("PERF-33 catch up over 200k events", "events/s", caught, ">= 60k/s"),
+    ]
+
+
+def run() -> list[Row]:
+    """Call this for the rows of the store."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = start(Path(folder))
+        try:
+            return trio.run(_measure, server, {})
+        finally:
+            server.stop()
+
+
+benchmarks = [run]
