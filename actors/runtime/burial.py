@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from actors.runtime.entries import Notice
+from actors.runtime.envelope import Envelope
 from actors.runtime.errors import ActorExited, NoProc
 from actors.runtime.exits import Exit, Killed
 
@@ -31,6 +32,7 @@ def bury(cell: Cell, exit_: Exit) -> None:
 
 def turn_away(cell: Cell) -> None:
     """Call this when messages came for an actor that may not start (`cell.refusal` says why)."""
+    _close(cell)
     for envelope in cell.mailbox.drain():
         if isinstance(envelope[0], Notice):
             continue
@@ -41,6 +43,7 @@ def turn_away(cell: Cell) -> None:
 
 def abandon(cell: Cell) -> None:
     """Call this when the system is cancelled: whoever waits is told, nothing else is done."""
+    _close(cell)
     for envelope in cell.mailbox.drain():
         if envelope[2] is not None:
             envelope[2].fail(cell.no_proc(envelope[0]))
@@ -49,3 +52,20 @@ def abandon(cell: Cell) -> None:
     for watch in list(cell.watchers or ()):
         cell.unwatch(watch)
         watch.ended(cell, Killed(because="the system was cancelled"))
+
+
+def lose(cell: Cell, envelope: Envelope, reason: Literal["overflow", "closed"]) -> None:
+    """Call this for a message that found no place in the mailbox."""
+    if reason == "overflow":
+        cell.counts.overflowed += 1
+        cell.system.dead_letters.add(cell, envelope, "overflow")
+    elif cell.gone:
+        cell.system.dead_letters.add(cell, envelope, "no_such_actor", note=cell.refusal)
+    else:
+        cell.system.dead_letters.add(cell, envelope, "stopped")
+
+
+def _close(cell: Cell) -> None:
+    cell.gone, cell.dormant = True, False
+    cell.system.forget(cell)
+    cell.mailbox.close()

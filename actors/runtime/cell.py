@@ -16,28 +16,18 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import trio
 
-from actors.runtime.burial import abandon, bury, turn_away
+from actors.runtime import port
+from actors.runtime.burial import bury, lose, turn_away
 from actors.runtime.counts import Counts
 from actors.runtime.entries import Note
 from actors.runtime.envelope import Envelope
 from actors.runtime.errors import MailboxOverflow, NoProc
 from actors.runtime.exits import Crashed, Exit, Killed
+from actors.runtime.force import Force
 from actors.runtime.life import Life
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.meter import Meter
 from actors.runtime.overflow import DEFAULT_CAPACITY
-from actors.runtime.port import (
-    LAST_EXITS_MAX,
-    SHUTDOWN_S,
-    START_TIMEOUT_S,
-    UNKILLABLE_AFTER_S,
-    Owner,
-    Ready,
-    StartOutcome,
-    Status,
-    Watch,
-    no_start,
-)
 from actors.runtime.ref import AnyRef, Ref
 from actors.runtime.relations import Link, tell_end
 from actors.runtime.stats import Level
@@ -46,7 +36,6 @@ if TYPE_CHECKING:
     from actors.runtime.actor import AnyActor
     from actors.runtime.changes import Watcher
     from actors.runtime.system import System
-    from actors.runtime.wheel import Alarm
 
 _KILLED: Final = Killed()
 
@@ -55,17 +44,18 @@ class Cell:
     """One actor. See the module's rules; supervisors hold cells, everyone else holds refs."""
 
     __slots__ = (
-        "_kill_alarm", "_pending", "_stop_alarm", "actor_class", "broken_links", "counts",
-        "dormant", "gone", "id", "incarnation", "last_exits", "level", "life", "links", "mailbox",
-        "meter", "name", "next_restart_at", "owner", "path", "pending_stop", "ref", "refusal",
-        "restart_window", "senders", "shutdown", "start", "start_timeout", "started_at", "status",
-        "status_since", "system", "topics", "waiting_on", "watchers", "watches",
+        "_pending", "actor_class", "broken_links", "budget", "counts", "dormant", "force", "gone",
+        "id",
+        "incarnation", "last_exits", "level", "life", "links", "mailbox", "meter", "name",
+        "next_restart_at", "owner", "path", "pending_stop", "ref", "refusal", "restart_window",
+        "senders", "shutdown", "start", "start_timeout", "started_at", "status", "status_since",
+        "system", "topics", "waiting_on", "watchers", "watches",
     )  # fmt: skip
 
     def __init__(
         self,
         system: System,
-        owner: Owner,
+        owner: port.Owner,
         start: Callable[[], AnyActor],
         path: str,
         name: str | None,
@@ -77,10 +67,11 @@ class Cell:
         self.counts = Counts()
         self.mailbox = Mailbox(self, DEFAULT_CAPACITY, "drop_new")
         self.actor_class: type[AnyActor] | None = None
-        self.shutdown, self.start_timeout = SHUTDOWN_S, START_TIMEOUT_S
+        self.budget = (64, 0.001)
+        self.shutdown, self.start_timeout = port.SHUTDOWN_S, port.START_TIMEOUT_S
         self.life: Life | None = None
         self.incarnation = 0
-        self.status: Status = "starting"
+        self.status: port.Status = "starting"
         self.status_since = self.started_at = trio.current_time()
         self.next_restart_at: float | None = None
         self.restart_window: tuple[int, int, float] | None = None
@@ -88,8 +79,8 @@ class Cell:
         self.pending_stop: Exit | None = None
         self.last_exits: tuple[Exit, ...] = ()
         self.waiting_on: Cell | None = None
-        self.watchers: dict[Watch, None] | None = None
-        # Of the current incarnation, or the coming one; moved to _broken when it has ended.
+        self.watchers: dict[port.Watch, None] | None = None
+        # Of the current incarnation, or the coming one; moved to broken_links when it has ended.
         self.links: dict[Cell, Link] | None = None
         self.broken_links: dict[Cell, Link] | None = None
         self.topics: set[str] | None = None
@@ -100,21 +91,15 @@ class Cell:
         self.senders: dict[str, float] | None = None
         self._pending: Exit | None = None
         self.refusal: str | None = None
-        self._kill_alarm: Alarm | None = None
-        self._stop_alarm: Alarm | None = None
+        self.force: Force | None = None
 
     def __repr__(self) -> str:
         return f"<Cell {self.path} {self.status} {self.incarnation}>"
 
-    @property
-    def is_task(self) -> bool:
-        """Whether its incarnations have a task of their own."""
-        return self.actor_class is not None and self.actor_class.__table__.is_task
-
     def adopt(self, cls: type[AnyActor]) -> None:
         """Call this when the class is known: the mailbox gets the class's bounds."""
         if cls is not self.actor_class:
-            self.actor_class = cls
+            self.actor_class, self.budget = cls, cls.budget
             self.mailbox.resize(cls.capacity, cls.overflow)
             self.system.apply_level(self)
 
@@ -124,7 +109,7 @@ class Cell:
         """Call this to start the next incarnation; the owner gets `child_started`."""
         assert self.life is None, f"{self!r} already has an incarnation"
         assert not self.gone, f"{self!r} is gone for good"
-        self._release(because)
+        self._release()
         self.dormant = False
         self.mailbox.idle = self.mailbox.system_idle = False
         self.next_restart_at = None
@@ -139,7 +124,7 @@ class Cell:
         because: str | None = None,
     ) -> None:
         """Call this after an ending that will be followed by a restart; the mailbox is kept."""
-        self._release(because)
+        self._release()
         self.next_restart_at = at
         self.set_status(status, because)
 
@@ -148,7 +133,7 @@ class Cell:
 
         The owner gets `child_wanted` once, at once if messages are queued already.
         """
-        self._release(None)
+        self._release()
         self.dormant = True
         self.set_status("stopped", "no message yet")
         if self.mailbox.queued or self.mailbox.waiting:
@@ -157,11 +142,7 @@ class Cell:
             self.mailbox.idle = self.mailbox.system_idle = True
 
     def request_stop(
-        self,
-        exit_: Exit,
-        *,
-        within: float | None = None,
-        drain: bool = False,
+        self, exit_: Exit, *, within: float | None = None, drain: bool = False
     ) -> None:
         """Call this to end the incarnation after the message in hand; killed `within` seconds.
 
@@ -178,21 +159,18 @@ class Cell:
 
     def limit_stop(self, within: float) -> None:
         """Call this to have the incarnation killed if it is not over in `within` seconds."""
-        due = trio.current_time() + within
-        alarm = self._stop_alarm
-        if due == float("inf") or (alarm is not None and alarm.due <= due):
-            return
-        if alarm is not None:
-            alarm.cancel()
-        self._stop_alarm = self.system.wheel.call_at(due, self._stop_is_late)
+        if self.force is None:
+            self.force = Force(self)
+        self.force.kill_within(within)
 
     def kill(self, exit_: Killed = _KILLED) -> None:
         """Call this to end the incarnation by force: no `on_stop`. Does nothing without one."""
         life = self.life
         if life is None or life.killed:
             return
-        if self._kill_alarm is None:
-            self._kill_alarm = self.system.wheel.call_after(UNKILLABLE_AFTER_S, self._is_unkillable)
+        if self.force is None:
+            self.force = Force(self)
+        self.force.look_soon()
         life.kill(exit_)
 
     def retire(self, exit_: Exit | None = None) -> None:
@@ -209,7 +187,7 @@ class Cell:
         self.system.forget(self)
         self.mailbox.close()
         self.set_status("stopped", last.because)
-        self.start = no_start
+        self.start = port.no_start
         for entry in self.mailbox.drop_system():
             entry.drop()
         bury(self, last)
@@ -222,17 +200,7 @@ class Cell:
         Tells are dead letters `no_such_actor`, asks fail with NoProc; both name `because`.
         """
         self.refusal = because
-        self.system.forget(self)
-        self.mailbox.close()
-        self.gone, self.dormant = True, False
         turn_away(self)
-
-    def abandon(self) -> None:
-        """Call this when the system ended by cancellation: nothing is run or told any more."""
-        self.gone, self.dormant = True, False
-        self.mailbox.close()
-        self.system.forget(self)
-        abandon(self)
 
     def post_system(self, entry: object) -> None:
         """Call this to pass `entry` to the actor's `on_system`, ahead of user messages.
@@ -244,9 +212,9 @@ class Cell:
 
     # What a life reports
 
-    def life_started(self, outcome: StartOutcome) -> None:
+    def life_started(self, outcome: port.StartOutcome) -> None:
         """Called by the life when its start is over, one way or another."""
-        if isinstance(outcome, Ready):
+        if isinstance(outcome, port.Ready):
             self.incarnation += 1
             self.started_at = trio.current_time()
             if self.incarnation > 1:
@@ -262,7 +230,7 @@ class Cell:
         self._life_over()
         self._pending = exit_
         self.broken_links, self.links = self.links, None
-        self.last_exits = (*self.last_exits[1 - LAST_EXITS_MAX :], exit_)
+        self.last_exits = (*self.last_exits[1 - port.LAST_EXITS_MAX :], exit_)
         if isinstance(exit_, Crashed):
             self.counts.crashes += 1
         self.owner.child_exited(self, exit_)
@@ -272,7 +240,7 @@ class Cell:
         """Whether the incarnation has been asked to end."""
         return self.life is not None and (self.life.wanted is not None or self.life.killed)
 
-    def set_status(self, status: Status, because: str | None = None) -> None:
+    def set_status(self, status: port.Status, because: str | None = None) -> None:
         """Call this to change the status; each change is one event with time and cause."""
         if status == self.status and self.incarnation:
             return
@@ -293,13 +261,7 @@ class Cell:
 
     def lost(self, envelope: Envelope, reason: Literal["overflow", "closed"]) -> None:
         """Called by the mailbox for a message that found no place."""
-        if reason == "overflow":
-            self.counts.overflowed += 1
-            self.system.dead_letters.add(self, envelope, "overflow")
-        elif self.gone:
-            self.system.dead_letters.add(self, envelope, "no_such_actor", note=self.refusal)
-        else:
-            self.system.dead_letters.add(self, envelope, "stopped")
+        lose(self, envelope, reason)
 
     def overflowed(self) -> None:
         """Called by the mailbox of a class with `overflow = "crash"`."""
@@ -310,46 +272,29 @@ class Cell:
         """Call this for the error of a send, ask or stop that finds nobody."""
         return NoProc(self.path, None if message is None else type(message), self.refusal)
 
-    @property
-    def budget(self) -> tuple[int, float]:
-        """How many messages, and seconds, a turn has."""
-        return (64, 0.001) if self.actor_class is None else self.actor_class.budget
-
     # Watching
 
-    def watch(self, watch: Watch) -> None:
-        """Call this to be told of the end; see `Watch`. The cell must not be gone."""
+    def watch(self, watch: port.Watch) -> None:
+        """Call this to be told of the end; see `port.Watch`. The cell must not be gone."""
         if self.watchers is None:
             self.watchers = {}
         self.watchers[watch] = None
 
-    def unwatch(self, watch: Watch) -> None:
+    def unwatch(self, watch: port.Watch) -> None:
         """Call this to be told nothing any more."""
         if self.watchers is not None:
             self.watchers.pop(watch, None)
-
-    # Inside
 
     def _life_over(self) -> None:
         self.life = None
         self.waiting_on = None
         self.pending_stop = None
-        for alarm in (self._kill_alarm, self._stop_alarm):
-            if alarm is not None:
-                alarm.cancel()
-        self._kill_alarm = self._stop_alarm = None
+        if self.force is not None:
+            self.force.cancel()
+            self.force = None
         self.mailbox.idle = self.mailbox.system_idle = False
 
-    def _release(self, because: str | None) -> None:
+    def _release(self) -> None:
         exit_, self._pending = self._pending, None
         if exit_ is not None:
             tell_end(self, exit_, final=False)
-
-    def _stop_is_late(self) -> None:
-        self.kill(Killed(because="the shutdown deadline passed"))
-
-    def _is_unkillable(self) -> None:
-        self._kill_alarm = None
-        if self.life is not None:
-            self.set_status("unkillable", "a kill has not worked for a second")
-            self.owner.child_unkillable(self, self.life.stack())

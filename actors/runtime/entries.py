@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
+from actors.runtime.counts import Counts
 from actors.runtime.envelope import Envelope
 
 if TYPE_CHECKING:
@@ -20,6 +21,16 @@ class Entry(Protocol):
 
     def drop(self) -> None:
         """Called instead of `act` when the incarnation has ended."""
+
+
+class Post(Protocol):
+    """The actor behind a mailbox, as far as the mailbox needs it."""
+
+    counts: Counts
+
+    def wake(self) -> None: ...
+    def lost(self, envelope: Envelope, reason: Literal["overflow", "closed"]) -> None: ...
+    def overflowed(self) -> None: ...
 
 
 class Waiter:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from actors.runtime.context import current_activity
+from actors.runtime.crash import crash_from
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life
@@ -70,6 +71,6 @@ class Helpers:
                 self._early.clear()
                 await trio.sleep_forever()
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - user code's crash
-            self._life.abort(self._life.crash_from(error))
+            self._life.abort(crash_from(error))
         finally:
             self._over.set()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, Never, cast
 import trio
 
 from actors.runtime.context import Activity
+from actors.runtime.crash import crash_from
 from actors.runtime.envelope import Envelope
 from actors.runtime.errors import ActorCrashed, ActorExited, AskError
 from actors.runtime.exits import Crashed, Exit, Killed, stamped
@@ -192,10 +193,6 @@ class Life:
             self.nap = Nap(self, cls.hibernate_after)
         self.cell.adopt(cls)
 
-    def crash_from(self, error: BaseException) -> Crashed:
-        """Call this to make a caught error an exit; re-raises what must not become one."""
-        return Crashed(without_cancelled(error))
-
     def end_with(self, exit_: Exit) -> None:
         """Call this when handling is over: the exit is known, the message in hand is settled."""
         if (self.killed and self.wanted is not None) or (
@@ -217,7 +214,7 @@ class Life:
     def stop_raised(self, error: BaseException) -> None:
         """Call this when `on_stop` raised: that is the exit, the first one its `__context__`."""
         first = self.exit
-        crash = self.crash_from(error)
+        crash = crash_from(error)
         if isinstance(first, Crashed) and first.error is not crash.error:
             crash.error.__context__ = first.error
         self.exit = self._stamp(crash)
@@ -292,19 +289,3 @@ class Life:
             return None
         self.handlers[type(envelope[0])] = made
         return made
-
-
-def without_cancelled(error: BaseException) -> BaseException:
-    """Call this to take `Cancelled` leaves out of a group.
-
-    Raises the error again when it is no crash: nothing but cancellation, or a KeyboardInterrupt,
-    SystemExit or GeneratorExit among the leaves.
-    """
-    if isinstance(error, Exception) or not isinstance(error, BaseExceptionGroup):
-        return error
-    if error.subgroup((KeyboardInterrupt, SystemExit, GeneratorExit)) is not None:
-        raise error
-    _, rest = error.split(trio.Cancelled)
-    if rest is None:
-        raise error
-    return rest

@@ -14,26 +14,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final
 
 import trio
 
-from actors.runtime.counts import Counts
-from actors.runtime.entries import Entry, Notice, Waiter
+from actors.runtime.entries import Entry, Post, Waiter
 from actors.runtime.envelope import Envelope, Reply
-from actors.runtime.overflow import UNBOUNDED, Latest, Overflow
+from actors.runtime.overflow import (
+    UNBOUNDED,
+    Lanes,
+    Latest,
+    Overflow,
+    remove_oldest_tell,
+    replace_latest,
+)
 
 _ALWAYS_LONG_WAY: Final = 0
-
-
-class Post(Protocol):
-    """The actor behind a mailbox, as far as the mailbox needs it."""
-
-    counts: Counts
-
-    def wake(self) -> None: ...
-    def lost(self, envelope: Envelope, reason: Literal["overflow", "closed"]) -> None: ...
-    def overflowed(self) -> None: ...
 
 
 class Mailbox:
@@ -270,11 +266,11 @@ class Mailbox:
         self.peak = max(self.peak, self.queued)
         policy = self.overflow
         if isinstance(policy, Latest):
-            if self._replace(envelope, policy):
+            if replace_latest(self._lanes(), envelope, policy):
                 self._post.counts.coalesced += 1
                 return False
         elif policy == "drop_old":
-            old = self._remove_oldest_tell()
+            old = remove_oldest_tell(self._lanes())
             if old is not None:
                 self.inbox.append(envelope)
                 self._post.lost(old, "overflow")
@@ -284,24 +280,9 @@ class Mailbox:
         self._post.lost(envelope, "overflow")
         return False
 
-    def _replace(self, envelope: Envelope, policy: Latest) -> bool:
-        kind, key = type(envelope[0]), policy.key(envelope[0])
-        for lane, first in ((self.batch, self.index), (self.inbox, 0)):
-            for at in range(first, len(lane)):
-                queued = lane[at]
-                if queued[2] is None and type(queued[0]) is kind and policy.key(queued[0]) == key:
-                    lane[at] = envelope
-                    self.attention = True
-                    return True
-        return False
-
-    def _remove_oldest_tell(self) -> Envelope | None:
-        for lane, first in ((self.batch, self.index), (self.inbox, 0)):
-            for at in range(first, len(lane)):
-                if lane[at][2] is None and not isinstance(lane[at][0], Notice):
-                    self.attention = True
-                    return lane.pop(at)
-        return None
+    def _lanes(self) -> Lanes:
+        self.attention = True  # The loop holds a part of the batch until it looks up.
+        return ((self.batch, self.index), (self.inbox, 0))
 
     @property
     def is_unbounded(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import trio
 
+from actors.runtime.crash import crash_from
 from actors.runtime.envelope import NO_DEADLINE, Envelope
 from actors.runtime.errors import BadReply, StopActor, UnhandledMessage
 from actors.runtime.exits import Crashed, Exit
@@ -103,7 +104,7 @@ def raised(life: Life, error: BaseException) -> State:
     """Call this when a handler raised."""
     if isinstance(error, StopActor):
         return crash(life, error.exit)
-    return crash(life, life.crash_from(error))
+    return crash(life, crash_from(error))
 
 
 def crash(life: Life, exit_: Exit) -> State:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from actors.runtime.actor import Actor
+from actors.runtime.crash import crash_from
 from actors.runtime.ending import end_dispatched, report
 from actors.runtime.errors import ActorExited, BadReturn, StartTimeout
 from actors.runtime.exits import Crashed, Killed
@@ -61,7 +62,7 @@ def _start_dispatched(life: Life) -> None:
     except Exception as error:  # noqa: BLE001 - whatever `on_start` raises fails the start
         outcome: StartOutcome = Failed(error)
     except BaseExceptionGroup as error:
-        outcome = Failed(life.crash_from(error).error)
+        outcome = Failed(crash_from(error).error)
     else:
         outcome = _outcome(result)
     life.activity.cell = life.activity.out = None
@@ -83,7 +84,7 @@ async def start_task(life: Life) -> None:
     except Exception as error:  # noqa: BLE001 - whatever `on_start` raises fails the start
         outcome: StartOutcome = Failed(error)
     except BaseExceptionGroup as error:
-        outcome = Failed(life.crash_from(error).error)
+        outcome = Failed(crash_from(error).error)
     else:
         outcome = _outcome(result)
     finally:

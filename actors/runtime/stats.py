@@ -145,7 +145,7 @@ def actor_stats(cell: Cell) -> ActorStats:
         "path": cell.path,
         "name": cell.name,
         "class": "" if cell.actor_class is None else cell.actor_class.__qualname__,
-        "kind": "task" if cell.is_task else "dispatched",
+        "kind": "task" if _is_task(cell) else "dispatched",
         "supervisor": cell.path.rpartition("/")[0] or None,
         "incarnation": cell.incarnation,
         "started_at": cell.started_at,
@@ -180,6 +180,10 @@ def actor_stats(cell: Cell) -> ActorStats:
         "handling_us": None if meter is None else list(meter.handling_us),
         "queue_us": None if meter is None else list(meter.queue_us),
     }
+
+
+def _is_task(cell: Cell) -> bool:
+    return cell.actor_class is not None and cell.actor_class.__table__.is_task
 
 
 class _Relations(TypedDict):

@@ -15,6 +15,7 @@ import trio
 from actors.runtime import lifecycle
 from actors.runtime.actor import Actor, AnyActor
 from actors.runtime.administration import Administration
+from actors.runtime.burial import abandon
 from actors.runtime.by_name import set_current
 from actors.runtime.cell import Cell
 from actors.runtime.changes import ChangesLog
@@ -153,7 +154,7 @@ class System(Administration):
         cell = self._names.get(name)
         if cell is None:
             cell = Cell(self, self.nobody, no_start, name, None)
-            cell.abandon()
+            abandon(cell)
         return cell
 
     # For owners
@@ -210,7 +211,7 @@ class System(Administration):
         """Call this as the last step: whoever still waits for an actor is told there is none."""
         self.keeper = None
         for cell in list(self._cells.values()):
-            cell.abandon()
+            abandon(cell)
         for reply in self.wheel.open_replies():
             reply.fail(reply.cell.no_proc(reply.message))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
+from actors.runtime.crash import without_cancelled
 from actors.runtime.exits import redact_text
-from actors.runtime.life import without_cancelled
 
 ROOT = Path(__file__).parents[3]
 SURFACE = Path(__file__).with_name("surface")

@@ -113,7 +113,7 @@ class All(Supervisor, strategy="one_for_all", intensity=1000, period=1.0):
 
 class Top(Supervisor, intensity=1000, period=1.0):
     rest = child(Rest)
-    every = child(All)
+    group = child(All)
     g = child(Worker)
 
 
@@ -124,14 +124,14 @@ async def schedule(sim: Simulation) -> None:
     sent: dict[str, list[int]] = defaultdict(list)
     async with open_system(Top) as top, trio.open_nursery() as nursery:
         refs: list[Ref[Work | Echo]] = [
-            top.rest.a, top.rest.b, top.rest.c, top.every.d, top.every.e, top.every.f, top.g,
+            top.rest.a, top.rest.b, top.rest.c, top.group.d, top.group.e, top.group.f, top.g,
         ]  # fmt: skip
         system = refs[0]._cell.system
         nursery.start_soon(steps, sim, refs, sent, asks)
     assert not book.broken, book.broken
     assert not book.busy
     assert not book.alive
-    dead = defaultdict(int)
+    dead: dict[str, int] = defaultdict(int)
     for letter in system.dead_letters:
         dead[letter.path] += not letter.was_ask
     for ref in refs:
