@@ -38,6 +38,7 @@ from .errors import (
 )
 from .history import TreeHistory
 from .opening import GaveUp, open_system
+from .partition import Partitioned
 from .plans import DynamicFlags, Flags, Plan
 from .reports import REPORTS, Offender, Report
 from .retry import NotRetried, RetryPolicy, is_transient, retry
@@ -45,7 +46,7 @@ from .snapshot import ChangeSink, Tree, tree_of
 from .specs import Backoff, ChildSpec
 from .supervising import Supervising, administer, handle_of
 from .supervisor import Supervisor
-from .tree import Node, TreeChange, TreeSnapshot, Window
+from .tree import Decision, Node, TreeChange, TreeSnapshot, Window
 from .words import Child, Counts, StartResult
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "ChildSpec",
     "CircuitOpen",
     "Counts",
+    "Decision",
     "Dynamic",
     "DynamicFlags",
     "FailedToStart",
@@ -79,6 +81,7 @@ __all__ = [
     "NotFound",
     "NotRetried",
     "Offender",
+    "Partitioned",
     "Passivated",
     "Plan",
     "Report",

@@ -18,7 +18,7 @@ from .administration import Administration
 from .budget import Attempts, RestartWindow
 from .errors import FailedToStart, IntensityReached
 from .groups import Group
-from .moves import Hold, Move, Ready, Up
+from .moves import Decided, Hold, Move, Ready, Up
 from .plans import Flags, Plan
 from .policy import Verdict, is_reported, judge, judge_start, triggers
 from .slots import LIVE, WAITING, Slot, ended_as
@@ -147,6 +147,7 @@ class StaticDecisions(Administration):
         elif verdict is Verdict.RESTART:
             self._need_restart(slot, f"{slot.id} {ended_as(exit_)}", cause, is_crash=True)
         else:
+            self._out.append(Decided(slot, "stop", (slot,), None))
             self._leave(slot)
             if self.flags.auto_shutdown != "never" and triggers(slot.spec, exit_):
                 self._significant_end(slot)
@@ -180,6 +181,7 @@ class StaticDecisions(Administration):
         slot.status = "restarting"
         slot.because = because
         if flags.strategy == "one_for_one":
+            self._out.append(Decided(slot, "restart", (slot,), delay))
             self._restart_alone(slot, delay, is_crash=is_crash)
         else:
             self._restart_group(slot, delay, because, is_crash=is_crash)
@@ -228,6 +230,7 @@ class StaticDecisions(Administration):
     def _give_up(self, slot: Slot, reason: str, cause: BaseException | None) -> None:
         info = IntensityReached(slot.id, self.flags.intensity, self.flags.period, reason, cause)
         self._report("shutdown", reason, slot)
+        self._out.append(Decided(slot, "give_up", tuple(self.slots.values()), None))
         self._leave(slot)
         self._end(Shutdown(info), f"{reason}: {slot.id}")
 

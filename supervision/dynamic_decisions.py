@@ -15,7 +15,7 @@ from actors.runtime.exits import leaves_of
 from .budget import Attempts, RestartWindow
 from .errors import IntensityReached, Passivated
 from .machine import Machine
-from .moves import Hold, Move, Park, Ready, Up
+from .moves import Decided, Hold, Move, Park, Ready, Up
 from .plans import DynamicFlags, Plan
 from .policy import Verdict, is_reported, judge, judge_start
 from .slots import LIVE, Slot
@@ -130,6 +130,7 @@ class DynamicDecisions(Machine):
         elif verdict is Verdict.RESTART:
             self._need_restart(slot, cause, is_crash=True)
         else:
+            self._out.append(Decided(slot, "stop", (slot,), None))
             self._gone(slot)
 
     # -- restarting -----------------------------------------------------------------------
@@ -154,6 +155,7 @@ class DynamicDecisions(Machine):
             delay = slot.attempts.wait(backoff, self._random)
         slot.restarts += 1
         slot.because = f"{slot.key or 'the child'} {'ended' if is_crash else 'did not start'}"
+        self._out.append(Decided(slot, "restart", (slot,), delay or None))
         if delay > 0:
             slot.status = "backing_off"
             self._wake(slot, self._now + delay, self._attempt)
@@ -173,6 +175,7 @@ class DynamicDecisions(Machine):
             self._give_up(slot, reason, cause)
             return
         self._report("child_gave_up", reason, slot)
+        self._out.append(Decided(slot, "give_up", (slot,), None))
         if slot.key is not None:
             self._refused_until[slot.key] = self._now + self.flags.cooldown
         self._gone(slot, cause)
@@ -180,6 +183,7 @@ class DynamicDecisions(Machine):
     def _give_up(self, slot: Slot, reason: str, cause: BaseException | None) -> None:
         info = IntensityReached(slot.id, self.flags.intensity, self.flags.period, reason, cause)
         self._report("shutdown", reason, slot)
+        self._out.append(Decided(slot, "give_up", tuple(self.slots), None))
         self._gone(slot)
         self._end(Shutdown(info), f"{reason}: a child failed")
 

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Literal
 
 from .machine import Machine
-from .moves import Hold
+from .moves import Decided, Hold
 from .plans import Flags
 from .slots import LIVE, WAITING, Slot
+from .tree import DecisionWord
 
 __all__ = ["Group", "Groups", "Step"]
 
@@ -97,6 +98,11 @@ class Groups(Machine):
         self, slot: Slot, delay: float | None, because: str, *, is_crash: bool
     ) -> None:
         """Begin a group restart for a failed child, or let the one under way cover it."""
+        members = self._members_from(slot)
+        word: DecisionWord = "restart_rest"
+        if self.flags.strategy == "one_for_all":
+            word = "restart_all"
+        self._out.append(Decided(slot, word, tuple(members), delay))
         self._out.append(Hold(slot, "restarting", None))
         if self.group is not None and self._is_covered(slot):
             self.group.covered.append(slot)
@@ -107,7 +113,6 @@ class Groups(Machine):
             steps = ["stopping", "waiting", "starting"]
         elif is_crash:
             steps = ["stopping", "starting"]
-        members = self._members_from(slot)
         group = Group(slot, members, steps, f"{self.flags.strategy}: {because}")
         if self.group is not None:
             group.newcomers = self.group.newcomers

@@ -40,7 +40,7 @@ from .reports import REPORTS, Report, log_report
 from .slots import Slot
 from .snapshot import tree_of
 from .tickets import Tickets
-from .tree import ChangeKind
+from .tree import ChangeKind, Decision
 from .words import StartResult
 
 if TYPE_CHECKING:
@@ -163,6 +163,9 @@ class Hands:
                 self._retire(move.slot, move.cause)
             case moves.Park():
                 self._park(move.slot)
+            case moves.Decided():
+                if self._tree.is_watched:
+                    self._note_decision(move)
             case moves.Forget():
                 pass  # `Retire` and `Park` have let go of the cell; nothing else is kept here
             case moves.Wake():
@@ -228,6 +231,13 @@ class Hands:
         window = slot.window or self.machine.window
         used = window.used(trio.current_time(), flags.period)
         cell.restart_window = (used, flags.intensity, flags.period)
+
+    def _note_decision(self, move: moves.Decided) -> None:
+        affected = tuple(one.cell.path for one in move.affected if isinstance(one.cell, Cell))
+        decision = Decision(move.decision, affected, move.backoff)
+        self._tree.note(
+            self.cells.of(move.slot), "decided", because=move.slot.because, decision=decision
+        )
 
     def _retire(self, slot: Slot, cause: BaseException | None) -> None:
         if slot.cell is None:

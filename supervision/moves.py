@@ -10,10 +10,12 @@ from actors.runtime import Exit
 
 from .reports import Report
 from .slots import Slot
+from .tree import DecisionWord
 
 __all__ = [
     "Answer",
     "Call",
+    "Decided",
     "Ended",
     "Finish",
     "Forget",
@@ -153,6 +155,19 @@ class Ended:
 
 
 @dataclass(slots=True)
+class Decided:
+    """What an ending calls for, for whoever watches; nothing has to be done about it.
+
+    `affected` are the children it concerns, in start order; `backoff` is the wait before.
+    """
+
+    slot: Slot
+    decision: DecisionWord
+    affected: tuple[Slot, ...]
+    backoff: float | None
+
+
+@dataclass(slots=True)
 class Ready:
     """All children are up."""
 
@@ -179,6 +194,7 @@ Move: TypeAlias = (
     | Up
     | Refuse
     | Ended
+    | Decided
     | Ready
     | Finish
 )

@@ -16,7 +16,7 @@ import trio
 
 from actors.runtime import Cell, Exit, System
 
-from .tree import ChangeKind, Node, TreeChange, TreeSnapshot, Window
+from .tree import ChangeKind, Decision, Node, TreeChange, TreeSnapshot, Window
 
 __all__ = ["ChangeSink", "Overseer", "Tree", "tree_of"]
 
@@ -134,7 +134,12 @@ class Tree:
             del self._overseers[cell.id]
 
     def note(
-        self, cell: Cell, kind: ChangeKind, exit_: Exit | None = None, because: str | None = None
+        self,
+        cell: Cell,
+        kind: ChangeKind,
+        exit_: Exit | None = None,
+        because: str | None = None,
+        decision: Decision | None = None,
     ) -> None:
         """Called for each step of a child's life, only while `is_watched`."""
         self.seq += 1
@@ -146,6 +151,7 @@ class Tree:
             node=None if cell.gone else self.node(cell),
             exit=None if exit_ is None else exit_.to_json(),
             because=because if because is not None else (exit_ and exit_.because),
+            decision=decision,
         )
         for sink in list(self._sinks):
             sink.changed(change)

@@ -8,11 +8,19 @@ from typing import Literal, TypeAlias
 
 from actors.runtime import ExitJson
 
-__all__ = ["ChangeKind", "Node", "TreeChange", "TreeSnapshot", "Window"]
+__all__ = ["ChangeKind", "Decision", "DecisionWord", "Node", "TreeChange", "TreeSnapshot", "Window"]
 
 ChangeKind: TypeAlias = Literal[
-    "starting", "started", "stopping", "exited", "restarting", "backing_off", "gone", "changed"
+    "starting",
+    "started",
+    "stopping",
+    "exited",
+    "decided",
+    "restarting",
+    "backing_off",
+    "gone",
 ]
+DecisionWord: TypeAlias = Literal["restart", "restart_rest", "restart_all", "stop", "give_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +69,20 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What a supervisor decided about an ending: for which children, after how many seconds."""
+
+    decision: DecisionWord
+    affected: tuple[str, ...]
+    backoff: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class TreeChange:
-    """One step: what happened to the actor at `path`, and its node afterwards (None: gone)."""
+    """One step: what happened to the actor at `path`, and its node afterwards (None: gone).
+
+    A change of kind `decided` follows each `exited` that calls for something.
+    """
 
     seq: int
     at: float
@@ -71,6 +91,7 @@ class TreeChange:
     node: Node | None
     exit: ExitJson | None
     because: str | None
+    decision: Decision | None = None
 
     def to_json(self) -> dict[str, object]:
         """Call this for plain data, all keys always present."""

@@ -15,6 +15,7 @@ from supervision.decisions import StaticDecisions
 from supervision.moves import (
     Answer,
     Call,
+    Decided,
     Ended,
     Finish,
     Forget,
@@ -28,6 +29,7 @@ from supervision.moves import (
     Retire,
     Start,
     Stop,
+    Unwake,
     Up,
     Wake,
 )
@@ -226,7 +228,7 @@ class Bench:
                 self.log.append("finish")
             case Ready():
                 self.log.append("ready")
-            case Hold() | Forget() | Park():
+            case Hold() | Forget() | Park() | Decided() | Unwake():
                 pass
 
     def _start(self, slot: Slot) -> None:

@@ -9,6 +9,7 @@ from trio.testing import MockClock
 from supervision import (
     Backoff,
     ChildSpec,
+    Decision,
     Dynamic,
     DynamicFlags,
     Flags,
@@ -87,13 +88,16 @@ async def test_changes_tell_each_step_with_its_cause(kit: Kit, autojump_clock: M
             cell.ref.tell(Crash(BOOM))  # type: ignore[arg-type]
             await settle()
         assert follower.steps() == [
-            *(("x", "exited"), ("x", "restarting"), ("y", "stopping"), ("y", "exited")),
+            *(("x", "exited"), ("x", "decided"), ("x", "restarting")),
+            *(("y", "stopping"), ("y", "exited")),
             *(("y", "restarting"), ("x", "starting"), ("x", "started")),
             *(("y", "starting"), ("y", "started")),
         ]
         seqs = [change.seq for change in follower.changes]
-        assert seqs == list(range(snap.seq + 1, snap.seq + 10))
-        stopping = follower.changes[2]
+        assert seqs == list(range(snap.seq + 1, snap.seq + 11))
+        decision = follower.changes[1].decision
+        assert decision == Decision("restart_all", ("app/inner/x", "app/inner/y"), None)
+        stopping = follower.changes[3]
         assert stopping.because == "one_for_all: x crashed"
         last = follower.changes[-1].node
         assert last is not None
