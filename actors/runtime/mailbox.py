@@ -152,7 +152,11 @@ class Mailbox:
         if not inbox:
             return False
         self.batch, self.inbox = inbox, batch
-        self.renew_limit()
+        held = len(inbox)
+        if self.limit:  # Else it is closed, gated, or senders wait: that stays so.
+            self.limit = self.capacity - held
+        if held > self.peak:
+            self.peak = held
         return True
 
     def next_user(self) -> Envelope | None:
