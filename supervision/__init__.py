@@ -5,7 +5,7 @@ Read first: `specs.py` and `plans.py` (what a person writes), `supervisor.py` an
 How it decides: `policy.py`, `budget.py` -> `decisions.py`, `dynamic_decisions.py`, pure state
 machines; how it does: `hands.py`, the only file that touches children. What it tells:
 `reports.py`, `snapshot.py`, `history.py`. Guards around calls to others: `retry.py`,
-`breaker.py`, `bulkhead.py`.
+`breaker.py`, `bulkhead.py`, `fallback.py`.
 
     class Shop(Supervisor, strategy="rest_for_one", intensity=3, period=5.0):
         front = child(Stock, "front")
@@ -35,6 +35,13 @@ from .errors import (
     SupervisionError,
     TooManyChildren,
     Unsupported,
+)
+from .fallback import (
+    Fallback,
+    FallbackStats,
+    cached_fallback,
+    queue_fallback,
+    value_fallback,
 )
 from .history import TreeHistory
 from .opening import GaveUp, open_system
@@ -72,6 +79,8 @@ __all__ = [
     "Dynamic",
     "DynamicFlags",
     "FailedToStart",
+    "Fallback",
+    "FallbackStats",
     "Flags",
     "GaveUp",
     "IntensityReached",
@@ -102,6 +111,7 @@ __all__ = [
     "Unsupported",
     "Window",
     "administer",
+    "cached_fallback",
     "child",
     "child_method",
     "dynamic",
@@ -109,6 +119,8 @@ __all__ = [
     "handle_of",
     "is_transient",
     "open_system",
+    "queue_fallback",
     "retry",
     "tree_of",
+    "value_fallback",
 ]

@@ -17,6 +17,8 @@ BLOCKS = [
 
 
 def test_there_is_something_to_run() -> None:
+    # SUP-95: the differences from Erlang stand on the first page
+    assert "## Differences from Erlang/OTP" in PAGES[0].read_text()
     assert len(BLOCKS) >= 4
 
 
