@@ -21,6 +21,8 @@ from urllib.parse import quote
 CHUNK = 262_144
 # A marker may be cut in two by a read: what is kept of the read before.
 TAIL = 64
+# Ends the answer; the connection itself would be kept for the next request.
+LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Page:
@@ -87,14 +89,13 @@ class Subscribers:
         return at
 
     def read_to_end(self) -> float:
-        """Read until the server closed all streams; gives the seconds from first to last byte."""
+        """Read until the server closed all streams; gives the seconds from first to last."""
         began, last = 0.0, 0.0
         while self._selector.get_map():
             for client, data in self._read():
-                if data:
-                    last = time.perf_counter()
-                    began = began or last
-                else:
+                last = time.perf_counter()
+                began = began or last
+                if not data or data.endswith(LAST_CHUNK):
                     self._selector.unregister(client)
                     client.close()
         return last - began

@@ -1,0 +1,216 @@
+"""The picture drawn of a real supervision tree, with a real crash in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import cast
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from actors.runtime import Actor, Ref, System, message
+from supervision import (
+    Backoff,
+    ChildSpec,
+    Dynamic,
+    DynamicFlags,
+    Flags,
+    Plan,
+    Supervisor,
+    handle_of,
+    open_system,
+)
+from web.lab.tree_picture import TreePicture
+from web.views import ActorStatus, Branch, CountView, Decision, StrategyBadge
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+TARGET = "site/rooms/lobby"
+
+
+@message
+class Break:
+    """Crash."""
+
+
+class Broken(Exception):
+    """Raised on purpose."""
+
+
+class Worker(Actor[Break]):
+    """Crashes when told to."""
+
+    def on_break(self, _: Break) -> None:
+        raise Broken("by a test\nin two lines")
+
+
+@message
+class Visit:
+    """Be there."""
+
+
+class Pages(Actor[Break | Visit]):
+    """One of many, named by a visitor."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+
+    def on_visit(self, _: Visit) -> None:
+        return
+
+    def on_break(self, _: Break) -> None:
+        raise Broken("a visitor's own words")
+
+
+class Rooms(Supervisor):
+    """Two rooms; the second waits before it comes back."""
+
+    def plan(self) -> Plan:
+        slow = Backoff(first=2.0, max=2.0, jitter=0.0)
+        return Plan(
+            Flags(intensity=3, period=5.0),
+            [ChildSpec("lobby", Worker), ChildSpec("demo", Worker, backoff=slow)],
+        )
+
+
+class Root(Supervisor):
+    """A small site."""
+
+    def plan(self) -> Plan:
+        sessions = partial(Dynamic, DynamicFlags(key="session_id"), ChildSpec("session", Pages))
+        return Plan(
+            Flags(strategy="rest_for_one", intensity=3, period=5.0),
+            [ChildSpec("rooms", Rooms), ChildSpec("sessions", sessions, type="supervisor")],
+        )
+
+
+class Site:
+    """A running tree and its picture."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.picture = TreePicture(lambda: system, lambda: AT, TARGET)
+
+    def ref(self, path: str) -> Ref[Break]:
+        (cell,) = [cell for cell in self.system.cells() if cell.path == path]
+        return cast("Ref[Break]", cell.ref)
+
+    def visit(self, *names: str) -> None:
+        sessions = handle_of(Dynamic, self.ref("site/sessions"))
+        for name in names:
+            sessions[name].tell(Visit())
+
+    async def crash(self, path: str) -> None:
+        self.ref(path).tell(Break())
+        await wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def open_site() -> AsyncIterator[Site]:
+    async with open_system(Root, name="site") as root:
+        yield Site(root.system)
+
+
+def rows(branch: Branch | CountView, level: int = 0) -> list[tuple[int, str]]:
+    if isinstance(branch, CountView):
+        return [(level, f"{branch.count} {branch.kind}")]
+    found = [(level, branch.node.name)]
+    for child in branch.children:
+        found += rows(child, level + 1)
+    return found
+
+
+def row_of(branch: Branch | CountView, name: str) -> Branch:
+    found = [one for one in walk(branch) if one.node.name == name]
+    return found[0]
+
+
+def walk(branch: Branch | CountView) -> list[Branch]:
+    if isinstance(branch, CountView):
+        return []
+    return [branch, *[below for child in branch.children for below in walk(child)]]
+
+
+async def test_the_tree_is_drawn_in_start_order() -> None:  # LAB-10
+    async with open_site() as site:
+        root = site.picture.root()
+        assert rows(root) == [
+            (0, "site"), (1, "rooms"), (2, "lobby"), (2, "demo"), (1, "sessions"),
+        ]  # fmt: skip
+        assert root.node.strategy is StrategyBadge.REST_FOR_ONE
+        lobby = row_of(root, "lobby").node
+        assert (lobby.status, lobby.incarnation, lobby.restarts) == (ActorStatus.RUNNING, 1, 0)
+        rooms = row_of(root, "rooms").node
+        assert rooms.window is not None
+        assert (rooms.window.used, rooms.window.most) == (0, 3)
+        assert site.picture.crash() is None
+        assert site.picture.restarts() == (0, None)
+
+
+async def test_visitors_are_a_number_below_their_supervisor() -> None:  # LAB-10 LAB-93
+    async with open_site() as site:
+        site.visit("secret-one", "secret-two")
+        await wait_all_tasks_blocked()
+        root = site.picture.root()
+        assert (2, "2 SessionActor") in rows(root)
+        assert "secret" not in repr(root)
+        assert site.picture.actor_count() == 7
+
+
+async def test_a_crash_is_told_with_who_answered_it(autojump_clock: MockClock) -> None:
+    async with open_site() as site:  # LAB-12 SITE-6
+        await site.crash(TARGET)
+        told = site.picture.crash()
+        assert told is not None
+        assert (told.name, told.supervisor, told.strategy) == (
+            "lobby", "rooms", StrategyBadge.ONE_FOR_ONE,
+        )  # fmt: skip
+        assert (told.decision, told.incarnation) == (Decision.RESTART, 2)
+        assert told.restart_ms is not None
+        assert told.restart_ms < 50
+        assert "Broken" in told.cause
+        lobby = row_of(site.picture.root(), "lobby").node
+        assert (lobby.incarnation, lobby.restarts) == (2, 1)
+        assert "crashed" in (lobby.last_exit or "")
+        count, milliseconds = site.picture.restarts()
+        assert (count, milliseconds) == (1, told.restart_ms)
+        await trio.sleep(3)
+        assert site.picture.crash() == told, "the time of a crash does not flicker"
+
+
+async def test_while_a_child_waits_its_crash_says_so(autojump_clock: MockClock) -> None:
+    async with open_site() as site:  # LAB-12
+        await site.crash("site/rooms/demo")
+        told = site.picture.crash()
+        assert told is not None
+        assert (told.name, told.incarnation, told.restart_ms) == ("demo", None, None)
+        assert row_of(site.picture.root(), "demo").node.status is ActorStatus.BACKING_OFF
+        await trio.sleep(2.1)
+        over = site.picture.crash()
+        assert over is not None
+        assert over.incarnation == 2
+        assert over.at == told.at
+
+
+async def test_only_a_running_target_is_offered(autojump_clock: MockClock) -> None:  # LAB-6
+    async with open_site() as site:
+        offered = site.picture.target()
+        assert offered is not None
+        assert offered.label == "the Lobby room"
+        assert int(offered.id) == site.ref(TARGET).id
+        nowhere = TreePicture(lambda: site.system, lambda: AT, None)
+        assert nowhere.target() is None
+        away = TreePicture(lambda: site.system, lambda: AT, "site/rooms/demo")
+        await site.crash("site/rooms/demo")
+        assert away.target() is None
+
+
+async def test_a_visitors_crash_is_no_news(autojump_clock: MockClock) -> None:  # LAB-93
+    async with open_site() as site:
+        site.visit("secret")
+        await wait_all_tasks_blocked()
+        await site.crash("site/sessions/secret")
+        assert site.picture.crash() is None
+        assert "secret" not in repr(site.picture.root())
