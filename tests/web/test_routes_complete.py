@@ -1,0 +1,107 @@
+"""The list of paths and the routes of the application are the same list (SITE-1)."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import pytest
+
+from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web import paths
+from web.server import WebApp
+
+pytestmark = pytest.mark.slow
+
+# Every route and what it answers to; a new one is added here and to the list of paths.
+ROUTES = {
+    paths.HOME: "GET",
+    paths.LAB: "GET",
+    paths.EVENTS: "GET",
+    paths.CHAT: "GET",
+    paths.CHAT_POST: "POST",
+    paths.CHAT_POST_AS_DEMO: "POST",
+    paths.LAB_ACTION: "POST",
+    paths.STATIC: "GET",
+    paths.HEALTH: "GET",
+    paths.HEALTH_LIVE: "GET",
+    paths.READY: "GET",
+    paths.HEALTH_READY: "GET",
+}
+# Not a route of the framework: the edge gives it to its own endpoint.
+SOCKETS = {paths.SOCKET}
+# A link to a place on a page, not a path.
+LINKS = {paths.LAB_CHAT}
+
+# What a path with a variable in it is called with.
+SAMPLES = {
+    paths.STATIC: "/static/nothing.js",
+    paths.LAB_ACTION: "/api/lab/actors/999999/crash",
+}
+# Answers of a GET without anything: a page, or why not.
+BARE_GETS = {paths.EVENTS: 400, paths.STATIC: 404, paths.CHAT: 308}
+
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PURGE"]
+
+
+def routes_of(app: WebApp) -> dict[str, str]:
+    return {
+        rule.rule: ",".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
+        for rule in app.url_map.iter_rules()
+    }
+
+
+async def test_the_list_is_the_applications() -> None:  # SITE-1
+    async with open_whole_site() as site:
+        assert routes_of(site.apps[0]) == ROUTES
+    listed = {value for name, value in vars(paths).items() if name.isupper()}
+    assert listed == {*ROUTES, *SOCKETS, *LINKS}
+
+
+async def test_every_get_has_a_head_and_every_wrong_method_its_right_ones() -> None:
+    async with open_whole_site() as site:  # SITE-1
+        for path, method in ROUTES.items():
+            await check_methods(site, SAMPLES.get(path, path), path, method)
+
+
+async def check_methods(site: WholeSite, concrete: str, path: str, right: str) -> None:
+    visitor = site.visitor()
+    allowed = {"GET", "HEAD"} if right == "GET" else {right}
+    if right == "GET":
+        expected = BARE_GETS.get(path, 200)
+        got = await in_thread(partial(visitor.request, "GET", concrete))
+        head = await in_thread(partial(visitor.request, "HEAD", concrete))
+        assert (got.status, head.status, head.body) == (expected, expected, b""), path
+    for method in set(METHODS) - allowed:
+        headers = {"sec-fetch-site": "same-origin", "content-type": "application/json"}
+        answer = await in_thread(partial(visitor.request, method, concrete, b"", headers))
+        assert answer.status in {405, 501}, (method, path, answer.status)
+        if answer.status == 405:
+            assert set(answer.headers["allow"].split(", ")) >= allowed, (method, path)
+
+
+async def test_no_internal_link_is_broken() -> None:  # SITE-1
+    async with open_whole_site() as site:
+        visitor, seen, todo = site.visitor(), set[str](), ["/", "/lab", "/nowhere"]
+        while todo:
+            path = todo.pop()
+            if path in seen:
+                continue
+            seen.add(path)
+            answer = await in_thread(partial(visitor.get, path))
+            assert path == "/nowhere" or answer.status in {200, 308}, (path, answer.status)
+            if "html" not in answer.headers.get("content-type", ""):
+                continue
+            for found in re.findall(r'(?:href|src|action)="([^"]+)"', answer.text):
+                target = found.partition("#")[0]
+                assert not found.startswith(("http:", "https:", "//")), found
+                if target and target not in {paths.CHAT_POST, paths.CHAT_POST_AS_DEMO}:
+                    todo.append(target)
+        assert {"/", "/lab"} < seen
+        assert any(path.startswith("/static/") for path in seen)
+
+
+async def test_fragments_of_links_are_on_the_page() -> None:  # SITE-8
+    async with open_whole_site() as site:
+        page = (await in_thread(lambda: site.visitor().get("/lab"))).text
+        assert f'id="{paths.LAB_CHAT.partition("#")[2]}"' in page
