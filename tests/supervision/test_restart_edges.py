@@ -1,9 +1,13 @@
 """Backoff, escalation, cancellation and kills, with real actors in virtual time."""
 
+from functools import partial
+from typing import cast
+
 import pytest
 import trio
 from trio.testing import MockClock
 
+from actors.runtime import Actor, Ref, message
 from supervision import (
     Backoff,
     ChildSpec,
@@ -34,6 +38,49 @@ def flags(strategy: Strategy, intensity: int = 100) -> Flags:
 async def crash(sup: Troupe, child_id: str) -> None:
     (await sup.refs())[child_id].tell(Crash(BOOM))
     await settle()
+
+
+@message
+class Aside:
+    text: str
+
+
+class Hoarder(Actor[Aside | Crash]):
+    """Sets everything aside, and ends with what it is told."""
+
+    def __init__(self, seen: list[list[str]]) -> None:
+        self.seen: list[str] = []
+        seen.append(self.seen)
+
+    def on_aside(self, message: Aside) -> None:
+        self.seen.append(message.text)
+        self.stash()
+
+    def on_crash(self, message: Crash) -> None:
+        raise message.error.with_traceback(None)
+
+
+async def test_what_was_set_aside_comes_first_again(autojump_clock: MockClock) -> None:
+    # SUP-188
+    seen: list[list[str]] = []
+    spec = ChildSpec("a", partial(Hoarder, seen))
+    sub = ChildSpec("sub", lambda: Troupe(Flags(intensity=2), [spec]), type="supervisor")
+    async with open_system(Troupe, MANY, [sub]) as sup:
+        cell = sup.system.at("troupe/sub/a")
+        assert cell is not None
+        ref = cast("Ref[Aside | Crash]", cell.ref)
+        ref.tell(Aside("s1"))
+        ref.tell(Aside("s2"))
+        for _ in range(2):
+            ref.tell(Crash(BOOM))
+            await settle()
+        ref.tell(Aside("s3"))
+        await settle()
+        assert seen == [["s1", "s2"], ["s1", "s2"], ["s1", "s2", "s3"]]
+        ref.tell(Crash(BOOM))
+        await settle()
+        stopped = [one for one in sup.system.dead_letters if one.reason == "stopped"]
+        assert len(stopped) == 3
 
 
 async def test_the_next_start_waits_for_the_old_end(
