@@ -1,0 +1,179 @@
+"""What a client program may hear and do in chat: the page's rules, in the protocol's words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from actors.accounts import SessionActor, SessionId
+from actors.accounts.session import Messages as SessionMessage
+from actors.chat import (
+    DEMO_USER_ID,
+    LOBBY,
+    ChatEnvironment,
+    Message,
+    MessagePosted,
+    MessageWithdrawn,
+    RoomActor,
+    RoomResumed,
+    Rooms,
+    Status,
+    topic_of,
+)
+from actors.chat.rooms import RoomRef
+from actors.runtime import NoProc, Ref, open_actors
+from storage.memory import MemoryChatLog
+from tests.web.chat.feed_kit import CountingIds
+from web.chat.socket import ChatService, PostMessage, RoomEncoding, SocketGuest
+from web.realtime import Refused
+from web.services import FindSession
+
+GUEST = SocketGuest("s1", "address")
+TOPIC = topic_of(LOBBY)
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+MESSAGE = Message(UUID(int=1), LOBBY, 1, None, "s1", None, "hello", Status.VISIBLE, "c1", AT)
+
+
+class StillClock:
+    """The same moment at each look."""
+
+    def now(self) -> datetime:
+        return AT
+
+
+class Kit:
+    """A session and a room behind a service."""
+
+    def __init__(self, log: MemoryChatLog, find: FindSession) -> None:
+        self.log = log
+        self.service = ChatService(find)
+
+    async def post(self, body: str, client_id: str = "c1") -> None:
+        await self.service.dispatch(PostMessage(body, client_id), TOPIC, GUEST)
+
+    def bodies(self) -> list[str]:
+        return [message.body for message in self.log._rooms[LOBBY].messages]
+
+
+@asynccontextmanager
+async def open_service(*, has_room: bool = True) -> AsyncIterator[Kit]:
+    async with open_actors() as system:
+        log = MemoryChatLog()
+        await log.ensure_rooms([LOBBY])
+        environment = ChatEnvironment(StillClock(), CountingIds(), log)
+        room: RoomRef = await system.start(RoomActor, LOBBY, environment)
+        rooms = Rooms(lambda _: room if has_room else None)
+        session: Ref[SessionMessage] = await system.start(SessionActor, SessionId("s1"), rooms)
+        yield Kit(log, lambda _: session)
+
+
+async def test_a_post_is_stored_once() -> None:  # SITE-66 SITE-107
+    async with open_service() as kit:
+        await kit.post("  hello  ")
+        await kit.post("hello")
+        assert kit.bodies() == ["hello"]
+
+
+@pytest.mark.parametrize("body", ["   ", "x" * 1001, "a\x00b", "a\tb"])
+async def test_the_rules_of_a_body_hold(body: str) -> None:  # SITE-61 SITE-107
+    async with open_service() as kit:
+        with pytest.raises(Refused):
+            await kit.post(body)
+        assert kit.bodies() == []
+
+
+async def test_the_sixth_post_is_refused_with_the_wait() -> None:  # SITE-65 SITE-107
+    async with open_service() as kit:
+        for number in range(5):
+            await kit.post("hello", f"c{number}")
+        with pytest.raises(Refused, match=r"again in 10\.0 s"):
+            await kit.post("hello", "c5")
+        assert len(kit.bodies()) == 5
+
+
+async def test_a_store_that_is_away_is_a_refusal() -> None:  # SITE-155
+    async with open_service() as kit:
+        kit.log.fail_next()
+        with pytest.raises(Refused, match="same id"):
+            await kit.post("hello")
+        await kit.post("hello")
+        assert kit.bodies() == ["hello"]
+
+
+async def test_a_room_that_is_away_is_a_refusal() -> None:  # SITE-155
+    async with open_service(has_room=False) as kit:
+        with pytest.raises(Refused, match="same id"):
+            await kit.post("hello")
+
+
+async def test_sessions_that_are_away_are_a_refusal() -> None:
+    """SITE-155: their supervisor restarts; the connection lives on."""
+
+    def nobody(session_id: str) -> Ref[SessionMessage]:
+        raise NoProc("sessions")
+
+    with pytest.raises(Refused, match="same id"):
+        await ChatService(nobody).dispatch(PostMessage("hello", "c1"), TOPIC, GUEST)
+
+
+async def test_only_the_lobby_is_open_to_guests() -> None:  # SITE-75 SITE-107
+    async with open_service() as kit:
+        for may in (kit.service.may_hear, kit.service.may_publish):
+            assert await may(GUEST, TOPIC)
+            for other in ("room:support", "room:demo", "room:Lobby", "tree", ""):
+                assert not await may(GUEST, other)
+
+
+class TestEncoding:
+    """What everybody may see, and nothing else."""
+
+    encoding = RoomEncoding()
+
+    def told(self, message: object, viewer: str = TOPIC) -> dict[str, object] | None:
+        frame = self.encoding.encode(message, viewer)
+        return None if frame is None else msgspec.json.decode(frame.payload, type=dict[str, object])
+
+    def test_a_message_has_its_fields(self) -> None:  # SITE-107
+        told = self.told(MessagePosted(MESSAGE, 7))
+        assert told is not None
+        assert (told["type"], told["topic"]) == ("event", TOPIC)
+        action = told["action"]
+        assert isinstance(action, dict)
+        assert action["MessagePosted"] == {
+            "id": str(MESSAGE.id),
+            "room": "Lobby",
+            "n": 7,
+            "author": action["MessagePosted"]["author"],
+            "body": "hello",
+            "at": "2026-01-01T00:00:00Z",
+        }
+        assert "s1" not in str(told), "whose session it is stays here"
+
+    def test_a_pending_or_removed_message_is_nothing(self) -> None:  # SITE-68
+        for status in (Status.PENDING, Status.REMOVED):
+            assert self.told(MessagePosted(replace(MESSAGE, status=status), 7)) is None
+
+    def test_a_withdrawal_names_the_message_only(self) -> None:  # SITE-107
+        told = self.told(MessageWithdrawn(LOBBY, MESSAGE.id, 8))
+        assert told is not None
+        assert told["action"] == {"MessageWithdrawn": {"id": str(MESSAGE.id), "n": 8}}
+
+    def test_other_events_are_nothing(self) -> None:
+        assert self.told(RoomResumed(LOBBY)) is None
+        assert self.encoding.position(RoomResumed(LOBBY)) == 0
+        assert self.encoding.position(MessagePosted(MESSAGE, 7)) == 7
+
+    def test_the_topic_is_named_as_it_is_heard(self) -> None:  # WEB-31
+        told = self.told(MessagePosted(MESSAGE, 7), "default")
+        assert told is not None
+        assert told["topic"] == "default"
+
+    def test_the_demo_user_has_its_name(self) -> None:  # SITE-80
+        demo = replace(MESSAGE, user_id=DEMO_USER_ID, author_name="Demo Bot")
+        assert "Demo Bot" in str(self.told(MessagePosted(demo, 7)))
