@@ -1,7 +1,7 @@
 """A circuit breaker: stop calling what fails, look again later with one call at a time.
 
 `BreakerState` is the state machine, without clock or task; `Breaker` guards calls with it.
-Changes are handed to `on_change`; the system publishes them on topic `BREAKERS`.
+Changes are handed to `on_change`: `partial(system.topics.publish, BREAKERS)` makes them events.
 
 Rule: cancellation counts as neither success nor failure.
 """

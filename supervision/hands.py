@@ -253,7 +253,10 @@ class Hands:
     def _park(self, slot: Slot) -> None:
         assert slot.key is not None, "only a child with a key can be found again"
         self._system.counts.passivated += 1
-        self.cells.sleep(slot.key, self.cells.release(slot))
+        cell = self.cells.release(slot)
+        if self._tree.is_watched:
+            self._tree.note(cell, "gone", because="passivated")
+        self.cells.sleep(slot.key, cell)
 
     def call_after(self, delay: float, action: Callable[[], None]) -> Alarm:
         """Call this to run a synchronous action in `delay` seconds."""

@@ -65,7 +65,8 @@ class Tree:
 
     def snapshot(self, under: str | None = None) -> TreeSnapshot:
         """Call this for the whole tree, or the part at and below the path `under`."""
-        cells = list(self._system.cells())
+        # A key without child is a ref that waits for mail, not an actor of the tree.
+        cells = [cell for cell in self._system.cells() if not cell.dormant]
         if under is not None:
             below = under + "/"
             cells = [cell for cell in cells if cell.path == under or cell.path.startswith(below)]
@@ -148,7 +149,7 @@ class Tree:
             at=trio.current_time(),
             path=cell.path,
             kind=kind,
-            node=None if cell.gone else self.node(cell),
+            node=None if kind == "gone" else self.node(cell),
             exit=None if exit_ is None else exit_.to_json(),
             because=because if because is not None else (exit_ and exit_.because),
             decision=decision,

@@ -10,7 +10,7 @@ Rule: a handle holds nothing but a ref; what `__init__` of the actor sets is not
 
 from collections.abc import Callable
 from random import random
-from typing import ClassVar, Literal, Never, TypeVar
+from typing import ClassVar, Literal, Never, TypeVar, get_origin
 
 import trio
 
@@ -61,7 +61,7 @@ class Supervising(Actor[Never]):
 
         May answer IGNORE: then the supervisor chooses not to run, which is no failure.
         """
-        raise NotImplementedError  # pragma: no cover  both subclasses have one
+        raise TypeError("subclass Supervisor or Dynamic: they know how to plan")
 
     def jitter(self) -> float:
         """Override this to make the jitter of backoffs repeatable: a number in [0, 1)."""
@@ -176,7 +176,7 @@ class Supervising(Actor[Never]):
 
 def handle_of(kind: type[S], ref: AnyRef) -> S:
     """Call this for the typed handle of a running supervisor of class `kind`."""
-    handle = object.__new__(kind)
+    handle = object.__new__(get_origin(kind) or kind)  # `Dynamic[Word]` is an alias at run time
     handle._handle_of = ref
     return handle
 

@@ -12,8 +12,8 @@ from typing import TypeAlias
 import pytest
 import trio
 
-from actors.runtime import IGNORE, Actor, Ask, Exit, Ref, Started, System, message
-from supervision import REPORTS, ChildSpec, Flags, Plan, Report, Supervisor
+from actors.runtime import IGNORE, Actor, AnyRef, Ask, Exit, Ref, Started, System, message
+from supervision import REPORTS, Child, ChildSpec, Flags, Plan, Report, Supervisor
 from supervision.specs import Maker
 
 
@@ -223,6 +223,12 @@ class Troupe(Supervisor):
         return [counts.specs, counts.active, counts.supervisors, counts.workers]
 
 
+def ref_of(child: Child) -> AnyRef:
+    """The ref of a child that runs."""
+    assert child.ref is not None
+    return child.ref
+
+
 async def settle() -> None:
     """Let everything happen that needs no time."""
     await trio.testing.wait_all_tasks_blocked()
@@ -252,5 +258,6 @@ __all__ = [
     "Started",
     "Troupe",
     "failure_of",
+    "ref_of",
     "settle",
 ]

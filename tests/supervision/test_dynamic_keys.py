@@ -20,6 +20,7 @@ from supervision import (
     SpecError,
     StartResult,
     TooManyChildren,
+    handle_of,
     open_system,
 )
 from tests.supervision.puppets import (
@@ -33,6 +34,7 @@ from tests.supervision.puppets import (
     Troupe,
     Word,
     failure_of,
+    ref_of,
     settle,
 )
 
@@ -189,12 +191,10 @@ async def test_a_dynamic_supervisor_in_the_middle_is_restarted(
     # SUP-33: its children were no part of a plan and do not return
     inner = ChildSpec("pool", partial(Pool, KEYED, template(kit)))
     async with open_system(Troupe, Flags(intensity=9), [inner]) as sup:
-        pool = Dynamic.__new__(Dynamic)
-        pool._handle_of = (await sup.which_child("pool")).ref
+        pool = handle_of(Pool, ref_of(await sup.which_child("pool")))
         old = pool["a"]
         assert await old.ask(Number()) == 1
-        assert pool._handle_of is not None
-        pool._handle_of.kill()
+        pool.ref.kill()
         await settle()
         assert await counted(pool) == [1, 0, 0, 0]
         with pytest.raises(NoProc):

@@ -14,6 +14,7 @@ from supervision import (
     Flags,
     GaveUp,
     IntensityReached,
+    handle_of,
     open_system,
 )
 from supervision.words import Strategy
@@ -24,6 +25,7 @@ from tests.supervision.puppets import (
     Sleep,
     Troupe,
     failure_of,
+    ref_of,
     settle,
 )
 
@@ -143,8 +145,7 @@ async def test_a_sub_supervisor_rebuilds_its_static_children(
         return ChildSpec(name, lambda: Troupe(Flags(intensity=1), specs), type="supervisor")
 
     async with open_system(Troupe, flags("one_for_all"), [sub("x"), sub("y")]) as sup:
-        x = Troupe.__new__(Troupe)
-        x._handle_of = (await sup.which_child("x")).ref
+        x = handle_of(Troupe, ref_of(await sup.which_child("x")))
         await x.terminate_child("x2")
         await x.start_child(kit.spec("added"))
         await crash(x, "x1")

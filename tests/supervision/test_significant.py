@@ -10,10 +10,11 @@ from supervision import (
     Flags,
     Plan,
     SpecError,
+    handle_of,
     open_system,
 )
 from supervision.words import AutoShutdownMode, Strategy
-from tests.supervision.puppets import Crash, End, Kit, Troupe, failure_of, settle
+from tests.supervision.puppets import Crash, End, Kit, Troupe, failure_of, ref_of, settle
 
 BOOM = ValueError("boom")
 MANY = Flags(intensity=100)
@@ -45,8 +46,7 @@ async def test_a_significant_child_ends_its_supervisor(
         restart="transient",
     )  # fmt: skip
     async with open_system(Troupe, MANY, [sub]) as sup:
-        inner = Troupe.__new__(Troupe)
-        inner._handle_of = (await sup.which_child("sub")).ref
+        inner = handle_of(Troupe, ref_of(await sup.which_child("sub")))
         refs = await inner.refs()
         match how:
             case "terminate":

@@ -3,6 +3,7 @@
 from functools import partial
 
 import pytest
+import structlog
 import trio
 from trio.testing import MockClock
 
@@ -192,3 +193,14 @@ async def test_an_ending_supervisor_still_answers(
 
 async def _stop_patiently(sup: Troupe) -> None:
     await sup.ref.stop(Shutdown(), timeout=None)
+
+
+async def test_leaving_says_whom_it_waits_for(async_kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-90
+    with structlog.testing.capture_logs() as logs:
+        async with open_system(Troupe, Flags(), [async_kit.spec("a", shutdown=1)]) as sup:
+            (await sup.refs())["a"].tell(Shield(12.0))
+            await settle()
+    waits = [log for log in logs if log["event"] == "still_waiting_for"]
+    assert [log["path"] for log in waits] == ["troupe/a", "troupe/a"]
+    assert all("sleep" in log["stack"] for log in waits)

@@ -185,3 +185,19 @@ async def test_unwatched_nothing_is_built(
         assert await app.numbers() == {"a": 301}
         assert built == []
         assert tree_of(app.system) is app.tree
+
+
+async def test_a_passivated_child_leaves_the_tree(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-52
+    follower = Follower()
+    flags = DynamicFlags(key="child_id", passivate_after=1.0)
+    template = ChildSpec("one", lambda child_id: kit.maker(child_id)())
+    async with open_system(Dynamic[Word], flags, template, name="pool") as pool:
+        with pool.tree.watch(follower):
+            pool["oak"].tell(Note("hello"))
+            await trio.sleep(2.0)
+        assert follower.steps() == [
+            *(("oak", "starting"), ("oak", "started")),
+            *(("oak", "stopping"), ("oak", "exited"), ("oak", "gone")),
+        ]
+        assert [node.path for node in pool.tree.snapshot().actors] == ["pool"]
