@@ -6,15 +6,21 @@ wants to try an actor without a database. `MemoryDatabase` is the shared set of 
 
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
+from storage.memory.dead_letters import MemoryDeadLetters
 from storage.memory.event_store import HeldCommit, MemoryEventStore
 from storage.memory.idempotency import MemoryIdempotency
+from storage.memory.outbox import MemoryOutbox
 from storage.memory.snapshots import MemorySnapshots
+from storage.memory.timers import MemoryTimers
 
 __all__ = [
     "HeldCommit",
     "MemoryChatLog",
     "MemoryDatabase",
+    "MemoryDeadLetters",
     "MemoryEventStore",
     "MemoryIdempotency",
+    "MemoryOutbox",
     "MemorySnapshots",
+    "MemoryTimers",
 ]

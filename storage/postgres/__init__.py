@@ -13,6 +13,7 @@ Only this package names asyncpg.
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.database import Connection, Database, LoopLost, open_database
 from storage.postgres.database_actor import DatabaseActor
+from storage.postgres.dead_letters import PostgresDeadLetters
 from storage.postgres.embedded import EmbeddedServer
 from storage.postgres.embedded_keeper import open_embedded
 from storage.postgres.event_store import PostgresEventStore
@@ -24,8 +25,10 @@ from storage.postgres.migrate import (
     migrate_down,
     plan_migrations,
 )
+from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.pool_settings import PoolSettings, PoolStats
 from storage.postgres.snapshots import PostgresSnapshots
+from storage.postgres.timers import PostgresTimers
 
 __all__ = [
     "Connection",
@@ -37,9 +40,12 @@ __all__ = [
     "PoolSettings",
     "PoolStats",
     "PostgresChatLog",
+    "PostgresDeadLetters",
     "PostgresEventStore",
     "PostgresIdempotency",
+    "PostgresOutbox",
     "PostgresSnapshots",
+    "PostgresTimers",
     "check_migrations",
     "migrate",
     "migrate_down",

@@ -125,7 +125,7 @@ async def insert_with_all(connection: Connection, request: AppendRequest) -> App
     if request.outbox:
         await _add_outbox(connection, request.outbox)
     for change in request.timers:
-        await _change_timer(connection, change)
+        await change_timer(connection, change)
     if request.idempotency is not None:
         await remember(connection, request.idempotency, msgspec.json.encode(appended))
     return appended
@@ -182,10 +182,12 @@ async def _add_outbox(connection: Connection, messages: Sequence[OutboxMessage])
     )
 
 
-async def _change_timer(connection: Connection, change: TimerChange) -> None:
+async def change_timer(connection: Connection, change: TimerChange) -> int:
+    """Call this to set, cancel or close timers; returns how many rows changed."""
     match change:
         case SetTimer():
-            await connection.execute(
+            return await _execute(
+                connection,
                 "INSERT INTO timers (timer_id, address, name, token, due_at, payload, metadata)"
                 " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
                 change.timer_id,
@@ -197,17 +199,24 @@ async def _change_timer(connection: Connection, change: TimerChange) -> None:
                 metadata_json(change.metadata),
             )
         case CancelTimer():
-            await connection.execute(
+            return await _execute(
+                connection,
                 "UPDATE timers SET cancelled_at = clock_timestamp()"
                 " WHERE address = $1 AND name = $2 AND fired_at IS NULL AND cancelled_at IS NULL",
                 change.address,
                 change.name,
             )
         case CloseTimer():
-            done = await connection.execute(
+            done = await _execute(
+                connection,
                 "UPDATE timers SET fired_at = clock_timestamp()"
                 " WHERE timer_id = $1 AND fired_at IS NULL AND cancelled_at IS NULL",
                 change.timer_id,
             )
-            if done != "UPDATE 1":
+            if done != 1:
                 raise TimerGone(str(change.timer_id))
+            return done
+
+
+async def _execute(connection: Connection, statement: str, *args: object) -> int:
+    return int((await connection.execute(statement, *args)).rpartition(" ")[2])

@@ -8,9 +8,19 @@ The suites use pytest and pytest-trio; nothing of the running program imports th
 """
 
 from storage.testing.chat_log import ChatLogSuite
+from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_order import EventOrderSuite
 from storage.testing.event_store import EventStoreSuite
 from storage.testing.planted import failing_cases
 from storage.testing.temporary import TemporaryServer
+from storage.testing.with_append import WithAppendSuite
 
-__all__ = ["ChatLogSuite", "EventOrderSuite", "EventStoreSuite", "TemporaryServer", "failing_cases"]
+__all__ = [
+    "ChatLogSuite",
+    "DeadLettersSuite",
+    "EventOrderSuite",
+    "EventStoreSuite",
+    "TemporaryServer",
+    "WithAppendSuite",
+    "failing_cases",
+]

@@ -1,0 +1,184 @@
+"""What must not be lost and could not be handled: one table for all kinds, and its rules.
+
+The runtime's own ring of lost messages is another thing (`system.dead_letters`): that one
+is for looking, this one is kept until somebody has decided.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from actors.persistence.errors import StoreMisuse
+
+# Larger payloads are kept by reference to their event.
+PAYLOAD_BYTES_MAX = 256 * 1024
+# The table is bounded; the oldest final rows make room, pending ones never do.
+ROWS_MAX = 100_000
+FULL_DEGRADED = 0.8
+# A worker that died with a row in hand has it taken away after this.
+CLAIM = timedelta(seconds=60)
+
+KINDS = ("message", "effect", "event", "projection", "bus", "outbox", "mail", "saga")
+
+
+class DeadLetterStatus(StrEnum):
+    """Where a dead letter stands; the last two are final."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    RESOLVED = "resolved"
+    DISCARDED = "discarded"
+
+
+# from -> allowed to.
+TRANSITIONS: Mapping[DeadLetterStatus, frozenset[DeadLetterStatus]] = {
+    DeadLetterStatus.PENDING: frozenset({DeadLetterStatus.PROCESSING, DeadLetterStatus.DISCARDED}),
+    DeadLetterStatus.PROCESSING: frozenset({DeadLetterStatus.RESOLVED, DeadLetterStatus.PENDING}),
+    DeadLetterStatus.RESOLVED: frozenset(),
+    DeadLetterStatus.DISCARDED: frozenset(),
+}
+
+
+class InvalidTransition(StoreMisuse):
+    """Raised when a dead letter cannot go from where it stands to where it was sent."""
+
+    code = "invalid_transition"
+
+    def __init__(self, id_: int, from_: str, to: str) -> None:
+        super().__init__(f"dead letter {id_} is {from_} and cannot become {to}; nothing was done")
+        self.id, self.from_, self.to = id_, from_, to
+
+
+class UnknownDeadLetter(StoreMisuse, LookupError):
+    """Raised for an id that no dead letter has, or has no more."""
+
+    code = "unknown_dead_letter"
+
+    def __init__(self, id_: int) -> None:
+        super().__init__(f"there is no dead letter {id_}")
+        self.id = id_
+
+
+class DeadLettersFull(StoreMisuse):
+    """Raised when all rows are pending: nothing may be dropped, so nothing can be added."""
+
+    code = "dead_letters_full"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"all {limit} dead letters are pending; resolve or discard some")
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class NewDeadLetter:
+    """Something that could not be handled, with all that is needed to try again."""
+
+    kind: str
+    source: str
+    message_id: str
+    error_message: str
+    error_details: str = ""
+    payload: bytes | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    stream_id: str | None = None
+    event_id: UUID | None = None
+    event_type: str | None = None
+    event_version: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.payload is not None and len(self.payload) > PAYLOAD_BYTES_MAX:
+            if self.event_id is None:
+                raise ValueError(f"a payload over {PAYLOAD_BYTES_MAX} bytes needs its event's id")
+            object.__setattr__(self, "payload", None)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDeadLetter:
+    """A dead letter as it is kept."""
+
+    id: int
+    letter: NewDeadLetter
+    retry_count: int
+    status: DeadLetterStatus
+    first_failed_at: datetime
+    last_failed_at: datetime
+    resolved_at: datetime | None = None
+    resolved_by: str | None = None
+    resolution_notes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterCounts:
+    """How many there are of each status, and how full the table is."""
+
+    by_status: Mapping[DeadLetterStatus, int]
+    fullness: float
+
+    @property
+    def health(self) -> str:
+        """Call this for the word health checks show."""
+        if self.by_status.get(DeadLetterStatus.PENDING, 0) >= ROWS_MAX:
+            return "unhealthy"
+        return "degraded" if self.fullness > FULL_DEGRADED else "healthy"
+
+
+class DeadLetters(Protocol):
+    """The kept failures. Each change of status is audited with who made it."""
+
+    async def add(self, letter: NewDeadLetter) -> int:
+        """Call this to keep a failure; a known (kind, source, message id) counts as a retry.
+
+        Raises `DeadLettersFull` when every row is pending.
+        """
+        ...
+
+    async def get(self, id_: int) -> StoredDeadLetter:
+        """Call this for one; `UnknownDeadLetter` when there is none."""
+        ...
+
+    async def list(
+        self,
+        *,
+        status: DeadLetterStatus | None = None,
+        kind: str | None = None,
+        source: str | None = None,
+        limit: int = 50,
+        after: int | None = None,
+    ) -> Sequence[StoredDeadLetter]:
+        """Call this for a page by id, after a given one."""
+        ...
+
+    async def retry(self, id_: int, by: str = "worker") -> StoredDeadLetter:
+        """Call this to take a pending one in hand; its metadata gains `retry_of`.
+
+        Then `resolve` it, or give it back with `failed_again`. One in hand for over a
+        minute counts as pending.
+        """
+        ...
+
+    async def retry_all(
+        self, *, kind: str | None = None, limit: int = 50, by: str = "worker"
+    ) -> Sequence[StoredDeadLetter]:
+        """Call this to take several in hand, oldest first."""
+        ...
+
+    async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
+        """Call this when a retry failed: pending again, and counted."""
+        ...
+
+    async def resolve(self, id_: int, by: str, notes: str = "") -> None:
+        """Call this when a retry succeeded."""
+        ...
+
+    async def discard(self, id_: int, by: str, reason: str) -> None:
+        """Call this to give a pending one up, with the reason."""
+        ...
+
+    async def counts(self) -> DeadLetterCounts:
+        """Call this for the gauges."""
+        ...

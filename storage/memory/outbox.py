@@ -1,0 +1,170 @@
+"""Outbox and inbox in memory; the twin of `storage/postgres/outbox.py`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from actors.persistence.outbox import (
+    BATCH_MAX,
+    INBOX_KEPT,
+    LEASE,
+    SENT_KEPT,
+    OutboxEntry,
+    OutboxStats,
+    partition_of,
+)
+from storage.memory.database import MemoryDatabase, OutboxRow
+from storage.memory.faults import Faults
+
+
+class MemoryOutbox(Faults):
+    """The ports `Outbox` and `Inbox` on a `MemoryDatabase`."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        super().__init__()
+        self.database = database if database is not None else MemoryDatabase()
+        self._leases: dict[int, tuple[str, int, datetime]] = {}
+
+    async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
+        """See `Outbox.lease`."""
+        await self.pass_faults()
+        now = self.database.now()
+        held = {}
+        for partition in partitions:
+            holder, epoch, until = self._leases.get(partition, ("", 0, now))
+            if until > now and holder != owner:
+                continue
+            epoch = epoch if holder == owner and until > now else epoch + 1
+            self._leases[partition] = (owner, epoch, now + LEASE)
+            held[partition] = epoch
+        return held
+
+    async def release(self, owner: str) -> None:
+        """See `Outbox.release`."""
+        await self.pass_faults()
+        for partition, (holder, epoch, _) in self._leases.items():
+            if holder == owner:
+                self._leases[partition] = (holder, epoch, self.database.now())
+
+    async def next_batch(
+        self,
+        partition: int,
+        epoch: int,
+        *,
+        limit: int = BATCH_MAX,
+        skipping: Sequence[str] = (),
+    ) -> Sequence[OutboxEntry]:
+        """See `Outbox.next_batch`."""
+        await self.pass_faults()
+        if not self._is_held(partition, epoch):
+            return []
+        now, held_keys, found = self.database.now(), set(), []
+        for row in self._unsent(partition):
+            is_waiting = row.next_attempt_at is not None and row.next_attempt_at > now
+            if row.is_dead:
+                if row.message.target not in skipping:
+                    held_keys.add(row.message.key)
+            elif is_waiting:
+                held_keys.add(row.message.key)
+            elif row.message.key not in held_keys and row.txid < self.database.horizon:
+                found.append(_entry(row))
+        return found[:limit]
+
+    async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
+        """See `Outbox.mark_sent`."""
+        await self.pass_faults()
+        if not self._is_held(partition, epoch):
+            return 0
+        rows = [row for row in self._unsent(partition) if row.id in ids]
+        for row in rows:
+            row.sent_at, row.last_error = self.database.now(), None
+            row.attempts += 1
+        return len(rows)
+
+    async def mark_failed(
+        self, partition: int, epoch: int, id_: int, error: str, retry_in: timedelta | None
+    ) -> None:
+        """See `Outbox.mark_failed`."""
+        await self.pass_faults()
+        row = self.database.outbox[id_]
+        if row.sent_at is None and self._is_held(partition, epoch):
+            row.attempts += 1
+            row.last_error, row.is_dead = error, retry_in is None
+            row.next_attempt_at = None if retry_in is None else self.database.now() + retry_in
+
+    async def revive(self, id_: int) -> bool:
+        """See `Outbox.revive`."""
+        await self.pass_faults()
+        row = self.database.outbox.get(id_)
+        if row is None or not row.is_dead:
+            return False
+        row.is_dead, row.attempts, row.next_attempt_at = False, 0, None
+        return True
+
+    async def drop(self, id_: int) -> bool:
+        """See `Outbox.drop`."""
+        await self.pass_faults()
+        row = self.database.outbox.get(id_)
+        if row is None or not row.is_dead:
+            return False
+        row.is_dead, row.sent_at = False, self.database.now()
+        return True
+
+    async def stats(self) -> OutboxStats:
+        """See `Outbox.stats`."""
+        await self.pass_faults()
+        unsent = [row for row in self.database.outbox.values() if row.sent_at is None]
+        dead = sum(row.is_dead for row in unsent)
+        now = self.database.now()
+        oldest = min((row.created_at for row in unsent), default=now)
+        return OutboxStats(len(unsent) - dead, (now - oldest).total_seconds(), dead)
+
+    async def purge(self, limit: int = 1000) -> int:
+        """See `Outbox.purge`."""
+        await self.pass_faults()
+        now, tables = self.database.now(), self.database
+        sent = [
+            row.id
+            for row in tables.outbox.values()
+            if row.sent_at is not None and row.sent_at <= now - SENT_KEPT
+        ][:limit]
+        handled = [key for key, at in tables.inbox.items() if at <= now - INBOX_KEPT][:limit]
+        for id_ in sent:
+            del tables.outbox[id_]
+        for key in handled:
+            del tables.inbox[key]
+        return len(sent) + len(handled)
+
+    async def note(self, consumer: str, message_id: UUID) -> bool:
+        """See `Inbox.note`."""
+        await self.pass_faults()
+        if (consumer, message_id) in self.database.inbox:
+            return False
+        self.database.inbox[consumer, message_id] = self.database.now()
+        return True
+
+    def _is_held(self, partition: int, epoch: int) -> bool:
+        _, current, until = self._leases.get(partition, ("", 0, self.database.now()))
+        return current == epoch and until > self.database.now()
+
+    def _unsent(self, partition: int) -> list[OutboxRow]:
+        rows = [
+            row
+            for row in self.database.outbox.values()
+            if row.sent_at is None and partition_of(row.message.key) == partition
+        ]
+        return sorted(rows, key=lambda row: (row.txid, row.id))
+
+
+def _entry(row: OutboxRow) -> OutboxEntry:
+    return OutboxEntry(
+        id=row.id,
+        message_id=row.message.message_id,
+        kind=row.message.kind,
+        target=row.message.target,
+        key=row.message.key,
+        payload=row.message.payload,
+        headers=dict(row.message.headers),
+        attempts=row.attempts,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,249 @@
+"""Dead letters in PostgreSQL; the twin of `storage/memory/dead_letters.py`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import asyncpg
+import msgspec
+
+from actors.persistence.dead_letters import (
+    CLAIM,
+    ROWS_MAX,
+    TRANSITIONS,
+    DeadLetterCounts,
+    DeadLettersFull,
+    DeadLetterStatus,
+    InvalidTransition,
+    NewDeadLetter,
+    StoredDeadLetter,
+    UnknownDeadLetter,
+)
+from storage.postgres.database import Database
+from storage.postgres.event_rows import metadata_json
+from storage.postgres.pool import Connection
+
+_COLUMNS = (
+    "id, kind, source, message_id, stream_id, event_id, event_type, event_version, payload,"
+    " metadata, error_message, error_details, retry_count, first_failed_at, last_failed_at,"
+    " status, resolved_at, resolved_by, resolution_notes"
+)
+
+_ADD = """
+INSERT INTO dead_letters AS d (kind, source, message_id, stream_id, event_id, event_type,
+    event_version, payload, metadata, error_message, error_details)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (kind, source, message_id) DO UPDATE
+SET retry_count = d.retry_count + 1, last_failed_at = clock_timestamp(), status = 'pending',
+    error_message = $10, error_details = $11
+RETURNING id
+"""
+
+# Room for one more: the oldest rows that are final.
+_MAKE_ROOM = """
+DELETE FROM dead_letters WHERE id IN (
+    SELECT id FROM dead_letters WHERE status IN ('resolved', 'discarded') ORDER BY id LIMIT $1)
+"""
+
+_LIST = f"""
+SELECT {_COLUMNS} FROM dead_letters
+WHERE ($1::text IS NULL OR status = $1) AND ($2::text IS NULL OR kind = $2)
+    AND ($3::text IS NULL OR source = $3) AND id > $4
+ORDER BY id LIMIT $5
+"""  # noqa: S608  (our own columns)
+
+_RETRYABLE = """
+SELECT id FROM dead_letters
+WHERE ($1::text IS NULL OR kind = $1) AND (status = 'pending'
+    OR status = 'processing' AND claimed_at <= clock_timestamp() - $2::interval)
+ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+"""
+
+
+class PostgresDeadLetters:
+    """The port `DeadLetters` on a `Database`."""
+
+    def __init__(self, database: Database, *, rows_max: int = ROWS_MAX) -> None:
+        self._database, self._rows_max = database, rows_max
+
+    async def add(self, letter: NewDeadLetter) -> int:
+        """See `DeadLetters.add`."""
+        return await self._database.transact(_add, letter, self._rows_max)
+
+    async def get(self, id_: int) -> StoredDeadLetter:
+        """See `DeadLetters.get`."""
+        return await self._database.run(_get, id_)
+
+    async def list(
+        self,
+        *,
+        status: DeadLetterStatus | None = None,
+        kind: str | None = None,
+        source: str | None = None,
+        limit: int = 50,
+        after: int | None = None,
+    ) -> Sequence[StoredDeadLetter]:
+        """See `DeadLetters.list`."""
+
+        async def work(connection: Connection) -> Sequence[StoredDeadLetter]:
+            rows = await connection.fetch(_LIST, status, kind, source, after or 0, limit)
+            return [_stored(row) for row in rows]
+
+        return await self._database.run(work)
+
+    async def retry(self, id_: int, by: str = "worker") -> StoredDeadLetter:
+        """See `DeadLetters.retry`."""
+        return await self._database.transact(_retry, id_, by)
+
+    async def retry_all(
+        self, *, kind: str | None = None, limit: int = 50, by: str = "worker"
+    ) -> Sequence[StoredDeadLetter]:
+        """See `DeadLetters.retry_all`."""
+
+        async def work(connection: Connection) -> Sequence[StoredDeadLetter]:
+            rows = await connection.fetch(_RETRYABLE, kind, CLAIM, limit)
+            return [await _retry(connection, row["id"], by) for row in rows]
+
+        return await self._database.transact(work)
+
+    async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
+        """See `DeadLetters.failed_again`."""
+
+        async def work(connection: Connection) -> None:
+            await _move(connection, id_, DeadLetterStatus.PENDING, by, error_message)
+            await connection.execute(
+                "UPDATE dead_letters SET retry_count = retry_count + 1, error_message = $2,"
+                " last_failed_at = clock_timestamp() WHERE id = $1",
+                id_,
+                error_message,
+            )
+
+        await self._database.transact(work)
+
+    async def resolve(self, id_: int, by: str, notes: str = "") -> None:
+        """See `DeadLetters.resolve`."""
+        await self._database.transact(_end, id_, DeadLetterStatus.RESOLVED, by, notes)
+
+    async def discard(self, id_: int, by: str, reason: str) -> None:
+        """See `DeadLetters.discard`."""
+        await self._database.transact(_end, id_, DeadLetterStatus.DISCARDED, by, reason)
+
+    async def counts(self) -> DeadLetterCounts:
+        """See `DeadLetters.counts`."""
+
+        async def work(connection: Connection) -> dict[DeadLetterStatus, int]:
+            rows = await connection.fetch(
+                "SELECT status, count(*) AS n FROM dead_letters GROUP BY status"
+            )
+            return {DeadLetterStatus(row["status"]): row["n"] for row in rows}
+
+        found = await self._database.run(work)
+        whole = {status: found.get(status, 0) for status in DeadLetterStatus}
+        return DeadLetterCounts(whole, sum(whole.values()) / self._rows_max)
+
+
+async def _add(connection: Connection, letter: NewDeadLetter, rows_max: int) -> int:
+    count = int(await connection.fetchval("SELECT count(*) FROM dead_letters"))
+    if count >= rows_max:
+        await connection.execute(_MAKE_ROOM, count - rows_max + 1)
+        if await connection.fetchval("SELECT count(*) FROM dead_letters") >= rows_max:
+            raise DeadLettersFull(rows_max)
+    return int(
+        await connection.fetchval(
+            _ADD,
+            letter.kind,
+            letter.source,
+            letter.message_id,
+            letter.stream_id,
+            letter.event_id,
+            letter.event_type,
+            letter.event_version,
+            letter.payload,
+            metadata_json(letter.metadata),
+            letter.error_message,
+            letter.error_details,
+        )
+    )
+
+
+async def _get(connection: Connection, id_: int, lock: str = "") -> StoredDeadLetter:
+    row = await connection.fetchrow(
+        f"SELECT {_COLUMNS} FROM dead_letters WHERE id = $1 {lock}",  # noqa: S608  (our own)
+        id_,
+    )
+    if row is None:
+        raise UnknownDeadLetter(id_)
+    return _stored(row)
+
+
+async def _retry(connection: Connection, id_: int, by: str) -> StoredDeadLetter:
+    is_abandoned = await connection.fetchval(
+        "SELECT status = 'processing' AND claimed_at <= clock_timestamp() - $2::interval"
+        " FROM dead_letters WHERE id = $1 FOR UPDATE",
+        id_,
+        CLAIM,
+    )
+    if is_abandoned:
+        await _move(connection, id_, DeadLetterStatus.PENDING, by, "the claim ran out")
+    await _move(connection, id_, DeadLetterStatus.PROCESSING, by, "")
+    await connection.execute(
+        "UPDATE dead_letters SET claimed_at = clock_timestamp() WHERE id = $1", id_
+    )
+    stored = await _get(connection, id_)
+    metadata = {**stored.letter.metadata, "retry_of": stored.letter.message_id}
+    return replace(stored, letter=replace(stored.letter, metadata=metadata))
+
+
+async def _move(
+    connection: Connection, id_: int, to: DeadLetterStatus, by: str, notes: str
+) -> None:
+    stored = await _get(connection, id_, "FOR UPDATE")
+    if to not in TRANSITIONS[stored.status]:
+        raise InvalidTransition(id_, stored.status, to)
+    await connection.execute("UPDATE dead_letters SET status = $2 WHERE id = $1", id_, to.value)
+    await connection.execute(
+        "INSERT INTO dead_letter_audit (dead_letter_id, by, from_status, to_status, notes)"
+        " VALUES ($1, $2, $3, $4, $5)",
+        id_,
+        by,
+        stored.status.value,
+        to.value,
+        notes,
+    )
+
+
+async def _end(connection: Connection, id_: int, to: DeadLetterStatus, by: str, notes: str) -> None:
+    await _move(connection, id_, to, by, notes)
+    await connection.execute(
+        "UPDATE dead_letters SET resolved_at = clock_timestamp(), resolved_by = $2,"
+        " resolution_notes = $3 WHERE id = $1",
+        id_,
+        by,
+        notes,
+    )
+
+
+def _stored(row: asyncpg.Record) -> StoredDeadLetter:
+    letter = NewDeadLetter(
+        kind=row["kind"],
+        source=row["source"],
+        message_id=row["message_id"],
+        error_message=row["error_message"],
+        error_details=row["error_details"],
+        payload=row["payload"],
+        metadata=msgspec.json.decode(row["metadata"], type=dict[str, str]),
+        stream_id=row["stream_id"],
+        event_id=row["event_id"],
+        event_type=row["event_type"],
+        event_version=row["event_version"],
+    )
+    return StoredDeadLetter(
+        id=row["id"],
+        letter=letter,
+        retry_count=row["retry_count"],
+        status=DeadLetterStatus(row["status"]),
+        first_failed_at=row["first_failed_at"],
+        last_failed_at=row["last_failed_at"],
+        resolved_at=row["resolved_at"],
+        resolved_by=row["resolved_by"],
+        resolution_notes=row["resolution_notes"],
+    )

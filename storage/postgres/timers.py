@@ -1,0 +1,102 @@
+"""Durable timers in PostgreSQL; the twin of `storage/memory/timers.py`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from actors.persistence import CancelTimer, SetTimer
+from actors.persistence.timers import CLAIM, CLAIM_MAX, DueTimer
+from storage.postgres.append import change_timer
+from storage.postgres.database import Database
+from storage.postgres.pool import Connection
+
+_OPEN = "fired_at IS NULL AND cancelled_at IS NULL"
+
+# Claimed rows of others are skipped, not waited for: two services share the work.
+_CLAIM = f"""
+WITH due AS (
+    SELECT timer_id FROM timers
+    WHERE {_OPEN} AND due_at <= $2 AND (claimed_until IS NULL OR claimed_until <= $2)
+    ORDER BY due_at, timer_id LIMIT $3 FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE timers t SET claimed_by = $1, claimed_until = $2 + $4::interval,
+        attempts = attempts + 1
+    FROM due WHERE t.timer_id = due.timer_id
+    RETURNING t.timer_id, address, name, token, due_at, payload, metadata, attempts
+)
+SELECT timer_id, address, name, token, due_at, payload, metadata, attempts
+FROM claimed ORDER BY due_at, timer_id
+"""  # noqa: S608  (our own words)
+
+
+class PostgresTimers:
+    """The port `DurableTimers` on a `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def set(self, timer: SetTimer) -> None:
+        """See `DurableTimers.set`."""
+        await self._database.run(change_timer, timer)
+
+    async def cancel(self, address: str, name: str) -> int:
+        """See `DurableTimers.cancel`."""
+        return await self._database.run(change_timer, CancelTimer(address, name))
+
+    async def claim_due(
+        self, worker: str, now: datetime, *, limit: int = CLAIM_MAX
+    ) -> Sequence[DueTimer]:
+        """See `DurableTimers.claim_due`."""
+        return await self._database.run(_claim_due, worker, now, limit)
+
+    async def close(self, timer_id: UUID) -> bool:
+        """See `DurableTimers.close`."""
+        return await self._database.run(_close, timer_id)
+
+    async def next_due(self) -> datetime | None:
+        """See `DurableTimers.next_due`."""
+        return await self._database.run(_next_due)
+
+    async def pending(self) -> int:
+        """See `DurableTimers.pending`."""
+        return await self._database.run(_pending)
+
+
+async def _claim_due(
+    connection: Connection, worker: str, now: datetime, limit: int
+) -> list[DueTimer]:
+    rows = await connection.fetch(_CLAIM, worker, now, limit, CLAIM)
+    return [
+        DueTimer(
+            timer_id=row["timer_id"],
+            address=row["address"],
+            name=row["name"],
+            token=row["token"],
+            due_at=row["due_at"],
+            payload=row["payload"],
+            metadata=msgspec.json.decode(row["metadata"], type=dict[str, str]),
+            attempts=row["attempts"],
+        )
+        for row in rows
+    ]
+
+
+async def _close(connection: Connection, timer_id: UUID) -> bool:
+    done = await connection.execute(
+        f"UPDATE timers SET fired_at = clock_timestamp() WHERE timer_id = $1 AND {_OPEN}",  # noqa: S608
+        timer_id,
+    )
+    return done == "UPDATE 1"
+
+
+async def _next_due(connection: Connection) -> datetime | None:
+    found: datetime | None = await connection.fetchval(
+        f"SELECT min(greatest(due_at, coalesce(claimed_until, due_at))) FROM timers WHERE {_OPEN}"  # noqa: S608
+    )
+    return found
+
+
+async def _pending(connection: Connection) -> int:
+    return int(await connection.fetchval(f"SELECT count(*) FROM timers WHERE {_OPEN}"))  # noqa: S608

@@ -1,0 +1,133 @@
+"""Everything that is kept of one database, for suites that look at several ports at once."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from actors.persistence import (
+    EventStore,
+    Idempotency,
+    Inbox,
+    Outbox,
+    OutboxMessage,
+    SetTimer,
+    Snapshots,
+)
+from actors.persistence.dead_letters import DeadLetters
+from actors.persistence.timers import DurableTimers
+from storage.memory import (
+    MemoryDatabase,
+    MemoryDeadLetters,
+    MemoryEventStore,
+    MemoryIdempotency,
+    MemoryOutbox,
+    MemorySnapshots,
+    MemoryTimers,
+)
+from storage.postgres import (
+    Connection,
+    Database,
+    PostgresDeadLetters,
+    PostgresEventStore,
+    PostgresIdempotency,
+    PostgresOutbox,
+    PostgresSnapshots,
+    PostgresTimers,
+)
+
+_AGE = """
+UPDATE idempotency SET created_at = created_at - $1::interval,
+    expires_at = expires_at - $1::interval;
+UPDATE outbox SET created_at = created_at - $1::interval, sent_at = sent_at - $1::interval,
+    next_attempt_at = next_attempt_at - $1::interval;
+UPDATE outbox_leases SET lease_until = lease_until - $1::interval;
+UPDATE inbox SET handled_at = handled_at - $1::interval;
+UPDATE dead_letters SET claimed_at = claimed_at - $1::interval
+"""
+
+
+@dataclass
+class Kept:
+    """The ports of one database; `pass_time` lets it be later there."""
+
+    events: EventStore
+    idempotency: Idempotency
+    outbox: Outbox
+    inbox: Inbox
+    timers: DurableTimers
+    dead_letters: DeadLetters
+    snapshots: Snapshots
+    pass_time: Callable[[float], Awaitable[None]]
+
+
+def kept_in_memory() -> Kept:
+    """Call this for the twins on one new database with a clock of its own."""
+    clock = [datetime(2025, 1, 1, tzinfo=UTC)]
+    database = MemoryDatabase(now=lambda: clock[0])
+
+    async def pass_time(seconds: float) -> None:
+        clock[0] += timedelta(seconds=seconds)
+
+    outbox = MemoryOutbox(database)
+    return Kept(
+        MemoryEventStore(database),
+        MemoryIdempotency(database),
+        outbox,
+        outbox,
+        MemoryTimers(database),
+        MemoryDeadLetters(database, rows_max=20),
+        MemorySnapshots(),
+        pass_time,
+    )
+
+
+def kept_in_postgres(database: Database) -> Kept:
+    """Call this for the adapters on a fresh database; time passes by making rows older."""
+
+    async def pass_time(seconds: float) -> None:
+        async def work(connection: Connection) -> None:
+            for statement in _AGE.split(";"):
+                await connection.execute(statement, timedelta(seconds=seconds))
+
+        await database.run(work)
+
+    outbox = PostgresOutbox(database)
+    return Kept(
+        PostgresEventStore(database),
+        PostgresIdempotency(database),
+        outbox,
+        outbox,
+        PostgresTimers(database),
+        PostgresDeadLetters(database, rows_max=20),
+        PostgresSnapshots(database),
+        pass_time,
+    )
+
+
+def message(key: str = "k", target: str = "t", payload: bytes = b"x") -> OutboxMessage:
+    """Call this for a message with a new id."""
+    return OutboxMessage(uuid4(), "bus", target, key, payload, {"h": "1"})
+
+
+def timer(
+    due_s: float = 0.0, *, address: str = "saga/1", name: str = "step", token: str | None = None
+) -> SetTimer:
+    """Call this for a timer due so many seconds after the tests' noon."""
+    return SetTimer(
+        uuid4(),
+        address,
+        name,
+        token or str(uuid4()),
+        NOON + timedelta(seconds=due_s),
+        b"payload",
+        {"correlation_id": "c"},
+    )
+
+
+NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
+
+
+def numbered(number: int) -> UUID:
+    """Call this for an id that is the same in every run."""
+    return UUID(int=number)

@@ -1,0 +1,232 @@
+"""What goes with an append or instead of one, as tests. Fixture `kept`, empty."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from actors.persistence import (
+    AlreadyHandled,
+    AppendRequest,
+    CancelTimer,
+    CloseTimer,
+    ConcurrencyConflict,
+    Fenced,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    Idempotent,
+    Shard,
+    Snapshot,
+    StreamId,
+    TimerGone,
+)
+from actors.persistence.outbox import PARTITIONS, partition_of
+from storage.testing.kept import NOON, Kept, message, timer
+from storage.testing.samples import new_events
+
+A, B = StreamId("order-a"), StreamId("order-b")
+_KEY = Idempotent("orders", "k-1", b"hash")
+_P = partition_of("k")
+
+
+class WithAppendSuite:
+    """The conformance suite of what shares an append's transaction."""
+
+    async def test_all_of_an_append_is_stored_or_nothing(self, kept: Kept) -> None:
+        # STORE-10
+        with pytest.raises(ConcurrencyConflict):
+            await kept.events.append(
+                A, new_events(1), expected=7, outbox=[message()], timers=[timer()], idempotency=_KEY
+            )
+        assert (await kept.outbox.stats()).pending == 0
+        assert await kept.timers.pending() == 0
+        done = await kept.events.append(
+            A, new_events(1), expected=0, outbox=[message()], timers=[timer()], idempotency=_KEY
+        )
+        assert (done.version, done.replayed) == (1, False)
+        assert (await kept.outbox.stats()).pending == 1
+        assert await kept.timers.pending() == 1
+
+    async def test_a_repeated_key_gets_the_first_answer(self, kept: Kept) -> None:
+        # STORE-55
+        first = await kept.events.append(A, new_events(2), idempotency=_KEY)
+        again = await kept.events.append(A, new_events(2), expected=0, idempotency=_KEY)
+        assert (again.version, again.cursor, again.replayed) == (2, first.cursor, True)
+        assert await kept.events.head(A) == 2
+        with pytest.raises(IdempotencyMismatch):
+            await kept.events.append(
+                A, new_events(1), idempotency=Idempotent("orders", "k-1", b"other")
+            )
+        elsewhere = Idempotent("orders", "k-1", b"other", tenant="acme")
+        assert (await kept.events.append(A, new_events(1), idempotency=elsewhere)).version == 3
+        await kept.pass_time(25 * 3600)
+        assert (await kept.events.append(A, new_events(1), idempotency=_KEY)).version == 4
+
+    async def test_a_key_is_held_while_its_request_is_handled(self, kept: Kept) -> None:
+        # STORE-55
+        keys = kept.idempotency
+        assert await keys.begin(_KEY) is None
+        with pytest.raises(IdempotencyInFlight) as caught:
+            await keys.begin(_KEY)
+        assert caught.value.retry_after_s == 1.0
+        with pytest.raises(IdempotencyInFlight):
+            await kept.events.append(A, new_events(1), idempotency=_KEY)
+        await keys.finish(_KEY, b"answer")
+        assert await keys.begin(_KEY) == b"answer"
+        with pytest.raises(IdempotencyMismatch):
+            await keys.begin(Idempotent("orders", "k-1", b"other"))
+
+    async def test_a_dead_requests_key_is_free_again(self, kept: Kept) -> None:
+        # STORE-55
+        keys = kept.idempotency
+        assert await keys.begin(_KEY) is None
+        await keys.abandon(_KEY)
+        assert await keys.begin(_KEY) is None
+        await kept.pass_time(61)
+        assert await keys.begin(_KEY) is None
+        assert await keys.purge() == 0
+        await kept.pass_time(25 * 3600)
+        assert await keys.purge() == 1
+
+    async def test_a_message_is_handled_once(self, kept: Kept) -> None:
+        # STORE-53
+        request = AppendRequest(A, new_events(1), inbox=("orders", uuid4()))
+        await kept.events.append_request(request)
+        again = AppendRequest(A, new_events(1), inbox=request.inbox)
+        with pytest.raises(AlreadyHandled):
+            await kept.events.append_request(again)
+        assert await kept.events.head(A) == 1
+        assert request.inbox is not None
+        assert not await kept.inbox.note(*request.inbox)
+        assert await kept.inbox.note("others", request.inbox[1])
+
+    async def test_a_wrong_owner_is_fenced(self, kept: Kept) -> None:
+        # STORE-16
+        with pytest.raises(Fenced) as caught:
+            await kept.events.append(A, new_events(1), shard=Shard(4, "node-a", 2))
+        assert (caught.value.held, caught.value.current) == (2, None)
+        assert await kept.events.head(A) == 0
+
+    async def test_timers_fire_or_are_cancelled_never_both(self, kept: Kept) -> None:
+        # STORE-51
+        one, two = timer(name="a"), timer(name="b")
+        await kept.events.append(A, new_events(1), timers=[one, two])
+        await kept.events.append(A, new_events(1), timers=[CloseTimer(one.timer_id)])
+        await kept.events.append(A, new_events(1), timers=[CancelTimer(two.address, "b")])
+        for gone in (one, two):
+            with pytest.raises(TimerGone):
+                await kept.events.append(A, new_events(1), timers=[CloseTimer(gone.timer_id)])
+        assert await kept.timers.cancel(one.address, "a") == 0
+        assert not await kept.timers.close(two.timer_id)
+        assert (await kept.events.head(A), await kept.timers.pending()) == (3, 0)
+
+    async def test_due_timers_are_claimed_in_order(self, kept: Kept) -> None:
+        # STORE-50
+        for due_s in (30, 10, 20, 99):
+            await kept.timers.set(timer(due_s))
+        at = NOON + timedelta(seconds=60)
+        assert await kept.timers.next_due() == NOON + timedelta(seconds=10)
+        due = await kept.timers.claim_due("w-1", at)
+        assert [(one.due_at - NOON).total_seconds() for one in due] == [10, 20, 30]
+        assert (due[0].payload, due[0].metadata, due[0].attempts) == (
+            b"payload",
+            {"correlation_id": "c"},
+            1,
+        )
+        assert await kept.timers.claim_due("w-2", at) == []
+        assert await kept.timers.close(due[0].timer_id)
+        again = await kept.timers.claim_due("w-2", at + timedelta(seconds=31), limit=1)
+        assert [(one.timer_id, one.attempts) for one in again] == [(due[1].timer_id, 2)]
+
+    async def test_a_timer_is_set_once_per_token(self, kept: Kept) -> None:
+        # STORE-50
+        await kept.timers.set(timer(5, token="same"))  # noqa: S106  (no password)
+        await kept.timers.set(timer(9, token="same"))  # noqa: S106  (no password)
+        assert await kept.timers.pending() == 1
+        assert await kept.timers.next_due() == NOON + timedelta(seconds=5)
+        assert await kept.timers.cancel("saga/1", "step") == 1
+        assert await kept.timers.next_due() is None
+
+    async def test_the_outbox_keeps_order_per_key(self, kept: Kept) -> None:
+        # STORE-52
+        first, second, other = message(), message(), message(key=_other_key())
+        await kept.events.append(A, new_events(1), outbox=[first, second])
+        await kept.events.append(B, new_events(1), outbox=[other])
+        held = await kept.outbox.lease("r-1", range(PARTITIONS))
+        assert set(held) == set(range(PARTITIONS))
+        batch = await kept.outbox.next_batch(_P, held[_P])
+        assert [one.message_id for one in batch] == [m.message_id for m in (first, second, other)]
+        assert (batch[0].payload, dict(batch[0].headers)) == (b"x", {"h": "1"})
+        await kept.outbox.mark_failed(_P, held[_P], batch[0].id, "no", timedelta(seconds=9))
+        # The second waits behind the first of its key, the other key goes on.
+        assert [one.key for one in await kept.outbox.next_batch(_P, held[_P])] == [other.key]
+        await kept.pass_time(10)
+        held = await kept.outbox.lease("r-1", [_P])
+        again = await kept.outbox.next_batch(_P, held[_P])
+        assert [one.message_id for one in again][:2] == [first.message_id, second.message_id]
+        assert again[0].attempts == 1
+        assert await kept.outbox.mark_sent(_P, held[_P], [one.id for one in again]) == 3
+        assert (await kept.outbox.stats()).pending == 0
+
+    async def test_a_given_up_message_holds_or_is_passed(self, kept: Kept) -> None:
+        # STORE-52
+        await kept.events.append(A, new_events(1), outbox=[message(), message()])
+        held = await kept.outbox.lease("r-1", [_P])
+        first, second = await kept.outbox.next_batch(_P, held[_P])
+        await kept.outbox.mark_failed(_P, held[_P], first.id, "no", None)
+        assert (await kept.outbox.stats()).dead == 1
+        assert await kept.outbox.next_batch(_P, held[_P]) == []
+        passed = await kept.outbox.next_batch(_P, held[_P], skipping=["t"])
+        assert [one.id for one in passed] == [second.id]
+        assert await kept.outbox.revive(first.id)
+        assert not await kept.outbox.revive(first.id)
+        assert len(await kept.outbox.next_batch(_P, held[_P])) == 2
+        await kept.outbox.mark_failed(_P, held[_P], first.id, "no", None)
+        assert await kept.outbox.drop(first.id)
+        assert [one.id for one in await kept.outbox.next_batch(_P, held[_P])] == [second.id]
+
+    async def test_a_part_has_one_relay_at_a_time(self, kept: Kept) -> None:
+        # STORE-52: what a former holder says has no effect
+        await kept.events.append(A, new_events(1), outbox=[message()])
+        first = await kept.outbox.lease("r-1", [_P])
+        assert await kept.outbox.lease("r-2", [_P]) == {}
+        assert await kept.outbox.lease("r-1", [_P]) == first
+        batch = await kept.outbox.next_batch(_P, first[_P])
+        await kept.pass_time(16)
+        second = await kept.outbox.lease("r-2", [_P])
+        assert second[_P] == first[_P] + 1
+        assert await kept.outbox.mark_sent(_P, first[_P], [batch[0].id]) == 0
+        assert await kept.outbox.next_batch(_P, first[_P]) == []
+        await kept.outbox.release("r-2")
+        third = await kept.outbox.lease("r-1", [_P])
+        assert third[_P] == second[_P] + 1
+        assert len(await kept.outbox.next_batch(_P, third[_P])) == 1
+
+    async def test_what_was_sent_is_removed_in_time(self, kept: Kept) -> None:
+        # STORE-54
+        await kept.events.append_request(
+            AppendRequest(A, new_events(1), outbox=[message()], inbox=("c", uuid4()))
+        )
+        held = await kept.outbox.lease("r", [_P])
+        batch = await kept.outbox.next_batch(_P, held[_P])
+        await kept.outbox.mark_sent(_P, held[_P], [batch[0].id])
+        assert await kept.outbox.purge() == 0
+        await kept.pass_time(8 * 86400)
+        assert await kept.outbox.purge() == 1
+        await kept.pass_time(7 * 86400)
+        assert await kept.outbox.purge() == 1
+
+    async def test_the_latest_snapshot_is_kept(self, kept: Kept) -> None:
+        # STORE-40
+        assert await kept.snapshots.latest(A) is None
+        for version, schema, data in ((5, "s", b"5"), (3, "s", b"3"), (4, "t", b"4")):
+            await kept.snapshots.save(Snapshot(A, version, schema, data))
+        # A lower version of the same schema is old, of another schema it is the new code's.
+        assert await kept.snapshots.latest(A) == Snapshot(A, 4, "t", b"4")
+        await kept.snapshots.discard(A)
+        assert await kept.snapshots.latest(A) is None
+
+
+def _other_key() -> str:
+    """Another key of the same part."""
+    return next(key for n in range(1000) if partition_of(key := f"o{n}") == _P)

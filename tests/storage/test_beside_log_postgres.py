@@ -1,0 +1,122 @@
+"""What stands beside the log, in PostgreSQL, passes its suites and holds under races."""
+
+from uuid import UUID, uuid4
+
+import pytest
+import trio
+
+from actors.persistence import (
+    Appended,
+    CloseTimer,
+    Fenced,
+    Idempotent,
+    Shard,
+    StoreError,
+    StreamId,
+    TimerGone,
+)
+from storage.postgres import Connection, Database, PostgresEventStore, PostgresTimers
+from storage.testing import DeadLettersSuite, WithAppendSuite
+from storage.testing.kept import NOON, Kept, kept_in_postgres, timer
+from storage.testing.samples import new_events
+
+A = StreamId("order-a")
+
+
+class TestPostgresBesideLog(WithAppendSuite, DeadLettersSuite):
+    @pytest.fixture
+    def kept(self, database: Database) -> Kept:
+        return kept_in_postgres(database)
+
+
+async def test_the_same_key_in_parallel_has_one_effect(database: Database) -> None:
+    # STORE-55
+    store = PostgresEventStore(database)
+    key = Idempotent("orders", "k", b"hash")
+    answers: list[Appended | StoreError] = []
+
+    async def append() -> None:
+        try:
+            answers.append(await store.append(A, new_events(1), idempotency=key))
+        except StoreError as error:
+            answers.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(append)
+    assert await store.head(A) == 1
+    assert sum(isinstance(one, Appended) and not one.replayed for one in answers) == 1
+    assert all(isinstance(one, Appended) for one in answers)
+
+
+async def test_cancelling_and_firing_race_safely(database: Database) -> None:
+    # STORE-51: exactly one of both is ever set
+    store, timers = PostgresEventStore(database), PostgresTimers(database)
+    outcomes: list[str] = []
+    for round_ in range(20):
+        one = timer(name=f"n{round_}")
+        await timers.set(one)
+        outcomes.clear()
+
+        async def close(timer_id: UUID = one.timer_id) -> None:
+            try:
+                await store.append(A, new_events(1), timers=[CloseTimer(timer_id)])
+            except TimerGone:
+                outcomes.append("gone")
+            else:
+                outcomes.append("fired")
+
+        async def cancel(name: str = one.name) -> None:
+            if await timers.cancel("saga/1", name):
+                outcomes.append("cancelled")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(close)
+            nursery.start_soon(cancel)
+        assert sorted(outcomes) in (["cancelled", "gone"], ["fired"])
+
+    async def both(connection: Connection) -> int:
+        return int(
+            await connection.fetchval(
+                "SELECT count(*) FROM timers WHERE (fired_at IS NULL) = (cancelled_at IS NULL)"
+            )
+        )
+
+    assert await database.run(both) == 0
+
+
+async def test_a_takeover_waits_for_appends_and_fences_the_old_owner(database: Database) -> None:
+    # STORE-16
+    async def own(connection: Connection, owner: str) -> int:
+        return int(
+            await connection.fetchval(
+                "INSERT INTO shards AS s VALUES (3, $1, 1, now()) ON CONFLICT (id)"
+                " DO UPDATE SET owner = $1, epoch = s.epoch + 1 RETURNING epoch",
+                owner,
+            )
+        )
+
+    store = PostgresEventStore(database)
+    first = Shard(3, "node-a", await database.run(own, "node-a"))
+    await store.append(A, new_events(1), shard=first)
+    second = Shard(3, "node-b", await database.run(own, "node-b"))
+    with pytest.raises(Fenced) as caught:
+        await store.append(A, new_events(1), shard=first)
+    assert (caught.value.held, caught.value.current) == (1, 2)
+    assert (await store.append(A, new_events(1), shard=second)).version == 2
+
+
+async def test_two_services_share_due_timers(database: Database) -> None:
+    # STORE-50: skipped, not waited for
+    timers = PostgresTimers(database)
+    for _ in range(40):
+        await timers.set(timer(0, name=str(uuid4())))
+    claimed: list[object] = []
+
+    async def claim(worker: str) -> None:
+        claimed.extend(one.timer_id for one in await timers.claim_due(worker, NOON, limit=20))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(claim, "w-1")
+        nursery.start_soon(claim, "w-2")
+    assert len(claimed) == len(set(claimed)) == 40
