@@ -10,7 +10,7 @@ Rule: a handle holds nothing but a ref; what `__init__` of the actor sets is not
 
 from collections.abc import Callable
 from random import random
-from typing import ClassVar, Literal, Never, TypeVar, get_origin
+from typing import ClassVar, Literal, Never, TypeVar, cast, get_origin
 
 import trio
 
@@ -176,7 +176,8 @@ class Supervising(Actor[Never]):
 
 def handle_of(kind: type[S], ref: AnyRef) -> S:
     """Call this for the typed handle of a running supervisor of class `kind`."""
-    handle = object.__new__(get_origin(kind) or kind)  # `Dynamic[Word]` is an alias at run time
+    plain = get_origin(kind) or kind  # `Dynamic[Word]` is an alias at run time
+    handle = object.__new__(cast("type[S]", plain))
     handle._handle_of = ref
     return handle
 
