@@ -138,7 +138,7 @@ class SocketEndpoint(Generic[P]):
             make = partial(Connection, self._settings, caller.principal, outlet, wire)
             ref = await self._start(make)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_read, receive, ref, nursery.cancel_scope)
+                nursery.start_soon(_read, receive, ref, outlet, nursery.cancel_scope)
                 await outlet.closing.wait()
                 nursery.cancel_scope.cancel()
             if outlet.closing.is_set():
@@ -178,7 +178,9 @@ class SocketEndpoint(Generic[P]):
                 del counts[key]
 
 
-async def _read(receive: ASGIReceiveCallable, ref: ConnectionRef, scope: trio.CancelScope) -> None:
+async def _read(
+    receive: ASGIReceiveCallable, ref: ConnectionRef, outlet: Outlet, scope: trio.CancelScope
+) -> None:
     """Pass messages to the actor until the socket is gone; waits while its mailbox is full."""
     while True:
         message = await receive()
@@ -189,7 +191,9 @@ async def _read(receive: ASGIReceiveCallable, ref: ConnectionRef, scope: trio.Ca
         try:
             await ref.send(BytesCame() if text is None else TextCame(text))
         except NoProc:
-            return  # it is ending, and closes the socket
+            # It is ending and has closed the socket, or it was killed and could not.
+            outlet.close(CloseCode.BUG, "its actor ended")
+            return
 
 
 async def _deny(scope: WebsocketScope, send: ASGISendCallable, row: ErrorRow) -> None:
