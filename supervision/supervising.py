@@ -9,7 +9,6 @@ Rule: a handle holds nothing but a ref; what `__init__` of the actor sets is not
 """
 
 from collections.abc import Callable
-from random import random
 from typing import ClassVar, Literal, Never, TypeVar, cast, get_origin
 
 import trio
@@ -64,8 +63,8 @@ class Supervising(Actor[Never]):
         raise TypeError("subclass Supervisor or Dynamic: they know how to plan")
 
     def jitter(self) -> float:
-        """Override this to make the jitter of backoffs repeatable: a number in [0, 1)."""
-        return random()
+        """Override this to spread backoffs in another way: a number in [0, 1)."""
+        return self.system.random.random()
 
     # -- the life of one incarnation ------------------------------------------------------
 
