@@ -38,8 +38,8 @@ from web.site.proof_feed import ProofFeed
 
 # A visitor who is gone for this long starts afresh; nothing but tab bindings is lost.
 SESSION_IDLE_S = 900.0
-# Each session holds a few hundred bytes; a script that drops its cookies fills only so many.
-SESSIONS_MAX = 100_000
+# An idle session with a tab takes 7 KiB; a script that drops its cookies fills 280 MiB of them.
+SESSIONS_MAX = 40_000
 # Headroom over the caps of the registries, which refuse first and say why.
 CONNECTIONS_MAX = 11_000
 
