@@ -6,6 +6,8 @@ Read first:
 - `errors`: what can go wrong, divided by what the caller does about it;
 - `events`: how a program's event classes get their stored names and versions;
 - `aggregate` and `aggregate_actor`: decide and apply, and the actor that carries them out;
+- `projections` and `projection_runner`: read models, and the actor that fills them;
+- `outbox`, `timers`, `dead_letters`, `idempotency`: what stands beside the log;
 - `decisions`: what an append comes to, the same in every engine.
 
 The adapters stand in `storage/postgres` and `storage/memory`; nothing here knows them.
@@ -26,6 +28,16 @@ from actors.persistence.aggregate_actor import (
     Failed,
     ReadState,
     execute,
+)
+from actors.persistence.dead_letters import (
+    DeadLetterCounts,
+    DeadLetters,
+    DeadLettersFull,
+    DeadLetterStatus,
+    InvalidTransition,
+    NewDeadLetter,
+    StoredDeadLetter,
+    UnknownDeadLetter,
 )
 from actors.persistence.decisions import fits, repeat_of
 from actors.persistence.errors import (
@@ -54,7 +66,30 @@ from actors.persistence.errors import (
 from actors.persistence.events import EVENTS, EventTypes, event, upcaster
 from actors.persistence.idempotency import Idempotency
 from actors.persistence.outbox import Inbox, Outbox, OutboxEntry, OutboxStats
+from actors.persistence.outbox_relay import OutboxRelay
 from actors.persistence.ports import EventStore, Snapshots
+from actors.persistence.projection_runner import (
+    AskStatus,
+    ProjectionRunner,
+    ProjectionStatus,
+    ReplayParked,
+    Resume,
+)
+from actors.persistence.projections import (
+    Checkpoint,
+    Document,
+    GenerationState,
+    Projection,
+    ProjectionBatch,
+    ProjectionHalted,
+    ProjectionStore,
+    ProjectionTimeout,
+    ProjectionTx,
+    check_projections,
+    live_collection,
+    wait_until,
+)
+from actors.persistence.timers import DueTimer, DurableTimers, TimerService
 from actors.persistence.words import (
     ANY,
     APPEND_EVENTS_MAX,
@@ -104,16 +139,25 @@ __all__ = [
     "AppendRequest",
     "AppendTooLarge",
     "Appended",
+    "AskStatus",
     "BatchTooLarge",
     "CancelTimer",
+    "Checkpoint",
     "CloseTimer",
     "CodecError",
     "ConcurrencyConflict",
     "Cursor",
     "CursorOutdated",
+    "DeadLetterCounts",
+    "DeadLetterStatus",
+    "DeadLetters",
+    "DeadLettersFull",
     "Decision",
+    "Document",
     "Done",
+    "DueTimer",
     "DuplicateEventId",
+    "DurableTimers",
     "EmptyAppend",
     "EventStore",
     "EventTooLarge",
@@ -123,23 +167,37 @@ __all__ = [
     "ExpectedVersion",
     "Failed",
     "Fenced",
+    "GenerationState",
     "Idempotency",
     "IdempotencyInFlight",
     "IdempotencyMismatch",
     "Idempotent",
     "Inbox",
     "InvalidStreamId",
+    "InvalidTransition",
     "Lag",
+    "NewDeadLetter",
     "NewEvent",
     "Outbox",
     "OutboxEntry",
     "OutboxMessage",
+    "OutboxRelay",
     "OutboxStats",
     "Page",
     "PoolExhausted",
+    "Projection",
+    "ProjectionBatch",
+    "ProjectionHalted",
+    "ProjectionRunner",
+    "ProjectionStatus",
+    "ProjectionStore",
+    "ProjectionTimeout",
+    "ProjectionTx",
     "ReadState",
     "Refusal",
+    "ReplayParked",
     "Reply",
+    "Resume",
     "SetTimer",
     "Shard",
     "Snapshot",
@@ -149,16 +207,22 @@ __all__ = [
     "StoreTimeout",
     "StoreUnavailable",
     "StoredDataError",
+    "StoredDeadLetter",
     "StoredEvent",
     "StreamId",
     "StreamInfo",
     "TimerChange",
     "TimerGone",
+    "TimerService",
+    "UnknownDeadLetter",
     "UnknownEventType",
     "Version",
+    "check_projections",
     "event",
     "execute",
     "fits",
+    "live_collection",
     "repeat_of",
     "upcaster",
+    "wait_until",
 ]

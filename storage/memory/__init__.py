@@ -10,6 +10,7 @@ from storage.memory.dead_letters import MemoryDeadLetters
 from storage.memory.event_store import HeldCommit, MemoryEventStore
 from storage.memory.idempotency import MemoryIdempotency
 from storage.memory.outbox import MemoryOutbox
+from storage.memory.projections import MemoryProjections
 from storage.memory.snapshots import MemorySnapshots
 from storage.memory.timers import MemoryTimers
 
@@ -21,6 +22,7 @@ __all__ = [
     "MemoryEventStore",
     "MemoryIdempotency",
     "MemoryOutbox",
+    "MemoryProjections",
     "MemorySnapshots",
     "MemoryTimers",
 ]

@@ -27,6 +27,7 @@ from storage.postgres.migrate import (
 )
 from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.pool_settings import PoolSettings, PoolStats
+from storage.postgres.projections import PostgresProjections
 from storage.postgres.snapshots import PostgresSnapshots
 from storage.postgres.timers import PostgresTimers
 
@@ -44,6 +45,7 @@ __all__ = [
     "PostgresEventStore",
     "PostgresIdempotency",
     "PostgresOutbox",
+    "PostgresProjections",
     "PostgresSnapshots",
     "PostgresTimers",
     "check_migrations",

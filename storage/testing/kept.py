@@ -15,6 +15,7 @@ from actors.persistence import (
     Snapshots,
 )
 from actors.persistence.dead_letters import DeadLetters
+from actors.persistence.projections import ProjectionStore
 from actors.persistence.timers import DurableTimers
 from storage.memory import (
     MemoryDatabase,
@@ -22,6 +23,7 @@ from storage.memory import (
     MemoryEventStore,
     MemoryIdempotency,
     MemoryOutbox,
+    MemoryProjections,
     MemorySnapshots,
     MemoryTimers,
 )
@@ -32,6 +34,7 @@ from storage.postgres import (
     PostgresEventStore,
     PostgresIdempotency,
     PostgresOutbox,
+    PostgresProjections,
     PostgresSnapshots,
     PostgresTimers,
 )
@@ -43,7 +46,8 @@ UPDATE outbox SET created_at = created_at - $1::interval, sent_at = sent_at - $1
     next_attempt_at = next_attempt_at - $1::interval;
 UPDATE outbox_leases SET lease_until = lease_until - $1::interval;
 UPDATE inbox SET handled_at = handled_at - $1::interval;
-UPDATE dead_letters SET claimed_at = claimed_at - $1::interval
+UPDATE dead_letters SET claimed_at = claimed_at - $1::interval;
+UPDATE checkpoints SET updated_at = updated_at - $1::interval
 """
 
 
@@ -58,6 +62,7 @@ class Kept:
     timers: DurableTimers
     dead_letters: DeadLetters
     snapshots: Snapshots
+    projections: ProjectionStore
     pass_time: Callable[[float], Awaitable[None]]
 
 
@@ -78,6 +83,7 @@ def kept_in_memory() -> Kept:
         MemoryTimers(database),
         MemoryDeadLetters(database, rows_max=20),
         MemorySnapshots(),
+        MemoryProjections(database),
         pass_time,
     )
 
@@ -101,6 +107,7 @@ def kept_in_postgres(database: Database) -> Kept:
         PostgresTimers(database),
         PostgresDeadLetters(database, rows_max=20),
         PostgresSnapshots(database),
+        PostgresProjections(database),
         pass_time,
     )
 

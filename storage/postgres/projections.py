@@ -1,0 +1,249 @@
+"""Read models in PostgreSQL; the twin of `storage/memory/projections.py`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import asyncpg
+import msgspec
+
+from actors.persistence import Cursor
+from actors.persistence.projections import (
+    RETIRED_KEPT,
+    Checkpoint,
+    Document,
+    GenerationState,
+    ProjectionBatch,
+    collection_of,
+)
+from storage.postgres.database import Database
+from storage.postgres.notices import PROJECTIONS
+from storage.postgres.pool import Connection
+
+_COLUMNS = "projection, generation, partition, version, txid, position, lineage, state, error"
+
+_OPEN = """
+INSERT INTO checkpoints (projection, generation, partition, version, lineage, state)
+SELECT $1, $2, $3, $4, lineage, $5 FROM store_meta ON CONFLICT DO NOTHING
+"""
+
+_FIND = f"""
+SELECT {_COLUMNS} FROM checkpoints
+WHERE projection = $1 AND ($2::int IS NULL OR generation = $2 AND partition = $3)
+ORDER BY generation, partition
+"""  # noqa: S608  (our own columns)
+
+# The guard of exactly once: the batch was applied to what stood at this cursor.
+_ADVANCE = """
+UPDATE checkpoints SET txid = $4::xid8, position = $5, updated_at = clock_timestamp()
+WHERE projection = $1 AND generation = $2 AND partition = $3
+    AND txid = $6::xid8 AND position = $7 AND state <> 'retired'
+"""
+
+_PUT = """
+INSERT INTO documents (collection, key, document, txid, position)
+SELECT $1, d.key, d.document::jsonb, $4::xid8, $5
+FROM unnest($2::text[], $3::text[]) AS d (key, document)
+ON CONFLICT (collection, key) DO UPDATE SET document = excluded.document,
+    txid = excluded.txid, position = excluded.position, updated_at = clock_timestamp()
+"""
+
+_QUERY = """
+SELECT key, document FROM documents
+WHERE collection = $1 AND starts_with(key, $2) AND ($3::text IS NULL OR key COLLATE "C" > $3)
+ORDER BY key COLLATE "C" LIMIT $4
+"""
+
+
+class _Elsewhere(Exception):
+    """Rolls back a batch whose checkpoint is not where it began."""
+
+
+class PostgresProjections:
+    """The port `ProjectionStore` on a `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def open(
+        self,
+        projection: str,
+        generation: int,
+        version: int,
+        state: GenerationState,
+        partition: int = 0,
+    ) -> Checkpoint:
+        """See `ProjectionStore.open`."""
+
+        async def work(connection: Connection) -> Checkpoint:
+            await connection.execute(_OPEN, projection, generation, partition, version, state.value)
+            row = await connection.fetchrow(_FIND, projection, generation, partition)
+            assert row is not None, "it was just made"
+            return _checkpoint(row)
+
+        return await self._database.run(work)
+
+    async def checkpoints(self, projection: str) -> Sequence[Checkpoint]:
+        """See `ProjectionStore.checkpoints`."""
+
+        async def work(connection: Connection) -> list[Checkpoint]:
+            rows = await connection.fetch(_FIND, projection, None, None)
+            return [_checkpoint(row) for row in rows]
+
+        return await self._database.run(work)
+
+    async def commit(self, batch: ProjectionBatch) -> bool:
+        """See `ProjectionStore.commit`."""
+        try:
+            await self._database.transact(_commit, batch, channel=PROJECTIONS)
+        except _Elsewhere:
+            return False
+        return True
+
+    async def set_state(
+        self, projection: str, generation: int, state: GenerationState, error: str | None = None
+    ) -> None:
+        """See `ProjectionStore.set_state`."""
+        await self._database.run(
+            _set_state, projection, generation, state, error, channel=PROJECTIONS
+        )
+
+    async def swap(self, projection: str, generation: int) -> None:
+        """See `ProjectionStore.swap`."""
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(
+                "UPDATE checkpoints SET state = 'retired', updated_at = clock_timestamp()"
+                " WHERE projection = $1 AND generation <> $2 AND state IN ('live', 'halted')",
+                projection,
+                generation,
+            )
+            await _set_state(connection, projection, generation, GenerationState.LIVE, None)
+
+        await self._database.transact(work, channel=PROJECTIONS)
+
+    async def purge(self, projection: str, *, older_than: timedelta = RETIRED_KEPT) -> int:
+        """See `ProjectionStore.purge`."""
+
+        async def work(connection: Connection) -> int:
+            rows = await connection.fetch(
+                "DELETE FROM checkpoints WHERE projection = $1 AND state = 'retired'"
+                " AND updated_at <= clock_timestamp() - $2::interval RETURNING generation",
+                projection,
+                older_than,
+            )
+            gone = {row["generation"] for row in rows}
+            names = [collection_of(projection, generation) for generation in gone]
+            await connection.execute("DELETE FROM documents WHERE collection = ANY($1)", names)
+            return len(gone)
+
+        return await self._database.transact(work)
+
+    async def get(self, collection: str, key: str) -> Document | None:
+        """See `ProjectionStore.get`."""
+        return (await self.get_many(collection, [key])).get(key)
+
+    async def get_many(self, collection: str, keys: Sequence[str]) -> Mapping[str, Document]:
+        """See `ProjectionStore.get_many`."""
+
+        async def work(connection: Connection) -> dict[str, Document]:
+            rows = await connection.fetch(
+                "SELECT key, document FROM documents WHERE collection = $1 AND key = ANY($2)",
+                collection,
+                list(keys),
+            )
+            return {row["key"]: msgspec.json.decode(row["document"]) for row in rows}
+
+        return await self._database.run(work)
+
+    async def exists(self, collection: str, key: str) -> bool:
+        """See `ProjectionStore.exists`."""
+
+        async def work(connection: Connection) -> bool:
+            return bool(
+                await connection.fetchval(
+                    "SELECT EXISTS (SELECT FROM documents WHERE collection = $1 AND key = $2)",
+                    collection,
+                    key,
+                )
+            )
+
+        return await self._database.run(work)
+
+    async def query(
+        self, collection: str, *, prefix: str = "", after: str | None = None, limit: int = 100
+    ) -> Sequence[tuple[str, Document]]:
+        """See `ProjectionStore.query`."""
+
+        async def work(connection: Connection) -> list[tuple[str, Document]]:
+            rows = await connection.fetch(_QUERY, collection, prefix, after, limit)
+            return [(row["key"], msgspec.json.decode(row["document"])) for row in rows]
+
+        return await self._database.run(work)
+
+    async def changed(self, timeout_s: float) -> None:
+        """See `ProjectionStore.changed`."""
+        bell = self._database.bell(PROJECTIONS)
+        with bell.heard():
+            await bell.listen()(timeout_s)
+
+
+async def _commit(connection: Connection, batch: ProjectionBatch) -> None:
+    begun, reached = batch.checkpoint, batch.reached
+    done = await connection.execute(
+        _ADVANCE,
+        begun.projection,
+        begun.generation,
+        begun.partition,
+        reached.txid,
+        reached.position,
+        begun.cursor.txid,
+        begun.cursor.position,
+    )
+    if done != "UPDATE 1":
+        raise _Elsewhere
+    puts = [(key, one) for key, one in batch.documents.items() if one is not None]
+    if puts:
+        texts = [msgspec.json.encode(one).decode() for _, one in puts]
+        keys = [key for key, _ in puts]
+        await connection.execute(
+            _PUT, begun.collection, keys, texts, reached.txid, reached.position
+        )
+    gone = [key for key, one in batch.documents.items() if one is None]
+    if gone:
+        await connection.execute(
+            "DELETE FROM documents WHERE collection = $1 AND key = ANY($2)",
+            begun.collection,
+            gone,
+        )
+    for statement, args in batch.statements:
+        await connection.execute(statement, *args)
+
+
+async def _set_state(
+    connection: Connection,
+    projection: str,
+    generation: int,
+    state: GenerationState,
+    error: str | None,
+) -> None:
+    await connection.execute(
+        "UPDATE checkpoints SET state = $3, error = $4, updated_at = clock_timestamp()"
+        " WHERE projection = $1 AND generation = $2",
+        projection,
+        generation,
+        state.value,
+        error,
+    )
+
+
+def _checkpoint(row: asyncpg.Record) -> Checkpoint:
+    return Checkpoint(
+        projection=row["projection"],
+        generation=row["generation"],
+        version=row["version"],
+        cursor=Cursor(row["txid"], row["position"]),
+        lineage=str(row["lineage"]),
+        state=GenerationState(row["state"]),
+        error=row["error"],
+        partition=row["partition"],
+    )
