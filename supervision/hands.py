@@ -11,6 +11,7 @@ Rule 3: a call is answered exactly once; what is open when the supervisor ends i
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
@@ -36,7 +37,7 @@ from .cells import AnyMachine, Cells
 from .dynamic_administration import DynamicAdministration
 from .overview import Overview
 from .passivation import Passivation
-from .reports import REPORTS, Report, log_report
+from .reports import REPORTS, Report, correlation_of, log_report
 from .slots import Slot
 from .snapshot import tree_of
 from .tickets import Tickets
@@ -267,6 +268,8 @@ class Hands:
         self.post(lambda now: self.machine.due(token, now))
 
     def _publish(self, report: Report) -> None:
+        if isinstance(report.reason, Crashed):
+            report = replace(report, correlation_id=correlation_of(report, self._system))
         log_report(report)
         self._system.topics.publish(REPORTS, report)
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 import structlog
 
+from actors.runtime import System
 from actors.runtime.exits import leaves_of, redact_text
 
 from .words import ChildType, RestartType, ShutdownTime
@@ -88,6 +89,22 @@ class Report:
         if self.stack is not None:
             lines.append(f"  stack\n{self.stack}")
         return "\n".join(lines)
+
+
+def correlation_of(report: Report, system: System) -> str | None:
+    """Call this for the flow of the message that crashed a child, right after the crash.
+
+    The runtime has just made its own report of it. A message from outside any flow began one of
+    its own id.
+    """
+    kept = system.reports.kept
+    offender = report.offender
+    if not kept or kept[-1].path != offender.path:
+        return None
+    last = kept[-1]
+    if last.incarnation != offender.incarnation or last.message_id is None:
+        return None
+    return system.text_id(last.message_id) if last.context is None else last.context.correlation_id
 
 
 def log_report(report: Report) -> None:

@@ -84,6 +84,7 @@ async def test_each_context_names_its_offender(kit: Kit, autojump_clock: MockClo
         await settle()
         await trio.sleep(1.0)
     assert kit.stage.contexts() == ["child_terminated", "start_error"]
+    assert kit.stage.reports[0].correlation_id is not None
     for report in kit.stage.reports:
         assert report.supervisor == "troupe"
         assert report.offender == Offender("a", "troupe/a", 1, "permanent", 5.0, "worker")
