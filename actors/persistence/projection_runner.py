@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from actors.persistence.dead_letters import DeadLetters, DeadLetterStatus, NewDeadLetter
-from actors.persistence.errors import StoreError
+from actors.persistence.errors import CursorOutdated, StoreError
 from actors.persistence.ports import EventStore
 from actors.persistence.projections import (
     BATCH_EVENTS_MAX,
@@ -110,6 +110,9 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         self.checkpoint = await self._store.open(
             self._projection.name, generation, self._projection.version, state, self._partition
         )
+        lineage = await self._events.lineage()
+        if self.checkpoint.lineage != lineage:
+            raise CursorOutdated(self.checkpoint.lineage, lineage)
         parked = await self._dead_letters.list(
             status=DeadLetterStatus.PENDING, source=self.checkpoint.collection, limit=PARKED_MAX
         )

@@ -17,6 +17,7 @@ from storage.postgres.dead_letters import PostgresDeadLetters
 from storage.postgres.embedded import EmbeddedServer
 from storage.postgres.embedded_keeper import open_embedded
 from storage.postgres.event_store import PostgresEventStore
+from storage.postgres.health import OldestTransaction, StoreHealth, check_health
 from storage.postgres.idempotency import PostgresIdempotency
 from storage.postgres.migrate import (
     MigrationPlan,
@@ -28,6 +29,7 @@ from storage.postgres.migrate import (
 from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.pool_settings import PoolSettings, PoolStats
 from storage.postgres.projections import PostgresProjections
+from storage.postgres.renumber import Renumbered, renumber
 from storage.postgres.snapshots import PostgresSnapshots
 from storage.postgres.timers import PostgresTimers
 
@@ -38,6 +40,7 @@ __all__ = [
     "EmbeddedServer",
     "LoopLost",
     "MigrationPlan",
+    "OldestTransaction",
     "PoolSettings",
     "PoolStats",
     "PostgresChatLog",
@@ -48,10 +51,14 @@ __all__ = [
     "PostgresProjections",
     "PostgresSnapshots",
     "PostgresTimers",
+    "Renumbered",
+    "StoreHealth",
+    "check_health",
     "check_migrations",
     "migrate",
     "migrate_down",
     "open_database",
     "open_embedded",
     "plan_migrations",
+    "renumber",
 ]

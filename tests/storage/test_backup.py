@@ -1,0 +1,106 @@
+"""A dump restored into a new cluster: refused as moved, renumbered, and then it goes on."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from actors.persistence import Cursor, GenerationState, ProjectionBatch, StreamId
+from storage.errors import StoreMoved
+from storage.postgres import (
+    Connection,
+    Database,
+    EmbeddedServer,
+    PostgresEventStore,
+    PostgresProjections,
+    migrate,
+    open_database,
+    renumber,
+)
+from storage.postgres.embedded import programs, start
+from storage.testing import TemporaryServer
+from storage.testing.event_order import read_to_end
+from storage.testing.samples import new_events
+
+pytestmark = pytest.mark.slow
+
+A, B = StreamId("order-a"), StreamId("order-b")
+
+
+@pytest.fixture
+def other_cluster(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    server = start(tmp_path, extra=("fsync=off",))
+    yield server
+    server.stop()
+
+
+def _run(program: str, *args: str) -> None:
+    subprocess.run([str(programs() / program), *args], check=True, capture_output=True)
+
+
+async def _place(database: Database) -> list[tuple[str, int]]:
+    pages = await read_to_end(PostgresEventStore(database), limit=50)
+    return [(event.stream_id, event.version) for page in pages for event in page.events]
+
+
+async def test_a_dump_goes_on_in_a_new_cluster(
+    database_url: str, tmp_path: Path, other_cluster: EmbeddedServer
+) -> None:
+    # STORE-24
+    dump = tmp_path / "greenroom.dump"
+    async with open_database(database_url) as database:
+        store = PostgresEventStore(database)
+        for _ in range(4):
+            await store.append(A, new_events(2))
+            await store.append(B, new_events(1))
+        await store.append(A, new_events(2))
+        middle = await store.append(B, new_events(1))
+        for _ in range(3):
+            await store.append(B, new_events(2))
+        lineage = await store.lineage()
+        projections = PostgresProjections(database)
+        begun = await projections.open("totals", 1, 1, GenerationState.LIVE)
+        assert await projections.commit(ProjectionBatch(begun, middle.cursor))
+        before = await _place(database)
+        behind = (await store.lag(middle.cursor)).events
+    _run("pg_dump", "--format=custom", f"--file={dump}", database_url)
+    _run(
+        "pg_restore",
+        "--clean",
+        "--if-exists",
+        "--no-owner",
+        f"--dbname={other_cluster.url}",
+        str(dump),
+    )
+    async with open_database(other_cluster.url) as database:
+        with pytest.raises(StoreMoved):
+            await migrate(database)
+        renumbered = await renumber(database)
+        assert renumbered.events == len(before)
+        assert await migrate(database) == 0
+        store = PostgresEventStore(database)
+        assert await store.lineage() == renumbered.lineage != lineage
+        assert await _place(database) == before
+        (moved,) = await PostgresProjections(database).checkpoints("totals")
+        assert moved.lineage == renumbered.lineage
+        assert (await store.lag(moved.cursor)).events == behind == 6
+        appended = await store.append(A, new_events(1), expected=10)
+        assert appended.version == 11
+        assert appended.cursor > Cursor(1, len(before))
+        assert await _place(database) == [*before, (A, 11)]
+
+
+async def test_renumbered_events_are_immutable_again(
+    database: Database, postgres_server: TemporaryServer
+) -> None:
+    # STORE-31
+    await PostgresEventStore(database).append(A, new_events(3))
+    await renumber(database)
+
+    async def change(connection: Connection) -> None:
+        await connection.execute("DELETE FROM events")
+
+    with pytest.raises(Exception, match="never changed"):
+        await database.run(change)
+    assert await _place(database) == [(A, 1), (A, 2), (A, 3)]
