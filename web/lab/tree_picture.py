@@ -106,7 +106,8 @@ class TreePicture:
 
     def actor_count(self) -> int:
         """Call this to count the actors that are alive."""
-        return len([*self._system().cells()])
+        # A passivated child is only a name that can be woken.
+        return sum(cell.status != "stopped" for cell in self._system().cells())
 
     def _own_nodes(self) -> Iterator[Node]:
         """Read the site's own actors, parents first; the crowds are not among them."""
