@@ -86,8 +86,12 @@ class StaticDecisions(Administration):
         self._now = now
         if slot.status not in LIVE:
             return self._advanced()
-        call, slot.call = slot.call, None
         self._cancel(slot)
+        if slot.is_asked and self._is_started_again(slot):
+            # Its caller waits on: the group's own start of it is the answer.
+            self._stopped(slot)
+            return self._advanced()
+        call, slot.call = slot.call, None
         if call is not None:
             self._refuse_start(slot, call, error, slot.spec)
         if slot.is_asked:  # it was asked to stop meanwhile
@@ -213,6 +217,12 @@ class StaticDecisions(Administration):
         else:
             self._leave(slot)
         self._serve_queue(slot)
+
+    def _is_started_again(self, slot: Slot) -> bool:
+        """Whether a child that was stopped with its group comes up again with it."""
+        return (
+            slot.after == "group" and slot.spec.restart != "temporary" and self.phase == "running"
+        )
 
     def _significant_end(self, slot: Slot) -> None:
         if self.flags.auto_shutdown == "all" and any(

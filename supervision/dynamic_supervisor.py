@@ -124,10 +124,11 @@ class Dynamic(Supervising, Generic[M]):
     async def get_spec(self, ref: AnyRef | None = None) -> ChildSpec:
         """Call this for the template with its defaults.
 
-        Raises `Unsupported` for anything but a ref, `NotFound` for a stranger.
+        Raises `Unsupported` for anything but a ref, `NotFound` for a living stranger; a child
+        that has ended was made from it too.
         """
-        if ref is not None and self._slot(ref, "get_spec") is None:
-            raise NotFound(ref)
+        if ref is not None:
+            self._slot(ref, "get_spec")
         return await self._question(lambda: self._machine().get_spec())
 
     def _slot(self, ref: object, call: str) -> Slot | None:

@@ -207,7 +207,7 @@ class Groups(Machine):
                 group.current = slot
             elif slot.is_listed and slot not in group.skipped:
                 self._cancel(slot)
-                self._start(slot, is_attempt=group.culprit is not None)
+                self._start(slot, slot.call, is_attempt=group.culprit is not None)
                 group.current = slot
             group.todo.pop()
 

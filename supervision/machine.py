@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from actors.runtime import AlreadyStarted as NameTaken
-from actors.runtime import Exit, Killed, Shutdown
+from actors.runtime import Exit, Killed, Shutdown, StopActor
 
 from .errors import AlreadyStarted, Passivated, StartFailed
 from .moves import (
@@ -184,6 +184,12 @@ class Machine:
     def _retire(self, slot: Slot, cause: BaseException | None = None) -> None:
         self._cancel(slot)
         slot.status = "stopped"
+        if slot.call is not None:  # stopped with its group while it was being started for somebody
+            call, slot.call = slot.call, None
+            never_up = StopActor(Shutdown(because="terminated before it was up"))
+            self._out.append(
+                Ended(call) if self.is_ending else Refuse(call, StartFailed(never_up, slot.spec))
+            )
         if slot.has_cell:
             slot.has_cell = False
             self._out.append(Retire(slot, cause))
