@@ -27,6 +27,8 @@ from storage.postgres import (
 )
 from supervision import StartFailed, open_system
 from web.cli.browser_runtime import FILE_NAME as DATASTAR_FILE
+from web.cli.browser_runtime import RuntimeNotFetched
+from web.cli.browser_runtime import fetch as fetch_runtime
 from web.composition import Secrets, Web
 from web.directory import Directory
 from web.environment import SystemClock, SystemIds
@@ -59,7 +61,7 @@ async def run_site(settings: Settings) -> int:
     prepare_state_dir(settings)
     check_port(settings)
     secrets = Secrets(_secret(settings), settings.session_secret_previous)
-    static = _static(settings)
+    static = await trio.to_thread.run_sync(_static, settings)
     async with _database_url(settings) as url:
         await prepare_database(settings, url)
         return await _run_tree(settings, secrets, static, url)
@@ -132,12 +134,12 @@ def _secret(settings: Settings) -> bytes:
 def _static(settings: Settings) -> StaticTable:
     script = settings.datastar_js or _DATASTAR
     try:
+        if settings.datastar_js is None and not script.is_file():
+            # An installed package has no build folder: the runtime is kept with the data.
+            script = fetch_runtime(settings.state_dir / "datastar")
         return load(script)
-    except OSError as error:
-        raise CannotStart(
-            f"DATASTAR_JS: the browser runtime is not at {script}; run "
-            "`python -m web.cli.browser_runtime build/datastar`, or name a copy"
-        ) from error
+    except (OSError, RuntimeNotFetched) as error:
+        raise CannotStart(f"DATASTAR_JS: {error}; name a copy of the browser runtime") from error
 
 
 async def _run_tree(settings: Settings, secrets: Secrets, static: StaticTable, url: str) -> int:

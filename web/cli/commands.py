@@ -8,13 +8,18 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+import structlog
 import trio
 
 from web.app import CannotStart, first_leaf, run_site
 from web.observability import configure_logging
 from web.settings import BadSettings, read_settings
 
+EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+log = structlog.get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +61,17 @@ def serve(environment: Mapping[str, str]) -> int:
         code = trio.run(run_site, settings)
     except* CannotStart as group:
         _refuse([str(first_leaf(group))])
+    except* KeyboardInterrupt:
+        # Ctrl-C before the tree was up: what was opened has been closed on the way here.
+        code = EXIT_INTERRUPTED
+    except* Exception as group:
+        code = EXIT_FAILED
+        log.error("site.failed", exc_info=group)
+        print(
+            f"greenroom: the site ended because of {first_leaf(group)!r}; the log above has the "
+            "cause. Nothing that was acknowledged is lost; start it again.",
+            file=sys.stderr,
+        )
     return code
 
 

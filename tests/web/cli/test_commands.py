@@ -1,0 +1,74 @@
+"""What the command line answers when things go wrong."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import structlog
+
+from web.app import CannotStart
+from web.cli import commands
+from web.settings import Settings
+
+
+def ends_with(error: BaseException) -> Callable[[Settings], Awaitable[int]]:
+    async def run(_: Settings) -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (CannotStart("PORT: taken"), 2, "PORT: taken"),
+        (
+            ExceptionGroup("g", [ExceptionGroup("g", [CannotStart("PORT: taken")])]),
+            2,
+            "PORT: taken",
+        ),
+        (ExceptionGroup("site gave up", [OSError("disk")]), 1, "OSError('disk')"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_each_ending_has_its_code_and_its_line(
+    error: BaseException,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(commands, "run_site", ends_with(error))
+    assert commands.serve({"LOG_LEVEL": "error", "LOG_FORMAT": "json"}) == code
+    structlog.reset_defaults()
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("{")]
+    assert "Traceback" not in "".join(lines)
+    assert len(lines) == bool(words)
+    assert words in "".join(lines)
+
+
+def test_bad_settings_open_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "run_site", ends_with(AssertionError("nothing is run")))
+    assert commands.serve({"PORT": "x"}) == 2
+    assert capsys.readouterr().err.startswith("PORT: ")
+
+
+def test_options_stand_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+
+    def remember(environment: dict[str, str]) -> int:
+        seen.append(environment)
+        return 0
+
+    monkeypatch.setattr(commands, "serve", remember)
+    monkeypatch.setenv("STATE_DIR", "there")
+    assert commands.main(["serve", "--state-dir", "here", "--database-url", "postgres://x/y"]) == 0
+    assert seen[0]["STATE_DIR"] == "here"
+    assert seen[0]["DATABASE_URL"] == "postgres://x/y"
+
+
+def test_no_command_is_a_usage_error() -> None:
+    with pytest.raises(SystemExit) as ended:
+        commands.main([])
+    assert ended.value.code == 2
