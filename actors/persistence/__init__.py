@@ -29,6 +29,13 @@ from actors.persistence.aggregate_actor import (
     ReadState,
     execute,
 )
+from actors.persistence.companions import (
+    CancelTimer,
+    CloseTimer,
+    OutboxMessage,
+    SetTimer,
+    TimerChange,
+)
 from actors.persistence.dead_letters import (
     DeadLetterCounts,
     DeadLetters,
@@ -68,13 +75,8 @@ from actors.persistence.idempotency import Idempotency
 from actors.persistence.outbox import Inbox, Outbox, OutboxEntry, OutboxStats
 from actors.persistence.outbox_relay import OutboxRelay
 from actors.persistence.ports import EventStore, Snapshots
-from actors.persistence.projection_runner import (
-    AskStatus,
-    ProjectionRunner,
-    ProjectionStatus,
-    ReplayParked,
-    Resume,
-)
+from actors.persistence.projection_messages import AskStatus, ProjectionStatus, ReplayParked, Resume
+from actors.persistence.projection_runner import ProjectionRunner
 from actors.persistence.projections import (
     Checkpoint,
     Document,
@@ -101,23 +103,18 @@ from actors.persistence.words import (
     START,
     Appended,
     AppendRequest,
-    CancelTimer,
-    CloseTimer,
     Cursor,
     Expected,
     ExpectedVersion,
     Idempotent,
     Lag,
     NewEvent,
-    OutboxMessage,
     Page,
-    SetTimer,
     Shard,
     Snapshot,
     StoredEvent,
     StreamId,
     StreamInfo,
-    TimerChange,
     Version,
 )
 

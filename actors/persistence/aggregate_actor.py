@@ -24,6 +24,7 @@ from actors.persistence.aggregate import (
     jitter,
     schema_tag,
 )
+from actors.persistence.companions import OutboxMessage, TimerChange
 from actors.persistence.errors import ConcurrencyConflict, Fenced, StoreError
 from actors.persistence.ports import EventStore, Snapshots
 from actors.persistence.words import (
@@ -31,11 +32,9 @@ from actors.persistence.words import (
     AppendRequest,
     Idempotent,
     NewEvent,
-    OutboxMessage,
     Shard,
     Snapshot,
     StreamId,
-    TimerChange,
 )
 from actors.reducers import Environment
 from actors.runtime import (

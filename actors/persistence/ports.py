@@ -8,6 +8,7 @@ then, and a write happened wholly or not at all.
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from actors.persistence.companions import OutboxMessage, TimerChange
 from actors.persistence.errors import StoreError
 from actors.persistence.words import (
     ANY,
@@ -19,14 +20,12 @@ from actors.persistence.words import (
     Idempotent,
     Lag,
     NewEvent,
-    OutboxMessage,
     Page,
     Shard,
     Snapshot,
     StoredEvent,
     StreamId,
     StreamInfo,
-    TimerChange,
     Version,
 )
 

@@ -8,7 +8,7 @@ projection, or is skipped; nothing is lost silently.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 from zlib import crc32
 
@@ -18,6 +18,7 @@ import trio
 from actors.persistence.dead_letters import DeadLetters, DeadLetterStatus, NewDeadLetter
 from actors.persistence.errors import CursorOutdated, StoreError
 from actors.persistence.ports import EventStore
+from actors.persistence.projection_messages import AskStatus, ProjectionStatus, ReplayParked, Resume
 from actors.persistence.projections import (
     BATCH_EVENTS_MAX,
     POISON_RETRIES_S,
@@ -31,8 +32,8 @@ from actors.persistence.projections import (
     ProjectionTx,
     next_generation,
 )
-from actors.persistence.words import Cursor, Lag, Page, StoredEvent, StreamId
-from actors.runtime import Actor, Ask, Normal, message
+from actors.persistence.words import Cursor, Page, StoredEvent, StreamId
+from actors.runtime import Actor, Normal
 
 # How long a runner rests when its store is away.
 AWAY_S = 0.5
@@ -43,36 +44,6 @@ PARKED_MAX = 1000
 _VERSION = "stream_version"
 
 _log = structlog.get_logger("actors.persistence")
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectionStatus:
-    """How a runner is: where, how far behind, how fast, and what it set aside."""
-
-    checkpoint: Checkpoint
-    lag: Lag
-    applied: int
-    parked_streams: int
-    rate: float
-    eta_s: float | None
-    progress: float
-
-
-@message
-class AskStatus(Ask[ProjectionStatus]):
-    """Asks a runner how it is."""
-
-
-@message
-class Resume:
-    """Tells a halted runner to try again, after a fix."""
-
-
-@message
-class ReplayParked(Ask[int]):
-    """Asks to apply what was parked of a stream, in order; answers how many were applied."""
-
-    stream_id: str
 
 
 class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):

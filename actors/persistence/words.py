@@ -6,7 +6,7 @@ own event classes become stored ones and back.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple, TypeAlias
@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from actors.persistence.companions import OutboxMessage, TimerChange
 from actors.persistence.errors import (
     AppendTooLarge,
     BatchTooLarge,
@@ -177,49 +178,6 @@ class Idempotent:
     key: str
     request_hash: bytes
     tenant: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxMessage:
-    """Something to be sent after the commit, in order per key, at least once."""
-
-    message_id: UUID
-    kind: str
-    target: str
-    key: str
-    payload: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SetTimer:
-    """A timer to be set in the append's transaction; it survives every restart."""
-
-    timer_id: UUID
-    address: str
-    name: str
-    token: str
-    due_at: datetime
-    payload: bytes = b""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
-    """A timer to be cancelled in the append's transaction; no effect once it has fired."""
-
-    address: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CloseTimer:
-    """A delivered timer that this append handles; it is not delivered again."""
-
-    timer_id: UUID
-
-
-TimerChange: TypeAlias = SetTimer | CancelTimer | CloseTimer
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ wants to try an actor without a database. `MemoryDatabase` is the shared set of 
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
-from storage.memory.event_store import HeldCommit, MemoryEventStore
+from storage.memory.event_store import MemoryEventStore
+from storage.memory.held_commit import HeldCommit
 from storage.memory.idempotency import MemoryIdempotency
 from storage.memory.outbox import MemoryOutbox
 from storage.memory.projections import MemoryProjections

@@ -11,7 +11,7 @@ Only this package names asyncpg.
 """
 
 from storage.postgres.chat_log import PostgresChatLog
-from storage.postgres.database import Connection, Database, LoopLost, open_database
+from storage.postgres.database import Database, LoopLost, open_database
 from storage.postgres.database_actor import DatabaseActor
 from storage.postgres.dead_letters import PostgresDeadLetters
 from storage.postgres.embedded import EmbeddedServer
@@ -30,6 +30,7 @@ from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.pool_settings import PoolSettings, PoolStats
 from storage.postgres.projections import PostgresProjections
 from storage.postgres.renumber import Renumbered, renumber
+from storage.postgres.session import Connection
 from storage.postgres.snapshots import PostgresSnapshots
 from storage.postgres.timers import PostgresTimers
 

@@ -30,7 +30,7 @@ from actors.persistence.outbox import partition_of
 from storage.errors import AlreadyHandled, Fenced, TimerGone
 from storage.postgres.event_rows import COLUMNS, metadata_json, to_columns, to_event
 from storage.postgres.idempotency import claim, remember
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 # The condition says "the stream is not shorter than expected", the primary key says "nor
 # longer": together they are the version check, without a lock and in one round trip.

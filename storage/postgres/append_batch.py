@@ -23,7 +23,7 @@ from actors.persistence import (
 )
 from actors.persistence.decisions import conflict
 from storage.postgres.event_rows import COLUMNS, to_columns, to_event
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 _HEADS = """
 SELECT s.stream_id, (SELECT max(version) FROM events e WHERE e.stream_id = s.stream_id) AS head

@@ -15,13 +15,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import outcome
 import trio
 import uvloop
 
 from storage.errors import StoreUnavailable
+from storage.postgres.asyncio_job import Job
 
 T = TypeVar("T")
 
@@ -39,24 +40,6 @@ SILENCE_S_MAX = 2.0
 
 # How long stopping waits for the thread before leaving it behind (it is a daemon thread).
 JOIN_S_MAX = 5.0
-
-
-class _Job(Generic[T]):
-    """One call on its way: the work, the trio task that waits, and how far it came."""
-
-    __slots__ = ("args", "is_answered", "is_withdrawn", "raise_cancel", "running", "waiter", "work")
-
-    def __init__(
-        self,
-        work: Callable[..., Coroutine[Any, Any, T]],
-        args: tuple[Any, ...],
-        waiter: trio.lowlevel.Task,
-    ) -> None:
-        self.work, self.args, self.waiter = work, args, waiter
-        self.running: asyncio.Task[T] | None = None
-        self.raise_cancel: Callable[[], Any] | None = None
-        self.is_withdrawn = False
-        self.is_answered = False
 
 
 class AsyncioThread:
@@ -83,7 +66,7 @@ class AsyncioThread:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._token: trio.lowlevel.TrioToken | None = None
-        self._jobs: set[_Job[Any]] = set()
+        self._jobs: set[Job[Any]] = set()
         self._room = trio.lowlevel.ParkingLot()
         self._lost = trio.Event()
         self._reason: str | None = None
@@ -133,7 +116,7 @@ class AsyncioThread:
             await self._room.park()
         if self._loop is None or self._reason is not None:
             raise StoreUnavailable(self._reason or "its thread is not started")
-        job = _Job(work, args, trio.lowlevel.current_task())
+        job = Job(work, args, trio.lowlevel.current_task())
         self._jobs.add(job)
         self._post(partial(self._begin, job))
 
@@ -193,7 +176,7 @@ class AsyncioThread:
             except RuntimeError:
                 pass  # it is closed already: that is how it was lost
 
-    def _answer(self, job: _Job[T], result: "outcome.Outcome[T]") -> None:
+    def _answer(self, job: Job[T], result: "outcome.Outcome[T]") -> None:
         if job.is_answered:
             return
         job.is_answered = True
@@ -261,14 +244,14 @@ class AsyncioThread:
         while self._to_loop:
             self._to_loop.popleft()()
 
-    def _begin(self, job: _Job[Any]) -> None:
+    def _begin(self, job: Job[Any]) -> None:
         assert self._loop is not None
         if job.is_withdrawn or self._reason is not None:
             return
         job.running = self._loop.create_task(job.work(*job.args))
         job.running.add_done_callback(partial(self._finished, job))
 
-    def _finished(self, job: _Job[Any], task: "asyncio.Task[Any]") -> None:
+    def _finished(self, job: Job[Any], task: "asyncio.Task[Any]") -> None:
         result: outcome.Outcome[Any]
         if task.cancelled():
             result = outcome.Error(asyncio.CancelledError())
@@ -278,7 +261,7 @@ class AsyncioThread:
             result = outcome.Value(task.result())
         self.post_to_trio(partial(self._answer, job, result))
 
-    def _cancel(self, job: _Job[Any]) -> None:
+    def _cancel(self, job: Job[Any]) -> None:
         assert self._loop is not None
         job.is_withdrawn = True
         cancelled = partial(self._answer, job, outcome.Error(asyncio.CancelledError()))

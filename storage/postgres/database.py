@@ -14,7 +14,7 @@ import trio
 from storage.errors import StoreError, StoreUnavailable
 from storage.postgres.asyncio_thread import SILENCE_S_MAX, AsyncioThread
 from storage.postgres.notices import CHANNELS, Bell, Notices
-from storage.postgres.pool import OPERATION_S_MAX, Connection, Pool, Work
+from storage.postgres.pool import OPERATION_S_MAX, Pool, Work
 from storage.postgres.pool_settings import PoolSettings, PoolStats
 
 T = TypeVar("T")
@@ -235,6 +235,3 @@ async def open_database(
         await database.wait_up(wait_s)
         yield database
         nursery.cancel_scope.cancel()
-
-
-__all__ = ["Connection", "Database", "LoopLost", "open_database"]

@@ -20,7 +20,7 @@ from actors.persistence.dead_letters import (
 )
 from storage.postgres.database import Database
 from storage.postgres.event_rows import metadata_json
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 _COLUMNS = (
     "id, kind, source, message_id, stream_id, event_id, event_type, event_version, payload,"

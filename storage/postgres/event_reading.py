@@ -11,7 +11,7 @@ import asyncpg
 
 from actors.persistence import PAGE_LIMIT, Cursor, Lag, Page, StoredEvent, StreamInfo
 from storage.postgres.event_rows import COLUMNS, to_event
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 _HORIZON = "txid < pg_snapshot_xmin(pg_current_snapshot())"
 

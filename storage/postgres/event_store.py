@@ -38,7 +38,7 @@ from storage.postgres.append import RACES, facts, insert, insert_with_all
 from storage.postgres.append_batch import append_batch
 from storage.postgres.database import Database
 from storage.postgres.notices import EVENTS, POLL_S
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 # An append that expects nothing loses a race only to others that made progress.
 RACES_MAX = 10

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from storage.errors import StoreError
 from storage.postgres.database import Database
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 OLDEST_WARNED_S = 10.0
 OLDEST_DEGRADED_S = 60.0

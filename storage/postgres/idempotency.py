@@ -4,7 +4,7 @@ from actors.persistence import Idempotent
 from actors.persistence.idempotency import LIFETIME, PENDING_LIFETIME
 from storage.errors import IdempotencyInFlight, IdempotencyMismatch
 from storage.postgres.database import Database
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 # Takes the key when it is free: new, expired, or pending since a dead request.
 _CLAIM = """

@@ -23,7 +23,8 @@ from storage.errors import (
     StoreMoved,
     StoreTimeout,
 )
-from storage.postgres.database import Connection, Database
+from storage.postgres.database import Database
+from storage.postgres.session import Connection
 
 # How long a second process waits while the first one applies (STORE-32).
 LOCK_S_MAX = 60.0

@@ -15,7 +15,7 @@ from actors.persistence.outbox import (
     OutboxStats,
 )
 from storage.postgres.database import Database
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 _LEASE = """
 INSERT INTO outbox_leases AS l (partition, owner, epoch, lease_until)

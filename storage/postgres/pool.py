@@ -9,52 +9,35 @@ one that does not become so within a second is ended.
 """
 
 import asyncio
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
-import asyncpg
-
 from storage.errors import (
     PoolExhausted,
     StoreError,
-    StoreRejected,
     StoreTimeout,
     StoreUnavailable,
 )
 from storage.postgres.deadlines import Deadlines
-from storage.postgres.pool_settings import PoolSettings, PoolStats
+from storage.postgres.pool_settings import Load, PoolSettings, PoolStats
+from storage.postgres.session import CONNECT_S_MAX, Connection, Member, connect
 from storage.postgres.translate import translate
 
 T = TypeVar("T")
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Work: TypeAlias = Callable[..., Coroutine[Any, Any, T]]
 
 # A work's time. With the second that settling may take it stays under the five in which a
 # caller of a frozen database must have its answer.
 OPERATION_S_MAX = 4.0
 SETTLE_S_MAX = 1.0
-CONNECT_S_MAX = 4.0
 
-# After a failed connect the next is tried no sooner: callers fail at once meanwhile, and a
-# database that comes up is not met by a crowd.
+# After a failed connect callers fail at once for so long: no crowd meets a starting database.
 RECONNECT_PAUSE_S = 0.5
 
 # How often idle and old connections are looked for.
 SWEEP_S = 5.0
-
-_GONE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-
-
-class _Member:
-    """A connection of the pool with its birth and the time it was last used."""
-
-    __slots__ = ("born_at", "connection", "used_at")
-
-    def __init__(self, connection: Connection, now: float) -> None:
-        self.connection, self.born_at, self.used_at = connection, now, now
 
 
 class Pool:
@@ -62,24 +45,23 @@ class Pool:
 
     def __init__(self, url: str, part: str, settings: PoolSettings) -> None:
         self._url, self._part, self._settings = url, part, settings
-        self._all: set[_Member] = set()
-        self._idle: list[_Member] = []  # used as a stack: the warmest is lent first
+        self._all: set[Member] = set()
+        self._idle: list[Member] = []  # used as a stack: the warmest is lent first
         self._opening = 0
         self._apart = 0  # lent out by `connect`, for as long as the loop turns
-        self._waiters: deque[asyncio.Future[_Member | None]] = deque()
+        self._waiters: deque[asyncio.Future[Member | None]] = deque()
         self._down_until = 0.0
         self._down_reason = ""
-        self._busy_since: float | None = None
+        self._load = Load(settings)
         self._deadlines = Deadlines()
         self._background: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        stats = self.statistics()
-        return f"<Pool {stats.in_use}/{stats.connections_max} in use, {stats.waiting} waiting>"
+        return "<Pool {0.in_use}/{0.connections_max} in use>".format(self.statistics())
 
     def statistics(self) -> PoolStats:
         """Call this from any thread to see the pool's load."""
-        most, idle, since = self._most(), len(self._idle), self._busy_since
+        most, idle = self._most(), len(self._idle)
         in_use = self._size() - idle - self._apart
         return PoolStats(
             size=self._size(),
@@ -88,23 +70,13 @@ class Pool:
             waiting=len(self._waiters),
             connections_max=self._settings.connections_max,
             utilization=in_use / most,
-            is_saturated=since is not None
-            and time.monotonic() - since >= self._settings.saturated_after_s,
+            is_saturated=self._load.is_saturated(time.monotonic()),
         )
 
     def cut_off(self) -> None:
         """Call this from any thread to end all sessions of a loop that turns no more."""
         for member in tuple(self._all):
-            transport = getattr(member.connection, "_transport", None)
-            sock = None if transport is None else transport.get_extra_info("socket")
-            if sock is None:
-                continue
-            try:
-                # A copy of the descriptor: the original still belongs to the silent loop.
-                with socket.socket(fileno=sock.dup().detach()) as copy:
-                    copy.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it was closed already
+            member.cut_off()
 
     async def run(
         self,
@@ -149,10 +121,7 @@ class Pool:
         return result
 
     async def connect(self, part: str, **settings: str) -> Connection:
-        """Call this for a connection kept out of the lending, counted all the same.
-
-        Give it back with `disconnect`. `PoolExhausted` when there is no room.
-        """
+        """Call this for a connection apart, counted too; `PoolExhausted` when there is no room."""
         if self._size() >= self._settings.connections_max:
             raise PoolExhausted(len(self._waiters), self._settings.connections_max)
         is_open = False
@@ -186,7 +155,9 @@ class Pool:
             for member in tuple(self._idle):
                 is_spare = len(self._all) > self._settings.connections_min
                 is_unused = now - member.used_at > self._settings.idle_s_max
-                if self._is_old(member, now) or (is_spare and is_unused):
+                if member.is_older_than(self._settings.lifetime_s_max, now) or (
+                    is_spare and is_unused
+                ):
                     self._end(member)
             try:
                 await self.fill()
@@ -200,7 +171,7 @@ class Pool:
         for member in tuple(self._all):
             member.connection.terminate()
 
-    async def _acquire(self) -> _Member:
+    async def _acquire(self) -> Member:
         deadline = time.monotonic() + self._settings.acquire_s_max
         while True:
             now = time.monotonic()
@@ -217,9 +188,9 @@ class Pool:
             if await self._is_usable(member, now):
                 return member
 
-    async def _wait_for_one(self, patience_s: float) -> _Member | None:
+    async def _wait_for_one(self, patience_s: float) -> Member | None:
         """Wait in line for a connection; None means that there is room for a new one."""
-        waiter: asyncio.Future[_Member | None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Member | None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         is_taken = False
         try:
@@ -237,7 +208,7 @@ class Pool:
                 self._pass_on(waiter.result())
         return member
 
-    async def _open(self, timeout_s: float) -> _Member:
+    async def _open(self, timeout_s: float) -> Member:
         now = time.monotonic()
         if now < self._down_until:
             raise StoreUnavailable(self._down_reason)
@@ -252,52 +223,49 @@ class Pool:
         finally:
             self._opening -= 1
         self._down_until = 0.0
-        member = _Member(connection, time.monotonic())
+        member = Member(connection)
         self._all.add(member)
         connection.add_termination_listener(lambda _connection: self._forget(member))
         return member
 
-    async def _is_usable(self, member: _Member, now: float) -> bool:
-        if member.connection.is_closed() or self._is_old(member, now):
+    async def _is_usable(self, member: Member, now: float) -> bool:
+        if member.connection.is_closed() or member.is_older_than(
+            self._settings.lifetime_s_max, now
+        ):
             self._end(member)
             return False
         if now - member.used_at <= self._settings.test_after_idle_s:
             return True
         return await self._answers(member, "SELECT 1")
 
-    async def _settle(self, member: _Member) -> None:
+    async def _settle(self, member: Member) -> None:
         """Bring a connection whose work did not end well back to idle, or end it."""
-        # ROLLBACK waits for a query that is being cancelled; outside a transaction it is a
-        # warning that nobody sees.
+        # Waits for a query being cancelled; outside a transaction it only warns the log.
         if await self._answers(member, "ROLLBACK"):
             self._put_back(member)
 
-    async def _answers(self, member: _Member, statement: str) -> bool:
+    async def _answers(self, member: Member, statement: str) -> bool:
         is_answered = False
         try:
-            async with asyncio.timeout(SETTLE_S_MAX):
-                await member.connection.execute(statement)
-            is_answered = True
-        except _GONE:
-            pass  # ended below
+            is_answered = await member.answers(statement, SETTLE_S_MAX)
         finally:
             if not is_answered:
                 self._end(member)
         return is_answered
 
-    def _put_back(self, member: _Member) -> None:
+    def _put_back(self, member: Member) -> None:
         member.used_at = time.monotonic()
         if member.connection.is_closed() or member.connection.is_in_transaction():
             self._end(member)
             return
         self._pass_on(member)
 
-    def _pass_on(self, member: _Member | None) -> None:
+    def _pass_on(self, member: Member | None) -> None:
         if not self._hand_on(member) and member is not None:
             self._idle.append(member)
             self._note_load(member.used_at)
 
-    def _hand_on(self, member: _Member | None) -> bool:
+    def _hand_on(self, member: Member | None) -> bool:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
@@ -305,11 +273,11 @@ class Pool:
                 return True
         return False
 
-    def _end(self, member: _Member) -> None:
+    def _end(self, member: Member) -> None:
         member.connection.terminate()
         self._forget(member)
 
-    def _forget(self, member: _Member) -> None:
+    def _forget(self, member: Member) -> None:
         if member in self._all:
             self._all.discard(member)
             if member in self._idle:
@@ -328,26 +296,5 @@ class Pool:
         """How many may be lent at once."""
         return self._settings.connections_max - self._apart
 
-    def _is_old(self, member: _Member, now: float) -> bool:
-        return now - member.born_at > self._settings.lifetime_s_max
-
     def _note_load(self, now: float) -> None:
-        used = (self._size() - len(self._idle) - self._apart) / self._most()
-        if used <= self._settings.saturated_above:
-            self._busy_since = None
-        elif self._busy_since is None:
-            self._busy_since = now
-
-
-async def connect(
-    url: str, session: dict[str, str], timeout_s: float = CONNECT_S_MAX
-) -> Connection:
-    """Call this on the asyncio thread for one connection; errors are translated."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await asyncpg.connect(url, server_settings=session, timeout=timeout_s)
-    except (*_GONE, ValueError) as error:
-        word = translate(error, timeout_s)
-        if word is None:
-            word = StoreRejected(f"{type(error).__name__}: the address cannot be used")
-        raise word from error
+        self._load.note((self._size() - len(self._idle) - self._apart) / self._most(), now)

@@ -52,3 +52,23 @@ class PoolStats:
     connections_max: int
     utilization: float
     is_saturated: bool
+
+
+class Load:
+    """Since when a pool is nearly all in use."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._busy_since: float | None = None
+
+    def note(self, used: float, now: float) -> None:
+        """Call this with the part in use whenever it changes."""
+        if used <= self._settings.saturated_above:
+            self._busy_since = None
+        elif self._busy_since is None:
+            self._busy_since = now
+
+    def is_saturated(self, now: float) -> bool:
+        """Call this from any thread to ask whether that has lasted too long."""
+        since = self._busy_since
+        return since is not None and now - since >= self._settings.saturated_after_s

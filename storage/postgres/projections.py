@@ -17,7 +17,7 @@ from actors.persistence.projections import (
 )
 from storage.postgres.database import Database
 from storage.postgres.notices import PROJECTIONS
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 _COLUMNS = "projection, generation, partition, version, txid, position, lineage, state, error"
 

@@ -4,7 +4,7 @@ import asyncpg
 
 from actors.persistence import Snapshot, StreamId
 from storage.postgres.database import Database
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 
 class PostgresSnapshots:

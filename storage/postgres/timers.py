@@ -10,7 +10,7 @@ from actors.persistence import CancelTimer, SetTimer
 from actors.persistence.timers import CLAIM, CLAIM_MAX, DueTimer
 from storage.postgres.append import change_timer
 from storage.postgres.database import Database
-from storage.postgres.pool import Connection
+from storage.postgres.session import Connection
 
 _OPEN = "fired_at IS NULL AND cancelled_at IS NULL"
 
