@@ -6,7 +6,7 @@ It also sees to fairness between actors: nobody gets two turns in a row while ot
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
@@ -50,6 +50,13 @@ class Dispatcher:
     def enqueue(self, cell: Cell) -> None:
         """Call this to give a cell a turn; it must not be in the queue already."""
         self._queue.append(cell)
+        if self._parked is not None:
+            task, self._parked = self._parked, None
+            trio.lowlevel.reschedule(task)
+
+    def enqueue_all(self, cells: Iterable[Cell]) -> None:
+        """Call this to give each of these cells a turn, with one wake; none may be queued yet."""
+        self._queue.extend(cells)
         if self._parked is not None:
             task, self._parked = self._parked, None
             trio.lowlevel.reschedule(task)

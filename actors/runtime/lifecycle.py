@@ -19,13 +19,15 @@ import trio
 from actors.runtime import loop
 from actors.runtime.context import current_activity
 from actors.runtime.ending import end_dispatched, report, wind_up
+from actors.runtime.envelope import NO_DEADLINE
 from actors.runtime.exits import Normal
-from actors.runtime.settling import State, finish, raised
+from actors.runtime.settling import State, finish, is_wanted, raised, returned
 from actors.runtime.starting import birth, start_is_over, start_task
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell
     from actors.runtime.envelope import Envelope
+    from actors.runtime.handlers import Handler
     from actors.runtime.life import Life
 
 
@@ -34,6 +36,14 @@ def turn(cell: Cell) -> bool:
     life = cell.life
     if life is None:
         return False
+    mailbox = cell.mailbox
+    if len(mailbox.inbox) == 1 and not mailbox.attention and mailbox.index >= len(mailbox.batch):
+        # One message for an actor that was idle: the commonest turn of all, and every turn of a
+        # broadcast. The general way took 2 us for it, of which 1.3 us were calls and batches.
+        envelope = mailbox.inbox[0]
+        handler = life.handlers.get(type(envelope[0]))
+        if handler is not None and cell.meter is None and _is_dispatched(life):
+            return _single(life, handler)
     if life.phase == "new":
         birth(life, run_task)
         return _is_dispatched(life)
@@ -44,6 +54,10 @@ def turn(cell: Cell) -> bool:
     if not _is_dispatched(life):
         return False
     life.new_turn()
+    return _messages(life)
+
+
+def _messages(life: Life) -> bool:
     state = loop.run(life)
     life.activity.cell = None
     if state == "idle":
@@ -51,6 +65,43 @@ def turn(cell: Cell) -> bool:
     elif state == "ended":
         end_dispatched(life)
     return state == "more"
+
+
+def _single(life: Life, handler: Handler) -> bool:
+    """`loop.run` for the one message that waits, without a batch; the clock is not needed."""
+    cell, activity = life.cell, life.activity
+    mailbox, counts = cell.mailbox, cell.counts
+    # Taken out before it is handled, as `index` would stand behind it.
+    envelope = mailbox.inbox.pop()
+    mailbox.peak = mailbox.peak or 1
+    counts.reductions += 1
+    message, _, reply, deadline, _, _ = envelope
+    if (reply is None and deadline is NO_DEADLINE) or is_wanted(life, envelope):
+        counts.handled += 1
+        activity.cell, activity.envelope, activity.out = cell, envelope, None
+        state: State | None = None
+        try:
+            result = handler(life.instance, message)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
+            state = raised(life, error)
+        except BaseExceptionGroup as error:
+            state = raised(life, error)
+        else:
+            if result is not None or reply is not None:
+                state = returned(life, envelope, result)
+        if state is not None:
+            activity.cell = None
+            if state == "ended":
+                end_dispatched(life)
+            return state == "more"
+        activity.envelope = activity.out = None
+    if mailbox.inbox or mailbox.attention:
+        life.new_turn()
+        life.left -= 1
+        return _messages(life)
+    activity.cell = None
+    life.park()
+    return False
 
 
 def _is_dispatched(life: Life) -> bool:

@@ -68,7 +68,7 @@ class System(Administration):
         self.next_cell_id: Callable[[], int] = count(1).__next__
         self.wheel = Wheel()
         self.dispatcher = Dispatcher(lifecycle.turn, conditions)
-        self.topics = Topics(self.next_id)
+        self.topics = Topics(self.next_id, self.dispatcher.enqueue_all)
         self.dead_letters = DeadLetters(self.text_id, self.topics.publish)
         self.reports = Reports(self.topics.publish)
         self.keeper: Keeper | None = None

@@ -5,7 +5,7 @@ Rule 1: publishing never waits and never fails; a subscriber that is full loses 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
@@ -35,8 +35,11 @@ Subscriber: TypeAlias = AnyRef | Sink
 class Topics:
     """The topics of a system. Subscribing twice is one subscription; empty topics are freed."""
 
-    def __init__(self, next_id: Callable[[], int]) -> None:
+    def __init__(
+        self, next_id: Callable[[], int], enqueue: Callable[[Iterable[Cell]], None]
+    ) -> None:
         self._next_id = next_id
+        self._enqueue = enqueue
         # Cells and sinks apart: delivering to a cell needs no call into foreign code.
         self._cells: dict[str, dict[Cell, None]] = {}
         self._sinks: dict[str, dict[Sink, None]] = {}
@@ -71,8 +74,7 @@ class Topics:
             envelope: Envelope = (
                 message, self._next_id(), None, NO_DEADLINE, perf_counter(), context,
             )  # fmt: skip
-            for cell in list(cells):
-                reached += cell.mailbox.put(envelope)
+            reached = self._put(list(cells), envelope)
         for sink in list(self._sinks.get(topic, ())):
             try:
                 sink.deliver(message)
@@ -81,6 +83,29 @@ class Topics:
                 _log.warning("sink_failed", topic=topic, sink=repr(sink), error=repr(error))
             else:
                 reached += 1
+        return reached
+
+    def _put(self, cells: list[Cell], envelope: Envelope) -> int:
+        # `Mailbox.put` and `Cell.wake` written out: two thirds of what 10k subscribers cost here
+        # were the calls.
+        reached = 0
+        woken = []
+        for cell in cells:
+            mailbox = cell.mailbox
+            if len(mailbox.inbox) >= mailbox.limit:
+                reached += mailbox.put(envelope)
+                continue
+            mailbox.inbox.append(envelope)
+            reached += 1
+            if mailbox.idle:
+                mailbox.idle = mailbox.system_idle = False
+                life = cell.life
+                if life is None or life.task is not None:
+                    cell.wake()
+                else:
+                    woken.append(cell)
+        if woken:
+            self._enqueue(woken)
         return reached
 
     def subscribers(self, topic: str) -> int:
