@@ -150,12 +150,15 @@ class AsyncioThread:
             with trio.move_on_after(PING_INTERVAL_S):
                 await self._lost.wait()
 
-    async def stop(self) -> None:
-        """Call this to end the loop and its thread; calls in flight fail as unavailable."""
+    async def stop(self, join_s: float = JOIN_S_MAX) -> None:
+        """Call this to end the loop and its thread; calls in flight fail as unavailable.
+
+        A thread that does not end in `join_s` is left behind; it ends when it wakes.
+        """
         if self._thread is None:
             return
         self._give_up(f"{self.name} was stopped")
-        with trio.move_on_after(JOIN_S_MAX, shield=True):
+        with trio.move_on_after(join_s, shield=True):
             await trio.to_thread.run_sync(self._thread.join, abandon_on_cancel=True)
 
     # On the trio thread.

@@ -26,6 +26,8 @@ STARTUP_PAUSE_S = 0.25
 # A lost loop is made anew within a second; waiting longer would only fill the mailbox.
 LOOP_WAIT_S_MAX = 2.0
 
+LOST_JOIN_S = 0.1
+
 
 class LoopLost(Exception):
     """Raised by `Database.serve` when the loop died or fell silent; its calls have failed."""
@@ -146,14 +148,16 @@ class Database:
         raise LoopLost(reason)
 
     async def _shut(self, thread: AsyncioThread, pool: Pool) -> None:
-        if thread.is_running:
+        is_lost = not thread.is_running
+        if not is_lost:
             with trio.move_on_after(STARTUP_PAUSE_S * 4, shield=True):
                 try:
                     await thread.call(pool.close)
                 except StoreError:
                     pass  # lost in this very moment: cut off below
         pool.cut_off()
-        await thread.stop()
+        # A lost loop is not waited for: the next one must serve.
+        await (thread.stop(LOST_JOIN_S) if is_lost else thread.stop())
 
     async def _notify(self, thread: AsyncioThread, pool: Pool) -> None:
         """On the loop: make the hints of this loop, and send and hear them while it turns."""
