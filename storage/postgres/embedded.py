@@ -210,6 +210,12 @@ def _command(data: Path, sockets: Path, account: Account, extra: tuple[str, ...]
         f"unix_socket_directories={sockets}",
         "unix_socket_permissions=0700",
         "logging_collector=off",
+        # DB_MAX_CONNECTIONS may be 200; the rest is for people and tools.
+        "max_connections=220",
+        # Refused statements are answered to whoever sent them; their values are no log's business.
+        "log_min_messages=log",
+        "log_min_error_statement=panic",
+        "log_checkpoints=off",
         *extra,
     )
     options = [part for setting in settings for part in ("-c", setting)]

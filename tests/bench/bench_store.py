@@ -24,13 +24,21 @@ from actors.persistence import (
     AppendRequest,
     EventTypes,
     NewEvent,
+    Projection,
+    ProjectionRunner,
+    ProjectionTx,
     Snapshot,
+    StoredEvent,
     StreamId,
+    wait_until,
 )
+from actors.runtime import open_actors
 from storage.postgres import (
     Database,
     EmbeddedServer,
+    PostgresDeadLetters,
     PostgresEventStore,
+    PostgresProjections,
     PostgresSnapshots,
     migrate,
     open_database,
@@ -195,6 +203,48 @@ async def _catch_up(store: PostgresEventStore, total: int) -> float:
     return count / (time.perf_counter() - began)
 
 
+class _Sums(Projection):
+    """The sum spent in each stream."""
+
+    name = "bench_sums"
+    handles = (Spent,)
+    types = TYPES
+
+    async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
+        kept = await tx.get(event.stream_id) or {"sum": 0}
+        spent = self.types.decode(event)
+        assert isinstance(spent, Spent)
+        tx.put(event.stream_id, {"sum": int(str(kept["sum"])) + spent.amount})
+
+
+async def _projected(database: Database) -> float:
+    """Milliseconds from append to projection, 99th percentile at 200 events a second."""
+    store, projections = PostgresEventStore(database), PostgresProjections(database)
+    dead_letters = PostgresDeadLetters(database)
+    took: list[float] = []
+
+    def make() -> ProjectionRunner:
+        return ProjectionRunner(_Sums(), store, projections, dead_letters=dead_letters)
+
+    async def measure() -> None:
+        stream_id = StreamId(f"sums-{uuid4()}")
+        began = time.perf_counter()
+        appended = await store.append(stream_id, [_event()])
+        await wait_until(projections, "bench_sums", appended.cursor, timeout_s=10)
+        took.append((time.perf_counter() - began) * 1000)
+
+    async with open_actors() as system:
+        ref = await system.start(make)
+        first = await store.append(StreamId("sums-first"), [_event()])
+        await wait_until(projections, "bench_sums", first.cursor, timeout_s=120)
+        async with trio.open_nursery() as nursery:
+            for _ in range(400):
+                nursery.start_soon(measure)
+                await trio.sleep(1 / 200)
+        await ref.stop()
+    return statistics.quantiles(took, n=100)[98]
+
+
 async def _repeat(run: Callable[[], Awaitable[float]]) -> list[float]:
     await run()
     return [await run() for _ in range(_RUNS)]
@@ -242,6 +292,10 @@ async def _measure(server: EmbeddedServer, bare: dict[int, float]) -> list[Row]:
         rows.append(
             _row("PERF-31 batches of 100 events, 4 writers", "events/s", values, ">= 50k/s")
         )
+        values = await _repeat(partial(_projected, database))
+        target = "<= 50 ms"
+        name = "PERF-34 append to projection, p99 at 200/s"
+        rows.append(_row(name, "ms", values, target, less_is_better=True))
         rows += await _measure_reading(database, store, snapshots)
     return rows
 
