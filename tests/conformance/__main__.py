@@ -13,8 +13,8 @@ from .ours import play, quiet
 from .run import differences, minimal_trace
 from .trace import trace
 
-# About half a minute on two cores, most of it ours: Erlang plays them all at once.
-COUNT_DEFAULT = 3000
+# Some twenty seconds, most of them ours: Erlang plays all at once.
+COUNT_DEFAULT = 2000
 SHOWN_MAX = 3
 
 

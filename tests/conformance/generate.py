@@ -166,11 +166,9 @@ class Maker:
         strategy = next((self.strategies[one] for one, ids in self.ids.items() if name in ids), "")
         if strategy in ("one_for_all", "rest_for_one"):
             return (Strike(random.choice(self.workers), "ok"),)
-        steps: list[StartStep] = []
-        for _ in range(random.choice([1, 2, 3])):
-            victim = random.choice(self.workers)
-            steps.append(Strike(victim, random.choice(["ok", "fail"])))
-        return tuple(steps)
+        # Nobody twice: whether the victim is up again by then is a matter of time.
+        victims = random.sample(self.workers, min(len(self.workers), random.choice([1, 2, 3])))
+        return tuple(Strike(victim, random.choice(["ok", "fail"])) for victim in victims)
 
     def failure(self, name: str) -> StartStep:
         if name not in self.workers or not self.is_roomy or self.is_loose:
