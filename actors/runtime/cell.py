@@ -20,7 +20,7 @@ from actors.runtime import port
 from actors.runtime.burial import bury, lose, turn_away
 from actors.runtime.counts import Counts
 from actors.runtime.entries import Note
-from actors.runtime.envelope import Envelope
+from actors.runtime.envelope import NO_DEADLINE, Envelope
 from actors.runtime.errors import MailboxOverflow, NoProc
 from actors.runtime.exits import Crashed, Exit, Killed
 from actors.runtime.force import Force
@@ -159,9 +159,9 @@ class Cell:
 
     def limit_stop(self, within: float) -> None:
         """Call this to have the incarnation killed if it is not over in `within` seconds."""
-        if self.force is None:
-            self.force = Force(self)
-        self.force.kill_within(within)
+        if within < NO_DEADLINE:
+            self.force = self.force or Force(self)
+            self.force.kill_within(within)
 
     def kill(self, exit_: Killed = _KILLED) -> None:
         """Call this to end the incarnation by force: no `on_stop`. Does nothing without one."""

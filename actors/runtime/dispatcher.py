@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ROUND_S: Final = 0.001
 # The clock is read once in so many turns: a turn may be as short as a microsecond.
 TURNS_PER_LOOK: Final = 16
-# As many asks as an actor handles messages in a turn.
-AT_ONCE_MAX: Final = 64
+# With the one that goes through the queue then, as many as an actor handles messages in a turn.
+AT_ONCE_MAX: Final = 63
 
 
 class Dispatcher:
@@ -80,12 +80,11 @@ class Dispatcher:
         mailbox.idle = mailbox.system_idle = False
         mailbox.offer(envelope, None)
         self.last = cell
-        token = current_activity.set(self.activity)
-        try:
-            more = self._turn(cell)
-        finally:
-            current_activity.reset(token)
-        if more:
+        task = self.activity.task
+        assert task is not None
+        # In the context of the dispatcher's task, free while that is parked: what a handler sets
+        # in context variables must not reach the asker, nor the other way round.
+        if task.context.run(self._turn, cell):
             self.enqueue(cell)
 
     async def run(self) -> NoReturn:
@@ -110,8 +109,9 @@ class Dispatcher:
         self.tasks_waiting += 1
         try:
             await trio.lowlevel.checkpoint()
-            if self.last is cell and (self._queue or self.tasks_waiting > 1):
-                # trio's order within a round is random: without this it could be first again.
+            if self.last is cell:
+                # trio's order within a round is random: without this it could be first again,
+                # also before tasks that nobody here knows of, an asker's for one.
                 await trio.lowlevel.checkpoint()
         finally:
             self.tasks_waiting -= 1

@@ -42,7 +42,12 @@ def turn(cell: Cell) -> bool:
         # broadcast. The general way took 2 us for it, of which 1.3 us were calls and batches.
         envelope = mailbox.inbox[0]
         handler = life.handlers.get(type(envelope[0]))
-        if handler is not None and cell.meter is None and _is_dispatched(life):
+        if (
+            handler is not None
+            and cell.meter is None
+            and life.phase == "running"
+            and not life.table.is_task
+        ):
             return _single(life, handler)
     if life.phase == "new":
         birth(life, run_task)
@@ -100,7 +105,10 @@ def _single(life: Life, handler: Handler) -> bool:
         life.left -= 1
         return _messages(life)
     activity.cell = None
-    life.park()
+    if life.idle_timer is None:
+        mailbox.idle, mailbox.system_idle = not life.suspended, True
+    else:
+        life.park()
     return False
 
 
