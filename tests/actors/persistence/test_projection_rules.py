@@ -1,0 +1,88 @@
+"""What a projection must say of itself, and which generation its runner fills."""
+
+import pytest
+
+from actors.persistence import (
+    START,
+    Checkpoint,
+    CursorOutdated,
+    GenerationState,
+    Projection,
+    ProjectionRunner,
+    check_projections,
+)
+from actors.persistence.projections import next_generation
+from actors.runtime import StartError, open_actors
+from storage.testing.kept import kept_in_memory
+
+from .accounts import TYPES, Deposited
+
+_LIVE, _BUILDING, _RETIRED = (
+    GenerationState.LIVE,
+    GenerationState.BUILDING,
+    GenerationState.RETIRED,
+)
+
+
+class Deposits(Projection):
+    name = "deposits"
+    handles = (Deposited,)
+    types = TYPES
+
+
+def test_a_projection_without_events_or_name_is_refused() -> None:
+    # PROJ-1
+    with pytest.raises(TypeError, match="handles no event"):
+        type("Nothing", (Projection,), {"name": "nothing"})
+    with pytest.raises(TypeError, match="no name"):
+        type("Nameless", (Projection,), {"handles": (Deposited,)})
+
+
+def test_two_projections_of_one_name_are_refused() -> None:
+    # PROJ-1
+    class Again(Projection):
+        name = "deposits"
+        handles = (Deposited,)
+
+    check_projections([Deposits(), Deposits()])
+    with pytest.raises(TypeError, match=r"Deposits and of .*Again"):
+        check_projections([Deposits(), Again()])
+
+
+def _at(generation: int, version: int, state: GenerationState) -> Checkpoint:
+    return Checkpoint("deposits", generation, version, START, "l", state)
+
+
+@pytest.mark.parametrize(
+    ("known", "version", "wanted"),
+    [
+        ([], 1, (1, _LIVE)),
+        ([_at(1, 1, _LIVE)], 1, (1, _LIVE)),
+        ([_at(1, 1, _LIVE)], 2, (2, _BUILDING)),
+        ([_at(1, 1, _LIVE), _at(2, 2, _BUILDING)], 2, (2, _BUILDING)),
+        ([_at(1, 1, _RETIRED), _at(2, 2, _LIVE)], 2, (2, _LIVE)),
+        ([_at(1, 1, _RETIRED), _at(2, 2, _LIVE)], 1, (3, _BUILDING)),
+    ],
+)
+def test_the_generation_to_fill(
+    known: list[Checkpoint], version: int, wanted: tuple[int, GenerationState]
+) -> None:
+    # PROJ-8
+    assert next_generation(known, version) == wanted
+
+
+async def test_a_checkpoint_of_another_lineage_is_refused() -> None:
+    # STORE-24
+    kept = kept_in_memory()
+    await kept.projections.open("deposits", 1, 1, _LIVE)
+    kept.events.database.lineage = "renumbered"  # type: ignore[attr-defined]
+
+    def make() -> ProjectionRunner:
+        return ProjectionRunner(
+            Deposits(), kept.events, kept.projections, dead_letters=kept.dead_letters
+        )
+
+    async with open_actors() as system:
+        with pytest.raises(StartError) as caught:
+            await system.start(make)
+    assert isinstance(caught.value.cause, CursorOutdated)
