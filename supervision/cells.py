@@ -5,8 +5,9 @@ A cell is a child's identity in the runtime. `hands.py` starts and stops what is
 Rule: a key has at most one cell: its child's, or a dormant one that waits for a message.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from actors.runtime import Actor, AnyActor, BadReturn, Cell, Shutdown
 
@@ -14,6 +15,7 @@ from .checks import class_of
 from .decisions import StaticDecisions
 from .dynamic_administration import DynamicAdministration
 from .slots import Slot
+from .specs import ChildSpec
 
 if TYPE_CHECKING:
     from .hands import Hands
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["AnyMachine", "Cells"]
 
 AnyMachine = StaticDecisions | DynamicAdministration
+# What cells are made with: actor class, shutdown, start timeout.
+_Facts: TypeAlias = tuple[type[AnyActor] | None, float, float]
 
 # Keys that were looked up or went idle and have no child now. Past this many the oldest lose
 # their ref: whoever still holds one takes a new one by its key.
@@ -42,6 +46,8 @@ class Cells:
         self._slots: dict[Cell, Slot] = {}
         self._dormant: dict[str, Cell] = {}
         self._serial = 0
+        # What was read off the template of dynamic children, once for all of them.
+        self._template: tuple[ChildSpec | None, _Facts] = (None, (None, 0.0, 0.0))
 
     def __repr__(self) -> str:
         return f"<Cells of {self._path}: {len(self._slots)} and {len(self._dormant)} dormant>"
@@ -82,7 +88,7 @@ class Cells:
             return slot.cell
         cell = self._dormant.get(key)
         if cell is None:
-            cell = self._new_cell(Slot(machine.template, None), key)
+            cell = self._new_cell(machine.template, key, machine.template.name, _asleep)
             self.sleep(key, cell)
         return cell
 
@@ -115,27 +121,38 @@ class Cells:
             if dormant is not None:
                 dormant.start = partial(self._make, slot)
                 return dormant
-            return self._new_cell(slot, slot.key)
-        if slot.id is not None:
-            return self._new_cell(slot, slot.id)
-        self._serial += 1
-        return self._new_cell(slot, str(self._serial))
+            key = slot.key
+        elif slot.id is not None:
+            key = slot.id
+        else:
+            self._serial += 1
+            key = str(self._serial)
+        return self._new_cell(slot.spec, key, slot.name, partial(self._make, slot))
 
-    def _new_cell(self, slot: Slot, key: str) -> Cell:
-        spec = slot.spec
-        made = class_of(spec.start)
-        is_supervisor = spec.type == "supervisor"
+    def _new_cell(
+        self, spec: ChildSpec, key: str, name: str | None, start: Callable[[], AnyActor]
+    ) -> Cell:
+        actor_class, shutdown, start_timeout = self._facts(spec)
         return self._system.new_cell(
             self._owner,
-            partial(self._make, slot),
+            start,
             key=key,
             parent_path=self._path,
-            name=slot.name,
-            actor_class=made if made is not None and issubclass(made, Actor) else None,
-            shutdown=spec.shutdown if isinstance(spec.shutdown, float | int) else 0.0,
-            # A supervisor is ready when its children are; each of them has its own limit.
-            start_timeout=float("inf") if is_supervisor else _start_timeout(made),
+            name=name,
+            actor_class=actor_class,
+            shutdown=shutdown,
+            start_timeout=start_timeout,
         )
+
+    def _facts(self, spec: ChildSpec) -> _Facts:
+        known, facts = self._template
+        if spec is known:
+            return facts
+        facts = _facts_of(spec)
+        if isinstance(self._machine, DynamicAdministration):
+            # Only a template: the spec of a static child goes with the child.
+            self._template = (spec, facts)
+        return facts
 
     def _make(self, slot: Slot) -> AnyActor:
         machine = self._machine
@@ -147,6 +164,20 @@ class Cells:
         if not isinstance(made, Actor):
             raise BadReturn(made)
         return made
+
+
+def _asleep() -> AnyActor:
+    raise AssertionError("a dormant cell gets its start with its slot")
+
+
+def _facts_of(spec: ChildSpec) -> _Facts:
+    made = class_of(spec.start)
+    return (
+        made if made is not None and issubclass(made, Actor) else None,
+        spec.shutdown if isinstance(spec.shutdown, float | int) else 0.0,
+        # A supervisor is ready when its children are; each of them has its own limit.
+        float("inf") if spec.type == "supervisor" else _start_timeout(made),
+    )
 
 
 def _start_timeout(made: type | None) -> float:
