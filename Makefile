@@ -17,10 +17,10 @@ define step
 @echo "== $(1)"; $(2) || { echo; echo "red: $(1). Repeat it with:  $(2)"; exit 1; }
 endef
 
-.PHONY: help run test check format bench clean chromium
+.PHONY: help run test check format bench conformance clean chromium
 
 help: ## list the tasks
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 run: $(VENV)/run.stamp $(DATASTAR) ## start the site on http://127.0.0.1:3000
 	@exec $(BIN)/python -m web.cli serve
@@ -41,6 +41,9 @@ format: $(VENV)/dev.stamp ## rewrite the files as the gate wants them
 
 bench: $(VENV)/bench.stamp $(DATASTAR) ## measure, with peers; ONLY=name runs one; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ONLY)
+
+conformance: $(VENV)/dev.stamp ## play random scenarios on Erlang's supervisor and on ours; SEED=n repeats one
+	@$(BIN)/python -m tests.conformance
 
 clean: ## remove what was made here: environment, caches, build; data in .greenroom stay
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -14,13 +14,13 @@ from pathlib import Path
 import trio
 
 from actors.chat import ROOM_NAMES, ChatEnvironment
-from storage.errors import EmbeddedFailed, StateDirInUse, StoreError, StoreUnavailable
+from storage.errors import EmbeddedFailed, StateDirInUse, StoreError
 from storage.postgres import (
-    Connection,
     Database,
     DatabaseActor,
     PoolSettings,
     PostgresChatLog,
+    check_health,
     migrate,
     open_database,
     open_embedded,
@@ -36,7 +36,7 @@ from web.secret import SecretUnusable, load_secret
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.serving_actor import ServingActor
 from web.settings import Settings
-from web.site.health import Unhealthy
+from web.site.health import Degraded, Unhealthy
 from web.site_tree import Site, SiteParts
 from web.stopping import Stopping
 from web.views import StaticTable, load
@@ -44,7 +44,6 @@ from web.views import StaticTable, load
 STATE_DIR_MODE = 0o700
 # What the rest of the tree, the pool and the embedded server need of the drain budget.
 AFTER_SERVER_S = 3.0
-READY_QUERY_S_MAX = 1.0
 
 _DATASTAR = Path(__file__).parents[1] / "build" / "datastar" / DATASTAR_FILE
 
@@ -189,17 +188,16 @@ async def _run_tree(settings: Settings, secrets: Secrets, static: StaticTable, u
 
 
 async def check_store(database: Database) -> None:
-    """Call this to learn whether the store answers; raises `Unhealthy`."""
-    try:
-        await database.run(_ping, timeout_s=READY_QUERY_S_MAX)
-    except StoreUnavailable as error:
-        raise Unhealthy("the database does not answer") from error
-    if database.pool_stats().is_saturated:
-        raise Unhealthy("all connections are in use")
-
-
-async def _ping(connection: Connection) -> object:
-    return await connection.fetchval("SELECT 1")
+    """Call this to learn whether the store answers; raises `Unhealthy` or `Degraded`."""
+    health = await check_health(database)
+    match health.status:
+        case "healthy":
+            return
+        case "degraded":
+            # It names the client that holds the order back, never a host or a secret.
+            raise Degraded(health.message)
+        case _:
+            raise Unhealthy("the database does not answer")
 
 
 def _start_problem(error: StartFailed) -> Exception:

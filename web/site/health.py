@@ -16,9 +16,15 @@ CHECK_S_MAX = 5.0
 # Probes of several machines come together; the database is asked once a second at most.
 KEPT_S = 1.0
 
+_WORST_FIRST = ("unhealthy", "degraded")
+
 
 class Unhealthy(Exception):
     """Raised by a check; its text is shown to whoever asks."""
+
+
+class Degraded(Exception):
+    """Raised by a check of something that serves, but not as it should; it stays ready."""
 
 
 Check = Callable[[], Awaitable[None]]
@@ -26,21 +32,29 @@ Check = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What a check found."""
+    """What a check found. `error` is None for a healthy one."""
 
     error: str | None
     duration_ms: float
+    is_degraded: bool = False
 
     @property
     def is_healthy(self) -> bool:
-        """Call this to learn whether it serves."""
-        return self.error is None
+        """Call this to learn whether it serves; a degraded one does."""
+        return self.error is None or self.is_degraded
+
+    @property
+    def status(self) -> str:
+        """Call this to get the status word."""
+        if self.is_degraded:
+            return "degraded"
+        return "healthy" if self.is_healthy else "unhealthy"
 
     def to_json(self) -> dict[str, object]:
         """Call this to get the component as the health page shows it."""
         shown: dict[str, object] = {
             "healthy": self.is_healthy,
-            "status": "healthy" if self.is_healthy else "unhealthy",
+            "status": self.status,
             "duration_ms": round(self.duration_ms, 3),
         }
         if self.error is not None:
@@ -62,13 +76,19 @@ class HealthReport:
         healthy = all(component.is_healthy for component in self.components.values())
         return healthy and not self.is_draining
 
+    @property
+    def status(self) -> str:
+        """Call this to get the worst status of all components."""
+        found = {component.status for component in self.components.values()}
+        return next((word for word in _WORST_FIRST if word in found), "healthy")
+
     def to_json(self) -> dict[str, object]:
         """Call this to get the answer of `/ready`."""
         if self.is_draining:
             return {"ready": False, "status": "draining"}
         return {
             "ready": self.is_ready,
-            "status": "healthy" if self.is_ready else "unhealthy",
+            "status": self.status,
             "duration_ms": round(self.duration_ms, 3),
             "components": {name: found.to_json() for name, found in self.components.items()},
         }
@@ -106,14 +126,18 @@ class Health:
     async def _one(name: str, check: Check, found: dict[str, Component]) -> None:
         began = trio.current_time()
         error: str | None = "took too long"
+        is_degraded = False
         with trio.move_on_after(CHECK_S_MAX):
             try:
                 await check()
                 error = None
             except Unhealthy as problem:
                 error = str(problem)
+            except Degraded as problem:
+                error, is_degraded = str(problem), True
             except Exception:
                 # A check with a bug is no sign of health; its cause belongs into the log only.
                 log.exception("health.check_failed", component=name)
                 error = "the check failed"
-        found[name] = Component(error, (trio.current_time() - began) * 1000)
+        took_ms = (trio.current_time() - began) * 1000
+        found[name] = Component(error, took_ms, is_degraded)

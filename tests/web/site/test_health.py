@@ -7,7 +7,7 @@ import structlog.testing
 import trio
 from trio.testing import MockClock
 
-from web.site.health import CHECK_S_MAX, KEPT_S, Health, Unhealthy
+from web.site.health import CHECK_S_MAX, KEPT_S, Degraded, Health, Unhealthy
 
 
 class Checks:
@@ -102,3 +102,16 @@ async def test_while_draining_nothing_is_checked() -> None:  # SITE-183 SITE-185
     assert report.to_json() == {"ready": False, "status": "draining"}
     assert not report.is_ready
     assert checks.runs == 0
+
+
+async def test_a_degraded_component_is_told_and_still_serves(autojump_clock: MockClock) -> None:
+    checks = Checks()  # WEB-20
+    checks.error = Degraded("a transaction holds the order of events back")
+    report = await checks.health().report()
+    told = report.to_json()
+    assert report.is_ready
+    assert told["status"] == "degraded"
+    components = told["components"]
+    assert isinstance(components, dict)
+    assert components["other"]["healthy"] is True
+    assert components["other"]["error"] == "a transaction holds the order of events back"
