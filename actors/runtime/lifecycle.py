@@ -188,15 +188,12 @@ async def _serve(life: Life) -> None:
             life.fall_asleep()
             return
         else:
-            await _parked(life)
+            # Not in a function of its own: its coroutine would be memory of every idle actor.
+            life.park()
+            life.task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(life.unpark)
+            dispatcher.tasks_waiting -= 1
         life.new_turn()
-
-
-async def _parked(life: Life) -> None:
-    life.park()
-    life.task = trio.lowlevel.current_task()
-    await trio.lowlevel.wait_task_rescheduled(life.unpark)
-    life.cell.system.dispatcher.tasks_waiting -= 1
 
 
 async def _await_handler(life: Life) -> State | None:
