@@ -55,9 +55,10 @@ from actors.runtime.port import (
     Watch,
 )
 from actors.runtime.portal import Portal
+from actors.runtime.presentable import presentable
 from actors.runtime.ref import AnyRef, Ref
 from actors.runtime.reports import CrashReport
-from actors.runtime.stats import ActorStats, ActorStatus, Level, SystemStats, presentable
+from actors.runtime.stats import ActorStats, ActorStatus, Level, SystemStats
 from actors.runtime.system import System, checked_name
 from actors.runtime.topics import Sink, Topics
 from actors.runtime.watchdog import LoopBlocked

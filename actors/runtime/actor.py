@@ -22,7 +22,7 @@ from typing import (
 import trio
 
 from actors.runtime import relations, stash, timers
-from actors.runtime.context import Activity
+from actors.runtime.context import Activity, current_activity
 from actors.runtime.envelope import NO_DEADLINE
 from actors.runtime.exits import Exit, Normal
 from actors.runtime.handlers import Table, compile_table, protocol_of
@@ -172,7 +172,11 @@ class Actor(Generic[M]):
     @property
     def _activity(self) -> Activity:
         activity = self._life.activity
-        assert activity.cell is self._life.cell, "only a handler or hook of the actor may ask this"
+        if activity.cell is not self._life.cell or current_activity.get() is not activity:
+            raise RuntimeError(
+                f"only a handler or hook of {self.path} has a message in hand, not a sub-task nor "
+                "anybody else. Read what you need there, and pass it on."
+            )
         return activity
 
     # Replies and the end
@@ -189,9 +193,7 @@ class Actor(Generic[M]):
         envelope = self._activity.envelope
         if envelope is None:
             raise RuntimeError("reply_later() is for handlers; no message is in hand here")
-        if self._life.owed is None:
-            self._life.owed = set()
-        return Later(envelope, self._life.owed)
+        return Later(self._life, envelope)
 
     def stop(self, exit: Exit = Normal()) -> None:  # noqa: A002, B008 - exits are frozen
         """Call this to end after this handler; its reply is still given."""
@@ -199,6 +201,8 @@ class Actor(Generic[M]):
 
     def start_soon(self, task: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
         """Call this to run a sub-task; if it raises, the actor crashes."""
+        if self._life.phase == "over":
+            raise RuntimeError(f"this incarnation of {self.path} is over; no sub-task was started")
         if self._life.helpers is None:
             self._life.helpers = Helpers(self._life)
         name = f"{self.path} {getattr(task, '__name__', 'sub-task')}"
@@ -242,7 +246,7 @@ class Actor(Generic[M]):
 
         State, timers and monitors stay. A dispatched actor has nothing to give back.
         """
-        self._life.drowsy = self._life.table.is_task
+        self._life.drowsy = self._life.table.is_task and not self.opens_nursery
 
     # Messages for later (`stash.py`)
 

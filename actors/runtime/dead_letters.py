@@ -85,9 +85,9 @@ class DeadLetters:
         self.total += 1
         self.by_reason[reason] += 1
         cell.counts.dead_letters += 1
-        if self._publishing and reason == "overflow":
-            return  # A slow watcher of dead letters would otherwise make more of them.
         message, message_id, reply, _, _, context = envelope
+        if isinstance(message, DeadLetter):
+            return  # Whoever watches dead letters and loses one would otherwise make more of them.
         letter = DeadLetter(
             self.total,
             trio.current_time(),
@@ -105,12 +105,13 @@ class DeadLetters:
         )
         self._kept.append((letter, cell, envelope))
         self._log(letter, note)
-        if not self._publishing:
-            self._publishing = True
-            try:
-                self._publish(TOPIC, letter)
-            finally:
-                self._publishing = False
+        if self._publishing:
+            return  # A sink that tells a dead actor would otherwise never come to an end.
+        self._publishing = True
+        try:
+            self._publish(TOPIC, letter)
+        finally:
+            self._publishing = False
 
     def resend(self, letter_id: int) -> None:
         """Call this to tell a kept message once more to the same ref.

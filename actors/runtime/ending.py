@@ -16,15 +16,15 @@ from actors.runtime.errors import BadReturn
 from actors.runtime.exits import Crashed, Killed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from actors.runtime.life import Life
 
 
 def end_dispatched(life: Life) -> None:
     """Call this when the exit of a dispatched incarnation, or its failed start, is known."""
-    if life.helpers is not None:
-        # Waiting for sub-tasks needs a task, for the first time in this incarnation's life.
-        nursery = life.cell.owner.nursery
-        nursery.start_soon(_end_in_task, life, name=f"{life.cell.path} (ending)")
+    if _has_helpers(life):
+        _end_in_task(life, wind_up)
         return
     if life.outcome is None and not life.killed:
         assert life.instance is not None
@@ -34,20 +34,39 @@ def end_dispatched(life: Life) -> None:
             result = life.instance.on_stop(life.exit)
             if type(result) is CoroutineType:
                 result.close()
-                life.stop_raised(BadReturn(result))
+                life.stop_raised(BadReturn(result, "on_stop"))
         except Exception as error:  # noqa: BLE001 - whatever `on_stop` raises is the exit
             life.stop_raised(error)
         except BaseExceptionGroup as error:
             life.stop_raised(error)
         life.activity.cell = life.activity.out = None
+        if _has_helpers(life):  # `on_stop` has started a sub-task.
+            life.cell.limit_stop(life.cell.shutdown)
+            _end_in_task(life, _end_helpers)
+            return
     report(life)
 
 
-async def _end_in_task(life: Life) -> None:
+def _has_helpers(life: Life) -> bool:
+    return life.helpers is not None
+
+
+def _end_in_task(life: Life, rest: Callable[[Life], Awaitable[None]]) -> None:
+    # Waiting for sub-tasks needs a task, for the first time in this incarnation's life.
+    nursery = life.cell.owner.nursery
+    nursery.start_soon(_finish, life, rest, name=f"{life.cell.path} (ending)")
+
+
+async def _finish(life: Life, rest: Callable[[Life], Awaitable[None]]) -> None:
     life.activity = life.new_activity()
     current_activity.set(life.activity)
-    await wind_up(life)
+    await rest(life)
     report(life)
+
+
+async def _end_helpers(life: Life) -> None:
+    if life.helpers is not None:
+        await life.helpers.close()
 
 
 async def wind_up(life: Life) -> None:
@@ -59,8 +78,7 @@ async def wind_up(life: Life) -> None:
         await _call_on_stop(life)
     if life.instance is not None and life.instance.opens_nursery:
         await _wind_down(life)
-    if life.helpers is not None:
-        await life.helpers.close()
+    await _end_helpers(life)
 
 
 async def _call_on_stop(life: Life) -> None:

@@ -28,8 +28,8 @@ class Reply:
     """One asker, parked until its ask is settled."""
 
     __slots__ = (
-        "asked_at", "bucket", "cell", "deadline", "error", "message", "outcome", "parked", "stage",
-        "task", "value",
+        "asked_at", "asker", "bucket", "cell", "deadline", "error", "message", "outcome", "parked",
+        "stage", "task", "value",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,8 @@ class Reply:
         self.bucket: Bucket | None = None
         # An ask that is served at once is settled before its task has parked.
         self.parked = False
+        # Whose handler waits; the waiting edge goes with the ask, not when its task runs again.
+        self.asker: Cell | None = None
 
     def give(self, value: object) -> None:
         """Call this with the reply; a second or a late one is counted and dropped."""
@@ -76,6 +78,8 @@ class Reply:
         """Call this when the asker was cancelled (trio does, as the abort function)."""
         self.outcome = "withdrawn"
         self.task = None
+        if self.asker is not None:
+            self.asker.waiting_on = None
         self._leave_wheel()
         if self.stage == "mailbox":
             self.cell.mailbox.forget(self)
@@ -86,6 +90,8 @@ class Reply:
         assert task is not None
         self.outcome = outcome
         self.task = None
+        if self.asker is not None:
+            self.asker.waiting_on = None
         self._leave_wheel()
         if self.stage == "mailbox":
             self.cell.mailbox.forget(self)

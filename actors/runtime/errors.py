@@ -6,9 +6,10 @@ All derive from `ActorError`; whatever an ask can end with derives from `AskErro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from actors.runtime.exits import Exit, Normal
+from actors.runtime.showing import shown
 
 if TYPE_CHECKING:
     from actors.runtime.ref import AnyRef
@@ -54,7 +55,7 @@ class ActorCrashed(AskError):
         super().__init__(
             path,
             message_type,
-            f"{path} crashed while it owed a reply to {_name(message_type)}: {error!r}. "
+            f"{path} crashed while it owed a reply to {_name(message_type)}: {shown(error)}. "
             "The message is lost; ask again only if handling it twice is harmless.",
         )
         self.error = error
@@ -67,7 +68,7 @@ class ActorExited(AskError):
         super().__init__(
             path,
             message_type,
-            f"{path} ended as {exit_!r} before it replied to {_name(message_type)}. "
+            f"{path} ended as {shown(exit_)} before it replied to {_name(message_type)}. "
             "Ask again if somebody starts it again.",
         )
         self.exit = exit_
@@ -172,7 +173,7 @@ class StartError(ActorError):
     """The actor could not be started; nothing of it is left. `cause` is the error."""
 
     def __init__(self, path: str, cause: BaseException) -> None:
-        super().__init__(f"{path} did not start: {cause!r}. Nothing of it is left.")
+        super().__init__(f"{path} did not start: {shown(cause)}. Nothing of it is left.")
         self.path, self.cause = path, cause
 
 
@@ -198,14 +199,22 @@ class StartIgnored(ActorError):
         self.path = path
 
 
+_MEANINGFUL: Final = {
+    "on_start": "None, IGNORE or Started(info)",
+    "on_stop": "None",
+    "start": "an Actor",
+}
+
+
 class BadReturn(ActorError):
     """A hook returned `value`, which means nothing there."""
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: object, hook: str = "on_start") -> None:
         super().__init__(
-            f"on_start returned {value!r}; only None, IGNORE or Started(info) mean something."
+            f"{hook} returned {shown(value)}; it must return {_MEANINGFUL[hook]}. A hook with "
+            "something to wait for is declared `async def`."
         )
-        self.value = value
+        self.value, self.hook = value, hook
 
 
 class AlreadyStarted(ActorError):
@@ -220,7 +229,7 @@ class LinkBroken(ActorError):
     """The end of an actor whose linked peer ended badly; `exit` is the peer's."""
 
     def __init__(self, path: str, exit_: Exit | NoProc) -> None:
-        super().__init__(f"the linked actor {path} ended as {exit_!r}")
+        super().__init__(f"the linked actor {path} ended as {shown(exit_)}")
         self.path, self.exit = path, exit_
 
 
@@ -239,7 +248,7 @@ class CallbackFailed(ActorError):
     """The function given to `replace_state` raised `error`; the state is as before."""
 
     def __init__(self, path: str, error: Exception) -> None:
-        super().__init__(f"the function for {path} raised {error!r}; its state is unchanged.")
+        super().__init__(f"the function for {path} raised {shown(error)}; its state is unchanged.")
         self.path, self.error = path, error
 
 

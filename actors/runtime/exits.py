@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, TypedDict, TypeVar, final
 
+from actors.runtime.showing import text_of
+
 # One exit fills one line of a report; what is longer belongs into the crash report's stack.
 EXIT_TEXT_MAX = 500
 
@@ -69,9 +71,9 @@ class _Circumstances:
     ) -> ExitJson:
         return {
             "kind": kind,
-            "info": None if info is None else redact(str(info))[:EXIT_TEXT_MAX],
+            "info": None if info is None else redact(text_of(info))[:EXIT_TEXT_MAX],
             "error": None if error is None else type(error).__name__,
-            "message": None if error is None else redact(str(error))[:EXIT_TEXT_MAX],
+            "message": None if error is None else redact(text_of(error))[:EXIT_TEXT_MAX],
             "because": self.because,
             "by": self.by,
             "at": self.at,

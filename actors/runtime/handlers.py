@@ -143,7 +143,7 @@ def _argument_for(cls: type, root: type, known: dict[object, object]) -> object:
     for base in (
         types.get_original_bases(cls)
         if hasattr(types, "get_original_bases")
-        else getattr(cls, "__orig_bases__", cls.__bases__)
+        else cls.__dict__.get("__orig_bases__", cls.__bases__)
     ):
         origin = get_origin(base) or base
         if not (isinstance(origin, type) and issubclass(origin, root)):

@@ -38,7 +38,11 @@ class Helpers:
         return len(self._early) + (len(nursery.child_tasks) if nursery is not None else 0)
 
     def start(self, task: Callable[[], Awaitable[object]], name: str) -> None:
-        """Call this to run `task` as a sub-task."""
+        """Call this to run `task` as a sub-task; RuntimeError once they have been cancelled."""
+        if self._cancelled:
+            raise RuntimeError(
+                f"the sub-tasks of {self._life.cell.path} have ended with it; none was started"
+            )
         task = partial(self._as_part, self._life, current_activity.get().fork(), task)
         if self._nursery is None:
             self._early.append(task)

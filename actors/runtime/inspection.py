@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from actors.runtime.context import current_activity
 from actors.runtime.envelope import Envelope
-from actors.runtime.errors import ActorError, CallbackFailed
+from actors.runtime.errors import ActorError, CallbackFailed, DeadlockError
 from actors.runtime.ref import AnyRef, check_thread
 
 if TYPE_CHECKING:
@@ -64,13 +65,16 @@ async def inspect(ref: AnyRef, work: Callable[[Life], object]) -> object:
     """Call this to have `work` done between two messages of the actor.
 
     Raises NoProc when the actor is gone or its incarnation ends first, CallbackFailed when the
-    work raises.
+    work raises, DeadlockError in a handler of the actor itself (it has `self` at hand).
     """
     cell = ref._cell
     check_thread(cell, "inspect")
     if cell.gone or cell.dormant:
         await trio.lowlevel.checkpoint()
         raise cell.no_proc(None)
+    activity = current_activity.get()
+    if activity.cell is cell and activity.task is trio.lowlevel.current_task():
+        raise DeadlockError([cell.path, cell.path])
     request = Request(cell, work)
     cell.mailbox.post(request)
     await trio.lowlevel.wait_task_rescheduled(request.abort)
@@ -87,16 +91,16 @@ def copy_state(life: Life) -> dict[str, object]:
 def _copy(value: object) -> object:
     try:
         return copy.deepcopy(value)
-    except (TypeError, ValueError, AttributeError, RecursionError):
-        # Sockets, locks, generators: there is no copy, and the caller wants the rest.
+    except Exception:  # noqa: BLE001 - sockets, locks: no copy, and the caller wants the rest
         return value
 
 
 def store_state(life: Life, state: Mapping[str, object]) -> None:
-    """Call this to replace an actor's attributes."""
+    """Call this to replace an actor's attributes; what is no mapping of names changes nothing."""
+    made = dict(state)
     attributes = vars(life.instance)
     attributes.clear()
-    attributes.update(state)
+    attributes.update(made)
     attributes["_life"] = life
 
 

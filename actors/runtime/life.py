@@ -77,7 +77,7 @@ class Life:
         self.aside: Envelope | None = None
         # Made at first use; most actors never need them.
         self.helpers: Helpers | None = None
-        self.owed: set[Later[Never]] | None = None
+        self.owed: dict[Later[Never], None] | None = None
         self.stash: list[Envelope] | None = None
         self.behaviour: Callable[[object], object] | None = None
         self.timers: dict[object, Timer] | None = None
@@ -205,7 +205,9 @@ class Life:
         self._settle_in_hand(exit_)
         if not exit_.clean:
             self.fail_owed(exit_)
-        if not isinstance(exit_, Killed):
+        # What is left of an actor without task and sub-tasks happens at once: nothing to limit.
+        may_take_time = self.table.is_task or self.helpers is not None
+        if may_take_time and not isinstance(exit_, Killed):
             self.cell.limit_stop(self.cell.shutdown)
 
     def _stamp(self, exit_: Exit) -> Exit:
@@ -226,8 +228,8 @@ class Life:
             return
         self.last_in_hand = envelope
         self.activity.envelope = self.activity.out = None
-        if self.stash and self.stash[-1] is envelope:
-            self.stash.pop()
+        if self.aside is envelope:
+            self._take_back(envelope)
         if not exit_.clean:
             reason: Literal["killed", "crashed"] = (
                 "killed" if isinstance(exit_, Killed) else "crashed"
@@ -236,6 +238,13 @@ class Life:
         reply = envelope[2]
         if reply is not None and not self._is_owed(envelope):
             reply.fail(self._error_for(exit_, envelope))
+
+    def _take_back(self, envelope: Envelope) -> None:
+        if self.stash:  # Or back in the mailbox already; it never comes a second time.
+            self.stash = [kept for kept in self.stash if kept is not envelope]
+        mailbox = self.cell.mailbox
+        waiting = mailbox.batch[mailbox.index :]
+        mailbox.batch[mailbox.index :] = [kept for kept in waiting if kept is not envelope]
 
     def _is_owed(self, envelope: Envelope) -> bool:
         return any(later.envelope is envelope for later in self.owed or ())

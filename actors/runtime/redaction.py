@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from actors.runtime.exits import redact_text
+from actors.runtime.showing import text_of
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 # One dead letter is a line in a table; 512 characters fill it.
 MESSAGE_TEXT_MAX: Final = 512
 HIDDEN: Final = "***"
+MISSING: Final = "(not set)"
 _SECRET_NAME = re.compile(r"(?i)password|passwd|token|secret|cookie|authorization|api_?key")
 
 
@@ -30,7 +33,9 @@ def redact_names(state: dict[str, object]) -> dict[str, object]:
 
 def _redact_value(value: object) -> object:
     if type(value) is dict:
-        return redact_names({str(name): inner for name, inner in value.items()})
+        return redact_names({text_of(name): inner for name, inner in value.items()})
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return [_redact_value(inner) for inner in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"type": type(value).__name__, **redact_names(fields_of(value))}
     return value
@@ -44,11 +49,11 @@ def fields_of(value: object) -> dict[str, object]:
     """
     if dataclasses.is_dataclass(value):
         return {
-            field.name: getattr(value, field.name) if field.repr else HIDDEN
+            field.name: getattr(value, field.name, MISSING) if field.repr else HIDDEN
             for field in dataclasses.fields(value)
         }
     if (fields := getattr(type(value), "__struct_fields__", None)) is not None:
-        return {name: getattr(value, name) for name in fields}
+        return {name: getattr(value, name, MISSING) for name in fields}
     attributes = getattr(value, "__dict__", None)
     if attributes is None:
         return {"value": value}
@@ -59,7 +64,12 @@ def redacted(cell: Cell, state: dict[str, object]) -> dict[str, object] | str:
     """Call this to pass `state` through the actor's hook; a text when the hook fails."""
     life = cell.life
     instance = None if life is None else life.instance
+    cls = cell.actor_class
     try:
+        if instance is None and cls is not None:
+            # Nobody runs, and the state is somebody else's message. A hook that needs the
+            # attributes of an instance fails here, and then nothing is shown.
+            instance = cls.__new__(cls)
         hidden = redact_names(state) if instance is None else instance.redact(state)
     except Exception as error:  # noqa: BLE001 - a failing hook must not show the raw state
         return f"<redaction failed: {type(error).__name__}>"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from threading import get_ident
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Generic, Never, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, Never, Self, TypeAlias, TypeVar, cast
 
 import trio
 
@@ -38,6 +38,9 @@ class Ref(Generic[M_contra]):
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self  # A copy of an actor's state holds the same actors.
 
     def __repr__(self) -> str:
         return f"<Ref {self.path}#{self._cell.id} {self._cell.status}>"
@@ -141,25 +144,22 @@ class Ref(Generic[M_contra]):
             raise AskTimeout(cell.path, message, 0.0, "mailbox")
         if asker is not None:
             refuse_ring(asker, cell, type(message))
-            asker.waiting_on = cell
         dispatcher = cell.system.dispatcher
         at_once = dispatcher.can_serve(cell)
         if at_once:
             await trio.lowlevel.checkpoint_if_cancelled()
         reply = Reply(task, cell, message, now, deadline)
         envelope = make_envelope(cell, message, reply, deadline, activity)
+        if asker is not None:
+            reply.asker, asker.waiting_on = asker, cell
         if at_once:
             dispatcher.serve(cell, envelope)
         else:
             cell.mailbox.offer(envelope, None)
-        try:
-            if reply.task is not None:
-                cell.system.wheel.add(reply)
-                reply.parked = True
-                await trio.lowlevel.wait_task_rescheduled(reply.withdraw)
-        finally:
-            if asker is not None:
-                asker.waiting_on = None
+        if reply.task is not None:
+            cell.system.wheel.add(reply)
+            reply.parked = True
+            await trio.lowlevel.wait_task_rescheduled(reply.withdraw)
         if reply.error is not None:
             raise reply.error
         return cast(R, reply.value)

@@ -8,7 +8,7 @@ Rule 2: a cancelled monitor or link leaves nothing behind, also when its notice 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from actors.runtime.entries import Notice
 from actors.runtime.envelope import NO_DEADLINE, Envelope
@@ -41,6 +41,9 @@ class Monitor:
             self._notify(Down(target.ref, target.incarnation, missing))
         else:
             target.watch(self)
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self  # A copy of an actor's state has the same monitors.
 
     @property
     def watcher(self) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from actors.runtime.context import Context
 from actors.runtime.exits import Crashed, redact_text
+from actors.runtime.presentable import presentable
 from actors.runtime.redaction import fields_of, redacted, redacted_message
-from actors.runtime.stats import presentable
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 # A restart storm of one actor shall not push out the report that explains it.
 REPORTS_KEPT: Final = 200
 TOPIC: Final = "crash_reports"
+
+_MAY_WAIT: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 _log = structlog.get_logger("actors.crashes")
 
@@ -61,7 +66,7 @@ class Reports:
             state=presentable(redacted(cell, fields_of(life.instance))),
             stack=redact_text("".join(traceback.format_exception(exit_.error))),
         )
-        _forget_frames(exit_.error)
+        _forget_frames(exit_.error, life.instance)
         self.kept.append(report)
         _log.error(
             "actor_crashed",
@@ -75,7 +80,7 @@ class Reports:
         self._publish(TOPIC, report)
 
 
-def _forget_frames(error: BaseException) -> None:
+def _forget_frames(error: BaseException, actor: object) -> None:
     """Empty the frames of an error already shown: the actor they hold must not live on."""
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
@@ -84,7 +89,18 @@ def _forget_frames(error: BaseException) -> None:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        traceback.clear_frames(one.__traceback__)
+        _empty_frames(one.__traceback__, actor)
         left += [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):
             left += one.exceptions
+
+
+def _empty_frames(trace: TracebackType | None, actor: object) -> None:
+    while trace is not None:
+        frame, trace = trace.tb_frame, trace.tb_next
+        # An error may have come from elsewhere, with frames of a task that still waits: clearing
+        # would end that task's coroutine. Of this actor's own nothing runs any more.
+        if frame.f_code.co_flags & _MAY_WAIT and frame.f_locals.get("self") is not actor:
+            continue
+        with suppress(RuntimeError):  # It runs: a frame of the runtime itself.
+            frame.clear()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 from types import CoroutineType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -16,6 +15,7 @@ from actors.runtime.envelope import NO_DEADLINE, Envelope
 from actors.runtime.errors import BadReply, StopActor, UnhandledMessage
 from actors.runtime.exits import Crashed, Exit
 from actors.runtime.later import Later
+from actors.runtime.stash import is_async
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life
@@ -65,7 +65,7 @@ def returned(life: Life, envelope: Envelope, result: object) -> State | None:
 
 def _made_by_async(life: Life, envelope: Envelope) -> bool:
     if life.behaviour is not None:
-        return inspect.iscoroutinefunction(life.behaviour)
+        return is_async(life.behaviour)
     return life.table.receive_is_async or type(envelope[0]) in life.table.asynchronous
 
 
@@ -73,6 +73,8 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
     """Call this with what a handler returned in the end, its coroutine awaited."""
     if life.aside is envelope:
         life.aside = None  # It is in the stash, and answered when it comes back.
+        if envelope[2] is not None:
+            envelope[2].stage = "queued"
     elif life.owed is not None and any(later.envelope is envelope for later in life.owed):
         if result is not None and not isinstance(result, Later):
             return _bad_reply(life, envelope, result)
@@ -81,6 +83,8 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
     elif envelope[2] is None:
         if result is not None:
             return _bad_reply(life, envelope, result)
+    elif result is None and _was_settled(life, envelope):
+        pass  # `later.reply` in the handler itself, or cancelled late: nothing was returned.
     elif life.cell.system.check_replies and not life.table.fits(type(envelope[0]), result):
         return _bad_reply(life, envelope, result)
     else:
@@ -91,6 +95,14 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
             return "more"
     life.activity.envelope = life.activity.out = None
     return None
+
+
+def _was_settled(life: Life, envelope: Envelope) -> bool:
+    reply = envelope[2]
+    assert reply is not None
+    if reply.outcome == "timed_out":
+        return type(envelope[0]) in life.table.cancel_late
+    return reply.outcome in ("answered", "failed")
 
 
 def _bad_reply(life: Life, envelope: Envelope, result: object) -> State:

@@ -38,7 +38,7 @@ def birth(life: Life, run_task: Callable[[Life], Awaitable[None]]) -> None:
     try:
         instance = life.cell.start()
         if not isinstance(instance, Actor):
-            raise BadReturn(instance)
+            raise BadReturn(instance, "start")
     except Exception as error:  # noqa: BLE001 - whatever `__init__` raises fails the start
         _fail(life, error)
         return

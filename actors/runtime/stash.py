@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from actors.runtime.context import current_activity
 from actors.runtime.errors import StashFull
 
 if TYPE_CHECKING:
@@ -21,8 +22,11 @@ def stash(life: Life, capacity: int) -> None:
     Raises StashFull beyond the capacity, RuntimeError when no message is in hand.
     """
     envelope = life.activity.envelope
-    if envelope is None or life.activity.cell is not life.cell:
-        raise RuntimeError("stash() is for handlers; no message is in hand here")
+    is_own = life.activity.cell is life.cell and life.activity is current_activity.get()
+    if envelope is None or not is_own:
+        raise RuntimeError("stash() is for handlers; hooks and sub-tasks have no message in hand")
+    if life.aside is envelope:
+        return  # Set aside already; once is enough to come back once.
     if life.stash is None:
         life.stash = []
     if len(life.stash) >= capacity:
@@ -38,12 +42,18 @@ def unstash_all(life: Life) -> None:
         life.cell.mailbox.put_back(envelopes)
 
 
+def is_async(behaviour: object) -> bool:
+    """Call this to learn whether calling `behaviour` gives a coroutine, as far as can be seen."""
+    call = getattr(behaviour, "__call__", None)  # noqa: B004 - of an object with `async __call__`
+    return inspect.iscoroutinefunction(behaviour) or inspect.iscoroutinefunction(call)
+
+
 def become(life: Life, behaviour: Callable[[object], object] | None) -> None:
     """Call this to replace the handlers by `behaviour`; None brings them back.
 
     Raises TypeError for an `async` behaviour in an actor without a task.
     """
-    if inspect.iscoroutinefunction(behaviour) and not life.table.is_task:
+    if is_async(behaviour) and not life.table.is_task:
         raise TypeError(
             f"{life.cell.path} runs on the dispatcher and cannot await; make one of its handlers "
             "`async def` to give it a task"

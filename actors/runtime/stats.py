@@ -5,12 +5,12 @@ Read from the counters when asked; nothing here runs while messages do.
 
 from __future__ import annotations
 
-import json
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 
-from actors.runtime.exits import ExitJson, redact_text
+from actors.runtime.exits import ExitJson
 from actors.runtime.meter import Meter
+from actors.runtime.presentable import presentable
 from actors.runtime.redaction import fields_of, redacted
 from actors.runtime.relations import Monitor
 
@@ -24,11 +24,6 @@ Level: TypeAlias = Literal["off", "counters", "sampled", "full"]
 LEVELS: Final[dict[Level, int]] = {"off": 0, "counters": 0, "sampled": 16, "full": 1}
 # Who talks to whom is asked about now, not about last week.
 SENDERS_WINDOW_S: Final = 60.0
-# A state is looked at in a side panel: this deep, and this much of it, can be read there.
-STATE_DEPTH_MAX: Final = 4
-STATE_BYTES_MAX: Final = 8 * 1024
-TEXT_MAX: Final = 1000
-CUT: Final = "… (cut)"
 
 
 def set_level(cell: Cell, level: Level) -> None:
@@ -251,47 +246,3 @@ def system_stats(system: System) -> SystemStats:
         "run_queue": system.dispatcher.run_queue,
         "loop_lag_us": list(system.loop_lag_us),
     }
-
-
-def presentable(value: object) -> object:
-    """Call this to make anything ready for JSON: at most 4 deep and 8 KiB, marked where cut."""
-    shown: object = None
-    for text_max, items_max in ((TEXT_MAX, 1000), (200, 50), (50, 10)):
-        shown = _plain(value, STATE_DEPTH_MAX, text_max, items_max)
-        if len(json.dumps(shown, ensure_ascii=False).encode()) <= STATE_BYTES_MAX:
-            return shown
-    return redact_text(json.dumps(shown, ensure_ascii=False))[: STATE_BYTES_MAX // 4] + CUT
-
-
-def _plain(value: object, depth: int, text_max: int, items_max: int) -> object:
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else repr(value)
-    if isinstance(value, str):
-        return value if len(value) <= text_max else value[:text_max] + CUT
-    if isinstance(value, dict | list | tuple | set | frozenset | map):
-        if depth == 0:
-            return CUT
-        return _container(value, depth - 1, text_max, items_max)
-    try:
-        text = repr(value)
-    except Exception as error:  # noqa: BLE001 - a failing __repr__ of user code
-        return f"<repr failed: {type(error).__name__}>"
-    return _plain(redact_text(text), depth, text_max, items_max)
-
-
-def _container(value: object, depth: int, text_max: int, items_max: int) -> object:
-    if isinstance(value, dict):
-        named: dict[str, object] = {
-            str(name)[:text_max]: _plain(inner, depth, text_max, items_max)
-            for name, inner in list(value.items())[:items_max]
-        }
-        if len(value) > items_max:
-            named[CUT] = f"{len(value) - items_max} more"
-        return named
-    assert isinstance(value, list | tuple | set | frozenset)
-    items = [_plain(inner, depth, text_max, items_max) for inner in list(value)[:items_max]]
-    if len(value) > items_max:
-        items.append(f"{len(value) - items_max} more {CUT}")
-    return items

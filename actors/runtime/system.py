@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable
 from itertools import count
 from threading import get_ident
@@ -41,6 +42,8 @@ Ts = TypeVarTuple("Ts")
 
 # A name stands in a table cell and in a path of several.
 NAME_LENGTH_MAX = 200
+# Control characters, halves of surrogate pairs, and what breaks a line.
+_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 class Totals:
@@ -233,6 +236,6 @@ def checked_name(name: str) -> str:
     """Call this to check a name or key; ValueError unless 1-200 characters, no `/`, no control."""
     if not _is_text(name) or not 0 < len(name) <= NAME_LENGTH_MAX:
         raise ValueError(f"the name {name!r} must be a text of 1 to {NAME_LENGTH_MAX} characters")
-    if "/" in name or not name.isprintable():
+    if "/" in name or any(unicodedata.category(letter) in _CONTROL for letter in name):
         raise ValueError(f"the name {name!r} must not contain `/` or control characters")
     return name

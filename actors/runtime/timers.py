@@ -7,11 +7,11 @@ Rule 1: after `cancel` no tick is handled, also when it was queued.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import trio
 
-from actors.runtime.context import Context
+from actors.runtime.context import Context, current_activity
 from actors.runtime.envelope import NO_DEADLINE, Envelope
 from actors.runtime.messages import IdleTimeout
 from actors.runtime.ref import is_number
@@ -29,8 +29,8 @@ INTERVAL_MIN_S: Final = 0.01
 class Timer:
     """One `self.after` or `self.every`; also the entry its ticks are."""
 
-    __slots__ = ("_alarm", "_context", "_due", "_key", "_life", "_message", "_queued", "interval",
-                 "skipped")  # fmt: skip
+    __slots__ = ("_alarm", "_context", "_due", "_key", "_life", "_message", "_order", "_queued",
+                 "interval", "skipped")  # fmt: skip
 
     def __init__(
         self, life: Life, delay: float, message: object, key: Hashable, interval: float | None
@@ -39,17 +39,23 @@ class Timer:
         self._message, self.interval = message, interval
         # Without a key of its own a timer replaces none.
         self._key: Hashable = self if key is None else key
-        self._context: Context | None = life.activity.sending()
+        # Of whoever sets it: a handler, or a sub-task with a cause of its own.
+        self._context: Context | None = current_activity.get().sending()
         self._queued = False
         # How many ticks of `every` came while one was still waiting.
         self.skipped = 0
         self._due = trio.current_time() + delay
         self._alarm: Alarm = life.cell.system.wheel.call_at(self._due, self._tick)
+        # Ticks due at the same time come in the order in which their timers were made.
+        self._order = self._alarm.order
         if life.timers is None:
             life.timers = {}
         if (before := life.timers.get(self._key)) is not None:
             before.cancel()
         life.timers[self._key] = self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self  # A copy of an actor's state has the same timers.
 
     @property
     def active(self) -> bool:
@@ -80,7 +86,7 @@ class Timer:
         if self.interval is not None:
             # From the due time, not from now: a busy loop must not make the rhythm drift.
             self._due += self.interval
-            self._alarm = life.cell.system.wheel.call_at(self._due, self._tick)
+            self._alarm = life.cell.system.wheel.call_at(self._due, self._tick, self._order)
 
     def act(self, life: Life) -> Envelope | None:
         """Called by the loop: gives the tick for its handler."""
@@ -98,7 +104,7 @@ class Timer:
 class IdleTimer:
     """`self.idle_after`: fires once after a silence; the next user message rearms it."""
 
-    __slots__ = ("_alarm", "_armed", "_life", "_paused_at", "_seen", "_since", "delay")
+    __slots__ = ("_alarm", "_armed", "_late", "_life", "_paused_at", "_seen", "_since", "delay")
 
     def __init__(self, life: Life, delay: float) -> None:
         self._life: Life | None = life
@@ -108,6 +114,8 @@ class IdleTimer:
         # User messages so far; system entries do not end a silence.
         self._seen = life.cell.counts.reductions
         self._armed = True
+        # It was time to look while a message was in hand, perhaps a tick: look again after it.
+        self._late = False
         self._alarm: Alarm = life.cell.system.wheel.call_after(delay, self._look)
 
     def cancel(self) -> None:
@@ -117,7 +125,8 @@ class IdleTimer:
 
     def parked(self) -> None:
         """Call this when the actor has nothing to do: after messages the time starts anew."""
-        if self._was_touched() and not self._armed:
+        late, self._late = self._late, False
+        if (self._was_touched() or late) and not self._armed and self._paused_at is None:
             self._arm()
 
     def pause(self) -> None:
@@ -151,8 +160,11 @@ class IdleTimer:
         life = self._life
         assert life is not None
         self._armed = False
-        if self._paused_at is not None or life.activity.envelope is not None:
-            return  # `resume` and `parked` arm it again.
+        if self._paused_at is not None:
+            return  # `resume` arms it again.
+        if life.activity.envelope is not None and life.activity.cell is life.cell:
+            self._late = True
+            return  # `parked` arms it again.
         self._was_touched()
         if self._since + self.delay > trio.current_time():
             self._arm()
@@ -231,6 +243,8 @@ def set_idle(life: Life, delay: float | None) -> None:
         life.idle_timer.cancel()
     if delay is not None:
         checked_delay(delay)
-        if IdleTimeout not in life.handlers and not life.table.has_receive:
+        if not (
+            IdleTimeout in life.handlers or life.table.has_receive or life.behaviour is not None
+        ):
             raise TypeError(f"{type(life.instance).__name__} has no handler for IdleTimeout")
     life.idle_timer = None if delay is None else IdleTimer(life, delay)

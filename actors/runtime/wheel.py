@@ -37,10 +37,10 @@ class Bucket(dict[Reply, None]):
 class Alarm:
     """An action at a time; `cancel` guarantees that it does not run."""
 
-    __slots__ = ("action", "due", "wheel")
+    __slots__ = ("action", "due", "order", "wheel")
 
-    def __init__(self, wheel: Wheel, due: float, action: Callable[[], None]) -> None:
-        self.wheel, self.due = wheel, due
+    def __init__(self, wheel: Wheel, due: float, action: Callable[[], None], order: int) -> None:
+        self.wheel, self.due, self.order = wheel, due, order
         self.action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
@@ -86,10 +86,13 @@ class Wheel:
         bucket[reply] = None
         reply.bucket = bucket
 
-    def call_at(self, due: float, action: Callable[[], None]) -> Alarm:
-        """Call this to run the synchronous `action` at `due`; equal times run in order of call."""
-        alarm = Alarm(self, due, action)
-        heapq.heappush(self._alarms, (due, next(self._order), alarm))
+    def call_at(self, due: float, action: Callable[[], None], order: int | None = None) -> Alarm:
+        """Call this to run the synchronous `action` at `due`; equal times run in order of call.
+
+        With the `order` of an alarm that has fired, the new one takes its place in that order.
+        """
+        alarm = Alarm(self, due, action, next(self._order) if order is None else order)
+        heapq.heappush(self._alarms, (due, alarm.order, alarm))
         self._wake_by(due)
         return alarm
 
