@@ -252,9 +252,18 @@ async def test_an_idle_one_ends_and_a_fenced_one_too(
         assert trio.current_time() - began == pytest.approx(60, abs=1)
         store.database.shards[3] = ("node-b", 2)
         fenced = await _start(system, store, shard=Shard(3, "node-a", 1))
-        with pytest.raises(Fenced):
-            await execute(fenced, Deposit(1))
-        assert await system.wait_down(fenced) == Shutdown("fenced")
+        ends: list[object] = []
+
+        async def watch() -> None:
+            ends.append(await system.wait_down(fenced))
+
+        async with trio.open_nursery() as nursery:
+            # Watched before it is asked: once it has ended nobody can tell how.
+            nursery.start_soon(watch)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(Fenced):
+                await execute(fenced, Deposit(1))
+        assert ends == [Shutdown("fenced")]
     assert store.event_count() == 1
 
 
