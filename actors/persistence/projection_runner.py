@@ -15,8 +15,9 @@ from zlib import crc32
 import structlog
 import trio
 
-from actors.persistence.dead_letters import DeadLetters, DeadLetterStatus, NewDeadLetter
+from actors.persistence.dead_letters import DeadLetters, DeadLetterStatus
 from actors.persistence.errors import CursorOutdated, StoreError
+from actors.persistence.parked import STREAM_VERSION, parked
 from actors.persistence.ports import EventStore
 from actors.persistence.projection_messages import AskStatus, ProjectionStatus, ReplayParked, Resume
 from actors.persistence.projections import (
@@ -40,9 +41,6 @@ AWAY_S = 0.5
 # A page of dead letters; a projection with more parked events needs a person anyway.
 PARKED_MAX = 1000
 
-# Where a parked event stands in its stream, among its letter's metadata.
-_VERSION = "stream_version"
-
 _log = structlog.get_logger("actors.persistence")
 
 
@@ -61,6 +59,8 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     ) -> None:
         self._projection, self._events, self._store = projection, events, store
         self._dead_letters, self._rebuild, self._partition = dead_letters, rebuild, partition
+        if not 0 <= partition < projection.partitions:
+            raise ValueError(f"{projection.name} has {projection.partitions} parts, no {partition}")
         self._types = [
             projection.types.name_of(cls).rpartition(".v")[0] for cls in projection.handles
         ]
@@ -78,9 +78,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         if self._rebuild and state is not GenerationState.BUILDING and known:
             generation = max(one.generation for one in known) + 1
             state = GenerationState.BUILDING
-        self.checkpoint = await self._store.open(
-            self._projection.name, generation, self._projection.version, state, self._partition
-        )
+        self.checkpoint = await self._open(generation, state)
         lineage = await self._events.lineage()
         if self.checkpoint.lineage != lineage:
             raise CursorOutdated(self.checkpoint.lineage, lineage)
@@ -118,6 +116,23 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
             return await self._replay(message.stream_id)
 
     # The run, a task of its own.
+
+    async def _open(self, generation: int, state: GenerationState) -> Checkpoint:
+        """Make the checkpoints of all parts, so that nobody takes a part's for the whole."""
+        projection = self._projection
+        for partition in range(projection.partitions):
+            await self._store.open(
+                projection.name, generation, projection.version, state, partition
+            )
+        known = await self._store.checkpoints(projection.name)
+        mine = [one for one in known if one.generation == generation]
+        if len(mine) != projection.partitions:
+            # A stream may have moved to another part, whose checkpoint knows nothing of it.
+            raise TypeError(
+                f"generation {generation} of {projection.name} has {len(mine)} parts, the class "
+                f"declares {projection.partitions}; raise its version to have it rebuilt"
+            )
+        return mine[self._partition]
 
     async def _run(self) -> None:
         while self.checkpoint.state is not GenerationState.RETIRED:
@@ -216,20 +231,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         return None
 
     async def _park(self, event: StoredEvent, text: str) -> None:
-        await self._dead_letters.add(
-            NewDeadLetter(
-                kind="projection",
-                source=self.checkpoint.collection,
-                message_id=str(event.cursor),
-                error_message=text,
-                payload=event.data,
-                metadata={**event.metadata, _VERSION: str(event.version)},
-                stream_id=event.stream_id,
-                event_id=event.event_id,
-                event_type=event.type,
-                event_version=event.schema_version,
-            )
-        )
+        await self._dead_letters.add(parked(event, self.checkpoint.collection, text))
 
     async def _halt(self, text: str) -> None:
         name, generation = self.checkpoint.projection, self.checkpoint.generation
@@ -245,7 +247,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         for letter in letters:
             if letter.letter.stream_id != stream_id:
                 continue
-            event = await self._load(stream_id, int(letter.letter.metadata[_VERSION]))
+            event = await self._load(stream_id, int(letter.letter.metadata[STREAM_VERSION]))
             tx = ProjectionTx(self._read_document)
             taken = await self._dead_letters.retry(letter.id, "replay")
             error = await self._try(event, tx)

@@ -12,6 +12,7 @@ from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_order import EventOrderSuite
 from storage.testing.event_store import EventStoreSuite
 from storage.testing.planted import failing_cases
+from storage.testing.projection_parts import ProjectionPartsSuite
 from storage.testing.projections import ProjectionSuite
 from storage.testing.temporary import TemporaryServer
 from storage.testing.with_append import WithAppendSuite
@@ -21,6 +22,7 @@ __all__ = [
     "DeadLettersSuite",
     "EventOrderSuite",
     "EventStoreSuite",
+    "ProjectionPartsSuite",
     "ProjectionSuite",
     "TemporaryServer",
     "WithAppendSuite",
