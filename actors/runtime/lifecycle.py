@@ -127,7 +127,14 @@ async def run_task(life: Life) -> None:
             await wind_up(life)
         report(life)
     else:
-        await _live(life)
+        # `_live` written out: one coroutine less in the memory of every idle actor.
+        with trio.CancelScope() as life.scope:
+            if life.killed:
+                life.scope.cancel()
+            await start_task(life)
+            if life.phase == "running":
+                await _serve(life)
+        _note_end_of_scope(life)
         await _finish_unless_asleep(life)
 
 
@@ -154,6 +161,10 @@ async def _live(life: Life) -> None:
         await start_task(life)
         if life.phase == "running":
             await _serve(life)
+    _note_end_of_scope(life)
+
+
+def _note_end_of_scope(life: Life) -> None:
     if life.phase == "starting":
         life.scope = None
         start_is_over(life, None)

@@ -252,6 +252,8 @@ def start_and_stop() -> list[Row]:
             began = perf_counter()
             for n in range(STARTS):
                 root.many[str(n)].tell(one)
+                if n % BURST == 0:
+                    await trio.lowlevel.checkpoint()
             assert await root.many[str(STARTS - 1)].ask(Get()) == 1
             started = perf_counter()
             await root.terminate_child("many")
