@@ -111,7 +111,7 @@ class Cell:
         assert not self.gone, f"{self!r} is gone for good"
         self._release()
         self.dormant = False
-        self.mailbox.idle = self.mailbox.system_idle = False
+        self.mailbox.open()
         self.next_restart_at = None
         self.set_status("starting", because)
         self.life = Life(self, self.incarnation + 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import trio
 
-from actors.runtime.context import current_activity
+from actors.runtime.context import Activity, current_activity
 from actors.runtime.envelope import Reply
 from actors.runtime.messages import Ask
 from actors.runtime.ref import Ref, check_thread, checked_timeout, make_envelope
@@ -60,7 +60,7 @@ async def ask_all(
     for ref in dict.fromkeys(refs):
         cell = ref._cell
         check_thread(cell, "ask_all")
-        if not cell.mailbox.closed and deadline > now:
+        if not cell.mailbox.closed and deadline > now and not _is_ring(activity, cell):
             parts[ref] = _Part(task, cell, message, now, deadline, open_)
     for part in parts.values():
         part.cell.mailbox.offer(make_envelope(part.cell, message, part, deadline, activity), None)
@@ -79,6 +79,16 @@ async def ask_all(
         ref: cast(R, part.value) for ref, part in parts.items() if part.outcome == "answered"
     }
     return replies, [ref for ref in dict.fromkeys(refs) if ref not in replies]
+
+
+def _is_ring(activity: Activity, asked: Cell) -> bool:
+    asker = activity.cell
+    if asker is None or activity.task is not trio.lowlevel.current_task():
+        return False
+    waiting: Cell | None = asked
+    while waiting is not None and waiting is not asker:
+        waiting = waiting.waiting_on
+    return waiting is asker
 
 
 def tell_all(refs: Iterable[Ref[M]], message: M) -> None:

@@ -21,7 +21,6 @@ import trio
 from actors.runtime.entries import Entry, Post, Waiter
 from actors.runtime.envelope import Envelope, Reply
 from actors.runtime.overflow import (
-    UNBOUNDED,
     Lanes,
     Latest,
     Overflow,
@@ -226,6 +225,11 @@ class Mailbox:
         self.closed = True
         self.limit = _ALWAYS_LONG_WAY
 
+    def open(self) -> None:
+        """Call this for the next incarnation; the last one may have closed it (`drain=True`)."""
+        self.closed = self.idle = self.system_idle = False
+        self.renew_limit()
+
     def drain(self) -> list[Envelope]:
         """Call this when nobody will read any more; gives what was queued, and waiting asks."""
         left = [*self.batch[self.index :], *self.inbox]
@@ -292,8 +296,3 @@ class Mailbox:
     def _lanes(self) -> Lanes:
         self.attention = True  # The loop holds a part of the batch until it looks up.
         return ((self.batch, self.index), (self.inbox, 0))
-
-    @property
-    def is_unbounded(self) -> bool:
-        """Whether nothing limits this mailbox; the lab flags it."""
-        return self.capacity >= UNBOUNDED

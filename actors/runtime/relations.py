@@ -84,9 +84,16 @@ class Monitor:
 
 
 class Link:
-    """What two linked actors share; another one is another link."""
+    """What two linked actors share; another one is another link.
 
-    __slots__ = ()
+    `before` is an earlier one between the same two whose end is not handled yet: an actor that
+    was restarted and linked again does not take back how it ended before.
+    """
+
+    __slots__ = ("before",)
+
+    def __init__(self) -> None:
+        self.before: Link | None = None
 
 
 class BrokenLink:
@@ -100,9 +107,8 @@ class BrokenLink:
     def act(self, life: Life) -> Envelope | None:
         """Called by the loop of the linked actor: ends it, or gives the Exited for its handler."""
         links = life.cell.links
-        if links is None or links.get(self._peer) is not self._link:
+        if links is None or not _take_out(links, self._peer, self._link):
             return None
-        del links[self._peer]
         exit_, path = self._exit, self._peer.path
         assert life.instance is not None
         if life.instance.trap_exits:
@@ -133,12 +139,30 @@ def link(cell: Cell, target: Cell) -> None:
     if target is cell or target in cell.links:
         return
     made = cell.links[target] = Link()
+    if target.links is not None:
+        made.before = target.links.get(cell)
     if target.gone:
         notify(cell, target, BrokenLink(target, made, NoProc(target.path)))
         return
     if target.links is None:
         target.links = {}
     target.links[cell] = made
+
+
+def _take_out(links: dict[Cell, Link], peer: Cell, link_: Link) -> bool:
+    newest = links.get(peer)
+    if newest is link_:
+        if link_.before is None:
+            del links[peer]
+        else:
+            links[peer] = link_.before
+        return True
+    while newest is not None:
+        if newest.before is link_:
+            newest.before = link_.before
+            return True
+        newest = newest.before
+    return False
 
 
 def unlink(cell: Cell, target: Cell) -> None:
