@@ -7,6 +7,7 @@ Read first:
 - `events`: how a program's event classes get their stored names and versions;
 - `aggregate` and `aggregate_actor`: decide and apply, and the actor that carries them out;
 - `projections` and `projection_runner`: read models, and the actor that fills them;
+- `inline_projections`: those that are part of an append;
 - `outbox`, `timers`, `dead_letters`, `idempotency`: what stands beside the log;
 - `decisions`: what an append comes to, the same in every engine.
 
@@ -72,6 +73,11 @@ from actors.persistence.errors import (
 )
 from actors.persistence.events import EVENTS, EventTypes, event, upcaster
 from actors.persistence.idempotency import Idempotency
+from actors.persistence.inline_projections import (
+    InlineProjectionFailed,
+    InlineProjections,
+    inline_collection,
+)
 from actors.persistence.outbox import Inbox, Outbox, OutboxEntry, OutboxStats
 from actors.persistence.outbox_relay import OutboxRelay
 from actors.persistence.ports import EventStore, Snapshots
@@ -170,6 +176,8 @@ __all__ = [
     "IdempotencyMismatch",
     "Idempotent",
     "Inbox",
+    "InlineProjectionFailed",
+    "InlineProjections",
     "InvalidStreamId",
     "InvalidTransition",
     "Lag",
@@ -218,6 +226,7 @@ __all__ = [
     "event",
     "execute",
     "fits",
+    "inline_collection",
     "live_collection",
     "repeat_of",
     "upcaster",

@@ -59,6 +59,8 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     ) -> None:
         self._projection, self._events, self._store = projection, events, store
         self._dead_letters, self._rebuild, self._partition = dead_letters, rebuild, partition
+        if projection.inline:
+            raise TypeError(f"{projection.name} is inline: the store applies it in its appends")
         if not 0 <= partition < projection.partitions:
             raise ValueError(f"{projection.name} has {projection.partitions} parts, no {partition}")
         self._types = [

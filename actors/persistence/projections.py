@@ -129,6 +129,7 @@ class Projection:
     types: ClassVar[EventTypes] = EVENTS
     on_poison: ClassVar[Literal["park", "halt", "skip"]] = "park"
     partitions: ClassVar[int] = 1
+    inline: ClassVar[bool] = False  # applied in the append, see `inline_projections.py`
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

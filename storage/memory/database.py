@@ -6,7 +6,7 @@ a transaction is here. Each has a number, drawn when it begins, as in PostgreSQL
 can be held back by a test, and then hides the later ones from readers of the order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -23,6 +23,7 @@ from actors.persistence import (
     SetTimer,
     StoredEvent,
 )
+from actors.persistence.projections import Document
 
 
 @dataclass(slots=True)
@@ -85,6 +86,7 @@ class MemoryDatabase:
     inbox: dict[tuple[str, UUID], datetime] = field(default_factory=dict)
     timers: dict[UUID, TimerRow] = field(default_factory=dict)
     idempotency: dict[tuple[str, str, str], IdempotencyRow] = field(default_factory=dict)
+    documents: dict[str, dict[str, Document]] = field(default_factory=dict)
     shards: dict[int, tuple[str, int]] = field(default_factory=dict)
     open_txids: set[int] = field(default_factory=set)
     changed: trio.Event = field(default_factory=trio.Event)
@@ -168,6 +170,16 @@ class MemoryDatabase:
                         row.cancelled_at = self.now()
             case CloseTimer():
                 self.timers[change.timer_id].fired_at = self.now()
+
+    def write_documents(self, changes: Mapping[str, Mapping[str, Document | None]]) -> None:
+        """Call this to put documents into their collections, or remove them."""
+        for collection, documents in changes.items():
+            kept = self.documents.setdefault(collection, {})
+            for key, document in documents.items():
+                if document is None:
+                    kept.pop(key, None)
+                else:
+                    kept[key] = dict(document)
 
     def _announce(self) -> None:
         self.changed.set()

@@ -30,6 +30,8 @@ from actors.persistence import (
     repeat_of,
 )
 from actors.persistence.decisions import conflict
+from actors.persistence.inline_projections import InlineProjections
+from actors.persistence.projections import Projection
 from actors.persistence.words import check_batch
 from storage.errors import (
     AlreadyHandled,
@@ -42,13 +44,17 @@ from storage.memory.database import MemoryDatabase
 from storage.memory.faults import Faults
 from storage.memory.held_commit import HeldCommit
 from storage.memory.idempotency import claim, remember
+from storage.memory.inline import apply_inline
 
 
 class MemoryEventStore(Faults):
     """The port `EventStore` on a `MemoryDatabase`."""
 
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
+    def __init__(
+        self, database: MemoryDatabase | None = None, *, inline: Sequence[Projection] = ()
+    ) -> None:
         super().__init__()
+        self._inline = InlineProjections(inline)
         self.database = database if database is not None else MemoryDatabase()
         self._held: HeldCommit | None = None
         self._busy: dict[str, trio.Event] = {}
@@ -108,6 +114,7 @@ class MemoryEventStore(Faults):
         placed = database.place(txid, request.stream_id, actual + 1, request.events)
         if self._held is not None and not await self._hold(request, txid):
             raise StoreUnavailable("a test rolled the append back")
+        documents = apply_inline(self._inline, database, txid, placed)
         database.add_outbox(txid, request.outbox)
         for change in request.timers:
             database.change_timer(change)
@@ -116,6 +123,7 @@ class MemoryEventStore(Faults):
         appended = Appended(placed[-1].version, placed[0].version, placed[-1].cursor)
         if request.idempotency is not None:
             remember(database, request.idempotency, msgspec.json.encode(appended))
+        database.write_documents(documents)
         database.commit(txid, placed)
         return appended
 
@@ -124,8 +132,7 @@ class MemoryEventStore(Faults):
     ) -> list[Appended | StoreError]:
         """See `EventStore.append_batch`."""
         check_batch(requests)
-        if not all(request.is_plain for request in requests):
-            raise ValueError("a batch takes plain appends only: events and what is expected")
+        self._inline.check_batch(requests)
         await self.pass_faults()
         database = self.database
         txid = database.begin()

@@ -30,7 +30,6 @@ class MemoryProjections(Faults):
         self.database = database if database is not None else MemoryDatabase()
         self._checkpoints: dict[tuple[str, int, int], Checkpoint] = {}
         self._retired_at: dict[tuple[str, int], datetime] = {}
-        self._documents: dict[str, dict[str, Document]] = {}
         self._changed = trio.Event()
 
     async def open(
@@ -63,12 +62,7 @@ class MemoryProjections(Faults):
         kept = self._checkpoints.get(key)
         if kept is None or kept.cursor != begun.cursor or kept.state not in _FILLED:
             return False
-        collection = self._documents.setdefault(begun.collection, {})
-        for name, document in batch.documents.items():
-            if document is None:
-                collection.pop(name, None)
-            else:
-                collection[name] = dict(document)
+        self.database.write_documents({begun.collection: batch.documents})
         self._checkpoints[key] = replace(kept, cursor=batch.reached)
         self._announce()
         return True
@@ -98,7 +92,7 @@ class MemoryProjections(Faults):
         gone = [key for key, at in self._retired_at.items() if key[0] == projection and at <= limit]
         for name, generation in gone:
             del self._retired_at[name, generation]
-            self._documents.pop(collection_of(name, generation), None)
+            self.database.documents.pop(collection_of(name, generation), None)
             for key in [key for key in self._checkpoints if key[:2] == (name, generation)]:
                 del self._checkpoints[key]
         return len(gone)
@@ -106,12 +100,12 @@ class MemoryProjections(Faults):
     async def get(self, collection: str, key: str) -> Document | None:
         """See `ProjectionStore.get`."""
         await self.pass_faults()
-        return self._documents.get(collection, {}).get(key)
+        return self.database.documents.get(collection, {}).get(key)
 
     async def get_many(self, collection: str, keys: Sequence[str]) -> Mapping[str, Document]:
         """See `ProjectionStore.get_many`."""
         await self.pass_faults()
-        kept = self._documents.get(collection, {})
+        kept = self.database.documents.get(collection, {})
         return {key: kept[key] for key in keys if key in kept}
 
     async def exists(self, collection: str, key: str) -> bool:
@@ -123,7 +117,7 @@ class MemoryProjections(Faults):
     ) -> Sequence[tuple[str, Document]]:
         """See `ProjectionStore.query`."""
         await self.pass_faults()
-        kept = self._documents.get(collection, {})
+        kept = self.database.documents.get(collection, {})
         return [
             (key, kept[key])
             for key in sorted(kept, key=str.encode)

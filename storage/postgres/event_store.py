@@ -31,12 +31,15 @@ from actors.persistence import (
     repeat_of,
 )
 from actors.persistence.decisions import conflict
+from actors.persistence.inline_projections import InlineProjections
+from actors.persistence.projections import Projection
 from actors.persistence.words import check_batch
 from storage.errors import StoreError, StoreUnavailable
 from storage.postgres import event_reading
 from storage.postgres.append import RACES, facts, insert, insert_with_all
 from storage.postgres.append_batch import append_batch
 from storage.postgres.database import Database
+from storage.postgres.inline import apply_inline
 from storage.postgres.notices import EVENTS, POLL_S
 from storage.postgres.session import Connection
 
@@ -51,8 +54,11 @@ class _Refused(Exception):
 class PostgresEventStore:
     """The port `EventStore` on a `Database`."""
 
-    def __init__(self, database: Database, *, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, database: Database, *, poll_s: float = POLL_S, inline: Sequence[Projection] = ()
+    ) -> None:
         self._database, self._poll_s = database, poll_s
+        self._inline = InlineProjections(inline)
 
     async def append(
         self,
@@ -91,8 +97,7 @@ class PostgresEventStore:
     ) -> list[Appended | StoreError]:
         """See `EventStore.append_batch`."""
         check_batch(requests)
-        if not all(request.is_plain for request in requests):
-            raise ValueError("a batch takes plain appends only: events and what is expected")
+        self._inline.check_batch(requests)
         for attempt in range(RACES_MAX):
             try:
                 return await self._database.run(
@@ -188,9 +193,9 @@ class PostgresEventStore:
     async def _try(self, request: AppendRequest) -> Appended | None:
         """The result; None when the version check or a constraint refused it."""
         try:
-            if request.is_plain:
+            if request.is_plain and not self._inline.wanting(request.events):
                 return await self._database.run(insert, request, channel=EVENTS)
-            return await self._database.transact(_insert_all, request, channel=EVENTS)
+            return await self._database.transact(_insert_all, request, self._inline, channel=EVENTS)
         except _Refused:
             return None
         except asyncpg.UniqueViolationError as error:
@@ -199,8 +204,11 @@ class PostgresEventStore:
             return None
 
 
-async def _insert_all(connection: Connection, request: AppendRequest) -> Appended:
+async def _insert_all(
+    connection: Connection, request: AppendRequest, inline: InlineProjections
+) -> Appended:
     appended = await insert_with_all(connection, request)
     if appended is None:
         raise _Refused
+    await apply_inline(connection, inline, request, appended)
     return appended

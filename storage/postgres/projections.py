@@ -16,6 +16,7 @@ from actors.persistence.projections import (
     collection_of,
 )
 from storage.postgres.database import Database
+from storage.postgres.documents import write
 from storage.postgres.notices import PROJECTIONS
 from storage.postgres.session import Connection
 
@@ -37,14 +38,6 @@ _ADVANCE = """
 UPDATE checkpoints SET txid = $4::xid8, position = $5, updated_at = clock_timestamp()
 WHERE projection = $1 AND generation = $2 AND partition = $3
     AND txid = $6::xid8 AND position = $7 AND state <> 'retired'
-"""
-
-_PUT = """
-INSERT INTO documents (collection, key, document, txid, position)
-SELECT $1, d.key, d.document::jsonb, $4::xid8, $5
-FROM unnest($2::text[], $3::text[]) AS d (key, document)
-ON CONFLICT (collection, key) DO UPDATE SET document = excluded.document,
-    txid = excluded.txid, position = excluded.position, updated_at = clock_timestamp()
 """
 
 _QUERY = """
@@ -201,22 +194,7 @@ async def _commit(connection: Connection, batch: ProjectionBatch) -> None:
     )
     if done != "UPDATE 1":
         raise _Elsewhere
-    puts = [(key, one) for key, one in batch.documents.items() if one is not None]
-    if puts:
-        texts = [msgspec.json.encode(one).decode() for _, one in puts]
-        keys = [key for key, _ in puts]
-        await connection.execute(
-            _PUT, begun.collection, keys, texts, reached.txid, reached.position
-        )
-    gone = [key for key, one in batch.documents.items() if one is None]
-    if gone:
-        await connection.execute(
-            "DELETE FROM documents WHERE collection = $1 AND key = ANY($2)",
-            begun.collection,
-            gone,
-        )
-    for statement, args in batch.statements:
-        await connection.execute(statement, *args)
+    await write(connection, begun.collection, reached, batch.documents, batch.statements)
 
 
 async def _set_state(

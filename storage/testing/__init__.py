@@ -11,6 +11,7 @@ from storage.testing.chat_log import ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_order import EventOrderSuite
 from storage.testing.event_store import EventStoreSuite
+from storage.testing.inline_projections import InlineProjectionsSuite
 from storage.testing.planted import failing_cases
 from storage.testing.projection_parts import ProjectionPartsSuite
 from storage.testing.projections import ProjectionSuite
@@ -22,6 +23,7 @@ __all__ = [
     "DeadLettersSuite",
     "EventOrderSuite",
     "EventStoreSuite",
+    "InlineProjectionsSuite",
     "ProjectionPartsSuite",
     "ProjectionSuite",
     "TemporaryServer",

@@ -1,6 +1,6 @@
 """Everything that is kept of one database, for suites that look at several ports at once."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -15,7 +15,7 @@ from actors.persistence import (
     Snapshots,
 )
 from actors.persistence.dead_letters import DeadLetters
-from actors.persistence.projections import ProjectionStore
+from actors.persistence.projections import Projection, ProjectionStore
 from actors.persistence.timers import DurableTimers
 from storage.memory import (
     MemoryDatabase,
@@ -66,7 +66,7 @@ class Kept:
     pass_time: Callable[[float], Awaitable[None]]
 
 
-def kept_in_memory() -> Kept:
+def kept_in_memory(inline: Sequence[Projection] = ()) -> Kept:
     """Call this for the twins on one new database with a clock of its own."""
     clock = [datetime(2025, 1, 1, tzinfo=UTC)]
     database = MemoryDatabase(now=lambda: clock[0])
@@ -76,7 +76,7 @@ def kept_in_memory() -> Kept:
 
     outbox = MemoryOutbox(database)
     return Kept(
-        MemoryEventStore(database),
+        MemoryEventStore(database, inline=inline),
         MemoryIdempotency(database),
         outbox,
         outbox,
@@ -88,7 +88,7 @@ def kept_in_memory() -> Kept:
     )
 
 
-def kept_in_postgres(database: Database) -> Kept:
+def kept_in_postgres(database: Database, inline: Sequence[Projection] = ()) -> Kept:
     """Call this for the adapters on a fresh database; time passes by making rows older."""
 
     async def pass_time(seconds: float) -> None:
@@ -100,7 +100,7 @@ def kept_in_postgres(database: Database) -> Kept:
 
     outbox = PostgresOutbox(database)
     return Kept(
-        PostgresEventStore(database),
+        PostgresEventStore(database, inline=inline),
         PostgresIdempotency(database),
         outbox,
         outbox,
