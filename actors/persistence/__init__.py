@@ -7,6 +7,7 @@ Read first:
 - `events`: how a program's event classes get their stored names and versions;
 - `aggregate` and `aggregate_actor`: decide and apply, and the actor that carries them out;
 - `projections` and `projection_runner`: read models, and the actor that fills them;
+- `projection_waiting`: reading your own writes;
 - `inline_projections`: those that are part of an append;
 - `outbox`, `timers`, `dead_letters`, `idempotency`: what stands beside the log;
 - `decisions`: what an append comes to, the same in every engine.
@@ -83,19 +84,22 @@ from actors.persistence.outbox_relay import OutboxRelay
 from actors.persistence.ports import EventStore, Snapshots
 from actors.persistence.projection_messages import AskStatus, ProjectionStatus, ReplayParked, Resume
 from actors.persistence.projection_runner import ProjectionRunner
+from actors.persistence.projection_waiting import (
+    ProjectionHalted,
+    ProjectionTimeout,
+    wait_until,
+    waiter_count,
+)
 from actors.persistence.projections import (
     Checkpoint,
     Document,
     GenerationState,
     Projection,
     ProjectionBatch,
-    ProjectionHalted,
     ProjectionStore,
-    ProjectionTimeout,
     ProjectionTx,
     check_projections,
     live_collection,
-    wait_until,
 )
 from actors.persistence.timers import DueTimer, DurableTimers, TimerService
 from actors.persistence.words import (
@@ -231,4 +235,5 @@ __all__ = [
     "repeat_of",
     "upcaster",
     "wait_until",
+    "waiter_count",
 ]

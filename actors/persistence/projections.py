@@ -1,8 +1,8 @@
-"""Read models: what a projection is, what its store does, and how to wait for one.
+"""Read models: what a projection is, and what its store does.
 
 A projection's writes and its checkpoint are one transaction, so an event is applied once,
 whoever is killed. It is told apart by cursor, never by time. `projection_runner.py` is the
-actor that reads the log and applies.
+actor that reads the log and applies; `projection_waiting.py` waits for it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,11 +11,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
-import trio
-
-from actors.persistence.errors import StoreError, StoreUnavailable
 from actors.persistence.events import EVENTS, EventTypes
-from actors.persistence.words import START, Cursor, StoredEvent
+from actors.persistence.words import Cursor, StoredEvent
 
 # Larger batches hold locks longer, smaller ones commit more often than a disk likes.
 BATCH_EVENTS_MAX = 100
@@ -26,9 +23,6 @@ POISON_RETRIES_S = (0.1, 0.2, 0.4)
 # A new generation this close takes over.
 SWAP_LAG_MAX = 100
 RETIRED_KEPT = timedelta(hours=24)
-
-WAIT_S = 2.0
-WAIT_POLL_S = 0.05
 
 Document: TypeAlias = Mapping[str, object]
 
@@ -225,48 +219,6 @@ class ProjectionStore(Protocol):
     async def changed(self, timeout_s: float) -> None:
         """Call this to wait for a commit of any projection, or so long."""
         ...
-
-
-class ProjectionTimeout(StoreUnavailable):
-    """Raised when a projection did not come as far as wanted in time; ask again, or read old."""
-
-    code = "projection_timeout"
-
-    def __init__(self, name: str, wanted: Cursor, reached: Cursor) -> None:
-        super().__init__(f"projection {name} is at {reached}, not yet at {wanted}")
-        self.name, self.wanted, self.reached = name, wanted, reached
-
-
-class ProjectionHalted(StoreError):
-    """Raised when a projection was stopped by an event it cannot apply."""
-
-    code = "projection_halted"
-
-    def __init__(self, name: str, error: str) -> None:
-        super().__init__(f"projection {name} is halted: {error}. Mend it, then resume.")
-        self.name, self.error = name, error
-
-
-async def wait_until(
-    store: ProjectionStore, name: str, cursor: Cursor, *, timeout_s: float = WAIT_S
-) -> None:
-    """Call this to read your own writes: returns when the projection has reached a cursor.
-
-    Works in every process. Raises `ProjectionTimeout`, `ProjectionHalted`; leaves no waiter.
-    """
-    reached = START
-    with trio.move_on_after(timeout_s):
-        while True:
-            live = [one for one in await store.checkpoints(name) if serves(one)]
-            for one in live:
-                if one.state is GenerationState.HALTED:
-                    raise ProjectionHalted(name, one.error or "")
-            if live:
-                reached = min(one.cursor for one in live)
-                if reached >= cursor:
-                    return
-            await store.changed(WAIT_POLL_S)
-    raise ProjectionTimeout(name, cursor, reached)
 
 
 def serves(checkpoint: Checkpoint) -> bool:

@@ -14,6 +14,7 @@ from storage.testing.event_store import EventStoreSuite
 from storage.testing.inline_projections import InlineProjectionsSuite
 from storage.testing.planted import failing_cases
 from storage.testing.projection_parts import ProjectionPartsSuite
+from storage.testing.projection_waiting import ProjectionWaitingSuite
 from storage.testing.projections import ProjectionSuite
 from storage.testing.temporary import TemporaryServer
 from storage.testing.with_append import WithAppendSuite
@@ -26,6 +27,7 @@ __all__ = [
     "InlineProjectionsSuite",
     "ProjectionPartsSuite",
     "ProjectionSuite",
+    "ProjectionWaitingSuite",
     "TemporaryServer",
     "WithAppendSuite",
     "failing_cases",
