@@ -1,0 +1,77 @@
+"""A process that relays the outbox, and can be made to stop and wait to be killed.
+
+`plan` is `run`, `before:N` or `after:N`: it stops before or after delivering message N. What
+it delivers is handled as a receiver does: the effect and the inbox row in one append.
+"""
+
+import sys
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import trio
+
+from actors.persistence import (
+    AlreadyHandled,
+    AppendRequest,
+    OutboxEntry,
+    OutboxRelay,
+    StreamId,
+)
+from actors.reducers import Environment
+from actors.runtime import open_actors
+from storage.postgres import Connection, Database, PostgresEventStore, PostgresOutbox, open_database
+from storage.testing.samples import new_event
+
+EFFECTS = StreamId("receiver-1")
+CONSUMER = "receiver"
+
+
+class _Clock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class _Ids:
+    def new_id(self) -> UUID:
+        return uuid4()
+
+
+async def _arrived(connection: Connection, payload: bytes) -> None:
+    await connection.execute("INSERT INTO arrivals (payload) VALUES ($1)", payload.decode())
+
+
+async def _stop_here(place: str) -> None:
+    print(place, flush=True)
+    await trio.sleep_forever()
+
+
+async def deliver(database: Database, entry: OutboxEntry) -> None:
+    """Call this as the receiver: note that it came, then have its effect once."""
+    await database.run(_arrived, entry.payload)
+    request = AppendRequest(EFFECTS, [new_event(entry.payload)], inbox=(CONSUMER, entry.message_id))
+    try:
+        await PostgresEventStore(database).append_request(request)
+    except AlreadyHandled:
+        pass  # it came before: its effect is there
+
+
+async def main(url: str, plan: str) -> None:
+    """Call this to relay until killed."""
+    place, _, number = plan.partition(":")
+    async with open_database(url, part="relay") as database, open_actors() as system:
+
+        async def send(entry: OutboxEntry) -> None:
+            is_here = entry.payload.decode() == number
+            if is_here and place == "before":
+                await _stop_here(plan)
+            await deliver(database, entry)
+            if is_here and place == "after":
+                await _stop_here(plan)
+
+        environment = Environment(clock=_Clock(), ids=_Ids())
+        await system.start(OutboxRelay, PostgresOutbox(database), send, environment, str(uuid4()))
+        await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1], sys.argv[2])
