@@ -1,0 +1,2 @@
+DROP TABLE sagas;
+DROP TABLE audit_log;
