@@ -31,9 +31,11 @@ class InlineProjectionFailed(StoreError):
     code = "inline_projection_failed"
 
     def __init__(self, name: str, stream_id: str, error: Exception) -> None:
+        # A database's further lines quote stored values, which do not belong into logs.
+        first_line = (str(error).splitlines() or [""])[0]
         super().__init__(
             f"projection {name} refused the append to {stream_id}: "
-            f"{type(error).__name__}: {error}. Nothing was written."
+            f"{type(error).__name__}: {first_line}. Nothing was written."
         )
         self.name, self.stream_id, self.error = name, stream_id, error
 

@@ -72,8 +72,8 @@ class ProjectionWaitingSuite:
                     while len(reached) < (step + 1) * _WAITERS // steps:
                         await trio.lowlevel.checkpoint()
         assert reached == sorted(reached)
-        # One or two a commit, and those of the polling when the machine is slow.
-        assert store.queries <= 2 + 2 * steps + (trio.current_time() - began) / 0.05
+        # A commit rings here, and once more as a notice; the rest is polling on a slow machine.
+        assert store.queries <= 5 + 3 * steps + (trio.current_time() - began) / 0.05
         assert waiter_count(store) == 0
 
     async def test_who_leaves_leaves_the_others_waiting(self, kept: Kept) -> None:
