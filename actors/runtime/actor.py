@@ -30,6 +30,7 @@ from actors.runtime.helpers import Helpers
 from actors.runtime.later import Later
 from actors.runtime.messages import Ask
 from actors.runtime.overflow import DEFAULT_CAPACITY, Overflow, check_mailbox
+from actors.runtime.port import START_TIMEOUT_S
 from actors.runtime.redaction import redact_names
 from actors.runtime.ref import AnyRef, Ref
 from actors.runtime.stats import Level
@@ -70,6 +71,8 @@ class Actor(Generic[M]):
     trap_exits: ClassVar[bool] = False
     stash_capacity: ClassVar[int] = stash.STASH_CAPACITY
     hibernate_after: ClassVar[float | None] = None
+    # `on_start` that takes longer fails as StartTimeout.
+    start_timeout: ClassVar[float] = START_TIMEOUT_S
     # What is measured: off, counters, sampled (times of one message in 16) or full.
     level: ClassVar[Level] = "counters"
     # For supervisors: the incarnation opens a nursery for its children's tasks.

@@ -18,7 +18,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.cell import Cell
 from actors.runtime.errors import StartError, StartIgnored, StartTimeout
 from actors.runtime.exits import Crashed, Exit, Normal, Shutdown
-from actors.runtime.port import Failed, Ignored, StartOutcome
+from actors.runtime.port import START_TIMEOUT_S, Failed, Ignored, StartOutcome
 from actors.runtime.ref import Ref
 from actors.runtime.system import System
 from actors.runtime.watchdog import BLOCK_THRESHOLD_S, Watchdog
@@ -86,6 +86,7 @@ class Keeper:
             key=name or f"{label}-{self._system.next_id()}",
             name=name,
             actor_class=cls,
+            start_timeout=getattr(cls, "start_timeout", START_TIMEOUT_S),
         )
         self._children[cell] = None
         cell.begin_incarnation()

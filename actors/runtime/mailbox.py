@@ -105,9 +105,11 @@ class Mailbox:
                 self._post.wake()
             return None
         if self.gate is not None and not self.closed:
-            if not self.gate(envelope):
+            if self.gate(envelope):
+                return None
+            if self.queued < self.capacity:
                 self.put_past_gate(envelope)
-            return None
+                return None
         waiter = Waiter(envelope, task)
         if self.waiting is None:
             self.waiting = deque()
