@@ -31,9 +31,6 @@ _Facts: TypeAlias = tuple[type[AnyActor] | None, float, float]
 # their ref: whoever still holds one takes a new one by its key.
 DORMANT_MAX: Final = 10_000
 
-# As in the runtime: longer than this a start is not slow but stuck.
-START_TIMEOUT: Final = 10.0
-
 
 class Cells:
     """The cells of one incarnation of a supervisor."""
@@ -184,5 +181,5 @@ def _facts_of(spec: ChildSpec) -> _Facts:
 
 
 def _start_timeout(made: type | None) -> float:
-    found = getattr(made, "start_timeout", START_TIMEOUT)
-    return found if isinstance(found, float | int) else START_TIMEOUT
+    found = getattr(made, "start_timeout", Actor.start_timeout)
+    return found if isinstance(found, float | int) else Actor.start_timeout

@@ -96,7 +96,7 @@ class Web:
         check_store: Check,
         stream_caps: StreamCaps | None = None,
     ) -> None:
-        self._settings, self._clock, self._static = settings, clock, static
+        self._settings, self._static = settings, static
         self._directory, self._check_store = directory, check_store
         self._ring = KeyRing(secrets.current, secrets.previous)
         self._renderer = Renderer(static)
@@ -216,7 +216,6 @@ class Web:
             "tree": self._check_tree,
         }
         return Services(
-            now=self._clock.now,
             version=self._version,
             lab_mode=settings.lab_mode,
             lab_quota=self._lab_quota,

@@ -5,7 +5,6 @@ Built by `app.py`, the only place that wires; routes ask, never construct.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import trio
@@ -35,7 +34,6 @@ FindSession = Callable[[str], Ref[SessionMessage]]
 class Services:
     """The running site, as its routes see it."""
 
-    now: Callable[[], datetime]
     version: str
     lab_mode: LabMode
     lab_quota: LabQuota
