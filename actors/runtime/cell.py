@@ -298,3 +298,8 @@ class Cell:
         exit_, self._pending = self._pending, None
         if exit_ is not None:
             tell_end(self, exit_, final=False)
+
+
+def cell_of(ref: AnyRef) -> Cell:
+    """Call this for the cell behind a ref; for owners, inspection and tests."""
+    return ref._cell

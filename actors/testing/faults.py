@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from actors.runtime import AnyRef, Cell, Crashed
+from actors.runtime.cell import cell_of
 from actors.runtime.envelope import Envelope
 from actors.runtime.inspection import resume, suspend
 from actors.runtime.life import Life
@@ -80,14 +81,14 @@ class Work:
 
 def crash(ref: AnyRef, error: BaseException) -> None:
     """Call this to end the incarnation as if a sub-task had raised `error`."""
-    life = ref._cell.life
+    life = cell_of(ref).life
     if life is not None:
         life.abort(Crashed(error, because="a fault of the simulation"))
 
 
 def pause(ref: AnyRef, seconds: float) -> None:
     """Call this to hold an actor still for a while."""
-    cell = ref._cell
+    cell = cell_of(ref)
     cell.mailbox.post(Work(suspend))
     cell.system.wheel.call_after(seconds, lambda: cell.mailbox.post(Work(resume)))
 

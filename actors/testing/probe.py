@@ -18,6 +18,7 @@ from actors.runtime import (
     Ref,
     System,
 )
+from actors.runtime.cell import cell_of
 
 T = TypeVar("T")
 
@@ -73,8 +74,8 @@ class Probe:
 
     async def expect_down(self, ref: AnyRef, within: float = 1.0) -> Exit | NoProc:
         """Call this to wait for the end of an actor's incarnation; how it ended if it has."""
-        if ref._cell.gone and ref._cell.last_exits:
-            return ref._cell.last_exits[-1]
+        if cell_of(ref).gone and cell_of(ref).last_exits:
+            return cell_of(ref).last_exits[-1]
         with trio.move_on_after(within):
             return await self._system.wait_down(ref)
         raise AssertionError(f"{ref.path} had not ended within {within} s")

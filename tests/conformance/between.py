@@ -5,6 +5,7 @@ they are posted when that failure is reported, so they are the next thing the su
 """
 
 from actors.runtime import System
+from actors.runtime.cell import cell_of
 from supervision import Report, Supervising
 from supervision.decisions import StaticDecisions
 from supervision.dynamic_administration import DynamicAdministration
@@ -78,7 +79,7 @@ class Desk:
 
             return look
         if isinstance(machine, DynamicAdministration):
-            cell = self._stage.refs[call.target]._cell
+            cell = cell_of(self._stage.refs[call.target])
             slot = hands.cells.slot_of(cell)
             return lambda now: machine.terminate_child(ticket, slot, now)
         assert isinstance(machine, StaticDecisions)

@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import ActorExited, Crashed, Exit, Killed, NoProc, Normal, Ref, Shutdown
+from actors.runtime.cell import cell_of
 from supervision import (
     AlreadyStarted,
     Backoff,
@@ -240,7 +241,7 @@ async def test_a_message_while_passivating_is_handled_by_the_next(
         assert kit.stage.log == ["start a", "stop a shutdown", "start a", "a late"]
         assert list(pool.system.dead_letters) == []
         assert pool.keys() == ["a"]
-        last = ref._cell.last_exits[-1]
+        last = cell_of(ref).last_exits[-1]
         assert isinstance(last, Shutdown)
         assert isinstance(last.info, Passivated)
 

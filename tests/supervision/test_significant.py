@@ -5,6 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import IGNORE, Killed, Normal, Shutdown
+from actors.runtime.cell import cell_of
 from supervision import (
     ChildSpec,
     Flags,
@@ -189,4 +190,4 @@ async def test_counts_stay_exact(kit: Kit, autojump_clock: MockClock) -> None:
             await sup.delete_child(f"{round_}-2")
             await settle()
         assert await sup.counted() == [151, 101, 1, 150]
-        assert Killed() in (await sup.refs())["0-0"]._cell.last_exits
+        assert Killed() in cell_of((await sup.refs())["0-0"]).last_exits

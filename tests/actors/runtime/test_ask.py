@@ -24,6 +24,7 @@ from actors.runtime import (
     UnhandledMessage,
     message,
 )
+from actors.runtime.cell import cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, raising, sleeping
 
 
@@ -81,7 +82,7 @@ async def test_an_ask_without_room_times_out_in_the_mailbox(
     with pytest.raises(AskTimeout) as caught:
         await ref.ask(Call(lambda me: 1), timeout=1)
     assert caught.value.stage == "mailbox"
-    cell = ref._cell
+    cell = cell_of(ref)
     assert cell.mailbox.waiting_senders == 0
 
 

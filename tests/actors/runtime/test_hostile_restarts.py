@@ -52,7 +52,7 @@ async def test_a_new_link_does_not_hide_how_the_last_one_ended(
             me.link(second)
 
         async def wait() -> None:
-            ended.append(await second._cell.system.wait_down(second))
+            ended.append(await root.system.wait_down(second))
 
         nursery.start_soon(wait)
         await first.ask(Call(block))

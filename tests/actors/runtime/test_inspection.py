@@ -26,6 +26,7 @@ from actors.runtime import (
     open_actors,
     presentable,
 )
+from actors.runtime.cell import cell_of
 from actors.runtime.changes import BEHIND_MAX
 from actors.runtime.redaction import redact_names
 from actors.runtime.stats import LEVELS, ActorStats
@@ -220,7 +221,8 @@ async def test_levels_can_be_switched_while_running(
     assert stats["handling_us"] is None
     for level, measured in (("sampled", range(3, 6)), ("full", range(64, 65))):
         system.set_level(Own, level)  # type: ignore[arg-type]
-        ref._cell.meter = type(ref._cell.meter)() if ref._cell.meter else None
+        cell = cell_of(ref)
+        cell.meter = type(cell.meter)() if cell.meter else None
         stats = await burst()
         assert stats["handling_us"] is not None
         assert stats["queue_us"] is not None
@@ -291,11 +293,11 @@ async def test_the_level_falls_a_second_after_the_last_watcher(
     ref = await system.start(Puppet, name="x")
     with system.changes(""):
         late = await system.start(Puppet, name="late")
-        assert (ref._cell.level, late._cell.level) == ("full", "full")
+        assert (cell_of(ref).level, cell_of(late).level) == ("full", "full")
     await trio.sleep(0.5)
-    assert ref._cell.level == "full"
+    assert cell_of(ref).level == "full"
     await trio.sleep(0.6)
-    assert (ref._cell.level, late._cell.level) == ("counters", "counters")
+    assert (cell_of(ref).level, cell_of(late).level) == ("counters", "counters")
 
 
 async def test_with_nobody_watching_nothing_is_built(
@@ -376,7 +378,7 @@ async def test_the_ended_keep_nothing_alive(autojump_clock: MockClock, system: S
         ref.tell(Do(what))
         await trio.testing.wait_all_tasks_blocked()
         await trio.sleep(1)
-        assert ref._cell.gone
+        assert cell_of(ref).gone
         gc.collect()
         assert gone() is None
 

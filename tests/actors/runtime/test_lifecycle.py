@@ -28,6 +28,7 @@ from actors.runtime import (
     System,
     open_actors,
 )
+from actors.runtime.cell import cell_of
 from actors.testing import (
     AnyPuppet,
     AsyncPuppet,
@@ -361,8 +362,9 @@ async def test_check_replies_refuses_other_types(
     async with open_actors(check_replies=True) as system:
         ref = await system.start(puppet)
         assert await ref.ask(Call(lambda me: object()))
-        assert ref._cell.actor_class is not None
-        ref._cell.actor_class.__table__.replies[Call] = int
+        kind = cell_of(ref).actor_class
+        assert kind is not None
+        kind.__table__.replies[Call] = int
         try:
             with pytest.raises(BadReply) as caught:
                 await ref.ask(Call(lambda me: "text"))
@@ -636,7 +638,7 @@ async def test_a_shielded_task_is_seen_as_unkillable(
     ref.kill()
     await trio.sleep(1.5)
     assert system.status(ref)["status"] == "unkillable"
-    life = ref._cell.life
+    life = cell_of(ref).life
     assert life is not None
     assert "shielded" in life.stack()
     assert await system.wait_down(ref) == Killed()

@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import Actor, StartTimeout, message, open_actors
+from actors.runtime.cell import cell_of
 from actors.testing.faults import Gate, Rule
 
 
@@ -45,7 +46,7 @@ async def test_a_full_mailbox_behind_a_gate_makes_a_sender_wait(autojump_clock: 
     # ACT-24, ACT-122: a fault rule does not turn a waiting send into a lost one
     async with open_actors() as system:
         narrow = await system.start(Narrow)
-        Gate(narrow._cell).rules.append(Rule("nobody", None, None))
+        Gate(cell_of(narrow)).rules.append(Rule("nobody", None, None))
         await system.suspend(narrow)
         narrow.tell(Go())
         with trio.move_on_after(1) as scope:

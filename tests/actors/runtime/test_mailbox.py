@@ -24,6 +24,7 @@ from actors.runtime import (
     message,
     open_actors,
 )
+from actors.runtime.cell import cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, PuppetMessage, sleeping
 
 
@@ -73,7 +74,7 @@ async def test_unbounded_is_written_out_and_flagged(
     for n in range(5000):
         ref.tell(Note(n))
     assert system.stats(ref)["capacity"] == UNBOUNDED  # What the lab flags.
-    assert ref._cell.mailbox.queued == 5000
+    assert cell_of(ref).mailbox.queued == 5000
 
 
 class Ten(AsyncPuppet):
@@ -186,7 +187,7 @@ async def test_room_goes_to_waiters_in_order_before_any_later_tell(
         with trio.move_on_after(0.5):
             await ref.send(Note("cancelled"))
         ref.tell(Note("lost: waiters come first"))
-        assert ref._cell.mailbox.waiting_senders == 3
+        assert cell_of(ref).mailbox.waiting_senders == 3
     await ref.ask(Call(lambda me: None))
     assert log == ["t1", "t2", "s0", "s1", "s2"]
 
@@ -205,7 +206,7 @@ async def test_send_gives_up_in_time_and_keeps_the_message(
     assert caught.value.message is late
     assert (caught.value.capacity, caught.value.path) == (10, ref.path)
     assert trio.current_time() == 1
-    assert ref._cell.mailbox.waiting_senders == 0
+    assert cell_of(ref).mailbox.waiting_senders == 0
 
 
 async def test_a_waiting_sender_hears_of_the_end(autojump_clock: MockClock, system: System) -> None:
@@ -240,7 +241,7 @@ async def test_a_full_lane_does_not_delay_stop_and_down(
     def fills(me: AnyPuppet) -> None:
         for n in range(10):
             me.ref.tell(Note(n))
-        other._cell.request_stop(Normal())
+        cell_of(other).request_stop(Normal())
 
     ref.tell(Do(fills))
     await trio.testing.wait_all_tasks_blocked()
@@ -392,7 +393,7 @@ async def test_what_was_taken_and_not_handled_counts_and_comes_back(
         ref.tell(Note(n))
     await trio.sleep(1.5)
     assert log == [0]
-    assert ref._cell.mailbox.queued == 8
+    assert cell_of(ref).mailbox.queued == 8
     for n in range(9, 15):
         ref.tell(Note(n))
     assert system.stats(ref)["overflowed"] == 4

@@ -17,6 +17,7 @@ from actors.runtime import (
     Shutdown,
     System,
 )
+from actors.runtime.cell import cell_of
 from actors.testing import (
     AnyPuppet,
     AsyncPuppet,
@@ -73,7 +74,7 @@ async def test_demonitor_leaves_nothing_behind(
 
     def forgets(me: AnyPuppet) -> None:
         if not early:
-            target._cell.kill()
+            cell_of(target).kill()
         me.demonitor(me.state["monitor"])  # type: ignore[arg-type]
 
     await watcher.ask(Call(watches))
@@ -230,7 +231,7 @@ async def test_after_unlink_nothing_comes(
     await b.ask(Call(lambda me: me.link(a)))
 
     def unlinks(me: AnyPuppet) -> None:
-        a._cell.kill()
+        cell_of(a).kill()
         me.unlink(a)
 
     await b.ask(Call(unlinks))

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import Actor, IdleTimeout, Ref, StashFull, System, current_context
+from actors.runtime.cell import cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, PuppetMessage, sleeping
 
 
@@ -248,7 +249,7 @@ async def test_a_hibernating_actor_gives_its_task_back(
     ref = await system.start(AsyncPuppet, log, start, lambda me, exit_: log.append(exit_))
     other = await system.start(Puppet)
     await trio.testing.wait_all_tasks_blocked()
-    life = ref._cell.life
+    life = cell_of(ref).life
     assert life is not None
     assert (life.asleep, life.activity.task) == (True, None)
 
@@ -282,7 +283,7 @@ async def test_hibernate_after_gives_the_task_back_by_itself(
     ref = await system.start(Sleepy)
     await trio.sleep(6)
     assert await ref.ask(Call(lambda me: 1)) == 1
-    life = ref._cell.life
+    life = cell_of(ref).life
     assert life is not None
     for seconds, asleep in ((9, False), (2, True)):
         await trio.sleep(seconds)

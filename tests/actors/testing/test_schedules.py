@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from actors.runtime import Actor, AnyRef, Ask, AskError, Exit, Ref, System, message
+from actors.runtime.cell import cell_of
 from actors.testing import Simulation
 from supervision import Supervisor, child, open_system
 
@@ -126,7 +127,7 @@ async def schedule(sim: Simulation) -> None:
         refs: list[Ref[Work | Echo]] = [
             top.rest.a, top.rest.b, top.rest.c, top.group.d, top.group.e, top.group.f, top.g,
         ]  # fmt: skip
-        system = refs[0]._cell.system
+        system = cell_of(refs[0]).system
         nursery.start_soon(steps, sim, refs, sent, asks)
     assert not book.broken, book.broken
     assert not book.busy
@@ -172,8 +173,8 @@ async def steps(
 
 def nothing_is_left(system: System, refs: list[Ref[Work | Echo]]) -> None:
     gone: list[AnyRef] = list(refs)
-    assert all(ref._cell.gone and ref._cell.life is None for ref in gone)
-    assert not any(ref._cell.mailbox.queued or ref._cell.watchers for ref in gone)
+    assert all(cell_of(ref).gone and cell_of(ref).life is None for ref in gone)
+    assert not any(cell_of(ref).mailbox.queued or cell_of(ref).watchers for ref in gone)
     totals = system.totals()
     assert (totals["actors"], totals["asks_open"], totals["timers"]) == (0, 0, 0)
 
