@@ -25,8 +25,8 @@ help: ## list the tasks
 run: $(VENV)/run.stamp $(DATASTAR) ## start the site on http://127.0.0.1:3000
 	@exec $(BIN)/python -m web.cli serve
 
-test: $(VENV)/dev.stamp $(DATASTAR) chromium ## run the whole suite (Chromium is installed when possible)
-	$(call step,tests,$(BIN)/python -m pytest --durations=10)
+test: $(VENV)/dev.stamp $(DATASTAR) chromium ## run the whole suite; TESTS=... runs a part (Chromium is installed when possible)
+	$(call step,tests,$(BIN)/python -m pytest --durations=10 $(TESTS))
 
 check: $(VENV)/dev.stamp $(DATASTAR) ## format, lint, types, layers, the quick tests
 	$(call step,format,$(BIN)/ruff format --check .)

@@ -188,12 +188,12 @@ def _stop_left_over(data: Path) -> None:
 
 
 def _socket_folder(data: Path, account: Account) -> Path:
-    """The data folder itself, or a short one of the same owner when its path is too long."""
-    if len(os.fsencode(data / SOCKET_NAME)) <= SOCKET_PATH_BYTES_MAX:
+    """The data folder itself, or one of the same owner whose path clients and kernel can take."""
+    if _can_hold_socket(data):
         return data
     digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"greenroom-{digest}"
-    if len(os.fsencode(folder / SOCKET_NAME)) > SOCKET_PATH_BYTES_MAX:
+    if not _can_hold_socket(folder):
         folder = Path("/tmp") / folder.name  # noqa: S108  (made anew below, refused when foreign)
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -202,6 +202,12 @@ def _socket_folder(data: Path, account: Account) -> Path:
         raise EmbeddedFailed(f"{folder} belongs to somebody else; remove it") from None
     os.chown(folder, account.uid, account.gid)
     return folder
+
+
+def _can_hold_socket(folder: Path) -> bool:
+    # Server and clients read a comma in a host's name as the end of the first of several hosts.
+    fits = len(os.fsencode(folder / SOCKET_NAME)) <= SOCKET_PATH_BYTES_MAX
+    return fits and "," not in str(folder)
 
 
 def _command(data: Path, sockets: Path, account: Account, extra: tuple[str, ...]) -> list[str]:

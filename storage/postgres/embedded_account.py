@@ -1,8 +1,8 @@
 """As whom the embedded PostgreSQL runs: PostgreSQL refuses to be root, so root lends a name.
 
 A normal user runs it as themselves. Root runs it as the owner of the existing data, else as
-`postgres`, else as `nobody`; where folders on the way belong to root alone, the server also
-gets the right to pass through them (an ambient capability set by `setpriv`), so that no
+`postgres`, else as `nobody`; where folders or programs on the way belong to root alone, the
+server also gets the right to pass them (an ambient capability set by `setpriv`), so that no
 folder has to be opened to everybody.
 """
 
@@ -10,6 +10,7 @@ import os
 import pwd
 import shutil
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,18 @@ from storage.errors import EmbeddedFailed
 # In this order; `nobody` exists everywhere.
 _ACCOUNTS = ("postgres", "nobody")
 
+# Numbers as in linux/capability.h.
+_DAC_OVERRIDE, _DAC_READ_SEARCH, _SETPCAP = 1, 2, 8
+
 # The smaller right first; containers often have only the larger one.
-_CAPABILITIES = (("dac_read_search", 2), ("dac_override", 1))
+_TO_PASS_FOLDERS = {"dac_read_search": _DAC_READ_SEARCH, "dac_override": _DAC_OVERRIDE}
+# To run a file whose own bits forbid it, only the larger one helps.
+_TO_RUN_PROGRAMS = {"dac_override": _DAC_OVERRIDE}
+
+# PostgreSQL looks for its own programs with access(2), which judges by the real user and leaves
+# the capabilities out as soon as that is not root, unless this bit is set (capabilities(7)).
+# `exec` takes all rights but the lent one away from a normal user, with the bit as without.
+_JUDGE_BY_CAPABILITIES = "--securebits=+no_setuid_fixup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +55,26 @@ def choose_account(data: Path, programs: Path) -> Account:
             "run as a normal user, or set DATABASE_URL"
         )
     prefix = [setpriv, f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"]
-    blocked = _first_blocked((data, programs), entry.pw_uid, entry.pw_gid)
-    if blocked is not None:
-        capability = _held_capability()
-        if capability is None:
-            raise EmbeddedFailed(
-                f"user {entry.pw_name}, as whom root runs PostgreSQL, may not pass {blocked}; "
-                "run as a normal user, choose another STATE_DIR, or set DATABASE_URL"
-            )
-        prefix += [f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}"]
+    prefix += _lent_right(data, programs, entry)
     return Account(entry.pw_uid, entry.pw_gid, tuple(prefix))
+
+
+def _lent_right(data: Path, programs: Path, entry: pwd.struct_passwd) -> list[str]:
+    """What `setpriv` is told so that the user gets past all that is closed to them."""
+    closed = _first_closed_program(programs, entry)
+    capability = _held(_TO_RUN_PROGRAMS if closed else _TO_PASS_FOLDERS)
+    on_the_way_to_programs = closed or _first_closed_folder(programs, entry)
+    blocked = on_the_way_to_programs or _first_closed_folder(data, entry)
+    if blocked is None:
+        return []
+    may_set_bits = _held({"setpcap": _SETPCAP}) is not None
+    if capability is None or (on_the_way_to_programs and not may_set_bits):
+        raise EmbeddedFailed(
+            f"user {entry.pw_name}, as whom root runs PostgreSQL, may not pass {blocked}; "
+            "run as a normal user, move to a folder open to all, or set DATABASE_URL"
+        )
+    bits = [_JUDGE_BY_CAPABILITIES] if may_set_bits else []
+    return [*bits, f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}"]
 
 
 def _entry_for(data: Path) -> pwd.struct_passwd:
@@ -70,28 +91,37 @@ def _entry_for(data: Path) -> pwd.struct_passwd:
     raise EmbeddedFailed(f"none of the users {', '.join(_ACCOUNTS)} exists to run it for root")
 
 
-def _first_blocked(targets: tuple[Path, ...], uid: int, gid: int) -> Path | None:
-    """The first folder on the way to one of the targets that the user may not pass."""
-    for target in targets:
-        for folder in reversed(target.resolve().parents):
-            if folder.exists() and not _may_pass(folder.stat(), uid, gid):
+def _first_closed_folder(target: Path, entry: pwd.struct_passwd) -> Path | None:
+    """The first folder on the way that the user may not pass; by links and without them."""
+    for road in (target.absolute(), target.resolve()):
+        for folder in reversed(road.parents):
+            if folder.exists() and not _may_pass(folder, entry):
                 return folder
     return None
 
 
-def _may_pass(status: os.stat_result, uid: int, gid: int) -> bool:
-    if status.st_uid == uid:
+def _first_closed_program(programs: Path, entry: pwd.struct_passwd) -> Path | None:
+    """The folder of the programs or one of them, where a strict umask kept it for root."""
+    return next(
+        (path for path in (programs, *programs.iterdir()) if not _may_pass(path, entry)), None
+    )
+
+
+def _may_pass(path: Path, entry: pwd.struct_passwd) -> bool:
+    """Whether the bits let the user enter a folder, or run a file."""
+    status = path.stat()
+    if status.st_uid == entry.pw_uid:
         return bool(status.st_mode & stat.S_IXUSR)
-    if status.st_gid == gid:
+    if status.st_gid == entry.pw_gid:
         return bool(status.st_mode & stat.S_IXGRP)
     return bool(status.st_mode & stat.S_IXOTH)
 
 
-def _held_capability() -> str | None:
-    """The smallest right to pass any folder that this process can hand on."""
+def _held(wanted: Mapping[str, int]) -> str | None:
+    """The first of these capabilities that this process has and can hand on."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     held = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
-    return next((name for name, bit in _CAPABILITIES if held >> bit & 1), None)
+    return next((name for name, bit in wanted.items() if held >> bit & 1), None)
