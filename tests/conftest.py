@@ -3,11 +3,18 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("storage.testing")
 
 from storage.postgres import Database, PoolSettings, open_database  # noqa: E402
 from storage.testing import TemporaryServer  # noqa: E402
+
+# How long an example takes tells something about the machine only.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 EXAMPLE = ROOT / "docs" / "examples" / "first_actor.py"
@@ -28,7 +30,7 @@ def test_the_example_prints_what_the_readme_says() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=PATIENCE_S,
     )
     said = [line for line in ran.stdout.splitlines() if line.startswith(("crashed:", "restarted:"))]
     assert said == ["crashed: division by zero", "restarted: 25.0"]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "docs/explain/supervision.md", ROOT / "docs/how_to/choose-intensity.md")
 BLOCKS = [
@@ -30,7 +32,7 @@ def test_a_block_runs(block: str) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

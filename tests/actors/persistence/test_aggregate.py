@@ -295,7 +295,7 @@ def test_apply_must_take_what_decide_returns() -> None:
         check_aggregate(Unknown())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.one_of(st.builds(Deposit, st.integers(1, 9)), st.builds(Withdraw, st.integers(1, 9)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import actors.persistence
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "explain" / "event_store.md"
@@ -23,7 +24,7 @@ def test_the_program_of_the_page_runs() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "{'amount': 3}\n"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[3]
 FIRST = ROOT / "docs" / "start" / "first-actor.md"
 GUARANTEES = ROOT / "docs" / "explain" / "guarantees.md"
@@ -29,7 +31,7 @@ def test_every_block_of_the_first_steps_is_a_program_that_runs(block: str) -> No
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
 

@@ -13,6 +13,7 @@ import pytest
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
 from actors.runtime.crash import without_cancelled
 from actors.runtime.exits import redact_text
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[3]
 SURFACE = Path(__file__).with_name("surface")
@@ -93,17 +94,16 @@ def run_checker(*command: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     return done.stdout
 
 
-def checked(name: str) -> Path:
+def checked(name: str, folder: Path) -> Path:
     """Give a file for the checkers; what they refuse is kept as text, out of sight of the gate."""
     if name.endswith(".py"):
         return SURFACE / name
-    path = ROOT / "build" / "surface" / name.removesuffix(".txt")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = folder / name.removesuffix(".txt")
     path.write_text((SURFACE / name).read_text())
     return path
 
@@ -115,10 +115,10 @@ def marked(path: Path) -> set[int]:
 
 
 @pytest.mark.slow
-def test_mypy_refuses_what_it_must_and_nothing_else() -> None:
+def test_mypy_refuses_what_it_must_and_nothing_else(tmp_path: Path) -> None:
     # ACT-1, ACT-39, ACT-130
     for name in ("accepted.py", "refused.py.txt"):
-        path = checked(name)
+        path = checked(name, tmp_path)
         out = run_checker(
             "mypy", "--strict", "--no-error-summary", "--no-warn-unused-ignores", str(path)
         )
@@ -127,10 +127,10 @@ def test_mypy_refuses_what_it_must_and_nothing_else() -> None:
 
 
 @pytest.mark.slow
-def test_pyright_refuses_what_it_must_and_nothing_else() -> None:
+def test_pyright_refuses_what_it_must_and_nothing_else(tmp_path: Path) -> None:
     # ACT-1, ACT-39, ACT-130
     for name in ("accepted.py", "refused.py.txt"):
-        path = checked(name)
+        path = checked(name, tmp_path)
         out = run_checker("basedpyright", "--level", "error", "--outputjson", str(path))
         found = {
             int(item["range"]["start"]["line"]) + 1

@@ -28,6 +28,7 @@ from actors.testing import (
     Trace,
 )
 from actors.testing.scheduling import check_names
+from tests.patience import PATIENCE_S
 
 
 async def busy(sim: Simulation) -> None:
@@ -69,7 +70,11 @@ def test_a_hundred_seeds_differ_and_another_process_agrees() -> None:
         "print(hashlib.sha256(m.Simulation(5).run(m.busy)).hexdigest())"
     )
     printed = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
     ).stdout.splitlines()
     assert printed[-1] == hashlib.sha256(Simulation(5).run(busy)).hexdigest()
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.patience import PATIENCE_S
 from tests.web.views import samples
 from web.views.code import code_pieces, sample_code, sample_source
 
@@ -36,7 +37,7 @@ def test_what_is_shown_runs() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.stderr == ""

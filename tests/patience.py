@@ -1,0 +1,10 @@
+"""How long a test waits for what must come: far longer than the slowest machine needs.
+
+A test waits for an event. This limit only ends one that would wait for ever, so it says nothing
+about speed, and no test may pass or fail by it on a busy machine.
+"""
+
+# Give up after this; what came late, but came, is no failure.
+PATIENCE_S = 120.0
+# For what must not end by itself: whoever waited for its end has run out of patience before.
+FOR_EVER_S = 3600.0
