@@ -1,7 +1,8 @@
 """What one ending means for one child: restart it, leave it, or give up.
 
-Pure: an exit and a spec in, a verdict out (the table in section 4 of the explanation). What a
-restart does to the siblings stands in `decisions.py`; how often it may happen in `budget.py`.
+Pure: an exit and a spec in, a verdict out (the table "What one ending means" in
+docs/explain/supervision.md). What a restart does to the siblings stands in `decisions.py`; how
+often it may happen in `budget.py`.
 """
 
 import enum

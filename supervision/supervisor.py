@@ -59,7 +59,7 @@ class Supervisor(Supervising):
         specs = [one.spec(name, self) for name, one in self.declared.items()]
         return Plan(self.flags, specs)
 
-    # -- administration: see section 7 of docs/explain/supervision.md -------------------------
+    # -- administration: see "Calls" in docs/explain/supervision.md ---------------------------
 
     async def start_child(self, spec: ChildSpec | Mapping[str, object]) -> StartResult:
         """Call this to add a child at the end and start it; waits until it is ready.

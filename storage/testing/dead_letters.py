@@ -77,7 +77,7 @@ class DeadLettersSuite:
                 await call
 
     async def test_only_pending_ones_are_discarded_or_resolved_in_hand(self, kept: Kept) -> None:
-        # STORE-60
+        # STORE-61
         id_ = await kept.dead_letters.add(letter())
         with pytest.raises(InvalidTransition):
             await kept.dead_letters.resolve(id_, "ada")
@@ -85,7 +85,7 @@ class DeadLettersSuite:
         assert (await kept.dead_letters.get(id_)).status is _DISCARDED
 
     async def test_a_dead_workers_claim_ends(self, kept: Kept) -> None:
-        # STORE-60
+        # STORE-61
         id_ = await kept.dead_letters.add(letter())
         await kept.dead_letters.retry(id_, by="w-1")
         assert await kept.dead_letters.retry_all() == []

@@ -1,4 +1,6 @@
-"""The runtime beside Pykka: tell, ask, start and stop, memory, restart, broadcast (PERF-10 to 15).
+"""The runtime beside Pykka: tell, ask, start and stop, memory, restart, broadcast.
+
+PERF-10, PERF-11, PERF-12, PERF-13, PERF-14, PERF-15.
 
 Peers do the same work in the same process, one after another. Erlang is a process of its own and
 measured only where `erl` is installed.

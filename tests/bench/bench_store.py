@@ -1,7 +1,8 @@
 """What the event store costs: appends against the bare driver, batches, replay, catch-up.
 
-PERF-30 to PERF-34, on an embedded server of its own with fsync on. The peer of a single
-append is asyncpg doing the same INSERT, on its own uvloop, with as many connections.
+PERF-30, PERF-31, PERF-32, PERF-33, PERF-34, on an embedded server of its own with fsync on. The
+peer of a single append is asyncpg doing the same INSERT, on its own uvloop, with as many
+connections.
 """
 
 import asyncio

@@ -105,7 +105,7 @@ def test_signals_that_cannot_be_are_400(site: SiteProcess, signals: str) -> None
 
 
 def test_it_stops_with_streams_and_sockets_open(start_site: StartSite) -> None:
-    """SITE-185 WEB-41: both are told, both are closed, exit 0 within the budget."""
+    """SITE-185 WEB-46: both are told, both are closed, exit 0 within the budget."""
     site = start_site()
     visitor = Visitor(site.url)
     visitor.open_lab()

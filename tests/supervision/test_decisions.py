@@ -31,7 +31,7 @@ def abc(strategy: Strategy = "one_for_one", intensity: int = 10) -> Bench:
     return Bench(flags(strategy, intensity), [spec("a"), spec("b"), spec("c")])
 
 
-# SUP-30, SUP-125, SUP-126, SUP-127, SUP-128: the table of section 4
+# SUP-30, SUP-125, SUP-126, SUP-127, SUP-128: the whole table
 @pytest.mark.parametrize(
     ("restart", "how", "then"),
     [

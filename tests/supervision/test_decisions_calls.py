@@ -116,7 +116,7 @@ def test_ignoring_in_a_group_start_lets_the_others_start() -> None:
 
 
 def test_a_call_for_a_stopping_child_waits_for_its_end() -> None:
-    # section 7
+    # docs/explain/supervision.md, "Calls"
     bench = Bench(flags(), [spec("a")])
     bench.script("a").on_stop = None
     assert bench.call("terminate_child", "a") is None

@@ -44,7 +44,7 @@ async def crash(sup: Troupe, child_id: str) -> None:
     await settle()
 
 
-# SUP-30, SUP-125 to SUP-128
+# SUP-30, SUP-125, SUP-126, SUP-127, SUP-128
 @pytest.mark.parametrize(
     ("restart", "how", "then"),
     [

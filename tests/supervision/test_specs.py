@@ -146,7 +146,6 @@ def test_the_wait_of_a_backoff_never_overflows() -> None:
 
 
 def test_defaults() -> None:
-    # section 1
     spec = ChildSpec("a", START)
     assert (spec.restart, spec.shutdown, spec.type) == ("permanent", 5.0, "worker")
     assert ChildSpec("s", Supervisor).shutdown == math.inf

@@ -28,7 +28,7 @@ def sockets(site: WholeSite) -> int:
     return sum(cell.path.startswith("site/sockets/") for cell in site.system.cells())
 
 
-async def test_sockets_leave_nothing_behind() -> None:  # SITE-94 REL-14
+async def test_sockets_leave_nothing_behind() -> None:  # SITE-94 REL-33
     async with open_whole_site() as site:
         # Started sessions stay; the ones of sockets that only listen are never started.
         cells = len([*site.system.cells()])

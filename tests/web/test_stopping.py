@@ -29,7 +29,7 @@ def server(port: int) -> Server:
     return Server([("127.0.0.1", port)], is_tls=False)
 
 
-def test_the_first_start_tells_where_everything_is() -> None:  # DESIGN.md section 6
+def test_the_first_start_tells_where_everything_is() -> None:
     said = Said(Settings(port=0, state_dir=Path("somewhere")))
     assert said.stopping.port() == 0
     said.stopping.started(server(4711))

@@ -1,4 +1,6 @@
-"""The actor of one WebSocket: carries out what the protocol decides (WEB-30 to WEB-49).
+"""The actor of one WebSocket: carries out what the protocol decides.
+
+WEB-30, WEB-31, WEB-33, WEB-40, WEB-46, WEB-49.
 
 Rule 1: the client's messages pass through the mailbox one at a time, so replies keep their order.
 Rule 2: events never do: they go from the topic to the `Outlet` in the publisher's turn.

@@ -41,7 +41,7 @@ _FLUSH_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketCaps:
-    """Holds how many sockets may be open (section 2.3, SEC-48)."""
+    """Holds how many sockets may be open (SEC-48)."""
 
     total: int = 10_000
     per_user: int = 10

@@ -1,4 +1,6 @@
-"""The WebSocket JSON protocol of one connection, without a socket (WEB-30 to WEB-34).
+"""The WebSocket JSON protocol of one connection, without a socket.
+
+WEB-30, WEB-31, WEB-32, WEB-33, WEB-34.
 
 Messages go in with the time, decisions come out: reply, subscribe, carry out a command, close.
 No clock, no tasks: `connection.py` carries them out. The bytes of messages are in `messages.py`.
@@ -60,7 +62,7 @@ class CloseCode(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolLimits:
-    """Holds what one connection may do; the table of the specification, section 2.3."""
+    """Holds what one connection may do, and how often (SEC-47, SEC-51)."""
 
     commands: Rate = COMMAND_RATE
     frames: Rate = FRAME_RATE

@@ -1,4 +1,4 @@
-"""What a WebSocket still has to send while its reader is busy (section 2.3 of the protocol).
+"""What a WebSocket still has to send while its reader is busy (REL-70).
 
 Pure bookkeeping: a queue of 1,000 messages or 1 MiB, and a policy for each topic when it is full.
 """

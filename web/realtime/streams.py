@@ -1,4 +1,4 @@
-"""The registry of open streams, by browser session and tab (SITE-90 to SITE-97).
+"""The registry of open streams, by browser session and tab (SITE-90, SITE-93, SITE-94).
 
 Rule 1: only this file opens a stream, so every cap is counted here and freed by `close` alone.
 Rule 2: sending is synchronous and tells what became of it: delivered, missing, failed.

@@ -11,7 +11,7 @@ import hmac
 
 from .errors import SecretTooShort
 
-# 256 bits of entropy are enough for HMAC-SHA256; the site asks for 64 bytes (SITE-9).
+# 256 bits of entropy are enough for HMAC-SHA256; the site asks for 64 bytes (SEC-125).
 SECRET_BYTES_MIN = 32
 
 

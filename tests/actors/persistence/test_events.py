@@ -113,7 +113,7 @@ def test_chains_of_upcasters_are_followed_and_checked() -> None:
 
 
 def test_what_cannot_be_an_event_is_refused_when_defined() -> None:
-    # CORE-4, section 5.1: mutable, secret, taken
+    # CORE-4: mutable, secret, taken
     types = EventTypes()
 
     @dataclass

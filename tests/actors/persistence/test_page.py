@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "explain" / "event_store.md"
 
 @pytest.mark.slow
 def test_the_program_of_the_page_runs() -> None:
-    # STYLE-24
+    # DOC-1
     (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", block],
@@ -31,7 +31,7 @@ def test_the_program_of_the_page_runs() -> None:
 
 
 def test_the_page_names_what_there_is() -> None:
-    # STYLE-24: also outside of its program
+    # DOC-1: also outside of its program
     text = re.sub(r"```.*?```", "", PAGE.read_text(), flags=re.DOTALL)
     named = set(re.findall(r"`([A-Z][A-Za-z]+)", text))
     elsewhere = {"MemoryEventStore", "PostgresEventStore", "PostgresProjections"}

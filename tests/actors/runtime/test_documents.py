@@ -24,7 +24,7 @@ def blocks(page: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("block", blocks(FIRST), ids=["actor", "supervisor", "time"])
 def test_every_block_of_the_first_steps_is_a_program_that_runs(block: str) -> None:
-    # ACT-55, STYLE-24
+    # ACT-55, DOC-1
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", block],
         cwd=ROOT,
@@ -45,7 +45,7 @@ def test_the_guarantees_fit_on_one_page() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    # STYLE-24
+    # DOC-1
     for page in (FIRST, GUARANTEES):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), target

@@ -44,7 +44,9 @@ def test_there_are_recordings() -> None:
 
 @pytest.mark.parametrize("number", range(0, 200, 20))
 def test_the_same_as_erlang(number: int) -> None:
-    # SUP-30 to SUP-34, SUP-40 to SUP-43, SUP-65, SUP-117 to SUP-119, SUP-125 to SUP-137, SUP-147
+    # SUP-30, SUP-31, SUP-32, SUP-33, SUP-34, SUP-40, SUP-41, SUP-42, SUP-43, SUP-65,
+    # SUP-117, SUP-118, SUP-119, SUP-125, SUP-126, SUP-127, SUP-128, SUP-129, SUP-130,
+    # SUP-131, SUP-132, SUP-133, SUP-134, SUP-135, SUP-136, SUP-137, SUP-147
     for line in RECORDED[number : number + 20]:
         scenario = read(line)
         assert play(scenario) == line["states"], scenario

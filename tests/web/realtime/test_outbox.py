@@ -144,7 +144,7 @@ def lagged(topic: str, missed: int) -> Frame:
 
 
 def test_a_full_socket_queue_follows_its_topics_policy() -> None:
-    # section 2.3, SEC-50, REL-70
+    # SEC-50, REL-70
     dropping = SocketOutbox(lagged)
     for n in range(1002):
         assert dropping.put(frame(f"e{n}"), "t", Policy.DROP_OLDEST)

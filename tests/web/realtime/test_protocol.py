@@ -167,7 +167,7 @@ def test_a_command_class_that_takes_anything_is_refused_at_start_up() -> None:
 
 
 def test_topics_are_granted_once_in_order_and_capped() -> None:
-    # WEB-31, section 2.3
+    # WEB-31; a hundred topics at most
     p = protocol()
     assert p.receive_text('{"type":"subscribe","topics":["b","a","b"]}', 0) == [
         AskTopics(("b", "a"))

@@ -93,7 +93,7 @@ async def test_a_broken_message_is_told_and_the_socket_lives(sent: str | bytes, 
 
 
 async def test_a_bug_behind_a_command_is_one_error() -> None:
-    # REL-34: the text is fixed, the socket lives
+    # WEB-32: the text is fixed, the socket lives
     async with opened() as site, socket_client(site) as ws:
         await ws.send_message(say("bug"))
         assert await ws.get_message() == '{"type":"error","message":"An internal error occurred"}'
