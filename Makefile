@@ -38,6 +38,7 @@ check: $(VENV)/dev.stamp $(DATASTAR) ## format, lint, types, layers, the quick t
 format: $(VENV)/dev.stamp ## rewrite the files as the gate wants them
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
+	$(BIN)/python -m tests.docs.requirements
 
 bench: $(VENV)/bench.stamp $(DATASTAR) ## measure, with peers; ONLY=name runs one; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ONLY)
