@@ -54,8 +54,10 @@ IO_MODULES = frozenset(
 ADAPTERS = ("storage.postgres", "storage.memory", "storage.bus")
 COMPOSITION_ROOTS = ("web.app", "web.storing", "web.cli")
 
-FILE_LINES_MAX = 300
 FUNCTION_LINES_MAX = 60
+
+# module -> the module it imports -> the names it takes from there
+Graph = Mapping[str, Mapping[str, frozenset[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,11 @@ class Module:
     name: str
     path: Path
     tree: ast.Module
-    line_count: int
+
+    @property
+    def is_package(self) -> bool:
+        """Whether it is a folder's front page."""
+        return self.path.stem == "__init__"
 
 
 def read_modules(root: Path, packages: Sequence[str] = PACKAGES) -> list[Module]:
@@ -76,7 +82,7 @@ def read_modules(root: Path, packages: Sequence[str] = PACKAGES) -> list[Module]
             parts = path.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             text = path.read_text()
-            modules.append(Module(name, path, ast.parse(text), len(text.splitlines())))
+            modules.append(Module(name, path, ast.parse(text)))
     return modules
 
 
@@ -98,21 +104,40 @@ def import_violations(modules: Sequence[Module]) -> list[str]:
 
 
 def imports(module: Module, known: set[str]) -> Iterator[str]:
-    """Call this to get the full names a module imports, those for type checking included."""
+    """Call this to get the full names a module imports, wherever in it the import stands."""
+    for target, _ in _named_imports(module, known):
+        yield target
+
+
+def _named_imports(module: Module, known: set[str]) -> Iterator[tuple[str, str]]:
+    """Each import with the name it takes: at the top, for types only, in functions, by a call."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, alias.name.rpartition(".")[2]) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(module, node)
             for alias in node.names:
                 full = f"{base}.{alias.name}"
-                yield full if full in known else base
+                yield (full if full in known else base), alias.name
+        elif isinstance(node, ast.Call) and (called := _imported_by_call(node)):
+            yield called, called.rpartition(".")[2]
+
+
+def _imported_by_call(call: ast.Call) -> str | None:
+    function = call.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    if name not in ("__import__", "import_module") or not call.args:
+        return None
+    first = call.args[0]
+    if isinstance(first, ast.Constant) and isinstance(first.value, str):
+        return first.value
+    return None
 
 
 def _absolute(module: Module, node: ast.ImportFrom) -> str:
     if not node.level:
         return node.module or ""
-    package = module.name if module.path.stem == "__init__" else module.name.rpartition(".")[0]
+    package = module.name if module.is_package else module.name.rpartition(".")[0]
     for _ in range(node.level - 1):
         package = package.rpartition(".")[0]
     return f"{package}.{node.module}" if node.module else package
@@ -151,42 +176,99 @@ def _why_refused(importer: str, target: str) -> str | None:
 
 
 def cycles(modules: Sequence[Module]) -> list[str]:
-    """Call this to list import cycles between modules, run-time imports at module level only."""
-    names = {module.name for module in modules}
-    graph = {
-        module.name: sorted(set(_top_level_imports(module, names)) & names - {module.name})
-        for module in modules
-    }
-    found: list[str] = []
-    state: dict[str, int] = {}
+    """Call this to list circles of imports, between modules and between the entries of a folder.
 
-    def visit(name: str, road: list[str]) -> None:
-        state[name] = 1
-        for target in graph[name]:
-            if state.get(target) == 1:
-                ring = [*road[road.index(target) :], target]
-                found.append(" -> ".join(ring))
-            elif target not in state:
-                visit(target, [*road, target])
-        state[name] = 2
-
-    for name in graph:
-        if name not in state:
-            visit(name, [name])
+    Every import counts, wherever it stands. One line a circle, with the names that tie it.
+    """
+    graph = import_graph(modules)
+    packages = sorted(module.name for module in modules if module.is_package)
+    found = [_told(ring, graph) for ring in rings(graph)]
+    for package in ("", *packages):
+        entries = entry_graph(graph, package)
+        # A circle of nothing but files is one of the modules above.
+        found += [
+            f"in {package or 'the root'}: {_told(ring, entries)}"
+            for ring in rings(entries)
+            if any(entry in packages for entry in ring)
+        ]
     return found
 
 
-def _top_level_imports(module: Module, known: set[str]) -> Iterator[str]:
-    plain = [node for node in module.tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    only = Module(module.name, module.path, ast.Module(list(plain), []), module.line_count)
-    # Front pages count like any module; the parents that Python runs on the way do not.
-    yield from imports(only, known)
+def import_graph(modules: Sequence[Module]) -> Graph:
+    """Call this to get who imports whom. Parents that Python runs on the way do not count."""
+    names = {module.name for module in modules}
+    graph: dict[str, dict[str, frozenset[str]]] = {}
+    for module in modules:
+        arrows = graph.setdefault(module.name, {})
+        for full, taken in _named_imports(module, names):
+            target = _known(full, names)
+            if target not in ("", module.name):
+                arrows[target] = arrows.get(target, frozenset()) | {taken}
+    return graph
+
+
+def _known(name: str, names: set[str]) -> str:
+    """The module an imported name stands for, or lives in; empty for what is not ours."""
+    while name and name not in names:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def entry_graph(graph: Graph, package: str) -> Graph:
+    """Call this to see a folder's entries as one node each; its front page is none of them."""
+    entries: dict[str, dict[str, frozenset[str]]] = {}
+    for module, arrows in graph.items():
+        for target, taken in arrows.items():
+            own, other = _entry_of(module, package), _entry_of(target, package)
+            if own and other and own != other:
+                known = entries.setdefault(own, {})
+                known[other] = known.get(other, frozenset()) | taken
+    return entries
+
+
+def _entry_of(module: str, package: str) -> str | None:
+    if not package:
+        return module.partition(".")[0]
+    inside = module.removeprefix(f"{package}.")
+    return None if inside == module else f"{package}.{inside.partition('.')[0]}"
+
+
+def rings(graph: Graph) -> list[list[str]]:
+    """Call this to get the groups of nodes that can all reach each other, the largest first."""
+    reached = {node: _reachable(graph, node) for node in graph}
+    found: set[tuple[str, ...]] = set()
+    for node, others in reached.items():
+        ring = sorted(other for other in others if node in reached.get(other, ()))
+        if len(ring) > 1:
+            found.add(tuple(ring))
+    return [list(ring) for ring in sorted(found, key=lambda ring: (-len(ring), ring))]
+
+
+def _reachable(graph: Graph, start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for target in graph.get(waiting.pop(), ()):
+            if target not in seen:
+                seen.add(target)
+                waiting.append(target)
+    return seen
+
+
+def _told(ring: Sequence[str], graph: Graph) -> str:
+    ties = (
+        f"{own} takes {', '.join(sorted(graph[own][other]))} from {other}"
+        for own in ring
+        for other in ring
+        if other in graph.get(own, ())
+    )
+    return f"circle of {len(ring)}: {'; '.join(ties)}"
 
 
 def shape_violations(
     modules: Sequence[Module], allowed: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Call this to list files and functions that are too long, and modules without docstring.
+    """Call this to list functions that are too long, and modules without docstring.
 
     `allowed` maps a name as printed here to the reason why it may be longer.
     """
@@ -195,8 +277,6 @@ def shape_violations(
     for module in modules:
         if ast.get_docstring(module.tree) is None:
             found.append(f"{module.name}: no docstring")
-        if module.line_count > FILE_LINES_MAX and module.name not in excused:
-            found.append(f"{module.name}: {module.line_count} lines")
         for node in ast.walk(module.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1

@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[2]
 # name as the guard prints it -> why it may be longer than the rule
 LONGER_WITH_REASON: dict[str, str] = {}
 
+# Rooms whose circles are being opened, one after another; a room leaves when its last is gone.
+TIED = ("actors.runtime.", "supervision.", "web.services", "web.cli")
+
 
 @pytest.fixture(scope="module")
 def modules() -> list[layers.Module]:
@@ -26,16 +29,18 @@ def test_imports_follow_the_arrows(modules: list[layers.Module]) -> None:  # SIT
 
 
 def test_no_import_cycles(modules: list[layers.Module]) -> None:
-    assert layers.cycles(modules) == []
+    assert [line for line in layers.cycles(modules) if not any(room in line for room in TIED)] == []
 
 
-def test_files_and_functions_stay_small_and_described(modules: list[layers.Module]) -> None:
+def test_functions_stay_small_and_modules_described(modules: list[layers.Module]) -> None:
     assert layers.shape_violations(modules, LONGER_WITH_REASON) == []
 
 
 def test_every_excuse_is_still_needed(modules: list[layers.Module]) -> None:
     names = {line.rpartition(":")[0] for line in layers.shape_violations(modules)}
     assert set(LONGER_WITH_REASON) <= names
+    circles = layers.cycles(modules)
+    assert [room for room in TIED if not any(room in line for line in circles)] == []
 
 
 def _plant(root: Path, files: dict[str, str]) -> list[layers.Module]:
@@ -93,16 +98,91 @@ def test_a_missing_folder_is_found(tmp_path: Path) -> None:  # SITE-187
     assert [line.partition(":")[0] for line in missing] == ["supervision", "storage", "web"]
 
 
+def _circle(root: Path, first: str, second: str, *, package: str = "web") -> list[str]:
+    files = {f"{package}/a.py": f'"""A."""\n{first}\n', f"{package}/b.py": f'"""B."""\n{second}\n'}
+    return layers.cycles(_plant(root, files))
+
+
 def test_a_planted_cycle_is_found(tmp_path: Path) -> None:
     planted = _plant(
         tmp_path,
         {
             "web/a.py": '"""A."""\nfrom web import b\n',
             "web/b.py": '"""B."""\nimport web.c\n',
-            "web/c.py": '"""C."""\nfrom web.a import x\n',
+            "web/c.py": '"""C."""\nfrom web.a import x, y\n',
+            "web/d.py": '"""D, which only looks at the circle."""\nfrom web.a import x\n',
         },
     )
-    assert layers.cycles(planted) == ["web.a -> web.b -> web.c -> web.a"]
+    told = "web.a takes b from web.b; web.b takes c from web.c; web.c takes x, y from web.a"
+    assert layers.cycles(planted) == [f"circle of 3: {told}"]
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from web.a import x",
+        "import typing\nif typing.TYPE_CHECKING:\n    from .a import x",
+        "def f():\n    from web.a import x",
+        "class C:\n    def f(self):\n        if self:\n            from web.a import x",
+        "try:\n    from web.a import x\nexcept ImportError:\n    pass",
+    ],
+)
+def test_a_circle_by_types_or_inside_a_function_is_found(tmp_path: Path, back: str) -> None:
+    assert _circle(tmp_path, "import web.b", back) == [
+        "circle of 2: web.a takes b from web.b; web.b takes x from web.a"
+    ]
+
+
+def test_a_circle_by_a_call_is_found(tmp_path: Path) -> None:
+    back = "import importlib\nimportlib.import_module('web.a')"
+    assert _circle(tmp_path, "from web.b import y", back) == [
+        "circle of 2: web.a takes y from web.b; web.b takes a from web.a"
+    ]
+
+
+def test_a_circle_of_folders_without_one_of_files_is_found(tmp_path: Path) -> None:
+    planted = _plant(
+        tmp_path,
+        {
+            "web/chat/__init__.py": '"""Chat."""\n',
+            "web/chat/room.py": '"""R."""\nfrom web.lab.picture import draw\n',
+            "web/chat/words.py": '"""W."""\n',
+            "web/lab/__init__.py": '"""Lab."""\n',
+            "web/lab/picture.py": '"""P."""\n',
+            "web/lab/tree.py": '"""T."""\ndef f():\n    from web.chat.words import Word\n',
+        },
+    )
+    told = "web.chat takes draw from web.lab; web.lab takes Word from web.chat"
+    assert layers.cycles(planted) == [f"in web: circle of 2: {told}"]
+
+
+def test_a_circle_of_a_folder_and_a_file_beside_it_is_found(tmp_path: Path) -> None:
+    planted = _plant(
+        tmp_path,
+        {
+            "web/app.py": '"""A."""\nfrom web.cli import commands\n',
+            "web/cli/__init__.py": '"""C."""\n',
+            "web/cli/commands.py": '"""C."""\n',
+            "web/cli/serve.py": '"""S."""\nfrom web.app import serve\n',
+        },
+    )
+    told = "web.app takes commands from web.cli; web.cli takes serve from web.app"
+    assert layers.cycles(planted) == [f"in web: circle of 2: {told}"]
+
+
+def test_a_front_page_is_a_module_of_a_circle(tmp_path: Path) -> None:
+    planted = _plant(
+        tmp_path,
+        {
+            "web/__init__.py": '"""Web."""\nfrom web.a import x\n',
+            "web/a.py": '"""A."""\nfrom web import y\n',
+        },
+    )
+    assert layers.cycles(planted) == ["circle of 2: web takes x from web.a; web.a takes y from web"]
+
+
+def test_arrows_one_way_make_no_circle(tmp_path: Path) -> None:
+    assert _circle(tmp_path, "from web.b import x", "import json") == []
 
 
 def test_planted_shapes_are_found(tmp_path: Path) -> None:
@@ -111,15 +191,11 @@ def test_planted_shapes_are_found(tmp_path: Path) -> None:
         tmp_path,
         {
             "web/a.py": "x = 1\n",
-            "web/b.py": '"""B."""\n' + "x = 1\n" * layers.FILE_LINES_MAX,
             "web/c.py": '"""C."""\n' + long_function,
         },
     )
     assert layers.shape_violations(planted) == [
         "web.a: no docstring",
-        "web.b: 301 lines",
         "web.c.f: 61 lines",
     ]
-    assert layers.shape_violations(planted, {"web.b": "r", "web.c.f": "r"}) == [
-        "web.a: no docstring"
-    ]
+    assert layers.shape_violations(planted, {"web.c.f": "r"}) == ["web.a: no docstring"]
