@@ -208,7 +208,7 @@ class Cell:
         It is dropped when the incarnation has ended (or none runs) before it is looked at.
         """
         if self.life is not None:
-            self.mailbox.post(Note(entry))
+            self.mailbox.post(Note(self.life, entry))
 
     # What a life reports
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Entry(Protocol):
     """Something on the system lane."""
 
-    def act(self, life: Life) -> Envelope | None:
+    def act(self) -> Envelope | None:
         """Do it; or give the envelope that a handler has to see."""
 
     def drop(self) -> None:
@@ -55,15 +55,16 @@ class Notice:
 class Note:
     """What a supervisor posts to itself; its `on_system` gets it."""
 
-    __slots__ = ("_entry",)
+    __slots__ = ("_entry", "_life")
 
-    def __init__(self, entry: object) -> None:
-        self._entry = entry
+    def __init__(self, life: Life, entry: object) -> None:
+        # The life, not its instance: a note may be posted before the instance is made.
+        self._life, self._entry = life, entry
 
-    def act(self, life: Life) -> Envelope | None:
+    def act(self) -> Envelope | None:
         """Called by the loop. Raising here is a bug of the supervisor, not a crash."""
-        assert life.instance is not None
-        life.instance.on_system(self._entry)
+        assert self._life.instance is not None
+        self._life.instance.on_system(self._entry)
         return None
 
     def drop(self) -> None:

@@ -33,9 +33,11 @@ class Request:
         self.result: object = None
         self.error: ActorError | None = None
 
-    def act(self, life: Life) -> Envelope | None:
+    def act(self) -> Envelope | None:
         """Called by the loop. What the work raises goes to the caller, not into the actor."""
-        if self._task is not None:
+        # Asked for while the actor waited for its restart, it is served by the next incarnation.
+        life = self._cell.life
+        if self._task is not None and life is not None:
             try:
                 self.result = self._work(life)
             except Exception as error:  # noqa: BLE001 - the caller's function, the caller's error

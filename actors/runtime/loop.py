@@ -196,7 +196,7 @@ def _run_one(life: Life, envelope: Envelope) -> State | None:
     """Handle one envelope with all care: from the system lane, or of a class not seen yet."""
     message = envelope[0]
     if isinstance(message, Notice):
-        made = message.entry.act(life)
+        made = message.entry.act()
         if life.exit is not None:
             return "ended"
         if made is None:
@@ -249,7 +249,7 @@ def _attend(life: Life) -> Envelope | None:
             entry = mailbox.next_system()
             if entry is not None:
                 life.streak += 1
-                envelope = entry.act(life)
+                envelope = entry.act()
                 if envelope is not None:
                     return envelope
                 continue

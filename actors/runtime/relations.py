@@ -72,9 +72,10 @@ class Monitor:
         self._message = message
         notify(self._life.cell, self.target, self)
 
-    def act(self, life: Life) -> Envelope | None:
+    def act(self) -> Envelope | None:
         """Called by the watcher's loop: gives the Down, unless it was cancelled meanwhile."""
-        if self._life is not life or self._message is None:
+        life = self._life
+        if life is None or self._message is None:
             return None
         self.cancel()
         return envelope(life, self._message, None)
@@ -99,17 +100,18 @@ class Link:
 class BrokenLink:
     """The end of a linked actor, on its way to the other one."""
 
-    __slots__ = ("_exit", "_link", "_peer")
+    __slots__ = ("_cell", "_exit", "_link", "_peer")
 
-    def __init__(self, peer: Cell, link_: Link, exit_: Exit | NoProc) -> None:
-        self._peer, self._link, self._exit = peer, link_, exit_
+    def __init__(self, cell: Cell, peer: Cell, link_: Link, exit_: Exit | NoProc) -> None:
+        self._cell, self._peer, self._link, self._exit = cell, peer, link_, exit_
 
-    def act(self, life: Life) -> Envelope | None:
+    def act(self) -> Envelope | None:
         """Called by the loop of the linked actor: ends it, or gives the Exited for its handler."""
-        links = life.cell.links
+        life, links = self._cell.life, self._cell.links
         if links is None or not _take_out(links, self._peer, self._link):
             return None
         exit_, path = self._exit, self._peer.path
+        assert life is not None, "an entry acts in the loop of an incarnation"
         assert life.instance is not None
         if life.instance.trap_exits:
             return envelope(life, Exited(self._peer.ref, self._peer.incarnation, exit_), None)
@@ -142,7 +144,7 @@ def link(cell: Cell, target: Cell) -> None:
     if target.links is not None:
         made.before = target.links.get(cell)
     if target.gone:
-        notify(cell, target, BrokenLink(target, made, NoProc(target.path)))
+        notify(cell, target, BrokenLink(cell, target, made, NoProc(target.path)))
         return
     if target.links is None:
         target.links = {}
@@ -175,7 +177,7 @@ def break_links(ended: Cell, links: Mapping[Cell, Link], exit_: Exit) -> None:
     """Call this when an incarnation has ended, to tell those that were linked to it."""
     for peer, made in links.items():
         if peer.links is not None and peer.links.get(ended) is made:
-            notify(peer, ended, BrokenLink(ended, made, exit_))
+            notify(peer, ended, BrokenLink(peer, ended, made, exit_))
 
 
 def tell_end(cell: Cell, exit_: Exit, *, final: bool) -> None:

@@ -88,10 +88,11 @@ class Timer:
             self._due += self.interval
             self._alarm = life.cell.system.wheel.call_at(self._due, self._tick, self._order)
 
-    def act(self, life: Life) -> Envelope | None:
+    def act(self) -> Envelope | None:
         """Called by the loop: gives the tick for its handler."""
         self._queued = False
-        if self._life is not life:
+        life = self._life
+        if life is None:
             return None
         if self.interval is None:
             self.cancel()
@@ -171,9 +172,10 @@ class IdleTimer:
         else:
             life.cell.mailbox.post(self)
 
-    def act(self, life: Life) -> Envelope | None:
+    def act(self) -> Envelope | None:
         """Called by the loop: gives the IdleTimeout, unless a message was handled first."""
-        if self._life is not life or self._armed:
+        life = self._life
+        if life is None or self._armed:
             return None
         return envelope(life, IdleTimeout(), None)
 

@@ -68,12 +68,13 @@ class Gate:
 class Work:
     """A system entry that does something between two messages and tells nobody."""
 
-    def __init__(self, work: Callable[[Life], None]) -> None:
-        self._work = work
+    def __init__(self, cell: Cell, work: Callable[[Life], None]) -> None:
+        self._cell, self._work = cell, work
 
-    def act(self, life: Life) -> None:
+    def act(self) -> None:
         """Called by the loop."""
-        self._work(life)
+        if self._cell.life is not None:
+            self._work(self._cell.life)
 
     def drop(self) -> None:
         """Called when the incarnation ended first."""
@@ -89,8 +90,8 @@ def crash(ref: AnyRef, error: BaseException) -> None:
 def pause(ref: AnyRef, seconds: float) -> None:
     """Call this to hold an actor still for a while."""
     cell = cell_of(ref)
-    cell.mailbox.post(Work(suspend))
-    cell.system.wheel.call_after(seconds, lambda: cell.mailbox.post(Work(resume)))
+    cell.mailbox.post(Work(cell, suspend))
+    cell.system.wheel.call_after(seconds, lambda: cell.mailbox.post(Work(cell, resume)))
 
 
 def error_named(name: str, text: str) -> BaseException:
