@@ -12,7 +12,7 @@ Rule 3: children start one by one, each when the one before is ready, and stop i
 from collections.abc import Callable, Iterable
 
 from actors.runtime import Crashed, Exit, Shutdown, StopActor
-from actors.runtime.exits import leaves_of
+from actors.runtime.words.exits import leaves_of
 
 from .administration import Administration
 from .budget import Attempts, RestartWindow

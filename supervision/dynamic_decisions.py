@@ -10,7 +10,7 @@ Rule 2: nothing starts once the phase is `ending`.
 from collections.abc import Callable, Iterable
 
 from actors.runtime import Crashed, Exit, Shutdown, StopActor
-from actors.runtime.exits import leaves_of
+from actors.runtime.words.exits import leaves_of
 
 from .budget import Attempts, RestartWindow
 from .errors import IntensityReached, Passivated

@@ -11,7 +11,8 @@ from typing import Final, Literal, TypeAlias
 import structlog
 
 from actors.runtime import System
-from actors.runtime.exits import leaves_of, redact_text
+from actors.runtime.words.exits import leaves_of
+from actors.runtime.words.showing import redact_text
 
 from .words import ChildType, RestartType, ShutdownTime
 

@@ -1,6 +1,6 @@
 """What people wrote stays out of reports, dead letters and status pages (SEC-131)."""
 
-from actors.runtime.redaction import redact_names
+from actors.runtime.words.showing import redact_names
 
 HIDDEN = "***"
 

@@ -16,11 +16,27 @@ from actors.runtime.cell import Cell
 from actors.runtime.changes import Change, Changes, Delta, Ended, Snapshot
 from actors.runtime.context import Context, current_context, edge_context
 from actors.runtime.dead_letters import DeadLetter, DeadLetters
-from actors.runtime.errors import (
+from actors.runtime.handlers import handler
+from actors.runtime.keeper import open_actors, running
+from actors.runtime.later import Later
+from actors.runtime.overflow import UNBOUNDED, Overflow, latest
+from actors.runtime.port import Owner, Status, Watch
+from actors.runtime.portal import Portal
+from actors.runtime.ref import AnyRef, Ref
+from actors.runtime.relations import Down, Exited
+from actors.runtime.reports import CrashReport
+from actors.runtime.stats import ActorStats, ActorStatus, SystemStats
+from actors.runtime.system import AlreadyStarted, System, checked_name
+from actors.runtime.timers import IdleTimeout
+from actors.runtime.topics import Sink, Topics
+from actors.runtime.watchdog import LoopBlocked
+from actors.runtime.watching.presenting import presentable
+from actors.runtime.wheel import Alarm, Wheel
+from actors.runtime.words.counting import Level
+from actors.runtime.words.errors import (
     ActorCrashed,
     ActorError,
     ActorExited,
-    AlreadyStarted,
     AskError,
     AskTimeout,
     BadReply,
@@ -39,30 +55,19 @@ from actors.runtime.errors import (
     StopTimeout,
     UnhandledMessage,
 )
-from actors.runtime.exits import Crashed, Exit, ExitJson, Killed, Normal, Shutdown
-from actors.runtime.handlers import handler
-from actors.runtime.keeper import open_actors, running
-from actors.runtime.later import Later
-from actors.runtime.messages import IGNORE, Ask, Down, Exited, IdleTimeout, Ignore, Started, message
-from actors.runtime.overflow import UNBOUNDED, Overflow, latest
-from actors.runtime.port import (
+from actors.runtime.words.exits import (
+    Crashed,
+    Exit,
+    ExitJson,
     Failed,
     Ignored,
-    Owner,
+    Killed,
+    Normal,
     Ready,
+    Shutdown,
     StartOutcome,
-    Status,
-    Watch,
 )
-from actors.runtime.portal import Portal
-from actors.runtime.presentable import presentable
-from actors.runtime.ref import AnyRef, Ref
-from actors.runtime.reports import CrashReport
-from actors.runtime.stats import ActorStats, ActorStatus, Level, SystemStats
-from actors.runtime.system import System, checked_name
-from actors.runtime.topics import Sink, Topics
-from actors.runtime.watchdog import LoopBlocked
-from actors.runtime.wheel import Alarm, Wheel
+from actors.runtime.words.messages import IGNORE, Ask, Ignore, Started, message
 
 __all__ = [
     "IGNORE",

@@ -24,16 +24,16 @@ import trio
 from actors.runtime import relations, stash, timers
 from actors.runtime.context import Activity, current_activity
 from actors.runtime.envelope import NO_DEADLINE
-from actors.runtime.exits import Exit, Normal
 from actors.runtime.handlers import Table, compile_table, protocol_of
 from actors.runtime.helpers import Helpers
 from actors.runtime.later import Later
-from actors.runtime.messages import Ask
 from actors.runtime.overflow import DEFAULT_CAPACITY, Overflow, check_mailbox
 from actors.runtime.port import START_TIMEOUT_S
-from actors.runtime.redaction import redact_names
 from actors.runtime.ref import AnyRef, Ref
-from actors.runtime.stats import Level
+from actors.runtime.words.counting import Level
+from actors.runtime.words.exits import Exit, Normal
+from actors.runtime.words.messages import Ask
+from actors.runtime.words.showing import redact_names
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell
@@ -85,7 +85,11 @@ class Actor(Generic[M]):
         super().__init_subclass__()
         check_mailbox(cls.capacity, cls.overflow)
         receive = None if cls.receive is Actor.receive else cls.receive
-        cls.__table__ = compile_table(cls, Actor, protocol_of(cls, Actor), receive)
+        cls.__table__ = table = compile_table(cls, Actor, protocol_of(cls, Actor), receive)
+        if cls.trap_exits and receive is None and relations.Exited not in table.handlers:
+            raise TypeError(
+                f"{cls.__qualname__} traps exits but has no method on_...(self, message: Exited)"
+            )
 
     # Hooks. They return `object` here so that `def` and `async def` both may override them.
 

@@ -13,16 +13,10 @@ from actors.runtime import inspection
 from actors.runtime.actor import AnyActor
 from actors.runtime.changes import Changes, ChangesLog
 from actors.runtime.groups import ask_all, tell_all
-from actors.runtime.messages import Ask
 from actors.runtime.ref import ASK_TIMEOUT_S, AnyRef, Ref
-from actors.runtime.stats import (
-    ActorStats,
-    ActorStatus,
-    Level,
-    actor_stats,
-    actor_status,
-    set_level,
-)
+from actors.runtime.stats import ActorStats, ActorStatus, actor_stats, actor_status, set_level
+from actors.runtime.words.counting import Level
+from actors.runtime.words.messages import Ask
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from actors.runtime.entries import Notice
 from actors.runtime.envelope import Envelope
-from actors.runtime.errors import ActorExited, NoProc
-from actors.runtime.exits import Exit, Killed
+from actors.runtime.words.errors import ActorExited, NoProc
+from actors.runtime.words.exits import Exit, Killed
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell

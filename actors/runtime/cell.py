@@ -18,19 +18,17 @@ import trio
 
 from actors.runtime import port
 from actors.runtime.burial import bury, lose, turn_away
-from actors.runtime.counts import Counts
 from actors.runtime.entries import Note
 from actors.runtime.envelope import NO_DEADLINE, Envelope
-from actors.runtime.errors import MailboxOverflow, NoProc
-from actors.runtime.exits import Crashed, Exit, Killed
 from actors.runtime.force import Force
 from actors.runtime.life import Life
 from actors.runtime.mailbox import Mailbox
-from actors.runtime.meter import Meter
 from actors.runtime.overflow import DEFAULT_CAPACITY
 from actors.runtime.ref import AnyRef, Ref
 from actors.runtime.relations import Link, tell_end
-from actors.runtime.stats import Level
+from actors.runtime.words.counting import Counts, Level, Meter
+from actors.runtime.words.errors import MailboxOverflow, NoProc
+from actors.runtime.words.exits import Crashed, Exit, Killed, Ready, StartOutcome
 
 if TYPE_CHECKING:
     from actors.runtime.actor import AnyActor
@@ -212,9 +210,9 @@ class Cell:
 
     # What a life reports
 
-    def life_started(self, outcome: port.StartOutcome) -> None:
+    def life_started(self, outcome: StartOutcome) -> None:
         """Called by the life when its start is over, one way or another."""
-        if isinstance(outcome, port.Ready):
+        if isinstance(outcome, Ready):
             self.incarnation += 1
             self.started_at = trio.current_time()
             if self.incarnation > 1:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias
 import trio
 
 from actors.runtime.envelope import Envelope
-from actors.runtime.exits import ExitJson, Normal, Shutdown
 from actors.runtime.stats import ActorStats, actor_stats
+from actors.runtime.words.exits import ExitJson, Normal, Shutdown
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell

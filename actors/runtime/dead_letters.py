@@ -14,9 +14,9 @@ import structlog
 import trio
 
 from actors.runtime.envelope import Envelope
-from actors.runtime.exits import Exit
-from actors.runtime.redaction import redacted_message
 from actors.runtime.ref import Ref
+from actors.runtime.watching.presenting import redacted_message
+from actors.runtime.words.exits import Exit
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from actors.runtime.context import current_activity
-from actors.runtime.errors import BadReturn
-from actors.runtime.exits import Crashed, Killed
+from actors.runtime.words.errors import BadReturn
+from actors.runtime.words.exits import Crashed, Killed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

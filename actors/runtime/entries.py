@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
-from actors.runtime.counts import Counts
 from actors.runtime.envelope import Envelope
+from actors.runtime.words.counting import Counts
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import trio
 
 from actors.runtime.context import Context
-from actors.runtime.errors import AskError, AskTimeout
+from actors.runtime.words.errors import AskError, AskTimeout
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell

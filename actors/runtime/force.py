@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from actors.runtime.exits import Killed
 from actors.runtime.port import UNKILLABLE_AFTER_S
+from actors.runtime.words.exits import Killed
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell

@@ -9,8 +9,8 @@ import trio
 
 from actors.runtime.context import Activity, current_activity
 from actors.runtime.envelope import Reply
-from actors.runtime.messages import Ask
 from actors.runtime.ref import Ref, check_thread, checked_timeout, make_envelope
+from actors.runtime.words.messages import Ask
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from actors.runtime.later import Later
-from actors.runtime.messages import RUNTIME_MESSAGES, Ask, Exited
+from actors.runtime.words.messages import Ask, FromRuntime
 
 Handler: TypeAlias = Callable[[object, object], object]
 
@@ -95,7 +95,7 @@ def compile_table(cls: type, root: type, protocol: object, receive: object) -> T
                 raise TypeError(
                     f"{where} and {owners[kind]} both handle {kind.__name__}; keep one of them"
                 )
-            if members is not None and kind not in members and kind not in RUNTIME_MESSAGES:
+            if members is not None and kind not in members and not issubclass(kind, FromRuntime):
                 raise TypeError(
                     f"{where} handles {kind.__name__}, which Actor[...] does not name; "
                     "add it there or remove the method"
@@ -119,10 +119,6 @@ def _check_complete(cls: type, members: frozenset[type] | None, owners: dict[typ
         raise TypeError(
             f"{cls.__qualname__} names {', '.join(missing)} in Actor[...] but has no method "
             f"on_...(self, message: {missing[0]})"
-        )
-    if getattr(cls, "trap_exits", False) and Exited not in owners:
-        raise TypeError(
-            f"{cls.__qualname__} traps exits but has no method on_...(self, message: Exited)"
         )
 
 

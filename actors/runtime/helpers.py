@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from actors.runtime.context import current_activity
-from actors.runtime.crash import crash_from
+from actors.runtime.words.exits import crash_from
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life

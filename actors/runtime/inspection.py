@@ -14,8 +14,8 @@ import trio
 
 from actors.runtime.context import current_activity
 from actors.runtime.envelope import Envelope
-from actors.runtime.errors import ActorError, CallbackFailed, DeadlockError
 from actors.runtime.ref import AnyRef, check_thread
+from actors.runtime.words.errors import ActorError, CallbackFailed, DeadlockError
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell

@@ -16,12 +16,20 @@ from trio.testing import MockClock
 
 from actors.runtime.actor import Actor
 from actors.runtime.cell import Cell
-from actors.runtime.errors import StartError, StartIgnored, StartTimeout
-from actors.runtime.exits import Crashed, Exit, Normal, Shutdown
-from actors.runtime.port import START_TIMEOUT_S, Failed, Ignored, StartOutcome
+from actors.runtime.port import START_TIMEOUT_S
 from actors.runtime.ref import Ref
 from actors.runtime.system import System
 from actors.runtime.watchdog import BLOCK_THRESHOLD_S, Watchdog
+from actors.runtime.words.errors import StartError, StartIgnored, StartTimeout
+from actors.runtime.words.exits import (
+    Crashed,
+    Exit,
+    Failed,
+    Ignored,
+    Normal,
+    Shutdown,
+    StartOutcome,
+)
 
 M = TypeVar("M")
 Ts = TypeVarTuple("Ts")

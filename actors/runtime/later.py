@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from actors.runtime.errors import BadReply
-from actors.runtime.exits import Crashed
+from actors.runtime.words.errors import BadReply
+from actors.runtime.words.exits import Crashed
 
 if TYPE_CHECKING:
     from actors.runtime.envelope import Envelope
-    from actors.runtime.errors import AskError
     from actors.runtime.life import Life
+    from actors.runtime.words.errors import AskError
 
 R_contra = TypeVar("R_contra", contravariant=True)
 

@@ -18,20 +18,19 @@ from typing import TYPE_CHECKING, Final, Literal, Never, cast
 import trio
 
 from actors.runtime.context import Activity
-from actors.runtime.crash import crash_from
 from actors.runtime.envelope import Envelope
-from actors.runtime.errors import ActorCrashed, ActorExited, AskError
-from actors.runtime.exits import Crashed, Exit, Killed, stamped
 from actors.runtime.handlers import Handler, Table
 from actors.runtime.later import Later
 from actors.runtime.timers import IdleTimer, Nap, Timer
+from actors.runtime.words.errors import ActorCrashed, ActorExited, AskError
+from actors.runtime.words.exits import Crashed, Exit, Killed, crash_from, stamped
 
 if TYPE_CHECKING:
     from actors.runtime.actor import AnyActor
     from actors.runtime.cell import Cell
     from actors.runtime.helpers import Helpers
-    from actors.runtime.port import StartOutcome
     from actors.runtime.relations import Monitor
+    from actors.runtime.words.exits import StartOutcome
 
 Phase = Literal["new", "starting", "running", "ending", "over"]
 _NO_TABLE: Final = Table()

@@ -20,9 +20,9 @@ from actors.runtime import loop
 from actors.runtime.context import current_activity
 from actors.runtime.ending import end_dispatched, report, wind_up
 from actors.runtime.envelope import NO_DEADLINE
-from actors.runtime.exits import Normal
 from actors.runtime.settling import State, finish, is_wanted, raised, returned
 from actors.runtime.starting import birth, start_is_over, start_task
+from actors.runtime.words.exits import Normal
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell

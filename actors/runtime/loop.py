@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from actors.runtime.entries import Notice
 from actors.runtime.envelope import NO_DEADLINE, Envelope
-from actors.runtime.meter import MICRO, MICROSECOND, Meter
 from actors.runtime.settling import State, is_wanted, raised, returned, unhandled
+from actors.runtime.words.counting import MICRO, MICROSECOND, Meter
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life

@@ -6,12 +6,11 @@ real one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import trio
 
-from actors.runtime.exits import Exit
+from actors.runtime.words.exits import Exit, StartOutcome
 
 if TYPE_CHECKING:
     from actors.runtime.actor import AnyActor
@@ -35,28 +34,6 @@ START_TIMEOUT_S: float = 10.0
 UNKILLABLE_AFTER_S: float = 1.0
 # Enough to see a pattern in an actor's endings, little enough to keep for each.
 LAST_EXITS_MAX = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The incarnation runs; `info` is what `on_start` handed out in `Started(info)`, or None."""
-
-    info: object = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """`on_start` returned IGNORE; nothing is left of the incarnation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The start raised `error` (StartTimeout, BadReturn ...); nothing is left of it."""
-
-    error: BaseException
-
-
-StartOutcome: TypeAlias = Ready | Ignored | Failed
 
 
 class Owner(Protocol):

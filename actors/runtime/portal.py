@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import trio
 
-from actors.runtime.messages import Ask
 from actors.runtime.ref import ASK_TIMEOUT_S, Ref
+from actors.runtime.words.messages import Ask
 
 M = TypeVar("M")
 R = TypeVar("R")

@@ -15,9 +15,9 @@ import trio
 
 from actors.runtime.context import OUTSIDE, Activity, current_activity, edge
 from actors.runtime.envelope import NO_DEADLINE, Envelope, Reply
-from actors.runtime.errors import AskTimeout, DeadlockError, MailboxFull, StopTimeout
-from actors.runtime.exits import Exit, Killed, Normal, by
-from actors.runtime.messages import Ask
+from actors.runtime.words.errors import AskTimeout, DeadlockError, MailboxFull, StopTimeout
+from actors.runtime.words.exits import Exit, Killed, Normal, asked_by
+from actors.runtime.words.messages import Ask
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell
@@ -191,7 +191,7 @@ class Ref(Generic[M_contra]):
             return
         wait = EndOf(cell, trio.lowlevel.current_task())
         cell.watch(wait)
-        cell.request_stop(by(exit, activity.cell), drain=drain)
+        cell.request_stop(asked_by(exit, activity.cell), drain=drain)
         began = trio.current_time()
         with trio.move_on_after(limit) as scope:
             await trio.lowlevel.wait_task_rescheduled(wait.abort)
@@ -205,7 +205,7 @@ class Ref(Generic[M_contra]):
         """
         check_thread(self._cell, "kill")
         activity = current_activity.get()
-        self._cell.kill(by(Killed(because="kill() was called"), activity.cell))
+        self._cell.kill(asked_by(Killed(because="kill() was called"), activity.cell))
 
 
 # A ref of whatever type: it can be held, monitored and stopped, but told nothing.

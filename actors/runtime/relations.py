@@ -12,16 +12,34 @@ from typing import TYPE_CHECKING, Self
 
 from actors.runtime.entries import Notice
 from actors.runtime.envelope import NO_DEADLINE, Envelope
-from actors.runtime.errors import LinkBroken, NoProc
-from actors.runtime.exits import Crashed, Exit, Killed, Normal, Shutdown
-from actors.runtime.messages import Down, Exited
 from actors.runtime.timers import envelope
+from actors.runtime.words.errors import LinkBroken, NoProc
+from actors.runtime.words.exits import Crashed, Exit, Killed, Normal, Shutdown
+from actors.runtime.words.messages import FromRuntime, message
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell
     from actors.runtime.entries import Entry
     from actors.runtime.life import Life
     from actors.runtime.ref import AnyRef
+
+
+@message
+class Down(FromRuntime):
+    """An actor you monitor ended; `exit` is `NoProc` when it was gone before you looked."""
+
+    ref: AnyRef
+    incarnation: int
+    exit: Exit | NoProc
+
+
+@message
+class Exited(FromRuntime):
+    """A linked actor ended, told to an actor with `trap_exits = True`."""
+
+    ref: AnyRef
+    incarnation: int
+    exit: Exit | NoProc
 
 
 class Monitor:

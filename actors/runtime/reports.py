@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from actors.runtime.context import Context
-from actors.runtime.exits import Crashed, redact_text
-from actors.runtime.presentable import presentable
-from actors.runtime.redaction import fields_of, redacted, redacted_message
+from actors.runtime.watching.presenting import presentable, redacted, redacted_message
+from actors.runtime.words.exits import Crashed
+from actors.runtime.words.showing import fields_of, redact_text
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life

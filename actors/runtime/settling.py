@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import trio
 
-from actors.runtime.crash import crash_from
 from actors.runtime.envelope import NO_DEADLINE, Envelope
-from actors.runtime.errors import BadReply, StopActor, UnhandledMessage
-from actors.runtime.exits import Crashed, Exit
 from actors.runtime.later import Later
 from actors.runtime.stash import is_async
+from actors.runtime.words.errors import BadReply, StopActor, UnhandledMessage
+from actors.runtime.words.exits import Crashed, Exit, crash_from
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life

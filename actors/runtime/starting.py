@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING
 import trio
 
 from actors.runtime.actor import Actor
-from actors.runtime.crash import crash_from
 from actors.runtime.ending import end_dispatched, report
-from actors.runtime.errors import ActorExited, BadReturn, StartTimeout
-from actors.runtime.exits import Crashed, Killed
-from actors.runtime.messages import IGNORE, Started
-from actors.runtime.port import Failed, Ignored, Ready, StartOutcome
+from actors.runtime.words.errors import ActorExited, BadReturn, StartTimeout
+from actors.runtime.words.exits import (
+    Crashed,
+    Failed,
+    Ignored,
+    Killed,
+    Ready,
+    StartOutcome,
+    crash_from,
+)
+from actors.runtime.words.messages import IGNORE, Started
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

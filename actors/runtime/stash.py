@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from actors.runtime.context import current_activity
-from actors.runtime.errors import StashFull
+from actors.runtime.words.errors import StashFull
 
 if TYPE_CHECKING:
     from actors.runtime.life import Life

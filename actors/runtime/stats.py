@@ -6,22 +6,18 @@ Read from the counters when asked; nothing here runs while messages do.
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
-from actors.runtime.exits import ExitJson
-from actors.runtime.meter import Meter
-from actors.runtime.presentable import presentable
-from actors.runtime.redaction import fields_of, redacted
 from actors.runtime.relations import Monitor
+from actors.runtime.watching.presenting import presentable, redacted
+from actors.runtime.words.counting import LEVELS, Level, Meter
+from actors.runtime.words.exits import ExitJson
+from actors.runtime.words.showing import fields_of
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell
     from actors.runtime.system import System
 
-# off: losses, restarts and queues only. counters: the sums. sampled: times of one message in 16.
-# full: times of all, and who sent them.
-Level: TypeAlias = Literal["off", "counters", "sampled", "full"]
-LEVELS: Final[dict[Level, int]] = {"off": 0, "counters": 0, "sampled": 16, "full": 1}
 # Who talks to whom is asked about now, not about last week.
 SENDERS_WINDOW_S: Final = 60.0
 

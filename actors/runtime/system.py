@@ -23,16 +23,17 @@ from actors.runtime.changes import ChangesLog
 from actors.runtime.conditions import current_conditions
 from actors.runtime.dead_letters import DeadLetters
 from actors.runtime.dispatcher import Dispatcher
-from actors.runtime.errors import AlreadyStarted, NoProc
-from actors.runtime.exits import Exit
 from actors.runtime.port import SHUTDOWN_S, START_TIMEOUT_S, Nobody, Owner, no_start
 from actors.runtime.portal import Portal
 from actors.runtime.ref import STOP_TIMEOUT_S, AnyRef, EndOf, Ref
 from actors.runtime.reports import Reports
-from actors.runtime.stats import Level, SystemStats, system_stats
+from actors.runtime.stats import SystemStats, system_stats
 from actors.runtime.topics import Topics
 from actors.runtime.watchdog import BlockListener, Watchdog, new_lag_histogram
 from actors.runtime.wheel import Wheel
+from actors.runtime.words.counting import Level, Totals
+from actors.runtime.words.errors import ActorError, NoProc
+from actors.runtime.words.exits import Exit
 
 if TYPE_CHECKING:
     from actors.runtime.keeper import Keeper
@@ -46,13 +47,12 @@ NAME_LENGTH_MAX = 200
 _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
-class Totals:
-    """The running sums of a system."""
+class AlreadyStarted(ActorError):
+    """The name is taken; its holder, `ref`, was not touched and nothing was started."""
 
-    __slots__ = ("passivated", "restarts", "spawned", "stopped")
-
-    def __init__(self) -> None:
-        self.spawned = self.stopped = self.passivated = self.restarts = 0
+    def __init__(self, ref: AnyRef) -> None:
+        super().__init__(f"{ref.path} is already running under that name; nothing was started.")
+        self.ref = ref
 
 
 class System(Administration):

@@ -13,8 +13,8 @@ import trio
 
 from actors.runtime.context import Context, current_activity
 from actors.runtime.envelope import NO_DEADLINE, Envelope
-from actors.runtime.messages import IdleTimeout
 from actors.runtime.ref import is_number
+from actors.runtime.words.messages import FromRuntime, message
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 # Faster than this the ticks themselves are the load; use a sub-task that sleeps.
 INTERVAL_MIN_S: Final = 0.01
+
+
+@message
+class IdleTimeout(FromRuntime):
+    """No user message came for the time asked for with `idle_after`."""
 
 
 class Timer:

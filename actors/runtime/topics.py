@@ -14,7 +14,7 @@ import structlog
 from actors.runtime.context import current_activity
 from actors.runtime.envelope import NO_DEADLINE, Envelope
 from actors.runtime.ref import AnyRef, Ref
-from actors.runtime.showing import shown
+from actors.runtime.words.showing import shown
 
 if TYPE_CHECKING:
     from actors.runtime.cell import Cell

@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from actors.runtime.life import Life
-from actors.runtime.meter import COUNTERS, MICRO, bucket
+from actors.runtime.words.counting import COUNTERS, MICRO, bucket
 
 if TYPE_CHECKING:
     from actors.runtime.system import System

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
-from actors.runtime.crash import without_cancelled
-from actors.runtime.exits import redact_text
+from actors.runtime.words.exits import without_cancelled
+from actors.runtime.words.showing import redact_text
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[3]

@@ -27,9 +27,10 @@ from actors.runtime import (
 )
 from actors.runtime.cell import cell_of
 from actors.runtime.changes import BEHIND_MAX
-from actors.runtime.redaction import redact_names
-from actors.runtime.stats import LEVELS, ActorStats
+from actors.runtime.stats import ActorStats
 from actors.runtime.watchdog import BLOCK_THRESHOLD_S
+from actors.runtime.words.counting import LEVELS
+from actors.runtime.words.showing import redact_names
 from actors.testing import (
     AnyPuppet,
     AsyncPuppet,

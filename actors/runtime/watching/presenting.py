@@ -1,16 +1,21 @@
-"""Anything as plain data for JSON: cut to a depth and a size, marked where it was cut.
+"""What an actor holds, as others may see it: its own `redact` first, then cut, ready for JSON.
 
-What goes in is redacted already (`redaction.py`); what comes out is shown by the lab and reports.
+Rule 1: when redaction fails, nothing of the state is shown.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from actors.runtime.exits import redact_text
-from actors.runtime.showing import shown, text_of
+from actors.runtime.words.showing import fields_of, redact_names, redact_text, shown, text_of
+
+if TYPE_CHECKING:
+    from actors.runtime.cell import Cell
+
+# One dead letter is a line in a table; 512 characters fill it.
+MESSAGE_TEXT_MAX: Final = 512
 
 # A state is looked at in a side panel: this deep, and this much of it, can be read there.
 STATE_DEPTH_MAX: Final = 4
@@ -18,6 +23,34 @@ STATE_BYTES_MAX: Final = 8 * 1024
 TEXT_MAX: Final = 1000
 NUMBER_BITS_MAX: Final = 256
 CUT: Final = "… (cut)"
+
+
+def redacted(cell: Cell, state: dict[str, object]) -> dict[str, object] | str:
+    """Call this to pass `state` through the actor's hook; a text when the hook fails."""
+    life = cell.life
+    instance = None if life is None else life.instance
+    cls = cell.actor_class
+    try:
+        if instance is None and cls is not None:
+            # Nobody runs, and the state is somebody else's message. A hook that needs the
+            # attributes of an instance fails here, and then nothing is shown.
+            instance = cls.__new__(cls)
+        hidden = redact_names(state) if instance is None else instance.redact(state)
+    except Exception as error:  # noqa: BLE001 - a failing hook must not show the raw state
+        return f"<redaction failed: {type(error).__name__}>"
+    return hidden
+
+
+def redacted_message(cell: Cell, message: object) -> str:
+    """Call this to get a message as text, its secrets hidden, cut to one line's length."""
+    hidden = redacted(cell, fields_of(message))
+    if isinstance(hidden, str):
+        return hidden
+    try:
+        inner = ", ".join(f"{name}={value!r}" for name, value in hidden.items())
+    except Exception as error:  # noqa: BLE001 - a failing __repr__ of user code
+        return f"<repr failed: {type(error).__name__}>"
+    return redact_text(f"{type(message).__name__}({inner})")[:MESSAGE_TEXT_MAX]
 
 
 def presentable(value: object) -> object:

@@ -1,18 +1,15 @@
-"""What can be put into a mailbox: how messages are declared, and those the runtime sends.
+"""How messages are declared, and what `on_start` may return.
 
-The errors an ask can end with are in `errors.py`, what travels around a message in `envelope.py`.
+What the runtime itself sends stands beside who sends it: `Down` and `Exited` in
+`actor/relations.py`, `IdleTimeout` in `actor/timers.py`. What travels around a message is in
+`delivery/envelope.py`.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, dataclass_transform
-
-if TYPE_CHECKING:
-    from actors.runtime.errors import NoProc
-    from actors.runtime.exits import Exit
-    from actors.runtime.ref import AnyRef
+from typing import Final, Generic, TypeVar, dataclass_transform
 
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
@@ -34,31 +31,13 @@ def message(cls: type[T]) -> type[T]:
     return dataclass(slots=True, unsafe_hash=True)(cls)
 
 
-@message
-class Down:
-    """An actor you monitor ended; `exit` is `NoProc` when it was gone before you looked."""
+class FromRuntime:
+    """Base of what the runtime sends to whoever asked for it.
 
-    ref: AnyRef
-    incarnation: int
-    exit: Exit | NoProc
+    Any actor may have a handler for one, without naming it in `Actor[...]`.
+    """
 
-
-@message
-class Exited:
-    """A linked actor ended, told to an actor with `trap_exits = True`."""
-
-    ref: AnyRef
-    incarnation: int
-    exit: Exit | NoProc
-
-
-@message
-class IdleTimeout:
-    """No user message came for the time asked for with `idle_after`."""
-
-
-# Sent by the runtime to whoever asked for them, so they need not stand in `Actor[...]`.
-RUNTIME_MESSAGES: Final[frozenset[type]] = frozenset({Down, Exited, IdleTimeout})
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

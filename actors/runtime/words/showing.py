@@ -1,6 +1,7 @@
-"""How secrets are kept out of what is shown: status, reports, dead letters.
+"""Values of user code as text and as fields, secrets hidden: this must never fail.
 
-Rule 1: when redaction fails, nothing of the state is shown.
+A broken `__repr__` in one actor's error would otherwise end the task that only reports it.
+What an actor's own `redact` hides, and how much is shown, is in `watching/presenting.py`.
 """
 
 from __future__ import annotations
@@ -8,19 +9,41 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
-from actors.runtime.exits import redact_text
-from actors.runtime.showing import text_of
-
-if TYPE_CHECKING:
-    from actors.runtime.cell import Cell
-
-# One dead letter is a line in a table; 512 characters fill it.
-MESSAGE_TEXT_MAX: Final = 512
+# An error's message is a line to read, not a dump; reports hold the rest.
+SHOWN_MAX: Final = 1000
 HIDDEN: Final = "***"
 MISSING: Final = "(not set)"
+
 _SECRET_NAME = re.compile(r"(?i)password|passwd|token|secret|cookie|authorization|api_?key")
+_SECRET_IN_TEXT = re.compile(
+    r"(?i)(password|passwd|token|secret|cookie|authorization)([\"']?\s*[=:]\s*)"
+    r"(\"[^\"]*\"|'[^']*'|(?:bearer\s+|basic\s+)?[^\s,;&)]+)"
+)
+
+
+def shown(value: object) -> str:
+    """Call this instead of `repr`, for what user code has made; cut to SHOWN_MAX characters."""
+    return _safely(repr, value)
+
+
+def text_of(value: object) -> str:
+    """Call this instead of `str`, for what user code has made; cut to SHOWN_MAX characters."""
+    return _safely(str, value)
+
+
+def _safely(show: Callable[[object], str], value: object) -> str:
+    try:
+        return show(value)[:SHOWN_MAX]
+    except Exception as error:  # noqa: BLE001 - whatever a `__repr__` of user code raises
+        return f"<{type(value).__name__}: its text failed with {type(error).__name__}>"
+
+
+def redact_text(text: str) -> str:
+    """Call this to hide what follows a word like `password=` or `token:` in free text."""
+    return _SECRET_IN_TEXT.sub(rf"\1\2{HIDDEN}", text)
 
 
 def redact_names(state: dict[str, object]) -> dict[str, object]:
@@ -58,31 +81,3 @@ def fields_of(value: object) -> dict[str, object]:
     if attributes is None:
         return {"value": value}
     return {name: inner for name, inner in attributes.items() if name != "_life"}
-
-
-def redacted(cell: Cell, state: dict[str, object]) -> dict[str, object] | str:
-    """Call this to pass `state` through the actor's hook; a text when the hook fails."""
-    life = cell.life
-    instance = None if life is None else life.instance
-    cls = cell.actor_class
-    try:
-        if instance is None and cls is not None:
-            # Nobody runs, and the state is somebody else's message. A hook that needs the
-            # attributes of an instance fails here, and then nothing is shown.
-            instance = cls.__new__(cls)
-        hidden = redact_names(state) if instance is None else instance.redact(state)
-    except Exception as error:  # noqa: BLE001 - a failing hook must not show the raw state
-        return f"<redaction failed: {type(error).__name__}>"
-    return hidden
-
-
-def redacted_message(cell: Cell, message: object) -> str:
-    """Call this to get a message as text, its secrets hidden, cut to one line's length."""
-    hidden = redacted(cell, fields_of(message))
-    if isinstance(hidden, str):
-        return hidden
-    try:
-        inner = ", ".join(f"{name}={value!r}" for name, value in hidden.items())
-    except Exception as error:  # noqa: BLE001 - a failing __repr__ of user code
-        return f"<repr failed: {type(error).__name__}>"
-    return redact_text(f"{type(message).__name__}({inner})")[:MESSAGE_TEXT_MAX]

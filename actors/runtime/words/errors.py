@@ -1,18 +1,16 @@
 """What can go wrong, one class for each different thing a caller can do about it.
 
-All derive from `ActorError`; whatever an ask can end with derives from `AskError`.
+All derive from `ActorError`; whatever an ask can end with derives from `AskError`. `AlreadyStarted`
+holds a ref and stands beside who raises it, in `system/system.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from actors.runtime.exits import Exit, Normal
-from actors.runtime.showing import shown
-
-if TYPE_CHECKING:
-    from actors.runtime.ref import AnyRef
+from actors.runtime.words.exits import Exit, Normal
+from actors.runtime.words.showing import shown
 
 
 class ActorError(Exception):
@@ -215,14 +213,6 @@ class BadReturn(ActorError):
             "something to wait for is declared `async def`."
         )
         self.value, self.hook = value, hook
-
-
-class AlreadyStarted(ActorError):
-    """The name is taken; its holder, `ref`, was not touched and nothing was started."""
-
-    def __init__(self, ref: AnyRef) -> None:
-        super().__init__(f"{ref.path} is already running under that name; nothing was started.")
-        self.ref = ref
 
 
 class LinkBroken(ActorError):

@@ -1,25 +1,22 @@
-"""How an actor ended: four exits, and what can be read from them.
+"""How an actor ended, or how its start did: four exits, three outcomes.
 
-Frozen data only. Who decides on an exit: `life.py`. Who restarts after one: `supervision`.
+Frozen data, and how a caught error becomes a crash. Who decides on the exit of an incarnation:
+`Life` in `life/cell.py`. Who restarts after one: `supervision`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, TypedDict, TypeVar, final
+from typing import Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar, final
 
-from actors.runtime.showing import text_of
+import trio
+
+from actors.runtime.words.showing import redact_text, text_of
 
 # One exit fills one line of a report; what is longer belongs into the crash report's stack.
-EXIT_TEXT_MAX = 500
-
-_SECRET = re.compile(
-    r"(?i)(password|passwd|token|secret|cookie|authorization)([\"']?\s*[=:]\s*)"
-    r"(\"[^\"]*\"|'[^']*'|(?:bearer\s+|basic\s+)?[^\s,;&)]+)"
-)
+EXIT_TEXT_MAX: Final = 500
 
 
 class ExitJson(TypedDict):
@@ -33,11 +30,6 @@ class ExitJson(TypedDict):
     by: str | None
     at: float
     incarnation: int
-
-
-def redact_text(text: str) -> str:
-    """Call this to hide what follows a word like `password=` or `token:` in free text."""
-    return _SECRET.sub(r"\1\2***", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +136,12 @@ def stamped(exit_: _E, incarnation: int, at: float) -> _E:
     return dataclasses.replace(exit_, incarnation=incarnation, at=at)
 
 
-class _Path(Protocol):
+class _Named(Protocol):
     @property
     def path(self) -> str: ...
 
 
-def by(exit_: _E, actor: _Path | None) -> _E:
+def asked_by(exit_: _E, actor: _Named | None) -> _E:
     """Call this to write into an exit which actor asked for it, if none is written yet."""
     if actor is None or exit_.by is not None:
         return exit_
@@ -161,3 +153,52 @@ def leaves_of(error: BaseException) -> tuple[BaseException, ...]:
     if isinstance(error, BaseExceptionGroup):
         return tuple(leaf for part in error.exceptions for leaf in leaves_of(part))
     return (error,)
+
+
+# From an error to an exit
+
+
+def crash_from(error: BaseException) -> Crashed:
+    """Call this to make a caught error an exit; re-raises what must not become one."""
+    return Crashed(without_cancelled(error))
+
+
+def without_cancelled(error: BaseException) -> BaseException:
+    """Call this to take `Cancelled` leaves out of a group.
+
+    Raises the error again when it is no crash: nothing but cancellation, or a KeyboardInterrupt,
+    SystemExit or GeneratorExit among the leaves.
+    """
+    if isinstance(error, Exception) or not isinstance(error, BaseExceptionGroup):
+        return error
+    if error.subgroup((KeyboardInterrupt, SystemExit, GeneratorExit)) is not None:
+        raise error
+    _, rest = error.split(trio.Cancelled)
+    if rest is None:
+        raise error
+    return rest
+
+
+# How a start ended
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The incarnation runs; `info` is what `on_start` handed out in `Started(info)`, or None."""
+
+    info: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """`on_start` returned IGNORE; nothing is left of the incarnation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The start raised `error` (StartTimeout, BadReturn ...); nothing is left of it."""
+
+    error: BaseException
+
+
+StartOutcome: TypeAlias = Ready | Ignored | Failed

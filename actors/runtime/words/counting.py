@@ -1,0 +1,70 @@
+"""What is counted and measured: sums of an actor, sums of a system, and the times of messages.
+
+Plain integers in plain lists, written in place: counting costs nothing worth measuring.
+`watching/stats.py` reads them.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+# off: losses, restarts and queues only. counters: the sums. sampled: times of one message in 16.
+# full: times of all, and who sent them.
+Level: TypeAlias = Literal["off", "counters", "sampled", "full"]
+# Of how many messages one is timed; 0: none.
+LEVELS: Final[dict[Level, int]] = {"off": 0, "counters": 0, "sampled": 16, "full": 1}
+
+# Counter i counts values of bit length i in microseconds: up to 2**30 us, 18 minutes.
+COUNTERS: Final = 32
+MICRO: Final = 1_000_000
+MICROSECOND: Final = 1e-6
+
+
+class Counts:
+    """What one actor has done and lost since it was created; it outlives its incarnations."""
+
+    __slots__ = (
+        "coalesced", "crashes", "dead_letters", "expired", "handled", "late_replies", "overflowed",
+        "reductions", "restarts", "unhandled", "withdrawn",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.handled = self.reductions = 0
+        self.overflowed = self.coalesced = self.expired = self.unhandled = 0
+        self.withdrawn = self.late_replies = self.dead_letters = 0
+        self.crashes = self.restarts = 0
+
+
+class Totals:
+    """The running sums of a system."""
+
+    __slots__ = ("passivated", "restarts", "spawned", "stopped")
+
+    def __init__(self) -> None:
+        self.spawned = self.stopped = self.passivated = self.restarts = 0
+
+
+class Meter:
+    """The times of an actor whose level is `sampled` or `full`; below, it has none.
+
+    Two histograms and a sum. The loop writes them in place.
+    """
+
+    __slots__ = ("busy_seconds", "handling_us", "queue_us")
+
+    def __init__(self) -> None:
+        self.handling_us = [0] * COUNTERS
+        self.queue_us = [0] * COUNTERS
+        self.busy_seconds = 0.0
+
+    def note(self, enqueued_at: float, began: float, ended: float) -> None:
+        """Call this after a message was handled; all three are readings of `perf_counter`."""
+        self.busy_seconds += ended - began
+        self.handling_us[bucket((ended - began) * MICRO)] += 1
+        self.queue_us[bucket((began - enqueued_at) * MICRO)] += 1
+
+
+def bucket(microseconds: float) -> int:
+    """Call this to get the counter of a value: its bit length; the last one is open."""
+    length = int(microseconds).bit_length()
+    return length if length < COUNTERS else COUNTERS - 1
