@@ -15,11 +15,29 @@ machines; how it does: `hands.py`, the only file that touches children. What it 
         shop.shelves["oak"].tell(Add("chair", 2))
 """
 
-from .breaker import BREAKERS, Breaker, BreakerChange, BreakerPolicy, BreakerStats, CircuitOpen
-from .bulkhead import Bulkhead, BulkheadFull, BulkheadPolicy, BulkheadStats
-from .declared import child, child_method, dynamic, dynamic_method
-from .dynamic_supervisor import Dynamic
-from .errors import (
+from supervision.declared import child, child_method, dynamic, dynamic_method
+from supervision.doing.supervising import Supervising, administer, handle_of
+from supervision.dynamic_supervisor import Dynamic
+from supervision.guards.breaker import (
+    BREAKERS,
+    Breaker,
+    BreakerChange,
+    BreakerPolicy,
+    BreakerStats,
+    CircuitOpen,
+)
+from supervision.guards.bulkhead import Bulkhead, BulkheadFull, BulkheadPolicy, BulkheadStats
+from supervision.guards.fallback import (
+    Fallback,
+    FallbackStats,
+    cached_fallback,
+    queue_fallback,
+    value_fallback,
+)
+from supervision.guards.retry import NotRetried, RetryPolicy, is_transient, retry
+from supervision.opening import GaveUp, open_system
+from supervision.partition import Partitioned
+from supervision.specs.errors import (
     AlreadyPresent,
     AlreadyStarted,
     FailedToStart,
@@ -36,25 +54,14 @@ from .errors import (
     TooManyChildren,
     Unsupported,
 )
-from .fallback import (
-    Fallback,
-    FallbackStats,
-    cached_fallback,
-    queue_fallback,
-    value_fallback,
-)
-from .history import TreeHistory
-from .opening import GaveUp, open_system
-from .partition import Partitioned
-from .plans import DynamicFlags, Flags, Plan
-from .reports import REPORTS, Offender, Report
-from .retry import NotRetried, RetryPolicy, is_transient, retry
-from .snapshot import ChangeSink, Tree, tree_of
-from .specs import Backoff, ChildSpec
-from .supervising import Supervising, administer, handle_of
-from .supervisor import Supervisor
-from .tree import Decision, Node, TreeChange, TreeSnapshot, Window
-from .words import Child, Counts, StartResult
+from supervision.specs.plans import DynamicFlags, Flags, Plan
+from supervision.specs.specs import Backoff, ChildSpec
+from supervision.specs.words import Child, Counts, StartResult
+from supervision.supervisor import Supervisor
+from supervision.tree.history import TreeHistory
+from supervision.tree.reports import REPORTS, Offender, Report
+from supervision.tree.snapshot import ChangeSink, Tree, tree_of
+from supervision.tree.tree import Decision, Node, TreeChange, TreeSnapshot, Window
 
 __all__ = [
     "BREAKERS",

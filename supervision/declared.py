@@ -24,27 +24,16 @@ from typing import (
 )
 
 from actors.runtime import Actor, Ref
-
-from . import checks
-from .errors import SpecError
-from .plans import DynamicFlags
-from .specs import Backoff, ChildSpec, ErrorClasses, Maker
-from .words import Budget, RestartType, ShutdownTime
+from supervision.specs import checks
+from supervision.specs.errors import SpecError
+from supervision.specs.plans import DynamicFlags
+from supervision.specs.specs import Backoff, ChildSpec, ErrorClasses, Maker
+from supervision.specs.words import Budget, RestartType, ShutdownTime
 
 if TYPE_CHECKING:
-    from .dynamic_supervisor import Dynamic
-    from .supervising import Supervising
+    from supervision.doing.supervising import Supervising
+    from supervision.dynamic_supervisor import Dynamic
 
-__all__ = [
-    "ChildOptions",
-    "Declared",
-    "DynamicOptions",
-    "child",
-    "child_method",
-    "declared_in",
-    "dynamic",
-    "dynamic_method",
-]
 
 M = TypeVar("M")
 O = TypeVar("O", bound="Supervising")  # noqa: E741  the owner
@@ -187,7 +176,7 @@ class DeclaredDynamic(Generic[M]):
 
     def spec(self, name: str, supervisor: "Supervising | None") -> ChildSpec:
         """Call this to compile the declaration to the spec of a dynamic supervisor."""
-        from .dynamic_supervisor import Dynamic  # noqa: PLC0415  it imports what declares it
+        from supervision.dynamic_supervisor import Dynamic  # noqa: PLC0415  it imports what declares it
 
         self._id = name
         start = self._start

@@ -9,16 +9,13 @@ What is decided stands in `dynamic_decisions.py`. Children with ids: `supervisor
 from typing import Generic, TypeVar, cast
 
 from actors.runtime import AnyRef, Ignore, Ref, checked_name
-
-from .dynamic_administration import DynamicAdministration
-from .errors import NotFound, Unsupported
-from .plans import DynamicFlags, Plan
-from .slots import Slot, child_of
-from .specs import ChildSpec
-from .supervising import Supervising, cell_of
-from .words import Child, Counts, StartResult
-
-__all__ = ["Dynamic"]
+from supervision.deciding.dynamic_administration import DynamicAdministration
+from supervision.deciding.slots import Slot, child_of
+from supervision.doing.supervising import Supervising, cell_of
+from supervision.specs.errors import NotFound, Unsupported
+from supervision.specs.plans import DynamicFlags, Plan
+from supervision.specs.specs import ChildSpec
+from supervision.specs.words import Child, Counts, StartResult
 
 M = TypeVar("M")
 

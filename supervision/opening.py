@@ -28,11 +28,8 @@ from actors.runtime import (
     running,
 )
 from actors.runtime.keeper import Keeper
-
-from .errors import FailedToStart, IntensityReached, StartFailed, SupervisionError
-from .supervising import Supervising, handle_of
-
-__all__ = ["GaveUp", "open_system"]
+from supervision.doing.supervising import Supervising, handle_of
+from supervision.specs.errors import FailedToStart, IntensityReached, StartFailed, SupervisionError
 
 S = TypeVar("S", bound=Supervising)
 Ts = TypeVarTuple("Ts")

@@ -6,12 +6,9 @@ The supervisor's side of `snapshot.Overseer`.
 import trio
 
 from actors.runtime import Cell
-
-from .cells import AnyMachine, Cells
-from .plans import Flags
-from .tree import Window
-
-__all__ = ["Overview"]
+from supervision.doing.cells import AnyMachine, Cells
+from supervision.specs.plans import Flags
+from supervision.tree.tree import Window
 
 
 class Overview:

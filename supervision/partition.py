@@ -14,14 +14,11 @@ from typing import Generic, TypeVar, cast
 from zlib import crc32
 
 from actors.runtime import Ignore, Ref
-
-from .dynamic_supervisor import Dynamic
-from .plans import DynamicFlags, Flags, Plan
-from .specs import ChildSpec
-from .supervisor import Supervisor
-from .words import Child, Counts, StartResult
-
-__all__ = ["Partitioned", "partition_of"]
+from supervision.dynamic_supervisor import Dynamic
+from supervision.specs.plans import DynamicFlags, Flags, Plan
+from supervision.specs.specs import ChildSpec
+from supervision.specs.words import Child, Counts, StartResult
+from supervision.supervisor import Supervisor
 
 M = TypeVar("M")
 

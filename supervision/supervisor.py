@@ -12,15 +12,12 @@ from collections.abc import Mapping
 from typing import ClassVar, Never, cast
 
 from actors.runtime import Ignore
-
-from .decisions import StaticDecisions
-from .declared import Declared, declared_in
-from .plans import Flags, Plan, read_flags
-from .specs import ChildSpec
-from .supervising import Supervising
-from .words import AutoShutdownMode, Child, Counts, StartResult, Strategy
-
-__all__ = ["Supervisor"]
+from supervision.deciding.static import StaticDecisions
+from supervision.declared import Declared, declared_in
+from supervision.doing.supervising import Supervising
+from supervision.specs.plans import Flags, Plan, read_flags
+from supervision.specs.specs import ChildSpec
+from supervision.specs.words import AutoShutdownMode, Child, Counts, StartResult, Strategy
 
 
 class Supervisor(Supervising):

@@ -7,11 +7,11 @@ they are posted when that failure is reported, so they are the next thing the su
 from actors.runtime import System
 from actors.runtime.cell import cell_of
 from supervision import Report, Supervising
-from supervision.decisions import StaticDecisions
-from supervision.dynamic_administration import DynamicAdministration
-from supervision.hands import Event, Hands
-from supervision.moves import Answer, Ended, Move
-from supervision.tickets import Ticket
+from supervision.deciding.dynamic_administration import DynamicAdministration
+from supervision.deciding.moves import Answer, Ended, Move
+from supervision.deciding.static import StaticDecisions
+from supervision.doing.hands import Event, Hands
+from supervision.doing.tickets import Ticket
 
 from .players import Stage, kid_spec
 from .scenario import Call

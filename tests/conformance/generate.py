@@ -5,7 +5,7 @@ The same seed gives the same scenario for ever; a change here changes what all s
 
 from random import Random
 
-from supervision.words import AutoShutdownMode, RestartType, ShutdownTime, Strategy
+from supervision.specs.words import AutoShutdownMode, RestartType, ShutdownTime, Strategy
 
 from .scenario import (
     Action,

@@ -32,7 +32,7 @@ from supervision import (
     Supervisor,
     TreeChange,
 )
-from supervision.specs import Maker
+from supervision.specs.specs import Maker
 
 from .scenario import Between, Call, DynamicTree, How, Kid, Manner, StartStep, StaticTree, Strike
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from supervision.words import AutoShutdownMode, RestartType, ShutdownTime, Strategy
+from supervision.specs.words import AutoShutdownMode, RestartType, ShutdownTime, Strategy
 
 __all__ = [
     "Action",

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from supervision.words import ShutdownTime
+from supervision.specs.words import ShutdownTime
 
 from .scenario import (
     Action,

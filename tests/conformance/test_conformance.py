@@ -8,7 +8,7 @@ import runpy
 
 import pytest
 
-from supervision.words import RestartType
+from supervision.specs.words import RestartType
 from tests.conformance.differences import first_difference
 from tests.conformance.erlang_side import is_installed, open_erlang, parse
 from tests.conformance.generate import generate

@@ -14,7 +14,7 @@ import trio
 
 from actors.runtime import IGNORE, Actor, AnyRef, Ask, Exit, Ref, Started, System, message
 from supervision import REPORTS, Child, ChildSpec, Flags, Plan, Report, Supervisor
-from supervision.specs import Maker
+from supervision.specs.specs import Maker
 
 
 @message

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from actors.runtime import AnyRef, Crashed, Exit, Killed, Shutdown
-from supervision.decisions import StaticDecisions
-from supervision.moves import (
+from supervision.deciding.moves import (
     Answer,
     Call,
     Decided,
@@ -33,11 +32,12 @@ from supervision.moves import (
     Up,
     Wake,
 )
-from supervision.plans import Flags, Plan
-from supervision.reports import Report
-from supervision.slots import Slot
-from supervision.specs import Backoff, ChildSpec
-from supervision.words import Child, RestartType
+from supervision.deciding.slots import Slot
+from supervision.deciding.static import StaticDecisions
+from supervision.specs.plans import Flags, Plan
+from supervision.specs.specs import Backoff, ChildSpec
+from supervision.specs.words import Child, RestartType
+from supervision.tree.reports import Report
 
 
 class PaperRef:

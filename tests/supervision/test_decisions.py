@@ -3,14 +3,14 @@
 import pytest
 
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
-from supervision.errors import (
+from supervision.specs.errors import (
     AlreadyPresent,
     FailedToStart,
     IntensityReached,
     StillRestarting,
 )
-from supervision.plans import Flags
-from supervision.words import RestartType, Strategy
+from supervision.specs.plans import Flags
+from supervision.specs.words import RestartType, Strategy
 from tests.supervision.table import Bench, spec
 
 CRASH = Crashed(ValueError("boom"))

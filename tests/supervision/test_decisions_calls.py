@@ -3,7 +3,7 @@
 import pytest
 
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
-from supervision.errors import (
+from supervision.specs.errors import (
     AlreadyPresent,
     AlreadyStarted,
     IntensityReached,
@@ -12,9 +12,9 @@ from supervision.errors import (
     StillRestarting,
     StillRunning,
 )
-from supervision.plans import Flags
-from supervision.specs import Backoff, ChildSpec
-from supervision.words import RestartType, Strategy
+from supervision.specs.plans import Flags
+from supervision.specs.specs import Backoff, ChildSpec
+from supervision.specs.words import RestartType, Strategy
 from tests.supervision.table import Bench, spec
 
 CRASH = Crashed(ValueError("boom"))

@@ -15,11 +15,11 @@ from hypothesis.stateful import (
 )
 
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
-from supervision.errors import IntensityReached
-from supervision.plans import Flags
-from supervision.slots import LIVE, WAITING
-from supervision.specs import Backoff
-from supervision.words import RestartType, Strategy
+from supervision.deciding.slots import LIVE, WAITING
+from supervision.specs.errors import IntensityReached
+from supervision.specs.plans import Flags
+from supervision.specs.specs import Backoff
+from supervision.specs.words import RestartType, Strategy
 from tests.supervision.table import Bench, spec
 
 IDS = ("a", "b", "c", "d", "e")

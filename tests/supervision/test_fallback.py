@@ -4,8 +4,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from supervision.breaker import CircuitOpen
-from supervision.fallback import (
+from supervision.guards.breaker import CircuitOpen
+from supervision.guards.fallback import (
     Fallback,
     FallbackStats,
     cached_fallback,

@@ -7,9 +7,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from supervision.breaker import Breaker, BreakerChange, BreakerPolicy, BreakerState, CircuitOpen
-from supervision.bulkhead import Bulkhead, BulkheadFull, BulkheadPolicy
-from supervision.retry import NotRetried, RetryPolicy, is_transient, retry
+from supervision.guards.breaker import (
+    Breaker,
+    BreakerChange,
+    BreakerPolicy,
+    BreakerState,
+    CircuitOpen,
+)
+from supervision.guards.bulkhead import Bulkhead, BulkheadFull, BulkheadPolicy
+from supervision.guards.retry import NotRetried, RetryPolicy, is_transient, retry
 
 
 class Refused(Exception):

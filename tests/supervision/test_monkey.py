@@ -22,7 +22,7 @@ from supervision import (
     administer,
     open_system,
 )
-from supervision.words import RestartType, Strategy
+from supervision.specs.words import RestartType, Strategy
 from tests.supervision.puppets import (
     AsyncPuppet,
     Crash,

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from actors.runtime import Crashed, Shutdown
 from supervision import Flags, Offender, Report, open_system
-from supervision.reports import LINE_MAX, VALUE_TEXT_MAX, show
+from supervision.tree.reports import LINE_MAX, VALUE_TEXT_MAX, show
 from tests.supervision.puppets import Crash, Kit, Troupe, settle
 
 OFFENDER = Offender("a", "sup/a", 3, "permanent", 5.0, "worker")

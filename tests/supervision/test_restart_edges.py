@@ -17,7 +17,7 @@ from supervision import (
     handle_of,
     open_system,
 )
-from supervision.words import Strategy
+from supervision.specs.words import Strategy
 from tests.supervision.puppets import (
     Crash,
     Kit,

@@ -19,7 +19,7 @@ from supervision import (
     Report,
     open_system,
 )
-from supervision.words import Strategy
+from supervision.specs.words import Strategy
 from tests.supervision.puppets import (
     Crash,
     End,

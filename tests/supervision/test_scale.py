@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from actors.runtime import Actor
 from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, open_system
-from supervision.words import RestartType, Strategy
+from supervision.specs.words import RestartType, Strategy
 from tests.supervision.puppets import Crash, Kit, Note, Troupe, Word, settle
 
 

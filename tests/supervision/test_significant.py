@@ -14,7 +14,7 @@ from supervision import (
     handle_of,
     open_system,
 )
-from supervision.words import AutoShutdownMode, Strategy
+from supervision.specs.words import AutoShutdownMode, Strategy
 from tests.supervision.puppets import Crash, End, Kit, Troupe, failure_of, ref_of, settle
 
 BOOM = ValueError("boom")

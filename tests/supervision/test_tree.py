@@ -16,10 +16,10 @@ from supervision import (
     TreeChange,
     TreeSnapshot,
     open_system,
-    snapshot,
     tree_of,
 )
-from supervision.history import TreeHistory
+from supervision.tree import snapshot
+from supervision.tree.history import TreeHistory
 from tests.supervision.puppets import Crash, Kit, Note, Troupe, Word, settle
 
 BOOM = ValueError("boom")

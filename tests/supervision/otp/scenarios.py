@@ -9,7 +9,8 @@ from random import Random
 from typing import Final
 
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
-from supervision.errors import (
+from supervision.deciding.slots import Slot
+from supervision.specs.errors import (
     AlreadyPresent,
     AlreadyStarted,
     NotFound,
@@ -18,10 +19,9 @@ from supervision.errors import (
     StillRestarting,
     StillRunning,
 )
-from supervision.plans import Flags
-from supervision.slots import Slot
-from supervision.specs import ChildSpec
-from supervision.words import AutoShutdownMode, RestartType, Strategy
+from supervision.specs.plans import Flags
+from supervision.specs.specs import ChildSpec
+from supervision.specs.words import AutoShutdownMode, RestartType, Strategy
 from tests.supervision.table import Bench
 
 IDS: Final = "abcd"

@@ -1,0 +1,289 @@
+"""Carrying out what was decided: the only file that touches the cells of children.
+
+A `Hands` belongs to one incarnation of a supervisor. It is the owner of the children's cells:
+what happens to them comes in as calls, goes to the machine as events, and the machine's moves
+are carried out before anything else is looked at. Calls of people come through `desk.py`.
+
+Rule 1: nothing here waits. A start, a stop, a backoff is a state of the machine, never an await.
+Rule 2: events are worked off in order; one that comes while moves are carried out waits its turn.
+Rule 3: a call is answered exactly once; what is open when the supervisor ends is `NoProc`.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
+
+import trio
+
+from actors.runtime import (
+    Alarm,
+    AlreadyStarted,
+    Cell,
+    Crashed,
+    Exit,
+    Failed,
+    Ignored,
+    Killed,
+    NoProc,
+    Ready,
+    Shutdown,
+    StartOutcome,
+)
+from supervision.deciding import moves
+from supervision.deciding.dynamic_administration import DynamicAdministration
+from supervision.deciding.slots import Slot
+from supervision.doing.cells import AnyMachine, Cells
+from supervision.doing.passivation import Passivation
+from supervision.doing.tickets import Tickets
+from supervision.overview import Overview
+from supervision.specs.words import StartResult
+from supervision.tree.reports import REPORTS, Report, correlation_of, log_report
+from supervision.tree.snapshot import tree_of
+from supervision.tree.tree import ChangeKind, Decision
+
+if TYPE_CHECKING:
+    from supervision.doing.supervising import Supervising
+
+
+Event = Callable[[float], list[moves.Move]]
+
+
+class Hands:
+    """The owner (`actors.runtime.Owner`) of a supervisor's children."""
+
+    def __init__(self, supervisor: "Supervising", machine: AnyMachine) -> None:
+        self.machine = machine
+        self.settled = trio.Event()
+        self.over = trio.Event()
+        self._supervisor = supervisor
+        self._system = supervisor.system
+        self._path = supervisor.path
+        self._events: deque[Event] = deque()
+        self._is_busy = False
+        self.cells = Cells(self, supervisor, machine)
+        self.tickets = Tickets()
+        self._alarms: dict[int, Alarm] = {}
+        self._unused: tuple[int, int, float] = (0, 0, 0.0)
+        self._passivation: Passivation | None = None
+        if isinstance(machine, DynamicAdministration):
+            self._passivation = Passivation(self, machine)
+        self._tree = tree_of(supervisor.system)
+        self._tree.joined(supervisor.cell, self, Overview(machine, self.cells))
+
+    def __repr__(self) -> str:
+        return f"<Hands of {self._path}: {len(self.cells)} children>"
+
+    # -- what comes in -----------------------------------------------------------------------
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the tasks of the children run."""
+        return self._supervisor.nursery
+
+    def post(self, event: Event) -> None:
+        """Call this with something that happened; its moves are carried out in order."""
+        self._events.append(event)
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            while self._events:
+                for move in self._events.popleft()(trio.current_time()):
+                    self._carry_out(move)
+        finally:
+            self._is_busy = False
+
+    def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
+        """Called by the runtime when a start is over."""
+        slot = self.cells.slot_of(cell)
+        if slot is None:
+            return
+        match outcome:
+            case Ready():
+                if slot.exited_at is not None:
+                    slot.restart_s = trio.current_time() - slot.exited_at
+                    slot.exited_at = None
+                slot.idle_since = trio.current_time()
+                if self._passivation is not None:
+                    self._passivation.ensure()
+                if self._tree.is_watched:
+                    self._tree.note(cell, "started")
+                self.post(lambda now: self.machine.started(slot, outcome.info, now))
+            case Ignored():
+                self.post(lambda now: self.machine.ignored(slot, now))
+            case Failed():
+                self.post(lambda now: self.machine.start_failed(slot, outcome.error, now))
+
+    def child_exited(self, cell: Cell, exit_: Exit) -> None:
+        """Called by the runtime when an incarnation is wholly over."""
+        slot = self.cells.slot_of(cell)
+        if slot is not None:
+            slot.exit = exit_
+            slot.exited_at = trio.current_time()
+            if self._tree.is_watched:
+                self._tree.note(cell, "exited", exit_)
+            self.post(lambda now: self.machine.exited(slot, exit_, now))
+
+    def child_unkillable(self, cell: Cell, stack: str) -> None:
+        """Called by the runtime when a kill has not worked for a second."""
+        slot = self.cells.slot_of(cell)
+        if slot is not None:
+            self.post(lambda now: self.machine.unkillable(slot, stack, now))
+
+    def child_wanted(self, cell: Cell) -> None:
+        """Called by the runtime when a message came for a key without child."""
+        self.post(partial(self._wanted, cell))
+
+    def _wanted(self, cell: Cell, now: float) -> list[moves.Move]:
+        machine, key = self.machine, self.cells.key_of_dormant(cell)
+        if key is None or not isinstance(machine, DynamicAdministration):
+            return []
+        slot, refusal, made = machine.wanted(key, now)
+        if slot is None:
+            self.cells.refuse(key, f"{self._path} is ending" if refusal is None else str(refusal))
+        return made
+
+    # -- what goes out -----------------------------------------------------------------------
+
+    def _carry_out(self, move: moves.Move) -> None:
+        match move:
+            case moves.Start():
+                self._start(move.slot)
+            case moves.Stop():
+                exit_ = Shutdown(move.info, because=move.because, by=self._path)
+                self._stop(self.cells.of(move.slot), exit_, move.within)
+            case moves.Kill():
+                self.cells.of(move.slot).kill(Killed(because=move.because, by=self._path))
+            case moves.Hold():
+                self._hold(move)
+            case moves.Retire():
+                self._retire(move.slot, move.cause)
+            case moves.Park():
+                self._park(move.slot)
+            case moves.Decided():
+                if self._tree.is_watched:
+                    self._note_decision(move)
+            case moves.Forget():
+                pass  # `Retire` and `Park` have let go of the cell; nothing else is kept here
+            case moves.Wake():
+                due = partial(self._due, move.token)
+                self._alarms[move.token] = self._system.wheel.call_at(move.at, due)
+            case moves.Unwake():
+                self._alarms.pop(move.token).cancel()
+            case moves.Note():
+                self._publish(move.report)
+            case moves.Answer():
+                self.tickets.answer(move.call, move.value)
+            case moves.Up():
+                ref = None if move.slot is None else self.cells.of(move.slot).ref
+                self.tickets.answer(move.call, StartResult(ref, move.info))
+            case moves.Refuse():
+                self.tickets.answer(move.call, None, move.error)
+            case moves.Ended():
+                self.tickets.answer(move.call, None, self.no_proc())
+            case moves.Ready():
+                self.settled.set()
+            case moves.Finish():
+                self._finish(move.exit)
+            case _:
+                assert_never(move)
+
+    def _start(self, slot: Slot) -> None:
+        try:
+            cell = self.cells.for_start(slot)
+        except (AlreadyStarted, ValueError) as error:
+            failure = error
+            self._events.append(lambda now: self.machine.start_failed(slot, failure, now))
+            return
+        self._note_budget(slot, cell)
+        cell.begin_incarnation(slot.because)
+        if self._tree.is_watched:
+            self._tree.note(cell, "starting", because=slot.because)
+
+    def _stop(self, cell: Cell, exit_: Exit, within: float) -> None:
+        cell.request_stop(exit_, within=within)
+        if self._tree.is_watched:
+            self._tree.note(cell, "stopping", because=exit_.because)
+
+    def _hold(self, move: moves.Hold) -> None:
+        cell = self.cells.of(move.slot)
+        move.slot.exit = None
+        self._note_budget(move.slot, cell)
+        if move.status == "backing_off":
+            cell.await_restart("backing_off", move.at, move.slot.because)
+        else:
+            cell.await_restart("restarting", None, move.slot.because)
+        if self._tree.is_watched:
+            kind: ChangeKind = "backing_off" if move.status == "backing_off" else "restarting"
+            self._tree.note(cell, kind, because=move.slot.because)
+
+    def _note_budget(self, slot: Slot, cell: Cell) -> None:
+        flags = self.machine.flags
+        if not slot.restarts and slot.window is None:
+            # Shared by all that never failed: nothing is made for a child that just starts.
+            if self._unused[1:] != (flags.intensity, flags.period):
+                self._unused = (0, flags.intensity, flags.period)
+            cell.restart_window = self._unused
+            return
+        window = slot.window or self.machine.window
+        used = window.used(trio.current_time(), flags.period)
+        cell.restart_window = (used, flags.intensity, flags.period)
+
+    def _note_decision(self, move: moves.Decided) -> None:
+        affected = tuple(one.cell.path for one in move.affected if isinstance(one.cell, Cell))
+        decision = Decision(move.decision, affected, move.backoff)
+        self._tree.note(
+            self.cells.of(move.slot), "decided", because=move.slot.because, decision=decision
+        )
+
+    def _retire(self, slot: Slot, cause: BaseException | None) -> None:
+        if slot.cell is None:
+            return  # its name was taken: it never had a cell
+        last = slot.exit
+        if last is None:
+            last = Crashed(cause) if cause is not None else Shutdown(because="no restart follows")
+        cell = self.cells.release(slot)
+        cell.retire(last)
+        if self._tree.is_watched:
+            self._tree.note(cell, "gone", last)
+
+    def _park(self, slot: Slot) -> None:
+        assert slot.key is not None, "only a child with a key can be found again"
+        self._system.counts.passivated += 1
+        cell = self.cells.release(slot)
+        if self._tree.is_watched:
+            self._tree.note(cell, "gone", because="passivated")
+        self.cells.sleep(slot.key, cell)
+
+    def call_after(self, delay: float, action: Callable[[], None]) -> Alarm:
+        """Call this to run a synchronous action in `delay` seconds."""
+        return self._system.wheel.call_after(delay, action)
+
+    def _due(self, token: int) -> None:
+        self._alarms.pop(token, None)
+        self.post(lambda now: self.machine.due(token, now))
+
+    def _publish(self, report: Report) -> None:
+        if isinstance(report.reason, Crashed):
+            report = replace(report, correlation_id=correlation_of(report, self._system))
+        log_report(report)
+        self._system.topics.publish(REPORTS, report)
+
+    def _finish(self, exit_: Exit) -> None:
+        for alarm in self._alarms.values():
+            alarm.cancel()
+        self._alarms.clear()
+        if self._passivation is not None:
+            self._passivation.close()
+        self.cells.retire_dormant()
+        self.tickets.refuse_all(self.no_proc())
+        self._tree.left(self._supervisor.cell, self)
+        self.over.set()
+        self.settled.set()
+        self._supervisor.children_gone(exit_)
+
+    def no_proc(self) -> NoProc:
+        """Call this for the error of a call that a dead or ending supervisor cannot serve."""
+        return NoProc(self._path)

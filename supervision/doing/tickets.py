@@ -1,0 +1,73 @@
+"""The calls of administration that wait for an answer.
+
+A caller opens a ticket, is parked, and goes on when the machine's answer was carried out.
+Rule: a ticket is answered exactly once; what is open when the supervisor ends is `NoProc`.
+"""
+
+import trio
+
+from supervision.deciding import moves
+
+
+class Ticket(moves.Call):
+    """A call of administration that waits for its answer."""
+
+    __slots__ = ("error", "is_answered", "task", "value")
+
+    def __init__(self) -> None:
+        self.task: trio.lowlevel.Task | None = None
+        self.is_answered = False
+        self.value: object = None
+        self.error: Exception | None = None
+
+    def answer(self, value: object, error: Exception | None = None) -> None:
+        """Call this once; the caller goes on in its next turn."""
+        self.is_answered, self.value, self.error = True, value, error
+        if self.task is not None:
+            task, self.task = self.task, None
+            trio.lowlevel.reschedule(task)
+
+
+class Tickets:
+    """The open calls of one incarnation of a supervisor."""
+
+    def __init__(self) -> None:
+        self._open: set[Ticket] = set()
+
+    def __repr__(self) -> str:
+        return f"<Tickets: {len(self._open)} open>"
+
+    def open(self) -> Ticket:
+        """Call this for the ticket of a new call."""
+        ticket = Ticket()
+        self._open.add(ticket)
+        return ticket
+
+    def answer(self, call: moves.Call, value: object, error: Exception | None = None) -> None:
+        """Call this with the answer; a withdrawn call is not told any more."""
+        assert isinstance(call, Ticket)
+        if call in self._open:
+            self._open.discard(call)
+            call.answer(value, error)
+
+    def refuse_all(self, error: Exception) -> None:
+        """Call this when nobody will answer any more."""
+        for ticket in list(self._open):
+            self.answer(ticket, None, error)
+
+    async def wait_answer(self, ticket: Ticket) -> object:
+        """Call this to wait for an answer; withdrawn when cancelled, always a checkpoint."""
+        if ticket.is_answered:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            ticket.task = trio.lowlevel.current_task()
+
+            def abort(_: object) -> trio.lowlevel.Abort:
+                ticket.task = None
+                self._open.discard(ticket)
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.value

@@ -1,0 +1,5 @@
+"""Guards around a call to somebody who may fail; none of them knows of supervisors.
+
+Outermost first: `bulkhead.py` (so many calls at once), `breaker.py` (leave alone what fails),
+`retry.py` (try again). `fallback.py` is what to answer when all that did not help.
+"""

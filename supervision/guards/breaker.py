@@ -1,0 +1,243 @@
+"""A circuit breaker: stop calling what fails, look again later with one call at a time.
+
+`BreakerState` is the state machine, without clock or task; `Breaker` guards calls with it.
+Changes are handed to `on_change`: `partial(system.topics.publish, BREAKERS)` makes them events.
+
+Rule: cancellation counts as neither success nor failure.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, TypeVar
+
+import trio
+
+from supervision.specs.errors import SupervisionError
+
+T = TypeVar("T")
+State: TypeAlias = Literal["closed", "open", "half_open"]
+
+# Topic on which every change of a breaker is published.
+BREAKERS: Final = "supervision.breakers"
+
+
+class CircuitOpen(SupervisionError):
+    """Raised at once by an open breaker: nothing was called. Try again in `retry_in` s."""
+
+    def __init__(self, name: str, retry_in: float) -> None:
+        super().__init__(
+            f"{name} has failed too often and is left alone; nothing was called. "
+            f"Try again in {retry_in:.1f} s."
+        )
+        self.name, self.retry_in = name, retry_in
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When to open: `failures` in a row, or a share of `rate` among `least` calls in `window` s.
+
+    After `open_for` seconds one probe at a time is let through; `successes` of them close it.
+    """
+
+    failures: int = 5
+    rate: float = 0.5
+    least: int = 10
+    window: float = 30.0
+    open_for: float = 60.0
+    successes: int = 2
+
+    def __post_init__(self) -> None:
+        if min(self.failures, self.least, self.successes) < 1:
+            raise ValueError(f"{self!r}: failures, least and successes must be at least 1")
+        if not 0 < self.rate <= 1 or self.window <= 0 or self.open_for <= 0:
+            raise ValueError(f"{self!r}: 0 < rate <= 1, window and open_for above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerStats:
+    """What a breaker has seen; rates are of the calls in the window, 0.0 when there are none."""
+
+    name: str
+    state: State
+    calls: int
+    successes: int
+    failures: int
+    rejections: int
+    failure_rate: float
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerChange:
+    """A breaker changed its state."""
+
+    name: str
+    before: State
+    state: State
+    at: float
+
+
+class BreakerState:
+    """The state machine: ask `admit` before a call, tell `succeeded` or `failed` after it."""
+
+    def __init__(self, name: str, policy: BreakerPolicy) -> None:
+        self.name = name
+        self.policy = policy
+        self.state: State = "closed"
+        self.calls = self.successes = self.failures = self.rejections = 0
+        self._in_a_row = 0
+        self._seen: deque[tuple[float, bool]] = deque()
+        self._opened_at = 0.0
+        self._is_probing = False
+        self._probed_well = 0
+
+    def admit(self, now: float) -> float | None:
+        """Call this before a call: None lets it through, a number is the seconds to wait."""
+        if self.state == "open" and now >= self._opened_at + self.policy.open_for:
+            self.state, self._probed_well, self._is_probing = "half_open", 0, False
+        if self.state == "open" or (self.state == "half_open" and self._is_probing):
+            self.rejections += 1
+            return max(0.0, self._opened_at + self.policy.open_for - now)
+        self._is_probing = self.state == "half_open"
+        self.calls += 1
+        return None
+
+    def succeeded(self, now: float) -> None:
+        """Call this when an admitted call went well."""
+        self.successes += 1
+        self._in_a_row = 0
+        self._note(now, is_failure=False)
+        if self.state == "half_open":
+            self._is_probing = False
+            self._probed_well += 1
+            if self._probed_well >= self.policy.successes:
+                self.reset()
+
+    def failed(self, now: float) -> None:
+        """Call this when an admitted call failed."""
+        self.failures += 1
+        self._in_a_row += 1
+        self._note(now, is_failure=True)
+        if self.state == "half_open" or self._is_too_bad():
+            self.state, self._opened_at, self._is_probing = "open", now, False
+
+    def withdrawn(self) -> None:
+        """Call this when an admitted call was cancelled: it says nothing."""
+        self.calls -= 1
+        self._is_probing = False
+
+    def reset(self) -> None:
+        """Call this to close it, by hand too; what was seen before is forgotten."""
+        self.state, self._in_a_row, self._is_probing = "closed", 0, False
+        self._seen.clear()
+
+    def stats(self, now: float) -> BreakerStats:
+        """Call this for the numbers."""
+        self._forget(now)
+        bad = sum(is_failure for _, is_failure in self._seen)
+        rate = bad / len(self._seen) if self._seen else 0.0
+        wait = self._opened_at + self.policy.open_for - now if self.state == "open" else 0.0
+        return BreakerStats(
+            self.name,
+            self.state,
+            self.calls,
+            self.successes,
+            self.failures,
+            self.rejections,
+            rate,
+            max(0.0, wait),
+        )
+
+    def _note(self, now: float, *, is_failure: bool) -> None:
+        self._seen.append((now, is_failure))
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        while self._seen and now - self._seen[0][0] > self.policy.window:
+            self._seen.popleft()
+
+    def _is_too_bad(self) -> bool:
+        if self.state != "closed":
+            return False
+        if self._in_a_row >= self.policy.failures:
+            return True
+        bad = sum(is_failure for _, is_failure in self._seen)
+        return len(self._seen) >= self.policy.least and bad >= self.policy.rate * len(self._seen)
+
+
+class Breaker:
+    """Guards calls to one dependency: `await breaker.call(fetch)`."""
+
+    def __init__(
+        self,
+        name: str,
+        policy: BreakerPolicy = BreakerPolicy(),
+        *,
+        counts: Callable[[BaseException], bool] = lambda error: True,
+        on_change: Callable[[BreakerChange], object] | None = None,
+    ) -> None:
+        self._machine = BreakerState(name, policy)
+        self._counts = counts
+        self._on_change = on_change
+
+    def __repr__(self) -> str:
+        return f"<Breaker {self._machine.name} {self._machine.state}>"
+
+    @property
+    def state(self) -> State:
+        """`closed`, `open` or `half_open`."""
+        return self._machine.state
+
+    def stats(self) -> BreakerStats:
+        """Call this for calls, successes, failures, rejections and the rate of failures."""
+        return self._machine.stats(trio.current_time())
+
+    def reset(self) -> None:
+        """Call this to close it by hand."""
+        before = self._machine.state
+        self._machine.reset()
+        self._tell(before)
+
+    async def call(self, make: Callable[[], Awaitable[T]]) -> T:
+        """Call this to make a guarded call.
+
+        Raises `CircuitOpen` at once when it is open, else whatever the call raises. Errors for
+        which `counts` is false, a refusal of the domain, pass as successes.
+        """
+        machine = self._machine
+        before = machine.state
+        retry_in = machine.admit(trio.current_time())
+        self._tell(before)
+        if retry_in is not None:
+            await trio.lowlevel.checkpoint()
+            raise CircuitOpen(machine.name, retry_in)
+        is_settled = False
+        try:
+            result = await make()
+        except Exception as error:
+            is_settled = True
+            self._settle(is_failure=self._counts(error))
+            raise
+        else:
+            is_settled = True
+            self._settle(is_failure=False)
+            return result
+        finally:
+            if not is_settled:
+                machine.withdrawn()
+
+    def _settle(self, *, is_failure: bool) -> None:
+        before = self._machine.state
+        now = trio.current_time()
+        if is_failure:
+            self._machine.failed(now)
+        else:
+            self._machine.succeeded(now)
+        self._tell(before)
+
+    def _tell(self, before: State) -> None:
+        after = self._machine.state
+        if after != before and self._on_change is not None:
+            change = BreakerChange(self._machine.name, before, after, trio.current_time())
+            self._on_change(change)

@@ -1,0 +1,5 @@
+"""What a person writes, checked where it is made, and the words it is written in.
+
+Read `specs.py` (a child, the flags, a plan), then `errors.py` (all that can be refused) and
+`words.py` (the smallest nouns, and what the calls of administration answer).
+"""
