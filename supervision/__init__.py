@@ -1,18 +1,30 @@
 """Supervision: who restarts whom, as Erlang does it, on trio.
 
-Read first: `specs.py` and `plans.py` (what a person writes), `supervisor.py` and
-`dynamic_supervisor.py` (the two kinds of supervisor), `opening.py` (`open_system`).
-How it decides: `policy.py`, `budget.py` -> `decisions.py`, `dynamic_decisions.py`, pure state
-machines; how it does: `hands.py`, the only file that touches children. What it tells:
-`reports.py`, `snapshot.py`, `history.py`. Guards around calls to others: `retry.py`,
-`breaker.py`, `bulkhead.py`, `fallback.py`.
-
     class Shop(Supervisor, strategy="rest_for_one", intensity=3, period=5.0):
         front = child(Stock, "front")
         shelves = dynamic(Stock, key="shelf", restart="transient", passivate_after=300.0)
 
     async with open_system(Shop) as shop:
         shop.shelves["oak"].tell(Add("chair", 2))
+
+Read first what a person uses: `supervisor.py` and `dynamic_supervisor.py` (the two kinds of
+supervisor), `declared.py` (children in a class body), `opening.py` (`open_system`),
+`partition.py` (one dynamic supervisor split by key). Then the chapters, each with a front page of
+its own; imports go down this list, never up:
+
+    doing/     the actor behind every supervisor, and its hands
+    deciding/  what it decides, as pure state machines: the heart of the matter
+    tree/      what others see: the tree, its past, reports
+    specs/     what a person writes, checked; errors; words
+    guards/    retry, breaker, bulkhead, fallback: around any call, no supervisor needed
+
+Words of our own. A **machine** decides: events in, moves out. A **move** is one thing decided, as
+data (`Start`, `Stop`, `AwaitRestart`, ...). The **hands** of a supervisor carry its moves out and
+own its children's cells (a *cell* is the runtime's word: one actor over all its incarnations). A
+**slot** is one child's place under its supervisor; it outlives the child's cell. A **group** is
+one start or restart of several children, under way. A **handle** looks like the supervisor and
+reaches whatever incarnation of it runs now. An idle child of a key is **parked** (passivated): it
+ends, its ref stays true, and the key's cell is **dormant** until the next message.
 """
 
 from supervision.declared import child, child_method, dynamic, dynamic_method
@@ -54,14 +66,21 @@ from supervision.specs.errors import (
     TooManyChildren,
     Unsupported,
 )
-from supervision.specs.plans import DynamicFlags, Flags, Plan
-from supervision.specs.specs import Backoff, ChildSpec
+from supervision.specs.specs import Backoff, ChildSpec, DynamicFlags, Flags, Plan
 from supervision.specs.words import Child, Counts, StartResult
 from supervision.supervisor import Supervisor
 from supervision.tree.history import TreeHistory
 from supervision.tree.reports import REPORTS, Offender, Report
-from supervision.tree.snapshot import ChangeSink, Tree, tree_of
-from supervision.tree.tree import Decision, Node, TreeChange, TreeSnapshot, Window
+from supervision.tree.tree import (
+    ChangeSink,
+    Decision,
+    Node,
+    Tree,
+    TreeChange,
+    TreeSnapshot,
+    Window,
+    tree_of,
+)
 
 __all__ = [
     "BREAKERS",

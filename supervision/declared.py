@@ -6,11 +6,12 @@ decorate a method that makes the actor, for arguments that come from the supervi
 its handle.
 """
 
+from __future__ import annotations
+
 import functools
 import typing
 from collections.abc import Callable
 from typing import (
-    TYPE_CHECKING,
     Generic,
     Never,
     ParamSpec,
@@ -24,21 +25,23 @@ from typing import (
 )
 
 from actors.runtime import Actor, Ref
-from supervision.specs import checks
+from supervision.doing.supervising import Supervising
+from supervision.dynamic_supervisor import Dynamic
 from supervision.specs.errors import SpecError
-from supervision.specs.plans import DynamicFlags
-from supervision.specs.specs import Backoff, ChildSpec, ErrorClasses, Maker
+from supervision.specs.specs import (
+    Backoff,
+    ChildSpec,
+    DynamicFlags,
+    ErrorClasses,
+    Maker,
+    check_start,
+    class_of,
+)
 from supervision.specs.words import Budget, RestartType, ShutdownTime
 
-if TYPE_CHECKING:
-    from supervision.doing.supervising import Supervising
-    from supervision.dynamic_supervisor import Dynamic
-
-
 M = TypeVar("M")
-O = TypeVar("O", bound="Supervising")  # noqa: E741  the owner
-S = TypeVar("S", bound="Supervising")
-A = TypeVar("A")
+O = TypeVar("O", bound=Supervising)  # noqa: E741  the owner
+S = TypeVar("S", bound=Supervising)
 Ts = TypeVarTuple("Ts")
 P = ParamSpec("P")
 
@@ -70,7 +73,7 @@ class DynamicOptions(ChildOptions, total=False):
 class Declared(Protocol):
     """What a supervisor's class needs of everything declared in its body."""
 
-    def spec(self, name: str, supervisor: "Supervising | None") -> ChildSpec:
+    def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile; without a supervisor only to check that it makes sense."""
 
 
@@ -81,7 +84,7 @@ class DeclaredChild(Generic[M]):
         self._start, self._options, self._is_method = start, options, is_method
         self._id = ""
 
-    def spec(self, name: str, supervisor: "Supervising | None") -> ChildSpec:
+    def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile the declaration to a spec of that id."""
         self._id = name
         start = self._start
@@ -91,10 +94,10 @@ class DeclaredChild(Generic[M]):
         return ChildSpec(name, start, **options)
 
     @overload
-    def __get__(self, instance: None, owner: type) -> "DeclaredChild[M]": ...
+    def __get__(self, instance: None, owner: type) -> DeclaredChild[M]: ...
     @overload
-    def __get__(self, instance: "Supervising", owner: type) -> Ref[M]: ...
-    def __get__(self, instance: "Supervising | None", owner: type) -> "DeclaredChild[M] | Ref[M]":
+    def __get__(self, instance: Supervising, owner: type) -> Ref[M]: ...
+    def __get__(self, instance: Supervising | None, owner: type) -> DeclaredChild[M] | Ref[M]:
         if instance is None:
             return self
         return cast("Ref[M]", instance.ref_of(self._id))
@@ -104,10 +107,10 @@ class DeclaredSupervisor(DeclaredChild[Never], Generic[S]):
     """A supervisor declared in a class body; on a handle it reads as its own handle."""
 
     @overload  # type: ignore[override]
-    def __get__(self, instance: None, owner: type) -> "DeclaredSupervisor[S]": ...
+    def __get__(self, instance: None, owner: type) -> DeclaredSupervisor[S]: ...
     @overload
-    def __get__(self, instance: "Supervising", owner: type) -> S: ...
-    def __get__(self, instance: "Supervising | None", owner: type) -> "DeclaredSupervisor[S] | S":
+    def __get__(self, instance: Supervising, owner: type) -> S: ...
+    def __get__(self, instance: Supervising | None, owner: type) -> DeclaredSupervisor[S] | S:
         if instance is None:
             return self
         return cast("S", instance.handle_of_child(self._id))
@@ -126,14 +129,14 @@ def child(start: object, *args: object, **options: Unpack[ChildOptions]) -> obje
 
     `front = child(Stock, "front", restart="transient")`
     """
-    checks.check_start(start)
+    check_start(start)
     made = functools.partial(cast("Maker", start), *args)
     return _declared(start, made, options, is_method=False)
 
 
 def child_method(
     **options: Unpack[ChildOptions],
-) -> "_ChildMethod":
+) -> _ChildMethod:
     """Call this as a decorator of a method that makes a child, called anew per incarnation.
 
     ```python
@@ -156,7 +159,7 @@ class _ChildMethod:
     @overload
     def __call__(self, method: Callable[[O], Actor[M]]) -> DeclaredChild[M]: ...
     def __call__(self, method: object) -> object:
-        made = checks.class_of(_returned_by(method))
+        made = class_of(_returned_by(method))
         return _declared(made, cast("Maker", method), self._options, is_method=True)
 
 
@@ -174,10 +177,8 @@ class DeclaredDynamic(Generic[M]):
         self._options = cast("dict[str, Never]", rest)
         self._id = ""
 
-    def spec(self, name: str, supervisor: "Supervising | None") -> ChildSpec:
+    def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile the declaration to the spec of a dynamic supervisor."""
-        from supervision.dynamic_supervisor import Dynamic  # noqa: PLC0415  it imports what declares it
-
         self._id = name
         start = self._start
         if self._is_method and supervisor is not None:
@@ -186,15 +187,13 @@ class DeclaredDynamic(Generic[M]):
         return ChildSpec(name, functools.partial(Dynamic, self._flags, template))
 
     @overload
-    def __get__(self, instance: None, owner: type) -> "DeclaredDynamic[M]": ...
+    def __get__(self, instance: None, owner: type) -> DeclaredDynamic[M]: ...
     @overload
-    def __get__(self, instance: "Supervising", owner: type) -> "Dynamic[M]": ...
-    def __get__(
-        self, instance: "Supervising | None", owner: type
-    ) -> "DeclaredDynamic[M] | Dynamic[M]":
+    def __get__(self, instance: Supervising, owner: type) -> Dynamic[M]: ...
+    def __get__(self, instance: Supervising | None, owner: type) -> DeclaredDynamic[M] | Dynamic[M]:
         if instance is None:
             return self
-        return cast("Dynamic[M]", instance.handle_of_child(self._id))
+        return cast(Dynamic[M], instance.handle_of_child(self._id))
 
 
 def dynamic(
@@ -210,14 +209,12 @@ def dynamic(
     """
     if start is None or any(isinstance(one, type) and issubclass(one, Actor) for one in args):
         raise SpecError("bad_template", "dynamic", 0 if start is None else 2)
-    checks.check_start(start)
+    check_start(start)
     made = functools.partial(cast("Maker", start), *args)
     return DeclaredDynamic(made, key, options, is_method=False)
 
 
-def dynamic_method(
-    *, key: str | None = None, **options: Unpack[DynamicOptions]
-) -> "_DynamicMethod":
+def dynamic_method(*, key: str | None = None, **options: Unpack[DynamicOptions]) -> _DynamicMethod:
     """Call this as a decorator of a method that makes one of many children.
 
     ```python
@@ -248,7 +245,7 @@ def declared_in(cls: type) -> dict[str, Declared]:
 def _declared(
     made: object, start: Maker, options: ChildOptions, *, is_method: bool
 ) -> DeclaredChild[Never]:
-    found = checks.class_of(made)
+    found = class_of(made)
     if getattr(found, "child_type", "worker") == "supervisor":
         typed = cast("ChildOptions", {"type": "supervisor", **options})
         return DeclaredSupervisor(start, typed, is_method=is_method)

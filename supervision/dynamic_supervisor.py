@@ -3,18 +3,20 @@
     rooms = dynamic(Room, key="name", max_children=1000)    # in the body of a Supervisor
     oak = shop.rooms["oak"]                                  # a ref; its first message starts it
 
-What is decided stands in `dynamic_decisions.py`. Children with ids: `supervisor.py`.
+What is decided stands in `deciding/dynamic.py`. Children with ids: `supervisor.py`.
 """
+
+from __future__ import annotations
 
 from typing import Generic, TypeVar, cast
 
 from actors.runtime import AnyRef, Ignore, Ref, checked_name
-from supervision.deciding.dynamic_administration import DynamicAdministration
+from actors.runtime.cell import cell_of
+from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.slots import Slot, child_of
-from supervision.doing.supervising import Supervising, cell_of
+from supervision.doing.supervising import Supervising
 from supervision.specs.errors import NotFound, Unsupported
-from supervision.specs.plans import DynamicFlags, Plan
-from supervision.specs.specs import ChildSpec
+from supervision.specs.specs import ChildSpec, DynamicFlags, Plan
 from supervision.specs.words import Child, Counts, StartResult
 
 M = TypeVar("M")
@@ -131,15 +133,15 @@ class Dynamic(Supervising, Generic[M]):
     def _slot(self, ref: object, call: str) -> Slot | None:
         """The place of a child; None for an actor that is gone for good."""
         hands = self._reach()
-        cell = cell_of(ref)
-        if cell is None:
+        if not isinstance(ref, Ref):
             raise Unsupported(call)
+        cell = cell_of(ref)
         slot = hands.cells.slot_of(cell)
         if slot is None and not (cell.gone or cell.dormant):
             raise NotFound(ref)
         return slot
 
-    def _machine(self) -> DynamicAdministration:
+    def _machine(self) -> DynamicMachine:
         machine = self._reach().machine
-        assert isinstance(machine, DynamicAdministration), "this class plans with DynamicFlags"
+        assert isinstance(machine, DynamicMachine), "this class plans with DynamicFlags"
         return machine

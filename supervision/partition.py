@@ -8,6 +8,8 @@ children along, and stops or restarts of many children do not all wait for one s
 Rule: the partition of a key is the same in every process and every run.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from functools import partial
 from typing import Generic, TypeVar, cast
@@ -15,8 +17,7 @@ from zlib import crc32
 
 from actors.runtime import Ignore, Ref
 from supervision.dynamic_supervisor import Dynamic
-from supervision.specs.plans import DynamicFlags, Flags, Plan
-from supervision.specs.specs import ChildSpec
+from supervision.specs.specs import ChildSpec, DynamicFlags, Flags, Plan
 from supervision.specs.words import Child, Counts, StartResult
 from supervision.supervisor import Supervisor
 

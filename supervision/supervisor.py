@@ -5,18 +5,19 @@
         shelves = dynamic(Stock, key="shelf", passivate_after=300.0)
 
 The class compiles to a `Plan`; override `plan()` to give one as data. What is decided stands in
-`decisions.py`. Many children of one template: `dynamic_supervisor.py`.
+`deciding/static.py`. Many children of one template: `dynamic_supervisor.py`.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import ClassVar, Never, cast
 
 from actors.runtime import Ignore
-from supervision.deciding.static import StaticDecisions
+from supervision.deciding.static import StaticMachine
 from supervision.declared import Declared, declared_in
 from supervision.doing.supervising import Supervising
-from supervision.specs.plans import Flags, Plan, read_flags
-from supervision.specs.specs import ChildSpec
+from supervision.specs.specs import ChildSpec, Flags, Plan, read_flags
 from supervision.specs.words import AutoShutdownMode, Child, Counts, StartResult, Strategy
 
 
@@ -128,7 +129,7 @@ class Supervisor(Supervising):
         """Call this for the spec of one child. Raises `NotFound` or `NoProc`."""
         return await self._question(lambda: self._machine().get_spec(child_id))
 
-    def _machine(self) -> StaticDecisions:
+    def _machine(self) -> StaticMachine:
         machine = self._reach().machine
-        assert isinstance(machine, StaticDecisions), "this class plans with Flags"
+        assert isinstance(machine, StaticMachine), "this class plans with Flags"
         return machine

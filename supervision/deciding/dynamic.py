@@ -1,38 +1,60 @@
-"""What a dynamic supervisor does about each event: many children of one template, each for itself.
+"""The machine of a dynamic supervisor: any number of children of one template, each for itself.
 
-The twin of `decisions.py`: the same entries, the same moves. There is no order and no group; in
-their place stand a budget for each child, keys, a limit and passivation.
+The twin of `static.py`, told in the same order: events, what an end means, the calls of
+administration, the supervisor's own end. There is no order and no group; in their place stand a
+budget for each child, keys, a limit, and stopping the idle (passivation). The handle resolves a
+ref to its slot first: a call gets the slot, or None for an actor that has ended.
 
 Rule 1: a child is in `slots` from its start until no restart will follow; nothing is kept after.
 Rule 2: nothing starts once the phase is `ending`.
 """
 
-from collections.abc import Callable, Iterable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from actors.runtime import Crashed, Exit, Shutdown, StopActor
-from actors.runtime.words.exits import leaves_of
-from supervision.deciding.budget import Attempts, RestartWindow
 from supervision.deciding.machine import Machine
-from supervision.deciding.moves import Decided, Hold, Move, Park, Ready, Up
-from supervision.deciding.policy import Verdict, is_reported, judge, judge_start
-from supervision.deciding.slots import LIVE, Slot
-from supervision.specs.errors import IntensityReached, Passivated
-from supervision.specs.plans import DynamicFlags, Plan
+from supervision.deciding.moves import (
+    Answer,
+    AnswerStart,
+    Decided,
+    Move,
+    Park,
+    Ready,
+    Refuse,
+)
+from supervision.deciding.policy import RestartWindow, Verdict, is_reported, judge, judge_start
+from supervision.deciding.slots import LIVE, WAITING, Call, Slot, child_of, count_slots
+from supervision.specs.errors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    KeyRefused,
+    NotBackingOff,
+    Passivated,
+    SpecError,
+    StillRunning,
+    TooManyChildren,
+)
+from supervision.specs.specs import ChildSpec, DynamicFlags, Plan
+from supervision.specs.words import Child, Counts
 
 
-class DynamicDecisions(Machine):
+class DynamicMachine(Machine[DynamicFlags]):
     """A supervisor of any number of children made from one template."""
 
     def __init__(self, plan: Plan, path: str, random: Callable[[], float]) -> None:
-        super().__init__(path, random)
         if not isinstance(plan.flags, DynamicFlags):
             raise TypeError("a plan without DynamicFlags is for a static supervisor")
-        self.flags: DynamicFlags = plan.flags
+        super().__init__(plan.flags, path, random)
         self.template = plan.specs[0]
+        # In start order; a dict, so that one of 100,000 leaves as fast as one of ten.
         self.slots: dict[Slot, None] = {}
         self.by_key: dict[str, Slot] = {}
-        self.window = RestartWindow()
+        # Keys whose child gave up, and until when nothing is started for them.
         self._refused_until: dict[str, float] = {}
+        # Of its own end: the children by their shutdown time, each time with one wake.
         self._stop_ends: dict[float, list[Slot]] = {}
 
     # -- events ----------------------------------------------------------------------------
@@ -47,21 +69,7 @@ class DynamicDecisions(Machine):
         """Call this when the supervisor is asked to end: stops all at once."""
         self._now = now
         self._end(Shutdown(), because)
-        return self._taken()
-
-    def started(self, slot: Slot, info: object, now: float) -> list[Move]:
-        """Call this when a start succeeded."""
-        self._now = now
-        if slot.call is not None and slot.status in LIVE:
-            self._out.append(Up(slot.call, slot, info))
-            slot.call = None
-        if slot.status == "starting":
-            slot.status = "running"
-            slot.is_new = False
-            slot.because = None
-            if slot.spec.restart == "temporary":
-                slot.args = ()
-        return self._taken()
+        return self._advanced()
 
     def ignored(self, slot: Slot, now: float) -> list[Move]:
         """Call this when a start answered IGNORE: the child is not listed, at a restart too."""
@@ -69,171 +77,285 @@ class DynamicDecisions(Machine):
         if slot.is_listed:
             call, slot.call = slot.call, None
             if call is not None:
-                self._out.append(Up(call, None, None))
-            self._gone(slot)
-        return self._taken()
+                self._out.append(AnswerStart(call, None, None))
+            self._leave(slot)
+        return self._advanced()
 
     def start_failed(self, slot: Slot, error: BaseException, now: float) -> list[Move]:
         """Call this when a start raised: the first discards the child, a later one counts."""
         self._now = now
         if not slot.is_listed:
-            return self._taken()
+            return self._advanced()
         call, slot.call = slot.call, None
         if call is not None:
             self._refuse_start(slot, call, error, None)
         if slot.is_asked or slot.is_new:
             if slot.is_new and call is None and not slot.is_asked:
+                # A message started it: there is no caller to tell.
                 self._report("start_error", error, slot)
-            self._gone(slot, error)
-            return self._taken()
-        self._report("start_error", error, slot)
-        verdict = judge_start(slot.spec, error, leaves_of(error))
-        if verdict is Verdict.ESCALATE:
-            self._give_up(slot, "escalate_on", error)
-        elif verdict is Verdict.LEAVE:
-            self._gone(slot, error)
+            self._leave(slot, error)
         else:
-            self._need_restart(slot, error, is_crash=False)
-        return self._taken()
+            self._attempt_failed(slot, error)
+        return self._advanced()
 
     def exited(self, slot: Slot, exit_: Exit, now: float) -> list[Move]:
         """Call this when an incarnation is wholly over."""
         self._now = now
         if not slot.is_listed:
-            return self._taken()
+            return self._advanced()
         if slot.call is not None:  # stopped before its start was over
             self._refuse_start(slot, slot.call, StopActor(exit_), None)
             slot.call = None
-        if slot.is_stopping or self.phase == "ending":
-            self._report_stop(slot, exit_)
-            if slot.after == "park" and self.phase == "running":
-                self._park(slot)
-            else:
-                self._gone(slot)
-            return self._taken()
-        self._ended_by_itself(slot, exit_)
-        return self._taken()
+        if not slot.is_stopping and self.phase != "ending":
+            self._ended_by_itself(slot, exit_)
+            return self._advanced()
+        self._report_stop(slot, exit_)
+        if slot.after == "park" and self.phase == "running":
+            self._park(slot)
+        else:
+            self._leave(slot)
+        return self._advanced()
+
+    # -- what an end means ---------------------------------------------------------------------
 
     def _ended_by_itself(self, slot: Slot, exit_: Exit) -> None:
         if isinstance(exit_, Shutdown) and isinstance(exit_.info, Passivated):
             self._park(slot)
             return
-        verdict = judge(slot.spec, exit_)
         if is_reported(slot.spec, exit_):
             self._report("child_terminated", exit_, slot)
         cause = exit_.error if isinstance(exit_, Crashed) else None
-        if verdict is Verdict.ESCALATE:
-            self._give_up(slot, "escalate_on", cause)
-        elif verdict is Verdict.RESTART:
-            self._need_restart(slot, cause, is_crash=True)
-        else:
-            self._out.append(Decided(slot, "stop", (slot,), None))
-            self._gone(slot)
+        match judge(slot.spec, exit_):
+            case Verdict.ESCALATE:
+                self._give_up(slot, "escalate_on", cause)
+            case Verdict.RESTART:
+                self._need_restart(slot, "ended", cause, is_crash=True)
+            case Verdict.LEAVE:
+                self._out.append(Decided(slot, "stop", (slot,), None))
+                self._leave(slot)
 
-    # -- restarting -----------------------------------------------------------------------
+    def _attempt_failed(self, slot: Slot, error: BaseException) -> None:
+        self._report("start_error", error, slot)
+        match judge_start(slot.spec, error):
+            case Verdict.ESCALATE:
+                self._give_up(slot, "escalate_on", error)
+            case Verdict.RESTART:
+                self._need_restart(slot, "did not start", error, is_crash=False)
+            case Verdict.LEAVE:
+                self._leave(slot, error)
 
-    def _need_restart(self, slot: Slot, cause: BaseException | None, *, is_crash: bool) -> None:
-        flags = self.flags
-        if flags.budget == "shared":
+    def _need_restart(
+        self, slot: Slot, why: str, cause: BaseException | None, *, is_crash: bool
+    ) -> None:
+        if self.flags.budget == "shared":
             window = self.window
         else:
             window = slot.window = slot.window or RestartWindow()
-        if not window.note(self._now, flags.intensity, flags.period):
-            self._budget_used_up(slot, "reached_max_restart_intensity", cause)
+        spent = self._budget_spent(slot, window)
+        if spent is not None:
+            self._budget_used_up(slot, spent, cause)
             return
-        backoff = slot.spec.backoff
-        delay = 0.0
-        if backoff is not None:
-            slot.attempts = slot.attempts or Attempts()
-            slot.attempts.note(self._now, backoff)
-            if slot.attempts.exhausted(backoff):
-                self._budget_used_up(slot, "give_up_after", cause)
-                return
-            delay = slot.attempts.wait(backoff, self._random)
         slot.restarts += 1
-        slot.because = f"{slot.key or 'the child'} {'ended' if is_crash else 'did not start'}"
-        self._out.append(Decided(slot, "restart", (slot,), delay or None))
-        if delay > 0:
-            slot.status = "backing_off"
-            self._wake(slot, self._now + delay, self._attempt)
-            slot.next_at = self._now + delay
-            self._out.append(Hold(slot, "backing_off", slot.next_at))
-            return
-        slot.status = "restarting"
-        self._out.append(Hold(slot, "restarting", None))
-        if is_crash:
-            self._attempt(slot)
-        else:
-            # By way of a wake: between two attempts the mailbox is served.
-            self._wake(slot, self._now, self._attempt)
+        slot.because = f"{slot.key or 'the child'} {why}"
+        self._restart_alone(slot, self._wait_of(slot), is_crash=is_crash)
 
     def _budget_used_up(self, slot: Slot, reason: str, cause: BaseException | None) -> None:
+        """OTP's simple_one_for_one has one budget for all and ends here; ours need not."""
         if self.flags.budget != "child":
             self._give_up(slot, reason, cause)
             return
         self._report("child_gave_up", reason, slot)
         self._out.append(Decided(slot, "give_up", (slot,), None))
         if slot.key is not None:
+            # Else its next message would start it at once, and so without end.
             self._refused_until[slot.key] = self._now + self.flags.cooldown
-        self._gone(slot, cause)
+        self._leave(slot, cause)
 
-    def _give_up(self, slot: Slot, reason: str, cause: BaseException | None) -> None:
-        info = IntensityReached(slot.id, self.flags.intensity, self.flags.period, reason, cause)
-        self._report("shutdown", reason, slot)
-        self._out.append(Decided(slot, "give_up", tuple(self.slots), None))
-        self._gone(slot)
-        self._end(Shutdown(info), f"{reason}: a child failed")
-
-    # -- leaving the list ------------------------------------------------------------------
-
-    def _gone(self, slot: Slot, cause: BaseException | None = None) -> None:
+    def _leave(self, slot: Slot, cause: BaseException | None = None) -> None:
+        """No restart follows: nothing of the child is kept."""
         self._unlist(slot)
-        self._forget(slot, cause)
+        self._retire(slot, cause)
         self._serve_queue(slot)
-        self._finish_if_empty()
 
     def _park(self, slot: Slot) -> None:
+        """It was idle: its ref stays valid, and the next message to its key starts another."""
         if slot.key is None:
-            self._gone(slot)
+            self._leave(slot)  # nobody could find it again
             return
         self._unlist(slot)
         self._cancel(slot)
         slot.status = "stopped"
-        slot.is_listed = slot.has_cell = False
+        slot.has_cell = False
         self._out.append(Park(slot))
         self._serve_queue(slot)
 
     def _unlist(self, slot: Slot) -> None:
+        slot.is_listed = False
         self.slots.pop(slot, None)
         if slot.key is not None and self.by_key.get(slot.key) is slot:
             del self.by_key[slot.key]
 
-    def _serve_queue(self, slot: Slot) -> None:
-        queue, slot.queue = slot.queue, None
-        for again in queue or ():
-            again()
+    # -- questions: answered at once in every state ------------------------------------------
 
-    # -- the supervisor's own end ----------------------------------------------------------
+    def which_children(self, offset: int = 0, limit: int | None = None) -> list[Child]:
+        """Call this to list the children in start order, page by page if need be."""
+        end = None if limit is None else offset + limit
+        return [child_of(slot, None) for slot in islice(self.slots, offset, end)]
+
+    def count_children(self) -> Counts:
+        """Call this to count the children; there is one spec."""
+        return count_slots(self.slots, 1)
+
+    def get_spec(self) -> ChildSpec:
+        """Call this for the template with its defaults."""
+        return self.template
+
+    def refusal(self, key: str | None, now: float) -> Exception | None:
+        """Call this to know why no child of this key may be started now; None if it may."""
+        limit = self.flags.max_children
+        if limit is not None and len(self.slots) >= limit:
+            return TooManyChildren(self.path, limit)
+        if key is not None and key in self._refused_until:
+            until = self._refused_until[key]
+            if now < until:
+                return KeyRefused(self.path, key, until - now)
+            del self._refused_until[key]
+        return None
+
+    # -- calls: answered at once, or when the child has ended or started -----------------------
+
+    def start_child(
+        self,
+        call: Call,
+        args: tuple[object, ...],
+        key: str | None,
+        name: str | None,
+        now: float,
+    ) -> list[Move]:
+        """Call this to start one more child."""
+        self._now = now
+        self._start_child(call, args, key, name)
+        return self._advanced()
+
+    def wanted(self, key: str, now: float) -> tuple[Slot | None, Exception | None, list[Move]]:
+        """Call this when a message came for a key without child: a slot to start, or why not."""
+        self._now = now
+        refusal = self.refusal(key, now)
+        if refusal is not None or self.phase != "running":
+            return None, refusal, []
+        slot = self._new_slot((), key, None)
+        self._start(slot)
+        return slot, None, self._advanced()
+
+    def terminate_child(self, call: Call, slot: Slot | None, now: float) -> list[Move]:
+        """Call this to stop a child for good; None, one that has ended, is fine."""
+        self._now = now
+        if self._is_closed_to(call):
+            return self._taken()
+        if slot is None or not slot.is_listed:
+            self._out.append(Answer(call, None))
+        elif slot.status in LIVE:
+            self._halt(slot, "call", "terminate_child")
+            self._wait_for_end(slot, lambda: self._out.append(Answer(call, None)))
+        else:
+            self._leave(slot)
+            self._out.append(Answer(call, None))
+        return self._advanced()
+
+    def restart_now(self, call: Call, slot: Slot | None, now: float) -> list[Move]:
+        """Call this to end the wait before a child's next restart attempt."""
+        self._now = now
+        if slot is not None and slot.status in LIVE:
+            self._out.append(Refuse(call, StillRunning(slot.key or slot.cell)))
+        elif slot is None or slot.wake is None or slot.status not in WAITING:
+            self._out.append(Refuse(call, NotBackingOff(slot and slot.key, "stopped")))
+        else:
+            self._wake_now(slot)
+            self._out.append(Answer(call, None))
+        return self._advanced()
+
+    def passivate(self, slot: Slot, now: float) -> list[Move]:
+        """Call this for a child that has been idle for `passivate_after`."""
+        self._now = now
+        if slot.status == "running" and self.phase == "running":
+            self._halt(slot, "park", "idle")
+        return self._advanced()
+
+    def reconfigure(self, call: Call, plan: Plan, now: float) -> list[Move]:
+        """Call this to replace flags and template; the template serves later starts."""
+        self._now = now
+        if self._is_closed_to(call):
+            return self._taken()
+        if isinstance(plan.flags, DynamicFlags):
+            self.flags, self.template = plan.flags, plan.specs[0]
+            self._out.append(Answer(call, None))
+        else:
+            self._out.append(Refuse(call, SpecError("bad_template", "flags", plan.flags)))
+        return self._advanced()
+
+    # -- starting one more ---------------------------------------------------------------------
+
+    def _start_child(
+        self, call: Call, args: tuple[object, ...], key: str | None, name: str | None
+    ) -> None:
+        if self._is_closed_to(call):
+            return
+        slot = None if key is None else self.by_key.get(key)
+        if slot is not None:
+            self._refuse_key(call, slot, lambda: self._start_child(call, args, key, name))
+            return
+        refusal = self.refusal(key, self._now)
+        if refusal is not None:
+            self._out.append(Refuse(call, refusal))
+            return
+        self._start(self._new_slot(args, key, name), call)
+
+    def _new_slot(self, args: tuple[object, ...], key: str | None, name: str | None) -> Slot:
+        slot = Slot(self.template, None)
+        slot.is_new = True
+        slot.args = args
+        slot.key = key
+        slot.name = name
+        self.slots[slot] = None
+        if key is not None:
+            self.by_key[key] = slot
+        return slot
+
+    def _refuse_key(self, call: Call, slot: Slot, again: Callable[[], None]) -> None:
+        if slot.is_stopping:
+            self._wait_for_end(slot, again)
+        elif slot.is_up and slot.cell is not None:
+            self._out.append(Refuse(call, AlreadyStarted(slot.cell.ref)))
+        else:
+            self._out.append(Refuse(call, AlreadyPresent(slot.key or "")))
+
+    # -- the supervisor's own end --------------------------------------------------------------
 
     def _end(self, final: Exit, because: str) -> None:
-        if self.phase in ("ending", "over"):
-            return
+        if self.is_ending:
+            return  # the first reason to end stands
         self.phase = "ending"
         self.final = final
         for slot in list(self.slots):
             if slot.status in LIVE:
                 self._halt_with_others(slot, because)
             else:
-                self._gone(slot)
+                self._leave(slot)
         for seconds, slots in self._stop_ends.items():
             self._wake_all(self._now + seconds, slots)
-        self._finish_if_empty()
 
-    def _all_slots(self) -> Iterable[Slot]:
+    def _all_slots(self) -> Sequence[Slot]:
         return list(self.slots)
 
+    def _work_on(self) -> None:
+        if self.phase == "ending" and not self.slots:
+            self._finish()
+
     def _halt_with_others(self, slot: Slot, because: str) -> None:
-        """Stop one of many: the kill comes from one shared wake, not from a timer each."""
+        """Stop one of many: the kill comes from one shared wake, not from a timer each.
+
+        OTP ends its dynamic children in the same way: all are asked, and one timer kills the rest.
+        """
         seconds = slot.spec.shutdown
         was_stopping = slot.is_stopping
         self._halt(slot, "end", because, is_shared=True)
@@ -241,14 +363,11 @@ class DynamicDecisions(Machine):
             self._stop_ends.setdefault(seconds, []).append(slot)
 
     def _wake_all(self, at: float, slots: list[Slot]) -> None:
-        first = Slot(self.template, None)
-        self._wake(first, at, lambda _: self._kill_late(slots))
+        # A wake belongs to a slot; this one is nobody's place.
+        nobody = Slot(self.template, None)
+        self._wake(nobody, at, lambda _: self._kill_late(slots))
 
     def _kill_late(self, slots: list[Slot]) -> None:
         for slot in slots:
             if slot.is_listed and slot.is_stopping:
                 self._kill(slot, "not ended before the shared shutdown deadline")
-
-    def _finish_if_empty(self) -> None:
-        if self.phase == "ending" and not self.slots:
-            self._finish()

@@ -1,49 +1,63 @@
-"""What both kinds of supervisor do alike: stopping a child, waiting for times, reporting.
+"""What both kinds of supervisor decide alike: one child's start, stop, end and next attempt.
 
-No clock, no tasks: every method gets `now` through the public entry it was called from, and
-leaves its moves in `_out`. `decisions.py` and `dynamic_decisions.py` are the two kinds.
+A machine has no clock and no tasks. Each public method is something that happened: it takes
+`now`, changes slots, goes on with whatever it is in the middle of (`_work_on`), and returns the
+moves it came to. `static.py` and `dynamic.py` are the two kinds and tell the story; here stand
+their tools, and the four things that each of them does in its own way.
 
 Rule 1: a live child is only ever asked to stop here, so each one has its deadline.
 Rule 2: one wake a slot; setting a new one makes the old one void.
+Rule 3: a need for a restart is noted in the budget before anything is tried.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Literal
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Generic, Literal, TypeVar
 
 from actors.runtime import AlreadyStarted as NameTaken
 from actors.runtime import Exit, Killed, Shutdown, StopActor
 from supervision.deciding.moves import (
-    Call,
-    Ended,
+    AnswerStart,
+    AwaitRestart,
+    Decided,
     Finish,
-    Forget,
     Kill,
     Move,
-    Note,
+    Publish,
     Refuse,
+    RefuseEnding,
     Retire,
     Start,
     Stop,
     Unwake,
     Wake,
 )
-from supervision.deciding.policy import is_expected_stop
-from supervision.deciding.slots import LIVE, Slot
-from supervision.specs.errors import AlreadyStarted, Passivated, StartFailed
+from supervision.deciding.policy import Attempts, RestartWindow, is_expected_stop
+from supervision.deciding.slots import LIVE, Call, Slot
+from supervision.specs.errors import AlreadyStarted, IntensityReached, Passivated, StartFailed
+from supervision.specs.specs import DynamicFlags, Flags, without_arguments
 from supervision.tree.reports import Offender, Report, ReportContext
+
+F = TypeVar("F", bound=Flags | DynamicFlags)
 
 Phase = Literal["starting", "running", "ending", "over"]
 Due = Callable[[Slot], None]
 
 
-class Machine:
+class Machine(ABC, Generic[F]):
     """The common half of a supervisor's decisions."""
 
-    def __init__(self, path: str, random: Callable[[], float]) -> None:
+    def __init__(self, flags: F, path: str, random: Callable[[], float]) -> None:
+        self.flags: F = flags
         self.path = path
         self.phase: Phase = "starting"
         self.final: Exit | None = None
+        # The supervisor's own budget; dynamic children may have one each instead.
+        self.window = RestartWindow()
         self._random = random
+        # Of the event that is being answered: its time, and the moves so far.
         self._now = 0.0
         self._out: list[Move] = []
         self._token = 0
@@ -57,7 +71,43 @@ class Machine:
         """Whether nothing starts any more."""
         return self.phase in ("ending", "over")
 
-    # -- times ------------------------------------------------------------------------------
+    # -- what each kind does in its own way --------------------------------------------------
+
+    @abstractmethod
+    def _all_slots(self) -> Sequence[Slot]:
+        """All listed children, in start order."""
+
+    @abstractmethod
+    def _leave(self, slot: Slot, cause: BaseException | None = None) -> None:
+        """No restart follows: retire the child, and take it off the list if it goes for good."""
+
+    @abstractmethod
+    def _end(self, final: Exit, because: str) -> None:
+        """Begin to end as `final`, each kind in its own order: nothing starts any more."""
+
+    @abstractmethod
+    def _work_on(self) -> None:
+        """Go on with an order that is being worked through, until a child has to answer first."""
+
+    # -- what happened, alike for both --------------------------------------------------------
+
+    def started(self, slot: Slot, info: object, now: float) -> list[Move]:
+        """Call this when a start succeeded."""
+        self._now = now
+        if slot.call is not None and slot.status in LIVE:
+            self._out.append(AnswerStart(slot.call, slot, info))
+            slot.call = None
+        # It may be asked to stop by now: the stop came while it was starting.
+        if slot.status == "starting":
+            slot.status = "running"
+            slot.is_new = False
+            slot.because = None
+            if slot.spec.restart == "temporary":
+                # It is never started again: what it was made of can be let go.
+                slot.args = ()
+                if slot.id is not None:  # else its spec is the template, which all share
+                    slot.spec = without_arguments(slot.spec)
+        return self._advanced()
 
     def due(self, token: int, now: float) -> list[Move]:
         """Call this when the time of a `Wake` has come; void tokens do nothing."""
@@ -69,38 +119,19 @@ class Machine:
             todo(slot)
         return self._advanced()
 
-    def _wake_now(self, slot: Slot) -> None:
-        """End the wait of a slot before its time."""
-        if slot.wake is not None:
-            todo, _ = self._dues.pop(slot.wake)
-            self._out.append(Unwake(slot.wake))
-            slot.wake = None
-            todo(slot)
-
-    def _wake(self, slot: Slot, at: float, todo: Due) -> None:
-        self._cancel(slot)
-        self._token += 1
-        slot.wake = self._token
-        self._dues[self._token] = (todo, slot)
-        self._out.append(Wake(at, self._token))
-
-    def _cancel(self, slot: Slot) -> None:
-        if slot.wake is not None:
-            del self._dues[slot.wake]
-            self._out.append(Unwake(slot.wake))
-            slot.wake = None
-        slot.next_at = None
-
-    def _advanced(self) -> list[Move]:
-        """Hand out the moves; a machine that works through an order goes on with it first."""
+    def unkillable(self, slot: Slot, stack: str, now: float) -> list[Move]:
+        """Call this when a kill has not worked for a second; its end is still waited for."""
+        self._now = now
+        if slot.status in LIVE:
+            slot.status = "unkillable"
+            self._report("unkillable", "still alive a second after its kill", slot, stack)
         return self._taken()
 
-    def _taken(self) -> list[Move]:
-        out, self._out = self._out, []
-        return out
-
     def abandon(self, now: float, because: str) -> list[Move]:
-        """Call this when the supervisor is killed: every child is killed, in no order."""
+        """Call this when the supervisor is killed: every child is killed, in no order.
+
+        Unlike under OTP, where a killed supervisor leaves its children to notice by their links.
+        """
         self._now = now
         if self.phase == "over":
             return self._taken()
@@ -111,12 +142,14 @@ class Machine:
                 self._kill(slot, because)
         return self._advanced()
 
-    def _end(self, final: Exit, because: str) -> None:
-        """Begin to end as `final`: nothing starts any more."""
-        raise TypeError("each kind of supervisor ends in its own order")
+    def _advanced(self) -> list[Move]:
+        """End an event: go on with what is under way, then hand out the moves."""
+        self._work_on()
+        return self._taken()
 
-    def _all_slots(self) -> Iterable[Slot]:
-        raise TypeError("each kind of supervisor keeps its own list")
+    def _taken(self) -> list[Move]:
+        out, self._out = self._out, []
+        return out
 
     # -- starting and stopping one child --------------------------------------------------
 
@@ -158,6 +191,7 @@ class Machine:
             if after != "park":
                 self._kill(slot, "shutdown='kill'")
                 return
+            # An idle child has nothing in hand: there is no hurry to be saved by force.
             shutdown = float("inf")
         info = Passivated() if after == "park" else None
         within = float("inf") if is_shared else shutdown
@@ -166,37 +200,111 @@ class Machine:
     def _kill(self, slot: Slot, because: str) -> None:
         self._out.append(Kill(slot, because))
 
-    def unkillable(self, slot: Slot, stack: str, now: float) -> list[Move]:
-        """Call this when a kill has not worked for a second; its end is still waited for."""
-        self._now = now
-        if slot.status in LIVE:
-            slot.status = "unkillable"
-            self._report("unkillable", "still alive a second after its kill", slot, stack)
-        return self._taken()
-
     def _report_stop(self, slot: Slot, exit_: Exit) -> None:
         if not is_expected_stop(slot.spec, exit_):
             self._report("shutdown_error", exit_, slot)
 
+    def _wait_for_end(self, slot: Slot, again: Callable[[], None]) -> None:
+        """Look at a call again when the stop of its child, which is under way, is over."""
+        slot.queue = [*(slot.queue or ()), again]
+
+    def _serve_queue(self, slot: Slot) -> None:
+        # Emptied first: what is looked at again may queue anew, behind a stop of its own.
+        queue, slot.queue = slot.queue, None
+        for again in queue or ():
+            again()
+
     def _retire(self, slot: Slot, cause: BaseException | None = None) -> None:
+        """Let go of a child's cell, and of whoever waits for its start."""
         self._cancel(slot)
         slot.status = "stopped"
         if slot.call is not None:  # stopped with its group while it was being started for somebody
             call, slot.call = slot.call, None
             never_up = StopActor(Shutdown(because="terminated before it was up"))
             self._out.append(
-                Ended(call) if self.is_ending else Refuse(call, StartFailed(never_up, slot.spec))
+                RefuseEnding(call)
+                if self.is_ending
+                else Refuse(call, StartFailed(never_up, slot.spec))
             )
         if slot.has_cell:
             slot.has_cell = False
             self._out.append(Retire(slot, cause))
 
-    def _forget(self, slot: Slot, cause: BaseException | None = None) -> None:
-        self._retire(slot, cause)
-        slot.is_listed = False
-        self._out.append(Forget(slot))
+    # -- restarting one child, or giving up ------------------------------------------------
 
-    # -- answers ---------------------------------------------------------------------------
+    def _budget_spent(self, slot: Slot, window: RestartWindow) -> str | None:
+        """Note the need for a restart; None if there is budget for it, else what ran out.
+
+        OTP counts a failed attempt when it comes to the next one. Here it counts, and may be the
+        one too many, as soon as it has failed (docs/explain/supervision.md, "Differences").
+        """
+        if not window.note(self._now, self.flags.intensity, self.flags.period):
+            return "reached_max_restart_intensity"
+        if slot.spec.backoff is not None:
+            slot.attempts = slot.attempts or Attempts()
+            slot.attempts.note(self._now, slot.spec.backoff)
+            if slot.attempts.exhausted(slot.spec.backoff):
+                return "give_up_after"
+        return None
+
+    def _wait_of(self, slot: Slot) -> float | None:
+        """The seconds before the next attempt; None without backoff."""
+        if slot.spec.backoff is None or slot.attempts is None:
+            return None
+        return slot.attempts.wait(slot.spec.backoff, self._random)
+
+    def _restart_alone(self, slot: Slot, delay: float | None, *, is_crash: bool) -> None:
+        """Start one child again after the wait; nobody else is concerned."""
+        self._out.append(Decided(slot, "restart", (slot,), delay))
+        if delay is not None:
+            slot.status = "backing_off"
+            self._wake(slot, self._now + delay, self._attempt)
+            slot.next_at = self._now + delay
+            self._out.append(AwaitRestart(slot, "backing_off", slot.next_at))
+            return
+        slot.status = "restarting"
+        self._out.append(AwaitRestart(slot, "restarting", None))
+        if is_crash:
+            self._attempt(slot)
+        else:
+            # By way of a wake even without a wait: between two attempts the mailbox is served,
+            # as under OTP, whose supervisor casts `try_again_restart` to itself.
+            self._wake(slot, self._now, self._attempt)
+
+    def _give_up(self, slot: Slot, reason: str, cause: BaseException | None) -> None:
+        """A child failed once too often: end, and let the parent decide what to do about it."""
+        flags = self.flags
+        info = IntensityReached(slot.id, flags.intensity, flags.period, reason, cause)
+        self._report("shutdown", reason, slot)
+        self._out.append(Decided(slot, "give_up", tuple(self._all_slots()), None))
+        self._leave(slot)
+        self._end(Shutdown(info), f"{reason}: {slot.id or 'a child failed'}")
+
+    # -- times ------------------------------------------------------------------------------
+
+    def _wake(self, slot: Slot, at: float, todo: Due) -> None:
+        self._cancel(slot)
+        self._token += 1
+        slot.wake = self._token
+        self._dues[self._token] = (todo, slot)
+        self._out.append(Wake(at, self._token))
+
+    def _wake_now(self, slot: Slot) -> None:
+        """End the wait of a slot before its time."""
+        if slot.wake is not None:
+            todo, _ = self._dues.pop(slot.wake)
+            self._out.append(Unwake(slot.wake))
+            slot.wake = None
+            todo(slot)
+
+    def _cancel(self, slot: Slot) -> None:
+        if slot.wake is not None:
+            del self._dues[slot.wake]
+            self._out.append(Unwake(slot.wake))
+            slot.wake = None
+        slot.next_at = None
+
+    # -- answers and reports -----------------------------------------------------------------
 
     def _refuse_start(self, slot: Slot, call: Call, error: BaseException, spec: object) -> None:
         """Tell the caller why nothing runs: a taken name is not a failure of the child."""
@@ -208,7 +316,7 @@ class Machine:
     def _is_closed_to(self, call: Call) -> bool:
         """Refuse a change while the supervisor ends: nobody will carry it out."""
         if self.is_ending:
-            self._out.append(Ended(call))
+            self._out.append(RefuseEnding(call))
             return True
         return False
 
@@ -228,4 +336,6 @@ class Machine:
             shutdown=spec.shutdown,
             type=spec.type,
         )
-        self._out.append(Note(Report(self.path, context, reason, offender, self._now, stack=stack)))
+        self._out.append(
+            Publish(Report(self.path, context, reason, offender, self._now, stack=stack))
+        )

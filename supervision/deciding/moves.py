@@ -1,21 +1,22 @@
-"""What a supervisor decides to do, as data: the answer of `decisions.py` to each event.
+"""All that a supervisor can decide to do: what its machine answers to an event, as data.
 
-`supervisor.py` carries the moves out in order; a table test reads them. None of them waits.
+`doing/hands.py` carries the moves out in order; the tables of the tests read them. None of them
+waits.
+
+Moves about a child: `Start`, `Stop`, `Kill`, `AwaitRestart`, `Retire`, `Park`. Answers to a call:
+`Answer`, `AnswerStart`, `Refuse`, `RefuseEnding`. The supervisor's own: `Ready`, `Finish`. Beside
+them `Wake` and `Unwake`, which set the time, and `Publish` and `Decided`, which only tell.
 """
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from actors.runtime import Exit
-from supervision.deciding.slots import Slot
+from supervision.deciding.slots import Call, Slot
 from supervision.tree.reports import Report
 from supervision.tree.tree import DecisionWord
 
-
-class Call:
-    """Who waits for an answer; decisions only hand it back."""
-
-    __slots__ = ()
+# -- a child -------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class Kill:
 
 
 @dataclass(slots=True)
-class Hold:
+class AwaitRestart:
     """Keep name, ref and mailbox: a restart follows, at `at` if that is known."""
 
     slot: Slot
@@ -65,21 +66,67 @@ class Retire:
 
 @dataclass(slots=True)
 class Park:
-    """The child is idle: leave its ref valid, without incarnation until a message comes."""
+    """The child was idle: leave its ref valid, without incarnation until a message comes."""
 
     slot: Slot
+
+
+# -- an answer to a call -------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
-class Forget:
-    """The child is out of the list: nothing of it is kept."""
+class Answer:
+    """Answer with a plain value."""
 
-    slot: Slot
+    call: Call
+    value: object
+
+
+@dataclass(slots=True)
+class AnswerStart:
+    """Answer a start: the child's ref and its info, or neither (`slot` is None: it ignored)."""
+
+    call: Call
+    slot: Slot | None
+    info: object
+
+
+@dataclass(slots=True)
+class Refuse:
+    """Answer with an error."""
+
+    call: Call
+    error: Exception
+
+
+@dataclass(slots=True)
+class RefuseEnding:
+    """Answer that the supervisor is ending: there is nobody to do this any more."""
+
+    call: Call
+
+
+# -- the supervisor itself -----------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Ready:
+    """All children are up."""
+
+
+@dataclass(slots=True)
+class Finish:
+    """No child is left; the supervisor ends so."""
+
+    exit: Exit
+
+
+# -- time, and what is only told -----------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class Wake:
-    """Call `due(token)` at this time."""
+    """Call the machine's `due(token)` at this time."""
 
     at: float
     token: int
@@ -93,42 +140,10 @@ class Unwake:
 
 
 @dataclass(slots=True)
-class Note:
+class Publish:
     """Publish a report."""
 
     report: Report
-
-
-@dataclass(slots=True)
-class Answer:
-    """Answer a call with a plain value."""
-
-    call: Call
-    value: object
-
-
-@dataclass(slots=True)
-class Up:
-    """Answer a start: the child's ref and its info, or neither (`slot` is None: it ignored)."""
-
-    call: Call
-    slot: Slot | None
-    info: object
-
-
-@dataclass(slots=True)
-class Refuse:
-    """Answer a call with an error."""
-
-    call: Call
-    error: Exception
-
-
-@dataclass(slots=True)
-class Ended:
-    """Answer a call: the supervisor is ending, so there is nobody to do this."""
-
-    call: Call
 
 
 @dataclass(slots=True)
@@ -144,34 +159,21 @@ class Decided:
     backoff: float | None
 
 
-@dataclass(slots=True)
-class Ready:
-    """All children are up."""
-
-
-@dataclass(slots=True)
-class Finish:
-    """No child is left; the supervisor ends so."""
-
-    exit: Exit
-
-
 Move: TypeAlias = (
     Start
     | Stop
     | Kill
-    | Hold
+    | AwaitRestart
     | Retire
     | Park
-    | Forget
-    | Wake
-    | Unwake
-    | Note
     | Answer
-    | Up
+    | AnswerStart
     | Refuse
-    | Ended
-    | Decided
+    | RefuseEnding
     | Ready
     | Finish
+    | Wake
+    | Unwake
+    | Publish
+    | Decided
 )

@@ -1,15 +1,21 @@
-"""What one ending means for one child: restart it, leave it, or give up.
+"""What one ending means for one child, how often it may be restarted, and how soon.
 
-Pure: an exit and a spec in, a verdict out (the table "What one ending means" in
-docs/explain/supervision.md). What a restart does to the siblings stands in `decisions.py`; how
-often it may happen in `budget.py`.
+Pure: an exit and a spec in, a verdict out (the table "What one ending means" of
+docs/explain/supervision.md); time and randomness are handed in. What a restart does to the
+siblings stands in `static.py`.
+
+Rule: a need for a restart is noted before anything is tried, so a child that dies while
+starting cannot restart for ever.
 """
 
+from __future__ import annotations
+
 import enum
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
-from supervision.specs.specs import ChildSpec
+from supervision.specs.specs import Backoff, ChildSpec
 
 
 class Verdict(enum.Enum):
@@ -35,13 +41,13 @@ def judge(spec: ChildSpec, exit_: Exit) -> Verdict:
             return Verdict.LEAVE
 
 
-def judge_start(spec: ChildSpec, error: BaseException, leaves: Sequence[BaseException]) -> Verdict:
+def judge_start(spec: ChildSpec, error: BaseException) -> Verdict:
     """Call this to learn what a failed attempt to restart calls for.
 
     A failed attempt is an error like any other, so the same classes rule; the restart type
     does not: the decision to restart was taken when the child ended.
     """
-    return _judge_leaves(spec, leaves or (error,))
+    return _judge_leaves(spec, Crashed(error).leaves())
 
 
 def is_expected_stop(spec: ChildSpec, exit_: Exit) -> bool:
@@ -62,6 +68,19 @@ def is_reported(spec: ChildSpec, exit_: Exit) -> bool:
     return spec.restart == "permanent" or not exit_.clean
 
 
+def ended_as(exit_: Exit) -> str:
+    """Call this to say in one word how a child ended, for the cause of its siblings' stop."""
+    match exit_:
+        case Normal():
+            return "ended"
+        case Shutdown():
+            return "shut down"
+        case Killed():
+            return "was killed"
+        case Crashed():
+            return "crashed"
+
+
 def triggers(spec: ChildSpec, exit_: Exit) -> bool:
     """Call this to know whether this ending of a child that is not restarted is significant."""
     if not spec.significant:
@@ -77,3 +96,66 @@ def _judge_leaves(spec: ChildSpec, leaves: Sequence[BaseException]) -> Verdict:
     ):
         return Verdict.LEAVE
     return Verdict.RESTART
+
+
+class RestartWindow:
+    """The restarts of the last `period` seconds, both ends included."""
+
+    __slots__ = ("_times",)
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+
+    def __repr__(self) -> str:
+        return f"<RestartWindow {len(self._times)} noted>"
+
+    def note(self, now: float, intensity: int, period: float) -> bool:
+        """Call this at each need for a restart; True means there is still budget for it."""
+        self._times.append(now)
+        self._forget(now, period)
+        within = len(self._times) <= intensity
+        while len(self._times) > intensity + 1:  # a larger number decides nothing more
+            self._times.popleft()
+        return within
+
+    def used(self, now: float, period: float) -> int:
+        """Call this to see how many restarts stand in the window now."""
+        self._forget(now, period)
+        return len(self._times)
+
+    def _forget(self, now: float, period: float) -> None:
+        while self._times and now - self._times[0] > period:
+            self._times.popleft()
+
+
+class Attempts:
+    """The failures in a row of one child, and so the length of its next wait."""
+
+    __slots__ = ("_failed_at", "_waited", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._failed_at: float | None = None
+        self._waited = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Attempts {self.count} in a row>"
+
+    def note(self, now: float, backoff: Backoff) -> None:
+        """Call this at each crash or failed attempt, before asking for the wait."""
+        if self._failed_at is not None:
+            # A wait longer than reset_after must not pass for quiet time by itself.
+            waited = self._waited if self._waited >= backoff.reset_after else 0.0
+            if now - self._failed_at >= backoff.reset_after + waited:
+                self.count = 0
+        self.count += 1
+        self._failed_at = now
+
+    def exhausted(self, backoff: Backoff) -> bool:
+        """Call this to know whether `give_up_after` failures in a row have happened."""
+        return backoff.give_up_after is not None and self.count >= backoff.give_up_after
+
+    def wait(self, backoff: Backoff, random: Callable[[], float]) -> float:
+        """Call this to get the seconds until the next attempt; `random` gives [0, 1)."""
+        self._waited = backoff.wait(self.count, 2.0 * random() - 1.0)
+        return self._waited

@@ -1,20 +1,21 @@
-"""One child's place under its supervisor, and the lists that are read from the places.
+"""One child's place under its supervisor (a slot), and the lists that are read from the places.
 
 A slot outlives the incarnations of its child, and its cell too: a child that was terminated
-keeps its slot and has no cell. Only decisions change a slot; only the supervisor sets `cell`.
+keeps its slot and has no cell.
+
+Rule: only decisions change a slot. The hands set `cell`, what they saw of the last incarnation
+(`exit`, `exited_at`, `restart_s`) and the two marks of the sweeps, and nothing else.
 """
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from __future__ import annotations
 
-from supervision.deciding.budget import Attempts, RestartWindow
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, Protocol, TypeAlias
+
+from actors.runtime import AnyRef, Exit
+from supervision.deciding.policy import Attempts, RestartWindow
 from supervision.specs.specs import ChildSpec
 from supervision.specs.words import Child, Counts
-
-if TYPE_CHECKING:
-    from actors.runtime import AnyRef, Exit
-    from supervision.deciding.moves import Call
-
 
 SlotStatus: TypeAlias = Literal[
     "stopped", "starting", "running", "stopping", "unkillable", "restarting", "backing_off"
@@ -26,11 +27,17 @@ LIVE: Final = frozenset({"starting", "running", "stopping", "unkillable"})
 WAITING: Final = frozenset({"restarting", "backing_off"})
 
 
+class Call:
+    """Who waits for an answer; decisions only hand it back."""
+
+    __slots__ = ()
+
+
 class Occupant(Protocol):
     """What decisions read of a child's cell."""
 
     @property
-    def ref(self) -> "AnyRef":
+    def ref(self) -> AnyRef:
         """The child's ref."""
 
     @property
@@ -50,68 +57,53 @@ class Slot:
     """The place of one child."""
 
     __slots__ = (
-        "after",
-        "args",
-        "attempts",
-        "because",
-        "call",
-        "cell",
-        "exit",
-        "exited_at",
-        "handled",
-        "has_cell",
-        "id",
-        "idle_since",
-        "is_asked",
-        "is_attempt",
-        "is_listed",
-        "is_new",
-        "key",
-        "name",
-        "next_at",
-        "queue",
-        "restart_s",
-        "restarts",
-        "spec",
-        "status",
-        "wake",
-        "window",
+        *("id", "key", "name", "spec", "args"),
+        *("status", "is_listed", "has_cell", "cell"),
+        *("call", "is_new", "is_attempt"),
+        *("is_asked", "after", "queue"),
+        *("restarts", "window", "attempts", "because", "wake", "next_at"),
+        *("exit", "exited_at", "restart_s"),
+        *("handled", "idle_since"),
     )
 
     def __init__(self, spec: ChildSpec, child_id: str | None) -> None:
+        # Who it is. Dynamic children have no id, but what they were started with, and perhaps a
+        # key or a name of their own.
         self.id = child_id
+        self.key: str | None = None
+        self.name: str | None = spec.name
         self.spec = spec
+        self.args: tuple[object, ...] = ()
+        # What it is doing, and whether it is still in its supervisor's list.
         self.status: SlotStatus = "stopped"
+        self.is_listed = True
+        # Whether a cell was asked for and not yet let go: decisions do not look at `cell`.
+        self.has_cell = False
         self.cell: Occupant | None = None
-        # How the last incarnation ended, until it is known what follows; and why it restarts.
+        # A start under way: who waits for it, whether the child is gone if it fails, and whether
+        # it is an automatic one (to callers the child is then still restarting).
+        self.call: Call | None = None
+        self.is_new = False
+        self.is_attempt = False
+        # A stop under way. Asked for by the supervisor: an outsider's kill can make a child
+        # unkillable too. What follows its end, and what else waits for it.
+        self.is_asked = False
+        self.after: Literal["call", "group", "end", "park"] = "call"
+        self.queue: list[Callable[[], None]] | None = None
+        # Its restarts: how many, from which budget, why the one under way, and when.
+        self.restarts = 0
+        self.window: RestartWindow | None = None
+        self.attempts: Attempts | None = None
+        self.because: str | None = None
+        self.wake: int | None = None
+        self.next_at: float | None = None
+        # How the last incarnation ended, until it is known what follows.
         self.exit: Exit | None = None
         self.exited_at: float | None = None
         self.restart_s: float | None = None
-        self.because: str | None = None
-        # Whether a cell was asked for and not yet let go: decisions do not look at `cell`.
-        self.has_cell = False
-        # Dynamic children: what they were started with, and under which key or name.
-        self.args: tuple[object, ...] = ()
-        self.key: str | None = None
-        self.name: str | None = spec.name
-        self.after: Literal["call", "group", "end", "park"] = "call"
-        # Whether the supervisor asked it to stop: an outsider's kill can make it unkillable too.
-        self.is_asked = False
-        self.call: Call | None = None
-        self.is_new = False
-        # Whether the start under way is an automatic one: to callers it is still restarting.
-        self.is_attempt = False
-        self.is_listed = True
-        # What waits for the end of a stop that is under way.
-        self.queue: list[Callable[[], None]] | None = None
-        self.wake: int | None = None
-        self.next_at: float | None = None
-        # Of the sweeps for idle children: the counter and the time when it was last seen to move.
+        # Of the sweeps for idle children: the counter, and when it was last seen to move.
         self.handled = 0
         self.idle_since: float | None = None
-        self.window: RestartWindow | None = None
-        self.attempts: Attempts | None = None
-        self.restarts = 0
 
     def __repr__(self) -> str:
         return f"<Slot {self.id or self.key} {self.status}>"
@@ -165,10 +157,3 @@ def count_slots(slots: Iterable[Slot], specs: int) -> Counts:
         else:
             workers += 1
     return Counts(specs, active, supervisors, workers)
-
-
-def ended_as(exit_: "Exit") -> str:
-    """Call this to say in one word how a child ended, for the cause of its siblings' stop."""
-    return {"Normal": "ended", "Shutdown": "shut down", "Killed": "was killed"}.get(
-        type(exit_).__name__, "crashed"
-    )

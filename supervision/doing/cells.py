@@ -2,26 +2,23 @@
 
 A cell is a child's identity in the runtime. `hands.py` starts and stops what is made here.
 
-Rule: a key has at most one cell: its child's, or a dormant one that waits for a message.
+Rule: a key has at most one cell: its child's, or a dormant one that waits for a message. A start
+takes the dormant one over, so that refs which were handed out by key stay true.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from types import MethodType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from actors.runtime import Actor, AnyActor, BadReturn, Cell, Shutdown
-from supervision.deciding.dynamic_administration import DynamicAdministration
+from actors.runtime import Actor, AnyActor, BadReturn, Cell, Owner, Shutdown, System
+from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.slots import Slot
-from supervision.deciding.static import StaticDecisions
-from supervision.specs.checks import class_of
-from supervision.specs.specs import ChildSpec
+from supervision.deciding.static import StaticMachine
+from supervision.specs.specs import ChildSpec, class_of
 
-if TYPE_CHECKING:
-    from supervision.doing.hands import Hands
-    from supervision.doing.supervising import Supervising
-
-
-AnyMachine = StaticDecisions | DynamicAdministration
+AnyMachine: TypeAlias = StaticMachine | DynamicMachine
 # What cells are made with: actor class, shutdown, start timeout.
 _Facts: TypeAlias = tuple[type[AnyActor] | None, float, float]
 
@@ -33,12 +30,11 @@ DORMANT_MAX: Final = 10_000
 class Cells:
     """The cells of one incarnation of a supervisor."""
 
-    def __init__(self, owner: "Hands", supervisor: "Supervising", machine: AnyMachine) -> None:
-        self._owner = owner
-        self._system = supervisor.system
-        self._path = supervisor.path
+    def __init__(self, owner: Owner, system: System, path: str, machine: AnyMachine) -> None:
+        self._owner, self._system, self._path = owner, system, path
         self._machine = machine
         self._slots: dict[Cell, Slot] = {}
+        # Cells without a slot, by key, the one asleep for longest first.
         self._dormant: dict[str, Cell] = {}
         self._serial = 0
         # Bound once more, to its slot, this is one object a child; a partial was three, which
@@ -80,7 +76,7 @@ class Cells:
     def for_key(self, key: str) -> Cell:
         """Call this for the cell behind `rooms[key]`: the child's, or one that waits for mail."""
         machine = self._machine
-        assert isinstance(machine, DynamicAdministration), "only dynamic children have keys"
+        assert isinstance(machine, DynamicMachine), "only dynamic children have keys"
         slot = machine.by_key.get(key)
         if slot is not None and isinstance(slot.cell, Cell):
             return slot.cell
@@ -96,6 +92,7 @@ class Cells:
         if len(self._dormant) > DORMANT_MAX:
             oldest = next(iter(self._dormant))
             self._dormant.pop(oldest).retire(Shutdown(because="not used for long"))
+        # Last: with mail queued it asks for a child at once, and has to be found here by then.
         cell.await_first_message()
 
     def key_of_dormant(self, cell: Cell) -> str | None:
@@ -147,14 +144,14 @@ class Cells:
         if spec is known:
             return facts
         facts = _facts_of(spec)
-        if isinstance(self._machine, DynamicAdministration):
+        if isinstance(self._machine, DynamicMachine):
             # Only a template: the spec of a static child goes with the child.
             self._template = (spec, facts)
         return facts
 
     def _make(self, slot: Slot) -> AnyActor:
         machine = self._machine
-        if slot.key is not None and isinstance(machine, DynamicAdministration):
+        if slot.key is not None and isinstance(machine, DynamicMachine):
             keyword = {machine.flags.key or "key": slot.key}
             made = slot.spec.start(*slot.args, **keyword)
         else:

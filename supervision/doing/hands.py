@@ -1,19 +1,22 @@
 """Carrying out what was decided: the only file that touches the cells of children.
 
 A `Hands` belongs to one incarnation of a supervisor. It is the owner of the children's cells:
-what happens to them comes in as calls, goes to the machine as events, and the machine's moves
-are carried out before anything else is looked at. Calls of people come through `desk.py`.
+what happens to them comes in as calls of the runtime, goes to the machine as events, and the
+machine's moves are carried out before anything else is looked at. Calls of people come in by
+`post` too (`Supervising._call`), each with a ticket.
 
 Rule 1: nothing here waits. A start, a stop, a backoff is a state of the machine, never an await.
 Rule 2: events are worked off in order; one that comes while moves are carried out waits its turn.
 Rule 3: a call is answered exactly once; what is open when the supervisor ends is `NoProc`.
 """
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, assert_never
+from typing import Protocol, assert_never
 
 import trio
 
@@ -32,59 +35,68 @@ from actors.runtime import (
     StartOutcome,
 )
 from supervision.deciding import moves
-from supervision.deciding.dynamic_administration import DynamicAdministration
+from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.slots import Slot
 from supervision.doing.cells import AnyMachine, Cells
 from supervision.doing.passivation import Passivation
 from supervision.doing.tickets import Tickets
-from supervision.overview import Overview
+from supervision.specs.specs import Flags
 from supervision.specs.words import StartResult
 from supervision.tree.reports import REPORTS, Report, correlation_of, log_report
-from supervision.tree.snapshot import tree_of
-from supervision.tree.tree import ChangeKind, Decision
-
-if TYPE_CHECKING:
-    from supervision.doing.supervising import Supervising
-
+from supervision.tree.tree import ChangeKind, Decision, Window, tree_of
 
 Event = Callable[[float], list[moves.Move]]
+
+
+class Principal(Protocol):
+    """Whom the hands work for: one incarnation of a supervisor."""
+
+    @property
+    def cell(self) -> Cell:
+        """The supervisor's own cell."""
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the tasks of the children run."""
+
+    def children_gone(self, exit_: Exit) -> None:
+        """No child is left: the supervisor ends so, unless it is ending already."""
 
 
 class Hands:
     """The owner (`actors.runtime.Owner`) of a supervisor's children."""
 
-    def __init__(self, supervisor: "Supervising", machine: AnyMachine) -> None:
+    def __init__(self, principal: Principal, machine: AnyMachine) -> None:
         self.machine = machine
+        # Set when the first start is over, well or not; and when no child is left.
         self.settled = trio.Event()
         self.over = trio.Event()
-        self._supervisor = supervisor
-        self._system = supervisor.system
-        self._path = supervisor.path
+        self._principal = principal
+        self._system = principal.cell.system
+        self._path = principal.cell.path
         self._events: deque[Event] = deque()
         self._is_busy = False
-        self.cells = Cells(self, supervisor, machine)
+        self.cells = Cells(self, self._system, self._path, machine)
         self.tickets = Tickets()
         self._alarms: dict[int, Alarm] = {}
         self._unused: tuple[int, int, float] = (0, 0, 0.0)
         self._passivation: Passivation | None = None
-        if isinstance(machine, DynamicAdministration):
-            self._passivation = Passivation(self, machine)
-        self._tree = tree_of(supervisor.system)
-        self._tree.joined(supervisor.cell, self, Overview(machine, self.cells))
+        if isinstance(machine, DynamicMachine):
+            self._passivation = Passivation(self.post, self._system.wheel.call_after, machine)
+        self._tree = tree_of(self._system)
+        self._tree.joined(principal.cell, self)
 
     def __repr__(self) -> str:
         return f"<Hands of {self._path}: {len(self.cells)} children>"
 
     # -- what comes in -----------------------------------------------------------------------
 
-    @property
-    def nursery(self) -> trio.Nursery:
-        """Where the tasks of the children run."""
-        return self._supervisor.nursery
-
     def post(self, event: Event) -> None:
         """Call this with something that happened; its moves are carried out in order."""
         self._events.append(event)
+        # A move may bring the next event at once: a key that is parked with mail is wanted here
+        # and now, and whoever is told a report may call. Answered now, the moves of that event
+        # would overtake those that are still to be carried out for this one.
         if self._is_busy:
             return
         self._is_busy = True
@@ -94,6 +106,11 @@ class Hands:
                     self._carry_out(move)
         finally:
             self._is_busy = False
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the tasks of the children run."""
+        return self._principal.nursery
 
     def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
         """Called by the runtime when a start is over."""
@@ -137,13 +154,18 @@ class Hands:
         self.post(partial(self._wanted, cell))
 
     def _wanted(self, cell: Cell, now: float) -> list[moves.Move]:
+        # Asked when its turn comes: an event before it may have started a child of that key.
         machine, key = self.machine, self.cells.key_of_dormant(cell)
-        if key is None or not isinstance(machine, DynamicAdministration):
+        if key is None or not isinstance(machine, DynamicMachine):
             return []
         slot, refusal, made = machine.wanted(key, now)
         if slot is None:
             self.cells.refuse(key, f"{self._path} is ending" if refusal is None else str(refusal))
         return made
+
+    def _due(self, token: int) -> None:
+        self._alarms.pop(token, None)
+        self.post(lambda now: self.machine.due(token, now))
 
     # -- what goes out -----------------------------------------------------------------------
 
@@ -156,37 +178,35 @@ class Hands:
                 self._stop(self.cells.of(move.slot), exit_, move.within)
             case moves.Kill():
                 self.cells.of(move.slot).kill(Killed(because=move.because, by=self._path))
-            case moves.Hold():
-                self._hold(move)
+            case moves.AwaitRestart():
+                self._await_restart(move)
             case moves.Retire():
                 self._retire(move.slot, move.cause)
             case moves.Park():
                 self._park(move.slot)
-            case moves.Decided():
-                if self._tree.is_watched:
-                    self._note_decision(move)
-            case moves.Forget():
-                pass  # `Retire` and `Park` have let go of the cell; nothing else is kept here
+            case moves.Answer():
+                self.tickets.answer(move.call, move.value)
+            case moves.AnswerStart():
+                ref = None if move.slot is None else self.cells.of(move.slot).ref
+                self.tickets.answer(move.call, StartResult(ref, move.info))
+            case moves.Refuse():
+                self.tickets.answer(move.call, None, move.error)
+            case moves.RefuseEnding():
+                self.tickets.answer(move.call, None, NoProc(self._path))
+            case moves.Ready():
+                self.settled.set()
+            case moves.Finish():
+                self._finish(move.exit)
             case moves.Wake():
                 due = partial(self._due, move.token)
                 self._alarms[move.token] = self._system.wheel.call_at(move.at, due)
             case moves.Unwake():
                 self._alarms.pop(move.token).cancel()
-            case moves.Note():
+            case moves.Publish():
                 self._publish(move.report)
-            case moves.Answer():
-                self.tickets.answer(move.call, move.value)
-            case moves.Up():
-                ref = None if move.slot is None else self.cells.of(move.slot).ref
-                self.tickets.answer(move.call, StartResult(ref, move.info))
-            case moves.Refuse():
-                self.tickets.answer(move.call, None, move.error)
-            case moves.Ended():
-                self.tickets.answer(move.call, None, self.no_proc())
-            case moves.Ready():
-                self.settled.set()
-            case moves.Finish():
-                self._finish(move.exit)
+            case moves.Decided():
+                if self._tree.is_watched:
+                    self._note_decision(move)
             case _:
                 assert_never(move)
 
@@ -194,6 +214,8 @@ class Hands:
         try:
             cell = self.cells.for_start(slot)
         except (AlreadyStarted, ValueError) as error:
+            # The name is taken, or none. An event like any other start that failed, and after
+            # the moves that are still to be carried out.
             failure = error
             self._events.append(lambda now: self.machine.start_failed(slot, failure, now))
             return
@@ -207,7 +229,7 @@ class Hands:
         if self._tree.is_watched:
             self._tree.note(cell, "stopping", because=exit_.because)
 
-    def _hold(self, move: moves.Hold) -> None:
+    def _await_restart(self, move: moves.AwaitRestart) -> None:
         cell = self.cells.of(move.slot)
         move.slot.exit = None
         self._note_budget(move.slot, cell)
@@ -231,13 +253,6 @@ class Hands:
         used = window.used(trio.current_time(), flags.period)
         cell.restart_window = (used, flags.intensity, flags.period)
 
-    def _note_decision(self, move: moves.Decided) -> None:
-        affected = tuple(one.cell.path for one in move.affected if isinstance(one.cell, Cell))
-        decision = Decision(move.decision, affected, move.backoff)
-        self._tree.note(
-            self.cells.of(move.slot), "decided", because=move.slot.because, decision=decision
-        )
-
     def _retire(self, slot: Slot, cause: BaseException | None) -> None:
         if slot.cell is None:
             return  # its name was taken: it never had a cell
@@ -255,21 +270,21 @@ class Hands:
         cell = self.cells.release(slot)
         if self._tree.is_watched:
             self._tree.note(cell, "gone", because="passivated")
+        # Last: mail that came while it was stopping wakes it here and now, as the next event.
         self.cells.sleep(slot.key, cell)
-
-    def call_after(self, delay: float, action: Callable[[], None]) -> Alarm:
-        """Call this to run a synchronous action in `delay` seconds."""
-        return self._system.wheel.call_after(delay, action)
-
-    def _due(self, token: int) -> None:
-        self._alarms.pop(token, None)
-        self.post(lambda now: self.machine.due(token, now))
 
     def _publish(self, report: Report) -> None:
         if isinstance(report.reason, Crashed):
             report = replace(report, correlation_id=correlation_of(report, self._system))
         log_report(report)
         self._system.topics.publish(REPORTS, report)
+
+    def _note_decision(self, move: moves.Decided) -> None:
+        affected = tuple(one.cell.path for one in move.affected if isinstance(one.cell, Cell))
+        decision = Decision(move.decision, affected, move.backoff)
+        self._tree.note(
+            self.cells.of(move.slot), "decided", because=move.slot.because, decision=decision
+        )
 
     def _finish(self, exit_: Exit) -> None:
         for alarm in self._alarms.values():
@@ -278,12 +293,37 @@ class Hands:
         if self._passivation is not None:
             self._passivation.close()
         self.cells.retire_dormant()
-        self.tickets.refuse_all(self.no_proc())
-        self._tree.left(self._supervisor.cell, self)
+        self.tickets.refuse_all(NoProc(self._path))
+        self._tree.left(self._principal.cell, self)
+        # `over` first: who wakes by `settled` must find a supervisor that does not run.
         self.over.set()
         self.settled.set()
-        self._supervisor.children_gone(exit_)
+        self._principal.children_gone(exit_)
 
-    def no_proc(self) -> NoProc:
-        """Call this for the error of a call that a dead or ending supervisor cannot serve."""
-        return NoProc(self._path)
+    # -- what the tree shows of it (`tree.Overseer`) -----------------------------------------
+
+    @property
+    def badge(self) -> str:
+        """The strategy, or `dynamic`."""
+        flags = self.machine.flags
+        return flags.strategy if isinstance(flags, Flags) else "dynamic"
+
+    def own_window(self) -> Window:
+        """The supervisor's own restart budget."""
+        flags, now = self.machine.flags, trio.current_time()
+        used = self.machine.window.used(now, flags.period)
+        return Window(used, flags.intensity, flags.period)
+
+    def child_count(self) -> int:
+        """How many children have a cell."""
+        return len(self.cells)
+
+    def restart_type(self, cell: Cell) -> str | None:
+        """The restart type of a child."""
+        slot = self.cells.slot_of(cell)
+        return None if slot is None else slot.spec.restart
+
+    def restart_time(self, cell: Cell) -> float | None:
+        """How long a child's last restart took."""
+        slot = self.cells.slot_of(cell)
+        return None if slot is None else slot.restart_s

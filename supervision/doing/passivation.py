@@ -7,17 +7,17 @@ keeps anyway, so a child pays nothing for being watched. A child is stopped betw
 Rule: idle means no message handled or queued, none in hand, no open reply, timer or sub-task.
 """
 
-from typing import TYPE_CHECKING, Final
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
 
 import trio
 
 from actors.runtime import Alarm, Cell
-from supervision.deciding.dynamic_administration import DynamicAdministration
+from supervision.deciding.dynamic import DynamicMachine
+from supervision.deciding.moves import Move
 from supervision.deciding.slots import Slot
-
-if TYPE_CHECKING:
-    from supervision.doing.hands import Hands
-
 
 # Sweeps in one `passivate_after`: more are more exact and cost more.
 SWEEPS: Final = 16
@@ -28,23 +28,33 @@ INTERVAL_MIN: Final = 0.01
 
 
 class Passivation:
-    """The sweeps of one incarnation of a dynamic supervisor."""
+    """The sweeps of one incarnation of a dynamic supervisor.
 
-    def __init__(self, hands: "Hands", machine: DynamicAdministration) -> None:
-        self._hands, self._machine = hands, machine
+    It is handed `post`, which takes an event for the machine, and `call_after`, which sets an
+    alarm.
+    """
+
+    def __init__(
+        self,
+        post: Callable[[Callable[[float], list[Move]]], None],
+        call_after: Callable[[float, Callable[[], None]], Alarm],
+        machine: DynamicMachine,
+    ) -> None:
+        self._post, self._call_after, self._machine = post, call_after, machine
         self._alarm: Alarm | None = None
+        # Of the round under way: who is still to be looked at.
         self._left: list[Slot] = []
 
     def __repr__(self) -> str:
         return f"<Passivation of {self._machine.path}>"
 
     def ensure(self) -> None:
-        """Call this when a child has started: sweeps go on while there are children."""
+        """Called when a child has started: sweeps go on while there are children."""
         if self._alarm is None and self._machine.flags.passivate_after is not None:
             self._set(self._interval())
 
     def close(self) -> None:
-        """Call this when the supervisor ends."""
+        """Called when the supervisor ends."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -54,21 +64,23 @@ class Passivation:
         return max(after / SWEEPS, INTERVAL_MIN)
 
     def _set(self, delay: float) -> None:
-        self._alarm = self._hands.call_after(delay, self._sweep)
+        self._alarm = self._call_after(delay, self._sweep)
 
     def _sweep(self) -> None:
         self._alarm = None
         machine, after = self._machine, self._machine.flags.passivate_after
         if after is None:
-            return
+            return  # a new plan has switched it off
         if not self._left:
             self._left = list(machine.slots)
         now = trio.current_time()
         some, self._left = self._left[-SLICE:], self._left[:-SLICE]
         for slot in some:
+            # The list is as old as the round: who has ended since is not running any more.
             if slot.status == "running" and self._is_due(slot, now, after):
                 self._stop(slot)
         if self._left or machine.slots:
+            # The slices of a round share its interval.
             rounds = max(1, len(machine.slots) // SLICE)
             self._set(self._interval() / rounds)
 
@@ -83,8 +95,10 @@ class Passivation:
         return now - slot.idle_since >= after
 
     def _stop(self, slot: Slot) -> None:
+        # A message may come between this look and the stop, or while it stops. It is not lost:
+        # the cell is parked, not retired, and mail that waits starts the next incarnation.
         slot.idle_since = None
-        self._hands.post(lambda now: self._machine.passivate(slot, now))
+        self._post(lambda now: self._machine.passivate(slot, now))
 
 
 def is_busy(cell: Cell) -> bool:

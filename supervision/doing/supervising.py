@@ -1,12 +1,13 @@
 """The actor behind every supervisor: its start, its end, and how a call reaches its machine.
 
 `supervisor.py` (children with ids) and `dynamic_supervisor.py` (children of one template) add
-the calls.
-An object of these classes is one of two things: the actor of one incarnation, made by the
-runtime, or a handle, made by `handle_of`, which reaches whatever incarnation there is now.
+the calls. An object of these classes is one of two things: the actor of one incarnation, made by
+the runtime, or a handle, made by `handle_of`, which reaches whatever incarnation there is now.
 
 Rule: a handle holds nothing but a ref; what `__init__` of the actor sets is not on it.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from typing import ClassVar, Literal, Never, TypeVar, cast, get_origin
@@ -18,7 +19,6 @@ from actors.runtime import (
     Actor,
     AnyRef,
     BadReturn,
-    Cell,
     Exit,
     Ignore,
     Killed,
@@ -26,14 +26,15 @@ from actors.runtime import (
     StopActor,
     System,
 )
-from supervision.deciding.dynamic_administration import DynamicAdministration
+from actors.runtime.cell import cell_of
+from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.moves import Move
-from supervision.deciding.static import StaticDecisions
+from supervision.deciding.static import StaticMachine
 from supervision.doing.cells import AnyMachine
 from supervision.doing.hands import Hands
 from supervision.doing.tickets import Ticket
-from supervision.specs.plans import DynamicFlags, Plan
-from supervision.tree.snapshot import Tree, tree_of
+from supervision.specs.specs import DynamicFlags, Plan
+from supervision.tree.tree import Tree, tree_of
 
 S = TypeVar("S", bound="Supervising")
 T = TypeVar("T")
@@ -46,6 +47,7 @@ class Supervising(Actor[Never]):
     child_type: ClassVar[Literal["supervisor"]] = "supervisor"
     opens_nursery: ClassVar[bool] = True
 
+    # Of a handle: the ref it goes by. Of the actor: its hands, and how its children left it.
     _handle_of: AnyRef | None = None
     _hands: Hands | None = None
     _gave_exit: Exit | None = None
@@ -74,17 +76,18 @@ class Supervising(Actor[Never]):
             raise BadReturn(plan)
         self._hands = hands = Hands(self, self._machine_for(plan))
         hands.post(hands.machine.begin)
+        # Not an await on a child: a stop, a kill or a call in between reaches the machine.
         await hands.settled.wait()
         if self._gave_exit is not None:
             raise StopActor(self._gave_exit)
         return None
 
     def _machine_for(self, plan: Plan) -> AnyMachine:
-        kind = DynamicAdministration if isinstance(plan.flags, DynamicFlags) else StaticDecisions
+        kind = DynamicMachine if isinstance(plan.flags, DynamicFlags) else StaticMachine
         return kind(plan, self.path, self.jitter)
 
     async def wind_down(self, exit: Exit) -> None:  # noqa: A002  the runtime's word for it
-        """End all children and wait until they are over, however the supervisor ended."""
+        """Called by the runtime last, however the supervisor ends: its children end first."""
         hands = self._hands
         if hands is None:
             return
@@ -108,12 +111,12 @@ class Supervising(Actor[Never]):
     def ref_of(self, child_id: str) -> AnyRef:
         """Call this for the ref of a child by its id. Raises `NoProc` when it does not run."""
         path = f"{self.ref.path}/{child_id}"
-        cell = self.ref._cell.system.at(path)
+        cell = cell_of(self.ref).system.at(path)
         if cell is None:
             raise NoProc(path)
         return cell.ref
 
-    def handle_of_child(self, child_id: str) -> "Supervising":
+    def handle_of_child(self, child_id: str) -> Supervising:
         """Call this for the handle of a child that is a supervisor. Raises `NoProc`."""
         return administer(self.ref_of(child_id))
 
@@ -132,7 +135,7 @@ class Supervising(Actor[Never]):
     @property
     def system(self) -> System:
         """The system it runs in."""
-        return self.ref._cell.system
+        return cell_of(self.ref).system
 
     @property
     def tree(self) -> Tree:
@@ -144,7 +147,7 @@ class Supervising(Actor[Never]):
         if self._handle_of is None:
             current: object = self
         else:
-            life = self._handle_of._cell.life
+            life = cell_of(self._handle_of).life
             current = None if life is None else life.instance
         hands = current._hands if isinstance(current, Supervising) else None
         if hands is None or hands.over.is_set():
@@ -183,13 +186,7 @@ def administer(ref: AnyRef) -> Supervising:
 
     Raises TypeError when the actor is no supervisor.
     """
-    kind = ref._cell.actor_class
+    kind = cell_of(ref).actor_class
     if kind is None or not issubclass(kind, Supervising):
         raise TypeError(f"{ref.path} is no supervisor; it has no children to look after")
     return handle_of(kind, ref)
-
-
-def cell_of(value: object) -> Cell | None:
-    """Call this for the cell behind a ref, or None when the value is no ref."""
-    found = getattr(value, "_cell", None)
-    return found if isinstance(found, Cell) else None

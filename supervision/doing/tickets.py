@@ -4,12 +4,14 @@ A caller opens a ticket, is parked, and goes on when the machine's answer was ca
 Rule: a ticket is answered exactly once; what is open when the supervisor ends is `NoProc`.
 """
 
+from __future__ import annotations
+
 import trio
 
-from supervision.deciding import moves
+from supervision.deciding.slots import Call
 
 
-class Ticket(moves.Call):
+class Ticket(Call):
     """A call of administration that waits for its answer."""
 
     __slots__ = ("error", "is_answered", "task", "value")
@@ -43,7 +45,7 @@ class Tickets:
         self._open.add(ticket)
         return ticket
 
-    def answer(self, call: moves.Call, value: object, error: Exception | None = None) -> None:
+    def answer(self, call: Call, value: object, error: Exception | None = None) -> None:
         """Call this with the answer; a withdrawn call is not told any more."""
         assert isinstance(call, Ticket)
         if call in self._open:
@@ -58,11 +60,14 @@ class Tickets:
     async def wait_answer(self, ticket: Ticket) -> object:
         """Call this to wait for an answer; withdrawn when cancelled, always a checkpoint."""
         if ticket.is_answered:
+            # Shielded: it is done, and its caller must not hear of a cancellation instead.
             await trio.lowlevel.cancel_shielded_checkpoint()
         else:
             ticket.task = trio.lowlevel.current_task()
 
             def abort(_: object) -> trio.lowlevel.Abort:
+                # Only the answer is given up: what the call began goes on, as it would if its
+                # caller had died. The machine's answer then finds no open ticket.
                 ticket.task = None
                 self._open.discard(ticket)
                 return trio.lowlevel.Abort.SUCCEEDED

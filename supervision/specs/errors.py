@@ -5,6 +5,8 @@ frozen infos at the end are no errors: they stand in `Shutdown(info)` and say wh
 supervisor, or a child, was asked to end.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 from actors.runtime import AlreadyStarted as RuntimeAlreadyStarted

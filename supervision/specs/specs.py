@@ -1,24 +1,52 @@
-"""One child as a person writes it: how it is made, and what happens when it ends.
+"""What a person writes: a child, the flags of its supervisor, and both together as a plan.
 
-Checked where it is made: past the constructor the values are true. Several specs with their
-flags make a plan: `plans.py`.
+Everything is checked where it is made, one small check a field with a code of its own; past the
+constructor the values are true. The checks stand at the end: they return nothing, or raise
+`SpecError(code, field, value)`. Which values are allowed: docs/explain/supervision.md.
 """
 
+from __future__ import annotations
+
+import functools
+import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Never, ParamSpec, Protocol, TypeAlias, cast
 
-from supervision.specs import checks
-from supervision.specs.checks import MISSING, Missing
 from supervision.specs.errors import SpecError
-from supervision.specs.words import ChildType, ErrorClass, RestartType, ShutdownTime
+from supervision.specs.words import (
+    AutoShutdownMode,
+    Budget,
+    ChildType,
+    ErrorClass,
+    RestartType,
+    ShutdownTime,
+    Strategy,
+)
 
 P = ParamSpec("P")
 ErrorClasses: TypeAlias = ErrorClass | tuple[ErrorClass, ...]
 
 # A worker that has not finished its message and its on_stop after this is not going to.
 WORKER_SHUTDOWN: Final = 5.0
+# As ACT-60: a name stands in paths, log lines and URLs.
+ID_LENGTH_MAX: Final = 200
+RESTART_TYPES: Final = frozenset({"permanent", "transient", "temporary"})
+CHILD_TYPES: Final = frozenset({"worker", "supervisor"})
+STRATEGIES: Final = frozenset({"one_for_one", "one_for_all", "rest_for_one"})
+AUTO_SHUTDOWN_MODES: Final = frozenset({"never", "any", "all"})
+BUDGETS: Final = frozenset({"child", "shared", "escalate"})
+
+
+class Missing:
+    """The type of `MISSING`: the option was not given."""
+
+    def __repr__(self) -> str:
+        return "<missing>"
+
+
+MISSING: Final = Missing()
 
 
 class Maker(Protocol):
@@ -59,8 +87,8 @@ class Backoff:
     give_up_after: int | None = None
 
     def __post_init__(self) -> None:
-        checks.check_backoff(self.first, self.max, self.factor, self.jitter)
-        checks.check_backoff_limits(self.reset_after, self.give_up_after)
+        _check_backoff(self.first, self.max, self.factor, self.jitter)
+        _check_backoff_limits(self.reset_after, self.give_up_after)
 
     def wait(self, attempt: int, u: float) -> float:
         """Call this to get the seconds before `attempt` (from 1); `u` is in [-1, 1]."""
@@ -108,19 +136,19 @@ class ChildSpec:
         name: str | None = None,
         **unknown: Never,
     ) -> None:
-        checks.no_unknown(unknown)
-        checks.check_id(id)
-        checks.check_start(start)
-        checks.check_choice("bad_restart", "restart", restart, checks.RESTART_TYPES)
+        _no_unknown(unknown)
+        _check_id(id)
+        check_start(start)
+        _check_choice("bad_restart", "restart", restart, RESTART_TYPES)
         kind = _type_of(start) if type is None else type
-        checks.check_choice("bad_type", "type", kind, checks.CHILD_TYPES)
+        _check_choice("bad_type", "type", kind, CHILD_TYPES)
         if shutdown is None:
             shutdown = math.inf if kind == "supervisor" else WORKER_SHUTDOWN
-        checks.check_shutdown(shutdown)
-        checks.check_significance(significant, restart)
-        checks.check_optional("bad_backoff", "backoff", backoff, Backoff)
+        _check_shutdown(shutdown)
+        _check_significance(significant, restart)
+        _check_optional("bad_backoff", "backoff", backoff, Backoff)
         if name is not None:
-            checks.check_name(name)
+            _check_name(name)
         put = object.__setattr__
         put(self, "id", id)
         put(self, "start", start)
@@ -129,13 +157,13 @@ class ChildSpec:
         put(self, "type", kind)
         put(self, "significant", significant)
         put(self, "backoff", backoff)
-        put(self, "restart_on", checks.check_policy("restart_on", restart_on))
-        put(self, "stop_on", checks.check_policy("stop_on", stop_on))
-        put(self, "escalate_on", checks.check_policy("escalate_on", escalate_on))
+        put(self, "restart_on", _check_policy("restart_on", restart_on))
+        put(self, "stop_on", _check_policy("stop_on", stop_on))
+        put(self, "escalate_on", _check_policy("escalate_on", escalate_on))
         put(self, "name", name)
 
     @classmethod
-    def parse(cls, value: object) -> "ChildSpec":
+    def parse(cls, value: object) -> ChildSpec:
         """Call this to read a spec from a `ChildSpec`, a declared child or a mapping."""
         value = getattr(value, "spec", value)
         if isinstance(value, ChildSpec):
@@ -145,15 +173,15 @@ class ChildSpec:
             return cls(**options)
         raise SpecError("not_a_spec", "spec", value)
 
-    def with_start(self, start: Maker) -> "ChildSpec":
+    def with_start(self, start: Maker) -> ChildSpec:
         """Call this to get the same spec with another start; nothing else is checked anew."""
         return self._with("start", start)
 
-    def with_backoff(self, backoff: Backoff) -> "ChildSpec":
+    def with_backoff(self, backoff: Backoff) -> ChildSpec:
         """Call this to get the same spec with another backoff."""
         return self._with("backoff", backoff)
 
-    def _with(self, field: str, value: object) -> "ChildSpec":
+    def _with(self, field: str, value: object) -> ChildSpec:
         other = object.__new__(ChildSpec)
         for one in ChildSpec.__slots__:
             object.__setattr__(other, one, getattr(self, one))
@@ -167,5 +195,271 @@ def without_arguments(spec: ChildSpec) -> ChildSpec:
 
 
 def _type_of(start: object) -> ChildType:
-    found = getattr(checks.class_of(start), "child_type", "worker")
+    found = getattr(class_of(start), "child_type", "worker")
     return "supervisor" if found == "supervisor" else "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """How a static supervisor treats its children together."""
+
+    strategy: Strategy = "one_for_one"
+    intensity: int = 1
+    period: float = 5.0
+    auto_shutdown: AutoShutdownMode = "never"
+
+    def __post_init__(self) -> None:
+        _check_choice("bad_strategy", "strategy", self.strategy, STRATEGIES)
+        _check_budget(self.intensity, self.period)
+        _check_choice("bad_auto_shutdown", "auto_shutdown", self.auto_shutdown, AUTO_SHUTDOWN_MODES)
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicFlags:
+    """How a dynamic supervisor treats its children, each made from one template.
+
+    `key` names the constructor parameter that takes the key of `rooms[key]`; None means the
+    children are started with `start_child(*args)` and have no keys. A key whose child gave up
+    is refused for `cooldown` seconds; an idle child is stopped after `passivate_after`.
+    """
+
+    # One restart a second for five seconds is a hiccup; more is a child that will not recover.
+    intensity: int = 5
+    period: float = 5.0
+    budget: Budget = "child"
+    auto_shutdown: AutoShutdownMode = "never"
+    key: str | None = None
+    max_children: int | None = None
+    cooldown: float = 30.0
+    passivate_after: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_budget(self.intensity, self.period)
+        _check_choice("bad_budget", "budget", self.budget, BUDGETS)
+        _check_choice("bad_auto_shutdown", "auto_shutdown", self.auto_shutdown, AUTO_SHUTDOWN_MODES)
+        if self.auto_shutdown != "never":
+            raise SpecError("bad_combination", "auto_shutdown", self.auto_shutdown)
+        if self.key is not None and not self.key.isidentifier():
+            raise SpecError("bad_key", "key", self.key)
+        _check_limit("max_children", self.max_children)
+        _check_seconds("cooldown", self.cooldown)
+        if self.passivate_after is not None:
+            _check_seconds("passivate_after", self.passivate_after)
+
+
+AnyFlags: TypeAlias = Flags | DynamicFlags
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Plan:
+    """Everything a supervisor is told: its flags and its children in start order.
+
+    With `DynamicFlags` the one spec is the template of all children. Raises `SpecError`.
+    """
+
+    flags: AnyFlags
+    specs: tuple[ChildSpec, ...]
+
+    def __init__(
+        self, flags: AnyFlags | Mapping[str, object] | None = None, specs: Iterable[object] = ()
+    ) -> None:
+        given = read_flags(flags)
+        _check_specs_field(specs)
+        found = tuple(ChildSpec.parse(one) for one in specs)
+        if isinstance(given, DynamicFlags):
+            if len(found) != 1:
+                raise SpecError("bad_template", "specs", len(found))
+            if found[0].backoff is None:
+                found = (found[0].with_backoff(Backoff()),)
+        _check_ids(spec.id for spec in found)
+        for spec in found:
+            check_together(spec, given)
+        object.__setattr__(self, "flags", given)
+        object.__setattr__(self, "specs", found)
+
+
+def read_flags(value: object) -> AnyFlags:
+    """Call this to read flags from themselves, a mapping, or None for the defaults.
+
+    A mapping with `dynamic=True` holds the flags of a dynamic supervisor.
+    """
+    if value is None:
+        return Flags()
+    if isinstance(value, (Flags, DynamicFlags)):
+        return value
+    if not isinstance(value, Mapping):
+        raise SpecError("not_flags", "flags", value)
+    options = {str(key): one for key, one in value.items()}
+    kind: type[Flags | DynamicFlags] = Flags
+    if options.pop("dynamic", False):
+        kind = DynamicFlags
+    known = {name: options.pop(name) for name in kind.__dataclass_fields__ if name in options}
+    _no_unknown(options)
+    return kind(**cast("dict[str, Never]", known))
+
+
+def check_together(spec: ChildSpec, flags: AnyFlags) -> None:
+    """Call this to refuse a spec that makes no sense under these flags."""
+    if spec.significant and flags.auto_shutdown == "never":
+        raise SpecError("bad_combination", "significant", spec.significant)
+
+
+# -- the checks ---------------------------------------------------------------------------------
+
+
+def _is_number(value: object) -> bool:
+    """Whether `value` is a real number; NaN and booleans are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return not math.isnan(value)
+
+
+def _is_name(value: object) -> bool:
+    """Whether `value` can stand in a path: 1-200 characters, no `/`."""
+    if not isinstance(value, str) or not 1 <= len(value) <= ID_LENGTH_MAX:
+        return False
+    return "/" not in value and value.isprintable()
+
+
+def _no_unknown(options: Mapping[str, object]) -> None:
+    """Refuse what is left over: a misspelt option must not be ignored."""
+    for name, value in options.items():
+        raise SpecError("unknown_option", name, value)
+
+
+def _check_id(value: object) -> None:
+    """Refuse a child id that is missing or cannot stand in a path."""
+    if value is MISSING:
+        raise SpecError("missing_id", "id", value)
+    if not _is_name(value):
+        raise SpecError("bad_id", "id", value)
+
+
+def check_start(value: object) -> None:
+    """Call this to refuse a start that is missing or cannot be called."""
+    if value is MISSING:
+        raise SpecError("missing_start", "start", value)
+    if not callable(value):
+        raise SpecError("bad_start", "start", value)
+
+
+def _check_choice(code: str, field: str, value: object, allowed: frozenset[str]) -> None:
+    """Refuse a word that is not among the allowed ones."""
+    if not isinstance(value, str) or value not in allowed:
+        raise SpecError(code, field, value)
+
+
+def _check_shutdown(value: object) -> None:
+    """Refuse a shutdown time: seconds >= 0, `inf` or "kill" are allowed."""
+    if value == "kill":
+        return
+    if not _is_number(value) or not isinstance(value, (int, float)) or value < 0:
+        raise SpecError("bad_shutdown", "shutdown", value)
+
+
+def _check_policy(field: str, value: object) -> tuple[type[BaseException], ...]:
+    """Turn an exception class, or some, into a tuple of them."""
+    if value is Exception or value == ():  # the defaults, in nearly every spec
+        return (Exception,) if value else ()
+    classes = value if isinstance(value, (tuple, list, frozenset, set)) else (value,)
+    found: list[type[BaseException]] = []
+    for one in classes:
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise SpecError("bad_policy", field, value)
+        found.append(one)
+    return tuple(found)
+
+
+def _check_significance(value: object, restart: str) -> None:
+    """Refuse a significant child that can never end for good."""
+    if not isinstance(value, bool):
+        raise SpecError("bad_significant", "significant", value)
+    if value and restart == "permanent":
+        raise SpecError("bad_combination", "significant", value)
+
+
+def _check_backoff(first: object, longest: object, factor: object, jitter: object) -> None:
+    """Refuse waits that are negative, endless or shrinking."""
+    if not _in_range(first, 0.0) or first == 0:
+        raise SpecError("bad_backoff", "first", first)
+    if not _in_range(longest, 0.0) or not isinstance(first, (int, float)):
+        raise SpecError("bad_backoff", "max", longest)
+    if isinstance(longest, (int, float)) and longest < first:
+        raise SpecError("bad_backoff", "max", longest)
+    if not _in_range(factor, 1.0):
+        raise SpecError("bad_backoff", "factor", factor)
+    if not _in_range(jitter, 0.0) or (isinstance(jitter, (int, float)) and jitter > 1):
+        raise SpecError("bad_backoff", "jitter", jitter)
+
+
+def _check_backoff_limits(reset_after: object, give_up_after: object) -> None:
+    """Refuse a backoff that never resets sensibly or gives up before it began."""
+    if not _is_number(reset_after) or not isinstance(reset_after, (int, float)) or reset_after <= 0:
+        raise SpecError("bad_backoff", "reset_after", reset_after)
+    if give_up_after is not None and not _is_count(give_up_after, 1):
+        raise SpecError("bad_backoff", "give_up_after", give_up_after)
+
+
+def _check_budget(intensity: object, period: object) -> None:
+    """Refuse a restart budget: int >= 0 restarts in 0 < seconds < inf."""
+    if not _is_count(intensity, 0):
+        raise SpecError("bad_intensity", "intensity", intensity)
+    if not _in_range(period, 0.0) or period == 0:
+        raise SpecError("bad_period", "period", period)
+
+
+def _check_limit(field: str, value: object) -> None:
+    """Refuse a number of children: None (no limit) or an int >= 1."""
+    if value is not None and not _is_count(value, 1):
+        raise SpecError("bad_limit", field, value)
+
+
+def _check_seconds(field: str, value: object) -> None:
+    """Refuse a time that is not 0 <= seconds < inf."""
+    if not _in_range(value, 0.0):
+        raise SpecError("bad_limit", field, value)
+
+
+def _check_name(value: object) -> None:
+    """Refuse a name that cannot be registered."""
+    if not _is_name(value):
+        raise SpecError("bad_name", "name", value)
+
+
+def _check_optional(code: str, field: str, value: object, kind: type) -> None:
+    """Refuse anything but None and one kind of value."""
+    if value is not None and not isinstance(value, kind):
+        raise SpecError(code, field, value)
+
+
+def _check_specs_field(value: object) -> None:
+    """Refuse what is no list of specs."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise SpecError("not_a_spec", "specs", value)
+
+
+def _check_ids(ids: Iterable[str]) -> None:
+    """Refuse two children of one id."""
+    seen: set[str] = set()
+    for one in ids:
+        if one in seen:
+            raise SpecError("duplicate_id", "id", one)
+        seen.add(one)
+
+
+def class_of(start: object) -> type | None:
+    """Call this to find the actor class behind a start, if one can be seen without calling it."""
+    if isinstance(start, functools.partial):
+        return class_of(start.func)
+    made = getattr(start, "actor_class", start)
+    return made if inspect.isclass(made) else None
+
+
+def _in_range(value: object, least: float) -> bool:
+    if not _is_number(value) or not isinstance(value, (int, float)):
+        return False
+    return least <= value < math.inf
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

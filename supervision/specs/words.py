@@ -1,8 +1,9 @@
 """The smallest nouns of supervision: the words a spec is made of, and what is read back.
 
-Specs are in `specs.py`, flags and plans in `plans.py`, both checked by `checks.py`. How they are
-judged stands in `policy.py` and `decisions.py`.
+What is made of them, and checked, stands in `specs.py`; how it is judged in `deciding/policy.py`.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from supervision.tree.snapshot import Tree
-from supervision.tree.tree import Node, TreeChange, TreeSnapshot
+from supervision.tree.tree import Node, Tree, TreeChange, TreeSnapshot
 
 # A quarter of an hour of a lively lab, a few megabytes.
 HISTORY_MAX: Final = 20_000

@@ -7,9 +7,9 @@ they are posted when that failure is reported, so they are the next thing the su
 from actors.runtime import System
 from actors.runtime.cell import cell_of
 from supervision import Report, Supervising
-from supervision.deciding.dynamic_administration import DynamicAdministration
-from supervision.deciding.moves import Answer, Ended, Move
-from supervision.deciding.static import StaticDecisions
+from supervision.deciding.dynamic import DynamicMachine
+from supervision.deciding.moves import Answer, Move, RefuseEnding
+from supervision.deciding.static import StaticMachine
 from supervision.doing.hands import Event, Hands
 from supervision.doing.tickets import Ticket
 
@@ -75,14 +75,14 @@ class Desk:
             def look(now: float) -> list[Move]:
                 found = machine.which_children() if is_list else machine.count_children()
                 # Nobody is asked any more while a supervisor ends.
-                return [Ended(ticket) if machine.is_ending else Answer(ticket, found)]
+                return [RefuseEnding(ticket) if machine.is_ending else Answer(ticket, found)]
 
             return look
-        if isinstance(machine, DynamicAdministration):
+        if isinstance(machine, DynamicMachine):
             cell = cell_of(self._stage.refs[call.target])
             slot = hands.cells.slot_of(cell)
             return lambda now: machine.terminate_child(ticket, slot, now)
-        assert isinstance(machine, StaticDecisions)
+        assert isinstance(machine, StaticMachine)
         if call.kid is not None:
             spec = kid_spec(self._stage, call.kid)
             return lambda now: machine.start_child(ticket, spec, now)

@@ -13,28 +13,26 @@ from typing import cast
 from actors.runtime import AnyRef, Crashed, Exit, Killed, Shutdown
 from supervision.deciding.moves import (
     Answer,
-    Call,
+    AnswerStart,
+    AwaitRestart,
     Decided,
-    Ended,
     Finish,
-    Forget,
-    Hold,
     Kill,
     Move,
-    Note,
     Park,
+    Publish,
     Ready,
     Refuse,
+    RefuseEnding,
     Retire,
     Start,
     Stop,
     Unwake,
-    Up,
     Wake,
 )
-from supervision.deciding.slots import Slot
-from supervision.deciding.static import StaticDecisions
-from supervision.specs.plans import Flags, Plan
+from supervision.deciding.slots import Call, Slot
+from supervision.deciding.static import StaticMachine
+from supervision.specs.specs import Flags, Plan
 from supervision.specs.specs import Backoff, ChildSpec
 from supervision.specs.words import Child, RestartType
 from supervision.tree.reports import Report
@@ -99,7 +97,7 @@ class Bench:
         self._events: deque[Callable[[], list[Move]]] = deque()
         # Which incarnations exist on paper: nothing may start twice, nor end twice.
         self.alive: set[Slot] = set()
-        self.machine = StaticDecisions(Plan(flags, specs), "sup", lambda: 0.5)
+        self.machine = StaticMachine(Plan(flags, specs), "sup", lambda: 0.5)
         if begin:
             self.begin()
 
@@ -213,22 +211,22 @@ class Bench:
                 move.slot.cell = None
             case Wake():
                 heapq.heappush(self._wakes, (move.at, move.token))
-            case Note():
+            case Publish():
                 self.reports.append(move.report)
             case Answer():
                 cast("Ticket", move.call).answer = "ok" if move.value is None else move.value
-            case Up():
+            case AnswerStart():
                 cast("Ticket", move.call).answer = "ignored" if move.slot is None else "up"
             case Refuse():
                 cast("Ticket", move.call).answer = move.error
-            case Ended():
+            case RefuseEnding():
                 cast("Ticket", move.call).answer = "ended"
             case Finish():
                 self.final = move.exit
                 self.log.append("finish")
             case Ready():
                 self.log.append("ready")
-            case Hold() | Forget() | Park() | Decided() | Unwake():
+            case AwaitRestart() | Park() | Decided() | Unwake():
                 pass
 
     def _start(self, slot: Slot) -> None:

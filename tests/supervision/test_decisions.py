@@ -9,7 +9,7 @@ from supervision.specs.errors import (
     IntensityReached,
     StillRestarting,
 )
-from supervision.specs.plans import Flags
+from supervision.specs.specs import Flags
 from supervision.specs.words import RestartType, Strategy
 from tests.supervision.table import Bench, spec
 

@@ -12,7 +12,7 @@ from supervision.specs.errors import (
     StillRestarting,
     StillRunning,
 )
-from supervision.specs.plans import Flags
+from supervision.specs.specs import Flags
 from supervision.specs.specs import Backoff, ChildSpec
 from supervision.specs.words import RestartType, Strategy
 from tests.supervision.table import Bench, spec

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
 from supervision.deciding.slots import LIVE, WAITING
 from supervision.specs.errors import IntensityReached
-from supervision.specs.plans import Flags
+from supervision.specs.specs import Flags
 from supervision.specs.specs import Backoff
 from supervision.specs.words import RestartType, Strategy
 from tests.supervision.table import Bench, spec

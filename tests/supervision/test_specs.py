@@ -22,7 +22,7 @@ from supervision import (
     dynamic_method,
     open_system,
 )
-from supervision.specs.plans import read_flags
+from supervision.specs.specs import read_flags
 from tests.supervision.puppets import DefPuppet, Note, Number, Stage, Word
 
 

@@ -18,7 +18,7 @@ from supervision import (
     open_system,
     tree_of,
 )
-from supervision.tree import snapshot
+from supervision.tree import tree as tree_module
 from supervision.tree.history import TreeHistory
 from tests.supervision.puppets import Crash, Kit, Note, Troupe, Word, settle
 
@@ -176,8 +176,8 @@ async def test_unwatched_nothing_is_built(
         raise AssertionError("nobody watches")
 
     async with open_system(Troupe, Flags(intensity=10_000), [kit.spec("a")]) as app:
-        monkeypatch.setattr(snapshot, "TreeChange", counting)
-        monkeypatch.setattr(snapshot, "Node", counting)
+        monkeypatch.setattr(tree_module, "TreeChange", counting)
+        monkeypatch.setattr(tree_module, "Node", counting)
         ref = (await app.refs())["a"]
         for _ in range(300):
             ref.tell(Crash(BOOM))

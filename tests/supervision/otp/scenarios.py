@@ -1,6 +1,6 @@
 """Random scenarios for a supervisor, and how this project's decisions answer them.
 
-A scenario is what both a real Erlang supervisor (`record.erl`) and `StaticDecisions` on paper can
+A scenario is what both a real Erlang supervisor (`record.erl`) and `StaticMachine` on paper can
 play; after each event the state is one line of text in the same words.
 """
 
@@ -19,7 +19,7 @@ from supervision.specs.errors import (
     StillRestarting,
     StillRunning,
 )
-from supervision.specs.plans import Flags
+from supervision.specs.specs import Flags
 from supervision.specs.specs import ChildSpec
 from supervision.specs.words import AutoShutdownMode, RestartType, Strategy
 from tests.supervision.table import Bench
