@@ -163,7 +163,9 @@ class Machine(ABC, Generic[F]):
 
     def _attempt(self, slot: Slot) -> None:
         """Start a child again, by the supervisor's own decision."""
-        self._start(slot, is_attempt=True)
+        # A wait may run out while the supervisor ends and is busy stopping somebody else.
+        if not self.is_ending:
+            self._start(slot, is_attempt=True)
 
     def _halt(
         self,

@@ -32,8 +32,7 @@ from supervision.deciding.moves import (
 )
 from supervision.deciding.slots import Call, Slot
 from supervision.deciding.static import StaticMachine
-from supervision.specs.specs import Flags, Plan
-from supervision.specs.specs import Backoff, ChildSpec
+from supervision.specs.specs import Backoff, ChildSpec, Flags, Plan
 from supervision.specs.words import Child, RestartType
 from supervision.tree.reports import Report
 
@@ -97,6 +96,7 @@ class Bench:
         self._events: deque[Callable[[], list[Move]]] = deque()
         # Which incarnations exist on paper: nothing may start twice, nor end twice.
         self.alive: set[Slot] = set()
+        self._was_ending = False
         self.machine = StaticMachine(Plan(flags, specs), "sup", lambda: 0.5)
         if begin:
             self.begin()
@@ -187,11 +187,16 @@ class Bench:
     # -- carrying out on paper -------------------------------------------------------------
 
     def _run(self, moves: list[Move]) -> None:
+        self._carry_out_all(moves)
+        while self._events:
+            self._carry_out_all(self._events.popleft()())
+
+    def _carry_out_all(self, moves: list[Move]) -> None:
+        if self._was_ending:
+            assert not any(isinstance(move, Start) for move in moves), "started in an ending"
+        self._was_ending = self.machine.is_ending
         for move in moves:
             self._carry_out(move)
-        while self._events:
-            for move in self._events.popleft()():
-                self._carry_out(move)
 
     def _carry_out(self, move: Move) -> None:
         match move:

@@ -12,8 +12,7 @@ from supervision.specs.errors import (
     StillRestarting,
     StillRunning,
 )
-from supervision.specs.specs import Flags
-from supervision.specs.specs import Backoff, ChildSpec
+from supervision.specs.specs import Backoff, ChildSpec, Flags
 from supervision.specs.words import RestartType, Strategy
 from tests.supervision.table import Bench, spec
 
@@ -59,6 +58,19 @@ def test_stopping_the_supervisor_ends_a_restart_loop() -> None:
     assert bench.final == Shutdown()
     bench.advance(100.0)
     assert bench.log == ["finish"]
+
+
+def test_a_backoff_that_runs_out_while_the_supervisor_ends_starts_nothing() -> None:
+    # SUP-20, SUP-43: as under Erlang, which serves nobody while it stops its children
+    bench = Bench(flags(), [spec("a", backoff=Backoff(1.0, jitter=0.0)), spec("b")])
+    bench.script("b").on_stop = None
+    bench.crash("a")
+    bench.stop()
+    bench.advance(2.0)
+    assert bench.log == ["stop b"]
+    bench.release("b")
+    assert bench.log == ["stop b", "finish"]
+    assert bench.final == Shutdown()
 
 
 def test_administration_of_a_running_and_a_stopped_child() -> None:

@@ -17,8 +17,7 @@ from hypothesis.stateful import (
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
 from supervision.deciding.slots import LIVE, WAITING
 from supervision.specs.errors import IntensityReached
-from supervision.specs.specs import Flags
-from supervision.specs.specs import Backoff
+from supervision.specs.specs import Backoff, Flags
 from supervision.specs.words import RestartType, Strategy
 from tests.supervision.table import Bench, spec
 
@@ -140,7 +139,8 @@ class SupervisorMachine(RuleBasedStateMachine):
             assert self.bench.log[-1] == "finish"
 
     @invariant()
-    def nothing_starts_in_an_ending(self) -> None:
+    def who_waits_in_an_ending_has_a_cell_to_let_go(self) -> None:
+        """That nothing starts in an ending is looked at by the bench, move by move."""
         if self.bench.machine.phase == "ending":
             assert all(
                 slot.status not in WAITING or slot.has_cell

@@ -19,8 +19,7 @@ from supervision.specs.errors import (
     StillRestarting,
     StillRunning,
 )
-from supervision.specs.specs import Flags
-from supervision.specs.specs import ChildSpec
+from supervision.specs.specs import ChildSpec, Flags
 from supervision.specs.words import AutoShutdownMode, RestartType, Strategy
 from tests.supervision.table import Bench
 
