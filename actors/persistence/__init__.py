@@ -1,18 +1,20 @@
 """What actors need of a store, as ports, and the words both sides share.
 
-Read first:
+Read in this order; each file needs only those above it:
 
-- `words` and `ports`: the nouns, and what a store does with them;
 - `errors`: what can go wrong, divided by what the caller does about it;
-- `events`: how a program's event classes get their stored names and versions;
-- `aggregate` and `aggregate_actor`: decide and apply, and the actor that carries them out;
-- `projections` and `projection_runner`: read models, and the actor that fills them;
-- `projection_waiting`: reading your own writes;
-- `inline_projections`: those that are part of an append;
-- `outbox`, `timers`, `dead_letters`, `idempotency`: what stands beside the log;
-- `decisions`: what an append comes to, the same in every engine.
+- `words`: the nouns, and `event_types`: how a program's event classes get stored names;
+- `event_store`: the ports of the log and of snapshots, and what an append comes to;
+- `beside_log/`: what shares an append's transaction: outbox, timers, dead letters, keys;
+- `projections/`: read models, the actor that fills them, and how one waits for it;
+- `aggregate` and `aggregate_actor`: decide and apply, and the actor that carries them out.
 
 The adapters stand in `storage/postgres` and `storage/memory`; nothing here knows them.
+
+Words of our own: the *order* of all events is that of their cursors, (transaction, position
+within). A *lineage* names one such order; a store that was moved to another cluster gets a
+new one. *Parked* is an event that a projection could not apply, with all later ones of its
+stream. *Beside the log* is what is written in an append's transaction and is no event.
 """
 
 from actors.persistence.aggregate import (
@@ -31,14 +33,7 @@ from actors.persistence.aggregate_actor import (
     ReadState,
     execute,
 )
-from actors.persistence.companions import (
-    CancelTimer,
-    CloseTimer,
-    OutboxMessage,
-    SetTimer,
-    TimerChange,
-)
-from actors.persistence.dead_letters import (
+from actors.persistence.beside_log.dead_letters import (
     DeadLetterCounts,
     DeadLetters,
     DeadLettersFull,
@@ -48,7 +43,15 @@ from actors.persistence.dead_letters import (
     StoredDeadLetter,
     UnknownDeadLetter,
 )
-from actors.persistence.decisions import fits, repeat_of
+from actors.persistence.beside_log.idempotency import Idempotency
+from actors.persistence.beside_log.outbox import (
+    Inbox,
+    Outbox,
+    OutboxEntry,
+    OutboxRelay,
+    OutboxStats,
+)
+from actors.persistence.beside_log.timers import DueTimer, DurableTimers, TimerService
 from actors.persistence.errors import (
     AlreadyHandled,
     AppendTooLarge,
@@ -72,36 +75,39 @@ from actors.persistence.errors import (
     TimerGone,
     UnknownEventType,
 )
-from actors.persistence.events import EVENTS, EventTypes, event, upcaster
-from actors.persistence.idempotency import Idempotency
-from actors.persistence.inline_projections import (
+from actors.persistence.event_store import EventStore, Snapshots, fits, repeat_of
+from actors.persistence.event_types import EVENTS, EventTypes, event, upcaster
+from actors.persistence.projections.inline import (
     InlineProjectionFailed,
     InlineProjections,
     inline_collection,
 )
-from actors.persistence.outbox import Inbox, Outbox, OutboxEntry, OutboxStats
-from actors.persistence.outbox_relay import OutboxRelay
-from actors.persistence.ports import EventStore, Snapshots
-from actors.persistence.projection_messages import AskStatus, ProjectionStatus, ReplayParked, Resume
-from actors.persistence.projection_runner import ProjectionRunner
-from actors.persistence.projection_waiting import (
+from actors.persistence.projections.projection import (
+    Document,
+    Projection,
+    ProjectionTx,
+    check_projections,
+)
+from actors.persistence.projections.runner import (
+    AskStatus,
+    ProjectionRunner,
+    ProjectionStatus,
+    ReplayParked,
+    Resume,
+)
+from actors.persistence.projections.store import (
+    Checkpoint,
+    GenerationState,
+    ProjectionBatch,
+    ProjectionStore,
+    live_collection,
+)
+from actors.persistence.projections.waiting import (
     ProjectionHalted,
     ProjectionTimeout,
     wait_until,
     waiter_count,
 )
-from actors.persistence.projections import (
-    Checkpoint,
-    Document,
-    GenerationState,
-    Projection,
-    ProjectionBatch,
-    ProjectionStore,
-    ProjectionTx,
-    check_projections,
-    live_collection,
-)
-from actors.persistence.timers import DueTimer, DurableTimers, TimerService
 from actors.persistence.words import (
     ANY,
     APPEND_EVENTS_MAX,
@@ -113,18 +119,23 @@ from actors.persistence.words import (
     START,
     Appended,
     AppendRequest,
+    CancelTimer,
+    CloseTimer,
     Cursor,
     Expected,
     ExpectedVersion,
     Idempotent,
     Lag,
     NewEvent,
+    OutboxMessage,
     Page,
+    SetTimer,
     Shard,
     Snapshot,
     StoredEvent,
     StreamId,
     StreamInfo,
+    TimerChange,
     Version,
 )
 

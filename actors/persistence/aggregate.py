@@ -19,7 +19,7 @@ from typing import (
     get_type_hints,
 )
 
-from actors.persistence.events import EVENTS, EventTypes
+from actors.persistence.event_types import EVENTS, EventTypes
 from actors.persistence.words import Cursor, Version
 from actors.reducers import Environment
 

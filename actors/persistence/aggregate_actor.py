@@ -24,17 +24,18 @@ from actors.persistence.aggregate import (
     jitter,
     schema_tag,
 )
-from actors.persistence.companions import OutboxMessage, TimerChange
 from actors.persistence.errors import ConcurrencyConflict, Fenced, StoreError
-from actors.persistence.ports import EventStore, Snapshots
+from actors.persistence.event_store import EventStore, Snapshots
 from actors.persistence.words import (
     Appended,
     AppendRequest,
     Idempotent,
     NewEvent,
+    OutboxMessage,
     Shard,
     Snapshot,
     StreamId,
+    TimerChange,
 )
 from actors.reducers import Environment
 from actors.runtime import (

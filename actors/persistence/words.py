@@ -1,12 +1,14 @@
 """The nouns of the event store: streams, versions, cursors, events, appends, pages.
 
-Frozen data only. `ports.py` says what a store does with them, `events.py` how a program's
-own event classes become stored ones and back.
+Frozen data only. `event_store.py` says what a store does with them, `event_types.py` how a
+program's own event classes become stored ones and back.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple, TypeAlias
@@ -14,10 +16,8 @@ from uuid import UUID
 
 import msgspec
 
-from actors.persistence.companions import OutboxMessage, TimerChange
 from actors.persistence.errors import (
     AppendTooLarge,
-    BatchTooLarge,
     EmptyAppend,
     EventTooLarge,
     InvalidStreamId,
@@ -52,7 +52,7 @@ class StreamId(str):
 
     __slots__ = ()
 
-    def __new__(cls, value: str) -> "StreamId":
+    def __new__(cls, value: str) -> StreamId:
         """Call this with the whole name."""
         category, hyphen, rest = value.partition("-")
         if not hyphen or not rest:
@@ -85,7 +85,7 @@ class Cursor(NamedTuple):
         return f"{self.txid}.{self.position}"
 
     @classmethod
-    def parse(cls, text: str) -> "Cursor":
+    def parse(cls, text: str) -> Cursor:
         """Call this to read `txid.position`; raises `ValueError` on anything else."""
         txid, dot, position = text.partition(".")
         if not (dot and txid.isascii() and txid.isdigit()):
@@ -180,6 +180,52 @@ class Idempotent:
     tenant: str = ""
 
 
+# What an append may carry besides events; written in its transaction.
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxMessage:
+    """Something to be sent after the commit, in order per key, at least once."""
+
+    message_id: UUID
+    kind: str
+    target: str
+    key: str
+    payload: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """A timer to be set in the append's transaction; it survives every restart."""
+
+    timer_id: UUID
+    address: str
+    name: str
+    token: str
+    due_at: datetime
+    payload: bytes = b""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer:
+    """A timer to be cancelled in the append's transaction; no effect once it has fired."""
+
+    address: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTimer:
+    """A delivered timer that this append handles; it is not delivered again."""
+
+    timer_id: UUID
+
+
+TimerChange: TypeAlias = SetTimer | CancelTimer | CloseTimer
+
+
 @dataclass(frozen=True, slots=True)
 class AppendRequest:
     """One append with all that stands in its transaction; checked when made."""
@@ -206,15 +252,6 @@ class AppendRequest:
     def is_plain(self) -> bool:
         """Call this to ask whether only events are written."""
         return not (self.shard or self.outbox or self.timers or self.idempotency or self.inbox)
-
-
-def check_batch(requests: Sequence[AppendRequest]) -> None:
-    """Call this before any I/O of a batch; raises `BatchTooLarge`."""
-    if len(requests) > BATCH_REQUESTS_MAX:
-        raise BatchTooLarge("requests", len(requests), BATCH_REQUESTS_MAX)
-    events = sum(len(request.events) for request in requests)
-    if events > BATCH_EVENTS_MAX:
-        raise BatchTooLarge("events", events, BATCH_EVENTS_MAX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from actors.persistence import (
     CancelTimer,
     CloseTimer,
     Cursor,
+    Document,
     NewEvent,
     OutboxMessage,
     SetTimer,
     StoredEvent,
 )
-from actors.persistence.projections import Document
 
 
 @dataclass(slots=True)

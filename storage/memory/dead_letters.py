@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from actors.persistence.dead_letters import (
-    CLAIM,
-    ROWS_MAX,
-    TRANSITIONS,
+from actors.persistence import (
     DeadLetterCounts,
     DeadLettersFull,
     DeadLetterStatus,
@@ -16,6 +13,7 @@ from actors.persistence.dead_letters import (
     StoredDeadLetter,
     UnknownDeadLetter,
 )
+from actors.persistence.beside_log.dead_letters import CLAIM, ROWS_MAX, TRANSITIONS
 from storage.memory.database import MemoryDatabase
 from storage.memory.faults import Faults
 

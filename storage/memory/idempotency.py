@@ -1,7 +1,7 @@
 """Idempotency keys in memory; the twin of `storage/postgres/idempotency.py`."""
 
 from actors.persistence import Idempotent
-from actors.persistence.idempotency import LIFETIME, PENDING_LIFETIME
+from actors.persistence.beside_log.idempotency import LIFETIME, PENDING_LIFETIME
 from storage.errors import IdempotencyInFlight, IdempotencyMismatch
 from storage.memory.database import IdempotencyRow, MemoryDatabase
 from storage.memory.faults import Faults

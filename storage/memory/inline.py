@@ -3,13 +3,15 @@
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TypeVar
 
-from actors.persistence import StoredEvent
-from actors.persistence.inline_projections import (
+from actors.persistence import (
+    Document,
     InlineProjectionFailed,
     InlineProjections,
+    Projection,
+    ProjectionTx,
+    StoredEvent,
     inline_collection,
 )
-from actors.persistence.projections import Document, Projection, ProjectionTx
 from storage.memory.database import MemoryDatabase
 
 T = TypeVar("T")

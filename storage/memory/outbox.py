@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from actors.persistence.outbox import (
+from actors.persistence import OutboxEntry, OutboxStats
+from actors.persistence.beside_log.outbox import (
     BATCH_MAX,
     INBOX_KEPT,
     LEASE,
     SENT_KEPT,
-    OutboxEntry,
-    OutboxStats,
     partition_of,
 )
 from storage.memory.database import MemoryDatabase, OutboxRow

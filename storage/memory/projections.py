@@ -6,16 +6,9 @@ from datetime import datetime, timedelta
 
 import trio
 
-from actors.persistence import START
-from actors.persistence.projections import (
-    RETIRED_KEPT,
-    Checkpoint,
-    Document,
-    GenerationState,
-    ProjectionBatch,
-    collection_of,
-    serves,
-)
+from actors.persistence import START, Checkpoint, Document, GenerationState, ProjectionBatch
+from actors.persistence.projections.projection import collection_of
+from actors.persistence.projections.store import RETIRED_KEPT, serves
 from storage.memory.database import MemoryDatabase
 from storage.memory.faults import Faults
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from actors.persistence import CancelTimer, SetTimer
-from actors.persistence.timers import CLAIM, CLAIM_MAX, DueTimer
+from actors.persistence import CancelTimer, DueTimer, SetTimer
+from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX
 from storage.memory.database import MemoryDatabase, TimerRow
 from storage.memory.faults import Faults
 

@@ -26,7 +26,7 @@ from actors.persistence import (
     StoredEvent,
     TimerChange,
 )
-from actors.persistence.outbox import partition_of
+from actors.persistence.beside_log.outbox import partition_of
 from storage.errors import AlreadyHandled, Fenced, TimerGone
 from storage.postgres.event_rows import COLUMNS, metadata_json, to_columns, to_event
 from storage.postgres.idempotency import claim, remember

@@ -21,7 +21,7 @@ from actors.persistence import (
     fits,
     repeat_of,
 )
-from actors.persistence.decisions import conflict
+from actors.persistence.event_store import conflict
 from storage.postgres.event_rows import COLUMNS, to_columns, to_event
 from storage.postgres.session import Connection
 

@@ -6,10 +6,7 @@ from dataclasses import replace
 import asyncpg
 import msgspec
 
-from actors.persistence.dead_letters import (
-    CLAIM,
-    ROWS_MAX,
-    TRANSITIONS,
+from actors.persistence import (
     DeadLetterCounts,
     DeadLettersFull,
     DeadLetterStatus,
@@ -18,6 +15,7 @@ from actors.persistence.dead_letters import (
     StoredDeadLetter,
     UnknownDeadLetter,
 )
+from actors.persistence.beside_log.dead_letters import CLAIM, ROWS_MAX, TRANSITIONS
 from storage.postgres.database import Database
 from storage.postgres.event_rows import metadata_json
 from storage.postgres.session import Connection

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from actors.persistence import Cursor
-from actors.persistence.projections import Document
+from actors.persistence import Cursor, Document
 from storage.postgres.session import Connection
 
 _PUT = """

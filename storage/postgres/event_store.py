@@ -17,10 +17,12 @@ from actors.persistence import (
     Cursor,
     ExpectedVersion,
     Idempotent,
+    InlineProjections,
     Lag,
     NewEvent,
     OutboxMessage,
     Page,
+    Projection,
     Shard,
     StoredEvent,
     StreamId,
@@ -30,10 +32,7 @@ from actors.persistence import (
     fits,
     repeat_of,
 )
-from actors.persistence.decisions import conflict
-from actors.persistence.inline_projections import InlineProjections
-from actors.persistence.projections import Projection
-from actors.persistence.words import check_batch
+from actors.persistence.event_store import check_batch, conflict
 from storage.errors import StoreError, StoreUnavailable
 from storage.postgres import event_reading
 from storage.postgres.append import RACES, facts, insert, insert_with_all

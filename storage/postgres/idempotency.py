@@ -1,7 +1,7 @@
 """Idempotency keys in PostgreSQL; the twin of `storage/memory/idempotency.py`."""
 
 from actors.persistence import Idempotent
-from actors.persistence.idempotency import LIFETIME, PENDING_LIFETIME
+from actors.persistence.beside_log.idempotency import LIFETIME, PENDING_LIFETIME
 from storage.errors import IdempotencyInFlight, IdempotencyMismatch
 from storage.postgres.database import Database
 from storage.postgres.session import Connection

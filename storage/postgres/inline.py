@@ -9,13 +9,16 @@ from collections.abc import Sequence
 import asyncpg
 import msgspec
 
-from actors.persistence import Appended, AppendRequest, StoredEvent
-from actors.persistence.inline_projections import (
+from actors.persistence import (
+    Appended,
+    AppendRequest,
+    Document,
     InlineProjectionFailed,
     InlineProjections,
+    Projection,
+    StoredEvent,
     inline_collection,
 )
-from actors.persistence.projections import Document, Projection
 from storage.postgres.documents import write
 from storage.postgres.event_rows import COLUMNS, to_event
 from storage.postgres.session import GONE, Connection

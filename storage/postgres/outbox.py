@@ -6,14 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from actors.persistence.outbox import (
-    BATCH_MAX,
-    INBOX_KEPT,
-    LEASE,
-    SENT_KEPT,
-    OutboxEntry,
-    OutboxStats,
-)
+from actors.persistence import OutboxEntry, OutboxStats
+from actors.persistence.beside_log.outbox import BATCH_MAX, INBOX_KEPT, LEASE, SENT_KEPT
 from storage.postgres.database import Database
 from storage.postgres.session import Connection
 

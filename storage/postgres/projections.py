@@ -6,15 +6,9 @@ from datetime import timedelta
 import asyncpg
 import msgspec
 
-from actors.persistence import Cursor
-from actors.persistence.projections import (
-    RETIRED_KEPT,
-    Checkpoint,
-    Document,
-    GenerationState,
-    ProjectionBatch,
-    collection_of,
-)
+from actors.persistence import Checkpoint, Cursor, Document, GenerationState, ProjectionBatch
+from actors.persistence.projections.projection import collection_of
+from actors.persistence.projections.store import RETIRED_KEPT
 from storage.postgres.database import Database
 from storage.postgres.documents import write
 from storage.postgres.notices import PROJECTIONS

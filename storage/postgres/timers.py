@@ -6,8 +6,8 @@ from uuid import UUID
 
 import msgspec
 
-from actors.persistence import CancelTimer, SetTimer
-from actors.persistence.timers import CLAIM, CLAIM_MAX, DueTimer
+from actors.persistence import CancelTimer, DueTimer, SetTimer
+from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX
 from storage.postgres.append import change_timer
 from storage.postgres.database import Database
 from storage.postgres.session import Connection

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.persistence.dead_letters import (
+from actors.persistence import (
     DeadLettersFull,
     DeadLetterStatus,
     InvalidTransition,

@@ -6,17 +6,18 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from actors.persistence import (
+    DeadLetters,
+    DurableTimers,
     EventStore,
     Idempotency,
     Inbox,
     Outbox,
     OutboxMessage,
+    Projection,
+    ProjectionStore,
     SetTimer,
     Snapshots,
 )
-from actors.persistence.dead_letters import DeadLetters
-from actors.persistence.projections import Projection, ProjectionStore
-from actors.persistence.timers import DurableTimers
 from storage.memory import (
     MemoryDatabase,
     MemoryDeadLetters,

@@ -20,7 +20,7 @@ from actors.persistence import (
     StreamId,
     TimerGone,
 )
-from actors.persistence.outbox import PARTITIONS, partition_of
+from actors.persistence.beside_log.outbox import PARTITIONS, partition_of
 from storage.testing.kept import NOON, Kept, message, timer
 from storage.testing.samples import new_events
 

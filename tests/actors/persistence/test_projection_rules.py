@@ -11,7 +11,7 @@ from actors.persistence import (
     ProjectionRunner,
     check_projections,
 )
-from actors.persistence.projections import next_generation
+from actors.persistence.projections.store import next_generation
 from actors.runtime import StartError, open_actors
 from storage.testing.kept import kept_in_memory
 

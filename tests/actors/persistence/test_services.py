@@ -17,7 +17,7 @@ from actors.persistence import (
     StreamId,
     TimerService,
 )
-from actors.persistence.outbox import ATTEMPTS_MAX
+from actors.persistence.beside_log.outbox import ATTEMPTS_MAX
 from actors.reducers import Environment
 from actors.runtime import open_actors
 from storage.memory import (

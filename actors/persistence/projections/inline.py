@@ -2,7 +2,7 @@
 
 The engine applies them in the append's transaction; what one raises refuses the append.
 They make each append of their events slower and let it wait for others that read the same
-key, so keep them few and small; everything else is a runner's (`projection_runner.py`).
+key, so keep them few and small; everything else is a runner's (`runner.py`).
 
 Rule 1: `apply` waits for its `tx` only; the transaction is open meanwhile.
 Rule 2: a document is locked by reading it: of two appends that read one key, one comes after
@@ -12,7 +12,7 @@ the other and sees what it wrote.
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from actors.persistence.errors import StoreError
-from actors.persistence.projections import (
+from actors.persistence.projections.projection import (
     Document,
     Projection,
     ProjectionTx,

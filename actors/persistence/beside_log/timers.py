@@ -13,8 +13,8 @@ from uuid import UUID
 
 import structlog
 
-from actors.persistence.companions import SetTimer
 from actors.persistence.errors import StoreError
+from actors.persistence.words import SetTimer
 from actors.reducers import Environment
 from actors.runtime import Actor, message
 

@@ -15,8 +15,6 @@ LIFETIME = timedelta(hours=24)
 # The request of a dead process is free again after this; no request of ours lasts longer.
 PENDING_LIFETIME = timedelta(seconds=60)
 
-RETRY_AFTER_S = 1.0
-
 
 class Idempotency(Protocol):
     """Which requests were answered, and how."""

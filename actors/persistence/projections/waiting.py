@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import trio
 
 from actors.persistence.errors import StoreError, StoreUnavailable
-from actors.persistence.projections import Checkpoint, GenerationState, serves
+from actors.persistence.projections.store import Checkpoint, GenerationState, serves
 from actors.persistence.words import START, Cursor
 
 WAIT_S = 2.0

@@ -8,40 +8,75 @@ projection, or is skipped; nothing is lost silently.
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 from zlib import crc32
 
 import structlog
 import trio
 
-from actors.persistence.dead_letters import DeadLetters, DeadLetterStatus
+from actors.persistence.beside_log.dead_letters import DeadLetters, DeadLetterStatus, NewDeadLetter
 from actors.persistence.errors import CursorOutdated, StoreError
-from actors.persistence.parked import STREAM_VERSION, parked
-from actors.persistence.ports import EventStore
-from actors.persistence.projection_messages import AskStatus, ProjectionStatus, ReplayParked, Resume
-from actors.persistence.projections import (
-    BATCH_EVENTS_MAX,
-    POISON_RETRIES_S,
-    SWAP_LAG_MAX,
+from actors.persistence.event_store import EventStore
+from actors.persistence.projections.projection import Document, Projection, ProjectionTx
+from actors.persistence.projections.store import (
     Checkpoint,
-    Document,
     GenerationState,
-    Projection,
     ProjectionBatch,
     ProjectionStore,
-    ProjectionTx,
     next_generation,
 )
-from actors.persistence.words import Cursor, Page, StoredEvent, StreamId
-from actors.runtime import Actor, Normal
+from actors.persistence.words import Cursor, Lag, Page, StoredEvent, StreamId
+from actors.runtime import Actor, Ask, Normal, message
+
+# Larger batches hold locks longer, smaller ones commit more often than a disk likes.
+COMMIT_EVENTS_MAX = 100
+
+# A broken row is often a moment's: a lock, a restart. Then the policy decides.
+POISON_RETRIES_S = (0.1, 0.2, 0.4)
+
+# A new generation this close takes over.
+SWAP_LAG_MAX = 100
 
 # How long a runner rests when its store is away.
 AWAY_S = 0.5
 # A page of dead letters; a projection with more parked events needs a person anyway.
 PARKED_MAX = 1000
 
+# Where a parked event stands in its stream, among its letter's metadata.
+STREAM_VERSION = "stream_version"
+
 _log = structlog.get_logger("actors.persistence")
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionStatus:
+    """How a runner is: where, how far behind, how fast, and what it set aside."""
+
+    checkpoint: Checkpoint
+    lag: Lag
+    applied: int
+    parked_streams: int
+    rate: float
+    eta_s: float | None
+    progress: float
+
+
+@message
+class AskStatus(Ask[ProjectionStatus]):
+    """Asks a runner how it is."""
+
+
+@message
+class Resume:
+    """Tells a halted runner to try again, after a fix."""
+
+
+@message
+class ReplayParked(Ask[int]):
+    """Asks to apply what was parked of a stream, in order; answers how many were applied."""
+
+    stream_id: str
 
 
 class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
@@ -163,9 +198,9 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         pages = self._events.follow(after=self.checkpoint.cursor, types=self._types)
         async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
             async for page in reading:
-                for begin in range(0, max(len(page.events), 1), BATCH_EVENTS_MAX):
-                    part = page.events[begin : begin + BATCH_EVENTS_MAX]
-                    is_last = begin + BATCH_EVENTS_MAX >= len(page.events)
+                for begin in range(0, max(len(page.events), 1), COMMIT_EVENTS_MAX):
+                    part = page.events[begin : begin + COMMIT_EVENTS_MAX]
+                    is_last = begin + COMMIT_EVENTS_MAX >= len(page.events)
                     reached = page.next if is_last else part[-1].cursor
                     async with self._turn:
                         if not await self._apply(part, reached):
@@ -288,3 +323,19 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     def _is_ours(self, event: StoredEvent) -> bool:
         parts = self._projection.partitions
         return parts == 1 or crc32(event.stream_id.encode()) % parts == self._partition
+
+
+def parked(event: StoredEvent, collection: str, text: str) -> NewDeadLetter:
+    """Call this for the letter of an event that a generation of a projection sets aside."""
+    return NewDeadLetter(
+        kind="projection",
+        source=collection,
+        message_id=str(event.cursor),
+        error_message=text,
+        payload=event.data,
+        metadata={**event.metadata, STREAM_VERSION: str(event.version)},
+        stream_id=event.stream_id,
+        event_id=event.event_id,
+        event_type=event.type,
+        event_version=event.schema_version,
+    )

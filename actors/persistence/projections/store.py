@@ -1,30 +1,23 @@
-"""Read models: what a projection is, and what its store does.
+"""The port of read models: where documents and checkpoints are kept, and which are read.
 
 A projection's writes and its checkpoint are one transaction, so an event is applied once,
-whoever is killed. It is told apart by cursor, never by time. `projection_runner.py` is the
-actor that reads the log and applies; `projection_waiting.py` waits for it.
+whoever is killed. What was applied is told by the cursor, never by time.
+
+A *generation* is one filling of a projection from the first event on. A new version of the
+code fills a new one beside the old, which serves until the new one has caught up; then they
+are swapped, and the old one is kept for a while in case of regret.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import Protocol
 
-from actors.persistence.events import EVENTS, EventTypes
-from actors.persistence.words import Cursor, StoredEvent
+from actors.persistence.projections.projection import Document, collection_of
+from actors.persistence.words import Cursor
 
-# Larger batches hold locks longer, smaller ones commit more often than a disk likes.
-BATCH_EVENTS_MAX = 100
-
-# A broken row is often a moment's: a lock, a restart. Then the policy decides.
-POISON_RETRIES_S = (0.1, 0.2, 0.4)
-
-# A new generation this close takes over.
-SWAP_LAG_MAX = 100
 RETIRED_KEPT = timedelta(hours=24)
-
-Document: TypeAlias = Mapping[str, object]
 
 
 class GenerationState(StrEnum):
@@ -53,99 +46,6 @@ class Checkpoint:
     def collection(self) -> str:
         """Call this for the name under which the generation's documents are kept."""
         return collection_of(self.projection, self.generation)
-
-
-def collection_of(projection: str, generation: int) -> str:
-    """Call this for the name of a generation, such as `orders__g2`."""
-    return f"{projection}__g{generation}"
-
-
-class ProjectionTx:
-    """What one batch of events changes; nothing is written before the batch commits."""
-
-    def __init__(self, read: Callable[[str], Awaitable[Document | None]]) -> None:
-        self._read = read
-        self._kept: dict[str, Document | None] = {}
-        self._current: dict[str, Document | None] = {}
-        self.statements: list[tuple[str, tuple[object, ...]]] = []
-        self._statements_kept = 0
-
-    async def get(self, key: str) -> Document | None:
-        """Call this for a document as this batch has left it."""
-        for layer in (self._current, self._kept):
-            if key in layer:
-                return layer[key]
-        return await self._read(key)
-
-    def put(self, key: str, document: Document) -> None:
-        """Call this to write a whole document."""
-        self._current[key] = document
-
-    def delete(self, key: str) -> None:
-        """Call this to remove a document; a missing one is no error."""
-        self._current[key] = None
-
-    def execute(self, statement: str, *args: object) -> None:
-        """Call this to run SQL on tables of the projection's own, with the commit.
-
-        For stores that know SQL; another refuses the batch.
-        """
-        self.statements.append((statement, args))
-
-    def keep(self) -> None:
-        """Call this when an event is applied whole."""
-        self._kept.update(self._current)
-        self._current.clear()
-        self._statements_kept = len(self.statements)
-
-    def forget(self) -> None:
-        """Call this when an event failed half-way: its changes are gone."""
-        self._current.clear()
-        del self.statements[self._statements_kept :]
-
-    @property
-    def documents(self) -> Mapping[str, Document | None]:
-        """Call this for what is to be written; None removes."""
-        return self._kept
-
-
-class Projection:
-    """Base of a projection's definition.
-
-    `handles` lists the event classes it wants; `apply` writes through `tx` only. Raise
-    `version` when it would write something else than before: it is then rebuilt beside the
-    old one, which serves until the new one has caught up.
-    """
-
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
-    handles: ClassVar[tuple[type, ...]]
-    types: ClassVar[EventTypes] = EVENTS
-    on_poison: ClassVar[Literal["park", "halt", "skip"]] = "park"
-    partitions: ClassVar[int] = 1
-    inline: ClassVar[bool] = False  # applied in the append, see `inline_projections.py`
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if not getattr(cls, "handles", ()):
-            raise TypeError(f"{cls.__qualname__} handles no event; list the classes it wants")
-        if not getattr(cls, "name", ""):
-            raise TypeError(f"{cls.__qualname__} has no name")
-
-    async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
-        """Override this: write what an event means; `self.types.decode(event)` reads it."""
-        raise TypeError(f"{type(self).__name__} has no apply()")
-
-
-def check_projections(projections: Sequence[Projection]) -> None:
-    """Call this at start; two projections of one name are a `TypeError`."""
-    seen: dict[str, type] = {}
-    for one in projections:
-        other = seen.setdefault(one.name, type(one))
-        if other is not type(one):
-            raise TypeError(
-                f"{one.name} is the name of {other.__qualname__} and of {type(one).__qualname__}"
-            )
 
 
 @dataclass(frozen=True, slots=True)

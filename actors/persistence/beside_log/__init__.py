@@ -1,0 +1,7 @@
+"""What stands beside the log: written in the transaction of an append, or instead of one.
+
+Read `dead_letters.py` (what could not be handled), then `outbox.py` (what leaves after the
+commit and what arrived, with the actor that sends it), `timers.py` (durable timers, with the
+actor that delivers them) and `idempotency.py` (one request, one effect). Each file holds a
+port and the numbers its adapters share.
+"""

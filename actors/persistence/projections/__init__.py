@@ -1,0 +1,6 @@
+"""Read models: what the log means, kept as documents that can be thrown away and built again.
+
+Read `projection.py` (what a program defines), `store.py` (the port: documents, checkpoints,
+generations), then `runner.py` (the actor that reads the log and applies), `waiting.py`
+(reading one's own writes) and `inline.py` (those few that are part of an append).
+"""
