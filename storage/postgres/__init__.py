@@ -11,26 +11,25 @@ Only this package names asyncpg.
 """
 
 from storage.postgres.chat_log import PostgresChatLog
-from storage.postgres.database import Database, LoopLost, open_database
-from storage.postgres.database_actor import DatabaseActor
+from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
+from storage.postgres.connecting.health import OldestTransaction, StoreHealth, check_health
+from storage.postgres.connecting.pool import PoolSettings, PoolStats
+from storage.postgres.connecting.session import Connection
 from storage.postgres.dead_letters import PostgresDeadLetters
 from storage.postgres.embedded import EmbeddedServer
 from storage.postgres.embedded_keeper import open_embedded
 from storage.postgres.event_store import PostgresEventStore
-from storage.postgres.health import OldestTransaction, StoreHealth, check_health
 from storage.postgres.idempotency import PostgresIdempotency
-from storage.postgres.migrate import (
+from storage.postgres.outbox import PostgresOutbox
+from storage.postgres.projections import PostgresProjections
+from storage.postgres.schema.migrate import (
     MigrationPlan,
     check_migrations,
     migrate,
     migrate_down,
     plan_migrations,
 )
-from storage.postgres.outbox import PostgresOutbox
-from storage.postgres.pool_settings import PoolSettings, PoolStats
-from storage.postgres.projections import PostgresProjections
-from storage.postgres.renumber import Renumbered, renumber
-from storage.postgres.session import Connection
+from storage.postgres.schema.renumber import Renumbered, renumber
 from storage.postgres.snapshots import PostgresSnapshots
 from storage.postgres.timers import PostgresTimers
 

@@ -28,9 +28,9 @@ from actors.persistence import (
 )
 from actors.persistence.beside_log.outbox import partition_of
 from storage.errors import AlreadyHandled, Fenced, TimerGone
+from storage.postgres.connecting.session import Connection
 from storage.postgres.event_rows import COLUMNS, metadata_json, to_columns, to_event
 from storage.postgres.idempotency import claim, remember
-from storage.postgres.session import Connection
 
 # The condition says "the stream is not shorter than expected", the primary key says "nor
 # longer": together they are the version check, without a lock and in one round trip.

@@ -22,8 +22,8 @@ from actors.persistence import (
     repeat_of,
 )
 from actors.persistence.event_store import conflict
+from storage.postgres.connecting.session import Connection
 from storage.postgres.event_rows import COLUMNS, to_columns, to_event
-from storage.postgres.session import Connection
 
 _HEADS = """
 SELECT s.stream_id, (SELECT max(version) FROM events e WHERE e.stream_id = s.stream_id) AS head

@@ -29,8 +29,8 @@ from actors.chat import (
 )
 from actors.chat.ports import HISTORY_LIMIT
 from storage.errors import StoreUnavailable, UnknownUser
-from storage.postgres.database import Database
-from storage.postgres.session import Connection
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.session import Connection
 
 T = TypeVar("T")
 

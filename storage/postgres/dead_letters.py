@@ -16,9 +16,9 @@ from actors.persistence import (
     UnknownDeadLetter,
 )
 from actors.persistence.beside_log.dead_letters import CLAIM, ROWS_MAX, TRANSITIONS
-from storage.postgres.database import Database
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.session import Connection
 from storage.postgres.event_rows import metadata_json
-from storage.postgres.session import Connection
 
 _COLUMNS = (
     "id, kind, source, message_id, stream_id, event_id, event_type, event_version, payload,"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from actors.persistence import Cursor, Document
-from storage.postgres.session import Connection
+from storage.postgres.connecting.session import Connection
 
 _PUT = """
 INSERT INTO documents (collection, key, document, txid, position)

@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 
 from actors.persistence import PAGE_LIMIT, Cursor, Lag, Page, StoredEvent, StreamInfo
+from storage.postgres.connecting.session import Connection
 from storage.postgres.event_rows import COLUMNS, to_event
-from storage.postgres.session import Connection
 
 _HORIZON = "txid < pg_snapshot_xmin(pg_current_snapshot())"
 

@@ -37,10 +37,10 @@ from storage.errors import StoreError, StoreUnavailable
 from storage.postgres import event_reading
 from storage.postgres.append import RACES, facts, insert, insert_with_all
 from storage.postgres.append_batch import append_batch
-from storage.postgres.database import Database
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.notices import EVENTS, POLL_S
+from storage.postgres.connecting.session import Connection
 from storage.postgres.inline import apply_inline
-from storage.postgres.notices import EVENTS, POLL_S
-from storage.postgres.session import Connection
 
 # An append that expects nothing loses a race only to others that made progress.
 RACES_MAX = 10

@@ -3,8 +3,8 @@
 from actors.persistence import Idempotent
 from actors.persistence.beside_log.idempotency import LIFETIME, PENDING_LIFETIME
 from storage.errors import IdempotencyInFlight, IdempotencyMismatch
-from storage.postgres.database import Database
-from storage.postgres.session import Connection
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.session import Connection
 
 # Takes the key when it is free: new, expired, or pending since a dead request.
 _CLAIM = """

@@ -19,9 +19,9 @@ from actors.persistence import (
     StoredEvent,
     inline_collection,
 )
+from storage.postgres.connecting.session import GONE, Connection
 from storage.postgres.documents import write
 from storage.postgres.event_rows import COLUMNS, to_event
-from storage.postgres.session import GONE, Connection
 
 _EVENTS = f"""
 SELECT {COLUMNS} FROM events WHERE stream_id = $1 AND version BETWEEN $2 AND $3 ORDER BY version

@@ -8,8 +8,8 @@ import msgspec
 
 from actors.persistence import OutboxEntry, OutboxStats
 from actors.persistence.beside_log.outbox import BATCH_MAX, INBOX_KEPT, LEASE, SENT_KEPT
-from storage.postgres.database import Database
-from storage.postgres.session import Connection
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.session import Connection
 
 _LEASE = """
 INSERT INTO outbox_leases AS l (partition, owner, epoch, lease_until)

@@ -9,10 +9,10 @@ import msgspec
 from actors.persistence import Checkpoint, Cursor, Document, GenerationState, ProjectionBatch
 from actors.persistence.projections.projection import collection_of
 from actors.persistence.projections.store import RETIRED_KEPT
-from storage.postgres.database import Database
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.notices import PROJECTIONS
+from storage.postgres.connecting.session import Connection
 from storage.postgres.documents import write
-from storage.postgres.notices import PROJECTIONS
-from storage.postgres.session import Connection
 
 _COLUMNS = "projection, generation, partition, version, txid, position, lineage, state, error"
 

@@ -3,8 +3,8 @@
 import asyncpg
 
 from actors.persistence import Snapshot, StreamId
-from storage.postgres.database import Database
-from storage.postgres.session import Connection
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.session import Connection
 
 
 class PostgresSnapshots:

@@ -9,8 +9,8 @@ import msgspec
 from actors.persistence import CancelTimer, DueTimer, SetTimer
 from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX
 from storage.postgres.append import change_timer
-from storage.postgres.database import Database
-from storage.postgres.session import Connection
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.session import Connection
 
 _OPEN = "fired_at IS NULL AND cancelled_at IS NULL"
 

@@ -13,8 +13,8 @@ import asyncpg
 import trio
 
 from storage.postgres import embedded
-from storage.postgres.database import open_database
-from storage.postgres.migrate import migrate
+from storage.postgres.connecting.database import open_database
+from storage.postgres.schema.migrate import migrate
 
 _TEMPLATE = "greenroom_template"
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from storage.errors import StoreUnavailable
-from storage.postgres.asyncio_thread import AsyncioThread
+from storage.postgres.connecting.asyncio_thread import AsyncioThread
 
 
 @pytest.fixture

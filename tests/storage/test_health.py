@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from storage.postgres import Database, check_health
-from storage.postgres.health import OldestTransaction, judge
+from storage.postgres.connecting.health import OldestTransaction, judge
 
 
 async def test_a_served_database_is_healthy(database: Database) -> None:

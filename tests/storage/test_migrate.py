@@ -26,7 +26,7 @@ from storage.postgres import (
     open_database,
     plan_migrations,
 )
-from storage.postgres.migrate import Migration, read_migrations
+from storage.postgres.schema.migrate import Migration, read_migrations
 from storage.testing import TemporaryServer
 
 _STEPS = read_migrations()

@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass
 
 from storage.errors import StoreError
-from storage.postgres.database import Database
-from storage.postgres.session import Connection
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.session import Connection
 
 OLDEST_WARNED_S = 10.0
 OLDEST_DEGRADED_S = 60.0

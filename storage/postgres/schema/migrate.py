@@ -23,8 +23,8 @@ from storage.errors import (
     StoreMoved,
     StoreTimeout,
 )
-from storage.postgres.database import Database
-from storage.postgres.session import Connection
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.session import Connection
 
 # How long a second process waits while the first one applies (STORE-32).
 LOCK_S_MAX = 60.0
@@ -69,7 +69,7 @@ class MigrationPlan:
 
 def read_migrations(folder: Traversable | None = None) -> tuple[Migration, ...]:
     """Call this to read the steps of a folder, ours by default; raises `MigrationGap`."""
-    source = resources.files("storage.postgres") / "migrations" if folder is None else folder
+    source = resources.files("storage.postgres.schema") / "migrations" if folder is None else folder
     found = []
     for entry in source.iterdir():
         match = _NAME.fullmatch(entry.name)

@@ -13,8 +13,8 @@ import asyncpg
 import trio
 
 from storage.errors import StoreError
-from storage.postgres.pool import Pool
-from storage.postgres.session import Connection
+from storage.postgres.connecting.pool import Pool
+from storage.postgres.connecting.session import Connection
 
 CHANNELS = ("greenroom_events", "greenroom_projections")
 EVENTS, PROJECTIONS = CHANNELS

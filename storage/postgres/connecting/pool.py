@@ -8,10 +8,13 @@ Rule 2: a connection goes back only when it is known to be idle and outside a tr
 one that does not become so within a second is ended.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from storage.errors import (
@@ -20,10 +23,13 @@ from storage.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
-from storage.postgres.deadlines import Deadlines
-from storage.postgres.pool_settings import Load, PoolSettings, PoolStats
-from storage.postgres.session import CONNECT_S_MAX, Connection, Member, connect
-from storage.postgres.translate import translate
+from storage.postgres.connecting.session import (
+    CONNECT_S_MAX,
+    Connection,
+    Member,
+    connect,
+    translate,
+)
 
 T = TypeVar("T")
 Work: TypeAlias = Callable[..., Coroutine[Any, Any, T]]
@@ -38,6 +44,60 @@ RECONNECT_PAUSE_S = 0.5
 
 # How often idle and old connections are looked for.
 SWEEP_S = 5.0
+
+# How late a deadline may be noticed; limits are seconds.
+DEADLINE_GRAIN_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """The limits of a pool (STORE-33) and the settings of its sessions (STORE-23)."""
+
+    connections_min: int = 2
+    connections_max: int = 10
+    acquire_s_max: float = 5.0
+    idle_s_max: float = 600.0
+    lifetime_s_max: float = 1800.0
+    test_after_idle_s: float = 30.0
+    statement_timeout_s: float = 30.0
+    lock_timeout_s: float = 5.0
+    idle_in_transaction_s_max: float = 60.0
+    # Ten seconds above nine tenths is load, not a burst.
+    saturated_above: float = 0.9
+    saturated_after_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.connections_max <= 200:
+            raise ValueError(f"connections_max must be 1 to 200, got {self.connections_max}")
+        if self.connections_min < 0:
+            raise ValueError(f"connections_min must be at least 0, got {self.connections_min}")
+        for name in ("acquire_s_max", "idle_s_max", "lifetime_s_max", "statement_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+
+    def session(self, part: str) -> dict[str, str]:
+        """Call this to get what a new session is set to; times go as milliseconds."""
+        return {
+            "application_name": f"greenroom:{part}",
+            "statement_timeout": f"{self.statement_timeout_s * 1000:.0f}",
+            "lock_timeout": f"{self.lock_timeout_s * 1000:.0f}",
+            "idle_in_transaction_session_timeout": f"{self.idle_in_transaction_s_max * 1000:.0f}",
+            # Our statements are small: compiling them costs more than running them.
+            "jit": "off",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """How the pool is; `is_saturated` degrades health."""
+
+    size: int
+    idle: int
+    in_use: int
+    waiting: int
+    connections_max: int
+    utilization: float
+    is_saturated: bool
 
 
 class Pool:
@@ -298,3 +358,61 @@ class Pool:
 
     def _note_load(self, now: float) -> None:
         self._load.note((self._size() - len(self._idle) - self._apart) / self._most(), now)
+
+
+class Load:
+    """Since when a pool is nearly all in use."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self._busy_since: float | None = None
+
+    def note(self, used: float, now: float) -> None:
+        """Call this with the part in use whenever it changes."""
+        if used <= self._settings.saturated_above:
+            self._busy_since = None
+        elif self._busy_since is None:
+            self._busy_since = now
+
+    def is_saturated(self, now: float) -> bool:
+        """Call this from any thread to ask whether that has lasted too long."""
+        since = self._busy_since
+        return since is not None and now - since >= self._settings.saturated_after_s
+
+
+class Deadlines:
+    """Which tasks work until when, with one timer: a timer each would cost more than it gives.
+
+    Work that is overdue is cancelled; `Pool.run` tells that cancellation from others by
+    asking `is_overdue`.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[asyncio.Task[Any], float] = {}
+        self._overdue: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, task: asyncio.Task[Any], timeout_s: float) -> None:
+        """Call this when a task begins its work."""
+        loop = asyncio.get_running_loop()
+        self._until[task] = loop.time() + timeout_s
+        if self._timer is None:
+            self._timer = loop.call_later(DEADLINE_GRAIN_S, self._look, loop)
+
+    def is_overdue(self, task: asyncio.Task[Any]) -> bool:
+        """Call this in a cancelled task to learn whether it was cancelled for being late."""
+        return task in self._overdue
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """Call this when the work ended, however it did."""
+        del self._until[task]
+        self._overdue.discard(task)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for task, until in tuple(self._until.items()):
+            if until <= now and task not in self._overdue:
+                self._overdue.add(task)
+                task.cancel()
+        # With nothing in hand the timer rests.
+        self._timer = loop.call_later(DEADLINE_GRAIN_S, self._look, loop) if self._until else None

@@ -10,19 +10,20 @@ so it is told to end by itself should it ever wake.
 Nothing here knows PostgreSQL. `database.py` puts the pool on it and restarts it.
 """
 
+from __future__ import annotations
+
 import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 import outcome
 import trio
 import uvloop
 
 from storage.errors import StoreUnavailable
-from storage.postgres.asyncio_job import Job
 
 T = TypeVar("T")
 
@@ -179,7 +180,7 @@ class AsyncioThread:
             except RuntimeError:
                 pass  # it is closed already: that is how it was lost
 
-    def _answer(self, job: Job[T], result: "outcome.Outcome[T]") -> None:
+    def _answer(self, job: Job[T], result: outcome.Outcome[T]) -> None:
         if job.is_answered:
             return
         job.is_answered = True
@@ -254,7 +255,7 @@ class AsyncioThread:
         job.running = self._loop.create_task(job.work(*job.args))
         job.running.add_done_callback(partial(self._finished, job))
 
-    def _finished(self, job: Job[Any], task: "asyncio.Task[Any]") -> None:
+    def _finished(self, job: Job[Any], task: asyncio.Task[Any]) -> None:
         result: outcome.Outcome[Any]
         if task.cancelled():
             result = outcome.Error(asyncio.CancelledError())
@@ -279,6 +280,24 @@ class AsyncioThread:
 
     def _count_pong(self) -> None:
         self._pongs += 1
+
+
+class Job(Generic[T]):
+    """One call on its way: the work, the trio task that waits, and how far it came."""
+
+    __slots__ = ("args", "is_answered", "is_withdrawn", "raise_cancel", "running", "waiter", "work")
+
+    def __init__(
+        self,
+        work: Callable[..., Coroutine[Any, Any, T]],
+        args: tuple[Any, ...],
+        waiter: trio.lowlevel.Task,
+    ) -> None:
+        self.work, self.args, self.waiter = work, args, waiter
+        self.running: asyncio.Task[T] | None = None
+        self.raise_cancel: Callable[[], Any] | None = None
+        self.is_withdrawn = False
+        self.is_answered = False
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

@@ -7,8 +7,8 @@ on the database; it is one transaction.
 
 from dataclasses import dataclass
 
-from storage.postgres.database import Database
-from storage.postgres.session import Connection
+from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.session import Connection
 
 # A table of events is rewritten as a whole.
 RENUMBER_S_MAX = 3600.0

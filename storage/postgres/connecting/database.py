@@ -1,21 +1,24 @@
 """One database as trio tasks see it: run work on it, wait for it, ask how it is.
 
 A `Database` is a handle that stays valid: the asyncio loop and the pool behind it may be
-lost and made anew by whoever runs `serve`: `open_database` here, or the supervised actor of
-`database_actor.py`. Between two loops calls wait a moment, then fail as unavailable.
+lost and made anew by whoever runs `serve`: `DatabaseActor` under a supervisor, or
+`open_database` where there is none. Between two loops calls wait a moment, then fail as
+unavailable.
 """
+
+from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 import trio
 
+from actors.runtime import Actor
 from storage.errors import StoreError, StoreUnavailable
-from storage.postgres.asyncio_thread import SILENCE_S_MAX, AsyncioThread
-from storage.postgres.notices import CHANNELS, Bell, Notices
-from storage.postgres.pool import OPERATION_S_MAX, Pool, Work
-from storage.postgres.pool_settings import PoolSettings, PoolStats
+from storage.postgres.connecting.asyncio_thread import SILENCE_S_MAX, AsyncioThread
+from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
+from storage.postgres.connecting.pool import OPERATION_S_MAX, Pool, PoolSettings, PoolStats, Work
 
 T = TypeVar("T")
 
@@ -209,6 +212,37 @@ class Database:
                     return thread, pool
                 await self._changed.wait()
         raise StoreUnavailable("its loop is not running")
+
+
+class DatabaseActor(Actor[Never]):
+    """Serves one database handle for as long as it lives: a lost loop is a crash, and is restarted.
+
+    It takes no messages: others hold the `Database` itself, whose address they never lose.
+    Started when the loop turns; whether the database answers is asked with
+    `Database.wait_up`. Its crash carries `LoopLost`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def on_start(self) -> None:
+        """Start the loop; it ends with this incarnation."""
+        ready = _Started()
+        self.start_soon(self._serve, ready)
+        await ready.event.wait()
+
+    async def _serve(self, ready: _Started) -> None:
+        await self._database.serve(task_status=ready)
+
+
+class _Started:
+    """What `nursery.start` would pass, for a task of an actor."""
+
+    def __init__(self) -> None:
+        self.event = trio.Event()
+
+    def started(self, value: None = None) -> None:
+        self.event.set()
 
 
 @asynccontextmanager

@@ -1,0 +1,131 @@
+"""One session with the database: how it is opened, how old it is, how it is cut off.
+
+What asyncpg and the operating system raise is said in the words of `storage.errors` by one
+table, used where a connection is made or used (`connect` here, `run` of the pool). What is
+not in it is a bug of ours (bad SQL, a broken constraint nobody expected) and passes through
+unchanged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import TypeAlias
+
+import asyncpg
+
+from storage.errors import StoreError, StoreRejected, StoreTimeout, StoreUnavailable
+
+# A text, because asyncpg's classes take parameters for type checkers only.
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+CONNECT_S_MAX = 4.0
+
+# What a driver raises when a session is over, as against a statement that was wrong.
+GONE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+class Member:
+    """A connection of the pool with its birth and the time it was last used."""
+
+    __slots__ = ("born_at", "connection", "used_at")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.born_at = self.used_at = time.monotonic()
+
+    def is_older_than(self, seconds: float, now: float) -> bool:
+        """Call this to ask whether it should be renewed."""
+        return now - self.born_at > seconds
+
+    async def answers(self, statement: str, within_s: float) -> bool:
+        """Call this to run a harmless statement; False when it fails or takes too long."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.connection.execute(statement)
+        except GONE:
+            return False
+        return True
+
+    def cut_off(self) -> None:
+        """Call this from any thread to end the session of a loop that turns no more."""
+        transport = getattr(self.connection, "_transport", None)
+        sock = None if transport is None else transport.get_extra_info("socket")
+        if sock is None:
+            return
+        try:
+            # A copy of the descriptor: the original still belongs to the silent loop.
+            with socket.socket(fileno=sock.dup().detach()) as copy:
+                copy.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it was closed already
+
+
+async def connect(
+    url: str, session: dict[str, str], timeout_s: float = CONNECT_S_MAX
+) -> Connection:
+    """Call this on the asyncio thread for one connection; errors are translated."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await asyncpg.connect(url, server_settings=session, timeout=timeout_s)
+    except (*GONE, ValueError) as error:
+        word = translate(error, timeout_s)
+        if word is None:
+            word = StoreRejected(f"{type(error).__name__}: the address cannot be used")
+        raise word from error
+
+
+# Answers that no waiting mends: the address, the name, the password, the database's name.
+_REJECTED = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidPasswordError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+
+# The server goes, comes, or has no room: the same call may work in a moment. Deadlocks and
+# serialization failures are rolled back by the server and count among them (RES-2).
+_UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresIOError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+def translate(error: BaseException, timeout_s: float) -> StoreError | None:
+    """Call this to get our word for a driver's error; None when it is not one of the world's."""
+    match error:
+        case StoreError():
+            return error
+        case TimeoutError() | asyncpg.QueryCanceledError():
+            return StoreTimeout(timeout_s)
+        case asyncpg.PostgresError() if isinstance(error, _REJECTED):
+            return StoreRejected(_words(error))
+        case asyncpg.PostgresError() if isinstance(error, _UNAVAILABLE):
+            return StoreUnavailable(_words(error))
+        case asyncpg.ClientConfigurationError():
+            return StoreRejected(_words(error))
+        case asyncpg.InternalClientError():
+            return StoreUnavailable(_words(error))
+        case asyncpg.InterfaceError() if "clos" in str(error) or "cancelling" in str(error):
+            # asyncpg has no class for "the connection went away before you used it".
+            return StoreUnavailable(_words(error))
+        case OSError():
+            return StoreUnavailable(_words(error))
+    return None
+
+
+def _words(error: BaseException) -> str:
+    """One line without the query, its values or addresses with passwords."""
+    text = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
