@@ -16,8 +16,7 @@ from storage.postgres.connecting.health import OldestTransaction, StoreHealth, c
 from storage.postgres.connecting.pool import PoolSettings, PoolStats
 from storage.postgres.connecting.session import Connection
 from storage.postgres.dead_letters import PostgresDeadLetters
-from storage.postgres.embedded import EmbeddedServer
-from storage.postgres.embedded_keeper import open_embedded
+from storage.postgres.embedded.server import EmbeddedServer, open_embedded
 from storage.postgres.event_store import PostgresEventStore
 from storage.postgres.idempotency import PostgresIdempotency
 from storage.postgres.outbox import PostgresOutbox

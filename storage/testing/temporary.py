@@ -12,8 +12,8 @@ from pathlib import Path
 import asyncpg
 import trio
 
-from storage.postgres import embedded
 from storage.postgres.connecting.database import open_database
+from storage.postgres.embedded.server import EmbeddedServer, start
 from storage.postgres.schema.migrate import migrate
 
 _TEMPLATE = "greenroom_template"
@@ -27,14 +27,14 @@ _ROOM = ("max_connections=200", "shared_buffers=64MB")
 class TemporaryServer:
     """An embedded server in a folder of its own, with a migrated template database."""
 
-    def __init__(self, server: embedded.EmbeddedServer) -> None:
+    def __init__(self, server: EmbeddedServer) -> None:
         self.server = server
         self._numbers = itertools.count(1)
 
     @classmethod
     def start(cls, folder: Path) -> "TemporaryServer":
         """Call this to start a server below a folder; `stop` it, or it ends with the process."""
-        temporary = cls(embedded.start(folder, extra=(*_FAST, *_ROOM)))
+        temporary = cls(start(folder, extra=(*_FAST, *_ROOM)))
         try:
             temporary.execute(f"CREATE DATABASE {_TEMPLATE}")
             trio.run(_migrate, temporary.server.url_of(_TEMPLATE))

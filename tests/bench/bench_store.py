@@ -44,7 +44,7 @@ from storage.postgres import (
     migrate,
     open_database,
 )
-from storage.postgres.embedded import start
+from storage.postgres.embedded.server import start
 from storage.testing.event_order import following
 from tests.bench.rows import Row
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.postgres import embedded
+from storage.postgres.embedded.server import EmbeddedServer, start
 from tests.journeys.kinds import StartSite
 from tests.journeys.test_process import MANY, history, post_until_acknowledged
 from tests.journeys.visitor import Answer, Visitor
@@ -25,14 +25,14 @@ HEALED_S_MAX = 20.0
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[embedded.EmbeddedServer]:
+def postgres(tmp_path: Path) -> Iterator[EmbeddedServer]:
     """A server of the test's own, which nobody brings back but the test."""
-    server = embedded.start(tmp_path / "database", extra=("fsync=off",))
+    server = start(tmp_path / "database", extra=("fsync=off",))
     yield server
     server.stop()
 
 
-def kill(server: embedded.EmbeddedServer) -> None:
+def kill(server: EmbeddedServer) -> None:
     """End the server as a crash of the machine would; returns when it is gone."""
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
@@ -54,7 +54,7 @@ def timed(answer: Answer, began: float) -> tuple[int, bool]:
 
 
 def test_pages_streams_and_drafts_survive_a_lost_database(
-    start_site: StartSite, postgres: embedded.EmbeddedServer
+    start_site: StartSite, postgres: EmbeddedServer
 ) -> None:
     """SITE-155 SITE-183: what needs no database stays, the rest is 503 soon, all heals."""
     site = start_site(DATABASE_URL=postgres.url, **MANY)
@@ -86,7 +86,7 @@ def test_pages_streams_and_drafts_survive_a_lost_database(
 
 
 def test_nothing_acknowledged_is_lost_or_doubled(
-    start_site: StartSite, postgres: embedded.EmbeddedServer
+    start_site: StartSite, postgres: EmbeddedServer
 ) -> None:
     """SITE-155: PostgreSQL restarted under load; an open page shows each message once."""
     site = start_site(DATABASE_URL=postgres.url, **MANY)

@@ -18,7 +18,7 @@ from storage.postgres import (
     open_database,
     renumber,
 )
-from storage.postgres.embedded import programs, start
+from storage.postgres.embedded.server import programs, start
 from storage.testing import TemporaryServer
 from storage.testing.event_order import read_to_end
 from storage.testing.samples import new_events

@@ -14,14 +14,14 @@ import trio
 
 from storage.errors import EmbeddedFailed, StateDirInUse, StoreUnavailable
 from storage.postgres import Connection, open_database, open_embedded
-from storage.postgres.embedded import EmbeddedServer, start
-from storage.postgres.embedded_process import is_postgres
+from storage.postgres.embedded.process import is_postgres
+from storage.postgres.embedded.server import EmbeddedServer, start
 
 pytestmark = pytest.mark.slow
 
 _KEEPER = """
 import pathlib, sys
-from storage.postgres.embedded import start
+from storage.postgres.embedded.server import start
 print(start(pathlib.Path(sys.argv[1])).pid, flush=True)
 sys.stdin.read()
 """

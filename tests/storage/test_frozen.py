@@ -11,7 +11,7 @@ import trio
 
 from storage.errors import StoreUnavailable
 from storage.postgres import Connection, EmbeddedServer, open_database
-from storage.postgres.embedded import start
+from storage.postgres.embedded.server import start
 
 pytestmark = pytest.mark.slow
 

