@@ -1,14 +1,18 @@
 """Every port in plain Python: small, real, and read first.
 
 The twins of `storage/postgres` under the same names, used by fast tests and by anyone who
-wants to try an actor without a database. `MemoryDatabase` is the shared set of tables.
+wants to try an actor without a database.
+
+Read `database.py` (the tables that adapters share, and what a transaction is here), then
+`event_store.py` and the rest, one file a port (hence ten files). `faults.py` has the switches
+that make a twin fail.
 """
 
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
 from storage.memory.event_store import MemoryEventStore
-from storage.memory.held_commit import HeldCommit
+from storage.memory.faults import HeldCommit
 from storage.memory.idempotency import MemoryIdempotency
 from storage.memory.outbox import MemoryOutbox
 from storage.memory.projections import MemoryProjections

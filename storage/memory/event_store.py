@@ -40,10 +40,9 @@ from storage.errors import (
     TimerGone,
 )
 from storage.memory.database import MemoryDatabase
-from storage.memory.faults import Faults
-from storage.memory.held_commit import HeldCommit
+from storage.memory.faults import Faults, HeldCommit
 from storage.memory.idempotency import claim, remember
-from storage.memory.inline import apply_inline
+from storage.memory.projections import apply_inline
 
 
 class MemoryEventStore(Faults):

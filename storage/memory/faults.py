@@ -1,4 +1,4 @@
-"""Switches that make a twin fail as the real store does: at once, slowly, or by vanishing."""
+"""Switches for tests: a twin that fails as the real store does, and a commit held back."""
 
 import trio
 
@@ -31,3 +31,27 @@ class Faults:
         if self._times and self._error is not None:
             self._times -= 1
             raise self._error
+
+
+class HeldCommit:
+    """A commit that a test holds back: its numbers are drawn, its events unseen."""
+
+    def __init__(self) -> None:
+        self.reached = trio.Event()
+        self._released = trio.Event()
+        self._is_dropped = False
+
+    def release(self) -> None:
+        """Call this to let the commit happen."""
+        self._released.set()
+
+    def drop(self) -> None:
+        """Call this to roll it back; its append fails as unavailable."""
+        self._is_dropped = True
+        self._released.set()
+
+    async def wait(self) -> bool:
+        """Call this in the append; False when it is rolled back."""
+        self.reached.set()
+        await self._released.wait()
+        return not self._is_dropped

@@ -1,13 +1,18 @@
 """Every port on PostgreSQL, through asyncpg on an asyncio thread of its own.
 
-Read first:
+One file a port lies here, named as its twin in `storage/memory`; below them four chapters,
+each needing only those above it in this list (hence twelve entries):
 
-- `database`: the handle that trio tasks call; behind it `asyncio_thread` and `pool`;
-- `embedded`: the server that comes with the package, kept alive by `embedded_keeper`;
-- `migrate` and `migrations/`: the schema;
-- then one file per port, named as its twin in `storage/memory`.
+- `connecting/`: from a trio task to an open session; the `Database` every adapter is given;
+- `embedded/`: the server that comes with the package;
+- `schema/`: migrations, and renumbering a store that was moved;
+- `events/`: the statements of the log;
+- then `event_store.py`, which ties the log to what stands beside it, and the other ports.
 
-Only this package names asyncpg.
+Words of our own: a *loop* is the asyncio event loop on its thread, which may be *lost* (it
+died, or fell silent) and is then made anew; *twin* is the adapter of the same port in memory.
+
+Only this package names asyncpg, and `storage.testing`, which makes databases for tests.
 """
 
 from storage.postgres.chat_log import PostgresChatLog

@@ -18,7 +18,7 @@ from actors.persistence import (
 from actors.persistence.beside_log.dead_letters import CLAIM, ROWS_MAX, TRANSITIONS
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
-from storage.postgres.event_rows import metadata_json
+from storage.postgres.events.rows import metadata_json
 
 _COLUMNS = (
     "id, kind, source, message_id, stream_id, event_id, event_type, event_version, payload,"

@@ -1,12 +1,15 @@
 """The event store in PostgreSQL; the twin of `storage/memory/event_store.py`.
 
-`append.py` and `append_batch.py` write, `event_reading.py` reads; this class gives each
-call its connection, and its error its meaning.
+`events/appending.py` writes and `events/reading.py` reads; this class gives each call its
+connection, and its error its meaning. Below it stands the transaction of an append that
+brings more than events.
 """
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import asyncpg
+import msgspec
 
 from actors.persistence import (
     ANY,
@@ -33,14 +36,16 @@ from actors.persistence import (
     repeat_of,
 )
 from actors.persistence.event_store import check_batch, conflict
-from storage.errors import StoreError, StoreUnavailable
-from storage.postgres import event_reading
-from storage.postgres.append import RACES, facts, insert, insert_with_all
-from storage.postgres.append_batch import append_batch
+from storage.errors import Fenced, StoreError, StoreUnavailable
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS, POLL_S
 from storage.postgres.connecting.session import Connection
-from storage.postgres.inline import apply_inline
+from storage.postgres.events import reading
+from storage.postgres.events.appending import RACES, append_batch, facts, insert
+from storage.postgres.idempotency import claim, remember
+from storage.postgres.outbox import add_to_outbox, note_handled
+from storage.postgres.projections import apply_inline
+from storage.postgres.timers import change_timer
 
 # An append that expects nothing loses a race only to others that made progress.
 RACES_MAX = 10
@@ -115,7 +120,7 @@ class PostgresEventStore:
             raise ValueError(f"from_version counts from 1, got {from_version}")
         at = from_version
         while True:
-            page = await self._database.run(event_reading.stream_page, stream_id, at, to_version)
+            page = await self._database.run(reading.stream_page, stream_id, at, to_version)
             for event in page:
                 yield event
             if len(page) < PAGE_LIMIT:
@@ -134,7 +139,7 @@ class PostgresEventStore:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}")
         begin = START if after is None else after
-        return await self._database.run(event_reading.page, begin, limit, types, categories)
+        return await self._database.run(reading.page, begin, limit, types, categories)
 
     async def follow(
         self,
@@ -163,7 +168,7 @@ class PostgresEventStore:
 
     async def lag(self, after: Cursor | None) -> Lag:
         """See `EventStore.lag`."""
-        return await self._database.run(event_reading.lag, START if after is None else after)
+        return await self._database.run(reading.lag, START if after is None else after)
 
     async def list_streams(
         self,
@@ -179,22 +184,24 @@ class PostgresEventStore:
             if not f"{category}-".startswith(beginning[: len(category) + 1]):
                 return []
             beginning = max(beginning, f"{category}-", key=len)
-        return await self._database.run(event_reading.streams, beginning, after or "", limit)
+        return await self._database.run(reading.streams, beginning, after or "", limit)
 
     async def head(self, stream_id: StreamId) -> Version:
         """See `EventStore.head`."""
-        return await self._database.run(event_reading.head, stream_id)
+        return await self._database.run(reading.head, stream_id)
 
     async def lineage(self) -> str:
         """See `EventStore.lineage`."""
-        return await self._database.run(event_reading.lineage)
+        return await self._database.run(reading.lineage)
 
     async def _try(self, request: AppendRequest) -> Appended | None:
         """The result; None when the version check or a constraint refused it."""
         try:
             if request.is_plain and not self._inline.wanting(request.events):
                 return await self._database.run(insert, request, channel=EVENTS)
-            return await self._database.transact(_insert_all, request, self._inline, channel=EVENTS)
+            return await self._database.transact(
+                _insert_with_all, request, self._inline, channel=EVENTS
+            )
         except _Refused:
             return None
         except asyncpg.UniqueViolationError as error:
@@ -203,11 +210,39 @@ class PostgresEventStore:
             return None
 
 
-async def _insert_all(
+async def _insert_with_all(
     connection: Connection, request: AppendRequest, inline: InlineProjections
 ) -> Appended:
-    appended = await insert_with_all(connection, request)
+    """In one transaction, in this order: shard, inbox, key, events, then what goes with them.
+
+    Whatever raises here rolls all of it back. The order is that of the twin in memory, so
+    that of several reasons to refuse an append both give the same.
+    """
+    if request.shard is not None:
+        await _check_shard(connection, request.shard)
+    if request.inbox is not None:
+        await note_handled(connection, *request.inbox)
+    if request.idempotency is not None:
+        earlier = await claim(connection, request.idempotency)
+        if earlier is not None:
+            return replace(msgspec.json.decode(earlier, type=Appended), replayed=True)
+    appended = await insert(connection, request)
     if appended is None:
         raise _Refused
+    if request.outbox:
+        await add_to_outbox(connection, request.outbox)
+    for change in request.timers:
+        await change_timer(connection, change)
+    if request.idempotency is not None:
+        await remember(connection, request.idempotency, msgspec.json.encode(appended))
     await apply_inline(connection, inline, request, appended)
     return appended
+
+
+async def _check_shard(connection: Connection, shard: Shard) -> None:
+    # Shared with other appends; a takeover raises the epoch and so waits for us.
+    row = await connection.fetchrow(
+        "SELECT owner, epoch FROM shards WHERE id = $1 FOR SHARE", shard.id
+    )
+    if row is None or (row["owner"], row["epoch"]) != (shard.owner, shard.epoch):
+        raise Fenced(shard.id, shard.epoch, None if row is None else row["epoch"])

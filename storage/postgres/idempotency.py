@@ -4,7 +4,7 @@ from actors.persistence import Idempotent
 from actors.persistence.beside_log.idempotency import LIFETIME, PENDING_LIFETIME
 from storage.errors import IdempotencyInFlight, IdempotencyMismatch
 from storage.postgres.connecting.database import Database
-from storage.postgres.connecting.session import Connection
+from storage.postgres.connecting.session import Connection, change_rows
 
 # Takes the key when it is free: new, expired, or pending since a dead request.
 _CLAIM = """
@@ -66,12 +66,12 @@ async def _abandon(connection: Connection, request: Idempotent) -> None:
 
 
 async def _purge(connection: Connection, limit: int) -> int:
-    done = await connection.execute(
+    return await change_rows(
+        connection,
         "DELETE FROM idempotency WHERE ctid = ANY(ARRAY("
         "SELECT ctid FROM idempotency WHERE expires_at <= clock_timestamp() LIMIT $1))",
         limit,
     )
-    return int(done.split()[1])
 
 
 class PostgresIdempotency:

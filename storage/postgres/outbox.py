@@ -6,10 +6,17 @@ from uuid import UUID
 
 import msgspec
 
-from actors.persistence import OutboxEntry, OutboxStats
-from actors.persistence.beside_log.outbox import BATCH_MAX, INBOX_KEPT, LEASE, SENT_KEPT
+from actors.persistence import AlreadyHandled, OutboxEntry, OutboxMessage, OutboxStats
+from actors.persistence.beside_log.outbox import (
+    BATCH_MAX,
+    INBOX_KEPT,
+    LEASE,
+    SENT_KEPT,
+    partition_of,
+)
 from storage.postgres.connecting.database import Database
-from storage.postgres.connecting.session import Connection
+from storage.postgres.connecting.session import Connection, change_rows
+from storage.postgres.events.rows import metadata_json
 
 _LEASE = """
 INSERT INTO outbox_leases AS l (partition, owner, epoch, lease_until)
@@ -72,6 +79,8 @@ _DROP = """
 UPDATE outbox SET is_dead = false, sent_at = clock_timestamp() WHERE id = $1 AND is_dead
 """
 
+_NOTE = "INSERT INTO inbox (consumer, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
 _PURGE = """
 DELETE FROM {table} WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM {table} WHERE {column} <= clock_timestamp() - $1::interval LIMIT $2))
@@ -95,7 +104,7 @@ class PostgresOutbox:
 
     async def release(self, owner: str) -> None:
         """See `Outbox.release`."""
-        await self._execute(
+        await self._change(
             "UPDATE outbox_leases SET lease_until = clock_timestamp() WHERE owner = $1", owner
         )
 
@@ -130,21 +139,21 @@ class PostgresOutbox:
 
     async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
         """See `Outbox.mark_sent`."""
-        return await self._execute(_SENT, partition, epoch, list(ids))
+        return await self._change(_SENT, partition, epoch, list(ids))
 
     async def mark_failed(
         self, partition: int, epoch: int, id_: int, error: str, retry_in: timedelta | None
     ) -> None:
         """See `Outbox.mark_failed`."""
-        await self._execute(_FAILED, partition, epoch, id_, error, retry_in)
+        await self._change(_FAILED, partition, epoch, id_, error, retry_in)
 
     async def revive(self, id_: int) -> bool:
         """See `Outbox.revive`."""
-        return await self._execute(_REVIVE, id_) == 1
+        return await self._change(_REVIVE, id_) == 1
 
     async def drop(self, id_: int) -> bool:
         """See `Outbox.drop`."""
-        return await self._execute(_DROP, id_) == 1
+        return await self._change(_DROP, id_) == 1
 
     async def stats(self) -> OutboxStats:
         """See `Outbox.stats`."""
@@ -160,18 +169,41 @@ class PostgresOutbox:
         """See `Outbox.purge`."""
         sent = _PURGE.format(table="outbox", column="sent_at")
         handled = _PURGE.format(table="inbox", column="handled_at")
-        gone = await self._execute(sent, SENT_KEPT, limit)
-        return gone + await self._execute(handled, INBOX_KEPT, limit)
+        gone = await self._change(sent, SENT_KEPT, limit)
+        return gone + await self._change(handled, INBOX_KEPT, limit)
 
     async def note(self, consumer: str, message_id: UUID) -> bool:
         """See `Inbox.note`."""
-        statement = (
-            "INSERT INTO inbox (consumer, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-        )
-        return await self._execute(statement, consumer, message_id) == 1
+        return await self._change(_NOTE, consumer, message_id) == 1
 
-    async def _execute(self, statement: str, *args: object) -> int:
-        async def work(connection: Connection) -> int:
-            return int((await connection.execute(statement, *args)).rpartition(" ")[2])
+    async def _change(self, statement: str, *args: object) -> int:
+        return await self._database.run(change_rows, statement, *args)
 
-        return await self._database.run(work)
+
+# In the transaction of an append.
+
+
+async def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> None:
+    """Call this after the events were inserted."""
+    await connection.executemany(
+        "INSERT INTO outbox (partition, kind, target, key, message_id, headers, payload)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        [
+            (
+                partition_of(one.key),
+                one.kind,
+                one.target,
+                one.key,
+                one.message_id,
+                metadata_json(one.headers),
+                one.payload,
+            )
+            for one in messages
+        ],
+    )
+
+
+async def note_handled(connection: Connection, consumer: str, message_id: UUID) -> None:
+    """Call this before the events are inserted; raises `AlreadyHandled`."""
+    if await change_rows(connection, _NOTE, consumer, message_id) != 1:
+        raise AlreadyHandled(consumer, str(message_id))

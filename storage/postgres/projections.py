@@ -1,4 +1,8 @@
-"""Read models in PostgreSQL; the twin of `storage/memory/projections.py`."""
+"""Read models in PostgreSQL; the twin of `storage/memory/projections.py`.
+
+First the port, then the inline projections: those that an append applies in its own
+transaction. Both write documents by the same function.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -6,15 +10,28 @@ from datetime import timedelta
 import asyncpg
 import msgspec
 
-from actors.persistence import Checkpoint, Cursor, Document, GenerationState, ProjectionBatch
+from actors.persistence import (
+    Appended,
+    AppendRequest,
+    Checkpoint,
+    Cursor,
+    Document,
+    GenerationState,
+    InlineProjectionFailed,
+    InlineProjections,
+    Projection,
+    ProjectionBatch,
+    StoredEvent,
+    inline_collection,
+)
 from actors.persistence.projections.projection import collection_of
 from actors.persistence.projections.store import RETIRED_KEPT
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import PROJECTIONS
-from storage.postgres.connecting.session import Connection
-from storage.postgres.documents import write
+from storage.postgres.connecting.session import GONE, Connection
+from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
-_COLUMNS = "projection, generation, partition, version, txid, position, lineage, state, error"
+_CHECKPOINT = "projection, generation, partition, version, txid, position, lineage, state, error"
 
 _OPEN = """
 INSERT INTO checkpoints (projection, generation, partition, version, lineage, state)
@@ -22,7 +39,7 @@ SELECT $1, $2, $3, $4, lineage, $5 FROM store_meta ON CONFLICT DO NOTHING
 """
 
 _FIND = f"""
-SELECT {_COLUMNS} FROM checkpoints
+SELECT {_CHECKPOINT} FROM checkpoints
 WHERE projection = $1 AND ($2::int IS NULL OR generation = $2 AND partition = $3)
 ORDER BY generation, partition
 """  # noqa: S608  (our own columns)
@@ -32,6 +49,14 @@ _ADVANCE = """
 UPDATE checkpoints SET txid = $4::xid8, position = $5, updated_at = clock_timestamp()
 WHERE projection = $1 AND generation = $2 AND partition = $3
     AND txid = $6::xid8 AND position = $7 AND state <> 'retired'
+"""
+
+_PUT = """
+INSERT INTO documents (collection, key, document, txid, position)
+SELECT $1, d.key, d.document::jsonb, $4::xid8, $5
+FROM unnest($2::text[], $3::text[]) AS d (key, document)
+ON CONFLICT (collection, key) DO UPDATE SET document = excluded.document,
+    txid = excluded.txid, position = excluded.position, updated_at = clock_timestamp()
 """
 
 _QUERY = """
@@ -188,7 +213,29 @@ async def _commit(connection: Connection, batch: ProjectionBatch) -> None:
     )
     if done != "UPDATE 1":
         raise _Elsewhere
-    await write(connection, begun.collection, reached, batch.documents, batch.statements)
+    await _write(connection, begun.collection, reached, batch.documents, batch.statements)
+
+
+async def _write(
+    connection: Connection,
+    collection: str,
+    reached: Cursor,
+    documents: Mapping[str, Document | None],
+    statements: Sequence[tuple[str, tuple[object, ...]]],
+) -> None:
+    """Call this in a transaction: put and remove documents, then run the statements."""
+    puts = [(key, one) for key, one in documents.items() if one is not None]
+    if puts:
+        texts = [msgspec.json.encode(one).decode() for _, one in puts]
+        keys = [key for key, _ in puts]
+        await connection.execute(_PUT, collection, keys, texts, reached.txid, reached.position)
+    gone = [key for key, one in documents.items() if one is None]
+    if gone:
+        await connection.execute(
+            "DELETE FROM documents WHERE collection = $1 AND key = ANY($2)", collection, gone
+        )
+    for statement, args in statements:
+        await connection.execute(statement, *args)
 
 
 async def _set_state(
@@ -219,3 +266,71 @@ def _checkpoint(row: asyncpg.Record) -> Checkpoint:
         error=row["error"],
         partition=row["partition"],
     )
+
+
+# Inline projections: in the transaction of an append.
+
+_APPENDED = f"""
+SELECT {EVENT_COLUMNS} FROM events
+WHERE stream_id = $1 AND version BETWEEN $2 AND $3 ORDER BY version
+"""  # noqa: S608  (our own columns)
+
+# Reading a document locks its key until the append ends, also when there is no row yet that
+# could be locked: of two appends that ask for a free name, the second waits, then sees it taken.
+# Two keys with one hash wait for each other needlessly, and nothing worse.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))"
+_READ = "SELECT document FROM documents WHERE collection = $1 AND key = $2"
+
+# What a statement of the projection's own is refused with: its rule, or its bug.
+_REFUSALS = (
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+    asyncpg.RaiseError,
+    asyncpg.SyntaxOrAccessError,
+)
+
+
+async def apply_inline(
+    connection: Connection,
+    inline: InlineProjections,
+    request: AppendRequest,
+    appended: Appended,
+) -> None:
+    """Call this after the events were inserted; raises `InlineProjectionFailed`."""
+    wanting = inline.wanting(request.events)
+    if not wanting or appended.replayed:
+        return
+    rows = await connection.fetch(
+        _APPENDED, request.stream_id, appended.first_version, appended.version
+    )
+    events = [to_event(row) for row in rows]
+    for one in wanting:
+        try:
+            await _apply(connection, inline, one, events)
+        except InlineProjectionFailed as failed:
+            # The database went away below the projection, which is not to blame.
+            if isinstance(failed.error, GONE) and not isinstance(failed.error, _REFUSALS):
+                raise failed.error from None
+            raise
+
+
+async def _apply(
+    connection: Connection,
+    inline: InlineProjections,
+    projection: Projection,
+    events: Sequence[StoredEvent],
+) -> None:
+    collection = inline_collection(projection)
+
+    async def read(key: str) -> Document | None:
+        await connection.execute(_LOCK, collection, key)
+        text = await connection.fetchval(_READ, collection, key)
+        found: Document | None = None if text is None else msgspec.json.decode(text)
+        return found
+
+    tx = await inline.apply(projection, events, read)
+    last = events[-1]
+    try:
+        await _write(connection, collection, last.cursor, tx.documents, tx.statements)
+    except _REFUSALS as error:
+        raise InlineProjectionFailed(projection.name, last.stream_id, error) from error

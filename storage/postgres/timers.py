@@ -6,13 +6,27 @@ from uuid import UUID
 
 import msgspec
 
-from actors.persistence import CancelTimer, DueTimer, SetTimer
+from actors.persistence import CancelTimer, CloseTimer, DueTimer, SetTimer, TimerChange, TimerGone
 from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX
-from storage.postgres.append import change_timer
 from storage.postgres.connecting.database import Database
-from storage.postgres.connecting.session import Connection
+from storage.postgres.connecting.session import Connection, change_rows
+from storage.postgres.events.rows import metadata_json
 
 _OPEN = "fired_at IS NULL AND cancelled_at IS NULL"
+
+_SET = """
+INSERT INTO timers (timer_id, address, name, token, due_at, payload, metadata)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
+"""
+
+# Firing and cancelling both ask for an open row and lock it: of two at once, one finds none.
+_CANCEL = f"""
+UPDATE timers SET cancelled_at = clock_timestamp() WHERE address = $1 AND name = $2 AND {_OPEN}
+"""  # noqa: S608  (our own words)
+
+_CLOSE = f"""
+UPDATE timers SET fired_at = clock_timestamp() WHERE timer_id = $1 AND {_OPEN}
+"""  # noqa: S608  (our own words)
 
 # Claimed rows of others are skipped, not waited for: two services share the work.
 _CLAIM = f"""
@@ -64,6 +78,30 @@ class PostgresTimers:
         return await self._database.run(_pending)
 
 
+async def change_timer(connection: Connection, change: TimerChange) -> int:
+    """Call this to set, cancel or close timers; returns how many rows changed."""
+    match change:
+        case SetTimer():
+            return await change_rows(
+                connection,
+                _SET,
+                change.timer_id,
+                change.address,
+                change.name,
+                change.token,
+                change.due_at,
+                change.payload,
+                metadata_json(change.metadata),
+            )
+        case CancelTimer():
+            return await change_rows(connection, _CANCEL, change.address, change.name)
+        case CloseTimer():
+            closed = await change_rows(connection, _CLOSE, change.timer_id)
+            if closed != 1:
+                raise TimerGone(str(change.timer_id))
+            return closed
+
+
 async def _claim_due(
     connection: Connection, worker: str, now: datetime, limit: int
 ) -> list[DueTimer]:
@@ -84,11 +122,7 @@ async def _claim_due(
 
 
 async def _close(connection: Connection, timer_id: UUID) -> bool:
-    done = await connection.execute(
-        f"UPDATE timers SET fired_at = clock_timestamp() WHERE timer_id = $1 AND {_OPEN}",  # noqa: S608
-        timer_id,
-    )
-    return done == "UPDATE 1"
+    return await change_rows(connection, _CLOSE, timer_id) == 1
 
 
 async def _next_due(connection: Connection) -> datetime | None:

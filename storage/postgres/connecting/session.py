@@ -129,3 +129,9 @@ def _words(error: BaseException) -> str:
     """One line without the query, its values or addresses with passwords."""
     text = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+async def change_rows(connection: Connection, statement: str, *args: object) -> int:
+    """Call this to run one statement and learn how many rows it changed."""
+    # The server's answer is text, such as "UPDATE 3" or "INSERT 0 1".
+    return int((await connection.execute(statement, *args)).rpartition(" ")[2])

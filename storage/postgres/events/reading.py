@@ -11,7 +11,7 @@ import asyncpg
 
 from actors.persistence import PAGE_LIMIT, Cursor, Lag, Page, StoredEvent, StreamInfo
 from storage.postgres.connecting.session import Connection
-from storage.postgres.event_rows import COLUMNS, to_event
+from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
 _HORIZON = "txid < pg_snapshot_xmin(pg_current_snapshot())"
 
@@ -19,19 +19,19 @@ _HORIZON = "txid < pg_snapshot_xmin(pg_current_snapshot())"
 _LAG_COUNTED_MAX = 10_000
 
 _STREAM = f"""
-SELECT {COLUMNS} FROM events
+SELECT {EVENT_COLUMNS} FROM events
 WHERE stream_id = $1 AND version >= $2 AND version <= coalesce($3::bigint, version)
 ORDER BY version LIMIT {PAGE_LIMIT}
 """  # noqa: S608  (our own columns)
 
 _PAGE = f"""
-SELECT {COLUMNS} FROM events
+SELECT {EVENT_COLUMNS} FROM events
 WHERE (txid, position) > ($1::xid8, $2::bigint) AND {_HORIZON}
 ORDER BY txid, position LIMIT $3
 """  # noqa: S608  (our own columns)
 
 _FILTERED = f"""
-SELECT {COLUMNS} FROM events
+SELECT {EVENT_COLUMNS} FROM events
 WHERE (txid, position) > ($1::xid8, $2::bigint) AND (txid, position) <= ($4::xid8, $5::bigint)
     AND ($6::text[] IS NULL OR event_type = ANY($6))
     AND ($7::text[] IS NULL OR split_part(stream_id, '-', 1) = ANY($7))

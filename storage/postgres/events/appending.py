@@ -1,8 +1,17 @@
-"""Many appends in one statement: the versions are read first, then all is decided here.
+"""How events get into the log: one, many, or a batch for several streams, in one statement.
 
-Runs on the asyncio thread in two round trips, without a transaction: reading binds nothing,
-the primary key does. A lost race or a known id is a unique violation of the one INSERT,
-which then stored nothing; the caller begins again, and then looks for known ids first.
+Everything here runs on the asyncio thread, with a connection of the pool.
+
+No append takes a lock, and none relies on what it read before it wrote: the primary key
+(stream, version) decides who was first. A statement that loses the race, or brings a known
+id, fails as a whole. It cannot tell what happened, for its snapshot is older than the
+winner's commit; that is read afterwards, in a statement with a snapshot of its own (`facts`).
+
+A single append is one round trip. A batch is two: versions are read first, all is decided
+here, and the one INSERT stores everything or nothing. Reading binds nothing, the key does;
+after a lost race the caller begins again, and then looks for known ids first.
+
+What goes with an append into its transaction stands in `event_store.py`.
 """
 
 from collections.abc import Sequence
@@ -11,7 +20,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
+
 from actors.persistence import (
+    ANY,
+    EXISTS,
     Appended,
     AppendRequest,
     Cursor,
@@ -23,16 +36,104 @@ from actors.persistence import (
 )
 from actors.persistence.event_store import conflict
 from storage.postgres.connecting.session import Connection
-from storage.postgres.event_rows import COLUMNS, to_columns, to_event
+from storage.postgres.events.reading import head
+from storage.postgres.events.rows import EVENT_COLUMNS, metadata_json, to_columns, to_event
 
+# Constraints whose violation means a lost race or a repeat, not a bug.
+RACES = frozenset({"events_pkey", "events_event_id_key"})
+
+# The condition says "the stream is not shorter than expected", the primary key says "nor
+# longer": together they are the version check, without a lock and in one round trip. A
+# stream that is to be empty has no row to look for, hence `$2 = 0 OR`.
+# Plain parameters for an event alone: arrays and unnest cost it more than they give.
+_ONE = """
+INSERT INTO events (stream_id, version, event_id, event_type, event_version, codec, event_data,
+    metadata, tenant)
+SELECT $1, $2::bigint + 1, $3, $4, $5, $6, $7, $8::jsonb, $9
+WHERE $2 = 0 OR EXISTS (SELECT FROM events WHERE stream_id = $1 AND version = $2)
+RETURNING txid, position, version
+"""
+
+# In the order of `ord`, because positions are drawn in the order of insertion: within one
+# transaction the position alone must sort the events of a stream by version.
+_MANY = """
+INSERT INTO events (stream_id, version, event_id, event_type, event_version, codec, event_data,
+    metadata, tenant)
+SELECT $1, h.version + e.ord, e.id, e.type, e.schema, e.codec, e.data, e.meta::jsonb, e.tenant
+FROM {head} h, unnest($3::uuid[], $4::text[], $5::int[], $6::text[], $7::bytea[], $8::text[],
+    $9::text[]) WITH ORDINALITY AS e (id, type, schema, codec, data, meta, tenant, ord)
+WHERE {condition}
+ORDER BY e.ord
+RETURNING txid, position, version
+"""
+
+_MANY_AT = _MANY.format(
+    head="(SELECT $2::bigint AS version)",
+    condition="$2 = 0 OR EXISTS (SELECT FROM events WHERE stream_id = $1 AND version = $2)",
+)
+# $2 is the least version the stream must have: 0 for any, 1 for an existing one. The head is
+# read by the statement itself; a writer in between takes the version, and the key says so.
+_MANY_ON = _MANY.format(
+    head="(SELECT coalesce(max(version), 0) AS version FROM events WHERE stream_id = $1)",
+    condition="h.version >= $2::bigint",
+)
+
+_KNOWN = f"SELECT {EVENT_COLUMNS} FROM events WHERE event_id = ANY($1)"  # noqa: S608  (our own columns)
+
+
+async def insert(connection: Connection, request: AppendRequest) -> Appended | None:
+    """Call this to store the events of a request; None when the stream is too short.
+
+    Raises the driver's unique violation when it is too long or an id is known.
+    """
+    events, expected = request.events, request.expected
+    if expected is ANY or expected is EXISTS:
+        least = 0 if expected is ANY else 1
+        rows = await connection.fetch(_MANY_ON, request.stream_id, least, *to_columns(events))
+    elif len(events) == 1:
+        rows = await _insert_one(connection, request.stream_id, expected, events[0])
+    else:
+        rows = await connection.fetch(_MANY_AT, request.stream_id, expected, *to_columns(events))
+    if not rows:
+        return None
+    first, last = rows[0], rows[-1]
+    return Appended(last[2], first[2], Cursor(last[0], last[1]))
+
+
+async def _insert_one(
+    connection: Connection, stream_id: str, expected: object, event: NewEvent
+) -> list[asyncpg.Record]:
+    return await connection.fetch(
+        _ONE,
+        stream_id,
+        expected,
+        event.event_id,
+        event.type,
+        event.schema_version,
+        event.codec,
+        event.data,
+        metadata_json(event.metadata),
+        event.tenant,
+    )
+
+
+async def facts(
+    connection: Connection, request: AppendRequest
+) -> tuple[dict[UUID, StoredEvent], int]:
+    """Call this after a refused append: the stored events with its ids, and the true version."""
+    known = await _known(connection, [request])
+    return known, await head(connection, request.stream_id)
+
+
+# A batch.
+
+# NULL for a stream without events. One index look-up a stream, however long it is.
 _HEADS = """
 SELECT s.stream_id, (SELECT max(version) FROM events e WHERE e.stream_id = s.stream_id) AS head
 FROM unnest($1::text[]) AS s (stream_id)
 """
 
-_KNOWN = f"SELECT {COLUMNS} FROM events WHERE event_id = ANY($1)"  # noqa: S608  (our own columns)
-
-_INSERT = """
+_BATCH = """
 INSERT INTO events (stream_id, version, event_id, event_type, event_version, codec, event_data,
     metadata, tenant)
 SELECT e.stream_id, e.version, e.id, e.type, e.schema, e.codec, e.data, e.meta::jsonb, e.tenant
@@ -91,9 +192,7 @@ async def append_batch(
         outcomes += [_answer(plan, request, atomic) for request in requests]
     cursors: list[Cursor] = []
     if plan.events:
-        rows = await connection.fetch(
-            _INSERT, plan.streams, plan.versions, *to_columns(plan.events)
-        )
+        rows = await connection.fetch(_BATCH, plan.streams, plan.versions, *to_columns(plan.events))
         cursors = [Cursor(row[0], row[1]) for row in rows]
     return [_result(plan, outcome, cursors) for outcome in outcomes]
 

@@ -7,7 +7,7 @@ import msgspec
 
 from actors.persistence import Cursor, NewEvent, StoredEvent
 
-COLUMNS = (
+EVENT_COLUMNS = (
     "stream_id, version, txid, position, event_id, event_type, event_version, codec,"
     " event_data, metadata, tenant, recorded_at"
 )
@@ -17,7 +17,7 @@ _encode_metadata = msgspec.json.Encoder().encode
 
 
 def to_event(row: asyncpg.Record) -> StoredEvent:
-    """Call this with a row of `COLUMNS`, in that order."""
+    """Call this with a row of `EVENT_COLUMNS`, in that order."""
     # Unpacked in one go: this line runs for every event that is ever read.
     (stream_id, version, txid, position, event_id, kind, schema, codec, data, meta, tenant, at) = (
         row
