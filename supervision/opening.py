@@ -1,14 +1,16 @@
 """`open_system`: a system with one root supervisor, and what happens when that ends.
 
 The root is owned by a `Root` in place of a supervisor: it is never restarted. Everything below
-it is the business of `supervisor.py`.
+it is the business of the supervisors themselves.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, TypeVar, TypeVarTuple, Unpack
+from typing import TypeVar, TypeVarTuple, Unpack
 
 import structlog
 import trio
@@ -20,83 +22,20 @@ from actors.runtime import (
     Failed,
     Ignored,
     Killed,
-    Ready,
     Shutdown,
     StartOutcome,
     StopActor,
     System,
     running,
 )
-from actors.runtime.keeper import Keeper
+from actors.runtime.keeper import Keeper, wait_and_tell
 from supervision.doing.supervising import Supervising, handle_of
 from supervision.specs.errors import FailedToStart, IntensityReached, StartFailed, SupervisionError
 
 S = TypeVar("S", bound=Supervising)
 Ts = TypeVarTuple("Ts")
 
-# Whoever waits for a process to end wants to know what it waits for, but not every second.
-STACK_LOG_INTERVAL: Final = 5.0
-
 _log = structlog.get_logger("supervision")
-
-
-class GaveUp(SupervisionError):
-    """The root of a system ended although nobody had asked it to; `exit` says how."""
-
-    def __init__(self, path: str, exit_: Exit) -> None:
-        super().__init__(f"{path} ended as {exit_!r}; the system was closed.")
-        self.path, self.exit = path, exit_
-
-
-class Root:
-    """The owner (`actors.runtime.Owner`) of the root supervisor."""
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-        self.outcome: StartOutcome | None = None
-        self.exit: Exit | None = None
-        self.settled = trio.Event()
-        self.over = trio.Event()
-        self.body = trio.CancelScope()
-
-    @property
-    def nursery(self) -> trio.Nursery:
-        """Where the root's task runs."""
-        return self._nursery
-
-    def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
-        """Called when the root's start is over."""
-        self.outcome = outcome
-        if not isinstance(outcome, Ready):
-            failed = isinstance(outcome, Failed)
-            cell.retire(Crashed(outcome.error) if failed else Shutdown(because="it ignored"))  # type: ignore[union-attr]
-            self.over.set()
-        self.settled.set()
-
-    def child_exited(self, cell: Cell, exit_: Exit) -> None:
-        """Called when the root has ended; a failure ends the body of `open_system` too."""
-        self.exit = exit_
-        cell.retire(exit_)
-        self.over.set()
-        if failures_in(exit_, cell.path):
-            self.body.cancel(reason=f"{cell.path} gave up")
-
-    def child_unkillable(self, cell: Cell, stack: str) -> None:
-        """Called when a kill of the root does not work."""
-        _log.error("root_unkillable", path=cell.path, stack=stack)
-
-    def child_wanted(self, cell: Cell) -> None:
-        """Never called: the root is never left dormant."""
-
-    async def wait_over(self, system: System) -> None:
-        """Call this to wait for the end, saying now and then what it is that holds it up."""
-        while not self.over.is_set():
-            with trio.move_on_after(STACK_LOG_INTERVAL):
-                await self.over.wait()
-                return
-            for cell in list(system.cells()):
-                if cell.status == "unkillable" and cell.life is not None:
-                    _log.warning("still_waiting_for", path=cell.path, stack=cell.life.stack())
 
 
 @asynccontextmanager
@@ -123,6 +62,7 @@ async def open_system(
         kind = root if isinstance(root, type) else None
         label = name or getattr(root, "__name__", "root").lower()
         start = partial(root, *args)
+        # No limits of its own: its children have theirs.
         cell = system.new_cell(
             owner, start, key=label, actor_class=kind, shutdown=math.inf, start_timeout=math.inf
         )
@@ -135,16 +75,71 @@ async def open_system(
                     yield handle_of(cell.actor_class, cell.ref)  # type: ignore[type-var,misc]
         except Exception as error:  # noqa: BLE001  raised again when the tree has stopped
             failure = error
+        # Before the tree: what was started beside it with `system.start` may still use it.
         await keeper.close()
         if not owner.over.is_set():
             cell.request_stop(Shutdown(because="open_system was left"))
-            await owner.wait_over(system)
+            await wait_and_tell(owner.over.wait, partial(_unkillable_in, system))
     gave_up = [] if owner.exit is None else failures_in(owner.exit, cell.path)
     if gave_up:
         # What the body raised meanwhile may be a consequence; it is not hidden, it stands last.
         raise ExceptionGroup(f"{cell.path} gave up", [*gave_up, *([failure] if failure else ())])
     if failure is not None:
         raise failure
+
+
+class GaveUp(SupervisionError):
+    """The root of a system ended although nobody had asked it to; `exit` says how."""
+
+    def __init__(self, path: str, exit_: Exit) -> None:
+        super().__init__(f"{path} ended as {exit_!r}; the system was closed.")
+        self.path, self.exit = path, exit_
+
+
+class Root:
+    """The owner (`actors.runtime.Owner`) of the root supervisor."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        # Set when the start is over, and how it went; when the root is over, and how it ended.
+        self.settled = trio.Event()
+        self.outcome: StartOutcome | None = None
+        self.over = trio.Event()
+        self.exit: Exit | None = None
+        # Around the body of `open_system`: who uses a tree that has gone has nothing to do.
+        self.body = trio.CancelScope()
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the root's task runs."""
+        return self._nursery
+
+    def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
+        """Called when the root's start is over."""
+        self.outcome = outcome
+        match outcome:
+            case Failed(error=error):
+                cell.retire(Crashed(error))
+                self.over.set()
+            case Ignored():
+                cell.retire(Shutdown(because="it ignored"))
+                self.over.set()
+        self.settled.set()
+
+    def child_exited(self, cell: Cell, exit_: Exit) -> None:
+        """Called when the root has ended; a failure ends the body of `open_system` too."""
+        self.exit = exit_
+        cell.retire(exit_)
+        self.over.set()
+        if failures_in(exit_, cell.path):
+            self.body.cancel(reason=f"{cell.path} gave up")
+
+    def child_unkillable(self, cell: Cell, stack: str) -> None:
+        """Called when a kill of the root does not work."""
+        _log.error("root_unkillable", path=cell.path, stack=stack)
+
+    def child_wanted(self, cell: Cell) -> None:
+        """Never called: the root is never left dormant."""
 
 
 def failures_in(exit_: Exit, path: str) -> list[Exception]:
@@ -158,6 +153,11 @@ def failures_in(exit_: Exit, path: str) -> list[Exception]:
             return [cause if isinstance(cause, Exception) else GaveUp(path, exit_)]
         case _:
             return []
+
+
+def _unkillable_in(system: System) -> list[Cell]:
+    # Everybody else ends within the deadlines; only these can hold up the end of a tree.
+    return [cell for cell in system.cells() if cell.status == "unkillable"]
 
 
 def _start_failure(outcome: StartOutcome | None) -> Exception | None:

@@ -5,7 +5,7 @@ Its actors are never restarted; a crash is reported and hurts no other.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, TypeVar, TypeVarTuple, cast
@@ -161,11 +161,22 @@ class Keeper:
             await self._wait_for(cell)
 
     async def _wait_for(self, cell: Cell) -> None:
-        wait = self._system.wait_down
-        while not cell.gone:
-            with trio.move_on_after(STACK_LOG_INTERVAL_S + cell.shutdown) as scope:
-                await wait(cell.ref, final=True)
-            if scope.cancelled_caught and cell.life is not None:
+        end = partial(self._system.wait_down, cell.ref, final=True)
+        await wait_and_tell(end, lambda: [cell], STACK_LOG_INTERVAL_S + cell.shutdown)
+
+
+async def wait_and_tell(
+    end: Callable[[], Awaitable[object]],
+    held_up_by: Callable[[], Iterable[Cell]],
+    every: float = STACK_LOG_INTERVAL_S,
+) -> None:
+    """Call this to wait for an end that may never come, and log now and then where it hangs."""
+    while True:
+        with trio.move_on_after(every):
+            await end()
+            return
+        for cell in held_up_by():
+            if cell.life is not None:
                 _log.warning("still_waiting_for", path=cell.path, stack=cell.life.stack())
 
 
