@@ -4,7 +4,18 @@ A test waits for an event. This limit only ends one that would wait for ever, so
 about speed, and no test may pass or fail by it on a busy machine.
 """
 
+from collections.abc import Callable
+
+import trio
+
 # Give up after this; what came late, but came, is no failure.
 PATIENCE_S = 120.0
 # For what must not end by itself: whoever waited for its end has run out of patience before.
 FOR_EVER_S = 3600.0
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait in real time for what sets no event: another process, the kernel, a thread."""
+    with trio.fail_after(PATIENCE_S):
+        while not is_so():  # noqa: ASYNC110
+            await trio.sleep(0.005)

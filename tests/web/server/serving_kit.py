@@ -9,6 +9,7 @@ from functools import partial
 import trio
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 
+from tests.patience import PATIENCE_S
 from web.server import (
     WIRE_KEY,
     Frame,
@@ -100,7 +101,7 @@ class Client:
 
     async def read_until(self, mark: bytes) -> bytes:
         data = b""
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while mark not in data:
                 got = await self.stream.receive_some()
                 assert got, f"closed after {data!r}"
@@ -110,7 +111,7 @@ class Client:
     async def read_to_end(self) -> bytes:
         """Read until the server closed, or reset, the connection."""
         data = b""
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             try:
                 while got := await self.stream.receive_some():
                     data += got
