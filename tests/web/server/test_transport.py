@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from tests.patience import PATIENCE_S, until
 from tests.web.server.serving_kit import (
     GET,
     UPGRADE,
@@ -19,9 +22,8 @@ from tests.web.server.serving_kit import (
 )
 from web.server import Server, TransportSettings, chunk
 
-QUICK = TransportSettings(
-    head_s=0.05, body_s=0.05, keep_alive_s=0.05, linger_s=0.05, gone_grace_s=0.05
-)
+# Short only where the limit itself is what ends a test, and where nothing is lost by it.
+QUICK = TransportSettings(keep_alive_s=0.05, linger_s=0.05, gone_grace_s=0.05)
 
 
 async def hello(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -30,9 +32,7 @@ async def hello(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallab
 
 
 async def wait_gone(server: Server) -> None:
-    with trio.fail_after(1):
-        while server.connections:
-            await trio.testing.wait_all_tasks_blocked(0.005)
+    await until(lambda: not server.connections)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,8 @@ async def test_a_half_request_is_answered_408_and_closed(sent: bytes) -> None:
         while (await receive())["type"] == "http.request":
             pass
 
-    async with serving(read_all, QUICK) as server, await connect(server) as client:
+    late = replace(QUICK, head_s=0.05, body_s=0.05)
+    async with serving(read_all, late) as server, await connect(server) as client:
         if sent:
             await client.send(sent)
         assert (await client.read_to_end()).startswith(b"HTTP/1.1 408 ")
@@ -59,19 +60,23 @@ async def test_a_half_request_is_answered_408_and_closed(sent: bytes) -> None:
 
 async def test_a_byte_now_and_then_does_not_extend_the_time_for_a_head() -> None:
     # REL-14
-    async with serving(hello, TransportSettings(head_s=0.1)) as server:
-        began = trio.current_time()
-        async with await connect(server) as client, trio.open_nursery() as nursery:
+    async with (
+        serving(hello, TransportSettings(head_s=0.1)) as server,
+        await connect(server) as client,
+        trio.open_nursery() as nursery,
+    ):
 
-            async def drip() -> None:
-                while True:
+        async def drip() -> None:
+            try:
+                while True:  # for as long as somebody listens
                     await client.send(b"G")
                     await trio.testing.wait_all_tasks_blocked(0.01)
+            except trio.BrokenResourceError:
+                pass
 
-            nursery.start_soon(drip)
-            assert (await client.read_to_end()).startswith(b"HTTP/1.1 408 ")
-            nursery.cancel_scope.cancel()
-        assert trio.current_time() - began < 1
+        nursery.start_soon(drip)
+        assert (await client.read_to_end()).startswith(b"HTTP/1.1 408 ")
+        nursery.cancel_scope.cancel()
 
 
 async def test_an_idle_connection_ends_without_a_word() -> None:
@@ -128,7 +133,7 @@ async def test_a_client_that_leaves_cancels_a_handler_that_never_listens(is_writ
         async with await connect(server) as client:
             await client.send(GET)
             await begun.wait()
-        with trio.fail_after(1.5):
+        with trio.fail_after(PATIENCE_S):
             await ended.wait()
         await wait_gone(server)
 
@@ -146,9 +151,7 @@ async def test_a_reader_that_stops_is_reset_and_its_descriptor_freed() -> None:
     settings = TransportSettings(write_stall_s=0.3)
     async with serving(flood, settings) as server, await connect(server) as client:
         await client.send(GET)
-        with trio.fail_after(3):
-            while server.statistics().stalled == 0:
-                await trio.testing.wait_all_tasks_blocked(0.01)
+        await until(lambda: server.statistics().stalled > 0)
         await wait_gone(server)
 
 
@@ -219,7 +222,9 @@ async def test_broken_frames_close_with_their_code(sent: bytes, code: int) -> No
         assert message["type"] == "websocket.disconnect"
         gone.set()
 
-    async with serving(talk, QUICK) as server, await connect(server) as client:
+    # Whoever still sends while it is told so is not cut off.
+    patient = TransportSettings(linger_s=PATIENCE_S)
+    async with serving(talk, patient) as server, await connect(server) as client:
         await client.send(UPGRADE)
         await client.read_until(b"\r\n\r\n")
         await client.send(sent)
