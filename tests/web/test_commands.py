@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,7 +13,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from quart import Response
+from trio.testing import wait_all_tasks_blocked
 
+from tests.patience import PATIENCE_S
 from tests.web.watcher import Watcher
 from web.commands import CommandsInFlight, Origin, RefusalTeller, parse_tab, read_command
 from web.errors import InvalidInput, RateLimited, error_table
@@ -186,11 +189,12 @@ class TestCommandsInFlight:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(post, app, "/wait")
             await app.entered.wait()
-            with trio.move_on_after(0.01) as waited:
+            with trio.CancelScope() as waiting:
+                nursery.start_soon(when_blocked, waiting.cancel)
                 await app.in_flight.wait_none()
-            assert waited.cancelled_caught
+            assert waiting.cancelled_caught
             app.hold.set()
-            with trio.fail_after(1):
+            with trio.fail_after(PATIENCE_S):
                 await app.in_flight.wait_none()
 
     async def test_a_page_is_not(self) -> None:
@@ -198,7 +202,7 @@ class TestCommandsInFlight:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(app.app.test_client().get, "/page")
             await app.entered.wait()
-            with trio.fail_after(1):
+            with trio.fail_after(PATIENCE_S):
                 await app.in_flight.wait_none()
             app.hold.set()
 
@@ -207,14 +211,19 @@ class TestCommandsInFlight:
         app.error = ValueError("a bug")
         assert await app.send(good()) == 500
         assert await app.send(b"{") == 400
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE_S):
             await app.in_flight.wait_none()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(post, app, "/wait")
             await app.entered.wait()
             nursery.cancel_scope.cancel()
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE_S):
             await app.in_flight.wait_none()
+
+
+async def when_blocked(do: Callable[[], None]) -> None:
+    await wait_all_tasks_blocked()
+    do()
 
 
 async def post(app: App, path: str) -> None:

@@ -10,6 +10,7 @@ import trio
 from quart import Response
 
 from actors.runtime import Crashed, StartError, System, open_actors
+from tests.patience import PATIENCE_S
 from web.errors import error_table
 from web.server import (
     Checks,
@@ -53,7 +54,7 @@ class Kit:
         async def home() -> Response:
             return Response(b"here")
 
-        steps = tuple(DrainStep(name, 1.0, self.noting(name)) for name in ("tell", "finish"))
+        steps = tuple(DrainStep(name, PATIENCE_S, self.noting(name)) for name in ("tell", "finish"))
         return Served(app, ServerSettings(host="127.0.0.1", port=port), steps)
 
     def noting(self, name: str) -> Callable[[], Awaitable[None]]:
@@ -69,7 +70,7 @@ async def get(port: int) -> bytes:
         host = f"host: 127.0.0.1:{port}".encode()
         await stream.send_all(b"GET / HTTP/1.1\r\n" + host + b"\r\nconnection: close\r\n\r\n")
         received = b""
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async for chunk in stream:
                 received += chunk
     return received

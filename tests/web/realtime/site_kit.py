@@ -14,6 +14,7 @@ import trio_websocket
 from quart import Response, request
 
 from actors.runtime import System, open_actors
+from tests.patience import PATIENCE_S
 from web.realtime import (
     Caller,
     CommandTable,
@@ -133,9 +134,9 @@ class Site:
             self.streams.tell_draining()
 
         return [
-            DrainStep("tell streams", 1, tell),
-            DrainStep("close streams", 1, self.streams.close_all),
-            DrainStep("close sockets", 1, self.endpoint.close_all),
+            DrainStep("tell streams", PATIENCE_S, tell),
+            DrainStep("close streams", PATIENCE_S, self.streams.close_all),
+            DrainStep("close sockets", PATIENCE_S, self.endpoint.close_all),
         ]
 
 

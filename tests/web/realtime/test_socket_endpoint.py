@@ -7,6 +7,7 @@ import trio
 import trio.testing
 import trio_websocket
 
+from tests.patience import until
 from tests.web.realtime.site_kit import opened, refusal, socket_client
 from web.realtime import SocketCaps
 
@@ -125,9 +126,7 @@ async def test_caps_answer_before_the_upgrade_and_are_freed() -> None:
             refused = await refusal(site)
             assert refused.status_code == 429
             assert (b"retry-after", b"1") in refused.headers
-        with trio.fail_after(1):
-            while len(site.endpoint):
-                await trio.testing.wait_all_tasks_blocked(0.01)
+        await until(lambda: len(site.endpoint) == 0)
         async with socket_client(site) as ws:
             await ws.send_message('{"type":"ping"}')
             assert await ws.get_message() == '{"type":"pong"}'
