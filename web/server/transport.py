@@ -92,6 +92,8 @@ class Transport(TCPServer):
     def begin_drain(self) -> None:
         """Call this when the server stops: idle connections end, stalled ones hurry."""
         self.pipe.hurry()
+        if self._nursery is None:
+            return  # accepted a moment ago, or shaking hands: the drain's last step ends it
         if self._phase is Phase.IDLE or (self._phase is Phase.HEAD and not self._has_bytes()):
             self._read_scope.cancel()
 

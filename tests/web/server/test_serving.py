@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 import socket
+import ssl
 from functools import partial
 
 import pytest
@@ -219,6 +220,18 @@ async def test_a_drain_ends_whatever_clients_do(path: str) -> None:
             with trio.fail_after(PATIENCE_S):
                 await server.drain()
         assert not server.connections
+
+
+async def test_a_drain_copes_with_a_connection_that_has_just_come() -> None:
+    # REL-20, SITE-185: whose handshake is not over, so nothing of it was read yet
+    settings = ServerSettings(port=0, tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(serve, with_lifespan(hello), settings))
+        async with await connect(server) as silent:
+            await until(lambda: len(server.connections) == 1)
+            await server.drain()
+            assert await silent.read_to_end() == b""
+    assert not server.connections
 
 
 async def test_a_cancelled_server_leaves_nothing_open() -> None:
