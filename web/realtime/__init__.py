@@ -8,12 +8,12 @@ encoded once, to everybody). Then the WebSocket: `protocol.py` decides, `connect
 How bytes reach the socket is in `web.server`; what is said in a room, in `web.chat`.
 """
 
-from .broadcast import Broadcast, Encoding, Hub, Membership, Put, TopicSink
-from .buckets import Rate, TokenBucket
-from .commands import CommandTable
-from .connection import Connection, EndpointSettings, Refused, Service
-from .endpoint import Caller, ConnectionRef, MakeConnection, SocketCaps, SocketEndpoint
-from .errors import (
+from web.realtime.broadcast import Broadcast, Encoding, Hub, Membership, Put, TopicSink
+from web.realtime.buckets import Rate, TokenBucket
+from web.realtime.commands import CommandTable
+from web.realtime.connection import Connection, EndpointSettings, Refused, Service
+from web.realtime.endpoint import Caller, ConnectionRef, MakeConnection, SocketCaps, SocketEndpoint
+from web.realtime.errors import (
     BadTabId,
     NotACommandClass,
     ProtocolViolation,
@@ -22,7 +22,7 @@ from .errors import (
     TooManyStreams,
     UnsafeField,
 )
-from .messages import (
+from web.realtime.messages import (
     Action,
     ClientMessage,
     Command,
@@ -41,12 +41,12 @@ from .messages import (
     encode_client,
     encode_server,
 )
-from .outbox import Outbox, OutboxStatistics
-from .outlet import Outlet
-from .protocol import CloseCode, ProtocolLimits, ServerProtocol
-from .responding import STREAM_HEADERS, fast_lane, open_stream, stream_response
-from .socket_outbox import Policy, SocketOutbox
-from .sse import (
+from web.realtime.outbox import Outbox, OutboxStatistics
+from web.realtime.outlet import Outlet
+from web.realtime.protocol import CloseCode, ProtocolLimits, ServerProtocol
+from web.realtime.responding import STREAM_HEADERS, fast_lane, open_stream, stream_response
+from web.realtime.socket_outbox import Policy, SocketOutbox
+from web.realtime.sse import (
     ElementPatchMode,
     encode_comment,
     encode_event,
@@ -56,10 +56,10 @@ from .sse import (
     patch_signals,
     remove_elements,
 )
-from .sse_parser import ServerEvent, SseParser
-from .stream import Stream, StreamKey, StreamStatistics
-from .stream_actor import RequestWindow, StreamActor
-from .streams import Delivery, StreamCaps, StreamCounts, Streams
+from web.realtime.sse_parser import ServerEvent, SseParser
+from web.realtime.stream import Stream, StreamKey, StreamStatistics
+from web.realtime.stream_actor import RequestWindow, StreamActor
+from web.realtime.streams import Delivery, StreamCaps, StreamCounts, Streams
 
 __all__ = [
     "STREAM_HEADERS",

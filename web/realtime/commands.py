@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .errors import NotACommandClass, ProtocolViolation
-from .messages import Action
+from web.realtime.errors import NotACommandClass, ProtocolViolation
+from web.realtime.messages import Action
 
 
 class CommandTable:

@@ -22,13 +22,11 @@ import structlog
 import trio
 
 from actors.runtime import Actor, Exit, Normal, message
-from web.server import Frame, Wire, ping_frame
-
-from .broadcast import Hub, Membership
-from .commands import CommandTable
-from .messages import Error, encode_server
-from .outlet import Outlet
-from .protocol import (
+from web.realtime.broadcast import Hub, Membership
+from web.realtime.commands import CommandTable
+from web.realtime.messages import Error, encode_server
+from web.realtime.outlet import Outlet
+from web.realtime.protocol import (
     AskTopics,
     Close,
     CloseCode,
@@ -39,7 +37,8 @@ from .protocol import (
     RunCommand,
     ServerProtocol,
 )
-from .socket_outbox import Policy
+from web.realtime.socket_outbox import Policy
+from web.server import Frame, Wire, ping_frame
 
 log = structlog.get_logger(__name__)
 P = TypeVar("P")

@@ -15,6 +15,16 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope, WebsocketScope
 
 from actors.runtime import NoProc, Ref
+from web.realtime.connection import (
+    BytesCame,
+    Connection,
+    EndpointSettings,
+    HangUp,
+    LookAlive,
+    TextCame,
+)
+from web.realtime.outlet import Outlet
+from web.realtime.protocol import CloseCode
 from web.server import (
     CLOSE_BATCH,
     CLOSE_PAUSE_S,
@@ -26,10 +36,6 @@ from web.server import (
     render_error,
     request_state,
 )
-
-from .connection import BytesCame, Connection, EndpointSettings, HangUp, LookAlive, TextCame
-from .outlet import Outlet
-from .protocol import CloseCode
 
 P = TypeVar("P")
 ConnectionRef = Ref[TextCame | BytesCame | LookAlive | HangUp]

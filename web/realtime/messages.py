@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from .errors import ProtocolViolation
+from web.realtime.errors import ProtocolViolation
 
 T = TypeVar("T")
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import trio
 
+from web.realtime.messages import Error, encode_server
+from web.realtime.protocol import CloseCode
+from web.realtime.socket_outbox import Policy, SocketOutbox
+from web.realtime.stream import COALESCE_BYTES
 from web.server import Frame, Lane
-
-from .messages import Error, encode_server
-from .protocol import CloseCode
-from .socket_outbox import Policy, SocketOutbox
-from .stream import COALESCE_BYTES
 
 
 class Outlet:

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from .buckets import Rate, TokenBucket
-from .commands import CommandTable
-from .errors import ProtocolViolation
-from .messages import (
+from web.realtime.buckets import Rate, TokenBucket
+from web.realtime.commands import CommandTable
+from web.realtime.errors import ProtocolViolation
+from web.realtime.messages import (
     PONG,
     Command,
     Error,

@@ -16,11 +16,10 @@ from hypercorn.typing import Scope
 from quart import Response
 from quart.wrappers.response import ResponseBody
 
+from web.realtime.sse import OPENING
+from web.realtime.stream import Stream, StreamKey
+from web.realtime.streams import Streams
 from web.server import Framing, Lane, PulledLane, request_state, transport_of
-
-from .sse import OPENING
-from .stream import Stream, StreamKey
-from .streams import Streams
 
 # SITE-92, SEC-52.
 STREAM_HEADERS = {

@@ -14,9 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from datastar_py import consts
 
+from web.realtime.errors import UnsafeField
 from web.server import Frame
-
-from .errors import UnsafeField
 
 # SITE-92: what a browser's own EventSource would wait; ours decides by itself.
 RETRY_MS = 2000

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 import trio
 
+from web.realtime.errors import BadTabId
+from web.realtime.outbox import Outbox, OutboxStatistics
 from web.server import Frame, Lane
-
-from .errors import BadTabId
-from .outbox import Outbox, OutboxStatistics
 
 # One system call's worth; more would only wait in the kernel.
 COALESCE_BYTES = 64 * 1024

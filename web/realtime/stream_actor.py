@@ -12,9 +12,8 @@ from typing import ClassVar
 import trio
 
 from actors.runtime import Actor, Exit, Normal, message
-
-from .sse import HEARTBEAT, HEARTBEAT_S
-from .stream import Stream
+from web.realtime.sse import HEARTBEAT, HEARTBEAT_S
+from web.realtime.stream import Stream
 
 # Rounding may leave a rest too small to move the clock; looking then would never end.
 _SOONEST_S = 0.01

@@ -17,11 +17,10 @@ from random import Random
 
 import trio
 
+from web.realtime.errors import StreamsFull, TooManyStreams
+from web.realtime.sse import encode_retry, joined, patch_signals
+from web.realtime.stream import Stream, StreamKey
 from web.server import CLOSE_BATCH, CLOSE_PAUSE_S, Frame
-
-from .errors import StreamsFull, TooManyStreams
-from .sse import encode_retry, joined, patch_signals
-from .stream import Stream, StreamKey
 
 # SEC-48. Six connections a host is a browser's limit under HTTP/1.1; ten leave room for a second
 # window and still stop a script that opens one per turn of its loop.

@@ -9,32 +9,47 @@ Signed things: `keys.py`, `visitor.py`, `csrf.py`, `cookies.py`.
 What streams and sockets say is in `web.realtime`; routes live in the feature folders of `web`.
 """
 
-from .address import client_address, masked
-from .cookies import cookie_name, expire_cookie, read_cookies, set_cookie
-from .csrf import CsrfTokens
-from .draining import DrainResult, DrainStep
-from .edge import Edge, EdgeSettings
-from .edge_checks import Checks, header_map
-from .error_table import Answer, ErrorRow, ErrorTable, row_of_status
-from .errors import CookieTooLong, PortBusy, PortForbidden, SecretTooShort, ServerError
-from .framing import Frame, Framing, chunk, close_frame, ping_frame, pong_frame, text_frame
-from .keys import Key, KeyRing
-from .lanes import Lane, PipeLane, PulledLane
-from .listening import open_listeners
-from .quart_app import (
+from web.server.address import client_address, masked
+from web.server.cookies import cookie_name, expire_cookie, read_cookies, set_cookie
+from web.server.csrf import CsrfTokens
+from web.server.draining import DrainResult, DrainStep
+from web.server.edge import Edge, EdgeSettings
+from web.server.edge_checks import Checks, header_map
+from web.server.error_table import Answer, ErrorRow, ErrorTable, row_of_status
+from web.server.errors import CookieTooLong, PortBusy, PortForbidden, SecretTooShort, ServerError
+from web.server.framing import (
+    Frame,
+    Framing,
+    chunk,
+    close_frame,
+    ping_frame,
+    pong_frame,
+    text_frame,
+)
+from web.server.keys import Key, KeyRing
+from web.server.lanes import Lane, PipeLane, PulledLane
+from web.server.listening import open_listeners
+from web.server.quart_app import (
     CsrfTokenMissing,
     MediaTypeRefused,
     WebApp,
     current_request_state,
     require_media,
 )
-from .renderings import ErrorView, Rendering, plain_page, render_error
-from .request_state import NoRequestState, RequestState, request_state
-from .serving import CLOSE_BATCH, CLOSE_PAUSE_S, Server, ServerSettings, ServerStatistics, serve
-from .settings import ErrorResponse, TransportSettings
-from .transport import Transport, transport_of
-from .visitor import Visitor, VisitorSigner
-from .websocket import WIRE_KEY, Wire
+from web.server.renderings import ErrorView, Rendering, plain_page, render_error
+from web.server.request_state import NoRequestState, RequestState, request_state
+from web.server.serving import (
+    CLOSE_BATCH,
+    CLOSE_PAUSE_S,
+    Server,
+    ServerSettings,
+    ServerStatistics,
+    serve,
+)
+from web.server.settings import ErrorResponse, TransportSettings
+from web.server.transport import Transport, transport_of
+from web.server.visitor import Visitor, VisitorSigner
+from web.server.websocket import WIRE_KEY, Wire
 
 __all__ = [
     "CLOSE_BATCH",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .errors import CookieTooLong
+from web.server.errors import CookieTooLong
 
 # What every browser keeps of one cookie, name and value together (SEC-10).
 COOKIE_BYTES_MAX = 4096

@@ -11,7 +11,7 @@ import binascii
 import secrets
 import uuid
 
-from .keys import KeyRing
+from web.server.keys import KeyRing
 
 _SIZE = 32
 

@@ -28,17 +28,17 @@ from hypercorn.typing import (
     WebsocketScope,
 )
 
-from .address import Network, client_address
-from .cookies import cookie_name, read_cookies, set_cookie
-from .edge_checks import Checks, header_map
-from .error_table import Answer, ErrorRow, row_of_status
-from .headers import HeaderList, content_type, new_nonce, secured
-from .keys import KeyRing
-from .origin import Verdict
-from .renderings import Rendering, RenderPage, plain_page, render_error
-from .request_state import STATE_KEY, RequestState
-from .settings import ErrorResponse
-from .visitor import Visitor, VisitorSigner
+from web.server.address import Network, client_address
+from web.server.cookies import cookie_name, read_cookies, set_cookie
+from web.server.edge_checks import Checks, header_map
+from web.server.error_table import Answer, ErrorRow, row_of_status
+from web.server.headers import HeaderList, content_type, new_nonce, secured
+from web.server.keys import KeyRing
+from web.server.origin import Verdict
+from web.server.renderings import Rendering, RenderPage, plain_page, render_error
+from web.server.request_state import STATE_KEY, RequestState
+from web.server.settings import ErrorResponse
+from web.server.visitor import Visitor, VisitorSigner
 
 log = structlog.get_logger(__name__)
 

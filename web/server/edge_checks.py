@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 from hypercorn.typing import HTTPScope, WebsocketScope
 
-from .error_table import Answer, ErrorRow
-from .origin import Verdict, judge_handshake, judge_read, judge_request
-from .renderings import Rendering
-from .settings import HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, URL_BYTES_MAX
+from web.server.error_table import Answer, ErrorRow
+from web.server.origin import Verdict, judge_handshake, judge_read, judge_request
+from web.server.renderings import Rendering
+from web.server.settings import HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, URL_BYTES_MAX
 
 # WEB-13: what a client program may send at once.
 API_BODY_BYTES_MAX = 1024 * 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from .errors import SecretTooShort
+from web.server.errors import SecretTooShort
 
 # 256 bits of entropy are enough for HMAC-SHA256; the site asks for 64 bytes (SEC-125).
 SECRET_BYTES_MIN = 32

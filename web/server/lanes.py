@@ -13,8 +13,8 @@ from typing import Protocol
 
 import trio
 
-from .framing import Framing
-from .pipe import WritePipe
+from web.server.framing import Framing
+from web.server.pipe import WritePipe
 
 
 class Lane(Protocol):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from .errors import PortBusy, PortForbidden
+from web.server.errors import PortBusy, PortForbidden
 
 # Connections the kernel holds while the loop is busy; more than a burst of one page's tabs.
 BACKLOG = 1024

@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from math import inf
 
-from .settings import TransportSettings
+from web.server.settings import TransportSettings
 
 
 class Phase(enum.Enum):

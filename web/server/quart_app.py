@@ -16,10 +16,10 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from .csrf import CsrfTokens
-from .edge import Edge, EdgeSettings
-from .error_table import Answer, ErrorRow, ErrorTable, row_of_status
-from .request_state import RequestState, request_state
+from web.server.csrf import CsrfTokens
+from web.server.edge import Edge, EdgeSettings
+from web.server.error_table import Answer, ErrorRow, ErrorTable, row_of_status
+from web.server.request_state import RequestState, request_state
 
 log = structlog.get_logger(__name__)
 

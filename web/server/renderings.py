@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from .error_table import ErrorRow
-from .headers import HeaderList
+from web.server.error_table import ErrorRow
+from web.server.headers import HeaderList
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from .renderings import Rendering
-from .visitor import Visitor
+from web.server.renderings import Rendering
+from web.server.visitor import Visitor
 
 STATE_KEY = "greenroom.request"
 

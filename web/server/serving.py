@@ -25,12 +25,12 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, LifespanState
 
-from .draining import DrainResult, DrainStep, run_steps
-from .listening import accept_forever, open_listeners
-from .phases import Phase
-from .pipe import STALLED
-from .settings import HEAD_BYTES_MAX, TransportSettings
-from .transport import ByteStream, Transport
+from web.server.draining import DrainResult, DrainStep, run_steps
+from web.server.listening import accept_forever, open_listeners
+from web.server.phases import Phase
+from web.server.pipe import STALLED
+from web.server.settings import HEAD_BYTES_MAX, TransportSettings
+from web.server.transport import ByteStream, Transport
 
 log = structlog.get_logger(__name__)
 

@@ -25,12 +25,12 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
-from .framing import Framing
-from .http1 import Http1
-from .lanes import PipeLane
-from .phases import Phase, allowed_s
-from .pipe import WritePipe
-from .settings import TransportSettings
+from web.server.framing import Framing
+from web.server.http1 import Http1
+from web.server.lanes import PipeLane
+from web.server.phases import Phase, allowed_s
+from web.server.pipe import WritePipe
+from web.server.settings import TransportSettings
 
 TRANSPORT_KEY = "greenroom.transport"
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)

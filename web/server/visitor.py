@@ -10,7 +10,7 @@ import base64
 import binascii
 import uuid
 
-from .keys import Key, KeyRing
+from web.server.keys import Key, KeyRing
 
 
 class Visitor:
