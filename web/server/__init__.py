@@ -1,23 +1,21 @@
 """Serving HTTP: connections with deadlines, a fast lane to the socket, and the edge of the site.
 
-Read first `serving.py` (listen, serve, drain), then `transport.py` and `pipe.py` (one connection;
-who writes and how long may it take), then `edge.py` (what happens to every request and answer)
-and `quart_app.py` (the application class). Data and decisions: `settings.py`, `phases.py`,
-`framing.py`, `edge_checks.py`, `origin.py`, `headers.py`, `error_table.py`, `address.py`.
-Signed things: `keys.py`, `visitor.py`, `csrf.py`, `cookies.py`.
+Read `serving.py` first (listen, serve, drain), then one of the two chapters:
+
+- `connection/`: one socket and its bytes; nothing there knows what is served
+- `edge/`: what happens to every request and answer, whatever handles it
+
+`quart_app.py` puts the edge around a Quart application; `errors.py` is what can go wrong here.
+
+Our words: a *transport* is one connection; its *pipe* is the only writer of its socket; a *lane* is
+what a stream or WebSocket holds of the pipe, and the *fast lane* writes to the socket in one plain
+call, past ASGI; a *frame* is an encoded message, wrapped for the wire once and shared by all who
+hear it; to *drain* is to stop in steps that each have a limit.
 
 What streams and sockets say is in `web.realtime`; routes live in the feature folders of `web`.
 """
 
-from web.server.address import client_address, masked
-from web.server.cookies import cookie_name, expire_cookie, read_cookies, set_cookie
-from web.server.csrf import CsrfTokens
-from web.server.draining import DrainResult, DrainStep
-from web.server.edge import Edge, EdgeSettings
-from web.server.edge_checks import Checks, header_map
-from web.server.error_table import Answer, ErrorRow, ErrorTable, row_of_status
-from web.server.errors import CookieTooLong, PortBusy, PortForbidden, SecretTooShort, ServerError
-from web.server.framing import (
+from web.server.connection.framing import (
     Frame,
     Framing,
     chunk,
@@ -26,9 +24,36 @@ from web.server.framing import (
     pong_frame,
     text_frame,
 )
-from web.server.keys import Key, KeyRing
-from web.server.lanes import Lane, PipeLane, PulledLane
-from web.server.listening import open_listeners
+from web.server.connection.lanes import COALESCE_BYTES, Lane, PipeLane, PulledLane
+from web.server.connection.listening import open_listeners
+from web.server.connection.settings import ErrorResponse, TransportSettings
+from web.server.connection.transport import Transport, transport_of
+from web.server.connection.websocket import WIRE_KEY, Wire
+from web.server.edge.answers import (
+    Answer,
+    ErrorRow,
+    ErrorTable,
+    ErrorView,
+    Rendering,
+    plain_page,
+    render_error,
+    row_of_status,
+)
+from web.server.edge.checks import Checks, client_address, header_map, masked
+from web.server.edge.edge import Edge, EdgeSettings
+from web.server.edge.request_state import NoRequestState, RequestState, request_state
+from web.server.edge.visitor import (
+    CsrfTokens,
+    Key,
+    KeyRing,
+    Visitor,
+    VisitorSigner,
+    cookie_name,
+    expire_cookie,
+    read_cookies,
+    set_cookie,
+)
+from web.server.errors import CookieTooLong, PortBusy, PortForbidden, SecretTooShort, ServerError
 from web.server.quart_app import (
     CsrfTokenMissing,
     MediaTypeRefused,
@@ -36,24 +61,21 @@ from web.server.quart_app import (
     current_request_state,
     require_media,
 )
-from web.server.renderings import ErrorView, Rendering, plain_page, render_error
-from web.server.request_state import NoRequestState, RequestState, request_state
 from web.server.serving import (
     CLOSE_BATCH,
     CLOSE_PAUSE_S,
+    DrainResult,
+    DrainStep,
     Server,
     ServerSettings,
     ServerStatistics,
     serve,
 )
-from web.server.settings import ErrorResponse, TransportSettings
-from web.server.transport import Transport, transport_of
-from web.server.visitor import Visitor, VisitorSigner
-from web.server.websocket import WIRE_KEY, Wire
 
 __all__ = [
     "CLOSE_BATCH",
     "CLOSE_PAUSE_S",
+    "COALESCE_BYTES",
     "WIRE_KEY",
     "Answer",
     "Checks",

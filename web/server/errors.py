@@ -1,6 +1,6 @@
 """What can go wrong in the server itself, by who must act.
 
-Errors of requests (status, kind, text) are rows of `error_table.py`.
+Errors of requests (status, kind, text) are rows of `edge/answers.py`.
 """
 
 from __future__ import annotations

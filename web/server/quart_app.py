@@ -1,7 +1,7 @@
 """The Quart application class of the site: the edge around it, errors by the table.
 
 Subclassing keeps composition short: `app = WebApp(__name__, settings, table)`. What the edge does
-is in `edge.py`; which error becomes which answer in `error_table.py`.
+is in `edge/edge.py`; which error becomes which answer in `edge/answers.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from web.server.csrf import CsrfTokens
-from web.server.edge import Edge, EdgeSettings
-from web.server.error_table import Answer, ErrorRow, ErrorTable, row_of_status
-from web.server.request_state import RequestState, request_state
+from web.server.edge.answers import Answer, ErrorRow, ErrorTable, row_of_status
+from web.server.edge.edge import Edge, EdgeSettings
+from web.server.edge.request_state import RequestState, request_state
+from web.server.edge.visitor import CsrfTokens
 
 log = structlog.get_logger(__name__)
 

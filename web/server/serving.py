@@ -3,8 +3,10 @@
 Rule 1: every connection is in `Server.connections` from accept to the last byte.
 Rule 2: after `drain`, each step has a limit, so leaving takes seconds whatever clients do.
 
-`serve` runs until someone drains the server or cancels it. Limits of a connection are in
-`settings.py`, the sockets in `listening.py`, one connection in `transport.py`.
+`serve` runs until someone drains the server or cancels it. One connection is
+`connection/transport.py`, its limits `connection/settings.py`. Between the listeners and the
+connections a drain runs the `DrainStep`s that the composition root gives: tell the streams, let
+commands finish, close streams and sockets.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
@@ -25,12 +27,10 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, LifespanState
 
-from web.server.draining import DrainResult, DrainStep, run_steps
-from web.server.listening import accept_forever, open_listeners
-from web.server.phases import Phase
-from web.server.pipe import STALLED
-from web.server.settings import HEAD_BYTES_MAX, TransportSettings
-from web.server.transport import ByteStream, Transport
+from web.server.connection.listening import accept_forever, open_listeners
+from web.server.connection.pipe import STALLED
+from web.server.connection.settings import HEAD_BYTES_MAX, Phase, TransportSettings
+from web.server.connection.transport import ByteStream, Transport
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +59,28 @@ class ServerStatistics:
     accepted: int
     stalled: int
     is_draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DrainStep:
+    """Holds one step of a shutdown: cut after `limit_s`, the next one follows all the same."""
+
+    name: str
+    limit_s: float
+    run: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainResult:
+    """Tells what a drain did: seconds for each step, and the names of steps that were cut."""
+
+    seconds: tuple[tuple[str, float], ...]
+    cut: tuple[str, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        """Tell whether every step ended by itself."""
+        return not self.cut
 
 
 class Server:
@@ -115,11 +137,17 @@ class Server:
         Returns when no connection is left; `serve` ends after that. Takes at most the sum of
         the steps' limits and one second (REL-21).
         """
+        # The order is the point (REL-20). Listeners first, so that nobody new arrives to be cut;
+        # `steps` next, while every connection still stands, because a stream is told through its
+        # connection and a command answered on it; connections last. The reset behind them is for
+        # whoever reads slower than the limit: its bytes are lost, the process is not held.
         first = DrainStep("listeners", _CLOSE_LIMIT_S, self._stop_listening)
         last = DrainStep("connections", _CLOSE_LIMIT_S, self._close_connections)
         result = await run_steps([first, *steps, last])
         for transport in tuple(self.connections):
             transport.reset("the server is stopping")
+        # A reset connection still has a task that must see its cancellation; one that will not
+        # end is left to `serve`, whose nursery is cancelled now.
         with trio.move_on_after(_CLOSE_LIMIT_S):
             await self._empty.wait()
         self._drained.set()
@@ -129,7 +157,10 @@ class Server:
         """Refuse new connections and end those at rest; the others hear `connection: close`."""
         self.draining.set()
         self._listening.cancel()
+        # Set before any connection is touched: from here on hypercorn closes after an answer
+        # instead of waiting for the next request, and `Http1` says so in its head.
         await self._context.terminated.set()
+        # With nobody connected no connection will ever end and say so.
         self._note_empty()
         for transport in tuple(self.connections):
             transport.begin_drain()
@@ -137,6 +168,8 @@ class Server:
     async def _close_connections(self) -> None:
         """Wait for answers in flight; drop what only waits for its client."""
         for transport in tuple(self.connections):
+            # The steps had their time: what is not being answered now is a client that owes us
+            # the rest of a request, or lingers.
             if transport.phase is not Phase.ANSWERING:
                 transport.reset("the server is stopping")
         await self._empty.wait()
@@ -166,6 +199,7 @@ def hypercorn_config(settings: TransportSettings) -> Config:
     config = Config()
     config.include_server_header = False
     config.h11_max_incomplete_size = HEAD_BYTES_MAX
+    # A net: hypercorn's own count is reached only over HTTP/2, where the endpoint refuses sockets.
     config.websocket_max_message_size = settings.message_bytes_max
     config.keep_alive_max_requests = 1000
     config.accesslog = None
@@ -193,6 +227,8 @@ async def serve(
     addresses = [cast("tuple[str, int]", found.getsockname()[:2]) for found in listening]
     server = Server(addresses, is_tls=settings.tls is not None)
     try:
+        # The lifespan stands around the connections: the application starts before the first
+        # request, and its shutdown begins when the last connection is gone.
         async with trio.open_nursery() as lifespan_nursery:
             await lifespan_nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
@@ -229,6 +265,7 @@ async def _serve_until_drained(
                     stream, settings.tls, server_side=True, https_compatible=True
                 )
             transport = make(chosen)
+            # No await between accept and here (Rule 1): a drain sees every connection there is.
             server.connections.add(transport)
             server._accepted += 1
             nursery.start_soon(server._serve_one, transport)
@@ -246,7 +283,34 @@ async def _serve_until_drained(
                             tcp_user_timeout_s=settings.transport.tcp_user_timeout_s,
                         )
                     )
+        # Closed at once, not at the end: what connects during the drain is refused by the kernel
+        # instead of waiting in a backlog that nobody reads.
         for found in listening:
             found.close()
         await server._drained.wait()
         nursery.cancel_scope.cancel()
+
+
+async def run_steps(steps: Sequence[DrainStep]) -> DrainResult:
+    """Call this to run `steps` in order, one log line each (REL-20).
+
+    A step over its time is cancelled and named in the result; a step that raises is a bug and
+    ends the drain.
+    """
+    seconds: list[tuple[str, float]] = []
+    cut: list[str] = []
+    for step in steps:
+        began = trio.current_time()
+        with trio.move_on_after(step.limit_s) as scope:
+            await step.run()
+        took = trio.current_time() - began
+        seconds.append((step.name, took))
+        if scope.cancelled_caught:
+            cut.append(step.name)
+        log.info(
+            "server.drain_step",
+            step=step.name,
+            seconds=round(took, 3),
+            was_cut=scope.cancelled_caught,
+        )
+    return DrainResult(tuple(seconds), tuple(cut))

@@ -26,8 +26,8 @@ from web.server import (
     row_of_status,
     set_cookie,
 )
-from web.server.headers import new_nonce
-from web.server.origin import Verdict, judge_handshake, judge_read, judge_request, origin_of
+from web.server.edge.answers import new_nonce
+from web.server.edge.checks import Verdict, judge_handshake, judge_read, judge_request, origin_of
 
 OWN = "https://site.com"
 ORIGINS = {OWN}

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from web.server import TransportSettings
-from web.server.pipe import STALLED, WritePipe
+from web.server.connection.pipe import STALLED, WritePipe
 
 
 @dataclass

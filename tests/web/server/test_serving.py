@@ -24,7 +24,7 @@ from web.server import (
     open_listeners,
     serve,
 )
-from web.server.listening import accept_forever
+from web.server.connection.listening import accept_forever
 
 
 async def hello(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

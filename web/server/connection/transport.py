@@ -25,12 +25,11 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
-from web.server.framing import Framing
-from web.server.http1 import Http1
-from web.server.lanes import PipeLane
-from web.server.phases import Phase, allowed_s
-from web.server.pipe import WritePipe
-from web.server.settings import TransportSettings
+from web.server.connection.framing import Framing
+from web.server.connection.http1 import Http1
+from web.server.connection.lanes import PipeLane
+from web.server.connection.pipe import WritePipe
+from web.server.connection.settings import Phase, TransportSettings, allowed_s
 
 TRANSPORT_KEY = "greenroom.transport"
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)

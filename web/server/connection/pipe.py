@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from web.server.settings import TransportSettings
+from web.server.connection.settings import TransportSettings
 
 # One TLS record; the deadline of a TLS write counts a record, as the kernel's share is hidden.
 TLS_PIECE_BYTES = 16 * 1024

@@ -4,7 +4,7 @@ An ASGI application around the real one. In: request id, client address, host, o
 media type are judged before any handler runs. Out: security headers, the visitor cookie, the
 request's deadline. WebSocket paths go to their own ASGI endpoints, not through Quart.
 
-Rule 1: no answer leaves without the headers of `headers.py`, errors of this file included.
+Rule 1: no answer leaves without the headers of `answers.py`, errors of this file included.
 Rule 2: nothing here reads a body; the CSRF token of a form is checked in `quart_app.py`.
 """
 
@@ -28,17 +28,30 @@ from hypercorn.typing import (
     WebsocketScope,
 )
 
-from web.server.address import Network, client_address
-from web.server.cookies import cookie_name, read_cookies, set_cookie
-from web.server.edge_checks import Checks, header_map
-from web.server.error_table import Answer, ErrorRow, row_of_status
-from web.server.headers import HeaderList, content_type, new_nonce, secured
-from web.server.keys import KeyRing
-from web.server.origin import Verdict
-from web.server.renderings import Rendering, RenderPage, plain_page, render_error
-from web.server.request_state import STATE_KEY, RequestState
-from web.server.settings import ErrorResponse
-from web.server.visitor import Visitor, VisitorSigner
+from web.server.connection.settings import ErrorResponse
+from web.server.edge.answers import (
+    Answer,
+    ErrorRow,
+    HeaderList,
+    Rendering,
+    RenderPage,
+    content_type,
+    new_nonce,
+    plain_page,
+    render_error,
+    row_of_status,
+    secured,
+)
+from web.server.edge.checks import Checks, Network, Verdict, client_address, header_map
+from web.server.edge.request_state import STATE_KEY, RequestState
+from web.server.edge.visitor import (
+    KeyRing,
+    Visitor,
+    VisitorSigner,
+    cookie_name,
+    read_cookies,
+    set_cookie,
+)
 
 log = structlog.get_logger(__name__)
 

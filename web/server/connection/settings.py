@@ -1,13 +1,16 @@
 """How long and how much the server waits for: every limit of a connection, with its reason.
 
 Plain data, used by `transport.py` (writes, reads), `http1.py` (heads) and `serving.py` (drain).
+What a connection waits for is its `Phase`; `transport.py` moves it from one to the next (REL-14).
 Nothing here reads the environment; the composition root builds these from its own settings.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -68,3 +71,28 @@ class TransportSettings:
     message_bytes_max: int = MESSAGE_BYTES_MAX
     fragments_max: int = FRAGMENTS_MAX
     error_response: Callable[[int], ErrorResponse] = field(default=bare_error)
+
+
+class Phase(enum.Enum):
+    """Says what the connection is waiting for; each value has its own read deadline."""
+
+    IDLE = "idle"  # the next request, after one was answered
+    HEAD = "head"  # the rest of a head; a fresh connection starts here
+    BODY = "body"  # the rest of a body
+    ANSWERING = "answering"  # nothing: a request is being answered, or a WebSocket is open
+    LINGERING = "lingering"  # the client's end, after our own
+
+
+def allowed_s(phase: Phase, settings: TransportSettings) -> float:
+    """Call this to get the seconds a client has in `phase`."""
+    match phase:
+        case Phase.IDLE:
+            return settings.keep_alive_s
+        case Phase.HEAD:
+            return settings.head_s
+        case Phase.BODY:
+            return settings.body_s
+        case Phase.LINGERING:
+            return settings.linger_s
+        case Phase.ANSWERING:
+            return inf

@@ -24,9 +24,9 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.typing import TaskGroup as TaskGroupPort
 from hypercorn.typing import WorkerContext as WorkerContextPort
 
-from web.server.pipe import WritePipe
-from web.server.settings import TransportSettings
-from web.server.websocket import WIRE_KEY, WebSocketStream
+from web.server.connection.pipe import WritePipe
+from web.server.connection.settings import TransportSettings
+from web.server.connection.websocket import WIRE_KEY, WebSocketStream
 
 Address = tuple[str, int] | None
 StreamArguments = tuple[

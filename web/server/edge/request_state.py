@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from web.server.renderings import Rendering
-from web.server.visitor import Visitor
+from web.server.edge.answers import Rendering
+from web.server.edge.visitor import Visitor
 
 STATE_KEY = "greenroom.request"
 

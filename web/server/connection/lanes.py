@@ -13,8 +13,11 @@ from typing import Protocol
 
 import trio
 
-from web.server.framing import Framing
-from web.server.pipe import WritePipe
+from web.server.connection.framing import Framing
+from web.server.connection.pipe import WritePipe
+
+# One system call's worth of what waited; more would only wait again, in the kernel.
+COALESCE_BYTES = 64 * 1024
 
 
 class Lane(Protocol):

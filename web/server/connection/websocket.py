@@ -21,10 +21,10 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.events import Event as WsEvent
 from wsproto.frame_protocol import CloseReason
 
-from web.server.framing import Framing
-from web.server.lanes import PipeLane
-from web.server.pipe import WritePipe
-from web.server.settings import TransportSettings
+from web.server.connection.framing import Framing
+from web.server.connection.lanes import PipeLane
+from web.server.connection.pipe import WritePipe
+from web.server.connection.settings import TransportSettings
 
 # Where a WebSocket handler finds its `Wire` in the scope's `state`.
 WIRE_KEY = "greenroom.wire"

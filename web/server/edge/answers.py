@@ -1,0 +1,290 @@
+"""What an error's answer says, how it looks, and the headers no answer leaves without.
+
+1. Which error becomes which answer: one table of data (SITE-150). A row holds everything a
+   visitor may learn; causes stay in the log. Features add their rows when the application is
+   composed: `table.add(RoomClosed, Answer.UNAVAILABLE)`.
+2. How it looks: a page, nothing but its status, or the API's JSON (SITE-150, WEB-1).
+3. The security headers of every answer (SITE-50, SEC-60, SEC-65).
+
+Pure but for the nonce. `edge.py` sends the result.
+"""
+
+from __future__ import annotations
+
+import enum
+import html
+import math
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import msgspec
+import structlog
+
+log = structlog.get_logger(__name__)
+
+HeaderList = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRow:
+    """Holds what a visitor and a client program are told about one kind of error."""
+
+    status: int
+    kind: str
+    title: str
+    text: str
+    code: str
+    retry_after_s: int | None = None
+
+
+class Answer(enum.Enum):
+    """The rows: every status the site answers errors with.
+
+    They look alike because they are a table: status, kind (for signals), title and text (for
+    people), code (for programs), and when it is worth trying again.
+    """
+
+    INVALID = ErrorRow(
+        400, "invalid", "That did not work", "The request could not be read.", "BAD_REQUEST"
+    )
+    UNAUTHENTICATED = ErrorRow(
+        401, "unauthenticated", "Please sign in", "This needs a sign-in.", "UNAUTHORIZED"
+    )
+    FORBIDDEN = ErrorRow(403, "forbidden", "Not allowed", "You may not do this here.", "FORBIDDEN")
+    NOT_FOUND = ErrorRow(404, "not_found", "Not found", "There is nothing here.", "NOT_FOUND")
+    METHOD = ErrorRow(
+        405, "method", "Not possible", "This address does not do that.", "METHOD_NOT_ALLOWED"
+    )
+    LATE = ErrorRow(408, "late", "Too slow", "The request took too long to arrive.", "TIMEOUT")
+    CONFLICT = ErrorRow(409, "conflict", "Already taken", "Somebody else was faster.", "CONFLICT")
+    PRECONDITION = ErrorRow(
+        412, "precondition", "Join first", "This tab has not joined a room.", "CONFLICT"
+    )
+    TOO_LARGE = ErrorRow(
+        413, "too_large", "Too large", "That is more than fits here.", "PAYLOAD_TOO_LARGE"
+    )
+    URL_TOO_LONG = ErrorRow(
+        414, "too_large", "Too long", "The address is too long.", "PAYLOAD_TOO_LARGE"
+    )
+    MEDIA_TYPE = ErrorRow(
+        415, "media_type", "Wrong format", "This format is not read here.", "UNSUPPORTED_MEDIA_TYPE"
+    )
+    HOST = ErrorRow(
+        421, "host", "Wrong address", "This server does not answer for that host.", "BAD_REQUEST"
+    )
+    VALIDATION = ErrorRow(
+        422, "validation", "Please check", "Some fields are not right yet.", "VALIDATION_ERROR"
+    )
+    NO_STREAM = ErrorRow(
+        428, "no_stream", "Not connected", "This tab has no live connection.", "CONFLICT"
+    )
+    RATE_LIMITED = ErrorRow(
+        429, "rate_limited", "Slow down", "That was too often; wait a moment.",
+        "TOO_MANY_REQUESTS", 1,
+    )  # fmt: skip
+    HEAD_TOO_LARGE = ErrorRow(
+        431, "too_large", "Too large", "The request's headers are too large.", "PAYLOAD_TOO_LARGE"
+    )
+    INTERNAL = ErrorRow(
+        500, "internal", "Our mistake", "An internal error occurred", "INTERNAL_SERVER_ERROR"
+    )
+    UNAVAILABLE = ErrorRow(
+        503, "unavailable", "Back in a moment", "This is not available just now.",
+        "SERVICE_UNAVAILABLE", 1,
+    )  # fmt: skip
+
+
+_BY_STATUS = {answer.value.status: answer.value for answer in Answer}
+# SITE-154: of several errors the gravest is told.
+_GRAVITY = {500: 3, 503: 2}
+
+
+def row_of_status(status: int) -> ErrorRow:
+    """Call this for errors the framework raises itself; an unlisted status keeps its number."""
+    found = _BY_STATUS.get(status)
+    if found is not None:
+        return found
+    base = Answer.INTERNAL.value if status >= 500 else Answer.INVALID.value
+    return replace(base, status=status, retry_after_s=None)
+
+
+class ErrorTable:
+    """Maps error classes to rows; a class without a row takes its nearest base's."""
+
+    def __init__(self) -> None:
+        self._rows: dict[type[BaseException], ErrorRow] = {}
+
+    def add(self, error: type[BaseException], answer: Answer, *, text: str | None = None) -> None:
+        """Call this once for each error class; `text` replaces the row's, still a fixed text."""
+        row = answer.value
+        if error in self._rows:
+            raise ValueError(f"{error.__name__} has a row already")
+        if text is not None:
+            row = replace(row, text=text)
+        self._rows[error] = row
+
+    def __contains__(self, error: type[BaseException]) -> bool:
+        return error in self._rows
+
+    def row(self, error: BaseException) -> ErrorRow:
+        """Call this to get the answer to `error`; unmapped is 500, a group its gravest leaf.
+
+        An error's own `retry_after` (seconds) replaces the row's.
+        """
+        if isinstance(error, BaseExceptionGroup):
+            rows = [self.row(leaf) for leaf in error.exceptions]
+            return max(rows, key=lambda row: (_GRAVITY.get(row.status, 0), row.status))
+        for base in type(error).__mro__:
+            row = self._rows.get(base)
+            if row is not None:
+                return _with_retry(row, getattr(error, "retry_after", None))
+        return Answer.INTERNAL.value
+
+
+def _with_retry(row: ErrorRow, retry_after: object) -> ErrorRow:
+    if not isinstance(retry_after, (int, float)):
+        return row
+    return replace(row, retry_after_s=max(1, math.ceil(retry_after)))
+
+
+# -- how an error looks ------------------------------------------------------------------------
+
+
+class Rendering(enum.Enum):
+    """Names who reads the answer."""
+
+    PAGE = "page"  # a person in a browser
+    BARE = "bare"  # a command of an open page; the text goes to its stream
+    API = "api"  # a client program
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """Holds exactly what the error page shows."""
+
+    status: int
+    title: str
+    message: str
+    request_id: str
+    nonce: str
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+
+
+RenderPage = Callable[[ErrorView], str]
+
+
+def plain_page(view: ErrorView) -> str:
+    """Call this where no template may be trusted."""
+    title, message = html.escape(view.title), html.escape(view.message)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f"<h1>{title}</h1><p>{message}</p><p>{view.status} · {html.escape(view.request_id)}</p>"
+        '<p><a href="/">Back to the start</a></p></html>'
+    )
+
+
+def render_error(
+    row: ErrorRow,
+    rendering: Rendering,
+    *,
+    request_id: str,
+    nonce: str,
+    page: RenderPage = plain_page,
+) -> tuple[HeaderList, bytes]:
+    """Call this to get the headers and body of an error answer; security headers come later."""
+    headers: HeaderList = []
+    if row.retry_after_s is not None:
+        headers.append((b"retry-after", str(row.retry_after_s).encode("ascii")))
+    if row.status == 401 and rendering is Rendering.API:
+        headers.append((b"www-authenticate", b"Bearer"))
+    body = b""
+    if rendering is Rendering.API:
+        headers.append((b"content-type", b"application/json"))
+        body = msgspec.json.encode(_ErrorBody(row.code, row.text))
+    elif rendering is Rendering.PAGE:
+        headers.append((b"content-type", b"text/html; charset=utf-8"))
+        view = ErrorView(row.status, row.title, row.text, request_id, nonce)
+        body = _page(page, view).encode()
+    headers.append((b"content-length", str(len(body)).encode("ascii")))
+    return headers, body
+
+
+def _page(page: RenderPage, view: ErrorView) -> str:
+    try:
+        return page(view)
+    except Exception:
+        # The page about an error must not become the next one.
+        log.exception("server.error_page_failed", status=view.status)
+        return plain_page(view)
+
+
+# -- the headers of every answer ----------------------------------------------------------------
+
+_COMMON: HeaderList = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    # same-origin keeps `Referer` for the origin check of older browsers (SEC-31).
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    (b"vary", b"Sec-Fetch-Site, Origin"),
+]
+_HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+_BARE_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'nonce-{nonce}' 'unsafe-eval'; style-src 'self'; "
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; "
+    "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; "
+    "report-uri /csp-report; report-to csp"
+)
+_OWN = frozenset(name for name, _ in _COMMON) | {
+    b"server",
+    b"x-powered-by",
+    b"x-request-id",
+    b"content-security-policy",
+    b"strict-transport-security",
+}
+
+
+def new_nonce() -> str:
+    """Call this once a page: 128 random bits, never reused (SEC-60)."""
+    return secrets.token_urlsafe(16)
+
+
+def common_headers(request_id: str, *, is_https: bool) -> HeaderList:
+    """Call this to get the headers every answer carries, whatever it is."""
+    headers = [(b"x-request-id", request_id.encode("ascii")), *_COMMON]
+    if is_https:
+        headers.append(_HSTS)
+    return headers
+
+
+def secured(given: HeaderList, *, request_id: str, nonce: str, is_https: bool) -> HeaderList:
+    """Call this with an answer's headers to get them with ours; ours win over the same names."""
+    kept = [(name, value) for name, value in given if name.lower() not in _OWN]
+    # `Vary` of the application says what else its answers depend on, so both are sent.
+    kept += [(name, value) for name, value in given if name.lower() == b"vary"]
+    headers = kept + common_headers(request_id, is_https=is_https)
+    if content_type(given) == b"text/html":
+        policy = _PAGE_POLICY.format(nonce=nonce).encode("ascii")
+        headers = [pair for pair in headers if pair[0].lower() != b"cache-control"]
+        headers.append((b"cache-control", b"no-store"))
+        headers.append((b"content-security-policy", policy))
+        headers.append((b"reporting-endpoints", b'csp="/csp-report"'))
+    else:
+        headers.append(_BARE_POLICY)
+    return headers
+
+
+def content_type(headers: HeaderList) -> bytes:
+    """Call this to get the media type without its parameters, lower case; empty when absent."""
+    for name, value in headers:
+        if name.lower() == b"content-type":
+            return value.split(b";", 1)[0].strip().lower()
+    return b""

@@ -1,0 +1,253 @@
+"""What is judged from a request's head alone: host, sizes, media type, origin, address.
+
+Pure decisions over header values and paths; `edge.py` carries them out before any handler runs.
+Three questions, in the order they are asked:
+
+- may this be read here at all: `Checks.refusal`
+- may it come from where it comes from (SEC-30, SEC-31, SEC-36, SEC-40): `judge_request` and its
+  siblings, by what a browser says about itself and a page's script cannot forge
+- whom does it count for: `client_address` (SEC-110)
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from hypercorn.typing import HTTPScope, WebsocketScope
+
+from web.server.connection.settings import HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, URL_BYTES_MAX
+from web.server.edge.answers import Answer, ErrorRow, Rendering
+
+# WEB-13: what a client program may send at once.
+API_BODY_BYTES_MAX = 1024 * 1024
+_JSON = "application/json"
+_FORM = "application/x-www-form-urlencoded"
+# Browsers choose these types for their own reports (SEC-66).
+_REPORTS = ("application/csp-report", "application/reports+json", _JSON)
+
+
+def header_map(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Call this to get a request's headers by lower-case name; of repeated ones the last."""
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """Holds the site's names and limits, and judges requests by them.
+
+    `own_origin` is `http://127.0.0.1:3000` or `https://site.example`; `extra_hosts` are further
+    values of `host` that are answered (loopback names of the same port).
+    """
+
+    own_origin: str
+    allowed_origins: frozenset[str] = field(default_factory=frozenset)
+    extra_hosts: frozenset[str] = field(default_factory=frozenset)
+    api_prefix: str = "/api/"
+    public_sockets: frozenset[str] = field(default_factory=frozenset)
+    body_bytes_max: int = MESSAGE_BYTES_MAX
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Tell every origin that may change something here, the own ones included."""
+        scheme = urlsplit(self.own_origin).scheme
+        hosts = {f"{scheme}://{host}" for host in self.extra_hosts}
+        return self.allowed_origins | hosts | {self.own_origin}
+
+    def is_api(self, path: str) -> bool:
+        """Tell whether a path belongs to client programs."""
+        return path.startswith(self.api_prefix)
+
+    def rendering(self, scope: HTTPScope | WebsocketScope, headers: Mapping[str, str]) -> Rendering:
+        """Tell who will read an error of this request."""
+        if "datastar-request" in headers:
+            return Rendering.BARE
+        if self.is_api(scope["path"]) or scope["type"] == "websocket":
+            return Rendering.API
+        return Rendering.PAGE
+
+    def body_limit(self, path: str) -> int:
+        """Tell how many bytes of body are read on this path."""
+        return API_BODY_BYTES_MAX if self.is_api(path) else self.body_bytes_max
+
+    def refusal(
+        self, scope: HTTPScope | WebsocketScope, headers: Mapping[str, str]
+    ) -> ErrorRow | None:
+        """Judge host, sizes and media type; None when nothing is wrong."""
+        if not self._knows_host(headers.get("host", "")):
+            return Answer.HOST.value
+        if len(scope["raw_path"]) + len(scope["query_string"]) > URL_BYTES_MAX:
+            return Answer.URL_TOO_LONG.value
+        size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        if size > HEADER_BYTES_MAX:
+            return Answer.HEAD_TOO_LARGE.value
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            return Answer.INVALID.value
+        if int(length) > self.body_limit(scope["path"]):
+            return Answer.TOO_LARGE.value
+        if (int(length) > 0 or "transfer-encoding" in headers) and not self._takes_media(
+            scope["path"], headers.get("content-type", "")
+        ):
+            return Answer.MEDIA_TYPE.value
+        return None
+
+    def origin(self, scope: HTTPScope, headers: Mapping[str, str]) -> Verdict:
+        """Judge where a request comes from."""
+        is_api = self.is_api(scope["path"])
+        if scope["path"] == "/csp-report":
+            return Verdict.PASS  # browsers send it without credentials, and it changes nothing
+        verdict = judge_request(scope["method"], headers, self.origins, is_api=is_api)
+        if verdict is Verdict.PASS and scope["method"] == "GET" and is_api:
+            return judge_read(headers, self.origins)
+        return verdict
+
+    def handshake(self, scope: WebsocketScope, headers: Mapping[str, str]) -> Verdict:
+        """Judge where a WebSocket comes from."""
+        has_ticket = b"ticket=" in scope["query_string"]
+        is_public = scope["path"] in self.public_sockets
+        return judge_handshake(headers, self.origins, is_public=is_public, has_ticket=has_ticket)
+
+    def _knows_host(self, host: str) -> bool:
+        known = {urlsplit(self.own_origin).netloc, *self.extra_hosts}
+        return host.lower() in known
+
+    def _takes_media(self, path: str, given: str) -> bool:
+        media = given.split(";", 1)[0].strip().lower()
+        if path == "/csp-report":
+            return media in _REPORTS
+        return media == _JSON or (media == _FORM and not self.is_api(path))
+
+
+# -- where a request comes from ---------------------------------------------------------------
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Verdict(enum.Enum):
+    """Says what becomes of a request."""
+
+    PASS = enum.auto()
+    NEEDS_TOKEN = enum.auto()
+    FORBIDDEN = enum.auto()
+
+
+def judge_request(
+    method: str,
+    headers: Mapping[str, str],
+    origins: Collection[str],
+    *,
+    is_api: bool = False,
+) -> Verdict:
+    """Call this with lower-case header names and the allowed origins (own one included)."""
+    if method in _SAFE_METHODS:
+        return Verdict.PASS
+    if is_api and "cookie" not in headers and _is_bearer(headers):
+        return Verdict.PASS  # SEC-37: no browser adds this header by itself
+    site = headers.get("sec-fetch-site")
+    origin = headers.get("origin")
+    if site is not None:
+        if site in ("same-origin", "none") or (origin is not None and origin in origins):
+            return Verdict.PASS
+        return Verdict.FORBIDDEN
+    if origin is None and "referer" in headers:
+        origin = origin_of(headers["referer"])
+        if origin is None:
+            return Verdict.FORBIDDEN
+    if origin is not None:
+        return Verdict.PASS if origin in origins else Verdict.FORBIDDEN
+    if is_api and "cookie" not in headers:
+        return Verdict.PASS  # a client program
+    return Verdict.NEEDS_TOKEN
+
+
+def judge_read(headers: Mapping[str, str], origins: Collection[str]) -> Verdict:
+    """Call this for streams and JSON: embedded or fetched by another site is refused (SEC-36)."""
+    site = headers.get("sec-fetch-site")
+    if site in ("cross-site", "same-site") and headers.get("origin") not in origins:
+        return Verdict.FORBIDDEN
+    return Verdict.PASS
+
+
+def judge_handshake(
+    headers: Mapping[str, str], origins: Collection[str], *, is_public: bool, has_ticket: bool
+) -> Verdict:
+    """Call this for a WebSocket upgrade (SEC-40)."""
+    origin = headers.get("origin")
+    if origin is not None:
+        return Verdict.PASS if origin in origins else Verdict.FORBIDDEN
+    if "cookie" in headers:
+        return Verdict.FORBIDDEN
+    if _is_bearer(headers) or has_ticket or is_public:
+        return Verdict.PASS
+    return Verdict.FORBIDDEN
+
+
+def origin_of(url: str) -> str | None:
+    """Call this to get scheme, host and port of a URL as browsers spell an origin."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = 443 if parts.scheme == "https" else 80
+    return f"{parts.scheme}://{host}" + ("" if port in (None, default) else f":{port}")
+
+
+def _is_bearer(headers: Mapping[str, str]) -> bool:
+    return headers.get("authorization", "").lower().startswith("bearer ")
+
+
+# -- whom a request counts for ---------------------------------------------------------------
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+# More hops than this are forged.
+_HOPS_MAX = 32
+
+
+def client_address(peer: str, forwarded_for: str | None, trusted: Sequence[Network]) -> str:
+    """Call this with the socket's peer and `X-Forwarded-For`; the right-most untrusted hop wins.
+
+    A malformed header counts as none.
+    """
+    if forwarded_for is None or not _is_trusted(peer, trusted):
+        return peer
+    hops = [hop.strip() for hop in forwarded_for.split(",")]
+    if len(hops) > _HOPS_MAX or not all(_parse(hop) for hop in hops):
+        return peer
+    for hop in reversed(hops):
+        if not _is_trusted(hop, trusted):
+            return str(_parse(hop))
+    return hops[0]
+
+
+def masked(address: str) -> str:
+    """Call this before an address is shown: the last half is hidden (SITE-184)."""
+    found = _parse(address)
+    if found is None:
+        return "unknown"
+    if isinstance(found, ipaddress.IPv4Address):
+        first, second, *_ = str(found).split(".")
+        return f"{first}.{second}.*.*"
+    return ":".join(found.exploded.split(":")[:4]) + ":*"
+
+
+def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        return found.ipv4_mapped
+    return found
+
+
+def _is_trusted(text: str, trusted: Sequence[Network]) -> bool:
+    found = _parse(text)
+    return found is not None and any(found in network for network in trusted)
