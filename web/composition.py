@@ -16,7 +16,6 @@ from actors.chat import LOBBY, ROOM_NAMES, RoomName, Rooms
 from actors.reducers import Clock
 from actors.runtime import System
 from web import paths
-from web.audience import Audience, waker
 from web.chat.frames import RoomFrames
 from web.chat.readers import Readers, ShownRooms
 from web.chat.room_feed import RoomFeed
@@ -38,6 +37,7 @@ from web.lab.routes import lab_routes
 from web.lab.tree_feed import TreeFeed, TreeSource
 from web.lab.tree_picture import TreePicture
 from web.realtime import (
+    Audience,
     CommandTable,
     EndpointSettings,
     Hub,
@@ -45,6 +45,7 @@ from web.realtime import (
     Stream,
     StreamCaps,
     Streams,
+    waker,
 )
 from web.server import (
     Checks,

@@ -12,11 +12,10 @@ import trio
 from actors.accounts.session import Messages as SessionMessage
 from actors.chat import Rooms
 from actors.runtime import Ref
-from web.audience import Audience
 from web.chat.readers import ShownRooms
 from web.lab.quota import LabQuota
 from web.lab.tree_feed import TreeSource
-from web.realtime import Stream, Streams
+from web.realtime import Audience, Stream, Streams
 from web.server import CsrfTokens, RequestState
 from web.settings import LabMode
 from web.site.health import Health

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from actors.chat import RoomName
-from web.audience import Audience
 from web.chat.reader import StreamReader
-from web.realtime import Stream
+from web.realtime import Audience, Stream
 from web.server import Frame
 
 

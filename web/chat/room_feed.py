@@ -23,11 +23,11 @@ from actors.chat import (
     topic_of,
 )
 from actors.runtime import Actor, AskError, message
-from web.audience import Arrivals
 from web.chat.frames import RoomFrames
 from web.chat.presenting import ViewerClass
 from web.chat.readers import Reader, Readers
 from web.chat.window import RoomWindow, is_whole, merged
+from web.realtime import Arrivals
 from web.server import Frame
 
 # While the room cannot tell its history (the store is away), it is asked again this often.

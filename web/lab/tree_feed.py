@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from actors.runtime import Actor, message
-from web.audience import Arrivals, Audience
 from web.lab.views_changes import TreeChanges, changes
 from web.realtime import (
+    Arrivals,
+    Audience,
     ElementPatchMode,
     Stream,
     joined,

@@ -1,18 +1,22 @@
 """Streams and sockets: how what happens inside reaches browsers and programs, live.
 
-Read first `stream.py` (one SSE stream), `streams.py` (all of them) and `broadcast.py` (one message,
-encoded once, to everybody). Then the WebSocket: `protocol.py` decides, `connection.py` does,
-`endpoint.py` is its ASGI side. Formats: `sse.py`, `messages.py`. Queues and their policies:
-`outbox.py`, `socket_outbox.py`.
+Read `broadcast.py` first (one message, encoded once, to everybody who hears a topic) and
+`audience.py` (who watches a feed, and who of them waits for the whole), then a chapter:
+
+- `sse/`: the streams of pages, one for each tab
+- `socket/`: WebSockets of client programs, and the protocol spoken on them
+
+`errors.py` is what can go wrong in either. The chapters do not know each other.
+
+Our words: a *stream* is one open SSE connection of a tab (what an event store calls so is always a
+`stream_id`); a *panel* is a part of a page whose newest state replaces the older; a *window* is the
+whole of a chat as a page shows it; a *backlog* is what still has to be sent to a busy reader.
 
 How bytes reach the socket is in `web.server`; what is said in a room, in `web.chat`.
 """
 
+from web.realtime.audience import Arrivals, Audience, TakesArrivals, waker
 from web.realtime.broadcast import Broadcast, Encoding, Hub, Membership, Put, TopicSink
-from web.realtime.buckets import Rate, TokenBucket
-from web.realtime.commands import CommandTable
-from web.realtime.connection import Connection, EndpointSettings, Refused, Service
-from web.realtime.endpoint import Caller, ConnectionRef, MakeConnection, SocketCaps, SocketEndpoint
 from web.realtime.errors import (
     BadTabId,
     NotACommandClass,
@@ -22,10 +26,19 @@ from web.realtime.errors import (
     TooManyStreams,
     UnsafeField,
 )
-from web.realtime.messages import (
+from web.realtime.socket.connection import Connection, EndpointSettings, Refused, Service
+from web.realtime.socket.endpoint import (
+    Caller,
+    ConnectionRef,
+    MakeConnection,
+    SocketCaps,
+    SocketEndpoint,
+)
+from web.realtime.socket.messages import (
     Action,
     ClientMessage,
     Command,
+    CommandTable,
     Error,
     Event,
     Ping,
@@ -41,12 +54,15 @@ from web.realtime.messages import (
     encode_client,
     encode_server,
 )
-from web.realtime.outbox import Outbox, OutboxStatistics
-from web.realtime.outlet import Outlet
-from web.realtime.protocol import CloseCode, ProtocolLimits, ServerProtocol
-from web.realtime.responding import STREAM_HEADERS, fast_lane, open_stream, stream_response
-from web.realtime.socket_outbox import Policy, SocketOutbox
-from web.realtime.sse import (
+from web.realtime.socket.outlet import Outlet, Policy, SocketBacklog
+from web.realtime.socket.protocol import (
+    CloseCode,
+    ProtocolLimits,
+    Rate,
+    ServerProtocol,
+    TokenBucket,
+)
+from web.realtime.sse.encoding import (
     ElementPatchMode,
     encode_comment,
     encode_event,
@@ -56,14 +72,33 @@ from web.realtime.sse import (
     patch_signals,
     remove_elements,
 )
-from web.realtime.sse_parser import ServerEvent, SseParser
-from web.realtime.stream import Stream, StreamKey, StreamStatistics
-from web.realtime.stream_actor import RequestWindow, StreamActor
-from web.realtime.streams import Delivery, StreamCaps, StreamCounts, Streams
+from web.realtime.sse.parser import ServerEvent, SseParser
+from web.realtime.sse.responding import STREAM_HEADERS, fast_lane, open_stream, stream_response
+from web.realtime.sse.stream import (
+    BacklogStatistics,
+    Stream,
+    StreamBacklog,
+    StreamKey,
+    StreamStatistics,
+)
+from web.realtime.sse.streams import (
+    Delivery,
+    RequestWindow,
+    StreamActor,
+    StreamCaps,
+    StreamCounts,
+    Streams,
+)
+
+# The names the backlogs had; an outbox is now only what is stored (`actors.persistence.outbox`).
+Outbox, OutboxStatistics, SocketOutbox = StreamBacklog, BacklogStatistics, SocketBacklog
 
 __all__ = [
     "STREAM_HEADERS",
     "Action",
+    "Arrivals",
+    "Audience",
+    "BacklogStatistics",
     "BadTabId",
     "Broadcast",
     "Caller",
@@ -100,12 +135,14 @@ __all__ = [
     "ServerMessage",
     "ServerProtocol",
     "Service",
+    "SocketBacklog",
     "SocketCaps",
     "SocketEndpoint",
     "SocketOutbox",
     "SseParser",
     "Stream",
     "StreamActor",
+    "StreamBacklog",
     "StreamCaps",
     "StreamCounts",
     "StreamKey",
@@ -114,6 +151,7 @@ __all__ = [
     "StreamsFull",
     "Subscribe",
     "Subscribed",
+    "TakesArrivals",
     "TokenBucket",
     "TooManyStreams",
     "TopicSink",
@@ -135,4 +173,5 @@ __all__ = [
     "patch_signals",
     "remove_elements",
     "stream_response",
+    "waker",
 ]

@@ -2,7 +2,7 @@
 
 A `Broadcast` is the topic's sink: the runtime calls `deliver` and it calls every member's `put`
 with the same `Frame` object (ACT-145). `Hub` keeps one per topic while it has members (WEB-47).
-What a member does with a frame is its own business: `stream.py`, `socket_outbox.py`.
+What a member does with a frame is its own business: `sse/stream.py`, `socket/outlet.py`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import trio
 
 from actors.runtime import Actor, message
-from web.audience import Arrivals, Audience
-from web.realtime import Stream, joined, patch_elements
+from web.realtime import Arrivals, Audience, Stream, joined, patch_elements
 from web.server import Frame
 from web.views import ProofView, Renderer
 

@@ -9,10 +9,10 @@ from actors.chat import LOBBY, MessageWithdrawn, RoomResumed, topic_of
 from actors.chat.ports import HISTORY_LIMIT
 from actors.runtime import NoProc
 from tests.web.chat.feed_kit import FeedKit, Page, ids_of, open_kit
-from web.audience import waker
 from web.chat.presenting import ViewerClass
 from web.chat.readers import Readers
 from web.chat.room_feed import RETRY_S
+from web.realtime import waker
 
 
 async def test_a_page_gets_the_window_then_every_event() -> None:  # SITE-91 SITE-76

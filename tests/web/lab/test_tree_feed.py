@@ -13,9 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.runtime import Ref, System, open_actors
 from tests.web.views.samples import renderer
 from tests.web.watcher import Watcher
-from web.audience import Audience, waker
 from web.lab.tree_feed import PERIOD_S, Messages, TreeFeed, TreeSource
-from web.realtime import Stream
+from web.realtime import Audience, Stream, waker
 from web.views import (
     ActorStatus,
     Branch,
@@ -230,4 +229,4 @@ async def test_many_who_come_together_cost_one_drawing(autojump_clock: MockClock
             kit.readers.join(watcher.stream)
         await wait_all_tasks_blocked()
         assert kit.tree.looks == 1
-        assert all(watcher.stream.statistics().outbox.panels == 1 for watcher in watchers)
+        assert all(watcher.stream.statistics().backlog.panels == 1 for watcher in watchers)

@@ -18,7 +18,7 @@ from web.realtime import (
     Hub,
     Outlet,
 )
-from web.realtime.connection import BytesCame, HangUp, LookAlive, TextCame
+from web.realtime.socket.connection import BytesCame, HangUp, LookAlive, TextCame
 from web.server import Frame, PulledLane, Wire
 
 

@@ -33,7 +33,7 @@ from web.realtime import (
     encode_client,
     encode_server,
 )
-from web.realtime.protocol import AskTopics, Close, Decision, DropTopics, Reply, RunCommand
+from web.realtime.socket.protocol import AskTopics, Close, Decision, DropTopics, Reply, RunCommand
 
 
 class PlaceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

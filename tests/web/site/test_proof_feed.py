@@ -12,8 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.runtime import Ref, System, open_actors
 from tests.web.views.samples import renderer
 from tests.web.watcher import Watcher
-from web.audience import Audience, waker
-from web.realtime import Stream
+from web.realtime import Audience, Stream, waker
 from web.site.proof_feed import PERIOD_S, Messages, ProofFeed, ProofSource
 
 RENDERER = renderer()

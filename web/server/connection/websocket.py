@@ -3,7 +3,7 @@
 What lives here: the size and fragment limits in bytes (SEC-45), close codes for broken frames
 (1002, 1007, 1009), the wait for the peer's close reply (REL-43), and `Wire`, the handle a
 handler finds in its scope: the fast lane of the socket, when the peer was last heard, and a gate
-for every inbound frame. The JSON protocol is in `web.realtime.protocol`.
+for every inbound frame. The JSON protocol is in `web.realtime.socket.protocol`.
 """
 
 from __future__ import annotations

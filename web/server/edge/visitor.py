@@ -21,7 +21,7 @@ from web.server.errors import CookieTooLong, SecretTooShort
 
 # -- keys: what is signed here was made here -----------------------------------------------
 
-# 256 bits of entropy are enough for HMAC-SHA256; the site asks for 64 bytes (SITE-9).
+# 256 bits of entropy are enough for HMAC-SHA256; the site asks for 64 bytes (SEC-125).
 SECRET_BYTES_MIN = 32
 
 

@@ -16,9 +16,9 @@ from hypercorn.typing import Scope
 from quart import Response
 from quart.wrappers.response import ResponseBody
 
-from web.realtime.sse import OPENING
-from web.realtime.stream import Stream, StreamKey
-from web.realtime.streams import Streams
+from web.realtime.sse.encoding import OPENING
+from web.realtime.sse.stream import Stream, StreamKey
+from web.realtime.sse.streams import Streams
 from web.server import Framing, Lane, PulledLane, request_state, transport_of
 
 # SITE-92, SEC-52.

@@ -14,13 +14,13 @@ from actors.runtime import open_actors
 from web.realtime import (
     BadTabId,
     CloseCode,
-    Outbox,
     Outlet,
     Policy,
     Rate,
-    SocketOutbox,
+    SocketBacklog,
     Stream,
     StreamActor,
+    StreamBacklog,
     StreamKey,
     TokenBucket,
 )
@@ -59,48 +59,48 @@ def frame(text: str) -> Frame:
     return Frame(text.encode())
 
 
-def taken(outbox: Outbox, bytes_max: int = 10**9) -> list[str]:
-    return [kept.payload.decode() for kept in outbox.take(bytes_max)]
+def taken(backlog: StreamBacklog, bytes_max: int = 10**9) -> list[str]:
+    return [kept.payload.decode() for kept in backlog.take(bytes_max)]
 
 
 def test_a_panel_keeps_its_latest_state_and_chat_its_order() -> None:
     # SITE-95
-    outbox = Outbox()
-    outbox.put_panel("tree", frame("tree 1"))
-    outbox.put_chat(frame("a"), 1)
-    outbox.put_panel("proof", frame("proof"))
-    outbox.put_chat(frame("b"), 2)
-    outbox.put_panel("tree", frame("tree 2"))
-    assert taken(outbox) == ["a", "b", "proof", "tree 2"]
-    assert not outbox
-    assert outbox.statistics().bytes == 0
+    backlog = StreamBacklog()
+    backlog.put_panel("tree", frame("tree 1"))
+    backlog.put_chat(frame("a"), 1)
+    backlog.put_panel("proof", frame("proof"))
+    backlog.put_chat(frame("b"), 2)
+    backlog.put_panel("tree", frame("tree 2"))
+    assert taken(backlog) == ["a", "b", "proof", "tree 2"]
+    assert not backlog
+    assert backlog.statistics().bytes == 0
 
 
 def test_the_65th_chat_event_becomes_the_wish_for_one_window() -> None:
     # SITE-95: no silent gap
-    outbox = Outbox()
-    outbox.put_panel("tree", frame("tree"))
+    backlog = StreamBacklog()
+    backlog.put_panel("tree", frame("tree"))
     for n in range(1, 66):
-        outbox.put_chat(frame(f"m{n}"), n)
-    assert outbox.window_wanted
-    outbox.put_chat(frame("m66"), 66)
-    outbox.put_chat(frame("m67"), 67)
-    assert taken(outbox) == ["tree"]  # panels go on
-    outbox.put_window(frame("window"), 66)
-    assert taken(outbox) == ["window", "m67"]
-    assert outbox.statistics().resyncs == 1
+        backlog.put_chat(frame(f"m{n}"), n)
+    assert backlog.window_wanted
+    backlog.put_chat(frame("m66"), 66)
+    backlog.put_chat(frame("m67"), 67)
+    assert taken(backlog) == ["tree"]  # panels go on
+    backlog.put_window(frame("window"), 66)
+    assert taken(backlog) == ["window", "m67"]
+    assert backlog.statistics().resyncs == 1
 
 
 def test_chat_is_bounded_in_bytes_too_and_panels_never_evict_it() -> None:
     # SITE-95, SEC-50
-    outbox = Outbox()
-    outbox.put_chat(frame("m"), 1)
-    assert outbox.put_panel("big", frame("x" * 200_000))
-    assert not outbox.put_panel("bigger", frame("x" * 200_000))
-    assert outbox.statistics().chat_events == 1
+    backlog = StreamBacklog()
+    backlog.put_chat(frame("m"), 1)
+    assert backlog.put_panel("big", frame("x" * 200_000))
+    assert not backlog.put_panel("bigger", frame("x" * 200_000))
+    assert backlog.statistics().chat_events == 1
     for n in range(2, 30):
-        outbox.put_chat(frame("y" * 10_000), n)
-    assert outbox.window_wanted
+        backlog.put_chat(frame("y" * 10_000), n)
+    assert backlog.window_wanted
 
 
 @settings(max_examples=50)
@@ -109,7 +109,7 @@ def test_every_chat_event_is_sent_once_or_covered_by_a_window(
     steps: list[tuple[str, int]],
 ) -> None:
     # SITE-95, REL-62 in miniature
-    outbox, n, seen = Outbox(), 0, 0
+    backlog, n, seen = StreamBacklog(), 0, 0
 
     def note(texts: list[str]) -> None:
         nonlocal seen
@@ -124,19 +124,19 @@ def test_every_chat_event_is_sent_once_or_covered_by_a_window(
     for kind, size in steps:
         if kind == "c":
             n += 1
-            outbox.put_chat(frame(f"m{n} " + "x" * size), n)
+            backlog.put_chat(frame(f"m{n} " + "x" * size), n)
         elif kind == "p":
-            outbox.put_panel(f"p{size % 3}", frame("p" * (size // 3 + 1)))
-        elif kind == "w" and outbox.window_wanted:
-            outbox.put_window(frame(f"w{n} " + "x" * size), n)
+            backlog.put_panel(f"p{size % 3}", frame("p" * (size // 3 + 1)))
+        elif kind == "w" and backlog.window_wanted:
+            backlog.put_window(frame(f"w{n} " + "x" * size), n)
         elif kind == "t":
-            note(taken(outbox, size))
-    if outbox.window_wanted:
-        outbox.put_window(frame(f"w{n} "), n)
-    while outbox:
-        note(taken(outbox))
+            note(taken(backlog, size))
+    if backlog.window_wanted:
+        backlog.put_window(frame(f"w{n} "), n)
+    while backlog:
+        note(taken(backlog))
     assert seen == n
-    assert outbox.statistics().bytes == 0
+    assert backlog.statistics().bytes == 0
 
 
 def lagged(topic: str, missed: int) -> Frame:
@@ -145,18 +145,18 @@ def lagged(topic: str, missed: int) -> Frame:
 
 def test_a_full_socket_queue_follows_its_topics_policy() -> None:
     # SEC-50, REL-70
-    dropping = SocketOutbox(lagged)
+    dropping = SocketBacklog(lagged)
     for n in range(1002):
         assert dropping.put(frame(f"e{n}"), "t", Policy.DROP_OLDEST)
     sent = [kept.payload.decode() for kept in dropping.take(10**9)]
     assert sent[:2] == ["t missed 2", "e2"]
     assert len(sent) == 1001
-    strict = SocketOutbox(lagged)
+    strict = SocketBacklog(lagged)
     assert all(strict.put(frame("e"), "t", Policy.DISCONNECT) for _ in range(1000))
     assert not strict.put(frame("e"), "t", Policy.DISCONNECT)
-    replies = SocketOutbox(lagged)
+    replies = SocketBacklog(lagged)
     assert not all(replies.put(frame("r" * 5000)) for _ in range(300))
-    latest = SocketOutbox(lagged)
+    latest = SocketBacklog(lagged)
     for n in range(3):
         latest.put(frame(f"l{n}"), "t", Policy.LATEST)
         latest.put(frame(f"o{n}"))

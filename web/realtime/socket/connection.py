@@ -23,10 +23,9 @@ import trio
 
 from actors.runtime import Actor, Exit, Normal, message
 from web.realtime.broadcast import Hub, Membership
-from web.realtime.commands import CommandTable
-from web.realtime.messages import Error, encode_server
-from web.realtime.outlet import Outlet
-from web.realtime.protocol import (
+from web.realtime.socket.messages import CommandTable, Error, encode_server
+from web.realtime.socket.outlet import Outlet, Policy
+from web.realtime.socket.protocol import (
     AskTopics,
     Close,
     CloseCode,
@@ -37,7 +36,6 @@ from web.realtime.protocol import (
     RunCommand,
     ServerProtocol,
 )
-from web.realtime.socket_outbox import Policy
 from web.server import Frame, Wire, ping_frame
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope, WebsocketScope
 
 from actors.runtime import NoProc, Ref
-from web.realtime.connection import (
+from web.realtime.socket.connection import (
     BytesCame,
     Connection,
     EndpointSettings,
@@ -23,8 +23,8 @@ from web.realtime.connection import (
     LookAlive,
     TextCame,
 )
-from web.realtime.outlet import Outlet
-from web.realtime.protocol import CloseCode
+from web.realtime.socket.outlet import Outlet
+from web.realtime.socket.protocol import CloseCode
 from web.server import (
     CLOSE_BATCH,
     CLOSE_PAUSE_S,

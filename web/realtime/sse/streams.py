@@ -1,10 +1,11 @@
-"""The registry of open streams, by browser session and tab (SITE-90, SITE-93, SITE-94).
+"""All open streams, by browser session and tab, and the actor of each (SITE-90, SITE-93, SITE-94).
 
 Rule 1: only this file opens a stream, so every cap is counted here and freed by `close` alone.
 Rule 2: sending is synchronous and tells what became of it: delivered, missing, failed.
+Rule 3: frames do not pass through the actor's mailbox. It keeps the heartbeat, passes the wish for
+        a window on, and ends with the stream; nothing restarts it, a browser opens another.
 
-One stream is in `stream.py`, its actor in `stream_actor.py`, the HTTP answer around it in
-`responding.py`.
+One stream is in `stream.py`, the HTTP answer around it in `responding.py`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import ClassVar
 
 import trio
 
+from actors.runtime import Actor, Exit, Normal, message
 from web.realtime.errors import StreamsFull, TooManyStreams
-from web.realtime.sse import encode_retry, joined, patch_signals
-from web.realtime.stream import Stream, StreamKey
+from web.realtime.sse.encoding import HEARTBEAT, HEARTBEAT_S, encode_retry, joined, patch_signals
+from web.realtime.sse.stream import Stream, StreamKey
 from web.server import CLOSE_BATCH, CLOSE_PAUSE_S, Frame
 
 # SEC-48. Six connections a host is a browser's limit under HTTP/1.1; ten leave room for a second
@@ -102,7 +105,7 @@ class Streams:
             opened=self._opened,
             refused=self._refused,
             replaced=self._replaced,
-            resyncs=self._resyncs + sum(s.statistics().outbox.resyncs for s in self.all()),
+            resyncs=self._resyncs + sum(s.statistics().backlog.resyncs for s in self.all()),
         )
 
     def all(self) -> list[Stream]:
@@ -231,4 +234,67 @@ class Streams:
         else:
             del self._per_address[stream.address]
         self._count -= 1
-        self._resyncs += stream.statistics().outbox.resyncs
+        self._resyncs += stream.statistics().backlog.resyncs
+
+
+# Rounding may leave a rest too small to move the clock; looking then would never end.
+_SOONEST_S = 0.01
+
+# Told synchronously; answers later with `stream.put_window`.
+RequestWindow = Callable[[Stream], None]
+
+
+@message
+class Beat:
+    """Look whether the stream was silent for too long."""
+
+
+@message
+class WindowWanted:
+    """Chat overflowed; the tab needs the whole window."""
+
+
+@message
+class Ended:
+    """The stream is closed."""
+
+
+class StreamActor(Actor[Beat | WindowWanted | Ended]):
+    """Owns the life of one `Stream`; stopping or crashing closes it."""
+
+    # One of each kind at most is on its way at any time.
+    capacity: ClassVar[int] = 8
+
+    def __init__(self, stream: Stream, request_window: RequestWindow) -> None:
+        self._stream = stream
+        self._request_window = request_window
+
+    def on_start(self) -> None:
+        """Begin to look after the stream; ends at once if it closed already."""
+        ref = self.ref
+        self._stream.on_window_wanted = lambda: ref.tell(WindowWanted())
+        self._stream.when_closed(lambda _: ref.tell(Ended()))
+        if not self._stream.is_open:
+            ref.tell(Ended())
+        self.after(HEARTBEAT_S, Beat())
+
+    def on_beat(self, message: Beat) -> None:
+        """Send a comment after 15 s of silence; look again when the next one may be due."""
+        silent_s = trio.current_time() - self._stream.sent_at
+        if silent_s >= HEARTBEAT_S:
+            self._stream.put_panel("heartbeat", HEARTBEAT)
+            silent_s = 0.0
+        self.after(max(HEARTBEAT_S - silent_s, _SOONEST_S), Beat())
+
+    def on_window_wanted(self, message: WindowWanted) -> None:
+        """Ask for the window; it comes by `put_window`."""
+        if self._stream.is_open:
+            self._request_window(self._stream)
+
+    def on_ended(self, message: Ended) -> None:
+        """Leave the tree."""
+        self.stop(Normal())
+
+    def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
+        """Close the stream, whatever ended the actor."""
+        self._stream.close("its actor ended")

@@ -4,6 +4,7 @@ WEB-30, WEB-31, WEB-32, WEB-33, WEB-34.
 
 Messages go in with the time, decisions come out: reply, subscribe, carry out a command, close.
 No clock, no tasks: `connection.py` carries them out. The bytes of messages are in `messages.py`.
+How often something may happen is counted in token buckets, by the time that is passed in (SEC-47).
 
 Rule 1: a broken message costs its sender an error, never the connection, until there are too
         many of them.
@@ -20,12 +21,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from web.realtime.buckets import Rate, TokenBucket
-from web.realtime.commands import CommandTable
 from web.realtime.errors import ProtocolViolation
-from web.realtime.messages import (
+from web.realtime.socket.messages import (
     PONG,
     Command,
+    CommandTable,
     Error,
     Ping,
     Pong,
@@ -36,6 +36,15 @@ from web.realtime.messages import (
     decode_client,
     encode_server,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Holds a limit: `per_s` in the long run, `burst` at once."""
+
+    per_s: float
+    burst: float
+
 
 # SEC-47: a person types two a second, a program that reconnects sends its offline queue.
 COMMAND_RATE = Rate(20, 40)
@@ -217,3 +226,25 @@ class ServerProtocol:
 
 def _error(text: str) -> Reply:
     return Reply(encode_server(Error(text)))
+
+
+class TokenBucket:
+    """Allows `rate.burst` things at once and `rate.per_s` in the long run."""
+
+    __slots__ = ("_at", "_rate", "_tokens")
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._rate, self._tokens, self._at = rate, rate.burst, now
+
+    def __repr__(self) -> str:
+        return f"<TokenBucket {self._tokens:.1f} of {self._rate.burst}>"
+
+    def take(self, now: float) -> bool:
+        """Call this for each thing that happens; False when it is one too many."""
+        earned = (now - self._at) * self._rate.per_s
+        self._tokens = min(self._rate.burst, self._tokens + max(0.0, earned))
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

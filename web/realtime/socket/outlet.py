@@ -1,0 +1,189 @@
+"""The sending half of one WebSocket: frames in, bytes on the socket, synchronously.
+
+Rule 1: `send` and `send_topic` are plain calls that return at once and never raise.
+Rule 2: after `close` nothing more is taken; what was taken is still written, for a second.
+Rule 3: what a busy reader has not taken waits in a bounded backlog, with a policy for each topic
+        when it is full (REL-70).
+
+Who decides what is sent: `connection.py`. The ASGI side around it: `endpoint.py`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from web.realtime.socket.messages import Error, encode_server
+from web.realtime.socket.protocol import CloseCode
+from web.server import COALESCE_BYTES, Frame, Lane
+
+
+class Outlet:
+    """Sends to one client; `closing` is set when our side wants the end."""
+
+    __slots__ = ("_backlog", "_flushed", "_lane", "close_code", "close_reason", "closing", "sent")
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._backlog = SocketBacklog(_lagged)
+        self._flushed = trio.Event()
+        self.closing = trio.Event()
+        self.close_code = CloseCode.NORMAL
+        self.close_reason = ""
+        self.sent = 0
+        lane.when_ready(self._flush)
+
+    def __repr__(self) -> str:
+        return f"<Outlet sent={self.sent} {self._backlog!r}>"
+
+    @property
+    def queued(self) -> int:
+        """Count the messages that wait for the reader."""
+        return len(self._backlog)
+
+    def send(self, frame: Frame) -> None:
+        """Send a reply, or keep it in order."""
+        self._put(frame, None, None)
+
+    def send_topic(self, frame: Frame, topic: str, policy: Policy) -> None:
+        """Send an event of a topic, or keep it by the topic's policy."""
+        self._put(frame, topic, policy)
+
+    def send_control(self, wire: bytes) -> bool:
+        """Send a ping if nothing is waiting; False means the reader is behind anyway."""
+        return not self.closing.is_set() and self._lane.write(wire)
+
+    def close(self, code: CloseCode, reason: str = "") -> None:
+        """End the connection from our side; the first code given counts."""
+        if self.closing.is_set():
+            return
+        self.close_code, self.close_reason = code, reason
+        if code is CloseCode.SLOW:
+            self._backlog.clear()
+        if not self._backlog:
+            self._flushed.set()
+        self.closing.set()
+
+    async def wait_flushed(self, limit_s: float) -> None:
+        """Call this after `close`: waits until what was taken is written, or the limit."""
+        with trio.move_on_after(limit_s):
+            await self._flushed.wait()
+        self._lane.close()
+
+    def _put(self, frame: Frame, topic: str | None, policy: Policy | None) -> None:
+        if self.closing.is_set():
+            return
+        if not self._backlog and self._lane.write(frame.wire(self._lane.framing)):
+            self.sent += 1
+            return
+        if not self._backlog.put(frame, topic, policy):
+            self.close(CloseCode.SLOW, "too far behind")
+
+    def _flush(self) -> None:
+        while self._backlog and self._lane.is_ready:
+            frames = self._backlog.take(COALESCE_BYTES)
+            wire = b"".join([frame.wire(self._lane.framing) for frame in frames])
+            if not self._lane.write(wire):
+                return
+            self.sent += len(frames)
+        if not self._backlog and self.closing.is_set():
+            self._flushed.set()
+
+
+def _lagged(topic: str, missed: int) -> Frame:
+    text = f"You are behind: {missed} events of {topic} were left out; load it anew."
+    return Frame(encode_server(Error(text)))
+
+
+# A minute of a busy room; a reader further behind is not reading.
+MESSAGES_MAX = 1000
+QUEUE_BYTES_MAX = 1024 * 1024
+
+
+class Policy(enum.Enum):
+    """Says what happens to a topic's events when a reader is behind."""
+
+    DISCONNECT = "disconnect"  # close 1013: the client comes back and loads a snapshot
+    DROP_OLDEST = "drop_oldest"  # the client is told how many it missed
+    LATEST = "latest"  # only the newest is worth sending
+
+
+@dataclass(slots=True)
+class _Entry:
+    frame: Frame
+    topic: str | None
+
+
+class SocketBacklog:
+    """Holds what waits for one WebSocket; `lagged(topic, missed)` builds the note for a gap."""
+
+    __slots__ = ("_bytes", "_entries", "_lagged", "_missed")
+
+    def __init__(self, lagged: Callable[[str, int], Frame]) -> None:
+        self._entries: deque[_Entry] = deque()
+        self._bytes = 0
+        self._missed: dict[str, int] = {}
+        self._lagged = lagged
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"<SocketBacklog messages={len(self._entries)} bytes={self._bytes}>"
+
+    def put(self, frame: Frame, topic: str | None = None, policy: Policy | None = None) -> bool:
+        """Keep a frame by its topic's policy; False when the connection must be closed (1013).
+
+        Without a topic (replies) a full queue means a client that asks and never reads.
+        """
+        if policy is Policy.LATEST and topic is not None:
+            self._replace(topic)
+        self._entries.append(_Entry(frame, topic))
+        self._bytes += len(frame)
+        while len(self._entries) > MESSAGES_MAX or self._bytes > QUEUE_BYTES_MAX:
+            if policy is not Policy.DROP_OLDEST or topic is None or not self._drop(topic):
+                return False
+        return True
+
+    def take(self, bytes_max: int) -> list[Frame]:
+        """Take what may be sent next, in order; a gap is told before the event after it."""
+        taken: list[Frame] = []
+        size = 0
+        while self._entries and size < bytes_max:
+            entry = self._entries.popleft()
+            self._bytes -= len(entry.frame)
+            missed = self._missed.pop(entry.topic, 0) if entry.topic is not None else 0
+            if missed and entry.topic is not None:
+                taken.append(self._lagged(entry.topic, missed))
+            taken.append(entry.frame)
+            size += len(entry.frame)
+        return taken
+
+    def clear(self) -> None:
+        """Forget everything: the connection is over."""
+        self._entries.clear()
+        self._missed.clear()
+        self._bytes = 0
+
+    def _replace(self, topic: str) -> None:
+        for entry in self._entries:
+            if entry.topic == topic:
+                self._entries.remove(entry)
+                self._bytes -= len(entry.frame)
+                return
+
+    def _drop(self, topic: str) -> bool:
+        for entry in self._entries:
+            if entry.topic == topic:
+                self._entries.remove(entry)
+                self._bytes -= len(entry.frame)
+                self._missed[topic] = self._missed.get(topic, 0) + 1
+                return True
+        return False
