@@ -69,4 +69,4 @@ $(VENV)/bench.stamp: requirements/bench.lock $(VENV)/dev.stamp
 
 # An unchanged runtime is not fetched again when only the code that fetches it was touched.
 $(DATASTAR): | $(VENV)/run.stamp
-	@$(BIN)/python -m web.cli.browser_runtime build/datastar
+	@$(BIN)/python -m web.views.browser_runtime build/datastar

@@ -26,9 +26,6 @@ from storage.postgres import (
     open_embedded,
 )
 from supervision import StartFailed, open_system
-from web.cli.browser_runtime import FILE_NAME as DATASTAR_FILE
-from web.cli.browser_runtime import RuntimeNotFetched
-from web.cli.browser_runtime import fetch as fetch_runtime
 from web.composition import Secrets, Web
 from web.directory import Directory
 from web.environment import SystemClock, SystemIds
@@ -40,6 +37,9 @@ from web.site.health import Degraded, Unhealthy
 from web.site_tree import Site, SiteParts
 from web.stopping import Stopping
 from web.views import StaticTable, load
+from web.views.browser_runtime import FILE_NAME as DATASTAR_FILE
+from web.views.browser_runtime import RuntimeNotFetched
+from web.views.browser_runtime import fetch as fetch_runtime
 
 STATE_DIR_MODE = 0o700
 # What the rest of the tree, the pool and the embedded server need of the drain budget.

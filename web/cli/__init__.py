@@ -1,5 +1,4 @@
-"""The command line: `greenroom serve`, and the fetcher of the browser runtime.
+"""The command line: `greenroom serve`.
 
-Read `commands.py` (what can be called), then `browser_runtime.py`. Nothing is imported here:
-the fetcher runs while the rest may not be set up yet.
+Read `commands.py` (what can be called); `__main__.py` lets `python -m web.cli` do the same.
 """

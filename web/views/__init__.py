@@ -3,20 +3,26 @@
 Read in this order:
 
 - `words`: what may stand in an attribute, and what is refused
-- `shell`, `home`, `lab`, `tree`, `chat`, `errors`: one frozen view model a template
-- `renderer`: `Renderer`, a method for each page and for each fragment a stream patches
-- `static`: the files under `/static/`, named by their hash
-- `environment`: the Jinja2 settings and filters; `templates/` and `static/` hold the rest
+- `pages`, and the panels on them, `tree`, `chat` and `code`: one frozen view model a template
+- `renderer`: a method for each page and for each fragment a stream patches; Jinja2's settings
+- `static`: the files under `/static/`, named by their hash; `browser_runtime`: the one of them
+  that is fetched and never committed
+- `greeter`: the actor the home page shows; `templates/` and `static/` hold the rest
 """
 
 from web.views.chat import ChatView, MessageFragments, MessageState, MessageView, Speaker
 from web.views.code import CodeView, sample_code
-from web.views.environment import make_environment
-from web.views.errors import ErrorPage, ErrorView
-from web.views.home import HomePage, ProofView
-from web.views.lab import LabPage
-from web.views.renderer import Renderer
-from web.views.shell import NavLink, Shell, StreamView
+from web.views.pages import (
+    ErrorPage,
+    ErrorView,
+    HomePage,
+    LabPage,
+    NavLink,
+    ProofView,
+    Shell,
+    StreamView,
+)
+from web.views.renderer import Renderer, make_environment
 from web.views.static import CACHE_CONTROL, PREFIX, StaticFile, StaticTable, load, table
 from web.views.tree import (
     ActorStatus,

@@ -1,10 +1,10 @@
 """What the chat panel shows: one room, seen by two people side by side.
 
-View models only. Templates: `templates/parts/chat*.html`.
+View models only. Templates: `templates/macros/chat.html`, `templates/fragments/`.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from web.views.words import (
@@ -13,6 +13,7 @@ from web.views.words import (
     ImpossibleView,
     check_count,
     check_text,
+    check_utc,
     csrf_token,
     element_id,
 )
@@ -83,9 +84,3 @@ class ChatView:
         check_text("you_name", self.you_name)
         check_text("demo_name", self.demo_name)
         csrf_token(self.csrf)
-
-
-def check_utc(field: str, at: datetime) -> None:
-    """Call this to refuse a time that is not in UTC; raises `ImpossibleView`."""
-    if at.utcoffset() != timedelta(0):
-        raise ImpossibleView(field, at, "a time in UTC")

@@ -1,15 +1,23 @@
 """What the tree panel shows: actors, who supervises whom, and what became of a crash.
 
-View models only. Templates: `templates/parts/tree*.html`, `templates/parts/crash.html`.
+View models only. Templates: `templates/macros/tree.html`, `templates/fragments/`.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from web.views.chat import check_utc
-from web.views.home import check_milliseconds
-from web.views.words import ElementId, ImpossibleView, check_count, check_text, element_id
+from web.views.words import (
+    ElementId,
+    ImpossibleView,
+    check_count,
+    check_milliseconds,
+    check_text,
+    check_utc,
+    element_id,
+)
 
 
 class ActorStatus(StrEnum):
@@ -147,7 +155,7 @@ class Branch:
     """A row and what hangs below it. Only a supervisor's row may have children."""
 
     node: NodeView
-    children: tuple["Branch | CountView", ...] = ()
+    children: tuple[Branch | CountView, ...] = ()
 
     def __post_init__(self) -> None:
         if self.children and self.node.strategy is None:

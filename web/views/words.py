@@ -2,11 +2,13 @@
 
 Rule 1: what stands in an attribute was made here, so it cannot hold markup, a quote, a
 script URL or a Datastar expression. What people wrote is plain `str` and goes into text
-nodes only. The view models (`shell.py`, `home.py`, `chat.py`, `tree.py`, `errors.py`) are
-built from these words; `environment.py` offers `dsid` to the templates.
+nodes only. The view models (`pages.py`, `chat.py`, `tree.py`) are built from these words and
+checked by the checks below; `renderer.py` offers `dsid` to the templates.
 """
 
+import math
 import re
+from datetime import datetime, timedelta
 from typing import NewType
 
 ElementId = NewType("ElementId", str)
@@ -103,3 +105,15 @@ def check_text(field: str, value: str) -> None:
     """Call this to refuse an empty text where a page would show a hole; raises `ImpossibleView`."""
     if not value.strip():
         raise ImpossibleView(field, value, "a text that is not blank")
+
+
+def check_utc(field: str, at: datetime) -> None:
+    """Call this to refuse a time that is not in UTC; raises `ImpossibleView`."""
+    if at.utcoffset() != timedelta(0):
+        raise ImpossibleView(field, at, "a time in UTC")
+
+
+def check_milliseconds(field: str, value: float | None) -> None:
+    """Call this to refuse a duration that no clock gives; raises `ImpossibleView`."""
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise ImpossibleView(field, value, "a finite number of milliseconds, 0 or more")

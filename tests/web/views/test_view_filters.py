@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from web.views.environment import clock, duration, grouped, iso, milliseconds
+from web.views.renderer import clock, duration, grouped, iso, milliseconds
 
 
 @pytest.mark.parametrize(

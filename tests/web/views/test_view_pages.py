@@ -9,7 +9,7 @@ from jinja2 import StrictUndefined, UndefinedError
 
 from tests.web.views import samples
 from web.views import MessageState, Renderer, Speaker, make_environment
-from web.views.environment import TEMPLATES
+from web.views.renderer import TEMPLATES
 
 # SITE-97, and the six of SITE-101.
 SIGNALS = set(

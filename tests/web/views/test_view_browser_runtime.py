@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from web.cli import browser_runtime
+from web.views import browser_runtime
 
 ROOT = Path(__file__).parents[3]
 

@@ -3,7 +3,7 @@
 The v1 runtime is published on no registry as its own package; the wheel named here carries
 it as one self-contained file. The wheel itself cannot be installed on Python 3.11, so it is
 downloaded as a file and the one script and its licences are taken out. Nothing of it is
-committed. Run as `python -m web.cli.browser_runtime FOLDER`; a file that is there already
+committed. Run as `python -m web.views.browser_runtime FOLDER`; a file that is there already
 and has the right hash is kept, so a second start needs no network.
 """
 
@@ -87,7 +87,7 @@ def _sha256(content: bytes) -> str:
 def main(arguments: list[str]) -> int:
     """Call this with the folder to fill; returns the exit code."""
     if len(arguments) != 1:
-        print("usage: python -m web.cli.browser_runtime FOLDER", file=sys.stderr)
+        print("usage: python -m web.views.browser_runtime FOLDER", file=sys.stderr)
         return 2
     try:
         fetch(Path(arguments[0]))

@@ -1,0 +1,144 @@
+"""What each page shows: the frame around all of them, then home, the lab, an error.
+
+View models only, one for a template of the same name in `templates/`; the frame is `layout.html`.
+The panels on the pages have their own files: `tree.py`, `chat.py`, `code.py`.
+"""
+
+from dataclasses import dataclass
+
+from web.views.chat import ChatView
+from web.views.code import CodeView
+from web.views.tree import TreeView
+from web.views.words import (
+    ElementId,
+    ImpossibleView,
+    LocalPath,
+    Nonce,
+    check_count,
+    check_milliseconds,
+    check_text,
+    element_id,
+    local_path,
+    nonce,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NavLink:
+    """One entry of the navigation. Only routes that exist may be offered."""
+
+    path: LocalPath
+    text: str
+    is_current: bool = False
+
+    def __post_init__(self) -> None:
+        local_path(self.path)
+        check_text("text", self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """What a page tells the server when it opens its stream: which tab, and which room.
+
+    `tab_id` is new for every rendered page. `room` is a name of the closed set of rooms.
+    """
+
+    tab_id: ElementId
+    room: ElementId | None = None
+
+    def __post_init__(self) -> None:
+        element_id(self.tab_id)
+        if self.room is not None:
+            element_id(self.room)
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """All that the frame shows. `page` becomes the signal `ssePage`.
+
+    A page without `stream` loads no browser runtime and opens no connection.
+    """
+
+    title: str
+    page: ElementId
+    nonce: Nonce
+    nav: tuple[NavLink, ...]
+    viewer_name: str
+    version: str
+    stream: StreamView | None = None
+
+    def __post_init__(self) -> None:
+        check_text("title", self.title)
+        element_id(self.page)
+        nonce(self.nonce)
+        check_text("viewer_name", self.viewer_name)
+        check_text("version", self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class ProofView:
+    """Figures of this very process at one moment. `last_restart_ms` is None before the first."""
+
+    actors_alive: int
+    open_streams: int
+    messages_delivered: int
+    restarts_survived: int
+    last_restart_ms: float | None
+    uptime_s: int
+
+    def __post_init__(self) -> None:
+        check_count("actors_alive", self.actors_alive)
+        check_count("open_streams", self.open_streams)
+        check_count("messages_delivered", self.messages_delivered)
+        check_count("restarts_survived", self.restarts_survived)
+        check_count("uptime_s", self.uptime_s)
+        check_milliseconds("last_restart_ms", self.last_restart_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class HomePage:
+    """The whole home page."""
+
+    shell: Shell
+    proof: ProofView
+    code: CodeView
+
+
+@dataclass(frozen=True, slots=True)
+class LabPage:
+    """The whole lab page."""
+
+    shell: Shell
+    tree: TreeView
+    chat: ChatView
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """A refusal or failure in fixed words. The cause stays in the log, under `request_id`."""
+
+    status: int
+    title: str
+    message: str
+    request_id: ElementId
+
+    def __post_init__(self) -> None:
+        if not 400 <= self.status <= 599:
+            raise ImpossibleView("status", self.status, "an HTTP error status, 400 to 599")
+        check_text("title", self.title)
+        check_text("message", self.message)
+        element_id(self.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPage:
+    """A whole error page, with the way back."""
+
+    shell: Shell
+    error: ErrorView
+    back: LocalPath
+    back_text: str
+
+    def __post_init__(self) -> None:
+        local_path(self.back)
+        check_text("back_text", self.back_text)
