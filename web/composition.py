@@ -16,10 +16,10 @@ from actors.chat import LOBBY, ROOM_NAMES, RoomName, Rooms
 from actors.reducers import Clock
 from actors.runtime import System
 from web import paths
-from web.chat.frames import RoomFrames
+from web.chat.presenting import RoomFrames
 from web.chat.readers import Readers, ShownRooms
 from web.chat.room_feed import RoomFeed
-from web.chat.routes import chat_routes
+from web.chat.routes import ChatServices, chat_routes
 from web.chat.socket import (
     ChatService,
     MessagePosted,
@@ -33,7 +33,7 @@ from web.commands import CommandsInFlight, RefusalTeller
 from web.directory import Directory
 from web.errors import error_table
 from web.lab.quota import LabQuota
-from web.lab.routes import lab_routes
+from web.lab.routes import LabServices, LabStreams, lab_routes
 from web.lab.tree_feed import TreeFeed, TreeSource
 from web.lab.tree_picture import TreePicture
 from web.realtime import (
@@ -59,12 +59,11 @@ from web.server import (
 from web.services import Services
 from web.serving_actor import Served
 from web.settings import LabMode, Settings, is_loopback
-from web.site.error_page import ErrorPages
-from web.site.events import event_routes
+from web.site.events import StreamedPage, event_routes
 from web.site.health import Check, Health, Unhealthy
-from web.site.pages import program_version
+from web.site.pages import PAGE_HOME, PAGE_LAB, ErrorPages, program_version
 from web.site.proof_feed import ProofFeed, ProofSource
-from web.site.routes import site_routes
+from web.site.routes import HomeStreams, SiteServices, site_routes
 from web.views import Renderer, StaticTable
 
 # Of the whole budget: telling and closing take little, commands get the middle.
@@ -165,9 +164,7 @@ class Web:
         )
         commands = CommandsInFlight()
         commands.watch(app)
-        services = self._services(app)
-        for routes in (site_routes, event_routes, chat_routes, lab_routes):
-            app.register_blueprint(routes(services))
+        self._register_routes(app)
         transport = TransportSettings(error_response=app.edge.protocol_error)
         return Served(
             app,
@@ -209,31 +206,37 @@ class Web:
             start=self._directory.start_socket,
         )
 
-    def _services(self, app: WebApp) -> Services:
+    def _register_routes(self, app: WebApp) -> None:
         directory, settings = self._directory, self._settings
+        services = Services(
+            self._version, directory.session, self.streams, self._renderer, app.csrf
+        )
+        site = SiteServices(self._static, self._health(), self._proof, self.proof_readers)
+        chat = ChatServices(self.rooms, self.shown)
+        lab = LabServices(
+            chat,
+            self._tree,
+            self.tree_readers,
+            settings.lab_mode,
+            self._lab_quota,
+            is_loopback(settings.host) and not settings.is_https,
+        )
+        pages: dict[str, StreamedPage] = {
+            PAGE_HOME: HomeStreams(site),
+            PAGE_LAB: LabStreams(services, lab),
+        }
+        app.register_blueprint(site_routes(services, site))
+        app.register_blueprint(event_routes(services, pages))
+        app.register_blueprint(chat_routes(services, chat))
+        app.register_blueprint(lab_routes(services, lab))
+
+    def _health(self) -> Health:
         checks: dict[str, Callable[[], Awaitable[None]]] = {
             "event_store": self._check_store,
             "streams": self._check_streams,
             "tree": self._check_tree,
         }
-        return Services(
-            version=self._version,
-            lab_mode=settings.lab_mode,
-            lab_quota=self._lab_quota,
-            is_loopback=is_loopback(settings.host) and not settings.is_https,
-            session_of=directory.session,
-            rooms=self.rooms,
-            shown=self.shown,
-            tree=self._tree,
-            tree_readers=self.tree_readers,
-            proof=self._proof,
-            proof_readers=self.proof_readers,
-            streams=self.streams,
-            renderer=self._renderer,
-            static=self._static,
-            csrf=app.csrf,
-            health=Health(checks, lambda: self.is_draining),
-        )
+        return Health(checks, lambda: self.is_draining)
 
     def begin_drain(self) -> None:
         """Call this at the first signal: from now on the site is not ready."""

@@ -1,6 +1,8 @@
-"""What routes are handed: the actors, registries and renderers of the running site.
+"""What the routes of every feature are handed: the sessions, streams and renderer of the site.
 
-Built by `app.py`, the only place that wires; routes ask, never construct.
+Filled by `composition.py`, the only place that wires; routes ask, never construct. What one
+feature needs beyond this it declares in a record of its own, beside its routes: `SiteServices`,
+`ChatServices`, `LabServices`.
 """
 
 from collections.abc import Callable
@@ -10,17 +12,10 @@ from uuid import UUID
 import trio
 
 from actors.accounts.session import Messages as SessionMessage
-from actors.chat import Rooms
 from actors.runtime import Ref
-from web.chat.readers import ShownRooms
-from web.lab.quota import LabQuota
-from web.lab.tree_feed import TreeSource
-from web.realtime import Audience, Stream, Streams
+from web.realtime import Streams
 from web.server import CsrfTokens, RequestState
-from web.settings import LabMode
-from web.site.health import Health
-from web.site.proof_feed import ProofSource
-from web.views import Renderer, StaticTable
+from web.views import Renderer
 
 # A request without a deadline of its own still ends: streams ask nothing of this kind.
 ASK_S_MAX = 10.0
@@ -31,24 +26,13 @@ FindSession = Callable[[str], Ref[SessionMessage]]
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The running site, as its routes see it."""
+    """The running site, as the routes of every feature see it."""
 
     version: str
-    lab_mode: LabMode
-    lab_quota: LabQuota
-    is_loopback: bool
     session_of: FindSession
-    rooms: Rooms
-    shown: ShownRooms
-    tree: TreeSource
-    tree_readers: Audience[Stream]
-    proof: ProofSource
-    proof_readers: Audience[Stream]
     streams: Streams
     renderer: Renderer
-    static: StaticTable
     csrf: CsrfTokens
-    health: Health
 
     def session(self, visitor: UUID) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; it starts with its first message."""

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 LONGER_WITH_REASON: dict[str, str] = {}
 
 # Rooms whose circles are being opened, one after another; a room leaves when its last is gone.
-TIED = ("actors.runtime.", "web.services")
+TIED = ("actors.runtime.",)
 
 
 @pytest.fixture(scope="module")

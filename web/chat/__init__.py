@@ -1,5 +1,6 @@
 """Chat on the web: routes that hand posts to actors, and frames that carry rooms to browsers.
 
-Read `presenting.py` (messages as view models), `frames.py` (what a stream is sent),
-`room_feed.py` (one room's way to all its readers), `routes.py`.
+Read `routes.py` (a post comes in), `room_feed.py` (one room's way to all its readers), then what
+the feed works with: `window.py` (the newest messages), `presenting.py` (as pages show them, as
+streams are sent them), `readers.py` (who shows the room). `socket.py` is chat for programs.
 """

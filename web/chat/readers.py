@@ -1,10 +1,12 @@
-"""The open streams that show a room, and which room an open stream shows."""
+"""The open streams that show a room, and which room an open stream shows.
+
+Streams are handed to a room's feed as they are: what it calls of them is `Reader`.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from actors.chat import RoomName
-from web.chat.reader import StreamReader
 from web.realtime import Audience, Stream
 from web.server import Frame
 
@@ -64,7 +66,7 @@ class ShownRooms:
 
     def __init__(self, readers: Mapping[RoomName, Readers]) -> None:
         self._readers = readers
-        self._shown: dict[Stream, tuple[RoomName, Reader]] = {}
+        self._shown: dict[Stream, RoomName] = {}
 
     def __repr__(self) -> str:
         return f"<ShownRooms of {len(self._shown)} streams>"
@@ -74,23 +76,19 @@ class ShownRooms:
 
     def show(self, stream: Stream, room: RoomName) -> None:
         """Call this when an open stream shows a room: the window comes, then every event."""
-        reader = StreamReader(stream)
-        self._shown[stream] = room, reader
+        self._shown[stream] = room
         stream.when_closed(self._forget)
-        self._readers[room].join(reader)
+        self._readers[room].join(stream)
 
     def maybe_room(self, stream: Stream) -> RoomName | None:
         """Call this to learn which room a stream shows; None for most pages."""
-        shown = self._shown.get(stream)
-        return None if shown is None else shown[0]
+        return self._shown.get(stream)
 
     def want_window(self, stream: Stream) -> None:
         """Called by a stream's actor: its chat overflowed."""
-        shown = self._shown.get(stream)
-        if shown is not None:
-            room, reader = shown
-            self._readers[room].want(reader)
+        room = self._shown.get(stream)
+        if room is not None:
+            self._readers[room].want(stream)
 
     def _forget(self, stream: Stream) -> None:
-        room, reader = self._shown.pop(stream)
-        self._readers[room].leave(reader)
+        self._readers[self._shown.pop(stream)].leave(stream)

@@ -23,8 +23,7 @@ from actors.chat import (
     topic_of,
 )
 from actors.runtime import Actor, AskError, message
-from web.chat.frames import RoomFrames
-from web.chat.presenting import ViewerClass
+from web.chat.presenting import RoomFrames, ViewerClass
 from web.chat.readers import Reader, Readers
 from web.chat.window import RoomWindow, is_whole, merged
 from web.realtime import Arrivals

@@ -1,5 +1,9 @@
-"""The routes of chat: parse, ask the visitor's session, answer with a status."""
+"""The routes of chat: parse, ask the visitor's session, answer with a status.
 
+The panel itself stands on the lab's page, which asks here for what it shows at first.
+"""
+
+from dataclasses import dataclass
 from hashlib import blake2b
 from uuid import uuid4
 
@@ -7,14 +11,37 @@ import msgspec
 from quart import Blueprint, Response
 
 from actors.accounts import Pane, PostAnswer, PostInTab, RoomFailed, StreamOpened, TabUnbound
-from actors.chat import BadPost, NotStored, Posted, Repeated, RoomName, TooManyPosts
+from actors.chat import (
+    DEMO_DISPLAY_NAME,
+    BadPost,
+    NotStored,
+    Posted,
+    ReadHistory,
+    Repeated,
+    RoomName,
+    Rooms,
+    TooManyPosts,
+    Viewer,
+    guest_name,
+)
 from actors.chat.policy import parse_body, parse_client_id
 from web import paths
+from web.chat.presenting import window_views
+from web.chat.readers import ShownRooms
 from web.commands import Origin, read_command
 from web.errors import InvalidForm, InvalidInput, NotAvailable, RateLimited, TabNotBound
 from web.realtime import StreamKey, joined, patch_signals
-from web.server import current_request_state
+from web.server import RequestState, current_request_state
 from web.services import Services
+from web.views import ChatView, csrf_token, element_id
+
+
+@dataclass(frozen=True, slots=True)
+class ChatServices:
+    """What chat needs beside the services of every feature."""
+
+    rooms: Rooms
+    shown: ShownRooms
 
 
 class PostCommand(msgspec.Struct, frozen=True):
@@ -33,29 +60,54 @@ class PostAsDemoCommand(msgspec.Struct, frozen=True):
     tab: str = msgspec.field(name="sseTabId")
 
 
-def chat_routes(services: Services) -> Blueprint:
+def chat_routes(services: Services, chat: ChatServices) -> Blueprint:
     """Call this to get the routes of chat."""
     routes = Blueprint("chat", __name__)
 
     @routes.post(paths.CHAT_POST)
     async def post() -> Response:
         command, origin = await read_command(PostCommand, "chat")
-        return await _post(services, Pane.YOU, command, origin)
+        return await _post(services, chat, Pane.YOU, command, origin)
 
     @routes.post(paths.CHAT_POST_AS_DEMO)
     async def post_as_demo() -> Response:
         command, origin = await read_command(PostAsDemoCommand, "chat")
-        return await _post(services, Pane.DEMO, command, origin)
+        return await _post(services, chat, Pane.DEMO, command, origin)
 
     @routes.get(paths.CHAT)
-    async def chat() -> Response:
+    async def to_lab() -> Response:
         return _redirect(308)
 
     return routes
 
 
+async def chat_view(
+    services: Services, chat: ChatServices, state: RequestState, room: RoomName, tab: str
+) -> ChatView:
+    """Call this to get a room's panel as a page shows it first; raises `NotAvailable`."""
+    viewer = Viewer(session_id=str(state.visitor.id))
+    question = ReadHistory(viewer)
+    history = await chat.rooms.of(room).ask(question, timeout=services.remaining(state))
+    if isinstance(history, NotStored):
+        raise NotAvailable(history.reason)
+    return ChatView(
+        room=element_id(room),
+        you_name=guest_name(str(state.visitor.id)),
+        demo_name=DEMO_DISPLAY_NAME,
+        messages=window_views(history.messages, viewer),
+        tab_id=element_id(tab),
+        client_id=element_id(str(uuid4())),
+        demo_client_id=element_id(str(uuid4())),
+        csrf=csrf_token(services.csrf.make(state.visitor.id)),
+    )
+
+
 async def _post(
-    services: Services, pane: Pane, command: PostCommand | PostAsDemoCommand, origin: Origin
+    services: Services,
+    chat: ChatServices,
+    pane: Pane,
+    command: PostCommand | PostAsDemoCommand,
+    origin: Origin,
 ) -> Response:
     state = current_request_state()
     try:
@@ -66,7 +118,7 @@ async def _post(
     key = StreamKey(state.visitor.id, origin.tab)
     post = PostInTab(origin.tab, pane, body, client_id, address_key(state.address))
     answer = await session.ask(post, timeout=services.remaining(state))
-    if isinstance(answer, TabUnbound) and (room := _room_shown(services, key)) is not None:
+    if isinstance(answer, TabUnbound) and (room := _room_shown(services, chat, key)) is not None:
         # The session's actor was restarted; the page is open and works on.
         session.tell(StreamOpened(origin.tab, room))
         answer = await session.ask(post, timeout=services.remaining(state))
@@ -77,9 +129,9 @@ async def _post(
     return Response(b"", status=202, content_type=None)
 
 
-def _room_shown(services: Services, key: StreamKey) -> RoomName | None:
+def _room_shown(services: Services, chat: ChatServices, key: StreamKey) -> RoomName | None:
     stream = services.streams.maybe_stream(key)
-    return None if stream is None else services.shown.maybe_room(stream)
+    return None if stream is None else chat.shown.maybe_room(stream)
 
 
 def refuse_unless_stored(answer: PostAnswer) -> None:

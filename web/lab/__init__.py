@@ -1,5 +1,6 @@
 """The lab: the running system, visible and safe to break.
 
-Read `views.py` (facts about actors become the tree that is shown), then `views_changes.py`
-(what to patch when the facts have changed). Both are pure.
+Read `tree_picture.py` (what the running tree says of its actors), `views.py` (those facts become
+the tree that is shown, and what to patch when it has changed; pure), `tree_feed.py` (it is sent),
+then `routes.py` (the page, its stream, and what a visitor may do) and `quota.py` (how often).
 """

@@ -1,43 +1,50 @@
-"""The routes of the lab: the page, and what a visitor may do to the actors it shows."""
+"""The routes of the lab: the page, its stream, and what a visitor may do to the actors it shows."""
 
+from dataclasses import dataclass
 from uuid import uuid4
 
 import msgspec
 from quart import Blueprint, Response
 
-from actors.accounts import BindTab, ClaimCommand, TabId
-from actors.chat import (
-    DEMO_DISPLAY_NAME,
-    LOBBY,
-    CrashRoom,
-    NotStored,
-    ReadHistory,
-    Viewer,
-    guest_name,
-)
+from actors.accounts import BindTab, ClaimCommand, StreamClosed, StreamOpened, TabId
+from actors.chat import LOBBY, CrashRoom, parse_room
 from actors.chat.rooms import RoomRef
+from actors.runtime import NoProc
 from web import paths
-from web.chat.presenting import window_views
-from web.commands import read_command
+from web.chat.routes import ChatServices, chat_view
+from web.commands import parse_tab, read_command
 from web.errors import (
     InvalidInput,
     LabClosed,
     NoLiveStream,
     NoSuchThing,
-    NotAvailable,
     NotHere,
     NotPossible,
 )
-from web.realtime import StreamKey
-from web.server import RequestState, current_request_state
+from web.lab.quota import LabQuota
+from web.lab.tree_feed import TreeSource
+from web.realtime import Audience, Stream, StreamKey
+from web.server import current_request_state
 from web.services import Services
 from web.settings import LabMode
-from web.site.pages import PAGE_LAB, shell
-from web.site.routes import page_response
-from web.views import ChatView, LabPage, csrf_token, element_id
+from web.site.events import StreamQuery
+from web.site.pages import PAGE_LAB, page_response, shell
+from web.views import LabPage
 
 CRASH = "crash"
 COMMAND_ID_LENGTH_MAX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class LabServices:
+    """What the lab needs beside the services of every feature; chat stands on its page."""
+
+    chat: ChatServices
+    tree: TreeSource
+    tree_readers: Audience[Stream]
+    mode: LabMode
+    quota: LabQuota
+    is_loopback: bool
 
 
 class LabCommand(msgspec.Struct, frozen=True):
@@ -47,18 +54,18 @@ class LabCommand(msgspec.Struct, frozen=True):
     tab: str = msgspec.field(name="sseTabId")
 
 
-def lab_routes(services: Services) -> Blueprint:
+def lab_routes(services: Services, lab: LabServices) -> Blueprint:
     """Call this to get the routes of the lab."""
     routes = Blueprint("lab", __name__)
 
     @routes.get(paths.LAB)
-    async def lab() -> Response:
+    async def lab_page() -> Response:
         state = current_request_state()
         tab = str(uuid4())
-        chat = await _chat_view(services, state, tab)
+        chat = await chat_view(services, lab.chat, state, LOBBY, tab)
         frame = shell(state, "Lab", PAGE_LAB, services.version, tab)
         services.session(state.visitor.id).tell(BindTab(TabId(tab), LOBBY))
-        page = LabPage(frame, services.tree.view(), chat)
+        page = LabPage(frame, lab.tree.view(), chat)
         return page_response(services.renderer.lab_page(page))
 
     @routes.post(paths.LAB_ACTION)
@@ -67,14 +74,14 @@ def lab_routes(services: Services) -> Blueprint:
         command, origin = await read_command(LabCommand, "lab")
         if not 1 <= len(command.command_id) <= COMMAND_ID_LENGTH_MAX or action != CRASH:
             raise InvalidInput("there is no such action, or its command id is missing")
-        if services.lab_mode is not LabMode.PUBLIC:
-            raise LabClosed(services.lab_mode)
-        if not services.is_loopback:
+        if lab.mode is not LabMode.PUBLIC:
+            raise LabClosed(lab.mode)
+        if not lab.is_loopback:
             raise NotHere("the site's own actors are crashed in loopback mode only")
         if services.streams.maybe_stream(StreamKey(state.visitor.id, origin.tab)) is None:
             raise NoLiveStream(origin.tab)
-        room = _offered(services, target)
-        services.lab_quota.take(state.visitor.id, state.address)
+        room = _offered(lab, target)
+        lab.quota.take(state.visitor.id, state.address)
         session = services.session(state.visitor.id)
         claim = ClaimCommand(action, command.command_id)
         if await session.ask(claim, timeout=services.remaining(state)):
@@ -84,30 +91,41 @@ def lab_routes(services: Services) -> Blueprint:
     return routes
 
 
-def _offered(services: Services, target: str) -> RoomRef:
+class LabStreams:
+    """What the stream of a lab page is sent: the tree, and the room of its chat panel."""
+
+    def __init__(self, services: Services, lab: LabServices) -> None:
+        self._services, self._lab = services, lab
+
+    def check(self, query: StreamQuery) -> None:
+        """Refuse a page that names no room; raises `InvalidInput`."""
+        if parse_room(query.room) is None:
+            raise InvalidInput("this page shows a room, and there is none of that name")
+
+    def fill(self, stream: Stream, query: StreamQuery) -> None:
+        """Join the feeds and bind the tab; everything is given back when the stream closes."""
+        room, tab = parse_room(query.room), parse_tab(query.tab)
+        assert room is not None, "the query was checked"
+
+        def leave(_: Stream) -> None:
+            self._lab.tree_readers.leave(stream)
+            try:
+                self._services.session(stream.key.session).tell(StreamClosed(tab))
+            except NoProc:
+                return  # all sessions are being restarted: this one knows no tab any more
+
+        self._services.session(stream.key.session).tell(StreamOpened(tab, room))
+        stream.when_closed(leave)
+        self._lab.chat.shown.show(stream, room)
+        self._lab.tree_readers.join(stream)
+
+
+def _offered(lab: LabServices, target: str) -> RoomRef:
     """Find what may be crashed. Judged before the command counts as given: a refused one may
     be sent again, and a repeat is answered as the first was (SITE-102)."""
-    room = services.rooms.of(LOBBY)
+    room = lab.chat.rooms.of(LOBBY)
     if target != str(room.id):
         raise NoSuchThing(target)
-    if services.tree.target() is None:
+    if lab.tree.target() is None:
         raise NotPossible(target)
     return room
-
-
-async def _chat_view(services: Services, state: RequestState, tab: str) -> ChatView:
-    viewer = Viewer(session_id=str(state.visitor.id))
-    question = ReadHistory(viewer)
-    history = await services.rooms.of(LOBBY).ask(question, timeout=services.remaining(state))
-    if isinstance(history, NotStored):
-        raise NotAvailable(history.reason)
-    return ChatView(
-        room=element_id(LOBBY),
-        you_name=guest_name(str(state.visitor.id)),
-        demo_name=DEMO_DISPLAY_NAME,
-        messages=window_views(history.messages, viewer),
-        tab_id=element_id(tab),
-        client_id=element_id(str(uuid4())),
-        demo_client_id=element_id(str(uuid4())),
-        csrf=csrf_token(services.csrf.make(state.visitor.id)),
-    )

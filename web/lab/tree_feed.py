@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from actors.runtime import Actor, message
-from web.lab.views_changes import TreeChanges, changes
+from web.lab.views import TreeChanges, changes
 from web.realtime import (
     Arrivals,
     Audience,

@@ -20,6 +20,7 @@ from web.views import (
     CrashTarget,
     CrashView,
     Decision,
+    NodeView,
     RestartWindow,
     StrategyBadge,
     element_id,
@@ -135,9 +136,8 @@ def _is_in_crowd(cell: Cell) -> bool:
 def _facts(node: Node, ids: dict[str, str]) -> ActorFacts:
     is_supervisor = node.type == "supervisor"
     window = node.window if is_supervisor else None
-    return ActorFacts(
-        id=str(node.id),
-        supervisor=None if node.parent is None else ids.get(node.parent, "gone"),
+    row = NodeView(
+        id=element_id(str(node.id)),
         name=node.name,
         kind=node.class_name or "actor",
         status=ActorStatus(node.status),
@@ -149,6 +149,7 @@ def _facts(node: Node, ids: dict[str, str]) -> ActorFacts:
         window=None if window is None else RestartWindow(window.used, window.max, window.period),
         last_exit=_last_exit(node),
     )
+    return ActorFacts(None if node.parent is None else ids.get(node.parent, "gone"), row)
 
 
 def _last_exit(node: Node) -> str | None:

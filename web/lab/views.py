@@ -1,11 +1,12 @@
-"""Facts about actors become the tree that the lab shows. Pure: no runtime, no clock.
+"""Facts about actors become the tree that the lab shows, and two trees the patch between them.
 
-The facts are counted by the runtime and handed in; what to patch when they change is
-decided in `views_changes.py`; how a row looks is told by the templates of `web.views`.
+Pure: no runtime, no clock. The facts are counted by the runtime and handed in
+(`tree_picture.py`); what is sent of them is told by `tree_feed.py`; how a row looks, by the
+templates of `web.views`. `changes` patches single rows, so that no other row moves on a page.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from web.views import (
@@ -15,7 +16,6 @@ from web.views import (
     ElementId,
     ImpossibleView,
     NodeView,
-    RestartWindow,
     StrategyBadge,
     element_id,
 )
@@ -28,24 +28,10 @@ EXIT_WORDS_MAX = 160
 
 @dataclass(frozen=True, slots=True)
 class ActorFacts:
-    """What is known of one actor at one moment; `supervisor` is the id of the one above it.
+    """What is known of one actor at one moment: its row, and the id of the one above it."""
 
-    `queued` counts user messages; `capacity` None is a mailbox without limit. `strategy` is
-    None for an actor that supervises nobody.
-    """
-
-    id: str
     supervisor: str | None
-    name: str
-    kind: str
-    status: ActorStatus
-    incarnation: int
-    restarts: int
-    queued: int
-    capacity: int | None = None
-    strategy: StrategyBadge | None = None
-    window: RestartWindow | None = None
-    last_exit: str | None = None
+    row: NodeView
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +81,25 @@ class _Below:
 
 
 def _branch(fact: ActorFacts, known: _Below) -> Branch:
-    below = known.children.get(fact.id, [])
-    together = _kinds_shown_as_numbers(fact, below, known.counted)
+    row = fact.row
+    below = known.children.get(row.id, [])
+    together = _kinds_shown_as_numbers(row, below, known.counted)
     shown: list[Branch | CountView] = [
-        _branch(child, known) for child in below if child.kind not in together
+        _branch(child, known) for child in below if child.row.kind not in together
     ]
-    alive = Counter(child.kind for child in below if child.status is not ActorStatus.STOPPED)
+    alive = Counter(
+        child.row.kind for child in below if child.row.status is not ActorStatus.STOPPED
+    )
     numbers = [(kind, alive[kind]) for kind in together]
-    numbers += [(one.kind, one.count) for one in known.crowds if one.supervisor == fact.id]
-    shown += [CountView(_count_id(fact, kind), kind, number) for kind, number in numbers]
-    return Branch(_row(fact), tuple(shown))
+    numbers += [(one.kind, one.count) for one in known.crowds if one.supervisor == row.id]
+    shown += [CountView(_count_id(row, kind), kind, number) for kind, number in numbers]
+    return Branch(row, tuple(shown))
 
 
 def _kinds_shown_as_numbers(
-    parent: ActorFacts, below: Sequence[ActorFacts], counted: frozenset[str]
+    parent: NodeView, below: Sequence[ActorFacts], counted: frozenset[str]
 ) -> tuple[str, ...]:
-    numbers = Counter(child.kind for child in below)
+    numbers = Counter(child.row.kind for child in below)
     is_dynamic = parent.strategy is StrategyBadge.DYNAMIC
     return tuple(
         kind
@@ -119,22 +108,111 @@ def _kinds_shown_as_numbers(
     )
 
 
-def _count_id(parent: ActorFacts, kind: str) -> ElementId:
+def _count_id(parent: NodeView, kind: str) -> ElementId:
     letters = "".join(sign if sign.isascii() and sign.isalnum() else "-" for sign in kind)
     return element_id(f"{parent.id}-{letters}"[:59])
 
 
-def _row(fact: ActorFacts) -> NodeView:
-    return NodeView(
-        id=element_id(fact.id),
-        name=fact.name,
-        kind=fact.kind,
-        status=fact.status,
-        incarnation=fact.incarnation,
-        restarts=fact.restarts,
-        queued=fact.queued,
-        capacity=fact.capacity,
-        strategy=fact.strategy,
-        window=fact.window,
-        last_exit=fact.last_exit,
+# -- what to patch when the tree has changed ----------------------------------------------------
+
+_ROOT_LEVEL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewBranch:
+    """A branch that is appended below `parent`; `level` counts from 1 for the root."""
+
+    parent: ElementId
+    branch: Branch | CountView
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeChanges:
+    """The smallest patch from one tree to another. If `whole` is set, the rest is empty."""
+
+    rows: tuple[NodeView | CountView, ...] = ()
+    added: tuple[NewBranch, ...] = ()
+    removed: tuple[ElementId, ...] = ()
+    whole: Branch | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to send."""
+        return bool(self.rows or self.added or self.removed or self.whole)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    row: NodeView | CountView
+    branch: Branch | CountView
+    parent: ElementId | None
+    level: int
+
+
+def changes(before: Branch, after: Branch) -> TreeChanges:
+    """Call this to get what turns a page showing `before` into one showing `after`.
+
+    A move, a new row between old ones, or another root cannot be told by single rows: then
+    `whole` is the tree to send.
+    """
+    old = {place.row.id: place for place in _places(before, None, _ROOT_LEVEL)}
+    new = {place.row.id: place for place in _places(after, None, _ROOT_LEVEL)}
+    if before.node.id != after.node.id or not _is_patchable(old, new):
+        return TreeChanges(whole=after)
+    return TreeChanges(
+        rows=tuple(place.row for key, place in new.items() if key in old and _is_other(place, old)),
+        added=tuple(
+            NewBranch(place.parent, place.branch, place.level)
+            for key, place in new.items()
+            if key not in old and place.parent is not None and place.parent in old
+        ),
+        removed=tuple(
+            key
+            for key, place in old.items()
+            if key not in new and (place.parent is None or place.parent in new)
+        ),
     )
+
+
+def _places(item: Branch | CountView, parent: ElementId | None, level: int) -> Iterator[_Place]:
+    if isinstance(item, CountView):
+        yield _Place(item, item, parent, level)
+        return
+    yield _Place(item.node, item, parent, level)
+    for child in item.children:
+        yield from _places(child, item.node.id, level + 1)
+
+
+def _is_other(place: _Place, old: dict[ElementId, _Place]) -> bool:
+    return place.row != old[place.row.id].row
+
+
+def _is_patchable(old: dict[ElementId, _Place], new: dict[ElementId, _Place]) -> bool:
+    kept = [key for key in old if key in new]
+    return all(_is_same_element(old[key], new[key]) for key in kept) and all(
+        _keeps_order(old[key], new[key], old) for key in kept
+    )
+
+
+def _is_same_element(old: _Place, new: _Place) -> bool:
+    # A supervisor's element has a list below its row, a worker's and a number's have none.
+    return old.parent == new.parent and _has_list(old.row) == _has_list(new.row)
+
+
+def _has_list(row: NodeView | CountView) -> bool:
+    return isinstance(row, NodeView) and row.strategy is not None
+
+
+def _keeps_order(before: _Place, after: _Place, old: dict[ElementId, _Place]) -> bool:
+    left, right = _children(before), _children(after)
+    stayed = [key for key in left if key in right]
+    return right == stayed + [key for key in right if key not in old]
+
+
+def _children(place: _Place) -> list[ElementId]:
+    if isinstance(place.branch, CountView):
+        return []
+    return [
+        child.id if isinstance(child, CountView) else child.node.id
+        for child in place.branch.children
+    ]

@@ -1,15 +1,16 @@
 """The stream of a page: opened here, filled by the feeds of the panels the page shows.
 
 The first events are ready when the head goes out; what a feed holds follows as soon as the
-feed has the reader (SITE-91). Everything a stream took is given back when it closes.
+feed has the reader (SITE-91). Which feeds they are is told by the feature that owns the page, as
+a `StreamedPage`. Everything a stream took is given back when it closes.
 """
+
+from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 from quart import Blueprint, Response, request
 
-from actors.accounts import StreamClosed, StreamOpened
-from actors.chat import parse_room
-from actors.runtime import NoProc
 from web import paths
 from web.commands import parse_tab
 from web.errors import InvalidInput
@@ -23,7 +24,6 @@ from web.realtime import (
 )
 from web.server import current_request_state
 from web.services import Services
-from web.site.pages import PAGE_HOME, PAGE_LAB
 
 _CONNECTED = patch_signals({"sseConnected": True, "serverConnected": True})
 
@@ -36,13 +36,23 @@ class StreamQuery(msgspec.Struct, frozen=True):
     room: str = msgspec.field(name="roomName", default="")
 
 
-def event_routes(services: Services) -> Blueprint:
-    """Call this to get the route of all pages' streams."""
+class StreamedPage(Protocol):
+    """What the stream of one kind of page is filled with; both methods return at once."""
+
+    def check(self, query: StreamQuery) -> None:
+        """Refuse what this page cannot be asking for; raises `InvalidInput`."""
+
+    def fill(self, stream: Stream, query: StreamQuery) -> None:
+        """Join the feeds of the page's panels."""
+
+
+def event_routes(services: Services, pages: Mapping[str, StreamedPage]) -> Blueprint:
+    """Call this to get the route of all pages' streams; `pages` by the name a page gives itself."""
     routes = Blueprint("events", __name__)
 
     @routes.get(paths.EVENTS)
     async def events() -> Response:
-        query = _read_query()
+        query, page = _read_query(pages)
         state = current_request_state()
         key = StreamKey(state.visitor.id, parse_tab(query.tab))
         if request.method == "HEAD":
@@ -51,44 +61,20 @@ def event_routes(services: Services) -> Blueprint:
         stream = await open_stream(services.streams, key, request.scope)
         # It may be over already: the tab was faster to open another one. From here to the
         # answer nothing waits, so whoever is told of its end is told once.
-        if stream.is_open and query.page == PAGE_LAB:
-            _show_lab(services, stream, query)
-        elif stream.is_open:
-            _show_home(services, stream)
+        if stream.is_open:
+            page.fill(stream, query)
         return stream_response(stream, request.scope, first=_CONNECTED)
 
     return routes
 
 
-def _read_query() -> StreamQuery:
+def _read_query(pages: Mapping[str, StreamedPage]) -> tuple[StreamQuery, StreamedPage]:
     try:
         query = msgspec.json.decode(request.args.get("datastar", ""), type=StreamQuery)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidInput(f"the signals cannot be read: {error}") from error
-    if query.page not in {PAGE_HOME, PAGE_LAB}:
+    page = pages.get(query.page)
+    if page is None:
         raise InvalidInput("this page has no stream")
-    if query.page == PAGE_LAB and parse_room(query.room) is None:
-        raise InvalidInput("this page shows a room, and there is none of that name")
-    return query
-
-
-def _show_lab(services: Services, stream: Stream, query: StreamQuery) -> None:
-    room, tab = parse_room(query.room), parse_tab(query.tab)
-    assert room is not None, "the query was read"
-
-    def leave(_: Stream) -> None:
-        services.tree_readers.leave(stream)
-        try:
-            services.session(stream.key.session).tell(StreamClosed(tab))
-        except NoProc:
-            return  # all sessions are being restarted: this one knows no tab any more
-
-    services.session(stream.key.session).tell(StreamOpened(tab, room))
-    stream.when_closed(leave)
-    services.shown.show(stream, room)
-    services.tree_readers.join(stream)
-
-
-def _show_home(services: Services, stream: Stream) -> None:
-    stream.when_closed(services.proof_readers.leave)
-    services.proof_readers.join(stream)
+    page.check(query)
+    return query, page

@@ -1,15 +1,31 @@
-"""The frame of every page: title, navigation, who is here, the tab's stream."""
+"""What every page has: its frame, its answer, and the page that is shown when there is none."""
 
 from importlib.metadata import PackageNotFoundError, version
 
+from quart import Response
+
 from actors.chat import LOBBY, guest_name
 from web import paths
+from web.server import ErrorView as Told
 from web.server import RequestState
-from web.views import NavLink, Shell, StreamView, element_id, local_path, nonce
+from web.views import (
+    ErrorPage,
+    ErrorView,
+    NavLink,
+    Renderer,
+    Shell,
+    StreamView,
+    element_id,
+    local_path,
+    nonce,
+)
 
-# What a stream's page may be called; it decides which panels the stream is sent.
+# What a page calls itself; it decides which panels its stream is sent.
 PAGE_HOME = "home"
 PAGE_LAB = "lab"
+PAGE_ERROR = "error"
+
+HTML = "text/html; charset=utf-8"
 
 
 def program_version() -> str:
@@ -40,3 +56,29 @@ def navigation(page: str) -> tuple[NavLink, ...]:
         NavLink(local_path(paths.HOME), "Home", is_current=page == PAGE_HOME),
         NavLink(local_path(paths.LAB), "Lab", is_current=page == PAGE_LAB),
     )
+
+
+def page_response(html: str) -> Response:
+    """Call this to answer a page; it holds a nonce and names, so no cache keeps it (SEC-60)."""
+    return Response(html, content_type=HTML, headers={"cache-control": "no-store"})
+
+
+class ErrorPages:
+    """Renders error pages. They open no stream and name nobody: they must work at the worst."""
+
+    def __init__(self, renderer: Renderer, version: str) -> None:
+        self._renderer, self._version = renderer, version
+
+    def render(self, told: Told) -> str:
+        """Call this with what may be told; returns the whole page."""
+        frame = Shell(
+            title=told.title,
+            page=element_id(PAGE_ERROR),
+            nonce=nonce(told.nonce),
+            nav=navigation(PAGE_ERROR),
+            viewer_name="a visitor",
+            version=self._version,
+        )
+        error = ErrorView(told.status, told.title, told.message, element_id(told.request_id))
+        page = ErrorPage(frame, error, local_path(paths.HOME), "Back to the start")
+        return self._renderer.error_page(page)

@@ -1,5 +1,6 @@
-"""The routes that belong to no panel: home, static files, health."""
+"""The routes that belong to no panel: home and its stream, static files, health."""
 
+from dataclasses import dataclass
 from uuid import uuid4
 
 import msgspec
@@ -7,21 +8,29 @@ from quart import Blueprint, Response
 
 from web import paths
 from web.errors import NoSuchThing
+from web.realtime import Audience, Stream
 from web.server import current_request_state
 from web.services import Services
-from web.site.pages import PAGE_HOME, shell
-from web.views import CACHE_CONTROL, HomePage, sample_code
+from web.site.events import StreamQuery
+from web.site.health import Health
+from web.site.pages import PAGE_HOME, page_response, shell
+from web.site.proof_feed import ProofSource
+from web.views import CACHE_CONTROL, HomePage, StaticTable, sample_code
 
-HTML = "text/html; charset=utf-8"
 JSON = "application/json"
 
 
-def page_response(html: str) -> Response:
-    """Call this to answer a page; it holds a nonce and names, so no cache keeps it (SEC-60)."""
-    return Response(html, content_type=HTML, headers={"cache-control": "no-store"})
+@dataclass(frozen=True, slots=True)
+class SiteServices:
+    """What the site itself needs beside the services of every feature."""
+
+    static: StaticTable
+    health: Health
+    proof: ProofSource
+    proof_readers: Audience[Stream]
 
 
-def site_routes(services: Services) -> Blueprint:
+def site_routes(services: Services, site: SiteServices) -> Blueprint:
     """Call this to get the routes of the site itself."""
     routes = Blueprint("site", __name__)
     code = sample_code()
@@ -30,12 +39,12 @@ def site_routes(services: Services) -> Blueprint:
     async def home() -> Response:
         state = current_request_state()
         frame = shell(state, "Home", PAGE_HOME, services.version, str(uuid4()))
-        page = HomePage(frame, services.proof.view(), code)
+        page = HomePage(frame, site.proof.view(), code)
         return page_response(services.renderer.home_page(page))
 
     @routes.get(paths.STATIC)
     async def static(name: str) -> Response:
-        found = services.static.find(name)
+        found = site.static.find(name)
         if found is None:
             raise NoSuchThing(name)
         return Response(
@@ -53,10 +62,25 @@ def site_routes(services: Services) -> Blueprint:
     @routes.get(paths.READY)
     @routes.get(paths.HEALTH_READY)
     async def ready() -> Response:
-        report = await services.health.report()
+        report = await site.health.report()
         return _json(report.to_json(), 200 if report.is_ready else 503)
 
     return routes
+
+
+class HomeStreams:
+    """What the stream of a home page is sent: the figures."""
+
+    def __init__(self, site: SiteServices) -> None:
+        self._readers = site.proof_readers
+
+    def check(self, query: StreamQuery) -> None:
+        """Every query is one for this page."""
+
+    def fill(self, stream: Stream, query: StreamQuery) -> None:
+        """Join the feed of the figures, until the stream closes."""
+        stream.when_closed(self._readers.leave)
+        self._readers.join(stream)
 
 
 def _json(value: dict[str, object], status: int = 200) -> Response:

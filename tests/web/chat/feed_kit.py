@@ -35,8 +35,7 @@ from actors.chat.rooms import RoomRef
 from actors.runtime import Ref, System, open_actors
 from storage.memory import MemoryChatLog
 from tests.web.views.samples import renderer
-from web.chat.frames import RoomFrames
-from web.chat.presenting import ViewerClass
+from web.chat.presenting import RoomFrames, ViewerClass
 from web.chat.readers import Readers
 from web.chat.room_feed import Messages, RoomFeed
 from web.realtime import waker

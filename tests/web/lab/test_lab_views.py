@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from web.lab.views import EXIT_WORDS_MAX, SAME_KIND_MAX, ActorFacts, exit_words, tree_of
-from web.lab.views_changes import TreeChanges, changes
+from web.lab.views import (
+    EXIT_WORDS_MAX,
+    SAME_KIND_MAX,
+    ActorFacts,
+    TreeChanges,
+    changes,
+    exit_words,
+    tree_of,
+)
 from web.views import (
     ActorStatus,
     Branch,
@@ -16,6 +23,7 @@ from web.views import (
     ImpossibleView,
     NodeView,
     StrategyBadge,
+    element_id,
 )
 
 
@@ -27,9 +35,8 @@ def fact(
     strategy: StrategyBadge | None = None,
     incarnation: int = 1,
 ) -> ActorFacts:
-    return ActorFacts(
-        id=identity,
-        supervisor=supervisor,
+    row = NodeView(
+        id=element_id(identity),
         name=identity,
         kind=kind,
         status=ActorStatus.RUNNING,
@@ -38,6 +45,7 @@ def fact(
         queued=0,
         strategy=strategy,
     )
+    return ActorFacts(supervisor, row)
 
 
 ROOT = fact("root", None, strategy=StrategyBadge.ONE_FOR_ONE)
@@ -80,7 +88,8 @@ def test_children_that_were_written_down_are_shown_however_many() -> None:
 
 
 def test_an_ended_actor_is_not_counted_as_alive() -> None:
-    ended = replace(fact("s1", "rooms", kind="Stream"), status=ActorStatus.STOPPED)
+    alive = fact("s1", "rooms", kind="Stream")
+    ended = replace(alive, row=replace(alive.row, status=ActorStatus.STOPPED))
     facts = [ROOT, ROOMS, ended, fact("s2", "rooms", kind="Stream")]
     assert names(tree_of(facts, counted=frozenset({"Stream"})))[-1] == "Stream*1"
 
@@ -150,7 +159,7 @@ def test_what_rows_cannot_tell_is_sent_whole() -> None:
     for after in (
         tree_of([ROOT, fact("b"), fact("a")]),
         tree_of([ROOT, fact("new"), fact("a"), fact("b")]),
-        tree_of([ROOT, replace(fact("a"), strategy=StrategyBadge.DYNAMIC), fact("b")]),
+        tree_of([ROOT, fact("a", strategy=StrategyBadge.DYNAMIC), fact("b")]),
         tree_of([fact("other", None)]),
     ):
         assert changes(before, after).whole == after
@@ -216,8 +225,8 @@ def trees(draw: st.DrawFn) -> Branch:
             incarnation=draw(st.integers(1, 2)),
         )
         facts.append(new)
-        if strategy and new.kind != "Stream":
-            supervisors.append(new.id)
+        if strategy and new.row.kind != "Stream":
+            supervisors.append(new.row.id)
     return tree_of(facts, counted=frozenset({"Stream"}))
 
 

@@ -70,10 +70,13 @@ class Stream:
         "key",
         "on_window_wanted",
         "sent_at",
+        "session_id",
     )
 
     def __init__(self, key: StreamKey, address: str) -> None:
         self.key = key
+        # The session as other parts name it; made once, for a feed asks every reader for it.
+        self.session_id = str(key.session)
         self.address = address
         self._lane: Lane | None = None
         self._backlog = StreamBacklog()
