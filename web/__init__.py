@@ -2,9 +2,15 @@
 
 Read in this order:
 
-- `app.py`: the composition root, settings in, supervised tree out
-- `site_tree.py`: who is in the tree; `composition.py`: the web half; `directory.py`: who is where
-- `chat/`, `lab/`, `site/`: a folder a feature: routes parse and ask actors, feeds fill streams
+- `app.py`: settings in, supervised tree out; `settings.py`: what an operator can set
+- `wiring/`: the tree's plan, the web half composed, the start, the stop
+- `site/`, `chat/`, `lab/`: a folder a feature: routes parse and ask actors, feeds fill streams
+- `routing/`: what the routes of all features share
 - `realtime/`: streams and sockets; `server/`: connections, drain, the edge every request passes
-- `views/`: templates and view models; `cli/`: the command line
+- `views/`: view models, templates, static files
+- `cli/`: the command line; `observability/`: log lines
+
+Twelve, more than a room should have, because every feature is a folder of its own and is looked for
+by its name. Arrows go down this list, from `cli` and `app.py` to `server` and `views`; a feature
+may stand on another's page, but no circle comes of it.
 """

@@ -26,20 +26,19 @@ from storage.postgres import (
     open_embedded,
 )
 from supervision import StartFailed, open_system
-from web.composition import Secrets, Web
-from web.directory import Directory
-from web.environment import SystemClock, SystemIds
-from web.secret import SecretUnusable, load_secret
 from web.server import PortBusy, PortForbidden, open_listeners
-from web.serving_actor import ServingActor
 from web.settings import Settings
 from web.site.health import Degraded, Unhealthy
-from web.site_tree import Site, SiteParts
-from web.stopping import Stopping
 from web.views import StaticTable, load
 from web.views.browser_runtime import FILE_NAME as DATASTAR_FILE
 from web.views.browser_runtime import RuntimeNotFetched
 from web.views.browser_runtime import fetch as fetch_runtime
+from web.wiring.composition import Secrets, Web
+from web.wiring.directory import Directory
+from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.secret import SecretUnusable, load_secret
+from web.wiring.site_tree import Site, SiteParts
+from web.wiring.stopping import ServingActor, Stopping
 
 STATE_DIR_MODE = 0o700
 # What the rest of the tree, the pool and the embedded server need of the drain budget.

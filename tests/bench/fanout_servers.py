@@ -99,7 +99,7 @@ async def ours() -> None:
             topics.publish("numbers", n)
             await trio.lowlevel.checkpoint()
             if n % AHEAD_MAX == 0:
-                while any(stream.statistics().outbox.chat_events for stream in everybody):  # noqa: ASYNC110 - nobody tells when a reader caught up
+                while any(stream.statistics().backlog.chat_events for stream in everybody):  # noqa: ASYNC110 - nobody tells when a reader caught up
                     await trio.sleep(0.001)
         await server.drain([DrainStep("close", 5, streams.close_all)])
 

@@ -41,14 +41,14 @@ from storage.postgres import (
 from supervision import open_system
 from tests.web.views.samples import static
 from web.app import check_store
-from web.composition import Secrets, Web
-from web.directory import Directory
-from web.environment import SystemClock, SystemIds
 from web.realtime import StreamCaps
 from web.server import Server
-from web.serving_actor import ServingActor
 from web.settings import Settings
-from web.site_tree import Site, SiteParts
+from web.wiring.composition import Secrets, Web
+from web.wiring.directory import Directory
+from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.site_tree import Site, SiteParts
+from web.wiring.stopping import ServingActor
 
 MANY = 10**6
 # Events between two looks at who is behind, so that nobody is sent a window instead.
@@ -67,7 +67,7 @@ async def publish(web: Web, directory: Directory, first: int, count: int) -> Non
         topics.publish(topic_of(LOBBY), MessagePosted(message, n))
         if n % BATCH == 0:
             while feed_is_behind(directory) or any(
-                stream.statistics().outbox.chat_events for stream in web.streams.all()
+                stream.statistics().backlog.chat_events for stream in web.streams.all()
             ):
                 await trio.lowlevel.checkpoint()
     while feed_is_behind(directory):

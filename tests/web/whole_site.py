@@ -15,15 +15,15 @@ from storage.memory import MemoryChatLog
 from supervision import open_system
 from tests.journeys.visitor import Visitor
 from tests.web.views.samples import static
-from web.composition import Secrets, Web
-from web.directory import Directory
-from web.environment import SystemClock, SystemIds
 from web.realtime import StreamCaps
 from web.server import DrainResult, Server, WebApp
-from web.serving_actor import Served, ServingActor
 from web.settings import Settings
 from web.site.health import Unhealthy
-from web.site_tree import Site, SiteParts
+from web.wiring.composition import Secrets, Web
+from web.wiring.directory import Directory
+from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.site_tree import Site, SiteParts
+from web.wiring.stopping import Served, ServingActor
 
 R = TypeVar("R")
 

@@ -25,14 +25,14 @@ from actors.chat import (
     guest_name,
 )
 from actors.chat.policy import parse_body, parse_client_id
-from web import paths
 from web.chat.presenting import window_views
 from web.chat.readers import ShownRooms
-from web.commands import Origin, read_command
-from web.errors import InvalidForm, InvalidInput, NotAvailable, RateLimited, TabNotBound
 from web.realtime import StreamKey, joined, patch_signals
+from web.routing import paths
+from web.routing.commands import Origin, read_command
+from web.routing.errors import InvalidForm, InvalidInput, NotAvailable, RateLimited, TabNotBound
+from web.routing.services import Services
 from web.server import RequestState, current_request_state
-from web.services import Services
 from web.views import ChatView, csrf_token, element_id
 
 

@@ -18,10 +18,10 @@ from actors.chat import MessageWithdrawn as WithdrawnEvent
 from actors.chat.policy import BODY_LENGTH_MAX, CLIENT_ID_LENGTH_MAX, parse_body, parse_client_id
 from actors.runtime import AskError, Ref
 from web.chat.routes import address_key, refuse_unless_stored
-from web.errors import NotAvailable, RateLimited, TabNotBound
 from web.realtime import Action, Caller, Event, Refused, encode_server
+from web.routing.errors import NotAvailable, RateLimited, TabNotBound
+from web.routing.services import FindSession
 from web.server import Frame, request_state
-from web.services import FindSession
 
 # A body is trimmed before it is measured: room for blanks around it.
 _BODY_SENT_MAX = 4 * BODY_LENGTH_MAX

@@ -6,7 +6,7 @@ Bounded: whoever has not acted for long is forgotten first, and by then has full
 from collections.abc import Callable, Hashable
 from uuid import UUID
 
-from web.errors import RateLimited
+from web.routing.errors import RateLimited
 
 # LAB-7: a person who crashes things for fun, not a script.
 ACTIONS_PER_SESSION_MAX = 30

@@ -10,10 +10,13 @@ from actors.accounts import BindTab, ClaimCommand, StreamClosed, StreamOpened, T
 from actors.chat import LOBBY, CrashRoom, parse_room
 from actors.chat.rooms import RoomRef
 from actors.runtime import NoProc
-from web import paths
 from web.chat.routes import ChatServices, chat_view
-from web.commands import parse_tab, read_command
-from web.errors import (
+from web.lab.quota import LabQuota
+from web.lab.tree_feed import TreeSource
+from web.realtime import Audience, Stream, StreamKey
+from web.routing import paths
+from web.routing.commands import parse_tab, read_command
+from web.routing.errors import (
     InvalidInput,
     LabClosed,
     NoLiveStream,
@@ -21,11 +24,8 @@ from web.errors import (
     NotHere,
     NotPossible,
 )
-from web.lab.quota import LabQuota
-from web.lab.tree_feed import TreeSource
-from web.realtime import Audience, Stream, StreamKey
+from web.routing.services import Services
 from web.server import current_request_state
-from web.services import Services
 from web.settings import LabMode
 from web.site.events import StreamQuery
 from web.site.pages import PAGE_LAB, page_response, shell

@@ -11,9 +11,6 @@ from typing import Protocol
 import msgspec
 from quart import Blueprint, Response, request
 
-from web import paths
-from web.commands import parse_tab
-from web.errors import InvalidInput
 from web.realtime import (
     STREAM_HEADERS,
     Stream,
@@ -22,8 +19,11 @@ from web.realtime import (
     patch_signals,
     stream_response,
 )
+from web.routing import paths
+from web.routing.commands import parse_tab
+from web.routing.errors import InvalidInput
+from web.routing.services import Services
 from web.server import current_request_state
-from web.services import Services
 
 _CONNECTED = patch_signals({"sseConnected": True, "serverConnected": True})
 

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from quart import Response
 
 from actors.chat import LOBBY, guest_name
-from web import paths
+from web.routing import paths
 from web.server import ErrorView as Told
 from web.server import RequestState
 from web.views import (

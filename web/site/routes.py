@@ -6,11 +6,11 @@ from uuid import uuid4
 import msgspec
 from quart import Blueprint, Response
 
-from web import paths
-from web.errors import NoSuchThing
 from web.realtime import Audience, Stream
+from web.routing import paths
+from web.routing.errors import NoSuchThing
+from web.routing.services import Services
 from web.server import current_request_state
-from web.services import Services
 from web.site.events import StreamQuery
 from web.site.health import Health
 from web.site.pages import PAGE_HOME, page_response, shell

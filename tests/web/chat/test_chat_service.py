@@ -32,7 +32,7 @@ from storage.memory import MemoryChatLog
 from tests.web.chat.feed_kit import CountingIds
 from web.chat.socket import ChatService, PostMessage, RoomEncoding, SocketGuest
 from web.realtime import Refused
-from web.services import FindSession
+from web.routing.services import FindSession
 
 GUEST = SocketGuest("s1", "address")
 TOPIC = topic_of(LOBBY)

@@ -6,7 +6,6 @@ import uuid
 
 import pytest
 
-from web.errors import RateLimited
 from web.lab.quota import (
     ACTIONS_PER_ADDRESS_MAX,
     ACTIONS_PER_SESSION_MAX,
@@ -14,6 +13,7 @@ from web.lab.quota import (
     PERIOD_S,
     LabQuota,
 )
+from web.routing.errors import RateLimited
 
 
 class Clock:

@@ -14,8 +14,8 @@ from actors.chat import LOBBY, ROOM_NAMES, CrashRoom
 from supervision import tree_of
 from tests.journeys.visitor import OpenStream, Visitor
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
-from web.directory import SESSIONS, feed_name, room_name
 from web.realtime import StreamCaps
+from web.wiring.directory import SESSIONS, feed_name, room_name
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,6 @@ import trio
 from actors.chat import LOBBY, ROOM_NAMES, RoomName, Rooms
 from actors.reducers import Clock
 from actors.runtime import System
-from web import paths
 from web.chat.presenting import RoomFrames
 from web.chat.readers import Readers, ShownRooms
 from web.chat.room_feed import RoomFeed
@@ -29,9 +28,6 @@ from web.chat.socket import (
     SocketGuest,
     socket_guest,
 )
-from web.commands import CommandsInFlight, RefusalTeller
-from web.directory import Directory
-from web.errors import error_table
 from web.lab.quota import LabQuota
 from web.lab.routes import LabServices, LabStreams, lab_routes
 from web.lab.tree_feed import TreeFeed, TreeSource
@@ -47,6 +43,10 @@ from web.realtime import (
     Streams,
     waker,
 )
+from web.routing import paths
+from web.routing.commands import CommandsInFlight, RefusalTeller
+from web.routing.errors import error_table
+from web.routing.services import Services
 from web.server import (
     Checks,
     DrainStep,
@@ -56,8 +56,6 @@ from web.server import (
     TransportSettings,
     WebApp,
 )
-from web.services import Services
-from web.serving_actor import Served
 from web.settings import LabMode, Settings, is_loopback
 from web.site.events import StreamedPage, event_routes
 from web.site.health import Check, Health, Unhealthy
@@ -65,6 +63,8 @@ from web.site.pages import PAGE_HOME, PAGE_LAB, ErrorPages, program_version
 from web.site.proof_feed import ProofFeed, ProofSource
 from web.site.routes import HomeStreams, SiteServices, site_routes
 from web.views import Renderer, StaticTable
+from web.wiring.directory import Directory
+from web.wiring.stopping import Served
 
 # Of the whole budget: telling and closing take little, commands get the middle.
 TELL_S_MAX = 0.5

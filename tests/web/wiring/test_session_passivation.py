@@ -12,9 +12,9 @@ from actors.accounts import RoomOfTab, StreamClosed, StreamOpened, TabId
 from actors.accounts.session import TAB_KEPT_S, SessionActor
 from actors.chat import LOBBY, Rooms
 from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor, open_system
-from web.directory import SESSIONS, Directory
 from web.lab.tree_picture import TreePicture
-from web.site_tree import SESSION_IDLE_S
+from web.wiring.directory import SESSIONS, Directory
+from web.wiring.site_tree import SESSION_IDLE_S
 
 TAB = TabId("tab")
 AT = datetime(2026, 1, 1, tzinfo=UTC)

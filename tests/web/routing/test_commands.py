@@ -17,9 +17,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.patience import PATIENCE_S
 from tests.web.watcher import Watcher
-from web.commands import CommandsInFlight, Origin, RefusalTeller, parse_tab, read_command
-from web.errors import InvalidInput, RateLimited, error_table
 from web.realtime import Stream, StreamKey, Streams
+from web.routing.commands import CommandsInFlight, Origin, RefusalTeller, parse_tab, read_command
+from web.routing.errors import InvalidInput, RateLimited, error_table
 from web.server import Checks, EdgeSettings, KeyRing, WebApp, current_request_state
 
 TAB = str(uuid.UUID(int=7))

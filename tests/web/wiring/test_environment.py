@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from web.environment import SystemClock, SystemIds
-from web.secret import FILE_NAME, SecretUnusable, load_secret
 from web.settings import Settings
+from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.secret import FILE_NAME, SecretUnusable, load_secret
 
 
 def test_ids_are_uuid7_and_rise() -> None:

@@ -10,7 +10,7 @@ import structlog.testing
 
 from web.server import DrainResult, Server
 from web.settings import Settings
-from web.stopping import Stopping
+from web.wiring.stopping import Stopping
 
 
 class Said:

@@ -22,7 +22,10 @@ from actors.chat import ROOM_NAMES, ChatEnvironment, RoomActor, RoomName, Rooms
 from actors.runtime import AnyActor
 from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
 from web.chat.room_feed import RoomFeed
-from web.directory import (
+from web.lab.tree_feed import TreeFeed
+from web.realtime import StreamActor
+from web.site.proof_feed import ProofFeed
+from web.wiring.directory import (
     PROOF_FEED,
     SESSIONS,
     SOCKETS,
@@ -32,9 +35,6 @@ from web.directory import (
     feed_name,
     room_name,
 )
-from web.lab.tree_feed import TreeFeed
-from web.realtime import StreamActor
-from web.site.proof_feed import ProofFeed
 
 # A visitor who is gone for this long starts afresh; nothing but tab bindings is lost.
 SESSION_IDLE_S = 900.0

@@ -11,7 +11,7 @@ from quart import Response
 
 from actors.runtime import Crashed, StartError, System, open_actors
 from tests.patience import PATIENCE_S
-from web.errors import error_table
+from web.routing.errors import error_table
 from web.server import (
     Checks,
     DrainResult,
@@ -23,7 +23,7 @@ from web.server import (
     ServerSettings,
     WebApp,
 )
-from web.serving_actor import Served, ServingActor
+from web.wiring.stopping import Served, ServingActor
 
 
 class Kit:

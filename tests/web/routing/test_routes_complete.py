@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
-from web import paths
+from web.routing import paths
 from web.server import WebApp
 
 pytestmark = pytest.mark.slow

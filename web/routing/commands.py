@@ -14,8 +14,8 @@ import trio
 from quart import g, has_request_context, request
 
 from actors.accounts import TabId
-from web.errors import InvalidForm, InvalidInput, Refused
 from web.realtime import StreamKey, Streams, joined, patch_signals
+from web.routing.errors import InvalidForm, InvalidInput, Refused
 from web.server import ErrorRow, RequestState, WebApp
 
 C = TypeVar("C", bound=msgspec.Struct)

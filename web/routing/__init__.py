@@ -1,0 +1,5 @@
+"""What the routes of every feature share.
+
+Read `services.py` (what routes are handed), `errors.py` (what they raise, and the answer to each),
+`commands.py` (how a page's command is read, refused and waited for), `paths.py` (every path, once).
+"""
