@@ -125,9 +125,7 @@ class Bulkhead:
         try:
             yield
         finally:
-            waiter = self._machine.leave()
-            if isinstance(waiter, trio.Event):
-                waiter.set()
+            self._leave()
 
     async def _enter(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -137,12 +135,22 @@ class Bulkhead:
             raise BulkheadFull(self.name, len(machine.queue))
         if entered:
             return
-        with trio.move_on_after(machine.policy.wait):
-            try:
+        is_in = False
+        try:
+            with trio.move_on_after(machine.policy.wait):
                 await turn.wait()
-            finally:
-                # An event that was set cannot be cancelled any more: a place is never lost.
-                machine.give_up(turn)
-        if not turn.is_set():
+            is_in = turn.is_set()
+        finally:
+            machine.give_up(turn)
+            # A cancellation from outside and a free place may meet in one turn of the loop: the
+            # place was handed over to a task that will never use it, so it is handed on.
+            if turn.is_set() and not is_in:
+                self._leave()
+        if not is_in:
             machine.refused += 1
             raise BulkheadFull(self.name, len(machine.queue))
+
+    def _leave(self) -> None:
+        waiter = self._machine.leave()
+        if isinstance(waiter, trio.Event):
+            waiter.set()

@@ -232,6 +232,30 @@ async def test_a_waiter_gives_up_and_leaves_the_queue(autojump_clock: MockClock)
         nursery.cancel_scope.cancel()
 
 
+async def test_a_place_handed_to_a_waiter_that_is_cancelled_goes_to_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    # RES-4: the cancellation and the free place come in one turn of the loop
+    bulkhead = Bulkhead("gateway", BulkheadPolicy(concurrent=1, wait=5.0))
+    done: list[str] = []
+
+    async def wait(name: str, scope: trio.CancelScope) -> None:
+        with scope:
+            async with bulkhead.place():
+                done.append(name)
+
+    first = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        async with bulkhead.place():
+            nursery.start_soon(wait, "first", first)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(wait, "second", trio.CancelScope())
+            await trio.testing.wait_all_tasks_blocked()
+            first.cancel()
+    assert done == ["second"]
+    assert (bulkhead.stats().running, bulkhead.stats().waiting) == (0, 0)
+
+
 async def test_an_open_breaker_is_not_retried(autojump_clock: MockClock) -> None:
     # RES-5: deadline > bulkhead > breaker > retry > call
     bulkhead, breaker = Bulkhead("gateway"), Breaker("gateway", BreakerPolicy(failures=1))
