@@ -60,19 +60,19 @@ class DynamicMachine(Machine[DynamicFlags]):
     # -- events ----------------------------------------------------------------------------
 
     def begin(self, now: float) -> list[Move]:
-        """Call this once, first: there is nothing to start."""
+        """The first event, once: there is nothing to start."""
         self._now = now
         self.phase = "running"
         return [Ready()]
 
     def stop(self, now: float, because: str = "its supervisor stopped") -> list[Move]:
-        """Call this when the supervisor is asked to end: stops all at once."""
+        """The supervisor is to end: stop all at once."""
         self._now = now
         self._end(Shutdown(), because)
         return self._advanced()
 
     def ignored(self, slot: Slot, now: float) -> list[Move]:
-        """Call this when a start answered IGNORE: the child is not listed, at a restart too."""
+        """A start answered IGNORE: the child is not listed, at a restart too."""
         self._now = now
         if slot.is_listed:
             call, slot.call = slot.call, None
@@ -82,7 +82,7 @@ class DynamicMachine(Machine[DynamicFlags]):
         return self._advanced()
 
     def start_failed(self, slot: Slot, error: BaseException, now: float) -> list[Move]:
-        """Call this when a start raised: the first discards the child, a later one counts."""
+        """A start raised: the first discards the child, a later one counts."""
         self._now = now
         if not slot.is_listed:
             return self._advanced()
@@ -99,7 +99,7 @@ class DynamicMachine(Machine[DynamicFlags]):
         return self._advanced()
 
     def exited(self, slot: Slot, exit_: Exit, now: float) -> list[Move]:
-        """Call this when an incarnation is wholly over."""
+        """An incarnation is wholly over."""
         self._now = now
         if not slot.is_listed:
             return self._advanced()
@@ -198,20 +198,20 @@ class DynamicMachine(Machine[DynamicFlags]):
     # -- questions: answered at once in every state ------------------------------------------
 
     def which_children(self, offset: int = 0, limit: int | None = None) -> list[Child]:
-        """Call this to list the children in start order, page by page if need be."""
+        """The children in start order, page by page if need be."""
         end = None if limit is None else offset + limit
         return [child_of(slot, None) for slot in islice(self.slots, offset, end)]
 
     def count_children(self) -> Counts:
-        """Call this to count the children; there is one spec."""
+        """How many children there are, of one spec."""
         return count_slots(self.slots, 1)
 
     def get_spec(self) -> ChildSpec:
-        """Call this for the template with its defaults."""
+        """The template with its defaults."""
         return self.template
 
     def refusal(self, key: str | None, now: float) -> Exception | None:
-        """Call this to know why no child of this key may be started now; None if it may."""
+        """Why no child of this key may be started now; None if it may."""
         limit = self.flags.max_children
         if limit is not None and len(self.slots) >= limit:
             return TooManyChildren(self.path, limit)
@@ -232,13 +232,13 @@ class DynamicMachine(Machine[DynamicFlags]):
         name: str | None,
         now: float,
     ) -> list[Move]:
-        """Call this to start one more child."""
+        """Start one more child."""
         self._now = now
         self._start_child(call, args, key, name)
         return self._advanced()
 
     def wanted(self, key: str, now: float) -> tuple[Slot | None, Exception | None, list[Move]]:
-        """Call this when a message came for a key without child: a slot to start, or why not."""
+        """A message came for a key without child: a slot to start, or why not."""
         self._now = now
         refusal = self.refusal(key, now)
         if refusal is not None or self.phase != "running":
@@ -248,7 +248,7 @@ class DynamicMachine(Machine[DynamicFlags]):
         return slot, None, self._advanced()
 
     def terminate_child(self, call: Call, slot: Slot | None, now: float) -> list[Move]:
-        """Call this to stop a child for good; None, one that has ended, is fine."""
+        """Stop a child for good; None, one that has ended, is fine."""
         self._now = now
         if self._is_closed_to(call):
             return self._taken()
@@ -263,7 +263,7 @@ class DynamicMachine(Machine[DynamicFlags]):
         return self._advanced()
 
     def restart_now(self, call: Call, slot: Slot | None, now: float) -> list[Move]:
-        """Call this to end the wait before a child's next restart attempt."""
+        """End the wait before a child's next restart attempt."""
         self._now = now
         if slot is not None and slot.status in LIVE:
             self._out.append(Refuse(call, StillRunning(slot.key or slot.cell)))
@@ -275,14 +275,14 @@ class DynamicMachine(Machine[DynamicFlags]):
         return self._advanced()
 
     def passivate(self, slot: Slot, now: float) -> list[Move]:
-        """Call this for a child that has been idle for `passivate_after`."""
+        """A child has been idle for `passivate_after`: stop it, but keep its key."""
         self._now = now
         if slot.status == "running" and self.phase == "running":
             self._halt(slot, "park", "idle")
         return self._advanced()
 
     def reconfigure(self, call: Call, plan: Plan, now: float) -> list[Move]:
-        """Call this to replace flags and template; the template serves later starts."""
+        """Replace flags and template; the template serves later starts."""
         self._now = now
         if self._is_closed_to(call):
             return self._taken()

@@ -92,7 +92,7 @@ class Machine(ABC, Generic[F]):
     # -- what happened, alike for both --------------------------------------------------------
 
     def started(self, slot: Slot, info: object, now: float) -> list[Move]:
-        """Call this when a start succeeded."""
+        """A start succeeded."""
         self._now = now
         if slot.call is not None and slot.status in LIVE:
             self._out.append(AnswerStart(slot.call, slot, info))
@@ -110,7 +110,7 @@ class Machine(ABC, Generic[F]):
         return self._advanced()
 
     def due(self, token: int, now: float) -> list[Move]:
-        """Call this when the time of a `Wake` has come; void tokens do nothing."""
+        """The time of a `Wake` has come; void tokens do nothing."""
         self._now = now
         found = self._dues.pop(token, None)
         if found is not None:
@@ -120,7 +120,7 @@ class Machine(ABC, Generic[F]):
         return self._advanced()
 
     def unkillable(self, slot: Slot, stack: str, now: float) -> list[Move]:
-        """Call this when a kill has not worked for a second; its end is still waited for."""
+        """A kill has not worked for a second; its end is still waited for."""
         self._now = now
         if slot.status in LIVE:
             slot.status = "unkillable"
@@ -128,7 +128,7 @@ class Machine(ABC, Generic[F]):
         return self._taken()
 
     def abandon(self, now: float, because: str) -> list[Move]:
-        """Call this when the supervisor is killed: every child is killed, in no order.
+        """The supervisor is killed: every child is killed, in no order.
 
         Unlike under OTP, where a killed supervisor leaves its children to notice by their links.
         """

@@ -27,7 +27,7 @@ class Verdict(enum.Enum):
 
 
 def judge(spec: ChildSpec, exit_: Exit) -> Verdict:
-    """Call this to learn what an ending calls for: first its errors, then the restart type."""
+    """What an ending calls for: first its errors, then the restart type."""
     if isinstance(exit_, Crashed):
         by_error = _judge_leaves(spec, exit_.leaves())
         if by_error is not Verdict.RESTART:
@@ -42,7 +42,7 @@ def judge(spec: ChildSpec, exit_: Exit) -> Verdict:
 
 
 def judge_start(spec: ChildSpec, error: BaseException) -> Verdict:
-    """Call this to learn what a failed attempt to restart calls for.
+    """What a failed attempt to restart calls for.
 
     A failed attempt is an error like any other, so the same classes rule; the restart type
     does not: the decision to restart was taken when the child ended.
@@ -51,7 +51,7 @@ def judge_start(spec: ChildSpec, error: BaseException) -> Verdict:
 
 
 def is_expected_stop(spec: ChildSpec, exit_: Exit) -> bool:
-    """Call this to know whether this is a proper answer to a stop; others are reported."""
+    """Whether this is a proper answer to a stop; others are reported."""
     match exit_:
         case Shutdown():
             return True
@@ -64,12 +64,12 @@ def is_expected_stop(spec: ChildSpec, exit_: Exit) -> bool:
 
 
 def is_reported(spec: ChildSpec, exit_: Exit) -> bool:
-    """Call this to know whether an ending of its own makes a report: all but quiet clean ones."""
+    """Whether an ending of its own makes a report: all but quiet clean ones."""
     return spec.restart == "permanent" or not exit_.clean
 
 
 def ended_as(exit_: Exit) -> str:
-    """Call this to say in one word how a child ended, for the cause of its siblings' stop."""
+    """In one word how a child ended, for the cause of its siblings' stop."""
     match exit_:
         case Normal():
             return "ended"
@@ -82,7 +82,7 @@ def ended_as(exit_: Exit) -> str:
 
 
 def triggers(spec: ChildSpec, exit_: Exit) -> bool:
-    """Call this to know whether this ending of a child that is not restarted is significant."""
+    """Whether this ending of a child that is not restarted is significant."""
     if not spec.significant:
         return False
     return spec.restart == "temporary" or (spec.restart == "transient" and exit_.clean)
@@ -110,7 +110,7 @@ class RestartWindow:
         return f"<RestartWindow {len(self._times)} noted>"
 
     def note(self, now: float, intensity: int, period: float) -> bool:
-        """Call this at each need for a restart; True means there is still budget for it."""
+        """Note a need for a restart; True means there is still budget for it."""
         self._times.append(now)
         self._forget(now, period)
         within = len(self._times) <= intensity
@@ -119,7 +119,7 @@ class RestartWindow:
         return within
 
     def used(self, now: float, period: float) -> int:
-        """Call this to see how many restarts stand in the window now."""
+        """How many restarts stand in the window now."""
         self._forget(now, period)
         return len(self._times)
 
@@ -142,7 +142,7 @@ class Attempts:
         return f"<Attempts {self.count} in a row>"
 
     def note(self, now: float, backoff: Backoff) -> None:
-        """Call this at each crash or failed attempt, before asking for the wait."""
+        """Note a crash or a failed attempt, before `wait` is asked."""
         if self._failed_at is not None:
             # A wait longer than reset_after must not pass for quiet time by itself.
             waited = self._waited if self._waited >= backoff.reset_after else 0.0
@@ -152,10 +152,10 @@ class Attempts:
         self._failed_at = now
 
     def exhausted(self, backoff: Backoff) -> bool:
-        """Call this to know whether `give_up_after` failures in a row have happened."""
+        """Whether `give_up_after` failures in a row have happened."""
         return backoff.give_up_after is not None and self.count >= backoff.give_up_after
 
     def wait(self, backoff: Backoff, random: Callable[[], float]) -> float:
-        """Call this to get the seconds until the next attempt; `random` gives [0, 1)."""
+        """The seconds until the next attempt; `random` gives [0, 1)."""
         self._waited = backoff.wait(self.count, 2.0 * random() - 1.0)
         return self._waited

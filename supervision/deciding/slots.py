@@ -130,7 +130,7 @@ class Slot:
 
 
 def child_of(slot: Slot, child_id: str | None) -> Child:
-    """Call this to get the line of `which_children` for a slot."""
+    """The line of `which_children` for a slot."""
     cell = slot.cell if slot.is_up else None
     status: str = slot.status
     if slot.is_restarting and status == "starting":
@@ -148,7 +148,7 @@ def child_of(slot: Slot, child_id: str | None) -> Child:
 
 
 def count_slots(slots: Iterable[Slot], specs: int) -> Counts:
-    """Call this to count children by type; only those with an incarnation are active."""
+    """Count children by type; only those with an incarnation are active."""
     active = supervisors = workers = 0
     for slot in slots:
         active += slot.is_up

@@ -90,7 +90,7 @@ class Group:
 
     @classmethod
     def first_start(cls, members: list[Slot]) -> Group:
-        """Call this for the supervisor's own start: nothing to stop, nobody to blame."""
+        """The supervisor's own start: nothing to stop, nobody to blame."""
         group = cls(None, members, ["starting"], "start")
         group.todo = members[::-1]
         return group
@@ -101,7 +101,7 @@ class Group:
         return self.steps[0]
 
     def is_stopping(self, slot: Slot) -> bool:
-        """Call this to know whether the group is about to stop this child anyway."""
+        """Whether the group is about to stop this child anyway."""
         return self.step == "stopping" and slot in self.members
 
 
@@ -123,19 +123,19 @@ class StaticMachine(Machine[Flags]):
     # -- events ----------------------------------------------------------------------------
 
     def begin(self, now: float) -> list[Move]:
-        """Call this once, first: starts the children in order."""
+        """The first event, once: start the children in order."""
         self._now = now
         self.group = Group.first_start(list(self.slots.values()))
         return self._advanced()
 
     def stop(self, now: float, because: str = "its supervisor stopped") -> list[Move]:
-        """Call this when the supervisor is asked to end: stops all, last started first."""
+        """The supervisor is to end: stop all, last started first."""
         self._now = now
         self._end(Shutdown(), because)
         return self._advanced()
 
     def ignored(self, slot: Slot, now: float) -> list[Move]:
-        """Call this when a start answered IGNORE: no failure, and no ref."""
+        """A start answered IGNORE: no failure, and no ref."""
         self._now = now
         if slot.status not in LIVE:
             return self._advanced()
@@ -149,7 +149,7 @@ class StaticMachine(Machine[Flags]):
         return self._advanced()
 
     def start_failed(self, slot: Slot, error: BaseException, now: float) -> list[Move]:
-        """Call this when a start raised; what follows depends on who had asked for it."""
+        """A start raised; what follows depends on who had asked for it."""
         self._now = now
         if slot.status not in LIVE:
             return self._advanced()
@@ -178,7 +178,7 @@ class StaticMachine(Machine[Flags]):
         return self._advanced()
 
     def exited(self, slot: Slot, exit_: Exit, now: float) -> list[Move]:
-        """Call this when an incarnation is wholly over."""
+        """An incarnation is wholly over."""
         self._now = now
         if slot.status not in LIVE:
             return self._advanced()
@@ -453,26 +453,26 @@ class StaticMachine(Machine[Flags]):
     # -- questions: answered at once in every state ------------------------------------------
 
     def which_children(self) -> list[Child]:
-        """Call this to list the children in start order."""
+        """The children in start order."""
         return [child_of(slot, slot.id) for slot in self.slots.values()]
 
     def which_child(self, child_id: object) -> Child:
-        """Call this for one line of the list. Raises `NotFound`."""
+        """One line of the list. Raises `NotFound`."""
         slot = self._find(child_id)
         return child_of(slot, slot.id)
 
     def count_children(self) -> Counts:
-        """Call this to count the children."""
+        """How many children there are."""
         return count_slots(self.slots.values(), len(self.slots))
 
     def get_spec(self, child_id: object) -> ChildSpec:
-        """Call this for the spec of one child. Raises `NotFound`."""
+        """The spec of one child. Raises `NotFound`."""
         return self._find(child_id).spec
 
     # -- calls: answered at once, or when the child has ended or started -----------------------
 
     def start_child(self, call: Call, value: object, now: float) -> list[Move]:
-        """Call this to add a child at the end and start it."""
+        """Add a child at the end and start it."""
         self._now = now
         try:
             spec = ChildSpec.parse(value)
@@ -484,23 +484,23 @@ class StaticMachine(Machine[Flags]):
         return self._advanced()
 
     def terminate_child(self, call: Call, child_id: object, now: float) -> list[Move]:
-        """Call this to stop a child; its spec stays unless it is temporary."""
+        """Stop a child; its spec stays unless it is temporary."""
         return self._on_slot(call, child_id, now, self._terminate)
 
     def restart_child(self, call: Call, child_id: object, now: float) -> list[Move]:
-        """Call this to start a child that is listed without running."""
+        """Start a child that is listed without running."""
         return self._on_slot(call, child_id, now, self._restart_child)
 
     def delete_child(self, call: Call, child_id: object, now: float) -> list[Move]:
-        """Call this to remove the spec of a child that does not run."""
+        """Remove the spec of a child that does not run."""
         return self._on_slot(call, child_id, now, self._delete)
 
     def restart_now(self, call: Call, child_id: object, now: float) -> list[Move]:
-        """Call this to end the wait before a child's next restart attempt."""
+        """End the wait before a child's next restart attempt."""
         return self._on_slot(call, child_id, now, self._restart_now)
 
     def reconfigure(self, call: Call, plan: Plan, now: float) -> list[Move]:
-        """Call this to replace flags and specs without touching what runs.
+        """Replace flags and specs without touching what runs.
 
         Changed specs rule from now on, their start from the next start. Added ones are listed
         without running, removed ones keep running and stand last.

@@ -50,16 +50,16 @@ class Cells:
         return len(self._slots)
 
     def slot_of(self, cell: Cell) -> Slot | None:
-        """Call this to find the place of a child by its cell."""
+        """The place of a child, by its cell."""
         return self._slots.get(cell)
 
     def of(self, slot: Slot) -> Cell:
-        """Call this for the cell of a slot that has one."""
+        """The cell of a slot that has one."""
         assert isinstance(slot.cell, Cell), f"{slot!r} has no cell"
         return slot.cell
 
     def for_start(self, slot: Slot) -> Cell:
-        """Call this before each start; raises AlreadyStarted when the name is taken."""
+        """The cell to start, made if there is none; raises AlreadyStarted if its name is taken."""
         if slot.cell is None:
             slot.cell = cell = self._cell_to_start(slot)
             self._slots[cell] = slot
@@ -67,14 +67,14 @@ class Cells:
         return self.of(slot)
 
     def release(self, slot: Slot) -> Cell:
-        """Call this to take the cell away from a slot."""
+        """Take the cell away from a slot."""
         cell = self.of(slot)
         slot.cell = slot.exit = None
         del self._slots[cell]
         return cell
 
     def for_key(self, key: str) -> Cell:
-        """Call this for the cell behind `rooms[key]`: the child's, or one that waits for mail."""
+        """The cell behind `rooms[key]`: the child's, or one that waits for mail."""
         machine = self._machine
         assert isinstance(machine, DynamicMachine), "only dynamic children have keys"
         slot = machine.by_key.get(key)
@@ -87,7 +87,7 @@ class Cells:
         return cell
 
     def sleep(self, key: str, cell: Cell) -> None:
-        """Call this to leave a cell without incarnation until a message comes."""
+        """Leave a cell without incarnation until a message comes."""
         self._dormant[key] = cell
         if len(self._dormant) > DORMANT_MAX:
             oldest = next(iter(self._dormant))
@@ -96,16 +96,16 @@ class Cells:
         cell.await_first_message()
 
     def key_of_dormant(self, cell: Cell) -> str | None:
-        """Call this for the key whose dormant cell this is, or None."""
+        """The key whose dormant cell this is, or None."""
         key = cell.path.rpartition("/")[2]
         return key if self._dormant.get(key) is cell else None
 
     def refuse(self, key: str, because: str) -> None:
-        """Call this when a message came for a key that may not have a child now."""
+        """Return the mail that came for a key which may not have a child now."""
         self._dormant.pop(key).refuse(because)
 
     def retire_dormant(self) -> None:
-        """Call this when the supervisor ends: the refs of idle keys are dead."""
+        """The supervisor ends: the refs of idle keys are dead."""
         dormant, self._dormant = self._dormant, {}
         for cell in dormant.values():
             cell.retire(Shutdown(because=f"{self._path} ended"))

@@ -92,7 +92,7 @@ class Hands:
     # -- what comes in -----------------------------------------------------------------------
 
     def post(self, event: Event) -> None:
-        """Call this with something that happened; its moves are carried out in order."""
+        """Take something that happened; its moves are carried out in order."""
         self._events.append(event)
         # A move may bring the next event at once: a key that is parked with mail is wanted here
         # and now, and whoever is told a report may call. Answered now, the moves of that event

@@ -102,7 +102,7 @@ class Passivation:
 
 
 def is_busy(cell: Cell) -> bool:
-    """Call this to know whether an actor has anything to do, or to wait for."""
+    """Whether an actor has anything to do, or to wait for."""
     life = cell.life
     if life is None or cell.mailbox.queued or life.owed or life.timers or life.idle_timer:
         return True

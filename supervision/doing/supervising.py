@@ -143,7 +143,7 @@ class Supervising(Actor[Never]):
         return tree_of(self.system)
 
     def _reach(self) -> Hands:
-        """Call this for the hands of the incarnation there is now. Raises `NoProc`."""
+        """The hands of the incarnation there is now. Raises `NoProc`."""
         if self._handle_of is None:
             current: object = self
         else:

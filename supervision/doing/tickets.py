@@ -23,7 +23,7 @@ class Ticket(Call):
         self.error: Exception | None = None
 
     def answer(self, value: object, error: Exception | None = None) -> None:
-        """Call this once; the caller goes on in its next turn."""
+        """Answer, once; the caller goes on in its next turn."""
         self.is_answered, self.value, self.error = True, value, error
         if self.task is not None:
             task, self.task = self.task, None
@@ -40,25 +40,25 @@ class Tickets:
         return f"<Tickets: {len(self._open)} open>"
 
     def open(self) -> Ticket:
-        """Call this for the ticket of a new call."""
+        """The ticket of a new call."""
         ticket = Ticket()
         self._open.add(ticket)
         return ticket
 
     def answer(self, call: Call, value: object, error: Exception | None = None) -> None:
-        """Call this with the answer; a withdrawn call is not told any more."""
+        """Answer a call; one that was withdrawn is not told any more."""
         assert isinstance(call, Ticket)
         if call in self._open:
             self._open.discard(call)
             call.answer(value, error)
 
     def refuse_all(self, error: Exception) -> None:
-        """Call this when nobody will answer any more."""
+        """Nobody will answer any more."""
         for ticket in list(self._open):
             self.answer(ticket, None, error)
 
     async def wait_answer(self, ticket: Ticket) -> object:
-        """Call this to wait for an answer; withdrawn when cancelled, always a checkpoint."""
+        """Wait for an answer; withdrawn when cancelled, always a checkpoint."""
         if ticket.is_answered:
             # Shielded: it is done, and its caller must not hear of a cancellation instead.
             await trio.lowlevel.cancel_shielded_checkpoint()

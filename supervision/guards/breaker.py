@@ -99,6 +99,7 @@ class BreakerState:
         if self.state == "open" or (self.state == "half_open" and self._is_probing):
             self.rejections += 1
             return max(0.0, self._opened_at + self.policy.open_for - now)
+        # Two calls at once would be two probes; the others are refused until this one is back.
         self._is_probing = self.state == "half_open"
         self.calls += 1
         return None
@@ -119,6 +120,8 @@ class BreakerState:
         self.failures += 1
         self._in_a_row += 1
         self._note(now, is_failure=True)
+        # Half open, one failure is enough, also of a call that was let through before it opened:
+        # its news is as fresh as a probe's.
         if self.state == "half_open" or self._is_too_bad():
             self.state, self._opened_at, self._is_probing = "open", now, False
 
@@ -207,6 +210,7 @@ class Breaker:
         """
         machine = self._machine
         before = machine.state
+        # Asking changes the state too: the time an open one waited for may have come.
         retry_in = machine.admit(trio.current_time())
         self._tell(before)
         if retry_in is not None:

@@ -7,6 +7,8 @@ Rule: what `at` gives for a moment equals the snapshot taken at that moment, but
 that change without a step of life (queue depth, used budget): those are as of the last step.
 """
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager

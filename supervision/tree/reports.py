@@ -4,14 +4,15 @@ A report prints in full (for a terminal) and in one line (for a log). Both are r
 a cut is marked. Who receives reports is decided by the system (topic `REPORTS`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Final, Literal, TypeAlias
 
 import structlog
 
-from actors.runtime import System
-from actors.runtime.words.exits import leaves_of
+from actors.runtime import Crashed, System
 from actors.runtime.words.showing import redact_text
 from supervision.specs.words import ChildType, RestartType, ShutdownTime
 
@@ -48,7 +49,7 @@ class Offender:
 class Report:
     """One thing that went wrong under `supervisor`, and which child it was.
 
-    `reason` is the exit, the error or, when the supervisor gave up, the info of its exit.
+    `reason` is the exit or the error; when somebody gave up, the word for what ran out.
     `stack` is where an unkillable child stands; None otherwise.
     """
 
@@ -83,14 +84,14 @@ class Report:
             lines.append(f"  correlation {self.correlation_id}")
         error = getattr(self.reason, "error", self.reason)
         if isinstance(error, BaseException):
-            lines.extend(f"  leaf        {show(leaf)}" for leaf in leaves_of(error))
+            lines.extend(f"  leaf        {show(leaf)}" for leaf in Crashed(error).leaves())
         if self.stack is not None:
             lines.append(f"  stack\n{self.stack}")
         return "\n".join(lines)
 
 
 def correlation_of(report: Report, system: System) -> str | None:
-    """Call this for the flow of the message that crashed a child, right after the crash.
+    """The flow of the message that crashed a child, asked right after the crash.
 
     The runtime has just made its own report of it. A message from outside any flow began one of
     its own id.
@@ -106,7 +107,7 @@ def correlation_of(report: Report, system: System) -> str | None:
 
 
 def log_report(report: Report) -> None:
-    """Call this to write a report to the log: an event name and plain fields.
+    """Write a report to the log: an event name and plain fields.
 
     The line itself is not made here: a storm of restarts would spend its time on text.
     """
@@ -122,7 +123,7 @@ def log_report(report: Report) -> None:
 
 
 def show(value: object) -> str:
-    """Call this to print any value redacted, at most 4 deep and 2,000 characters long."""
+    """Any value as text, redacted, at most 4 deep and 2,000 characters long."""
     text = _show(value, 0)
     return text if len(text) <= VALUE_TEXT_MAX else text[: VALUE_TEXT_MAX - len(CUT)] + CUT
 

@@ -190,7 +190,7 @@ class Tree:
             self.is_watched = bool(self._sinks)
 
     def node(self, cell: Cell) -> Node:
-        """Call this for one actor as data."""
+        """One actor as data."""
         parent, _, name = cell.path.rpartition("/")
         above = self._owners.get(cell.owner)
         own = self._overseers.get(cell.id)

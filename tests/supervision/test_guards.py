@@ -245,13 +245,12 @@ async def test_a_place_handed_to_a_waiter_that_is_cancelled_goes_to_the_next(
                 done.append(name)
 
     first = trio.CancelScope()
-    async with trio.open_nursery() as nursery:
-        async with bulkhead.place():
-            nursery.start_soon(wait, "first", first)
-            await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(wait, "second", trio.CancelScope())
-            await trio.testing.wait_all_tasks_blocked()
-            first.cancel()
+    async with trio.open_nursery() as nursery, bulkhead.place():
+        nursery.start_soon(wait, "first", first)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait, "second", trio.CancelScope())
+        await trio.testing.wait_all_tasks_blocked()
+        first.cancel()
     assert done == ["second"]
     assert (bulkhead.stats().running, bulkhead.stats().waiting) == (0, 0)
 
