@@ -12,9 +12,9 @@ from typing import TypeAlias
 import pytest
 import trio
 
-from actors.runtime import IGNORE, Actor, AnyRef, Ask, Exit, Ref, Started, System, message
+from actors.runtime import Actor, AnyRef, Ask, Exit, Ref, System, message
 from supervision import REPORTS, Child, ChildSpec, Flags, Plan, Report, Supervisor
-from supervision.specs.specs import Maker
+from supervision.specs.words import Strategy
 
 
 @message
@@ -50,6 +50,9 @@ class Number(Ask[int]):
 class Note:
     text: str
 
+
+BOOM = ValueError("boom")
+MANY = Flags(intensity=100)
 
 Word: TypeAlias = Crash | End | Sleep | Shield | Number | Note
 # What a start does: raise an error, return a value, or wait some seconds first.
@@ -223,6 +226,15 @@ class Troupe(Supervisor):
         return [counts.specs, counts.active, counts.supervisors, counts.workers]
 
 
+def flags(strategy: Strategy, intensity: int = 100) -> Flags:
+    return Flags(strategy, intensity)
+
+
+async def crash(sup: Troupe, child_id: str) -> None:
+    (await sup.refs())[child_id].tell(Crash(BOOM))
+    await settle()
+
+
 def ref_of(child: Child) -> AnyRef:
     """The ref of a child that runs."""
     assert child.ref is not None
@@ -239,25 +251,3 @@ async def failure_of(scenario: Callable[[], Awaitable[None]]) -> BaseExceptionGr
     with pytest.raises(BaseExceptionGroup) as caught:
         await scenario()
     return caught.value
-
-
-__all__ = [
-    "IGNORE",
-    "AsyncPuppet",
-    "Crash",
-    "DefPuppet",
-    "End",
-    "Kit",
-    "Maker",
-    "Note",
-    "Number",
-    "Puppet",
-    "Shield",
-    "Sleep",
-    "Stage",
-    "Started",
-    "Troupe",
-    "failure_of",
-    "ref_of",
-    "settle",
-]

@@ -1,4 +1,4 @@
-"""Dynamic supervisors: children by ref and by key, a budget each, limits and passivation."""
+"""Dynamic supervisors: children of one template by ref, and a budget for each."""
 
 from functools import partial
 
@@ -6,50 +6,33 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.runtime import IGNORE, Exit, NoProc, Ref
+from actors.runtime import IGNORE, Exit, Killed, NoProc, Normal, Ref, Shutdown
 from supervision import (
     Backoff,
     ChildSpec,
     Dynamic,
     DynamicFlags,
+    Flags,
     NotFound,
+    Plan,
+    SpecError,
     StartFailed,
     StartResult,
     Unsupported,
     open_system,
 )
+from tests.supervision.pools import MANY, Pool, counted, template, word
 from tests.supervision.puppets import (
+    BOOM,
     Crash,
+    End,
     Kit,
     Number,
+    Shield,
     Word,
     failure_of,
     settle,
 )
-
-BOOM = ValueError("boom")
-MANY = DynamicFlags(intensity=10_000)
-Pool = Dynamic[Word]
-
-
-def template(kit: Kit, **options: object) -> ChildSpec:
-    """Children called by number (`start_child("1")`) or by key."""
-    start = partial(kit.puppet, kit.stage)
-    return ChildSpec.parse({"id": "one", "start": start, "backoff": QUICK, **options})
-
-
-# A wait so short that it never matters, and always the same.
-QUICK = Backoff(0.001, 0.001, jitter=0.0)
-
-
-def word(result: StartResult) -> Ref[Word]:
-    assert result.ref is not None
-    return result.ref  # type: ignore[return-value]  # we know what it takes
-
-
-async def counted(pool: Pool) -> list[int]:
-    counts = await pool.count_children()
-    return [counts.specs, counts.active, counts.supervisors, counts.workers]
 
 
 async def test_administration_by_ref(kit: Kit, autojump_clock: MockClock) -> None:
@@ -216,3 +199,86 @@ async def test_budgets_that_end_the_supervisor(
     caught = await failure_of(scenario)
     assert caught.exceptions == (BOOM,)
     assert len(crashes) == 4
+
+
+async def test_the_spec_of_a_dynamic_child_can_be_read_when_it_has_ended(kit: Kit) -> None:
+    # SUP-60
+    template = ChildSpec("one", partial(kit.puppet, kit.stage), restart="temporary")
+    async with open_system(Dynamic[Word], DynamicFlags(), template) as pool:
+        ref = (await pool.start_child("1")).ref
+        assert ref is not None
+        await pool.terminate_child(ref)
+        assert (await pool.get_spec(ref)).restart == "temporary"
+        with pytest.raises(NotFound):
+            await pool.get_spec(pool.ref)
+
+
+async def test_a_new_template_serves_later_starts(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-70, SUP-151
+    async with open_system(Pool, MANY, template(kit)) as pool:
+        old = word(await pool.start_child("1"))
+        await pool.reconfigure(Plan(MANY, [template(kit, restart="temporary")]))
+        new = word(await pool.start_child("2"))
+        old.tell(Crash(BOOM))
+        new.tell(Crash(BOOM))
+        await trio.sleep(1.0)
+        assert [one.ref for one in await pool.which_children()] == [old]
+        for specs in ([], [template(kit), kit.spec("two")]):
+            with pytest.raises(SpecError) as caught:
+                await pool.reconfigure(Plan(MANY, specs))
+            assert caught.value.code == "bad_template"
+        with pytest.raises(SpecError) as caught:
+            await pool.reconfigure(Plan(Flags(), []))
+        assert caught.value.code == "bad_template"
+
+
+async def test_errors_of_dynamic_children_are_judged_too(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-47
+    spec = template(kit, stop_on=ValueError, escalate_on=MemoryError)
+
+    async def scenario() -> None:
+        async with open_system(Pool, MANY, spec) as pool:
+            word(await pool.start_child("1")).tell(Crash(BOOM))
+            await settle()
+            assert await counted(pool) == [1, 0, 0, 0]
+            word(await pool.start_child("2")).tell(Crash(MemoryError("all gone")))
+            await trio.sleep_forever()
+
+    caught = await failure_of(scenario)
+    assert [type(error) for error in caught.exceptions] == [MemoryError]
+
+
+async def test_an_unkillable_dynamic_child_does_not_hold_up_calls(
+    async_kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-90, SUP-24
+    kit = async_kit
+    async with open_system(Pool, MANY, template(kit, shutdown=1)) as pool:
+        ref = word(await pool.start_child("1"))
+        ref.tell(Shield(60.0))
+        await settle()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.terminate_child, ref)
+            await trio.sleep(2.5)
+            assert (await pool.which_child(ref)).status == "unkillable"
+            assert (await pool.start_child("2")).ref is not None
+
+
+# SUP-30, SUP-128
+@pytest.mark.parametrize("how", [Normal(), Shutdown(), Killed(), None])
+async def test_temporary_dynamic_children_go(
+    kit: Kit, how: Exit | None, autojump_clock: MockClock
+) -> None:
+    async with open_system(Pool, MANY, template(kit, restart="temporary")) as pool:
+        ref = word(await pool.start_child("1"))
+        match how:
+            case None:
+                ref.tell(Crash(BOOM))
+            case Killed():
+                ref.kill()
+            case exit_:
+                ref.tell(End(exit_))
+        await settle()
+        assert await counted(pool) == [1, 0, 0, 0]

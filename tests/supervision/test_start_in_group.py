@@ -1,9 +1,7 @@
-"""A child that somebody is starting when a group restart comes over it; and specs of the ended.
+"""A child that somebody is starting when a group restart comes over it.
 
 Found by playing the same steps on Erlang's supervisor.
 """
-
-from functools import partial
 
 import pytest
 import trio
@@ -13,17 +11,12 @@ from actors.runtime import NoProc
 from supervision import (
     Backoff,
     ChildSpec,
-    Dynamic,
-    DynamicFlags,
     Flags,
-    NotFound,
     StartFailed,
     SupervisionError,
     open_system,
 )
-from tests.supervision.puppets import Crash, Kit, Troupe, Word, settle
-
-BOOM = ValueError("boom")
+from tests.supervision.puppets import Kit, Troupe, crash
 
 
 class Caller:
@@ -43,11 +36,6 @@ class Caller:
             self.ref = (await self._sup.start_child(self._spec)).ref
         except (SupervisionError, NoProc) as error:
             self.error = error
-
-
-async def crash(sup: Troupe, child_id: str) -> None:
-    (await sup.refs())[child_id].tell(Crash(BOOM))
-    await settle()
 
 
 # SUP-13, SUP-31: the start is cut off, but the child stays and comes up: its caller is told that.
@@ -123,15 +111,3 @@ async def test_its_caller_is_answered_when_no_start_follows(
                 await sup.ref.stop()
         assert isinstance(caller.error, StartFailed if how == "terminated" else NoProc)
         assert trio.current_time() < 1.0
-
-
-async def test_the_spec_of_a_dynamic_child_can_be_read_when_it_has_ended(kit: Kit) -> None:
-    # SUP-60
-    template = ChildSpec("one", partial(kit.puppet, kit.stage), restart="temporary")
-    async with open_system(Dynamic[Word], DynamicFlags(), template) as pool:
-        ref = (await pool.start_child("1")).ref
-        assert ref is not None
-        await pool.terminate_child(ref)
-        assert (await pool.get_spec(ref)).restart == "temporary"
-        with pytest.raises(NotFound):
-            await pool.get_spec(pool.ref)

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.runtime import IGNORE, BadReturn, Shutdown
+from actors.runtime import IGNORE, BadReturn, Shutdown, Started
 from supervision import (
     ChildSpec,
     FailedToStart,
@@ -17,7 +17,6 @@ from supervision import (
 )
 from tests.supervision.puppets import (
     Kit,
-    Started,
     Troupe,
     settle,
 )

@@ -8,12 +8,9 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import Crashed, Exit, Killed, NoProc, Normal, Ref, Shutdown
-from supervision import (
-    ChildSpec,
-    Flags,
-    open_system,
-)
+from supervision import ChildSpec, Flags, open_system
 from tests.supervision.puppets import (
+    MANY,
     AsyncPuppet,
     Crash,
     End,
@@ -204,3 +201,18 @@ async def test_leaving_says_whom_it_waits_for(async_kit: Kit, autojump_clock: Mo
     waits = [log for log in logs if log["event"] == "still_waiting_for"]
     assert [log["path"] for log in waits] == ["troupe/a", "troupe/a"]
     assert all("sleep" in log["stack"] for log in waits)
+
+
+async def test_a_killed_supervisor_takes_its_children_along(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-91: and its parent restarts all of it
+    sub = ChildSpec("sub", lambda: Troupe(MANY, [kit.spec("x"), kit.spec("y")]), type="supervisor")
+    async with open_system(Troupe, MANY, [sub]) as sup:
+        ref = (await sup.which_child("sub")).ref
+        assert ref is not None
+        ref.kill()
+        await settle()
+        assert kit.stage.log == ["start x", "start y", "start x", "start y"]
+        assert await sup.numbers() == {"sub": 2}
+        assert len(list(sup.system.cells())) == 4

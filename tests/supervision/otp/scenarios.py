@@ -21,7 +21,7 @@ from supervision.specs.errors import (
 )
 from supervision.specs.specs import ChildSpec, Flags
 from supervision.specs.words import AutoShutdownMode, RestartType, Strategy
-from tests.supervision.table import Bench
+from tests.supervision.paper import Bench
 
 IDS: Final = "abcd"
 STRATEGIES: Final[tuple[Strategy, ...]] = ("one_for_one", "one_for_all", "rest_for_one")

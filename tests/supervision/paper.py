@@ -1,7 +1,7 @@
-"""A stand-in for the supervisor actor: it carries moves out on paper, in virtual time.
+"""A static supervisor on paper: its machine, and moves carried out in a log, in virtual time.
 
 Each child answers its start and stop at once, as its script says; what happens is written to a
-log that tests compare. The real supervisor is tested in the other files of this folder.
+log that tests compare. Real supervisors are tested in the other files of this folder.
 """
 
 import heapq

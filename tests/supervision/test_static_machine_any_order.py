@@ -19,7 +19,7 @@ from supervision.deciding.slots import LIVE, WAITING
 from supervision.specs.errors import IntensityReached
 from supervision.specs.specs import Backoff, Flags
 from supervision.specs.words import RestartType, Strategy
-from tests.supervision.table import Bench, spec
+from tests.supervision.paper import Bench, spec
 
 IDS = ("a", "b", "c", "d", "e")
 RESTARTS: list[RestartType] = ["permanent", "permanent", "transient", "temporary"]

@@ -1,4 +1,4 @@
-"""Calls on a running static supervisor, significant children and live reconfiguration."""
+"""Calls on a running static supervisor, live reconfiguration among them."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -7,7 +7,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.runtime import NoProc
+from actors.runtime import IGNORE, Killed, NoProc, Normal
+from actors.runtime.cell import cell_of
 from supervision import (
     AlreadyPresent,
     AlreadyStarted,
@@ -15,15 +16,14 @@ from supervision import (
     Flags,
     NotBackingOff,
     NotFound,
+    Plan,
+    SpecError,
     StartFailed,
     StillRestarting,
     StillRunning,
     open_system,
 )
-from tests.supervision.puppets import Crash, Kit, Troupe, settle
-
-BOOM = ValueError("boom")
-MANY = Flags(intensity=100)
+from tests.supervision.puppets import BOOM, MANY, Crash, End, Kit, Troupe, failure_of, settle
 
 
 async def settle_turns() -> None:
@@ -163,3 +163,58 @@ async def test_the_spec_of_a_child(kit: Kit, autojump_clock: MockClock) -> None:
         assert repr(spec.start) == "<forgotten>"
         with pytest.raises(NotFound):
             await sup.get_spec("x")
+
+
+async def test_reconfigure_changes_the_budget_at_once(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-70, SUP-149
+    async with open_system(Troupe, Flags(intensity=0), [kit.spec("a")]) as sup:
+        await sup.reconfigure(Plan(Flags(intensity=9), [kit.spec("a")]))
+        for _ in range(9):
+            (await sup.refs())["a"].tell(Crash(BOOM))
+            await settle()
+        assert await sup.numbers() == {"a": 10}
+        with pytest.raises(SpecError) as caught:
+            await sup.reconfigure(Plan(Flags(intensity=100), [kit.spec("a", shutdown=-1)]))
+        assert caught.value.code == "bad_shutdown"
+
+    async def scenario() -> None:
+        async with open_system(Troupe, Flags(intensity=0), [kit.spec("a")]) as sup:
+            await sup.reconfigure(Plan(Flags(intensity=1), [kit.spec("a")]))
+            for _ in range(2):
+                (await sup.refs())["a"].tell(Crash(BOOM))
+                await settle()
+            await trio.sleep_forever()
+
+    await failure_of(scenario)
+
+
+async def test_reconfigure_adds_changes_and_drops(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-70, SUP-150
+    async with open_system(Troupe, MANY, [kit.spec("a"), kit.spec("b")]) as sup:
+        await sup.reconfigure(IGNORE)
+        assert list(await sup.statuses()) == ["a", "b"]
+        await sup.reconfigure(Plan(MANY, [kit.spec("b", restart="temporary"), kit.spec("c")]))
+        assert await sup.statuses() == {"b": "running", "c": "stopped", "a": "running"}
+        assert await sup.numbers() == {"b": 1, "a": 1}
+        assert (await sup.get_spec("b")).restart == "temporary"
+        (await sup.refs())["b"].tell(Crash(BOOM))
+        await settle()
+        assert await sup.statuses() == {"c": "stopped", "a": "running"}
+        assert (await sup.restart_child("c")).ref is not None
+
+
+async def test_counts_stay_exact(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-61
+    sub = ChildSpec("sub", lambda: Troupe(MANY, []), type="supervisor")
+    async with open_system(Troupe, Flags(intensity=10_000), [sub]) as sup:
+        for round_ in range(50):
+            for i in range(4):
+                await sup.start_child(kit.spec(f"{round_}-{i}", restart="transient"))
+            refs = await sup.refs()
+            refs[f"{round_}-0"].kill()
+            refs[f"{round_}-1"].tell(End(Normal()))
+            await sup.terminate_child(f"{round_}-2")
+            await sup.delete_child(f"{round_}-2")
+            await settle()
+        assert await sup.counted() == [151, 101, 1, 150]
+        assert Killed() in cell_of((await sup.refs())["0-0"]).last_exits
