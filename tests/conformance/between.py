@@ -12,12 +12,9 @@ from supervision.deciding.moves import Answer, Move, RefuseEnding
 from supervision.deciding.static import StaticMachine
 from supervision.doing.hands import Event, Hands
 from supervision.doing.tickets import Ticket
-
-from .players import Stage, kid_spec
-from .scenario import Call
-from .wording import answer_words, error_words
-
-__all__ = ["Desk"]
+from tests.conformance.players import Stage, kid_spec
+from tests.conformance.scenario import Call
+from tests.conformance.wording import answer_words, error_words
 
 
 class Told(Ticket):

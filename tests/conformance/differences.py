@@ -9,10 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .observation import Level, Observation
-from .scenario import DynamicTree, Scenario, StaticTree
-
-__all__ = ["KNOWN_DIFFERENCES", "Known", "first_difference", "settled"]
+from tests.conformance.observation import Level, Observation
+from tests.conformance.scenario import DynamicTree, Scenario, StaticTree
 
 SERIAL = re.compile(r"#\d+")
 

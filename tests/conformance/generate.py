@@ -6,8 +6,7 @@ The same seed gives the same scenario for ever; a change here changes what all s
 from random import Random
 
 from supervision.specs.words import AutoShutdownMode, RestartType, ShutdownTime, Strategy
-
-from .scenario import (
+from tests.conformance.scenario import (
     Action,
     Begin,
     Between,
@@ -27,8 +26,6 @@ from .scenario import (
     Step,
     Strike,
 )
-
-__all__ = ["generate"]
 
 STRATEGIES: list[Strategy] = ["one_for_one", "one_for_all", "rest_for_one"]
 RESTARTS: list[RestartType] = ["permanent", "permanent", "transient", "temporary"]

@@ -6,9 +6,7 @@ Pure but for what it is handed to try with.
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from .scenario import Begin, Scenario, StaticTree, Step
-
-__all__ = ["smallest"]
+from tests.conformance.scenario import Begin, Scenario, StaticTree, Step
 
 
 def smallest(scenario: Scenario, differs: Callable[[Scenario], bool]) -> Scenario:

@@ -5,8 +5,6 @@ How two of them are compared stands in `differences.py`.
 
 from dataclasses import dataclass
 
-__all__ = ["Level", "Observation"]
-
 
 @dataclass(frozen=True, slots=True)
 class Level:

@@ -25,14 +25,11 @@ from supervision import (
     administer,
     open_system,
 )
-
-from .between import Desk
-from .observation import Level, Observation
-from .players import FinishNow, Stage, Who, kid_spec, tree_maker
-from .scenario import Action, Begin, Call, End, Finish, On, Pause, Scenario
-from .wording import answer_words, counts_words, error_words, list_words
-
-__all__ = ["play", "quiet"]
+from tests.conformance.between import Desk
+from tests.conformance.observation import Level, Observation
+from tests.conformance.players import FinishNow, Stage, Who, kid_spec, tree_maker
+from tests.conformance.scenario import Action, Begin, Call, End, Finish, On, Pause, Scenario
+from tests.conformance.wording import answer_words, counts_words, error_words, list_words
 
 # Long enough for every child that hangs to be killed; and for windows that run out after a
 # second no time at all.

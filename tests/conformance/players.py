@@ -33,10 +33,17 @@ from supervision import (
     TreeChange,
 )
 from supervision.specs.specs import Maker
-
-from .scenario import Between, Call, DynamicTree, How, Kid, Manner, StartStep, StaticTree, Strike
-
-__all__ = ["FinishNow", "PlannedError", "Stage", "Who", "kid_spec", "label", "tree_maker"]
+from tests.conformance.scenario import (
+    Between,
+    Call,
+    DynamicTree,
+    How,
+    Kid,
+    Manner,
+    StartStep,
+    StaticTree,
+    Strike,
+)
 
 # As good as none: our dynamic supervisors always wait a little, Erlang's never.
 NO_WAIT = Backoff(1e-9, 1e-9, factor=1.0, jitter=0.0)

@@ -1,35 +1,16 @@
 """The nouns of a conformance run: a tree of supervisors, and what is done to it step by step.
 
 Frozen data, the same for both players. `generate.py` makes scenarios; `terms.py` writes them
-for Erlang, `ours.py` plays them here.
+for Erlang, `ours.py` plays them here. `str` of each is what a person reads in a trace.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from supervision.specs.words import AutoShutdownMode, RestartType, ShutdownTime, Strategy
-
-__all__ = [
-    "Action",
-    "Begin",
-    "Between",
-    "Call",
-    "CallName",
-    "DynamicTree",
-    "End",
-    "Finish",
-    "How",
-    "Kid",
-    "Manner",
-    "On",
-    "Pause",
-    "Scenario",
-    "StartStep",
-    "StaticTree",
-    "Step",
-    "Strike",
-]
 
 # How a worker answers a stop: at once, with an error, or never.
 Manner: TypeAlias = Literal["quick", "crash", "hang"]
@@ -54,7 +35,11 @@ class StaticTree:
     intensity: int
     period: int
     auto: AutoShutdownMode
-    kids: "tuple[Kid, ...]"
+    kids: tuple[Kid, ...]
+
+    def __str__(self) -> str:
+        limit = f"{self.intensity} in {self.period} s"
+        return f"{self.strategy}, {limit}, auto_shutdown {self.auto}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +48,10 @@ class DynamicTree:
 
     intensity: int
     period: int
-    template: "Kid"
+    template: Kid
+
+    def __str__(self) -> str:
+        return f"dynamic, {self.intensity} in {self.period} s, of {self.template}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +64,11 @@ class Kid:
     significant: bool
     body: Manner | StaticTree | DynamicTree
 
+    def __str__(self) -> str:
+        manner = self.body if isinstance(self.body, str) else "supervisor"
+        significant = ", significant" if self.significant else ""
+        return f"{self.id}: {self.restart}, shutdown {self.shutdown}, {manner}{significant}"
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -86,12 +79,19 @@ class Call:
     kid: Kid | None = None
     by_ref: bool = False
 
+    def __str__(self) -> str:
+        target = self.target if self.kid is None else self.kid
+        return f"{self.name}({'ref of ' if self.by_ref else ''}{target})"
+
 
 @dataclass(frozen=True, slots=True)
 class Between:
     """A start that fails, and the call that is served before the next attempt."""
 
     call: Call
+
+    def __str__(self) -> str:
+        return f"fail, then {self.call}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,9 @@ class Strike:
     victim: str
     then: Literal["ok", "fail"]
 
+    def __str__(self) -> str:
+        return f"kill {self.victim} and {self.then}"
+
 
 StartStep: TypeAlias = Literal["ok", "fail", "ignore"] | Between | Strike
 
@@ -109,10 +112,16 @@ StartStep: TypeAlias = Literal["ok", "fail", "ignore"] | Between | Strike
 class Begin:
     """Start the tree."""
 
+    def __str__(self) -> str:
+        return "start"
+
 
 @dataclass(frozen=True, slots=True)
 class End:
     """Ask the tree to stop."""
+
+    def __str__(self) -> str:
+        return "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +131,18 @@ class Finish:
     name: str
     how: How
 
+    def __str__(self) -> str:
+        return f"{self.name} ends: {self.how}"
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:
     """Let time pass."""
 
     seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds} s go by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +151,9 @@ class On:
 
     supervisor: str
     call: Call
+
+    def __str__(self) -> str:
+        return f"{self.supervisor}.{self.call}"
 
 
 Action: TypeAlias = Begin | End | Finish | Pause | On

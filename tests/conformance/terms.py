@@ -3,8 +3,7 @@
 from typing import assert_never
 
 from supervision.specs.words import ShutdownTime
-
-from .scenario import (
+from tests.conformance.scenario import (
     Action,
     Begin,
     Between,
@@ -21,8 +20,6 @@ from .scenario import (
     Step,
     Strike,
 )
-
-__all__ = ["scenario_term"]
 
 AUTO = {"never": "never", "any": "any_significant", "all": "all_significant"}
 REASONS = {"normal": "normal", "shutdown": "{shutdown,x}", "crash": "boom", "kill": "kill"}

@@ -17,10 +17,7 @@ from supervision import (
     StillRunning,
     Unsupported,
 )
-
-from .players import Stage
-
-__all__ = ["answer_words", "counts_words", "error_words", "list_words"]
+from tests.conformance.players import Stage
 
 ERRORS: tuple[tuple[type[Exception], str], ...] = (
     (AlreadyPresent, "already_present"),

@@ -2,8 +2,8 @@
 -module(conf_player).
 -export([play/3, request/2]).
 
-%% A tree that is not at rest after so many looks, a millisecond apart, never will be.
--define(LOOKS, 8000).
+%% A tree that is not at rest after so many looks, a millisecond apart or more, never will be.
+-define(LOOKS, 120000).
 
 play(Id, Definition, Steps) ->
     process_flag(trap_exit, true),
