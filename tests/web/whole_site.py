@@ -55,12 +55,6 @@ class WholeSite:
     def visitor(self) -> Visitor:
         return Visitor(self.url)
 
-    async def wait_until(self, is_so: Callable[[], bool], within: float = 5.0) -> None:
-        """Wait in real time for what the network brings about."""
-        with trio.fail_after(within):
-            while not is_so():  # noqa: ASYNC110 - the network sets no event
-                await trio.sleep(0.005)
-
     def compose(self, system: System, port: int) -> Served:
         served = self.web.compose(system, port)
         self.apps.append(served.app)

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 from tests.web.whole_site import WholeSite, open_whole_site
 
 pytestmark = pytest.mark.slow
@@ -45,20 +45,20 @@ async def test_sockets_leave_nothing_behind() -> None:  # SITE-94 REL-33
                 for socket in (one, other):
                     await ping(socket)
                 assert sockets(site) == 2
-            await site.wait_until(lambda: not site.servers[0].connections)
-        await site.wait_until(lambda: len([*site.system.cells()]) == cells)
-        await site.wait_until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
+            await until(lambda: not site.servers[0].connections)
+        await until(lambda: len([*site.system.cells()]) == cells)
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
         assert site.system.topics.subscribers("room:lobby") == 1, "only the feed"
 
 
 async def test_a_socket_whose_actor_was_killed_is_closed() -> None:  # SITE-94
     async with open_whole_site() as site, open_socket(site) as socket:
-        await site.wait_until(lambda: sockets(site) == 1)
+        await until(lambda: sockets(site) == 1)
         (above,) = [cell for cell in site.system.cells() if cell.path == "site/sockets"]
         above.ref.kill()
-        await site.wait_until(lambda: sockets(site) == 0)
+        await until(lambda: sockets(site) == 0)
         with trio.fail_after(PATIENCE_S), pytest.raises(ConnectionClosed):
             await ping(socket)
-        await site.wait_until(lambda: not site.servers[0].connections)
+        await until(lambda: not site.servers[0].connections)
         async with open_socket(site) as again:
             assert await ping(again)
