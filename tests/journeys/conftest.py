@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.journeys.kinds import OpenContext, OpenPage, StartSite
 from tests.journeys.site_process import SiteProcess
+from tests.patience import PATIENCE_S
+
+PATIENCE_MS = PATIENCE_S * 1000
+expect.set_options(timeout=PATIENCE_MS)
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = [
@@ -64,7 +68,9 @@ def browser() -> Iterator[Browser]:
     if path is None:
         pytest.skip("CHROMIUM IS MISSING: no browser test was run; install it or set CHROMIUM")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        chromium = playwright.chromium.launch(
+            executable_path=path, args=CHROMIUM_ARGUMENTS, timeout=PATIENCE_MS
+        )
         yield chromium
         chromium.close()
 
@@ -90,7 +96,7 @@ def new_page(new_context: OpenContext) -> OpenPage:
 
     def open_page(width: int = 1280, height: int = 900) -> Page:
         page = new_context(width, height).new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE_MS)
         return page
 
     return open_page

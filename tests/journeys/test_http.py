@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 import uuid
 
 import pytest
 
+from actors.chat.policy import LIMIT_PERIOD_S
 from tests.journeys.kinds import StartSite
 from tests.journeys.site_process import SiteProcess
-from tests.journeys.visitor import Visitor
+from tests.journeys.visitor import Answer, Visitor
 
 pytestmark = pytest.mark.slow
 
@@ -239,9 +242,13 @@ class TestCommands:
 def test_the_sixth_post_is_refused(start_site: StartSite) -> None:
     """SITE-65: 1-5 pass, the 6th is 429 and tells when to come back."""
     site = start_site()
-    visitor = Visitor(site.url)
-    visitor.open_lab()
-    answers = [visitor.post(f"number {number}") for number in range(6)]
+    answers, took_s = list[Answer](), math.inf
+    while took_s >= LIMIT_PERIOD_S:  # on a machine too busy for six posts, once more
+        visitor = Visitor(site.url)
+        visitor.open_lab()
+        began = time.monotonic()
+        answers = [visitor.post(f"number {number}") for number in range(6)]
+        took_s = time.monotonic() - began
     assert [answer.status for answer in answers] == [202] * 5 + [429]
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 10
     assert answers[-1].body == b""

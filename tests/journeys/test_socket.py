@@ -13,10 +13,9 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 
 from tests.journeys.site_process import SiteProcess
 from tests.journeys.visitor import Visitor
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.slow
-
-SOON_S = 5.0
 
 
 class Client:
@@ -35,7 +34,7 @@ class Client:
         )
 
     async def hear(self) -> dict[str, object]:
-        with trio.fail_after(SOON_S):
+        with trio.fail_after(PATIENCE_S):
             heard = json.loads(await self.connection.get_message())
         assert isinstance(heard, dict)
         return heard

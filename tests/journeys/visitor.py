@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
-TIMEOUT_S = 20.0
+from tests.patience import PATIENCE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Visitor:
 
     def _connect(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
-        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE_S)
 
     def _headers(self) -> dict[str, str]:
         if not self.cookies:
