@@ -174,11 +174,14 @@ async def _run_tree(settings: Settings, secrets: Secrets, static: StaticTable, u
         close_streams=web.close_streams,
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
+    # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             try:
                 async with open_system(Site, parts, name="site"):
                     await stopping.wait(signals)
+                    # From here on the tree stops, which may take the whole drain budget; the
+                    # second signal is heard beside that.
                     nursery.start_soon(stopping.leave_at_second, signals)
             except StartFailed as error:
                 raise _start_problem(error) from error

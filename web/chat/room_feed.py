@@ -57,6 +57,8 @@ class RoomFeed(Actor[Messages]):
 
     async def on_start(self) -> None:
         """Subscribe, then read the history; a restarted feed sends it to every reader."""
+        # Subscribed before the history is read: an event of the time between is in the history or
+        # in the mailbox, or in both, and then its number tells (`_window_before`).
         self.system.topics.subscribe(topic_of(self.room), self.ref)
         self._readers.want_all()
         await self._resync()
@@ -108,7 +110,8 @@ class RoomFeed(Actor[Messages]):
             await self._resync()
             return None
         if n <= window.n:
-            return None
+            return None  # read with the history already
+        # Who waits gets the window as it is before this event, and then the event, like all.
         self._serve_waiting()
         self._public_frame = None
         return window
@@ -119,6 +122,7 @@ class RoomFeed(Actor[Messages]):
         if window is None:
             self.after(RETRY_S, ReadAgain(), key="read-again")
             return
+        # The same number is the same history: nobody missed anything, and nothing is sent.
         if self._window is None or self._window.n != window.n:
             self._window, self._public_frame = window, None
             self.resync_count += 1

@@ -92,6 +92,7 @@ class TreeFeed(Actor[Messages]):
         self._serve_waiting()
 
     def _serve_waiting(self) -> None:
+        # Sent `_shown`, not the tree of now: what changed since comes with the next look, to all.
         if self._shown is None:
             return
         waiting = self._readers.take_waiting()

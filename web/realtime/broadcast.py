@@ -3,6 +3,9 @@
 A `Broadcast` is the topic's sink: the runtime calls `deliver` and it calls every member's `put`
 with the same `Frame` object (ACT-145). `Hub` keeps one per topic while it has members (WEB-47).
 What a member does with a frame is its own business: `sse/stream.py`, `socket/outlet.py`.
+
+A message is delivered within the publisher's turn, without a checkpoint. So all members hear a
+topic's messages in one order, and who joins hears every later one and none of before.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class Broadcast(Generic[M, V]):
     def __init__(self, encoding: Encoding[M, V]) -> None:
         self._encoding = encoding
         self._members: dict[V, dict[Membership, Put]] = {}
-        # Rebuilt after a change: members may leave while a message is being delivered.
+        # Rebuilt after a change; see `deliver`.
         self._lists: dict[V, list[Put]] | None = None
 
     def __repr__(self) -> str:
@@ -66,6 +69,9 @@ class Broadcast(Generic[M, V]):
         """Take a message from the topic: encode once a viewer, hand to every member."""
         # A topic carries one type of message; who composes gives it the fitting encoding.
         known = cast("M", message)
+        # The lists are kept, not the dicts: a `put` may close its stream, which leaves, which would
+        # change a dict under the loop. The one that left is still called; it is closed and takes
+        # nothing.
         lists = self._lists
         if lists is None:
             lists = {viewer: [*puts.values()] for viewer, puts in self._members.items()}

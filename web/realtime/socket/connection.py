@@ -182,6 +182,7 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
 
     async def _subscribe(self, topics: tuple[str, ...]) -> None:
         granted = [topic for topic in topics if await self._may_hear(topic)]
+        # Rule 3: from here to the last `_join` nothing waits.
         self._outlet.send(Frame(self._protocol.granted(granted)))
         for topic in granted:
             self._join(topic)
@@ -233,6 +234,7 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
 
     def _admit_frame(self) -> bool:
         """Count a frame in the reader's turn; what follows from a flood is sent at once."""
+        # Not through the mailbox: a flood would wait there behind itself.
         now = trio.current_time()
         if self._protocol.admit_frame(now):
             return True

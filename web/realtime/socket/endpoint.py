@@ -103,6 +103,8 @@ class SocketEndpoint(Generic[P]):
         caller = await self._caller_of(scope)
         refused = Answer.UNAUTHENTICATED.value
         if caller is not None:
+            # Counted in `_serve`, behind the checkpoint of `accept`: a burst may pass the caps by
+            # as many as are being accepted at once, and none is counted that was never open.
             refusal = self._over_caps(caller.user, address)
             # HTTP/2 sockets have no lane of their own; clients fall back to HTTP/1.1.
             if refusal is None and wire is not None:
@@ -143,6 +145,7 @@ class SocketEndpoint(Generic[P]):
         try:
             make = partial(Connection, self._settings, caller.principal, outlet, wire)
             ref = await self._start(make)
+            # Whoever is first ends it: the client (`_read` cancels), or our side (`closing`).
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_read, receive, ref, outlet, nursery.cancel_scope)
                 await outlet.closing.wait()
@@ -187,7 +190,11 @@ class SocketEndpoint(Generic[P]):
 async def _read(
     receive: ASGIReceiveCallable, ref: ConnectionRef, outlet: Outlet, scope: trio.CancelScope
 ) -> None:
-    """Pass messages to the actor until the socket is gone; waits while its mailbox is full."""
+    """Pass messages to the actor until the socket is gone; waits while its mailbox is full.
+
+    That wait is the backpressure on who sends too much: nothing is received meanwhile, hypercorn's
+    queue fills, its reader waits, and the client's TCP window closes.
+    """
     while True:
         message = await receive()
         if message["type"] != "websocket.receive":

@@ -62,6 +62,7 @@ class Outlet:
         if self.closing.is_set():
             return
         self.close_code, self.close_reason = code, reason
+        # Who is cut off for not reading will not read the rest either.
         if code is CloseCode.SLOW:
             self._backlog.clear()
         if not self._backlog:
@@ -77,6 +78,7 @@ class Outlet:
     def _put(self, frame: Frame, topic: str | None, policy: Policy | None) -> None:
         if self.closing.is_set():
             return
+        # The lane is tried only when nothing older waits: replies and events keep their order.
         if not self._backlog and self._lane.write(frame.wire(self._lane.framing)):
             self.sent += 1
             return

@@ -55,6 +55,9 @@ class StreamBody(ResponseBody):
 
     async def _generate(self) -> AsyncGenerator[bytes, None]:
         yield OPENING + self._first
+        # Asked for the next piece, so Quart has sent the head and the first one and holds nothing
+        # that could come later. From here on the lane writes chunks of its own past ASGI; h11
+        # keeps no account of chunks and adds the last, empty one at the end.
         lane = fast_lane(self._scope)
         if lane is not None:
             self._stream.attach(lane)
@@ -73,6 +76,8 @@ async def open_stream(streams: Streams, key: StreamKey, scope: Scope) -> Stream:
     """
     state = request_state(scope)
     stream = await streams.open(key, state.address)
+    # Between here and the body's `__aenter__` the route may fail or the client leave; then no
+    # `StreamBody` is ever left, and the end of the request is what frees the stream.
     state.at_end.append(partial(stream.close, "disconnected"))
     return stream
 

@@ -108,6 +108,8 @@ class Stream:
 
     def attach(self, lane: Lane) -> None:
         """Call this once, when the response head is out: what waited is written now."""
+        # No checkpoint from here to the end, so nothing is put between what waited and what the
+        # lane is given next. The stream may have closed while the head was on its way.
         self._lane = lane
         lane.when_ready(self._flush)
         self._flush()
@@ -118,6 +120,7 @@ class Stream:
         """Send one chat event, or keep it in order; `position` rises by one per event."""
         if self._written(frame) or self.closed.is_set():
             return
+        # Told at the turn of the wish only: until the window comes, more events change nothing.
         had_wish = self._backlog.window_wanted
         self._backlog.put_chat(frame, position)
         if self._backlog.window_wanted and not had_wish and self.on_window_wanted is not None:
@@ -157,6 +160,8 @@ class Stream:
             told(self)
 
     def _written(self, frame: Frame) -> bool:
+        # While a window is wanted the lane is not tried, though the backlog may be empty: events
+        # were dropped, and the next one would be shown behind a silent gap.
         lane = self._lane
         if lane is None or self._backlog or self._backlog.window_wanted:
             return False
@@ -254,6 +259,7 @@ class StreamBacklog:
 
     def put_window(self, frame: Frame, position: int) -> None:
         """Keep a full chat window that covers every event up to `position`."""
+        # A window that still waits is replaced by a newer one, which holds all of it.
         self.window_wanted = False
         self._window = frame
         self._bytes += len(frame)

@@ -132,6 +132,8 @@ class Streams:
             self._check_caps(key, address)
         elif self.is_draining:
             raise StreamsFull(self._caps.total)
+        # Closing the older one frees its places, so the new one cannot fail at a cap; and between
+        # the two there is no checkpoint in which somebody else could take them.
         if older is not None:
             self._replaced += 1
             older.close("replaced")

@@ -90,12 +90,14 @@ class Http1(H11Protocol):
     @property
     def may_still_receive(self) -> bool:
         """Tell whether the client may be writing while our answer is on its way."""
+        # h11 is out of the way once a WebSocket is open: its own states say nothing any more.
         if self._websocket is not None:
             return not self._websocket.peer_has_closed
         return self.is_reading_body or self.has_started_head
 
     async def answer_late(self) -> None:
         """Call this when a head or body did not come in time: 408, if nothing was answered."""
+        # In every other state an answer has begun, and a second head would stand in its body.
         if not self.is_websocket and self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             await self._send_error_response(408)
 
@@ -117,6 +119,7 @@ class Http1(H11Protocol):
     async def _create_stream(self, request: h11.Request) -> None:
         status = self._refusal(request)
         if status is not None:
+            # No stream was made, so nobody else will end this: the body is not read.
             await self._send_error_response(status)
             await self.send(Closed())
             return
@@ -124,6 +127,8 @@ class Http1(H11Protocol):
         stream: WSStream | HTTPStream
         state = self.connection_state
         if _is_websocket(request):
+            # Before the stream exists: bytes the client sent behind its handshake lie in h11, and
+            # move on to the WebSocket with this.
             self.connection = H11WSConnection(_http(self.connection))
             websocket = WebSocketStream(
                 *self._stream_arguments(), pipe=self._pipe, settings=self._settings

@@ -4,6 +4,9 @@ A lane takes wire bytes now or refuses; it never queues. After a refusal it call
 it can take more. `PipeLane` writes straight to the socket through the connection's `WritePipe`;
 `PulledLane` serves connections the server may not write to itself (HTTP/2, test clients): the
 response generator pulls from it. Queues and their policies: `web.realtime`.
+
+Backpressure is this refusal: a lane that holds nothing cannot grow, so a slow reader fills the
+bounded backlog of its own stream and nothing else.
 """
 
 from __future__ import annotations
@@ -66,6 +69,7 @@ class PipeLane:
 
     def close(self) -> None:
         """Refuse everything from now on; hypercorn's own writes go on."""
+        # The last chunk of a response and a WebSocket's close frame are hypercorn's to write.
         self._closed = True
         self._pipe.on_idle = None
 
@@ -109,6 +113,8 @@ class PulledLane:
         while self._held is None:
             if self._closed:
                 return None
+            # A new event each time, made before the wait and without a checkpoint between: a
+            # `write` or `close` from now on sets this very one.
             self._wake = trio.Event()
             await self._wake.wait()
         held, self._held = self._held, None

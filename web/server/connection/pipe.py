@@ -9,6 +9,14 @@ Rule 3: whoever waits for the kernel waits with a deadline (REL-11).
 rest is kept, a writer task is born, and the pipe takes nothing more from the fast lane until it
 is idle again: queues with a policy live in `web.realtime`, not here. What a frame looks like is
 the business of `framing.py`; who owns the pipe is in `transport.py`.
+
+No lock is needed, and none would help: `offer` may not wait. Instead there is one fact, whether
+anything is pending, and it only changes between two checkpoints:
+
+- nothing pending: whoever comes writes straight to the descriptor, in the same turn
+- something pending: exactly one task, `_run`, writes; everybody else appends or is refused
+
+So two writers never stand in the descriptor at once, and bytes leave in the order they were taken.
 """
 
 from __future__ import annotations
@@ -70,6 +78,8 @@ class WritePipe:
         self._spawn = spawn
         self._on_broken = on_broken
         self._send_tls = send_tls
+        # What the kernel has not taken yet, in order, and who waits for its end. The first entry
+        # may be the rest of a frame whose beginning is out: it must go on, or the stream is torn.
         self._pending: deque[tuple[memoryview, trio.Event | None]] = deque()
         self._deadline_scope: trio.CancelScope | None = None
         self._last_taken = 0.0
@@ -100,6 +110,8 @@ class WritePipe:
         """
         if self._pending or self.broken:
             return False
+        # What the kernel does not take is kept, and still counts as taken: a caller that is told
+        # False would put the frame into its queue, and half of it would be sent twice.
         self._write_or_keep(data, None)
         return not self.broken
 
@@ -145,8 +157,11 @@ class WritePipe:
 
     def close(self) -> None:
         """Call this before the descriptor is closed: nothing touches it afterwards."""
+        # Said first: a descriptor's number is given to the next socket as soon as it is closed,
+        # and a late write would go to a stranger.
         self.broken = True
         pending, self._pending = self._pending, deque()
+        # Waiters wake in a later turn, look at `broken` and raise.
         for _, done in pending:
             if done is not None:
                 done.set()
@@ -155,6 +170,7 @@ class WritePipe:
         """Call this to wait until everything taken is written or the pipe broke."""
         if not self._pending:
             return
+        # The last entry's end is the end of all; it may have no waiter yet, so it is given one.
         data, done = self._pending.pop()
         done = done or trio.Event()
         self._pending.append((data, done))
@@ -163,9 +179,11 @@ class WritePipe:
     def _write_or_keep(self, data: bytes, done: trio.Event | None) -> None:
         """Give the kernel what it takes of `data` and keep the rest; nothing is pending before."""
         if self._send_tls is not None:
+            # Only the TLS library may write, and only from a task: it may have to read first.
             self._keep(memoryview(data), done)
             return
         try:
+            # Not `trio`'s send: it is a checkpoint, and its caller could be cancelled after half.
             taken = os.write(self._fd, data)
         except BlockingIOError:
             taken = 0
@@ -191,10 +209,14 @@ class WritePipe:
                 taken = await self._write_some(data)
             except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 self.fail(f"write failed: {error}")
+            # Others ran while this waited: the connection may have been reset, and then
+            # `_pending` is another deque.
             if self.broken:
                 return
             if taken:
                 self._advance(taken)
+        # In the same turn in which nothing is pending any more: whoever is told may `offer`, which
+        # then writes to the descriptor or keeps something and starts the next `_run`.
         if self.on_idle is not None:
             self.on_idle()
 
@@ -212,6 +234,9 @@ class WritePipe:
 
     async def _write_some(self, data: memoryview) -> int:
         """Write a part of `data`; 0 means try again, and a missed deadline fails the pipe."""
+        # Two deadlines (REL-11): the kernel takes some byte within `_stall_s`, and the frame is out
+        # within `frame_s`. The second is for a reader of a byte now and then, who makes progress
+        # for ever. Of a TLS write we see no byte taken, only records, so each record has the time.
         now = trio.current_time()
         deadline = min(now + self._stall_s, self._frame_began + self._settings.frame_s)
         if self._send_tls is None:
@@ -222,6 +247,7 @@ class WritePipe:
                 pass
         taken = 0
         with trio.CancelScope(deadline=deadline) as scope:
+            # Where `hurry` finds it: a drain must not wait for a deadline of before.
             self._deadline_scope = scope
             if self._send_tls is None:
                 await trio.lowlevel.wait_writable(self._fd)

@@ -7,6 +7,13 @@ Rule 3: a connection that failed is reset, and its tasks are cancelled at once.
 
 A handler finds its `Transport` in the ASGI scope (`transport_of(scope)`) and asks it for a lane
 once the response head is out. The accept loop and draining are in `serving.py`.
+
+How hypercorn hands over, and what is taken from it. Its `TCPServer` reads, and gives bytes to a
+protocol; the protocol parses and starts the application in the connection's nursery; what the
+application sends comes back as events through `protocol_send`. Overridden here are the ends of
+that road: `run` and `_read_data` (to have a deadline for every phase, where hypercorn has one for
+idle connections only) and `protocol_send` (to write through the pipe, where hypercorn writes under
+a lock in a shield without a limit, which a client that reads nothing holds for ever).
 """
 
 from __future__ import annotations
@@ -59,6 +66,8 @@ class Transport(TCPServer):
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._nursery: trio.Nursery | None = None
+        # Of the wait for bytes that is going on; its deadline moves with the phase, from whatever
+        # task changes it.
         self._read_scope = trio.CancelScope()
         self._phase = Phase.HEAD
         self._phase_began = trio.current_time()
@@ -114,7 +123,9 @@ class Transport(TCPServer):
                 self.protocol = self._make_protocol(alpn, task_group)
                 await self.protocol.initiate()
                 await self._read_data()
-                # REL-30: a handler that never listens has this long after its client left.
+                # The client has left or was sent away. The handler hears `http.disconnect`; one
+                # that never listens has this long (REL-30). Set before the protocol is told:
+                # telling may wait for room in the handler's queue.
                 nursery.cancel_scope.deadline = trio.current_time() + self._settings.gone_grace_s
                 await self.protocol.handle(Closed())
         except OSError:
@@ -125,6 +136,8 @@ class Transport(TCPServer):
     async def protocol_send(self, event: Event) -> None:
         """Write, end or re-time the connection for hypercorn's protocols."""
         if isinstance(event, RawData):
+            # Two tasks come here, the reader (answers to pings, errors) and the handler's; the
+            # pipe puts them, and the fast lane, into one order.
             try:
                 await self.pipe.write(event.data)
             except trio.BrokenResourceError:
@@ -164,6 +177,7 @@ class Transport(TCPServer):
             alpn,
         )
         if alpn != "h2":
+            # The wrapper has made hypercorn's own; it is replaced before a byte was read.
             wrapper.protocol = Http1(
                 self.app,
                 self.config,
@@ -180,6 +194,8 @@ class Transport(TCPServer):
         return wrapper
 
     async def _read_data(self) -> None:
+        # One scope a read, never one for all: a phase that ended its wait (408, the drain of an
+        # idle connection) must not have cancelled the next one.
         while True:
             with trio.CancelScope(deadline=self._read_deadline()) as self._read_scope:
                 try:
@@ -192,11 +208,15 @@ class Transport(TCPServer):
                 await self._end_of_patience()
                 if self._is_closed:
                     return
-                continue
+                continue  # our side is shut, theirs is not: read on, to the end of lingering
+            # Half-closed: what a lingering client still sends is read and thrown away, so that the
+            # kernel does not answer it with a reset that destroys our answer on its way.
             if self._phase is not Phase.LINGERING:
                 await self.protocol.handle(RawData(bytes(data)))
                 self._follow_request()
             if not data:
+                # Their half is closed. The parser heard it (an empty `RawData`), and browsers do
+                # not half-close and wait: a client that shuts its side has left.
                 return
 
     def _read_deadline(self) -> float:
@@ -217,6 +237,7 @@ class Transport(TCPServer):
             self._enter(Phase.ANSWERING)
 
     def _enter(self, phase: Phase, *, keep_time: bool = False) -> None:
+        # `keep_time`: a head or body that comes byte by byte has one deadline, not one a byte.
         if self._phase is Phase.LINGERING or (keep_time and phase is self._phase):
             return
         self._phase = phase
@@ -237,6 +258,9 @@ class Transport(TCPServer):
 
     async def _close(self) -> None:
         """End our side after what is pending; linger only while the client still writes."""
+        # After an answer to a request that was not read to its end (408, 413, 431) a plain `close`
+        # would make the kernel reset the connection, and the client might never see the answer.
+        # So: everything out, our half shut, and read on for a second (RFC 9112, 9.6).
         if self._is_closed or self._phase is Phase.LINGERING:
             return
         await self.pipe.wait_idle()
@@ -275,10 +299,14 @@ class Transport(TCPServer):
         """Free the descriptor without waiting for anyone, and end every task of the connection."""
         if not self._is_closed:
             self._is_closed = True
+            # Linger of no seconds: the kernel forgets what it still holds for this client and
+            # sends a reset, so nothing of a stalled connection outlives it (REL-11).
             linger = struct.pack("ii", 1, 0)
             self._raw.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
             self._raw.socket.close()
             self._on_cut(self, reason)
+        # Called by the pipe, so perhaps from a task of this nursery: it is cancelled at its next
+        # checkpoint and may not wait here.
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 

@@ -63,7 +63,9 @@ class WebSocketStream(WSStream):
         self._settings = settings
         self._parts: list[str | bytes | bytearray] = []
         self._part_bytes = 0
+        # After a close frame, theirs or ours for a broken one: whatever still comes is ignored.
         self._is_deaf = False
+        # A frame of the message in hand was refused by the gate: the rest of it goes too.
         self._is_dropping = False
         self._peer_is_done = trio.Event()
 
@@ -88,6 +90,8 @@ class WebSocketStream(WSStream):
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         """Send for the handler; at its end, wait for the peer's close reply, not for ever."""
+        # The handler is done (`None`), the closing handshake is not: until the peer has answered
+        # our close frame it may be sending, and hypercorn would end the connection under it.
         if message is None and not self.closed and self._we_closed_first():
             limit = self._settings.close_reply_s
             if self.context.terminated.is_set():
@@ -172,6 +176,7 @@ class WebSocketStream(WSStream):
 
     async def _refuse(self, code: int) -> None:
         """Close for the peer's mistake and tell the handler; nothing more is read."""
+        # Deaf first: sending is a checkpoint, and the reader may come with the next bytes.
         self._is_deaf = True
         self._forget_parts()
         await self._send_wsproto_event(CloseConnection(code=code))

@@ -136,13 +136,17 @@ class Edge:
             await answer.refuse(refused)
             return
         state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
+        # The length a head tells was judged; a chunked body tells none, so it is counted.
         body = _LimitedBody(receive, self._settings.checks.body_limit(scope["path"]))
         try:
             with trio.CancelScope(deadline=state.deadline) as answer.scope:
                 await self._app(scope, body.receive, answer.send)
         finally:
+            # Also when the client left and this task is being cancelled: they do not wait.
             for end in state.at_end:
                 end()
+        # An answer that has begun cannot become another one: it stays cut off, and the client sees
+        # that its length is wrong or its last chunk missing.
         if answer.has_started:
             return
         if body.is_too_large:
@@ -164,6 +168,7 @@ class Edge:
         if row is None and verdict is Verdict.FORBIDDEN:
             row = Answer.FORBIDDEN.value
         if row is not None or endpoint is None:
+            # `websocket.connect` is taken first, as the protocol of ASGI wants it.
             await receive()
             await self.deny(send, state, row or Answer.NOT_FOUND.value)
             return
