@@ -91,6 +91,16 @@ def test_the_65th_chat_event_becomes_the_wish_for_one_window() -> None:
     assert backlog.statistics().resyncs == 1
 
 
+def test_a_window_takes_the_place_of_one_that_still_waits() -> None:
+    # SITE-95: a feed that starts anew sends every reader a window, also those that are behind
+    backlog = StreamBacklog()
+    backlog.put_window(frame("older window"), 1)
+    backlog.put_window(frame("window"), 2)
+    assert backlog.statistics().bytes == len("window")
+    assert taken(backlog) == ["window"]
+    assert backlog.statistics().bytes == 0
+
+
 def test_chat_is_bounded_in_bytes_too_and_panels_never_evict_it() -> None:
     # SITE-95, SEC-50
     backlog = StreamBacklog()

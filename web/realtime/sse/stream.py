@@ -259,8 +259,10 @@ class StreamBacklog:
 
     def put_window(self, frame: Frame, position: int) -> None:
         """Keep a full chat window that covers every event up to `position`."""
-        # A window that still waits is replaced by a newer one, which holds all of it.
         self.window_wanted = False
+        if self._window is not None:
+            # One that still waits is replaced by the newer one, which holds all of it.
+            self._bytes -= len(self._window)
         self._window = frame
         self._bytes += len(frame)
         while self._chat and self._chat[0][0] <= position:
