@@ -1,14 +1,19 @@
-"""A stream whose reader takes everything at once, and what it was sent."""
+"""A stream whose reader takes all at once, and what it was sent; a feed that is watched so."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
 
 from trio.testing import wait_all_tasks_blocked
 
-from web.realtime import SseParser, Stream, StreamKey
+from actors.runtime import Actor, Ref, System, open_actors
+from web.realtime import Arrivals, Audience, SseParser, Stream, StreamKey, waker
 from web.server import Framing
+
+M = TypeVar("M")
 
 
 class RecordingLane:
@@ -49,3 +54,33 @@ class Watcher:
         wire = b"".join(self._lane.wrote)
         self._lane.wrote.clear()
         return [event.data for event in self._parser.feed(wire)]
+
+
+class WatchedFeed(Generic[M]):
+    """A feed and its readers, who outlive its incarnations."""
+
+    def __init__(
+        self, system: System, make: Callable[[Audience[Stream]], Actor[Arrivals | M]]
+    ) -> None:
+        self._system, self._make = system, make
+        self.readers = Audience[Stream](waker(lambda: self.ref))
+        self._ref: Ref[Arrivals | M] | None = None
+
+    @property
+    def ref(self) -> Ref[Arrivals | M]:
+        assert self._ref is not None, "nobody looks for the feed before it starts"
+        return self._ref
+
+    async def start(self) -> None:
+        self._ref = await self._system.start(self._make, self.readers)
+
+
+@asynccontextmanager
+async def open_feed(
+    make: Callable[[Audience[Stream]], Actor[Arrivals | M]],
+) -> AsyncIterator[WatchedFeed[M]]:
+    """Start the feed that `make` makes of its readers; it is stopped at the end."""
+    async with open_actors() as system:
+        feed: WatchedFeed[M] = WatchedFeed(system, make)
+        await feed.start()
+        yield feed

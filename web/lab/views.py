@@ -110,6 +110,7 @@ def _kinds_shown_as_numbers(
 
 def _count_id(parent: NodeView, kind: str) -> ElementId:
     letters = "".join(sign if sign.isascii() and sign.isalnum() else "-" for sign in kind)
+    # Cut, for `node-` stands before it on the page, and an id has 64 characters at most.
     return element_id(f"{parent.id}-{letters}"[:59])
 
 

@@ -19,7 +19,7 @@ CsrfToken = NewType("CsrfToken", str)
 # 64 is more than any id of ours needs (a UUID has 36) and keeps an attribute readable.
 ELEMENT_ID_LENGTH_MAX = 64
 
-_ELEMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ELEMENT_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ELEMENT_ID_LENGTH_MAX}}}")
 # One leading slash only: `//host` would be another site. No `\`, quote, space or `:`, so no
 # browser reads a host or a scheme into it.
 _LOCAL_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~/%?#=&,+-]{0,2000}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import pytest
 
@@ -39,31 +37,10 @@ from actors.chat import (
 )
 from actors.runtime import ActorCrashed, Crashed, Ref, System, open_actors
 from storage.memory import MemoryChatLog
+from tests.actors.chat.counting import CountingIds, SteppingClock
 
 GUEST = Author(None, "s1", guest_name("s1"))
 DEMO = Author(DEMO_USER_ID, "s1", DEMO_DISPLAY_NAME)
-
-
-@dataclass
-class SteppingClock:
-    """Moves a tenth of a second at each look."""
-
-    at: datetime = datetime(2025, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        self.at += timedelta(seconds=0.1)
-        return self.at
-
-
-@dataclass
-class CountingIds:
-    """Ids that say in which order they were made."""
-
-    made: int = 0
-
-    def new_id(self) -> UUID:
-        self.made += 1
-        return UUID(int=self.made)
 
 
 class FlakyLog(MemoryChatLog):
@@ -95,7 +72,7 @@ async def open_room(
     async with open_actors() as system:
         await log.ensure_rooms([LOBBY])
         system.topics.subscribe(topic_of(LOBBY), listener)
-        environment = ChatEnvironment(SteppingClock(), CountingIds(), log)
+        environment = ChatEnvironment(SteppingClock(step_s=0.1), CountingIds(), log)
         yield system, await system.start(RoomActor, LOBBY, environment, name="lobby")
 
 

@@ -6,8 +6,6 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import trio
 import trio.testing
@@ -34,6 +32,7 @@ from actors.chat.ports import HISTORY_LIMIT
 from actors.chat.rooms import RoomRef
 from actors.runtime import Ref, System, open_actors
 from storage.memory import MemoryChatLog
+from tests.actors.chat.counting import CountingIds, SteppingClock
 from tests.web.views.samples import renderer
 from web.chat.presenting import RoomFrames, ViewerClass
 from web.chat.readers import Readers
@@ -42,28 +41,6 @@ from web.realtime import waker
 from web.server import Frame
 
 RENDERER = renderer()
-
-
-@dataclass
-class SteppingClock:
-    """Three seconds later at each look, so that no limit is ever reached."""
-
-    at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        self.at += timedelta(seconds=3)
-        return self.at
-
-
-@dataclass
-class CountingIds:
-    """Ids in the order they were made."""
-
-    made: int = 0
-
-    def new_id(self) -> UUID:
-        self.made += 1
-        return UUID(int=self.made)
 
 
 class SwitchedLog(MemoryChatLog):
@@ -205,7 +182,7 @@ async def open_kit(*, with_feed: bool = True) -> AsyncIterator[FeedKit]:
     async with open_actors() as system:
         log = SwitchedLog()
         await log.ensure_rooms([LOBBY])
-        environment = ChatEnvironment(SteppingClock(), CountingIds(), log)
+        environment = ChatEnvironment(SteppingClock(step_s=3), CountingIds(), log)
         room: RoomRef = await system.start(RoomActor, LOBBY, environment, name="lobby")
         kit = FeedKit(
             system, log, environment, room, Rooms(lambda _: room), Readers(lambda: None),

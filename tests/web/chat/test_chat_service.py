@@ -29,7 +29,7 @@ from actors.chat import (
 from actors.chat.rooms import RoomRef
 from actors.runtime import NoProc, Ref, open_actors
 from storage.memory import MemoryChatLog
-from tests.web.chat.feed_kit import CountingIds
+from tests.actors.chat.counting import CountingIds
 from web.chat.socket import ChatService, PostMessage, RoomEncoding, SocketGuest
 from web.realtime import Refused
 from web.routing.services import FindSession

@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.runtime import Ref, System, open_actors
 from tests.web.views.samples import renderer
-from tests.web.watcher import Watcher
+from tests.web.watcher import WatchedFeed, Watcher, open_feed
 from web.lab.tree_feed import PERIOD_S, Messages, TreeFeed, TreeSource
-from web.realtime import Audience, Stream, waker
+from web.realtime import Audience, Stream
 from web.views import (
     ActorStatus,
     Branch,
@@ -70,31 +69,21 @@ class FakeTree:
 
 @dataclass
 class Kit:
-    """The feed, its tree and its readers."""
+    """The feed, and what it looks at."""
 
-    system: System
     tree: FakeTree
-    readers: Audience[Stream]
-    feed: Ref[Messages] | None = None
+    feed: WatchedFeed[Messages]
 
-    async def start(self) -> Ref[Messages]:
-        source = self.tree.source()
-        self.feed = await self.system.start(TreeFeed, source, RENDERER, self.readers)
-        return self.feed
+    @property
+    def readers(self) -> Audience[Stream]:
+        return self.feed.readers
 
 
 @asynccontextmanager
 async def open_kit() -> AsyncIterator[Kit]:
-    async with open_actors() as system:
-        kit = Kit(system, FakeTree(), Audience[Stream](lambda: None))
-
-        def find() -> Ref[Messages]:
-            assert kit.feed is not None
-            return kit.feed
-
-        kit.readers = Audience[Stream](waker(find))
-        await kit.start()
-        yield kit
+    tree = FakeTree()
+    async with open_feed(lambda readers: TreeFeed(tree.source(), RENDERER, readers)) as feed:
+        yield Kit(tree, feed)
 
 
 async def test_nobody_watching_nobody_looks(autojump_clock: MockClock) -> None:  # LAB-5
@@ -209,10 +198,9 @@ async def test_a_restarted_feed_sends_the_whole_tree(autojump_clock: MockClock) 
         watcher = Watcher()
         kit.readers.join(watcher.stream)
         await watcher.events()
-        assert kit.feed is not None
-        await kit.feed.stop()
+        await kit.feed.ref.stop()
         kit.tree.restart_lobby()
-        await kit.start()
+        await kit.feed.start()
         await trio.sleep(PERIOD_S + 0.01)
         (whole,) = await watcher.events()
         assert 'id="tree"' in whole

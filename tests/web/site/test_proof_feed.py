@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.runtime import Ref, System, open_actors
 from tests.web.views.samples import renderer
-from tests.web.watcher import Watcher
-from web.realtime import Audience, Stream, waker
+from tests.web.watcher import WatchedFeed, Watcher, open_feed
+from web.realtime import Audience, Stream
 from web.site.proof_feed import PERIOD_S, Messages, ProofFeed, ProofSource
 
 RENDERER = renderer()
@@ -41,30 +40,21 @@ class Figures:
 
 @dataclass
 class Kit:
-    """The feed, its figures and its readers."""
+    """The feed, and what it looks at."""
 
-    system: System
     figures: Figures
-    readers: Audience[Stream]
-    feed: Ref[Messages] | None = None
+    feed: WatchedFeed[Messages]
 
-    async def start(self) -> None:
-        source = self.figures.source()
-        self.feed = await self.system.start(ProofFeed, source, RENDERER, self.readers)
+    @property
+    def readers(self) -> Audience[Stream]:
+        return self.feed.readers
 
 
 @asynccontextmanager
 async def open_kit() -> AsyncIterator[Kit]:
-    async with open_actors() as system:
-        kit = Kit(system, Figures(), Audience[Stream](lambda: None))
-
-        def find() -> Ref[Messages]:
-            assert kit.feed is not None
-            return kit.feed
-
-        kit.readers = Audience[Stream](waker(find))
-        await kit.start()
-        yield kit
+    figures = Figures()
+    async with open_feed(lambda readers: ProofFeed(figures.source(), RENDERER, readers)) as feed:
+        yield Kit(figures, feed)
 
 
 async def test_figures_come_at_once_and_at_most_once_a_second(autojump_clock: MockClock) -> None:
@@ -124,9 +114,8 @@ async def test_a_restarted_feed_serves_its_old_readers(autojump_clock: MockClock
         watcher = Watcher()
         kit.readers.join(watcher.stream)
         await watcher.events()
-        assert kit.feed is not None
-        await kit.feed.stop()
-        await kit.start()
+        await kit.feed.ref.stop()
+        await kit.feed.start()
         await trio.sleep(PERIOD_S + 0.1)
         (again,) = await watcher.events()
     assert 'id="proof"' in again

@@ -25,13 +25,6 @@ HEARTBEAT_S = 15.0
 _LINE_END = re.compile("\r\n|\r|\n")
 _FORBIDDEN = re.compile("[\r\n\0]")
 # JSON inside a stream is read by a script that may put it into a page (SEC-62).
-_ESCAPES = {
-    "<": "\\u003c",
-    ">": "\\u003e",
-    "&": "\\u0026",
-    "\u2028": "\\u2028",
-    "\u2029": "\\u2029",
-}
 _TO_ESCAPE = re.compile("[<>&\u2028\u2029]")
 
 ElementPatchMode = consts.ElementPatchMode
