@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar, cast
 
 from actors.runtime import AnyRef, Ignore, Ref, checked_name
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.slots import Slot, child_of
 from supervision.doing.supervising import Supervising

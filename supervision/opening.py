@@ -28,7 +28,7 @@ from actors.runtime import (
     System,
     running,
 )
-from actors.runtime.keeper import Keeper, wait_and_tell
+from actors.runtime.system.opening import Keeper, wait_and_tell
 from supervision.doing.supervising import Supervising, handle_of
 from supervision.specs.errors import FailedToStart, IntensityReached, StartFailed, SupervisionError
 

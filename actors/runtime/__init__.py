@@ -10,28 +10,25 @@ around them. Who restarts whom is not here but in `supervision`, built on the po
         chairs = await stock.ask(Total("chair"), timeout=1.0)
 """
 
-from actors.runtime.actor import Actor, AnyActor
-from actors.runtime.by_name import ByName
-from actors.runtime.cell import Cell
-from actors.runtime.changes import Change, Changes, Delta, Ended, Snapshot
-from actors.runtime.context import Context, current_context, edge_context
-from actors.runtime.dead_letters import DeadLetter, DeadLetters
-from actors.runtime.handlers import handler
-from actors.runtime.keeper import open_actors, running
-from actors.runtime.later import Later
-from actors.runtime.overflow import UNBOUNDED, Overflow, latest
-from actors.runtime.port import Owner, Status, Watch
-from actors.runtime.portal import Portal
-from actors.runtime.ref import AnyRef, Ref
-from actors.runtime.relations import Down, Exited
-from actors.runtime.reports import CrashReport
-from actors.runtime.stats import ActorStats, ActorStatus, SystemStats
-from actors.runtime.system import AlreadyStarted, System, checked_name
-from actors.runtime.timers import IdleTimeout
-from actors.runtime.topics import Sink, Topics
-from actors.runtime.watchdog import LoopBlocked
+from actors.runtime.actor.actor import Actor, AnyActor
+from actors.runtime.actor.relations import Down, Exited
+from actors.runtime.actor.timers import IdleTimeout
+from actors.runtime.delivery.clock import Alarm, Wheel
+from actors.runtime.delivery.envelope import Context, Later, current_context, edge_context
+from actors.runtime.delivery.mailbox import UNBOUNDED, Overflow, latest
+from actors.runtime.delivery.ref import AnyRef, Ref
+from actors.runtime.life.cell import Cell, Owner, Status, Watch
+from actors.runtime.life.handlers import handler
+from actors.runtime.system.opening import open_actors, running
+from actors.runtime.system.reaching import ByName, Portal
+from actors.runtime.system.system import AlreadyStarted, System, checked_name
+from actors.runtime.system.topics import Sink, Topics
+from actors.runtime.watching.changes import Change, Changes, Delta, Ended, Snapshot
+from actors.runtime.watching.dead_letters import DeadLetter, DeadLetters
 from actors.runtime.watching.presenting import presentable
-from actors.runtime.wheel import Alarm, Wheel
+from actors.runtime.watching.reports import CrashReport
+from actors.runtime.watching.stats import ActorStats, ActorStatus, SystemStats
+from actors.runtime.watching.watchdog import LoopBlocked
 from actors.runtime.words.counting import Level
 from actors.runtime.words.errors import (
     ActorCrashed,

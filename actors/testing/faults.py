@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from actors.runtime import AnyRef, Cell, Crashed
-from actors.runtime.cell import cell_of
-from actors.runtime.envelope import Envelope
-from actors.runtime.inspection import resume, suspend
-from actors.runtime.life import Life
+from actors.runtime.delivery.envelope import Envelope
+from actors.runtime.life.cell import Life, cell_of
+from actors.runtime.watching.inspection import resume, suspend
 
 
 @dataclass(slots=True)
@@ -81,7 +80,7 @@ class Work:
 
 
 def crash(ref: AnyRef, error: BaseException) -> None:
-    """Call this to end the incarnation as if a sub-task had raised `error`."""
+    """Call this to end the incarnation as if a child task had raised `error`."""
     life = cell_of(ref).life
     if life is not None:
         life.abort(Crashed(error, because="a fault of the simulation"))

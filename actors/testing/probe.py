@@ -18,7 +18,7 @@ from actors.runtime import (
     Ref,
     System,
 )
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 
 T = TypeVar("T")
 

@@ -23,7 +23,8 @@ import trio
 import trio.testing
 
 from actors.runtime import Actor, AnyRef, Cell, Ref, System, open_actors
-from actors.runtime.conditions import Conditions, set_conditions
+from actors.runtime.delivery.dispatcher import Turning
+from actors.runtime.system.system import Conditions, set_conditions
 from actors.testing import faults
 from actors.testing.leaks import no_leaks
 from actors.testing.probe import Probe
@@ -70,7 +71,7 @@ class Simulation:
         """
         order = Random(self.seed)
 
-        def shuffle(queue: deque[Cell]) -> None:
+        def shuffle(queue: deque[Turning]) -> None:
             cells = list(queue)
             order.shuffle(cells)
             queue.clear()

@@ -33,6 +33,7 @@ from actors.runtime import (
     Ready,
     Shutdown,
     StartOutcome,
+    System,
 )
 from supervision.deciding import moves
 from supervision.deciding.dynamic import DynamicMachine
@@ -56,6 +57,10 @@ class Principal(Protocol):
         """The supervisor's own cell."""
 
     @property
+    def system(self) -> System:
+        """The system it runs in."""
+
+    @property
     def nursery(self) -> trio.Nursery:
         """Where the tasks of the children run."""
 
@@ -72,7 +77,7 @@ class Hands:
         self.settled = trio.Event()
         self.over = trio.Event()
         self._principal = principal
-        self._system = principal.cell.system
+        self._system = principal.system
         self._path = principal.cell.path
         self._events: deque[Event] = deque()
         self._is_busy = False

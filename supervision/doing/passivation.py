@@ -106,7 +106,7 @@ def is_busy(cell: Cell) -> bool:
     life = cell.life
     if life is None or cell.mailbox.queued or life.owed or life.timers or life.idle_timer:
         return True
-    if life.helpers is not None and life.helpers.running:
+    if life.child_tasks is not None and life.child_tasks.running:
         return True
     activity = life.activity
     return activity.cell is cell and activity.envelope is not None

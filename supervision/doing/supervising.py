@@ -26,7 +26,8 @@ from actors.runtime import (
     StopActor,
     System,
 )
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
+from actors.runtime.system.system import system_of
 from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.moves import Move
 from supervision.deciding.static import StaticMachine
@@ -111,7 +112,7 @@ class Supervising(Actor[Never]):
     def ref_of(self, child_id: str) -> AnyRef:
         """Call this for the ref of a child by its id. Raises `NoProc` when it does not run."""
         path = f"{self.ref.path}/{child_id}"
-        cell = cell_of(self.ref).system.at(path)
+        cell = self.system.at(path)
         if cell is None:
             raise NoProc(path)
         return cell.ref
@@ -135,7 +136,7 @@ class Supervising(Actor[Never]):
     @property
     def system(self) -> System:
         """The system it runs in."""
-        return cell_of(self.ref).system
+        return system_of(self.ref)
 
     @property
     def tree(self) -> Tree:

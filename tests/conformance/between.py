@@ -5,7 +5,7 @@ they are posted when that failure is reported, so they are the next thing the su
 """
 
 from actors.runtime import System
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from supervision import Report, Supervising
 from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.moves import Answer, Move, RefuseEnding

@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import IGNORE, Killed, NoProc, Normal
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from supervision import (
     AlreadyPresent,
     AlreadyStarted,

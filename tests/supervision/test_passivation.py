@@ -4,7 +4,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import Shutdown
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from supervision import DynamicFlags, Passivated, open_system
 from tests.supervision.pools import Pool, counted, template
 from tests.supervision.puppets import Kit, Note, Number, Sleep

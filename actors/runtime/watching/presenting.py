@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from actors.runtime.life.cell import Cell
 from actors.runtime.words.showing import fields_of, redact_names, redact_text, shown, text_of
-
-if TYPE_CHECKING:
-    from actors.runtime.cell import Cell
 
 # One dead letter is a line in a table; 512 characters fill it.
 MESSAGE_TEXT_MAX: Final = 512

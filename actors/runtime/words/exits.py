@@ -109,7 +109,7 @@ class Killed(_Circumstances):
 @final
 @dataclass(frozen=True, slots=True)
 class Crashed(_Circumstances):
-    """A handler, hook or sub-task raised `error`, an exception or an ExceptionGroup."""
+    """A handler, hook or child task raised `error`, an exception or an ExceptionGroup."""
 
     error: BaseException
 

@@ -24,7 +24,7 @@ from actors.runtime import (
     UnhandledMessage,
     message,
 )
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, raising, sleeping
 
 
@@ -270,15 +270,17 @@ async def test_an_actor_cannot_ask_itself(autojump_clock: MockClock, system: Sys
     assert trio.current_time() == 0
 
 
-async def test_a_sub_task_may_ask_its_own_actor(autojump_clock: MockClock, system: System) -> None:
+async def test_a_child_task_may_ask_its_own_actor(
+    autojump_clock: MockClock, system: System
+) -> None:
     # ACT-35
     log: list[object] = []
     ref = await system.start(AsyncPuppet, log)
 
-    async def sub_task() -> None:
+    async def child_task() -> None:
         log.append(await ref.ask(Call(lambda me: "answered")))
 
-    ref.tell(Do(lambda me: me.start_soon(sub_task)))
+    ref.tell(Do(lambda me: me.start_soon(child_task)))
     await trio.sleep(1)
     assert log == ["answered"]
 

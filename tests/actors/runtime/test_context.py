@@ -113,7 +113,7 @@ async def test_a_waiting_handler_keeps_its_own_context(
     assert sorted(seen) == ["a", "b"]
 
 
-async def test_sub_tasks_and_asks_carry_the_context_on(
+async def test_child_tasks_and_asks_carry_the_context_on(
     autojump_clock: MockClock, system: System, puppet: type[Puppet]
 ) -> None:
     # ACT-10
@@ -125,11 +125,11 @@ async def test_sub_tasks_and_asks_carry_the_context_on(
         assert context is not None
         seen.append(context.correlation_id)
 
-    async def sub_task() -> None:
+    async def child_task() -> None:
         await other.ask(Call(note))
 
     with edge_context(Context("flow")):
-        ref.tell(Do(lambda me: me.start_soon(sub_task)))
+        ref.tell(Do(lambda me: me.start_soon(child_task)))
     await trio.sleep(1)
     assert seen == ["flow"]
 

@@ -141,21 +141,21 @@ async def test_the_edge_goes_with_the_ask(
     assert refused == []
 
 
-async def test_a_sub_task_has_no_message_in_hand(
+async def test_a_child_task_has_no_message_in_hand(
     autojump_clock: MockClock, system: System, puppet: type[Puppet]
 ) -> None:
     # ACT-44: it must not answer, or set aside, what a handler has in hand by then.
     refused: list[str] = []
 
     def begin(me: AnyPuppet) -> None:
-        async def sub_task() -> None:
+        async def child_task() -> None:
             await trio.sleep(1)
             for use in (me.reply_later, me.stash, me.remaining):
-                with pytest.raises(RuntimeError, match="sub-task"):
+                with pytest.raises(RuntimeError, match="child task"):
                     use()
                 refused.append(use.__name__)
 
-        me.start_soon(sub_task)
+        me.start_soon(child_task)
 
     ref = await system.start(puppet)
     ref.tell(Do(begin))

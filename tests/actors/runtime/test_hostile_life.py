@@ -35,19 +35,19 @@ class Newest(Small):
     overflow = latest(lambda message: 0)
 
 
-async def test_a_sub_task_begun_by_on_stop_ends_before_the_exit(
+async def test_a_child_task_begun_by_on_stop_ends_before_the_exit(
     autojump_clock: MockClock, system: System, puppet: type[Puppet]
 ) -> None:  # ACT-50
     ended: list[float] = []
 
-    async def sub_task() -> None:
+    async def child_task() -> None:
         try:
             await trio.sleep_forever()
         finally:
             ended.append(trio.current_time())
 
     def on_stop(me: AnyPuppet, exit_: Exit) -> None:
-        me.start_soon(sub_task)
+        me.start_soon(child_task)
 
     ref = await system.start(puppet, None, None, on_stop)
     await ref.stop()
@@ -56,7 +56,7 @@ async def test_a_sub_task_begun_by_on_stop_ends_before_the_exit(
     with pytest.raises(NoProc):
         await ref.ask(Call(lambda me: None))
     tasks = [task.name for task in system_tasks()]
-    assert not [name for name in tasks if "sub-tasks" in name or "ending" in name]
+    assert not [name for name in tasks if "child tasks" in name or "ending" in name]
 
 
 def system_tasks() -> list[trio.lowlevel.Task]:
@@ -170,7 +170,7 @@ async def test_a_callable_object_may_be_async_too(
     await (await system.start(Puppet)).ask(Call(change))
 
 
-async def test_a_timer_set_by_a_sub_task_has_its_cause(
+async def test_a_timer_set_by_a_child_task_has_its_cause(
     autojump_clock: MockClock, system: System
 ) -> None:  # ACT-10
     seen: list[str] = []
@@ -181,12 +181,12 @@ async def test_a_timer_set_by_a_sub_task_has_its_cause(
         seen.append(context.correlation_id)
 
     def begin(me: AnyPuppet) -> None:
-        async def sub_task() -> None:
+        async def child_task() -> None:
             await trio.sleep(1)
             me.after(1, Do(note))
 
         note(me)
-        me.start_soon(sub_task)
+        me.start_soon(child_task)
 
     ref = await system.start(Puppet)
     ref.tell(Do(begin))

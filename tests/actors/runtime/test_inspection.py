@@ -25,10 +25,10 @@ from actors.runtime import (
     open_actors,
     presentable,
 )
-from actors.runtime.cell import cell_of
-from actors.runtime.changes import BEHIND_MAX
-from actors.runtime.stats import ActorStats
-from actors.runtime.watchdog import BLOCK_THRESHOLD_S
+from actors.runtime.life.cell import cell_of
+from actors.runtime.watching.changes import BEHIND_MAX
+from actors.runtime.watching.stats import ActorStats
+from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S
 from actors.runtime.words.counting import LEVELS
 from actors.runtime.words.showing import redact_names
 from actors.testing import (

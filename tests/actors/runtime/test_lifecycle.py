@@ -28,7 +28,7 @@ from actors.runtime import (
     System,
     open_actors,
 )
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from actors.testing import (
     AnyPuppet,
     AsyncPuppet,
@@ -412,7 +412,7 @@ async def test_open_replies_fail_with_their_incarnation(
         await ref.stop()
 
 
-async def test_a_sub_task_that_raises_crashes_its_actor(
+async def test_a_child_task_that_raises_crashes_its_actor(
     autojump_clock: MockClock, system: System, puppet: type[Puppet]
 ) -> None:
     # ACT-50, ACT-4, SUP-181
@@ -430,7 +430,7 @@ async def test_a_sub_task_that_raises_crashes_its_actor(
     assert trio.current_time() == 1
 
 
-async def test_a_sub_task_that_raises_interrupts_a_waiting_handler(
+async def test_a_child_task_that_raises_interrupts_a_waiting_handler(
     autojump_clock: MockClock, system: System
 ) -> None:
     # ACT-50
@@ -449,27 +449,27 @@ async def test_a_sub_task_that_raises_interrupts_a_waiting_handler(
     assert trio.current_time() == 1
 
 
-async def test_at_a_stop_sub_tasks_outlive_on_stop_after_a_crash_they_do_not(
+async def test_at_a_stop_child_tasks_outlive_on_stop_after_a_crash_they_do_not(
     autojump_clock: MockClock, system: System, puppet: type[Puppet]
 ) -> None:
     # ACT-50
     for what, order in (
-        (lambda me: me.stop(), ["on_stop", "sub-task over"]),
-        (raising(OSError()), ["sub-task over", "on_stop"]),
+        (lambda me: me.stop(), ["on_stop", "child task over"]),
+        (raising(OSError()), ["child task over", "on_stop"]),
     ):
         log: list[object] = []
 
-        async def sub_task(log: list[object] = log) -> None:
+        async def child_task(log: list[object] = log) -> None:
             try:
                 await trio.sleep_forever()
             finally:
-                log.append("sub-task over")
+                log.append("child task over")
 
         def stop(me: AnyPuppet, _: Exit) -> None:
             me.log.append("on_stop")
 
         ref = await system.start(puppet, log, None, stop)
-        ref.tell(Do(lambda me, task=sub_task: me.start_soon(task)))  # type: ignore[misc]
+        ref.tell(Do(lambda me, task=child_task: me.start_soon(task)))  # type: ignore[misc]
         await trio.testing.wait_all_tasks_blocked()
         ref.tell(Do(what))
         await system.wait_down(ref)

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import Actor, StartTimeout, message, open_actors
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from actors.testing.faults import Gate, Rule
 
 

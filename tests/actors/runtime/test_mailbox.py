@@ -24,7 +24,7 @@ from actors.runtime import (
     message,
     open_actors,
 )
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, PuppetMessage, sleeping
 
 

@@ -17,7 +17,7 @@ from actors.runtime import (
     Shutdown,
     System,
 )
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from actors.testing import (
     AnyPuppet,
     AsyncPuppet,

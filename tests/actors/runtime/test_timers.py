@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import Actor, IdleTimeout, Ref, StashFull, System, current_context
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, PuppetMessage, sleeping
 
 
@@ -251,7 +251,7 @@ async def test_a_hibernating_actor_gives_its_task_back(
     await trio.testing.wait_all_tasks_blocked()
     life = cell_of(ref).life
     assert life is not None
-    assert (life.asleep, life.activity.task) == (True, None)
+    assert (life.hibernating, life.activity.task) == (True, None)
 
     def works(me: AnyPuppet) -> object:
         me.monitor(other)
@@ -260,7 +260,7 @@ async def test_a_hibernating_actor_gives_its_task_back(
 
     assert await ref.ask(Call(works)) == 5
     await trio.testing.wait_all_tasks_blocked()
-    assert life.asleep
+    assert life.hibernating
     await system.suspend(ref)
     assert (await system.get_state(ref))["state"] == {"kept": 5}
     await system.resume(ref)
@@ -287,10 +287,10 @@ async def test_hibernate_after_gives_the_task_back_by_itself(
     assert life is not None
     for seconds, asleep in ((9, False), (2, True)):
         await trio.sleep(seconds)
-        assert life.asleep is asleep
+        assert life.hibernating is asleep
     assert await ref.ask(Call(lambda me: 2)) == 2
     await trio.sleep(11)
-    assert life.asleep
+    assert life.hibernating
     ref.kill()
     await system.wait_down(ref)
 

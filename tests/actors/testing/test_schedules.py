@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from actors.runtime import Actor, AnyRef, Ask, AskError, Exit, Ref, System, message
-from actors.runtime.cell import cell_of
+from actors.runtime.life.cell import cell_of
 from actors.testing import Simulation
 from supervision import Supervisor, child, open_system
 
@@ -127,7 +127,7 @@ async def schedule(sim: Simulation) -> None:
         refs: list[Ref[Work | Echo]] = [
             top.rest.a, top.rest.b, top.rest.c, top.group.d, top.group.e, top.group.f, top.g,
         ]  # fmt: skip
-        system = cell_of(refs[0]).system
+        system = top.system
         nursery.start_soon(steps, sim, refs, sent, asks)
     assert not book.broken, book.broken
     assert not book.busy

@@ -1,0 +1,289 @@
+"""The base class of every actor: what an author declares, overrides and calls.
+
+What the runtime reads and calls, the settings and the hooks, is inherited from `Hooks`
+(`life/hooks.py`); everything an actor itself calls stands here: replies and its own end, time,
+other actors, messages for later. What comes of a timer or a monitor that is set is told in
+`timers.py` and `relations.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
+from typing import ClassVar, Final, Never, TypeAlias, TypeVar, TypeVarTuple, cast, overload
+
+import trio
+
+from actors.runtime.actor.relations import Exited, Monitor, link, unlink
+from actors.runtime.actor.timers import (
+    IdleTimeout,
+    IdleTimer,
+    Timer,
+    checked_delay,
+    checked_interval,
+)
+from actors.runtime.delivery.envelope import (
+    DEADLINE,
+    NO_DEADLINE,
+    REPLY,
+    Activity,
+    Later,
+    Reply,
+    current_activity,
+)
+from actors.runtime.delivery.mailbox import check_mailbox
+from actors.runtime.delivery.ref import AnyRef, Ref
+from actors.runtime.life.cell import Cell, Life, cell_of
+from actors.runtime.life.child_tasks import ChildTasks
+from actors.runtime.life.handlers import compile_table, protocol_of
+from actors.runtime.life.hooks import Hooks
+from actors.runtime.life.loop import is_async
+from actors.runtime.system.system import System
+from actors.runtime.words.errors import StashFull
+from actors.runtime.words.exits import Exit, Normal
+from actors.runtime.words.messages import Ask
+
+M = TypeVar("M", contravariant=True)  # noqa: PLC0105 - the M of Actor[M], in every signature
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+# A quarter of a mailbox: an actor that sets more aside is waiting for something that went wrong.
+STASH_CAPACITY: Final = 256
+
+
+class Actor(Hooks[M]):
+    """An actor that takes messages of type M.
+
+    ```python
+    class Stock(Actor[Add | Total]):
+        def __init__(self, shelf: str) -> None:   # plain arguments, called anew at each restart
+            self.counts: dict[str, int] = {}
+        def on_add(self, message: Add) -> None:   # found by its annotation
+            self.counts[message.item] = self.counts.get(message.item, 0) + message.count
+        def on_total(self, message: Total) -> int:
+            return self.counts.get(message.item, 0)
+    ```
+
+    With only `def` methods it runs on the shared dispatcher, with an `async def` handler or hook in
+    a task of its own. One message at a time, always.
+    """
+
+    stash_capacity: ClassVar[int] = STASH_CAPACITY
+
+    _life: Life
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        check_mailbox(cls.capacity, cls.overflow)
+        receive = None if cls.receive is Actor.receive else cls.receive
+        cls.__table__ = table = compile_table(cls, Actor, protocol_of(cls, Actor), receive)
+        if cls.trap_exits and receive is None and Exited not in table.handlers:
+            raise TypeError(
+                f"{cls.__qualname__} traps exits but has no method on_...(self, message: Exited)"
+            )
+
+    # Where it stands
+
+    @property
+    def ref(self) -> Ref[M]:
+        """The handle others use."""
+        return self._life.cell.ref  # type: ignore[return-value]
+
+    @property
+    def system(self) -> System:
+        """The system it runs in."""
+        system = self._life.cell.system
+        assert isinstance(system, System)
+        return system
+
+    @property
+    def path(self) -> str:
+        """The names from the root, joined by `/`."""
+        return self._life.cell.path
+
+    @property
+    def incarnation(self) -> int:
+        """How many times it was started, this time included."""
+        return self._life.number
+
+    @property
+    def cell(self) -> Cell:
+        """Its identity and port; for supervisors, which own cells and post entries to their own."""
+        return self._life.cell
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """The nursery opened for a class with `opens_nursery`, for the tasks of its children."""
+        nursery = self._life.nursery
+        if nursery is None:
+            raise RuntimeError(f"{type(self).__name__} does not set opens_nursery")
+        return nursery
+
+    # The message in hand
+
+    @property
+    def deadline(self) -> float:
+        """The absolute deadline of the message in hand; `inf` when it has none."""
+        envelope = self._activity.envelope
+        return NO_DEADLINE if envelope is None else envelope[DEADLINE]
+
+    def remaining(self) -> float:
+        """Call this to get the seconds left for the message in hand; `inf` when unlimited."""
+        return self.deadline - trio.current_time()
+
+    @property
+    def asker_gone(self) -> bool:
+        """Whether nobody waits any more for the reply to the message in hand."""
+        reply = self._reply
+        return reply is not None and reply.task is None
+
+    @property
+    def asker_waits(self) -> bool:
+        """Whether somebody waits for the reply to the message in hand."""
+        reply = self._reply
+        return reply is not None and reply.task is not None
+
+    @property
+    def _reply(self) -> Reply | None:
+        envelope = self._activity.envelope
+        return None if envelope is None else envelope[REPLY]
+
+    @property
+    def _activity(self) -> Activity:
+        activity = self._life.activity
+        if activity.cell is not self._life.cell or current_activity.get() is not activity:
+            raise RuntimeError(
+                f"only a handler or hook of {self.path} has a message in hand, not a child task "
+                "nor anybody else. Read what you need there, and pass it on."
+            )
+        return activity
+
+    # Replies and the end
+
+    @overload
+    def reply_later(self) -> Later[object]: ...
+    @overload
+    def reply_later(self, message: Ask[R]) -> Later[R]: ...
+    def reply_later(self, message: object = None) -> Later[object] | Later[R]:
+        """Call this in a handler to answer the message in hand from elsewhere.
+
+        Passing the message only tells the type checker what `reply` takes.
+        """
+        envelope = self._activity.envelope
+        if envelope is None:
+            raise RuntimeError("reply_later() is for handlers; no message is in hand here")
+        return self._life.owe(envelope)
+
+    def stop(self, exit: Exit = Normal()) -> None:  # noqa: A002, B008 - exits are frozen
+        """Call this to end after this handler; its reply is still given."""
+        self._life.want(exit)
+
+    def start_soon(self, task: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
+        """Call this to run a child task; if it raises, the actor crashes."""
+        life = self._life
+        if life.phase == "over":
+            raise RuntimeError(
+                f"this incarnation of {self.path} is over; no child task was started"
+            )
+        if life.child_tasks is None:
+            life.child_tasks = ChildTasks(self.path, life.cell.owner.nursery, life.abort)
+        name = f"{self.path} {getattr(task, '__name__', 'child task')}"
+        life.child_tasks.start(partial(task, *args), name)
+
+    # Time
+
+    def after(self, delay: float, message: M, *, key: Hashable = None) -> Timer:
+        """Call this to get `message` in `delay` seconds; `key` replaces its earlier timer."""
+        return Timer(self._life, checked_delay(delay), message, key, None)
+
+    def every(self, interval: float, message: M, *, key: Hashable = None) -> Timer:
+        """Call this to get `message` every `interval` seconds; at most one tick waits."""
+        step = checked_interval(interval)
+        return Timer(self._life, step, message, key, step)
+
+    def idle_after(self, delay: float | None) -> None:
+        """Call this to get IdleTimeout when no message came for `delay` seconds; None ends it."""
+        life = self._life
+        if life.idle_timer is not None:
+            life.idle_timer.cancel()
+        if delay is not None:
+            checked_delay(delay)
+            takes_all = life.table.has_receive or life.behaviour is not None
+            if not takes_all and IdleTimeout not in life.handlers:
+                raise TypeError(f"{type(self).__name__} has no handler for IdleTimeout")
+        life.idle_timer = None if delay is None else IdleTimer(life, delay)
+
+    def hibernate(self) -> None:
+        """Call this to give the task back once there is nothing to do; the next message wakes it.
+
+        State, timers and monitors stay. A dispatched actor has nothing to give back.
+        """
+        self._life.wants_hibernation = self._life.has_task and not self.opens_nursery
+
+    # Others
+
+    def monitor(self, ref: AnyRef, *, final: bool = False) -> Monitor:
+        """Call this to get one Down when the actor's incarnation (final: the actor) ends."""
+        return Monitor(self._life, cell_of(ref), final=final)
+
+    def demonitor(self, monitor: Monitor) -> None:
+        """Call this to get no Down of this monitor, also when it was queued."""
+        monitor.cancel()
+
+    def link(self, ref: AnyRef) -> None:
+        """Call this to share the other's fate, and it yours; see `trap_exits`."""
+        link(self._life.cell, cell_of(ref))
+
+    def unlink(self, ref: AnyRef) -> None:
+        """Call this to end the link; no exit of the other is handled afterwards."""
+        unlink(self._life.cell, cell_of(ref))
+
+    # Messages for later, and other rules for a while
+
+    def stash(self) -> None:
+        """Call this to set the message in hand aside; it is not answered now.
+
+        Raises StashFull beyond `stash_capacity`, RuntimeError when no message is in hand.
+        """
+        life = self._life
+        envelope = life.activity.envelope
+        is_own = life.activity.cell is life.cell and life.activity is current_activity.get()
+        if envelope is None or not is_own:
+            raise RuntimeError(
+                "stash() is for handlers; hooks and child tasks have no message in hand"
+            )
+        if life.set_aside is envelope:
+            return  # Set aside already; once is enough to come back once.
+        if life.stash is None:
+            life.stash = []
+        if len(life.stash) >= self.stash_capacity:
+            raise StashFull(self.path, self.stash_capacity)
+        life.stash.append(envelope)
+        life.set_aside = envelope
+
+    def unstash_all(self) -> None:
+        """Call this to put everything set aside back to the front of the mailbox, in order."""
+        life = self._life
+        if life.stash:
+            envelopes, life.stash = life.stash, None
+            life.cell.mailbox.put_back(envelopes)
+
+    def become(self, behaviour: Callable[[M], object] | None) -> None:
+        """Call this to let `behaviour` take every message; None brings the handlers back.
+
+        Raises TypeError for an `async` behaviour in an actor without a task.
+        """
+        life = self._life
+        if is_async(behaviour) and not life.has_task:
+            raise TypeError(
+                f"{self.path} runs on the dispatcher and cannot await; make one of its handlers "
+                "`async def` to give it a task"
+            )
+        life.behaviour = cast(Callable[[object], object] | None, behaviour)
+        # An empty table of its own: filled as classes come, by `Life.handler_for`.
+        life.handlers = life.table.handlers if behaviour is None else {}
+        life.cell.mailbox.call_attention()  # The loop holds the old table until it looks up.
+
+
+# An actor of whatever type.
+AnyActor: TypeAlias = Actor[Never]

@@ -1,0 +1,158 @@
+"""The one clock of a system, a wheel: deadlines of asks in coarse buckets, alarms to the instant.
+
+An ask adds itself to a bucket of 10 ms and takes itself out when it is answered: no cancel scope
+and no heap operation each. Everything rarer (timers, stop deadlines, backoffs) is an `Alarm`.
+
+Rule 1: nothing fires early. Rule 2: an action never raises and never waits.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+from itertools import count
+from typing import Final, NoReturn
+
+import trio
+
+from actors.runtime.delivery.envelope import Reply
+
+# How many buckets a second has. Coarser saves heap work, finer saves lateness: at most 10 ms.
+BUCKETS_PER_SECOND: Final = 100
+# Cancelled alarms are dropped at the top of the heap; beyond this many the heap is rebuilt.
+DEAD_ALARMS_MAX: Final = 512
+
+
+class Bucket(dict[Reply, None]):
+    """The asks whose deadlines fall into one grain; it fires at the last of them."""
+
+    __slots__ = ("due",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.due = -math.inf
+
+
+class Alarm:
+    """An action at a time; `cancel` guarantees that it does not run."""
+
+    __slots__ = ("action", "due", "order", "wheel")
+
+    def __init__(self, wheel: Wheel, due: float, action: Callable[[], None], order: int) -> None:
+        self.wheel, self.due, self.order = wheel, due, order
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        """Call this to make sure the action does not run; harmless afterwards."""
+        if self.action is not None:
+            self.action = None
+            self.wheel.forget_alarm()
+
+
+class Wheel:
+    """Call `add` for an ask, `call_at` for anything else; `run` is the task that fires them."""
+
+    def __init__(self) -> None:
+        # By the number of their grain of time; a heap of those numbers, one for each bucket.
+        self._buckets: dict[int, Bucket] = {}
+        self._slots: list[int] = []
+        self._alarms: list[tuple[float, int, Alarm]] = []
+        # Alarms of the same instant run in the order in which they were set.
+        self._order = count()
+        self._dead_alarms = 0
+        # What `run` sleeps in; whoever adds something earlier moves its deadline forward.
+        self._nap = trio.CancelScope()
+        # Asks without a deadline: found again when the system closes, never due.
+        self._patient = Bucket()
+
+    @property
+    def open_asks(self) -> int:
+        """How many asks are waiting."""
+        return sum(map(len, self._buckets.values())) + len(self._patient)
+
+    @property
+    def open_alarms(self) -> int:
+        """How many alarms are set."""
+        return len(self._alarms) - self._dead_alarms
+
+    def add(self, reply: Reply) -> None:
+        """Call this to have `reply.expire` called at its deadline."""
+        due = reply.deadline
+        if due == math.inf:
+            bucket = self._patient
+        else:
+            slot = int(due * BUCKETS_PER_SECOND)
+            found = self._buckets.get(slot)
+            bucket = self._open(slot, due) if found is None else found
+            if due > bucket.due:
+                # The whole bucket fires at the last of its deadlines: late by a grain, never early.
+                bucket.due = due
+        bucket[reply] = None
+        reply.bucket = bucket
+
+    def call_at(self, due: float, action: Callable[[], None], order: int | None = None) -> Alarm:
+        """Call this to run the synchronous `action` at `due`; equal times run in order of call.
+
+        With the `order` of an alarm that has fired, the new one takes its place in that order.
+        """
+        alarm = Alarm(self, due, action, next(self._order) if order is None else order)
+        heapq.heappush(self._alarms, (due, alarm.order, alarm))
+        self._wake_by(due)
+        return alarm
+
+    def call_after(self, delay: float, action: Callable[[], None]) -> Alarm:
+        """Call this to run the synchronous `action` in `delay` seconds."""
+        return self.call_at(trio.current_time() + delay, action)
+
+    def forget_alarm(self) -> None:
+        """Called by `Alarm.cancel`: the heap keeps the dead one until it comes up."""
+        self._dead_alarms += 1
+        if self._dead_alarms > DEAD_ALARMS_MAX and self._dead_alarms * 2 > len(self._alarms):
+            self._alarms = [entry for entry in self._alarms if entry[2].action is not None]
+            heapq.heapify(self._alarms)
+            self._dead_alarms = 0
+
+    def open_replies(self) -> list[Reply]:
+        """Call this at the end of the system to get the asks that are still waiting."""
+        return [*self._patient, *(reply for bucket in self._buckets.values() for reply in bucket)]
+
+    async def run(self) -> NoReturn:
+        """Call this once, in a task of the system; it ends by cancellation."""
+        while True:
+            with trio.CancelScope(deadline=self._next_due()) as self._nap:
+                await trio.sleep_forever()
+            self._fire(trio.current_time())
+
+    def _open(self, slot: int, due: float) -> Bucket:
+        bucket = self._buckets[slot] = Bucket()
+        heapq.heappush(self._slots, slot)
+        self._wake_by(due)
+        return bucket
+
+    def _wake_by(self, due: float) -> None:
+        if due < self._nap.deadline:
+            self._nap.deadline = due
+
+    def _next_due(self) -> float:
+        while self._alarms and self._alarms[0][2].action is None:
+            heapq.heappop(self._alarms)
+            self._dead_alarms -= 1
+        while self._slots and not self._buckets[self._slots[0]]:
+            del self._buckets[heapq.heappop(self._slots)]
+        alarm = self._alarms[0][0] if self._alarms else math.inf
+        bucket = self._buckets[self._slots[0]].due if self._slots else math.inf
+        return min(alarm, bucket)
+
+    def _fire(self, now: float) -> None:
+        while self._next_due() <= now:
+            if self._slots and (bucket := self._buckets[self._slots[0]]).due <= now:
+                # Out of the wheel first: who is woken may ask again, into a bucket of this grain.
+                del self._buckets[heapq.heappop(self._slots)]
+                for reply in list(bucket):
+                    reply.expire(now)
+            else:
+                _, _, alarm = heapq.heappop(self._alarms)
+                action, alarm.action = alarm.action, None
+                assert action is not None
+                action()

@@ -1,0 +1,159 @@
+"""One task that gives turns to all actors without a task of their own, first come first served.
+
+It also sees to fairness between actors: nobody gets two turns in a row while others wait.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, NoReturn, Protocol
+
+import trio
+
+from actors.runtime.delivery.envelope import Activity, Envelope, current_activity
+from actors.runtime.delivery.mailbox import Mailbox
+
+# Other tasks of the process (sockets, task actors) wait at most this long for the dispatcher,
+# unless a single handler takes longer.
+ROUND_S: Final = 0.001
+# The clock is read once in so many turns: a turn may be as short as a microsecond.
+TURNS_PER_LOOK: Final = 16
+# With the one that goes through the queue then, as many as an actor handles messages in a turn.
+AT_ONCE_MAX: Final = 63
+
+
+class Incarnation(Protocol):
+    """A life, as far as it decides who drives it."""
+
+    @property
+    def has_task(self) -> bool:
+        """Whether it runs in a task of its own."""
+
+
+class Turning(Protocol):
+    """An actor, as far as it is given turns."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def mailbox(self) -> Mailbox: ...
+    @property
+    def life(self) -> Incarnation | None: ...
+
+
+class Dispatcher:
+    """The run queue; `enqueue` an actor to give it a turn, `run` is the task.
+
+    `turn` gives one turn, and says whether another is wanted. `clock` is real time; `shuffle` is
+    what a simulation does with the queue before a round.
+    """
+
+    def __init__(
+        self,
+        turn: Callable[[Turning], bool],
+        clock: Callable[[], float],
+        shuffle: Callable[[deque[Turning]], None] | None,
+    ) -> None:
+        self._turn = turn
+        self._clock, self._shuffle = clock, shuffle
+        # Of all dispatched actors, one after another: `cell` is set while code of one of them runs.
+        self.activity = Activity()
+        self._queue: deque[Turning] = deque()
+        self._parked: trio.lowlevel.Task | None = None
+        self._at_once_left = AT_ONCE_MAX
+        # Task actors that have been woken, or have given way, and have not run since.
+        self.tasks_waiting = 0
+        # Who had the last turn, dispatched or in a task of its own.
+        self.last: Turning | None = None
+
+    @property
+    def run_queue(self) -> int:
+        """How many actors wait for a turn."""
+        return len(self._queue)
+
+    def enqueue(self, cell: Turning) -> None:
+        """Call this to give a cell a turn; it must not be in the queue already."""
+        self._queue.append(cell)
+        if self._parked is not None:
+            task, self._parked = self._parked, None
+            trio.lowlevel.reschedule(task)
+
+    def enqueue_all(self, cells: Iterable[Turning]) -> None:
+        """Call this to give each of these cells a turn, with one wake; none may be queued yet."""
+        self._queue.extend(cells)
+        if self._parked is not None:
+            task, self._parked = self._parked, None
+            trio.lowlevel.reschedule(task)
+
+    def can_serve(self, cell: Turning) -> bool:
+        """Whether an ask of `cell` may be served at once, in the task of its asker.
+
+        That saves two rounds of the scheduler, most of what an ask costs. Only while nobody waits
+        for a turn, so that nobody is overtaken, and not for ever, so that tasks get theirs.
+        """
+        if self._parked is None or self._at_once_left == 0 or self._shuffle is not None:
+            self._at_once_left = AT_ONCE_MAX
+            return False
+        life = cell.life
+        return cell.mailbox.idle and life is not None and not life.has_task
+
+    def serve(self, cell: Turning, envelope: Envelope) -> None:
+        """Call this when `can_serve`: the actor handles `envelope` now."""
+        self._at_once_left -= 1
+        mailbox = cell.mailbox
+        mailbox.idle = mailbox.system_idle = False
+        mailbox.offer(envelope, None)
+        self.last = cell
+        task = self.activity.task
+        assert task is not None
+        # In the context of the dispatcher's task, free while that is parked: what a handler sets
+        # in context variables must not reach the asker, nor the other way round.
+        if task.context.run(self._turn, cell):
+            self.enqueue(cell)
+
+    async def run(self) -> NoReturn:
+        """Called once, in a task of the system; it ends by cancellation."""
+        self.activity.task = trio.lowlevel.current_task()
+        current_activity.set(self.activity)
+        queue = self._queue
+        while True:
+            if not queue:
+                self._parked = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
+            else:
+                await trio.lowlevel.checkpoint()
+                if self.tasks_waiting and queue[0] is self.last:
+                    # It ran last, before others that are waiting in their tasks.
+                    await trio.lowlevel.checkpoint()
+            self._round()
+
+    async def let_others_run(self, cell: Turning) -> None:
+        """Called in the task of an actor that has used up its budget."""
+        self.last = cell
+        self.tasks_waiting += 1
+        try:
+            await trio.lowlevel.checkpoint()
+            if self.last is cell:
+                # trio's order within a round is random: without this it could be first again,
+                # also before tasks that nobody here knows of, an asker's for one.
+                await trio.lowlevel.checkpoint()
+        finally:
+            self.tasks_waiting -= 1
+
+    def _round(self) -> None:
+        queue, turn = self._queue, self._turn
+        if self._shuffle is not None:
+            self._shuffle(queue)
+        until = self._clock() + ROUND_S
+        for turns in range(1, len(queue) + 1):
+            cell = queue.popleft()
+            self.last = cell
+            if turn(cell):
+                queue.append(cell)
+            if turns % TURNS_PER_LOOK == 0 and self._clock() > until:
+                return
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._parked = None
+        return trio.lowlevel.Abort.SUCCEEDED

@@ -1,0 +1,315 @@
+"""What travels with a message: its papers, who waits for the reply, and what caused it.
+
+An envelope is a plain tuple: one is made for every message, and nothing in Python is cheaper.
+`Reply` is the slot of an ask in it, `Later` a reply that is given after its handler; `Context`
+says where a message comes from, `Activity` what one task is handling right now.
+
+Rule 1: a `Reply` is settled once; whatever comes after that is dropped and counted.
+Rule 2: a context variable does not cross a mailbox; the `Context` in the envelope does.
+Rule 3: one `Context` is made per handled message, at its first send, and shared by all it causes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final, Generic, Literal, Never, Protocol, Self, TypeAlias, TypeVar
+
+import trio
+
+from actors.runtime.words.counting import Counts
+from actors.runtime.words.errors import AskError, AskTimeout, NoProc
+
+NO_DEADLINE: Final = math.inf
+
+R_contra = TypeVar("R_contra", contravariant=True)
+
+
+# Where a message comes from
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class Context:
+    """Where a message comes from. Treat it as frozen; freezing it would cost 0.2 us a message."""
+
+    correlation_id: str
+    causation_id: int | None = None
+    traceparent: str | None = None
+    sender: str | None = None
+    user_id: str | None = None
+    tenant: str | None = None
+    # Paths can be taken over by another actor, ids cannot: ACT-22 asks for the very sender.
+    sender_id: int = 0
+
+
+# Who waits for the reply
+
+
+class Numbering(Protocol):
+    """A system, as far as it numbers messages."""
+
+    def next_id(self) -> int:
+        """The number of the next message."""
+
+    def text_id(self, number: int) -> str:
+        """A number as text that is unique among systems."""
+
+
+class Party(Protocol):
+    """An actor, as far as it causes messages and waits for replies."""
+
+    waiting_on: Party | None
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def system(self) -> Numbering: ...
+
+
+class WaitingRoom(Protocol):
+    """A mailbox, as far as a settled ask leaves it."""
+
+    def forget(self, reply: Reply) -> None:
+        """Take out an ask that still waits for room."""
+
+
+class Asked(Protocol):
+    """An actor, as far as a reply needs it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def counts(self) -> Counts: ...
+    @property
+    def mailbox(self) -> WaitingRoom: ...
+    def no_proc(self, message: object) -> NoProc: ...
+
+
+# How far a message came: no room yet, in the mailbox, in a handler.
+Stage: TypeAlias = Literal["mailbox", "queued", "handling"]
+Outcome: TypeAlias = Literal["waiting", "answered", "failed", "timed_out", "withdrawn"]
+
+
+class Reply:
+    """One asker, parked until its ask is settled.
+
+    `task` is None once it is settled; every way to settle it looks at that first, so of a reply,
+    a deadline and a cancellation that meet in one round of the scheduler the first one counts.
+    """
+
+    __slots__ = (
+        "asked_at", "asker", "bucket", "cell", "deadline", "error", "message", "outcome", "parked",
+        "stage", "task", "value",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        task: trio.lowlevel.Task,
+        cell: Asked,
+        message: object,
+        asked_at: float,
+        deadline: float,
+    ) -> None:
+        self.task: trio.lowlevel.Task | None = task
+        self.cell, self.message = cell, message
+        self.asked_at, self.deadline = asked_at, deadline
+        self.stage: Stage = "mailbox"
+        self.outcome: Outcome = "waiting"
+        self.value: object = None
+        self.error: AskError | None = None
+        # Where the clock keeps it, to be taken out without a search (`clock.Bucket`).
+        self.bucket: dict[Reply, None] | None = None
+        # An ask that is served at once is settled before its task has parked: nobody to wake.
+        self.parked = False
+        # Whose handler waits; the waiting edge goes with the ask, not when its task runs again.
+        self.asker: Party | None = None
+
+    def give(self, value: object) -> None:
+        """Call this with the reply; a second or a late one is counted and dropped."""
+        if self.task is None:
+            self.cell.counts.late_replies += 1
+            return
+        self.value = value
+        self._settle("answered")
+
+    def fail(self, error: AskError) -> None:
+        """Call this when no reply will come; does nothing once the ask is settled."""
+        if self.task is not None:
+            self.error = error
+            self._settle("failed")
+
+    def expire(self, now: float) -> None:
+        """Called by the clock when the deadline has passed."""
+        if self.task is not None:
+            waited = now - self.asked_at
+            self.error = AskTimeout(self.cell.path, self.message, waited, self.stage)
+            self._settle("timed_out")
+
+    def withdraw(self, _: object = None) -> trio.lowlevel.Abort:
+        """Called by trio, as the abort function, when the asker was cancelled.
+
+        The message may be in a handler already: it is handled to its end, and the reply dropped.
+        """
+        self._leave("withdrawn")
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _settle(self, outcome: Outcome) -> None:
+        task = self.task
+        assert task is not None
+        self._leave(outcome)
+        self.wake(task)
+
+    def _leave(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.task = None
+        if self.asker is not None:
+            self.asker.waiting_on = None
+        bucket = self.bucket
+        if bucket is not None:
+            bucket.pop(self, None)
+            self.bucket = None
+        if self.stage == "mailbox":
+            self.cell.mailbox.forget(self)
+
+    def wake(self, task: trio.lowlevel.Task) -> None:
+        """Called when it is settled; one of several asks waits for the others instead."""
+        if self.parked:
+            trio.lowlevel.reschedule(task)
+
+
+# The message, its number, its reply slot (None for a tell), its absolute deadline, when it was put
+# into the mailbox (0.0: not measured), and its context (None: nothing to pass on).
+Envelope: TypeAlias = tuple[object, int, Reply | None, float, float, Context | None]
+# Its places by name; where every message passes it is unpacked instead.
+MESSAGE: Final = 0
+MESSAGE_ID: Final = 1
+REPLY: Final = 2
+DEADLINE: Final = 3
+ENQUEUED_AT: Final = 4
+CONTEXT: Final = 5
+
+
+class Debtor(Protocol):
+    """An incarnation, as far as it owes replies."""
+
+    def forgive(self, later: Later[Never]) -> None:
+        """Take it off what is owed."""
+
+    def refuses(self, envelope: Envelope, value: object) -> bool:
+        """Whether a reply is of the wrong type, and has crashed the actor."""
+
+
+class Later(Generic[R_contra]):
+    """An owed reply, made by `self.reply_later()`; it fails when its incarnation ends."""
+
+    __slots__ = ("_debtor", "envelope")
+
+    def __init__(self, debtor: Debtor, envelope: Envelope) -> None:
+        self._debtor, self.envelope = debtor, envelope
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self  # A copy of an actor's state owes the same replies.
+
+    @property
+    def asker_gone(self) -> bool:
+        """Whether nobody waits for the reply any more."""
+        reply = self.envelope[REPLY]
+        return reply is None or reply.task is None
+
+    def reply(self, value: R_contra) -> None:
+        """Call this with the answer; a second or a late one is counted and dropped.
+
+        With `check_replies` one of the wrong type crashes the actor; the asker gets that error.
+        """
+        self._debtor.forgive(self)
+        reply = self.envelope[REPLY]
+        if reply is not None and not self._debtor.refuses(self.envelope, value):
+            reply.give(value)
+
+    def fail(self, error: AskError) -> None:
+        """Call this to end the ask without a reply (the runtime does when the actor ends)."""
+        self._debtor.forgive(self)
+        reply = self.envelope[REPLY]
+        if reply is not None:
+            reply.fail(error)
+
+
+# What is being handled right now
+
+
+class Activity:
+    """What one task is doing for an actor: the message in hand, and what it has caused.
+
+    A task actor has one of its own, dispatched actors share the dispatcher's; with `cell` None
+    nobody is being served, and sends take their context from the edge.
+    """
+
+    __slots__ = ("cell", "envelope", "out", "task")
+
+    def __init__(self, cell: Party | None = None, task: trio.lowlevel.Task | None = None) -> None:
+        self.cell = cell
+        self.task = task
+        self.envelope: Envelope | None = None
+        # The context of everything sent while this message is in hand, made at the first send.
+        self.out: Context | None = None
+
+    def sending(self) -> Context | None:
+        """Call this to get the context of what is sent now; None outside, with nothing to pass."""
+        if self.out is not None:
+            return self.out
+        cell = self.cell
+        if cell is None:
+            return edge.get()
+        envelope = self.envelope
+        if envelope is None:
+            # A hook: nothing caused it, so a new correlation begins here.
+            out = Context(cell.system.text_id(cell.system.next_id()), sender=cell.path)
+        else:
+            _, message_id, _, _, _, before = envelope
+            if before is None:
+                out = Context(cell.system.text_id(message_id), message_id, sender=cell.path)
+            else:
+                out = Context(
+                    before.correlation_id,
+                    message_id,
+                    before.traceparent,
+                    cell.path,
+                    before.user_id,
+                    before.tenant,
+                )
+        out.sender_id = cell.id
+        self.out = out
+        return out
+
+    def fork(self) -> Activity:
+        """Call this to get the activity of a child task: same cause, but nothing in hand."""
+        child = Activity(self.cell)
+        child.out = self.sending()
+        return child
+
+
+edge: ContextVar[Context | None] = ContextVar("edge_context", default=None)
+OUTSIDE: Final = Activity()
+# Set once per task; the activity changes with each message, so log lines always see the right one.
+# The watchdog's thread reads it too, off the context of the task that holds the loop.
+current_activity: ContextVar[Activity] = ContextVar("current_activity", default=OUTSIDE)
+
+
+def current_context() -> Context | None:
+    """Call this to get correlation, causation and trace for a log line or an outgoing call."""
+    return current_activity.get().sending()
+
+
+@contextmanager
+def edge_context(context: Context) -> Iterator[Context]:
+    """Call this where a request comes in; what is told and asked inside carries `context`."""
+    token = edge.set(context)
+    try:
+        yield context
+    finally:
+        edge.reset(token)

@@ -1,0 +1,420 @@
+"""Two lanes of envelopes: the users', bounded, and the system's, never full.
+
+Each lane is two lists: senders append to one while the loop reads the other. Whoever finds the
+actor parked wakes it, at most once. `loop.py` reads, `ref.py` and `topics.py` write.
+
+Rule 1: `index` stands behind the message in hand, so a turn that is cut short loses nothing.
+Rule 2: `attention` is set whenever there is more to look at than the next user message: a system
+entry, a wish to stop, waiting senders, a batch that was edited. The loop checks only this.
+Rule 3: up to `limit` messages may be appended to `inbox` without a further look. It is never more
+than the room there is, for what the loop has taken and not yet handled still counts; it may be
+less, and is counted anew when it is reached. Where each put has to be looked at (waiting senders,
+a closed lane, the gate of a simulation) it is 0.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, TypeAlias
+
+import trio
+
+from actors.runtime.delivery.envelope import CONTEXT, MESSAGE, REPLY, Envelope, Reply
+from actors.runtime.words.counting import Counts
+
+# One slow handler of a millisecond a message then means a second of backlog: enough to ride out
+# a burst, little enough to notice an actor that is too slow while its messages are still fresh.
+DEFAULT_CAPACITY: Final = 1024
+# Written out by whoever wants it, and flagged in the lab. Larger than any list can grow.
+UNBOUNDED: Final = 2**62
+
+_ALWAYS_LONG_WAY: Final = 0
+
+
+# What a full mailbox does with one more tell. Senders never notice; asks and sends wait instead.
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """Keep the newest message of each class and `key`; see `latest`."""
+
+    key: Callable[[object], Hashable]
+
+
+def latest(key: Callable[[object], Hashable]) -> Latest:
+    """Call this to let a full mailbox replace a queued message of the same class and key."""
+    return Latest(key)
+
+
+Overflow: TypeAlias = Literal["drop_new", "drop_old", "crash"] | Latest
+
+
+def check_mailbox(capacity: object, overflow: object) -> None:
+    """Called when an actor class is made; raises ValueError for what cannot work."""
+    if not isinstance(capacity, int) or isinstance(capacity, bool) or capacity < 1:
+        raise ValueError(f"capacity is {capacity!r}; it must be at least 1, or UNBOUNDED")
+    if not isinstance(overflow, Latest) and overflow not in ("drop_new", "drop_old", "crash"):
+        raise ValueError(
+            f"overflow is {overflow!r}; choose drop_new, drop_old, latest(key) or crash"
+        )
+
+
+# What lies in a mailbox besides messages
+
+
+class Entry(Protocol):
+    """Something on the system lane. It knows whom it is for."""
+
+    def act(self) -> Envelope | None:
+        """Called by the loop: do it; or give the envelope that a handler has to see."""
+
+    def drop(self) -> None:
+        """Called instead of `act` when the incarnation has ended."""
+
+
+class Notice:
+    """A system entry on the user lane, where it has to keep its place behind messages."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+
+class Waiter:
+    """A send or ask waiting for room; `task` is None for an ask, whose reply holds the task."""
+
+    __slots__ = ("delivered", "envelope", "task")
+
+    def __init__(self, envelope: Envelope, task: trio.lowlevel.Task | None) -> None:
+        self.envelope, self.task = envelope, task
+        self.delivered = False
+
+
+class Addressee(Protocol):
+    """The actor behind a mailbox, as far as the mailbox needs it."""
+
+    counts: Counts
+
+    def wake(self) -> None:
+        """The parked actor has something to do."""
+
+    def lost(self, envelope: Envelope, reason: Literal["overflow", "closed"]) -> None:
+        """A message found no place."""
+
+    def overflowed(self) -> None:
+        """One message too many came, and `overflow` is "crash"."""
+
+
+# Stand-ins for lists that most idle actors never need, 170 bytes of each; never appended to.
+_NO_BATCH: Final[list[Envelope]] = []
+_NO_ENTRIES: Final[list[Entry]] = []
+
+
+class Mailbox:
+    """Where an actor's messages wait; it stays when the actor restarts."""
+
+    __slots__ = (
+        "_addressee", "_system_in", "_system_out", "attention", "batch", "capacity", "closed",
+        "gate", "idle", "inbox", "index", "limit", "overflow", "peak", "system_idle", "timed",
+        "waiting",
+    )  # fmt: skip
+
+    def __init__(self, addressee: Addressee, capacity: int, overflow: Overflow) -> None:
+        self._addressee = addressee
+        self.capacity, self.overflow = capacity, overflow
+        self.inbox: list[Envelope] = []
+        self.batch = _NO_BATCH
+        self.index = 0
+        self.limit = capacity
+        self.peak = 0
+        self.closed = False
+        # Whether a put, or a system entry, has to wake the loop.
+        self.idle = self.system_idle = False
+        self.attention = False
+        # Whether senders note the time: 0 never, else when message_id % timed == 0.
+        self.timed = 0
+        # A simulation looks at every message before it is put, and may keep it.
+        self.gate: Callable[[Envelope], bool] | None = None
+        self.waiting: deque[Waiter] | None = None
+        self._system_in = self._system_out = _NO_ENTRIES
+
+    @property
+    def queued(self) -> int:
+        """How many user messages wait, not counting the one in hand and waiting senders."""
+        return len(self.inbox) + len(self.batch) - self.index
+
+    @property
+    def system_queued(self) -> int:
+        """How many system entries wait."""
+        return len(self._system_in) + len(self._system_out)
+
+    @property
+    def waiting_senders(self) -> int:
+        """How many sends and asks wait for room."""
+        return len(self.waiting) if self.waiting else 0
+
+    def resize(self, capacity: int, overflow: Overflow) -> None:
+        """Called by the cell when the class of the actor is known."""
+        self.capacity, self.overflow = capacity, overflow
+        self.renew_limit()
+
+    # Writing
+
+    def put(self, envelope: Envelope) -> bool:
+        """Call this for a tell or a publish; False when the message was not queued."""
+        if len(self.inbox) >= self.limit and not self._has_room():
+            return self._put_full(envelope)
+        self.inbox.append(envelope)
+        if self.idle:
+            # Both at once: the woken loop looks at both lanes, nobody else need wake it.
+            self.idle = self.system_idle = False
+            self._addressee.wake()
+        return True
+
+    def offer(self, envelope: Envelope, task: trio.lowlevel.Task | None) -> Waiter | None:
+        """Call this for a send or an ask on an open lane; gives a waiter when it has to wait."""
+        if len(self.inbox) < self.limit or self._has_room():
+            self.inbox.append(envelope)
+            reply = envelope[REPLY]
+            if reply is not None:
+                reply.stage = "queued"
+            if self.idle:
+                self.idle = self.system_idle = False
+                self._addressee.wake()
+            return None
+        if self.gate is not None and not self.closed:
+            if self.gate(envelope):
+                return None
+            if self.queued < self.capacity:
+                self.put_past_gate(envelope)
+                return None
+        waiter = Waiter(envelope, task)
+        if self.waiting is None:
+            self.waiting = deque()
+        self.waiting.append(waiter)
+        # From now on every put looks: a tell must not take the room that a sender waits for.
+        self.limit = _ALWAYS_LONG_WAY
+        self.attention = True
+        return waiter
+
+    def post(self, entry: Entry) -> None:
+        """Call this for the system lane; it is never full."""
+        if self._system_in is _NO_ENTRIES:
+            self._system_in = [entry]
+        else:
+            self._system_in.append(entry)
+        self.call_attention()
+
+    def call_attention(self) -> None:
+        """Call this to make the loop look up before its next message."""
+        self.attention = True
+        if self.system_idle:
+            self.idle = self.system_idle = False
+            self._addressee.wake()
+
+    def forget(self, reply: Reply) -> None:
+        """Called when an ask that waits for room has been settled; it leaves no trace."""
+        for waiter in self.waiting or ():
+            if waiter.envelope[REPLY] is reply:
+                self.forget_waiter(waiter)
+                return
+
+    def forget_waiter(self, waiter: Waiter) -> None:
+        """Called when a send that waits for room was cancelled; it leaves no trace."""
+        if self.waiting is not None and waiter in self.waiting:
+            self.waiting.remove(waiter)
+            if not self.waiting:
+                self.renew_limit()
+
+    # Reading: only the loop, and whoever ends an incarnation
+
+    def take(self) -> bool:
+        """Called when the batch is used up, to get the next; False when there is none."""
+        batch, inbox = self.batch, self.inbox
+        if self.index:
+            batch.clear()
+            self.index = 0
+        if not inbox:
+            return False
+        # The two lists change places: no message is copied, and no list is made for a batch.
+        self.batch, self.inbox = inbox, [] if batch is _NO_BATCH else batch
+        held = len(inbox)
+        if self.limit:  # Else it is closed, gated, or senders wait: that stays so.
+            self.limit = self.capacity - held
+        if held > self.peak:
+            self.peak = held
+        return True
+
+    def next_user(self) -> Envelope | None:
+        """Call this to get one user message the slow way, or None."""
+        if self.index >= len(self.batch) and not self.take():
+            return None
+        envelope = self.batch[self.index]
+        self.index += 1
+        return envelope
+
+    def next_system(self) -> Entry | None:
+        """Call this to get the oldest system entry, or None."""
+        if not self._system_out:
+            if not self._system_in:
+                return None
+            self._system_in.reverse()
+            self._system_in, self._system_out = self._system_out, self._system_in
+        return self._system_out.pop()
+
+    def drop_system(self) -> list[Entry]:
+        """Called when an incarnation is over; gives what was meant for it alone."""
+        left = [*reversed(self._system_out), *self._system_in]
+        self._system_in = self._system_out = _NO_ENTRIES
+        return left
+
+    def admit(self) -> None:
+        """Called when there may be room, to let waiting senders in, in order of arrival."""
+        waiting = self.waiting
+        while waiting and self.queued < self.capacity:
+            waiter = waiting.popleft()
+            self.inbox.append(waiter.envelope)
+            waiter.delivered = True
+            reply = waiter.envelope[REPLY]
+            if reply is not None:
+                reply.stage = "queued"
+            if waiter.task is not None:
+                trio.lowlevel.reschedule(waiter.task)
+        if waiting is not None and not waiting:
+            self.waiting = None
+            self.renew_limit()
+
+    def put_back(self, envelopes: Sequence[Envelope]) -> None:
+        """Call this to return messages to the front, in order."""
+        # A new list: the loop may be walking through a slice of the old one, and looks up now.
+        self.batch = [*envelopes, *self.batch[self.index :]]
+        self.index = 0
+        self.attention = True
+        self.renew_limit()
+
+    def put_behind(self, sender_id: int, envelope: Envelope) -> bool:
+        """Call this to place a notice behind the last message of a sender; False if none waits."""
+        # The newest lane first, each from its end: the first one found is the last one sent.
+        for lane, first in ((self.inbox, 0), (self.batch, self.index)):
+            for at in range(len(lane) - 1, first - 1, -1):
+                context = lane[at][CONTEXT]
+                if context is not None and context.sender_id == sender_id:
+                    lane.insert(at + 1, envelope)
+                    self.attention = True
+                    return True
+        return False
+
+    # Between incarnations, and at the end
+
+    def close(self) -> None:
+        """Called to refuse user messages from now on; what is queued stays."""
+        self.closed = True
+        self.limit = _ALWAYS_LONG_WAY
+
+    def open(self) -> None:
+        """Called for the next incarnation; the last one may have closed it (`drain=True`)."""
+        self.closed = self.idle = self.system_idle = False
+        self.renew_limit()
+
+    def drain(self) -> list[Envelope]:
+        """Called when nobody will read any more; gives what was queued, and waiting asks."""
+        left = [*self.batch[self.index :], *self.inbox]
+        for waiter in self.waiting or ():
+            if waiter.task is None:
+                left.append(waiter.envelope)
+            else:  # It still has its message, and raises.
+                trio.lowlevel.reschedule(waiter.task)
+        self.batch, self.inbox, self.index, self.waiting = _NO_BATCH, [], 0, None
+        return left
+
+    # Room
+
+    def renew_limit(self) -> None:
+        """Call this when what may be put has changed."""
+        held = len(self.batch) - self.index
+        if self.closed or self.waiting or self.gate is not None:
+            self.limit = _ALWAYS_LONG_WAY
+        else:
+            self.limit = self.capacity - held
+        if (total := held + len(self.inbox)) > self.peak:
+            self.peak = total
+
+    def _has_room(self) -> bool:
+        if self.closed or self.waiting or self.gate or self.queued >= self.capacity:
+            return False
+        self.renew_limit()
+        return True
+
+    def put_past_gate(self, envelope: Envelope) -> bool:
+        """Call this for a message that the gate has let through, or kept and gives back now."""
+        reply = envelope[REPLY]
+        if reply is not None and reply.task is None:
+            return False
+        gate, self.gate = self.gate, None
+        self.renew_limit()
+        put = self.put(envelope)
+        self.gate = gate
+        self.renew_limit()
+        return put
+
+    def _put_full(self, envelope: Envelope) -> bool:
+        if self.gate is not None and not self.closed:
+            return not self.gate(envelope) and self.put_past_gate(envelope)
+        if self.closed:
+            self._addressee.lost(envelope, "closed")
+            return False
+        self.peak = max(self.peak, self.queued)
+        policy = self.overflow
+        if isinstance(policy, Latest):
+            if _replace_latest(self._lanes(), envelope, policy):
+                self._addressee.counts.coalesced += 1
+                return True
+        elif policy == "drop_old":
+            old = _remove_oldest_tell(self._lanes())
+            if old is not None:
+                self.inbox.append(envelope)
+                self._addressee.lost(old, "overflow")
+                return True
+        elif policy == "crash":
+            self._addressee.overflowed()
+        self._addressee.lost(envelope, "overflow")
+        return False
+
+    def _lanes(self) -> _Lanes:
+        self.attention = True  # The loop holds a part of the batch until it looks up.
+        return ((self.batch, self.index), (self.inbox, 0))
+
+
+# The parts of a mailbox that wait, oldest first: each list, and where in it they begin.
+_Lanes: TypeAlias = tuple[tuple[list[Envelope], int], ...]
+
+
+def _replace_latest(lanes: _Lanes, envelope: Envelope, policy: Latest) -> bool:
+    """Put `envelope` in the place of a queued tell of its class and key, if there is one."""
+    kind, key = type(envelope[MESSAGE]), _key_of(policy, envelope)
+    for lane, first in lanes:
+        for at in range(first, len(lane)):
+            queued, _, reply, *_ = lane[at]
+            if reply is None and type(queued) is kind and _key_of(policy, lane[at]) == key:
+                lane[at] = envelope
+                return True
+    return False
+
+
+def _key_of(policy: Latest, envelope: Envelope) -> Hashable:
+    try:
+        return policy.key(envelope[MESSAGE])
+    except Exception:  # noqa: BLE001 - a tell never raises: what has no key equals nothing
+        return object()
+
+
+def _remove_oldest_tell(lanes: _Lanes) -> Envelope | None:
+    """Take the oldest queued tell out; None when all that waits are asks."""
+    for lane, first in lanes:
+        for at in range(first, len(lane)):
+            if lane[at][REPLY] is None and not isinstance(lane[at][MESSAGE], Notice):
+                return lane.pop(at)
+    return None

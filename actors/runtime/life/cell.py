@@ -1,0 +1,980 @@
+"""One actor: what stays of it (`Cell`), and what one run of it is (`Life`).
+
+A cell is the identity of an actor: id, path, ref, mailbox, sums. It is made once and outlives
+every crash; everyone else holds its ref, only owners hold cells. A life is one incarnation: the
+instance, its timers and monitors, the replies it owes, how far it is on its way to an end. It
+begins with `begin_incarnation` and is thrown away with its exit; the next one starts clean, with
+the same mailbox.
+
+A cell starts nothing by itself. Its owner (a supervisor, or the keeper of `open_actors`) decides,
+and is told what came of it:
+
+    owner -> cell      begin_incarnation, request_stop, kill; after an ending begin_incarnation
+                       again, await_restart, await_first_message, or retire
+    cell -> life       want (end after the message in hand), abort (a link, a child task or an
+                       overflow ends it now), kill
+    mailbox -> cell    wake, lost, overflowed
+    life -> cell       life_started, life_exited
+    cell -> owner      child_started, child_exited, child_wanted, child_unkillable
+    cell -> others     `Watch.ended` of whoever watches, `Tie.broke` of whatever it is linked to
+
+`lifecycle.py` drives a life from step to step, `loop.py` handles its messages; neither decides.
+
+An end goes through these steps, in this order and never in another:
+
+1. The exit is known (`Life.end_with`): the message in hand is settled, its asker told.
+2. `on_stop`, child tasks, the children of a supervisor, in the order `lifecycle.py` gives.
+3. Everything the incarnation holds is let go (`Life.release`): replies it owes fail, timers and
+   monitors are cancelled, its stash goes back into the mailbox.
+4. The owner is told (`child_exited`), and decides.
+5. Only then do watchers and links hear of it: whoever sees the end finds the name free, or the
+   next incarnation begun. So an end can be waited for and acted on, without a race.
+
+Rule 1: every operation here is synchronous and returns at once; results come through the owner.
+An order of calls is therefore an order of events, and no lock is needed.
+Rule 2: an incarnation has one exit. A crash beats a wish to stop, and the first wish beats later
+ones. A kill beats both, except a crash that is already the exit.
+Rule 3: only exceptions of user code become exits. What comes out of the runtime's own code,
+KeyboardInterrupt, SystemExit and cancellation from outside pass through.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, Never, Protocol, TypeAlias, cast
+
+import trio
+
+from actors.runtime.delivery.clock import Alarm
+from actors.runtime.delivery.envelope import (
+    MESSAGE,
+    NO_DEADLINE,
+    REPLY,
+    Activity,
+    Context,
+    Envelope,
+    Later,
+    Party,
+)
+from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY, Entry, Mailbox, Notice
+from actors.runtime.delivery.ref import AnyRef, Post, Ref
+from actors.runtime.life.child_tasks import ChildTasks
+from actors.runtime.life.handlers import Handler, Table
+from actors.runtime.life.hooks import START_TIMEOUT_S, AnyHooks
+from actors.runtime.words.counting import Counts, Level, Meter, Totals
+from actors.runtime.words.errors import (
+    ActorCrashed,
+    ActorExited,
+    AskError,
+    BadReply,
+    MailboxOverflow,
+    NoProc,
+)
+from actors.runtime.words.exits import (
+    Crashed,
+    Exit,
+    Failed,
+    Ignored,
+    Killed,
+    Ready,
+    StartOutcome,
+    crash_from,
+    stamped,
+)
+
+Status: TypeAlias = Literal[
+    "starting",
+    "running",
+    "suspended",
+    "restarting",
+    "backing_off",
+    "stopping",
+    "stopped",
+    "unkillable",
+]
+
+# Why a message became a dead letter.
+Reason: TypeAlias = Literal[
+    "overflow", "expired", "unhandled", "no_such_actor", "stopped", "crashed", "killed"
+]
+
+# Long enough to close a few connections, short enough for a deploy; OTP's default too.
+SHUTDOWN_S: Final[float] = 5.0
+# A killed task that needs longer than this is shielded or blocked; someone has to look at it.
+UNKILLABLE_AFTER_S: Final[float] = 1.0
+# Enough to see a pattern in an actor's endings, little enough to keep for each.
+LAST_EXITS_MAX: Final = 8
+
+_KILLED: Final = Killed()
+_NO_TABLE: Final = Table()
+
+
+# Who decides, and who is told
+
+
+class Owner(Protocol):
+    """Who is told about a child's life. Calls are synchronous and must neither raise nor wait."""
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the tasks of incarnations run."""
+
+    def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
+        """The start that `begin_incarnation` began is over."""
+
+    def child_exited(self, cell: Cell, exit_: Exit) -> None:
+        """The incarnation is wholly over: `on_stop`, child tasks and its task."""
+
+    def child_unkillable(self, cell: Cell, stack: str) -> None:
+        """A kill has not worked for a second; `child_exited` comes if it ever ends."""
+
+    def child_wanted(self, cell: Cell) -> None:
+        """A message came for a cell that was left dormant."""
+
+
+class Watch(Protocol):
+    """Somebody who waits for the end of an incarnation, or (final) of the actor."""
+
+    final: bool
+
+    @property
+    def watcher(self) -> str:
+        """The path of the actor that watches; empty for a task."""
+
+    def ended(self, cell: Cell, exit_: Exit) -> None:
+        """Called once; the watch has been taken off the cell before."""
+
+
+class Tie(Protocol):
+    """What ties an actor to another one (`Link` in `actor/relations.py`)."""
+
+    def broke(self, peer: Cell, ended: Cell, exit_: Exit) -> None:
+        """Tell `peer` that `ended`, tied to it, has ended."""
+
+
+class Observer(Protocol):
+    """Somebody who is told of every change of the actors below a path."""
+
+    def covers(self, path: str) -> bool:
+        """Whether an actor at `path` is watched."""
+
+    def put(
+        self, at: float, kind: Literal["status", "message", "ended"], path: str,
+        data: Mapping[str, object],
+    ) -> None:  # fmt: skip
+        """Take one change."""
+
+
+# What a cell needs of the system around it
+
+
+class Losses(Protocol):
+    """Where messages go that nobody will handle."""
+
+    def add(
+        self,
+        cell: Cell,
+        envelope: Envelope,
+        reason: Reason,
+        exit_: Exit | None = None,
+        note: str | None = None,
+    ) -> None:
+        """Take one."""
+
+
+class Crashes(Protocol):
+    """Where crashes are written down."""
+
+    def crashed(self, life: Life, exit_: Crashed) -> None:
+        """Take one, while its instance is at hand."""
+
+
+class Watching(Protocol):
+    """Whoever passes changes on to those who watch."""
+
+    def status(self, cell: Cell, because: str | None) -> None:
+        """The status of a watched cell has changed."""
+
+    def handled(self, cell: Cell, envelope: Envelope, spent: float) -> None:
+        """A watched cell has handled a message."""
+
+
+class Home(Post, Protocol):
+    """A system, as far as its cells need it."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Real time, for budgets."""
+
+    @property
+    def check_replies(self) -> bool:
+        """Whether replies are checked against the R of `Ask[R]`."""
+
+    @property
+    def counts(self) -> Totals: ...
+    @property
+    def dead_letters(self) -> Losses: ...
+    @property
+    def reports(self) -> Crashes: ...
+    @property
+    def changes_log(self) -> Watching: ...
+    def next_cell_id(self) -> int: ...
+    def apply_level(self, cell: Cell) -> None: ...
+    def forget(self, cell: Cell) -> None: ...
+
+
+class Cell:
+    """One actor. See the module's rules; supervisors hold cells, everyone else holds refs."""
+
+    # Slots, for an actor shall cost a kilobyte or two, not ten. In groups, as `__init__` has them.
+    __slots__ = (  # noqa: RUF023 - by what they are for, not by the alphabet
+        # who it is
+        "id", "name", "path", "ref", "system",
+        # what its owner has decided
+        "owner", "start", "actor_class", "budget", "shutdown", "start_timeout",
+        "dormant", "gone", "refusal", "next_restart_at", "restart_window",
+        # what is waiting, and what runs
+        "mailbox", "life", "incarnation", "pending_stop", "kill_alarm", "look_alarm",
+        # how it is, and how it has ended
+        "status", "status_since", "started_at", "last_exits", "untold_exit",
+        # who has to do with it
+        "waiting_on", "watchers", "links", "broken_links", "topics",
+        # what is counted and measured
+        "counts", "level", "meter", "senders", "observers",
+    )  # fmt: skip
+
+    # Set by `System.new_cell`; a cell that is gone from the beginning (`ByName` needs one under a
+    # free name) has neither, and a retired one no `start`: what it held must not live on.
+    owner: Owner
+    start: Callable[[], AnyHooks]
+
+    def __init__(self, system: Home, path: str, name: str | None) -> None:
+        self.system = system
+        self.path, self.name = path, name
+        self.id = system.next_cell_id()
+        self.ref: AnyRef = Ref(self)
+
+        self.actor_class: type[AnyHooks] | None = None
+        self.budget = (64, 0.001)
+        self.shutdown, self.start_timeout = SHUTDOWN_S, START_TIMEOUT_S
+        # Left without incarnation until a message comes; and over for good.
+        self.dormant = self.gone = False
+        # Why it may not start, said to whoever sent it something.
+        self.refusal: str | None = None
+        self.next_restart_at: float | None = None
+        # Of its supervisor's budget: used, allowed, in how many seconds.
+        self.restart_window: tuple[int, int, float] | None = None
+
+        self.mailbox = Mailbox(self, DEFAULT_CAPACITY, "drop_new")
+        self.life: Life | None = None
+        # How many have started; the one that is starting now is not counted yet.
+        self.incarnation = 0
+        # A stop that came between two incarnations: the coming one stops.
+        self.pending_stop: Exit | None = None
+        # What makes an end come in time: the kill after a stop, the look after a kill.
+        self.kill_alarm: Alarm | None = None
+        self.look_alarm: Alarm | None = None
+
+        self.status: Status = "starting"
+        self.status_since = self.started_at = trio.current_time()
+        self.last_exits: tuple[Exit, ...] = ()
+        # How the last incarnation ended, while the owner has not decided and nobody was told.
+        self.untold_exit: Exit | None = None
+
+        # Whom its handler has asked: the edge that a ring of asks is found by.
+        self.waiting_on: Party | None = None
+        self.watchers: dict[Watch, None] | None = None
+        # Of the current incarnation, or the coming one; moved to broken_links when it has ended.
+        self.links: dict[Cell, Tie] | None = None
+        self.broken_links: dict[Cell, Tie] | None = None
+        self.topics: set[str] | None = None
+
+        self.counts = Counts()
+        self.level: Level = "counters"
+        # Of `sampled` and `full` actors; senders by path, with the time they were last seen.
+        self.meter: Meter | None = None
+        self.senders: dict[str, float] | None = None
+        self.observers: tuple[Observer, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Cell {self.path} {self.status} {self.incarnation}>"
+
+    def adopt(self, cls: type[AnyHooks]) -> None:
+        """Called when the class is known: the mailbox gets the class's bounds."""
+        if cls is not self.actor_class:
+            self.actor_class, self.budget = cls, cls.budget
+            self.mailbox.resize(cls.capacity, cls.overflow)
+            self.system.apply_level(self)
+
+    # What the owner calls
+
+    def begin_incarnation(self, because: str | None = None) -> None:
+        """Call this to start the next incarnation; the owner gets `child_started`."""
+        assert self.life is None, f"{self!r} already has an incarnation"
+        assert not self.gone, f"{self!r} is gone for good"
+        self._tell_of_last_life()
+        self.dormant = False
+        self.mailbox.open()
+        self.next_restart_at = None
+        self.set_status("starting", because)
+        self.life = Life(self, self.incarnation + 1)
+        self.system.dispatcher.enqueue(self)
+
+    def await_restart(
+        self,
+        status: Literal["restarting", "backing_off"],
+        at: float | None = None,
+        because: str | None = None,
+    ) -> None:
+        """Call this after an ending that will be followed by a restart; the mailbox is kept."""
+        self._tell_of_last_life()
+        self.next_restart_at = at
+        self.set_status(status, because)
+
+    def await_first_message(self) -> None:
+        """Call this to leave the cell without incarnation until a message comes.
+
+        The owner gets `child_wanted` once, at once if messages are queued already.
+        """
+        self._tell_of_last_life()
+        self.dormant = True
+        self.set_status("stopped", "no message yet")
+        if self.mailbox.queued or self.mailbox.waiting:
+            self.wake()
+        else:
+            self.mailbox.idle = self.mailbox.system_idle = True
+
+    def request_stop(
+        self, exit_: Exit, *, within: float | None = None, drain: bool = False
+    ) -> None:
+        """Call this to end the incarnation after the message in hand; killed `within` seconds.
+
+        `within` defaults to the cell's `shutdown`. The first request decides on the exit; a
+        further one can only bring the kill forward. Without an incarnation the coming one stops.
+        """
+        life = self.life
+        if life is None:
+            if not self.gone and not self.dormant:
+                self.pending_stop = exit_
+            return
+        life.want(exit_, drain=drain)
+        self.limit_stop(self.shutdown if within is None else within)
+
+    def limit_stop(self, within: float) -> None:
+        """Call this to have it killed if it is not over in `within` seconds; the earliest counts.
+
+        A stop becomes a kill: whoever asked for the end has decided already that it shall come.
+        """
+        due = trio.current_time() + within
+        alarm = self.kill_alarm
+        if due == NO_DEADLINE or (alarm is not None and alarm.due <= due):
+            return
+        if alarm is not None:
+            alarm.cancel()
+        self.kill_alarm = self.system.wheel.call_at(due, self._stop_is_late)
+
+    def kill(self, exit_: Killed = _KILLED) -> None:
+        """Call this to end the incarnation by force: no `on_stop`. Does nothing without one."""
+        life = self.life
+        if life is None or life.killed:
+            return
+        if self.look_alarm is None:
+            # A kill can fail to work: shielded code, or a `def` handler that does not return.
+            self.look_alarm = self.system.wheel.call_after(UNKILLABLE_AFTER_S, self._kill_is_late)
+        life.kill(exit_)
+
+    def retire(self, exit_: Exit | None = None) -> None:
+        """Call this when no restart will follow; the ref is dead for ever afterwards.
+
+        Frees the name, turns what is queued into dead letters and failed asks, tells watchers.
+        """
+        if self.gone:
+            return
+        assert self.life is None, f"{self!r} still has an incarnation"
+        last = exit_ or self.untold_exit
+        assert last is not None, f"{self!r} has no exit to retire with"
+        # The name is free before anybody hears of the end: a watcher may take it at once.
+        self._close()
+        self.set_status("stopped", last.because)
+        del self.start
+        for entry in self.mailbox.drop_system():
+            entry.drop()
+        self._bury(last)
+        self.untold_exit = None
+        self._tell_end(last, final=True)
+
+    def refuse(self, because: str) -> None:
+        """Call this instead of `retire` when a message came for an actor that may not start.
+
+        Tells are dead letters `no_such_actor`, asks fail with NoProc; both name `because`.
+        """
+        self.refusal = because
+        self._close()
+        for envelope in self.mailbox.drain():
+            if isinstance(envelope[MESSAGE], Notice):
+                continue
+            self.lost(envelope, "closed")
+            reply = envelope[REPLY]
+            if reply is not None:
+                reply.fail(self.no_proc(envelope[MESSAGE]))
+
+    def abandon(self) -> None:
+        """Called when the system is cancelled: whoever waits is told, nothing else is done."""
+        self._close()
+        for envelope in self.mailbox.drain():
+            reply = envelope[REPLY]
+            if reply is not None:
+                reply.fail(self.no_proc(envelope[MESSAGE]))
+        for entry in self.mailbox.drop_system():
+            entry.drop()
+        for watch in list(self.watchers or ()):
+            self.unwatch(watch)
+            watch.ended(self, Killed(because="the system was cancelled"))
+
+    def post_system(self, entry: object) -> None:
+        """Call this to pass `entry` to the actor's `on_system`, ahead of user messages.
+
+        It is dropped when the incarnation has ended (or none runs) before it is looked at.
+        """
+        if self.life is not None:
+            self.mailbox.post(_Note(self.life, entry))
+
+    # What a life reports
+
+    def life_started(self, outcome: StartOutcome) -> None:
+        """Called by the life when its start is over, one way or another."""
+        if isinstance(outcome, Ready):
+            self.incarnation += 1
+            self.started_at = trio.current_time()
+            if self.incarnation > 1:
+                self.counts.restarts += 1
+                self.system.counts.restarts += 1
+            self.set_status("stopping" if self.is_stopping else "running")
+        else:
+            self._life_is_over()
+        self.owner.child_started(self, outcome)
+
+    def life_exited(self, exit_: Exit) -> None:
+        """Called by the life when it is wholly over."""
+        self._life_is_over()
+        self.untold_exit = exit_
+        # From here on `links` are those of the coming incarnation: a peer may link to it before
+        # it runs, and must not hear how this one ended.
+        self.broken_links, self.links = self.links, None
+        self.last_exits = (*self.last_exits[1 - LAST_EXITS_MAX :], exit_)
+        if isinstance(exit_, Crashed):
+            self.counts.crashes += 1
+        self.owner.child_exited(self, exit_)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the incarnation has been asked to end."""
+        return self.life is not None and (self.life.wanted is not None or self.life.killed)
+
+    def set_status(self, status: Status, because: str | None = None) -> None:
+        """Call this to change the status; each change is one event with time and cause."""
+        if status == self.status and self.incarnation:
+            return
+        self.status, self.status_since = status, trio.current_time()
+        if self.observers is not None:
+            self.system.changes_log.status(self, because)
+
+    # What the mailbox reports
+
+    def wake(self) -> None:
+        """Called when the parked actor has something to do."""
+        life = self.life
+        if life is not None:
+            life.wake()
+        elif self.dormant:
+            self.dormant = False
+            self.owner.child_wanted(self)
+
+    def lost(self, envelope: Envelope, reason: Literal["overflow", "closed"]) -> None:
+        """Called for a message that found no place."""
+        if reason == "overflow":
+            self.counts.overflowed += 1
+            self.system.dead_letters.add(self, envelope, "overflow")
+        elif self.gone:
+            self.system.dead_letters.add(self, envelope, "no_such_actor", note=self.refusal)
+        else:
+            self.system.dead_letters.add(self, envelope, "stopped")
+
+    def overflowed(self) -> None:
+        """Called in a class with `overflow = "crash"`."""
+        if self.life is not None:
+            self.life.abort(Crashed(MailboxOverflow(self.path, self.mailbox.capacity)))
+
+    def no_proc(self, message: object) -> NoProc:
+        """Call this for the error of a send, ask or stop that finds nobody."""
+        return NoProc(self.path, None if message is None else type(message), self.refusal)
+
+    # Who watches, and how an end is told
+
+    def watch(self, watch: Watch) -> None:
+        """Call this to be told of the end. The cell must not be gone."""
+        if self.watchers is None:
+            self.watchers = {}
+        self.watchers[watch] = None
+
+    def unwatch(self, watch: Watch) -> None:
+        """Call this to be told nothing any more."""
+        if self.watchers is not None:
+            self.watchers.pop(watch, None)
+
+    def notify(self, ended: Cell, entry: Entry) -> None:
+        """Call this to tell this actor of an end, behind the last message of the ended one."""
+        notice: Envelope = (Notice(entry), 0, None, NO_DEADLINE, 0.0, None)
+        if not self.mailbox.put_behind(ended.id, notice):
+            self.mailbox.post(entry)
+
+    def _tell_of_last_life(self) -> None:
+        """The owner has decided: the end of the last incarnation may be seen now."""
+        exit_, self.untold_exit = self.untold_exit, None
+        if exit_ is not None:
+            self._tell_end(exit_, final=False)
+
+    def _tell_end(self, exit_: Exit, *, final: bool) -> None:
+        broken, self.broken_links = self.broken_links, None
+        if final and self.links:
+            # Tied to an incarnation that will never come.
+            broken, self.links = {**self.links, **(broken or {})}, None
+        for peer, tie in (broken or {}).items():
+            tie.broke(peer, self, exit_)
+        for watch in list(self.watchers or ()):
+            if final or not watch.final:
+                self.unwatch(watch)
+                watch.ended(self, exit_)
+
+    # Inside
+
+    def _life_is_over(self) -> None:
+        self.life = None
+        self.waiting_on = None
+        self.pending_stop = None
+        for alarm in (self.kill_alarm, self.look_alarm):
+            if alarm is not None:
+                alarm.cancel()
+        self.kill_alarm = self.look_alarm = None
+        # Nobody is parked any more: what comes now waits, and wakes no one.
+        self.mailbox.idle = self.mailbox.system_idle = False
+
+    def _close(self) -> None:
+        self.gone, self.dormant = True, False
+        self.system.forget(self)
+        self.mailbox.close()
+
+    def _bury(self, exit_: Exit) -> None:
+        """What is left in the mailbox of an actor that is not started again."""
+        for envelope in self.mailbox.drain():
+            if isinstance(envelope[MESSAGE], Notice):
+                continue
+            reply = envelope[REPLY]
+            if reply is not None and reply.outcome == "withdrawn":
+                self.counts.withdrawn += 1
+            elif reply is not None and reply.outcome == "timed_out":
+                self.counts.expired += 1
+                self.system.dead_letters.add(self, envelope, "expired")
+            else:
+                self.system.dead_letters.add(self, envelope, "stopped", exit_)
+                if reply is not None:
+                    reply.fail(ActorExited(self.path, exit_, type(envelope[MESSAGE])))
+
+    def _stop_is_late(self) -> None:
+        self.kill(Killed(because="the shutdown deadline passed"))
+
+    def _kill_is_late(self) -> None:
+        if self.life is not None:
+            self.set_status("unkillable", "a kill has not worked for a second")
+            self.owner.child_unkillable(self, self.life.stack())
+
+
+def cell_of(ref: AnyRef) -> Cell:
+    """Call this for the cell behind a ref; for owners, inspection and tests."""
+    cell = ref._cell
+    assert isinstance(cell, Cell)
+    return cell
+
+
+class _Note:
+    """What a supervisor posts to itself; its `on_system` gets it."""
+
+    __slots__ = ("_entry", "_life")
+
+    def __init__(self, life: Life, entry: object) -> None:
+        # The life, not its instance: a note may be posted before the instance is made.
+        self._life, self._entry = life, entry
+
+    def act(self) -> None:
+        """Called by the loop. Raising here is a bug of the supervisor, not a crash."""
+        assert self._life.instance is not None
+        self._life.instance.on_system(self._entry)
+
+    def drop(self) -> None:
+        """Called when the incarnation ended first."""
+
+
+# What belongs to an incarnation
+
+
+class Ticking(Protocol):
+    """A timer that is set."""
+
+    @property
+    def due(self) -> float: ...
+    @property
+    def interval(self) -> float | None: ...
+    def cancel(self) -> None: ...
+
+
+class Resting(Protocol):
+    """Whatever looks at how long an actor has had nothing to do."""
+
+    def parked(self) -> None:
+        """It has nothing to do."""
+
+    def cancel(self) -> None:
+        """The incarnation is over."""
+
+
+class Silence(Resting, Protocol):
+    """The wait for a silence; standing still on request is none."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Monitoring(Protocol):
+    """A monitor that is set."""
+
+    @property
+    def target(self) -> Cell: ...
+    def cancel(self) -> None: ...
+
+
+# `ending`: the exit is known, or the start has failed; hooks and child tasks may still run.
+Phase: TypeAlias = Literal["new", "starting", "running", "ending", "over"]
+
+
+class Life:
+    """One incarnation of a cell: its state, and the steps both kinds of actors have in common."""
+
+    __slots__ = (  # noqa: RUF023 - by what they are for, not by the alphabet
+        # who it is
+        "cell", "number", "instance", "table", "handlers", "has_task", "phase",
+        # how it will end, and how it has ended
+        "wanted", "killed", "draining", "start_timed_out", "failed_start", "exit", "last_in_hand",
+        # where it runs
+        "activity", "scope", "parked_task", "nursery",
+        # giving the task back
+        "wants_hibernation", "hibernating", "nap",
+        # the budget of a turn
+        "turn_left", "until_clock", "turn_began", "system_streak",
+        # the message in hand
+        "coroutine", "awaiting_since", "handling_began", "set_aside",
+        # what an actor changes of itself
+        "suspended", "behaviour", "stash",
+        # what it has set going
+        "child_tasks", "owed", "timers", "idle_timer", "monitors",
+    )  # fmt: skip
+
+    def __init__(self, cell: Cell, number: int) -> None:
+        self.cell, self.number = cell, number
+        self.instance: AnyHooks | None = None
+        self.table, self.handlers = _NO_TABLE, _NO_TABLE.handlers
+        self.has_task = False
+        self.phase: Phase = "new"
+
+        # The exit that was asked for, from a polite stop to a kill; and the one it came to.
+        self.wanted: Exit | None = cell.pending_stop
+        self.killed = self.start_timed_out = False
+        # With `draining` it ends only when the mailbox is empty.
+        self.draining = False
+        self.failed_start: Failed | Ignored | None = None
+        self.exit: Exit | None = None
+        # For the crash report.
+        self.last_in_hand: Envelope | None = None
+
+        # The dispatcher's, shared by all dispatched actors, until it has a task of its own.
+        self.activity: Activity = cell.system.dispatcher.activity
+        # Of task actors: what a kill or a late start cancels; the task between two messages.
+        self.scope: trio.CancelScope | None = None
+        self.parked_task: trio.lowlevel.Task | None = None
+        self.nursery: trio.Nursery | None = None
+
+        # Asked for; and done: the task is gone until something comes.
+        self.wants_hibernation = self.hibernating = False
+        self.nap: Resting | None = None
+
+        # Messages left in this turn, and how many of them may go before the next look at the
+        # clock; when the turn began (0.0: the clock was not needed yet).
+        self.turn_left = self.until_clock = 0
+        self.turn_began = 0.0
+        # System entries in a row: a flood of them must let a user message through.
+        self.system_streak = 0
+
+        # What an `async def` handler has made, until the task awaits it.
+        self.coroutine: object = None
+        self.awaiting_since: float | None = None
+        # By `perf_counter`, of a message that is measured and went another road than the batch.
+        self.handling_began = 0.0
+        # The message in hand, once its own handler has stashed it: it is not answered now.
+        self.set_aside: Envelope | None = None
+
+        self.suspended = False
+        self.behaviour: Callable[[object], object] | None = None
+        self.stash: list[Envelope] | None = None
+
+        # Made at first use; most actors never need them.
+        self.child_tasks: ChildTasks | None = None
+        self.owed: dict[Later[Never], None] | None = None
+        self.timers: dict[object, Ticking] | None = None
+        self.idle_timer: Silence | None = None
+        self.monitors: set[Monitoring] | None = None
+
+    def adopt(self, instance: AnyHooks) -> None:
+        """Called with the new instance, before its `on_start`."""
+        self.instance = instance
+        cls = type(instance)
+        self.table, self.handlers = cls.__table__, cls.__table__.handlers
+        self.has_task = cls.__table__.is_task
+        instance._life = self
+        self.phase = "starting"
+        self.cell.adopt(cls)
+
+    # Wishes: they only note what shall be; the loop and the task look, and act on it
+
+    def want(self, exit_: Exit, *, drain: bool = False) -> None:
+        """Call this to end after the message in hand; the first wish counts."""
+        if self.wanted is not None or self.killed:
+            # A later stop without `drain` is the more urgent one.
+            self.draining = self.draining and drain
+            self.cell.mailbox.call_attention()
+            return
+        self.wanted, self.draining = exit_, drain
+        if drain:
+            self.cell.mailbox.close()
+        if self.phase == "running":
+            self.cell.set_status("stopping", exit_.because)
+        self.cell.mailbox.call_attention()
+
+    def abort(self, exit_: Exit) -> None:
+        """Call this when a child task, link or overflow ends it; interrupts a waiting handler."""
+        if self.killed or self.phase == "over":
+            return
+        if self.phase == "ending":
+            # Too late to end it, not too late to say that it did not end well.
+            if self.exit is not None and self.exit.clean:
+                self.exit = self._stamp(exit_)
+            return
+        self.wanted, self.draining = exit_, False
+        self._interrupt(exit_.because)
+
+    def kill(self, exit_: Killed) -> None:
+        """Call this to end it by force; a crash it already ended with stays the exit."""
+        self.killed, self.draining = True, False
+        self.wanted = exit_
+        if self.exit is not None and not isinstance(self.exit, Crashed):
+            self.exit = self._stamp(exit_)
+        if self.child_tasks is not None:
+            self.child_tasks.cancel()
+        self._interrupt(exit_.because or "killed")
+
+    def start_is_late(self) -> None:
+        """Called when `on_start` has taken too long."""
+        self.start_timed_out = True
+        self._interrupt("start_timeout passed")
+
+    def _interrupt(self, because: str | None) -> None:
+        # Without a scope nothing waits that could be cut short: a dispatched actor, or a task
+        # between two steps of its life, which looks at `killed` before it goes on.
+        if self.scope is not None:
+            self.scope.cancel(reason=because)
+        self.cell.mailbox.call_attention()
+
+    def wake(self) -> None:
+        """Called when a parked incarnation has something to do."""
+        if self.parked_task is not None:
+            task, self.parked_task = self.parked_task, None
+            self.cell.system.dispatcher.tasks_waiting += 1
+            trio.lowlevel.reschedule(task)
+        else:
+            self.cell.system.dispatcher.enqueue(self.cell)
+
+    # Turns and rests
+
+    def new_turn(self) -> None:
+        """Called before the loop runs, when others have had their turn."""
+        self.turn_left = self.cell.budget[0]
+        self.until_clock = 0
+        self.turn_began = 0.0
+
+    def park(self) -> None:
+        """Called when there is nothing to do: the next put, or system entry, wakes it."""
+        mailbox = self.cell.mailbox
+        mailbox.idle = not self.suspended
+        mailbox.system_idle = True
+        if self.nap is not None:
+            self.nap.parked()
+        if self.idle_timer is not None:
+            self.idle_timer.parked()
+
+    def unpark(self, _: object) -> trio.lowlevel.Abort:
+        """Called by trio when the parked task is cancelled: nobody may wake it a second time."""
+        self.parked_task = None
+        self.cell.mailbox.idle = self.cell.mailbox.system_idle = False
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def may_hibernate(self) -> bool:
+        """Whether an idle task actor shall give its task back now."""
+        return self.wants_hibernation and (self.child_tasks is None or not self.child_tasks.running)
+
+    def hibernate(self) -> None:
+        """Called as the last step of a task that is given back."""
+        self.wants_hibernation, self.hibernating = False, True
+        self.activity.task = None
+        self.park()
+
+    def new_activity(self) -> Activity:
+        """Called in a task that works for this incarnation alone."""
+        return Activity(self.cell, trio.lowlevel.current_task())
+
+    def wrap(self, message: object, context: Context | None = None) -> Envelope:
+        """Call this to make an envelope of a message of the runtime, for a handler."""
+        return (message, self.cell.system.next_id(), None, NO_DEADLINE, 0.0, context)
+
+    # Owed replies (it is the `Debtor` of its `Later`s)
+
+    def owe(self, envelope: Envelope) -> Later[object]:
+        """Call this to answer `envelope` later; it is owed until then."""
+        later: Later[object] = Later(self, envelope)
+        if self.owed is None:
+            self.owed = {}
+        self.owed[later] = None
+        return later
+
+    def forgive(self, later: Later[Never]) -> None:
+        """Called when it was answered, or failed."""
+        if self.owed is not None:
+            self.owed.pop(later, None)
+
+    def refuses(self, envelope: Envelope, value: object) -> bool:
+        """Called with what is given later: the wrong type fails the ask and crashes the actor."""
+        message, reply = envelope[MESSAGE], envelope[REPLY]
+        if not self.cell.system.check_replies or self.table.fits(type(message), value):
+            return False
+        error = BadReply(self.cell.path, message, value)
+        if reply is not None:
+            reply.fail(error)
+        self.abort(Crashed(error))
+        return True
+
+    def fail_owed(self, exit_: Exit) -> None:
+        """Call this when nobody of this incarnation can give the replies it owes."""
+        for later in list(self.owed or ()):
+            later.fail(self._error_for(exit_, later.envelope))
+
+    def _is_owed(self, envelope: Envelope) -> bool:
+        return any(later.envelope is envelope for later in self.owed or ())
+
+    # The end
+
+    def end_with(self, exit_: Exit) -> None:
+        """Call this when handling is over: the exit is known, the message in hand is settled."""
+        if (self.killed and self.wanted is not None) or (
+            isinstance(self.wanted, Crashed) and exit_.clean
+        ):
+            exit_ = self.wanted
+        self.phase = "ending"
+        self.exit = exit_ = self._stamp(exit_)
+        self.cell.set_status("stopping", exit_.because)
+        self._settle_in_hand(exit_)
+        if not exit_.clean:
+            # At a stop `on_stop` and child tasks may still answer; after a crash nobody will.
+            self.fail_owed(exit_)
+        # What is left of an actor without task and child tasks happens at once: nothing to limit.
+        may_take_time = self.has_task or self.child_tasks is not None
+        if may_take_time and not isinstance(exit_, Killed):
+            self.cell.limit_stop(self.cell.shutdown)
+
+    def stop_raised(self, error: BaseException) -> None:
+        """Call this when `on_stop` raised: that is the exit, the first one its `__context__`."""
+        first = self.exit
+        crash = crash_from(error)
+        if isinstance(first, Crashed) and first.error is not crash.error:
+            crash.error.__context__ = first.error
+        self.exit = self._stamp(crash)
+        self.fail_owed(self.exit)
+
+    def _stamp(self, exit_: Exit) -> Exit:
+        return stamped(exit_, self.number, trio.current_time())
+
+    def _settle_in_hand(self, exit_: Exit) -> None:
+        envelope = self.activity.envelope
+        if envelope is None or self.activity.cell is not self.cell:
+            return
+        self.last_in_hand = envelope
+        self.activity.envelope = self.activity.out = None
+        if self.set_aside is envelope:
+            self._take_back(envelope)
+        if not exit_.clean:
+            reason: Reason = "killed" if isinstance(exit_, Killed) else "crashed"
+            self.cell.system.dead_letters.add(self.cell, envelope, reason, exit_)
+        reply = envelope[REPLY]
+        if reply is not None and not self._is_owed(envelope):
+            reply.fail(self._error_for(exit_, envelope))
+
+    def _take_back(self, envelope: Envelope) -> None:
+        if self.stash:  # Or back in the mailbox already; it never comes a second time.
+            self.stash = [kept for kept in self.stash if kept is not envelope]
+        mailbox = self.cell.mailbox
+        waiting = mailbox.batch[mailbox.index :]
+        mailbox.batch[mailbox.index :] = [kept for kept in waiting if kept is not envelope]
+
+    def _error_for(self, exit_: Exit, envelope: Envelope) -> AskError:
+        kind = type(envelope[MESSAGE])
+        if isinstance(exit_, Crashed):
+            return ActorCrashed(self.cell.path, exit_.error, kind)
+        return ActorExited(self.cell.path, exit_, kind)
+
+    def release(self, exit_: Exit) -> None:
+        """Called as the last step: everything that belongs to the incarnation is let go."""
+        self.phase = "over"
+        self.fail_owed(exit_)
+        if self.stash:
+            self.cell.mailbox.put_back(self.stash)
+        for timer in list((self.timers or {}).values()):
+            timer.cancel()
+        for resting in (self.idle_timer, self.nap):
+            if resting is not None:
+                resting.cancel()
+        for monitor in list(self.monitors or ()):
+            monitor.cancel()
+        self.stash = self.timers = self.monitors = None
+        self.idle_timer = self.nap = None
+        # Ticks, requests and notes meant for it. Notices of ends on the user lane stay: they act
+        # in the next incarnation, and find that they were for another one.
+        for entry in self.cell.mailbox.drop_system():
+            entry.drop()
+
+    def stack(self) -> str:
+        """Call this to see where a task actor waits, innermost frame last."""
+        task = self.activity.task
+        if task is None:
+            return "(no task)"
+        frames = traceback.StackSummary.extract(iter(task.iter_await_frames()))
+        return "".join(frames.format())
+
+    def handler_for(self, envelope: Envelope) -> Handler | None:
+        """Called for a class without entry in `handlers`, to make one or find there is none."""
+        if self.behaviour is not None:
+            behaviour = self.behaviour
+            made: Handler = lambda _, message: behaviour(message)  # noqa: E731
+        elif self.table.has_receive:
+            assert self.instance is not None
+            made = cast(Handler, type(self.instance).receive)
+        else:
+            return None
+        self.handlers[type(envelope[MESSAGE])] = made
+        return made

@@ -1,0 +1,84 @@
+"""The child tasks of an incarnation: `self.start_soon`.
+
+Their nursery lives in a task of its own, opened at first use, so that dispatched actors can have
+child tasks too. One that raises ends the nursery, the others with it, and crashes the actor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from actors.runtime.delivery.envelope import Activity, current_activity
+from actors.runtime.words.exits import Crashed, crash_from
+
+
+class ChildTasks:
+    """The nursery of one incarnation's child tasks.
+
+    `nursery` is where its own task runs; `crashed` is told when one of them has raised.
+    """
+
+    def __init__(
+        self, path: str, nursery: trio.Nursery, crashed: Callable[[Crashed], None]
+    ) -> None:
+        self._path, self._crashed = path, crashed
+        self._nursery: trio.Nursery | None = None
+        # Started before the nursery is open: its task has been started, but has not run yet.
+        self._early: list[Callable[[], Awaitable[object]]] = []
+        self._cancelled = False
+        self._over = trio.Event()
+        nursery.start_soon(self._run, name=f"{path} (child tasks)")
+
+    @property
+    def running(self) -> int:
+        """How many child tasks run."""
+        nursery = self._nursery
+        return len(self._early) + (len(nursery.child_tasks) if nursery is not None else 0)
+
+    def start(self, task: Callable[[], Awaitable[object]], name: str) -> None:
+        """Call this to run `task` as a child task; RuntimeError once they have been cancelled."""
+        if self._cancelled:
+            raise RuntimeError(
+                f"the child tasks of {self._path} have ended with it; none was started"
+            )
+        # Forked now, in the task that starts it: what it sends has the cause of this message.
+        task = partial(_as_part, current_activity.get().fork(), task)
+        if self._nursery is None:
+            self._early.append(task)
+        else:
+            self._nursery.start_soon(task, name=name)
+
+    def cancel(self) -> None:
+        """Call this to cancel all child tasks; `close` waits for their end too."""
+        self._cancelled = True
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    async def close(self) -> None:
+        """Call this to cancel all child tasks and wait for their end."""
+        self.cancel()
+        await self._over.wait()
+
+    async def _run(self) -> None:
+        try:
+            async with trio.open_nursery() as self._nursery:
+                if self._cancelled:
+                    self._nursery.cancel_scope.cancel()
+                for task in self._early:
+                    self._nursery.start_soon(task)
+                self._early.clear()
+                # Without this the nursery would close behind the last of them, and a later
+                # `start_soon` would need another.
+                await trio.sleep_forever()
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - user code's crash
+            self._crashed(crash_from(error))
+        finally:
+            self._over.set()
+
+
+async def _as_part(activity: Activity, task: Callable[[], Awaitable[object]]) -> None:
+    current_activity.set(activity)
+    await task()

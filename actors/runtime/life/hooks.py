@@ -1,0 +1,72 @@
+"""What an actor class declares and overrides, as far as the runtime reads and calls it.
+
+`Actor` inherits this and adds what an actor itself calls; the runtime knows no more of an actor
+than stands here, and the table of its handlers (`handlers.py`).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, Generic, Never, TypeAlias, TypeVar
+
+from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY, Overflow
+from actors.runtime.life.handlers import Table
+from actors.runtime.words.counting import Level
+from actors.runtime.words.exits import Exit
+from actors.runtime.words.showing import redact_names
+
+M = TypeVar("M", contravariant=True)  # noqa: PLC0105 - the M of Actor[M], in every signature
+
+START_TIMEOUT_S: Final[float] = 10.0
+
+
+class Hooks(Generic[M]):
+    """The settings and hooks of an actor that takes messages of type M."""
+
+    # How many user messages may wait, and what happens to one more tell.
+    capacity: ClassVar[int] = DEFAULT_CAPACITY
+    overflow: ClassVar[Overflow] = "drop_new"
+    # After so many messages, or seconds, others get their turn.
+    budget: ClassVar[tuple[int, float]] = (64, 0.001)
+    # Whether the end of a linked actor comes as a message (`Exited`).
+    trap_exits: ClassVar[bool] = False
+    hibernate_after: ClassVar[float | None] = None
+    # `on_start` that takes longer fails as StartTimeout.
+    start_timeout: ClassVar[float] = START_TIMEOUT_S
+    # What is measured: off, counters, sampled (times of one message in 16) or full.
+    level: ClassVar[Level] = "counters"
+    # For supervisors: the incarnation opens a nursery for its children's tasks.
+    opens_nursery: ClassVar[bool] = False
+
+    __table__: ClassVar[Table] = Table()
+    # The incarnation it is the instance of (`Life` in `cell.py`), set before `on_start`.
+    _life: object
+
+    # They return `object` here so that `def` and `async def` both may override them.
+
+    def on_start(self) -> object:
+        """Override this to begin; may be `async`, return IGNORE or `Started(info)`, or raise."""
+        return None
+
+    def on_stop(self, exit: Exit) -> object:  # noqa: A002 - the word of the whole runtime for this
+        """Override this to clean up; may be `async`. Runs after a crash too, not after a kill."""
+        return None
+
+    def receive(self, message: M) -> object:
+        """Override this to take every message yourself, with a `match`; may be `async`."""
+        raise TypeError("receive is only called where it is overridden")
+
+    def redact(self, state: dict[str, object]) -> dict[str, object]:
+        """Override this to hide secrets from reports; by default they are known by their names."""
+        return redact_names(state)
+
+    # Of supervisors
+
+    def on_system(self, entry: object) -> None:
+        """Override this to take entries given to `cell.post_system`, ahead of user messages."""
+
+    async def wind_down(self, exit: Exit) -> None:  # noqa: A002
+        """Override this to end the children; called for every ending, after `on_stop`."""
+
+
+# An instance of whatever type.
+AnyHooks: TypeAlias = Hooks[Never]

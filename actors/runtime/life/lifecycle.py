@@ -1,0 +1,528 @@
+"""How an incarnation is driven from its `__init__` to its exit, with a task of its own or without.
+
+A class with an `async def` handler or hook gets one task per incarnation; every other class runs
+on the dispatcher, one turn after another. The steps are the same, in the same order:
+
+    birth -> on_start -> messages (`loop.py`) -> on_stop, child tasks, children -> report
+
+Read `turn` for the dispatched kind and `run_task` for the task kind; both begin at `_birth`, in
+the dispatcher's task, for only the instance tells which kind it is.
+
+Rule 1: the task of an incarnation never raises what an actor did; it ends, and the owner is told.
+Rule 2: after a crash or kill child tasks are cancelled first; at a stop they outlive `on_stop`.
+Rule 3: `_report` is the very last step; nothing of the incarnation runs after it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+
+import trio
+
+from actors.runtime.delivery.clock import Alarm
+from actors.runtime.delivery.envelope import (
+    DEADLINE,
+    MESSAGE,
+    NO_DEADLINE,
+    REPLY,
+    Envelope,
+    current_activity,
+)
+from actors.runtime.life import loop
+from actors.runtime.life.cell import Cell, Life
+from actors.runtime.life.handlers import Handler
+from actors.runtime.life.hooks import Hooks
+from actors.runtime.words.errors import ActorExited, BadReturn, StartTimeout
+from actors.runtime.words.exits import (
+    Crashed,
+    Failed,
+    Ignored,
+    Killed,
+    Normal,
+    Ready,
+    StartOutcome,
+    crash_from,
+)
+from actors.runtime.words.messages import IGNORE, Started
+
+# On the dispatcher
+
+
+def turn(cell: Cell) -> bool:
+    """Called by the dispatcher; True when the actor wants another turn."""
+    life = cell.life
+    if life is None:
+        return False  # It ended while it waited for this turn.
+    mailbox = cell.mailbox
+    if len(mailbox.inbox) == 1 and not mailbox.attention and mailbox.index >= len(mailbox.batch):
+        # One message for an actor that was idle: the commonest turn of all, and every turn of a
+        # broadcast. The general way took 2 us for it, of which 1.3 us were calls and batches.
+        handler = life.handlers.get(type(mailbox.inbox[0][MESSAGE]))
+        if (
+            handler is not None
+            and cell.meter is None
+            and life.phase == "running"
+            and not life.has_task
+        ):
+            return _single(life, handler)
+    if life.phase == "new":
+        _birth(life)
+        return _is_dispatched(life)
+    if life.hibernating:
+        life.hibernating = False
+        cell.owner.nursery.start_soon(_run_woken, life, name=cell.path)
+        return False
+    if not _is_dispatched(life):
+        return False  # It has got a task meanwhile, or is on its way to its end.
+    life.new_turn()
+    return _messages(life)
+
+
+def _messages(life: Life) -> bool:
+    state = loop.run(life)
+    life.activity.cell = None
+    if state == "idle":
+        life.park()
+    elif state == "ended":
+        _end_dispatched(life)
+    return state == "more"
+
+
+def _single(life: Life, handler: Handler) -> bool:
+    """`loop.run` for the one message that waits, without a batch; the clock is not needed.
+
+    The fourth of the four roads that `loop.py` tells of; what changes there changes here.
+    """
+    cell, activity = life.cell, life.activity
+    mailbox, counts = cell.mailbox, cell.counts
+    # Taken out before it is handled, as `index` would stand behind it.
+    envelope = mailbox.inbox.pop()
+    mailbox.peak = mailbox.peak or 1
+    counts.reductions += 1
+    message, _, reply, deadline, _, _ = envelope
+    if (reply is None and deadline is NO_DEADLINE) or loop.is_wanted(life, envelope):
+        counts.handled += 1
+        activity.cell, activity.envelope, activity.out = cell, envelope, None
+        state: loop.State | None = None
+        try:
+            result = handler(life.instance, message)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
+            state = loop.raised(life, error)
+        except BaseExceptionGroup as error:
+            state = loop.raised(life, error)
+        else:
+            if result is not None or reply is not None:
+                state = loop.returned(life, envelope, result)
+        if state is not None:
+            activity.cell = None
+            if state == "ended":
+                _end_dispatched(life)
+            return state == "more"
+        activity.envelope = activity.out = None
+    if mailbox.inbox or mailbox.attention:
+        life.new_turn()
+        life.turn_left -= 1
+        return _messages(life)
+    activity.cell = None
+    if life.idle_timer is None:
+        # `Life.park` written out; a dispatched actor has no nap.
+        mailbox.idle, mailbox.system_idle = not life.suspended, True
+    else:
+        life.park()
+    return False
+
+
+def _is_dispatched(life: Life) -> bool:
+    return life.phase == "running" and not life.has_task
+
+
+# In a task of its own
+
+
+async def run_task(life: Life) -> None:
+    """The task of an incarnation; it returns when the incarnation is over, or hibernates."""
+    life.activity = life.new_activity()
+    current_activity.set(life.activity)
+    assert life.instance is not None
+    if life.instance.opens_nursery:
+        # The nursery of a supervisor's children: open until the last of them is gone.
+        async with trio.open_nursery() as life.nursery:
+            await _live(life)
+            await _wind_up(life)
+        _report(life)
+    else:
+        # `_live` written out: one coroutine less in the memory of every idle actor.
+        with trio.CancelScope() as life.scope:
+            if life.killed:
+                life.scope.cancel()
+            await _start_in_task(life)
+            if life.phase == "running":
+                await _serve(life)
+        _note_end_of_scope(life)
+        await _finish_unless_hibernating(life)
+
+
+async def _run_woken(life: Life) -> None:
+    """The task of an incarnation that had given its task back."""
+    life.activity.task = trio.lowlevel.current_task()
+    current_activity.set(life.activity)
+    with trio.CancelScope() as life.scope:
+        await _serve(life)
+    _note_interruption(life)
+    await _finish_unless_hibernating(life)
+
+
+async def _finish_unless_hibernating(life: Life) -> None:
+    if not life.hibernating:
+        await _wind_up(life)
+        _report(life)
+
+
+async def _live(life: Life) -> None:
+    with trio.CancelScope() as life.scope:
+        # Killed between its birth and the first step of this task: there was no scope to cancel.
+        if life.killed:
+            life.scope.cancel()
+        await _start_in_task(life)
+        if life.phase == "running":
+            await _serve(life)
+    _note_end_of_scope(life)
+
+
+def _note_end_of_scope(life: Life) -> None:
+    if life.phase == "starting":
+        life.scope = None
+        _start_is_over(life, None)
+    else:
+        _note_interruption(life)
+
+
+def _note_interruption(life: Life) -> None:
+    """What was cut short by us is over; a cancellation from outside passes through the scope."""
+    assert life.scope is not None
+    if life.scope.cancelled_caught and life.phase == "running":
+        life.end_with(life.wanted or Normal())
+    life.scope = None
+
+
+async def _serve(life: Life) -> None:
+    """Handle messages until the incarnation ends or gives its task back."""
+    dispatcher = life.cell.system.dispatcher
+    life.new_turn()
+    while True:
+        dispatcher.last = life.cell
+        state = loop.run(life)
+        if state == "await":
+            after = await _await_handler(life)
+            if after is None:
+                continue  # The same turn goes on: waiting has let others run.
+            state = after
+        if state == "ended":
+            return
+        if state == "more":
+            await dispatcher.let_others_run(life.cell)
+        elif life.may_hibernate():
+            life.hibernate()
+            return
+        else:
+            # Not in a function of its own: its coroutine would be memory of every idle actor.
+            life.park()
+            life.parked_task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(life.unpark)
+            dispatcher.tasks_waiting -= 1
+        life.new_turn()
+
+
+async def _await_handler(life: Life) -> loop.State | None:
+    envelope = life.activity.envelope
+    assert envelope is not None
+    coroutine, life.coroutine = life.coroutine, None
+    assert isinstance(coroutine, CoroutineType)
+    life.awaiting_since = trio.current_time()
+    try:
+        if type(envelope[MESSAGE]) in life.table.cancel_late and envelope[DEADLINE] < math.inf:
+            result = await _until_deadline(life, envelope, coroutine)
+        else:
+            result = await coroutine
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
+        return loop.raised(life, error)
+    except BaseExceptionGroup as error:
+        return loop.raised(life, error)
+    life.awaiting_since = None
+    loop.measured(life, envelope)
+    return loop.finish(life, envelope, result)
+
+
+async def _until_deadline(
+    life: Life, envelope: Envelope, coroutine: CoroutineType[object, object, object]
+) -> object:
+    """Cut a handler marked `cancel_late` short at its message's deadline; no crash, but counted."""
+    with trio.CancelScope(deadline=envelope[DEADLINE]) as scope:
+        return await coroutine
+    assert scope.cancelled_caught
+    life.cell.counts.expired += 1
+    reply = envelope[REPLY]
+    if reply is not None:
+        # The wheel may be late by up to a grain: the asker hears of it here and now.
+        reply.expire(trio.current_time())
+    return None
+
+
+class Nap:
+    """`hibernate_after`: gives the task back when it has been parked for so long."""
+
+    __slots__ = ("_alarm", "_life", "_parked_at", "delay")
+
+    def __init__(self, life: Life, delay: float) -> None:
+        self._life, self.delay = life, delay
+        self._parked_at = trio.current_time()
+        self._alarm: Alarm | None = None
+
+    def parked(self) -> None:
+        """Called each time the actor has nothing to do; one alarm serves many of them."""
+        self._parked_at = trio.current_time()
+        if self._alarm is None and not self._life.hibernating:
+            self._arm()
+
+    def cancel(self) -> None:
+        """Called when the incarnation has ended."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _arm(self) -> None:
+        due = self._parked_at + self.delay
+        self._alarm = self._life.cell.system.wheel.call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._alarm = None
+        life = self._life
+        if life.parked_task is None:
+            return  # It is working, and will park again.
+        if self._parked_at + self.delay > trio.current_time():
+            self._arm()
+        else:
+            # The task gives itself back: only it knows that it stands between two messages.
+            life.wants_hibernation = True
+            life.cell.mailbox.call_attention()
+
+
+# The start
+
+
+def _birth(life: Life) -> None:
+    """Make the instance, and start it or its task."""
+    if trio.current_effective_deadline() == -math.inf:
+        return  # Cancelled from outside: nothing starts any more.
+    if life.killed:
+        _fail_to_start(life, _killed_while_starting(life))
+        return
+    if isinstance(life.wanted, Crashed):
+        # A link broke, or the mailbox overflowed, before it came to its first turn.
+        _fail_to_start(life, life.wanted.error)
+        return
+    try:
+        instance = life.cell.start()
+        if not isinstance(instance, Hooks):
+            raise BadReturn(instance, "start")
+    except Exception as error:  # noqa: BLE001 - whatever `__init__` raises fails the start
+        _fail_to_start(life, error)
+        return
+    life.adopt(instance)
+    if life.has_task:
+        if instance.hibernate_after is not None:
+            life.nap = Nap(life, instance.hibernate_after)
+        life.cell.owner.nursery.start_soon(run_task, life, name=life.cell.path)
+    else:
+        _start_dispatched(life)
+
+
+def _fail_to_start(life: Life, error: BaseException) -> None:
+    life.phase, life.failed_start = "ending", Failed(error)
+    _report(life)
+
+
+def _start_dispatched(life: Life) -> None:
+    assert life.instance is not None
+    life.activity.cell = life.cell
+    try:
+        result = life.instance.on_start()
+    except Exception as error:  # noqa: BLE001 - whatever `on_start` raises fails the start
+        outcome: StartOutcome = Failed(error)
+    except BaseExceptionGroup as error:
+        outcome = Failed(crash_from(error).error)
+    else:
+        outcome = _outcome(result)
+    life.activity.cell = life.activity.out = None
+    _start_is_over(life, outcome)
+    if life.phase == "ending":
+        _end_dispatched(life)
+
+
+async def _start_in_task(life: Life) -> None:
+    assert life.instance is not None
+    alarm = None
+    if life.cell.start_timeout < math.inf:
+        alarm = life.cell.system.wheel.call_after(life.cell.start_timeout, life.start_is_late)
+    try:
+        result = life.instance.on_start()
+        if type(result) is CoroutineType:
+            result = await result
+    except Exception as error:  # noqa: BLE001 - whatever `on_start` raises fails the start
+        outcome: StartOutcome = Failed(error)
+    except BaseExceptionGroup as error:
+        outcome = Failed(crash_from(error).error)
+    else:
+        outcome = _outcome(result)
+    finally:
+        if alarm is not None:
+            alarm.cancel()
+    life.activity.out = None
+    _start_is_over(life, outcome)
+
+
+def _outcome(result: object) -> StartOutcome:
+    if result is None:
+        return Ready()
+    if result is IGNORE:
+        return Ignored()
+    if isinstance(result, Started):
+        return Ready(result.info)
+    if type(result) is CoroutineType:
+        result.close()
+    return Failed(BadReturn(result))
+
+
+def _start_is_over(life: Life, outcome: StartOutcome | None) -> None:
+    """Note what `on_start` came to; None when it was cancelled by the runtime.
+
+    A hook that came to its end has started the incarnation, whatever was wished meanwhile: it
+    ends at once then, but with its `on_stop`.
+    """
+    if life.start_timed_out:
+        outcome = Failed(StartTimeout(life.cell.path, life.cell.start_timeout))
+    elif outcome is None and isinstance(life.wanted, Crashed):
+        outcome = Failed(life.wanted.error)
+    elif outcome is None:
+        outcome = Failed(_killed_while_starting(life))
+    if isinstance(outcome, Ready):
+        life.phase = "running"
+        # Wishes, system entries and senders may be waiting: the loop looks up first.
+        life.cell.mailbox.attention = True
+        life.cell.life_started(outcome)
+        return
+    life.phase = "ending"
+    life.failed_start = outcome
+
+
+def _killed_while_starting(life: Life) -> ActorExited:
+    return ActorExited(life.cell.path, Killed(because="killed while starting"))
+
+
+# The end
+
+
+def _end_dispatched(life: Life) -> None:
+    """From the exit of a dispatched incarnation, or its failed start, to its report."""
+    if life.child_tasks is not None:
+        _end_in_task(life, _wind_up)
+        return
+    if life.failed_start is None and not life.killed:
+        assert life.instance is not None
+        assert life.exit is not None
+        life.activity.cell = life.cell
+        try:
+            result = life.instance.on_stop(life.exit)
+            if type(result) is CoroutineType:
+                result.close()
+                life.stop_raised(BadReturn(result, "on_stop"))
+        except Exception as error:  # noqa: BLE001 - whatever `on_stop` raises is the exit
+            life.stop_raised(error)
+        except BaseExceptionGroup as error:
+            life.stop_raised(error)
+        life.activity.cell = life.activity.out = None
+        if _has_child_tasks(life):  # `on_stop` has started one.
+            life.cell.limit_stop(life.cell.shutdown)
+            _end_in_task(life, _end_child_tasks)
+            return
+    _report(life)
+
+
+def _has_child_tasks(life: Life) -> bool:
+    # A function of its own: a checker believes that it cannot have changed since it was None.
+    return life.child_tasks is not None
+
+
+def _end_in_task(life: Life, rest: Callable[[Life], Awaitable[None]]) -> None:
+    # Waiting for child tasks needs a task, for the first time in this incarnation's life.
+    nursery = life.cell.owner.nursery
+    nursery.start_soon(_finish_in_task, life, rest, name=f"{life.cell.path} (ending)")
+
+
+async def _finish_in_task(life: Life, rest: Callable[[Life], Awaitable[None]]) -> None:
+    life.activity = life.new_activity()
+    current_activity.set(life.activity)
+    await rest(life)
+    _report(life)
+
+
+async def _wind_up(life: Life) -> None:
+    """Run the hooks of the end, and wait for everything the incarnation has started."""
+    clean = life.failed_start is None and life.exit is not None and life.exit.clean
+    if not clean:
+        await _end_child_tasks(life)
+    if life.failed_start is None and not life.killed:
+        await _call_on_stop(life)
+    if life.instance is not None and life.instance.opens_nursery:
+        await _wind_down(life)
+    # Also after a kill: `on_stop` may have started one.
+    await _end_child_tasks(life)
+
+
+async def _end_child_tasks(life: Life) -> None:
+    if life.child_tasks is not None:
+        await life.child_tasks.close()
+
+
+async def _call_on_stop(life: Life) -> None:
+    assert life.instance is not None
+    assert life.exit is not None
+    # A scope of its own, for a kill that comes now: that of the messages is gone.
+    with trio.CancelScope() as life.scope:
+        try:
+            result = life.instance.on_stop(life.exit)
+            if type(result) is CoroutineType:
+                await result
+        except Exception as error:  # noqa: BLE001 - whatever `on_stop` raises is the exit
+            life.stop_raised(error)
+        except BaseExceptionGroup as error:
+            life.stop_raised(error)
+    life.scope = None
+
+
+async def _wind_down(life: Life) -> None:
+    """End the children. A kill cuts the gentle way short; they are killed then, in a second one."""
+    assert life.instance is not None
+    if not life.killed:
+        with trio.CancelScope() as life.scope:
+            await life.instance.wind_down(life.exit or Killed(because="its start failed"))
+        life.scope = None
+    if life.killed:
+        await life.instance.wind_down(Killed())
+
+
+def _report(life: Life) -> None:
+    """The very last step of an incarnation: the cell and its owner are told."""
+    cell, failed = life.cell, life.failed_start
+    if failed is not None:
+        life.release(Killed())
+        life.instance = None
+        cell.life_started(failed)
+        return
+    assert life.exit is not None
+    life.release(life.exit)
+    if isinstance(life.exit, Crashed):
+        cell.system.reports.crashed(life, life.exit)
+    life.instance = None
+    cell.life_exited(life.exit)

@@ -1,0 +1,183 @@
+"""Ways to actors beside a plain ref: by name, many at once, and from other threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar, cast
+
+import trio
+
+from actors.runtime.delivery.envelope import (
+    DEADLINE,
+    Activity,
+    Asked,
+    Party,
+    Reply,
+    current_activity,
+)
+from actors.runtime.delivery.ref import (
+    ASK_TIMEOUT_S,
+    Ref,
+    Target,
+    check_thread,
+    checked_timeout,
+    make_envelope,
+)
+from actors.runtime.words.messages import Ask
+
+M = TypeVar("M")
+M_contra = TypeVar("M_contra", contravariant=True)
+R = TypeVar("R")
+
+
+# By name
+
+
+class Directory(Protocol):
+    """A system, as far as names are looked up in it."""
+
+    def cell_named(self, name: str) -> Target:
+        """Who holds a name; somebody who is gone when nobody does."""
+
+
+_current: trio.lowlevel.RunVar[Directory] = trio.lowlevel.RunVar("actors_system")
+
+
+class ByName(Ref[M_contra], Generic[M_contra]):
+    """A ref to whoever holds `name` at the time of the call; nobody there is as a dead actor.
+
+    Without `system` it means the one opened last in this trio run.
+    """
+
+    __slots__ = ("_name", "_system")
+
+    def __init__(self, name: str, system: Directory | None = None) -> None:
+        self._name, self._system = name, system
+
+    @property
+    def _cell(self) -> Target:  # type: ignore[override]  # found at each call, never stored
+        system = _current.get() if self._system is None else self._system
+        return system.cell_named(self._name)
+
+    def __repr__(self) -> str:
+        return f"ByName({self._name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ByName):
+            return (self._name, self._system) == (other._name, other._system)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self._name, self._system))
+
+
+def set_current(system: Directory) -> None:
+    """Called when a system is opened."""
+    _current.set(system)
+
+
+# Many at once
+
+
+class _Part(Reply):
+    """One of several asks of one task; the last to be settled wakes it."""
+
+    __slots__ = ("_open",)
+
+    def __init__(
+        self,
+        task: trio.lowlevel.Task,
+        cell: Asked,
+        message: object,
+        asked_at: float,
+        deadline: float,
+        open_: set[_Part],
+    ) -> None:
+        super().__init__(task, cell, message, asked_at, deadline)
+        self._open = open_
+        open_.add(self)
+
+    def wake(self, task: trio.lowlevel.Task) -> None:
+        """Called when this one is settled."""
+        self._open.discard(self)
+        if not self._open:
+            trio.lowlevel.reschedule(task)
+
+
+async def ask_all(
+    refs: Iterable[Ref[M]], message: Ask[R], timeout: float | None
+) -> tuple[dict[Ref[M], R], list[Ref[M]]]:
+    """Call this to ask several actors the same; see `System.ask_all`."""
+    limit = checked_timeout(timeout)
+    now = trio.current_time()
+    activity = current_activity.get()
+    deadline = min(now + limit, trio.current_effective_deadline())
+    if activity.envelope is not None:
+        deadline = min(deadline, activity.envelope[DEADLINE])
+    task = trio.lowlevel.current_task()
+    open_: set[_Part] = set()
+    asked: dict[Ref[M], tuple[Target, _Part]] = {}
+    for ref in dict.fromkeys(refs):
+        cell = ref._cell
+        check_thread(cell, "ask_all")
+        if not cell.mailbox.closed and deadline > now and not _is_ring(activity, cell):
+            asked[ref] = cell, _Part(task, cell, message, now, deadline, open_)
+    # Only now, when `open_` holds all of them: the last one settled wakes the task.
+    for cell, part in asked.values():
+        cell.mailbox.offer(make_envelope(cell, message, part, deadline, activity), None)
+        cell.system.wheel.add(part)
+
+    def abort(_: object) -> trio.lowlevel.Abort:
+        for part in list(open_):
+            part.withdraw()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    if asked:
+        await trio.lowlevel.wait_task_rescheduled(abort)
+    else:
+        await trio.lowlevel.checkpoint()
+    replies = {
+        ref: cast(R, part.value) for ref, (_, part) in asked.items() if part.outcome == "answered"
+    }
+    return replies, [ref for ref in dict.fromkeys(refs) if ref not in replies]
+
+
+def _is_ring(activity: Activity, asked: Party) -> bool:
+    """Whether the asking handler would wait for itself; `ref.refuse_ring` raises instead."""
+    asker = activity.cell
+    if asker is None or activity.task is not trio.lowlevel.current_task():
+        return False
+    waiting: Party | None = asked
+    while waiting is not None and waiting is not asker:
+        waiting = waiting.waiting_on
+    return waiting is asker
+
+
+def tell_all(refs: Iterable[Ref[M]], message: M) -> None:
+    """Call this to tell several actors the same message object."""
+    for ref in refs:
+        ref.tell(message)
+
+
+# From other threads
+
+
+class Portal:
+    """`system.portal.tell(ref, m)` and `.ask(ref, m)`: made within trio, used anywhere else."""
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+
+    def tell(self, ref: Ref[M], message: M) -> None:
+        """Call this from any thread to tell; returns at once, never fails while trio runs.
+
+        Messages of one thread arrive in order. Raises trio.RunFinishedError when trio has ended.
+        """
+        self._token.run_sync_soon(ref.tell, message)
+
+    def ask(self, ref: Ref[M], message: Ask[R], timeout: float | None = ASK_TIMEOUT_S) -> R:
+        """Call this from a thread other than trio's to ask, blocking it until the reply.
+
+        Raises what `Ref.ask` raises; RuntimeError in the trio thread, which it would block.
+        """
+        return trio.from_thread.run(ref.ask, message, timeout, trio_token=self._token)

@@ -1,0 +1,406 @@
+"""One running system: its names, its clock, its dispatcher, and where everything is counted.
+
+`opening.py` opens one. Actors are made here (`new_cell`) and started by their owners; what can be
+asked of them while they run is passed on to the files of `watching/`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random, SystemRandom
+from threading import get_ident
+from time import perf_counter
+from typing import Final, Protocol, TypeVar, TypeVarTuple, cast
+
+import trio
+
+from actors.runtime.delivery.clock import Wheel
+from actors.runtime.delivery.dispatcher import Dispatcher, Turning
+from actors.runtime.delivery.ref import ASK_TIMEOUT_S, STOP_TIMEOUT_S, AnyRef, EndOf, Ref
+from actors.runtime.life import lifecycle
+from actors.runtime.life.cell import SHUTDOWN_S, Cell, Owner, cell_of
+from actors.runtime.life.hooks import START_TIMEOUT_S, AnyHooks, Hooks
+from actors.runtime.system.reaching import Portal, ask_all, set_current, tell_all
+from actors.runtime.system.topics import Topics
+from actors.runtime.watching import inspection
+from actors.runtime.watching.changes import Changes, ChangesLog
+from actors.runtime.watching.dead_letters import DeadLetters
+from actors.runtime.watching.reports import Reports
+from actors.runtime.watching.stats import (
+    ActorStats,
+    ActorStatus,
+    SystemStats,
+    actor_stats,
+    actor_status,
+    set_level,
+)
+from actors.runtime.watching.watchdog import BlockListener
+from actors.runtime.words.counting import COUNTERS, Level, Totals
+from actors.runtime.words.errors import ActorError, NoProc
+from actors.runtime.words.exits import Exit
+from actors.runtime.words.messages import Ask
+
+M = TypeVar("M")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+# A name stands in a table cell and in a path of several.
+NAME_LENGTH_MAX: Final = 200
+# Control characters, halves of surrogate pairs, and what breaks a line.
+_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+class AlreadyStarted(ActorError):
+    """The name is taken; its holder, `ref`, was not touched and nothing was started."""
+
+    def __init__(self, ref: AnyRef) -> None:
+        super().__init__(f"{ref.path} is already running under that name; nothing was started.")
+        self.ref = ref
+
+
+class Starter(Protocol):
+    """Whoever owns the actors without supervisor (`Keeper` in `opening.py`)."""
+
+    async def start(
+        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
+    ) -> Ref[M]:
+        """See `System.start`."""
+
+    async def maybe_start(
+        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
+    ) -> Ref[M] | None:
+        """See `System.maybe_start`."""
+
+    def begin(self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None) -> Ref[M]:
+        """See `System.begin`."""
+
+
+# What a system takes from its surroundings, and a simulation replaces
+
+
+def _new_id() -> str:
+    return secrets.token_hex(4)
+
+
+def _nothing(_: System) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The surroundings of every system opened in one trio run."""
+
+    # The id of a system, part of every correlation id it mints.
+    new_id: Callable[[], str] = _new_id
+    # Real time, for the budget of a turn; virtual time stands still within one.
+    clock: Callable[[], float] = perf_counter
+    # Jitter and the like; whoever wants repeatable chance takes it from here.
+    random: Random = field(default_factory=SystemRandom)
+    # What to do with the run queue before a round; None keeps the order of arrival.
+    shuffle: Callable[[deque[Turning]], None] | None = None
+    check_replies: bool = False
+    opened: Callable[[System], None] = _nothing
+
+
+_REAL: Final = Conditions()
+_current: trio.lowlevel.RunVar[Conditions] = trio.lowlevel.RunVar("actors_conditions", _REAL)
+
+
+def set_conditions(conditions: Conditions) -> None:
+    """Call this before a system is opened, to replace its surroundings."""
+    _current.set(conditions)
+
+
+class System:
+    """All actors of one `open_actors()` or `open_system()`."""
+
+    def __init__(self, *, check_replies: bool = False) -> None:
+        conditions = _current.get()
+        self.id = conditions.new_id()
+        self.random = conditions.random
+        self.thread_id = get_ident()
+        self.check_replies = check_replies or conditions.check_replies
+        # Real time, for budgets; the simulation stops it.
+        self.clock: Callable[[], float] = conditions.clock
+        self.counts = Totals()
+        self.next_id: Callable[[], int] = count(1).__next__
+        self.next_cell_id: Callable[[], int] = count(1).__next__
+        self.wheel = Wheel()
+        # Whatever is given turns here is a cell of this system; the dispatcher need not know.
+        turn = cast(Callable[[Turning], bool], lifecycle.turn)
+        self.dispatcher = Dispatcher(turn, conditions.clock, conditions.shuffle)
+        self.topics = Topics(self.next_id, self.dispatcher.enqueue_all)
+        self.dead_letters = DeadLetters(self.text_id, self.topics.publish)
+        self.reports = Reports(self.topics.publish)
+        self.keeper: Starter | None = None
+        self.portal = Portal()
+        # How late the loop answers, and who is told when it does not; see `watchdog.py`.
+        self.loop_lag_us = [0] * COUNTERS
+        self.block_listeners: list[BlockListener] = []
+        self.levels: dict[type[AnyHooks], Level] = {}
+        self._names: dict[str, Cell] = {}
+        self._cells: dict[int, Cell] = {}
+        self._paths: dict[str, Cell] = {}
+        self.changes_log = ChangesLog(self.cells, self.apply_level, self.wheel.call_after)
+        set_current(self)
+        conditions.opened(self)
+
+    def __repr__(self) -> str:
+        return f"<System {self.id}: {len(self._cells)} actors>"
+
+    def text_id(self, number: int) -> str:
+        """Call this to get a message id as text that is unique among systems."""
+        return f"{self.id}:{number}"
+
+    # Actors without a supervisor
+
+    async def start(
+        self, actor: Callable[[*Ts], Hooks[M]], *args: *Ts, name: str | None = None
+    ) -> Ref[M]:
+        """Call this to start an actor that is never restarted; waits until it is ready.
+
+        Raises StartError (StartTimeout), StartIgnored, AlreadyStarted when the name is taken,
+        ValueError when it cannot be one. Whatever is raised, nothing of it is left.
+        """
+        return await self._starter().start(actor, args, name)
+
+    def begin(
+        self, actor: Callable[[*Ts], Hooks[M]], *args: *Ts, name: str | None = None
+    ) -> Ref[M]:
+        """Call this to start an actor without waiting; messages wait until it is ready."""
+        return self._starter().begin(actor, args, name)
+
+    async def maybe_start(
+        self, actor: Callable[[*Ts], Hooks[M]], *args: *Ts, name: str | None = None
+    ) -> Ref[M] | None:
+        """Call this as `start`, to get None when the actor chose not to run (IGNORE)."""
+        return await self._starter().maybe_start(actor, args, name)
+
+    async def stop(self, name: str, timeout: float | None = STOP_TIMEOUT_S) -> None:
+        """Call this to stop the actor of that name; NoProc when there is none. See `Ref.stop`."""
+        cell = self._names.get(name)
+        if cell is None:
+            await trio.lowlevel.checkpoint()
+            raise NoProc(name)
+        await cell.ref.stop(timeout=timeout)
+
+    async def wait_down(self, ref: AnyRef, *, final: bool = False) -> Exit | NoProc:
+        """Call this to wait for the end of the incarnation (final: of the actor)."""
+        cell = ref._cell
+        if cell.gone:
+            await trio.lowlevel.checkpoint()
+            return NoProc(cell.path)
+        wait = EndOf(cell, trio.lowlevel.current_task(), final=final)
+        cell.watch(wait)
+        await trio.lowlevel.wait_task_rescheduled(wait.abort)
+        assert wait.exit is not None
+        return wait.exit
+
+    def _starter(self) -> Starter:
+        if self.keeper is None:
+            raise RuntimeError(f"{self!r} is closed; nothing was started")
+        return self.keeper
+
+    # Finding actors
+
+    def whereis(self, name: str) -> AnyRef | None:
+        """Call this to get the ref registered under `name`, or None."""
+        cell = self._names.get(name)
+        return None if cell is None else cell.ref
+
+    def at(self, path: str) -> Cell | None:
+        """Call this to get the actor at a path, or None."""
+        return self._paths.get(path)
+
+    def cells(self) -> Iterable[Cell]:
+        """Call this to get every actor that is not gone, oldest first."""
+        return list(self._cells.values())
+
+    def cell_named(self, name: str) -> Cell:
+        """Call this to get who holds a name; a cell that is gone when nobody does."""
+        cell = self._names.get(name)
+        if cell is None:
+            cell = Cell(self, name, None)
+            cell.abandon()
+        return cell
+
+    # Many at once
+
+    async def ask_all(
+        self, refs: Iterable[Ref[M]], message: Ask[R], timeout: float | None = ASK_TIMEOUT_S
+    ) -> tuple[dict[Ref[M], R], list[Ref[M]]]:
+        """Call this to ask several actors the same; gives the replies, and who gave none.
+
+        Raises nothing for an actor that is dead, slow or crashes. Cancelled while waiting, all
+        asks are withdrawn.
+        """
+        return await ask_all(refs, message, timeout)
+
+    def tell_all(self, refs: Iterable[Ref[M]], message: M) -> None:
+        """Call this to tell several actors the same message object."""
+        tell_all(refs, message)
+
+    # Looking into actors, and holding them still
+
+    async def get_state(self, ref: AnyRef) -> dict[str, object]:
+        """Call this to get a copy of an actor's attributes, taken between two messages.
+
+        Raises NoProc when it is gone or ends first.
+        """
+        state = await inspection.inspect(ref, inspection.copy_state)
+        assert isinstance(state, dict)
+        return state
+
+    async def replace_state(
+        self, ref: AnyRef, fn: Callable[[dict[str, object]], Mapping[str, object]]
+    ) -> None:
+        """Call this to store `fn(state)` as the actor's attributes, between two messages.
+
+        Raises CallbackFailed when `fn` raises; the state is as before then.
+        """
+        await inspection.inspect(
+            ref, lambda life: inspection.store_state(life, fn(inspection.copy_state(life)))
+        )
+
+    async def suspend(self, ref: AnyRef) -> None:
+        """Call this to keep an actor's user messages waiting; returns when it stands still.
+
+        Stop, Down and inspection are served meanwhile. A restart ends it.
+        """
+        await inspection.inspect(ref, inspection.suspend)
+
+    async def resume(self, ref: AnyRef) -> None:
+        """Call this to let a suspended actor go on; harmless when it is not."""
+        await inspection.inspect(ref, inspection.resume)
+
+    # Figures
+
+    def stats(self, ref: AnyRef) -> ActorStats:
+        """Call this to read an actor's figures."""
+        return actor_stats(cell_of(ref))
+
+    def status(self, ref: AnyRef) -> ActorStatus:
+        """Call this to read an actor's figures and its state, redacted, cut, ready for JSON."""
+        return actor_status(cell_of(ref))
+
+    def totals(self) -> SystemStats:
+        """Call this to read the sums of the system."""
+        lost = self.dead_letters.by_reason
+        return {
+            "spawned": self.counts.spawned,
+            "stopped": self.counts.stopped,
+            "passivated": self.counts.passivated,
+            "restarts": self.counts.restarts,
+            "dead_letters": {str(reason): number for reason, number in lost.items()},
+            "actors": len(self._cells),
+            "asks_open": self.wheel.open_asks,
+            "timers": self.wheel.open_alarms,
+            "run_queue": self.dispatcher.run_queue,
+            "loop_lag_us": list(self.loop_lag_us),
+        }
+
+    def set_level(self, cls: type[AnyHooks], level: Level) -> None:
+        """Call this to change what is measured of all actors of a class, while they run."""
+        self.levels[cls] = level
+        for cell in self.cells():
+            if cell.actor_class is cls:
+                self.apply_level(cell)
+
+    def apply_level(self, cell: Cell) -> None:
+        """Call this when a cell has learned its class, or is watched, or no longer."""
+        cls = cell.actor_class
+        level: Level = "counters" if cls is None else self.levels.get(cls, cls.level)
+        set_level(cell, "full" if cell.observers is not None else level)
+
+    def changes(self, path: str = "") -> Changes:
+        """Call this to watch an actor and all below it (`""`: everything).
+
+        `with system.changes(path) as changes: async for change in changes`: first a Snapshot, then
+        Deltas. What is watched is measured at level `full`.
+        """
+        return Changes(self.changes_log, path)
+
+    # For owners
+
+    def new_cell(
+        self,
+        owner: Owner,
+        start: Callable[[], AnyHooks],
+        *,
+        key: str,
+        parent_path: str = "",
+        name: str | None = None,
+        actor_class: type[AnyHooks] | None = None,
+        shutdown: float = SHUTDOWN_S,
+        start_timeout: float = START_TIMEOUT_S,
+    ) -> Cell:
+        """Call this to make an actor's identity; `begin_incarnation` starts it.
+
+        Its path is `parent_path/key`; `name` registers it system-wide. Raises AlreadyStarted when
+        the name is taken and ValueError when key or name cannot be one; nothing is made then.
+        """
+        checked_name(key)
+        if name is not None:
+            holder = self._names.get(checked_name(name))
+            if holder is not None:
+                raise AlreadyStarted(holder.ref)
+        path = f"{parent_path}/{key}" if parent_path else key
+        cell = Cell(self, path, name)
+        cell.owner, cell.start = owner, start
+        cell.shutdown, cell.start_timeout = shutdown, start_timeout
+        if name is not None:
+            self._names[name] = cell
+        if actor_class is not None:
+            cell.adopt(actor_class)
+        self._cells[cell.id] = cell
+        self._paths[path] = cell
+        self.counts.spawned += 1
+        if self.changes_log.is_watched:
+            self.changes_log.match(cell)
+        return cell
+
+    def forget(self, cell: Cell) -> None:
+        """Called when an actor is gone for good: name, path and subscriptions are free."""
+        if self._cells.pop(cell.id, None) is None:
+            return
+        if cell.name is not None and self._names.get(cell.name) is cell:
+            del self._names[cell.name]
+        if self._paths.get(cell.path) is cell:
+            del self._paths[cell.path]
+        self.topics.forget(cell)
+        self.counts.stopped += 1
+        self.changes_log.gone(cell, trio.current_time())
+
+    def close(self) -> None:
+        """Called as the last step: whoever still waits for an actor is told there is none."""
+        self.keeper = None
+        for cell in list(self._cells.values()):
+            cell.abandon()
+        for reply in self.wheel.open_replies():
+            reply.fail(reply.cell.no_proc(reply.message))
+
+
+def system_of(ref: AnyRef) -> System:
+    """Call this for the system that the actor behind a ref runs in."""
+    system = ref._cell.system
+    assert isinstance(system, System)
+    return system
+
+
+def checked_name(name: str) -> str:
+    """Call this to check a name or key; ValueError unless 1-200 characters, no `/`, no control."""
+    if not _is_text(name) or not 0 < len(name) <= NAME_LENGTH_MAX:
+        raise ValueError(f"the name {name!r} must be a text of 1 to {NAME_LENGTH_MAX} characters")
+    if "/" in name or any(unicodedata.category(letter) in _CONTROL for letter in name):
+        raise ValueError(f"the name {name!r} must not contain `/` or control characters")
+    return name
+
+
+def _is_text(value: object) -> bool:
+    # A function of its own: a checker believes the annotation, a caller need not have read it.
+    return isinstance(value, str)

@@ -1,0 +1,243 @@
+"""Watching actors live: a snapshot, then what changes.
+
+Rule 1: with nobody watching nothing is built: cells without `watches` make no event.
+Rule 2: an observer that does not keep up is given a new snapshot instead of a longer queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Literal, Self, TypeAlias
+
+import trio
+
+from actors.runtime.delivery.envelope import Envelope
+from actors.runtime.life.cell import Cell, Observer
+from actors.runtime.watching.stats import ActorStats, actor_stats
+from actors.runtime.words.exits import ExitJson, Normal, Shutdown
+
+# A lab page that is this far behind is better served by the present than by the past.
+BEHIND_MAX: Final = 4096
+# Long enough to see what happened to the one that has just vanished.
+ENDED_KEPT_S: Final = 60.0
+ENDED_KEPT_MAX: Final = 4096
+# Pages reload: the level stays up for a moment, so that nothing is lost in between.
+LEVEL_LINGER_S: Final = 1.0
+
+
+# at, id, path, incarnation, how it ended
+_Record: TypeAlias = tuple[float, int, str, int, Normal | Shutdown | ExitJson | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An actor that is gone, kept for a minute."""
+
+    id: int
+    path: str
+    at: float
+    incarnation: int
+    exit: ExitJson | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How everything watched stands at `seq`; `resync` when deltas were left out before it."""
+
+    seq: int
+    at: float
+    actors: tuple[ActorStats, ...]
+    ended: tuple[Ended, ...]
+    resync: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One change. `data` depends on `kind`: status, message or ended."""
+
+    seq: int
+    at: float
+    kind: Literal["status", "message", "ended"]
+    path: str
+    data: Mapping[str, object]
+
+
+Change: TypeAlias = Snapshot | Delta
+
+
+class Changes:
+    """What one observer is told of a path and everything below; use `with`, then `async for`."""
+
+    def __init__(self, log: ChangesLog, path: str) -> None:
+        self._log, self.path = log, path
+        self._queue: deque[Delta] = deque()
+        self._waiting: trio.lowlevel.Task | None = None
+        self._snapshot_due: Literal["first", "resync", "no"] = "first"
+        self.seq = 0
+
+    def __enter__(self) -> Self:
+        self._log.add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._log.remove(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change:
+        """Wait for the next change; cancelled while waiting, nothing is lost."""
+        if self._snapshot_due == "no" and not self._queue:
+            self._waiting = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        else:
+            await trio.lowlevel.checkpoint()
+        if self._snapshot_due != "no":
+            resync = self._snapshot_due == "resync"
+            self._snapshot_due = "no"
+            self._queue.clear()
+            self.seq += 1
+            return self._log.snapshot(self.path, self.seq, resync=resync)
+        return self._queue.popleft()
+
+    def covers(self, path: str) -> bool:
+        """Whether an actor at `path` is watched."""
+        return not self.path or path == self.path or path.startswith(f"{self.path}/")
+
+    def put(
+        self, at: float, kind: Literal["status", "message", "ended"], path: str,
+        data: Mapping[str, object],
+    ) -> None:  # fmt: skip
+        """Call this to add a change; beyond BEHIND_MAX they become a new snapshot."""
+        if self._snapshot_due != "no":
+            return  # The snapshot is taken when it is read, and will hold this.
+        if len(self._queue) >= BEHIND_MAX:
+            self._queue.clear()
+            self._snapshot_due = "resync"
+        else:
+            self.seq += 1
+            self._queue.append(Delta(self.seq, at, kind, path, data))
+        if self._waiting is not None:
+            task, self._waiting = self._waiting, None
+            trio.lowlevel.reschedule(task)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._waiting = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class ChangesLog:
+    """Who watches what in a system, and who has ended lately."""
+
+    def __init__(
+        self,
+        cells: Callable[[], Iterable[Cell]],
+        apply_level: Callable[[Cell], None],
+        call_after: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        self._cells, self._apply_level, self._call_after = cells, apply_level, call_after
+        self._observers: dict[Observer, None] = {}
+        self._ended: deque[_Record] = deque(maxlen=ENDED_KEPT_MAX)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody watches anything."""
+        return bool(self._observers)
+
+    def add(self, observer: Observer) -> None:
+        """Call this when somebody begins to watch."""
+        self._observers[observer] = None
+        self._spread()
+
+    def remove(self, observer: Observer) -> None:
+        """Call this when somebody ends; the level follows a moment later."""
+        self._observers.pop(observer, None)
+        for cell in self._cells():
+            self.match(cell, level=False)
+        self._call_after(LEVEL_LINGER_S, self._spread)
+
+    def match(self, cell: Cell, *, level: bool = True) -> None:
+        """Call this when a cell is new, to find who watches it."""
+        cell.observers = tuple(w for w in self._observers if w.covers(cell.path)) or None
+        if level:
+            self._apply_level(cell)
+
+    def _spread(self) -> None:
+        for cell in self._cells():
+            self.match(cell)
+
+    def status(self, cell: Cell, because: str | None) -> None:
+        """Call this when the status of a watched cell has changed."""
+        data: dict[str, object] = {
+            "id": cell.id,
+            "status": cell.status,
+            "because": because,
+            "incarnation": cell.incarnation,
+            "next_restart_at": cell.next_restart_at,
+            "last_exit": cell.last_exits[-1].to_json() if cell.last_exits else None,
+        }
+        for observer in cell.observers or ():
+            observer.put(cell.status_since, "status", cell.path, data)
+
+    def handled(self, cell: Cell, envelope: Envelope, spent: float) -> None:
+        """Call this when a watched cell has handled a message."""
+        message, message_id, reply, _, _, context = envelope
+        data: dict[str, object] = {
+            "id": cell.id,
+            "message": type(message).__name__,
+            "message_id": message_id,
+            "was_ask": reply is not None,
+            "correlation_id": None if context is None else context.correlation_id,
+            "causation_id": None if context is None else context.causation_id,
+            "sender": None if context is None else context.sender,
+            "handling_us": int(spent * 1_000_000),
+        }
+        at = trio.current_time()
+        for observer in cell.observers or ():
+            observer.put(at, "message", cell.path, data)
+
+    def gone(self, cell: Cell, at: float) -> None:
+        """Call this when an actor is gone for good."""
+        exit_: Normal | Shutdown | ExitJson | None = None
+        if cell.last_exits:
+            last = cell.last_exits[-1]
+            # What an exit holds (errors, their frames) must not live on for being listed.
+            exit_ = last if isinstance(last, Normal) or last == Shutdown() else last.to_json()
+        self._ended.append((at, cell.id, cell.path, cell.incarnation, exit_))
+        if cell.observers is not None:
+            for observer in cell.observers:
+                observer.put(at, "ended", cell.path, {"id": cell.id, "exit": _json(exit_)})
+
+    def snapshot(self, path: str, seq: int, *, resync: bool) -> Snapshot:
+        """Call this to read everything at and below `path`."""
+        now = trio.current_time()
+        while self._ended and self._ended[0][0] < now - ENDED_KEPT_S:
+            self._ended.popleft()
+        view = Changes(self, path)
+        return Snapshot(
+            seq,
+            now,
+            tuple(actor_stats(cell) for cell in self._cells() if view.covers(cell.path)),
+            tuple(
+                Ended(id_, ended, at, incarnation, _json(exit_))
+                for at, id_, ended, incarnation, exit_ in self._ended
+                if view.covers(ended)
+            ),
+            resync,
+        )
+
+
+def _json(exit_: Normal | Shutdown | ExitJson | None) -> ExitJson | None:
+    match exit_:
+        case Normal() | Shutdown():
+            return exit_.to_json()
+        case _:
+            return exit_

@@ -1,0 +1,176 @@
+"""A thread that notices when the loop does not turn, and names who holds it.
+
+It pings the loop, and when no answer comes it looks who runs. For dispatched actors the dispatcher
+says so. Any other task is found by its frame in the stack of the loop's thread; what it does for
+which actor stands in its context (`current_activity`), where log lines find it too. So nothing is
+written for the watchdog while all is well. Real time only; it ends with the system.
+
+What is read here belongs to another thread, which may go on at any moment: everything is read
+once, and a wrong or missing name in a log line is the worst that comes of it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from types import FrameType
+from typing import Final, TypeAlias
+
+import structlog
+import trio
+
+from actors.runtime.delivery.dispatcher import Dispatcher
+from actors.runtime.delivery.envelope import MESSAGE, Envelope, current_activity
+from actors.runtime.words.counting import MICRO, bucket
+
+# People feel a pause of a tenth of a second.
+BLOCK_THRESHOLD_S: Final = 0.1
+# A block is reported at most one interval plus the threshold after it began.
+PING_INTERVAL_S: Final = 0.05
+STACK_FRAMES_MAX: Final = 30
+TOPIC: Final = "loop_blocked"
+
+_log = structlog.get_logger("actors.watchdog")
+
+
+@dataclass(frozen=True, slots=True)
+class LoopBlocked:
+    """The loop has not turned for `blocked_for` seconds; `ended` when it turns again."""
+
+    path: str | None
+    message_type: str | None
+    stack: str
+    blocked_for: float
+    ended: bool
+
+
+BlockListener: TypeAlias = Callable[[LoopBlocked], object]
+
+
+class Watchdog:
+    """Call `start` within trio and `close` at the end.
+
+    `lag_us` is the histogram of how late pings are answered. `listeners` are called in this thread,
+    at once; `publish` in the loop's, when it turns again.
+    """
+
+    def __init__(
+        self,
+        threshold: float,
+        dispatcher: Dispatcher,
+        *,
+        lag_us: list[int],
+        listeners: list[BlockListener],
+        publish: Callable[[str, object], object],
+    ) -> None:
+        self._threshold, self._dispatcher = threshold, dispatcher
+        self._lag_us, self._listeners, self._publish = lag_us, listeners, publish
+        self._token = trio.lowlevel.current_trio_token()
+        self._root_task = trio.lowlevel.current_root_task()
+        self._loop_thread = threading.get_ident()
+        self._closing = threading.Event()
+        self._turned = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="actors: watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Call this once."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Call this from the trio thread: the watchdog thread has ended when it returns."""
+        self._closing.set()
+        self._turned.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closing.wait(PING_INTERVAL_S):
+            self._turned.clear()
+            if self._closing.is_set():
+                return  # Set after the wait above and cleared just now: nobody will answer.
+            began = perf_counter()
+            try:
+                self._token.run_sync_soon(self._pong, began)
+            except trio.RunFinishedError:
+                return
+            if self._turned.wait(self._threshold) or self._closing.is_set():
+                continue
+            blocked = self._look(began)
+            self._tell(blocked)
+            self._turned.wait()
+            if not self._closing.is_set():
+                self._tell(self._again(blocked, perf_counter() - began))
+
+    def _pong(self, began: float) -> None:
+        self._lag_us[bucket((perf_counter() - began) * MICRO)] += 1
+        self._turned.set()
+
+    def _look(self, began: float) -> LoopBlocked:
+        frame = sys._current_frames().get(self._loop_thread)
+        stack = traceback.format_stack(frame, STACK_FRAMES_MAX) if frame is not None else []
+        path, envelope = self._served(frame)
+        return LoopBlocked(
+            path,
+            None if envelope is None else type(envelope[MESSAGE]).__name__,
+            "".join(stack),
+            perf_counter() - began,
+            ended=False,
+        )
+
+    def _served(self, frame: FrameType | None) -> tuple[str | None, Envelope | None]:
+        """The path of the actor that the loop works for, and the message in hand."""
+        shared = self._dispatcher.activity
+        if (cell := shared.cell) is not None:
+            # Also when it is served at once, in the task of its asker.
+            return cell.path, shared.envelope
+        task = _running(self._root_task, frame)
+        if task is None:
+            return None, None
+        if task is shared.task:
+            # Between two messages: an `__init__`, or what an owner does about an end.
+            last = self._dispatcher.last
+            return None if last is None else last.path, None
+        activity = task.context.get(current_activity)
+        if activity is None or (cell := activity.cell) is None:
+            return None, None
+        return cell.path, activity.envelope
+
+    @staticmethod
+    def _again(blocked: LoopBlocked, for_s: float) -> LoopBlocked:
+        return LoopBlocked(blocked.path, blocked.message_type, blocked.stack, for_s, ended=True)
+
+    def _tell(self, blocked: LoopBlocked) -> None:
+        # Logged from this thread: the loop cannot, that is the point.
+        _log.warning(
+            "loop_blocked",
+            path=blocked.path,
+            message_type=blocked.message_type,
+            blocked_for=round(blocked.blocked_for, 3),
+            ended=blocked.ended,
+            stack=blocked.stack,
+        )
+        for listener in list(self._listeners):
+            listener(blocked)
+        try:
+            self._token.run_sync_soon(self._publish, TOPIC, blocked)
+        except trio.RunFinishedError:
+            return
+
+
+def _running(root: trio.lowlevel.Task | None, frame: FrameType | None) -> trio.lowlevel.Task | None:
+    """The task one of whose frames is in the stack that ends in `frame`: no two can be."""
+    frames = set()
+    while frame is not None:
+        frames.add(frame)
+        frame = frame.f_back
+    tasks = [] if root is None else [root]
+    while tasks:
+        task = tasks.pop()
+        if getattr(task.coro, "cr_frame", None) in frames:
+            return task
+        for nursery in task.child_nurseries:
+            tasks += nursery.child_tasks
+    return None
