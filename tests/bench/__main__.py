@@ -33,7 +33,7 @@ def table(rows: Sequence[Row]) -> str:
     lines = [f"{'benchmark':<48} {'median':>12} {'min':>12} {'max':>12} {'unit':<12} against peers"]
     for one in rows:
         peers = ", ".join(
-            f"{name} {'not installed' if value is None else f'{value:,.6g}'}"
+            f"{name} {'not run (not installed)' if value is None else f'{value:,.6g}'}"
             for name, value in one.peers.items()
         )
         ratio = "" if one.ratio is None else f"{one.ratio:.2f}x; "

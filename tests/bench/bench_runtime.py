@@ -9,13 +9,13 @@ measured only where `erl` is installed.
 from __future__ import annotations
 
 import queue
-import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from time import perf_counter
+from typing import TypeVar
 
 import pykka
 import structlog
@@ -23,8 +23,13 @@ import trio
 
 from actors.runtime import UNBOUNDED, Actor, Ask, Ref, System, message, open_actors
 from supervision import Supervisor, child, dynamic, open_system
+from tests.bench.erlang_peer import ErlangPeer, What, open_erlang
 from tests.bench.rows import RUNS_MIN, Benchmark, Row, row
 
+T = TypeVar("T")
+
+# Of what has peers in other processes: what the machine does beside may hit one and not another.
+ROUNDS = 5
 TELLS = 200_000
 ASKS = 20_000
 STARTS = 10_000
@@ -35,15 +40,6 @@ BURST = 500
 
 # The restart figure makes 300 crashes a run; writing them down is the terminal's speed, not ours.
 LOG_NOTHING = structlog.make_filtering_bound_logger(50)
-
-# Erlang's own timer around the same loop: a process, N messages, one reply at the end.
-ERLANG = """
-F = fun() -> P = spawn(fun() -> L = fun G(N) -> receive {add, K} -> G(N + K);
-    {get, From} -> From ! N, G(N) end end, L(0) end), N = %d,
-    {T, _} = timer:tc(fun() -> [P ! {add, 1} || _ <- lists:seq(1, N)], P ! {get, self()},
-    receive _ -> ok end end), exit(P, kill), N * 1000000 / T end,
-F(), io:format("~p~n", [F()]), halt().
-"""
 
 
 @message
@@ -182,42 +178,56 @@ def pykka_asks() -> float:
     return count / spent
 
 
+def by_turns(runs: Mapping[str, Callable[[], T]], rounds: int = ROUNDS) -> dict[str, list[T]]:
+    """Run each once to warm up, then all of them by turns, as often as a median needs."""
+    for run in runs.values():
+        run()
+    found: dict[str, list[T]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            found[name].append(run())
+    return found
+
+
 def measure(
     name: str,
     unit: str,
     run: Callable[[], float],
     *,
-    peers: Mapping[str, float | None] | None = None,
+    peers: Mapping[str, Callable[[], float]] | None = None,
     target: str = "",
-    is_lower_better: bool = False,
 ) -> Row:
-    """Run something once to warm up, and then as often as a median needs."""
-    run()
-    values = [run() for _ in range(RUNS_MIN)]
-    return row(name, unit, values, peers=peers, target=target, is_lower_better=is_lower_better)
+    """Measure something of which less is better, by turns with its peers."""
+    found = by_turns({name: run, **(peers or {})}, RUNS_MIN)
+    medians = {peer: statistics.median(found[peer]) for peer in peers or {}}
+    return row(name, unit, found[name], peers=medians, target=target, is_lower_better=True)
 
 
-def median_of(run: Callable[[], float]) -> float:
-    """Measure a peer as our own figures are: a warm-up, then three runs."""
-    run()
-    return statistics.median(run() for _ in range(RUNS_MIN))
+def rates(
+    unit: str,
+    ours: Mapping[str, tuple[Callable[[], float], str]],
+    peers: Mapping[str, Callable[[], float] | None],
+) -> list[Row]:
+    """Measure several things of ours, each with its target, and the same peers for all of them."""
+    there = {name: peer for name, peer in peers.items() if peer is not None}
+    found = by_turns({**{name: run for name, (run, _) in ours.items()}, **there})
+    medians = {name: statistics.median(found[name]) if name in there else None for name in peers}
+    return [
+        row(name, unit, found[name], peers=medians, target=target)
+        for name, (_, target) in ours.items()
+    ]
 
 
-def erlang_tells() -> float | None:
-    if shutil.which("erl") is None:
-        return None
-    done = subprocess.run(
-        ["erl", "-noshell", "-eval", ERLANG % TELLS], capture_output=True, text=True, check=False
-    )
-    return float(done.stdout) if done.returncode == 0 and done.stdout.strip() else None
+def rate_of(erlang: ErlangPeer | None, what: What, count: int) -> Callable[[], float] | None:
+    """Give a function for how many a second Erlang does; None where it is not run."""
+    return None if erlang is None else lambda: count / erlang.times(what, count)[0]
 
 
 def tell() -> list[Row]:
-    """PERF-10."""
-    peers = {"pykka": median_of(pykka_tells), "erlang": erlang_tells()}
-    rows = []
+    """PERF-10, PERF-16."""
+    ours = {}
     for name, cls, target in (
-        ("tell, full statistics", FullCounter, ">= 700k/s, >= 1.3x pykka"),
+        ("tell, full statistics", FullCounter, ">= 700k/s, 1.3x pykka, 1/3 of erlang"),
         ("tell, counters (the default)", Counter, ""),
         ("tell, async handler", AsyncCounter, ""),
     ):
@@ -225,54 +235,69 @@ def tell() -> list[Row]:
         async def work(system: System, cls: Callable[[], Actor[Add | Get | Fail]] = cls) -> float:
             return await tells(await system.start(cls))
 
-        rows.append(measure(name, "msg/s", in_actors(work), peers=peers, target=target))
-    return rows
+        ours[name] = (in_actors(work), target)
+    with open_erlang() as erlang:
+        peers = {"pykka": pykka_tells, "erlang cast": rate_of(erlang, "cast", TELLS)}
+        return rates("msg/s", ours, peers)
 
 
 def ask() -> list[Row]:
-    """PERF-11."""
-    peers = {"pykka": median_of(pykka_asks)}
-    rows = []
+    """PERF-11, PERF-16."""
+    ours = {}
     for name, cls, target in (
-        ("ask round trip", Counter, ">= 120k/s, >= 4x pykka"),
+        ("ask round trip", Counter, ">= 120k/s, 4x pykka, 1/3 of erlang"),
         ("ask round trip, async handler", AsyncCounter, ""),
     ):
 
         async def work(system: System, cls: Callable[[], Actor[Add | Get | Fail]] = cls) -> float:
             return await asks(await system.start(cls))
 
-        rows.append(measure(name, "asks/s", in_actors(work), peers=peers, target=target))
-    return rows
+        ours[name] = (in_actors(work), target)
+    with open_erlang() as erlang:
+        peers = {"pykka": pykka_asks, "erlang call": rate_of(erlang, "call", ASKS)}
+        return rates("asks/s", ours, peers)
+
+
+async def starts_and_stops() -> list[float]:
+    """Seconds to start children of a dynamic supervisor by their first message; to stop them."""
+    async with open_system(Root) as root:
+        one = Add(1)
+        began = perf_counter()
+        for n in range(STARTS):
+            root.many[str(n)].tell(one)
+            if n % BURST == 0:
+                await trio.lowlevel.checkpoint()
+        assert await root.many[str(STARTS - 1)].ask(Get()) == 1
+        started = perf_counter()
+        await root.terminate_child("many")
+        return [started - began, perf_counter() - started]
 
 
 def start_and_stop() -> list[Row]:
-    """PERF-12: children of a dynamic supervisor, each started by its first message."""
-
-    async def main(what: str) -> float:
-        async with open_system(Root) as root:
-            one = Add(1)
-            began = perf_counter()
-            for n in range(STARTS):
-                root.many[str(n)].tell(one)
-                if n % BURST == 0:
-                    await trio.lowlevel.checkpoint()
-            assert await root.many[str(STARTS - 1)].ask(Get()) == 1
-            started = perf_counter()
-            await root.terminate_child("many")
-            stopped = perf_counter()
-        spent = started - began if what == "start" else stopped - started
-        return spent / STARTS * 1e6
-
-    return [
-        measure(
-            f"{what} one of {STARTS} supervised actors",
-            "us",
-            partial(trio.run, main, what),
-            target=target,
-            is_lower_better=True,
+    """PERF-12, PERF-16: Erlang's are children of a supervisor too, and also each for itself."""
+    with open_erlang() as erlang:
+        runs: dict[str, Callable[[], list[float]]] = {"": partial(trio.run, starts_and_stops)}
+        if erlang is not None:
+            runs["erlang supervised"] = partial(erlang.times, "supervised", STARTS)
+            runs["erlang start_link, stop"] = partial(erlang.times, "alone", STARTS)
+        found = by_turns(runs)
+    rows = []
+    for phase, (what, target) in enumerate(
+        (("start", "<= 40 us, 8x of erlang"), ("stop", "<= 30 us"))
+    ):
+        each = {name: [1e6 * one[phase] / STARTS for one in times] for name, times in found.items()}
+        rows.append(
+            row(
+                f"{what} one of {STARTS} supervised actors",
+                "us",
+                each.pop(""),
+                peers={name: statistics.median(times) for name, times in each.items()}
+                or {"erlang": None},
+                target=target,
+                is_lower_better=True,
+            )
         )
-        for what, target in (("start", "<= 40 us"), ("stop", "<= 30 us"))
-    ]
+    return rows
 
 
 MEMORY = """
@@ -305,7 +330,7 @@ def memory() -> list[Row]:
         return float(done.stdout.splitlines()[-1])
 
     return [
-        measure(name, "bytes", partial(taken, kind), target="<= 4 KiB", is_lower_better=True)
+        measure(name, "bytes", partial(taken, kind), target="<= 4 KiB")
         for name, kind in (
             ("memory of an idle dispatched actor", "Counter"),
             ("memory of an idle task actor", "AsyncCounter"),
@@ -337,7 +362,6 @@ def restart() -> list[Row]:
             "us",
             lambda: trio.run(main),
             target="< 200 us",
-            is_lower_better=True,
         )
     ]
 
@@ -370,9 +394,8 @@ def broadcast() -> list[Row]:
             f"broadcast to {SUBSCRIBERS} subscribers",
             "ms",
             in_actors(work),
-            peers={"bare queues": median_of(queues)},
+            peers={"bare queues": queues},
             target="< 10 ms",
-            is_lower_better=True,
         )
     ]
 
