@@ -16,13 +16,13 @@ from actors.chat import (
     DEMO_USER_ID,
     Author,
     NotStored,
+    Post,
     PostOutcome,
     RoomName,
+    Rooms,
     guest_name,
+    hide_words,
 )
-from actors.chat.redaction import hide_words
-from actors.chat.room import Post
-from actors.chat.rooms import Rooms
 from actors.runtime import Actor, Ask, AskError, message
 
 # A laptop lid closed for a coffee keeps its tabs; a forgotten one is let go.

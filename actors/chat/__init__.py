@@ -1,13 +1,13 @@
 """Chat: rooms, what may be posted in them, and who sees what.
 
-Read `words.py` (the nouns), `policy.py` (the rules, pure), `ports.py` (what storage must
-do), then `room.py` (the actor that carries the rules out). Pages and sockets live in `web`.
+Read `words.py` (the nouns), `policy.py` (the rules, pure; `guests.py` has the names it gives),
+`chat_log.py` (the port: what storage must do), then `room.py` (the actor that carries the
+rules out, and how it is found). Pages and sockets live in `web`.
 """
 
+from actors.chat.chat_log import ChatLog, ChatLogUnavailable, UnknownRoom
 from actors.chat.guests import guest_name
-from actors.chat.policy import BadPost, author_name, is_own, may_see, parse_room
-from actors.chat.ports import ChatLog, ChatLogUnavailable, UnknownRoom
-from actors.chat.redaction import hide_words
+from actors.chat.policy import BadPost, author_name, hide_words, is_own, may_see, parse_room
 from actors.chat.room import (
     ChatEnvironment,
     CrashedOnPurpose,
@@ -19,10 +19,11 @@ from actors.chat.room import (
     ReadHistory,
     RoomActor,
     RoomEvent,
+    RoomRef,
     RoomResumed,
+    Rooms,
     topic_of,
 )
-from actors.chat.rooms import RoomRef, Rooms
 from actors.chat.words import (
     DEMO_DISPLAY_NAME,
     DEMO_EMAIL,

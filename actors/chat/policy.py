@@ -1,4 +1,4 @@
-"""The rules of chat as pure functions: what may be posted, by whom it is seen, how it is named.
+"""The rules of chat as pure functions: what may be posted, who sees it, how it is named.
 
 No clock, no store, no actor: `room.py` carries these decisions out.
 """
@@ -16,6 +16,7 @@ from actors.chat.words import (
     Status,
     Viewer,
 )
+from actors.runtime.words.showing import HIDDEN, redact_names
 
 BODY_LENGTH_MAX = 1000
 CLIENT_ID_LENGTH_MAX = 128
@@ -28,6 +29,9 @@ POSTS_PER_AUTHOR_MAX = 5
 # A class room behind one address may still post as guests.
 POSTS_PER_ADDRESS_MAX = 20
 LIMIT_PERIOD_S = 10.0
+
+# Fields of messages and of actors that hold the words of visitors.
+_WORDS = frozenset({"body", "message", "messages", "_messages"})
 
 
 class BadPost(ValueError):
@@ -120,3 +124,10 @@ def author_name(message: Message) -> str:
     if message.user_id is None and message.author_session is not None:
         return guest_name(message.author_session)
     return f"user-{(message.user_id or UUID(int=0)).hex[-8:]}"
+
+
+def hide_words(state: dict[str, object]) -> dict[str, object]:
+    """Call this in `Actor.redact`: hides what visitors wrote, and secrets by name (SEC-131)."""
+    return {
+        name: HIDDEN if name in _WORDS else value for name, value in redact_names(state).items()
+    }

@@ -7,13 +7,14 @@ stored an event and died before publishing it. Also the first one of its actor: 
 that was itself restarted gives the room a new actor, which counts from 1 again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from actors.chat import policy
-from actors.chat.ports import HISTORY_LIMIT, ChatLog, ChatLogUnavailable
-from actors.chat.redaction import hide_words
+from actors.chat.chat_log import HISTORY_LIMIT, ChatLog, ChatLogUnavailable, UnknownRoom
 from actors.chat.words import (
+    ROOM_NAMES,
     Author,
     Draft,
     History,
@@ -24,7 +25,7 @@ from actors.chat.words import (
     Viewer,
 )
 from actors.reducers import Environment
-from actors.runtime import Actor, Ask, current_context, message
+from actors.runtime import Actor, Ask, NoProc, Ref, current_context, message
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
 
     def redact(self, state: dict[str, object]) -> dict[str, object]:
         """Show nobody's words in reports."""
-        return hide_words(state)
+        return policy.hide_words(state)
 
     def _draft(self, post: Post) -> Draft:
         env = self.environment
@@ -181,3 +182,30 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
 def _metadata() -> dict[str, str]:
     context = current_context()
     return {} if context is None else {"correlation_id": context.correlation_id}
+
+
+RoomRef = Ref[Post | ReadHistory | CrashRoom]
+
+
+class Rooms:
+    """The way from a room's name to its actor; `find` gives None for a room that has none.
+
+    A room's actor may be replaced (its supervisor gave up and was started anew), so refs are
+    looked up at each use and never kept.
+    """
+
+    def __init__(self, find: Callable[[RoomName], RoomRef | None]) -> None:
+        self._find = find
+
+    def of(self, name: RoomName) -> RoomRef:
+        """Call this to get the actor of a room now.
+
+        Raises `UnknownRoom` for a name outside the closed set, and `NoProc` (an `AskError`)
+        for a room whose actor is away: its supervisor is being restarted.
+        """
+        ref = self._find(name)
+        if ref is not None:
+            return ref
+        if name in ROOM_NAMES:
+            raise NoProc(f"the room {name}")
+        raise UnknownRoom(name)

@@ -1,7 +1,7 @@
 """The nouns of chat: rooms, authors, drafts, messages, and what becomes of a post.
 
 Frozen data only. The rules about them stand in `policy.py`, the actor that carries them
-out in `room.py`, the port that keeps them in `ports.py`.
+out in `room.py`, the port that keeps them in `chat_log.py`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -24,7 +24,7 @@ from actors.chat import (
     Viewer,
     may_see,
 )
-from actors.chat.ports import HISTORY_LIMIT
+from actors.chat.chat_log import HISTORY_LIMIT
 from actors.persistence import NewEvent
 from storage.errors import UnknownUser
 from storage.memory.database import MemoryDatabase

@@ -27,7 +27,7 @@ from actors.chat import (
     UnknownRoom,
     Viewer,
 )
-from actors.chat.ports import HISTORY_LIMIT
+from actors.chat.chat_log import HISTORY_LIMIT
 from storage.errors import StoreUnavailable, UnknownUser
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection

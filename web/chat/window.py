@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from actors.chat import History, Message, Status, Viewer, may_see
-from actors.chat.ports import HISTORY_LIMIT
+from actors.chat.chat_log import HISTORY_LIMIT
 
 # Seen by their authors only; older ones they find in the history when they load the page.
 PENDING_MAX = 100

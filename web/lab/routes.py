@@ -7,8 +7,7 @@ import msgspec
 from quart import Blueprint, Response
 
 from actors.accounts import BindTab, ClaimCommand, StreamClosed, StreamOpened, TabId
-from actors.chat import LOBBY, CrashRoom, parse_room
-from actors.chat.rooms import RoomRef
+from actors.chat import LOBBY, CrashRoom, RoomRef, parse_room
 from actors.runtime import NoProc
 from web.chat.routes import ChatServices, chat_view
 from web.lab.quota import LabQuota

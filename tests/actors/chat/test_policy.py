@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.chat import policy
-from actors.chat.guests import guest_name
-from actors.chat.words import DEMO_USER_ID, LOBBY, Author, Message, PostLimit, Status, Viewer
+from actors.chat import (
+    DEMO_USER_ID,
+    LOBBY,
+    Author,
+    Message,
+    PostLimit,
+    Status,
+    Viewer,
+    guest_name,
+    policy,
+)
 
 USER = UUID(int=7)
 

@@ -22,14 +22,14 @@ from actors.chat import (
     Post,
     Posted,
     RoomActor,
+    RoomRef,
     Rooms,
     Status,
     Viewer,
     guest_name,
     topic_of,
 )
-from actors.chat.ports import HISTORY_LIMIT
-from actors.chat.rooms import RoomRef
+from actors.chat.chat_log import HISTORY_LIMIT
 from actors.runtime import Ref, System, open_actors
 from storage.memory import MemoryChatLog
 from tests.actors.chat.counting import CountingIds, SteppingClock

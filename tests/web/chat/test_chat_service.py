@@ -21,12 +21,12 @@ from actors.chat import (
     MessagePosted,
     MessageWithdrawn,
     RoomActor,
+    RoomRef,
     RoomResumed,
     Rooms,
     Status,
     topic_of,
 )
-from actors.chat.rooms import RoomRef
 from actors.runtime import NoProc, Ref, open_actors
 from storage.memory import MemoryChatLog
 from tests.actors.chat.counting import CountingIds

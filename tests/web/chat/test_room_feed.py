@@ -6,7 +6,7 @@ from trio import sleep
 from trio.testing import MockClock
 
 from actors.chat import LOBBY, MessageWithdrawn, RoomResumed, topic_of
-from actors.chat.ports import HISTORY_LIMIT
+from actors.chat.chat_log import HISTORY_LIMIT
 from actors.runtime import NoProc
 from tests.web.chat.feed_kit import FeedKit, Page, ids_of, open_kit
 from web.chat.presenting import ViewerClass

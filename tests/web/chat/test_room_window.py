@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.chat import LOBBY, History, Message, Status, Viewer, may_see
-from actors.chat.ports import HISTORY_LIMIT
+from actors.chat.chat_log import HISTORY_LIMIT
 from web.chat.window import PENDING_MAX, RoomWindow, is_whole, merged
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
