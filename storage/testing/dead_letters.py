@@ -9,7 +9,8 @@ from actors.persistence import (
     NewDeadLetter,
     UnknownDeadLetter,
 )
-from storage.testing.kept import Kept, numbered
+from storage.testing.kept import Kept
+from storage.testing.samples import numbered
 
 _PENDING, _PROCESSING, _RESOLVED, _DISCARDED = DeadLetterStatus
 

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
 
 from actors.persistence import (
     DeadLetters,
@@ -12,10 +11,8 @@ from actors.persistence import (
     Idempotency,
     Inbox,
     Outbox,
-    OutboxMessage,
     Projection,
     ProjectionStore,
-    SetTimer,
     Snapshots,
 )
 from storage.memory import (
@@ -111,31 +108,3 @@ def kept_in_postgres(database: Database, inline: Sequence[Projection] = ()) -> K
         PostgresProjections(database),
         pass_time,
     )
-
-
-def message(key: str = "k", target: str = "t", payload: bytes = b"x") -> OutboxMessage:
-    """Call this for a message with a new id."""
-    return OutboxMessage(uuid4(), "bus", target, key, payload, {"h": "1"})
-
-
-def timer(
-    due_s: float = 0.0, *, address: str = "saga/1", name: str = "step", token: str | None = None
-) -> SetTimer:
-    """Call this for a timer due so many seconds after the tests' noon."""
-    return SetTimer(
-        uuid4(),
-        address,
-        name,
-        token or str(uuid4()),
-        NOON + timedelta(seconds=due_s),
-        b"payload",
-        {"correlation_id": "c"},
-    )
-
-
-NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
-
-
-def numbered(number: int) -> UUID:
-    """Call this for an id that is the same in every run."""
-    return UUID(int=number)

@@ -21,8 +21,8 @@ from actors.persistence import (
     TimerGone,
 )
 from actors.persistence.beside_log.outbox import PARTITIONS, partition_of
-from storage.testing.kept import NOON, Kept, message, timer
-from storage.testing.samples import new_events
+from storage.testing.kept import Kept
+from storage.testing.samples import NOON, message, new_events, timer
 
 A, B = StreamId("order-a"), StreamId("order-b")
 _KEY = Idempotent("orders", "k-1", b"hash")

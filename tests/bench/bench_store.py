@@ -45,7 +45,7 @@ from storage.postgres import (
     open_database,
 )
 from storage.postgres.embedded.server import start
-from storage.testing.event_order import following
+from storage.testing.event_store import following
 from tests.bench.rows import Row
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from storage.postgres import (
 )
 from storage.postgres.embedded.server import programs, start
 from storage.testing import TemporaryServer
-from storage.testing.event_order import read_to_end
+from storage.testing.event_store import read_to_end
 from storage.testing.samples import new_events
 
 pytestmark = pytest.mark.slow

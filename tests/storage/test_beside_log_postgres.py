@@ -17,8 +17,8 @@ from actors.persistence import (
 )
 from storage.postgres import Connection, Database, PostgresEventStore, PostgresTimers
 from storage.testing import DeadLettersSuite, WithAppendSuite
-from storage.testing.kept import NOON, Kept, kept_in_postgres, timer
-from storage.testing.samples import new_events
+from storage.testing.kept import Kept, kept_in_postgres
+from storage.testing.samples import NOON, new_events, timer
 
 A = StreamId("order-a")
 

@@ -19,7 +19,7 @@ from actors.persistence import (
 from storage.errors import StoreUnavailable
 from storage.memory import MemoryEventStore
 from storage.testing import EventOrderSuite, EventStoreSuite, failing_cases
-from storage.testing.event_order import following
+from storage.testing.event_store import following
 from storage.testing.samples import new_events
 
 A, B = StreamId("order-a"), StreamId("order-b")

@@ -9,8 +9,7 @@ import trio
 from actors.persistence import Appended, ConcurrencyConflict, StreamId
 from storage.postgres import Connection, Database, PostgresEventStore, open_database
 from storage.testing import EventOrderSuite, EventStoreSuite
-from storage.testing.event_order import following, read_to_end
-from storage.testing.event_store import race
+from storage.testing.event_store import following, race, read_to_end
 from storage.testing.samples import new_events
 
 A, B = StreamId("order-a"), StreamId("order-b")

@@ -14,8 +14,8 @@ from actors.persistence import (
 from storage.memory import MemoryEventStore
 from storage.postgres import Connection, Database, PostgresEventStore
 from storage.testing import InlineProjectionsSuite
-from storage.testing.inline_projections import INLINE, NAMES, TYPES, Names, NameTaken, taken
 from storage.testing.kept import Kept, kept_in_memory, kept_in_postgres
+from storage.testing.projections.inline import INLINE, NAMES, TYPES, Names, NameTaken, taken
 
 
 class TestMemoryInline(InlineProjectionsSuite):

@@ -21,7 +21,7 @@ from actors.persistence import Cursor, NewEvent, StreamId
 from storage.errors import StoreError
 from storage.postgres import Connection, Database, PostgresEventStore, migrate, open_database
 from storage.postgres.embedded.server import EmbeddedServer, start
-from storage.testing.event_order import following
+from storage.testing.event_store import following
 from storage.testing.samples import new_events
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from actors.runtime import open_actors
 from storage.postgres import Database
 from storage.testing import ProjectionSuite
 from storage.testing.kept import Kept, kept_in_postgres
-from storage.testing.projections import A, Totals, paid
+from storage.testing.projections.filling import A, Totals, paid
 
 
 class TestPostgresProjections(ProjectionSuite):

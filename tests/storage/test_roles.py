@@ -15,8 +15,8 @@ from storage.postgres import (
     migrate,
     open_database,
 )
-from storage.testing.kept import kept_in_postgres, message, timer
-from storage.testing.samples import new_events
+from storage.testing.kept import kept_in_postgres
+from storage.testing.samples import message, new_events, timer
 
 _PAGE = Path(__file__).parents[2] / "docs" / "how_to" / "database.md"
 

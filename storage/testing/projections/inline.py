@@ -18,8 +18,8 @@ from actors.persistence import (
     StreamId,
     inline_collection,
 )
-from storage.testing.kept import Kept, message, timer
-from storage.testing.samples import new_event, new_events
+from storage.testing.kept import Kept
+from storage.testing.samples import message, new_event, new_events, timer
 
 TYPES = EventTypes()
 A, B = StreamId("user-a"), StreamId("user-b")

@@ -16,7 +16,7 @@ from actors.persistence import (
 )
 from actors.runtime import StartError, open_actors
 from storage.testing.kept import Kept
-from storage.testing.projections import TYPES, Paid, paid
+from storage.testing.projections.filling import TYPES, Paid, paid
 
 PARTS = 3
 _STREAMS = [StreamId(f"till-{number}") for number in range(12)]
