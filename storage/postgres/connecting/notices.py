@@ -9,12 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-import asyncpg
 import trio
 
 from storage.errors import StoreError
 from storage.postgres.connecting.pool import Pool
-from storage.postgres.connecting.session import Connection
+from storage.postgres.connecting.session import GONE, Connection
 
 CHANNELS = ("greenroom_events", "greenroom_projections")
 EVENTS, PROJECTIONS = CHANNELS
@@ -97,8 +96,10 @@ class Notices:
                 continue
             try:
                 await self._serve(connection)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                pass  # lost: hints of the meantime are made good by the ring below
+            except GONE:
+                # Lost. A statement may meet the end before the listener of it does; the driver
+                # then says so in an internal error, among others.
+                pass
             finally:
                 self._pool.disconnect(connection)
             await asyncio.sleep(RECONNECT_S)
