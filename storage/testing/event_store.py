@@ -33,7 +33,7 @@ from actors.persistence import (
     StoreError,
     StreamId,
 )
-from storage.testing.samples import new_event, new_events
+from storage.testing.samples import PATIENCE_S, new_event, new_events
 
 A, B = StreamId("order-a"), StreamId("order-b")
 USER = StreamId("user-b")
@@ -360,7 +360,7 @@ class EventOrderSuite:
         # STORE-21
         await store.append(A, new_events(700))
         seen: list[Cursor] = []
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery, following(store) as pages:
 
                 async def write() -> None:
@@ -379,7 +379,7 @@ class EventOrderSuite:
         # STORE-21
         first = await store.append(A, new_events(3))
         await store.append(A, new_events(2))
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with following(store, after=first.cursor) as pages:
                 page = await anext(pages)
         assert [event.version for event in page.events] == [4, 5]
@@ -395,7 +395,7 @@ class EventOrderSuite:
                     if len(seen[number]) >= 30:
                         return
 
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(follow, 0)
                 nursery.start_soon(follow, 1)
@@ -407,7 +407,7 @@ class EventOrderSuite:
         # STORE port: its checkpoint need not stay behind
         await store.append(A, new_events(2, type="Made"))
         last = await store.append(USER, new_events(2, type="Seen"))
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with following(store, types=["Made"]) as pages:
                 page = await anext(pages)
         assert len(page.events) == 2

@@ -6,6 +6,9 @@ from uuid import UUID, uuid4
 
 from actors.persistence import NewEvent, OutboxMessage, SetTimer
 
+# Suites wait for what must come, however slow the machine is; only a hang reaches this limit.
+PATIENCE_S = 120.0
+
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 
 

@@ -14,9 +14,10 @@ from actors.chat import (
     Status,
     Viewer,
 )
-from storage.postgres import Connection, Database, PostgresChatLog
+from storage.postgres import Connection, Database, PoolSettings, PostgresChatLog
 from storage.testing import ChatLogSuite
 from storage.testing.chat_log import draft
+from storage.testing.samples import PATIENCE_S
 
 
 class TestPostgresChatLog(ChatLogSuite):
@@ -71,9 +72,14 @@ async def test_a_fault_at_any_step_leaves_nothing(database: Database, table: str
 
 async def test_a_lost_database_is_told_in_the_ports_word(tmp_path: Path) -> None:
     # SITE-152, SITE-155: at once, not at the end of a patience
-    database = Database(f"postgresql://postgres@/nothing?host={tmp_path}")
+    settings = PoolSettings(acquire_s_max=5 * PATIENCE_S)
+    database = Database(
+        f"postgresql://postgres@/nothing?host={tmp_path}",
+        settings=settings,
+        patience_s=5 * PATIENCE_S,
+    )
     async with trio.open_nursery() as nursery:
         await nursery.start(database.serve)
-        with trio.fail_after(1), pytest.raises(ChatLogUnavailable):
+        with trio.fail_after(PATIENCE_S), pytest.raises(ChatLogUnavailable):
             await PostgresChatLog(database).history(LOBBY, Viewer())
         nursery.cancel_scope.cancel()

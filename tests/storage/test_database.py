@@ -1,17 +1,31 @@
 """The handle on a database: sessions, limits, timeouts, losses, and their words."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trio
 
 from storage.errors import PoolExhausted, StoreRejected, StoreTimeout, StoreUnavailable
-from storage.postgres import Connection, Database, PoolSettings, open_database
+from storage.postgres import (
+    Connection,
+    Database,
+    EmbeddedServer,
+    PoolSettings,
+    PoolStats,
+    open_database,
+)
+from storage.postgres.connecting.pool import OPERATION_S_MAX, SETTLE_S_MAX
+from storage.postgres.embedded.server import start
 from storage.testing import TemporaryServer
+from storage.testing.samples import PATIENCE_S
 
-_ONE = PoolSettings(connections_min=0, connections_max=1, acquire_s_max=0.2)
+# One session, ready when the database is, and whoever needs it waits for it.
+_ONE = PoolSettings(connections_min=1, connections_max=1, acquire_s_max=PATIENCE_S)
 
 
 async def _pid(connection: Connection) -> int:
@@ -37,10 +51,25 @@ async def _sessions(connection: Connection, part: str) -> int:
     )
 
 
-async def _until(check: Callable[[], Awaitable[bool]], within_s: float = 3.0) -> None:
-    with trio.fail_after(within_s):
-        while not await check():
-            await trio.lowlevel.checkpoint()
+async def _until(check: Callable[[], Awaitable[bool]]) -> None:
+    with trio.fail_after(PATIENCE_S):
+        while not await check():  # noqa: ASYNC110  (the server has no event for us)
+            await trio.sleep(0.005)
+
+
+async def _until_stats(database: Database, check: Callable[[PoolStats], bool]) -> None:
+    async def is_so() -> bool:
+        return check(database.pool_stats())
+
+    await _until(is_so)
+
+
+async def _run_then_cancel(database: Database, work: Callable[[], Awaitable[None]]) -> None:
+    """Cancel work once it has a connection of the pool in hand."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        await _until_stats(database, lambda stats: stats.in_use > 0)
+        nursery.cancel_scope.cancel()
 
 
 async def test_sessions_carry_the_settings(database: Database) -> None:
@@ -60,17 +89,23 @@ async def test_sessions_carry_the_settings(database: Database) -> None:
 
 async def test_a_cancelled_query_leaves_its_connection_usable(database_url: str) -> None:
     # STORE-18
-    async with open_database(database_url, settings=_ONE) as database:
+    settings = replace(_ONE, statement_timeout_s=900)
+    async with open_database(database_url, settings=settings) as database:
         before = await database.run(_pid)
-        with trio.move_on_after(0.05):
-            await database.run(_sleep, 30)
-        began = time.monotonic()
-        assert await database.run(_pid) == before
-        assert time.monotonic() - began < 1.0
+
+        async def sleep() -> None:
+            await database.run(_sleep, 600, timeout_s=600)
+
+        await _run_then_cancel(database, sleep)
+        # The only session answers again: the query was ended, and the session was not.
+        with trio.fail_after(PATIENCE_S):
+            assert await database.run(_pid) == before
 
 
 async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
     # STORE-18
+    token, inserted = trio.lowlevel.current_trio_token(), trio.Event()
+
     async def make(connection: Connection) -> None:
         await connection.execute("CREATE TABLE t (n int)")
 
@@ -79,7 +114,8 @@ async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
         if fate == "fail":
             raise KeyError("planted")
         if fate == "hang":
-            await asyncio.sleep(30)
+            token.run_sync_soon(inserted.set)
+            await asyncio.sleep(600)
 
     async def count(connection: Connection) -> int:
         return int(await connection.fetchval("SELECT count(*) FROM t"))
@@ -87,8 +123,11 @@ async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
     await database.run(make)
     with pytest.raises(KeyError):
         await database.transact(insert, "fail")
-    with trio.move_on_after(0.05):
-        await database.transact(insert, "hang")
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.transact, insert, "hang")
+            await inserted.wait()
+            nursery.cancel_scope.cancel()
     assert await database.run(count) == 0
     await database.transact(insert, "commit")
     assert await database.run(count) == 1
@@ -96,16 +135,21 @@ async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
 
 async def test_a_full_pool_refuses_in_time(database_url: str) -> None:
     # STORE-33
-    async with open_database(database_url, settings=_ONE) as database:
+    settings = replace(_ONE, acquire_s_max=0.2)
+    async with open_database(database_url, settings=settings) as database:
+
+        async def fill() -> None:
+            await database.run(_sleep, 30, timeout_s=PATIENCE_S)
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(database.run, _sleep, 30)
-            while database.pool_stats().in_use == 0:
-                await trio.lowlevel.checkpoint()
+            nursery.start_soon(fill)
+            await _until_stats(database, lambda stats: stats.in_use > 0)
             with pytest.raises(PoolExhausted) as caught:
                 await database.run(_pid)
             assert (caught.value.limit, caught.value.is_transient) == (1, True)
             assert database.pool_stats().utilization == 1.0
             nursery.cancel_scope.cancel()
+        await _until_stats(database, lambda stats: stats.idle == 1)
         assert await database.run(_pid)
 
 
@@ -121,18 +165,21 @@ async def test_the_limit_of_connections_is_never_passed(database_url: str) -> No
 
         async def load() -> None:
             nonlocal left
+            # At least once; and until all sessions there may be were seen in use.
             await database.run(_sleep, 0.005)
+            while most < settings.connections_max:
+                await database.run(_sleep, 0.005)
             left -= 1
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(left):
-                nursery.start_soon(load)
-            with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for _ in range(left):
+                    nursery.start_soon(load)
                 while left:
                     most = max(most, await watch.run(_sessions, "load"))
         stats = database.pool_stats()
         # One of the four listens.
-        assert 3 <= most <= 4
+        assert most == 4
         assert (stats.size, stats.idle, stats.in_use, stats.waiting) == (4, 3, 0, 0)
 
 
@@ -167,9 +214,10 @@ async def test_a_cut_connection_fails_its_query_and_no_other(database: Database)
         await database.run(cut_itself)
     assert await database.run(_pid)
     idle = await database.run(_pid)
+    size = database.pool_stats().size
     async with open_database(database.url) as other:
         await other.run(kill, idle)
-    await trio.testing.wait_all_tasks_blocked(0.01)
+    await _until_stats(database, lambda stats: stats.size < size)
     assert await database.run(_pid) != idle
 
 
@@ -177,28 +225,36 @@ async def test_a_lost_loop_is_made_anew(database: Database) -> None:
     # REL-87
     with pytest.raises(StoreUnavailable):
         await database.run(_end_the_loop)
-    began = time.monotonic()
-    assert await database.run(_pid)
-    assert time.monotonic() - began < 1.0
+
+    async def is_served() -> bool:
+        try:
+            return await database.run(_pid) > 0
+        except StoreUnavailable:
+            return False  # a call's own patience with a missing loop is two seconds
+
+    await _until(is_served)
     assert database.loops_started == 2
 
 
 async def test_a_wrong_address_is_told_at_once(postgres_server: TemporaryServer) -> None:
-    # REL-25: no waiting mends it
+    # REL-25: no waiting mends it, and so nothing is waited for
     url = postgres_server.server.url_of("no_such_database")
-    with trio.fail_after(2), pytest.RaisesGroup(StoreRejected, flatten_subgroups=True):
-        async with open_database(url):
+    with trio.fail_after(PATIENCE_S), pytest.RaisesGroup(StoreRejected, flatten_subgroups=True):
+        async with open_database(url, wait_s=5 * PATIENCE_S):
             pass
 
 
 @pytest.mark.slow
 async def test_an_absent_database_is_waited_for_then_told(tmp_path: object) -> None:
     # REL-25
-    began = time.monotonic()
-    with pytest.RaisesGroup(StoreUnavailable, flatten_subgroups=True):
+    began = trio.current_time()
+    with (
+        trio.fail_after(PATIENCE_S),
+        pytest.RaisesGroup(StoreUnavailable, flatten_subgroups=True),
+    ):
         async with open_database(f"postgresql://a@/b?host={tmp_path}", wait_s=0.8):
             pass
-    assert 0.4 <= time.monotonic() - began < 2
+    assert trio.current_time() - began >= 0.4
 
 
 async def test_old_and_doubtful_connections_are_renewed(database_url: str) -> None:
@@ -220,9 +276,62 @@ async def test_a_busy_pool_shows_itself_saturated(database_url: str) -> None:
         assert not database.pool_stats().is_saturated
         async with trio.open_nursery() as nursery:
             nursery.start_soon(database.run, _sleep, 30)
-            while not database.pool_stats().is_saturated:
-                await trio.lowlevel.checkpoint()
+            await _until_stats(database, lambda stats: stats.is_saturated)
             nursery.cancel_scope.cancel()
+
+
+def _signal_all(pid: int, word: signal.Signals) -> None:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for one in (pid, *map(int, children)):
+        os.kill(one, word)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A server of this test alone, which may be stopped."""
+    made = start(tmp_path, extra=("fsync=off",))
+    yield made
+    made.stop()
+
+
+@pytest.mark.slow
+async def test_a_frozen_server_blocks_nobody_for_long(own_server: EmbeddedServer) -> None:
+    # REL-82, REL-22
+    answered: list[type[StoreUnavailable]] = []
+    async with open_database(own_server.url) as database:
+        assert await database.run(_pid)
+        pid = own_server.pid
+        assert pid is not None
+        _signal_all(pid, signal.SIGSTOP)
+        try:
+
+            async def ask() -> None:
+                with pytest.raises(StoreUnavailable) as caught:
+                    await database.run(_pid)
+                answered.append(caught.type)
+
+            # All have their answer before the server goes on: none has waited for it.
+            with trio.fail_after(PATIENCE_S):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(30):
+                        nursery.start_soon(ask)
+        finally:
+            _signal_all(pid, signal.SIGCONT)
+
+        async def is_served() -> bool:
+            try:
+                return await database.run(_pid) > 0
+            except StoreUnavailable:
+                return False
+
+        await _until(is_served)
+    assert len(answered) == 30
+
+
+def test_a_caller_of_a_frozen_server_has_its_answer_within_five_seconds() -> None:
+    # REL-82: as far as limits can promise it; how fast the machine is they cannot know
+    assert OPERATION_S_MAX + SETTLE_S_MAX <= 5.0
+    assert PoolSettings().acquire_s_max <= 5.0
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from storage.errors import EmbeddedFailed, StateDirInUse, StoreUnavailable
 from storage.postgres import Connection, open_database, open_embedded
 from storage.postgres.embedded.process import is_postgres
 from storage.postgres.embedded.server import EmbeddedServer, start
+from storage.testing.samples import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +35,7 @@ def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
     made.stop()
 
 
-def _keeper(state: Path) -> "subprocess.Popen[str]":
+def _keeper(state: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", _KEEPER, str(state)],
         stdin=subprocess.PIPE,
@@ -48,7 +49,7 @@ async def _one(connection: Connection) -> int:
 
 
 async def _gone(pid: int) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_S):
         while is_postgres(pid):  # noqa: ASYNC110  (another process has no event for us)
             await trio.sleep(0.01)
 
@@ -138,7 +139,7 @@ async def test_a_dead_server_is_brought_back(tmp_path: Path) -> None:
         pid = server.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             while True:
                 try:
                     assert await database.run(read) == 7

@@ -20,7 +20,7 @@ from storage.errors import StoreUnavailable
 from storage.memory import MemoryEventStore
 from storage.testing import EventOrderSuite, EventStoreSuite, failing_cases
 from storage.testing.event_store import following
-from storage.testing.samples import new_events
+from storage.testing.samples import PATIENCE_S, new_events
 
 A, B = StreamId("order-a"), StreamId("order-b")
 
@@ -90,7 +90,7 @@ async def _late_commit(store: MemoryEventStore) -> list[Cursor]:
     """What a follower sees while a lower position commits after a higher one."""
     seen: list[Cursor] = []
     held = store.hold_next_commit()
-    with trio.move_on_after(5):
+    with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(store.append, A, new_events(1))
             await held.reached.wait()

@@ -35,7 +35,7 @@ from storage.postgres import (
     PostgresEventStore,
     open_database,
 )
-from storage.testing.samples import new_events
+from storage.testing.samples import PATIENCE_S, new_events
 
 _STREAMS = st.sampled_from([StreamId("a-1"), StreamId("a-2"), StreamId("b-1")])
 _EXPECTED = st.one_of(st.integers(0, 6), st.just(ANY), st.just(EXISTS))
@@ -198,10 +198,10 @@ def _served(url: str) -> Iterator[tuple[Database, Callable[[Call], object]]]:
 
     def call(work: Call) -> object:
         calls.put(work)
-        return answers.get(timeout=30).unwrap()
+        return answers.get(timeout=PATIENCE_S).unwrap()
 
     try:
-        yield opened.get(timeout=30), call
+        yield opened.get(timeout=PATIENCE_S), call
     finally:
         calls.put(None)
         thread.join()

@@ -10,7 +10,7 @@ from actors.persistence import Appended, ConcurrencyConflict, StreamId
 from storage.postgres import Connection, Database, PostgresEventStore, open_database
 from storage.testing import EventOrderSuite, EventStoreSuite
 from storage.testing.event_store import following, race, read_to_end
-from storage.testing.samples import new_events
+from storage.testing.samples import PATIENCE_S, new_events
 
 A, B = StreamId("order-a"), StreamId("order-b")
 
@@ -92,7 +92,7 @@ async def _hold(database: Database, begun: trio.Event, done: trio.Event) -> None
         while not done.is_set():  # noqa: ASYNC110  (an event of the other loop)
             await asyncio.sleep(0.005)
 
-    await database.transact(work)
+    await database.transact(work, timeout_s=PATIENCE_S)
 
 
 async def test_everything_arrives_without_notices(database_url: str) -> None:
@@ -103,7 +103,7 @@ async def test_everything_arrives_without_notices(database_url: str) -> None:
     ):
         reader, writer = PostgresEventStore(reading, poll_s=0.02), PostgresEventStore(writing)
         seen = 0
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery, following(reader) as pages:
                 nursery.start_soon(_write, writer, 20)
                 async for page in pages:
@@ -115,9 +115,9 @@ async def test_everything_arrives_without_notices(database_url: str) -> None:
 async def test_a_notice_of_another_process_comes_at_once(database_url: str) -> None:
     # STORE-22: long before the poll
     async with open_database(database_url) as reading, open_database(database_url) as writing:
-        reader = PostgresEventStore(reading, poll_s=60)
+        reader = PostgresEventStore(reading, poll_s=5 * PATIENCE_S)
         seen = 0
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery, following(reader) as pages:
                 nursery.start_soon(_write, PostgresEventStore(writing), 20)
                 async for page in pages:
@@ -144,7 +144,7 @@ async def test_following_survives_cut_connections(database: Database) -> None:
     seen: list[int] = []
     async with open_database(database.url, is_notified=False) as other:
         writer = PostgresEventStore(other)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             async with following(store) as pages:
                 for round_ in range(3):
                     await writer.append(A, new_events(2))

@@ -14,7 +14,7 @@ import trio
 from actors.persistence import OutboxMessage, StreamId
 from storage.postgres import Connection, Database
 from storage.testing.kept import kept_in_postgres
-from storage.testing.samples import new_events
+from storage.testing.samples import PATIENCE_S, new_events
 
 from .outbox_relay_process import EFFECTS
 
@@ -23,7 +23,7 @@ _LEASE_S = 16.0
 
 
 @contextmanager
-def _relay(url: str, plan: str) -> "Iterator[subprocess.Popen[bytes]]":
+def _relay(url: str, plan: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.storage.outbox_relay_process", url, plan],
         cwd=_ROOT,
@@ -42,7 +42,7 @@ async def _kill_at(url: str, plan: str) -> None:
     """Let a relay run up to a place, then end it without a word."""
     with _relay(url, plan) as process:
         assert process.stdout is not None
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_S):
             line = await trio.to_thread.run_sync(process.stdout.readline, abandon_on_cancel=True)
         assert line.decode().strip() == plan
 
@@ -77,7 +77,7 @@ async def test_a_killed_relay_loses_nothing_and_doubles_no_effect(
         await _kill_at(database_url, plan)
         assert (await kept.outbox.stats()).pending == len(wanted)
     await kept.pass_time(_LEASE_S)
-    with _relay(database_url, "run"), trio.fail_after(10):
+    with _relay(database_url, "run"), trio.fail_after(PATIENCE_S):
         while (await kept.outbox.stats()).pending:  # noqa: ASYNC110  (of another process)
             await trio.sleep(0.02)
     arrivals = await database.run(_arrivals)

@@ -9,6 +9,7 @@ from storage.postgres import Database
 from storage.testing import ProjectionSuite
 from storage.testing.kept import Kept, kept_in_postgres
 from storage.testing.projections.filling import A, Totals, paid
+from storage.testing.samples import PATIENCE_S
 
 
 class TestPostgresProjections(ProjectionSuite):
@@ -38,5 +39,5 @@ async def test_a_runner_killed_at_any_point_applies_each_event_once(database: Da
             for _ in range(round_ % 7):
                 await trio.lowlevel.checkpoint()
             other.kill()
-        await wait_until(kept.projections, "totals", last, timeout_s=10)
+        await wait_until(kept.projections, "totals", last, timeout_s=PATIENCE_S)
     assert await kept.projections.get("totals__g1", A) == {"sum": total}

@@ -17,6 +17,7 @@ from actors.persistence import (
 from actors.runtime import StartError, open_actors
 from storage.testing.kept import Kept
 from storage.testing.projections.filling import TYPES, Paid, paid
+from storage.testing.samples import PATIENCE_S
 
 PARTS = 3
 _STREAMS = [StreamId(f"till-{number}") for number in range(12)]
@@ -81,7 +82,7 @@ class ProjectionPartsSuite:
                 for stream_id in _STREAMS:
                     nursery.start_soon(pay, stream_id)
             last = await kept.events.append(_STREAMS[0], paid(6))
-            await wait_until(kept.projections, "receipts", last.cursor, timeout_s=5)
+            await wait_until(kept.projections, "receipts", last.cursor, timeout_s=PATIENCE_S)
         wanted = {str(one): list(range(6)) for one in _STREAMS}
         wanted[_STREAMS[0]].append(6)
         assert await _amounts(kept) == wanted
@@ -94,12 +95,12 @@ class ProjectionPartsSuite:
         async with open_actors() as system:
             runners = [await system.start(_runner, kept, number) for number in range(PARTS)]
             first = await kept.events.append(_STREAMS[0], paid(0))
-            await wait_until(kept.projections, "receipts", first.cursor, timeout_s=5)
+            await wait_until(kept.projections, "receipts", first.cursor, timeout_s=PATIENCE_S)
             resting = part_of(_STREAMS[0])
             await runners[resting].stop()
             appended = [await kept.events.append(one, paid(1)) for one in _STREAMS]
             last = appended[-1]
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_S):
                 others: set[bool] = set()
                 while others != {True}:
                     known = await kept.projections.checkpoints("receipts")
@@ -116,7 +117,7 @@ class ProjectionPartsSuite:
                 one for one in _STREAMS if part_of(one) != resting
             }
             await system.start(_runner, kept, resting)
-            await wait_until(kept.projections, "receipts", last.cursor, timeout_s=5)
+            await wait_until(kept.projections, "receipts", last.cursor, timeout_s=PATIENCE_S)
         assert await _amounts(kept) == {
             one: [0, 1] if one == _STREAMS[0] else [1] for one in _STREAMS
         }

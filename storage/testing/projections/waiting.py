@@ -20,6 +20,7 @@ from actors.persistence import (
     waiter_count,
 )
 from storage.testing.kept import Kept
+from storage.testing.samples import PATIENCE_S
 
 _LIVE = GenerationState.LIVE
 _WAITERS = 300
@@ -56,7 +57,7 @@ class ProjectionWaitingSuite:
         steps = 10
 
         async def wait(number: int) -> None:
-            await wait_until(store, "totals", Cursor(1 + number % steps, 1), timeout_s=10)
+            await wait_until(store, "totals", Cursor(1 + number % steps, 1), timeout_s=PATIENCE_S)
             reached.append(number % steps)
 
         began = trio.current_time()
@@ -68,7 +69,7 @@ class ProjectionWaitingSuite:
             for step in range(steps):
                 assert await kept.projections.commit(ProjectionBatch(at, Cursor(1 + step, 1)))
                 (at,) = await kept.projections.checkpoints("totals")
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE_S):
                     while len(reached) < (step + 1) * _WAITERS // steps:
                         await trio.lowlevel.checkpoint()
         assert reached == sorted(reached)
@@ -86,7 +87,7 @@ class ProjectionWaitingSuite:
         async def wait(number: int) -> None:
             with trio.CancelScope() as scope:
                 scopes.append(scope)
-                await wait_until(store, "totals", Cursor(5, 1), timeout_s=10)
+                await wait_until(store, "totals", Cursor(5, 1), timeout_s=PATIENCE_S)
                 done.append(number)
 
         async with trio.open_nursery() as nursery:
@@ -109,7 +110,7 @@ class ProjectionWaitingSuite:
 
         async def wait() -> None:
             try:
-                await wait_until(store, "totals", Cursor(5, 1), timeout_s=10)
+                await wait_until(store, "totals", Cursor(5, 1), timeout_s=PATIENCE_S)
             except (ProjectionHalted, StoreUnavailable) as error:
                 ends.append(type(error))
 
@@ -143,7 +144,7 @@ class ProjectionWaitingSuite:
             assert await kept.projections.commit(ProjectionBatch(at, Cursor(5, 1)))
 
         async def wait_long() -> None:
-            await wait_until(store, "totals", Cursor(5, 1), timeout_s=10)
+            await wait_until(store, "totals", Cursor(5, 1), timeout_s=PATIENCE_S)
             done.append("long")
 
         async with trio.open_nursery() as nursery:
@@ -151,5 +152,5 @@ class ProjectionWaitingSuite:
             nursery.start_soon(wait_long)
         assert done == ["briefly", "long"]
         # Nobody waits by now: the next one looks for itself.
-        await wait_until(store, "totals", Cursor(5, 1), timeout_s=0.5)
+        await wait_until(store, "totals", Cursor(5, 1), timeout_s=PATIENCE_S)
         assert waiter_count(store) == 0
