@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from actors.persistence import NewEvent, OutboxMessage, SetTimer
 
-# Suites wait for what must come, however slow the machine is; only a hang reaches this limit.
+# Suites wait for what must come, however slow the machine is (REL-2); only a hang reaches this.
 PATIENCE_S = 120.0
 
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)

@@ -90,7 +90,8 @@ from web.realtime.sse.streams import (
     Streams,
 )
 
-# The names the backlogs had; an outbox is now only what is stored (`actors.persistence.outbox`).
+# The names the backlogs had; an outbox is now only what is stored
+# (`actors.persistence.beside_log.outbox`).
 Outbox, OutboxStatistics, SocketOutbox = StreamBacklog, BacklogStatistics, SocketBacklog
 
 __all__ = [
