@@ -2,7 +2,7 @@
 
 `run_site` opens things in this order and closes them in reverse: state folder, secret,
 embedded PostgreSQL (unless DATABASE_URL names a server), migrations, then the tree of
-`site_tree.py`, whose last child listens. A signal leaves the tree; everything after that is
+`wiring/site_tree.py`, whose last child listens. A signal leaves the tree; everything after that is
 its reverse order.
 """
 

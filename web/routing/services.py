@@ -1,6 +1,6 @@
 """What the routes of every feature are handed: the sessions, streams and renderer of the site.
 
-Filled by `composition.py`, the only place that wires; routes ask, never construct. What one
+Filled by `wiring/composition.py`, the only place that wires; routes ask, never construct. What one
 feature needs beyond this it declares in a record of its own, beside its routes: `SiteServices`,
 `ChatServices`, `LabServices`.
 """

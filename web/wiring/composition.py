@@ -169,6 +169,8 @@ class Web:
         return Served(
             app,
             ServerSettings(host=self._settings.host, port=port, transport=transport),
+            # Told first: what a tab hears is how soon to come back, and it does so spread over
+            # seconds. Commands finish while the streams are open, for they answer through them.
             (
                 DrainStep("tell streams", TELL_S_MAX, self._tell_streams),
                 DrainStep("finish commands", COMMANDS_S_MAX, commands.wait_none),

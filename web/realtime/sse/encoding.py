@@ -3,7 +3,7 @@
 Pure functions from text to bytes. A value never forges a field: text is split at CR LF, CR and LF
 only and every line gets its own `data:`; ids, event names and selectors refuse those characters
 and NUL. Elements and signals follow the event names and data lines of the Datastar protocol.
-The other direction, for tests and clients, is `sse_parser.py`.
+The other direction, for tests and clients, is `parser.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Server-sent events, read: the parser of the HTML standard, for tests and Python clients.
 
-Sans-I/O: bytes go in as they come, whole events come out. Encoding is in `sse.py`.
+Sans-I/O: bytes go in as they come, whole events come out. Encoding is in `encoding.py`.
 """
 
 from __future__ import annotations
