@@ -72,6 +72,8 @@ def merged(newest: History, public: History) -> tuple[Message, ...]:
     Gives the messages as they stood at `newest.n`: what `public` holds beyond is left out, for
     its events come again.
     """
+    # The second page was read later and may know messages the first does not: kept, they would be
+    # shown by the window and once more by the event that still comes.
     last = newest.messages[-1].seq if newest.messages else 0
     known = {message.id: message for message in public.messages if message.seq <= last}
     known.update((message.id, message) for message in newest.messages)

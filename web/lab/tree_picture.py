@@ -98,6 +98,7 @@ class TreePicture:
 
     def restarts(self) -> tuple[int, float | None]:
         """Call this to get how many restarts were survived, and the milliseconds of the last."""
+        # Told by cells, which count for every actor; only the few that restarted are read as nodes.
         restarted = [cell for cell in self._system().cells() if cell.counts.restarts]
         tree = watched_tree(self._system())
         back = [node for cell in restarted if (node := tree.node(cell)).restart_s is not None]

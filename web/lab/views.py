@@ -156,6 +156,8 @@ def changes(before: Branch, after: Branch) -> TreeChanges:
     A move, a new row between old ones, or another root cannot be told by single rows: then
     `whole` is the tree to send.
     """
+    # A new node comes with all below it and is appended at the end; a gone one takes all below it
+    # away. So only the uppermost of each is told, and any order but "new ones last" needs `whole`.
     old = {place.row.id: place for place in _places(before, None, _ROOT_LEVEL)}
     new = {place.row.id: place for place in _places(after, None, _ROOT_LEVEL)}
     if before.node.id != after.node.id or not _is_patchable(old, new):

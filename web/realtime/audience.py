@@ -82,5 +82,6 @@ class Audience(Generic[R]):
 
     def take_waiting(self) -> list[R]:
         """Called by the feed: who waits now; they are taken as served."""
+        # Taken and cleared at once: who wants the view while it is being sent, wants a newer one.
         taken, self._waiting = [*self._waiting], {}
         return taken

@@ -108,6 +108,7 @@ class CommandsInFlight:
         if request.method not in _SAFE:
             g.is_command_counted = True
             self._count += 1
+            # An event is set once and for all: the first command after a pause makes a new one.
             if self._none.is_set():
                 self._none = trio.Event()
 

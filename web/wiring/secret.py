@@ -33,6 +33,7 @@ def load_secret(settings: Settings) -> bytes:
         return settings.session_secret
     path = settings.state_dir / FILE_NAME
     _make(path)
+    # Read back in every case: of two processes that made one each, the linked one is the secret.
     try:
         secret = path.read_bytes()
     except OSError as error:

@@ -149,6 +149,8 @@ class SocketBacklog:
             self._replace(topic)
         self._entries.append(_Entry(frame, topic))
         self._bytes += len(frame)
+        # A dropping topic gives up its own oldest, never another's: who hears a busy topic loses
+        # nothing of a quiet one. With none of its own left to give, the connection is closed.
         while len(self._entries) > MESSAGES_MAX or self._bytes > QUEUE_BYTES_MAX:
             if policy is not Policy.DROP_OLDEST or topic is None or not self._drop(topic):
                 return False

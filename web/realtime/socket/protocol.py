@@ -216,6 +216,7 @@ class ServerProtocol:
         return [RunCommand(self._commands.parse(message.action), message.topic)]
 
     def _bad_message(self, text: str, now: float) -> list[Decision]:
+        # A window that slides: at most eleven times are kept, however many messages were broken.
         self._bad.append(now)
         while self._bad[0] <= now - self._limits.bad_messages_s:
             self._bad.popleft()
@@ -241,6 +242,7 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Call this for each thing that happens; False when it is one too many."""
+        # No task fills it: what it earned since the last look is reckoned now.
         earned = (now - self._at) * self._rate.per_s
         self._tokens = min(self._rate.burst, self._tokens + max(0.0, earned))
         self._at = now

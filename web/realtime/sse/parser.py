@@ -51,6 +51,8 @@ class SseParser:
         found: list[ServerEvent] = []
         if not text:
             return found
+        # The line before the CR is complete and taken below; only an LF that may follow is not
+        # another, empty, line.
         self._after_cr = text.endswith("\r")
         first, *rest = _LINE_END.split(text)
         self._line.append(first)

@@ -191,6 +191,8 @@ class Streams:
 
     async def close_all(self, reason: str = "draining") -> None:
         """Call this as step 5 of a drain: 200 streams per 100 ms end."""
+        # In batches: each close wakes a task and an actor, and thousands in one turn would hold
+        # up the very answers that a drain waits for (REL-20). No new one comes meanwhile.
         streams = self.all()
         for at in range(0, len(streams), CLOSE_BATCH):
             if at:
@@ -282,6 +284,8 @@ class StreamActor(Actor[Beat | WindowWanted | Ended]):
 
     def on_beat(self, message: Beat) -> None:
         """Send a comment after 15 s of silence; look again when the next one may be due."""
+        # One timer a stream, not one a frame: it comes when the next heartbeat could be due, and
+        # looks whether anything was sent since.
         silent_s = trio.current_time() - self._stream.sent_at
         if silent_s >= HEARTBEAT_S:
             self._stream.put_panel("heartbeat", HEARTBEAT)

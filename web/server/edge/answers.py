@@ -175,11 +175,12 @@ class _ErrorBody(msgspec.Struct, frozen=True):
     message: str
 
 
+# The page comes from the templates through a callable: this package knows no engine.
 RenderPage = Callable[[ErrorView], str]
 
 
 def plain_page(view: ErrorView) -> str:
-    """Call this where no template may be trusted."""
+    """Call this where no template may be trusted (SITE-151: "at worst plain 500")."""
     title, message = html.escape(view.title), html.escape(view.message)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'

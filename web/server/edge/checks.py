@@ -84,6 +84,7 @@ class Checks:
         size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if size > HEADER_BYTES_MAX:
             return Answer.HEAD_TOO_LARGE.value
+        # `int` would take "+1", "1_0" and digits of other scripts; a proxy in front would not.
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
             return Answer.INVALID.value
@@ -143,6 +144,10 @@ def judge_request(
     is_api: bool = False,
 ) -> Verdict:
     """Call this with lower-case header names and the allowed origins (own one included)."""
+    # In the order of how much can be believed. `Sec-Fetch-Site` only a browser can set, and every
+    # current one does; "none" is the address bar or a bookmark. `Origin` is older and may be
+    # "null", which no list holds. `Referer` stands in where that is missing. A request with none
+    # of them is no browser of this decade: a program, or a form that must bring its token.
     if method in _SAFE_METHODS:
         return Verdict.PASS
     if is_api and "cookie" not in headers and _is_bearer(headers):
@@ -176,6 +181,8 @@ def judge_handshake(
     headers: Mapping[str, str], origins: Collection[str], *, is_public: bool, has_ticket: bool
 ) -> Verdict:
     """Call this for a WebSocket upgrade (SEC-40)."""
+    # Browsers let any page open a socket to any site, cookies and all, and ask nobody. The origin
+    # they tell is the only protection, so a cookie without one is not believed.
     origin = headers.get("origin")
     if origin is not None:
         return Verdict.PASS if origin in origins else Verdict.FORBIDDEN
@@ -218,6 +225,8 @@ def client_address(peer: str, forwarded_for: str | None, trusted: Sequence[Netwo
     """
     if forwarded_for is None or not _is_trusted(peer, trusted):
         return peer
+    # Each proxy appends the peer it saw, so the list can be believed from the right as far as our
+    # own proxies reach: the first other one is the client. Everything left of it may be invented.
     hops = [hop.strip() for hop in forwarded_for.split(",")]
     if len(hops) > _HOPS_MAX or not all(_parse(hop) for hop in hops):
         return peer

@@ -50,9 +50,10 @@ class Key:
 
 
 class KeyRing:
-    """Derives a `Key` for each purpose from the secrets.
+    """Derives a `Key` for each purpose from the secrets (SITE-181).
 
-    Raises `SecretTooShort` at construction.
+    The current secret signs; it and the previous one verify, so a secret can be rotated without
+    signing everyone out. Raises `SecretTooShort` at construction.
     """
 
     __slots__ = ("_previous", "_secret")
@@ -73,6 +74,7 @@ class KeyRing:
 
 
 def _derive(secret: bytes, purpose: str) -> bytes:
+    # One key a purpose: what is signed as one thing can never be shown as another.
     return hmac.digest(secret, b"greenroom/" + purpose.encode(), hashlib.sha256)
 
 
@@ -181,7 +183,10 @@ _SIZE = 32
 
 
 class CsrfTokens:
-    """Makes and checks tokens under a key of their own."""
+    """Makes and checks tokens under a key of their own.
+
+    A token proves that the page was rendered for this visitor and sign-in.
+    """
 
     __slots__ = ("_key",)
 
@@ -190,6 +195,8 @@ class CsrfTokens:
 
     def make(self, visitor: uuid.UUID, sign_in: str = "") -> str:
         """Call this once a form; `sign_in` is the auth session's reference, empty for guests."""
+        # Masked with fresh bytes each time: a page that is compressed never holds the same secret
+        # twice, so its length tells nothing about it (the BREACH attack).
         mask = secrets.token_bytes(_SIZE)
         proof = self._key.sign(_subject(visitor, sign_in))
         return base64.urlsafe_b64encode(mask + _xor(mask, proof)).decode("ascii")
