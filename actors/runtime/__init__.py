@@ -1,13 +1,34 @@
-"""Actors on trio: mailboxes, refs, handlers, lifecycle.
-
-Read first: `actor.py` (what an actor can do), `ref.py` (what others can do with it), `exits.py`.
-How it works: `mailbox.py` -> `loop.py` -> `life.py` -> `lifecycle.py` -> `cell.py`, and `system.py`
-around them. Who restarts whom is not here but in `supervision`, built on the port in `cell.py`.
+"""Actors on trio: what an author writes, how it is reached, and how it runs.
 
     async with open_actors() as system:
         stock = await system.start(Stock, "front", name="stock")
         stock.tell(Add("chair", 2))
         chairs = await stock.ask(Total("chair"), timeout=1.0)
+
+Read `actor/actor.py` (what an actor can do) and `delivery/ref.py` (what others can do with it)
+first; whoever only writes actors needs no more. How it works, in the order of one message:
+`delivery/envelope.py`, `delivery/mailbox.py`, `life/loop.py`; of one actor: `life/cell.py`,
+`life/lifecycle.py`; and around them `system/system.py`. Each chapter's front page says what is in
+it; a chapter imports only those below it:
+
+    actor/      what an author writes and calls
+    system/     one running system: opened, actors started and found, topics
+    watching/   figures, changes, reports, dead letters; nothing here is needed to run actors
+    life/       one actor: what stays of it, and its incarnations
+    delivery/   from a ref into a mailbox, and whose turn it is
+    words/      messages, exits, errors, counts: data that all others speak with
+
+Three words of our own. A *cell* is what stays of an actor while it is restarted: id, path, ref,
+mailbox, sums. An *incarnation* is one run of it, from `__init__` to its exit; its state is a `Life`
+inside, and nothing of it passes to the next but the mailbox. The *clock* of a system is a wheel
+(`Wheel`): deadlines of asks fall into buckets of 10 ms that fire as a whole, everything rarer is an
+`Alarm` to the instant; it is trio's time, so a virtual clock moves all of it.
+
+An actor is *dispatched* when its class has only `def` handlers: the system's dispatcher gives it
+turns. With an `async def` among them it has a *task* of its own. Both keep the same promises.
+
+Who restarts whom is not here but in `supervision`, built on the port in `life/cell.py`: an `Owner`
+holds cells, calls them, and is told.
 """
 
 from actors.runtime.actor.actor import Actor, AnyActor

@@ -36,7 +36,10 @@ class Exited(FromRuntime):
 
 
 class Monitor:
-    """One `self.monitor(ref)`: a `cell.Watch` first, then an entry of the watcher's mailbox."""
+    """One `self.monitor(ref)`: a `Watch` on the target first, then an entry of its own mailbox.
+
+    Whoever watches is an incarnation: with it the monitor goes, told or not.
+    """
 
     __slots__ = ("_life", "_message", "final", "target")
 
@@ -80,6 +83,7 @@ class Monitor:
 
     def _notify(self, message: Down) -> None:
         assert self._life is not None
+        # Kept, for it may be cancelled yet: `act` gives it when its place in the mailbox has come.
         self._message = message
         self._life.cell.notify(self.target, self)
 
@@ -96,10 +100,13 @@ class Monitor:
 
 
 class Link:
-    """What two linked actors share; another one is another link.
+    """What ties two actors: one object, in `links` of both cells (their `Tie`).
 
-    `before` is an earlier one between the same two whose end is not handled yet: an actor that
-    was restarted and linked again does not take back how it ended before.
+    A link ends with an incarnation. Its other end hears of it by a message that may wait in its
+    mailbox for a while; meanwhile the ended actor may be restarted and linked again. The new link
+    then stands in the place of the broken one, and holds it as `before`, until the message about
+    it has come: how the peer ended before is not taken back by linking to it anew. With several
+    restarts in that time this is a chain, the newest first.
     """
 
     __slots__ = ("before",)
@@ -124,6 +131,7 @@ class BrokenLink:
     def act(self) -> Envelope | None:
         """Called by the loop of the linked actor: ends it, or gives the Exited for its handler."""
         life, links = self._cell.life, self._cell.links
+        # No longer there: it was unlinked meanwhile, or was a link of an earlier incarnation.
         if links is None or not _take_out(links, self._peer, self._link):
             return None
         exit_, path = self._exit, self._peer.path
@@ -157,6 +165,7 @@ def link(cell: Cell, target: Cell) -> None:
     if target is cell or target in cell.links:
         return
     made = cell.links[target] = Link()
+    # The target may have handled our last end less far than we have: its side still holds it.
     if target.links is not None:
         made.before = _newest(target.links, cell)
     if target.gone:
@@ -174,6 +183,7 @@ def _newest(links: dict[Cell, Tie], peer: Cell) -> Link | None:
 
 
 def _take_out(links: dict[Cell, Tie], peer: Cell, link_: Link) -> bool:
+    """Remove one link of the chain to `peer`; False when it is not in it."""
     newest = _newest(links, peer)
     if newest is link_:
         if link_.before is None:

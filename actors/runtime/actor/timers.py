@@ -104,7 +104,11 @@ class Timer:
 
 
 class IdleTimer:
-    """`self.idle_after`: fires once after a silence; the next user message rearms it."""
+    """`self.idle_after`: fires once after a silence; the next user message rearms it.
+
+    Messages do not touch it, for that would cost each of them: it looks at the counts when its
+    alarm comes up, and when the actor parks, and waits on from the last message it has seen.
+    """
 
     __slots__ = ("_alarm", "_armed", "_late", "_life", "_paused_at", "_seen", "_since", "delay")
 
@@ -121,22 +125,22 @@ class IdleTimer:
         self._alarm: Alarm = life.cell.system.wheel.call_after(delay, self._look)
 
     def cancel(self) -> None:
-        """Call this to stop looking; harmless afterwards."""
+        """Called to stop looking; harmless afterwards."""
         self._life = None
         self._alarm.cancel()
 
     def parked(self) -> None:
-        """Call this when the actor has nothing to do: after messages the time starts anew."""
+        """Called each time the actor has nothing to do: after messages the time starts anew."""
         late, self._late = self._late, False
         if (self._was_touched() or late) and not self._armed and self._paused_at is None:
             self._arm()
 
     def pause(self) -> None:
-        """Call this when the actor is suspended: its silence is not its own."""
+        """Called when the actor is suspended: its silence is not its own."""
         self._paused_at = trio.current_time()
 
     def resume(self) -> None:
-        """Call this when it goes on; the time it stood still does not count."""
+        """Called when it goes on; the time it stood still does not count."""
         if self._paused_at is not None:
             self._since += trio.current_time() - self._paused_at
             self._paused_at = None

@@ -77,7 +77,7 @@ class Wheel:
         return len(self._alarms) - self._dead_alarms
 
     def add(self, reply: Reply) -> None:
-        """Call this to have `reply.expire` called at its deadline."""
+        """Called by an ask that has to wait: `reply.expire` is called at its deadline."""
         due = reply.deadline
         if due == math.inf:
             bucket = self._patient
@@ -114,11 +114,11 @@ class Wheel:
             self._dead_alarms = 0
 
     def open_replies(self) -> list[Reply]:
-        """Call this at the end of the system to get the asks that are still waiting."""
+        """The asks that are still waiting, for the end of the system."""
         return [*self._patient, *(reply for bucket in self._buckets.values() for reply in bucket)]
 
     async def run(self) -> NoReturn:
-        """Call this once, in a task of the system; it ends by cancellation."""
+        """Called once, in a task of the system; it ends by cancellation."""
         while True:
             with trio.CancelScope(deadline=self._next_due()) as self._nap:
                 await trio.sleep_forever()

@@ -73,14 +73,14 @@ class Dispatcher:
         return len(self._queue)
 
     def enqueue(self, cell: Turning) -> None:
-        """Call this to give a cell a turn; it must not be in the queue already."""
+        """Called when an actor is woken; it must not be in the queue already."""
         self._queue.append(cell)
         if self._parked is not None:
             task, self._parked = self._parked, None
             trio.lowlevel.reschedule(task)
 
     def enqueue_all(self, cells: Iterable[Turning]) -> None:
-        """Call this to give each of these cells a turn, with one wake; none may be queued yet."""
+        """The same for many, with one wake of the dispatcher; none may be queued yet."""
         self._queue.extend(cells)
         if self._parked is not None:
             task, self._parked = self._parked, None
@@ -99,7 +99,7 @@ class Dispatcher:
         return cell.mailbox.idle and life is not None and not life.has_task
 
     def serve(self, cell: Turning, envelope: Envelope) -> None:
-        """Call this when `can_serve`: the actor handles `envelope` now."""
+        """Called when `can_serve`: the actor handles `envelope` now."""
         self._at_once_left -= 1
         mailbox = cell.mailbox
         mailbox.idle = mailbox.system_idle = False

@@ -130,7 +130,7 @@ class Reply:
         self.asker: Party | None = None
 
     def give(self, value: object) -> None:
-        """Call this with the reply; a second or a late one is counted and dropped."""
+        """Here is the reply; a second or a late one is counted and dropped."""
         if self.task is None:
             self.cell.counts.late_replies += 1
             return
@@ -138,7 +138,7 @@ class Reply:
         self._settle("answered")
 
     def fail(self, error: AskError) -> None:
-        """Call this when no reply will come; does nothing once the ask is settled."""
+        """No reply will come; does nothing once the ask is settled."""
         if self.task is not None:
             self.error = error
             self._settle("failed")
@@ -259,7 +259,7 @@ class Activity:
         self.out: Context | None = None
 
     def sending(self) -> Context | None:
-        """Call this to get the context of what is sent now; None outside, with nothing to pass."""
+        """The context of what is sent now; None outside, with nothing to pass."""
         if self.out is not None:
             return self.out
         cell = self.cell
@@ -287,7 +287,7 @@ class Activity:
         return out
 
     def fork(self) -> Activity:
-        """Call this to get the activity of a child task: same cause, but nothing in hand."""
+        """The activity of a child task: same cause, but nothing in hand."""
         child = Activity(self.cell)
         child.out = self.sending()
         return child

@@ -164,7 +164,7 @@ class Mailbox:
     # Writing
 
     def put(self, envelope: Envelope) -> bool:
-        """Call this for a tell or a publish; False when the message was not queued."""
+        """A tell, or a publish; False when the message was not queued."""
         if len(self.inbox) >= self.limit and not self._has_room():
             return self._put_full(envelope)
         self.inbox.append(envelope)
@@ -175,7 +175,7 @@ class Mailbox:
         return True
 
     def offer(self, envelope: Envelope, task: trio.lowlevel.Task | None) -> Waiter | None:
-        """Call this for a send or an ask on an open lane; gives a waiter when it has to wait."""
+        """A send, or an ask, on an open lane; gives a waiter when it has to wait."""
         if len(self.inbox) < self.limit or self._has_room():
             self.inbox.append(envelope)
             reply = envelope[REPLY]
@@ -201,7 +201,7 @@ class Mailbox:
         return waiter
 
     def post(self, entry: Entry) -> None:
-        """Call this for the system lane; it is never full."""
+        """An entry for the system lane; it is never full."""
         if self._system_in is _NO_ENTRIES:
             self._system_in = [entry]
         else:
@@ -209,7 +209,7 @@ class Mailbox:
         self.call_attention()
 
     def call_attention(self) -> None:
-        """Call this to make the loop look up before its next message."""
+        """Make the loop look up before its next message."""
         self.attention = True
         if self.system_idle:
             self.idle = self.system_idle = False
@@ -249,7 +249,7 @@ class Mailbox:
         return True
 
     def next_user(self) -> Envelope | None:
-        """Call this to get one user message the slow way, or None."""
+        """One user message the slow way, or None."""
         if self.index >= len(self.batch) and not self.take():
             return None
         envelope = self.batch[self.index]
@@ -257,7 +257,7 @@ class Mailbox:
         return envelope
 
     def next_system(self) -> Entry | None:
-        """Call this to get the oldest system entry, or None."""
+        """The oldest system entry, or None."""
         if not self._system_out:
             if not self._system_in:
                 return None
@@ -288,7 +288,7 @@ class Mailbox:
             self.renew_limit()
 
     def put_back(self, envelopes: Sequence[Envelope]) -> None:
-        """Call this to return messages to the front, in order."""
+        """Return messages to the front, in order."""
         # A new list: the loop may be walking through a slice of the old one, and looks up now.
         self.batch = [*envelopes, *self.batch[self.index :]]
         self.index = 0
@@ -296,7 +296,7 @@ class Mailbox:
         self.renew_limit()
 
     def put_behind(self, sender_id: int, envelope: Envelope) -> bool:
-        """Call this to place a notice behind the last message of a sender; False if none waits."""
+        """Place a notice behind the last message of a sender; False if none waits."""
         # The newest lane first, each from its end: the first one found is the last one sent.
         for lane, first in ((self.inbox, 0), (self.batch, self.index)):
             for at in range(len(lane) - 1, first - 1, -1):
@@ -333,7 +333,7 @@ class Mailbox:
     # Room
 
     def renew_limit(self) -> None:
-        """Call this when what may be put has changed."""
+        """Called when what may be put has changed."""
         held = len(self.batch) - self.index
         if self.closed or self.waiting or self.gate is not None:
             self.limit = _ALWAYS_LONG_WAY
@@ -349,7 +349,7 @@ class Mailbox:
         return True
 
     def put_past_gate(self, envelope: Envelope) -> bool:
-        """Call this for a message that the gate has let through, or kept and gives back now."""
+        """A message that the gate has let through, or kept and gives back now."""
         reply = envelope[REPLY]
         if reply is not None and reply.task is None:
             return False

@@ -2,6 +2,9 @@
 
 A ref belongs to the actor, not to an incarnation: it works across restarts, and is dead for ever
 once the actor is gone for good, also when another one takes the name.
+
+`tell` and `ask` are the two hot roads: a tell puts an envelope into a list and wakes whoever is
+parked; an ask is a tell with a `Reply` in its envelope, whose task parks until that is settled.
 """
 
 from __future__ import annotations
@@ -42,6 +45,200 @@ STOP_TIMEOUT_S: Final = 5.0
 _NORMAL: Final = Normal()
 
 
+class Ref(Generic[M_contra]):
+    """The handle of one actor that takes messages of type M; hashable, equal by actor."""
+
+    __slots__ = ("_cell",)
+
+    def __init__(self, cell: Target) -> None:
+        self._cell = cell
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self  # A copy of an actor's state holds the same actors.
+
+    def __repr__(self) -> str:
+        return f"<Ref {self.path}#{self._cell.id} {self._cell.status}>"
+
+    @property
+    def path(self) -> str:
+        """The names from the root, joined by `/`."""
+        return self._cell.path
+
+    @property
+    def id(self) -> int:
+        """The number of the actor, never used twice in a system."""
+        return self._cell.id
+
+    def tell(self, message: M_contra, *, deadline: float = NO_DEADLINE) -> None:
+        """Call this to pass a message on and forget it; never waits, never fails.
+
+        What cannot be delivered is a dead letter. `deadline` is an absolute time after which
+        the message shall not be handled any more. Off the trio thread: RuntimeError.
+        """
+        cell = self._cell
+        system = cell.system
+        if get_ident() != system.thread_id:
+            raise off_thread("tell")
+        activity = current_activity.get()
+        # `activity.out` is there from the second send of a handler on; then nothing is called.
+        context = edge.get() if activity is OUTSIDE else activity.out or activity.sending()
+        mailbox = cell.mailbox
+        message_id = system.next_id()
+        timed = mailbox.timed
+        # Written out, as in `make_envelope`: a call more here is a tenth of what a tell costs.
+        enqueued_at = perf_counter() if timed and not message_id % timed else 0.0
+        envelope: Envelope = (message, message_id, None, deadline, enqueued_at, context)
+        inbox = mailbox.inbox
+        if len(inbox) >= mailbox.limit:
+            mailbox.put(envelope)
+            return
+        # `Mailbox.put` written out: below the limit nothing has to be looked at.
+        inbox.append(envelope)
+        if mailbox.idle:
+            mailbox.idle = mailbox.system_idle = False
+            cell.wake()
+
+    async def send(
+        self, message: M_contra, timeout: float | None = None, *, deadline: float = NO_DEADLINE
+    ) -> None:
+        """Call this to deliver a message, waiting for room; a checkpoint only if it waits.
+
+        Raises MailboxFull when no room came within `timeout` seconds (None: waits for ever) and
+        NoProc when the actor is gone. Cancelled while waiting, nothing was delivered.
+        """
+        cell = self._cell
+        check_thread(cell, "send")
+        limit = checked_timeout(timeout)
+        if cell.mailbox.closed:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise cell.no_proc(message)
+        envelope = make_envelope(cell, message, None, deadline, current_activity.get())
+        task = trio.lowlevel.current_task()
+        waiter = cell.mailbox.offer(envelope, task)
+        if waiter is None:
+            return
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            cell.mailbox.forget_waiter(waiter)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        with trio.move_on_after(limit) as scope:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        # Once let in, the task is rescheduled and can no longer be aborted: delivered or cancelled,
+        # never both.
+        if scope.cancelled_caught:
+            raise MailboxFull(cell.path, cell.mailbox.capacity, message)
+        if not waiter.delivered:
+            raise cell.no_proc(message)
+
+    async def ask(self, message: Ask[R], timeout: float | None = ASK_TIMEOUT_S) -> R:
+        """Call this to get the reply to `message`.
+
+        It notices cancellation always, and lets other tasks run unless the actor can be served
+        at once (a dispatched one with nothing to do), but then at every 64th ask.
+
+        The deadline is the earliest of: now + `timeout` seconds, the deadline of the message being
+        handled, the caller's own cancel scopes. Raises an AskError: AskTimeout, ActorCrashed,
+        ActorExited, UnhandledMessage, DeadlockError, NoProc or BadReply; ValueError for a timeout
+        that is no number >= 0. Cancelled while waiting, the ask is withdrawn.
+        """
+        cell = self._cell
+        check_thread(cell, "ask")
+        limit = checked_timeout(timeout)
+        task = trio.lowlevel.current_task()
+        activity = current_activity.get()
+        now = trio.current_time()
+        deadline = min(now + limit, trio.current_effective_deadline())
+        asker = None
+        in_hand = activity.envelope
+        if in_hand is not None:
+            deadline = min(deadline, in_hand[DEADLINE])
+            # Only the handler itself is held up; a task it has opened shares its activity.
+            if activity.task is task:
+                asker = activity.cell
+        if cell.mailbox.closed or deadline <= now:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if cell.mailbox.closed:
+                raise cell.no_proc(message)
+            raise AskTimeout(cell.path, message, 0.0, "mailbox")
+        if asker is not None:
+            refuse_ring(asker, cell, type(message))
+        dispatcher = cell.system.dispatcher
+        at_once = dispatcher.can_serve(cell)
+        if at_once:
+            # It may be answered without ever parking; cancellation must be noticed all the same.
+            # Nobody runs in between: `can_serve` still holds behind it.
+            await trio.lowlevel.checkpoint_if_cancelled()
+        reply = Reply(task, cell, message, now, deadline)
+        envelope = make_envelope(cell, message, reply, deadline, activity)
+        if asker is not None:
+            reply.asker, asker.waiting_on = asker, cell
+        if at_once:
+            dispatcher.serve(cell, envelope)
+        else:
+            cell.mailbox.offer(envelope, None)
+        if reply.task is not None:
+            # Not settled at once. Only now into the wheel: most asks of dispatched actors never
+            # come here, and a deadline can only pass while this task is parked.
+            cell.system.wheel.add(reply)
+            reply.parked = True
+            await trio.lowlevel.wait_task_rescheduled(reply.withdraw)
+        if reply.error is not None:
+            raise reply.error
+        return cast(R, reply.value)
+
+    async def stop(
+        self,
+        exit: Exit = _NORMAL,  # noqa: A002 - the word of the whole runtime for this
+        timeout: float | None = STOP_TIMEOUT_S,
+        *,
+        drain: bool = False,
+    ) -> None:
+        """Call this to end the actor after its message in hand, and wait until it has ended.
+
+        With `drain` it handles what is queued first. It is killed when this takes longer than
+        its shutdown deadline. Raises StopTimeout after `timeout` seconds (the stop goes on), NoProc
+        when it is gone already, DeadlockError when an actor waits for its own end.
+        """
+        cell = self._cell
+        check_thread(cell, "stop")
+        limit = checked_timeout(timeout)
+        if cell.gone:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise cell.no_proc(None)
+        activity = current_activity.get()
+        if activity.cell is cell and activity.task is trio.lowlevel.current_task():
+            raise DeadlockError([cell.path, cell.path])
+        if cell.dormant:
+            await trio.lowlevel.checkpoint()
+            return
+        # Watched before it is asked: an actor that ends at once is not missed.
+        wait = EndOf(cell, trio.lowlevel.current_task())
+        cell.watch(wait)
+        cell.request_stop(asked_by(exit, activity.cell), drain=drain)
+        began = trio.current_time()
+        with trio.move_on_after(limit) as scope:
+            await trio.lowlevel.wait_task_rescheduled(wait.abort)
+        if scope.cancelled_caught:
+            raise StopTimeout(cell.path, trio.current_time() - began)
+
+    def kill(self) -> None:
+        """Call this to end the actor by force: no `on_stop`. Does nothing at a dead one.
+
+        A running `def` handler cannot be cut short; the kill acts after it.
+        """
+        check_thread(self._cell, "kill")
+        activity = current_activity.get()
+        self._cell.kill(asked_by(Killed(because="kill() was called"), activity.cell))
+
+
+# A ref of whatever type: it can be held, monitored and stopped, but told nothing.
+AnyRef: TypeAlias = Ref[Never]
+
+
+# What stands behind a ref
+
+
 class Post(Numbering, Protocol):
     """A system, as far as refs need it."""
 
@@ -78,187 +275,6 @@ class Target(Party, Asked, Turning, Protocol):
     def kill(self, exit_: Killed) -> None: ...
 
 
-class Ref(Generic[M_contra]):
-    """The handle of one actor that takes messages of type M; hashable, equal by actor."""
-
-    __slots__ = ("_cell",)
-
-    def __init__(self, cell: Target) -> None:
-        self._cell = cell
-
-    def __deepcopy__(self, _: object) -> Self:
-        return self  # A copy of an actor's state holds the same actors.
-
-    def __repr__(self) -> str:
-        return f"<Ref {self.path}#{self._cell.id} {self._cell.status}>"
-
-    @property
-    def path(self) -> str:
-        """The names from the root, joined by `/`."""
-        return self._cell.path
-
-    @property
-    def id(self) -> int:
-        """The number of the actor, never used twice in a system."""
-        return self._cell.id
-
-    def tell(self, message: M_contra, *, deadline: float = NO_DEADLINE) -> None:
-        """Call this to pass a message on and forget it; never waits, never fails.
-
-        What cannot be delivered is a dead letter. `deadline` is an absolute time after which
-        the message shall not be handled any more. Off the trio thread: RuntimeError.
-        """
-        cell = self._cell
-        system = cell.system
-        if get_ident() != system.thread_id:
-            raise off_thread("tell")
-        activity = current_activity.get()
-        context = edge.get() if activity is OUTSIDE else activity.out or activity.sending()
-        mailbox = cell.mailbox
-        message_id = system.next_id()
-        timed = mailbox.timed
-        # Written out, as in `make_envelope`: a call more here is a tenth of what a tell costs.
-        enqueued_at = perf_counter() if timed and not message_id % timed else 0.0
-        envelope: Envelope = (message, message_id, None, deadline, enqueued_at, context)
-        inbox = mailbox.inbox
-        if len(inbox) >= mailbox.limit:
-            mailbox.put(envelope)
-            return
-        inbox.append(envelope)
-        if mailbox.idle:
-            mailbox.idle = mailbox.system_idle = False
-            cell.wake()
-
-    async def send(
-        self, message: M_contra, timeout: float | None = None, *, deadline: float = NO_DEADLINE
-    ) -> None:
-        """Call this to deliver a message, waiting for room; a checkpoint only if it waits.
-
-        Raises MailboxFull when no room came within `timeout` seconds (None: waits for ever) and
-        NoProc when the actor is gone. Cancelled while waiting, nothing was delivered.
-        """
-        cell = self._cell
-        check_thread(cell, "send")
-        limit = checked_timeout(timeout)
-        if cell.mailbox.closed:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            raise cell.no_proc(message)
-        envelope = make_envelope(cell, message, None, deadline, current_activity.get())
-        task = trio.lowlevel.current_task()
-        waiter = cell.mailbox.offer(envelope, task)
-        if waiter is None:
-            return
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            cell.mailbox.forget_waiter(waiter)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        with trio.move_on_after(limit) as scope:
-            await trio.lowlevel.wait_task_rescheduled(abort)
-        if scope.cancelled_caught:
-            raise MailboxFull(cell.path, cell.mailbox.capacity, message)
-        if not waiter.delivered:
-            raise cell.no_proc(message)
-
-    async def ask(self, message: Ask[R], timeout: float | None = ASK_TIMEOUT_S) -> R:
-        """Call this to get the reply to `message`.
-
-        It notices cancellation always, and lets other tasks run unless the actor can be served
-        at once (a dispatched one with nothing to do), but then at every 64th ask.
-
-        The deadline is the earliest of: now + `timeout` seconds, the deadline of the message being
-        handled, the caller's own cancel scopes. Raises an AskError: AskTimeout, ActorCrashed,
-        ActorExited, UnhandledMessage, DeadlockError, NoProc or BadReply; ValueError for a timeout
-        that is no number >= 0. Cancelled while waiting, the ask is withdrawn.
-        """
-        cell = self._cell
-        check_thread(cell, "ask")
-        limit = checked_timeout(timeout)
-        task = trio.lowlevel.current_task()
-        activity = current_activity.get()
-        now = trio.current_time()
-        deadline = min(now + limit, trio.current_effective_deadline())
-        asker = None
-        in_hand = activity.envelope
-        if in_hand is not None:
-            deadline = min(deadline, in_hand[DEADLINE])
-            if activity.task is task:
-                asker = activity.cell
-        if cell.mailbox.closed or deadline <= now:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if cell.mailbox.closed:
-                raise cell.no_proc(message)
-            raise AskTimeout(cell.path, message, 0.0, "mailbox")
-        if asker is not None:
-            refuse_ring(asker, cell, type(message))
-        dispatcher = cell.system.dispatcher
-        at_once = dispatcher.can_serve(cell)
-        if at_once:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        reply = Reply(task, cell, message, now, deadline)
-        envelope = make_envelope(cell, message, reply, deadline, activity)
-        if asker is not None:
-            reply.asker, asker.waiting_on = asker, cell
-        if at_once:
-            dispatcher.serve(cell, envelope)
-        else:
-            cell.mailbox.offer(envelope, None)
-        if reply.task is not None:
-            cell.system.wheel.add(reply)
-            reply.parked = True
-            await trio.lowlevel.wait_task_rescheduled(reply.withdraw)
-        if reply.error is not None:
-            raise reply.error
-        return cast(R, reply.value)
-
-    async def stop(
-        self,
-        exit: Exit = _NORMAL,  # noqa: A002 - the word of the whole runtime for this
-        timeout: float | None = STOP_TIMEOUT_S,
-        *,
-        drain: bool = False,
-    ) -> None:
-        """Call this to end the actor after its message in hand, and wait until it has ended.
-
-        With `drain` it handles what is queued first. It is killed when this takes longer than
-        its shutdown deadline. Raises StopTimeout after `timeout` seconds (the stop goes on), NoProc
-        when it is gone already, DeadlockError when an actor waits for its own end.
-        """
-        cell = self._cell
-        check_thread(cell, "stop")
-        limit = checked_timeout(timeout)
-        if cell.gone:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            raise cell.no_proc(None)
-        activity = current_activity.get()
-        if activity.cell is cell and activity.task is trio.lowlevel.current_task():
-            raise DeadlockError([cell.path, cell.path])
-        if cell.dormant:
-            await trio.lowlevel.checkpoint()
-            return
-        wait = EndOf(cell, trio.lowlevel.current_task())
-        cell.watch(wait)
-        cell.request_stop(asked_by(exit, activity.cell), drain=drain)
-        began = trio.current_time()
-        with trio.move_on_after(limit) as scope:
-            await trio.lowlevel.wait_task_rescheduled(wait.abort)
-        if scope.cancelled_caught:
-            raise StopTimeout(cell.path, trio.current_time() - began)
-
-    def kill(self) -> None:
-        """Call this to end the actor by force: no `on_stop`. Does nothing at a dead one.
-
-        A running `def` handler cannot be cut short; the kill acts after it.
-        """
-        check_thread(self._cell, "kill")
-        activity = current_activity.get()
-        self._cell.kill(asked_by(Killed(because="kill() was called"), activity.cell))
-
-
-# A ref of whatever type: it can be held, monitored and stopped, but told nothing.
-AnyRef: TypeAlias = Ref[Never]
-
-
 class EndOf:
     """Somebody parked until an actor has ended (`Watch` in `life/cell.py`)."""
 
@@ -279,7 +295,7 @@ class EndOf:
         trio.lowlevel.reschedule(self._task)
 
     def abort(self, _: object) -> trio.lowlevel.Abort:
-        """Called by trio when the waiting task is cancelled."""
+        """Called by trio when the waiting task is cancelled; it will not be told any more."""
         self._cell.unwatch(self)
         return trio.lowlevel.Abort.SUCCEEDED
 
@@ -287,7 +303,7 @@ class EndOf:
 def make_envelope(
     cell: Target, message: object, reply: Reply | None, deadline: float, activity: Activity
 ) -> Envelope:
-    """Call this to put a message and its papers together, as `tell` does."""
+    """A message and its papers, as `tell` puts them together."""
     message_id = cell.system.next_id()
     timed = cell.mailbox.timed
     enqueued_at = perf_counter() if timed and not message_id % timed else 0.0
@@ -295,7 +311,7 @@ def make_envelope(
 
 
 def refuse_ring(asker: Party, asked: Party, kind: type) -> None:
-    """Call this before a handler waits; raises DeadlockError when that would wait for itself."""
+    """Called before a handler waits; raises DeadlockError when it would wait for itself."""
     cycle = [asker.path]
     waiting: Party | None = asked
     while waiting is not None:
@@ -306,7 +322,7 @@ def refuse_ring(asker: Party, asked: Party, kind: type) -> None:
 
 
 def checked_timeout(timeout: float | None) -> float:
-    """Call this to turn a timeout into seconds; ValueError unless it is a number >= 0 or None."""
+    """A timeout as seconds; ValueError unless it is a number >= 0 or None."""
     if timeout is None:
         return math.inf
     if not is_number(timeout) or not timeout >= 0:
@@ -315,18 +331,18 @@ def checked_timeout(timeout: float | None) -> float:
 
 
 def is_number(value: object) -> bool:
-    """Call this to check what a type checker was not asked about."""
+    """Whether it is a number: callers need not have asked a type checker."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_thread(cell: Target, what: str) -> None:
-    """Call this where a ref may be used; raises RuntimeError off the trio thread."""
+    """Raises RuntimeError off the trio thread."""
     if get_ident() != cell.system.thread_id:
         raise off_thread(what)
 
 
 def off_thread(what: str) -> RuntimeError:
-    """Call this for the error of a ref used in the wrong thread."""
+    """The error of a ref used in the wrong thread."""
     return RuntimeError(
         f"ref.{what} was called outside the trio thread; nothing was sent. "
         "Use system.portal there: portal.tell(ref, message), portal.ask(ref, message)."

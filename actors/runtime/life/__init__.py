@@ -1,1 +1,7 @@
-"""Chapter."""
+"""One actor: what stays of it, and its incarnations, from `__init__` to an exit.
+
+Read `cell.py` first: who tells whom, and in which order. Then `lifecycle.py` (the steps of an
+incarnation, with a task or without) and `loop.py` (what is done with one message). What they are
+given: `hooks.py` (settings and hooks of a class), `handlers.py` (which method handles which
+message), `child_tasks.py` (`self.start_soon`).
+"""

@@ -473,7 +473,7 @@ class Cell:
         return self.life is not None and (self.life.wanted is not None or self.life.killed)
 
     def set_status(self, status: Status, because: str | None = None) -> None:
-        """Call this to change the status; each change is one event with time and cause."""
+        """Each change is one event with time and cause."""
         if status == self.status and self.incarnation:
             return
         self.status, self.status_since = status, trio.current_time()
@@ -507,24 +507,24 @@ class Cell:
             self.life.abort(Crashed(MailboxOverflow(self.path, self.mailbox.capacity)))
 
     def no_proc(self, message: object) -> NoProc:
-        """Call this for the error of a send, ask or stop that finds nobody."""
+        """The error of a send, ask or stop that finds nobody."""
         return NoProc(self.path, None if message is None else type(message), self.refusal)
 
     # Who watches, and how an end is told
 
     def watch(self, watch: Watch) -> None:
-        """Call this to be told of the end. The cell must not be gone."""
+        """Tell `watch` of the end. The cell must not be gone."""
         if self.watchers is None:
             self.watchers = {}
         self.watchers[watch] = None
 
     def unwatch(self, watch: Watch) -> None:
-        """Call this to be told nothing any more."""
+        """Tell it nothing any more."""
         if self.watchers is not None:
             self.watchers.pop(watch, None)
 
     def notify(self, ended: Cell, entry: Entry) -> None:
-        """Call this to tell this actor of an end, behind the last message of the ended one."""
+        """Tell this actor of an end, behind the last message of the ended one."""
         notice: Envelope = (Notice(entry), 0, None, NO_DEADLINE, 0.0, None)
         if not self.mailbox.put_behind(ended.id, notice):
             self.mailbox.post(entry)
@@ -746,7 +746,7 @@ class Life:
     # Wishes: they only note what shall be; the loop and the task look, and act on it
 
     def want(self, exit_: Exit, *, drain: bool = False) -> None:
-        """Call this to end after the message in hand; the first wish counts."""
+        """It shall end after the message in hand; the first wish counts."""
         if self.wanted is not None or self.killed:
             # A later stop without `drain` is the more urgent one.
             self.draining = self.draining and drain
@@ -760,7 +760,7 @@ class Life:
         self.cell.mailbox.call_attention()
 
     def abort(self, exit_: Exit) -> None:
-        """Call this when a child task, link or overflow ends it; interrupts a waiting handler."""
+        """A child task, link or overflow ends it: a waiting handler is interrupted."""
         if self.killed or self.phase == "over":
             return
         if self.phase == "ending":
@@ -772,7 +772,7 @@ class Life:
         self._interrupt(exit_.because)
 
     def kill(self, exit_: Killed) -> None:
-        """Call this to end it by force; a crash it already ended with stays the exit."""
+        """It ends by force; a crash it already ended with stays the exit."""
         self.killed, self.draining = True, False
         self.wanted = exit_
         if self.exit is not None and not isinstance(self.exit, Crashed):
@@ -841,13 +841,13 @@ class Life:
         return Activity(self.cell, trio.lowlevel.current_task())
 
     def wrap(self, message: object, context: Context | None = None) -> Envelope:
-        """Call this to make an envelope of a message of the runtime, for a handler."""
+        """The envelope of a message of the runtime (a tick, a Down), for its handler."""
         return (message, self.cell.system.next_id(), None, NO_DEADLINE, 0.0, context)
 
     # Owed replies (it is the `Debtor` of its `Later`s)
 
     def owe(self, envelope: Envelope) -> Later[object]:
-        """Call this to answer `envelope` later; it is owed until then."""
+        """Called by `reply_later`: `envelope` is answered later, and owed until then."""
         later: Later[object] = Later(self, envelope)
         if self.owed is None:
             self.owed = {}
@@ -871,7 +871,7 @@ class Life:
         return True
 
     def fail_owed(self, exit_: Exit) -> None:
-        """Call this when nobody of this incarnation can give the replies it owes."""
+        """Nobody of this incarnation can give the replies it owes."""
         for later in list(self.owed or ()):
             later.fail(self._error_for(exit_, later.envelope))
 
@@ -881,7 +881,7 @@ class Life:
     # The end
 
     def end_with(self, exit_: Exit) -> None:
-        """Call this when handling is over: the exit is known, the message in hand is settled."""
+        """Handling is over: from here the exit is known, and the message in hand is settled."""
         if (self.killed and self.wanted is not None) or (
             isinstance(self.wanted, Crashed) and exit_.clean
         ):
@@ -899,7 +899,7 @@ class Life:
             self.cell.limit_stop(self.cell.shutdown)
 
     def stop_raised(self, error: BaseException) -> None:
-        """Call this when `on_stop` raised: that is the exit, the first one its `__context__`."""
+        """`on_stop` raised: that is the exit, the first one its `__context__`."""
         first = self.exit
         crash = crash_from(error)
         if isinstance(first, Crashed) and first.error is not crash.error:
@@ -959,7 +959,7 @@ class Life:
             entry.drop()
 
     def stack(self) -> str:
-        """Call this to see where a task actor waits, innermost frame last."""
+        """Where a task actor waits, innermost frame last."""
         task = self.activity.task
         if task is None:
             return "(no task)"

@@ -39,7 +39,7 @@ class ChildTasks:
         return len(self._early) + (len(nursery.child_tasks) if nursery is not None else 0)
 
     def start(self, task: Callable[[], Awaitable[object]], name: str) -> None:
-        """Call this to run `task` as a child task; RuntimeError once they have been cancelled."""
+        """Run `task` as a child task; RuntimeError once they have been cancelled."""
         if self._cancelled:
             raise RuntimeError(
                 f"the child tasks of {self._path} have ended with it; none was started"
@@ -52,13 +52,13 @@ class ChildTasks:
             self._nursery.start_soon(task, name=name)
 
     def cancel(self) -> None:
-        """Call this to cancel all child tasks; `close` waits for their end too."""
+        """Cancel all child tasks, without waiting for their end: called by a kill."""
         self._cancelled = True
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
     async def close(self) -> None:
-        """Call this to cancel all child tasks and wait for their end."""
+        """Cancel all child tasks and wait for their end: called when the incarnation ends."""
         self.cancel()
         await self._over.wait()
 

@@ -38,7 +38,7 @@ class Table:
     is_task: bool = False
 
     def fits(self, kind: type, reply: object) -> bool:
-        """Call this to check a reply against the R of `Ask[R]`, as far as `isinstance` can."""
+        """Whether a reply is of the R of `Ask[R]`, as far as `isinstance` can tell."""
         promised = self.replies.get(kind, object)
         if promised is None:
             promised = type(None)
@@ -70,7 +70,7 @@ def handler(*, cancel_late: bool) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def compile_table(cls: type, root: type, protocol: object, receive: object) -> Table:
-    """Call this when an actor class is made, with `protocol` the M of its `Actor[M]` (or None).
+    """Called when an actor class is made, with `protocol` the M of its `Actor[M]` (or None).
 
     Raises TypeError when a member has no handler or two, when a handler is for a foreign message,
     when its return annotation is not the R of `Ask[R]`, or when an annotation is unresolvable.
@@ -123,12 +123,12 @@ def _check_complete(cls: type, members: frozenset[type] | None, owners: dict[typ
 
 
 def protocol_of(cls: type, root: type) -> object:
-    """Call this to get the M of `Actor[M]` for a class; None when it is open (a TypeVar)."""
+    """The M of `Actor[M]` for a class; None when it is open (a TypeVar)."""
     return _argument_for(cls, root, {})
 
 
 def reply_type(kind: type) -> object:
-    """Call this to get the R of a message class deriving from `Ask[R]`; None for a tell."""
+    """The R of a message class deriving from `Ask[R]`; None for a tell."""
     if not issubclass(kind, Ask):
         return None
     found = _argument_for(kind, Ask, {})

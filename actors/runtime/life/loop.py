@@ -69,7 +69,7 @@ SYSTEM_STREAK_MAX: Final = 64
 
 
 def run(life: Life) -> State:
-    """Call this to handle messages until something else has to happen first.
+    """Handle messages until something else has to happen first, and say what.
 
     `life.turn_left`, `until_clock` and `turn_began` hold what is left of the budget.
     """
@@ -274,7 +274,7 @@ def _run_one(life: Life, envelope: Envelope) -> State | None:
 
 
 def measured(life: Life, envelope: Envelope) -> None:
-    """Call this after a message went another road than the batch, to note its times."""
+    """Note the times of a message that went another road than the batch."""
     meter, cell = life.cell.meter, life.cell
     _, _, _, _, enqueued_at, context = envelope
     if meter is None or not enqueued_at or not life.handling_began:
@@ -345,7 +345,7 @@ def is_wanted(life: Life, envelope: Envelope) -> bool:
 
 
 def unhandled(life: Life, envelope: Envelope) -> None:
-    """Call this for a message whose class has no handler; the actor is not disturbed."""
+    """What becomes of a message whose class has no handler; the actor is not disturbed."""
     life.cell.counts.unhandled += 1
     life.cell.system.dead_letters.add(life.cell, envelope, "unhandled")
     reply = envelope[REPLY]
@@ -375,13 +375,13 @@ def _made_by_async(life: Life, envelope: Envelope) -> bool:
 
 
 def is_async(behaviour: object) -> bool:
-    """Call this to learn whether calling `behaviour` gives a coroutine, as far as can be seen."""
+    """Whether calling `behaviour` gives a coroutine, as far as can be seen."""
     call = getattr(behaviour, "__call__", None)  # noqa: B004 - of an object with `async __call__`
     return inspect.iscoroutinefunction(behaviour) or inspect.iscoroutinefunction(call)
 
 
 def finish(life: Life, envelope: Envelope, result: object) -> State | None:
-    """Call this with what a handler returned in the end, its coroutine awaited."""
+    """Settle a message with what its handler returned in the end, its coroutine awaited."""
     reply = envelope[REPLY]
     if life.set_aside is envelope:
         life.set_aside = None  # It is in the stash, and answered when it comes back.
@@ -426,13 +426,13 @@ def _bad_reply(life: Life, envelope: Envelope, result: object) -> State:
 
 
 def raised(life: Life, error: BaseException) -> State:
-    """Call this when a handler raised."""
+    """What becomes of an error out of a handler."""
     if isinstance(error, StopActor):
         return end(life, error.exit)
     return end(life, crash_from(error))
 
 
 def end(life: Life, exit_: Exit) -> State:
-    """Call this when handling ended the incarnation, with a crash or by StopActor."""
+    """Handling has ended the incarnation, with a crash or by StopActor."""
     life.end_with(exit_)
     return "ended"

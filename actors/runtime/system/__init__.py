@@ -1,1 +1,6 @@
-"""Chapter."""
+"""One running system, and the ways to its actors.
+
+Read `opening.py` first (what `open_actors` opens, and closes in which order), then `system.py`
+(names, figures, the port for owners, the surroundings that a simulation replaces); at need
+`reaching.py` (by name, many at once, from other threads) and `topics.py` (publish and subscribe).
+"""

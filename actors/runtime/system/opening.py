@@ -1,6 +1,7 @@
-"""`open_actors`: a system without supervisors, and the owner of what is started in it.
+"""`open_actors`: a system without supervisors, and the keeper, the owner of what is started in it.
 
-Its actors are never restarted; a crash is reported and hurts no other.
+Its actors are never restarted; a crash is reported and hurts no other. `supervision.opening` is the
+twin for a tree, with the same `running` around it.
 """
 
 from __future__ import annotations
@@ -38,147 +39,6 @@ STACK_LOG_INTERVAL_S: Final = 5.0
 _log = structlog.get_logger("actors.keeper")
 
 
-class _Start:
-    """Somebody parked until a start is over."""
-
-    __slots__ = ("outcome", "task")
-
-    def __init__(self) -> None:
-        self.outcome: StartOutcome | None = None
-        self.task: trio.lowlevel.Task | None = None
-
-
-class Keeper:
-    """The owner (`cell.Owner`) of actors started with `system.start`."""
-
-    def __init__(self, system: System, nursery: trio.Nursery) -> None:
-        self._system, self._nursery = system, nursery
-        self._children: dict[Cell, None] = {}
-        self._starts: dict[Cell, _Start] = {}
-        self._empty: trio.Event | None = None
-
-    @property
-    def nursery(self) -> trio.Nursery:
-        """Where the tasks of incarnations run."""
-        return self._nursery
-
-    async def start(
-        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
-    ) -> Ref[M]:
-        """Call this to start an actor; see `System.start`."""
-        cell = await self._start(actor, args, name)
-        if isinstance(cell, str):
-            raise StartIgnored(cell)
-        return cast(Ref[M], cell.ref)
-
-    async def maybe_start(
-        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
-    ) -> Ref[M] | None:
-        """Call this to start an actor; see `System.maybe_start`."""
-        cell = await self._start(actor, args, name)
-        return None if isinstance(cell, str) else cast(Ref[M], cell.ref)
-
-    def begin(self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None) -> Ref[M]:
-        """Call this to start an actor; see `System.begin`."""
-        return cast(Ref[M], self._begin(actor, args, name).ref)
-
-    def _begin(self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None) -> Cell:
-        if self._empty is not None:
-            raise RuntimeError("the system is being closed; nothing was started")
-        cls = actor if isinstance(actor, type) else None
-        label = getattr(actor, "__name__", "actor").lower()
-        cell = self._system.new_cell(
-            self,
-            partial(actor, *args),
-            key=name or f"{label}-{self._system.next_id()}",
-            name=name,
-            actor_class=cls,
-            start_timeout=getattr(cls, "start_timeout", START_TIMEOUT_S),
-        )
-        self._children[cell] = None
-        cell.begin_incarnation()
-        return cell
-
-    async def _start(
-        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
-    ) -> Cell | str:
-        cell = self._begin(actor, args, name)
-        start = self._starts[cell] = _Start()
-        start.task = trio.lowlevel.current_task()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            # Nobody is told of the ref: what was begun must not go on behind the caller's back.
-            self._starts.pop(cell, None)
-            cell.kill()
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-        outcome = start.outcome
-        if isinstance(outcome, Failed):
-            if isinstance(outcome.error, StartTimeout):
-                raise outcome.error
-            raise StartError(cell.path, outcome.error) from outcome.error
-        return cell.path if isinstance(outcome, Ignored) else cell
-
-    # What the cells report (`cell.Owner`)
-
-    def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
-        """Called when a start is over."""
-        if isinstance(outcome, Failed):
-            self._bury(cell, Crashed(outcome.error))
-        elif isinstance(outcome, Ignored):
-            self._bury(cell, Normal(because="it chose not to run"))
-        start = self._starts.pop(cell, None)
-        if start is not None:
-            start.outcome = outcome
-            assert start.task is not None
-            trio.lowlevel.reschedule(start.task)
-
-    def child_exited(self, cell: Cell, exit_: Exit) -> None:
-        """Called when an actor has ended: it is not started again."""
-        self._bury(cell, exit_)
-
-    def child_unkillable(self, cell: Cell, stack: str) -> None:
-        """Called when a kill does not work."""
-        _log.error("actor_unkillable", path=cell.path, stack=stack)
-
-    def child_wanted(self, cell: Cell) -> None:
-        """Never called: no cell is left dormant here."""
-
-    def _bury(self, cell: Cell, exit_: Exit) -> None:
-        self._children.pop(cell, None)
-        cell.retire(exit_)
-        if self._empty is not None and not self._children:
-            self._empty.set()
-
-    async def close(self) -> None:
-        """Call this to stop all actors, last started first, one after another."""
-        self._empty = trio.Event()
-        while self._children:
-            cell = next(reversed(self._children))
-            cell.request_stop(Shutdown(because="the system is being closed"))
-            await self._wait_for(cell)
-
-    async def _wait_for(self, cell: Cell) -> None:
-        end = partial(self._system.wait_down, cell.ref, final=True)
-        await wait_and_tell(end, lambda: [cell], STACK_LOG_INTERVAL_S + cell.shutdown)
-
-
-async def wait_and_tell(
-    end: Callable[[], Awaitable[object]],
-    held_up_by: Callable[[], Iterable[Cell]],
-    every: float = STACK_LOG_INTERVAL_S,
-) -> None:
-    """Call this to wait for an end that may never come, and log now and then where it hangs."""
-    while True:
-        with trio.move_on_after(every):
-            await end()
-            return
-        for cell in held_up_by():
-            if cell.life is not None:
-                _log.warning("still_waiting_for", path=cell.path, stack=cell.life.stack())
-
-
 @asynccontextmanager
 async def open_actors(
     *, check_replies: bool = False, block_threshold: float = BLOCK_THRESHOLD_S
@@ -206,7 +66,11 @@ async def open_actors(
 async def running(
     system: System, *, block_threshold: float = BLOCK_THRESHOLD_S
 ) -> AsyncIterator[None]:
-    """Call this around the owners of a system: its dispatcher and its clock run inside."""
+    """Call this around the owners of a system: its dispatcher and its clock run inside.
+
+    Owners end their actors before they leave it. What is alive then was cancelled from outside;
+    `system.close` tells everyone who waits, and dispatcher and clock go last.
+    """
     # Under a virtual clock a pause of the loop is the test's own, and threads would disturb it.
     is_real_time = not isinstance(trio.lowlevel.current_clock(), MockClock)
     watchdog = _watchdog(system, block_threshold) if block_threshold and is_real_time else None
@@ -232,3 +96,143 @@ def _watchdog(system: System, threshold: float) -> Watchdog:
         listeners=system.block_listeners,
         publish=system.topics.publish,
     )
+
+
+class _Start:
+    """Somebody parked until a start is over."""
+
+    __slots__ = ("outcome", "task")
+
+    def __init__(self) -> None:
+        self.outcome: StartOutcome | None = None
+        self.task: trio.lowlevel.Task | None = None
+
+
+class Keeper:
+    """The owner of actors started with `system.start`, the smallest there is: it never restarts."""
+
+    def __init__(self, system: System, nursery: trio.Nursery) -> None:
+        self._system, self._nursery = system, nursery
+        self._children: dict[Cell, None] = {}
+        self._starts: dict[Cell, _Start] = {}
+        self._is_closing = False
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """Where the tasks of incarnations run."""
+        return self._nursery
+
+    async def start(
+        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
+    ) -> Ref[M]:
+        """See `System.start`."""
+        cell, runs = await self._start(actor, args, name)
+        if not runs:
+            raise StartIgnored(cell.path)
+        return cast(Ref[M], cell.ref)
+
+    async def maybe_start(
+        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
+    ) -> Ref[M] | None:
+        """See `System.maybe_start`."""
+        cell, runs = await self._start(actor, args, name)
+        return cast(Ref[M], cell.ref) if runs else None
+
+    def begin(self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None) -> Ref[M]:
+        """See `System.begin`."""
+        return cast(Ref[M], self._begin(actor, args, name).ref)
+
+    def _begin(self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None) -> Cell:
+        if self._is_closing:
+            raise RuntimeError("the system is being closed; nothing was started")
+        cls = actor if isinstance(actor, type) else None
+        label = getattr(actor, "__name__", "actor").lower()
+        cell = self._system.new_cell(
+            self,
+            partial(actor, *args),
+            key=name or f"{label}-{self._system.next_id()}",
+            name=name,
+            actor_class=cls,
+            start_timeout=getattr(cls, "start_timeout", START_TIMEOUT_S),
+        )
+        self._children[cell] = None
+        cell.begin_incarnation()
+        return cell
+
+    async def _start(
+        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
+    ) -> tuple[Cell, bool]:
+        """Start it, wait, and say whether it runs; raises when its start has failed."""
+        cell = self._begin(actor, args, name)
+        start = self._starts[cell] = _Start()
+        start.task = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            # Nobody is told of the ref: what was begun must not go on behind the caller's back.
+            self._starts.pop(cell, None)
+            cell.kill()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        outcome = start.outcome
+        if isinstance(outcome, Failed):
+            if isinstance(outcome.error, StartTimeout):
+                raise outcome.error
+            raise StartError(cell.path, outcome.error) from outcome.error
+        return cell, not isinstance(outcome, Ignored)
+
+    # What the cells report (it is their `Owner`)
+
+    def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
+        """Called when a start is over."""
+        if isinstance(outcome, Failed):
+            self._bury(cell, Crashed(outcome.error))
+        elif isinstance(outcome, Ignored):
+            self._bury(cell, Normal(because="it chose not to run"))
+        start = self._starts.pop(cell, None)
+        if start is not None:
+            start.outcome = outcome
+            assert start.task is not None
+            trio.lowlevel.reschedule(start.task)
+
+    def child_exited(self, cell: Cell, exit_: Exit) -> None:
+        """Called when an actor has ended: it is not started again."""
+        self._bury(cell, exit_)
+
+    def child_unkillable(self, cell: Cell, stack: str) -> None:
+        """Called when a kill does not work."""
+        _log.error("actor_unkillable", path=cell.path, stack=stack)
+
+    def child_wanted(self, cell: Cell) -> None:
+        """Never called: no cell is left dormant here."""
+
+    def _bury(self, cell: Cell, exit_: Exit) -> None:
+        self._children.pop(cell, None)
+        cell.retire(exit_)
+
+    async def close(self) -> None:
+        """Called when the body is over: stops all actors, last started first, one after another."""
+        self._is_closing = True
+        while self._children:
+            cell = next(reversed(self._children))
+            cell.request_stop(Shutdown(because="the system is being closed"))
+            await self._wait_for(cell)
+
+    async def _wait_for(self, cell: Cell) -> None:
+        end = partial(self._system.wait_down, cell.ref, final=True)
+        await wait_and_tell(end, lambda: [cell], STACK_LOG_INTERVAL_S + cell.shutdown)
+
+
+async def wait_and_tell(
+    end: Callable[[], Awaitable[object]],
+    held_up_by: Callable[[], Iterable[Cell]],
+    every: float = STACK_LOG_INTERVAL_S,
+) -> None:
+    """Call this to wait for an end that may never come, and log now and then where it hangs."""
+    while True:
+        with trio.move_on_after(every):
+            await end()
+            return
+        for cell in held_up_by():
+            if cell.life is not None:
+                _log.warning("still_waiting_for", path=cell.path, stack=cell.life.stack())

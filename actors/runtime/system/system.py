@@ -312,7 +312,7 @@ class System:
                 self.apply_level(cell)
 
     def apply_level(self, cell: Cell) -> None:
-        """Call this when a cell has learned its class, or is watched, or no longer."""
+        """Called when a cell has learned its class, or is watched, or no longer."""
         cls = cell.actor_class
         level: Level = "counters" if cls is None else self.levels.get(cls, cls.level)
         set_level(cell, "full" if cell.observers is not None else level)

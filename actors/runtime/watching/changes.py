@@ -116,7 +116,7 @@ class Changes:
         self, at: float, kind: Literal["status", "message", "ended"], path: str,
         data: Mapping[str, object],
     ) -> None:  # fmt: skip
-        """Call this to add a change; beyond BEHIND_MAX they become a new snapshot."""
+        """Called with each change; beyond BEHIND_MAX they become a new snapshot."""
         if self._snapshot_due != "no":
             return  # The snapshot is taken when it is read, and will hold this.
         if len(self._queue) >= BEHIND_MAX:
@@ -153,19 +153,19 @@ class ChangesLog:
         return bool(self._observers)
 
     def add(self, observer: Observer) -> None:
-        """Call this when somebody begins to watch."""
+        """Called when somebody begins to watch."""
         self._observers[observer] = None
         self._spread()
 
     def remove(self, observer: Observer) -> None:
-        """Call this when somebody ends; the level follows a moment later."""
+        """Called when somebody ends; the level follows a moment later."""
         self._observers.pop(observer, None)
         for cell in self._cells():
             self.match(cell, level=False)
         self._call_after(LEVEL_LINGER_S, self._spread)
 
     def match(self, cell: Cell, *, level: bool = True) -> None:
-        """Call this when a cell is new, to find who watches it."""
+        """Called when a cell is new, or somebody has come or gone: finds who watches it."""
         cell.observers = tuple(w for w in self._observers if w.covers(cell.path)) or None
         if level:
             self._apply_level(cell)
@@ -175,7 +175,7 @@ class ChangesLog:
             self.match(cell)
 
     def status(self, cell: Cell, because: str | None) -> None:
-        """Call this when the status of a watched cell has changed."""
+        """Called when the status of a watched cell has changed."""
         data: dict[str, object] = {
             "id": cell.id,
             "status": cell.status,
@@ -188,7 +188,7 @@ class ChangesLog:
             observer.put(cell.status_since, "status", cell.path, data)
 
     def handled(self, cell: Cell, envelope: Envelope, spent: float) -> None:
-        """Call this when a watched cell has handled a message."""
+        """Called when a watched cell has handled a message."""
         message, message_id, reply, _, _, context = envelope
         data: dict[str, object] = {
             "id": cell.id,
@@ -205,7 +205,7 @@ class ChangesLog:
             observer.put(at, "message", cell.path, data)
 
     def gone(self, cell: Cell, at: float) -> None:
-        """Call this when an actor is gone for good."""
+        """Called when an actor is gone for good."""
         exit_: Normal | Shutdown | ExitJson | None = None
         if cell.last_exits:
             last = cell.last_exits[-1]
@@ -217,7 +217,7 @@ class ChangesLog:
                 observer.put(at, "ended", cell.path, {"id": cell.id, "exit": _json(exit_)})
 
     def snapshot(self, path: str, seq: int, *, resync: bool) -> Snapshot:
-        """Call this to read everything at and below `path`."""
+        """Everything at and below `path`, as it stands now."""
         now = trio.current_time()
         while self._ended and self._ended[0][0] < now - ENDED_KEPT_S:
             self._ended.popleft()

@@ -74,7 +74,7 @@ class DeadLetters:
         exit_: Exit | None = None,
         note: str | None = None,
     ) -> None:
-        """Call this when nobody will handle `envelope`; `note` goes into the log line."""
+        """Called when nobody will handle `envelope`; `note` goes into the log line."""
         self.total += 1
         self.by_reason[reason] += 1
         cell.counts.dead_letters += 1

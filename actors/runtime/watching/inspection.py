@@ -80,7 +80,7 @@ async def inspect(ref: AnyRef, work: Callable[[Life], object]) -> object:
 
 
 def copy_state(life: Life) -> dict[str, object]:
-    """Call this to get a copy of an actor's attributes; what cannot be copied stays the same."""
+    """A copy of an actor's attributes; what cannot be copied stays the same."""
     return {name: _copy(value) for name, value in vars(life.instance).items() if name != "_life"}
 
 
@@ -92,7 +92,7 @@ def _copy(value: object) -> object:
 
 
 def store_state(life: Life, state: Mapping[str, object]) -> None:
-    """Call this to replace an actor's attributes; what is no mapping of names changes nothing."""
+    """Replace an actor's attributes; what is no mapping of names changes nothing."""
     made = dict(state)
     attributes = vars(life.instance)
     attributes.clear()
@@ -101,7 +101,7 @@ def store_state(life: Life, state: Mapping[str, object]) -> None:
 
 
 def suspend(life: Life) -> None:
-    """Call this between two messages to keep the user lane waiting."""
+    """Done between two messages: the user lane waits from now on."""
     if not life.suspended:
         life.suspended = True
         life.cell.mailbox.attention = True
@@ -111,7 +111,7 @@ def suspend(life: Life) -> None:
 
 
 def resume(life: Life) -> None:
-    """Call this to let the user lane go on."""
+    """Done between two messages: the user lane goes on."""
     if life.suspended:
         life.suspended = False
         life.cell.set_status("running")

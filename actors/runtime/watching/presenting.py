@@ -24,7 +24,7 @@ CUT: Final = "… (cut)"
 
 
 def redacted(cell: Cell, state: dict[str, object]) -> dict[str, object] | str:
-    """Call this to pass `state` through the actor's hook; a text when the hook fails."""
+    """`state` after the actor's own hook; a text when the hook fails."""
     life = cell.life
     instance = None if life is None else life.instance
     cls = cell.actor_class
@@ -40,7 +40,7 @@ def redacted(cell: Cell, state: dict[str, object]) -> dict[str, object] | str:
 
 
 def redacted_message(cell: Cell, message: object) -> str:
-    """Call this to get a message as text, its secrets hidden, cut to one line's length."""
+    """A message as text, its secrets hidden, cut to one line's length."""
     hidden = redacted(cell, fields_of(message))
     if isinstance(hidden, str):
         return hidden

@@ -51,7 +51,7 @@ class Reports:
         self.kept: deque[CrashReport] = deque(maxlen=REPORTS_KEPT)
 
     def crashed(self, life: Life, exit_: Crashed) -> None:
-        """Call this once for each incarnation that crashed, while its instance is at hand."""
+        """Called once for each incarnation that crashed, while its instance is at hand."""
         cell = life.cell
         message: object = None
         message_id = context = None

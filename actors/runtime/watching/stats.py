@@ -19,7 +19,7 @@ SENDERS_WINDOW_S: Final = 60.0
 
 
 def set_level(cell: Cell, level: Level) -> None:
-    """Call this to change what is measured of an actor, while it runs."""
+    """Change what is measured of an actor, while it runs."""
     if level == cell.level:
         return
     cell.level = level

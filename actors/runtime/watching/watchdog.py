@@ -77,11 +77,11 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="actors: watchdog", daemon=True)
 
     def start(self) -> None:
-        """Call this once."""
+        """Called once."""
         self._thread.start()
 
     def close(self) -> None:
-        """Call this from the trio thread: the watchdog thread has ended when it returns."""
+        """Called in the trio thread: the watchdog thread has ended when it returns."""
         self._closing.set()
         self._turned.set()
         self._thread.join()
