@@ -23,7 +23,7 @@ class Step:
 
 
 class Trace:
-    """What a simulation wrote down; also a watcher of every system in it (`changes.Watcher`)."""
+    """What a simulation wrote down; also an `Observer` of every system in it."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

@@ -1,7 +1,7 @@
 """Two lanes of envelopes: the users', bounded, and the system's, never full.
 
 Each lane is two lists: senders append to one while the loop reads the other. Whoever finds the
-actor parked wakes it, at most once. `loop.py` reads, `ref.py` and `topics.py` write.
+actor parked wakes it, at most once. `life/loop.py` reads; `ref.py` and `system/topics.py` write.
 
 Rule 1: `index` stands behind the message in hand, so a turn that is cut short loses nothing.
 Rule 2: `attention` is set whenever there is more to look at than the next user message: a system

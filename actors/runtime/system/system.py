@@ -139,7 +139,7 @@ class System:
         self.reports = Reports(self.topics.publish)
         self.keeper: Starter | None = None
         self.portal = Portal()
-        # How late the loop answers, and who is told when it does not; see `watchdog.py`.
+        # How late the loop answers, and who is told when it does not; see `watching/watchdog.py`.
         self.loop_lag_us = [0] * COUNTERS
         self.block_listeners: list[BlockListener] = []
         self.levels: dict[type[AnyHooks], Level] = {}
