@@ -55,6 +55,8 @@ ADAPTERS = ("storage.postgres", "storage.memory", "storage.bus")
 COMPOSITION_ROOTS = ("web.app", "web.storing", "web.cli")
 
 FUNCTION_LINES_MAX = 60
+# What a reader takes in at a glance; a folder's front page is not counted.
+FOLDER_ENTRIES_MAX = 9
 
 # module -> the module it imports -> the names it takes from there
 Graph = Mapping[str, Mapping[str, frozenset[str]]]
@@ -263,6 +265,17 @@ def _told(ring: Sequence[str], graph: Graph) -> str:
         if other in graph.get(own, ())
     )
     return f"circle of {len(ring)}: {'; '.join(ties)}"
+
+
+def full_folders(modules: Sequence[Module]) -> dict[str, int]:
+    """Call this to learn which packages have more entries than a reader takes in, and how many."""
+    names = [module.name for module in modules]
+    counts = {
+        module.name: len({entry for name in names if (entry := _entry_of(name, module.name))})
+        for module in modules
+        if module.is_package
+    }
+    return {name: count for name, count in counts.items() if count > FOLDER_ENTRIES_MAX}
 
 
 def shape_violations(

@@ -11,6 +11,14 @@ ROOT = Path(__file__).parents[2]
 # name as the guard prints it -> why it may be longer than the rule
 LONGER_WITH_REASON: dict[str, str] = {}
 
+# folder -> why it may have more entries than the rule
+FULLER_WITH_REASON = {
+    "storage.memory": "one file a port, named as its twin in storage.postgres",
+    "storage.postgres": "one file a port, and the chapters below them",
+    "supervision": "the five files a person uses, and the chapters below them",
+    "web": "a folder a feature, looked for by its name",
+}
+
 
 @pytest.fixture(scope="module")
 def modules() -> list[layers.Module]:
@@ -27,6 +35,11 @@ def test_imports_follow_the_arrows(modules: list[layers.Module]) -> None:  # SIT
 
 def test_no_import_cycles(modules: list[layers.Module]) -> None:
     assert layers.cycles(modules) == []
+
+
+def test_folders_can_be_taken_in_at_a_glance(modules: list[layers.Module]) -> None:
+    """An excuse that is not needed any more is red too."""
+    assert sorted(layers.full_folders(modules)) == sorted(FULLER_WITH_REASON)
 
 
 def test_functions_stay_small_and_modules_described(modules: list[layers.Module]) -> None:
@@ -178,6 +191,15 @@ def test_a_front_page_is_a_module_of_a_circle(tmp_path: Path) -> None:
 
 def test_arrows_one_way_make_no_circle(tmp_path: Path) -> None:
     assert _circle(tmp_path, "from web.b import x", "import json") == []
+
+
+def test_a_planted_full_folder_is_found(tmp_path: Path) -> None:
+    """Files and folders count; what lies deeper and the front page do not."""
+    files = {f"web/chat/f{n}.py": '"""F."""\n' for n in range(layers.FOLDER_ENTRIES_MAX)}
+    files |= {"web/chat/__init__.py": '"""C."""\n'}
+    assert layers.full_folders(_plant(tmp_path, files)) == {}
+    files |= {f"web/chat/deep/{name}.py": '"""D."""\n' for name in ("__init__", "a", "b")}
+    assert layers.full_folders(_plant(tmp_path, files)) == {"web.chat": 10}
 
 
 def test_planted_shapes_are_found(tmp_path: Path) -> None:
