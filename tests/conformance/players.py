@@ -1,7 +1,7 @@
 """The children of our side: they do what their stage says, and write down what they lived through.
 
-The twins of `erlang/conf_child.erl`, `conf_sup.erl` and `conf_stage.erl`. How a scenario is
-played with them stands in `ours.py`.
+The twins of `erlang/conf_child.erl`, `erlang/conf_sup.erl` and `erlang/conf_stage.erl`. How a
+scenario is played with them stands in `ours.py`.
 """
 
 from collections import deque

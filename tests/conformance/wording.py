@@ -1,4 +1,7 @@
-"""Our answers, errors and lists in the words of the comparison; the twin of `conf_words.erl`."""
+"""Our answers, errors and lists in the words of the comparison.
+
+The twin of `erlang/conf_words.erl`.
+"""
 
 from collections.abc import Sequence
 
