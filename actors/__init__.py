@@ -4,7 +4,7 @@
 - `actors.testing`      probes and the seeded simulation
 - `actors.reducers`     the pure half: state and action in, effects out
 - `actors.persistence`  the ports of event sourcing, and the event-sourced actor
-- `actors.sagas`, `actors.accounts`, `actors.chat`, `actors.timeline`  the domains
+- `actors.accounts`, `actors.chat`  the domains
 
 Who restarts whom lives in `supervision`; where things are kept in `storage`; how they are
 reached in `web`.

@@ -32,10 +32,15 @@ _MODULE = re.compile(rf"(?:{'|'.join(FOLDERS)})(?:\.\w+)+")
 _NEIGHBOUR = re.compile(r"([a-z_]+)\.([A-Z]\w*)")
 # Two humps: one word with a capital is too often a header, a room or a word of the trade.
 _CLASS = re.compile(r"_?[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]*)+")
+_IMPORT = re.compile(
+    rf"^.*?\bfrom ((?:{'|'.join(FOLDERS)})[\w.]*) import (\([^)]*\)|[\w, ]+)", re.MULTILINE
+)
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(?:^|\s)# (.*)$", re.MULTILINE)
 _MAKE = re.compile(r"^\s*make ([a-z-]+)", re.MULTILINE)
 _RUN_MODULE = re.compile(rf"-m ((?:{'|'.join(FOLDERS)})(?:\.\w+)+)")
+_TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
+_SUBCOMMAND = re.compile(r"add_parser\(\s*\"(\w+)\"")
 _GREENROOM = re.compile(r"^(?:\.venv/bin/)?greenroom ([a-z]+)", re.MULTILINE)
 
 # Files that a reader makes or that a command writes.
@@ -44,20 +49,21 @@ _MADE = frozenset({"first.py", "build/bench.json"})
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that points: its path, its prose, the lines of shell in it, and what it imports."""
+    """A file that points: its path, its prose, the programs shown in it, what it imports."""
 
     path: str
     prose: str
     shell: str = ""
+    python: str = ""
     imported: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What can be pointed to: paths, names that code defines or uses, commands."""
+    """What can be pointed to: paths, what each module defines, all names in code, commands."""
 
     paths: frozenset[str]
-    texts: Mapping[str, str] = field(repr=False)
+    modules: Mapping[str, frozenset[str]] = field(repr=False)
     names: frozenset[str] = field(repr=False)
     targets: frozenset[str]
     subcommands: frozenset[str]
@@ -66,25 +72,33 @@ class Project:
 def read(root: Path) -> tuple[Project, list[Source]]:
     """Call this to read the project once, as what is pointed to and as what points."""
     paths: set[str] = set()
-    texts: dict[str, str] = {}
+    modules: dict[str, frozenset[str]] = {}
     names: set[str] = set()
+    subcommands: set[str] = set()
     sources: list[Source] = []
     for file in _files(root):
         path = file.relative_to(root).as_posix()
         paths |= {path, *(parent.as_posix() for parent in PurePosixPath(path).parents)}
         if path in _LEFT_OUT or file.suffix not in {".py", ".md"}:
             continue
-        text = texts[path] = file.read_text()
+        text = file.read_text()
         if file.suffix == ".md":
             sources.append(page(path, text))
-        else:
-            seen = _Seen(text)
-            names |= seen.names
-            sources.append(Source(path, seen.prose, imported=frozenset(seen.imported)))
-    makefile = (root / "Makefile").read_text()
-    targets = frozenset(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    parsers = re.findall(r"add_parser\(\s*\"(\w+)\"", "".join(texts.values()))
-    return Project(frozenset(paths), texts, frozenset(names), targets, frozenset(parsers)), sources
+            continue
+        seen = _Seen(text)
+        sources.append(Source(path, seen.prose, imported=frozenset(seen.imported)))
+        modules[path] = frozenset(seen.defined)
+        names |= seen.names
+        subcommands.update(_SUBCOMMAND.findall(text))
+    targets = _TARGET.findall((root / "Makefile").read_text())
+    project = Project(
+        paths=frozenset(paths),
+        modules=modules,
+        names=frozenset(names),
+        targets=frozenset(targets),
+        subcommands=frozenset(subcommands),
+    )
+    return project, sources
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -98,20 +112,23 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def page(path: str, text: str) -> Source:
-    """Call this for a page: its programs have tests of their own, its shell lines are commands."""
-    shell = "\n".join(found[2] for found in _FENCE.finditer(text) if found[1] == "shell")
-    return Source(path, _FENCE.sub("", text), shell)
+    """Call this for a page: of what it shows only commands and imports point somewhere."""
+    shown = [(found[1], found[2]) for found in _FENCE.finditer(text)]
+    shell = "\n".join(block for kind, block in shown if kind in {"shell", "console"})
+    return Source(path, _FENCE.sub("", text), shell, "\n".join(block for _, block in shown))
 
 
 class _Seen:
-    """One walk through a module: what points in it, what it imports, which names it uses."""
+    """One walk through a module: what points in it, what it imports and defines, its names."""
 
     def __init__(self, text: str) -> None:
         self.names: set[str] = set()
         self.imported: set[str] = set()
         self._prose = _COMMENT.findall(text)
-        for node in ast.walk(ast.parse(text)):
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
             self._look(node)
+        self.defined = {*self.imported, *_defined(tree)}
         self.prose = "\n".join(self._prose)
 
     def _look(self, node: ast.AST) -> None:
@@ -128,6 +145,15 @@ class _Seen:
                 self._prose.append(ast.get_docstring(node) or "")
             case ast.Module():
                 self._prose.append(ast.get_docstring(node) or "")
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        match node:
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield node.name
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
 
 
 def dead(source: Source, project: Project) -> list[str]:
@@ -154,6 +180,12 @@ def dead(source: Source, project: Project) -> list[str]:
         ),
         *(f"make {one}" for one in _MAKE.findall(commands) if one not in project.targets),
         *(f"-m {one}" for one in _RUN_MODULE.findall(commands) if not _is_module(one, project)),
+        *(
+            f"{module}.{name}"
+            for module, names in _IMPORT.findall(source.python)
+            for name in re.findall(r"\w+", names)
+            if not _is_module(f"{module}.{name}", project)
+        ),
         *(
             f"greenroom {one}"
             for one in _GREENROOM.findall(commands)
@@ -193,16 +225,13 @@ def _is_dead_folder(span: str, source: Source, project: Project) -> bool:
 
 
 def _is_module(dotted: str, project: Project) -> bool:
-    """True for a module, and for what a module's text names: `actors.runtime.Owner`."""
+    """True for a module, and for what a module defines or imports: `actors.runtime.Owner`."""
     parts = dotted.split(".")
     for count in range(len(parts), 0, -1):
         path = "/".join(parts[:count])
-        file = next(
-            (one for one in (f"{path}.py", f"{path}/__init__.py") if one in project.texts), None
-        )
-        if file is not None:
-            rest = parts[count : count + 1]
-            return not rest or re.search(rf"\b{rest[0]}\b", project.texts[file]) is not None
+        for file in (f"{path}.py", f"{path}/__init__.py"):
+            if file in project.modules:
+                return count == len(parts) or parts[count] in project.modules[file]
         if path in project.paths:
             return count == len(parts)
     return False
@@ -217,7 +246,6 @@ def _is_dead_neighbour(span: str, source: Source, project: Project) -> bool:
         return False
     for folder in _looked_in(source):
         for path in (f"{name}.py", f"{name}/__init__.py"):
-            text = project.texts.get((folder / path).as_posix(), "")
-            if re.search(rf"^\s*(?:class {attribute}\b|{attribute}\b.*=)", text, re.MULTILINE):
+            if attribute in project.modules.get((folder / path).as_posix(), ()):
                 return False
     return True

@@ -11,15 +11,16 @@ from tests.docs.pointers import Project, Source
 
 ROOT = Path(__file__).parents[2]
 
-FILES = {
-    "web/app.py": "class Site:\n    pass\n",
-    "web/server/__init__.py": "from web.server.edge.checks import OriginChecks\n",
-    "web/server/edge/checks.py": "class OriginChecks:\n    pass\n\n\nWide: int = 1\n",
-    "web/views/templates/home.html": "",
+MODULES = {
+    "web/app.py": frozenset({"Site"}),
+    "web/server/__init__.py": frozenset({"OriginChecks"}),
+    "web/server/edge/checks.py": frozenset({"OriginChecks", "Wide"}),
 }
 SMALL = Project(
-    paths=frozenset({*FILES, "web", "web/server", "web/server/edge", "web/views/templates"}),
-    texts=FILES,
+    paths=frozenset(
+        {*MODULES, "web", "web/server", "web/server/edge", "web/views/templates/home.html"}
+    ),
+    modules=MODULES,
     names=frozenset({"OriginChecks"}),
     targets=frozenset({"run"}),
     subcommands=frozenset({"serve"}),
@@ -98,18 +99,22 @@ def test_a_test_points_into_the_folder_it_mirrors() -> None:
 
 def test_what_points_in_a_page_is_prose_and_shell_not_programs() -> None:
     source = pointers.page(
-        "README.md", "`a.py`\n```shell\nmake walk  # fast\n```\n```python\nopen('b.py')\n```\n"
+        "README.md",
+        "`a.py`\n```shell\nmake walk  # fast\n```\n```python\nopen('b.py')\n```\n"
+        '```console\n$ python -c "from web.app import Stage"\n```\n'
+        "```python\nfrom web.server import (\n    OriginChecks,\n    Wide,\n)\n```\n",
     )
-    assert [one.split("`")[1] for one in pointers.dead(source, SMALL)] == ["a.py", "make walk"]
+    told = [one.split("`")[1] for one in pointers.dead(source, SMALL)]
+    assert told == ["a.py", "make walk", "web.app.Stage", "web.server.Wide"]
 
 
 def test_what_points_in_a_module_is_docstrings_and_comments(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("run:\n")
     (tmp_path / "web").mkdir()
     (tmp_path / "web" / "app.py").write_text(
-        '"""First `a.py`."""\n\nx = "`b.py`"  # and `c.py`\n\n\n'
+        '"""First `a.py`, `web.app.x`, `web.app.y`."""\n\nx = "`b.py`"  # and `c.py`\n\n\n'
         'def f():\n    """Then `d.py`."""\n    # last `e.py`\n'
     )
     project, (source,) = pointers.read(tmp_path)
     told = [one.split("`")[1] for one in pointers.dead(source, project)]
-    assert sorted(told) == ["a.py", "c.py", "d.py", "e.py"]
+    assert sorted(told) == ["a.py", "c.py", "d.py", "e.py", "web.app.y"]
