@@ -305,7 +305,7 @@ class Hands:
         self.settled.set()
         self._principal.children_gone(exit_)
 
-    # -- what the tree shows of it (`tree.Overseer`) -----------------------------------------
+    # -- what the tree shows of it (`Overseer` in `tree/tree.py`) ------------------------------
 
     @property
     def badge(self) -> str:

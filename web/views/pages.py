@@ -1,7 +1,8 @@
 """What each page shows: the frame around all of them, then home, the lab, an error.
 
 View models only, one for a template of the same name in `templates/`, where the frame is
-`layout.html`. The panels on the pages have their own files: `tree.py`, `chat.py`, `code.py`.
+`templates/layout.html`. The panels on the pages have their own files: `tree.py`, `chat.py`,
+`code.py`.
 """
 
 from dataclasses import dataclass
