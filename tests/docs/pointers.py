@@ -43,8 +43,8 @@ _TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
 _SUBCOMMAND = re.compile(r"add_parser\(\s*\"(\w+)\"")
 _GREENROOM = re.compile(r"^(?:\.venv/bin/)?greenroom ([a-z]+)", re.MULTILINE)
 
-# Files that a reader makes or that a command writes.
-_MADE = frozenset({"first.py", "build/bench.json"})
+# Files that a reader makes or that a command writes, and the name that all front pages have.
+_NOT_ONE_FILE = frozenset({"first.py", "build/bench.json", "__init__.py"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def _looked_in(source: Source) -> Iterator[PurePosixPath]:
 
 
 def _is_there(path: str, source: Source, project: Project) -> bool:
-    if path in _MADE:
+    if path in _NOT_ONE_FILE:
         return True
     for folder in _looked_in(source):
         wanted = (folder / path).as_posix()
