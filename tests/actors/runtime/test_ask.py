@@ -6,12 +6,12 @@ import math
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
     ActorCrashed,
     ActorExited,
-    Ask,
     AskError,
     AskTimeout,
     Crashed,
@@ -22,15 +22,10 @@ from actors.runtime import (
     StopActor,
     System,
     UnhandledMessage,
-    message,
 )
 from actors.runtime.life.cell import cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, raising, sleeping
-
-
-@message
-class Stranger(Ask[int]):
-    """No puppet knows this one."""
+from tests.actors.runtime.kit import Stranger
 
 
 async def test_the_reply_is_what_the_handler_returns(
@@ -347,3 +342,34 @@ async def test_asks_never_fail_early_and_hardly_late(
     assert len(lateness) == 200
     assert min(lateness) >= 0
     assert max(lateness) <= 0.0101
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_the_edge_goes_with_the_ask(
+    autojump_clock: MockClock, system: System, later: bool
+) -> None:
+    # ACT-35: the asker has its reply, though its task has not run again.
+    first, second = await system.start(AsyncPuppet), await system.start(AsyncPuppet)
+    refused: list[DeadlockError] = []
+
+    async def ask_back(me: AnyPuppet) -> None:
+        try:
+            await first.ask(Call(lambda me: 2))
+        except DeadlockError as error:
+            refused.append(error)
+
+    async def reply_and_ask_back(me: AnyPuppet) -> object:
+        owed = me.reply_later()
+        owed.reply(1)
+        await ask_back(me)
+        return owed
+
+    async def ask(me: AnyPuppet) -> object:
+        return await second.ask(Call(reply_and_ask_back if later else lambda me: 1))
+
+    second.tell(Do(sleeping(1)))
+    first.tell(Do(ask))
+    await trio.testing.wait_all_tasks_blocked()
+    second.tell(Do(ask_back))
+    await trio.sleep(5)
+    assert refused == []

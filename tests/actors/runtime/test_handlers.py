@@ -7,9 +7,18 @@ from typing import Generic, TypeVar
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 from trio.testing import MockClock
 
-from actors.runtime import Actor, Ask, Exited, Later, System, handler, message
+from actors.runtime import (
+    Actor,
+    Ask,
+    Exited,
+    Later,
+    System,
+    handler,
+    message,
+)
 from actors.testing import AnyPuppet, AsyncPuppet, Puppet
 
 
@@ -30,6 +39,27 @@ class Other:
 
 class Silent(Ask[int]):
     __slots__ = ()
+
+
+T = TypeVar("T")
+
+
+@message
+class Count(Ask[int]):
+    pass
+
+
+class Mixed(Generic[T]):
+    __slots__ = ()
+
+
+class Text(Mixed[str]):
+    __slots__ = ()
+
+
+@message
+class MixedCount(Text, Count):
+    pass
 
 
 def test_messages_have_slots_and_are_not_frozen_at_run_time() -> None:
@@ -250,3 +280,11 @@ async def test_plain_arguments_are_called_anew(
     assert ref.path == "named"
     assert repr(ref).startswith("<Ref named#")
     assert len({ref, system.whereis("named")}) == 1
+
+
+def test_the_reply_type_is_found_behind_other_generic_bases() -> None:  # ACT-40
+    with pytest.raises(TypeError, match="returns str"):
+
+        class Wrong(Actor[MixedCount]):
+            def on_count(self, message: MixedCount) -> str:
+                return "five"

@@ -1,34 +1,26 @@
-"""State, figures, levels, changes, the watchdog."""
+"""State, standing still, figures and levels of running actors."""
 
 from __future__ import annotations
 
-import gc
 import json
-import threading
-import weakref
 from typing import Literal
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
     CallbackFailed,
-    Changes,
-    Delta,
-    LoopBlocked,
+    DeadlockError,
     NoProc,
     Normal,
     Ref,
-    Snapshot,
     System,
-    open_actors,
     presentable,
 )
 from actors.runtime.life.cell import cell_of
-from actors.runtime.watching.changes import BEHIND_MAX
 from actors.runtime.watching.stats import ActorStats
-from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S
 from actors.runtime.words.counting import LEVELS
 from actors.runtime.words.showing import redact_names
 from actors.testing import (
@@ -39,10 +31,8 @@ from actors.testing import (
     Note,
     Puppet,
     PuppetMessage,
-    raising,
     sleeping,
 )
-from tests.patience import PATIENCE_S
 
 FIELDS = """
 id path name class kind supervisor incarnation started_at status status_since
@@ -256,176 +246,6 @@ async def test_system_totals(autojump_clock: MockClock, system: System) -> None:
     assert (totals["timers"], totals["asks_open"], totals["run_queue"]) == (0, 0, 0)
 
 
-async def test_changes_begin_with_a_snapshot_and_rise_by_one(
-    autojump_clock: MockClock, system: System, puppet: type[Puppet]
-) -> None:
-    # ACT-108, ACT-107, ACT-51
-    ref = await system.start(puppet, name="x")
-    await system.start(puppet, name="y")
-    with system.changes("x") as changes:
-        first = await anext(changes)
-        assert isinstance(first, Snapshot)
-        assert [actor["path"] for actor in first.actors] == ["x"]
-        assert system.stats(ref)["handling_us"] is not None
-        ref.tell(Note("one"))
-        await system.suspend(ref)
-        await system.resume(ref)
-        await trio.sleep(2)
-        ref.tell(Do(raising(OSError("disk"))))
-        got = [await anext(changes) for _ in range(5)]
-    assert [change.seq for change in (first, *got)] == [1, 2, 3, 4, 5, 6]
-    kinds = [(c.kind, c.data.get("status")) for c in got if isinstance(c, Delta)]
-    assert kinds == [
-        ("status", "suspended"),
-        ("status", "running"),
-        ("message", None),
-        ("status", "stopping"),
-        ("ended", None),
-    ]
-    last = got[-1]
-    assert isinstance(last, Delta)
-    assert last.at == 2
-    assert last.data["exit"]["error"] == "OSError"  # type: ignore[index]
-
-
-async def test_the_level_falls_a_second_after_the_last_watcher(
-    autojump_clock: MockClock, system: System
-) -> None:
-    # ACT-107
-    ref = await system.start(Puppet, name="x")
-    with system.changes(""):
-        late = await system.start(Puppet, name="late")
-        assert (cell_of(ref).level, cell_of(late).level) == ("full", "full")
-    await trio.sleep(0.5)
-    assert cell_of(ref).level == "full"
-    await trio.sleep(0.6)
-    assert (cell_of(ref).level, cell_of(late).level) == ("counters", "counters")
-
-
-async def test_with_nobody_watching_nothing_is_built(
-    autojump_clock: MockClock,
-    system: System,
-    puppet: type[Puppet],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # ACT-107
-    built: list[object] = []
-    for name in ("handled", "status", "snapshot"):
-        monkeypatch.setattr(
-            type(system.changes_log), name, lambda *args, name=name, **_: built.append(name)
-        )
-    monkeypatch.setattr(Changes, "put", lambda *args: built.append("put"))
-    ref = await system.start(puppet)
-    for _ in range(100):
-        for n in range(100):
-            ref.tell(Note(n))
-        await trio.testing.wait_all_tasks_blocked()
-    gc.collect()
-    assert system.stats(ref)["handled"] == 10_000
-    assert built == []
-
-
-async def test_a_watcher_far_behind_gets_a_new_snapshot(
-    autojump_clock: MockClock, system: System
-) -> None:
-    # ACT-108
-    ref = await system.start(Puppet, name="x")
-    with system.changes("") as changes:
-        await anext(changes)
-        for _ in range(BEHIND_MAX // 100 + 2):
-            for n in range(100):
-                ref.tell(Note(n))
-            await trio.testing.wait_all_tasks_blocked()
-        again = await anext(changes)
-        assert isinstance(again, Snapshot)
-        assert again.resync
-        ref.tell(Note("next"))
-        following = await anext(changes)
-        assert following.seq == again.seq + 1
-
-
-async def test_the_ended_stay_listed_for_a_minute(
-    autojump_clock: MockClock, system: System
-) -> None:
-    # ACT-108
-    ref = await system.start(Puppet, name="x")
-    await ref.stop()
-    await trio.sleep(59)
-    with system.changes("x") as changes:
-        snapshot = await anext(changes)
-        assert isinstance(snapshot, Snapshot)
-        (ended,) = snapshot.ended
-        assert (ended.path, ended.at, ended.incarnation) == ("x", 0.0, 1)
-        assert ended.exit is not None
-        assert ended.exit["kind"] == "normal"
-    await trio.sleep(2)
-    with system.changes("x") as changes:
-        snapshot = await anext(changes)
-        assert isinstance(snapshot, Snapshot)
-        assert snapshot.ended == ()
-
-
-async def test_the_ended_keep_nothing_alive(autojump_clock: MockClock, system: System) -> None:
-    # ACT-54, SUP-143
-    class Heavy:
-        pass
-
-    for what in (lambda me: me.stop(), raising(OSError())):
-        heavy = Heavy()
-        gone = weakref.ref(heavy)
-        log: list[object] = [heavy]
-        ref = await system.start(Puppet, log)
-        del log
-        del heavy
-        ref.tell(Do(what))
-        await trio.testing.wait_all_tasks_blocked()
-        await trio.sleep(1)
-        assert cell_of(ref).gone
-        gc.collect()
-        assert gone() is None
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [Puppet, AsyncPuppet])
-async def test_the_watchdog_names_who_blocks_the_loop(kind: type[Puppet]) -> None:
-    # ACT-110, SUP-178 (real time)
-    reports: list[LoopBlocked] = []
-    is_told = threading.Event()
-
-    def note(report: LoopBlocked) -> None:
-        # A busy machine holds the loop now and then, too: that is no report of ours.
-        if "block_the_loop" in report.stack:
-            reports.append(report)
-            is_told.set()
-
-    def block_the_loop(_: AnyPuppet) -> None:
-        is_told.wait(1)
-
-    async with open_actors() as system:
-        system.block_listeners.append(note)
-        ref = await system.start(kind, name="blocker")
-        with trio.fail_after(PATIENCE_S):
-            # Told while it blocks, or never: the block ends with the report.
-            while not reports:
-                ref.tell(Do(block_the_loop))
-                await ref.ask(Call(lambda me: None))
-            while len(reports) < 2:
-                await trio.lowlevel.checkpoint()
-        assert sum(system.totals()["loop_lag_us"]) >= 1
-    first, last = reports
-    assert (first.path, first.message_type, first.ended) == ("blocker", "Do", False)
-    assert (last.path, last.message_type, last.ended) == ("blocker", "Do", True)
-    assert BLOCK_THRESHOLD_S <= first.blocked_for < last.blocked_for
-    assert not [t for t in threading.enumerate() if t.name == "actors: watchdog"]
-
-
-async def test_the_watchdog_can_be_switched_off() -> None:
-    # ACT-110 (real time)
-    async with open_actors(block_threshold=0) as system:
-        await system.start(Puppet)
-        assert not [t for t in threading.enumerate() if t.name == "actors: watchdog"]
-
-
 def test_literals_cover_the_levels() -> None:
     # ACT-106
     levels: tuple[Literal["off", "counters", "sampled", "full"], ...] = (
@@ -436,3 +256,42 @@ def test_literals_cover_the_levels() -> None:
     )
     assert tuple(LEVELS) == levels
     assert Normal().clean
+
+
+async def test_replacing_the_state_by_nothing_changes_nothing(
+    autojump_clock: MockClock, system: System
+) -> None:  # ACT-100
+    puppet = await system.start(Puppet)
+    with pytest.raises(CallbackFailed):
+        await system.replace_state(puppet, lambda state: None)  # type: ignore[arg-type,return-value]
+    assert await puppet.ask(Call(lambda me: me.path)) == puppet.path
+    assert "log" in await system.get_state(puppet)
+
+
+async def test_a_copied_state_holds_the_same_actors(
+    autojump_clock: MockClock, system: System
+) -> None:  # ACT-100
+    puppet, other = await system.start(Puppet), await system.start(Puppet)
+
+    def keep(me: AnyPuppet) -> None:
+        me.state.update(peers=[other], numbers=[1], timer=me.after(1, Do(keep)))
+
+    await puppet.ask(Call(keep))
+    copied = (await system.get_state(puppet))["state"]
+    assert isinstance(copied, dict)
+    copied["numbers"].append(2)
+    assert copied["peers"] == [other]
+    again = (await system.get_state(puppet))["state"]
+    assert isinstance(again, dict)
+    assert again["numbers"] == [1]
+
+
+async def test_an_actor_cannot_wait_for_its_own_inspection(
+    autojump_clock: MockClock, system: System
+) -> None:  # ACT-100
+    async def look(me: AnyPuppet) -> None:
+        with pytest.raises(DeadlockError):
+            await system.get_state(me.ref)
+
+    puppet = await system.start(AsyncPuppet)
+    await puppet.ask(Call(look))

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
@@ -26,6 +27,8 @@ from actors.runtime import (
 )
 from actors.runtime.life.cell import cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, PuppetMessage, sleeping
+from actors.testing.faults import Gate, Rule
+from tests.actors.runtime.kit import Go, Small
 
 
 @message
@@ -48,6 +51,10 @@ async def block(ref: object, seconds: float = 1) -> None:
     """Keep a task puppet busy, so that its lane can fill."""
     ref.tell(Do(sleeping(seconds)))  # type: ignore[attr-defined]
     await trio.testing.wait_all_tasks_blocked()
+
+
+class Newest(Small):
+    overflow = latest(lambda message: 0)
 
 
 @pytest.mark.parametrize("capacity", [0, -1, 1.5, True])
@@ -420,20 +427,24 @@ async def test_tell_never_raises_and_needs_nobody(
     assert log == ["from a cancelled scope", math.inf]
 
 
-async def test_off_the_trio_thread_refs_refuse_and_the_portal_serves(
-    system: System,
-) -> None:
-    # ACT-30
-    log: list[object] = []
-    ref = await system.start(Puppet, log)
+async def test_a_replacement_reaches_its_actor(
+    autojump_clock: MockClock, system: System
+) -> None:  # ACT-23, ACT-80
+    ref = await system.start(Newest)
+    await system.suspend(ref)
+    system.topics.subscribe("topic", ref)
+    assert [system.topics.publish("topic", Go()) for _ in range(3)] == [1, 1, 1]
+    assert system.stats(ref)["coalesced"] == 2
 
-    def in_thread() -> object:
-        with pytest.raises(RuntimeError, match=r"system\.portal"):
-            ref.tell(Note("x"))
-        with pytest.raises(RuntimeError, match=r"system\.portal"):
-            ref.kill()
-        system.portal.tell(ref, Note("by portal"))
-        return system.portal.ask(ref, Call(lambda me: 5))
 
-    assert await trio.to_thread.run_sync(in_thread) == 5
-    assert log == ["by portal"]
+async def test_a_full_mailbox_behind_a_gate_makes_a_sender_wait(autojump_clock: MockClock) -> None:
+    # ACT-24, ACT-122: a fault rule does not turn a waiting send into a lost one
+    async with open_actors() as system:
+        narrow = await system.start(Small)
+        Gate(cell_of(narrow)).rules.append(Rule("nobody", None, None))
+        await system.suspend(narrow)
+        narrow.tell(Go())
+        with trio.move_on_after(1) as scope:
+            await narrow.send(Go())
+        assert scope.cancelled_caught
+        assert not list(system.dead_letters)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
     Crashed,
     Down,
+    Exit,
     Exited,
     Killed,
     LinkBroken,
@@ -28,7 +30,14 @@ from actors.testing import (
     Puppet,
     TrappingPuppet,
     raising,
+    sleeping,
 )
+from supervision import Supervisor, child, open_system
+
+
+class Root(Supervisor, intensity=10, period=5.0):
+    first = child(AsyncPuppet, restart="permanent")
+    second = child(AsyncPuppet, restart="temporary")
 
 
 async def test_a_monitor_gives_one_down(
@@ -238,3 +247,27 @@ async def test_after_unlink_nothing_comes(
     await trio.testing.wait_all_tasks_blocked()
     assert await b.ask(Call(lambda me: "lives")) == "lives"
     assert system.stats(b)["links"] == []
+
+
+async def test_a_new_link_does_not_hide_how_the_last_one_ended(
+    autojump_clock: MockClock,
+) -> None:  # ACT-64
+    async with open_system(Root) as root, trio.open_nursery() as nursery:
+        first, second = root.first, root.second
+        ended: list[Exit | NoProc] = []
+
+        def block(me: AnyPuppet) -> None:
+            # Between two messages of `second`: its peer crashes, comes back and links again.
+            me.link(second)
+
+        async def wait() -> None:
+            ended.append(await root.system.wait_down(second))
+
+        nursery.start_soon(wait)
+        await first.ask(Call(block))
+        second.tell(Do(sleeping(3)))
+        await trio.sleep(1)
+        first.tell(Do(raising(OSError())))
+        first.tell(Do(block))
+        await trio.sleep(5)
+        assert [type(exit_) for exit_ in ended] == [Crashed]

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
@@ -26,8 +27,18 @@ from actors.runtime import (
     System,
     running,
 )
-from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, raising, sleeping
+from actors.testing import (
+    AnyPuppet,
+    AsyncPuppet,
+    Call,
+    Do,
+    Note,
+    Puppet,
+    raising,
+    sleeping,
+)
 from actors.testing.puppet import PuppetMessage
+from supervision import Supervisor, child, open_system
 
 
 class Restarter:
@@ -327,3 +338,20 @@ async def test_five_crashes_are_five_reports(
         ref.tell(Do(raising(OSError(n))))
     assert await ref.ask(Call(lambda me: me.incarnation)) == 6
     assert [report.incarnation for report in system.reports.kept] == [1, 2, 3, 4, 5]
+
+
+class Root(Supervisor, intensity=10, period=5.0):
+    first = child(AsyncPuppet, restart="permanent")
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_a_drained_mailbox_is_open_again_after_a_restart(
+    autojump_clock: MockClock, crash: bool
+) -> None:  # ACT-57, ACT-53
+    async with open_system(Root) as root:
+        root.first.tell(Do(sleeping(1)))
+        if crash:
+            root.first.tell(Do(raising(OSError())))
+        await root.first.stop(drain=True)
+        await trio.sleep(1)
+        assert await root.first.ask(Call(lambda me: me.incarnation)) == 2

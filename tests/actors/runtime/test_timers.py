@@ -1,4 +1,4 @@
-"""Timers, silence, stash, become, hibernation."""
+"""Timers: order, cancelling, rhythm, and the end of a silence."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import math
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
-from actors.runtime import Actor, IdleTimeout, Ref, StashFull, System, current_context
-from actors.runtime.life.cell import cell_of
-from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, PuppetMessage, sleeping
+from actors.runtime import (
+    Actor,
+    IdleTimeout,
+    System,
+    current_context,
+)
+from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, sleeping
+from tests.actors.runtime.kit import Go, Small
 
 
 async def test_ticks_come_in_order_of_due_time_then_creation(
@@ -137,164 +143,6 @@ async def test_silence_needs_a_handler(autojump_clock: MockClock, system: System
     assert await ref.ask(Call(lambda me: None)) == "refused"
 
 
-async def test_stash_keeps_order_and_asks_stay_open(
-    autojump_clock: MockClock, system: System, puppet: type[Puppet]
-) -> None:
-    # ACT-74
-    log: list[object] = []
-    ref = await system.start(puppet, log)
-
-    def waits(me: AnyPuppet) -> object:
-        if not me.state.get("open"):
-            me.stash()
-            return None
-        me.log.append("answered")
-        return "reply"
-
-    def opens(me: AnyPuppet) -> None:
-        me.state["open"] = True
-        me.unstash_all()
-
-    async with trio.open_nursery() as nursery:
-
-        async def asks() -> None:
-            assert await ref.ask(Call(waits)) == "reply"
-
-        nursery.start_soon(asks)
-        await trio.testing.wait_all_tasks_blocked()
-        assert system.stats(ref)["stashed"] == 1
-        ref.tell(Do(opens))
-        ref.tell(Note("behind"))
-    await trio.testing.wait_all_tasks_blocked()
-    assert log == ["answered", "behind"]
-
-
-async def test_a_full_stash_is_an_error_in_the_handler(
-    autojump_clock: MockClock, system: System, puppet: type[Puppet]
-) -> None:
-    # ACT-74
-    class Small(puppet):  # type: ignore[misc, valid-type]  # both kinds in turn
-        stash_capacity = 1
-
-    log: list[object] = []
-    ref: Ref[PuppetMessage] = await system.start(Small, log)
-
-    def stashes(me: AnyPuppet) -> None:
-        try:
-            me.stash()
-        except StashFull as error:
-            log.append(error.capacity)
-
-    ref.tell(Do(stashes))
-    ref.tell(Do(stashes))
-    await trio.testing.wait_all_tasks_blocked()
-    assert log == [1]
-
-
-async def test_become_replaces_the_handlers_until_none(
-    autojump_clock: MockClock, system: System, puppet: type[Puppet]
-) -> None:
-    # ACT-75
-    log: list[object] = []
-    ref = await system.start(puppet, log)
-
-    def other(message: object) -> None:
-        log.append(("other", type(message).__name__))
-        if isinstance(message, Do):
-            message.what(actors[0])
-
-    actors: list[AnyPuppet] = []
-    ref.tell(Do(lambda me: (actors.append(me), me.become(other))[0]))  # type: ignore[func-returns-value]
-    ref.tell(Note("x"))
-    ref.tell(Do(lambda me: me.become(None)))
-    ref.tell(Note("y"))
-    await trio.testing.wait_all_tasks_blocked()
-    assert log == [("other", "Note"), ("other", "Do"), "y"]
-
-
-async def test_a_dispatched_actor_cannot_become_async(
-    autojump_clock: MockClock, system: System
-) -> None:
-    # ACT-75
-    async def other(message: object) -> None:
-        seen.append(message)
-
-    seen: list[object] = []
-    ref = await system.start(Puppet)
-
-    def becomes(me: AnyPuppet) -> str:
-        with pytest.raises(TypeError, match="async"):
-            me.become(other)
-        return "refused"
-
-    assert await ref.ask(Call(becomes)) == "refused"
-    task = await system.start(AsyncPuppet)
-    task.tell(Do(lambda me: me.become(other)))
-    task.tell(Note("x"))
-    await trio.testing.wait_all_tasks_blocked()
-    assert seen == [Note("x")]
-
-
-async def test_a_hibernating_actor_gives_its_task_back(
-    autojump_clock: MockClock, system: System
-) -> None:
-    # ACT-56
-    log: list[object] = []
-
-    def start(me: AnyPuppet) -> None:
-        me.every(100, Note("tick"))
-        me.state["kept"] = 5
-        me.hibernate()
-
-    ref = await system.start(AsyncPuppet, log, start, lambda me, exit_: log.append(exit_))
-    other = await system.start(Puppet)
-    await trio.testing.wait_all_tasks_blocked()
-    life = cell_of(ref).life
-    assert life is not None
-    assert (life.hibernating, life.activity.task) == (True, None)
-
-    def works(me: AnyPuppet) -> object:
-        me.monitor(other)
-        me.hibernate()
-        return me.state["kept"]
-
-    assert await ref.ask(Call(works)) == 5
-    await trio.testing.wait_all_tasks_blocked()
-    assert life.hibernating
-    await system.suspend(ref)
-    assert (await system.get_state(ref))["state"] == {"kept": 5}
-    await system.resume(ref)
-    await other.stop()
-    await trio.sleep(101)
-    assert len(log) == 2
-    await ref.ask(Call(lambda me: me.hibernate()))
-    await trio.testing.wait_all_tasks_blocked()
-    await ref.stop()
-    assert len(log) == 3
-
-
-async def test_hibernate_after_gives_the_task_back_by_itself(
-    autojump_clock: MockClock, system: System
-) -> None:
-    # ACT-56
-    class Sleepy(AsyncPuppet):
-        hibernate_after = 10
-
-    ref = await system.start(Sleepy)
-    await trio.sleep(6)
-    assert await ref.ask(Call(lambda me: 1)) == 1
-    life = cell_of(ref).life
-    assert life is not None
-    for seconds, asleep in ((9, False), (2, True)):
-        await trio.sleep(seconds)
-        assert life.hibernating is asleep
-    assert await ref.ask(Call(lambda me: 2)) == 2
-    await trio.sleep(11)
-    assert life.hibernating
-    ref.kill()
-    await system.wait_down(ref)
-
-
 async def test_a_tick_carries_the_context_of_its_creation(
     autojump_clock: MockClock, system: System, puppet: type[Puppet]
 ) -> None:
@@ -316,3 +164,81 @@ async def test_a_tick_carries_the_context_of_its_creation(
     (first, cause), (second, later) = seen
     assert first == second
     assert (later or 0) > (cause or 0)
+
+
+async def test_ticks_due_together_come_in_order_of_creation(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:  # ACT-70
+    log: list[object] = []
+
+    def begin(me: AnyPuppet) -> None:
+        me.every(1, Note("every"))
+        me.after(2, Note("after"))
+
+    await system.start(puppet, log, begin)
+    await trio.sleep(2.5)
+    assert log == ["every", "every", "after"]
+
+
+async def test_a_tick_in_hand_does_not_swallow_the_idle_timeout(
+    autojump_clock: MockClock, system: System
+) -> None:  # ACT-73
+    class Ticking(Actor[Go]):
+        async def on_start(self) -> None:
+            self.idle_after(1)
+            self.after(0.5, Go())
+
+        async def on_go(self, message: Go) -> None:
+            await trio.sleep(1)
+
+        def on_idle(self, message: IdleTimeout) -> None:
+            idle.append(trio.current_time() - began)
+
+    idle: list[float] = []
+    began = trio.current_time()
+    await system.start(Ticking)
+    await trio.sleep(10)
+    assert [round(at, 3) for at in idle] == [1.5]
+
+
+async def test_a_behaviour_takes_the_idle_timeout_too(
+    autojump_clock: MockClock, system: System
+) -> None:  # ACT-73, ACT-75
+    log: list[object] = []
+
+    def begin(me: AnyPuppet) -> None:
+        me.become(log.append)
+        me.idle_after(1)
+
+    await (await system.start(Small)).send(Go())
+    ref = await system.start(Puppet)
+    ref.tell(Do(begin))
+    await trio.sleep(2)
+    assert log == [IdleTimeout()]
+
+
+async def test_a_timer_set_by_a_child_task_has_its_cause(
+    autojump_clock: MockClock, system: System
+) -> None:  # ACT-10
+    seen: list[str] = []
+
+    def note(me: AnyPuppet) -> None:
+        context = current_context()
+        assert context is not None
+        seen.append(context.correlation_id)
+
+    def begin(me: AnyPuppet) -> None:
+        async def child_task() -> None:
+            await trio.sleep(1)
+            me.after(1, Do(note))
+
+        note(me)
+        me.start_soon(child_task)
+
+    ref = await system.start(Puppet)
+    ref.tell(Do(begin))
+    await trio.sleep(1.5)
+    await ref.ask(Call(lambda me: None))
+    await trio.sleep(1)
+    assert len(seen) == 2
+    assert len(set(seen)) == 1

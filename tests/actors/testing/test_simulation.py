@@ -12,6 +12,7 @@ import types
 
 import pytest
 import trio
+import trio.testing
 
 from actors.runtime import Crashed, Normal
 from actors.testing import (
@@ -270,3 +271,13 @@ def test_a_message_nobody_expected_fails_the_run() -> None:
 
     with pytest.raises(AssertionError, match="surprise"):
         Simulation(1).run(scenario)
+
+
+def test_sockets_and_threads_of_trio_are_real_too() -> None:  # ACT-123
+    async def scenario(sim: Simulation) -> None:
+        with pytest.raises(SimulationLeak, match="socket"):
+            await trio.open_tcp_listeners(0, host="127.0.0.1")
+        with pytest.raises(SimulationLeak, match="thread"):
+            await trio.to_thread.run_sync(len, "x")
+
+    Simulation(1).run(scenario)

@@ -1,0 +1,47 @@
+"""What several files of these tests need: the smallest message, and who keeps what it gets."""
+
+from __future__ import annotations
+
+from actors.runtime import Actor, Ask, Exit, message
+from actors.testing import AnyPuppet
+from actors.testing.puppet import StopHook
+
+
+@message
+class Go:
+    """A message that says nothing."""
+
+
+class Small(Actor[Go]):
+    """An actor with room for one message."""
+
+    capacity = 1
+
+    def on_go(self, message: Go) -> None: ...
+
+
+@message
+class Stranger(Ask[int]):
+    """A message that no puppet has a handler for."""
+
+
+class Recorder:
+    """A sink that keeps what it gets, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.got: list[object] = []
+        self.fails = False
+
+    def deliver(self, message: object, /) -> None:
+        if self.fails:
+            raise OSError
+        self.got.append(message)
+
+
+def noting(log: list[object]) -> StopHook:
+    """Give a stop hook that notes the exit."""
+
+    def note(_: AnyPuppet, exit_: Exit) -> None:
+        log.append(exit_)
+
+    return note

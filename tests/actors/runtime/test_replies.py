@@ -1,0 +1,186 @@
+"""What a handler answers with: at once, later, wrongly, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from actors.runtime import (
+    Actor,
+    ActorExited,
+    Ask,
+    AskTimeout,
+    BadReply,
+    Crashed,
+    Later,
+    System,
+    handler,
+    message,
+    open_actors,
+)
+from actors.runtime.life.cell import cell_of
+from actors.testing import (
+    AnyPuppet,
+    Call,
+    Do,
+    Puppet,
+    sleeping,
+)
+
+
+@message
+class Count(Ask[int]):
+    pass
+
+
+@message
+class Answer:
+    value: object
+
+
+class Patient(Actor[Count | Answer]):
+    def on_count(self, message: Count) -> Later[int]:
+        self.later = self.reply_later(message)
+        return self.later
+
+    def on_answer(self, message: Answer) -> None:
+        self.later.reply(message.value)  # type: ignore[arg-type]  # wrong on purpose
+
+
+class Hasty(Actor[Count]):
+    def on_count(self, message: Count) -> Later[int] | int:
+        self.reply_later(message).reply(5)
+        return None  # type: ignore[return-value]  # what many will write
+
+
+class Slow(Actor[Count]):
+    @handler(cancel_late=True)
+    async def on_count(self, message: Count) -> int:
+        await trio.sleep(10)
+        return 1
+
+
+async def test_a_value_returned_to_a_tell_is_a_bad_reply(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-45
+    class Careless(Puppet):
+        def on_do(self, message: Do) -> None:
+            return message.what(self)  # type: ignore[return-value]
+
+    ref = await system.start(Careless)
+    ref.tell(Do(lambda me: 7))
+    exit_ = await system.wait_down(ref)
+    assert isinstance(exit_, Crashed)
+    assert isinstance(exit_.error, BadReply)
+    assert exit_.error.got == 7
+
+
+async def test_a_coroutine_from_a_def_handler_is_a_bad_reply(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-45
+    ref = await system.start(Puppet)
+    with pytest.raises(BadReply):
+        await ref.ask(Call(sleeping(1)))
+
+
+async def test_check_replies_refuses_other_types(
+    autojump_clock: MockClock, puppet: type[Puppet]
+) -> None:
+    # ACT-45
+    class Total(Call):
+        pass
+
+    async with open_actors(check_replies=True) as system:
+        ref = await system.start(puppet)
+        assert await ref.ask(Call(lambda me: object()))
+        kind = cell_of(ref).actor_class
+        assert kind is not None
+        kind.__table__.replies[Call] = int
+        try:
+            with pytest.raises(BadReply) as caught:
+                await ref.ask(Call(lambda me: "text"))
+        finally:
+            puppet.__table__.replies[Call] = object
+        assert caught.value.got == "text"
+
+
+async def test_reply_later_answers_from_another_message(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-44, SUP-169
+    ref = await system.start(puppet)
+
+    def keeps(me: AnyPuppet) -> None:
+        me.state["later"] = me.reply_later()
+
+    async with trio.open_nursery() as nursery:
+
+        async def asks() -> None:
+            assert await ref.ask(Call(keeps)) == "now"
+
+        nursery.start_soon(asks)
+        await trio.testing.wait_all_tasks_blocked()
+        ref.tell(Do(lambda me: me.state["later"].reply("now")))  # type: ignore[attr-defined]
+
+
+async def test_open_replies_fail_with_their_incarnation(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-44
+    ref = await system.start(puppet)
+
+    def keeps(me: AnyPuppet) -> None:
+        me.state["later"] = me.reply_later()
+
+    async with trio.open_nursery() as nursery:
+
+        async def asks() -> None:
+            with pytest.raises(ActorExited):
+                await ref.ask(Call(keeps))
+
+        nursery.start_soon(asks)
+        await trio.testing.wait_all_tasks_blocked()
+        await ref.stop()
+
+
+@pytest.mark.parametrize("check", [False, True])
+async def test_a_reply_given_in_the_handler_itself_is_the_reply(
+    autojump_clock: MockClock, check: bool
+) -> None:  # ACT-44, ACT-45
+    async with open_actors(check_replies=check) as system:
+        hasty = await system.start(Hasty)
+        assert await hasty.ask(Count()) == 5
+        assert await hasty.ask(Count()) == 5
+        assert system.stats(hasty)["late_replies"] == 0
+
+
+async def test_a_later_reply_is_checked_too(autojump_clock: MockClock) -> None:  # ACT-45
+    async with open_actors(check_replies=True) as system, trio.open_nursery() as nursery:
+        patient = await system.start(Patient)
+
+        async def ask() -> None:
+            with pytest.raises(BadReply):
+                await patient.ask(Count())
+
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        patient.tell(Answer("five"))
+        await system.wait_down(patient)
+        assert isinstance(system.reports.kept[-1].exit.error, BadReply)
+
+
+@pytest.mark.parametrize("check", [False, True])
+async def test_a_handler_cancelled_late_has_returned_nothing(
+    autojump_clock: MockClock, check: bool
+) -> None:  # ACT-14, ACT-33
+    async with open_actors(check_replies=check) as system:
+        slow = await system.start(Slow)
+        with pytest.raises(AskTimeout):
+            await slow.ask(Count(), timeout=1)
+        await trio.testing.wait_all_tasks_blocked()
+        stats = system.stats(slow)
+        assert (stats["status"], stats["late_replies"], stats["expired"]) == ("running", 0, 1)

@@ -1,0 +1,165 @@
+"""Starts: names, what `on_start` may return, limits, and what is left of a failed one."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from actors.runtime import (
+    IGNORE,
+    Actor,
+    AlreadyStarted,
+    BadReturn,
+    Started,
+    StartError,
+    StartIgnored,
+    StartTimeout,
+    System,
+    open_actors,
+)
+from actors.testing import (
+    AnyPuppet,
+    AsyncPuppet,
+    Note,
+    Puppet,
+    raising,
+    sleeping,
+)
+from tests.actors.runtime.kit import Go, noting
+
+
+async def test_a_start_can_ignore_and_hand_out_info(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-47, ACT-54
+    assert await system.maybe_start(puppet, None, lambda me: IGNORE, name="x") is None
+    with pytest.raises(StartIgnored):
+        await system.start(puppet, None, lambda me: IGNORE, name="x")
+    ref = await system.start(puppet, None, lambda me: Started(5), name="x")
+    assert system.whereis("x") is ref
+
+
+@pytest.mark.parametrize("value", [7, "IGNORE"])
+async def test_a_start_that_returns_nonsense_fails(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet], value: object
+) -> None:
+    # ACT-47, SUP-13
+    with pytest.raises(StartError) as caught:
+        await system.start(puppet, None, lambda me: value)
+    assert isinstance(caught.value.cause, BadReturn)
+    assert caught.value.cause.value == value
+
+
+async def test_a_start_that_raises_leaves_nothing(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-54, SUP-183
+    log: list[object] = []
+    error = OSError()
+    with pytest.raises(StartError) as caught:
+        await system.start(puppet, log, raising(error), noting(log), name="x")
+    assert caught.value.cause is error
+    assert system.whereis("x") is None
+    assert list(system.cells()) == []
+    assert log == []
+
+    class Broken(Puppet):
+        def __init__(self) -> None:
+            raise error
+
+    with pytest.raises(StartError):
+        await system.start(Broken, name="x")
+    assert list(system.cells()) == []
+    assert not system.reports.kept
+
+
+async def test_a_start_that_takes_too_long_is_cancelled(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-47, SUP-155
+    seen: list[object] = []
+
+    async def slow() -> None:
+        try:
+            await trio.sleep(60)
+        finally:
+            seen.append(trio.current_time())
+
+    with pytest.raises(StartTimeout):
+        await system.start(AsyncPuppet, None, lambda me: slow())
+    assert seen == [10]
+
+
+class Hasty(Actor[Go]):
+    start_timeout = 0.1
+
+    async def on_start(self) -> None:
+        await trio.sleep(1)
+
+    def on_go(self, message: Go) -> None:
+        """Never comes this far."""
+
+
+async def test_a_class_may_set_its_own_start_timeout(autojump_clock: MockClock) -> None:
+    # ACT-47, SUP-155
+    async with open_actors() as system:
+        with pytest.raises(StartTimeout):
+            await system.start(Hasty)
+        assert trio.current_time() == pytest.approx(0.1, abs=0.02)
+        assert not list(system.cells())
+
+
+async def test_messages_sent_during_the_start_are_queued(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-47
+    log: list[object] = []
+
+    async def slow(me: AnyPuppet) -> None:
+        me.ref.tell(Note("early"))
+        await trio.sleep(1)
+        me.log.append("ready")
+
+    await system.start(AsyncPuppet, log, slow)
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == ["ready", "early"]
+
+
+async def test_a_cancelled_start_does_not_go_on(autojump_clock: MockClock, system: System) -> None:
+    # ACT-54
+    with trio.move_on_after(1):
+        await system.start(AsyncPuppet, None, sleeping(9), name="x")
+    await trio.testing.wait_all_tasks_blocked()
+    assert system.whereis("x") is None
+
+
+async def test_a_taken_name_is_refused(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-60, SUP-156
+    first = await system.start(puppet, name="x")
+    with pytest.raises(AlreadyStarted) as caught:
+        await system.start(puppet, name="x")
+    assert caught.value.ref is first
+    assert system.whereis("x") is first
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\n", "x" * 201])
+async def test_a_bad_name_is_refused(autojump_clock: MockClock, system: System, name: str) -> None:
+    # ACT-60
+    with pytest.raises(ValueError, match="name"):
+        await system.start(Puppet, name=name)
+
+
+@pytest.mark.parametrize("name", ["👨‍👩‍👧", "a\u00a0b", "日本　語"])
+async def test_what_is_no_control_character_may_be_in_a_name(
+    autojump_clock: MockClock, system: System, name: str
+) -> None:
+    # ACT-60
+    assert system.whereis(name) is None
+    assert (await system.start(Puppet, name=name)).path == name
+    for refused in ("\x7f", "\x85", "a\u2028b", "\ud800"):
+        with pytest.raises(ValueError, match="control"):
+            await system.start(Puppet, name=refused)

@@ -1,0 +1,143 @@
+"""A loop that does not turn is seen, and who holds it is named."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import trio
+
+from actors.runtime import LoopBlocked, System, open_actors
+from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S
+from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Puppet
+from tests.patience import PATIENCE_S
+
+
+class Listener:
+    """Hears of blocks, and blocks the loop until one of its own was heard of."""
+
+    def __init__(self) -> None:
+        self.reports: list[LoopBlocked] = []
+        self._is_told = threading.Event()
+
+    def __call__(self, report: LoopBlocked) -> None:
+        # A busy machine holds the loop now and then, too: that is no report of ours.
+        if "block_the_loop" in report.stack:
+            self.reports.append(report)
+            self._is_told.set()
+
+    def block_the_loop(self, _: object = None) -> None:
+        self._is_told.wait(1)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    yield Listener()
+    assert not [t for t in threading.enumerate() if t.name == "actors: watchdog"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Puppet, AsyncPuppet])
+async def test_the_watchdog_names_who_blocks_the_loop(
+    kind: type[Puppet], listener: Listener
+) -> None:
+    # ACT-110, SUP-178 (real time)
+    reports = listener.reports
+    async with open_actors() as system:
+        system.block_listeners.append(listener)
+        ref = await system.start(kind, name="blocker")
+        with trio.fail_after(PATIENCE_S):
+            # Told while it blocks, or never: the block ends with the report.
+            while not reports:
+                ref.tell(Do(listener.block_the_loop))
+                await ref.ask(Call(lambda me: None))
+            while len(reports) < 2:
+                await trio.lowlevel.checkpoint()
+        assert sum(system.totals()["loop_lag_us"]) >= 1
+    first, last = reports
+    assert (first.path, first.message_type, first.ended) == ("blocker", "Do", False)
+    assert (last.path, last.message_type, last.ended) == ("blocker", "Do", True)
+    assert BLOCK_THRESHOLD_S <= first.blocked_for < last.blocked_for
+
+
+async def at_once(system: System, block: Callable[[object], None]) -> None:
+    """Served in the task of its asker."""
+    ref = await system.start(Puppet, name="blocker")
+    await ref.ask(Call(block), timeout=None)
+    await ref.stop()
+
+
+async def after_a_wait(system: System, block: Callable[[object], None]) -> None:
+    """The loop of the actor is not on the stack any more."""
+
+    async def wait(me: AnyPuppet) -> None:
+        other = await system.start(Puppet)
+        await other.ask(Call(lambda me: None))
+        block(me)
+
+    ref = await system.start(AsyncPuppet, name="blocker")
+    await ref.ask(Call(wait), timeout=None)
+    await ref.stop()
+
+
+async def in_a_child_task(system: System, block: Callable[[object], None]) -> None:
+    over = trio.Event()
+
+    async def child_task() -> None:
+        block(None)
+        over.set()
+
+    ref = await system.start(Puppet, name="blocker")
+    ref.tell(Do(lambda me: me.start_soon(child_task)))
+    await over.wait()
+    await ref.stop()
+
+
+async def before_it_runs(system: System, block: Callable[[object], None]) -> None:
+    class Blocker(Puppet):
+        def __init__(self) -> None:
+            super().__init__()
+            block(self)
+
+    await (await system.start(Blocker, name="blocker")).stop()
+
+
+async def outside(system: System, block: Callable[[object], None]) -> None:
+    """No actor at all, though one has just run."""
+    await (await system.start(Puppet, name="blocker")).stop()
+    block(None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("where", "path", "message"),
+    [
+        (at_once, "blocker", "Call"),
+        (after_a_wait, "blocker", "Call"),
+        (in_a_child_task, "blocker", None),
+        (before_it_runs, "blocker", None),
+        (outside, None, None),
+    ],
+)
+async def test_the_watchdog_finds_it_wherever_it_runs(
+    where: Callable[[System, Callable[[object], None]], Awaitable[None]],
+    path: str | None,
+    message: str | None,
+    listener: Listener,
+) -> None:
+    # ACT-110 (real time)
+    async with open_actors() as system:
+        system.block_listeners.append(listener)
+        with trio.fail_after(PATIENCE_S):
+            while not listener.reports:
+                await where(system, listener.block_the_loop)
+    first = listener.reports[0]
+    assert (first.path, first.message_type) == (path, message)
+
+
+async def test_the_watchdog_can_be_switched_off() -> None:
+    # ACT-110 (real time)
+    async with open_actors(block_threshold=0) as system:
+        await system.start(Puppet)
+        assert not [t for t in threading.enumerate() if t.name == "actors: watchdog"]
