@@ -4,6 +4,8 @@ Every function blocks, and each statement opens a connection of its own: the fix
 call it are plain ones, outside any event loop.
 """
 
+from __future__ import annotations
+
 import asyncio
 import itertools
 import os
@@ -32,7 +34,7 @@ class TemporaryServer:
         self._numbers = itertools.count(1)
 
     @classmethod
-    def start(cls, folder: Path) -> "TemporaryServer":
+    def start(cls, folder: Path) -> TemporaryServer:
         """Call this to start a server below a folder; `stop` it, or it ends with the process."""
         temporary = cls(start(folder, extra=(*_FAST, *_ROOM)))
         try:

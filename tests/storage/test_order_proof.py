@@ -3,8 +3,8 @@
 Random writers in processes of their own, one of them killed, the server killed and brought
 back. The same run has a naive reader, which remembers positions only: it must miss events.
 
-Nothing here counts seconds (REL-2): each step waits until enough is written, or has happened. A
-machine takes longer, and gives up only after minutes.
+Nothing here counts seconds (REL-2): each step waits until enough is written, or has happened.
+A slow machine takes longer, and gives up only after minutes.
 """
 
 import os

@@ -15,8 +15,7 @@ from actors.persistence import OutboxMessage, StreamId
 from storage.postgres import Connection, Database
 from storage.testing.kept import kept_in_postgres
 from storage.testing.samples import PATIENCE_S, new_events
-
-from .outbox_relay_process import EFFECTS
+from tests.storage.outbox_relay_process import EFFECTS
 
 _ROOT = Path(__file__).parents[2]
 _LEASE_S = 16.0

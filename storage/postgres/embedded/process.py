@@ -4,6 +4,8 @@ The guard is a shell that starts the server and waits on a pipe for the end of i
 What the server says of itself stands in `postmaster.pid`: its number, and `ready`.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
@@ -37,7 +39,7 @@ exit "$code"
 """
 
 
-def launch(command: list[str], data: Path) -> "subprocess.Popen[bytes]":
+def launch(command: list[str], data: Path) -> subprocess.Popen[bytes]:
     """Call this to start the server under its guard; returns when it is ready.
 
     Tries again while the last one is still leaving. Raises `EmbeddedFailed`; then no
@@ -60,7 +62,7 @@ def launch(command: list[str], data: Path) -> "subprocess.Popen[bytes]":
         time.sleep(LEAVING_S)
 
 
-def _spawn(command: list[str], log_path: Path) -> "subprocess.Popen[bytes]":
+def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(
@@ -75,7 +77,7 @@ def _spawn(command: list[str], log_path: Path) -> "subprocess.Popen[bytes]":
         os.close(log)
 
 
-def end(data: Path, guard: "subprocess.Popen[bytes]", timeout_s: float) -> None:
+def end(data: Path, guard: subprocess.Popen[bytes], timeout_s: float) -> None:
     """Shut down fast; when that takes too long, at once; when even that does, by force."""
     if guard.stdin is not None:
         guard.stdin.close()
@@ -128,7 +130,7 @@ def send(data: Path, word: signal.Signals) -> None:
             pass  # it ended meanwhile
 
 
-def _ended(guard: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
+def _ended(guard: subprocess.Popen[bytes], timeout_s: float) -> bool:
     try:
         guard.wait(timeout_s)
     except subprocess.TimeoutExpired:

@@ -31,8 +31,7 @@ from actors.persistence.aggregate import check_aggregate
 from actors.reducers import Environment
 from actors.runtime import Context, Shutdown, System, edge_context, open_actors
 from storage.memory import MemoryEventStore, MemorySnapshots
-
-from .accounts import (
+from tests.actors.persistence.accounts import (
     TYPES,
     Account,
     Balance,

@@ -17,8 +17,7 @@ from actors.persistence import (
     StoredEvent,
     UnknownEventType,
 )
-
-from .accounts import TYPES, Deposited, Withdrawn
+from tests.actors.persistence.accounts import TYPES, Deposited, Withdrawn
 
 _GOLDEN = Path(__file__).parent / "golden"
 

@@ -14,8 +14,16 @@ from actors.persistence import (
 )
 from actors.runtime import open_actors
 from storage.memory import MemoryEventStore
-
-from .accounts import TYPES, Account, Balance, Command, Deposit, Deposited, Withdrawn, environment
+from tests.actors.persistence.accounts import (
+    TYPES,
+    Account,
+    Balance,
+    Command,
+    Deposit,
+    Deposited,
+    Withdrawn,
+    environment,
+)
 
 
 class AtMostTen(Projection):

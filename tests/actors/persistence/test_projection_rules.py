@@ -14,8 +14,7 @@ from actors.persistence import (
 from actors.persistence.projections.store import next_generation
 from actors.runtime import StartError, open_actors
 from storage.testing.kept import kept_in_memory
-
-from .accounts import TYPES, Deposited
+from tests.actors.persistence.accounts import TYPES, Deposited
 
 _LIVE, _BUILDING, _RETIRED = (
     GenerationState.LIVE,

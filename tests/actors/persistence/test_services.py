@@ -28,8 +28,7 @@ from storage.memory import (
     MemoryTimers,
 )
 from storage.testing.samples import new_events
-
-from .accounts import FixedIds
+from tests.actors.persistence.accounts import FixedIds
 
 _NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 A = StreamId("order-a")
