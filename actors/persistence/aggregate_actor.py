@@ -139,6 +139,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             self.stop(Shutdown(error.code))
             return Failed(error)
         except StoreError as error:
+            # Also after a refusal that is sure (`InlineProjectionFailed`): one read too many costs
+            # less than a list of errors to keep true.
             self._is_doubtful = True
             return Failed(error)
 

@@ -195,6 +195,8 @@ def repeat_of(request: AppendRequest, stored: Mapping[UUID, StoredEvent]) -> App
     The earlier result when the request was stored before; None when no id is known; raises
     `DuplicateEventId` when an id is stored elsewhere, otherwise, or twice in the request.
     """
+    # All or nothing: a request was stored in one transaction, so of its ids all are known, at
+    # versions in a row, or it is another request that uses one of them again.
     ids = [event.event_id for event in request.events]
     if len(set(ids)) < len(ids):
         twice = next(one for one in ids if ids.count(one) > 1)

@@ -136,13 +136,17 @@ class MemoryDatabase:
             self.streams.setdefault(event.stream_id, []).append(event)
             self.by_id[event.event_id] = event
         self.events.extend(placed)
+        # A transaction that began earlier and commits later belongs before what is there.
         if len(self.events) > len(placed) and self.events[-len(placed) - 1].cursor.txid > txid:
             self.events.sort(key=lambda event: event.cursor)
         self._announce()
 
     @property
     def horizon(self) -> int:
-        """Call this for the lowest transaction number that may still write."""
+        """Call this for the lowest transaction number that may still write: `xmin` of the real one.
+
+        Readers of the order stop below it, so nothing ever appears behind them.
+        """
         return min(self.open_txids, default=self._last_txid + 1)
 
     def add_outbox(self, txid: int, messages: Sequence[OutboxMessage]) -> None:

@@ -101,6 +101,9 @@ class MemoryEventStore(Faults):
     async def append_request(self, request: AppendRequest) -> Appended:
         """See `EventStore.append_request`."""
         await self.pass_faults()
+        # Behind a commit that a test holds back, as the real one waits for a key that another
+        # transaction has written and not committed. Below this loop is no checkpoint, apart
+        # from such a hold: judged and stored is one step.
         while (busy := self._busy.get(request.stream_id)) is not None:
             await busy.wait()
         earlier = self._judge(request)

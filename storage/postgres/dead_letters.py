@@ -191,6 +191,8 @@ async def _retry(connection: Connection, id_: int, by: str) -> StoredDeadLetter:
     return replace(stored, letter=replace(stored.letter, metadata=metadata))
 
 
+# Every change of status goes through here, so that none is left out of the audit. The row is
+# locked before it is judged: of two who take it in hand, the second finds it taken.
 async def _move(
     connection: Connection, id_: int, to: DeadLetterStatus, by: str, notes: str
 ) -> None:

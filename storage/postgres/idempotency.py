@@ -33,6 +33,7 @@ async def claim(connection: Connection, request: Idempotent) -> bytes | None:
         *key,
     )
     if row is None:
+        # There a statement ago, and purged since: the next try finds the key free.
         raise IdempotencyInFlight(request.scope, request.key)
     if row["request_hash"] != request.request_hash:
         raise IdempotencyMismatch(request.scope, request.key)

@@ -18,6 +18,9 @@ from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json
 
+# In the order of parts: two relays that lease at once lock them in one direction, and cannot
+# wait for each other. The epoch rises when a part changes hands, also back to a holder that
+# had let it lapse; what is marked with an earlier epoch has no effect.
 _LEASE = """
 INSERT INTO outbox_leases AS l (partition, owner, epoch, lease_until)
 SELECT p, $1, 1, clock_timestamp() + $3::interval FROM unnest($2::int[]) p ORDER BY p

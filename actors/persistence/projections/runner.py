@@ -102,6 +102,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
             projection.types.name_of(cls).rpartition(".v")[0] for cls in projection.handles
         ]
         self._parked: set[str] = set()
+        # A batch of the run or the replay of a stream: never both on one checkpoint.
         self._turn = trio.Lock()
         self._resumed = trio.Event()
         self._applied = 0
@@ -227,6 +228,8 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         if await self._store.commit(batch):
             self.checkpoint = replace(self.checkpoint, cursor=reached)
             return True
+        # Somebody else moved it: another runner of this part, or an operator who swapped. What
+        # they say holds; the caller reads on from there.
         known = await self._store.checkpoints(self._projection.name)
         mine = (self.checkpoint.generation, self._partition)
         for one in known:

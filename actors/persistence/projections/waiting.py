@@ -68,6 +68,8 @@ class _Watch:
     async def next_look(self) -> None:
         """Look, or wait for the one who is looking; raises what the look raised."""
         if self._is_looking:
+            # Taken before waiting: the one who looks may be cancelled, and then tells without
+            # having looked. What an earlier look raised must not be raised again for that.
             before = self._looks
             await self._told.wait()
             # Nothing seen: the one who looked has left, and the caller may take its place.
@@ -76,6 +78,8 @@ class _Watch:
             return
         self._is_looking = True
         try:
+            # The first look is at once; the commit that is waited for may have been long ago.
+            # One that falls between a look and `changed` rings for nobody: hence the poll.
             if self._looks:
                 await self._store.changed(WAIT_POLL_S)
             await self._look()
@@ -99,6 +103,7 @@ class _Watch:
         self.halted = (halted[0].error or "") if halted else None
 
 
+# By store and name, for as long as somebody waits; a store that is gone takes its own along.
 _watches: WeakKeyDictionary[Checkpoints, dict[str, _Watch]] = WeakKeyDictionary()
 
 

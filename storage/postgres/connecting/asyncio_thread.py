@@ -7,6 +7,17 @@ loop's thread only; between them stand two queues and two wake-up calls.
 Rule 3: a loop that stays silent is given up, never waited for: its thread cannot be killed,
 so it is told to end by itself should it ever wake.
 
+The road of a call, there and back:
+
+    trio task    call: a `Job` into `_to_loop`, `_read_from_trio` woken if need be; then it
+                 parks until somebody reschedules it
+    loop         _begin: a task of the job's work; _finished: its outcome into `_to_trio`
+    trio         _read_from_loop -> _answer: reschedules the parked task, once
+
+Cancelling goes the same road (`_cancel` behind `_begin` in one queue, so never before it) and
+comes back as an outcome like any other: trio is told "not yet" until the loop has ended the
+work, because a query that goes on behind the caller's back would hold its connection.
+
 Nothing here knows PostgreSQL. `database.py` puts the pool on it and restarts it.
 """
 
@@ -73,7 +84,11 @@ class AsyncioThread:
         self._reason: str | None = None
         self._pongs = 0
         # Two queues, each with a flag that says whether its reader has been woken already:
-        # many entries cost one wake-up.
+        # many entries cost one wake-up. No lock: a deque's ends may be used by two threads,
+        # and the order is what makes the flag safe. A writer appends and then looks at the
+        # flag; a reader clears the flag and then empties the queue. So an entry is either
+        # seen by the reader that was woken, or its writer finds the flag down and wakes
+        # another. The worst of it is a wake-up for nothing.
         self._to_loop: deque[Callable[[], None]] = deque()
         self._is_loop_woken = False
         self._to_trio: deque[Callable[[], None]] = deque()
@@ -121,6 +136,9 @@ class AsyncioThread:
         self._jobs.add(job)
         self._post(partial(self._begin, job))
 
+        # Called by trio at most once, when the task's scope is cancelled while it is parked.
+        # FAILED means that the task stays parked: `_answer` wakes it, by raising `Cancelled`
+        # through `raise_cancel` or with the outcome of work that was over all the same.
         def withdraw(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
             job.raise_cancel = raise_cancel
             self._post(partial(self._cancel, job))
@@ -170,6 +188,8 @@ class AsyncioThread:
             return
         self._reason = reason
         self._lost.set()
+        # From here no job is taken, so these are all there will ever be. Outcomes that the
+        # loop sends later find their jobs answered.
         for job in tuple(self._jobs):
             self._answer(job, outcome.Error(StoreUnavailable(reason)))
         self._room.unpark_all()
@@ -179,6 +199,8 @@ class AsyncioThread:
                 loop.call_soon_threadsafe(self._stop_turning)
             except RuntimeError:
                 pass  # it is closed already: that is how it was lost
+        # A thread that blocks for ever is left behind as it is. It is a daemon, so the process
+        # can end; its sessions are cut off by whoever owns them (`Pool.cut_off`).
 
     def _answer(self, job: Job[T], result: outcome.Outcome[T]) -> None:
         if job.is_answered:
@@ -186,9 +208,14 @@ class AsyncioThread:
         job.is_answered = True
         self._jobs.discard(job)
         self._room.unpark()
+        # A call that was told to end and ended so, or whose loop was lost meanwhile, ends as
+        # trio's `Cancelled`. Any other outcome is news its caller must have, although
+        # cancelled: a commit that happened, an error that says nothing happened.
         if job.raise_cancel is not None and isinstance(result, outcome.Error):
             if isinstance(result.error, asyncio.CancelledError | StoreUnavailable):
                 result = outcome.capture(job.raise_cancel)
+        # Ended without being asked to: by `_close`, or by the work itself. asyncio's word for
+        # it means nothing on this side, where it would tear its nursery down.
         elif isinstance(result, outcome.Error) and isinstance(result.error, asyncio.CancelledError):
             result = outcome.Error(StoreUnavailable(f"{self.name} dropped the call"))
         trio.lowlevel.reschedule(job.waiter, result)
@@ -223,6 +250,8 @@ class AsyncioThread:
         except Exception as error:  # noqa: BLE001  (whatever ends the loop is the reason it is lost)
             reason = f"{self.name} died: {error!r}"
         finally:
+            # `_close` turns the loop again to clean up: a stop that was on its way must not
+            # end that half-way.
             self._is_closing = True
             self.post_to_trio(partial(self._give_up, reason))
             _close(loop)
@@ -250,8 +279,8 @@ class AsyncioThread:
 
     def _begin(self, job: Job[Any]) -> None:
         assert self._loop is not None
-        if job.is_withdrawn or self._reason is not None:
-            return
+        if self._reason is not None:
+            return  # given up, and the job is answered with the reason
         job.running = self._loop.create_task(job.work(*job.args))
         job.running.add_done_callback(partial(self._finished, job))
 
@@ -267,12 +296,12 @@ class AsyncioThread:
 
     def _cancel(self, job: Job[Any]) -> None:
         assert self._loop is not None
-        job.is_withdrawn = True
-        cancelled = partial(self._answer, job, outcome.Error(asyncio.CancelledError()))
         if job.running is None:
-            self.post_to_trio(cancelled)
-            return
+            return  # as in `_begin`, which came before
         job.running.cancel()
+        # Work that resists is left to itself: the caller goes on without it, and the answer it
+        # may still give finds the job answered. Its connection is not lent before it ends.
+        cancelled = partial(self._answer, job, outcome.Error(asyncio.CancelledError()))
         self._loop.call_later(CANCEL_GRACE_S, self.post_to_trio, cancelled)
 
     def _pong(self) -> None:
@@ -285,7 +314,7 @@ class AsyncioThread:
 class Job(Generic[T]):
     """One call on its way: the work, the trio task that waits, and how far it came."""
 
-    __slots__ = ("args", "is_answered", "is_withdrawn", "raise_cancel", "running", "waiter", "work")
+    __slots__ = ("args", "is_answered", "raise_cancel", "running", "waiter", "work")
 
     def __init__(
         self,
@@ -296,7 +325,6 @@ class Job(Generic[T]):
         self.work, self.args, self.waiter = work, args, waiter
         self.running: asyncio.Task[T] | None = None
         self.raise_cancel: Callable[[], Any] | None = None
-        self.is_withdrawn = False
         self.is_answered = False
 
 

@@ -143,9 +143,11 @@ class Database:
                 nursery.start_soon(self._keep, thread, pool.sweep_for_ever)
                 nursery.start_soon(self._keep, thread, self._notify, thread, pool)
                 task_status.started()
+                # Returns only when the loop is lost; an orderly end is a cancellation.
                 reason = await thread.watch()
                 nursery.cancel_scope.cancel()
         finally:
+            # First of all: who asks from here on waits for the next loop.
             self._attach(None, None)
             await self._shut(thread, pool)
         raise LoopLost(reason)
@@ -192,6 +194,8 @@ class Database:
         timeout_s: float,
     ) -> T:
         result = await pool.run(work, *args, begin=begin, timeout_s=timeout_s)
+        # After the commit, and on the loop: a hint from the trio side would be lost with a
+        # caller that was cancelled in this very moment.
         if channel is not None and self._notices is not None:
             self._notices.hint(channel)
         return result

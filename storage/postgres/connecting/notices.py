@@ -3,6 +3,10 @@
 A hint is sent after the commit, on the connection that listens, at most every 10 ms; never
 in the transaction, where it would make commits stand in line. A lost hint costs at most the
 poll interval, never an event: readers always read on from their cursor.
+
+A listening session ends without a word: the server died, somebody terminated the backend,
+the network went away. What was committed from then until the next LISTEN rang for nobody
+here, so each new session rings every channel once it listens, and readers look.
 """
 
 import asyncio
@@ -109,7 +113,9 @@ class Notices:
         connection.add_termination_listener(lambda _connection: lost.set())
         for channel in CHANNELS:
             await connection.add_listener(channel, self._heard)
-            self._ring(channel)
+            self._ring(channel)  # after LISTEN: before it, a commit could fall between the two
+        # The driver calls the listener of the end in a turn of the loop of its own; a task is
+        # what can be waited for together with `due`.
         gone = asyncio.ensure_future(lost.wait())
         try:
             while not lost.is_set():
@@ -118,6 +124,7 @@ class Notices:
                 due.cancel()
                 if lost.is_set():
                     return
+                # Without an await between: a hint that comes from here on is the next round's.
                 self._due.clear()
                 channels, self._pending = self._pending, set()
                 for channel in channels:

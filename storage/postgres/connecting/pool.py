@@ -6,6 +6,13 @@ threads may call. `database.py` is the side that trio tasks see.
 Rule 1: never more than `connections_max` sessions, the ones that listen included.
 Rule 2: a connection goes back only when it is known to be idle and outside a transaction;
 one that does not become so within a second is ended.
+
+How a query is cancelled: the task that waits for it is cancelled, and asyncpg then asks the
+server, over a connection of its own, to cancel what runs on ours. Until the server has said
+so the connection is busy, and whether the statement happened is not known. Its caller does
+not wait for that: `run` ends, and `_settle` brings the connection back to idle behind its
+back with a ROLLBACK, which also undoes a transaction left open. A COMMIT that was on its way
+is done or is not; of a half nobody ever hears.
 """
 
 from __future__ import annotations
@@ -165,10 +172,13 @@ class Pool:
         except asyncio.CancelledError:
             if not self._deadlines.is_overdue(task):
                 raise
+            # Ours, for being late, and an error from here on. Whoever swallows a cancellation has
+            # to tell the task, which otherwise counts it as still to come.
             task.uncancel()
             raise StoreTimeout(timeout_s) from None
         except Exception as error:
             word = translate(error, timeout_s)
+            # None: a bug of ours, or what the work itself raised.
             if word is None or word is error:
                 raise
             raise word from error
@@ -264,7 +274,8 @@ class Pool:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
             elif not is_taken and waiter.done() and not waiter.cancelled():
-                # Given away in the very moment of giving up: the next in line gets it.
+                # A connection was put into our future, and we were cancelled or too late in the
+                # same turn of the loop: the next in line gets it, or it would be lost.
                 self._pass_on(waiter.result())
         return member
 
@@ -272,6 +283,7 @@ class Pool:
         now = time.monotonic()
         if now < self._down_until:
             raise StoreUnavailable(self._down_reason)
+        # Counted before the await: others that open meanwhile must see the room taken.
         self._opening += 1
         self._note_load(now)
         try:
@@ -283,6 +295,7 @@ class Pool:
         finally:
             self._opening -= 1
         self._down_until = 0.0
+        # No await between `_opening` going down and this, so that nobody sees it missing.
         member = Member(connection)
         self._all.add(member)
         connection.add_termination_listener(lambda _connection: self._forget(member))
@@ -342,10 +355,12 @@ class Pool:
             self._all.discard(member)
             if member in self._idle:
                 self._idle.remove(member)
+            # None: there is room, and the first in line may open one itself.
             self._hand_on(None)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
+        # The loop itself holds tasks weakly: unkept, one may vanish half-way.
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

@@ -50,6 +50,8 @@ class Member:
 
     def cut_off(self) -> None:
         """Call this from any thread to end the session of a loop that turns no more."""
+        # Not by the driver, whose calls belong to the loop that turns no more. Without this the
+        # server would keep the session, and its locks, until the process ends.
         transport = getattr(self.connection, "_transport", None)
         sock = None if transport is None else transport.get_extra_info("socket")
         if sock is None:

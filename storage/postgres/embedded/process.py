@@ -2,6 +2,11 @@
 
 The guard is a shell that starts the server and waits on a pipe for the end of its keeper.
 What the server says of itself stands in `postmaster.pid`: its number, and `ready`.
+
+Why a process of its own: a keeper that is killed runs no code, so the last word must be
+somebody else's. The kernel closes the only writing end of the pipe whatever way the keeper
+ended, and the end of file wakes whoever reads. A server has no such switch, and signals at a
+parent's death (`PR_SET_PDEATHSIG`) follow the thread that forked, not the process.
 """
 
 from __future__ import annotations
@@ -23,8 +28,14 @@ LEAVING_S = 0.1
 LOG_NAME = "server.log"
 LOG_TAIL_LINES = 15
 
-# Waits for end of file on its input, then asks the server to shut down fast. SIGINT and
-# SIGTERM of a terminal's or a supervisor's group are left to the keeper's own drain.
+# Line by line:
+# - the signals of a terminal or a supervisor's group are left to the keeper's own drain (the
+#   server takes them back: PostgreSQL sets handlers of its own);
+# - the pipe moves to descriptor 3, which the server is started without;
+# - a reader of its own waits for the end of file, and asks for a fast shutdown. It outlives
+#   a guard that is killed, so that even then the server does not stay;
+# - the guard keeps no copy of the pipe, and ends as the server ended;
+# - a reader that still waits would kill a stranger with the same number some day.
 _GUARD = """
 trap '' INT TERM HUP
 exec 3<&0 </dev/null
@@ -79,6 +90,7 @@ def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
 
 def end(data: Path, guard: subprocess.Popen[bytes], timeout_s: float) -> None:
     """Shut down fast; when that takes too long, at once; when even that does, by force."""
+    # The end of file that the guard's reader waits for, as if we had died.
     if guard.stdin is not None:
         guard.stdin.close()
     if not _ended(guard, timeout_s):
@@ -91,10 +103,12 @@ def end(data: Path, guard: subprocess.Popen[bytes], timeout_s: float) -> None:
 
 def _is_ready(data: Path, before: list[str]) -> bool:
     lines = pid_lines(data)
+    # Not the file that a killed server left, which says "ready" too.
     return lines != before and len(lines) >= 8 and lines[7].strip() == "ready"
 
 
 def pid_lines(data: Path) -> list[str]:
+    """What the server says of itself, a line a thing; the first is its process id."""
     try:
         return (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -102,6 +116,7 @@ def pid_lines(data: Path) -> list[str]:
 
 
 def read_pid(data: Path) -> int | None:
+    """The process id in `postmaster.pid`, whether that process lives or not."""
     lines = pid_lines(data)
     return int(lines[0]) if lines and lines[0].strip().isdigit() else None
 
@@ -122,6 +137,7 @@ def is_postgres(pid: int) -> bool:
 
 
 def send(data: Path, word: signal.Signals) -> None:
+    """Send a signal to the server itself, past its guard."""
     pid = read_pid(data)
     if pid is not None and is_postgres(pid):
         try:
@@ -139,4 +155,5 @@ def _ended(guard: subprocess.Popen[bytes], timeout_s: float) -> bool:
 
 
 def tail_of(text: bytes) -> str:
+    """The last lines of a log, for an error."""
     return "\n".join(text.decode("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:])

@@ -147,6 +147,8 @@ def programs() -> Path:
 
 
 def _lock(path: Path, data: Path) -> int:
+    # Of the file, not of a number in it: the kernel gives it free however we end. CLOEXEC, or
+    # the guard would inherit it and hold the folder after us.
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

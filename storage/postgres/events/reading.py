@@ -1,7 +1,18 @@
 """How events are read: streams by version, the log in its order, lists, heads, lag.
 
-Runs on the asyncio thread. The order is read below the snapshot's horizon: a transaction
-that is still open hides itself and everything later, so nothing appears behind a reader.
+Runs on the asyncio thread.
+
+The global order is (txid, position), read below `pg_snapshot_xmin`. Why not by position: it
+is drawn when a row is inserted, and the row seen when its transaction commits. With A drawing
+7 and B drawing 8, and B committing first, a reader that has come to 8 asks for what is behind
+it and never meets 7. A position has no memory of who is still under way; a transaction's
+number has: every snapshot knows the oldest one that may still write, xmin. All numbers below
+it are committed or gone, for ever. So a page stops there, and whatever becomes visible later
+has a txid of xmin or more: it sorts behind everything that any reader was ever given.
+
+The price: a transaction that has written and stays open hides itself and all later ones from
+readers of the order (`health.py` names it). The position only sorts within one transaction.
+Numbers belong to a cluster: a dump restored into another is renumbered (`schema/renumber.py`).
 """
 
 from collections.abc import Sequence
@@ -88,7 +99,8 @@ async def page(
     """Call this for the next page of the order."""
     if types is not None or categories is not None:
         return await _filtered(connection, after, limit, types, categories)
-    # Read first, the end second: the end may only be later than what was read.
+    # Read first, the end second: the end may only be later than what was read, and `is_last`
+    # then says "no" when it could have said "yes"; the other way round it would lie.
     rows = await connection.fetch(_PAGE, after.txid, after.position, limit)
     events = [to_event(row) for row in rows]
     last = events[-1].cursor if events else after
@@ -104,7 +116,9 @@ async def _filtered(
     types: Sequence[str] | None,
     categories: Sequence[str] | None,
 ) -> Page:
-    # The end first: what is read is bounded by it, so that `next` leaves nothing out.
+    # The end first: what is read is bounded by it, so that `next` leaves nothing out. The
+    # reader moves on to the end although the last event it was given lies far behind: what
+    # lies between was left out by its filter.
     end = max(after, await _end(connection))
     rows = await connection.fetch(
         _FILTERED, after.txid, after.position, limit, end.txid, end.position, types, categories

@@ -173,6 +173,8 @@ async def _lock(connection: Connection) -> None:
 
 
 async def _unlock(connection: Connection) -> None:
+    # The lock is the session's, not a transaction's: a step may stand outside of one. A lost
+    # session has given it up, whatever its steps came to.
     if not connection.is_closed():
         await connection.execute(f"SELECT pg_advisory_unlock({_LOCK_KEY})")
         await connection.execute(_RESET)
@@ -209,6 +211,8 @@ async def _apply(connection: Connection, step: Migration, sql: str) -> None:
 
 
 async def _note(connection: Connection, step: Migration, *, is_up: bool) -> None:
+    # In the step's transaction where it has one. A step without one may be applied and not
+    # noted, if we die between: such steps have to be written so that they can be repeated.
     await connection.execute(
         """
         CREATE TABLE IF NOT EXISTS schema_migrations (

@@ -13,7 +13,8 @@ from storage.postgres.connecting.session import Connection
 # A table of events is rewritten as a whole.
 RENUMBER_S_MAX = 3600.0
 
-# Lower than any number a cluster gives: old events come before all new ones.
+# Lower than any number a cluster gives: old events come before all new ones, and below every
+# horizon. All have the same one, so their positions, given anew, are their order.
 FROZEN_TXID = 1
 
 _STEPS = (
