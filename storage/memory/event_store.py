@@ -82,6 +82,7 @@ class MemoryEventStore(Faults):
 
     # The port.
 
+    # Word by word as in the port and in the twin: one line of body is no reason for a base class.
     async def append(
         self,
         stream_id: StreamId,

@@ -11,8 +11,9 @@ it are committed or gone, for ever. So a page stops there, and whatever becomes 
 has a txid of xmin or more: it sorts behind everything that any reader was ever given.
 
 The price: a transaction that has written and stays open hides itself and all later ones from
-readers of the order (`health.py` names it). The position only sorts within one transaction.
-Numbers belong to a cluster: a dump restored into another is renumbered (`schema/renumber.py`).
+readers of the order (`connecting/health.py` names it). The position only sorts within one
+transaction. Numbers belong to a cluster: a dump restored into another is renumbered
+(`schema/renumber.py`).
 """
 
 from collections.abc import Sequence
