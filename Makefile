@@ -11,6 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATASTAR := build/datastar/datastar.js
 QUICK := -m "not slow and not browser"
+# How many processes share the tests; a half that is done takes over from the other's. 0 is none
+# but pytest's own, as a debugger wants it.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # $(call step,name,command): run it; when it is red, say so with the command to repeat.
 define step
@@ -26,7 +30,7 @@ run: $(VENV)/run.stamp $(DATASTAR) ## start the site on http://127.0.0.1:3000
 	@exec $(BIN)/python -m web.cli serve
 
 test: $(VENV)/dev.stamp $(DATASTAR) chromium ## run the whole suite; TESTS=... runs a part (Chromium is installed when possible)
-	$(call step,tests,$(BIN)/python -m pytest --durations=10 $(TESTS))
+	$(call step,tests,$(PYTEST) --durations=10 $(TESTS))
 
 check: $(VENV)/dev.stamp $(DATASTAR) ## format, lint, types, layers, the quick tests
 	$(call step,format,$(BIN)/ruff format --check .)
