@@ -67,7 +67,7 @@ class Group:
     __slots__ = (
         *("culprit", "because", "steps", "members"),
         *("todo", "current", "skipped"),
-        *("covered", "newcomers"),
+        *("covered", "left", "newcomers"),
     )
 
     def __init__(
@@ -83,8 +83,10 @@ class Group:
         self.todo: list[Slot] = []
         self.current: Slot | None = None
         self.skipped: set[Slot] = set()
-        # Children that failed too while the group was under way; it starts them as well.
+        # Who is started with it wherever it stands in the list: children that failed too while
+        # the group was under way, and whom the group before it had left to start.
         self.covered: list[Slot] = []
+        self.left: list[Slot] = []
         # Calls of start_child that came while the group was being stopped.
         self.newcomers: list[Callable[[], None]] = []
 
@@ -324,6 +326,7 @@ class StaticMachine(Machine[Flags]):
         group = Group(slot, members, steps, f"{self.flags.strategy}: {because}")
         if self.group is not None:
             group.newcomers = self.group.newcomers
+            group.left = [*self.group.members, *self.group.covered, *self.group.left]
         self.group = group
         if delay is not None:
             slot.status = "backing_off"
@@ -357,10 +360,12 @@ class StaticMachine(Machine[Flags]):
         return members[members.index(slot) :]
 
     def _enter_step(self, group: Group) -> None:
-        # Listed anew at each step: children may have been added or removed since the last one.
+        # Listed anew at each step: children may have been added, removed or put in another order
+        # since the last one. Who waits for this group is in it wherever it stands by now.
         culprit = group.culprit
         group.current = None
-        wanted = {member for member in group.members if member.status in WAITING}
+        awaiting = (*group.members, *group.covered, *group.left)
+        wanted = {member for member in awaiting if member.status in WAITING}
         if culprit is None or culprit.is_listed:
             wanted.update(self._members_from(culprit))
         else:

@@ -155,6 +155,32 @@ def test_between_two_attempts_a_group_looks_as_under_erlang(strategy: Strategy) 
     assert bench.statuses() == {"a": "running", "b": "stopped", "c": "stopped"}
 
 
+def test_who_waits_for_a_group_is_started_in_whatever_order_a_new_plan_lists() -> None:
+    # SUP-43, SUP-70: c failed while a waited, and stood behind it then
+    strategy = flags("rest_for_one")
+    bench = Bench(strategy, [spec("a", backoff=Backoff(1.0, jitter=0.0)), spec("b")])
+    bench.crash("a")
+    assert bench.call("start_child", spec("c")) == "up"
+    bench.crash("c")
+    bench.reconfigure(strategy, [spec("c"), spec("a"), spec("b")])
+    bench.advance(1.0)
+    assert bench.statuses() == {"c": "running", "a": "running", "b": "running"}
+
+
+def test_what_a_group_had_left_is_started_by_the_next_in_whatever_order() -> None:
+    # SUP-43, SUP-70: b failed while d, which waits for it, stood behind; now it stands before
+    strategy = flags("rest_for_one")
+    bench = Bench(strategy, [spec(one) for one in "abcd"])
+    bench.script("b").starts.append("hang")
+    bench.crash("a")
+    assert bench.statuses()["d"] == "restarting"
+    bench.reconfigure(strategy, [spec("d"), spec("a"), spec("b"), spec("c")])
+    bench.crash("a")
+    bench.started("b")
+    bench.advance(1.0)
+    assert set(bench.statuses().values()) == {"running"}
+
+
 # SUP-129
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
 def test_a_temporary_sibling_goes_with_its_group(strategy: Strategy) -> None:
