@@ -88,6 +88,8 @@ class DeclaredChild(Generic[M]):
         """Call this to compile the declaration to a spec of that id."""
         self._id = name
         start = self._start
+        # When the class is made there is no supervisor to bind the method to; that spec is only
+        # checked, never started.
         if self._is_method and supervisor is not None:
             start = functools.partial(start, supervisor)
         options = cast("dict[str, Never]", self._options)
@@ -170,6 +172,7 @@ class DeclaredDynamic(Generic[M]):
         self, start: Maker, key: str | None, options: DynamicOptions, *, is_method: bool
     ) -> None:
         self._start, self._is_method = start, is_method
+        # One list of options for the person; which are the supervisor's own, its flags know.
         rest: dict[str, object] = dict(options)
         names = [name for name in rest if name in DynamicFlags.__dataclass_fields__]
         flags = cast("dict[str, Never]", {name: rest.pop(name) for name in names})
@@ -207,6 +210,7 @@ def dynamic(
     `shelves = dynamic(Stock, key="shelf", restart="transient", passivate_after=300.0)`: `args`
     are the template's own, `key` names the parameter of the class that takes the key.
     """
+    # A class among the arguments is a second template, and never meant: one pool, one kind.
     if start is None or any(isinstance(one, type) and issubclass(one, Actor) for one in args):
         raise SpecError("bad_template", "dynamic", 0 if start is None else 2)
     check_start(start)

@@ -60,6 +60,8 @@ class Machine(ABC, Generic[F]):
         # Of the event that is being answered: its time, and the moves so far.
         self._now = 0.0
         self._out: list[Move] = []
+        # What is to be done at each time that was set. The hands know only the token: one that
+        # fires although it is void, because it was under way already, finds nothing here.
         self._token = 0
         self._dues: dict[int, tuple[Due, Slot]] = {}
 
@@ -158,6 +160,7 @@ class Machine(ABC, Generic[F]):
         slot.is_asked = False
         slot.has_cell = True
         slot.is_attempt = is_attempt
+        # Whoever waits for it; a group that starts a child for somebody hands the call on.
         slot.call = call
         self._out.append(Start(slot))
 

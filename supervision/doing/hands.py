@@ -219,7 +219,7 @@ class Hands:
         try:
             cell = self.cells.for_start(slot)
         except (AlreadyStarted, ValueError) as error:
-            # The name is taken, or none. An event like any other start that failed, and after
+            # Its name is taken, or is none. An event like any other start that failed, and after
             # the moves that are still to be carried out.
             failure = error
             self._events.append(lambda now: self.machine.start_failed(slot, failure, now))

@@ -46,6 +46,8 @@ class Supervising(Actor[Never]):
     """What all supervisors share. Subclass `Supervisor` or `Dynamic`, not this."""
 
     child_type: ClassVar[Literal["supervisor"]] = "supervisor"
+    # The tasks of its children have a nursery of their own inside the supervisor's task: it
+    # cannot end before they have, whatever goes wrong here.
     opens_nursery: ClassVar[bool] = True
 
     # Of a handle: the ref it goes by. Of the actor: its hands, and how its children left it.
@@ -104,6 +106,8 @@ class Supervising(Actor[Never]):
         """Called by the hands when no child is left."""
         if self._gave_exit is None:
             self._gave_exit = exit_
+        # Asked from outside, how it ends was said by whoever asked. Here it ends by itself: it
+        # gave up, a significant child ended, or its first start failed.
         if not self.cell.is_stopping:
             self.stop(exit_)
 
@@ -111,6 +115,7 @@ class Supervising(Actor[Never]):
 
     def ref_of(self, child_id: str) -> AnyRef:
         """Call this for the ref of a child by its id. Raises `NoProc` when it does not run."""
+        # By path, anew each time: a child that was deleted and started again is another actor.
         path = f"{self.ref.path}/{child_id}"
         cell = self.system.at(path)
         if cell is None:
@@ -159,12 +164,15 @@ class Supervising(Actor[Never]):
         """Make a call and wait for its answer; always a checkpoint, withdrawn when cancelled."""
         await trio.lowlevel.checkpoint_if_cancelled()
         hands = self._reach()
+        # No await between reaching the hands and posting: the call is served by this incarnation,
+        # or refused by it. It is no message, for a supervisor's mailbox would keep it for the next.
         ticket = hands.tickets.open()
         hands.post(lambda now: act(ticket, now))
         return await hands.tickets.wait_answer(ticket)
 
     async def _question(self, read: Callable[[], T]) -> T:
         """Read something off the machine; a checkpoint like every call."""
+        # Read after it, so that the answer is true when the caller gets it.
         await trio.lowlevel.checkpoint()
         return read()
 
@@ -177,6 +185,7 @@ class Supervising(Actor[Never]):
 def handle_of(kind: type[S], ref: AnyRef) -> S:
     """Call this for the typed handle of a running supervisor of class `kind`."""
     plain = get_origin(kind) or kind  # `Dynamic[Word]` is an alias at run time
+    # Without `__init__`, which may take anything and belongs to the actor.
     handle = object.__new__(cast("type[S]", plain))
     handle._handle_of = ref
     return handle

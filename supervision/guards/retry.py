@@ -97,6 +97,8 @@ async def retry(
     too. Raises the error of the call when it is not worth trying again, and `NotRetried` from
     it when the attempts or the time are used up. Cancellation passes through.
     """
+    # What cannot be over before this is not begun: a wait that would end in a cancellation is
+    # only time lost to whoever waits for us.
     limit = trio.current_effective_deadline()
     if deadline is not None:
         limit = min(limit, deadline)

@@ -149,7 +149,7 @@ class ChildSpec:
         _check_optional("bad_backoff", "backoff", backoff, Backoff)
         if name is not None:
             _check_name(name)
-        put = object.__setattr__
+        put = object.__setattr__  # the class is frozen, for everybody but its own constructor
         put(self, "id", id)
         put(self, "start", start)
         put(self, "restart", restart)
@@ -164,8 +164,7 @@ class ChildSpec:
 
     @classmethod
     def parse(cls, value: object) -> ChildSpec:
-        """Call this to read a spec from a `ChildSpec`, a declared child or a mapping."""
-        value = getattr(value, "spec", value)
+        """Call this to read a spec from a `ChildSpec` or a mapping of its fields."""
         if isinstance(value, ChildSpec):
             return value
         if isinstance(value, Mapping):
@@ -269,6 +268,8 @@ class Plan:
         if isinstance(given, DynamicFlags):
             if len(found) != 1:
                 raise SpecError("bad_template", "specs", len(found))
+            # One of many that crash may have all of them behind one cause: without a wait they
+            # would come back at once, together.
             if found[0].backoff is None:
                 found = (found[0].with_backoff(Backoff()),)
         _check_ids(spec.id for spec in found)

@@ -68,6 +68,7 @@ class TreeHistory:
         if not self._covers(change.path):
             return
         self._changes.append(change)
+        # The oldest moment moves on: what left the ring is true of it from now on.
         if len(self._changes) > self._limit:
             oldest = self._changes.popleft()
             _apply(self._oldest, oldest)

@@ -181,6 +181,7 @@ class Tree:
     @contextmanager
     def watch(self, sink: ChangeSink) -> Iterator[TreeSnapshot]:
         """Call this to follow the tree: gives a snapshot; `sink` gets every change after it."""
+        # No await between joining and the snapshot: what it does not hold comes as a change.
         self._sinks[sink] = None
         self.is_watched = True
         try:
@@ -196,6 +197,7 @@ class Tree:
         own = self._overseers.get(cell.id)
         cls = cell.actor_class
         is_supervisor = own is not None or getattr(cls, "child_type", "") == "supervisor"
+        # A supervisor shows its own budget, a worker what it has used of its supervisor's.
         window = own.own_window() if own is not None else None
         if window is None and cell.restart_window is not None:
             window = Window(*cell.restart_window)

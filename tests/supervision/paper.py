@@ -1,4 +1,4 @@
-"""A static supervisor on paper: its machine, and moves carried out in a log, in virtual time.
+"""Supervisors on paper: a machine of either kind, its moves carried out in a log, in virtual time.
 
 Each child answers its start and stop at once, as its script says; what happens is written to a
 log that tests compare. Real supervisors are tested in the other files of this folder.
@@ -8,9 +8,10 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Generic, TypeVar, cast
 
 from actors.runtime import AnyRef, Crashed, Exit, Killed, Shutdown
+from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.moves import (
     Answer,
     AnswerStart,
@@ -32,9 +33,11 @@ from supervision.deciding.moves import (
 )
 from supervision.deciding.slots import Call, Slot
 from supervision.deciding.static import StaticMachine
-from supervision.specs.specs import Backoff, ChildSpec, Flags, Plan
+from supervision.specs.specs import Backoff, ChildSpec, DynamicFlags, Flags, Plan
 from supervision.specs.words import Child, RestartType
 from supervision.tree.reports import Report
+
+M = TypeVar("M", bound=StaticMachine | DynamicMachine)
 
 
 class PaperRef:
@@ -83,10 +86,11 @@ def spec(
     return ChildSpec(child_id, dict, restart=restart, backoff=backoff, significant=significant)
 
 
-class Bench:
-    """A static supervisor on paper: `bench.crash("b")`, then look at `bench.log`."""
+class Paper(Generic[M]):
+    """What both benches do alike; children go by their ids or keys."""
 
-    def __init__(self, flags: Flags, specs: Iterable[ChildSpec], *, begin: bool = True) -> None:
+    def __init__(self, machine: M) -> None:
+        self.machine: M = machine
         self.now = 0.0
         self.log: list[str] = []
         self.reports: list[Report] = []
@@ -97,9 +101,6 @@ class Bench:
         # Which incarnations exist on paper: nothing may start twice, nor end twice.
         self.alive: set[Slot] = set()
         self._was_ending = False
-        self.machine = StaticMachine(Plan(flags, specs), "sup", lambda: 0.5)
-        if begin:
-            self.begin()
 
     def begin(self) -> None:
         self._run(self.machine.begin(self.now))
@@ -108,8 +109,17 @@ class Bench:
     def script(self, child_id: str) -> Script:
         return self.scripts.setdefault(child_id, Script())
 
+    def find(self, child_id: str) -> Slot | None:
+        """The place of a child that is listed."""
+        slots = (
+            self.machine.slots if isinstance(self.machine, StaticMachine) else self.machine.by_key
+        )
+        return slots.get(child_id)
+
     def slot(self, child_id: str) -> Slot:
-        return self.machine.slots[child_id]
+        slot = self.find(child_id)
+        assert slot is not None, f"{child_id} is not listed"
+        return slot
 
     # -- what can happen ----------------------------------------------------------------
 
@@ -129,7 +139,7 @@ class Bench:
 
     def release(self, child_id: str) -> None:
         """A stop that was left hanging is over."""
-        slot = self.machine.slots.get(child_id)
+        slot = self.find(child_id)
         if slot is None or slot.status not in ("stopping", "unkillable"):
             return
         if slot in self.alive:
@@ -149,22 +159,6 @@ class Bench:
             self._run(self.machine.due(token, self.now))
         self.now = until
 
-    def call(self, name: str, argument: object) -> object:
-        """Make a call of administration; returns its answer so far."""
-        ticket = Ticket()
-        moves = {
-            "start_child": self.machine.start_child,
-            "terminate_child": self.machine.terminate_child,
-            "restart_child": self.machine.restart_child,
-            "delete_child": self.machine.delete_child,
-            "restart_now": self.machine.restart_now,
-        }[name](ticket, argument, self.now)
-        self._run(moves)
-        return ticket.answer
-
-    def reconfigure(self, flags: Flags, specs: Iterable[ChildSpec]) -> None:
-        self._run(self.machine.reconfigure(Ticket(), Plan(flags, specs), self.now))
-
     # -- what can be seen ----------------------------------------------------------------
 
     @property
@@ -172,14 +166,10 @@ class Bench:
         counts = self.machine.count_children()
         return [counts.specs, counts.active, counts.supervisors, counts.workers]
 
-    def child(self, child_id: str) -> Child:
-        return self.machine.which_child(child_id)
-
-    def incarnations(self) -> dict[str, int]:
-        return {one.id or "": one.incarnation for one in self.machine.which_children() if one.ref}
-
-    def statuses(self) -> dict[str, str]:
-        return {one.id or "": one.status for one in self.machine.which_children()}
+    @property
+    def wakes(self) -> list[float]:
+        """The times that are set and not void."""
+        return [at for at, token in self._wakes if token in self.machine._dues]
 
     def contexts(self) -> list[str]:
         return [report.context for report in self.reports]
@@ -203,13 +193,13 @@ class Bench:
             case Start():
                 self._start(move.slot)
             case Stop():
-                self.log.append(f"stop {move.slot.id}")
+                self.log.append(f"stop {_name(move.slot)}")
                 assert move.slot.cell is not None
-                answer = self.script(move.slot.id or "").on_stop
+                answer = self.script(_name(move.slot)).on_stop
                 if answer is not None:
                     self._later_exit(move.slot, answer())
             case Kill():
-                self.log.append(f"kill {move.slot.id}")
+                self.log.append(f"kill {_name(move.slot)}")
                 self._later_exit(move.slot, Killed())
             case Retire():
                 assert move.slot not in self.alive, "retired alive"
@@ -231,15 +221,19 @@ class Bench:
                 self.log.append("finish")
             case Ready():
                 self.log.append("ready")
-            case AwaitRestart() | Park() | Decided() | Unwake():
+            case Park():
+                assert move.slot not in self.alive, "parked alive"
+                self.log.append(f"park {_name(move.slot)}")
+                move.slot.cell = None
+            case AwaitRestart() | Decided() | Unwake():
                 pass
 
     def _start(self, slot: Slot) -> None:
-        self.log.append(f"start {slot.id}")
+        self.log.append(f"start {_name(slot)}")
         assert slot not in self.alive, "started twice"
         if slot.cell is None:
-            slot.cell = PaperCell(f"sup/{slot.id}")
-        starts = self.script(slot.id or "").starts
+            slot.cell = PaperCell(f"sup/{_name(slot)}")
+        starts = self.script(_name(slot)).starts
         outcome = starts.popleft() if starts else "ok"
         machine = self.machine
         if outcome == "ok":
@@ -264,3 +258,81 @@ class Bench:
             return self.machine.start_failed(slot, InterruptedError(), self.now)
 
         self._events.append(ended)
+
+
+def _name(slot: Slot) -> str:
+    return slot.id or slot.key or "?"
+
+
+class Bench(Paper[StaticMachine]):
+    """A static supervisor on paper: `bench.crash("b")`, then look at `bench.log`."""
+
+    def __init__(self, flags: Flags, specs: Iterable[ChildSpec], *, begin: bool = True) -> None:
+        super().__init__(StaticMachine(Plan(flags, specs), "sup", lambda: 0.5))
+        if begin:
+            self.begin()
+
+    def call(self, name: str, argument: object) -> object:
+        """Make a call of administration; returns its answer so far."""
+        ticket = Ticket()
+        moves = {
+            "start_child": self.machine.start_child,
+            "terminate_child": self.machine.terminate_child,
+            "restart_child": self.machine.restart_child,
+            "delete_child": self.machine.delete_child,
+            "restart_now": self.machine.restart_now,
+        }[name](ticket, argument, self.now)
+        self._run(moves)
+        return ticket.answer
+
+    def reconfigure(self, flags: Flags, specs: Iterable[ChildSpec]) -> None:
+        self._run(self.machine.reconfigure(Ticket(), Plan(flags, specs), self.now))
+
+    def child(self, child_id: str) -> Child:
+        return self.machine.which_child(child_id)
+
+    def incarnations(self) -> dict[str, int]:
+        return {one.id or "": one.incarnation for one in self.machine.which_children() if one.ref}
+
+    def statuses(self) -> dict[str, str]:
+        return {one.id or "": one.status for one in self.machine.which_children()}
+
+
+class DynamicBench(Paper[DynamicMachine]):
+    """A dynamic supervisor on paper, whose children have keys."""
+
+    def __init__(self, flags: DynamicFlags, template: ChildSpec) -> None:
+        super().__init__(DynamicMachine(Plan(flags, [template]), "sup", lambda: 0.5))
+        self.begin()
+
+    def wanted(self, key: str) -> str:
+        """A message comes for a key without child; returns what becomes of it."""
+        if key in self.machine.by_key:
+            return "delivered"
+        slot, refusal, moves = self.machine.wanted(key, self.now)
+        self._run(moves)
+        if slot is None:
+            return "ending" if refusal is None else type(refusal).__name__
+        return "wanted"
+
+    def start_child(self, key: str) -> object:
+        ticket = Ticket()
+        self._run(self.machine.start_child(ticket, (), key, None, self.now))
+        return ticket.answer
+
+    def terminate_child(self, key: str) -> object:
+        ticket = Ticket()
+        self._run(self.machine.terminate_child(ticket, self.find(key), self.now))
+        return ticket.answer
+
+    def restart_now(self, key: str) -> object:
+        ticket = Ticket()
+        self._run(self.machine.restart_now(ticket, self.find(key), self.now))
+        return ticket.answer
+
+    def passivate(self, key: str) -> None:
+        """The child of a key has been idle for long."""
+        self._run(self.machine.passivate(self.slot(key), self.now))
+
+    def statuses(self) -> dict[str, str]:
+        return {key: slot.status for key, slot in self.machine.by_key.items()}
