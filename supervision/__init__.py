@@ -15,8 +15,8 @@ its own; imports go down this list, never up:
     doing/     the actor behind every supervisor, and its hands
     deciding/  what it decides, as pure state machines: the heart of the matter
     tree/      what others see: the tree, its past, reports
-    specs/     what a person writes, checked; errors; words
     guards/    retry, breaker, bulkhead, fallback: around any call, no supervisor needed
+    specs/     what a person writes, checked; errors; words
 
 Words of our own. A **machine** decides: events in, moves out. A **move** is one thing decided, as
 data (`Start`, `Stop`, `AwaitRestart`, ...). The **hands** of a supervisor carry its moves out and

@@ -11,6 +11,7 @@ Read in this order:
 - `cli/`: the command line; `observability/`: log lines
 
 Twelve, more than a room should have, because every feature is a folder of its own and is looked for
-by its name. Arrows go down this list, from `cli` and `app.py` to `server` and `views`; a feature
-may stand on another's page, but no circle comes of it.
+by its name. Arrows go one way: from `cli` over `app.py`, `wiring`, the features and `routing` to
+`realtime`, `server` and `views`, with `settings.py` below all who read it; a feature may stand on
+another's page, but no circle comes of it.
 """

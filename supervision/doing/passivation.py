@@ -4,7 +4,7 @@ A sweep looks at the children a few times in `passivate_after`; it reads counter
 keeps anyway, so a child pays nothing for being watched. A child is stopped between
 `passivate_after` and a sixteenth more after its last activity.
 
-Rule: idle means no message handled or queued, none in hand, no open reply, timer or sub-task.
+Rule: idle means no message handled or queued, none in hand, no open reply, timer or child task.
 """
 
 from __future__ import annotations

@@ -23,9 +23,10 @@ and is told what came of it:
 An end goes through these steps, in this order and never in another:
 
 1. The exit is known (`Life.end_with`): the message in hand is settled, its asker told.
+   After a crash or a kill the replies it owes fail here already.
 2. `on_stop`, child tasks, the children of a supervisor, in the order `lifecycle.py` gives.
-3. Everything the incarnation holds is let go (`Life.release`): replies it owes fail, timers and
-   monitors are cancelled, its stash goes back into the mailbox.
+3. Everything the incarnation holds is let go (`Life.release`): replies it still owes fail, timers
+   and monitors are cancelled, its stash goes back into the mailbox.
 4. The owner is told (`child_exited`), and decides.
 5. Only then do watchers and links hear of it: whoever sees the end finds the name free, or the
    next incarnation begun. So an end can be waited for and acted on, without a race.

@@ -3,7 +3,7 @@
 A class with an `async def` handler or hook gets one task per incarnation; every other class runs
 on the dispatcher, one turn after another. The steps are the same, in the same order:
 
-    birth -> on_start -> messages (`loop.py`) -> on_stop, child tasks, children -> report
+    birth -> on_start -> messages (`loop.py`) -> on_stop, children, child tasks -> report
 
 Read `turn` for the dispatched kind and `run_task` for the task kind; both begin at `_birth`, in
 the dispatcher's task, for only the instance tells which kind it is.
