@@ -23,7 +23,7 @@ import trio
 
 from actors.runtime import UNBOUNDED, Actor, Ask, Ref, System, message, open_actors
 from supervision import Supervisor, child, dynamic, open_system
-from tests.bench.erlang_peer import ErlangPeer, What, open_erlang
+from tests.bench.erlang_peer import ErlangPeer, What, open_peer
 from tests.bench.rows import RUNS_MIN, Benchmark, Row, row
 
 T = TypeVar("T")
@@ -237,7 +237,7 @@ def tell() -> list[Row]:
             return await tells(await system.start(cls))
 
         ours[name] = (in_actors(work), target)
-    with open_erlang() as erlang:
+    with open_peer() as erlang:
         peers = {"pykka": pykka_tells, "erlang cast": rate_of(erlang, "cast", TELLS)}
         return rates("msg/s", ours, peers)
 
@@ -254,7 +254,7 @@ def ask() -> list[Row]:
             return await asks(await system.start(cls))
 
         ours[name] = (in_actors(work), target)
-    with open_erlang() as erlang:
+    with open_peer() as erlang:
         peers = {"pykka": pykka_asks, "erlang call": rate_of(erlang, "call", ASKS)}
         return rates("asks/s", ours, peers)
 
@@ -277,7 +277,7 @@ async def starts_and_stops() -> list[float]:
 def start_and_stop() -> list[Row]:
     """PERF-12, PERF-16: Erlang's are children of a supervisor too, and also each for itself."""
     structlog.configure(wrapper_class=LOG_NOTHING)
-    with open_erlang() as erlang:
+    with open_peer() as erlang:
         runs: dict[str, Callable[[], list[float]]] = {"": partial(trio.run, starts_and_stops)}
         if erlang is not None:
             runs["erlang supervised"] = partial(erlang.times, "supervised", STARTS)

@@ -7,11 +7,12 @@
 import os
 import sys
 
-from tests.conformance.erlang_side import is_installed, open_erlang
+from tests.conformance.erlang_side import open_erlang
 from tests.conformance.generate import generate
 from tests.conformance.ours import play, quiet
 from tests.conformance.run import differences, minimal_trace
 from tests.conformance.trace import trace
+from tests.erlang import is_installed
 
 # Some twenty seconds, most of them ours: Erlang plays all at once.
 COUNT_DEFAULT = 2000

@@ -3,35 +3,28 @@
 What it plays with stands in `erlang/*.erl`, compiled anew at each run.
 """
 
-import shutil
-import subprocess
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from tests.conformance.observation import Level, Observation
 from tests.conformance.scenario import Scenario
 from tests.conformance.terms import scenario_term
+from tests.erlang import Program, open_program
 
 # Scenarios wait for real time only a few seconds, but their answers are read while our side plays,
 # on whatever machine this is; so long only one that hangs takes.
 PATIENCE_S = 900.0
 SOURCES = Path(__file__).parent / "erlang"
-
-
-def is_installed() -> bool:
-    """Call this to know whether there is an Erlang to compare with."""
-    return shutil.which("erl") is not None and shutil.which("erlc") is not None
+MAIN = SOURCES / "conf_main.erl"
 
 
 class Erlang:
     """A running Erlang."""
 
-    def __init__(self, process: subprocess.Popen[str], to: IO[str], back: IO[str]) -> None:
-        self._process, self._to, self._back = process, to, back
+    def __init__(self, program: Program) -> None:
+        self._program = program
 
     def play(self, scenarios: Iterable[Scenario]) -> Iterator[tuple[Scenario, list[Observation]]]:
         """Call this to play scenarios, many at once; they come back as each is done."""
@@ -49,7 +42,7 @@ class Erlang:
         lines = [scenario_term(scenario) for scenario in waiting.values()]
         threading.Thread(target=self._write, args=(lines,), daemon=True).start()
         # Nobody waits for ever: its end is the end of the reading.
-        patience = threading.Timer(PATIENCE_S, self._process.kill)
+        patience = threading.Timer(PATIENCE_S, self._program.kill)
         patience.start()
         try:
             yield from self._answers(waiting)
@@ -60,38 +53,27 @@ class Erlang:
         self, waiting: dict[int, Scenario]
     ) -> Iterator[tuple[Scenario, list[Observation]]]:
         while waiting:
-            line = self._back.readline()
+            line = self._program.back.readline()
             if not line:
                 raise EOFError(f"Erlang ended, or hung, with {sorted(waiting)[:9]} not played")
             seed, _, told = line.partition("\t")
             if told.startswith("cannot play"):
                 raise RuntimeError(f"seed {seed}: Erlang {told}")
             scenario = waiting.pop(int(seed))
-            lines = [line, *(self._back.readline() for _ in scenario.steps[1:])]
+            lines = [line, *(self._program.back.readline() for _ in scenario.steps[1:])]
             yield scenario, [parse(one) for one in lines]
 
     def _write(self, lines: list[str]) -> None:
-        self._to.writelines(lines)
-        self._to.flush()
+        self._program.to.writelines(lines)
+        self._program.to.flush()
 
 
 @contextmanager
 def open_erlang() -> Iterator[Erlang]:
     """Call this for a running Erlang; leaving it ends the process."""
-    with tempfile.TemporaryDirectory(prefix="conformance-") as beams:
-        sources = sorted(str(path) for path in SOURCES.glob("*.erl"))
-        subprocess.run(["erlc", "-Werror", "-o", beams, *sources], check=True)
-        # One scheduler: what one process tells two others arrives at both before either goes on.
-        command = ["erl", "-noshell", "+S", "1:1", "-pa", beams, "-run", "conf_main", "main"]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                yield Erlang(process, process.stdin, process.stdout)
-            finally:
-                process.kill()
+    # One scheduler: what one process tells two others arrives at both before either goes on.
+    with open_program([MAIN, *sorted(set(SOURCES.glob("*.erl")) - {MAIN})], "+S", "1:1") as program:
+        yield Erlang(program)
 
 
 def parse(line: str) -> Observation:

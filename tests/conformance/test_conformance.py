@@ -10,7 +10,7 @@ import pytest
 
 from supervision.specs.words import RestartType
 from tests.conformance.differences import first_difference
-from tests.conformance.erlang_side import is_installed, open_erlang, parse
+from tests.conformance.erlang_side import open_erlang, parse
 from tests.conformance.generate import generate
 from tests.conformance.minimal import smallest
 from tests.conformance.observation import Level, Observation
@@ -32,6 +32,7 @@ from tests.conformance.scenario import (
 )
 from tests.conformance.terms import scenario_term
 from tests.conformance.trace import trace
+from tests.erlang import is_installed
 
 PLAYED = 40
 
