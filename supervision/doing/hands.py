@@ -1,4 +1,4 @@
-"""Carrying out what was decided: the only file that touches the cells of children.
+"""Carrying out what was decided: moves become calls of the children's cells.
 
 A `Hands` belongs to one incarnation of a supervisor. It is the owner of the children's cells:
 what happens to them comes in as calls of the runtime, goes to the machine as events, and the

@@ -57,6 +57,8 @@ COMPOSITION_ROOTS = ("web.app", "web.storing", "web.cli")
 FUNCTION_LINES_MAX = 60
 # What a reader takes in at a glance; a folder's front page is not counted.
 FOLDER_ENTRIES_MAX = 9
+# Even with a reason, more than this is two folders.
+FOLDER_EXCUSED_MAX = 12
 
 # module -> the module it imports -> the names it takes from there
 Graph = Mapping[str, Mapping[str, frozenset[str]]]
@@ -92,6 +94,16 @@ def missing_packages(modules: Sequence[Module]) -> list[str]:
     """Call this to list the packages the guard would look at and does not find."""
     found = {module.name.split(".", maxsplit=1)[0] for module in modules}
     return [f"{package}: no module found" for package in PACKAGES if package not in found]
+
+
+def folders_without_front_page(root: Path, packages: Sequence[str] = PACKAGES) -> list[str]:
+    """Call this to list folders with modules but no `__init__.py`: the guard overlooks them."""
+    return [
+        folder.relative_to(root).as_posix()
+        for package in packages
+        for folder in sorted({path.parent for path in (root / package).rglob("*.py")})
+        if not (folder / "__init__.py").is_file()
+    ]
 
 
 def import_violations(modules: Sequence[Module]) -> list[str]:
@@ -281,7 +293,9 @@ def full_folders(modules: Sequence[Module]) -> dict[str, int]:
 def shape_violations(
     modules: Sequence[Module], allowed: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Call this to list functions that are too long, and modules without docstring.
+    """Call this to list functions that are too long, modules without docstring, and bad habits.
+
+    Imports are absolute, and only front pages have a list of what they offer.
 
     `allowed` maps a name as printed here to the reason why it may be longer.
     """
@@ -290,9 +304,19 @@ def shape_violations(
     for module in modules:
         if ast.get_docstring(module.tree) is None:
             found.append(f"{module.name}: no docstring")
+        found += [f"{module.name}: {habit}" for habit in _habits(module)]
         for node in ast.walk(module.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length > FUNCTION_LINES_MAX and f"{module.name}.{node.name}" not in excused:
                     found.append(f"{module.name}.{node.name}: {length} lines")
     return found
+
+
+def _habits(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield "a relative import"
+        is_list = isinstance(node, ast.Name) and node.id == "__all__"
+        if is_list and not module.is_package:
+            yield "a list __all__ although it is no front page"

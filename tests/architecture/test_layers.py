@@ -39,7 +39,13 @@ def test_no_import_cycles(modules: list[layers.Module]) -> None:
 
 def test_folders_can_be_taken_in_at_a_glance(modules: list[layers.Module]) -> None:
     """An excuse that is not needed any more is red too."""
-    assert sorted(layers.full_folders(modules)) == sorted(FULLER_WITH_REASON)
+    full = layers.full_folders(modules)
+    assert sorted(full) == sorted(FULLER_WITH_REASON)
+    assert [name for name, count in full.items() if count > layers.FOLDER_EXCUSED_MAX] == []
+
+
+def test_every_folder_has_a_front_page() -> None:
+    assert layers.folders_without_front_page(ROOT) == []
 
 
 def test_functions_stay_small_and_modules_described(modules: list[layers.Module]) -> None:
@@ -200,6 +206,26 @@ def test_a_planted_full_folder_is_found(tmp_path: Path) -> None:
     assert layers.full_folders(_plant(tmp_path, files)) == {}
     files |= {f"web/chat/deep/{name}.py": '"""D."""\n' for name in ("__init__", "a", "b")}
     assert layers.full_folders(_plant(tmp_path, files)) == {"web.chat": 10}
+
+
+def test_a_planted_folder_without_front_page_is_found(tmp_path: Path) -> None:
+    _plant(tmp_path, {"web/chat/room.py": '"""R."""\n'})
+    assert layers.folders_without_front_page(tmp_path) == ["web/chat"]
+
+
+def test_planted_habits_are_found(tmp_path: Path) -> None:
+    planted = _plant(
+        tmp_path,
+        {
+            "web/a.py": '"""A."""\nfrom . import b\n',
+            "web/b.py": '"""B."""\n__all__ = ["x"]\n',
+            "web/__init__.py": '"""Web."""\nfrom web.b import x\n\n__all__ = ["x"]\n',
+        },
+    )
+    assert layers.shape_violations(planted) == [
+        "web.a: a relative import",
+        "web.b: a list __all__ although it is no front page",
+    ]
 
 
 def test_planted_shapes_are_found(tmp_path: Path) -> None:

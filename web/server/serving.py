@@ -35,7 +35,7 @@ from web.server.connection.transport import ByteStream, Transport
 log = structlog.get_logger(__name__)
 
 # Reset whatever is left after the close step; it takes one turn of the loop.
-_CLOSE_LIMIT_S = 1.0
+CLOSE_S_MAX = 1.0
 # REL-20, step 5: closing thousands of sockets in one turn would stall the loop.
 CLOSE_BATCH = 200
 CLOSE_PAUSE_S = 0.1
@@ -141,14 +141,14 @@ class Server:
         # `steps` next, while every connection still stands, because a stream is told through its
         # connection and a command answered on it; connections last. The reset behind them is for
         # whoever reads slower than the limit: its bytes are lost, the process is not held.
-        first = DrainStep("listeners", _CLOSE_LIMIT_S, self._stop_listening)
-        last = DrainStep("connections", _CLOSE_LIMIT_S, self._close_connections)
+        first = DrainStep("listeners", CLOSE_S_MAX, self._stop_listening)
+        last = DrainStep("connections", CLOSE_S_MAX, self._close_connections)
         result = await run_steps([first, *steps, last])
         for transport in tuple(self.connections):
             transport.reset("the server is stopping")
         # A reset connection still has a task that must see its cancellation; one that will not
         # end is left to `serve`, whose nursery is cancelled now.
-        with trio.move_on_after(_CLOSE_LIMIT_S):
+        with trio.move_on_after(CLOSE_S_MAX):
             await self._empty.wait()
         self._drained.set()
         return result

@@ -9,7 +9,9 @@ from pathlib import Path
 import structlog.testing
 
 from web.server import DrainResult, Server
+from web.server.serving import CLOSE_S_MAX as SERVER_CLOSE_S_MAX
 from web.settings import Settings
+from web.wiring.composition import CLOSE_S_MAX, COMMANDS_S_MAX, TELL_S_MAX
 from web.wiring.stopping import Stopping
 
 
@@ -23,6 +25,13 @@ class Said:
 
     def begin(self) -> None:
         self.drains += 1
+
+
+def test_the_steps_of_a_drain_fit_into_its_budget() -> None:  # SITE-185 REL-21
+    """As far as limits can promise it; how fast the machine is they cannot know."""
+    before_and_after = 2 * SERVER_CLOSE_S_MAX  # the listeners first, the connections last
+    steps = TELL_S_MAX + COMMANDS_S_MAX + 2 * CLOSE_S_MAX  # told, finished, streams, sockets
+    assert before_and_after + steps <= Settings().drain_budget_s
 
 
 def server(port: int) -> Server:

@@ -51,6 +51,11 @@ class StreamStatistics:
     backlog: BacklogStatistics
     is_open: bool
 
+    @property
+    def outbox(self) -> BacklogStatistics:
+        """The backlog, by the name it had before."""
+        return self.backlog
+
 
 class Stream:
     """A tab's stream; attach a lane once its response head is out.
