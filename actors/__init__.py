@@ -1,10 +1,10 @@
 """What happens: the actors, and the ports they need. Nothing here does I/O by itself.
 
-- `actors.runtime`      mailboxes, refs, handlers, lifecycle: read this one first
+- `actors.runtime`      what an actor is, how it is reached, how it runs: read this one first
 - `actors.testing`      probes and the seeded simulation
-- `actors.reducers`     the pure half: state and action in, effects out
+- `actors.reducers`     the pure half: the environment that decisions are made in
 - `actors.persistence`  the ports of event sourcing, and the event-sourced actor
-- `actors.accounts`, `actors.chat`  the domains
+- `actors.chat`, `actors.accounts`  the domains: rooms, and visitors' sessions
 
 Who restarts whom lives in `supervision`; where things are kept in `storage`; how they are
 reached in `web`.

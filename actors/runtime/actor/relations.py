@@ -46,6 +46,7 @@ class Monitor:
     def __init__(self, life: Life, target: Cell, *, final: bool) -> None:
         self._life: Life | None = life
         self.target, self.final = target, final
+        # What it tells, once the target has ended; until then nothing is in the mailbox.
         self._message: Down | None = None
         if life.monitors is None:
             life.monitors = set()

@@ -554,10 +554,12 @@ class Cell:
         self.life = None
         self.waiting_on = None
         self.pending_stop = None
-        for alarm in (self.kill_alarm, self.look_alarm):
-            if alarm is not None:
-                alarm.cancel()
-        self.kill_alarm = self.look_alarm = None
+        if self.kill_alarm is not None:
+            self.kill_alarm.cancel()
+            self.kill_alarm = None
+        if self.look_alarm is not None:
+            self.look_alarm.cancel()
+            self.look_alarm = None
         # Nobody is parked any more: what comes now waits, and wakes no one.
         self.mailbox.idle = self.mailbox.system_idle = False
 

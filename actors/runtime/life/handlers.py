@@ -76,6 +76,8 @@ def compile_table(cls: type, root: type, protocol: object, receive: object) -> T
     when its return annotation is not the R of `Ask[R]`, or when an annotation is unresolvable.
     """
     table = Table(has_receive=receive is not None)
+    # A hook that may wait needs a task as well. Only where it is overridden: the root's own
+    # `wind_down` is async, and says nothing about the class.
     table.is_task = any(
         inspect.iscoroutinefunction(getattr(cls, name, None))
         for name in ("on_start", "on_stop", "receive", "wind_down")
@@ -136,7 +138,13 @@ def reply_type(kind: type) -> object:
 
 
 def _argument_for(cls: type, root: type, known: dict[object, object]) -> object:
+    """What `cls` gives to `root` as its argument, found upwards through the bases.
+
+    A base in between may pass on a type variable of its own (`class Base(Actor[T])`, then
+    `Base[Add]`): `known` holds what those stand for on this way.
+    """
     for base in (
+        # Both see `Base[Add]`, where `__bases__` has only `Base`; the first came with 3.12.
         types.get_original_bases(cls)
         if hasattr(types, "get_original_bases")
         else cls.__dict__.get("__orig_bases__", cls.__bases__)
@@ -174,6 +182,7 @@ def _members(protocol: object) -> Iterator[type]:
 def _handler_methods(cls: type, root: type) -> Iterator[tuple[str, Handler]]:
     for name in dir(cls):
         if name.startswith("on_") and name not in _HOOKS and not hasattr(root, name):
+            # Statically: a descriptor must not run while the class is being made.
             function = inspect.getattr_static(cls, name)
             if not inspect.isfunction(function):
                 raise TypeError(f"{cls.__qualname__}.{name} must be a plain method")
@@ -218,6 +227,7 @@ def _is_later(given: object, promised: object) -> bool:
     rest = [part for part in parts if part not in laters]
     if not laters:
         return False
+    # What may be returned besides a Later must be the reply itself: `Later[int] | int`.
     return not rest or Union[tuple(rest)] == promised  # noqa: UP007 - built from a list
 
 

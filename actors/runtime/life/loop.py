@@ -275,9 +275,12 @@ def _run_one(life: Life, envelope: Envelope) -> State | None:
 
 def measured(life: Life, envelope: Envelope) -> None:
     """Note the times of a message that went another road than the batch."""
-    meter, cell = life.cell.meter, life.cell
+    cell = life.cell
+    meter = cell.meter
+    if meter is None:
+        return
     _, _, _, _, enqueued_at, context = envelope
-    if meter is None or not enqueued_at or not life.handling_began:
+    if not enqueued_at or not life.handling_began:
         return
     ended = perf_counter()
     meter.note(enqueued_at, life.handling_began, ended)

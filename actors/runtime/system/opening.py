@@ -189,6 +189,7 @@ class Keeper:
             self._bury(cell, Crashed(outcome.error))
         elif isinstance(outcome, Ignored):
             self._bury(cell, Normal(because="it chose not to run"))
+        # Nobody waits when it was begun without waiting, or the caller was cancelled meanwhile.
         start = self._starts.pop(cell, None)
         if start is not None:
             start.outcome = outcome
@@ -213,6 +214,8 @@ class Keeper:
     async def close(self) -> None:
         """Called when the body is over: stops all actors, last started first, one after another."""
         self._is_closing = True
+        # One after another, looked up anew each time: others may end meanwhile. None can come,
+        # `_begin` refuses, so this ends.
         while self._children:
             cell = next(reversed(self._children))
             cell.request_stop(Shutdown(because="the system is being closed"))

@@ -72,6 +72,7 @@ class Topics:
             envelope: Envelope = (
                 message, self._next_id(), None, NO_DEADLINE, perf_counter(), context,
             )  # fmt: skip
+            # A copy: the end of an actor, or a sink, may unsubscribe somebody meanwhile.
             reached = self._put(list(cells), envelope)
         for sink in list(self._sinks.get(topic, ())):
             try:
@@ -124,6 +125,7 @@ class Topics:
         if cell.topics is not None:
             cell.topics.discard(topic)
         cells = self._cells.get(topic)
+        # `pop` gives the None it holds for a cell when that was in it, else what it was given.
         if cells is not None and cells.pop(cell, cells) is None and not cells:
             del self._cells[topic]
 

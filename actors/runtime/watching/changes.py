@@ -103,6 +103,7 @@ class Changes:
         if self._snapshot_due != "no":
             resync = self._snapshot_due == "resync"
             self._snapshot_due = "no"
+            # Nobody else runs from here to the snapshot: it holds all of these, and no more.
             self._queue.clear()
             self.seq += 1
             return self._log.snapshot(self.path, self.seq, resync=resync)
@@ -160,6 +161,7 @@ class ChangesLog:
     def remove(self, observer: Observer) -> None:
         """Called when somebody ends; the level follows a moment later."""
         self._observers.pop(observer, None)
+        # Events stop at once, figures do not: somebody who comes back soon finds them whole.
         for cell in self._cells():
             self.match(cell, level=False)
         self._call_after(LEVEL_LINGER_S, self._spread)

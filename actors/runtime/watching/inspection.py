@@ -65,6 +65,7 @@ async def inspect(ref: AnyRef, work: Callable[[Life], object]) -> object:
     """
     cell = cell_of(ref)
     check_thread(cell, "inspect")
+    # Nobody would come to serve it; a dormant actor must not be started by being looked at.
     if cell.gone or cell.dormant:
         await trio.lowlevel.checkpoint()
         raise cell.no_proc(None)
@@ -93,7 +94,7 @@ def _copy(value: object) -> object:
 
 def store_state(life: Life, state: Mapping[str, object]) -> None:
     """Replace an actor's attributes; what is no mapping of names changes nothing."""
-    made = dict(state)
+    made = dict(state)  # Raises here or nowhere: the old attributes are still there.
     attributes = vars(life.instance)
     attributes.clear()
     attributes.update(made)
@@ -104,6 +105,7 @@ def suspend(life: Life) -> None:
     """Done between two messages: the user lane waits from now on."""
     if not life.suspended:
         life.suspended = True
+        # While it stands still the loop shall look up before every message.
         life.cell.mailbox.attention = True
         life.cell.set_status("suspended")
         if life.idle_timer is not None:

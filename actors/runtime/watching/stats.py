@@ -23,6 +23,7 @@ def set_level(cell: Cell, level: Level) -> None:
     if level == cell.level:
         return
     cell.level = level
+    # Senders read this. What is on its way already was timed, or not, by the old level.
     cell.mailbox.timed = LEVELS[level]
     if not LEVELS[level]:
         cell.meter = None

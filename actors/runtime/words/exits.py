@@ -171,8 +171,10 @@ def without_cancelled(error: BaseException) -> BaseException:
     """
     if isinstance(error, Exception) or not isinstance(error, BaseExceptionGroup):
         return error
+    # These end the process, whoever raised them; nobody is restarted after a Ctrl-C.
     if error.subgroup((KeyboardInterrupt, SystemExit, GeneratorExit)) is not None:
         raise error
+    # What trio cancels while a nursery closes says nothing about why it closes.
     _, rest = error.split(trio.Cancelled)
     if rest is None:
         raise error
