@@ -23,7 +23,7 @@ TURNS_PER_LOOK: Final = 16
 AT_ONCE_MAX: Final = 63
 
 
-class Incarnation(Protocol):
+class Driven(Protocol):
     """A life, as far as it decides who drives it."""
 
     @property
@@ -39,7 +39,7 @@ class Turning(Protocol):
     @property
     def mailbox(self) -> Mailbox: ...
     @property
-    def life(self) -> Incarnation | None: ...
+    def life(self) -> Driven | None: ...
 
 
 class Dispatcher:

@@ -284,11 +284,6 @@ class EndOf:
         self._cell, self._task, self.final = cell, task, final
         self.exit: Exit | None = None
 
-    @property
-    def watcher(self) -> str:
-        """Nobody's path: a task waits."""
-        return ""
-
     def ended(self, _: object, exit_: Exit) -> None:
         """Called by the cell when it has ended; the watch has been taken off before."""
         self.exit = exit_

@@ -1,10 +1,10 @@
 """One actor: what stays of it (`Cell`), and what one run of it is (`Life`).
 
 A cell is the identity of an actor: id, path, ref, mailbox, sums. It is made once and outlives
-every crash; everyone else holds its ref, only owners hold cells. A life is one incarnation: the
-instance, its timers and monitors, the replies it owes, how far it is on its way to an end. It
-begins with `begin_incarnation` and is thrown away with its exit; the next one starts clean, with
-the same mailbox.
+every crash; users hold its ref, only owners and the runtime itself hold cells. A life is one
+incarnation: the instance, its timers and monitors, the replies it owes, how far it is on its way
+to an end. It begins with `begin_incarnation` and is thrown away with its exit; the next one starts
+clean, with the same mailbox.
 
 A cell starts nothing by itself. Its owner (a supervisor, or the keeper of `open_actors`) decides,
 and is told what came of it:
@@ -20,7 +20,8 @@ and is told what came of it:
 
 `lifecycle.py` drives a life from step to step, `loop.py` handles its messages; neither decides.
 
-An end goes through these steps, in this order and never in another:
+The end of a life that had started goes through these steps, in this order and never in another
+(a start that fails has nothing to settle: it is let go, and the owner told by `child_started`):
 
 1. The exit is known (`Life.end_with`): the message in hand is settled, its asker told.
    After a crash or a kill the replies it owes fail here already.
@@ -135,13 +136,12 @@ class Owner(Protocol):
 
 
 class Watch(Protocol):
-    """Somebody who waits for the end of an incarnation, or (final) of the actor."""
+    """Somebody who waits for the end of an incarnation, or (final) of the actor.
+
+    One that belongs to an actor may name its path as `watcher`, for statistics.
+    """
 
     final: bool
-
-    @property
-    def watcher(self) -> str:
-        """The path of the actor that watches; empty for a task."""
 
     def ended(self, cell: Cell, exit_: Exit) -> None:
         """Called once; the watch has been taken off the cell before."""

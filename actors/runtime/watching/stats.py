@@ -190,7 +190,9 @@ def _relations(cell: Cell) -> _Relations:
         "monitors": []
         if life is None
         else sorted(monitor.target.path for monitor in life.monitors or ()),
-        "monitored_by": sorted(watch.watcher for watch in cell.watchers or () if watch.watcher),
+        "monitored_by": sorted(
+            filter(None, (getattr(watch, "watcher", "") for watch in cell.watchers or ()))
+        ),
         "timers": [{"due": timer.due, "interval": timer.interval} for timer in timers],
         "topics": sorted(cell.topics or ()),
     }

@@ -109,6 +109,7 @@ class Watchdog:
         self._turned.set()
 
     def _look(self, began: float) -> LoopBlocked:
+        for_s = perf_counter() - began  # before the search below, which looks at every task
         frame = sys._current_frames().get(self._loop_thread)
         stack = traceback.format_stack(frame, STACK_FRAMES_MAX) if frame is not None else []
         path, envelope = self._served(frame)
@@ -116,7 +117,7 @@ class Watchdog:
             path,
             None if envelope is None else type(envelope[MESSAGE]).__name__,
             "".join(stack),
-            perf_counter() - began,
+            for_s,
             ended=False,
         )
 

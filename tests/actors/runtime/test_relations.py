@@ -8,6 +8,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
+    Cell,
     Crashed,
     Down,
     Exit,
@@ -53,6 +54,23 @@ async def test_a_monitor_gives_one_down(
     await target.stop()
     await trio.testing.wait_all_tasks_blocked()
     assert log == [Down(target, 1, Normal())] * 2
+
+
+async def test_an_owners_own_watch_is_told_and_is_nobodys_monitor(system: System) -> None:
+    class Watching:
+        final = True
+
+        def __init__(self) -> None:
+            self.told: list[Exit] = []
+
+        def ended(self, _: Cell, exit_: Exit) -> None:
+            self.told.append(exit_)
+
+    target, watch = await system.start(Puppet), Watching()
+    cell_of(target).watch(watch)
+    assert system.stats(target)["monitored_by"] == []
+    await target.stop()
+    assert watch.told == [Normal()]
 
 
 async def test_a_monitor_of_the_dead_is_told_at_once(
