@@ -58,7 +58,8 @@ class AsyncioThread:
     """A running asyncio loop that trio tasks hand coroutines to.
 
     `start`, `call`, `watch` and `stop` are for the trio thread. Once lost or stopped it
-    stays so; make a new one.
+    stays so; make a new one. `at_end` is called on the loop's thread, whatever ended the loop,
+    before it is closed: to drop what the loop still holds open.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class AsyncioThread:
         *,
         hand_over_max: int = HAND_OVER_MAX,
         silence_s_max: float = SILENCE_S_MAX,
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         if hand_over_max < 1:
             raise ValueError(f"hand_over_max must be at least 1, got {hand_over_max}")
@@ -75,6 +77,7 @@ class AsyncioThread:
         self.name = name
         self._hand_over_max = hand_over_max
         self._silence_s_max = silence_s_max
+        self._at_end = at_end
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -254,7 +257,7 @@ class AsyncioThread:
             # end that half-way.
             self._is_closing = True
             self.post_to_trio(partial(self._give_up, reason))
-            _close(loop)
+            _close(loop, self._at_end)
 
     def post_to_trio(self, call: Callable[[], None]) -> None:
         """Call this on the loop's thread to run a plain function on the trio thread."""
@@ -328,15 +331,21 @@ class Job(Generic[T]):
         self.is_answered = False
 
 
-def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what is left on a stopped loop, let it clean up for a moment, close it."""
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        task.cancel()
-    if left:
-        loop.run_until_complete(asyncio.wait(left, timeout=CANCEL_GRACE_S))
+def _close(loop: asyncio.AbstractEventLoop, at_end: Callable[[], None]) -> None:
+    """End what is left on a stopped loop, let it clean up for a moment, close it."""
+    _end_tasks(loop)
+    at_end()
+    _end_tasks(loop)  # those that the end of others set going
     loop.run_until_complete(loop.shutdown_asyncgens())
     # Transports that were aborted close at the next turn; a closed loop would leave them open.
     loop.run_until_complete(asyncio.sleep(0.001))
     asyncio.set_event_loop(None)
     loop.close()
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=CANCEL_GRACE_S))

@@ -133,8 +133,10 @@ class Database:
 
         Cancelling it is the orderly end: connections say goodbye, the thread is joined.
         """
-        thread = AsyncioThread(f"greenroom-{self.part}", silence_s_max=self._silence_s_max)
         pool = Pool(self.url, self.part, self.settings)
+        thread = AsyncioThread(
+            f"greenroom-{self.part}", silence_s_max=self._silence_s_max, at_end=pool.drop
+        )
         await thread.start()
         self.loops_started += 1
         try:

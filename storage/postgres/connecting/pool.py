@@ -238,6 +238,10 @@ class Pool:
         """Call this to end all connections, giving idle ones a moment to say goodbye."""
         idle = [member.connection.close(timeout=SETTLE_S_MAX) for member in self._idle]
         await asyncio.gather(*idle, return_exceptions=True)
+        self.drop()
+
+    def drop(self) -> None:
+        """Call this when the loop has ended, before it is closed: ends all without goodbye."""
         for member in tuple(self._all):
             member.connection.terminate()
 
