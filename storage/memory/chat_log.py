@@ -195,6 +195,7 @@ def _wait(table: _RoomTable, limit: PostLimit, at: datetime) -> float:
     accepted = [t for t in table.accepted_at.get(limit.key, ()) if since < t <= at]
     if len(accepted) < limit.posts_max:
         return 0.0
+    # Of the last `posts_max` the oldest: when it leaves the interval, there is room for one.
     return (accepted[len(accepted) - limit.posts_max] - since).total_seconds()
 
 

@@ -138,7 +138,8 @@ class MemoryEventStore(Faults):
         await self.pass_faults()
         database = self.database
         txid = database.begin()
-        # What this transaction sees: the stored events and its own.
+        # What this transaction sees: the stored events and its own. Versions are given as if the
+        # earlier requests were stored, which all of them are at the end, or none.
         heads: dict[str, int] = {}
         by_id = dict(database.by_id)
         placed: list[StoredEvent] = []

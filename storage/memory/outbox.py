@@ -33,6 +33,7 @@ class MemoryOutbox(Faults):
             holder, epoch, until = self._leases.get(partition, ("", 0, now))
             if until > now and holder != owner:
                 continue
+            # Kept only by a holder who renews in time; anything else is a change of hands.
             epoch = epoch if holder == owner and until > now else epoch + 1
             self._leases[partition] = (owner, epoch, now + LEASE)
             held[partition] = epoch
@@ -57,6 +58,9 @@ class MemoryOutbox(Faults):
         await self.pass_faults()
         if not self._is_held(partition, epoch):
             return []
+        # In order, remembering the keys of what may not be passed: one that failed and waits, one
+        # that was given up unless its target is skipped. A row above the horizon is held by the
+        # transactions that may still write before it, not by its key.
         now, held_keys, found = self.database.now(), set(), []
         for row in self._unsent(partition):
             is_waiting = row.next_attempt_at is not None and row.next_attempt_at > now

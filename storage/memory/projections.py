@@ -73,6 +73,7 @@ class MemoryProjections(Faults):
         begun = batch.checkpoint
         key = (begun.projection, begun.generation, begun.partition)
         kept = self._checkpoints.get(key)
+        # The guard of exactly once: the batch was applied to what stood at this cursor.
         if kept is None or kept.cursor != begun.cursor or kept.state not in _FILLED:
             return False
         self.database.write_documents({begun.collection: batch.documents})
