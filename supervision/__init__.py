@@ -10,7 +10,8 @@
 Read first what a person uses: `supervisor.py` and `dynamic_supervisor.py` (the two kinds of
 supervisor), `declared.py` (children in a class body), `opening.py` (`open_system`),
 `partition.py` (one dynamic supervisor split by key). Then the chapters, each with a front page of
-its own; imports go down this list, never up:
+its own; imports go down this list, never up. That makes ten entries: what users name stands here,
+everything else in a chapter.
 
     doing/     the actor behind every supervisor, and its hands
     deciding/  what it decides, as pure state machines: the heart of the matter
