@@ -60,6 +60,7 @@ def configure_logging(log_format: LogFormat, level: LogLevel, stream: TextIO | N
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(output),
+        # A line and its end in one write: the watchdog's thread logs between two of the loop's.
+        logger_factory=structlog.WriteLoggerFactory(output),
         cache_logger_on_first_use=False,
     )

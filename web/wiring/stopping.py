@@ -14,6 +14,7 @@ A second signal leaves at once (REL-23). What had to be cut is told in the log a
 
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
@@ -39,7 +40,9 @@ Say = Callable[[str], None]
 
 def say(line: str) -> None:
     """Print a line for the person who started the site, past any buffer."""
-    print(line, flush=True)  # noqa: T201 - this is the program's own voice, not a log line
+    # The program's own voice; with its end in one write, since other threads may log meanwhile.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 @dataclass(slots=True)

@@ -37,6 +37,28 @@ def test_values_forge_no_lines(log_format: LogFormat) -> None:  # SITE-132
     assert "\x1b[31m" not in output.getvalue()
 
 
+class Writes(io.StringIO):
+    """Remembers what was written at once, as threads that share an output see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.parts.append(text)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("log_format", list(LogFormat))
+def test_no_other_thread_comes_between_a_line_and_its_end(log_format: LogFormat) -> None:
+    # SITE-132
+    output = Writes()
+    configure_logging(log_format, LogLevel.INFO, output)
+    log.info("room.restarted", restarts=3)
+    (line,) = output.parts
+    assert line.endswith("\n")
+
+
 def test_json_lines_carry_time_level_and_event() -> None:  # OBS-5
     output = io.StringIO()
     configure_logging(LogFormat.JSON, LogLevel.INFO, output)
