@@ -314,7 +314,7 @@ async def main():
             system.begin({kind})
         await trio.testing.wait_all_tasks_blocked()
         gc.collect()
-        print((psutil.Process().memory_info().rss - before) / {count})
+        print((psutil.Process().memory_info().rss - before) / {count}, flush=True)
         import os; os._exit(0)
 import trio.testing
 trio.run(main)
