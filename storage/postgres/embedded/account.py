@@ -10,7 +10,6 @@ import os
 import pwd
 import shutil
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,13 +60,15 @@ def choose_account(data: Path, programs: Path) -> Account:
 
 def _lent_right(data: Path, programs: Path, entry: pwd.struct_passwd) -> list[str]:
     """What `setpriv` is told so that the user gets past all that is closed to them."""
-    closed = _first_closed_program(programs, entry)
-    capability = _held(_TO_RUN_PROGRAMS if closed else _TO_PASS_FOLDERS)
-    on_the_way_to_programs = closed or _first_closed_folder(programs, entry)
+    closed_program = _first_closed_program(programs, entry)
+    on_the_way_to_programs = closed_program or _first_closed_folder(programs, entry)
     blocked = on_the_way_to_programs or _first_closed_folder(data, entry)
     if blocked is None:
         return []
-    may_set_bits = _held({"setpcap": _SETPCAP}) is not None
+    held = _held()
+    helping = _TO_RUN_PROGRAMS if closed_program else _TO_PASS_FOLDERS
+    capability = next((name for name, bit in helping.items() if held >> bit & 1), None)
+    may_set_bits = bool(held >> _SETPCAP & 1)
     if capability is None or (on_the_way_to_programs and not may_set_bits):
         raise EmbeddedFailed(
             f"user {entry.pw_name}, as whom root runs PostgreSQL, may not pass {blocked}; "
@@ -117,11 +118,10 @@ def _may_pass(path: Path, entry: pwd.struct_passwd) -> bool:
     return bool(status.st_mode & stat.S_IXOTH)
 
 
-def _held(wanted: Mapping[str, int]) -> str | None:
-    """The first of these capabilities that this process has and can hand on."""
+def _held() -> int:
+    """The capabilities that this process has and can hand on, as bits; none where none are told."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:
-        return None
-    held = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
-    return next((name for name, bit in wanted.items() if held >> bit & 1), None)
+        return 0
+    return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
