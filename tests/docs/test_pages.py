@@ -1,0 +1,53 @@
+"""The Python of every page runs as it stands there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, blocks
+from tests.patience import PATIENCE_S
+
+PAGES = [page for page in sorted(ROOT.glob("docs/**/*.md")) if blocks(page.read_text())]
+
+
+def ran(page: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.docs.pages", str(page)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+
+
+def test_there_is_something_to_run() -> None:
+    # DOC-1
+    assert len(PAGES) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_the_python_of_a_page_runs(page: Path) -> None:
+    # DOC-1
+    done = ran(page)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_blocks_share_their_names_and_a_traceback_names_the_line(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n\n```python\nx = 1\n```\n\n1. In a list:\n\n   ```python\n   x += 1\n   ```\n\n"
+        "```python no-run\nexit(3)\n```\n\n```python\nprint(x)\nraise ValueError(x)\n```\n"
+    )
+    done = ran(page)
+    assert (done.returncode, done.stdout) == (1, "2\n")
+    assert f'"{page}", line 19' in done.stderr
+
+
+def test_a_word_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match="line 1: a block is `python` or"):
+        blocks("```python norun\nexit(3)\n```\n")
