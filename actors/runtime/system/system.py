@@ -396,9 +396,14 @@ def checked_name(name: str) -> str:
     """Call this to check a name or key; ValueError unless 1-200 characters, no `/`, no control."""
     if not _is_text(name) or not 0 < len(name) <= NAME_LENGTH_MAX:
         raise ValueError(f"the name {name!r} must be a text of 1 to {NAME_LENGTH_MAX} characters")
-    if "/" in name or any(unicodedata.category(letter) in _CONTROL for letter in name):
+    if "/" in name or not (name.isprintable() or _has_no_control(name)):
         raise ValueError(f"the name {name!r} must not contain `/` or control characters")
     return name
+
+
+def _has_no_control(name: str) -> bool:
+    # The long way, letter by letter: `isprintable` also says no to harmless ones (a wide blank).
+    return not any(unicodedata.category(letter) in _CONTROL for letter in name)
 
 
 def _is_text(value: object) -> bool:
