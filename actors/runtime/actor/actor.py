@@ -24,9 +24,11 @@ from actors.runtime.actor.timers import (
 )
 from actors.runtime.delivery.envelope import (
     DEADLINE,
+    MESSAGE,
     NO_DEADLINE,
     REPLY,
     Activity,
+    Envelope,
     Later,
     Reply,
     current_activity,
@@ -45,6 +47,7 @@ from actors.runtime.words.messages import Ask
 
 M = TypeVar("M", contravariant=True)  # noqa: PLC0105 - the M of Actor[M], in every signature
 R = TypeVar("R")
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 # A quarter of a mailbox: an actor that sets more aside is waiting for something that went wrong.
@@ -172,7 +175,46 @@ class Actor(Hooks[M]):
         envelope = self._activity.envelope
         if envelope is None:
             raise RuntimeError("reply_later() is for handlers; no message is in hand here")
+        self._check_not_passed_on(envelope)
         return self._life.owe(envelope)
+
+    @overload
+    def forward(self, ref: AnyRef) -> Later[object]: ...
+    @overload
+    def forward(self, ref: Ref[T], message: T) -> Later[object]: ...
+    def forward(self, ref: AnyRef, message: object = None) -> Later[object]:
+        """Call this in a handler to pass the message in hand on, as if it had been sent to `ref`.
+
+        An asker waits for `ref` from then on and gets its reply straight, within the deadline it
+        has asked with; this actor owes nothing, and may crash or stop. Return what this returns,
+        for a type checker wants an answer:
+
+        ```python
+        def on_total(self, message: Total) -> Later[int]:
+            return self.forward(self.shelves[message.shelf], message)
+        ```
+
+        Never waits. A tell that finds a full mailbox is subject to its `overflow`, an ask waits
+        for room. With `ref` dead a tell is a dead letter and the asker gets NoProc; an asker that
+        would wait for itself gets DeadlockError. Raises RuntimeError when no message is in hand,
+        or it has been answered, stashed or passed on already. Passing `message`, the one in hand,
+        only tells the type checker what `ref` must take.
+        """
+        life, envelope = self._life, self._activity.envelope
+        if envelope is None:
+            raise RuntimeError("forward() is for handlers; no message is in hand here")
+        if message is not None and message is not envelope[MESSAGE]:
+            raise RuntimeError("forward() passes on the message in hand; tell any other")
+        self._check_not_passed_on(envelope)
+        reply = envelope[REPLY]
+        if life.set_aside is envelope or (reply is not None and reply.outcome == "answered"):
+            raise RuntimeError("the message in hand is stashed or answered; it was not passed on")
+        life.pass_on(envelope, ref._target(cast(Never, envelope[MESSAGE])))
+        return Later(life, envelope)
+
+    def _check_not_passed_on(self, envelope: Envelope) -> None:
+        if self._life.passed_on is envelope:
+            raise RuntimeError("the message in hand was passed on; it is another actor's now")
 
     def stop(self, exit: Exit = Normal()) -> None:  # noqa: A002, B008 - exits are frozen
         """Call this to end after this handler; its reply is still given."""
@@ -252,6 +294,7 @@ class Actor(Hooks[M]):
             raise RuntimeError(
                 "stash() is for handlers; hooks and child tasks have no message in hand"
             )
+        self._check_not_passed_on(envelope)
         if life.set_aside is envelope:
             return  # Set aside already; once is enough to come back once.
         if life.stash is None:

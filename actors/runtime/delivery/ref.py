@@ -24,6 +24,7 @@ from actors.runtime.delivery.envelope import (
     OUTSIDE,
     Activity,
     Asked,
+    Context,
     Envelope,
     Numbering,
     Party,
@@ -97,6 +98,10 @@ class Ref(Generic[M_contra]):
         if mailbox.idle:
             mailbox.idle = mailbox.system_idle = False
             cell.wake()
+
+    def _target(self, message: M_contra) -> Target:
+        """Who gets `message`; another kind of ref may choose by it."""
+        return self._cell
 
     async def send(
         self, message: M_contra, timeout: float | None = None, *, deadline: float = NO_DEADLINE
@@ -263,6 +268,8 @@ class Target(Party, Asked, Turning, Protocol):
     @property
     def mailbox(self) -> Mailbox: ...
     @property
+    def ref(self) -> AnyRef: ...
+    @property
     def status(self) -> str: ...
     @property
     def gone(self) -> bool: ...
@@ -305,6 +312,45 @@ def make_envelope(
     return (message, message_id, reply, deadline, enqueued_at, activity.out or activity.sending())
 
 
+def pass_on(envelope: Envelope, cell: Target, by: Party) -> None:
+    """Called for a message that `by` passes on to `cell`; whoever asked waits for `cell` now.
+
+    Number, deadline and cause stay. The sender does not: a notice of the end of `by` has to stand
+    behind what it has passed on, and a fault between the two has to meet it.
+    """
+    message, message_id, reply, deadline, _, before = envelope
+    if before is None:
+        before = Context(by.system.text_id(message_id))
+    context = Context(
+        before.correlation_id,
+        before.causation_id,
+        before.traceparent,
+        by.path,
+        before.user_id,
+        before.tenant,
+        by.id,
+    )
+    timed = cell.mailbox.timed
+    enqueued_at = perf_counter() if timed and not message_id % timed else 0.0
+    passed: Envelope = (message, message_id, reply, deadline, enqueued_at, context)
+    if reply is None:
+        cell.mailbox.put(passed)
+        return
+    if cell.mailbox.closed:
+        reply.fail(cell.no_proc(message))
+        return
+    if reply.asker is not None:
+        try:
+            refuse_ring(reply.asker, cell, type(message))
+        except DeadlockError as error:
+            reply.fail(error)
+            return
+        reply.asker.waiting_on = cell
+    # As in a new ask: what comes of it concerns `cell`, and it may have to wait for room there.
+    reply.cell, reply.stage = cell, "mailbox"
+    cell.mailbox.offer(passed, None)
+
+
 def refuse_ring(asker: Party, asked: Party, kind: type) -> None:
     """Called before a handler waits; raises DeadlockError when it would wait for itself."""
     cycle = [asker.path]
@@ -340,5 +386,5 @@ def off_thread(what: str) -> RuntimeError:
     """The error of a ref used in the wrong thread."""
     return RuntimeError(
         f"ref.{what} was called outside the trio thread; nothing was sent. "
-        "Use system.portal there: portal.tell(ref, message), portal.ask(ref, message)."
+        "Use system.portal there: portal.tell, portal.send and portal.ask take a ref and a message."
     )

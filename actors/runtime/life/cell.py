@@ -60,7 +60,7 @@ from actors.runtime.delivery.envelope import (
     Party,
 )
 from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY, Entry, Mailbox, Notice
-from actors.runtime.delivery.ref import AnyRef, Post, Ref
+from actors.runtime.delivery.ref import AnyRef, Post, Ref, Target, pass_on
 from actors.runtime.life.child_tasks import ChildTasks
 from actors.runtime.life.handlers import Handler, Table
 from actors.runtime.life.hooks import START_TIMEOUT_S, AnyHooks
@@ -675,7 +675,7 @@ class Life:
         # the budget of a turn
         "turn_left", "until_clock", "turn_began", "system_streak",
         # the message in hand
-        "coroutine", "awaiting_since", "handling_began", "set_aside",
+        "coroutine", "awaiting_since", "handling_began", "set_aside", "passed_on",
         # what an actor changes of itself
         "suspended", "behaviour", "stash",
         # what it has set going
@@ -724,6 +724,8 @@ class Life:
         self.handling_began = 0.0
         # The message in hand, once its own handler has stashed it: it is not answered now.
         self.set_aside: Envelope | None = None
+        # The same, once its handler has passed it on: it is another actor's.
+        self.passed_on: Envelope | None = None
 
         self.suspended = False
         self.behaviour: Callable[[object], object] | None = None
@@ -878,6 +880,22 @@ class Life:
         for later in list(self.owed or ()):
             later.fail(self._error_for(exit_, later.envelope))
 
+    def pass_on(self, envelope: Envelope, to: Target) -> None:
+        """Called by `forward`: from here on `envelope` is settled by another actor."""
+        reply = envelope[REPLY]
+        self.passed_on = envelope
+        for later in list(self.owed or ()):
+            if later.envelope is envelope:
+                self.forgive(later)
+        if reply is None or reply.outcome == "waiting":
+            pass_on(envelope, to, self.cell)
+        elif reply.outcome == "timed_out":
+            self.cell.counts.expired += 1
+            self.cell.system.dead_letters.add(self.cell, envelope, "expired")
+        else:
+            # Its asker was cancelled, or its system is being closed.
+            self.cell.counts.withdrawn += 1
+
     def _is_owed(self, envelope: Envelope) -> bool:
         return any(later.envelope is envelope for later in self.owed or ())
 
@@ -919,6 +937,8 @@ class Life:
             return
         self.last_in_hand = envelope
         self.activity.envelope = self.activity.out = None
+        if self.passed_on is envelope:
+            return
         if self.set_aside is envelope:
             self._take_back(envelope)
         if not exit_.clean:

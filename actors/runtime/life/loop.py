@@ -386,7 +386,12 @@ def is_async(behaviour: object) -> bool:
 def finish(life: Life, envelope: Envelope, result: object) -> State | None:
     """Settle a message with what its handler returned in the end, its coroutine awaited."""
     reply = envelope[REPLY]
-    if life.set_aside is envelope:
+    if life.passed_on is envelope:
+        # Another actor answers, and may have: a value here would be a second answer.
+        if result is not None and not isinstance(result, Later):
+            return end(life, Crashed(BadReply(life.cell.path, envelope[MESSAGE], result)))
+        life.passed_on = None
+    elif life.set_aside is envelope:
         life.set_aside = None  # It is in the stash, and answered when it comes back.
         if reply is not None:
             reply.stage = "queued"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, Never, Protocol, TypeVar, cast
 
 import trio
 
@@ -58,6 +58,9 @@ class ByName(Ref[M_contra], Generic[M_contra]):
     def _cell(self) -> Target:  # type: ignore[override]  # found at each call, never stored
         system = _current.get() if self._system is None else self._system
         return system.cell_named(self._name)
+
+    def _target(self, message: M_contra) -> Target:
+        return self._cell.ref._target(cast(Never, message))
 
     def __repr__(self) -> str:
         return f"ByName({self._name!r})"
@@ -163,7 +166,11 @@ def tell_all(refs: Iterable[Ref[M]], message: M) -> None:
 
 
 class Portal:
-    """`system.portal.tell(ref, m)` and `.ask(ref, m)`: made within trio, used anywhere else."""
+    """`system.portal.tell(ref, m)`, `.send` and `.ask`: made within trio, used anywhere else.
+
+    From asyncio, whose loop none of them but `tell` may hold up:
+    `await asyncio.to_thread(system.portal.send, ref, message, 2.0)`.
+    """
 
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -174,6 +181,16 @@ class Portal:
         Messages of one thread arrive in order. Raises trio.RunFinishedError when trio has ended.
         """
         self._token.run_sync_soon(ref.tell, message)
+
+    def send(self, ref: Ref[M], message: M, timeout: float | None = None) -> None:
+        """Call this from a thread other than trio's to deliver a message, blocking it until then.
+
+        So a thread goes no faster than the actor it feeds. Raises what `Ref.send` raises:
+        MailboxFull when no room came within `timeout` seconds (None: waits for ever), NoProc when
+        the actor is gone or its system was cancelled meanwhile; nothing was delivered then.
+        trio.RunFinishedError when trio has ended; RuntimeError in the trio thread.
+        """
+        trio.from_thread.run(ref.send, message, timeout, trio_token=self._token)
 
     def ask(self, ref: Ref[M], message: Ask[R], timeout: float | None = ASK_TIMEOUT_S) -> R:
         """Call this from a thread other than trio's to ask, blocking it until the reply.
