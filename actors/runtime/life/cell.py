@@ -201,6 +201,16 @@ class Watching(Protocol):
         """A watched cell has handled a message."""
 
 
+class Sweeping(Protocol):
+    """Whoever sends the idle ones of the task actors to sleep (`resting.Sweep`)."""
+
+    def add(self, life: Life) -> None:
+        """It has a task that may be given back."""
+
+    def discard(self, life: Life) -> None:
+        """It has none any more."""
+
+
 class Home(Post, Protocol):
     """A system, as far as its cells need it."""
 
@@ -220,6 +230,8 @@ class Home(Post, Protocol):
     def reports(self) -> Crashes: ...
     @property
     def changes_log(self) -> Watching: ...
+    @property
+    def sweep(self) -> Sweeping: ...
     def next_cell_id(self) -> int: ...
     def apply_level(self, cell: Cell) -> None: ...
     def forget(self, cell: Cell) -> None: ...
@@ -833,11 +845,17 @@ class Life:
 
     def may_hibernate(self) -> bool:
         """Whether an idle task actor shall give its task back now."""
-        return self.wants_hibernation and (self.child_tasks is None or not self.child_tasks.running)
+        return self.wants_hibernation and not self.has_child_tasks
+
+    @property
+    def has_child_tasks(self) -> bool:
+        """Whether one runs."""
+        return self.child_tasks is not None and self.child_tasks.running > 0
 
     def hibernate(self) -> None:
         """Called as the last step of a task that is given back."""
         self.wants_hibernation, self.hibernating = False, True
+        self.cell.system.sweep.discard(self)
         self.activity.task = None
         self.park()
 
@@ -964,6 +982,8 @@ class Life:
     def release(self, exit_: Exit) -> None:
         """Called as the last step: everything that belongs to the incarnation is let go."""
         self.phase = "over"
+        if self.has_task:
+            self.cell.system.sweep.discard(self)
         self.fail_owed(exit_)
         if self.stash:
             self.cell.mailbox.put_back(self.stash)

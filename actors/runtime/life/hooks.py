@@ -17,6 +17,9 @@ from actors.runtime.words.showing import redact_names
 M = TypeVar("M", contravariant=True)  # noqa: PLC0105 - the M of Actor[M], in every signature
 
 START_TIMEOUT_S: Final[float] = 10.0
+# What a parked task holds is most of an idle actor, and to be woken costs one task more: who has
+# been silent for a minute is not going to notice.
+HIBERNATE_AFTER_S: Final[float] = 60.0
 
 
 class Hooks(Generic[M]):
@@ -29,7 +32,10 @@ class Hooks(Generic[M]):
     budget: ClassVar[tuple[int, float]] = (64, 0.001)
     # Whether the end of a linked actor comes as a message (`Exited`).
     trap_exits: ClassVar[bool] = False
-    hibernate_after: ClassVar[float | None] = None
+    # A task actor that was idle for so many seconds gives its task back; the next message brings
+    # another. By default after a minute, which a virtual clock does not count; None for never,
+    # where something belongs to the very task: a lock of trio or a token of a limiter.
+    hibernate_after: ClassVar[float | None] = HIBERNATE_AFTER_S
     # `on_start` that takes longer fails as StartTimeout.
     start_timeout: ClassVar[float] = START_TIMEOUT_S
     # What is measured: off, counters, sampled (times of one message in 16) or full.

@@ -21,7 +21,6 @@ from types import CoroutineType
 
 import trio
 
-from actors.runtime.delivery.clock import Alarm
 from actors.runtime.delivery.envelope import (
     DEADLINE,
     MESSAGE,
@@ -34,6 +33,7 @@ from actors.runtime.life import loop
 from actors.runtime.life.cell import Cell, Life
 from actors.runtime.life.handlers import Handler
 from actors.runtime.life.hooks import Hooks
+from actors.runtime.life.resting import stays_awake
 from actors.runtime.words.errors import ActorExited, BadReturn, StartTimeout
 from actors.runtime.words.exits import (
     Crashed,
@@ -168,6 +168,7 @@ async def _run_woken(life: Life) -> None:
     """The task of an incarnation that had given its task back."""
     life.activity.task = trio.lowlevel.current_task()
     current_activity.set(life.activity)
+    stays_awake(life)
     with trio.CancelScope() as life.scope:
         await _serve(life)
     _note_interruption(life)
@@ -270,44 +271,6 @@ async def _until_deadline(
     return None
 
 
-class Nap:
-    """`hibernate_after`: gives the task back when it has been parked for so long."""
-
-    __slots__ = ("_alarm", "_life", "_parked_at", "delay")
-
-    def __init__(self, life: Life, delay: float) -> None:
-        self._life, self.delay = life, delay
-        self._parked_at = trio.current_time()
-        self._alarm: Alarm | None = None
-
-    def parked(self) -> None:
-        """Called each time the actor has nothing to do; one alarm serves many of them."""
-        self._parked_at = trio.current_time()
-        if self._alarm is None and not self._life.hibernating:
-            self._arm()
-
-    def cancel(self) -> None:
-        """Called when the incarnation has ended."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-
-    def _arm(self) -> None:
-        due = self._parked_at + self.delay
-        self._alarm = self._life.cell.system.wheel.call_at(due, self._look)
-
-    def _look(self) -> None:
-        self._alarm = None
-        life = self._life
-        if life.parked_task is None:
-            return  # It is working, and will park again.
-        if self._parked_at + self.delay > trio.current_time():
-            self._arm()
-        else:
-            # The task gives itself back: only it knows that it stands between two messages.
-            life.wants_hibernation = True
-            life.cell.mailbox.call_attention()
-
-
 # The start
 
 
@@ -331,8 +294,7 @@ def _birth(life: Life) -> None:
         return
     life.adopt(instance)
     if life.has_task:
-        if instance.hibernate_after is not None:
-            life.nap = Nap(life, instance.hibernate_after)
+        stays_awake(life)
         life.cell.owner.nursery.start_soon(run_task, life, name=life.cell.path)
     else:
         _start_dispatched(life)

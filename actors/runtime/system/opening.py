@@ -79,6 +79,9 @@ async def running(
             watchdog.start()
         nursery.start_soon(system.wheel.run, name="actors: clock")
         nursery.start_soon(system.dispatcher.run, name="actors: dispatcher")
+        if is_real_time:
+            # Its sleep would be a reason for a virtual clock to jump.
+            nursery.start_soon(system.sweep.run, name="actors: sweep")
         try:
             yield
         finally:

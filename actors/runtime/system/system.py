@@ -25,6 +25,7 @@ from actors.runtime.delivery.ref import ASK_TIMEOUT_S, STOP_TIMEOUT_S, AnyRef, E
 from actors.runtime.life import lifecycle
 from actors.runtime.life.cell import SHUTDOWN_S, Cell, Owner, cell_of
 from actors.runtime.life.hooks import START_TIMEOUT_S, AnyHooks, Hooks
+from actors.runtime.life.resting import Sweep
 from actors.runtime.system.reaching import Portal, ask_all, set_current, tell_all
 from actors.runtime.system.topics import Topics
 from actors.runtime.watching import inspection
@@ -131,6 +132,7 @@ class System:
         self.next_id: Callable[[], int] = count(1).__next__
         self.next_cell_id: Callable[[], int] = count(1).__next__
         self.wheel = Wheel()
+        self.sweep = Sweep()
         # Whatever is given turns here is a cell of this system; the dispatcher need not know.
         turn = cast(Callable[[Turning], bool], lifecycle.turn)
         self.dispatcher = Dispatcher(turn, conditions.clock, conditions.shuffle)
