@@ -293,9 +293,11 @@ async def test_of_two_busy_actors_neither_handles_65_in_a_row(
             ref.tell(Note(who))
     await trio.testing.wait_all_tasks_blocked()
     assert len(log) == 1280
+    # A slow machine cuts turns short, and not both actors' alike: only while both are busy.
+    both_busy = min(max(at for at, who in enumerate(log) if who == one) for one in (0, 1))
     runs: list[int] = [0]
     last: object = None
-    for entry in log:
+    for entry in log[:both_busy]:
         if entry != last:
             runs.append(0)
         runs[-1] += 1
