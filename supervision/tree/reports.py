@@ -1,30 +1,30 @@
 """What a supervisor tells a person: one report for each crash, failed start and giving up.
 
 A report prints in full (for a terminal) and in one line (for a log). Both are redacted and cut;
-a cut is marked. Who receives reports is decided by the system (topic `REPORTS`).
+a cut is marked, and no more is looked at than is shown. Who receives reports is decided by the
+system (topic `REPORTS`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import structlog
 
-from actors.runtime import Crashed, System
-from actors.runtime.words.showing import redact_text
+from actors.runtime import Crashed, Killed, Normal, Shutdown, System
+from actors.runtime.words.showing import CUT, Bounds, fields_shown, shown
 from supervision.specs.words import ChildType, RestartType, ShutdownTime
 
 # Topic on which every report is published.
 REPORTS: Final = "supervision.reports"
-# Deeper than this nobody reads; longer than this one value fills a screen.
-DEPTH_MAX: Final = 4
+# A value longer than this fills a screen.
 VALUE_TEXT_MAX: Final = 2_000
+VALUE_BOUNDS: Final = Bounds(VALUE_TEXT_MAX, text=VALUE_TEXT_MAX)
+# Of one group of errors; more of them are the same error again.
+LEAVES_MAX: Final = 20
 # One log line, as in the runtime's exits.
 LINE_MAX: Final = 500
-CUT: Final = "... [cut]"
-SECRET_NAMES: Final = ("password", "passwd", "token", "secret", "cookie", "authorization")
 
 _log = structlog.get_logger("supervision")
 
@@ -84,7 +84,10 @@ class Report:
             lines.append(f"  correlation {self.correlation_id}")
         error = getattr(self.reason, "error", self.reason)
         if isinstance(error, BaseException):
-            lines.extend(f"  leaf        {show(leaf)}" for leaf in Crashed(error).leaves())
+            leaves = Crashed(error).leaves()
+            lines.extend(f"  leaf        {show(leaf)}" for leaf in leaves[:LEAVES_MAX])
+            if len(leaves) > LEAVES_MAX:
+                lines.append(f"  leaf        {len(leaves) - LEAVES_MAX} more {CUT}")
         if self.stack is not None:
             lines.append(f"  stack\n{self.stack}")
         return "\n".join(lines)
@@ -124,53 +127,12 @@ def log_report(report: Report) -> None:
 
 def show(value: object) -> str:
     """Any value as text, redacted, at most 4 deep and 2,000 characters long."""
-    text = _show(value, 0)
-    return text if len(text) <= VALUE_TEXT_MAX else text[: VALUE_TEXT_MAX - len(CUT)] + CUT
-
-
-def _show(value: object, depth: int) -> str:
-    if depth > DEPTH_MAX:
-        return CUT
     match value:
-        case str() | bytes():
-            return redact_text(repr(value[: VALUE_TEXT_MAX + 1]))
-        case BaseException():
-            inner = ", ".join(_show(one, depth + 1) for one in _some(value.args))
-            return f"{type(value).__name__}({inner})"
-        case Mapping():
-            pairs = (f"{_show(k, depth + 1)}: {_field(str(k), v, depth)}" for k, v in _items(value))
-            return "{" + ", ".join(pairs) + "}"
-        case list() | tuple() | Set():
-            return "[" + ", ".join(_show(one, depth + 1) for one in _some(value)) + "]"
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            pairs = (
-                f"{one.name}={_field(one.name, getattr(value, one.name, None), depth)}"
-                for one in fields(value)
-                if one.repr and one.compare
-            )
-            return f"{type(value).__name__}(" + ", ".join(pairs) + ")"
+        case Normal() | Killed():
+            return f"{type(value).__name__}()"
+        case Shutdown():
+            return fields_shown("Shutdown", {"info": value.info}, VALUE_BOUNDS)
+        case Crashed():
+            return fields_shown("Crashed", {"error": value.error}, VALUE_BOUNDS)
         case _:
-            return _safe_repr(value)
-
-
-def _field(name: str, value: object, depth: int) -> str:
-    if any(secret in name.lower() for secret in SECRET_NAMES):
-        return "***"
-    return _show(value, depth + 1)
-
-
-def _items(value: Mapping[object, object]) -> list[tuple[object, object]]:
-    # More entries than characters can never be printed; a huge state must not be walked.
-    return [pair for pair, _ in zip(value.items(), range(VALUE_TEXT_MAX), strict=False)]
-
-
-def _some(value: Sequence[object] | Set[object]) -> list[object]:
-    return [one for one, _ in zip(value, range(VALUE_TEXT_MAX), strict=False)]
-
-
-def _safe_repr(value: object) -> str:
-    # Trap: a report is made about objects that are already broken; their repr may be too.
-    try:
-        return redact_text(repr(value)[: VALUE_TEXT_MAX + 1])
-    except Exception as error:  # noqa: BLE001  anything at all may come out of foreign code
-        return f"<{type(value).__name__}: repr failed: {type(error).__name__}>"
+            return shown(value, VALUE_BOUNDS)

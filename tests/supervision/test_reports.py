@@ -7,8 +7,9 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import Crashed, Shutdown
+from actors.runtime.words.showing import CUT
 from supervision import Flags, Offender, Report, open_system
-from supervision.tree.reports import LINE_MAX, VALUE_TEXT_MAX, show
+from supervision.tree.reports import LEAVES_MAX, LINE_MAX, VALUE_TEXT_MAX, show
 from tests.supervision.puppets import Crash, Kit, Troupe, settle
 
 OFFENDER = Offender("a", "sup/a", 3, "permanent", 5.0, "worker")
@@ -41,7 +42,7 @@ def test_a_report_in_full_and_in_one_line() -> None:
     assert "sup/a" in text
     assert "incarnation 3" in text
     assert "the very bottom" not in text
-    assert "[cut]" in text
+    assert CUT in text
     assert "hunter2" not in text
     assert "abc" not in text
     assert "c-1" in text
@@ -58,13 +59,34 @@ def test_a_report_in_full_and_in_one_line() -> None:
     [
         (Shutdown("x"), "Shutdown(info='x')"),
         (OSError(2, "gone"), "FileNotFoundError(2, 'gone')"),
-        ([1, (2,)], "[1, [2]]"),
+        ([1, (2,)], "[1, (2,)]"),
         ({"a": 1, "password": "x"}, "{'a': 1, 'password': ***}"),
-        (Broken(), "<Broken: repr failed: RuntimeError>"),
+        (Broken(), "<Broken: its text failed with RuntimeError>"),
     ],
 )
 def test_values_are_shown(value: object, shown: str) -> None:
     assert show(value) == shown
+
+
+class Counting:
+    shown = 0
+
+    def __repr__(self) -> str:
+        Counting.shown += 1
+        return "item"
+
+
+def test_a_report_looks_at_no_more_than_it_shows() -> None:
+    # SUP-152
+    error = ValueError([Counting() for _ in range(100_000)], b"x" * 300_000)
+    Counting.shown = 0
+    report = Report("sup", "child_terminated", Crashed(error), OFFENDER, 0.0)
+    assert len(report.one_line()) <= LINE_MAX
+    assert CUT in str(report)
+    assert 0 < Counting.shown <= 3 * VALUE_TEXT_MAX
+    group = ExceptionGroup("g", [ValueError(number) for number in range(1000)])
+    lines = str(Report("sup", "child_terminated", Crashed(group), OFFENDER, 0.0)).splitlines()
+    assert sum("leaf" in line for line in lines) == LEAVES_MAX + 1
 
 
 def test_each_leaf_of_a_group_is_listed() -> None:

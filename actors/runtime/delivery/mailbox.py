@@ -165,6 +165,10 @@ class Mailbox:
 
     def put(self, envelope: Envelope) -> bool:
         """A tell, or a publish; False when the message was not queued."""
+        if self.closed:
+            # First: losing one shall cost little more than the look at whether it is lost.
+            self._addressee.lost(envelope, "closed")
+            return False
         if len(self.inbox) >= self.limit and not self._has_room():
             return self._put_full(envelope)
         self.inbox.append(envelope)
@@ -361,11 +365,8 @@ class Mailbox:
         return put
 
     def _put_full(self, envelope: Envelope) -> bool:
-        if self.gate is not None and not self.closed:
+        if self.gate is not None:
             return not self.gate(envelope) and self.put_past_gate(envelope)
-        if self.closed:
-            self._addressee.lost(envelope, "closed")
-            return False
         self.peak = max(self.peak, self.queued)
         policy = self.overflow
         if isinstance(policy, Latest):

@@ -137,7 +137,9 @@ class System:
         turn = cast(Callable[[Turning], bool], lifecycle.turn)
         self.dispatcher = Dispatcher(turn, conditions.clock, conditions.shuffle)
         self.topics = Topics(self.next_id, self.dispatcher.enqueue_all)
-        self.dead_letters = DeadLetters(self.text_id, self.topics.publish)
+        self.dead_letters = DeadLetters(
+            self.text_id, self.topics.publish, self.topics.has_subscribers
+        )
         self.reports = Reports(self.topics.publish)
         self.keeper: Starter | None = None
         self.portal = Portal()

@@ -112,6 +112,10 @@ class Topics:
         """Call this to get how many are subscribed."""
         return len(self._cells.get(topic, ())) + len(self._sinks.get(topic, ()))
 
+    def has_subscribers(self, topic: str) -> bool:
+        """Call this before making a message that is for subscribers alone."""
+        return topic in self._cells or topic in self._sinks
+
     def topics(self) -> list[str]:
         """Call this to get the topics that somebody is subscribed to."""
         return sorted({*self._cells, *self._sinks})

@@ -2,5 +2,5 @@
 
 Asked: `stats.py` (figures), `inspection.py` (state, standing still). Told as it happens:
 `changes.py`, `reports.py` (crashes), `dead_letters.py`, `watchdog.py` (a loop that does not turn).
-`presenting.py` makes state and messages fit to be shown; the others use it.
+`presenting.py` makes state and messages fit to be shown, `traces.py` stacks; the others use them.
 """

@@ -1,26 +1,33 @@
 """Messages nobody handled: the newest are kept, all are counted, and each can be sent again.
 
 Withdrawn asks, late replies and coalesced messages are none: nobody misses them.
+
+Losing a message is cheap, for it happens most where there is too much to do already: what is
+kept is the message and who, when and why; a `DeadLetter`, and the text in it, is made when
+somebody reads it.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final, cast
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, cast
 
 import structlog
 import trio
 
-from actors.runtime.delivery.envelope import MESSAGE, Envelope
+from actors.runtime.delivery.envelope import Context, Envelope
 from actors.runtime.delivery.ref import Ref
 from actors.runtime.life.cell import Cell, Reason
 from actors.runtime.watching.presenting import redacted_message
 from actors.runtime.words.exits import Exit
+from actors.runtime.words.weighing import weight_of
 
-# Enough to look into an incident, little enough to forget: about a megabyte of messages.
+# Enough to look into an incident, little enough to forget.
 DEAD_LETTERS_KEPT: Final = 1000
+# A thousand messages of 16 KB; of larger ones fewer. By estimate, see `words/weighing.py`.
+BYTES_KEPT: Final = 16 * 1024 * 1024
 # A flood of one kind is one line a second, with the number that was left out.
 LOG_INTERVAL_S: Final = 1.0
 TOPIC: Final = "dead_letters"
@@ -28,9 +35,26 @@ TOPIC: Final = "dead_letters"
 _log = structlog.get_logger("actors.dead_letters")
 
 
-@dataclass(frozen=True, slots=True)
+# What is kept of a lost message; everything else can be found out later. A plain tuple, as an
+# envelope is: one is made for each. Its number, when, whose it was, of which incarnation, why, the
+# message, its number and context, whether it was asked, the exit, and what it weighs.
+_Kept: TypeAlias = tuple[
+    int, float, Cell, int, Reason, object, int, Context | None, bool, Exit | None, int
+]
+_WEIGHT: Final = 10
+
+
+class _TooLarge:
+    """Stands in the ring for a message that alone is more than may be kept."""
+
+    def __init__(self, message: object, text: str, weight: int) -> None:
+        self.type_name = type(message).__name__
+        self.text, self.weight = text, weight
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class DeadLetter:
-    """One message nobody handled, and why."""
+    """One message nobody handled, and why; `message` is made when it is read."""
 
     id: int
     at: float
@@ -38,30 +62,46 @@ class DeadLetter:
     incarnation: int
     reason: Reason
     message_type: str
-    message: str
     message_id: int
     correlation_id: str
     causation_id: int | None
     sender: str | None
     was_ask: bool
     exit: Exit | None
+    _cell: Cell = field(compare=False)
+    _message: object = field(compare=False)
+
+    def __repr__(self) -> str:
+        return f"<DeadLetter {self.id} {self.path}#{self.incarnation} {self.reason} {self.message}>"
+
+    @property
+    def message(self) -> str:
+        """The message as text, secrets hidden, at most 512 characters, marked where cut."""
+        lost = self._message
+        return lost.text if isinstance(lost, _TooLarge) else redacted_message(self._cell, lost)
 
 
 class DeadLetters:
     """The ring of a system; iterate over it for the kept ones, oldest first."""
 
     def __init__(
-        self, text_id: Callable[[int], str], publish: Callable[[str, object], int]
+        self,
+        text_id: Callable[[int], str],
+        publish: Callable[[str, object], int],
+        has_subscribers: Callable[[str], bool],
     ) -> None:
         self._text_id, self._publish = text_id, publish
-        self._kept: deque[tuple[DeadLetter, Cell, Envelope]] = deque(maxlen=DEAD_LETTERS_KEPT)
-        self._logged: dict[tuple[str, str], tuple[float, int]] = {}
+        self._has_subscribers = has_subscribers
+        self._kept: deque[_Kept] = deque()
+        self._weight = 0
+        # By path and reason: when its last line was written, and how many were left out since.
+        self._logged: dict[tuple[str, str], list[float]] = {}
         self._publishing = False
         self.total = 0
         self.by_reason: Counter[Reason] = Counter()
 
     def __iter__(self) -> Iterator[DeadLetter]:
-        return iter([letter for letter, _, _ in self._kept])
+        return iter([self._letter(kept) for kept in self._kept])
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -75,64 +115,97 @@ class DeadLetters:
         note: str | None = None,
     ) -> None:
         """Called when nobody will handle `envelope`; `note` goes into the log line."""
-        self.total += 1
+        self.total = number = self.total + 1
         self.by_reason[reason] += 1
         cell.counts.dead_letters += 1
         message, message_id, reply, _, _, context = envelope
         if isinstance(message, DeadLetter):
             return  # Whoever watches dead letters and loses one would otherwise make more of them.
-        letter = DeadLetter(
-            self.total,
-            trio.current_time(),
-            cell.path,
-            cell.incarnation,
-            reason,
-            type(message).__name__,
-            redacted_message(cell, message),
-            message_id,
-            self._text_id(message_id) if context is None else context.correlation_id,
-            None if context is None else context.causation_id,
-            None if context is None else context.sender,
-            reply is not None,
-            exit_,
-        )
-        self._kept.append((letter, cell, envelope))
-        self._log(letter, note)
-        if self._publishing:
-            return  # A sink that tells a dead actor would otherwise never come to an end.
+        at = trio.current_time()
+        weight = weight_of(message)
+        if weight > BYTES_KEPT:
+            message = _TooLarge(message, redacted_message(cell, message), weight)
+            weight = 0
+        kept: _Kept = (
+            number, at, cell, cell.incarnation, reason, message, message_id, context,
+            reply is not None, exit_, weight,
+        )  # fmt: skip
+        ring = self._kept
+        ring.append(kept)
+        self._weight += weight
+        while len(ring) > DEAD_LETTERS_KEPT or self._weight > BYTES_KEPT:
+            self._weight -= ring.popleft()[_WEIGHT]
+        logged = self._logged.get((cell.path, reason))
+        if logged is not None and at - logged[0] < LOG_INTERVAL_S:
+            logged[1] += 1
+        else:
+            self._log(kept, note, 0 if logged is None else int(logged[1]))
+        if self._has_subscribers(TOPIC) and not self._publishing:
+            self._tell_subscribers(kept)
+
+    def _tell_subscribers(self, kept: _Kept) -> None:
+        # A sink that tells a dead actor would otherwise never come to an end.
         self._publishing = True
         try:
-            self._publish(TOPIC, letter)
+            self._publish(TOPIC, self._letter(kept))
         finally:
             self._publishing = False
 
     def resend(self, letter_id: int) -> None:
         """Call this to tell a kept message once more to the same ref.
 
-        Raises KeyError when it has left the ring. An ask becomes a tell: its asker is gone.
+        Raises KeyError when it is not kept: it has left the ring, or was too large for it and
+        only its text is there. An ask becomes a tell: its asker is gone.
         """
-        for letter, cell, envelope in self._kept:
-            if letter.id == letter_id:
-                ref = cast(Ref[object], cell.ref)  # The message was sent there before.
-                ref.tell(envelope[MESSAGE])
-                return
+        for number, _, cell, _, _, message, *_ in self._kept:
+            if number != letter_id:
+                continue
+            if isinstance(message, _TooLarge):
+                raise KeyError(
+                    f"dead letter {number} was too large to be kept (about {message.weight} "
+                    "bytes); only its text is there, and nothing was sent"
+                )
+            ref = cast(Ref[object], cell.ref)  # The message was sent there before.
+            ref.tell(message)
+            return
         raise KeyError(letter_id)
 
-    def _log(self, letter: DeadLetter, note: str | None) -> None:
-        key = (letter.path, letter.reason)
-        began, left_out = self._logged.get(key, (-LOG_INTERVAL_S, 0))
-        if letter.at - began < LOG_INTERVAL_S:
-            self._logged[key] = (began, left_out + 1)
-            return
+    def _letter(self, kept: _Kept) -> DeadLetter:
+        number, at, cell, incarnation, reason, message, message_id, context, was_ask, exit_, _ = (
+            kept
+        )
+        return DeadLetter(
+            number,
+            at,
+            cell.path,
+            incarnation,
+            reason,
+            _type_name(message),
+            message_id,
+            self._text_id(message_id) if context is None else context.correlation_id,
+            None if context is None else context.causation_id,
+            None if context is None else context.sender,
+            was_ask,
+            exit_,
+            cell,
+            message,
+        )
+
+    def _log(self, kept: _Kept, note: str | None, left_out: int) -> None:
+        _, at, cell, _, reason, message, message_id, context, *_ = kept
         if len(self._logged) >= DEAD_LETTERS_KEPT:
             self._logged.clear()
-        self._logged[key] = (letter.at, 0)
+        self._logged[cell.path, reason] = [at, 0]
         _log.warning(
             "dead_letter",
-            path=letter.path,
-            reason=letter.reason,
-            message_type=letter.message_type,
-            correlation_id=letter.correlation_id,
+            path=cell.path,
+            reason=reason,
+            message_type=_type_name(message),
+            correlation_id=self._text_id(message_id) if context is None else context.correlation_id,
             left_out=left_out,
             note=note,
         )
+
+
+def _type_name(message: object) -> str:
+    return message.type_name if isinstance(message, _TooLarge) else type(message).__name__

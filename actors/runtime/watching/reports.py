@@ -1,13 +1,16 @@
-"""What is told of a crash: the last message, the state, the stack, secrets hidden."""
+"""What is told of a crash: the last message, the state, the stack, secrets hidden.
+
+A report is made on the loop, for every crash of a storm, while the instance is at hand: it takes a
+bounded amount of everything, and leaves the text of the stack to whoever reads it (`traces.py`).
+"""
 
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
@@ -15,12 +18,15 @@ import structlog
 
 from actors.runtime.delivery.envelope import Context
 from actors.runtime.life.cell import Life
-from actors.runtime.watching.presenting import presentable, redacted, redacted_message
+from actors.runtime.watching.presenting import redacted_message, redacted_state
+from actors.runtime.watching.traces import Trace, trace_of
 from actors.runtime.words.exits import Crashed
-from actors.runtime.words.showing import fields_of, redact_text
+from actors.runtime.words.weighing import weight_of
 
 # A restart storm of one actor shall not push out the report that explains it.
 REPORTS_KEPT: Final = 200
+# A report is a few kilobytes; the error in it may hold anything. By estimate, the newest always.
+BYTES_KEPT: Final = 16 * 1024 * 1024
 TOPIC: Final = "crash_reports"
 
 _MAY_WAIT: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -30,7 +36,10 @@ _log = structlog.get_logger("actors.crashes")
 
 @dataclass(frozen=True, slots=True)
 class CrashReport:
-    """One crash. `state` is plain data, redacted and cut, or why it cannot be shown."""
+    """One crash. `state` is plain data, redacted and cut, or why it cannot be shown.
+
+    `stack` is the text of the error with its causes; source files are read when it is.
+    """
 
     path: str
     incarnation: int
@@ -40,7 +49,12 @@ class CrashReport:
     message_id: int | None
     context: Context | None
     state: object
-    stack: str
+    trace: Trace = field(repr=False, compare=False)
+
+    @property
+    def stack(self) -> str:
+        """Where it came from, with its causes, as Python writes it; secrets hidden."""
+        return str(self.trace)
 
 
 class Reports:
@@ -48,7 +62,10 @@ class Reports:
 
     def __init__(self, publish: Callable[[str, object], int]) -> None:
         self._publish = publish
-        self.kept: deque[CrashReport] = deque(maxlen=REPORTS_KEPT)
+        self.kept: deque[CrashReport] = deque()
+        # Of each of them, in the same order.
+        self._weights: deque[int] = deque()
+        self._weight = 0
 
     def crashed(self, life: Life, exit_: Crashed) -> None:
         """Called once for each incarnation that crashed, while its instance is at hand."""
@@ -65,11 +82,11 @@ class Reports:
             last_message=None if message_id is None else redacted_message(cell, message),
             message_id=message_id,
             context=context,
-            state=presentable(redacted(cell, fields_of(life.instance))),
-            stack=redact_text("".join(traceback.format_exception(exit_.error))),
+            state=redacted_state(cell, life.instance),
+            trace=trace_of(exit_.error),
         )
         _forget_frames(exit_.error, life.instance)
-        self.kept.append(report)
+        self._keep(report)
         _log.error(
             "actor_crashed",
             path=report.path,
@@ -80,6 +97,15 @@ class Reports:
             correlation_id=None if context is None else context.correlation_id,
         )
         self._publish(TOPIC, report)
+
+    def _keep(self, report: CrashReport) -> None:
+        weight = weight_of(report.exit.error) + weight_of(report.state)
+        self.kept.append(report)
+        self._weights.append(weight)
+        self._weight += weight
+        while len(self.kept) > 1 and (len(self.kept) > REPORTS_KEPT or self._weight > BYTES_KEPT):
+            self.kept.popleft()
+            self._weight -= self._weights.popleft()
 
 
 def _forget_frames(error: BaseException, actor: object) -> None:
@@ -106,3 +132,5 @@ def _empty_frames(trace: TracebackType | None, actor: object) -> None:
             continue
         with suppress(RuntimeError):  # It runs: a frame of the runtime itself.
             frame.clear()
+            # The look above has left a copy of the variables in the frame; this one empties it.
+            _ = frame.f_locals

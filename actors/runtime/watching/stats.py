@@ -9,10 +9,9 @@ from time import perf_counter
 from typing import Final, Literal, TypedDict
 
 from actors.runtime.life.cell import Cell
-from actors.runtime.watching.presenting import presentable, redacted
+from actors.runtime.watching.presenting import redacted_state
 from actors.runtime.words.counting import LEVELS, Level, Meter
 from actors.runtime.words.exits import ExitJson
-from actors.runtime.words.showing import fields_of
 
 # Who talks to whom is asked about now, not about last week.
 SENDERS_WINDOW_S: Final = 60.0
@@ -224,5 +223,5 @@ def actor_status(cell: Cell) -> ActorStatus:
     life = cell.life
     state: object = None
     if life is not None and life.instance is not None:
-        state = presentable(redacted(cell, fields_of(life.instance)))
+        state = redacted_state(cell, life.instance)
     return {**actor_stats(cell), "state": state}

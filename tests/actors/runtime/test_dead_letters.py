@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
+from typing import cast
 
 import pytest
 import trio
@@ -12,10 +13,14 @@ from trio.testing import MockClock
 from actors.runtime import (
     Actor,
     DeadLetter,
+    DeadLetters,
     NoProc,
+    Ref,
     System,
     message,
 )
+from actors.runtime.watching.dead_letters import BYTES_KEPT, DEAD_LETTERS_KEPT, _Kept
+from actors.runtime.words.showing import CUT
 from actors.testing import AsyncPuppet, Do, Note, Puppet, sleeping
 from tests.actors.runtime.kit import Go, Recorder, Small
 
@@ -157,6 +162,113 @@ async def test_the_hook_hides_secrets_also_when_nobody_runs(
     till.tell(Card("4111"))
     assert {letter.reason for letter in system.dead_letters} == {"stopped", "no_such_actor"}
     assert {letter.message for letter in system.dead_letters} == {"Card(number='***')"}
+
+
+class Counting:
+    """Counts how often it was asked for its text."""
+
+    asked = 0
+
+    def __repr__(self) -> str:
+        Counting.asked += 1
+        return "item"
+
+
+@message
+class Held:
+    held: object
+
+
+async def dead(system: System, puppet: type[Puppet]) -> Ref[object]:
+    ref = await system.start(puppet)
+    await ref.stop()
+    return cast(Ref[object], ref)
+
+
+async def test_a_lost_message_is_not_looked_at_until_somebody_reads_it(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-92, ACT-29: whatever was lost, and however much of it
+    ref = await dead(system, puppet)
+    Counting.asked = 0
+    for _ in range(1000):
+        ref.tell(Held([Counting()] * 1000))
+    ref.tell(Held(b"x" * 300_000))
+    assert Counting.asked == 0
+    first, *_, last = system.dead_letters
+    assert Counting.asked == 0
+    assert first.message.startswith("Held(held=[item, item")
+    assert first.message.endswith(CUT)
+    assert len(first.message) == 512
+    assert 0 < Counting.asked <= 512
+    assert len(last.message) == 512
+
+
+async def test_a_letter_is_made_for_subscribers_only(
+    autojump_clock: MockClock, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # ACT-92, ACT-107
+    made: list[object] = []
+    make = DeadLetters._letter
+
+    def counted(self: DeadLetters, kept: _Kept) -> DeadLetter:
+        made.append(kept)
+        return make(self, kept)
+
+    monkeypatch.setattr(DeadLetters, "_letter", counted)
+    ref = await dead(system, Puppet)
+    for number in range(100):
+        ref.tell(Note(number))
+    assert made == []
+    watcher = Recorder()
+    system.topics.subscribe("dead_letters", watcher)
+    ref.tell(Note(1))
+    assert len(made) == 1
+    assert watcher.got == [list(system.dead_letters)[-1]]
+
+
+async def test_what_is_kept_is_bounded_in_bytes(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-92
+    ref = await dead(system, puppet)
+    for number in range(100):
+        ref.tell(Held(bytes([number]) * 1_000_000))
+    assert len(system.dead_letters) == BYTES_KEPT // 1_000_000
+    assert next(reversed(list(system.dead_letters))).message.startswith(r"Held(held=b'cccc")
+    # One that alone is more than all may be pushes nothing out, and only its text is kept.
+    ref.tell(Held([b"x"] * (BYTES_KEPT // 8)))
+    *others, letter = system.dead_letters
+    assert len(others) == BYTES_KEPT // 1_000_000
+    assert letter.message.startswith("Held(held=[b'x', b'x'")
+    assert letter.message_type == "Held"
+    with pytest.raises(KeyError, match="too large to be kept"):
+        system.dead_letters.resend(letter.id)
+    assert system.dead_letters.by_reason == {"no_such_actor": 101}
+    # Many small ones push the large ones out again, and are limited by their number.
+    for number in range(2000):
+        ref.tell(Note(number))
+    assert len(system.dead_letters) == DEAD_LETTERS_KEPT
+
+
+async def test_a_message_that_cannot_be_weighed_or_shown_is_lost_like_any_other(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-30, ACT-90
+    class Odd:
+        def __sizeof__(self) -> int:
+            raise RuntimeError("no size")
+
+        def __repr__(self) -> str:
+            raise RuntimeError("no text")
+
+    ref = await dead(system, Puppet)
+    ref.tell(Held(Odd()))
+    ref.tell(Odd())
+    assert [letter.message for letter in system.dead_letters] == [
+        "Held(held=<Odd: its text failed with RuntimeError>)",
+        "Odd()",
+    ]
 
 
 async def test_a_send_that_fails_is_no_dead_letter(

@@ -22,7 +22,7 @@ from actors.runtime import (
 from actors.runtime.life.cell import cell_of
 from actors.runtime.watching.stats import ActorStats
 from actors.runtime.words.counting import LEVELS
-from actors.runtime.words.showing import redact_names
+from actors.runtime.words.showing import redact_names, shown
 from actors.testing import (
     AnyPuppet,
     AsyncPuppet,
@@ -189,7 +189,10 @@ async def test_a_state_is_cut_and_redacted(
 )
 def test_names_of_secrets_are_hidden(name: str) -> None:
     # ACT-103
-    assert redact_names({name: "x", "n": {name: "y"}}) == {name: "***", "n": {name: "***"}}
+    state: dict[str, object] = {name: "x", "n": {name: "y"}}
+    assert redact_names(state) == {name: "***", "n": {name: "y"}}
+    assert presentable(state) == {name: "***", "n": {name: "***"}}
+    assert shown(state) == f"{{'{name}': ***, 'n': {{'{name}': ***}}}}"
 
 
 async def test_levels_can_be_switched_while_running(
