@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar, TypeVarTuple, Unpack
 
-import structlog
 import trio
 
 from actors.runtime import (
@@ -22,6 +21,7 @@ from actors.runtime import (
     Failed,
     Ignored,
     Killed,
+    Log,
     Shutdown,
     StartOutcome,
     StopActor,
@@ -35,7 +35,7 @@ from supervision.specs.errors import FailedToStart, IntensityReached, StartFaile
 S = TypeVar("S", bound=Supervising)
 Ts = TypeVarTuple("Ts")
 
-_log = structlog.get_logger("supervision")
+_log = Log("supervision")
 
 
 @asynccontextmanager

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import msgspec
-import structlog
 import trio
 
 from actors.persistence.aggregate import (
@@ -42,6 +41,7 @@ from actors.runtime import (
     Actor,
     Ask,
     IdleTimeout,
+    Log,
     Normal,
     Ref,
     Shutdown,
@@ -56,7 +56,7 @@ E = TypeVar("E")
 # An aggregate nobody speaks to gives its memory back; the next command loads it again.
 IDLE_S = 900.0
 
-_log = structlog.get_logger("actors.persistence")
+_log = Log("actors.persistence")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from typing import TypeVar, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
-import structlog
 
 from actors.persistence.errors import CodecError, UnknownEventType
 from actors.persistence.words import NewEvent, StoredEvent
+from actors.runtime import Log
 
 T = TypeVar("T")
 Fields = dict[str, object]
@@ -31,7 +31,7 @@ _SECRET_WORDS = ("password", "passwd", "token", "secret", "cvv", "pan")
 
 _MUTABLE = (list, dict, set, bytearray)
 
-_log = structlog.get_logger("actors.persistence")
+_log = Log("actors.persistence")
 
 
 class EventTypes:

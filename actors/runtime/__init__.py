@@ -16,6 +16,7 @@ it; a chapter imports only those below it:
     watching/   figures, changes, reports, dead letters; nothing here is needed to run actors
     life/       one actor: what stays of it, and its incarnations
     delivery/   from a ref into a mailbox, and whose turn it is
+    telling/    log lines, which never raise
     words/      messages, exits, errors, counts: data that all others speak with
 
 Three words of our own. A *cell* is what stays of an actor while it is restarted: id, path, ref,
@@ -44,6 +45,7 @@ from actors.runtime.system.opening import open_actors, running
 from actors.runtime.system.reaching import ByName, Portal
 from actors.runtime.system.system import AlreadyStarted, System, checked_name
 from actors.runtime.system.topics import Sink, Topics
+from actors.runtime.telling.log import Log
 from actors.runtime.watching.changes import Change, Changes, Delta, Ended, Snapshot
 from actors.runtime.watching.dead_letters import DeadLetter, DeadLetters
 from actors.runtime.watching.presenting import presentable
@@ -86,6 +88,7 @@ from actors.runtime.words.exits import (
     StartOutcome,
 )
 from actors.runtime.words.messages import IGNORE, Ask, Ignore, Started, message
+from actors.runtime.words.secret import Secret
 
 __all__ = [
     "IGNORE",
@@ -130,6 +133,7 @@ __all__ = [
     "Later",
     "Level",
     "LinkBroken",
+    "Log",
     "LoopBlocked",
     "MailboxFull",
     "MailboxOverflow",
@@ -140,6 +144,7 @@ __all__ = [
     "Portal",
     "Ready",
     "Ref",
+    "Secret",
     "Shutdown",
     "Sink",
     "Snapshot",

@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-import structlog
-
-from actors.runtime import Crashed, Killed, Normal, Shutdown, System
+from actors.runtime import Crashed, Killed, Log, Normal, Shutdown, System
 from actors.runtime.words.showing import CUT, Bounds, fields_shown, shown
 from supervision.specs.words import ChildType, RestartType, ShutdownTime
 
@@ -26,7 +24,7 @@ LEAVES_MAX: Final = 20
 # One log line, as in the runtime's exits.
 LINE_MAX: Final = 500
 
-_log = structlog.get_logger("supervision")
+_log = Log("supervision")
 
 ReportContext: TypeAlias = Literal[
     "start_error", "child_terminated", "shutdown_error", "shutdown", "child_gave_up", "unkillable"

@@ -18,7 +18,11 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from actors.runtime import Cell, Exit, ExitJson, System
+from actors.runtime import Cell, Exit, ExitJson, Log, System
+from actors.runtime.telling.log import failure_of
+from actors.runtime.words.showing import shown
+
+_log = Log("supervision.tree")
 
 ChangeKind: TypeAlias = Literal[
     "starting",
@@ -126,7 +130,7 @@ class TreeSnapshot:
 
 
 class ChangeSink(Protocol):
-    """Somebody who follows the tree; `changed` returns at once and does not raise."""
+    """Somebody who follows the tree; `changed` returns at once. One that raises is removed."""
 
     def changed(self, change: TreeChange) -> None:
         """Take one change."""
@@ -187,8 +191,7 @@ class Tree:
         try:
             yield self.snapshot()
         finally:
-            self._sinks.pop(sink, None)
-            self.is_watched = bool(self._sinks)
+            self._leave(sink)
 
     def node(self, cell: Cell) -> Node:
         """One actor as data."""
@@ -262,7 +265,14 @@ class Tree:
             decision=decision,
         )
         for sink in list(self._sinks):
-            sink.changed(change)
+            error = failure_of(sink.changed, change)
+            if error is not None:
+                self._leave(sink)
+                _log.warning("tree_sink_failed", sink=shown(sink), error=shown(error))
+
+    def _leave(self, sink: ChangeSink) -> None:
+        self._sinks.pop(sink, None)
+        self.is_watched = bool(self._sinks)
 
 
 _trees: WeakKeyDictionary[System, Tree] = WeakKeyDictionary()

@@ -8,9 +8,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-import structlog
 import trio
 
+from actors.runtime import Log
 from web.app import CannotStart, first_leaf, run_site
 from web.observability import configure_logging
 from web.settings import BadSettings, read_settings
@@ -19,7 +19,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-log = structlog.get_logger()
+log = Log(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

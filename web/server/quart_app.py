@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import structlog
 import trio
 from hypercorn.typing import ASGIFramework
 from quart import Response, g, request
@@ -16,12 +15,13 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from actors.runtime import Log
 from web.server.edge.answers import Answer, ErrorRow, ErrorTable, row_of_status
 from web.server.edge.edge import Edge, EdgeSettings
 from web.server.edge.request_state import RequestState, request_state
 from web.server.edge.visitor import CsrfTokens
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 OnRefused = Callable[[RequestState, ErrorRow], None]
 

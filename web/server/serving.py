@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
-import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -27,12 +26,13 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, LifespanState
 
+from actors.runtime import Log
 from web.server.connection.listening import accept_forever, open_listeners
 from web.server.connection.pipe import STALLED
 from web.server.connection.settings import HEAD_BYTES_MAX, Phase, TransportSettings
 from web.server.connection.transport import ByteStream, Transport
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 # Reset whatever is left after the close step; it takes one turn of the loop.
 CLOSE_S_MAX = 1.0

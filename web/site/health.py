@@ -6,10 +6,11 @@ Components tell what is wrong in a few fixed words, never a host, a user or a se
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-import structlog
 import trio
 
-log = structlog.get_logger()
+from actors.runtime import Log
+
+log = Log(__name__)
 
 # WEB-20: a check that takes longer is an answer too.
 CHECK_S_MAX = 5.0

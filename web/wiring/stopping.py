@@ -22,15 +22,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Never
 
-import structlog
 import trio
 
-from actors.runtime import Actor, Exit, System
+from actors.runtime import Actor, Exit, Log, System
 from web.routing import paths
 from web.server import DrainResult, DrainStep, Server, ServerSettings, WebApp, open_listeners, serve
 from web.settings import Settings
 
-log = structlog.get_logger()
+log = Log(__name__)
 
 # What the shell expects of a process that a signal ended.
 EXIT_OF_SIGNAL = 128

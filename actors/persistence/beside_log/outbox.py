@@ -12,13 +12,12 @@ from typing import Protocol
 from uuid import UUID
 from zlib import crc32
 
-import structlog
 import trio
 
 from actors.persistence.beside_log.dead_letters import DeadLetters, NewDeadLetter
 from actors.persistence.errors import StoreError
 from actors.reducers import Environment
-from actors.runtime import Actor, Exit, message
+from actors.runtime import Actor, Exit, Log, message
 
 # Relays of several processes share these; more of them than parts would idle.
 PARTITIONS = 8
@@ -39,7 +38,7 @@ LOOK_S = 0.25
 # A target that does not answer holds its part up for no longer.
 SEND_S_MAX = 10.0
 
-_log = structlog.get_logger("actors.persistence")
+_log = Log("actors.persistence")
 
 
 def partition_of(key: str) -> int:

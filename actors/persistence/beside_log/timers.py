@@ -11,12 +11,10 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
-import structlog
-
 from actors.persistence.errors import StoreError
 from actors.persistence.words import SetTimer
 from actors.reducers import Environment
-from actors.runtime import Actor, message
+from actors.runtime import Actor, Log, message
 
 CLAIM_MAX = 100
 CLAIM = timedelta(seconds=30)
@@ -24,7 +22,7 @@ CLAIM = timedelta(seconds=30)
 # How often the service looks when nothing is due before; other processes set timers too.
 LOOK_S = 1.0
 
-_log = structlog.get_logger("actors.persistence")
+_log = Log("actors.persistence")
 
 
 @dataclass(frozen=True, slots=True)

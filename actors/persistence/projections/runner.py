@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import cast
 from zlib import crc32
 
-import structlog
 import trio
 
 from actors.persistence.beside_log.dead_letters import DeadLetters, DeadLetterStatus, NewDeadLetter
@@ -27,7 +26,7 @@ from actors.persistence.projections.store import (
     next_generation,
 )
 from actors.persistence.words import Cursor, Lag, Page, StoredEvent, StreamId
-from actors.runtime import Actor, Ask, Normal, message
+from actors.runtime import Actor, Ask, Log, Normal, message
 
 # Larger batches hold locks longer, smaller ones commit more often than a disk likes.
 COMMIT_EVENTS_MAX = 100
@@ -46,7 +45,7 @@ PARKED_MAX = 1000
 # Where a parked event stands in its stream, among its letter's metadata.
 STREAM_VERSION = "stream_version"
 
-_log = structlog.get_logger("actors.persistence")
+_log = Log("actors.persistence")
 
 
 @dataclass(frozen=True, slots=True)

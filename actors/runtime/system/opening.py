@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, TypeVar, TypeVarTuple, cast
 
-import structlog
 import trio
 from trio.testing import MockClock
 
@@ -19,6 +18,7 @@ from actors.runtime.delivery.ref import Ref
 from actors.runtime.life.cell import Cell
 from actors.runtime.life.hooks import START_TIMEOUT_S, Hooks
 from actors.runtime.system.system import System
+from actors.runtime.telling.log import Log
 from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S, Watchdog
 from actors.runtime.words.errors import StartError, StartIgnored, StartTimeout
 from actors.runtime.words.exits import (
@@ -36,7 +36,7 @@ Ts = TypeVarTuple("Ts")
 # Whoever waits for a process to end wants to know what it is waiting for, but not every second.
 STACK_LOG_INTERVAL_S: Final = 5.0
 
-_log = structlog.get_logger("actors.keeper")
+_log = Log("actors.keeper")
 
 
 @asynccontextmanager

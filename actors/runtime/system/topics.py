@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Protocol, TypeAlias, runtime_checkable
 
-import structlog
-
 from actors.runtime.delivery.envelope import NO_DEADLINE, Envelope, current_activity
 from actors.runtime.delivery.ref import AnyRef, Ref
 from actors.runtime.life.cell import Cell, cell_of
+from actors.runtime.telling.log import Log
 from actors.runtime.words.showing import shown
 
-_log = structlog.get_logger("actors.topics")
+_log = Log("actors.topics")
 
 
 @runtime_checkable
@@ -41,6 +40,8 @@ class Topics:
         # Cells and sinks apart: delivering to a cell needs no call into foreign code.
         self._cells: dict[str, dict[Cell, None]] = {}
         self._sinks: dict[str, dict[Sink, None]] = {}
+        # How many have raised, and were removed for it.
+        self.failed_sinks = 0
 
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
         """Call this to get the topic's messages from now on, in order of publication, once."""
@@ -77,7 +78,10 @@ class Topics:
         for sink in list(self._sinks.get(topic, ())):
             try:
                 sink.deliver(message)
-            except Exception as error:  # noqa: BLE001 - one bad sink must not stop the others
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - one bad sink must not stop the others
+                self.failed_sinks += 1
                 self._remove_sink(topic, sink)
                 _log.warning("sink_failed", topic=topic, sink=shown(sink), error=shown(error))
             else:

@@ -16,8 +16,12 @@ import trio
 
 from actors.runtime.delivery.envelope import Envelope
 from actors.runtime.life.cell import Cell, Observer
+from actors.runtime.telling.log import Log, failure_of
 from actors.runtime.watching.stats import ActorStats, actor_stats
 from actors.runtime.words.exits import ExitJson, Normal, Shutdown
+from actors.runtime.words.showing import shown
+
+_log = Log("actors.changes")
 
 # A lab page that is this far behind is better served by the present than by the past.
 BEHIND_MAX: Final = 4096
@@ -27,7 +31,7 @@ ENDED_KEPT_MAX: Final = 4096
 # Pages reload: the level stays up for a moment, so that nothing is lost in between.
 LEVEL_LINGER_S: Final = 1.0
 
-
+Kind: TypeAlias = Literal["status", "message", "ended"]
 # at, id, path, incarnation, how it ended
 _Record: TypeAlias = tuple[float, int, str, int, Normal | Shutdown | ExitJson | None]
 
@@ -60,7 +64,7 @@ class Delta:
 
     seq: int
     at: float
-    kind: Literal["status", "message", "ended"]
+    kind: Kind
     path: str
     data: Mapping[str, object]
 
@@ -114,8 +118,7 @@ class Changes:
         return not self.path or path == self.path or path.startswith(f"{self.path}/")
 
     def put(
-        self, at: float, kind: Literal["status", "message", "ended"], path: str,
-        data: Mapping[str, object],
+        self, at: float, kind: Kind, path: str, data: Mapping[str, object],
     ) -> None:  # fmt: skip
         """Called with each change; beyond BEHIND_MAX they become a new snapshot."""
         if self._snapshot_due != "no":
@@ -186,8 +189,7 @@ class ChangesLog:
             "next_restart_at": cell.next_restart_at,
             "last_exit": cell.last_exits[-1].to_json() if cell.last_exits else None,
         }
-        for observer in cell.observers or ():
-            observer.put(cell.status_since, "status", cell.path, data)
+        self._put(cell, cell.status_since, "status", data)
 
     def handled(self, cell: Cell, envelope: Envelope, spent: float) -> None:
         """Called when a watched cell has handled a message."""
@@ -202,9 +204,7 @@ class ChangesLog:
             "sender": None if context is None else context.sender,
             "handling_us": int(spent * 1_000_000),
         }
-        at = trio.current_time()
-        for observer in cell.observers or ():
-            observer.put(at, "message", cell.path, data)
+        self._put(cell, trio.current_time(), "message", data)
 
     def gone(self, cell: Cell, at: float) -> None:
         """Called when an actor is gone for good."""
@@ -215,8 +215,14 @@ class ChangesLog:
             exit_ = last if isinstance(last, Normal) or last == Shutdown() else last.to_json()
         self._ended.append((at, cell.id, cell.path, cell.incarnation, exit_))
         if cell.observers is not None:
-            for observer in cell.observers:
-                observer.put(at, "ended", cell.path, {"id": cell.id, "exit": _json(exit_)})
+            self._put(cell, at, "ended", {"id": cell.id, "exit": _json(exit_)})
+
+    def _put(self, cell: Cell, at: float, kind: Kind, data: Mapping[str, object]) -> None:
+        for observer in cell.observers or ():
+            error = failure_of(observer.put, at, kind, cell.path, data)
+            if error is not None:
+                _log.warning("observer_failed", observer=shown(observer), error=shown(error))
+                self.remove(observer)
 
     def snapshot(self, path: str, seq: int, *, resync: bool) -> Snapshot:
         """Everything at and below `path`, as it stands now."""

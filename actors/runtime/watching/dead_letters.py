@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, cast
 
-import structlog
 import trio
 
 from actors.runtime.delivery.envelope import Context, Envelope
 from actors.runtime.delivery.ref import Ref
 from actors.runtime.life.cell import Cell, Reason
+from actors.runtime.telling.log import Log
 from actors.runtime.watching.presenting import redacted_message
 from actors.runtime.words.exits import Exit
 from actors.runtime.words.weighing import weight_of
@@ -32,7 +32,7 @@ BYTES_KEPT: Final = 16 * 1024 * 1024
 LOG_INTERVAL_S: Final = 1.0
 TOPIC: Final = "dead_letters"
 
-_log = structlog.get_logger("actors.dead_letters")
+_log = Log("actors.dead_letters")
 
 
 # What is kept of a lost message; everything else can be found out later. A plain tuple, as an

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
-import structlog
-
 from actors.runtime.delivery.envelope import Context
 from actors.runtime.life.cell import Life
+from actors.runtime.telling.log import Log
 from actors.runtime.watching.presenting import redacted_message, redacted_state
 from actors.runtime.watching.traces import Trace, trace_of
 from actors.runtime.words.exits import Crashed
@@ -31,7 +30,7 @@ TOPIC: Final = "crash_reports"
 
 _MAY_WAIT: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
-_log = structlog.get_logger("actors.crashes")
+_log = Log("actors.crashes")
 
 
 @dataclass(frozen=True, slots=True)

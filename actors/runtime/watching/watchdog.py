@@ -20,12 +20,13 @@ from time import perf_counter
 from types import FrameType
 from typing import Final, TypeAlias
 
-import structlog
 import trio
 
 from actors.runtime.delivery.dispatcher import Dispatcher
 from actors.runtime.delivery.envelope import MESSAGE, Envelope, current_activity
+from actors.runtime.telling.log import Log, failure_of
 from actors.runtime.words.counting import MICRO, bucket
+from actors.runtime.words.showing import shown
 
 # People feel a pause of a tenth of a second.
 BLOCK_THRESHOLD_S: Final = 0.1
@@ -34,7 +35,7 @@ PING_INTERVAL_S: Final = 0.05
 STACK_FRAMES_MAX: Final = 30
 TOPIC: Final = "loop_blocked"
 
-_log = structlog.get_logger("actors.watchdog")
+_log = Log("actors.watchdog")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Watchdog:
     """Call `start` within trio and `close` at the end.
 
     `lag_us` is the histogram of how late pings are answered. `listeners` are called in this thread,
-    at once; `publish` in the loop's, when it turns again.
+    at once, and removed when they raise; `publish` in the loop's, when it turns again.
     """
 
     def __init__(
@@ -98,15 +99,23 @@ class Watchdog:
                 return
             if self._turned.wait(self._threshold) or self._closing.is_set():
                 continue
-            blocked = self._look(began)
-            self._tell(blocked)
+            blocked = self._maybe_look(began)
+            if blocked is not None:
+                self._tell(blocked)
             self._turned.wait()
-            if not self._closing.is_set():
+            if blocked is not None and not self._closing.is_set():
                 self._tell(self._again(blocked, perf_counter() - began))
 
     def _pong(self, began: float) -> None:
         self._lag_us[bucket((perf_counter() - began) * MICRO)] += 1
         self._turned.set()
+
+    def _maybe_look(self, began: float) -> LoopBlocked | None:
+        try:
+            return self._look(began)
+        except Exception as error:  # noqa: BLE001 - what it reads changes meanwhile; it looks again
+            _log.warning("watchdog_failed", error=shown(error))
+            return None
 
     def _look(self, began: float) -> LoopBlocked:
         for_s = perf_counter() - began  # before the search below, which looks at every task
@@ -154,11 +163,18 @@ class Watchdog:
             stack=blocked.stack,
         )
         for listener in list(self._listeners):
-            listener(blocked)
+            error = failure_of(listener, blocked)
+            if error is not None:
+                self._remove(listener)
+                _log.warning("block_listener_failed", listener=shown(listener), error=shown(error))
         try:
             self._token.run_sync_soon(self._publish, TOPIC, blocked)
         except trio.RunFinishedError:
             return
+
+    def _remove(self, listener: BlockListener) -> None:
+        # The list is the system's: whoever put it there may have taken it out meanwhile.
+        self._listeners[:] = [one for one in self._listeners if one is not listener]
 
 
 def _running(root: trio.lowlevel.Task | None, frame: FrameType | None) -> trio.lowlevel.Task | None:

@@ -48,6 +48,10 @@ _SECRET_IN_TEXT = re.compile(
     r"(?i)(password|passwd|token|secret|cookie|authorization|api_?key)([\"']?\s*[=:]\s*)"
     r"(\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z)|(?:bearer\s+|basic\s+)?[^\s,;&)]+)"
 )
+# An address: between `://` and the `@` a name, and behind a colon a password; libpq takes it as a
+# parameter too, and one for the key of a client's certificate.
+_IN_ADDRESS = re.compile(r"(://[^\s/?#:@]*:)[^\s/?#]*@")
+_IN_PARAMETER = re.compile(r"(?i)([?&](?:ssl)?password=)[^\s&#\"']*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,7 +445,12 @@ def _cut_text(text: str, room: int) -> str:
 
 def redact_text(text: str) -> str:
     """Call this to hide what follows a word like `password=` or `token:` in free text."""
-    return _SECRET_IN_TEXT.sub(rf"\1\2{HIDDEN}", text)
+    return _SECRET_IN_TEXT.sub(rf"\1\2{HIDDEN}", without_passwords(text))
+
+
+def without_passwords(text: str) -> str:
+    """Call this to hide the passwords of addresses, as `scheme://user:password@host` has one."""
+    return _IN_PARAMETER.sub(rf"\1{HIDDEN}", _IN_ADDRESS.sub(rf"\1{HIDDEN}@", text))
 
 
 def redact_names(state: dict[str, object]) -> dict[str, object]:

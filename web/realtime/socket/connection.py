@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
-import structlog
 import trio
 
-from actors.runtime import Actor, Exit, Normal, message
+from actors.runtime import Actor, Exit, Log, Normal, message
 from web.realtime.broadcast import Hub, Membership
 from web.realtime.socket.messages import CommandTable, Error, encode_server
 from web.realtime.socket.outlet import Outlet, Policy
@@ -38,7 +37,7 @@ from web.realtime.socket.protocol import (
 )
 from web.server import Frame, Wire, ping_frame
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 P = TypeVar("P")
 P_contra = TypeVar("P_contra", contravariant=True)
 

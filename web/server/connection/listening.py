@@ -11,9 +11,9 @@ import socket
 import struct
 from collections.abc import Callable
 
-import structlog
 import trio
 
+from actors.runtime import Log
 from web.server.errors import PortBusy, PortForbidden
 
 # Connections the kernel holds while the loop is busy; more than a burst of one page's tabs.
@@ -23,7 +23,7 @@ _CAPACITY_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EN
 _PAUSE_S = 0.1
 _LOG_EVERY_S = 10.0
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 def open_listeners(host: str, port: int) -> list[socket.socket]:

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import msgspec
-import structlog
 
-log = structlog.get_logger(__name__)
+from actors.runtime import Log
+
+log = Log(__name__)
 
 HeaderList = list[tuple[bytes, bytes]]
 

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import structlog
 import trio
 from hypercorn.typing import (
     ASGIFramework,
@@ -28,6 +27,7 @@ from hypercorn.typing import (
     WebsocketScope,
 )
 
+from actors.runtime import Log
 from web.server.connection.settings import ErrorResponse
 from web.server.edge.answers import (
     Answer,
@@ -53,7 +53,7 @@ from web.server.edge.visitor import (
     set_cookie,
 )
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 # SITE-153: a page that takes longer is not worth waiting for.
 REQUEST_S = 10.0
