@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from actors.chat import ROOM_NAMES, ChatEnvironment
+from actors.runtime import Secret
 from storage.errors import EmbeddedFailed, StateDirInUse, StoreError
 from storage.postgres import (
     Database,
@@ -89,7 +90,7 @@ def check_port(settings: Settings) -> None:
         ) from error
 
 
-async def prepare_database(settings: Settings, url: str) -> None:
+async def prepare_database(settings: Settings, url: Secret[str]) -> None:
     """Call this to bring the schema up and have the rooms; raises `CannotStart`."""
     try:
         async with open_database(
@@ -111,18 +112,18 @@ def first_leaf(error: BaseException) -> BaseException:
 
 
 @asynccontextmanager
-async def _database_url(settings: Settings) -> AsyncIterator[str]:
+async def _database_url(settings: Settings) -> AsyncIterator[Secret[str]]:
     if settings.database_url is not None:
         yield settings.database_url
         return
     try:
         async with open_embedded(settings.state_dir) as server:
-            yield server.url
+            yield Secret(server.url)
     except (StateDirInUse, EmbeddedFailed) as error:
         raise CannotStart(f"STATE_DIR: {error}") from error
 
 
-def _secret(settings: Settings) -> bytes:
+def _secret(settings: Settings) -> Secret[bytes]:
     try:
         return load_secret(settings)
     except SecretUnusable as error:
@@ -140,7 +141,9 @@ def _static(settings: Settings) -> StaticTable:
         raise CannotStart(f"DATASTAR_JS: {error}; name a copy of the browser runtime") from error
 
 
-async def _run_tree(settings: Settings, secrets: Secrets, static: StaticTable, url: str) -> int:
+async def _run_tree(
+    settings: Settings, secrets: Secrets, static: StaticTable, url: Secret[str]
+) -> int:
     pool = PoolSettings(connections_max=settings.db_connections_max)
     database = Database(url, part="site", settings=pool)
     directory, clock = Directory(), SystemClock()

@@ -13,6 +13,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from actors.runtime import Secret
+
 Network = IPv4Network | IPv6Network
 
 # 512 bits: two keys of 256 bits could be cut from it without deriving.
@@ -60,9 +62,9 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 3000
-    database_url: str | None = None
-    session_secret: bytes | None = None
-    session_secret_previous: bytes | None = None
+    database_url: Secret[str] | None = None
+    session_secret: Secret[bytes] | None = None
+    session_secret_previous: Secret[bytes] | None = None
     session_cleanup_interval_s: int = 3600
     db_connections_max: int = 10
     log_format: LogFormat = LogFormat.PRETTY
@@ -123,7 +125,7 @@ def _host(text: str) -> str:
     return text
 
 
-def _database_url(text: str) -> str:
+def _database_url(text: str) -> Secret[str]:
     # Never echoed: it may hold a password.
     try:
         parts = urlsplit(text)
@@ -132,10 +134,10 @@ def _database_url(text: str) -> str:
         known = False
     if not known:
         raise _Bad("must be postgres://... or postgresql://... with a valid port")
-    return text
+    return Secret(text)
 
 
-def _secret(text: str) -> bytes:
+def _secret(text: str) -> Secret[bytes]:
     try:
         if "=" in text or "+" in text or "/" in text:
             raise _Bad("must be base64url without padding (letters, digits, - and _)")
@@ -146,7 +148,7 @@ def _secret(text: str) -> bytes:
         raise _Bad("must be base64url without padding (letters, digits, - and _)") from None
     if len(secret) < SECRET_BYTES_MIN:
         raise _Bad(f"must hold at least {SECRET_BYTES_MIN} bytes, got {len(secret)}")
-    return secret
+    return Secret(secret)
 
 
 def parse_origin(text: str) -> str:

@@ -20,7 +20,7 @@ from hypercorn.config import Config
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from actors.runtime import open_actors
+from actors.runtime import Secret, open_actors
 from web.realtime import (
     Hub,
     Stream,
@@ -80,7 +80,9 @@ async def ours() -> None:
         sockets = open_listeners("127.0.0.1", 0)
         port = sockets[0].getsockname()[1]
         checks = Checks(own_origin=f"http://127.0.0.1:{port}")
-        app = WebApp(__name__, EdgeSettings(checks=checks, ring=KeyRing(b"k" * 64)), ErrorTable())
+        app = WebApp(
+            __name__, EdgeSettings(checks=checks, ring=KeyRing(Secret(b"k" * 64))), ErrorTable()
+        )
         session = uuid.uuid4()
 
         @app.get("/events")

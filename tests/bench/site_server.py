@@ -29,6 +29,7 @@ from actors.chat import (
     Viewer,
     topic_of,
 )
+from actors.runtime import Secret
 from storage.postgres import (
     Database,
     DatabaseActor,
@@ -102,7 +103,7 @@ async def serve(database: Database) -> None:
     directory, clock, log = Directory(), SystemClock(), PostgresChatLog(database)
     caps = StreamCaps(per_session=MANY, per_address=MANY, total=MANY)
     web = Web(
-        Settings(port=0), Secrets(b"s" * 64, None), clock, static(),
+        Settings(port=0), Secrets(Secret(b"s" * 64), None), clock, static(),
         directory=directory, check_store=partial(check_store, database), stream_caps=caps,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.runtime import Secret
 from web.settings import (
     VARIABLES,
     BadSettings,
@@ -63,7 +64,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
     assert settings.log_format is LogFormat.JSON
     assert settings.log_level is LogLevel.DEBUG
     assert settings.lab_mode is LabMode.OFF
-    assert settings.session_secret == bytes(range(64))
+    assert settings.session_secret == Secret(bytes(range(64)))
     assert settings.is_https
 
 

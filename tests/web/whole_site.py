@@ -10,7 +10,7 @@ from typing import TypeVar
 import trio
 
 from actors.chat import LOBBY, ROOM_NAMES, ChatEnvironment
-from actors.runtime import System
+from actors.runtime import Secret, System
 from storage.memory import MemoryChatLog
 from supervision import open_system
 from tests.journeys.visitor import Visitor
@@ -89,7 +89,7 @@ async def open_whole_site(
 
     web = Web(
         Settings(port=0),
-        Secrets(b"s" * 64, None),
+        Secrets(Secret(b"s" * 64), None),
         clock,
         static(),
         directory=directory,

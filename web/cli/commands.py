@@ -5,14 +5,18 @@ Exit codes: 0 done and clean, 1 failed or something had to be cut, 2 usage or se
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 
 import trio
 
-from actors.runtime import Log
+from actors.runtime import Log, Secret
 from web.app import CannotStart, first_leaf, run_site
-from web.observability import configure_logging
+from web.observability import (
+    complain,
+    configure_logging,
+    let_go_of_streams,
+    open_missing_streams,
+)
 from web.settings import BadSettings, read_settings
 
 EXIT_FAILED = 1
@@ -24,13 +28,17 @@ log = Log(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Call this with the words behind the program's name; returns the exit code."""
-    parsed = _parser().parse_args(arguments)
-    environment = dict(os.environ)
-    if parsed.state_dir is not None:
-        environment["STATE_DIR"] = parsed.state_dir
-    if parsed.database_url is not None:
-        environment["DATABASE_URL"] = parsed.database_url
-    return serve(environment)
+    open_missing_streams()
+    try:
+        parsed = _parser().parse_args(arguments)
+        environment = dict(os.environ)
+        if parsed.state_dir is not None:
+            environment["STATE_DIR"] = parsed.state_dir
+        if parsed.database_url is not None:
+            environment["DATABASE_URL"] = parsed.database_url.reveal()
+        return serve(environment)
+    finally:
+        let_go_of_streams()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         "docs/reference/settings.md lists them.",
     )
     serve_parser.add_argument("--state-dir", help="where the data lie (STATE_DIR)")
-    serve_parser.add_argument("--database-url", help="a PostgreSQL server (DATABASE_URL)")
+    serve_parser.add_argument(
+        "--database-url", type=Secret, help="a PostgreSQL server (DATABASE_URL)"
+    )
     return parser
 
 
@@ -67,15 +77,14 @@ def serve(environment: Mapping[str, str]) -> int:
     except* Exception as group:
         code = EXIT_FAILED
         log.error("site.failed", exc_info=group)
-        print(
+        complain(
             f"greenroom: the site ended because of {first_leaf(group)!r}; the log above has the "
-            "cause. Nothing that was acknowledged is lost; start it again.",
-            file=sys.stderr,
+            "cause. Nothing that was acknowledged is lost; start it again."
         )
     return code
 
 
 def _refuse(problems: Sequence[str]) -> int:
     for line in problems:
-        print(line, file=sys.stderr)
+        complain(line)
     return EXIT_USAGE

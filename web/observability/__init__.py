@@ -1,8 +1,10 @@
 """How the running site is watched from outside: log lines now, metrics and spans to come.
 
-Read `logs.py`: how one log line looks and what can never be in it.
+Read `logs.py`: how one log line looks and what can never be in it; then `streams.py`: what the
+program says to whoever started it.
 """
 
 from web.observability.logs import configure_logging
+from web.observability.streams import complain, let_go_of_streams, open_missing_streams, say
 
-__all__ = ["configure_logging"]
+__all__ = ["complain", "configure_logging", "let_go_of_streams", "open_missing_streams", "say"]

@@ -14,7 +14,7 @@ import trio
 
 from actors.chat import LOBBY, ROOM_NAMES, RoomName, Rooms
 from actors.reducers import Clock
-from actors.runtime import System
+from actors.runtime import Secret, System
 from web.chat.presenting import RoomFrames
 from web.chat.readers import Readers, ShownRooms
 from web.chat.room_feed import RoomFeed
@@ -78,8 +78,8 @@ LOBBY_PATH = f"site/rooms/{LOBBY.lower()}"
 class Secrets:
     """What visitors' cookies are signed with."""
 
-    current: bytes
-    previous: bytes | None
+    current: Secret[bytes]
+    previous: Secret[bytes] | None
 
 
 class Web:

@@ -8,6 +8,7 @@ import os
 import secrets
 from pathlib import Path
 
+from actors.runtime import Secret
 from web.settings import SECRET_BYTES_MIN, Settings
 
 FILE_NAME = "session-secret"
@@ -24,7 +25,7 @@ class SecretUnusable(Exception):
         self.path = path
 
 
-def load_secret(settings: Settings) -> bytes:
+def load_secret(settings: Settings) -> Secret[bytes]:
     """Call this to get the secret: the setting, else the kept one, else a new one, kept.
 
     The state folder is there already. Raises `SecretUnusable`.
@@ -35,11 +36,12 @@ def load_secret(settings: Settings) -> bytes:
     _make(path)
     # Read back in every case: of two processes that made one each, the linked one is the secret.
     try:
-        secret = path.read_bytes()
+        secret = Secret(path.read_bytes())
     except OSError as error:
         raise SecretUnusable(path, f"cannot be read ({error.strerror})") from error
-    if len(secret) < SECRET_BYTES_MIN:
-        raise SecretUnusable(path, f"holds only {len(secret)} bytes")
+    size = len(secret.reveal())
+    if size < SECRET_BYTES_MIN:
+        raise SecretUnusable(path, f"holds only {size} bytes")
     return secret
 
 

@@ -14,7 +14,6 @@ A second signal leaves at once (REL-23). What had to be cut is told in the log a
 
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
@@ -25,6 +24,7 @@ from typing import Never
 import trio
 
 from actors.runtime import Actor, Exit, Log, System
+from web.observability import say
 from web.routing import paths
 from web.server import DrainResult, DrainStep, Server, ServerSettings, WebApp, open_listeners, serve
 from web.settings import Settings
@@ -35,13 +35,6 @@ log = Log(__name__)
 EXIT_OF_SIGNAL = 128
 
 Say = Callable[[str], None]
-
-
-def say(line: str) -> None:
-    """Print a line for the person who started the site, past any buffer."""
-    # The program's own voice; with its end in one write, since other threads may log meanwhile.
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 @dataclass(slots=True)
@@ -78,9 +71,9 @@ class Stopping:
     async def wait(self, signals: AsyncIterator[int]) -> None:
         """Call this in the tree: returns at the first signal; a second one ends the process."""
         async for number in signals:
+            self.begin_drain()
             name = signal.Signals(number).name
             log.info("site.stopping", signal=name, budget_s=self.settings.drain_budget_s)
-            self.begin_drain()
             break
 
     async def leave_at_second(self, signals: AsyncIterator[int]) -> None:

@@ -38,6 +38,8 @@ _NUMBER: Final = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+# An error group of hundreds is not read to its end; who reads on has the reports.
+TRACEBACK_MAX: Final = 32_000
 # What tells of lost lines, once one can be written again.
 LOST: Final = "log_lines_lost"
 
@@ -208,7 +210,12 @@ def traceback_of(exc_info: object) -> str:
         error = exc_info[1]
     if not isinstance(error, BaseException):
         return ""
-    return redact_text("".join(traceback.format_exception(error)))
+    text = "".join(traceback.format_exception(error))
+    if len(text) > TRACEBACK_MAX:
+        # The cause stands at its end, where it began at its beginning.
+        half = TRACEBACK_MAX // 2
+        text = f"{text[:half]}\n... [cut]\n{text[-half:]}"
+    return redact_text(text)
 
 
 _written: list[LineWriter] = []

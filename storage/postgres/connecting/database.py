@@ -14,7 +14,7 @@ from typing import Any, Never, TypeVar
 
 import trio
 
-from actors.runtime import Actor
+from actors.runtime import Actor, Secret
 from storage.errors import StoreError, StoreUnavailable
 from storage.postgres.connecting.asyncio_thread import SILENCE_S_MAX, AsyncioThread
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
@@ -45,7 +45,7 @@ class Database:
 
     def __init__(
         self,
-        url: str,
+        url: str | Secret[str],
         *,
         part: str = "store",
         settings: PoolSettings | None = None,
@@ -53,7 +53,8 @@ class Database:
         patience_s: float = LOOP_WAIT_S_MAX,
         is_notified: bool = True,
     ) -> None:
-        self.url, self.part = url, part
+        self.url = url if isinstance(url, Secret) else Secret(url)
+        self.part = part
         self.settings = settings if settings is not None else PoolSettings()
         self._silence_s_max, self._patience_s = silence_s_max, patience_s
         self._thread: AsyncioThread | None = None
@@ -253,7 +254,7 @@ class _Started:
 
 @asynccontextmanager
 async def open_database(
-    url: str,
+    url: str | Secret[str],
     *,
     part: str = "store",
     settings: PoolSettings | None = None,

@@ -24,6 +24,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+from actors.runtime import Secret
 from storage.errors import (
     PoolExhausted,
     StoreError,
@@ -110,7 +111,7 @@ class PoolStats:
 class Pool:
     """Connections of one database; opens them as needed, keeps a few, renews the old."""
 
-    def __init__(self, url: str, part: str, settings: PoolSettings) -> None:
+    def __init__(self, url: Secret[str], part: str, settings: PoolSettings) -> None:
         self._url, self._part, self._settings = url, part, settings
         self._all: set[Member] = set()
         self._idle: list[Member] = []  # used as a stack: the warmest is lent first

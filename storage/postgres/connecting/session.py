@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 import asyncpg
 
+from actors.runtime import Secret
+from actors.runtime.words.showing import without_passwords
 from storage.errors import StoreError, StoreRejected, StoreTimeout, StoreUnavailable
 
 # A text, because asyncpg's classes take parameters for type checkers only.
@@ -65,12 +67,12 @@ class Member:
 
 
 async def connect(
-    url: str, session: dict[str, str], timeout_s: float = CONNECT_S_MAX
+    url: Secret[str], session: dict[str, str], timeout_s: float = CONNECT_S_MAX
 ) -> Connection:
     """Call this on the asyncio thread for one connection; errors are translated."""
     try:
         async with asyncio.timeout(timeout_s):
-            return await asyncpg.connect(url, server_settings=session, timeout=timeout_s)
+            return await asyncpg.connect(url.reveal(), server_settings=session, timeout=timeout_s)
     except (*GONE, ValueError) as error:
         word = translate(error, timeout_s)
         if word is None:
@@ -129,7 +131,7 @@ def translate(error: BaseException, timeout_s: float) -> StoreError | None:
 
 def _words(error: BaseException) -> str:
     """One line without the query, its values or addresses with passwords."""
-    text = (str(error).splitlines() or [""])[0]
+    text = without_passwords((str(error).splitlines() or [""])[0])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -9,7 +9,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from web.observability.logs import configure_logging, one_line
+from actors.runtime.telling.log import one_line
+from web.observability import configure_logging
 from web.settings import LogFormat, LogLevel
 
 log = structlog.get_logger()

@@ -13,7 +13,7 @@ import trio
 import trio_websocket
 from quart import Response, request
 
-from actors.runtime import System, open_actors
+from actors.runtime import Secret, System, open_actors
 from tests.patience import PATIENCE_S
 from web.realtime import (
     Caller,
@@ -149,7 +149,7 @@ def make_app(
         own_origin=f"http://127.0.0.1:{port}",
         public_sockets=frozenset({"/ws"}),
     )
-    settings = EdgeSettings(checks=checks, ring=KeyRing(b"k" * 64))
+    settings = EdgeSettings(checks=checks, ring=KeyRing(Secret(b"k" * 64)))
     app = WebApp(__name__, settings, table, sockets={"/ws": endpoint})
 
     @app.get("/events")

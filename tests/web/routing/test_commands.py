@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from quart import Response
 from trio.testing import wait_all_tasks_blocked
 
+from actors.runtime import Secret
 from tests.patience import PATIENCE_S
 from tests.web.watcher import Watcher
 from web.realtime import Stream, StreamKey, Streams
@@ -51,7 +52,7 @@ class App:
         checks = Checks(own_origin="http://localhost")
         self.app = WebApp(
             __name__,
-            EdgeSettings(checks=checks, ring=KeyRing(b"k" * 64)),
+            EdgeSettings(checks=checks, ring=KeyRing(Secret(b"k" * 64))),
             error_table(),
             on_refused=RefusalTeller(self.streams),
         )

@@ -10,6 +10,7 @@ import trio
 from quart import Response, abort, g, redirect, render_template_string, request
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from actors.runtime import Secret
 from tests.web.server.serving_kit import Client
 from web.server import (
     Answer,
@@ -29,7 +30,7 @@ from web.server import (
     serve,
 )
 
-RING = KeyRing(b"k" * 64)
+RING = KeyRing(Secret(b"k" * 64))
 
 
 class Away(Exception):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.runtime import Secret
 from web.server import (
     Answer,
     CookieTooLong,
@@ -31,7 +32,7 @@ from web.server.edge.checks import Verdict, judge_handshake, judge_read, judge_r
 
 OWN = "https://site.com"
 ORIGINS = {OWN}
-RING = KeyRing(b"a" * 64)
+RING = KeyRing(Secret(b"a" * 64))
 PASS, TOKEN, NO = Verdict.PASS, Verdict.NEEDS_TOKEN, Verdict.FORBIDDEN
 
 
@@ -198,8 +199,8 @@ def test_a_visitor_id_is_believed_only_when_signed_here() -> None:
         "x" * 10_000,
     ):
         assert signer.maybe_visitor_id(forged) is None
-    assert VisitorSigner(KeyRing(b"b" * 64)).maybe_visitor_id(value) is None
-    rotated = KeyRing(b"b" * 64, previous=b"a" * 64)
+    assert VisitorSigner(KeyRing(Secret(b"b" * 64))).maybe_visitor_id(value) is None
+    rotated = KeyRing(Secret(b"b" * 64), previous=Secret(b"a" * 64))
     assert VisitorSigner(rotated).maybe_visitor_id(value) == visitor
     assert VisitorSigner(rotated).value(visitor) != value
 
@@ -235,7 +236,7 @@ def test_keys_differ_by_purpose_and_hide_themselves() -> None:
     assert RING.key("one").sign(b"x") != RING.key("two").sign(b"x")
     assert "aaaa" not in repr(RING) + repr(RING.key("one"))
     with pytest.raises(SecretTooShort):
-        KeyRing(b"short")
+        KeyRing(Secret(b"short"))
 
 
 def test_nonces_never_repeat() -> None:

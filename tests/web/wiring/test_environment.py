@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from actors.runtime import Secret
 from web.settings import Settings
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.secret import FILE_NAME, SecretUnusable, load_secret
@@ -45,15 +46,15 @@ def test_ids_are_unique_over_threads() -> None:
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:  # SITE-181 SEC-125
     settings = Settings(state_dir=tmp_path)
     secret = load_secret(settings)
-    assert len(secret) == 64
+    assert len(secret.reveal()) == 64
     assert load_secret(settings) == secret
     assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
 def test_a_given_secret_makes_no_file(tmp_path: Path) -> None:
-    settings = replace(Settings(state_dir=tmp_path), session_secret=b"x" * 64)
-    assert load_secret(settings) == b"x" * 64
+    settings = replace(Settings(state_dir=tmp_path), session_secret=Secret(b"x" * 64))
+    assert load_secret(settings).reveal() == b"x" * 64
     assert not list(tmp_path.iterdir())
 
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 from quart import Response
 
-from actors.runtime import Crashed, StartError, System, open_actors
+from actors.runtime import Crashed, Secret, StartError, System, open_actors
 from tests.patience import PATIENCE_S
 from web.routing.errors import error_table
 from web.server import (
@@ -48,7 +48,9 @@ class Kit:
         if self.error is not None:
             raise self.error
         checks = Checks(own_origin=f"http://127.0.0.1:{port}")
-        app = WebApp(__name__, EdgeSettings(checks=checks, ring=KeyRing(b"k" * 64)), error_table())
+        app = WebApp(
+            __name__, EdgeSettings(checks=checks, ring=KeyRing(Secret(b"k" * 64))), error_table()
+        )
 
         @app.get("/")
         async def home() -> Response:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog.testing
 
+from actors.runtime import Secret
 from web.server import DrainResult, Server
 from web.server.serving import CLOSE_S_MAX as SERVER_CLOSE_S_MAX
 from web.settings import Settings
@@ -58,7 +59,7 @@ def test_a_restarted_server_takes_the_same_port_and_says_nothing() -> None:
 
 
 def test_no_secret_of_the_database_is_told() -> None:  # SEC-131
-    said = Said(Settings(port=0, database_url="postgresql://me:hunter2@db/site"))
+    said = Said(Settings(port=0, database_url=Secret("postgresql://me:hunter2@db/site")))
     said.stopping.started(server(4711))
     assert "hunter2" not in "\n".join(said.lines)
 

@@ -17,6 +17,7 @@ import secrets
 import uuid
 from collections.abc import Iterable
 
+from actors.runtime import Secret
 from web.server.errors import CookieTooLong, SecretTooShort
 
 # -- keys: what is signed here was made here -----------------------------------------------
@@ -30,7 +31,9 @@ class Key:
 
     __slots__ = ("_material", "_previous", "purpose")
 
-    def __init__(self, purpose: str, material: bytes, previous: bytes | None) -> None:
+    def __init__(
+        self, purpose: str, material: Secret[bytes], previous: Secret[bytes] | None
+    ) -> None:
         self.purpose, self._material, self._previous = purpose, material, previous
 
     def __repr__(self) -> str:
@@ -38,7 +41,7 @@ class Key:
 
     def sign(self, data: bytes) -> bytes:
         """Call this to get the 32 bytes that prove `data` came from here."""
-        return hmac.digest(self._material, data, "sha256")
+        return hmac.digest(self._material.reveal(), data, "sha256")
 
     def verifies(self, data: bytes, signature: bytes) -> bool:
         """Call this to check a signature in constant time, by the current or previous secret."""
@@ -46,7 +49,7 @@ class Key:
             return True
         if self._previous is None:
             return False
-        return hmac.compare_digest(hmac.digest(self._previous, data, "sha256"), signature)
+        return hmac.compare_digest(hmac.digest(self._previous.reveal(), data, "sha256"), signature)
 
 
 class KeyRing:
@@ -58,10 +61,10 @@ class KeyRing:
 
     __slots__ = ("_previous", "_secret")
 
-    def __init__(self, secret: bytes, previous: bytes | None = None) -> None:
+    def __init__(self, secret: Secret[bytes], previous: Secret[bytes] | None = None) -> None:
         for given in (secret, previous):
-            if given is not None and len(given) < SECRET_BYTES_MIN:
-                raise SecretTooShort(len(given), SECRET_BYTES_MIN)
+            if given is not None and len(given.reveal()) < SECRET_BYTES_MIN:
+                raise SecretTooShort(len(given.reveal()), SECRET_BYTES_MIN)
         self._secret, self._previous = secret, previous
 
     def __repr__(self) -> str:
@@ -73,9 +76,9 @@ class KeyRing:
         return Key(purpose, _derive(self._secret, purpose), previous)
 
 
-def _derive(secret: bytes, purpose: str) -> bytes:
+def _derive(secret: Secret[bytes], purpose: str) -> Secret[bytes]:
     # One key a purpose: what is signed as one thing can never be shown as another.
-    return hmac.digest(secret, b"greenroom/" + purpose.encode(), hashlib.sha256)
+    return Secret(hmac.digest(secret.reveal(), b"greenroom/" + purpose.encode(), hashlib.sha256))
 
 
 # -- cookies (SEC-10, SEC-11) -----------------------------------------------------------------

@@ -1,0 +1,66 @@
+"""The program's own voice: what it says to the person who started it, and who may have gone.
+
+Rule: nothing here raises, and nothing is left behind that fails when Python ends: it would leave
+with exit code 120 for a stream that nobody reads.
+"""
+
+import os
+import sys
+from typing import TextIO
+
+from actors.runtime import Log
+from actors.runtime.telling.lines import LineWriter
+
+log = Log(__name__)
+
+
+def say(line: str) -> None:
+    """Call this to print a line on standard output, past any buffer."""
+    _put(sys.stdout, line)
+
+
+def complain(line: str) -> None:
+    """Call this to print a line on standard error, past any buffer."""
+    _put(sys.stderr, line)
+
+
+def _put(stream: TextIO | None, line: str) -> None:
+    try:
+        LineWriter(stream).write(line)
+    except (OSError, ValueError) as error:
+        log.info("line_not_shown", error=type(error).__name__)
+
+
+def open_missing_streams() -> None:
+    """Call this first of all: gives a program that was started without them its three streams.
+
+    Without it the next file or socket gets the number of standard output or error, and what a
+    library or a child process prints there is written into it.
+    """
+    for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one: those below it are taken by now.
+            os.set_inheritable(os.open(os.devnull, flags), True)
+
+
+def let_go_of_streams() -> None:
+    """Call this last of all: what standard output and error still hold is written or dropped."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _drop(stream)
+
+
+def _drop(stream: TextIO) -> None:
+    # Python's own advice for a broken pipe: what is left goes where everything fits.
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass  # it is closed: nothing will be flushed either
