@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TextIO
 
 from tests.patience import PATIENCE_S
 
@@ -16,10 +17,15 @@ ROOT = Path(__file__).parents[2]
 
 
 class SiteProcess:
-    """A running `python -m web.cli serve`; `url` is set once the site has told its address."""
+    """A running `python -m web.cli serve`; `url` is set once the site has told its address.
 
-    def __init__(self, state_dir: Path, **environment: str) -> None:
-        self.state_dir = state_dir
+    `log` is its standard error, by default one with its output, which `lines` keeps.
+    """
+
+    def __init__(
+        self, state_dir: Path, log: int | TextIO = subprocess.STDOUT, **environment: str
+    ) -> None:
+        self.state_dir, self._log = state_dir, log
         self._environment = environment
         self.lines: list[str] = []
         self._start()
@@ -37,7 +43,7 @@ class SiteProcess:
             cwd=ROOT,
             env={**kept, **settings, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=self._log,
             text=True,
         )
         self._told = threading.Event()

@@ -1,5 +1,6 @@
 """The tree as data: snapshots, changes without gaps, and the past."""
 
+import asyncio
 import json
 
 import pytest
@@ -185,6 +186,26 @@ async def test_unwatched_nothing_is_built(
         assert await app.numbers() == {"a": 301}
         assert built == []
         assert tree_of(app.system) is app.tree
+
+
+async def test_a_sink_that_raises_is_removed_and_the_others_are_told(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-75
+    class Bad(Follower):
+        def changed(self, change: TreeChange) -> None:
+            super().changed(change)
+            raise asyncio.CancelledError
+
+    bad, good = Bad(), Follower()
+    async with open_system(Troupe, Flags(intensity=9), specs(kit), name="app") as app:
+        with app.tree.watch(bad), app.tree.watch(good):
+            (await app.refs())["a"].tell(Crash(BOOM))
+            await trio.sleep(2.0)
+            assert app.tree.is_watched
+        assert not app.tree.is_watched
+    assert len(bad.changes) == 1
+    assert good.steps()[-1] == ("a", "started")
 
 
 async def test_a_passivated_child_leaves_the_tree(kit: Kit, autojump_clock: MockClock) -> None:

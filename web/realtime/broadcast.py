@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar, cast
 
+from actors.runtime import Log
 from web.server import Frame
+
+log = Log(__name__)
 
 M = TypeVar("M")
 V = TypeVar("V", bound=Hashable)
@@ -78,11 +81,25 @@ class Broadcast(Generic[M, V]):
             self._lists = lists
         position = self._encoding.position(known)
         for viewer, puts in lists.items():
-            frame = self._encoding.encode(known, viewer)
+            try:
+                frame = self._encoding.encode(known, viewer)
+            except Exception:
+                # The topic would remove whoever raises, and with us all members for good.
+                log.exception("broadcast.encoding_failed", viewer=str(viewer))
+                continue
             if frame is None:
                 continue
             for put in puts:
-                put(frame, position)
+                try:
+                    put(frame, position)
+                except Exception:
+                    log.exception("broadcast.member_failed", viewer=str(viewer))
+                    self._drop(viewer, put)
+
+    def _drop(self, viewer: V, put: Put) -> None:
+        for membership, known in [*self._members.get(viewer, {}).items()]:
+            if known is put:
+                self._leave(viewer, membership)
 
     def _leave(self, viewer: V, membership: Membership) -> None:
         members = self._members.get(viewer, {})

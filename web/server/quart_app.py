@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from actors.runtime import Log
+from actors.runtime.telling.log import failure_of
 from web.server.edge.answers import Answer, ErrorRow, ErrorTable, row_of_status
 from web.server.edge.edge import Edge, EdgeSettings
 from web.server.edge.request_state import RequestState, request_state
@@ -81,7 +82,9 @@ class WebApp(QuartTrio):
         else:
             log.debug("request.refused", request_id=state.request_id, status=row.status)
         if self._on_refused is not None:
-            self._on_refused(state, row)
+            failed = failure_of(self._on_refused, state, row)
+            if failed is not None:
+                log.error("request.refusal_not_told", exc_info=failed)
         headers, body = self.edge.error_answer(row, state)
         response = Response(body, status=row.status)
         response.headers.clear()

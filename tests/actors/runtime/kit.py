@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from actors.runtime import Actor, Ask, Exit, message
 from actors.testing import AnyPuppet
 from actors.testing.puppet import StopHook
@@ -34,7 +36,7 @@ class Recorder:
 
     def deliver(self, message: object, /) -> None:
         if self.fails:
-            raise OSError
+            raise asyncio.CancelledError
         self.got.append(message)
 
 

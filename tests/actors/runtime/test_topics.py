@@ -69,6 +69,7 @@ async def test_a_failing_sink_is_removed_and_gone_actors_are_unsubscribed(
         system.topics.subscribe("t", subscriber)
     assert system.topics.publish("t", Note(1)) == 2
     assert good.got == [Note(1)]
+    assert system.topics.failed_sinks == 1
     await ref.stop()
     assert system.topics.subscribers("t") == 1
     system.topics.subscribe("t", ref)

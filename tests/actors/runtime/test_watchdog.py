@@ -136,6 +136,25 @@ async def test_the_watchdog_finds_it_wherever_it_runs(
     assert (first.path, first.message_type) == (path, message)
 
 
+@pytest.mark.slow
+async def test_a_listener_that_raises_is_removed_and_the_watch_goes_on(listener: Listener) -> None:
+    # ACT-110 (real time)
+    told: list[LoopBlocked] = []
+
+    def bad(report: LoopBlocked) -> None:
+        told.append(report)
+        raise OSError
+
+    async with open_actors() as system:
+        system.block_listeners += [bad, listener]
+        with trio.fail_after(PATIENCE_S):
+            while len(listener.reports) < 3:
+                await outside(system, listener.block_the_loop)
+                await trio.lowlevel.checkpoint()
+        assert system.block_listeners == [listener]
+    assert len(told) == 1
+
+
 async def test_the_watchdog_can_be_switched_off() -> None:
     # ACT-110 (real time)
     async with open_actors(block_threshold=0) as system:

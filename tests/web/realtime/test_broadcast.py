@@ -54,6 +54,34 @@ def test_members_may_leave_while_a_message_is_delivered() -> None:
     assert cast.member_count == 0
 
 
+class Partly(Texts):
+    """Cannot encode for one kind of viewer."""
+
+    def encode(self, message: object, viewer: str) -> Frame | None:
+        if viewer == "odd":
+            raise ZeroDivisionError
+        return super().encode(message, viewer)
+
+
+def test_a_member_that_raises_is_removed_and_the_others_hear() -> None:
+    # ACT-82
+    cast: Broadcast[object, str] = Broadcast(Partly())
+    got: list[Frame] = []
+
+    def fall(_: Frame, __: int) -> None:
+        raise OSError
+
+    cast.join("odd", lambda kept, _: got.append(kept))
+    cast.join("a", lambda kept, _: got.append(kept))
+    cast.join("a", fall)
+    cast.join("a", lambda kept, _: got.append(kept))
+    cast.deliver("m")
+    assert [kept.payload for kept in got] == [b"m for a", b"m for a"]
+    assert cast.member_count == 3
+    cast.deliver("n")
+    assert [kept.payload for kept in got][2:] == [b"n for a", b"n for a"]
+
+
 def test_a_topic_without_members_is_removed() -> None:
     # WEB-47
     subscribed: dict[str, TopicSink] = {}

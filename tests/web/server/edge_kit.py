@@ -56,6 +56,8 @@ def make_app(origin: str, refused: list[ErrorRow], request_s: float) -> WebApp:
 
     def note(state: RequestState, row: ErrorRow) -> None:
         refused.append(row)
+        if row.status == 404:
+            raise ValueError("the teller is broken")
 
     app = WebApp(__name__, settings, table, on_refused=note)
 

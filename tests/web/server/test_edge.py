@@ -155,6 +155,7 @@ async def test_errors_are_pages_json_or_bare() -> None:
         broken = await ask("GET /fail/conflict")
         assert broken.status == 409
         assert b"Already taken" in broken.body  # the plain page
+        # Also when whoever is told of it is broken.
         missing = await ask("GET /api/nope")
         assert missing.body == b'{"code":"NOT_FOUND","message":"There is nothing here."}'
 

@@ -32,11 +32,15 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
+from actors.runtime import Log
+from actors.runtime.telling.log import failure_of
 from web.server.connection.framing import Framing
 from web.server.connection.http1 import Http1
 from web.server.connection.lanes import PipeLane
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
+
+log = Log(__name__)
 
 TRANSPORT_KEY = "greenroom.transport"
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
@@ -304,7 +308,9 @@ class Transport(TCPServer):
             linger = struct.pack("ii", 1, 0)
             self._raw.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
             self._raw.socket.close()
-            self._on_cut(self, reason)
+            error = failure_of(self._on_cut, self, reason)
+            if error is not None:
+                log.error("server.cut_not_told", exc_info=error)
         # Called by the pipe, so perhaps from a task of this nursery: it is cancelled at its next
         # checkpoint and may not wait here.
         if self._nursery is not None:

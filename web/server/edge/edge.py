@@ -28,6 +28,7 @@ from hypercorn.typing import (
 )
 
 from actors.runtime import Log
+from actors.runtime.telling.log import failure_of
 from web.server.connection.settings import ErrorResponse
 from web.server.edge.answers import (
     Answer,
@@ -144,7 +145,9 @@ class Edge:
         finally:
             # Also when the client left and this task is being cancelled: they do not wait.
             for end in state.at_end:
-                end()
+                error = failure_of(end)
+                if error is not None:
+                    log.error("request.end_failed", request_id=state.request_id, exc_info=error)
         # An answer that has begun cannot become another one: it stays cut off, and the client sees
         # that its length is wrong or its last chunk missing.
         if answer.has_started:
