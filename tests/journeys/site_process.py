@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TextIO
 
 from tests.patience import PATIENCE_S
 
@@ -23,7 +22,7 @@ class SiteProcess:
     """
 
     def __init__(
-        self, state_dir: Path, log: int | TextIO = subprocess.STDOUT, **environment: str
+        self, state_dir: Path, log: int = subprocess.STDOUT, /, **environment: str
     ) -> None:
         self.state_dir, self._log = state_dir, log
         self._environment = environment

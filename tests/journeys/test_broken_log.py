@@ -91,9 +91,9 @@ def say_until_heard(visitor: Visitor, stream: OpenStream, text: str) -> None:
 def test_a_site_whose_log_is_broken_serves_and_drains(
     broken_log: Callable[[], AbstractContextManager[tuple[int, Break]]], tmp_path: Path
 ) -> None:
-    """REL-20 REL-21 SITE-133: crashes are survived, tabs are told of the end, exit 0."""
+    """REL-20 REL-21 SITE-132: crashes are survived, tabs are told of the end, exit 0."""
     with broken_log() as (log, break_it):
-        site = SiteProcess(tmp_path / "state", log=log, **MANY)
+        site = SiteProcess(tmp_path / "state", log, **MANY)
         try:
             visitor = Visitor(site.url)
             target = target_of(visitor.open_lab().text)

@@ -140,9 +140,12 @@ def test_a_log_that_logs_itself_is_guarded_once() -> None:
 
 def test_threads_lose_no_count() -> None:
     broken = Broken(OSError())
-    threads = [
-        threading.Thread(target=lambda: [log.info("x") for _ in range(200)]) for _ in range(4)
-    ]
+
+    def write() -> None:
+        for _ in range(200):
+            log.info("x")
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -142,7 +142,7 @@ def test_json_lines_carry_time_level_and_event() -> None:  # OBS-5
 def test_a_line_that_cannot_be_written_is_counted_and_told(
     log_format: LogFormat, error: BaseException
 ) -> None:
-    # SITE-133
+    # SITE-132
     output = Writes()
     configure_logging(log_format, LogLevel.ERROR, output)
     output.error = error
