@@ -3,11 +3,10 @@
 - `puppet.py`      actors that do what a test tells them, in both kinds
 - `probe.py`       an actor in a test's hand: expect, reply
 - `simulation.py`  runs that can be repeated, with faults; `trace.py` is their record
-- `leaks.py`       what a simulation refuses: real threads, sockets, clocks
+- `world`          what of the real world a simulation controls, and what it refuses
 - `scheduling.py`  trio's private names, all in one place
 """
 
-from actors.testing.leaks import SimulationLeak
 from actors.testing.probe import Probe
 from actors.testing.puppet import (
     AnyPuppet,
@@ -25,8 +24,11 @@ from actors.testing.puppet import (
 from actors.testing.scheduling import SimulationUnavailable
 from actors.testing.simulation import Simulation
 from actors.testing.trace import Step, Trace
+from actors.testing.world.dates import EPOCH
+from actors.testing.world.leaks import SimulationLeak
 
 __all__ = [
+    "EPOCH",
     "AnyPuppet",
     "AsyncPuppet",
     "AsyncTrappingPuppet",

@@ -26,10 +26,10 @@ from actors.runtime import Actor, AnyRef, Cell, Ref, System, open_actors
 from actors.runtime.delivery.dispatcher import Turning
 from actors.runtime.system.system import Conditions, set_conditions
 from actors.testing import faults
-from actors.testing.leaks import no_leaks
 from actors.testing.probe import Probe
 from actors.testing.scheduling import seeded_scheduler
 from actors.testing.trace import Step, Trace
+from actors.testing.world.sealed import sealed
 
 # In a replay a fault waits this long for the scenario to put it in at its exact place.
 SCRIPT_DELAY_S: Final = 1e-6
@@ -77,6 +77,8 @@ class Simulation:
             queue.clear()
             queue.extend(cells)
 
+        clock = trio.testing.MockClock(autojump_threshold=0)
+
         async def main() -> None:
             set_conditions(
                 Conditions(
@@ -88,16 +90,18 @@ class Simulation:
                     opened=self._opened,
                 )
             )
-            with no_leaks():
+            with sealed(self.seed, clock) as watch:
                 async with open_actors():
                     self._begin_script()
                     await scenario(self)
                     for probe in self._probes:
                         probe.check_nothing_is_left()
+            if watch.unheard:
+                raise watch.unheard[0]
 
         with seeded_scheduler(self.seed):
             try:
-                trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+                trio.run(main, clock=clock)
             except (Exception, BaseExceptionGroup) as error:
                 error.add_note(f"seed {self.seed}: run it again with SIM_SEED={self.seed}")
                 raise

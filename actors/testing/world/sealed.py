@@ -1,0 +1,45 @@
+"""Around one run: the real world shut out, and whole again afterwards."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import trio
+
+from actors.testing.world.chance import seeded_chance
+from actors.testing.world.dates import virtual_dates
+from actors.testing.world.leaks import Watch, no_leaks
+
+_one_at_a_time = threading.Lock()
+
+
+@contextmanager
+def sealed(seed: int, clock: trio.abc.Clock) -> Iterator[Watch]:
+    """Call this around a repeatable run; its `Watch` knows of leaks that only an actor has seen.
+
+    Raises RuntimeError when another simulation runs in this process: what is exchanged belongs to
+    all of it.
+    """
+    if not _one_at_a_time.acquire(blocking=False):
+        raise RuntimeError("a simulation runs already in this process; run them one after another")
+    with ExitStack() as stack:
+        stack.callback(_one_at_a_time.release)
+        stack.enter_context(_no_collections())
+        stack.enter_context(seeded_chance(seed))
+        stack.enter_context(virtual_dates(clock))
+        yield stack.enter_context(no_leaks(clock))
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """When garbage is collected depends on all the process holds: finalizers would run anywhere."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
