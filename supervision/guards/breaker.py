@@ -2,8 +2,11 @@
 
 `BreakerState` is the state machine, without clock or task; `Breaker` guards calls with it.
 Changes are handed to `on_change`: `partial(system.topics.publish, BREAKERS)` makes them events.
+One that raises is logged, and disturbs no call.
 
-Rule: cancellation counts as neither success nor failure.
+Rule 1: cancellation counts as neither success nor failure.
+Rule 2: every call that was let through is settled, also when `counts` raises: that error is the
+caller's, and the call a failure.
 """
 
 from collections import deque
@@ -13,10 +16,15 @@ from typing import Final, Literal, TypeAlias, TypeVar
 
 import trio
 
+from actors.runtime import Crashed, Log
+from actors.runtime.telling.log import failure_of
+from actors.runtime.words.showing import shown
 from supervision.specs.errors import SupervisionError
 
 T = TypeVar("T")
 State: TypeAlias = Literal["closed", "open", "half_open"]
+
+_log = Log("supervision.breaker")
 
 # Topic on which every change of a breaker is published.
 BREAKERS: Final = "supervision.breakers"
@@ -216,20 +224,26 @@ class Breaker:
         if retry_in is not None:
             await trio.lowlevel.checkpoint()
             raise CircuitOpen(machine.name, retry_in)
-        is_settled = False
         try:
             result = await make()
-        except Exception as error:
-            is_settled = True
-            self._settle(is_failure=self._counts(error))
+        except BaseException as error:
+            self._note_error(error)
             raise
-        else:
-            is_settled = True
-            self._settle(is_failure=False)
-            return result
-        finally:
-            if not is_settled:
-                machine.withdrawn()
+        self._settle(is_failure=False)
+        return result
+
+    def _note_error(self, error: BaseException) -> None:
+        if not _is_outcome(error):
+            self._machine.withdrawn()
+            return
+        try:
+            is_failure = bool(self._counts(error))
+        except BaseException:
+            # Whoever judges is broken: its error is the caller's. The call has failed all the
+            # same, and a probe that is never settled would keep everybody out for good.
+            self._settle(is_failure=True)
+            raise
+        self._settle(is_failure=is_failure)
 
     def _settle(self, *, is_failure: bool) -> None:
         before = self._machine.state
@@ -244,4 +258,14 @@ class Breaker:
         after = self._machine.state
         if after != before and self._on_change is not None:
             change = BreakerChange(self._machine.name, before, after, trio.current_time())
-            self._on_change(change)
+            error = failure_of(self._on_change, change)
+            if error is not None:
+                name = self._machine.name
+                _log.warning("breaker_listener_failed", name=name, error=shown(error))
+
+
+def _is_outcome(error: BaseException) -> bool:
+    """Whether an error says something about what was called: cancellation does not."""
+    leaves = [leaf for leaf in Crashed(error).leaves() if not isinstance(leaf, trio.Cancelled)]
+    ends_all = (KeyboardInterrupt, SystemExit, GeneratorExit)
+    return bool(leaves) and not any(isinstance(leaf, ends_all) for leaf in leaves)

@@ -81,7 +81,11 @@ class RetryPolicy:
         asked = getattr(error, "retry_after", None)
         if isinstance(asked, (int, float)) and not isinstance(asked, bool):
             return float(asked) if 0 <= asked <= RETRY_AFTER_MAX else None
-        return min(self.max, self.first * self.factor ** (attempt - 1)) * (1 + u * self.jitter)
+        try:
+            grown = self.first * self.factor ** (attempt - 1)
+        except OverflowError:
+            grown = self.max
+        return min(self.max, grown) * (1 + u * self.jitter)
 
 
 async def retry(
