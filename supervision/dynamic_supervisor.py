@@ -12,6 +12,7 @@ from typing import Generic, TypeVar, cast
 
 from actors.runtime import AnyRef, Ignore, Ref, checked_name
 from actors.runtime.life.cell import cell_of
+from actors.runtime.life.hooks import reserve
 from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.slots import Slot, child_of
 from supervision.doing.supervising import Supervising
@@ -71,7 +72,7 @@ class Dynamic(Supervising, Generic[M]):
         if (key is None) != (machine.flags.key is None):
             raise Unsupported("start_child without its key" if key is None else "a key")
         if key is not None:
-            checked_name(key)
+            key = checked_name(key)
         answer = await self._call(lambda call, now: machine.start_child(call, args, key, name, now))
         return cast("StartResult", answer)
 
@@ -145,3 +146,6 @@ class Dynamic(Supervising, Generic[M]):
         machine = self._reach().machine
         assert isinstance(machine, DynamicMachine), "this class plans with DynamicFlags"
         return machine
+
+
+reserve(Dynamic, hooks=frozenset({"plan"}))

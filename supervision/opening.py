@@ -141,6 +141,9 @@ class Root:
     def child_wanted(self, cell: Cell) -> None:
         """Never called: the root is never left dormant."""
 
+    def child_unwanted(self, cell: Cell, exit_: Exit) -> None:
+        """Never called: the root does not wait for a restart."""
+
 
 def failures_in(exit_: Exit, path: str) -> list[Exception]:
     """Call this for the errors behind the end of a root; none when it ended as it should."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Never, cast
 
 from actors.runtime import Ignore
+from actors.runtime.life.hooks import reserve
 from supervision.deciding.static import StaticMachine
 from supervision.declared import Declared, declared_in
 from supervision.doing.supervising import Supervising
@@ -66,7 +67,9 @@ class Supervisor(Supervising):
         then) or `NoProc`. Cancelled while waiting, the start goes on.
         """
         machine = self._machine()
-        answer = await self._call(lambda call, now: machine.start_child(call, spec, now))
+        # Read here: a mapping is a person's, and its errors are the caller's.
+        read = ChildSpec.parse(spec)
+        answer = await self._call(lambda call, now: machine.start_child(call, read, now))
         return cast("StartResult", answer)
 
     async def terminate_child(self, child_id: str) -> None:
@@ -133,3 +136,6 @@ class Supervisor(Supervising):
         machine = self._reach().machine
         assert isinstance(machine, StaticMachine), "this class plans with Flags"
         return machine
+
+
+reserve(Supervisor, hooks=frozenset({"plan"}))

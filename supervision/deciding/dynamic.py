@@ -81,17 +81,22 @@ class DynamicMachine(Machine[DynamicFlags]):
             self._leave(slot)
         return self._advanced()
 
-    def start_failed(self, slot: Slot, error: BaseException, now: float) -> list[Move]:
-        """A start raised: the first discards the child, a later one counts."""
+    def start_failed(
+        self, slot: Slot, error: BaseException, now: float, *, is_unwanted: bool = False
+    ) -> list[Move]:
+        """A start raised: the first discards the child, a later one counts.
+
+        `is_unwanted`: somebody has stopped the child by its ref meanwhile; no attempt follows.
+        """
         self._now = now
         if not slot.is_listed:
             return self._advanced()
         call, slot.call = slot.call, None
         if call is not None:
             self._refuse_start(slot, call, error, None)
-        if slot.is_asked or slot.is_new:
-            if slot.is_new and call is None and not slot.is_asked:
-                # A message started it: there is no caller to tell.
+        if slot.is_asked or slot.is_new or is_unwanted:
+            if call is None and not slot.is_asked:
+                # A message started it, or it was a restart: there is no caller to tell.
                 self._report("start_error", error, slot)
             self._leave(slot, error)
         else:
@@ -125,7 +130,7 @@ class DynamicMachine(Machine[DynamicFlags]):
         if is_reported(slot.spec, exit_):
             self._report("child_terminated", exit_, slot)
         cause = exit_.error if isinstance(exit_, Crashed) else None
-        match judge(slot.spec, exit_):
+        match self._verdict(lambda: judge(slot.spec, exit_)):
             case Verdict.ESCALATE:
                 self._give_up(slot, "escalate_on", cause)
             case Verdict.RESTART:
@@ -136,7 +141,7 @@ class DynamicMachine(Machine[DynamicFlags]):
 
     def _attempt_failed(self, slot: Slot, error: BaseException) -> None:
         self._report("start_error", error, slot)
-        match judge_start(slot.spec, error):
+        match self._verdict(lambda: judge_start(slot.spec, error)):
             case Verdict.ESCALATE:
                 self._give_up(slot, "escalate_on", error)
             case Verdict.RESTART:
@@ -188,6 +193,9 @@ class DynamicMachine(Machine[DynamicFlags]):
         slot.has_cell = False
         self._out.append(Park(slot))
         self._serve_queue(slot)
+
+    def _end_attempts(self, slot: Slot) -> None:
+        self._leave(slot)
 
     def _unlist(self, slot: Slot) -> None:
         slot.is_listed = False

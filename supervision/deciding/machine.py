@@ -3,11 +3,12 @@
 A machine has no clock and no tasks. Each public method is something that happened: it takes
 `now`, changes slots, goes on with whatever it is in the middle of (`_work_on`), and returns the
 moves it came to. `static.py` and `dynamic.py` are the two kinds and tell the story; here stand
-their tools, and the four things that each of them does in its own way.
+their tools, and the five things that each of them does in its own way.
 
 Rule 1: a live child is only ever asked to stop here, so each one has its deadline.
 Rule 2: one wake a slot; setting a new one makes the old one void.
 Rule 3: a need for a restart is noted in the budget before anything is tried.
+Rule 4: what a person has written is called by way of `_of_user`: its errors are the supervisor's.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Generic, Literal, TypeVar
 
 from actors.runtime import AlreadyStarted as NameTaken
 from actors.runtime import Exit, Killed, Shutdown, StopActor
+from actors.runtime.words.exits import crash_from
 from supervision.deciding.moves import (
     AnswerStart,
     AwaitRestart,
+    Crash,
     Decided,
     Finish,
     Kill,
@@ -34,13 +37,14 @@ from supervision.deciding.moves import (
     Unwake,
     Wake,
 )
-from supervision.deciding.policy import Attempts, RestartWindow, is_expected_stop
-from supervision.deciding.slots import LIVE, Call, Slot
+from supervision.deciding.policy import Attempts, RestartWindow, Verdict, is_expected_stop
+from supervision.deciding.slots import LIVE, WAITING, Call, Slot
 from supervision.specs.errors import AlreadyStarted, IntensityReached, Passivated, StartFailed
 from supervision.specs.specs import DynamicFlags, Flags, without_arguments
 from supervision.tree.reports import Offender, Report, ReportContext
 
 F = TypeVar("F", bound=Flags | DynamicFlags)
+T = TypeVar("T")
 
 Phase = Literal["starting", "running", "ending", "over"]
 Due = Callable[[Slot], None]
@@ -84,6 +88,10 @@ class Machine(ABC, Generic[F]):
         """No restart follows: retire the child, and take it off the list if it goes for good."""
 
     @abstractmethod
+    def _end_attempts(self, slot: Slot) -> None:
+        """No attempt to restart a waiting child follows; whom that concerns, each kind knows."""
+
+    @abstractmethod
     def _end(self, final: Exit, because: str) -> None:
         """Begin to end as `final`, each kind in its own order: nothing starts any more."""
 
@@ -121,12 +129,29 @@ class Machine(ABC, Generic[F]):
             todo(slot)
         return self._advanced()
 
+    def unwanted(self, slot: Slot, now: float) -> list[Move]:
+        """Somebody has stopped a child by its ref while it waited for its restart.
+
+        Like `terminate_child`, and unlike the end of one that runs, whatever its restart type:
+        nobody has ended who could be replaced.
+        """
+        self._now = now
+        if slot.status in WAITING:
+            self._end_attempts(slot)
+        return self._advanced()
+
     def unkillable(self, slot: Slot, stack: str, now: float) -> list[Move]:
-        """A kill has not worked for a second; its end is still waited for."""
+        """A kill, or the end of a start that took too long, has not worked for a second.
+
+        The end is still waited for.
+        """
         self._now = now
         if slot.status in LIVE:
+            reason = "still alive a second after its kill"
+            if slot.status == "starting":
+                reason = "still starting a second after its start was cut short"
             slot.status = "unkillable"
-            self._report("unkillable", "still alive a second after its kill", slot, stack)
+            self._report("unkillable", reason, slot, stack)
         return self._taken()
 
     def abandon(self, now: float, because: str) -> list[Move]:
@@ -256,7 +281,27 @@ class Machine(ABC, Generic[F]):
         """The seconds before the next attempt; None without backoff."""
         if slot.spec.backoff is None or slot.attempts is None:
             return None
-        return slot.attempts.wait(slot.spec.backoff, self._random)
+        backoff, attempts = slot.spec.backoff, slot.attempts
+        return self._of_user(lambda: attempts.wait(backoff, self._random), backoff.first)
+
+    def _of_user(self, ask: Callable[[], T], otherwise: T) -> T:
+        """Ask what a person has written; if that raises, the supervisor crashes.
+
+        An error class of theirs may have a metaclass, a `Backoff` a `wait`, a supervisor a
+        `jitter` of its own. Decisions go on with `otherwise`: what is decided half-way would
+        leave a child without a verdict.
+        """
+        try:
+            return ask()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises is its crash
+            self._out.append(Crash(crash_from(error).error))
+            return otherwise
+
+    def _verdict(self, judged: Callable[[], Verdict]) -> Verdict:
+        """What an ending calls for; the classes it is judged by are a person's."""
+        return self._of_user(judged, Verdict.LEAVE)
 
     def _restart_alone(self, slot: Slot, delay: float | None, *, is_crash: bool) -> None:
         """Start one child again after the wait; nobody else is concerned."""

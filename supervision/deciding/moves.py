@@ -4,8 +4,8 @@
 waits.
 
 Moves about a child: `Start`, `Stop`, `Kill`, `AwaitRestart`, `Retire`, `Park`. Answers to a call:
-`Answer`, `AnswerStart`, `Refuse`, `RefuseEnding`. The supervisor's own: `Ready`, `Finish`. Beside
-them `Wake` and `Unwake`, which set the time, and `Publish` and `Decided`, which only tell.
+`Answer`, `AnswerStart`, `Refuse`, `RefuseEnding`. The supervisor's own: `Ready`, `Finish`, `Crash`.
+Beside them `Wake` and `Unwake`, which set the time, and `Publish` and `Decided`, which only tell.
 """
 
 from dataclasses import dataclass
@@ -121,6 +121,16 @@ class Finish:
     exit: Exit
 
 
+@dataclass(slots=True)
+class Crash:
+    """What a person has written for the decisions to call has raised `error`: it crashes so.
+
+    Decisions go on with a stand-in for what was asked; the parent decides what follows.
+    """
+
+    error: BaseException
+
+
 # -- time, and what is only told -----------------------------------------------------------------
 
 
@@ -172,6 +182,7 @@ Move: TypeAlias = (
     | RefuseEnding
     | Ready
     | Finish
+    | Crash
     | Wake
     | Unwake
     | Publish

@@ -11,11 +11,12 @@ starting cannot restart for ever.
 from __future__ import annotations
 
 import enum
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
-from supervision.specs.specs import Backoff, ChildSpec
+from supervision.specs.specs import Backoff, ChildSpec, is_number
 
 
 class Verdict(enum.Enum):
@@ -156,6 +157,16 @@ class Attempts:
         return backoff.give_up_after is not None and self.count >= backoff.give_up_after
 
     def wait(self, backoff: Backoff, random: Callable[[], float]) -> float:
-        """The seconds until the next attempt; `random` gives [0, 1)."""
-        self._waited = backoff.wait(self.count, 2.0 * random() - 1.0)
-        return self._waited
+        """The seconds until the next attempt; `random` gives [0, 1).
+
+        Both may be a person's: what is no number of seconds >= 0 is a ValueError.
+        """
+        chance = random()
+        wait = backoff.wait(self.count, 2.0 * chance - 1.0)
+        if not (is_number(wait) and 0.0 <= wait < math.inf):
+            raise ValueError(
+                f"the wait before a restart is {wait!r}, with {chance!r} from jitter(); it must be "
+                "a number of seconds >= 0, and jitter() gives one in [0, 1)"
+            )
+        self._waited = wait
+        return wait

@@ -150,8 +150,13 @@ class StaticMachine(Machine[Flags]):
             self._serve_queue(slot)
         return self._advanced()
 
-    def start_failed(self, slot: Slot, error: BaseException, now: float) -> list[Move]:
-        """A start raised; what follows depends on who had asked for it."""
+    def start_failed(
+        self, slot: Slot, error: BaseException, now: float, *, is_unwanted: bool = False
+    ) -> list[Move]:
+        """A start raised; what follows depends on who had asked for it.
+
+        `is_unwanted`: somebody has stopped the child by its ref meanwhile; no attempt follows.
+        """
         self._now = now
         if slot.status not in LIVE:
             return self._advanced()
@@ -175,6 +180,9 @@ class StaticMachine(Machine[Flags]):
             self._report("start_error", error, slot)
             self._leave(slot, error)
             self._end(Shutdown(FailedToStart(slot.id or "", error)), f"{slot.id} did not start")
+        elif is_unwanted:
+            self._report("start_error", error, slot)
+            self._leave(slot, error)
         else:
             self._attempt_failed(slot, error)
         return self._advanced()
@@ -217,7 +225,7 @@ class StaticMachine(Machine[Flags]):
         if is_reported(slot.spec, exit_):
             self._report("child_terminated", exit_, slot)
         cause = exit_.error if isinstance(exit_, Crashed) else None
-        match judge(slot.spec, exit_):
+        match self._verdict(lambda: judge(slot.spec, exit_)):
             case Verdict.ESCALATE:
                 self._give_up(slot, "escalate_on", cause)
             case Verdict.RESTART:
@@ -231,7 +239,7 @@ class StaticMachine(Machine[Flags]):
 
     def _attempt_failed(self, slot: Slot, error: BaseException) -> None:
         self._report("start_error", error, slot)
-        match judge_start(slot.spec, error):
+        match self._verdict(lambda: judge_start(slot.spec, error)):
             case Verdict.ESCALATE:
                 self._give_up(slot, "escalate_on", error)
             case Verdict.RESTART:
@@ -430,8 +438,8 @@ class StaticMachine(Machine[Flags]):
                 group.current = slot
             group.todo.pop()
 
-    def _end_waiting(self, slot: Slot) -> None:
-        """`terminate_child` of a child that waits for its restart: no attempt follows.
+    def _end_attempts(self, slot: Slot) -> None:
+        """A child that waits for its restart was terminated, or stopped by its ref.
 
         When it is the one the group waits for, the group ends with it: members that are not up
         stay down, as under OTP. In the other steps the group goes on without it.
@@ -554,7 +562,8 @@ class StaticMachine(Machine[Flags]):
 
     def _find(self, child_id: object) -> Slot:
         # A ref in place of an id is NotFound: on a static supervisor children have ids.
-        slot = self.slots.get(child_id) if isinstance(child_id, str) else None
+        # A plain text: the `__hash__` of a subclass is a person's, and would raise in here.
+        slot = self.slots.get(str.__str__(child_id)) if isinstance(child_id, str) else None
         if slot is None:
             raise NotFound(child_id)
         return slot
@@ -583,7 +592,7 @@ class StaticMachine(Machine[Flags]):
             self._wait_for_end(slot, lambda: self._out.append(Answer(call, None)))
             return
         if slot.status in WAITING:
-            self._end_waiting(slot)
+            self._end_attempts(slot)
         else:
             self._leave(slot)  # a temporary one that never ran goes
         self._out.append(Answer(call, None))

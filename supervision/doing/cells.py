@@ -19,8 +19,8 @@ from supervision.deciding.static import StaticMachine
 from supervision.specs.specs import ChildSpec, class_of
 
 AnyMachine: TypeAlias = StaticMachine | DynamicMachine
-# What cells are made with: actor class, shutdown, start timeout.
-_Facts: TypeAlias = tuple[type[AnyActor] | None, float, float]
+# What cells are made with: actor class, shutdown, start timeout (None: the class decides).
+_Facts: TypeAlias = tuple[type[AnyActor] | None, float, float | None]
 
 # Keys that were looked up or went idle and have no child now. Past this many the oldest lose
 # their ref: whoever still holds one takes a new one by its key.
@@ -41,7 +41,7 @@ class Cells:
         # the garbage collector walks again and again while thousands start.
         self._make_for = self._make
         # What was read off the template of dynamic children, once for all of them.
-        self._template: tuple[ChildSpec | None, _Facts] = (None, (None, 0.0, 0.0))
+        self._template: tuple[ChildSpec | None, _Facts] = (None, (None, 0.0, None))
 
     def __repr__(self) -> str:
         return f"<Cells of {self._path}: {len(self._slots)} and {len(self._dormant)} dormant>"
@@ -171,10 +171,5 @@ def _facts_of(spec: ChildSpec) -> _Facts:
         made if made is not None and issubclass(made, Actor) else None,
         spec.shutdown if isinstance(spec.shutdown, float | int) else 0.0,
         # A supervisor is ready when its children are; each of them has its own limit.
-        float("inf") if spec.type == "supervisor" else _start_timeout(made),
+        float("inf") if spec.type == "supervisor" else None,
     )
-
-
-def _start_timeout(made: type | None) -> float:
-    found = getattr(made, "start_timeout", Actor.start_timeout)
-    return found if isinstance(found, float | int) else Actor.start_timeout

@@ -29,6 +29,7 @@ from actors.runtime import (
     Failed,
     Ignored,
     Killed,
+    Log,
     NoProc,
     Ready,
     Shutdown,
@@ -37,7 +38,7 @@ from actors.runtime import (
 )
 from supervision.deciding import moves
 from supervision.deciding.dynamic import DynamicMachine
-from supervision.deciding.slots import Slot
+from supervision.deciding.slots import WAITING, Slot
 from supervision.doing.cells import AnyMachine, Cells
 from supervision.doing.passivation import Passivation
 from supervision.doing.tickets import Tickets
@@ -45,6 +46,8 @@ from supervision.specs.specs import Flags
 from supervision.specs.words import StartResult
 from supervision.tree.reports import REPORTS, Report, correlation_of, log_report
 from supervision.tree.tree import ChangeKind, Decision, Window, tree_of
+
+_log = Log("supervision")
 
 Event = Callable[[float], list[moves.Move]]
 
@@ -66,6 +69,9 @@ class Principal(Protocol):
 
     def children_gone(self, exit_: Exit) -> None:
         """No child is left: the supervisor ends so, unless it is ending already."""
+
+    def crashed(self, error: BaseException) -> None:
+        """Code of the supervisor's author has raised `error`: it crashes so."""
 
 
 class Hands:
@@ -135,8 +141,15 @@ class Hands:
                 self.post(lambda now: self.machine.started(slot, outcome.info, now))
             case Ignored():
                 self.post(lambda now: self.machine.ignored(slot, now))
-            case Failed():
-                self.post(lambda now: self.machine.start_failed(slot, outcome.error, now))
+            case Failed(error=error):
+                stop = cell.take_stop()
+                if stop is None:
+                    self.post(lambda now: self.machine.start_failed(slot, error, now))
+                else:
+                    slot.exit = stop
+                    self.post(
+                        lambda now: self.machine.start_failed(slot, error, now, is_unwanted=True)
+                    )
 
     def child_exited(self, cell: Cell, exit_: Exit) -> None:
         """Called by the runtime when an incarnation is wholly over."""
@@ -149,7 +162,9 @@ class Hands:
             self.post(lambda now: self.machine.exited(slot, exit_, now))
 
     def child_unkillable(self, cell: Cell, stack: str) -> None:
-        """Called by the runtime when a kill has not worked for a second."""
+        """Called by the runtime when what was cut short has not ended for a second."""
+        # The stack stands in the log, not only in the report: who looks for what hangs looks there.
+        _log.error("actor_unkillable", path=cell.path, stack=stack)
         slot = self.cells.slot_of(cell)
         if slot is not None:
             self.post(lambda now: self.machine.unkillable(slot, stack, now))
@@ -157,6 +172,17 @@ class Hands:
     def child_wanted(self, cell: Cell) -> None:
         """Called by the runtime when a message came for a key without child."""
         self.post(partial(self._wanted, cell))
+
+    def child_unwanted(self, cell: Cell, exit_: Exit) -> None:
+        """Called by the runtime when somebody stopped or killed a child that has no incarnation."""
+        self.post(partial(self._unwanted, cell, exit_))
+
+    def _unwanted(self, cell: Cell, exit_: Exit, now: float) -> list[moves.Move]:
+        slot = self.cells.slot_of(cell)
+        if slot is None or slot.status not in WAITING:
+            return []
+        slot.exit = exit_
+        return self.machine.unwanted(slot, now)
 
     def _wanted(self, cell: Cell, now: float) -> list[moves.Move]:
         # Asked when its turn comes: an event before it may have started a child of that key.
@@ -182,7 +208,9 @@ class Hands:
                 exit_ = Shutdown(move.info, because=move.because, by=self._path)
                 self._stop(self.cells.of(move.slot), exit_, move.within)
             case moves.Kill():
-                self.cells.of(move.slot).kill(Killed(because=move.because, by=self._path))
+                cell = self.cells.of(move.slot)
+                if cell.life is not None:  # Else it has just ended, and its exit is on the way.
+                    cell.kill(Killed(because=move.because, by=self._path))
             case moves.AwaitRestart():
                 self._await_restart(move)
             case moves.Retire():
@@ -202,6 +230,8 @@ class Hands:
                 self.settled.set()
             case moves.Finish():
                 self._finish(move.exit)
+            case moves.Crash():
+                self._principal.crashed(move.error)
             case moves.Wake():
                 due = partial(self._due, move.token)
                 self._alarms[move.token] = self._system.wheel.call_at(move.at, due)
@@ -230,7 +260,8 @@ class Hands:
             self._tree.note(cell, "starting", because=slot.because)
 
     def _stop(self, cell: Cell, exit_: Exit, within: float) -> None:
-        cell.request_stop(exit_, within=within)
+        if cell.life is not None:  # Else it has just ended, and its exit is on the way.
+            cell.request_stop(exit_, within=within)
         if self._tree.is_watched:
             self._tree.note(cell, "stopping", because=exit_.because)
 

@@ -9,6 +9,7 @@ Rule: a handle holds nothing but a ref; what `__init__` of the actor sets is not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, Literal, Never, TypeVar, cast, get_origin
 
@@ -19,6 +20,7 @@ from actors.runtime import (
     Actor,
     AnyRef,
     BadReturn,
+    Crashed,
     Exit,
     Ignore,
     Killed,
@@ -27,6 +29,7 @@ from actors.runtime import (
     System,
 )
 from actors.runtime.life.cell import cell_of
+from actors.runtime.life.hooks import reserve
 from actors.runtime.system.system import system_of
 from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.moves import Move
@@ -49,6 +52,11 @@ class Supervising(Actor[Never]):
     # The tasks of its children have a nursery of their own inside the supervisor's task: it
     # cannot end before they have, whatever goes wrong here.
     opens_nursery: ClassVar[bool] = True
+    # It is ready when its children are; each of them has its own limit.
+    start_timeout: ClassVar[float] = math.inf
+
+    # A handle is no actor: these three go by its ref.
+    __replaces__: ClassVar[frozenset[str]] = frozenset({"ref", "path", "system"})
 
     # Of a handle: the ref it goes by. Of the actor: its hands, and how its children left it.
     _handle_of: AnyRef | None = None
@@ -65,7 +73,10 @@ class Supervising(Actor[Never]):
         raise TypeError("subclass Supervisor or Dynamic: they know how to plan")
 
     def jitter(self) -> float:
-        """Override this to spread backoffs in another way: a number in [0, 1)."""
+        """Override this to spread backoffs in another way: a number in [0, 1).
+
+        Raising here, or giving anything else, crashes the supervisor; its parent decides.
+        """
         return self.system.random.random()
 
     # -- the life of one incarnation ------------------------------------------------------
@@ -110,6 +121,10 @@ class Supervising(Actor[Never]):
         # gave up, a significant child ended, or its first start failed.
         if not self.cell.is_stopping:
             self.stop(exit_)
+
+    def crashed(self, error: BaseException) -> None:
+        """Called by the hands when `jitter`, or whatever else a person wrote, has raised."""
+        self._life.abort(Crashed(error))
 
     # -- reading declared children --------------------------------------------------------
 
@@ -180,6 +195,9 @@ class Supervising(Actor[Never]):
         if self._handle_of is not None:
             return f"<{type(self).__name__} handle of {self._handle_of.path}>"
         return f"<{type(self).__name__} supervisor>"
+
+
+reserve(Supervising, hooks=frozenset({"plan", "jitter", "on_start", "wind_down"}))
 
 
 def handle_of(kind: type[S], ref: AnyRef) -> S:

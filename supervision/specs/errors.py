@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from actors.runtime import AlreadyStarted as RuntimeAlreadyStarted
 from actors.runtime import AnyRef
+from actors.runtime.words.showing import shown
 
 
 class SupervisionError(Exception):
@@ -176,6 +177,9 @@ class Passivated:
 
 
 def _short(value: object) -> str:
-    """Return `repr(value)` cut to one line: an error text is no dump."""
-    text = repr(value)
+    """Return `repr(value)` cut to one line: an error text is no dump.
+
+    Whoever made the value, making this error must not fail: it is made while a supervisor decides.
+    """
+    text = shown(value)
     return text if len(text) <= 80 else text[:77] + "..."

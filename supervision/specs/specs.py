@@ -37,6 +37,7 @@ CHILD_TYPES: Final = frozenset({"worker", "supervisor"})
 STRATEGIES: Final = frozenset({"one_for_one", "one_for_all", "rest_for_one"})
 AUTO_SHUTDOWN_MODES: Final = frozenset({"never", "any", "all"})
 BUDGETS: Final = frozenset({"child", "shared", "escalate"})
+_NO_CLASSES: Final = ()
 
 
 class Missing:
@@ -130,9 +131,9 @@ class ChildSpec:
         type: ChildType | None = None,  # noqa: A002  as above
         significant: bool = False,
         backoff: Backoff | None = None,
-        restart_on: ErrorClasses = Exception,
-        stop_on: ErrorClasses = (),
-        escalate_on: ErrorClasses = (),
+        restart_on: ErrorClasses = BaseException,
+        stop_on: ErrorClasses = _NO_CLASSES,
+        escalate_on: ErrorClasses = _NO_CLASSES,
         name: str | None = None,
         **unknown: Never,
     ) -> None:
@@ -308,8 +309,8 @@ def check_together(spec: ChildSpec, flags: AnyFlags) -> None:
 # -- the checks ---------------------------------------------------------------------------------
 
 
-def _is_number(value: object) -> bool:
-    """Whether `value` is a real number; NaN and booleans are none."""
+def is_number(value: object) -> bool:
+    """Call this to know whether `value` is a real number; NaN and booleans are none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return not math.isnan(value)
@@ -354,14 +355,14 @@ def _check_shutdown(value: object) -> None:
     """Refuse a shutdown time: seconds >= 0, `inf` or "kill" are allowed."""
     if value == "kill":
         return
-    if not _is_number(value) or not isinstance(value, (int, float)) or value < 0:
+    if not is_number(value) or not isinstance(value, (int, float)) or value < 0:
         raise SpecError("bad_shutdown", "shutdown", value)
 
 
 def _check_policy(field: str, value: object) -> tuple[type[BaseException], ...]:
     """Turn an exception class, or some, into a tuple of them."""
-    if value is Exception or value == ():  # the defaults, in nearly every spec
-        return (Exception,) if value else ()
+    if value is BaseException or value is _NO_CLASSES:  # the defaults, in nearly every spec
+        return _NO_CLASSES if value is _NO_CLASSES else (BaseException,)
     classes = value if isinstance(value, (tuple, list, frozenset, set)) else (value,)
     found: list[type[BaseException]] = []
     for one in classes:
@@ -395,7 +396,7 @@ def _check_backoff(first: object, longest: object, factor: object, jitter: objec
 
 def _check_backoff_limits(reset_after: object, give_up_after: object) -> None:
     """Refuse a backoff that never resets sensibly or gives up before it began."""
-    if not _is_number(reset_after) or not isinstance(reset_after, (int, float)) or reset_after <= 0:
+    if not is_number(reset_after) or not isinstance(reset_after, (int, float)) or reset_after <= 0:
         raise SpecError("bad_backoff", "reset_after", reset_after)
     if give_up_after is not None and not _is_count(give_up_after, 1):
         raise SpecError("bad_backoff", "give_up_after", give_up_after)
@@ -457,7 +458,7 @@ def class_of(start: object) -> type | None:
 
 
 def _in_range(value: object, least: float) -> bool:
-    if not _is_number(value) or not isinstance(value, (int, float)):
+    if not is_number(value) or not isinstance(value, (int, float)):
         return False
     return least <= value < math.inf
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol, TypeAlias
-from weakref import WeakKeyDictionary
 
 import trio
 
@@ -275,12 +274,10 @@ class Tree:
         self.is_watched = bool(self._sinks)
 
 
-_trees: WeakKeyDictionary[System, Tree] = WeakKeyDictionary()
-
-
 def tree_of(system: System) -> Tree:
     """Call this for the tree of a system; there is one each."""
-    tree = _trees.get(system)
-    if tree is None:
-        tree = _trees[system] = Tree(system)
+    found = system.kept_above.get(Tree)
+    if isinstance(found, Tree):
+        return found
+    tree = system.kept_above[Tree] = Tree(system)
     return tree

@@ -16,6 +16,7 @@ from supervision.deciding.moves import (
     Answer,
     AnswerStart,
     AwaitRestart,
+    Crash,
     Decided,
     Finish,
     Kill,
@@ -31,7 +32,7 @@ from supervision.deciding.moves import (
     Unwake,
     Wake,
 )
-from supervision.deciding.slots import Call, Slot
+from supervision.deciding.slots import WAITING, Call, Slot
 from supervision.deciding.static import StaticMachine
 from supervision.specs.specs import Backoff, ChildSpec, DynamicFlags, Flags, Plan
 from supervision.specs.words import Child, RestartType
@@ -65,6 +66,10 @@ class Script:
 
     starts: deque[str] = field(default_factory=deque)
     on_stop: Callable[[], Exit] | None = Shutdown
+
+
+class Unwanted(OSError):
+    """A start that failed while its child had been stopped: no need for a restart."""
 
 
 class Ticket(Call):
@@ -147,6 +152,17 @@ class Paper(Generic[M]):
         else:
             self._run(self.machine.start_failed(slot, InterruptedError(), self.now))
 
+    def stopped_by_ref(self, child_id: str) -> None:
+        """Somebody outside stops a child that waits for its restart, or whose start hangs."""
+        slot = self.find(child_id)
+        if slot is None:
+            return
+        if slot.status in WAITING:
+            self._run(self.machine.unwanted(slot, self.now))
+        elif slot.status == "starting" and slot not in self.alive:
+            error = Unwanted()
+            self._run(self.machine.start_failed(slot, error, self.now, is_unwanted=True))
+
     def stop(self) -> None:
         self._run(self.machine.stop(self.now))
 
@@ -225,6 +241,8 @@ class Paper(Generic[M]):
                 assert move.slot not in self.alive, "parked alive"
                 self.log.append(f"park {_name(move.slot)}")
                 move.slot.cell = None
+            case Crash():
+                self.log.append(f"crash {type(move.error).__name__}")
             case AwaitRestart() | Decided() | Unwake():
                 pass
 

@@ -71,6 +71,10 @@ class PoolMachine(RuleBasedStateMachine):
         self.bench.restart_now(key)
 
     @rule(key=keys)
+    def is_stopped_by_its_ref(self, key: str) -> None:
+        self.bench.stopped_by_ref(key)
+
+    @rule(key=keys)
     def is_idle(self, key: str) -> None:
         if key in self.bench.machine.by_key:
             self.bench.passivate(key)

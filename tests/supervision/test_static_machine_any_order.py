@@ -19,7 +19,7 @@ from supervision.deciding.slots import LIVE, WAITING
 from supervision.specs.errors import IntensityReached
 from supervision.specs.specs import Backoff, Flags
 from supervision.specs.words import RestartType, Strategy
-from tests.supervision.paper import Bench, spec
+from tests.supervision.paper import Bench, Unwanted, spec
 
 IDS = ("a", "b", "c", "d", "e")
 RESTARTS: list[RestartType] = ["permanent", "permanent", "transient", "temporary"]
@@ -92,6 +92,10 @@ class SupervisorMachine(RuleBasedStateMachine):
     def call(self, child_id: str, name: str) -> None:
         self.bench.call(name, child_id)
 
+    @rule(child_id=ids)
+    def is_stopped_by_its_ref(self, child_id: str) -> None:
+        self.bench.stopped_by_ref(child_id)
+
     @rule(seconds=st.sampled_from([0.0, 0.0, 0.5, 1.0, 6.0]))
     def time_passes(self, seconds: float) -> None:
         self.bench.advance(seconds)
@@ -154,7 +158,7 @@ class SupervisorMachine(RuleBasedStateMachine):
         needs = [
             report.at
             for report in bench.reports
-            if report.context == "start_error"
+            if (report.context == "start_error" and not isinstance(report.reason, Unwanted))
             or (report.context == "child_terminated" and report.offender.restart != "temporary")
         ]
         worst = max(

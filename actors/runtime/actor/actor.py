@@ -34,11 +34,11 @@ from actors.runtime.delivery.envelope import (
     current_activity,
 )
 from actors.runtime.delivery.mailbox import check_mailbox
-from actors.runtime.delivery.ref import AnyRef, Ref
+from actors.runtime.delivery.ref import AnyRef, Ref, is_number
 from actors.runtime.life.cell import Cell, Life, cell_of
 from actors.runtime.life.child_tasks import ChildTasks
 from actors.runtime.life.handlers import compile_table, protocol_of
-from actors.runtime.life.hooks import Hooks
+from actors.runtime.life.hooks import AnyHooks, Hooks, check_class_names, reserve
 from actors.runtime.life.loop import is_async
 from actors.runtime.system.system import System
 from actors.runtime.words.errors import StashFull
@@ -77,7 +77,9 @@ class Actor(Hooks[M]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        check_class_names(cls)
         check_mailbox(cls.capacity, cls.overflow)
+        _check_times(cls)
         receive = None if cls.receive is Actor.receive else cls.receive
         cls.__table__ = table = compile_table(cls, Actor, protocol_of(cls, Actor), receive)
         if cls.trap_exits and receive is None and Exited not in table.handlers:
@@ -327,6 +329,16 @@ class Actor(Hooks[M]):
         life.handlers = life.table.handlers if behaviour is None else {}
         life.cell.mailbox.call_attention()  # The loop holds the old table until it looks up.
 
+
+def _check_times(cls: type[AnyHooks]) -> None:
+    limit, nap = cls.start_timeout, cls.hibernate_after
+    if not is_number(limit) or not limit >= 0:
+        raise ValueError(f"start_timeout is {limit!r}; it must be a number of seconds >= 0")
+    if nap is not None and (not is_number(nap) or not nap >= 0):
+        raise ValueError(f"hibernate_after is {nap!r}; it must be seconds >= 0, or None")
+
+
+reserve(Actor)
 
 # An actor of whatever type.
 AnyActor: TypeAlias = Actor[Never]

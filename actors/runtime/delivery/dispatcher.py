@@ -21,6 +21,8 @@ ROUND_S: Final = 0.001
 TURNS_PER_LOOK: Final = 16
 # With the one that goes through the queue then, as many as an actor handles messages in a turn.
 AT_ONCE_MAX: Final = 63
+# The same for sends that find room: the one behind them lets others run.
+SENDS_AT_ONCE_MAX: Final = 63
 
 
 class Driven(Protocol):
@@ -62,6 +64,7 @@ class Dispatcher:
         self._queue: deque[Turning] = deque()
         self._parked: trio.lowlevel.Task | None = None
         self._at_once_left = AT_ONCE_MAX
+        self._sends_left = SENDS_AT_ONCE_MAX
         # Task actors that have been woken, or have given way, and have not run since.
         self.tasks_waiting = 0
         # Who had the last turn, dispatched or in a task of its own.
@@ -97,6 +100,17 @@ class Dispatcher:
             return False
         life = cell.life
         return cell.mailbox.idle and life is not None and not life.has_task
+
+    def may_go_on(self) -> bool:
+        """Whether a send that need not wait may do without letting others run.
+
+        Counted for all tasks together: one that never lets others run is alone in that.
+        """
+        if self._sends_left == 0:
+            self._sends_left = SENDS_AT_ONCE_MAX
+            return False
+        self._sends_left -= 1
+        return True
 
     def serve(self, cell: Turning, envelope: Envelope) -> None:
         """Called when `can_serve`: the actor handles `envelope` now."""

@@ -44,7 +44,11 @@ class Latest:
 
 
 def latest(key: Callable[[object], Hashable]) -> Latest:
-    """Call this to let a full mailbox replace a queued message of the same class and key."""
+    """Call this to let a full mailbox replace a queued message of the same class and key.
+
+    A message for which `key` raises equals none. Keys that cannot be compared crash the actor, not
+    the sender.
+    """
     return Latest(key)
 
 
@@ -106,6 +110,9 @@ class Addressee(Protocol):
 
     def overflowed(self) -> None:
         """One message too many came, and `overflow` is "crash"."""
+
+    def failed(self, error: BaseException) -> None:
+        """What the actor's author has written for its mailbox has raised."""
 
 
 # Stand-ins for lists that most idle actors never need, 170 bytes of each; never appended to.
@@ -370,9 +377,14 @@ class Mailbox:
         self.peak = max(self.peak, self.queued)
         policy = self.overflow
         if isinstance(policy, Latest):
-            if _replace_latest(self._lanes(), envelope, policy):
-                self._addressee.counts.coalesced += 1
-                return True
+            try:
+                if _replace_latest(self._lanes(), envelope, policy):
+                    self._addressee.counts.coalesced += 1
+                    return True
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - the receiver's code, never the sender's
+                self._addressee.failed(error)
         elif policy == "drop_old":
             old = _remove_oldest_tell(self._lanes())
             if old is not None:
@@ -394,7 +406,10 @@ _Lanes: TypeAlias = tuple[tuple[list[Envelope], int], ...]
 
 
 def _replace_latest(lanes: _Lanes, envelope: Envelope, policy: Latest) -> bool:
-    """Put `envelope` in the place of a queued tell of its class and key, if there is one."""
+    """Put `envelope` in the place of a queued tell of its class and key, if there is one.
+
+    Raises what comparing keys raises: user code, like the keys themselves.
+    """
     kind, key = type(envelope[MESSAGE]), _key_of(policy, envelope)
     for lane, first in lanes:
         for at in range(first, len(lane)):
@@ -408,7 +423,7 @@ def _replace_latest(lanes: _Lanes, envelope: Envelope, policy: Latest) -> bool:
 def _key_of(policy: Latest, envelope: Envelope) -> Hashable:
     try:
         return policy.key(envelope[MESSAGE])
-    except Exception:  # noqa: BLE001 - a tell never raises: what has no key equals nothing
+    except Exception:  # noqa: BLE001 - not every message of an actor has the key: it equals nothing
         return object()
 
 

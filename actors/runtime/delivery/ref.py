@@ -106,16 +106,22 @@ class Ref(Generic[M_contra]):
     async def send(
         self, message: M_contra, timeout: float | None = None, *, deadline: float = NO_DEADLINE
     ) -> None:
-        """Call this to deliver a message, waiting for room; a checkpoint only if it waits.
+        """Call this to deliver a message, waiting for room.
 
-        Raises MailboxFull when no room came within `timeout` seconds (None: waits for ever) and
-        NoProc when the actor is gone. Cancelled while waiting, nothing was delivered.
+        It notices cancellation always, and lets other tasks run when it has to wait, and else at
+        every 64th send. Raises MailboxFull when no room came within `timeout` seconds (None: waits
+        for ever) and NoProc when the actor is gone. Cancelled, nothing was delivered.
         """
         cell = self._cell
         check_thread(cell, "send")
         limit = checked_timeout(timeout)
-        if cell.mailbox.closed:
+        # Before anything is looked at: nothing is delivered when this raises, and nobody runs
+        # between what is seen below and what is done about it.
+        if cell.system.dispatcher.may_go_on():
             await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
+        if cell.mailbox.closed:
             raise cell.no_proc(message)
         envelope = make_envelope(cell, message, None, deadline, current_activity.get())
         task = trio.lowlevel.current_task()
@@ -202,7 +208,9 @@ class Ref(Generic[M_contra]):
         """Call this to end the actor after its message in hand, and wait until it has ended.
 
         With `drain` it handles what is queued first. It is killed when this takes longer than
-        its shutdown deadline. Raises StopTimeout after `timeout` seconds (the stop goes on), NoProc
+        its shutdown deadline. While it waits for a restart there is nothing to end but the
+        attempts: none follows, as after `terminate_child`, unless there is mail to drain.
+        Raises StopTimeout after `timeout` seconds (the stop goes on), NoProc
         when it is gone already, DeadlockError when an actor waits for its own end.
         """
         cell = self._cell
@@ -223,14 +231,15 @@ class Ref(Generic[M_contra]):
         cell.request_stop(asked_by(exit, activity.cell), drain=drain)
         began = trio.current_time()
         with trio.move_on_after(limit) as scope:
-            await trio.lowlevel.wait_task_rescheduled(wait.abort)
+            await wait.wait()
         if scope.cancelled_caught:
             raise StopTimeout(cell.path, trio.current_time() - began)
 
     def kill(self) -> None:
         """Call this to end the actor by force: no `on_stop`. Does nothing at a dead one.
 
-        A running `def` handler cannot be cut short; the kill acts after it.
+        While it waits for a restart the attempts end. A running `def` handler cannot be cut short;
+        the kill acts after it.
         """
         check_thread(self._cell, "kill")
         activity = current_activity.get()
@@ -283,18 +292,32 @@ class Target(Party, Asked, Turning, Protocol):
 
 
 class EndOf:
-    """Somebody parked until an actor has ended (`Watch` in `life/cell.py`)."""
+    """Somebody who waits until an actor has ended (`Watch` in `life/cell.py`)."""
 
-    __slots__ = ("_cell", "_task", "exit", "final")
+    __slots__ = ("_cell", "_parked", "_task", "exit", "final")
 
     def __init__(self, cell: Target, task: trio.lowlevel.Task, *, final: bool = False) -> None:
         self._cell, self._task, self.final = cell, task, final
+        # It may end within the very call that asks for it: then nobody has parked yet.
+        self._parked = False
         self.exit: Exit | None = None
+
+    async def wait(self) -> Exit:
+        """Call this when the cell has been watched; a checkpoint."""
+        if self.exit is None:
+            self._parked = True
+            await trio.lowlevel.wait_task_rescheduled(self.abort)
+            assert self.exit is not None
+        else:
+            # Shielded: it has ended, and its caller must not hear of a cancellation instead.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return self.exit
 
     def ended(self, _: object, exit_: Exit) -> None:
         """Called by the cell when it has ended; the watch has been taken off before."""
         self.exit = exit_
-        trio.lowlevel.reschedule(self._task)
+        if self._parked:
+            trio.lowlevel.reschedule(self._task)
 
     def abort(self, _: object) -> trio.lowlevel.Abort:
         """Called by trio when the waiting task is cancelled; it will not be told any more."""

@@ -11,11 +11,12 @@ and is told what came of it:
 
     owner -> cell      begin_incarnation, request_stop, kill; after an ending begin_incarnation
                        again, await_restart, await_first_message, or retire
+    ref -> cell        request_stop, kill, at any time: between two lives they go to the owner
     cell -> life       want (end after the message in hand), abort (a link, a child task or an
                        overflow ends it now), kill
     mailbox -> cell    wake, lost, overflowed
     life -> cell       life_started, life_exited
-    cell -> owner      child_started, child_exited, child_wanted, child_unkillable
+    cell -> owner      child_started, child_exited, child_wanted, child_unwanted, child_unkillable
     cell -> others     `Watch.ended` of whoever watches, `Tie.broke` of whatever it is linked to
 
 `lifecycle.py` drives a life from step to step, `loop.py` handles its messages; neither decides.
@@ -36,7 +37,11 @@ Rule 1: every operation here is synchronous and returns at once; results come th
 An order of calls is therefore an order of events, and no lock is needed.
 Rule 2: an incarnation has one exit. A crash beats a wish to stop, and the first wish beats later
 ones. A kill beats both, except a crash that is already the exit.
-Rule 3: only exceptions of user code become exits. What comes out of the runtime's own code,
+Rule 3: a wish to stop ends an incarnation, or the attempts to start one; it is never forgotten.
+Without an incarnation the owner is told at once (`child_unwanted`). One that comes during a start
+which then fails is there for the owner to take (`take_stop`). Only a stop that drains, with mail
+queued, waits for an incarnation: nobody else can handle the mail.
+Rule 4: only exceptions of user code become exits. What comes out of the runtime's own code,
 KeyboardInterrupt, SystemExit and cancellation from outside pass through.
 """
 
@@ -63,7 +68,7 @@ from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY, Entry, Mailbox, No
 from actors.runtime.delivery.ref import AnyRef, Post, Ref, Target, pass_on
 from actors.runtime.life.child_tasks import ChildTasks
 from actors.runtime.life.handlers import Handler, Table
-from actors.runtime.life.hooks import START_TIMEOUT_S, AnyHooks
+from actors.runtime.life.hooks import AnyHooks
 from actors.runtime.words.counting import Counts, Level, Meter, Totals
 from actors.runtime.words.errors import (
     ActorCrashed,
@@ -123,7 +128,10 @@ class Owner(Protocol):
         """Where the tasks of incarnations run."""
 
     def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
-        """The start that `begin_incarnation` began is over."""
+        """The start that `begin_incarnation` began is over.
+
+        After one that failed `cell.take_stop` says whether somebody has asked for a stop meanwhile.
+        """
 
     def child_exited(self, cell: Cell, exit_: Exit) -> None:
         """The incarnation is wholly over: `on_stop`, child tasks and its task."""
@@ -133,6 +141,9 @@ class Owner(Protocol):
 
     def child_wanted(self, cell: Cell) -> None:
         """A message came for a cell that was left dormant."""
+
+    def child_unwanted(self, cell: Cell, exit_: Exit) -> None:
+        """Somebody stopped or killed an actor that waits for its restart: none shall follow."""
 
 
 class Watch(Protocol):
@@ -232,6 +243,7 @@ class Home(Post, Protocol):
     def changes_log(self) -> Watching: ...
     @property
     def sweep(self) -> Sweeping: ...
+    def now(self) -> float: ...
     def next_cell_id(self) -> int: ...
     def apply_level(self, cell: Cell) -> None: ...
     def forget(self, cell: Cell) -> None: ...
@@ -248,7 +260,7 @@ class Cell:
         "owner", "start", "actor_class", "budget", "shutdown", "start_timeout",
         "dormant", "gone", "refusal", "next_restart_at", "restart_window",
         # what is waiting, and what runs
-        "mailbox", "life", "incarnation", "pending_stop", "kill_alarm", "look_alarm",
+        "mailbox", "life", "incarnation", "pending_stop", "draining", "kill_alarm", "look_alarm",
         # how it is, and how it has ended
         "status", "status_since", "started_at", "last_exits", "untold_exit",
         # who has to do with it
@@ -270,7 +282,9 @@ class Cell:
 
         self.actor_class: type[AnyHooks] | None = None
         self.budget = (64, 0.001)
-        self.shutdown, self.start_timeout = SHUTDOWN_S, START_TIMEOUT_S
+        self.shutdown = SHUTDOWN_S
+        # None: what the class of the instance says, known when it has been made.
+        self.start_timeout: float | None = None
         # Left without incarnation until a message comes; and over for good.
         self.dormant = self.gone = False
         # Why it may not start, said to whoever sent it something.
@@ -283,14 +297,16 @@ class Cell:
         self.life: Life | None = None
         # How many have started; the one that is starting now is not counted yet.
         self.incarnation = 0
-        # A stop that came between two incarnations: the coming one stops.
+        # A stop that no incarnation has ended by yet: it came while a start failed, or between two
+        # lives. With `draining` the coming one handles what is queued, and ends then.
         self.pending_stop: Exit | None = None
+        self.draining = False
         # What makes an end come in time: the kill after a stop, the look after a kill.
         self.kill_alarm: Alarm | None = None
         self.look_alarm: Alarm | None = None
 
         self.status: Status = "starting"
-        self.status_since = self.started_at = trio.current_time()
+        self.status_since = self.started_at = system.now()
         self.last_exits: tuple[Exit, ...] = ()
         # How the last incarnation ended, while the owner has not decided and nobody was told.
         self.untold_exit: Exit | None = None
@@ -329,6 +345,8 @@ class Cell:
         self._tell_of_last_life()
         self.dormant = False
         self.mailbox.open()
+        if self.draining:
+            self.mailbox.close()
         self.next_restart_at = None
         self.set_status("starting", because)
         self.life = Life(self, self.incarnation + 1)
@@ -364,14 +382,20 @@ class Cell:
         """Call this to end the incarnation after the message in hand; killed `within` seconds.
 
         `within` defaults to the cell's `shutdown`. The first request decides on the exit; a
-        further one can only bring the kill forward. Without an incarnation the coming one stops.
+        further one can only bring the kill forward. Without an incarnation the attempts to start
+        one end, unless there is mail to drain: then the coming one does that, and stops.
         """
         life = self.life
-        if life is None:
-            if not self.gone and not self.dormant:
-                self.pending_stop = exit_
+        if life is not None:
+            life.want(exit_, drain=drain)
+        elif self.gone or self.dormant:
             return
-        life.want(exit_, drain=drain)
+        elif drain and self._has_mail:
+            self.pending_stop, self.draining = self.pending_stop or exit_, True
+            self.mailbox.close()
+        else:
+            self.owner.child_unwanted(self, self._never_begun(exit_))
+            return
         self.limit_stop(self.shutdown if within is None else within)
 
     def limit_stop(self, within: float) -> None:
@@ -388,14 +412,45 @@ class Cell:
         self.kill_alarm = self.system.wheel.call_at(due, self._stop_is_late)
 
     def kill(self, exit_: Killed = _KILLED) -> None:
-        """Call this to end the incarnation by force: no `on_stop`. Does nothing without one."""
-        life = self.life
-        if life is None or life.killed:
+        """Call this to end the incarnation by force: no `on_stop`.
+
+        Without one the attempts to start it end; a dormant actor, or one that is gone, stays so.
+        """
+        if self.gone or self.dormant:
             return
+        life = self.life
+        if life is None:
+            self.owner.child_unwanted(self, self._never_begun(exit_))
+        elif not life.killed:
+            self.look_soon()
+            life.kill(exit_)
+
+    def look_soon(self) -> None:
+        """Call this when what runs has been cut short, to see whether that has worked.
+
+        It can fail to: shielded code, blocking code, a `def` handler that does not return.
+        """
         if self.look_alarm is None:
-            # A kill can fail to work: shielded code, or a `def` handler that does not return.
-            self.look_alarm = self.system.wheel.call_after(UNKILLABLE_AFTER_S, self._kill_is_late)
-        life.kill(exit_)
+            self.look_alarm = self.system.wheel.call_after(UNKILLABLE_AFTER_S, self._still_alive)
+
+    def take_stop(self) -> Exit | None:
+        """Call this after a failed start: the exit of a stop that came meanwhile, or None.
+
+        It is the owner's then: whoever calls this and starts another incarnation has decided
+        against the stop. None too while there is mail to drain: the coming one ends by that stop.
+        """
+        wish = self.pending_stop
+        if wish is None or (self.draining and self._has_mail):
+            return None
+        self._forget_stop()
+        return self._never_begun(wish)
+
+    @property
+    def _has_mail(self) -> bool:
+        return bool(self.mailbox.queued or self.mailbox.waiting)
+
+    def _never_begun(self, exit_: Exit) -> Exit:
+        return stamped(exit_, self.incarnation, trio.current_time())
 
     def retire(self, exit_: Exit | None = None) -> None:
         """Call this when no restart will follow; the ref is dead for ever afterwards.
@@ -465,12 +520,13 @@ class Cell:
                 self.system.counts.restarts += 1
             self.set_status("stopping" if self.is_stopping else "running")
         else:
-            self._life_is_over()
+            self._start_has_failed()
         self.owner.child_started(self, outcome)
 
     def life_exited(self, exit_: Exit) -> None:
         """Called by the life when it is wholly over."""
         self._life_is_over()
+        self._forget_stop()
         self.untold_exit = exit_
         # From here on `links` are those of the coming incarnation: a peer may link to it before
         # it runs, and must not hear how this one ended.
@@ -519,6 +575,11 @@ class Cell:
         if self.life is not None:
             self.life.abort(Crashed(MailboxOverflow(self.path, self.mailbox.capacity)))
 
+    def failed(self, error: BaseException) -> None:
+        """Called when code of its class that others run has raised: only this actor crashes."""
+        if self.life is not None:
+            self.life.abort(crash_from(error))
+
     def no_proc(self, message: object) -> NoProc:
         """The error of a send, ask or stop that finds nobody."""
         return NoProc(self.path, None if message is None else type(message), self.refusal)
@@ -562,21 +623,38 @@ class Cell:
 
     # Inside
 
+    def _start_has_failed(self) -> None:
+        life = self.life
+        assert life is not None
+        wish = life.wanted
+        self._life_is_over()
+        if wish is not None and wish.clean:
+            # Nobody has ended by this stop; it must not be lost with the start that failed.
+            self.pending_stop, self.draining = wish, life.draining
+        if not self.draining:
+            self._cancel_kill()
+
     def _life_is_over(self) -> None:
         self.life = None
         self.waiting_on = None
-        self.pending_stop = None
-        if self.kill_alarm is not None:
-            self.kill_alarm.cancel()
-            self.kill_alarm = None
         if self.look_alarm is not None:
             self.look_alarm.cancel()
             self.look_alarm = None
         # Nobody is parked any more: what comes now waits, and wakes no one.
         self.mailbox.idle = self.mailbox.system_idle = False
 
+    def _forget_stop(self) -> None:
+        self.pending_stop, self.draining = None, False
+        self._cancel_kill()
+
+    def _cancel_kill(self) -> None:
+        if self.kill_alarm is not None:
+            self.kill_alarm.cancel()
+            self.kill_alarm = None
+
     def _close(self) -> None:
         self.gone, self.dormant = True, False
+        self._forget_stop()
         self.system.forget(self)
         self.mailbox.close()
 
@@ -599,10 +677,12 @@ class Cell:
     def _stop_is_late(self) -> None:
         self.kill(Killed(because="the shutdown deadline passed"))
 
-    def _kill_is_late(self) -> None:
-        if self.life is not None:
-            self.set_status("unkillable", "a kill has not worked for a second")
-            self.owner.child_unkillable(self, self.life.stack())
+    def _still_alive(self) -> None:
+        life = self.life
+        if life is not None:
+            cut = "a kill" if life.killed else "the end of its start_timeout"
+            self.set_status("unkillable", f"{cut} has not worked for a second")
+            self.owner.child_unkillable(self, life.stack())
 
 
 def cell_of(ref: AnyRef) -> Cell:
@@ -622,9 +702,15 @@ class _Note:
         self._life, self._entry = life, entry
 
     def act(self) -> None:
-        """Called by the loop. Raising here is a bug of the supervisor, not a crash."""
-        assert self._life.instance is not None
-        self._life.instance.on_system(self._entry)
+        """Called by the loop. It is the supervisor's own code: raising here crashes it."""
+        life = self._life
+        assert life.instance is not None
+        try:
+            life.instance.on_system(self._entry)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a hook raises is its crash
+            life.abort(crash_from(error))
 
     def drop(self) -> None:
         """Called when the incarnation ended first."""
@@ -705,7 +791,7 @@ class Life:
         self.wanted: Exit | None = cell.pending_stop
         self.killed = self.start_timed_out = False
         # With `draining` it ends only when the mailbox is empty.
-        self.draining = False
+        self.draining = cell.draining
         self.failed_start: Failed | Ignored | None = None
         self.exit: Exit | None = None
         # For the crash report.
@@ -801,6 +887,7 @@ class Life:
     def start_is_late(self) -> None:
         """Called when `on_start` has taken too long."""
         self.start_timed_out = True
+        self.cell.look_soon()
         self._interrupt("start_timeout passed")
 
     def _interrupt(self, because: str | None) -> None:

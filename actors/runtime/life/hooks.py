@@ -6,6 +6,8 @@ than stands here, and the table of its handlers (`handlers.py`).
 
 from __future__ import annotations
 
+from functools import partial
+from types import FunctionType
 from typing import ClassVar, Final, Generic, Never, TypeAlias, TypeVar
 
 from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY, Overflow
@@ -44,6 +46,8 @@ class Hooks(Generic[M]):
     opens_nursery: ClassVar[bool] = False
 
     __table__: ClassVar[Table] = Table()
+    # The names of what an actor calls, nobody else's on a class or an instance (`reserve`).
+    __reserved__: ClassVar[frozenset[str]] = frozenset()
     # The incarnation it is the instance of (`Life` in `cell.py`), set before `on_start`.
     _life: object
 
@@ -76,3 +80,61 @@ class Hooks(Generic[M]):
 
 # An instance of whatever type.
 AnyHooks: TypeAlias = Hooks[Never]
+
+
+# Names that are the runtime's own
+
+# Set on every instance by the runtime itself.
+_LIFE: Final = "_life"
+
+
+def reserve(cls: type[AnyHooks], *, hooks: frozenset[str] = frozenset()) -> None:
+    """Called behind a class of the runtime: its methods may be called, not replaced.
+
+    An attribute of that name would take the method's place without a word, on one instance or on
+    all; a property's would be refused with words that say nothing. `hooks` may be overridden.
+    """
+    own = {
+        name: found
+        for name, found in vars(cls).items()
+        if isinstance(found, FunctionType | property)
+        and not name.startswith("__")
+        and name not in hooks
+    }
+    for name, found in own.items():
+        if isinstance(found, property):
+            setattr(cls, name, found.setter(partial(_refuse_value, name)))
+    cls.__reserved__ = cls.__reserved__.union(own)
+
+
+def _refuse_value(name: str, instance: object, _: object) -> Never:
+    raise TypeError(_taken(type(instance), name))
+
+
+def check_class_names(cls: type[AnyHooks]) -> None:
+    """Called when an actor class is made: TypeError when it takes a name of the runtime's.
+
+    What a class of the runtime replaces on purpose it lists in `__replaces__`.
+    """
+    meant = vars(cls).get("__replaces__", frozenset())
+    for base in cls.__mro__:
+        if base is not cls and "__reserved__" in vars(base):
+            return  # From here on it is the runtime's own.
+        for name in sorted((cls.__reserved__ | {_LIFE}) & vars(base).keys()):
+            if name not in meant:
+                raise TypeError(_taken(base, name))
+
+
+def taken_name(instance: AnyHooks) -> TypeError | None:
+    """Called when it has been made, and when it has started: the same for `self.stop = ...`."""
+    attributes, reserved = vars(instance), type(instance).__reserved__
+    if reserved.isdisjoint(attributes):
+        return None
+    return TypeError(_taken(type(instance), min(reserved & attributes.keys())))
+
+
+def _taken(cls: type, name: str) -> str:
+    return (
+        f"{cls.__qualname__}.{name} takes the place of self.{name}, which every actor has from "
+        "the runtime; choose another name"
+    )

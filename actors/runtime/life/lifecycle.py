@@ -32,7 +32,7 @@ from actors.runtime.delivery.envelope import (
 from actors.runtime.life import loop
 from actors.runtime.life.cell import Cell, Life
 from actors.runtime.life.handlers import Handler
-from actors.runtime.life.hooks import Hooks
+from actors.runtime.life.hooks import AnyHooks, Hooks, taken_name
 from actors.runtime.life.resting import stays_awake
 from actors.runtime.words.errors import ActorExited, BadReturn, StartTimeout
 from actors.runtime.words.exits import (
@@ -289,6 +289,8 @@ def _birth(life: Life) -> None:
         instance = life.cell.start()
         if not isinstance(instance, Hooks):
             raise BadReturn(instance, "start")
+        if (taken := taken_name(instance)) is not None:
+            raise taken
     except Exception as error:  # noqa: BLE001 - whatever `__init__` raises fails the start
         _fail_to_start(life, error)
         return
@@ -324,9 +326,9 @@ def _start_dispatched(life: Life) -> None:
 
 async def _start_in_task(life: Life) -> None:
     assert life.instance is not None
-    alarm = None
-    if life.cell.start_timeout < math.inf:
-        alarm = life.cell.system.wheel.call_after(life.cell.start_timeout, life.start_is_late)
+    alarm, limit = None, _start_limit(life)
+    if limit < math.inf:
+        alarm = life.cell.system.wheel.call_after(limit, life.start_is_late)
     try:
         result = life.instance.on_start()
         if type(result) is CoroutineType:
@@ -342,6 +344,17 @@ async def _start_in_task(life: Life) -> None:
             alarm.cancel()
     life.activity.out = None
     _start_is_over(life, outcome)
+
+
+def _start_limit(life: Life) -> float:
+    """What the owner has said, or else the class of the instance, whatever has made that."""
+    given = life.cell.start_timeout
+    return type(_instance(life)).start_timeout if given is None else given
+
+
+def _instance(life: Life) -> AnyHooks:
+    assert life.instance is not None
+    return life.instance
 
 
 def _outcome(result: object) -> StartOutcome:
@@ -363,11 +376,13 @@ def _start_is_over(life: Life, outcome: StartOutcome | None) -> None:
     ends at once then, but with its `on_stop`.
     """
     if life.start_timed_out:
-        outcome = Failed(StartTimeout(life.cell.path, life.cell.start_timeout))
+        outcome = Failed(StartTimeout(life.cell.path, _start_limit(life)))
     elif outcome is None and isinstance(life.wanted, Crashed):
         outcome = Failed(life.wanted.error)
     elif outcome is None:
         outcome = Failed(_killed_while_starting(life))
+    elif isinstance(outcome, Ready) and (taken := taken_name(_instance(life))) is not None:
+        outcome = Failed(taken)
     if isinstance(outcome, Ready):
         life.phase = "running"
         # Wishes, system entries and senders may be waiting: the loop looks up first.

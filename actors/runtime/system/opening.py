@@ -16,7 +16,8 @@ from trio.testing import MockClock
 
 from actors.runtime.delivery.ref import Ref
 from actors.runtime.life.cell import Cell
-from actors.runtime.life.hooks import START_TIMEOUT_S, Hooks
+from actors.runtime.life.hooks import Hooks
+from actors.runtime.system.reaching import closed, opened
 from actors.runtime.system.system import System
 from actors.runtime.telling.log import Log
 from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S, Watchdog
@@ -82,10 +83,12 @@ async def running(
         if is_real_time:
             # Its sleep would be a reason for a virtual clock to jump.
             nursery.start_soon(system.sweep.run, name="actors: sweep")
+        opened(system)
         try:
             yield
         finally:
             system.close()
+            closed(system)
             if watchdog is not None:
                 watchdog.close()
         nursery.cancel_scope.cancel()
@@ -156,7 +159,6 @@ class Keeper:
             key=name or f"{label}-{self._system.next_id()}",
             name=name,
             actor_class=cls,
-            start_timeout=getattr(cls, "start_timeout", START_TIMEOUT_S),
         )
         self._children[cell] = None
         cell.begin_incarnation()
@@ -209,6 +211,9 @@ class Keeper:
 
     def child_wanted(self, cell: Cell) -> None:
         """Never called: no cell is left dormant here."""
+
+    def child_unwanted(self, cell: Cell, exit_: Exit) -> None:
+        """Never called: nobody waits for a restart here."""
 
     def _bury(self, cell: Cell, exit_: Exit) -> None:
         self._children.pop(cell, None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Generic, Never, Protocol, TypeVar, cast
+from weakref import ReferenceType
+from weakref import ref as weakly
 
 import trio
 
@@ -40,13 +42,25 @@ class Directory(Protocol):
         """Who holds a name; somebody who is gone when nobody does."""
 
 
-_current: trio.lowlevel.RunVar[Directory] = trio.lowlevel.RunVar("actors_system")
+class _Open:
+    """The systems of one trio run that are open, in the order in which they were opened."""
+
+    __slots__ = ("last", "systems")
+
+    def __init__(self) -> None:
+        self.systems: list[Directory] = []
+        # Who was closed last. Weakly: a run may open any number of systems, and keeps none.
+        self.last: ReferenceType[Directory] | None = None
+
+
+_open: trio.lowlevel.RunVar[_Open] = trio.lowlevel.RunVar("actors_systems")
 
 
 class ByName(Ref[M_contra], Generic[M_contra]):
     """A ref to whoever holds `name` at the time of the call; nobody there is as a dead actor.
 
-    Without `system` it means the one opened last in this trio run.
+    Without `system` it means, at each call, the one opened last in this trio run that is still
+    open; when none is, everybody is dead. RuntimeError where there is no system to look into.
     """
 
     __slots__ = ("_name", "_system")
@@ -56,7 +70,7 @@ class ByName(Ref[M_contra], Generic[M_contra]):
 
     @property
     def _cell(self) -> Target:  # type: ignore[override]  # found at each call, never stored
-        system = _current.get() if self._system is None else self._system
+        system = _current(self._name) if self._system is None else self._system
         return system.cell_named(self._name)
 
     def _target(self, message: M_contra) -> Target:
@@ -74,9 +88,40 @@ class ByName(Ref[M_contra], Generic[M_contra]):
         return hash((self._name, self._system))
 
 
-def set_current(system: Directory) -> None:
-    """Called when a system is opened."""
-    _current.set(system)
+def opened(system: Directory) -> None:
+    """Called when a system is opened: names mean its actors from now on."""
+    _open_now().systems.append(system)
+
+
+def closed(system: Directory) -> None:
+    """Called when it has been closed: names mean those of the system that was opened before it.
+
+    Systems need not be closed in the reverse order of their opening.
+    """
+    open_ = _open_now()
+    open_.systems = [one for one in open_.systems if one is not system]
+    open_.last = weakly(system)
+
+
+def _open_now() -> _Open:
+    try:
+        return _open.get()
+    except LookupError:
+        _open.set(_Open())
+        return _open.get()
+
+
+def _current(name: str) -> Directory:
+    open_ = _open_now()
+    if open_.systems:
+        return open_.systems[-1]
+    last = None if open_.last is None else open_.last()
+    if last is None:
+        raise RuntimeError(
+            f"ByName({name!r}) has no system to look into: none is open in this trio run. "
+            "Open one before, or name it: ByName(name, system)."
+        )
+    return last
 
 
 # Many at once
@@ -120,7 +165,9 @@ async def ask_all(
     task = trio.lowlevel.current_task()
     open_: set[_Part] = set()
     asked: dict[Ref[M], tuple[Target, _Part]] = {}
-    for ref in dict.fromkeys(refs):
+    # Read once: a generator has nothing left to give for the list of those without a reply.
+    all_refs = list(dict.fromkeys(refs))
+    for ref in all_refs:
         cell = ref._cell
         check_thread(cell, "ask_all")
         if not cell.mailbox.closed and deadline > now and not _is_ring(activity, cell):
@@ -142,7 +189,7 @@ async def ask_all(
     replies = {
         ref: cast(R, part.value) for ref, (_, part) in asked.items() if part.outcome == "answered"
     }
-    return replies, [ref for ref in dict.fromkeys(refs) if ref not in replies]
+    return replies, [ref for ref in all_refs if ref not in replies]
 
 
 def _is_ring(activity: Activity, asked: Party) -> bool:

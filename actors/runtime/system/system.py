@@ -6,6 +6,7 @@ asked of them while they run is passed on to the files of `watching/`.
 
 from __future__ import annotations
 
+import math
 import secrets
 import unicodedata
 from collections import deque
@@ -24,9 +25,9 @@ from actors.runtime.delivery.dispatcher import Dispatcher, Turning
 from actors.runtime.delivery.ref import ASK_TIMEOUT_S, STOP_TIMEOUT_S, AnyRef, EndOf, Ref
 from actors.runtime.life import lifecycle
 from actors.runtime.life.cell import SHUTDOWN_S, Cell, Owner, cell_of
-from actors.runtime.life.hooks import START_TIMEOUT_S, AnyHooks, Hooks
+from actors.runtime.life.hooks import AnyHooks, Hooks
 from actors.runtime.life.resting import Sweep
-from actors.runtime.system.reaching import Portal, ask_all, set_current, tell_all
+from actors.runtime.system.reaching import Portal, ask_all, tell_all
 from actors.runtime.system.topics import Topics
 from actors.runtime.watching import inspection
 from actors.runtime.watching.changes import Changes, ChangesLog
@@ -138,8 +139,9 @@ class System:
         self.dispatcher = Dispatcher(turn, conditions.clock, conditions.shuffle)
         self.topics = Topics(self.next_id, self.dispatcher.enqueue_all)
         self.dead_letters = DeadLetters(
-            self.text_id, self.topics.publish, self.topics.has_subscribers
+            self.text_id, self.topics.publish, self.topics.has_subscribers, self.now
         )
+        self._closed_at = math.nan
         self.reports = Reports(self.topics.publish)
         self.keeper: Starter | None = None
         self.portal = Portal()
@@ -151,11 +153,23 @@ class System:
         self._cells: dict[int, Cell] = {}
         self._paths: dict[str, Cell] = {}
         self.changes_log = ChangesLog(self.cells, self.apply_level, self.wheel.call_after)
-        set_current(self)
+        # What packages above keep of this system: held here it goes with the system, while a table
+        # of theirs would keep every system that ever was.
+        self.kept_above: dict[object, object] = {}
         conditions.opened(self)
 
     def __repr__(self) -> str:
         return f"<System {self.id}: {len(self._cells)} actors>"
+
+    def now(self) -> float:
+        """Call this for trio's time; when trio has ended it is that of the system's close.
+
+        A ref may be told something as long as somebody holds it, also after the run.
+        """
+        try:
+            return trio.current_time()
+        except RuntimeError:
+            return self._closed_at
 
     def text_id(self, number: int) -> str:
         """Call this to get a message id as text that is unique among systems."""
@@ -201,9 +215,7 @@ class System:
             return NoProc(cell.path)
         wait = EndOf(cell, trio.lowlevel.current_task(), final=final)
         cell.watch(wait)
-        await trio.lowlevel.wait_task_rescheduled(wait.abort)
-        assert wait.exit is not None
-        return wait.exit
+        return await wait.wait()
 
     def _starter(self) -> Starter:
         if self.keeper is None:
@@ -341,16 +353,18 @@ class System:
         name: str | None = None,
         actor_class: type[AnyHooks] | None = None,
         shutdown: float = SHUTDOWN_S,
-        start_timeout: float = START_TIMEOUT_S,
+        start_timeout: float | None = None,
     ) -> Cell:
         """Call this to make an actor's identity; `begin_incarnation` starts it.
 
-        Its path is `parent_path/key`; `name` registers it system-wide. Raises AlreadyStarted when
-        the name is taken and ValueError when key or name cannot be one; nothing is made then.
+        Its path is `parent_path/key`; `name` registers it system-wide. `start_timeout` None means
+        what the class of the actor says. Raises AlreadyStarted when the name is taken and
+        ValueError when key or name cannot be one; nothing is made then.
         """
-        checked_name(key)
+        key = checked_name(key)
         if name is not None:
-            holder = self._names.get(checked_name(name))
+            name = checked_name(name)
+            holder = self._names.get(name)
             if holder is not None:
                 raise AlreadyStarted(holder.ref)
         path = f"{parent_path}/{key}" if parent_path else key
@@ -383,6 +397,7 @@ class System:
     def close(self) -> None:
         """Called as the last step: whoever still waits for an actor is told there is none."""
         self.keeper = None
+        self._closed_at = trio.current_time()
         for cell in list(self._cells.values()):
             cell.abandon()
         for reply in self.wheel.open_replies():
@@ -398,11 +413,14 @@ def system_of(ref: AnyRef) -> System:
 
 def checked_name(name: str) -> str:
     """Call this to check a name or key; ValueError unless 1-200 characters, no `/`, no control."""
-    if not _is_text(name) or not 0 < len(name) <= NAME_LENGTH_MAX:
+    # A plain text from here on: the `__hash__` and `__eq__` of a subclass are user code, which
+    # must not run where the runtime looks names up.
+    plain = str.__str__(name) if _is_text(name) else ""
+    if not 0 < len(plain) <= NAME_LENGTH_MAX:
         raise ValueError(f"the name {name!r} must be a text of 1 to {NAME_LENGTH_MAX} characters")
-    if "/" in name or not (name.isprintable() or _has_no_control(name)):
-        raise ValueError(f"the name {name!r} must not contain `/` or control characters")
-    return name
+    if "/" in plain or not (plain.isprintable() or _has_no_control(plain)):
+        raise ValueError(f"the name {plain!r} must not contain `/` or control characters")
+    return plain
 
 
 def _has_no_control(name: str) -> bool:

@@ -89,9 +89,10 @@ class DeadLetters:
         text_id: Callable[[int], str],
         publish: Callable[[str, object], int],
         has_subscribers: Callable[[str], bool],
+        now: Callable[[], float],
     ) -> None:
         self._text_id, self._publish = text_id, publish
-        self._has_subscribers = has_subscribers
+        self._has_subscribers, self._now = has_subscribers, now
         self._kept: deque[_Kept] = deque()
         self._weight = 0
         # By path and reason: when its last line was written, and how many were left out since.
@@ -121,7 +122,11 @@ class DeadLetters:
         message, message_id, reply, _, _, context = envelope
         if isinstance(message, DeadLetter):
             return  # Whoever watches dead letters and loses one would otherwise make more of them.
-        at = trio.current_time()
+        try:
+            at = trio.current_time()
+        except RuntimeError:
+            # Trio has ended; whoever holds a ref may tell it something all the same.
+            at = self._now()
         weight = weight_of(message)
         if weight > BYTES_KEPT:
             message = _TooLarge(message, redacted_message(cell, message), weight)

@@ -13,12 +13,14 @@ from trio.testing import MockClock
 
 from actors.runtime import (
     Actor,
+    ByName,
     DeadLetter,
     DeadLetters,
     NoProc,
     Ref,
     System,
     message,
+    open_actors,
 )
 from actors.runtime.watching.dead_letters import BYTES_KEPT, DEAD_LETTERS_KEPT, _Kept
 from actors.runtime.words.showing import CUT
@@ -285,3 +287,40 @@ async def test_a_send_that_fails_is_no_dead_letter(
         await trio.testing.wait_all_tasks_blocked()
         ref.kill()
     assert len(system.dead_letters) == 1
+
+
+@pytest.mark.parametrize("cut_short", [False, True])
+def test_a_ref_outlives_the_run(cut_short: bool) -> None:
+    # ACT-30, ACT-92: a tell is a dead letter of the system it belongs to, at the time of its close
+    refs: dict[type, Ref[Note]] = {}
+    heard = Recorder()
+
+    async def run() -> System:
+        with trio.CancelScope() as scope:
+            async with open_actors() as system:
+                for kind in (Puppet, AsyncPuppet):
+                    refs[kind] = await system.start(kind, name=kind.__name__)
+                await trio.sleep(7)
+                system.topics.subscribe("dead_letters", heard)
+                if cut_short:
+                    scope.cancel()
+                    await trio.sleep_forever()
+        return system
+
+    system = trio.run(run, clock=MockClock(autojump_threshold=0))
+    for ref in refs.values():
+        ref.tell(Note("too late"))
+        ref.kill()
+    ByName[Note]("nobody", system).tell(Note("too late"))
+    assert system.topics.publish("topic", Note("nobody hears it")) == 0
+    assert [letter.at for letter in system.dead_letters] == [7, 7, 7]
+    assert system.dead_letters.by_reason == {"no_such_actor": 3}
+    assert heard.got == list(system.dead_letters)
+    system.dead_letters.resend(1)
+    assert len(system.dead_letters) == 4
+
+    async def later() -> None:
+        refs[Puppet].tell(Note("later still"))
+
+    trio.run(later, clock=MockClock(autojump_threshold=0))
+    assert len(system.dead_letters) == 5

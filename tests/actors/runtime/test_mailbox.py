@@ -155,6 +155,65 @@ async def test_latest_replaces_what_is_queued_of_the_same_key(
     assert system.dead_letters.by_reason == {"overflow": 1}
 
 
+class Own(BaseException):
+    """An error class of somebody who does not derive from Exception."""
+
+
+class Unlike:
+    """A key that cannot be compared: the comparison raises, or gives what is neither true nor not.
+
+    Arrays are such keys.
+    """
+
+    def __init__(self, error: BaseException, *, late: bool) -> None:
+        self.error, self.late = error, late
+
+    def __eq__(self, other: object) -> object:  # type: ignore[override]
+        if self.late:
+            return self
+        raise self.error
+
+    def __bool__(self) -> bool:
+        raise self.error
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("error", [ValueError("no key"), Own("no key")])
+async def test_keys_that_cannot_be_compared_crash_the_actor_not_the_sender(
+    autojump_clock: MockClock, system: System, error: BaseException, late: bool
+) -> None:
+    # ACT-23, ACT-5, ACT-30
+    class Odd(AsyncPuppet):
+        capacity = 1
+        overflow = latest(lambda note: Unlike(error, late=late))  # type: ignore[arg-type,return-value]
+
+    ref, other = await system.start(Odd), await system.start(Puppet)
+    await block(ref, 60)
+    ref.tell(Note(1))
+    # From a handler of another actor too, which goes on.
+    assert await other.ask(Call(lambda me: ref.tell(Note(2)))) is None
+    assert await system.wait_down(ref) == Crashed(error)
+    assert system.dead_letters.by_reason == {"overflow": 1, "crashed": 1, "stopped": 1}
+    assert trio.current_time() == 0
+
+
+async def test_a_message_without_the_key_equals_none(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-23: of a class that has no such field, say
+    class Odd(AsyncPuppet):
+        capacity = 1
+        overflow = latest(lambda note: note.who)  # type: ignore[attr-defined]
+
+    ref = await system.start(Odd)
+    await block(ref)
+    ref.tell(Note(1))
+    ref.tell(Note(2))
+    assert system.dead_letters.by_reason == {"overflow": 1}
+
+
 async def test_overflow_can_crash_the_actor(autojump_clock: MockClock, system: System) -> None:
     # ACT-23
     class Strict(AsyncPuppet):
@@ -450,3 +509,45 @@ async def test_a_full_mailbox_behind_a_gate_makes_a_sender_wait(autojump_clock: 
             await narrow.send(Go())
         assert scope.cancelled_caught
         assert not list(system.dead_letters)
+
+
+class Wide(AsyncPuppet):
+    capacity = UNBOUNDED
+
+
+async def test_sends_that_find_room_let_others_run_at_every_64th(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-24
+    ref = await system.start(Wide)
+    turns = Turns()
+    trio.lowlevel.add_instrument(turns)  # type: ignore[arg-type]
+    for n in range(640):
+        await ref.send(Note(n))
+    trio.lowlevel.remove_instrument(turns)  # type: ignore[arg-type]
+    assert turns.count >= 10
+    gone = await system.start(puppet)
+    await gone.stop()
+    turns = Turns()
+    trio.lowlevel.add_instrument(turns)  # type: ignore[arg-type]
+    for n in range(640):
+        with pytest.raises(NoProc):
+            await gone.send(Note(n))
+    trio.lowlevel.remove_instrument(turns)  # type: ignore[arg-type]
+    assert turns.count >= 10
+
+
+async def test_a_send_in_a_cancelled_scope_delivers_nothing(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-24: also where there is room
+    log: list[object] = []
+    ref = await system.start(Wide, log)
+    with trio.CancelScope() as scope:
+        for n in range(200):
+            await ref.send(Note(n))
+            if n == 150:
+                scope.cancel()
+    assert scope.cancelled_caught
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == list(range(151))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Iterator
 from threading import Thread
+from weakref import ReferenceType, ref
 
 import pytest
 import trio
@@ -11,6 +14,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
+    ByName,
     MailboxFull,
     NoProc,
     Portal,
@@ -28,6 +32,7 @@ from actors.testing import (
     Puppet,
     sleeping,
 )
+from supervision import Supervisor, child, open_system
 from tests.patience import PATIENCE_S, until
 
 
@@ -186,3 +191,117 @@ async def test_asyncio_sends_through_a_thread_of_its_own() -> None:
 
         assert await trio.to_thread.run_sync(asyncio.run, in_asyncio()) == 5
         assert log == ["by asyncio"]
+
+
+async def test_who_is_asked_may_come_from_a_generator(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:  # SUP-168: it can be read only once
+    good, dead = await system.start(puppet), await system.start(puppet)
+    await dead.stop()
+
+    def each() -> Iterator[Ref[Call | Note]]:
+        yield from (dead, good, dead)
+
+    replies, without = await system.ask_all(each(), Call(lambda me: 1), timeout=1)
+    assert (replies, without) == ({good: 1}, [dead])
+    system.tell_all(each(), Note("x"))
+    assert system.dead_letters.by_reason == {"no_such_actor": 2}
+
+
+async def path_of(name: str) -> object:
+    """Ask whoever has a name for the system it runs in."""
+    return await ByName[Call](name).ask(Call(lambda me: me.system))
+
+
+async def test_a_name_without_system_is_looked_up_in_the_newest_that_is_open(
+    autojump_clock: MockClock,
+) -> None:  # ACT-60
+    async with open_actors() as outer:
+        await outer.start(Puppet, name="x")
+        assert await path_of("x") is outer
+        async with open_actors() as inner:
+            with pytest.raises(NoProc):
+                await path_of("x")
+            await inner.start(Puppet, name="x")
+            assert await path_of("x") is inner
+        assert await path_of("x") is outer
+        with pytest.raises(ZeroDivisionError):
+            async with open_actors():
+                raise ZeroDivisionError
+        assert await path_of("x") is outer
+    with pytest.raises(NoProc):
+        await path_of("x")
+    ByName[Note]("x").tell(Note("lost"))
+    assert outer.dead_letters.by_reason == {"no_such_actor": 1}
+
+
+async def test_systems_may_close_in_any_order(autojump_clock: MockClock) -> None:  # ACT-60
+    opened: list[System] = []
+
+    async def keep(until: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+        async with open_actors() as system:
+            opened.append(system)
+            await system.start(Puppet, name="x")
+            task_status.started()
+            await until.wait()
+
+    events = [trio.Event() for _ in range(3)]
+    async with trio.open_nursery() as nursery:
+        for event in events:
+            await nursery.start(keep, event)
+        seen = []
+        for at in (1, 2, 0):
+            seen.append(await path_of("x"))
+            events[at].set()
+            await trio.testing.wait_all_tasks_blocked()
+    assert seen == [opened[2], opened[2], opened[0]]
+
+
+async def test_a_name_with_no_system_at_all_says_so() -> None:  # ACT-60
+    with pytest.raises(RuntimeError, match="no system to look into"):
+        ByName[Note]("x").tell(Note("x"))
+
+
+class Root(Supervisor):
+    first = child(Puppet)
+    second = child(AsyncPuppet)
+
+
+async def used_system(*, tree: bool) -> ReferenceType[System]:
+    """Open a system, use it, lose something, close it."""
+    if tree:
+        async with open_system(Root) as root:
+            system = root.system
+            await root.first.ask(Call(lambda me: 1))
+            assert len(root.tree.snapshot().actors) == 3
+            gone = await system.start(Puppet, name="gone")
+            await gone.stop()
+            gone.tell(Note("lost"))
+            return ref(system)
+    async with open_actors() as system:
+        await (await system.start(AsyncPuppet)).ask(Call(lambda me: 1))
+        ByName[Note]("nobody").tell(Note("lost"))
+        return ref(system)
+
+
+async def cancelled_system(*, tree: bool) -> ReferenceType[System]:
+    """The same for a system that was cut short."""
+    with trio.CancelScope() as scope:
+        async with open_system(Root) if tree else open_actors() as opened:
+            system = opened if isinstance(opened, System) else opened.system
+            found = ref(system)
+            del opened, system
+            scope.cancel()
+            await trio.sleep_forever()
+    return found
+
+
+@pytest.mark.parametrize("tree", [False, True], ids=["actors", "tree"])
+async def test_a_system_that_was_closed_is_let_go(
+    autojump_clock: MockClock, tree: bool
+) -> None:  # ACT-50: with everything it holds
+    systems = [await used_system(tree=tree) for _ in range(3)]
+    systems += [await cancelled_system(tree=tree) for _ in range(3)]
+    await trio.testing.wait_all_tasks_blocked()
+    gc.collect()
+    assert [found() for found in systems] == [None] * 6

@@ -83,6 +83,10 @@ class Restarter:
         self.told.append("wanted")
         cell.begin_incarnation()
 
+    def child_unwanted(self, cell: Cell, exit_: Exit) -> None:
+        self.told.append(("unwanted", exit_))
+        cell.retire(exit_)
+
 
 async def test_a_ref_works_across_restarts(
     autojump_clock: MockClock, system: System, nursery: trio.Nursery, puppet: type[Puppet]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import pytest
+import structlog
 import trio
 import trio.testing
 from trio.testing import MockClock
@@ -26,6 +30,15 @@ from actors.testing import (
     Puppet,
     raising,
     sleeping,
+)
+from supervision import (
+    REPORTS,
+    ChildSpec,
+    Report,
+    StartFailed,
+    Supervisor,
+    child_method,
+    open_system,
 )
 from tests.actors.runtime.kit import Go, noting
 
@@ -163,3 +176,114 @@ async def test_what_is_no_control_character_may_be_in_a_name(
     for refused in ("\x7f", "\x85", "a\u2028b", "\ud800"):
         with pytest.raises(ValueError, match="control"):
             await system.start(Puppet, name=refused)
+
+
+A = TypeVar("A")
+
+
+def made_by(kind: Callable[[], A]) -> Callable[[], A]:
+    """A factory that does not show what it makes."""
+
+    def make() -> A:
+        return kind()
+
+    return make
+
+
+class Patient(Actor[Go]):
+    start_timeout = 60.0
+
+    async def on_start(self) -> None:
+        await trio.sleep(20)
+
+    def on_go(self, message: Go) -> None: ...
+
+
+class Crew(Supervisor):
+    @child_method()
+    def patient(self):  # type: ignore[no-untyped-def]
+        return Patient()
+
+
+async def test_a_class_rules_its_start_timeout_whoever_makes_the_actor(
+    autojump_clock: MockClock,
+) -> None:
+    # ACT-47: a lambda, a factory, a method without annotation; the instance knows
+    async with open_actors() as system:
+        await system.start(made_by(Patient))
+        with pytest.raises(StartTimeout) as caught:
+            await system.start(made_by(Hasty))
+        assert "0.1" in str(caught.value)
+    async with open_system(Crew) as crew:
+        await crew.start_child(ChildSpec("made", made_by(Patient)))
+        # Of a supervisor there is none: its children have theirs.
+        await crew.start_child(ChildSpec("sub", made_by(Crew)))
+        assert trio.current_time() == pytest.approx(80.1, abs=0.02)
+
+
+class Shielded(Actor[Go]):
+    start_timeout = 1.0
+
+    def __init__(self, *_: object) -> None:
+        """Whoever makes it."""
+
+    async def on_start(self) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(30)
+
+    def on_go(self, message: Go) -> None: ...
+
+
+async def test_an_overdue_start_that_cannot_be_cut_short_is_seen(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-47, SUP-90: a second behind its limit, while it lasts
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(failing_start, system)
+            await trio.sleep(1.5)
+            (cell,) = system.cells()
+            assert (cell.status, logs) == ("starting", [])
+            await trio.sleep(1.0)
+            assert cell.status == "unkillable"
+            (line,) = (log for log in logs if log["event"] == "actor_unkillable")
+            assert line["path"] == cell.path
+            assert "on_start" in line["stack"]
+        assert trio.current_time() == 30
+    assert not list(system.cells())
+
+
+async def failing_start(system: System) -> None:
+    with pytest.raises(StartTimeout):
+        await system.start(Shielded)
+
+
+async def test_a_supervisor_reports_an_overdue_start_and_goes_on_serving(
+    autojump_clock: MockClock,
+) -> None:
+    # SUP-90
+    reports: list[Report] = []
+
+    class Sink:
+        def deliver(self, report: object, /) -> None:
+            assert isinstance(report, Report)
+            reports.append(report)
+
+    async def starts(root: Supervisor) -> None:
+        with pytest.raises(StartFailed) as caught:
+            await root.start_child(ChildSpec("late", Shielded))
+        assert isinstance(caught.value.cause, StartTimeout)
+
+    with structlog.testing.capture_logs() as logs:
+        async with open_system(Supervisor) as root, trio.open_nursery() as nursery:
+            root.system.topics.subscribe(REPORTS, Sink())
+            nursery.start_soon(starts, root)
+            await trio.sleep(2.5)
+            (late,) = await root.which_children()
+            assert late.status == "unkillable"
+            (report,) = reports
+            assert report.context == "unkillable"
+            assert "start" in str(report.reason)
+            assert "on_start" in (report.stack or "")
+    (line,) = (log for log in logs if log["event"] == "actor_unkillable")
+    assert (line["path"], "on_start" in line["stack"]) == ("supervisor/late", True)
