@@ -50,7 +50,14 @@ from actors.runtime.watching.changes import Change, Changes, Delta, Ended, Snaps
 from actors.runtime.watching.dead_letters import DeadLetter, DeadLetters
 from actors.runtime.watching.presenting import presentable
 from actors.runtime.watching.reports import CrashReport
-from actors.runtime.watching.stats import ActorStats, ActorStatus, SystemStats
+from actors.runtime.watching.stats import (
+    ActorStats,
+    ActorStatus,
+    Current,
+    RestartWindow,
+    SetTimer,
+    SystemStats,
+)
 from actors.runtime.watching.watchdog import LoopBlocked
 from actors.runtime.words.counting import Level
 from actors.runtime.words.errors import (
@@ -79,6 +86,7 @@ from actors.runtime.words.exits import (
     Crashed,
     Exit,
     ExitJson,
+    ExitSummary,
     Failed,
     Ignored,
     Killed,
@@ -116,6 +124,7 @@ __all__ = [
     "Context",
     "CrashReport",
     "Crashed",
+    "Current",
     "DeadLetter",
     "DeadLetters",
     "DeadlockError",
@@ -124,6 +133,7 @@ __all__ = [
     "Ended",
     "Exit",
     "ExitJson",
+    "ExitSummary",
     "Exited",
     "Failed",
     "IdleTimeout",
@@ -144,7 +154,9 @@ __all__ = [
     "Portal",
     "Ready",
     "Ref",
+    "RestartWindow",
     "Secret",
+    "SetTimer",
     "Shutdown",
     "Sink",
     "Snapshot",

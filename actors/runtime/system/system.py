@@ -307,18 +307,18 @@ class System:
     def totals(self) -> SystemStats:
         """Call this to read the sums of the system."""
         lost = self.dead_letters.by_reason
-        return {
-            "spawned": self.counts.spawned,
-            "stopped": self.counts.stopped,
-            "passivated": self.counts.passivated,
-            "restarts": self.counts.restarts,
-            "dead_letters": {str(reason): number for reason, number in lost.items()},
-            "actors": len(self._cells),
-            "asks_open": self.wheel.open_asks,
-            "timers": self.wheel.open_alarms,
-            "run_queue": self.dispatcher.run_queue,
-            "loop_lag_us": list(self.loop_lag_us),
-        }
+        return SystemStats(
+            spawned=self.counts.spawned,
+            stopped=self.counts.stopped,
+            passivated=self.counts.passivated,
+            restarts=self.counts.restarts,
+            dead_letters={str(reason): number for reason, number in lost.items()},
+            actors=len(self._cells),
+            asks_open=self.wheel.open_asks,
+            timers=self.wheel.open_alarms,
+            run_queue=self.dispatcher.run_queue,
+            loop_lag_us=tuple(self.loop_lag_us),
+        )
 
     def set_level(self, cls: type[AnyHooks], level: Level) -> None:
         """Call this to change what is measured of all actors of a class, while they run."""

@@ -18,7 +18,7 @@ from actors.runtime.delivery.envelope import Envelope
 from actors.runtime.life.cell import Cell, Observer
 from actors.runtime.telling.log import Log, failure_of
 from actors.runtime.watching.stats import ActorStats, actor_stats
-from actors.runtime.words.exits import ExitJson, Normal, Shutdown
+from actors.runtime.words.exits import ExitSummary, Normal, Shutdown
 from actors.runtime.words.showing import shown
 
 _log = Log("actors.changes")
@@ -33,7 +33,7 @@ LEVEL_LINGER_S: Final = 1.0
 
 Kind: TypeAlias = Literal["status", "message", "ended"]
 # at, id, path, incarnation, how it ended
-_Record: TypeAlias = tuple[float, int, str, int, Normal | Shutdown | ExitJson | None]
+_Record: TypeAlias = tuple[float, int, str, int, Normal | Shutdown | ExitSummary | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Ended:
     path: str
     at: float
     incarnation: int
-    exit: ExitJson | None
+    exit: ExitSummary | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +208,15 @@ class ChangesLog:
 
     def gone(self, cell: Cell, at: float) -> None:
         """Called when an actor is gone for good."""
-        exit_: Normal | Shutdown | ExitJson | None = None
+        exit_: Normal | Shutdown | ExitSummary | None = None
         if cell.last_exits:
             last = cell.last_exits[-1]
             # What an exit holds (errors, their frames) must not live on for being listed.
-            exit_ = last if isinstance(last, Normal) or last == Shutdown() else last.to_json()
+            exit_ = last if isinstance(last, Normal) or last == Shutdown() else last.summary()
         self._ended.append((at, cell.id, cell.path, cell.incarnation, exit_))
         if cell.observers is not None:
-            self._put(cell, at, "ended", {"id": cell.id, "exit": _json(exit_)})
+            told = None if exit_ is None else exit_.to_json()
+            self._put(cell, at, "ended", {"id": cell.id, "exit": told})
 
     def _put(self, cell: Cell, at: float, kind: Kind, data: Mapping[str, object]) -> None:
         for observer in cell.observers or ():
@@ -235,7 +236,7 @@ class ChangesLog:
             now,
             tuple(actor_stats(cell) for cell in self._cells() if view.covers(cell.path)),
             tuple(
-                Ended(id_, ended, at, incarnation, _json(exit_))
+                Ended(id_, ended, at, incarnation, _summary(exit_))
                 for at, id_, ended, incarnation, exit_ in self._ended
                 if view.covers(ended)
             ),
@@ -243,9 +244,9 @@ class ChangesLog:
         )
 
 
-def _json(exit_: Normal | Shutdown | ExitJson | None) -> ExitJson | None:
+def _summary(exit_: Normal | Shutdown | ExitSummary | None) -> ExitSummary | None:
     match exit_:
         case Normal() | Shutdown():
-            return exit_.to_json()
+            return exit_.summary()
         case _:
             return exit_

@@ -1,17 +1,19 @@
-"""One actor, and the whole system, as plain data: what the lab shows.
+"""One actor, and the whole system, in figures: frozen records with attributes, and as JSON.
 
 Read from the counters when asked; nothing here runs while messages do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Final, Literal, TypedDict
+from typing import Final, Literal, Never, cast
 
-from actors.runtime.life.cell import Cell
+from actors.runtime.life.cell import Cell, Life
 from actors.runtime.watching.presenting import redacted_state
 from actors.runtime.words.counting import LEVELS, Level, Meter
-from actors.runtime.words.exits import ExitJson
+from actors.runtime.words.exits import ExitSummary
 
 # Who talks to whom is asked about now, not about last week.
 SENDERS_WINDOW_S: Final = 60.0
@@ -31,15 +33,47 @@ def set_level(cell: Cell, level: Level) -> None:
     cell.senders = {} if level == "full" else None
 
 
-class Current(TypedDict):
-    """The message in hand."""
+class Figures:
+    """Base of the frozen records here: attributes to read, `to_json()` for what leaves the process.
+
+    Keys are the names of the attributes, but `class` for `class_name`; tuples become lists.
+    """
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Call this to get the record as plain data; every key is always there."""
+        names: Iterable[str] = getattr(self, "__dataclass_fields__", ())
+        return {_KEYS.get(name, name): _plain(getattr(self, name)) for name in names}
+
+
+# A word of Python cannot be the name of an attribute.
+_KEYS: Final[Mapping[str, str]] = {"class_name": "class"}
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Figures() | ExitSummary():
+            return value.to_json()
+        case tuple():
+            return [_plain(one) for one in value]
+        case Mapping():
+            return dict(value)
+        case _:
+            return value
+
+
+@dataclass(frozen=True, slots=True)
+class Current(Figures):
+    """The message in hand; `since` is when its handler began to wait, None while it computes."""
 
     message: str
     message_id: int
     since: float | None
 
 
-class RestartWindow(TypedDict):
+@dataclass(frozen=True, slots=True)
+class RestartWindow(Figures):
     """How much of the restart budget is used."""
 
     used: int
@@ -47,22 +81,22 @@ class RestartWindow(TypedDict):
     period: float
 
 
-class TimerJson(TypedDict):
+@dataclass(frozen=True, slots=True)
+class SetTimer(Figures):
     """A timer that is set."""
 
     due: float
     interval: float | None
 
 
-_Fields = TypedDict("_Fields", {"class": str})
-
-
-class ActorStats(_Fields):
-    """What is known of one actor; every key is always there."""
+@dataclass(frozen=True, slots=True)
+class ActorStats(Figures):
+    """What is known of one actor. Figures that its level does not measure are None."""
 
     id: int
     path: str
     name: str | None
+    class_name: str
     kind: Literal["task", "dispatched"]
     supervisor: str | None
     incarnation: int
@@ -90,111 +124,104 @@ class ActorStats(_Fields):
     restarts: int
     restart_window: RestartWindow | None
     next_restart_at: float | None
-    last_exits: list[ExitJson]
-    links: list[str]
-    monitors: list[str]
-    monitored_by: list[str]
-    timers: list[TimerJson]
-    topics: list[str]
-    senders: list[str] | None
-    handling_us: list[int] | None
-    queue_us: list[int] | None
+    last_exits: tuple[ExitSummary, ...]
+    links: tuple[str, ...]
+    monitors: tuple[str, ...]
+    monitored_by: tuple[str, ...]
+    timers: tuple[SetTimer, ...]
+    topics: tuple[str, ...]
+    senders: tuple[str, ...] | None
+    handling_us: tuple[int, ...] | None
+    queue_us: tuple[int, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
 class ActorStatus(ActorStats):
-    """The same with the state of the actor, redacted and cut."""
+    """The same with the state of the actor, redacted and cut; `to_json()` is ready for JSON."""
 
     state: object
 
 
-class SystemStats(TypedDict):
+@dataclass(frozen=True, slots=True)
+class SystemStats(Figures):
     """The sums of a system; `System.totals` reads them."""
 
     spawned: int
     stopped: int
     passivated: int
     restarts: int
-    dead_letters: dict[str, int]
+    dead_letters: Mapping[str, int]
     actors: int
     asks_open: int
     timers: int
     run_queue: int
-    loop_lag_us: list[int]
+    loop_lag_us: tuple[int, ...]
 
 
 def actor_stats(cell: Cell) -> ActorStats:
     """Call this to read everything that is known of an actor."""
     counts, mailbox, life, meter = cell.counts, cell.mailbox, cell.life, cell.meter
-    window = cell.restart_window
-    counted = cell.level != "off"
-    return {
-        "id": cell.id,
-        "path": cell.path,
-        "name": cell.name,
-        "class": "" if cell.actor_class is None else cell.actor_class.__qualname__,
-        "kind": "task" if _is_task(cell) else "dispatched",
-        "supervisor": cell.path.rpartition("/")[0] or None,
-        "incarnation": cell.incarnation,
-        "started_at": cell.started_at,
-        "status": cell.status,
-        "status_since": cell.status_since,
-        "current": _current(cell),
-        "waiting_on": None if cell.waiting_on is None else cell.waiting_on.path,
-        "handled": counts.handled if counted else None,
-        "reductions": counts.reductions if counted else None,
-        "busy_seconds": None if meter is None else meter.busy_seconds,
-        "queued": mailbox.queued,
-        "system_queued": mailbox.system_queued,
-        "stashed": 0 if life is None else len(life.stash or ()),
-        "peak": max(mailbox.peak, mailbox.queued),
-        "capacity": mailbox.capacity,
-        "waiting_senders": mailbox.waiting_senders,
-        "overflowed": counts.overflowed,
-        "coalesced": counts.coalesced,
-        "expired": counts.expired,
-        "unhandled": counts.unhandled,
-        "withdrawn": counts.withdrawn,
-        "late_replies": counts.late_replies,
-        "crashes": counts.crashes,
-        "restarts": counts.restarts,
-        "restart_window": None
-        if window is None
-        else {"used": window[0], "max": window[1], "period": window[2]},
-        "next_restart_at": cell.next_restart_at,
-        "last_exits": [exit_.to_json() for exit_ in cell.last_exits],
-        **_relations(cell),
-        "senders": _senders(cell),
-        "handling_us": None if meter is None else list(meter.handling_us),
-        "queue_us": None if meter is None else list(meter.queue_us),
-    }
+    counted, queued, kind = cell.level != "off", mailbox.queued, cell.actor_class
+    return ActorStats(
+        id=cell.id,
+        path=cell.path,
+        name=cell.name,
+        class_name="" if kind is None else kind.__qualname__,
+        kind="task" if kind is not None and kind.__table__.is_task else "dispatched",
+        supervisor=cell.path.rpartition("/")[0] or None,
+        incarnation=cell.incarnation,
+        started_at=cell.started_at,
+        status=cell.status,
+        status_since=cell.status_since,
+        current=_current(cell),
+        waiting_on=None if cell.waiting_on is None else cell.waiting_on.path,
+        handled=counts.handled if counted else None,
+        reductions=counts.reductions if counted else None,
+        busy_seconds=None if meter is None else meter.busy_seconds,
+        queued=queued,
+        system_queued=mailbox.system_queued,
+        stashed=len(life.stash) if life is not None and life.stash else 0,
+        peak=max(mailbox.peak, queued),
+        capacity=mailbox.capacity,
+        waiting_senders=mailbox.waiting_senders,
+        overflowed=counts.overflowed,
+        coalesced=counts.coalesced,
+        expired=counts.expired,
+        unhandled=counts.unhandled,
+        withdrawn=counts.withdrawn,
+        late_replies=counts.late_replies,
+        crashes=counts.crashes,
+        restarts=counts.restarts,
+        restart_window=None if cell.restart_window is None else RestartWindow(*cell.restart_window),
+        next_restart_at=cell.next_restart_at,
+        last_exits=tuple([exit_.summary() for exit_ in cell.last_exits]),
+        links=tuple(sorted(peer.path for peer in cell.links)) if cell.links else (),
+        monitors=_monitors(life),
+        monitored_by=_monitored_by(cell),
+        timers=_timers(life),
+        topics=tuple(sorted(cell.topics)) if cell.topics else (),
+        senders=_senders(cell),
+        handling_us=None if meter is None else tuple(meter.handling_us),
+        queue_us=None if meter is None else tuple(meter.queue_us),
+    )
 
 
-def _is_task(cell: Cell) -> bool:
-    return cell.actor_class is not None and cell.actor_class.__table__.is_task
+def _monitors(life: Life | None) -> tuple[str, ...]:
+    if life is None or not life.monitors:
+        return ()
+    return tuple(sorted(monitor.target.path for monitor in life.monitors))
 
 
-class _Relations(TypedDict):
-    links: list[str]
-    monitors: list[str]
-    monitored_by: list[str]
-    timers: list[TimerJson]
-    topics: list[str]
+def _monitored_by(cell: Cell) -> tuple[str, ...]:
+    if not cell.watchers:
+        return ()
+    return tuple(sorted(filter(None, (getattr(one, "watcher", "") for one in cell.watchers))))
 
 
-def _relations(cell: Cell) -> _Relations:
-    life = cell.life
-    timers = [] if life is None else list((life.timers or {}).values())
-    return {
-        "links": sorted(peer.path for peer in cell.links or ()),
-        "monitors": []
-        if life is None
-        else sorted(monitor.target.path for monitor in life.monitors or ()),
-        "monitored_by": sorted(
-            filter(None, (getattr(watch, "watcher", "") for watch in cell.watchers or ()))
-        ),
-        "timers": [{"due": timer.due, "interval": timer.interval} for timer in timers],
-        "topics": sorted(cell.topics or ()),
-    }
+def _timers(life: Life | None) -> tuple[SetTimer, ...]:
+    if life is None or not life.timers:
+        return ()
+    return tuple(SetTimer(timer.due, timer.interval) for timer in life.timers.values())
 
 
 def _current(cell: Cell) -> Current | None:
@@ -202,20 +229,16 @@ def _current(cell: Cell) -> Current | None:
     if life is None or life.activity.cell is not cell or life.activity.envelope is None:
         return None
     message, message_id, *_ = life.activity.envelope
-    return {
-        "message": type(message).__name__,
-        "message_id": message_id,
-        "since": life.awaiting_since,
-    }
+    return Current(type(message).__name__, message_id, life.awaiting_since)
 
 
-def _senders(cell: Cell) -> list[str] | None:
-    if cell.senders is None:
-        return None
+def _senders(cell: Cell) -> tuple[str, ...] | None:
+    if not cell.senders:
+        return None if cell.senders is None else ()
     oldest = perf_counter() - SENDERS_WINDOW_S
     for path in [path for path, seen in cell.senders.items() if seen < oldest]:
         del cell.senders[path]
-    return sorted(cell.senders)
+    return tuple(sorted(cell.senders))
 
 
 def actor_status(cell: Cell) -> ActorStatus:
@@ -224,4 +247,6 @@ def actor_status(cell: Cell) -> ActorStatus:
     state: object = None
     if life is not None and life.instance is not None:
         state = redacted_state(cell, life.instance)
-    return {**actor_stats(cell), "state": state}
+    stats = actor_stats(cell)
+    told = {name: getattr(stats, name) for name in ActorStats.__dataclass_fields__}
+    return ActorStatus(**cast("dict[str, Never]", told), state=state)

@@ -33,6 +33,33 @@ class ExitJson(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class ExitSummary:
+    """An exit in words: it keeps no error and no frame alive. `to_json()` gives an `ExitJson`."""
+
+    kind: Literal["normal", "shutdown", "killed", "crashed"]
+    info: str | None
+    error: str | None
+    message: str | None
+    because: str | None
+    by: str | None
+    at: float
+    incarnation: int
+
+    def to_json(self) -> ExitJson:
+        """Call this to get it as plain data."""
+        return {
+            "kind": self.kind,
+            "info": self.info,
+            "error": self.error,
+            "message": self.message,
+            "because": self.because,
+            "by": self.by,
+            "at": self.at,
+            "incarnation": self.incarnation,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class _Circumstances:
     """When, to which incarnation, by whom and why; two exits are equal without them."""
 
@@ -53,6 +80,10 @@ class _Circumstances:
     def to_json(self, redact: Callable[[str], str] = redact_text) -> ExitJson:
         """Call this to get the exit as plain data; its texts pass through `redact`."""
         return self._json("normal", None, None, redact)
+
+    def summary(self, redact: Callable[[str], str] = redact_text) -> ExitSummary:
+        """Call this to get the exit in words, to keep or to show; they pass through `redact`."""
+        return ExitSummary(**self.to_json(redact))
 
     def _json(
         self,

@@ -171,7 +171,7 @@ async def test_a_bad_timeout_hurts_only_the_caller(
     with pytest.raises(ValueError, match="timeout"):
         await ref.stop(timeout=timeout)
     assert await ref.ask(Call(lambda me: 1)) == 1
-    assert system.stats(ref)["handled"] == 1
+    assert system.stats(ref).handled == 1
 
 
 async def test_all_ask_errors_name_path_and_class(

@@ -151,7 +151,7 @@ async def test_a_tell_carries_a_deadline_only_when_given(
     await trio.testing.wait_all_tasks_blocked()
     assert log == [math.inf, 3.0]
     assert system.dead_letters.by_reason == {"expired": 1}
-    assert system.stats(ref)["expired"] == 1
+    assert system.stats(ref).expired == 1
 
 
 async def test_message_ids_rise(autojump_clock: MockClock, system: System) -> None:

@@ -229,7 +229,7 @@ async def test_a_shielded_task_is_seen_as_unkillable(
     await trio.testing.wait_all_tasks_blocked()
     ref.kill()
     await trio.sleep(1.5)
-    assert system.status(ref)["status"] == "unkillable"
+    assert system.status(ref).status == "unkillable"
     life = cell_of(ref).life
     assert life is not None
     assert "shielded" in life.stack()
@@ -328,9 +328,9 @@ async def test_leaving_stops_all_last_started_first(
         for name in ("a", "b", "c"):
             await system.start(puppet, None, None, stop, name=name)
     assert log == ["c", "b", "a"]
-    assert system.totals()["actors"] == 0
-    assert system.totals()["asks_open"] == 0
-    assert system.totals()["timers"] == 0
+    assert system.totals().actors == 0
+    assert system.totals().asks_open == 0
+    assert system.totals().timers == 0
 
 
 async def test_an_error_of_the_body_leaves_as_it_is(autojump_clock: MockClock) -> None:

@@ -101,8 +101,8 @@ async def test_the_asker_gets_the_answer_straight(
         assert await front.ask(Call(lambda me: 1)) == 1
         front.tell(Note("between"))
     assert log == ["between", 2.0]
-    assert system.totals()["asks_open"] == 0
-    assert [system.stats(ref)["late_replies"] for ref in (front, back)] == [0, 0]
+    assert system.totals().asks_open == 0
+    assert [system.stats(ref).late_replies for ref in (front, back)] == [0, 0]
 
 
 @pytest.mark.parametrize("check_replies", [True, False])
@@ -185,7 +185,7 @@ async def test_a_full_mailbox_drops_a_tell_and_holds_an_ask_back(
     back.tell(Note("fills it"))
     front.tell(Do(passing(back, lambda me: None)))
     await trio.testing.wait_all_tasks_blocked()
-    assert (system.stats(back)["overflowed"], system.stats(front)["overflowed"]) == (1, 0)
+    assert (system.stats(back).overflowed, system.stats(front).overflowed) == (1, 0)
     with pytest.raises(AskTimeout) as caught:
         await front.ask(Call(passing(back, lambda me: 1)), timeout=1)
     assert (caught.value.path, caught.value.stage) == (back.path, "mailbox")
@@ -323,12 +323,12 @@ async def test_a_message_nobody_waits_for_ends_where_it_is(
         await front.ask(Call(late))
     await trio.sleep(5)
     stats = system.stats(front)
-    assert (stats["expired"], stats["withdrawn"], log) == (1, 1, [])
+    assert (stats.expired, stats.withdrawn, log) == (1, 1, [])
     assert [letter.reason for letter in system.dead_letters] == ["expired"]
     # A tell whose time has passed meanwhile is dropped by whoever reads it.
     front.tell(Do(late), deadline=trio.current_time() + 1)
     await trio.sleep(5)
-    assert (system.stats(back)["expired"], log) == (1, [])
+    assert (system.stats(back).expired, log) == (1, [])
 
 
 async def test_it_may_be_set_aside_before_and_after(

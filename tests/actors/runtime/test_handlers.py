@@ -262,8 +262,8 @@ async def test_cancel_late_cuts_a_handler_at_its_deadline(
         await ref.ask(Total(), timeout=2)
     await trio.testing.wait_all_tasks_blocked()
     assert log == [2]
-    assert system.stats(ref)["expired"] == 1
-    assert system.stats(ref)["status"] == "running"
+    assert system.stats(ref).expired == 1
+    assert system.stats(ref).status == "running"
     with pytest.raises(TypeError, match="async def"):
         handler(cancel_late=True)(test_the_kind_follows_from_async_def)
 

@@ -129,7 +129,7 @@ async def test_an_idle_task_actor_gives_its_task_back_by_default(
     await _looks(system, LOOKS)
     assert not _is_asleep(ref)
     # Nothing was set for it, neither an alarm nor anything else a virtual clock could jump to.
-    assert system.totals()["timers"] == 1
+    assert system.totals().timers == 1
     await _looks(system, 1)
     assert _is_asleep(ref)
     assert len(system.sweep) == 0

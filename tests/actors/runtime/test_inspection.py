@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Literal
 
@@ -11,16 +12,18 @@ import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
+    ActorStats,
     CallbackFailed,
+    Crashed,
     DeadlockError,
     NoProc,
     Normal,
     Ref,
+    RestartWindow,
     System,
     presentable,
 )
 from actors.runtime.life.cell import cell_of
-from actors.runtime.watching.stats import ActorStats
 from actors.runtime.words.counting import LEVELS
 from actors.runtime.words.showing import redact_names, shown
 from actors.testing import (
@@ -69,7 +72,7 @@ async def test_replace_state_works_while_suspended(
     ref = await system.start(puppet)
     await system.suspend(ref)
     await system.suspend(ref)
-    assert system.status(ref)["status"] == "suspended"
+    assert system.status(ref).status == "suspended"
     seen: list[object] = []
     ref.tell(Do(lambda me: seen.append(me.state)))
     await trio.testing.wait_all_tasks_blocked()
@@ -136,12 +139,17 @@ async def test_stats_have_exactly_these_fields(
     # ACT-104, ACT-102
     ref = await system.start(puppet, name="x")
     stats = system.stats(ref)
-    assert list(stats) == FIELDS
-    assert set(ActorStats.__annotations__) | {"class"} == set(FIELDS)
-    assert stats["kind"] == ("task" if puppet.__name__ == "AsyncPuppet" else "dispatched")
-    assert (stats["path"], stats["name"], stats["supervisor"]) == ("x", "x", None)
-    assert list(system.status(ref)) == [*FIELDS, "state"]
-    json.dumps(system.status(ref))
+    assert list(stats.to_json()) == FIELDS
+    attributes = ["class_name" if name == "class" else name for name in FIELDS]
+    assert [one.name for one in dataclasses.fields(stats)] == attributes
+    assert stats.class_name == puppet.__qualname__
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        stats.queued = 7  # type: ignore[misc]
+    assert stats.kind == ("task" if puppet.__name__ == "AsyncPuppet" else "dispatched")
+    assert (stats.path, stats.name, stats.supervisor) == ("x", "x", None)
+    assert isinstance(system.status(ref), ActorStats)
+    assert list(system.status(ref).to_json()) == [*FIELDS, "state"]
+    json.dumps(system.status(ref).to_json())
 
 
 async def test_the_message_in_hand_is_shown(autojump_clock: MockClock, system: System) -> None:
@@ -156,11 +164,40 @@ async def test_the_message_in_hand_is_shown(autojump_clock: MockClock, system: S
     ref.tell(Do(asks))
     await trio.testing.wait_all_tasks_blocked()
     stats = system.stats(ref)
-    assert stats["current"] is not None
-    assert (stats["current"]["message"], stats["current"]["since"]) == ("Do", 0)
-    assert stats["waiting_on"] == "other"
+    assert stats.current is not None
+    assert (stats.current.message, stats.current.since) == ("Do", 0)
+    assert stats.waiting_on == "other"
+    assert stats.to_json()["current"] == {
+        "message": "Do",
+        "message_id": stats.current.message_id,
+        "since": 0,
+    }
     await trio.sleep(10)
-    assert system.stats(ref)["current"] is None
+    assert system.stats(ref).current is None
+
+
+async def test_what_is_nested_is_plain_data_in_json(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-104
+    ref = await system.start(puppet, name="x")
+    other = await system.start(puppet, name="other")
+    await ref.ask(Call(lambda me: (me.every(9, Note(1)), me.link(other))[0]))
+    stats = system.stats(ref)
+    assert [(timer.due, timer.interval) for timer in stats.timers] == [(9, 9)]
+    told = stats.to_json()
+    assert (told["timers"], told["links"]) == ([{"due": 9, "interval": 9}], ["other"])
+    cell_of(ref).last_exits = (Crashed(OSError("disk"), incarnation=1),)
+    cell_of(ref).restart_window = (1, 3, 5.0)
+    stats = system.stats(ref)
+    (ended,) = stats.last_exits
+    assert (ended.kind, ended.error, ended.message, ended.incarnation) == (
+        "crashed", "OSError", "disk", 1,
+    )  # fmt: skip
+    assert stats.restart_window == RestartWindow(1, 3, 5.0)
+    told = stats.to_json()
+    assert told["last_exits"] == [Crashed(OSError("disk"), incarnation=1).to_json()]
+    assert told["restart_window"] == {"used": 1, "max": 3, "period": 5.0}
 
 
 async def test_a_state_is_cut_and_redacted(
@@ -176,7 +213,7 @@ async def test_a_state_is_cut_and_redacted(
         me.state.update(token="abc", deep=deep, long="x" * 100_000, many=list(range(10_000)))
 
     await ref.ask(Call(fill))
-    text = json.dumps(system.status(ref)["state"])
+    text = json.dumps(system.status(ref).state)
     assert len(text) <= 8 * 1024
     assert "abc" not in text
     assert "bottom" not in text
@@ -212,24 +249,24 @@ async def test_levels_can_be_switched_while_running(
         return system.stats(ref)
 
     stats = await burst()
-    assert (stats["handled"], stats["busy_seconds"], stats["senders"]) == (64, None, None)
-    assert stats["handling_us"] is None
+    assert (stats.handled, stats.busy_seconds, stats.senders) == (64, None, None)
+    assert stats.handling_us is None
     for level, measured in (("sampled", range(3, 6)), ("full", range(64, 65))):
         system.set_level(Own, level)  # type: ignore[arg-type]
         cell = cell_of(ref)
         cell.meter = type(cell.meter)() if cell.meter else None
         stats = await burst()
-        assert stats["handling_us"] is not None
-        assert stats["queue_us"] is not None
-        assert len(stats["handling_us"]) == 32
-        assert sum(stats["handling_us"]) in measured
-        assert sum(stats["queue_us"]) == sum(stats["handling_us"])
-        assert (stats["busy_seconds"] or 0) > 0
-    assert stats["senders"] == ["sender"]
+        assert stats.handling_us is not None
+        assert stats.queue_us is not None
+        assert len(stats.handling_us) == 32
+        assert sum(stats.handling_us) in measured
+        assert sum(stats.queue_us) == sum(stats.handling_us)
+        assert (stats.busy_seconds or 0) > 0
+    assert stats.senders == ("sender",)
     system.set_level(Own, "off")
     stats = await burst()
-    assert (stats["handled"], stats["reductions"], stats["handling_us"]) == (None, None, None)
-    assert stats["queued"] == 0
+    assert (stats.handled, stats.reductions, stats.handling_us) == (None, None, None)
+    assert stats.queued == 0
 
 
 async def test_system_totals(autojump_clock: MockClock, system: System) -> None:
@@ -240,13 +277,14 @@ async def test_system_totals(autojump_clock: MockClock, system: System) -> None:
     await ref.stop()
     ref.tell(Note(1))
     totals = system.totals()
-    assert set(totals) == set(
+    assert list(totals.to_json()) == (
         "spawned stopped passivated restarts dead_letters actors asks_open timers run_queue "
         "loop_lag_us".split()
     )
-    assert (totals["spawned"], totals["stopped"], totals["actors"]) == (2, 1, 1)
-    assert totals["dead_letters"] == {"no_such_actor": 1}
-    assert (totals["timers"], totals["asks_open"], totals["run_queue"]) == (0, 0, 0)
+    json.dumps(totals.to_json())
+    assert (totals.spawned, totals.stopped, totals.actors) == (2, 1, 1)
+    assert totals.dead_letters == {"no_such_actor": 1}
+    assert (totals.timers, totals.asks_open, totals.run_queue) == (0, 0, 0)
 
 
 def test_literals_cover_the_levels() -> None:

@@ -80,7 +80,7 @@ async def test_unbounded_is_written_out_and_flagged(
     ref = await system.start(Wide)
     for n in range(5000):
         ref.tell(Note(n))
-    assert system.stats(ref)["capacity"] == UNBOUNDED  # What the lab flags.
+    assert system.stats(ref).capacity == UNBOUNDED  # What the lab flags.
     assert cell_of(ref).mailbox.queued == 5000
 
 
@@ -97,7 +97,7 @@ async def test_a_full_lane_loses_the_new_tell_and_the_sender_notices_nothing(
     await block(ref)
     for n in range(11):
         ref.tell(Note(n))
-    assert system.stats(ref)["overflowed"] == 1
+    assert system.stats(ref).overflowed == 1
     (letter,) = system.dead_letters
     assert (letter.reason, letter.message) == ("overflow", "Note(text=10)")
     await ref.send(Note("sent"))
@@ -151,7 +151,7 @@ async def test_latest_replaces_what_is_queued_of_the_same_key(
     await trio.sleep(2)
     assert (await system.get_state(ref))["seen"] == [("a", 2), ("b", 1), ("c", 1)]
     stats = system.stats(ref)
-    assert (stats["coalesced"], stats["overflowed"]) == (1, 1)
+    assert (stats.coalesced, stats.overflowed) == (1, 1)
     assert system.dead_letters.by_reason == {"overflow": 1}
 
 
@@ -362,7 +362,7 @@ async def test_of_two_busy_actors_neither_handles_65_in_a_row(
         runs[-1] += 1
         last = entry
     assert max(runs) <= 64
-    assert system.stats(refs[0])["reductions"] == 640
+    assert system.stats(refs[0]).reductions == 640
 
 
 async def test_a_slow_handler_yields_by_time(
@@ -421,7 +421,7 @@ async def test_messages_of_one_sender_keep_their_order(
     await trio.testing.wait_all_tasks_blocked()
     assert log == list(range(1, 101))
     assert system.dead_letters.by_reason == {"unhandled": 1}
-    assert system.stats(ref)["unhandled"] == 1
+    assert system.stats(ref).unhandled == 1
 
 
 @pytest.mark.parametrize("kind", [Puppet, AsyncPuppet])
@@ -464,7 +464,7 @@ async def test_what_was_taken_and_not_handled_counts_and_comes_back(
     assert cell_of(ref).mailbox.queued == 8
     for n in range(9, 15):
         ref.tell(Note(n))
-    assert system.stats(ref)["overflowed"] == 4
+    assert system.stats(ref).overflowed == 4
     await trio.sleep(1)
     assert log == list(range(11))
 
@@ -495,7 +495,7 @@ async def test_a_replacement_reaches_its_actor(
     await system.suspend(ref)
     system.topics.subscribe("topic", ref)
     assert [system.topics.publish("topic", Go()) for _ in range(3)] == [1, 1, 1]
-    assert system.stats(ref)["coalesced"] == 2
+    assert system.stats(ref).coalesced == 2
 
 
 async def test_a_full_mailbox_behind_a_gate_makes_a_sender_wait(autojump_clock: MockClock) -> None:

@@ -48,13 +48,13 @@ async def test_ask_all_gives_replies_and_who_gave_none(
     assert (replies, without) == ({good: good.path}, [dead, slow])
     assert trio.current_time() == 1
     await trio.sleep(5)
-    assert system.stats(slow)["late_replies"] == 0
+    assert system.stats(slow).late_replies == 0
     system.tell_all([good, slow], Note("all"))
     with trio.move_on_after(1):
         slow.tell(Do(sleeping(3)))
         await system.ask_all([slow], Call(lambda me: 1), timeout=9)
     await trio.sleep(5)
-    assert system.stats(slow)["withdrawn"] == 1
+    assert system.stats(slow).withdrawn == 1
     assert await system.ask_all([], Call(lambda me: 1), timeout=1) == ({}, [])
 
 
@@ -110,7 +110,7 @@ async def test_a_thread_that_sends_goes_no_faster_than_the_actor(system: System)
             nursery.start_soon(trio.to_thread.run_sync, in_thread, number)
     await ref.ask(Call(lambda me: None))
     assert len(log) == 8_000
-    assert system.stats(ref)["overflowed"] == 0
+    assert system.stats(ref).overflowed == 0
     for number in range(4):
         own = [one for one in log if isinstance(one, tuple) and one[0] == number]
         assert own == [(number, serial) for serial in range(2_000)]

@@ -155,7 +155,7 @@ async def test_a_reply_given_in_the_handler_itself_is_the_reply(
         hasty = await system.start(Hasty)
         assert await hasty.ask(Count()) == 5
         assert await hasty.ask(Count()) == 5
-        assert system.stats(hasty)["late_replies"] == 0
+        assert system.stats(hasty).late_replies == 0
 
 
 async def test_a_later_reply_is_checked_too(autojump_clock: MockClock) -> None:  # ACT-45
@@ -183,4 +183,4 @@ async def test_a_handler_cancelled_late_has_returned_nothing(
             await slow.ask(Count(), timeout=1)
         await trio.testing.wait_all_tasks_blocked()
         stats = system.stats(slow)
-        assert (stats["status"], stats["late_replies"], stats["expired"]) == ("running", 0, 1)
+        assert (stats.status, stats.late_replies, stats.expired) == ("running", 0, 1)

@@ -40,7 +40,7 @@ async def test_stash_keeps_order_and_asks_stay_open(
 
         nursery.start_soon(asks)
         await trio.testing.wait_all_tasks_blocked()
-        assert system.stats(ref)["stashed"] == 1
+        assert system.stats(ref).stashed == 1
         ref.tell(Do(opens))
         ref.tell(Note("behind"))
     await trio.testing.wait_all_tasks_blocked()

@@ -176,7 +176,7 @@ def nothing_is_left(system: System, refs: list[Ref[Work | Echo]]) -> None:
     assert all(cell_of(ref).gone and cell_of(ref).life is None for ref in gone)
     assert not any(cell_of(ref).mailbox.queued or cell_of(ref).watchers for ref in gone)
     totals = system.totals()
-    assert (totals["actors"], totals["asks_open"], totals["timers"]) == (0, 0, 0)
+    assert (totals.actors, totals.asks_open, totals.timers) == (0, 0, 0)
 
 
 @pytest.fixture(autouse=True)

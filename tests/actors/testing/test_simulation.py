@@ -122,7 +122,7 @@ def test_a_replay_puts_the_faults_in_again() -> None:
         other.tell(Note("lost"))
         other.tell(Note("kept"))
         await trio.sleep(1)
-        handled = sim.system.stats(other)["handled"]
+        handled = sim.system.stats(other).handled
         ends.append([handled, sim.history("x")[-1]])
 
     async def without_faults(sim: Simulation) -> None:
