@@ -9,9 +9,19 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, ParamSpec, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import (
+    Final,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from actors.runtime.delivery.envelope import Later
 from actors.runtime.words.messages import Ask, FromRuntime
@@ -23,6 +33,12 @@ _LATE_MARK: Final = "__cancel_late__"
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class _Alias(Protocol):
+    """A union or generic with variables in it, as far as one puts something in their place."""
+
+    def __getitem__(self, arguments: tuple[object, ...]) -> object: ...
 
 
 @dataclass(slots=True)
@@ -69,8 +85,10 @@ def handler(*, cancel_late: bool) -> Callable[[Callable[P, T]], Callable[P, T]]:
     return mark
 
 
-def compile_table(cls: type, root: type, protocol: object, receive: object) -> Table:
-    """Called when an actor class is made, with `protocol` the M of its `Actor[M]` (or None).
+def compile_table(
+    cls: type, root: type, protocol: tuple[object, ...] | None, receive: object
+) -> Table:
+    """Called when an actor class is made, with what `protocol_of` found.
 
     Raises TypeError when a member has no handler or two, when a handler is for a foreign message,
     when its return annotation is not the R of `Ask[R]`, or when an annotation is unresolvable.
@@ -83,7 +101,10 @@ def compile_table(cls: type, root: type, protocol: object, receive: object) -> T
         for name in ("on_start", "on_stop", "receive", "wind_down")
         if getattr(cls, name) is not getattr(root, name)
     )
-    members = None if protocol is None else frozenset(_members(protocol))
+    members = None
+    if protocol is not None:
+        members = frozenset(kind for named in protocol for kind in _members(named))
+    local = _local_names(members or ())
     for kind in members or ():
         table.replies[kind] = reply_type(kind)
     if receive is not None:
@@ -91,8 +112,9 @@ def compile_table(cls: type, root: type, protocol: object, receive: object) -> T
         return table
     owners: dict[type, str] = {}
     for name, function in _handler_methods(cls, root):
-        for kind in _handled_by(cls, name, function):
-            where = f"{cls.__qualname__}.{name}"
+        where = f"{cls.__qualname__}.{name}"
+        hints = _hints(where, function, local)
+        for kind in _handled_by(where, function, hints):
             if kind in owners:
                 raise TypeError(
                     f"{where} and {owners[kind]} both handle {kind.__name__}; keep one of them"
@@ -102,7 +124,7 @@ def compile_table(cls: type, root: type, protocol: object, receive: object) -> T
                     f"{where} handles {kind.__name__}, which Actor[...] does not name; "
                     "add it there or remove the method"
                 )
-            _check_return(where, function, kind)
+            _check_return(where, hints, kind)
             owners[kind] = name
             table.handlers[kind] = function
             table.replies[kind] = reply_type(kind)
@@ -124,23 +146,30 @@ def _check_complete(cls: type, members: frozenset[type] | None, owners: dict[typ
         )
 
 
-def protocol_of(cls: type, root: type) -> object:
-    """The M of `Actor[M]` for a class; None when it is open (a TypeVar)."""
-    return _argument_for(cls, root, {})
+def protocol_of(cls: type, root: type) -> tuple[object, ...] | None:
+    """What a class names in `Actor[...]`, all bases taken together; None when it is open.
+
+    `class Both(Notes, Actor[Note | Ping])` names what `Notes` does and Ping. Open is a class whose
+    bases leave a type variable over: whoever derives from it says what that stands for.
+    """
+    found = list(_arguments_for(cls, root, {}))
+    if all(_is_open(argument) for argument in found):
+        return None
+    return tuple(named for argument in found for named in _without_variables(argument))
 
 
 def reply_type(kind: type) -> object:
     """The R of a message class deriving from `Ask[R]`; None for a tell."""
     if not issubclass(kind, Ask):
         return None
-    found = _argument_for(kind, Ask, {})
-    return object if found is None else found
+    found = next(_arguments_for(kind, Ask, {}), None)
+    return object if isinstance(found, TypeVar) or found is None else found
 
 
-def _argument_for(cls: type, root: type, known: dict[object, object]) -> object:
-    """What `cls` gives to `root` as its argument, found upwards through the bases.
+def _arguments_for(cls: type, root: type, known: Mapping[object, object]) -> Iterator[object]:
+    """What `cls` gives to `root` as its argument, found upwards through all bases.
 
-    A base in between may pass on a type variable of its own (`class Base(Actor[T])`, then
+    A base in between may pass on a type variable of its own (`class Base(Actor[T | Note])`, then
     `Base[Add]`): `known` holds what those stand for on this way.
     """
     for base in (
@@ -152,15 +181,39 @@ def _argument_for(cls: type, root: type, known: dict[object, object]) -> object:
         origin = get_origin(base) or base
         if not (isinstance(origin, type) and issubclass(origin, root)):
             continue
-        arguments = [known.get(argument, argument) for argument in get_args(base)]
+        arguments = [_resolved(argument, known) for argument in get_args(base)]
         if origin is root:
-            found = arguments[0] if arguments else None
+            yield from arguments[:1]
         else:
             parameters = getattr(origin, "__parameters__", ())
-            found = _argument_for(origin, root, dict(zip(parameters, arguments, strict=False)))
-        if found is not None:
-            return None if isinstance(found, TypeVar) else found
-    return None
+            yield from _arguments_for(origin, root, dict(zip(parameters, arguments, strict=False)))
+
+
+def _resolved(argument: object, known: Mapping[object, object]) -> object:
+    """An argument with its type variables replaced by what they stand for."""
+    if isinstance(argument, TypeVar):
+        return known.get(argument, argument)
+    variables = getattr(argument, "__parameters__", ())
+    # A class that is itself generic lists its own variables; nobody gave it arguments here.
+    if not variables or isinstance(argument, type):
+        return argument
+    alias = cast(_Alias, argument)
+    return alias[tuple(known.get(variable, variable) for variable in variables)]
+
+
+def _without_variables(argument: object) -> Iterator[object]:
+    # `Actor[Note | T]` beside a base that says all: the T left over names nothing more.
+    if get_origin(argument) in (Union, types.UnionType):
+        for part in get_args(argument):
+            yield from _without_variables(part)
+    elif not isinstance(argument, TypeVar):
+        yield argument
+
+
+def _is_open(argument: object) -> bool:
+    if isinstance(argument, TypeVar):
+        return True
+    return bool(getattr(argument, "__parameters__", ())) and not isinstance(argument, type)
 
 
 def _members(protocol: object) -> Iterator[type]:
@@ -189,15 +242,14 @@ def _handler_methods(cls: type, root: type) -> Iterator[tuple[str, Handler]]:
             yield name, function
 
 
-def _handled_by(cls: type, name: str, function: Handler) -> list[type]:
-    where = f"{cls.__qualname__}.{name}"
+def _handled_by(where: str, function: Handler, hints: Mapping[str, object]) -> list[type]:
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) != 2 or parameters[1].kind not in (
         inspect.Parameter.POSITIONAL_ONLY,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
     ):
         raise TypeError(f"{where} must take exactly one parameter, the message")
-    annotation = _hints(where, function).get(parameters[1].name)
+    annotation = hints.get(parameters[1].name)
     if annotation is None:
         raise TypeError(f"{where} must annotate its parameter with a message class")
     try:
@@ -206,8 +258,7 @@ def _handled_by(cls: type, name: str, function: Handler) -> list[type]:
         raise TypeError(f"{where}: {error}") from error
 
 
-def _check_return(where: str, function: Handler, kind: type) -> None:
-    hints = _hints(where, function)
+def _check_return(where: str, hints: Mapping[str, object], kind: type) -> None:
     if "return" not in hints:
         return
     given, promised = hints["return"], reply_type(kind)
@@ -235,11 +286,36 @@ def _named(annotation: object) -> str:
     return getattr(annotation, "__name__", None) or str(annotation)
 
 
-def _hints(where: str, function: Handler) -> dict[str, object]:
+def _hints(where: str, function: Handler, local: Mapping[str, object]) -> dict[str, object]:
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, localns=dict(local))
     except (NameError, TypeError, AttributeError, SyntaxError) as error:
         raise TypeError(
             f"{where} has an annotation that cannot be resolved ({error}); message classes must "
-            "be importable at run time, at the top of a module"
+            "be found at the top of a module, or be named in Actor[...]"
         ) from error
+
+
+def _local_names(members: Iterable[type]) -> dict[str, object]:
+    """Classes made within a function, by name: an annotation that is a text cannot see them.
+
+    They are at hand only through `Actor[A | B]` and the replies of its members. A name that two of
+    them have is left out.
+    """
+    found: dict[str, object] = {}
+    twice: set[str] = set()
+    replies = {one for kind in members for one in _classes_in(reply_type(kind))}
+    for kind in {*members, *replies}:
+        if "<locals>" not in kind.__qualname__:
+            continue
+        if kind.__name__ in found:
+            twice.add(kind.__name__)
+        found[kind.__name__] = kind
+    return {name: kind for name, kind in found.items() if name not in twice}
+
+
+def _classes_in(annotation: object) -> Iterator[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _classes_in(part)

@@ -149,6 +149,133 @@ def test_unions_laters_and_generic_bases_are_understood() -> None:
     assert not Both.__table__.is_task
 
 
+class Adds(Actor[Add]):
+    """What several actors do with one message."""
+
+    def on_add(self, message: Add) -> None: ...
+
+
+class AsksToo(Actor[Total]):
+    async def on_total(self, message: Total) -> int:
+        return 1
+
+
+V = TypeVar("V")
+
+
+class AddsAnd(Actor[Add | V], Generic[V]):
+    """The same for checkers: whoever derives says what it takes besides."""
+
+    def on_add(self, message: Add) -> None: ...
+
+
+def test_a_base_with_handlers_can_be_extended() -> None:
+    # ACT-40
+    class Both(Adds, Actor[Add | Total]):
+        def on_total(self, message: Total) -> int:
+            return 1
+
+    class Third(Both, Actor[Other]):
+        def on_other(self, message: Other) -> None: ...
+
+    class Joined(Adds, AsksToo):
+        pass
+
+    class Filled(AddsAnd[Total | Other]):
+        def on_total(self, message: Total) -> int:
+            return 1
+
+        def on_other(self, message: Other) -> None: ...
+
+    class LeftOver(AddsAnd[V], Actor[Other]):
+        def on_other(self, message: Other) -> None: ...
+
+    assert set(Both.__table__.handlers) == {Add, Total}
+    assert set(Third.__table__.handlers) == {Add, Total, Other}
+    assert set(Joined.__table__.handlers) == {Add, Total}
+    assert Joined.__table__.is_task
+    assert set(Filled.__table__.handlers) == {Add, Total, Other}
+    assert set(LeftOver.__table__.handlers) == {Add, Other}
+
+
+def test_what_no_base_names_is_refused_and_what_one_names_is_needed() -> None:
+    # ACT-40
+    with pytest.raises(TypeError, match=r"Foreign\.on_other handles Other, which Actor"):
+
+        class Foreign(Adds, Actor[Add | Total]):
+            def on_total(self, message: Total) -> int:
+                return 1
+
+            def on_other(self, message: Other) -> None: ...
+
+    with pytest.raises(TypeError, match=r"Half names Total"):
+
+        class Half(Adds, Actor[Total]):
+            pass
+
+    with pytest.raises(TypeError, match=r"Lacks names Other"):
+
+        class Lacks(AddsAnd[Other]):
+            pass
+
+
+async def test_an_extended_base_serves_both(autojump_clock: MockClock, system: System) -> None:
+    # ACT-40
+    class Both(AddsAnd[Total]):
+        def __init__(self) -> None:
+            self.sum = 0
+
+        def on_add(self, message: Add) -> None:
+            self.sum += message.count
+
+        def on_total(self, message: Total) -> int:
+            return self.sum
+
+    ref = await system.start(Both)
+    ref.tell(Add(3))
+    assert await ref.ask(Total()) == 3
+
+
+def test_classes_local_to_a_function_are_found_through_the_union() -> None:
+    # ACT-40
+    @message
+    class Here:
+        pass
+
+    class Answer:
+        pass
+
+    @message
+    class Question(Ask[list[Answer] | None]):
+        pass
+
+    # Annotations are texts in this file, and a function's own classes are no globals.
+    class Local(Actor[Here | Question]):
+        def on_here(self, message: Here) -> None: ...
+        async def on_question(self, message: Question) -> list[Answer] | None:
+            return []
+
+    assert set(Local.__table__.handlers) == {Here, Question}
+
+    with pytest.raises(TypeError, match=r"Unnamed\.on_more .* cannot be resolved"):
+
+        class Unnamed(Actor[Here]):
+            def on_here(self, message: Here) -> None: ...
+            def on_more(self, message: Question) -> None: ...
+
+
+def test_a_local_class_hides_one_of_the_same_name_at_the_top() -> None:
+    # ACT-40
+    @message
+    class Other:
+        pass
+
+    class Takes(Actor[Other]):
+        def on_other(self, message: Other) -> None: ...
+
+    assert set(Takes.__table__.handlers) == {Other}
+
+
 def test_trapping_exits_needs_a_handler() -> None:
     # ACT-40, ACT-65
     with pytest.raises(TypeError, match="Exited"):
