@@ -68,7 +68,7 @@ from supervision.specs.errors import (
     Unsupported,
 )
 from supervision.specs.specs import Backoff, ChildSpec, DynamicFlags, Flags, Plan
-from supervision.specs.words import Child, Counts, StartResult
+from supervision.specs.words import AnyChild, AnyStartResult, Child, Counts, StartResult
 from supervision.supervisor import Supervisor
 from supervision.tree.history import TreeHistory
 from supervision.tree.reports import REPORTS, Offender, Report
@@ -88,6 +88,8 @@ __all__ = [
     "REPORTS",
     "AlreadyPresent",
     "AlreadyStarted",
+    "AnyChild",
+    "AnyStartResult",
     "Backoff",
     "Breaker",
     "BreakerChange",

@@ -61,7 +61,7 @@ class Dynamic(Supervising, Generic[M]):
 
     async def start_child(
         self, *args: object, key: str | None = None, name: str | None = None
-    ) -> StartResult:
+    ) -> StartResult[M]:
         """Call this to start one more child and wait until it is ready.
 
         `args` follow the template's; a keyed one is found by `key`, `name` registers it
@@ -74,7 +74,7 @@ class Dynamic(Supervising, Generic[M]):
         if key is not None:
             key = checked_name(key)
         answer = await self._call(lambda call, now: machine.start_child(call, args, key, name, now))
-        return cast("StartResult", answer)
+        return cast("StartResult[M]", answer)
 
     async def terminate_child(self, ref: AnyRef) -> None:
         """Call this to stop a child for good and wait for its end; one that has ended is fine.
@@ -90,7 +90,7 @@ class Dynamic(Supervising, Generic[M]):
         machine, slot = self._machine(), self._slot(ref, "restart_now")
         await self._call(lambda call, now: machine.restart_now(call, slot, now))
 
-    async def restart_child(self, child_id: object) -> StartResult:
+    async def restart_child(self, child_id: object) -> StartResult[M]:
         """Raises `Unsupported`: a child that ended is gone; start another one."""
         self._reach()
         raise Unsupported("restart_child")
@@ -106,16 +106,17 @@ class Dynamic(Supervising, Generic[M]):
         if isinstance(plan, Plan):
             await self._call(lambda call, now: machine.reconfigure(call, plan, now))
 
-    async def which_children(self, offset: int = 0, limit: int | None = None) -> list[Child]:
+    async def which_children(self, offset: int = 0, limit: int | None = None) -> list[Child[M]]:
         """Call this to list the children in start order, `limit` of them from `offset` on."""
-        return await self._question(lambda: self._machine().which_children(offset, limit))
+        found = await self._question(lambda: self._machine().which_children(offset, limit))
+        return cast("list[Child[M]]", found)
 
-    async def which_child(self, ref: AnyRef) -> Child:
+    async def which_child(self, ref: AnyRef) -> Child[M]:
         """Call this for one line of the list. Raises `Unsupported`, `NotFound` or `NoProc`."""
         slot = self._slot(ref, "which_child")
         if slot is None:
             raise NotFound(ref)
-        return await self._question(lambda: child_of(slot, None))
+        return cast("Child[M]", await self._question(lambda: child_of(slot, None)))
 
     async def count_children(self) -> Counts:
         """Call this to count the children; there is one spec."""

@@ -19,7 +19,7 @@ from supervision.deciding.static import StaticMachine
 from supervision.declared import Declared, declared_in
 from supervision.doing.supervising import Supervising
 from supervision.specs.specs import ChildSpec, Flags, Plan, read_flags
-from supervision.specs.words import AutoShutdownMode, Child, Counts, StartResult, Strategy
+from supervision.specs.words import AnyChild, AnyStartResult, AutoShutdownMode, Counts, Strategy
 
 
 class Supervisor(Supervising):
@@ -60,7 +60,7 @@ class Supervisor(Supervising):
 
     # -- administration: see "Calls" in docs/explain/supervision.md ---------------------------
 
-    async def start_child(self, spec: ChildSpec | Mapping[str, object]) -> StartResult:
+    async def start_child(self, spec: ChildSpec | Mapping[str, object]) -> AnyStartResult:
         """Call this to add a child at the end and start it; waits until it is ready.
 
         Raises `SpecError`, `AlreadyStarted`, `AlreadyPresent`, `StartFailed` (nothing is kept
@@ -70,7 +70,7 @@ class Supervisor(Supervising):
         # Read here: a mapping is a person's, and its errors are the caller's.
         read = ChildSpec.parse(spec)
         answer = await self._call(lambda call, now: machine.start_child(call, read, now))
-        return cast("StartResult", answer)
+        return cast("AnyStartResult", answer)
 
     async def terminate_child(self, child_id: str) -> None:
         """Call this to stop a child and wait for its end; its spec stays unless temporary.
@@ -80,7 +80,7 @@ class Supervisor(Supervising):
         machine = self._machine()
         await self._call(lambda call, now: machine.terminate_child(call, child_id, now))
 
-    async def restart_child(self, child_id: str) -> StartResult:
+    async def restart_child(self, child_id: str) -> AnyStartResult:
         """Call this to start a child that is listed without running.
 
         Raises `StillRunning`, `StillRestarting`, `NotFound`, `StartFailed` (the spec stays) or
@@ -88,7 +88,7 @@ class Supervisor(Supervising):
         """
         machine = self._machine()
         answer = await self._call(lambda call, now: machine.restart_child(call, child_id, now))
-        return cast("StartResult", answer)
+        return cast("AnyStartResult", answer)
 
     async def delete_child(self, child_id: str) -> None:
         """Call this to remove the spec of a child that does not run.
@@ -116,11 +116,11 @@ class Supervisor(Supervising):
         if isinstance(plan, Plan):
             await self._call(lambda call, now: machine.reconfigure(call, plan, now))
 
-    async def which_children(self) -> list[Child]:
+    async def which_children(self) -> list[AnyChild]:
         """Call this to list the children in start order."""
         return await self._question(lambda: self._machine().which_children())
 
-    async def which_child(self, child_id: str) -> Child:
+    async def which_child(self, child_id: str) -> AnyChild:
         """Call this for one line of the list. Raises `NotFound` or `NoProc`."""
         return await self._question(lambda: self._machine().which_child(child_id))
 

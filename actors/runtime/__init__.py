@@ -43,7 +43,7 @@ from actors.runtime.life.cell import Cell, Owner, Status, Watch
 from actors.runtime.life.handlers import handler
 from actors.runtime.system.opening import open_actors, running
 from actors.runtime.system.reaching import ByName, Portal
-from actors.runtime.system.system import AlreadyStarted, System, checked_name
+from actors.runtime.system.system import AlreadyStarted, System, WrongActor, checked_name, narrow
 from actors.runtime.system.topics import Sink, Topics
 from actors.runtime.telling.log import Log
 from actors.runtime.watching.changes import Change, Changes, Delta, Ended, Snapshot
@@ -175,12 +175,14 @@ __all__ = [
     "UnhandledMessage",
     "Watch",
     "Wheel",
+    "WrongActor",
     "checked_name",
     "current_context",
     "edge_context",
     "handler",
     "latest",
     "message",
+    "narrow",
     "open_actors",
     "presentable",
     "running",

@@ -38,7 +38,7 @@ from supervision.specs.errors import (
     TooManyChildren,
 )
 from supervision.specs.specs import ChildSpec, DynamicFlags, Plan
-from supervision.specs.words import Child, Counts
+from supervision.specs.words import AnyChild, Counts
 
 
 class DynamicMachine(Machine[DynamicFlags]):
@@ -205,7 +205,7 @@ class DynamicMachine(Machine[DynamicFlags]):
 
     # -- questions: answered at once in every state ------------------------------------------
 
-    def which_children(self, offset: int = 0, limit: int | None = None) -> list[Child]:
+    def which_children(self, offset: int = 0, limit: int | None = None) -> list[AnyChild]:
         """The children in start order, page by page if need be."""
         end = None if limit is None else offset + limit
         return [child_of(slot, None) for slot in islice(self.slots, offset, end)]

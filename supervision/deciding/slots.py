@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from actors.runtime import AnyRef, Exit
 from supervision.deciding.policy import Attempts, RestartWindow
 from supervision.specs.specs import ChildSpec
-from supervision.specs.words import Child, Counts
+from supervision.specs.words import AnyChild, Child, Counts
 
 SlotStatus: TypeAlias = Literal[
     "stopped", "starting", "running", "stopping", "unkillable", "restarting", "backing_off"
@@ -129,7 +129,7 @@ class Slot:
         return self.status in WAITING or (self.status == "starting" and self.is_attempt)
 
 
-def child_of(slot: Slot, child_id: str | None) -> Child:
+def child_of(slot: Slot, child_id: str | None) -> AnyChild:
     """The line of `which_children` for a slot."""
     cell = slot.cell if slot.is_up else None
     status: str = slot.status

@@ -55,7 +55,7 @@ from supervision.specs.errors import (
     StillRunning,
 )
 from supervision.specs.specs import ChildSpec, Flags, Plan, check_together
-from supervision.specs.words import Child, Counts
+from supervision.specs.words import AnyChild, Counts
 from supervision.tree.tree import DecisionWord
 
 Step = Literal["stopping", "waiting", "starting"]
@@ -465,11 +465,11 @@ class StaticMachine(Machine[Flags]):
 
     # -- questions: answered at once in every state ------------------------------------------
 
-    def which_children(self) -> list[Child]:
+    def which_children(self) -> list[AnyChild]:
         """The children in start order."""
         return [child_of(slot, slot.id) for slot in self.slots.values()]
 
-    def which_child(self, child_id: object) -> Child:
+    def which_child(self, child_id: object) -> AnyChild:
         """One line of the list. Raises `NotFound`."""
         slot = self._find(child_id)
         return child_of(slot, slot.id)

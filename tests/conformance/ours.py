@@ -194,6 +194,5 @@ class Player:
                 await self._look_at(child.id or "", tree)
             elif child.ref is not None:
                 # The list may say what it likes: the one behind the ref has to answer.
-                worker: Ref[FinishNow | Who] = child.ref  # type: ignore[assignment]  # as above
-                answer = await worker.ask(Who(), timeout=1.0)
+                answer = await child.ref.ask(Who(), timeout=1.0)
                 assert word.endswith(f":{answer}"), f"{word} is listed, {answer} answers"

@@ -9,7 +9,7 @@ from actors.runtime import NoProc, Shutdown, StopActor
 from supervision import (
     AlreadyPresent,
     AlreadyStarted,
-    Child,
+    AnyChild,
     ChildSpec,
     Counts,
     FailedToStart,
@@ -71,12 +71,12 @@ def counts_words(counts: Counts) -> str:
     return f"{counts.specs}.{counts.active}.{counts.supervisors}.{counts.workers}"
 
 
-def list_words(children: Sequence[Child], stage: Stage) -> list[str]:
+def list_words(children: Sequence[AnyChild], stage: Stage) -> list[str]:
     """Call this for one word a child: who runs as which incarnation, who waits, who does not."""
     return [f"{one.id or '-'}:{_state(one, stage)}" for one in children]
 
 
-def _state(child: Child, stage: Stage) -> str:
+def _state(child: AnyChild, stage: Stage) -> str:
     if child.ref is not None:
         return stage.label_of(child.ref)
     return "restarting" if child.status in ("restarting", "backing_off") else "none"

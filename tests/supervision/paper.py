@@ -35,7 +35,7 @@ from supervision.deciding.moves import (
 from supervision.deciding.slots import WAITING, Call, Slot
 from supervision.deciding.static import StaticMachine
 from supervision.specs.specs import Backoff, ChildSpec, DynamicFlags, Flags, Plan
-from supervision.specs.words import Child, RestartType
+from supervision.specs.words import AnyChild, RestartType
 from supervision.tree.reports import Report
 
 M = TypeVar("M", bound=StaticMachine | DynamicMachine)
@@ -306,7 +306,7 @@ class Bench(Paper[StaticMachine]):
     def reconfigure(self, flags: Flags, specs: Iterable[ChildSpec]) -> None:
         self._run(self.machine.reconfigure(Ticket(), Plan(flags, specs), self.now))
 
-    def child(self, child_id: str) -> Child:
+    def child(self, child_id: str) -> AnyChild:
         return self.machine.which_child(child_id)
 
     def incarnations(self) -> dict[str, int]:

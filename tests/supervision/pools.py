@@ -19,9 +19,8 @@ def template(kit: Kit, **options: object) -> ChildSpec:
     return ChildSpec.parse({"id": "one", "start": start, "backoff": QUICK, **options})
 
 
-def word(result: StartResult) -> Ref[Word]:
-    assert result.ref is not None
-    return result.ref  # type: ignore[return-value]  # we know what it takes
+def word(result: StartResult[Word]) -> Ref[Word]:
+    return result.started
 
 
 async def counted(pool: Pool) -> list[int]:

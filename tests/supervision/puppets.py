@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from actors.runtime import Actor, AnyRef, Ask, Exit, Ref, System, message
-from supervision import REPORTS, Child, ChildSpec, Flags, Plan, Report, Supervisor
+from supervision import REPORTS, AnyChild, ChildSpec, Flags, Plan, Report, Supervisor
 from supervision.specs.words import Strategy
 
 
@@ -235,7 +235,7 @@ async def crash(sup: Troupe, child_id: str) -> None:
     await settle()
 
 
-def ref_of(child: Child) -> AnyRef:
+def ref_of(child: AnyChild) -> AnyRef:
     """The ref of a child that runs."""
     assert child.ref is not None
     return child.ref

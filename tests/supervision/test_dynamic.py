@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.runtime import IGNORE, Exit, Killed, NoProc, Normal, Ref, Shutdown
+from actors.runtime import IGNORE, Exit, Killed, NoProc, Normal, Ref, Shutdown, StartIgnored
 from supervision import (
     Backoff,
     ChildSpec,
@@ -27,6 +27,7 @@ from tests.supervision.puppets import (
     Crash,
     End,
     Kit,
+    Note,
     Number,
     Shield,
     Word,
@@ -66,8 +67,26 @@ async def test_an_ignoring_child_is_never_listed(kit: Kit, autojump_clock: MockC
     # SUP-11, SUP-105
     async with open_system(Pool, MANY, template(kit, restart="temporary")) as pool:
         kit.stage.will_start("1", IGNORE)
-        assert await pool.start_child("1") == StartResult(None, None)
+        result = await pool.start_child("1")
+        assert result == StartResult(None, None)
         assert await counted(pool) == [1, 0, 0, 0]
+        with pytest.raises(StartIgnored):
+            _ = result.started
+
+
+async def test_a_started_child_takes_what_its_pool_takes(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-15
+    async with open_system(Pool, MANY, template(kit)) as pool:
+        result = await pool.start_child("1")
+        assert result.started is result.ref
+        result.started.tell(Note("typed"))
+        (listed,) = await pool.which_children()
+        assert listed.ref is not None
+        listed.ref.tell(Note("as well"))
+        assert await result.started.ask(Number()) == 1
+        assert kit.stage.cleared() == ["start 1", "1 typed", "1 as well"]
 
 
 async def test_a_failing_start_lists_nothing(kit: Kit, autojump_clock: MockClock) -> None:

@@ -154,7 +154,7 @@ async def test_nothing_is_kept_of_a_removed_child(kit: Kit, autojump_clock: Mock
         del payload
         assert result.ref is not None
         for _ in range(2):
-            result.ref.tell(Crash(ValueError("boom")))  # type: ignore[arg-type]
+            result.ref.tell(Crash(ValueError("boom")))
             await trio.sleep(1.0)
         assert await pool.which_children() == []
         gc.collect()

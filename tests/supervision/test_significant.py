@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.runtime import Normal, Shutdown
+from actors.runtime import Normal, Shutdown, narrow
 from supervision import (
     ChildSpec,
     Flags,
@@ -81,7 +81,7 @@ async def test_an_automatic_shutdown_may_go_on_upwards(
     async with open_system(Troupe, MANY, [middle]) as sup:
         cell = sup.system.at("troupe/middle/sub/leaf")
         assert cell is not None
-        cell.ref.tell(End(Normal()))  # type: ignore[arg-type]
+        narrow(cell.ref, kit.puppet).tell(End(Normal()))
         await settle()
         assert await sup.statuses() == {"middle": "stopped" if significant else "running"}
 

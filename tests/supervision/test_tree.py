@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from actors.runtime import narrow
 from supervision import (
     Backoff,
     ChildSpec,
@@ -86,7 +87,7 @@ async def test_changes_tell_each_step_with_its_cause(kit: Kit, autojump_clock: M
         with inner.watch(follower) as snap:
             cell = app.system.at("app/inner/x")
             assert cell is not None
-            cell.ref.tell(Crash(BOOM))  # type: ignore[arg-type]
+            narrow(cell.ref, kit.puppet).tell(Crash(BOOM))
             await settle()
         assert follower.steps() == [
             *(("x", "exited"), ("x", "decided"), ("x", "restarting")),
@@ -151,7 +152,7 @@ async def test_the_past_is_bounded(kit: Kit, autojump_clock: MockClock) -> None:
                 await trio.sleep(1.0)
                 cell = app.system.at("app/inner/y")
                 assert cell is not None
-                cell.ref.tell(Crash(BOOM))  # type: ignore[arg-type]
+                narrow(cell.ref, kit.puppet).tell(Crash(BOOM))
                 (await app.refs())["a"].tell(Note("not of this part"))
                 await settle()
             assert len(history.changes) == 10

@@ -4,16 +4,21 @@ A supervisor that was itself restarted gives its children new refs, so nobody ke
 """
 
 from collections.abc import Callable
-from typing import NewType, cast
+from typing import NewType, TypeVar, cast
 
 from actors.accounts.session import Messages as SessionMessage
-from actors.chat import RoomName, RoomRef
-from actors.runtime import AnyRef, NoProc, Ref, System
+from actors.chat import RoomActor, RoomName, RoomRef
+from actors.runtime import Actor, NoProc, Ref, System
 from supervision import Dynamic, Tree, handle_of, tree_of
 from web.chat.room_feed import Messages as RoomFeedMessage
+from web.chat.room_feed import RoomFeed
 from web.lab.tree_feed import Messages as TreeFeedMessage
+from web.lab.tree_feed import TreeFeed
 from web.realtime import ConnectionRef, Stream
 from web.site.proof_feed import Messages as ProofFeedMessage
+from web.site.proof_feed import ProofFeed
+
+M = TypeVar("M")
 
 Name = NewType("Name", str)
 
@@ -57,19 +62,19 @@ class Directory:
 
     def maybe_room(self, room: RoomName) -> RoomRef | None:
         """Call this to find a room's actor; None when there is none."""
-        return cast("RoomRef | None", self.system.whereis(room_name(room)))
+        return self.system.whereis(room_name(room), RoomActor)
 
     def room_feed(self, room: RoomName) -> Ref[RoomFeedMessage]:
         """Call this to find a room's feed."""
-        return cast("Ref[RoomFeedMessage]", self._find(feed_name(room)))
+        return self._find(feed_name(room), RoomFeed)
 
     def tree_feed(self) -> Ref[TreeFeedMessage]:
         """Call this to find the tree's feed."""
-        return cast("Ref[TreeFeedMessage]", self._find(TREE_FEED))
+        return self._find(TREE_FEED, TreeFeed)
 
     def proof_feed(self) -> Ref[ProofFeedMessage]:
         """Call this to find the feed of the home page's figures."""
-        return cast("Ref[ProofFeedMessage]", self._find(PROOF_FEED))
+        return self._find(PROOF_FEED, ProofFeed)
 
     def session(self, session_id: str) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; its first message starts it."""
@@ -85,10 +90,10 @@ class Directory:
         return cast("ConnectionRef", started.ref)
 
     def _dynamic(self, name: Name) -> Dynamic[object]:
-        return handle_of(Dynamic, self._find(name))
+        return handle_of(Dynamic, self._find(name, Dynamic))
 
-    def _find(self, name: Name) -> AnyRef:
-        ref = self.system.whereis(name)
+    def _find(self, name: Name, kind: type[Actor[M]]) -> Ref[M]:
+        ref = self.system.whereis(name, kind)
         if ref is None:
             raise NoProc(name)
         return ref

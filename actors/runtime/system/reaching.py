@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Generic, Never, Protocol, TypeVar, cast
+from typing import Generic, Never, Protocol, TypeVar, cast, overload
 from weakref import ReferenceType
 from weakref import ref as weakly
 
@@ -25,6 +25,7 @@ from actors.runtime.delivery.ref import (
     checked_timeout,
     make_envelope,
 )
+from actors.runtime.life.hooks import AnyHooks, Hooks
 from actors.runtime.words.messages import Ask
 
 M = TypeVar("M")
@@ -38,8 +39,8 @@ R = TypeVar("R")
 class Directory(Protocol):
     """A system, as far as names are looked up in it."""
 
-    def cell_named(self, name: str) -> Target:
-        """Who holds a name; somebody who is gone when nobody does."""
+    def cell_named(self, name: str, kind: type[AnyHooks] | None = None) -> Target:
+        """Who holds a name; somebody who is gone when nobody (of that class) does."""
 
 
 class _Open:
@@ -59,33 +60,49 @@ _open: trio.lowlevel.RunVar[_Open] = trio.lowlevel.RunVar("actors_systems")
 class ByName(Ref[M_contra], Generic[M_contra]):
     """A ref to whoever holds `name` at the time of the call; nobody there is as a dead actor.
 
+    `ByName("stock", Stock)` is a ref to a Stock: it takes the messages of that class, and a holder
+    of another class is nobody. Without a class nothing is known of the holder; it can be monitored
+    and stopped, but told nothing.
+
     Without `system` it means, at each call, the one opened last in this trio run that is still
     open; when none is, everybody is dead. RuntimeError where there is no system to look into.
     """
 
-    __slots__ = ("_name", "_system")
+    __slots__ = ("_kind", "_name", "_system")
 
-    def __init__(self, name: str, system: Directory | None = None) -> None:
-        self._name, self._system = name, system
+    @overload
+    def __init__(
+        self, name: str, kind: type[Hooks[M_contra]], *, system: Directory | None = None
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ByName[Never], name: str, kind: None = None, *, system: Directory | None = None
+    ) -> None: ...
+    def __init__(
+        self, name: str, kind: type[AnyHooks] | None = None, *, system: Directory | None = None
+    ) -> None:
+        self._name, self._kind, self._system = name, kind, system
 
     @property
     def _cell(self) -> Target:  # type: ignore[override]  # found at each call, never stored
         system = _current(self._name) if self._system is None else self._system
-        return system.cell_named(self._name)
+        return system.cell_named(self._name, self._kind)
 
     def _target(self, message: M_contra) -> Target:
         return self._cell.ref._target(cast(Never, message))
 
     def __repr__(self) -> str:
-        return f"ByName({self._name!r})"
+        kind = "" if self._kind is None else f", {self._kind.__name__}"
+        return f"ByName({self._name!r}{kind})"
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, ByName):
-            return (self._name, self._system) == (other._name, other._system)
+            mine = (self._name, self._kind, self._system)
+            return mine == (other._name, other._kind, other._system)
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash((self._name, self._system))
+        return hash((self._name, self._kind, self._system))
 
 
 def opened(system: Directory) -> None:
@@ -119,7 +136,7 @@ def _current(name: str) -> Directory:
     if last is None:
         raise RuntimeError(
             f"ByName({name!r}) has no system to look into: none is open in this trio run. "
-            "Open one before, or name it: ByName(name, system)."
+            "Open one before, or name it: ByName(name, kind, system=system)."
         )
     return last
 

@@ -16,7 +16,7 @@ from itertools import count
 from random import Random, SystemRandom
 from threading import get_ident
 from time import perf_counter
-from typing import Final, Protocol, TypeVar, TypeVarTuple, cast
+from typing import Final, Protocol, TypeVar, TypeVarTuple, cast, overload
 
 import trio
 
@@ -63,6 +63,18 @@ class AlreadyStarted(ActorError):
     def __init__(self, ref: AnyRef) -> None:
         super().__init__(f"{ref.path} is already running under that name; nothing was started.")
         self.ref = ref
+
+
+class WrongActor(ActorError):
+    """The actor that was found, `ref`, is not of the class that was asked for.
+
+    `found` is its class; None when it has not been made yet, and nobody knows.
+    """
+
+    def __init__(self, ref: AnyRef, wanted: type[AnyHooks], found: type[AnyHooks] | None) -> None:
+        what = "not made yet" if found is None else f"a {found.__qualname__}"
+        super().__init__(f"{ref.path} is {what}, and no {wanted.__qualname__} as was asked for.")
+        self.ref, self.wanted, self.found = ref, wanted, found
 
 
 class Starter(Protocol):
@@ -224,10 +236,20 @@ class System:
 
     # Finding actors
 
-    def whereis(self, name: str) -> AnyRef | None:
-        """Call this to get the ref registered under `name`, or None."""
+    @overload
+    def whereis(self, name: str) -> AnyRef | None: ...
+    @overload
+    def whereis(self, name: str, kind: type[Hooks[M]]) -> Ref[M] | None: ...
+    def whereis(self, name: str, kind: type[AnyHooks] | None = None) -> AnyRef | None:
+        """Call this to get the ref registered under `name`, or None.
+
+        `whereis("stock", Stock)` gives a ref that takes the messages of Stock; WrongActor when the
+        holder is neither a Stock nor of a class that derives from it.
+        """
         cell = self._names.get(name)
-        return None if cell is None else cell.ref
+        if cell is None:
+            return None
+        return cell.ref if kind is None else narrow(cell.ref, kind)
 
     def at(self, path: str) -> Cell | None:
         """Call this to get the actor at a path, or None."""
@@ -237,10 +259,10 @@ class System:
         """Call this to get every actor that is not gone, oldest first."""
         return list(self._cells.values())
 
-    def cell_named(self, name: str) -> Cell:
-        """Call this to get who holds a name; a cell that is gone when nobody does."""
+    def cell_named(self, name: str, kind: type[AnyHooks] | None = None) -> Cell:
+        """Call this to get who holds a name; a cell that is gone when nobody (of `kind`) does."""
         cell = self._names.get(name)
-        if cell is None:
+        if cell is None or (kind is not None and not _is_a(cell, kind)):
             cell = Cell(self, name, None)
             cell.abandon()
         return cell
@@ -409,6 +431,22 @@ def system_of(ref: AnyRef) -> System:
     system = ref._cell.system
     assert isinstance(system, System)
     return system
+
+
+def narrow(ref: AnyRef, kind: type[Hooks[M]]) -> Ref[M]:
+    """Call this to get a ref that takes the messages of `kind` from one of unknown type.
+
+    Raises WrongActor when the actor is neither of that class nor of one that derives from it, or
+    has not been made yet.
+    """
+    cell = cell_of(ref)
+    if not _is_a(cell, kind):
+        raise WrongActor(cell.ref, kind, cell.actor_class)
+    return cast("Ref[M]", ref)
+
+
+def _is_a(cell: Cell, kind: type[AnyHooks]) -> bool:
+    return cell.actor_class is not None and issubclass(cell.actor_class, kind)
 
 
 def checked_name(name: str) -> str:

@@ -192,7 +192,8 @@ class StartIgnored(ActorError):
 
     def __init__(self, path: str) -> None:
         super().__init__(
-            f"{path} chose not to run (IGNORE); there is no ref. Use `maybe_start` to allow this."
+            f"{path} chose not to run (IGNORE); there is no ref. Where that may be, use "
+            "`maybe_start`, or the `ref` of a StartResult."
         )
         self.path = path
 

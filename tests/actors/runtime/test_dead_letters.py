@@ -311,7 +311,7 @@ def test_a_ref_outlives_the_run(cut_short: bool) -> None:
     for ref in refs.values():
         ref.tell(Note("too late"))
         ref.kill()
-    ByName[Note]("nobody", system).tell(Note("too late"))
+    ByName("nobody", Puppet, system=system).tell(Note("too late"))
     assert system.topics.publish("topic", Note("nobody hears it")) == 0
     assert [letter.at for letter in system.dead_letters] == [7, 7, 7]
     assert system.dead_letters.by_reason == {"no_such_actor": 3}

@@ -207,7 +207,7 @@ async def test_nobody_there(
         await front.ask(Call(passing(dead, lambda me: 1)))
     assert caught.value.path == dead.path
     with pytest.raises(NoProc) as caught:
-        await front.ask(Call(lambda me: me.forward(ByName("nobody", system))))
+        await front.ask(Call(lambda me: me.forward(ByName("nobody", system=system))))
     assert caught.value.path == "nobody"
     front.tell(Do(passing(dead, lambda me: None)))
     await trio.testing.wait_all_tasks_blocked()

@@ -476,7 +476,7 @@ async def test_tell_never_raises_and_needs_nobody(
     ref = await system.start(puppet)
     await ref.stop()
     ref.tell(Note("dead"))
-    ByName[Note]("unknown").tell(Note("unknown"))
+    ByName("unknown", Puppet).tell(Note("unknown"))
     assert [letter.reason for letter in system.dead_letters] == ["no_such_actor"] * 2
     log: list[object] = []
     living = await system.start(puppet, log)

@@ -14,12 +14,15 @@ import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
+    Actor,
     ByName,
     MailboxFull,
     NoProc,
     Portal,
     Ref,
     System,
+    WrongActor,
+    narrow,
     open_actors,
 )
 from actors.runtime.life.cell import cell_of
@@ -30,6 +33,7 @@ from actors.testing import (
     Do,
     Note,
     Puppet,
+    PuppetMessage,
     sleeping,
 )
 from supervision import Supervisor, child, open_system
@@ -210,7 +214,7 @@ async def test_who_is_asked_may_come_from_a_generator(
 
 async def path_of(name: str) -> object:
     """Ask whoever has a name for the system it runs in."""
-    return await ByName[Call](name).ask(Call(lambda me: me.system))
+    return await ByName(name, Puppet).ask(Call(lambda me: me.system))
 
 
 async def test_a_name_without_system_is_looked_up_in_the_newest_that_is_open(
@@ -231,7 +235,7 @@ async def test_a_name_without_system_is_looked_up_in_the_newest_that_is_open(
         assert await path_of("x") is outer
     with pytest.raises(NoProc):
         await path_of("x")
-    ByName[Note]("x").tell(Note("lost"))
+    ByName("x", Puppet).tell(Note("lost"))
     assert outer.dead_letters.by_reason == {"no_such_actor": 1}
 
 
@@ -259,7 +263,7 @@ async def test_systems_may_close_in_any_order(autojump_clock: MockClock) -> None
 
 async def test_a_name_with_no_system_at_all_says_so() -> None:  # ACT-60
     with pytest.raises(RuntimeError, match="no system to look into"):
-        ByName[Note]("x").tell(Note("x"))
+        ByName("x", Puppet).tell(Note("x"))
 
 
 class Root(Supervisor):
@@ -280,7 +284,7 @@ async def used_system(*, tree: bool) -> ReferenceType[System]:
             return ref(system)
     async with open_actors() as system:
         await (await system.start(AsyncPuppet)).ask(Call(lambda me: 1))
-        ByName[Note]("nobody").tell(Note("lost"))
+        ByName("nobody", Puppet).tell(Note("lost"))
         return ref(system)
 
 
@@ -305,3 +309,73 @@ async def test_a_system_that_was_closed_is_let_go(
     await trio.testing.wait_all_tasks_blocked()
     gc.collect()
     assert [found() for found in systems] == [None] * 6
+
+
+class Quiet(Actor[Note]):
+    def on_note(self, message: Note) -> None: ...
+
+
+async def test_whereis_with_a_class_gives_its_type_or_refuses(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-60
+    class Special(puppet):  # type: ignore[misc, valid-type]  # both kinds in turn
+        pass
+
+    log: list[object] = []
+    ref = await system.start(puppet, log, name="x")
+    special: Ref[PuppetMessage] = await system.start(Special, name="special")
+    found = system.whereis("x", puppet)
+    assert found is ref
+    found.tell(Note("typed"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == ["typed"]
+    assert system.whereis("special", puppet) is special
+    assert system.whereis("nobody", puppet) is None
+    with pytest.raises(WrongActor, match=r"x is a .*Puppet, and no Quiet") as caught:
+        system.whereis("x", Quiet)
+    assert (caught.value.ref, caught.value.wanted, caught.value.found) == (ref, Quiet, puppet)
+
+
+async def test_a_ref_of_unknown_type_is_narrowed_to_what_it_is(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-60
+    ref = await system.start(puppet, name="x")
+    unknown = system.whereis("x")
+    assert unknown is not None
+    narrowed: Ref[Note] = narrow(unknown, puppet)
+    assert narrowed is ref
+    with pytest.raises(WrongActor):
+        narrow(unknown, Quiet)
+    made_later = system.begin(lambda: puppet([]))
+    with pytest.raises(WrongActor, match="not made yet"):
+        narrow(made_later, puppet)
+    await trio.testing.wait_all_tasks_blocked()
+    assert narrow(made_later, puppet) is made_later
+
+
+async def test_by_name_with_a_class_means_nobody_else(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-60
+    log: list[object] = []
+    named, quiet = ByName("x", puppet), ByName("x", Quiet)
+    assert (named == ByName("x", puppet), named == quiet, named == ByName("x")) == (
+        True, False, False,
+    )  # fmt: skip
+    await system.start(puppet, log, name="x")
+    named.tell(Note("for a puppet"))
+    quiet.tell(Note("for another"))
+    assert await named.ask(Call(lambda me: me.path)) == "x"
+    with pytest.raises(NoProc):
+        await quiet.send(Note("for another"))
+    assert log == ["for a puppet"]
+    # What was told is lost and seen; what was sent its sender was told of.
+    assert [letter.reason for letter in system.dead_letters] == ["no_such_actor"]
+    await system.stop("x")
+    taker = await system.start(Quiet, name="x")
+    await quiet.send(Note("now"))
+    assert system.stats(taker).handled == 0
+    await trio.testing.wait_all_tasks_blocked()
+    assert system.stats(taker).handled == 1
