@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import (
     Generic,
     Never,
@@ -24,21 +24,30 @@ from typing import (
     overload,
 )
 
-from actors.runtime import Actor, Ref
+from actors.runtime import Actor, AnyActor, Ref
 from supervision.doing.supervising import Supervising
 from supervision.dynamic_supervisor import Dynamic
+from supervision.specs.arguments import (
+    CHILD_OPTIONS,
+    DYNAMIC_OPTIONS,
+    check_arguments,
+    check_template,
+    split,
+)
 from supervision.specs.errors import SpecError
 from supervision.specs.specs import (
+    MISSING,
     Backoff,
     ChildSpec,
     DynamicFlags,
     ErrorClasses,
     Maker,
-    check_start,
     class_of,
 )
 from supervision.specs.words import Budget, RestartType, ShutdownTime
 
+A = TypeVar("A", bound=AnyActor)
+A_co = TypeVar("A_co", bound=AnyActor, covariant=True)
 M = TypeVar("M")
 O = TypeVar("O", bound=Supervising)  # noqa: E741  the owner
 S = TypeVar("S", bound=Supervising)
@@ -77,12 +86,23 @@ class Declared(Protocol):
         """Call this to compile; without a supervisor only to check that it makes sense."""
 
 
-class DeclaredChild(Generic[M]):
-    """A worker declared in a class body; on a handle it reads as `Ref[M]`."""
+class DeclaredChild(Generic[A_co]):
+    """A child declared in a class body.
 
-    def __init__(self, start: Maker, options: ChildOptions, *, is_method: bool) -> None:
-        self._start, self._options, self._is_method = start, options, is_method
+    On a handle a worker reads as `Ref` of what it takes, a supervisor as its own handle.
+    """
+
+    def __init__(self, start: Maker, options: Mapping[str, object], *, is_method: bool) -> None:
+        self._start, self._is_method = start, is_method
+        made = class_of(_returned_by(start) if is_method else start)
+        self._is_supervisor = getattr(made, "child_type", "worker") == "supervisor"
+        self._options = {"type": "supervisor" if self._is_supervisor else "worker", **options}
         self._id = ""
+
+    def options(self, **options: Unpack[ChildOptions]) -> DeclaredChild[A_co]:
+        """Call this for the same child with these options: `child(Stock, n=5).options(...)`."""
+        changed = {**self._options, **options}
+        return DeclaredChild(self._start, changed, is_method=self._is_method)
 
     def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile the declaration to a spec of that id."""
@@ -92,48 +112,42 @@ class DeclaredChild(Generic[M]):
         # checked, never started.
         if self._is_method and supervisor is not None:
             start = functools.partial(start, supervisor)
-        options = cast("dict[str, Never]", self._options)
-        return ChildSpec(name, start, **options)
+        return ChildSpec(name, start, **cast("dict[str, Never]", self._options))
 
     @overload
-    def __get__(self, instance: None, owner: type) -> DeclaredChild[M]: ...
+    def __get__(self, instance: None, owner: type) -> DeclaredChild[A_co]: ...
     @overload
-    def __get__(self, instance: Supervising, owner: type) -> Ref[M]: ...
-    def __get__(self, instance: Supervising | None, owner: type) -> DeclaredChild[M] | Ref[M]:
+    def __get__(self: DeclaredChild[S], instance: Supervising, owner: type) -> S: ...
+    @overload
+    def __get__(self: DeclaredChild[Actor[M]], instance: Supervising, owner: type) -> Ref[M]: ...
+    def __get__(self, instance: Supervising | None, owner: type) -> object:
         if instance is None:
             return self
-        return cast("Ref[M]", instance.ref_of(self._id))
-
-
-class DeclaredSupervisor(DeclaredChild[Never], Generic[S]):
-    """A supervisor declared in a class body; on a handle it reads as its own handle."""
-
-    @overload  # type: ignore[override]
-    def __get__(self, instance: None, owner: type) -> DeclaredSupervisor[S]: ...
-    @overload
-    def __get__(self, instance: Supervising, owner: type) -> S: ...
-    def __get__(self, instance: Supervising | None, owner: type) -> DeclaredSupervisor[S] | S:
-        if instance is None:
-            return self
-        return cast("S", instance.handle_of_child(self._id))
+        if self._is_supervisor:
+            return instance.handle_of_child(self._id)
+        return instance.ref_of(self._id)
 
 
 @overload
 def child(
-    start: Callable[[Unpack[Ts]], S], *args: *Ts, **options: Unpack[ChildOptions]
-) -> DeclaredSupervisor[S]: ...
+    start: Callable[[Unpack[Ts]], A], /, *args: *Ts, **options: Unpack[ChildOptions]
+) -> DeclaredChild[A]: ...
 @overload
-def child(
-    start: Callable[[Unpack[Ts]], Actor[M]], *args: *Ts, **options: Unpack[ChildOptions]
-) -> DeclaredChild[M]: ...
-def child(start: object, *args: object, **options: Unpack[ChildOptions]) -> object:
+def child(start: Callable[P, A], /, *args: P.args, **kwargs: P.kwargs) -> DeclaredChild[A]: ...
+def child(start: object, /, *args: object, **given: object) -> DeclaredChild[AnyActor]:
     """Call this in a class body to declare a child: a class and its arguments, then options.
 
-    `front = child(Stock, "front", restart="transient")`
+    `front = child(Stock, "front", restart="transient")`; `front = child(Stock, shelf="front")`.
+
+    The options are those of `ChildSpec`; every other name is an argument of the class. Both at once
+    work, but Python has no type for it: for the checkers write `child(Stock, shelf="front")
+    .options(restart="transient")`, or `child(partial(Stock, shelf="front"), restart="transient")`.
+    Raises `SpecError`, when the class is made: `unknown_option` for a name that is neither,
+    `ambiguous_option` for one that is both, `bad_arguments` when the class cannot be called so.
     """
-    check_start(start)
-    made = functools.partial(cast("Maker", start), *args)
-    return _declared(start, made, options, is_method=False)
+    made, options = split(start, args, given, CHILD_OPTIONS)
+    check_arguments(made)
+    return DeclaredChild(made, options, is_method=False)
 
 
 def child_method(
@@ -156,29 +170,33 @@ class _ChildMethod:
     def __init__(self, options: ChildOptions) -> None:
         self._options = options
 
-    @overload
-    def __call__(self, method: Callable[[O], S]) -> DeclaredSupervisor[S]: ...
-    @overload
-    def __call__(self, method: Callable[[O], Actor[M]]) -> DeclaredChild[M]: ...
-    def __call__(self, method: object) -> object:
-        made = class_of(_returned_by(method))
-        return _declared(made, cast("Maker", method), self._options, is_method=True)
+    def __call__(self, method: Callable[[O], A]) -> DeclaredChild[A]:
+        return DeclaredChild(cast("Maker", method), dict(self._options), is_method=True)
 
 
 class DeclaredDynamic(Generic[M]):
     """A dynamic supervisor declared in a class body; on a handle it reads as `Dynamic[M]`."""
 
-    def __init__(
-        self, start: Maker, key: str | None, options: DynamicOptions, *, is_method: bool
-    ) -> None:
-        self._start, self._is_method = start, is_method
+    def __init__(self, start: Maker, options: Mapping[str, object], *, is_method: bool) -> None:
+        self._start, self._given, self._is_method = start, options, is_method
+        if not is_method:
+            assert isinstance(start, functools.partial)
+            check_template(start, _text(options.get("key")))
         # One list of options for the person; which are the supervisor's own, its flags know.
-        rest: dict[str, object] = dict(options)
+        rest = dict(options)
         names = [name for name in rest if name in DynamicFlags.__dataclass_fields__]
         flags = cast("dict[str, Never]", {name: rest.pop(name) for name in names})
-        self._flags = DynamicFlags(key=key, **flags)
+        self._flags = DynamicFlags(**flags)
         self._options = cast("dict[str, Never]", rest)
         self._id = ""
+
+    def options(
+        self, *, key: str | None = None, **options: Unpack[DynamicOptions]
+    ) -> DeclaredDynamic[M]:
+        """Call this for the same with these options: `dynamic(Stock, n=5).options(key="shelf")`."""
+        keyed = {} if key is None else {"key": key}
+        changed = {**self._given, **keyed, **options}
+        return DeclaredDynamic(self._start, changed, is_method=self._is_method)
 
     def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile the declaration to the spec of a dynamic supervisor."""
@@ -199,23 +217,33 @@ class DeclaredDynamic(Generic[M]):
         return cast(Dynamic[M], instance.handle_of_child(self._id))
 
 
+@overload
 def dynamic(
-    start: Callable[P, Actor[M]] | None = None,
+    start: Callable[P, Actor[M]],
+    /,
     *args: object,
     key: str | None = None,
     **options: Unpack[DynamicOptions],
-) -> DeclaredDynamic[M]:
+) -> DeclaredDynamic[M]: ...
+@overload
+def dynamic(
+    start: Callable[P, Actor[M]], /, *args: P.args, **kwargs: P.kwargs
+) -> DeclaredDynamic[M]: ...
+def dynamic(start: object = MISSING, /, *args: object, **given: object) -> object:
     """Call this in a class body to declare a dynamic supervisor with its one template.
 
     `shelves = dynamic(Stock, key="shelf", restart="transient", passivate_after=300.0)`: `args`
     are the template's own, `key` names the parameter of the class that takes the key.
+
+    Names that are no options are arguments of the class, as with `child`, and raise as there. For
+    the checkers: `dynamic(partial(Stock, size=5), key="shelf")`, since the class is not called
+    whole here.
     """
     # A class among the arguments is a second template, and never meant: one pool, one kind.
-    if start is None or any(isinstance(one, type) and issubclass(one, Actor) for one in args):
-        raise SpecError("bad_template", "dynamic", 0 if start is None else 2)
-    check_start(start)
-    made = functools.partial(cast("Maker", start), *args)
-    return DeclaredDynamic(made, key, options, is_method=False)
+    if start is MISSING or any(isinstance(one, type) and issubclass(one, Actor) for one in args):
+        raise SpecError("bad_template", "dynamic", 0 if start is MISSING else 2)
+    made, options = split(start, args, given, DYNAMIC_OPTIONS)
+    return DeclaredDynamic(made, options, is_method=False)
 
 
 def dynamic_method(*, key: str | None = None, **options: Unpack[DynamicOptions]) -> _DynamicMethod:
@@ -237,7 +265,8 @@ class _DynamicMethod:
         self._key, self._options = key, options
 
     def __call__(self, method: Callable[P, Actor[M]]) -> DeclaredDynamic[M]:
-        return DeclaredDynamic(cast("Maker", method), self._key, self._options, is_method=True)
+        keyed = {} if self._key is None else {"key": self._key}
+        return DeclaredDynamic(cast("Maker", method), {**keyed, **self._options}, is_method=True)
 
 
 def declared_in(cls: type) -> dict[str, Declared]:
@@ -246,14 +275,8 @@ def declared_in(cls: type) -> dict[str, Declared]:
     return {name: one for name, one in vars(cls).items() if isinstance(one, kinds)}
 
 
-def _declared(
-    made: object, start: Maker, options: ChildOptions, *, is_method: bool
-) -> DeclaredChild[Never]:
-    found = class_of(made)
-    if getattr(found, "child_type", "worker") == "supervisor":
-        typed = cast("ChildOptions", {"type": "supervisor", **options})
-        return DeclaredSupervisor(start, typed, is_method=is_method)
-    return DeclaredChild(start, options, is_method=is_method)
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _returned_by(method: object) -> object:

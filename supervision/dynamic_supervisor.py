@@ -16,6 +16,7 @@ from actors.runtime.life.hooks import reserve
 from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.slots import Slot, child_of
 from supervision.doing.supervising import Supervising
+from supervision.specs.arguments import check_names
 from supervision.specs.errors import NotFound, Unsupported
 from supervision.specs.specs import ChildSpec, DynamicFlags, Plan
 from supervision.specs.words import Child, Counts, StartResult
@@ -60,20 +61,26 @@ class Dynamic(Supervising, Generic[M]):
     # -- administration ------------------------------------------------------------------------
 
     async def start_child(
-        self, *args: object, key: str | None = None, name: str | None = None
+        self, *args: object, key: str | None = None, name: str | None = None, **named: object
     ) -> StartResult[M]:
         """Call this to start one more child and wait until it is ready.
 
-        `args` follow the template's; a keyed one is found by `key`, `name` registers it
-        system-wide. Raises `TooManyChildren`, `KeyRefused`, `AlreadyStarted`, `AlreadyPresent`,
-        `StartFailed` (nothing is kept then) or `NoProc`.
+        `args` follow the template's, `named` are arguments by name; a keyed one is found by `key`,
+        `name` registers it system-wide. Raises `SpecError` for an argument that its class does not
+        take, `TooManyChildren`, `KeyRefused`, `AlreadyStarted`, `AlreadyPresent`, `StartFailed`
+        (nothing is kept then) or `NoProc`. Cancelled while waiting, the start goes on.
         """
         machine = self._machine()
+        if named:
+            check_names(machine.template.start, named)
         if (key is None) != (machine.flags.key is None):
             raise Unsupported("start_child without its key" if key is None else "a key")
         if key is not None:
             key = checked_name(key)
-        answer = await self._call(lambda call, now: machine.start_child(call, args, key, name, now))
+        more = named or None
+        answer = await self._call(
+            lambda call, now: machine.start_child(call, args, key, name, now, more)
+        )
         return cast("StartResult[M]", answer)
 
     async def terminate_child(self, ref: AnyRef) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
 import trio
 
@@ -28,39 +28,61 @@ from actors.runtime import (
     System,
     running,
 )
+from actors.runtime.system.making import Maker, class_behind, maker_of
 from actors.runtime.system.opening import Keeper, wait_and_tell
 from supervision.doing.supervising import Supervising, handle_of
 from supervision.specs.errors import FailedToStart, IntensityReached, StartFailed, SupervisionError
 
 S = TypeVar("S", bound=Supervising)
+P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 _log = Log("supervision")
 
 
-@asynccontextmanager
-async def open_system(
+@overload
+def open_system(
     root: Callable[[Unpack[Ts]], S],
+    /,
     *args: *Ts,
     name: str | None = None,
     check_replies: bool = False,
-) -> AsyncIterator[S]:
+) -> AbstractAsyncContextManager[S]: ...
+@overload
+def open_system(
+    root: Callable[P, S], /, *args: P.args, **kwargs: P.kwargs
+) -> AbstractAsyncContextManager[S]: ...
+def open_system(
+    root: object, /, *args: object, **given: object
+) -> AbstractAsyncContextManager[Supervising]:
     """Call this to run a tree: `async with open_system(Shop) as shop`.
 
     Yields the root's handle: `shop.front` is a ref. `name` is the root's part of every path,
-    by default its class in lower case. Leaving it stops everything, last started first.
+    by default its class in lower case; `check_replies` is that of `open_actors`. All else are
+    arguments of the root; for the checkers give arguments by name and options at once as
+    `open_system(partial(Shop, size=5), name="shop")`. Leaving it stops everything, last started
+    first.
 
     Raises `StartFailed` when the root does not start. When the root ends by failure (it gave
     up, crashed or was killed) the body is cancelled and an ExceptionGroup of the causes is
     raised. Cancellation from outside and KeyboardInterrupt end all at once.
     """
+    made, options = maker_of(root, args, given, ("name", "check_replies"))
+    return _opened(made, args, **options)
+
+
+@asynccontextmanager
+async def _opened(
+    root: Maker, args: tuple[object, ...], name: str | None = None, *, check_replies: bool = False
+) -> AsyncIterator[Supervising]:
     failure: Exception | None = None
     system = System(check_replies=check_replies)
     async with running(system), trio.open_nursery() as nursery:
         system.keeper = keeper = Keeper(system, nursery)
         owner = Root(nursery)
-        kind = root if isinstance(root, type) else None
-        label = name or getattr(root, "__name__", "root").lower()
+        made = class_behind(root)
+        kind = made if isinstance(made, type) else None
+        label = name or getattr(made, "__name__", "root").lower()
         start = partial(root, *args)
         # No limits of its own: its children have theirs.
         cell = system.new_cell(

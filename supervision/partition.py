@@ -65,9 +65,11 @@ class Partitioned(Supervisor, Generic[M]):
         for number in range(len(self._machine().slots)):
             yield cast("Dynamic[M]", self.handle_of_child(str(number)))
 
-    async def start_keyed(self, key: str, *args: object, name: str | None = None) -> StartResult[M]:
-        """Call this to start the child of a key and wait until it is ready."""
-        return await self.partition(key).start_child(*args, key=key, name=name)
+    async def start_keyed(
+        self, key: str, /, *args: object, name: str | None = None, **named: object
+    ) -> StartResult[M]:
+        """Call this to start the child of a key and wait until it is ready; see `Dynamic`."""
+        return await self.partition(key).start_child(*args, key=key, name=name, **named)
 
     async def children(self) -> list[Child[M]]:
         """Call this to list the children of all partitions."""

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
-from typing import Final, TypeVar, TypeVarTuple
+from typing import Final, ParamSpec, Protocol, TypeVar, TypeVarTuple, cast, overload
 
 import trio
 import trio.testing
@@ -35,7 +35,14 @@ from actors.testing.world.sealed import sealed
 SCRIPT_DELAY_S: Final = 1e-6
 
 M = TypeVar("M")
+P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
+
+
+class Start(Protocol):
+    """`System.start`, whatever its arguments."""
+
+    async def __call__(self, actor: object, /, *args: object, **given: object) -> AnyRef: ...
 
 
 class Simulation:
@@ -112,11 +119,18 @@ class Simulation:
         """The system of `start`; a scenario may open others, which are recorded too."""
         return self._systems[0]
 
+    @overload
     async def start(
-        self, actor: Callable[[*Ts], Actor[M]], *args: *Ts, name: str | None = None
-    ) -> Ref[M]:
+        self, actor: Callable[[*Ts], Actor[M]], /, *args: *Ts, name: str | None = None
+    ) -> Ref[M]: ...
+    @overload
+    async def start(
+        self, actor: Callable[P, Actor[M]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Ref[M]: ...
+    async def start(self, actor: object, /, *args: object, **given: object) -> AnyRef:
         """Call this to start an actor; see `System.start`."""
-        return await self.system.start(actor, *args, name=name)
+        start = cast("Start", self.system.start)
+        return await start(actor, *args, **given)
 
     def probe(self) -> Probe:
         """Call this for an actor that a test holds in its hand."""

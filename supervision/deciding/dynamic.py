@@ -11,8 +11,9 @@ Rule 2: nothing starts once the phase is `ending`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from actors.runtime import Crashed, Exit, Shutdown, StopActor
 from supervision.deciding.machine import Machine
@@ -39,6 +40,15 @@ from supervision.specs.errors import (
 )
 from supervision.specs.specs import ChildSpec, DynamicFlags, Plan
 from supervision.specs.words import AnyChild, Counts
+
+
+class Wish(NamedTuple):
+    """What one child shall be: its own arguments by position and by name, its key, its name."""
+
+    args: tuple[object, ...]
+    named: Mapping[str, object] | None
+    key: str | None
+    name: str | None
 
 
 class DynamicMachine(Machine[DynamicFlags]):
@@ -239,10 +249,11 @@ class DynamicMachine(Machine[DynamicFlags]):
         key: str | None,
         name: str | None,
         now: float,
+        named: Mapping[str, object] | None = None,
     ) -> list[Move]:
-        """Start one more child."""
+        """Start one more child; `named` are arguments by name."""
         self._now = now
-        self._start_child(call, args, key, name)
+        self._start_child(call, Wish(args, named, key, name))
         return self._advanced()
 
     def wanted(self, key: str, now: float) -> tuple[Slot | None, Exception | None, list[Move]]:
@@ -251,7 +262,7 @@ class DynamicMachine(Machine[DynamicFlags]):
         refusal = self.refusal(key, now)
         if refusal is not None or self.phase != "running":
             return None, refusal, []
-        slot = self._new_slot((), key, None)
+        slot = self._new_slot(Wish((), None, key, None))
         self._start(slot)
         return slot, None, self._advanced()
 
@@ -303,30 +314,26 @@ class DynamicMachine(Machine[DynamicFlags]):
 
     # -- starting one more ---------------------------------------------------------------------
 
-    def _start_child(
-        self, call: Call, args: tuple[object, ...], key: str | None, name: str | None
-    ) -> None:
+    def _start_child(self, call: Call, wish: Wish) -> None:
         if self._is_closed_to(call):
             return
-        slot = None if key is None else self.by_key.get(key)
+        slot = None if wish.key is None else self.by_key.get(wish.key)
         if slot is not None:
-            self._refuse_key(call, slot, lambda: self._start_child(call, args, key, name))
+            self._refuse_key(call, slot, lambda: self._start_child(call, wish))
             return
-        refusal = self.refusal(key, self._now)
+        refusal = self.refusal(wish.key, self._now)
         if refusal is not None:
             self._out.append(Refuse(call, refusal))
             return
-        self._start(self._new_slot(args, key, name), call)
+        self._start(self._new_slot(wish), call)
 
-    def _new_slot(self, args: tuple[object, ...], key: str | None, name: str | None) -> Slot:
+    def _new_slot(self, wish: Wish) -> Slot:
         slot = Slot(self.template, None)
         slot.is_new = True
-        slot.args = args
-        slot.key = key
-        slot.name = name
+        slot.args, slot.named, slot.key, slot.name = wish
         self.slots[slot] = None
-        if key is not None:
-            self.by_key[key] = slot
+        if slot.key is not None:
+            self.by_key[slot.key] = slot
         return slot
 
     def _refuse_key(self, call: Call, slot: Slot, again: Callable[[], None]) -> None:

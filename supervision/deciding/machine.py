@@ -114,7 +114,7 @@ class Machine(ABC, Generic[F]):
             slot.because = None
             if slot.spec.restart == "temporary":
                 # It is never started again: what it was made of can be let go.
-                slot.args = ()
+                slot.args, slot.named = (), None
                 if slot.id is not None:  # else its spec is the template, which all share
                     slot.spec = without_arguments(slot.spec)
         return self._advanced()

@@ -9,7 +9,7 @@ Rule: only decisions change a slot. The hands set `cell`, what they saw of the l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal, Protocol, TypeAlias
 
 from actors.runtime import AnyRef, Exit
@@ -57,7 +57,7 @@ class Slot:
     """The place of one child."""
 
     __slots__ = (
-        *("id", "key", "name", "spec", "args"),
+        *("id", "key", "name", "spec", "args", "named"),
         *("status", "is_listed", "has_cell", "cell"),
         *("call", "is_new", "is_attempt"),
         *("is_asked", "after", "queue"),
@@ -73,7 +73,9 @@ class Slot:
         self.key: str | None = None
         self.name: str | None = spec.name
         self.spec = spec
+        # Of one child of a template: its own arguments, by position and by name.
         self.args: tuple[object, ...] = ()
+        self.named: Mapping[str, object] | None = None
         # What it is doing, and whether it is still in its supervisor's list.
         self.status: SlotStatus = "stopped"
         self.is_listed = True

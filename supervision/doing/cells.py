@@ -153,7 +153,9 @@ class Cells:
         machine = self._machine
         if slot.key is not None and isinstance(machine, DynamicMachine):
             keyword = {machine.flags.key or "key": slot.key}
-            made = slot.spec.start(*slot.args, **keyword)
+            made = slot.spec.start(*slot.args, **keyword, **(slot.named or {}))
+        elif slot.named is not None:
+            made = slot.spec.start(*slot.args, **slot.named)
         else:
             made = slot.spec.start(*slot.args)
         if not isinstance(made, Actor):

@@ -25,10 +25,10 @@ class SpecError(SupervisionError, ValueError):
     stood there.
     """
 
-    def __init__(self, code: str, field: str, value: object) -> None:
+    def __init__(self, code: str, field: str, value: object, why: str = "") -> None:
         super().__init__(
             f"{code}: {field}={_short(value)} is not allowed; nothing was changed. "
-            f"See the table of allowed values in docs/explain/supervision.md."
+            + (why or "See the table of allowed values in docs/explain/supervision.md.")
         )
         self.code, self.field, self.value = code, field, value
 

@@ -12,7 +12,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Never, ParamSpec, Protocol, TypeAlias, cast
+from typing import Final, Never, ParamSpec, Protocol, TypeAlias, cast, get_origin
 
 from supervision.specs.errors import SpecError
 from supervision.specs.words import (
@@ -453,7 +453,7 @@ def class_of(start: object) -> type | None:
     """Call this to find the actor class behind a start, if one can be seen without calling it."""
     if isinstance(start, functools.partial):
         return class_of(start.func)
-    made = getattr(start, "actor_class", start)
+    made = getattr(start, "actor_class", get_origin(start) or start)
     return made if inspect.isclass(made) else None
 
 

@@ -16,6 +16,7 @@ from supervision import (
     Plan,
     SpecError,
     Supervisor,
+    TooManyChildren,
     child,
     child_method,
     dynamic,
@@ -23,7 +24,7 @@ from supervision import (
     open_system,
 )
 from supervision.specs.specs import read_flags
-from tests.supervision.puppets import DefPuppet, Note, Number, Stage, Word
+from tests.supervision.puppets import Crash, DefPuppet, Note, Number, Stage, Word
 
 
 def refused(make: Callable[[], object]) -> str:
@@ -234,7 +235,7 @@ def test_nonsense_is_refused_when_the_class_is_made() -> None:
     # SUP-2, SUP-3
     def bad_restart() -> None:
         class Bad(Supervisor):
-            leaf = child(Leaf, "x", restart="often")  # type: ignore[call-overload]
+            leaf = child(Leaf, "x", restart="often")  # type: ignore[call-arg]
 
     def bad_flag() -> None:
         class Bad(Supervisor, intensity=-1):
@@ -246,7 +247,7 @@ def test_nonsense_is_refused_when_the_class_is_made() -> None:
 
     def unknown_option() -> None:
         class Bad(Supervisor):
-            leaf = child(Leaf, "x", retsart="permanent")  # type: ignore[call-overload]
+            leaf = child(Leaf, "x", retsart="permanent")  # type: ignore[call-arg]
 
     def significant() -> None:
         class Bad(Supervisor):
@@ -257,7 +258,7 @@ def test_nonsense_is_refused_when_the_class_is_made() -> None:
     assert refused(unknown_flag) == "unknown_option"
     assert refused(unknown_option) == "unknown_option"
     assert refused(significant) == "bad_combination"
-    assert refused(dynamic) == "bad_template"
+    assert refused(dynamic) == "bad_template"  # type: ignore[arg-type]
     assert refused(lambda: dynamic(Leaf, Leaf)) == "bad_template"
     assert refused(lambda: child(7)) == "bad_start"  # type: ignore[call-overload]
     with pytest.raises(SpecError) as caught:
@@ -267,3 +268,121 @@ def test_nonsense_is_refused_when_the_class_is_made() -> None:
         "specs",
         0,
     )
+
+
+class Room(Actor[Word]):
+    """A class with an argument that has the name of an option."""
+
+    def __init__(self, name: str, size: int = 0) -> None:
+        self.name, self.size = name, size
+
+    def receive(self, message: Word) -> object:
+        return self.size if isinstance(message, Number) else None
+
+
+class Block(Supervisor):
+    def __init__(self, floors: int, *, deep: bool = False) -> None:
+        self.floors, self.deep = floors, deep
+
+    @child_method()
+    def leaf(self) -> Leaf:
+        return Leaf("x", self.floors + self.deep)
+
+
+class Town(Supervisor):
+    by_name = child(Leaf, first="x", second=5)
+    mixed = child(Leaf, "x", second=6, restart="transient")  # type: ignore[call-arg]
+    chained = child(Leaf, "x", second=7).options(restart="temporary", shutdown="kill")
+    partly = child(partial(Leaf, "x", second=8), restart="transient")
+    inner = child(Block, floors=8, deep=True).options(shutdown=9.0)
+    room = child(partial(Room, name="lobby"), name="registered")
+    placed = child(Room, "hall", name="placed")
+    pool = dynamic(Leaf, "x", second=9).options(max_children=1)
+    keyed = dynamic(partial(Leaf, second=10), key="first")
+    loose = dynamic(Leaf, second=11, key="first")  # type: ignore[call-overload]
+
+
+async def test_arguments_of_the_class_are_given_by_name() -> None:
+    # SUP-2
+    plan = Town().plan()
+    assert isinstance(plan, Plan)
+    specs = {spec.id: spec for spec in plan.specs}
+    assert [specs[one].restart for one in ("by_name", "mixed", "chained", "partly")] == [
+        "permanent", "transient", "temporary", "transient",
+    ]  # fmt: skip
+    assert (specs["chained"].shutdown, specs["inner"].shutdown) == ("kill", 9.0)
+    assert (specs["room"].name, specs["placed"].name) == ("registered", "placed")
+    async with open_system(Town) as town:
+        refs = [town.by_name, town.mixed, town.chained, town.partly, town.inner.leaf]
+        assert [await ref.ask(Number()) for ref in refs] == [5, 6, 7, 8, 9]
+        assert await (await town.pool.start_child()).started.ask(Number()) == 9
+        with pytest.raises(TooManyChildren):
+            await town.pool.start_child()
+        assert await town.keyed["oak"].ask(Number()) == 10
+        assert await town.loose["elm"].ask(Number()) == 11
+        assert town.system.whereis("registered", Room) == town.room
+
+
+async def test_one_child_of_a_pool_is_given_arguments_by_name() -> None:
+    # SUP-2
+    flags = DynamicFlags(intensity=3)
+    async with open_system(Dynamic[Word], flags, ChildSpec("one", Leaf)) as pool:
+        ref = (await pool.start_child("a", second=4)).started
+        assert await ref.ask(Number()) == 4
+        with pytest.raises(SpecError) as caught:
+            await pool.start_child("a", secnd=4)
+        assert (caught.value.code, caught.value.field) == ("unknown_option", "secnd")
+        # They come back with the child.
+        ref.tell(Crash(ValueError("boom")))
+        assert len(await pool.which_children()) == 1
+    keyed = DynamicFlags(key="first")
+    async with open_system(Dynamic[Word], keyed, ChildSpec("one", Leaf)) as pool:
+        assert await (await pool.start_child(key="b", second=5)).started.ask(Number()) == 5
+        assert await pool["b"].ask(Number()) == 5
+
+
+def test_words_that_are_no_options_are_checked_against_the_class() -> None:
+    # SUP-2, SUP-110
+    def refusal(make: Callable[[], object]) -> tuple[str, str]:
+        with pytest.raises(SpecError) as caught:
+            make()
+        return caught.value.code, str(caught.value)
+
+    code, text = refusal(lambda: child(Leaf, "x", secnd=5))  # type: ignore[call-arg]
+    assert code == "unknown_option"
+    assert "neither an option here nor an argument of Leaf" in text
+    code, text = refusal(lambda: dynamic(Leaf, "x", secnd=5))  # type: ignore[call-arg]
+    assert code == "unknown_option"
+    code, text = refusal(lambda: child(Room, name="lobby"))
+    assert code == "ambiguous_option"
+    assert "functools.partial(Room, name=...)" in text
+    code, text = refusal(lambda: child(Leaf))  # type: ignore[call-arg, arg-type]
+    assert code == "bad_arguments"
+    assert "missing a required argument: 'first'" in text
+    code, text = refusal(lambda: child(Leaf, "x", 1, 2))  # type: ignore[call-arg, arg-type]
+    assert (code, "too many positional arguments" in text) == ("bad_arguments", True)
+    code, text = refusal(lambda: child(Leaf, "x", first="y"))  # type: ignore[misc]
+    assert code == "bad_arguments"
+    code, text = refusal(lambda: child(Supervisor, deep=True))  # type: ignore[call-overload]
+    assert code == "unknown_option"
+    code, text = refusal(lambda: dynamic(Leaf, "x", 1, 2))
+    assert code == "bad_arguments"
+    code, text = refusal(lambda: dynamic(Leaf, key="frist"))
+    assert (code, "Leaf takes no argument of that name" in text) == ("bad_key", True)
+    code, text = refusal(lambda: dynamic(Leaf, "oak", key="first"))
+    assert code == "bad_arguments"
+
+
+async def test_the_root_takes_arguments_by_name() -> None:
+    # SUP-2
+    async with open_system(Block, floors=3) as block:
+        assert await block.leaf.ask(Number()) == 3
+    async with open_system(partial(Block, floors=3, deep=True), name="b") as block:
+        assert (block.leaf.path, await block.leaf.ask(Number())) == ("b/leaf", 4)
+
+    class Calls(Supervisor):
+        def __init__(self, name: str) -> None: ...
+
+    with pytest.raises(TypeError, match=r"partial\(.*Calls, name=\.\.\.\)"):
+        async with open_system(Calls, name="x"):
+            pass

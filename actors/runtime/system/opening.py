@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, TypeVar, TypeVarTuple, cast
+from typing import Final
 
 import trio
 from trio.testing import MockClock
 
-from actors.runtime.delivery.ref import Ref
+from actors.runtime.delivery.ref import AnyRef
 from actors.runtime.life.cell import Cell
-from actors.runtime.life.hooks import Hooks
+from actors.runtime.system.making import Maker, class_behind
 from actors.runtime.system.reaching import closed, opened
 from actors.runtime.system.system import System
 from actors.runtime.telling.log import Log
@@ -32,8 +32,6 @@ from actors.runtime.words.exits import (
     StartOutcome,
 )
 
-M = TypeVar("M")
-Ts = TypeVarTuple("Ts")
 # Whoever waits for a process to end wants to know what it is waiting for, but not every second.
 STACK_LOG_INTERVAL_S: Final = 5.0
 
@@ -129,30 +127,31 @@ class Keeper:
         return self._nursery
 
     async def start(
-        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
-    ) -> Ref[M]:
+        self, actor: Maker, args: tuple[object, ...], name: str | None = None
+    ) -> AnyRef:
         """See `System.start`."""
         cell, runs = await self._start(actor, args, name)
         if not runs:
             raise StartIgnored(cell.path)
-        return cast(Ref[M], cell.ref)
+        return cell.ref
 
     async def maybe_start(
-        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
-    ) -> Ref[M] | None:
+        self, actor: Maker, args: tuple[object, ...], name: str | None = None
+    ) -> AnyRef | None:
         """See `System.maybe_start`."""
         cell, runs = await self._start(actor, args, name)
-        return cast(Ref[M], cell.ref) if runs else None
+        return cell.ref if runs else None
 
-    def begin(self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None) -> Ref[M]:
+    def begin(self, actor: Maker, args: tuple[object, ...], name: str | None = None) -> AnyRef:
         """See `System.begin`."""
-        return cast(Ref[M], self._begin(actor, args, name).ref)
+        return self._begin(actor, args, name).ref
 
-    def _begin(self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None) -> Cell:
+    def _begin(self, actor: Maker, args: tuple[object, ...], name: str | None) -> Cell:
         if self._is_closing:
             raise RuntimeError("the system is being closed; nothing was started")
-        cls = actor if isinstance(actor, type) else None
-        label = getattr(actor, "__name__", "actor").lower()
+        made = class_behind(actor)
+        cls = made if isinstance(made, type) else None
+        label = getattr(made, "__name__", "actor").lower()
         cell = self._system.new_cell(
             self,
             partial(actor, *args),
@@ -165,7 +164,7 @@ class Keeper:
         return cell
 
     async def _start(
-        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
+        self, actor: Maker, args: tuple[object, ...], name: str | None
     ) -> tuple[Cell, bool]:
         """Start it, wait, and say whether it runs; raises when its start has failed."""
         cell = self._begin(actor, args, name)

@@ -16,7 +16,7 @@ from itertools import count
 from random import Random, SystemRandom
 from threading import get_ident
 from time import perf_counter
-from typing import Final, Protocol, TypeVar, TypeVarTuple, cast, overload
+from typing import Final, ParamSpec, Protocol, TypeVar, TypeVarTuple, cast, overload
 
 import trio
 
@@ -27,6 +27,7 @@ from actors.runtime.life import lifecycle
 from actors.runtime.life.cell import SHUTDOWN_S, Cell, Owner, cell_of
 from actors.runtime.life.hooks import AnyHooks, Hooks
 from actors.runtime.life.resting import Sweep
+from actors.runtime.system.making import Maker, maker_of
 from actors.runtime.system.reaching import Portal, ask_all, tell_all
 from actors.runtime.system.topics import Topics
 from actors.runtime.watching import inspection
@@ -49,6 +50,7 @@ from actors.runtime.words.messages import Ask
 
 M = TypeVar("M")
 R = TypeVar("R")
+P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 # A name stands in a table cell and in a path of several.
@@ -81,16 +83,16 @@ class Starter(Protocol):
     """Whoever owns the actors without supervisor (`Keeper` in `opening.py`)."""
 
     async def start(
-        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
-    ) -> Ref[M]:
+        self, actor: Maker, args: tuple[object, ...], name: str | None = None
+    ) -> AnyRef:
         """See `System.start`."""
 
     async def maybe_start(
-        self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None
-    ) -> Ref[M] | None:
+        self, actor: Maker, args: tuple[object, ...], name: str | None = None
+    ) -> AnyRef | None:
         """See `System.maybe_start`."""
 
-    def begin(self, actor: Callable[[*Ts], Hooks[M]], args: tuple[*Ts], name: str | None) -> Ref[M]:
+    def begin(self, actor: Maker, args: tuple[object, ...], name: str | None = None) -> AnyRef:
         """See `System.begin`."""
 
 
@@ -189,27 +191,53 @@ class System:
 
     # Actors without a supervisor
 
+    @overload
     async def start(
-        self, actor: Callable[[*Ts], Hooks[M]], *args: *Ts, name: str | None = None
-    ) -> Ref[M]:
+        self, actor: Callable[[*Ts], Hooks[M]], /, *args: *Ts, name: str | None = None
+    ) -> Ref[M]: ...
+    @overload
+    async def start(
+        self, actor: Callable[P, Hooks[M]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Ref[M]: ...
+    async def start(self, actor: object, /, *args: object, **given: object) -> AnyRef:
         """Call this to start an actor that is never restarted; waits until it is ready.
+
+        `start(Stock, "front", name="stock")`; `start(Stock, shelf="front")`. Arguments by name and
+        `name=` at once work, but Python has no type for it: for the checkers write
+        `start(partial(Stock, shelf="front"), name="stock")`, and so where `name` is an argument of
+        the class (else TypeError).
 
         Raises StartError (StartTimeout), StartIgnored, AlreadyStarted when the name is taken,
         ValueError when it cannot be one. Whatever is raised, nothing of it is left.
         """
-        return await self._starter().start(actor, args, name)
+        made, options = maker_of(actor, args, given)
+        return await self._starter().start(made, args, **options)
 
+    @overload
     def begin(
-        self, actor: Callable[[*Ts], Hooks[M]], *args: *Ts, name: str | None = None
-    ) -> Ref[M]:
+        self, actor: Callable[[*Ts], Hooks[M]], /, *args: *Ts, name: str | None = None
+    ) -> Ref[M]: ...
+    @overload
+    def begin(
+        self, actor: Callable[P, Hooks[M]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Ref[M]: ...
+    def begin(self, actor: object, /, *args: object, **given: object) -> AnyRef:
         """Call this to start an actor without waiting; messages wait until it is ready."""
-        return self._starter().begin(actor, args, name)
+        made, options = maker_of(actor, args, given)
+        return self._starter().begin(made, args, **options)
 
+    @overload
     async def maybe_start(
-        self, actor: Callable[[*Ts], Hooks[M]], *args: *Ts, name: str | None = None
-    ) -> Ref[M] | None:
+        self, actor: Callable[[*Ts], Hooks[M]], /, *args: *Ts, name: str | None = None
+    ) -> Ref[M] | None: ...
+    @overload
+    async def maybe_start(
+        self, actor: Callable[P, Hooks[M]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Ref[M] | None: ...
+    async def maybe_start(self, actor: object, /, *args: object, **given: object) -> AnyRef | None:
         """Call this as `start`, to get None when the actor chose not to run (IGNORE)."""
-        return await self._starter().maybe_start(actor, args, name)
+        made, options = maker_of(actor, args, given)
+        return await self._starter().maybe_start(made, args, **options)
 
     async def stop(self, name: str, timeout: float | None = STOP_TIMEOUT_S) -> None:
         """Call this to stop the actor of that name; NoProc when there is none. See `Ref.stop`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -287,3 +288,59 @@ async def test_a_supervisor_reports_an_overdue_start_and_goes_on_serving(
             assert "on_start" in (report.stack or "")
     (line,) = (log for log in logs if log["event"] == "actor_unkillable")
     assert (line["path"], "on_start" in line["stack"]) == ("supervisor/late", True)
+
+
+class Shelf(Actor[Go]):
+    """What it was made with is told by its report."""
+
+    def __init__(self, log: list[object], size: int = 1, *, label: str = "") -> None:
+        log.append((size, label))
+
+    def on_go(self, message: Go) -> None: ...
+
+
+class AsyncShelf(Shelf):
+    async def on_start(self) -> None: ...
+
+
+class Named(Actor[Go]):
+    def __init__(self, log: list[object], name: str = "none") -> None:
+        log.append(name)
+
+    def on_go(self, message: Go) -> None: ...
+
+
+@pytest.mark.parametrize("kind", [Shelf, AsyncShelf])
+async def test_arguments_are_given_by_name_too(
+    autojump_clock: MockClock, system: System, kind: type[Shelf]
+) -> None:
+    # ACT-55
+    log: list[object] = []
+    ref = await system.start(kind, log, size=2, label="oak")
+    assert ref.path.startswith(kind.__name__.lower())
+    system.begin(kind, log, label="elm")
+    assert await system.maybe_start(kind, log=log) is not None
+    assert (await system.start(partial(kind, log, size=3), name="both")).path == "both"
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == [(2, "oak"), (1, "elm"), (1, ""), (3, "")]
+    # What checkers have no type for works all the same.
+    mixed = await system.start(kind, log, size=4, name="mixed")
+    assert (mixed.path, log[-1]) == ("mixed", (4, ""))
+    with pytest.raises(StartError, match="nmae"):
+        await system.start(kind, log, nmae="x")
+
+
+async def test_an_argument_called_as_an_option_is_refused_with_the_way_out(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-55
+    log: list[object] = []
+    for start in (system.start, system.maybe_start):
+        with pytest.raises(TypeError, match=r"partial\(Named, name=\.\.\.\)"):
+            await start(Named, log, name="lobby")
+    with pytest.raises(TypeError, match="Named takes an argument `name`"):
+        system.begin(Named, log, name="lobby")
+    assert list(system.cells()) == []
+    ref = await system.start(partial(Named, log, name="lobby"), name="one")
+    other = await system.start(Named, log, "hall", name="two")
+    assert (ref.path, other.path, log) == ("one", "two", ["lobby", "hall"])

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import types
+from functools import partial
 
 import pytest
 import trio
@@ -115,7 +116,8 @@ def test_a_replay_puts_the_faults_in_again() -> None:
 
     async def scenario(sim: Simulation) -> None:
         ref = await sim.start(Puppet, name="x")
-        other = await sim.start(Puppet, name="y")
+        other = await sim.start(partial(Puppet, start=None), name="y")
+        assert await sim.start(Puppet, log=[], stop=None) != other
         await trio.sleep(sim.random.random())
         sim.drop(other, times=1)
         sim.crash(ref, OSError("disk"))
