@@ -9,9 +9,9 @@
 
 Read first what a person uses: `supervisor.py` and `dynamic_supervisor.py` (the two kinds of
 supervisor), `declared.py` (children in a class body), `opening.py` (`open_system`),
-`partition.py` (one dynamic supervisor split by key). Then the chapters, each with a front page of
-its own; imports go down this list, never up. That makes ten entries: what users name stands here,
-everything else in a chapter.
+`partition.py` (one dynamic supervisor split by key), `pool.py` (one ref for several workers). Then
+the chapters, each with a front page of its own; imports go down this list, never up. That makes
+eleven entries: what users name stands here, everything else in a chapter.
 
     doing/     the actor behind every supervisor, and its hands
     deciding/  what it decides, as pure state machines: the heart of the matter
@@ -50,6 +50,7 @@ from supervision.guards.fallback import (
 from supervision.guards.retry import NotRetried, RetryPolicy, is_transient, retry
 from supervision.opening import GaveUp, open_system
 from supervision.partition import Partitioned
+from supervision.pool import ByKey, Pool, Route, Router, by_key, router, router_method
 from supervision.specs.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -99,6 +100,7 @@ __all__ = [
     "BulkheadFull",
     "BulkheadPolicy",
     "BulkheadStats",
+    "ByKey",
     "ChangeSink",
     "Child",
     "ChildSpec",
@@ -122,8 +124,11 @@ __all__ = [
     "Partitioned",
     "Passivated",
     "Plan",
+    "Pool",
     "Report",
     "RetryPolicy",
+    "Route",
+    "Router",
     "SpecError",
     "StartFailed",
     "StartResult",
@@ -140,6 +145,7 @@ __all__ = [
     "Unsupported",
     "Window",
     "administer",
+    "by_key",
     "cached_fallback",
     "child",
     "child_method",
@@ -150,6 +156,8 @@ __all__ = [
     "open_system",
     "queue_fallback",
     "retry",
+    "router",
+    "router_method",
     "tree_of",
     "value_fallback",
 ]

@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import ClassVar, Final, Generic, Never, TypeAlias, TypeVar
 
 from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY, Overflow
+from actors.runtime.delivery.ref import AnyRef, Ref
 from actors.runtime.life.handlers import Table
 from actors.runtime.words.counting import Level
 from actors.runtime.words.exits import Exit
@@ -42,6 +43,8 @@ class Hooks(Generic[M]):
     start_timeout: ClassVar[float] = START_TIMEOUT_S
     # What is measured: off, counters, sampled (times of one message in 16) or full.
     level: ClassVar[Level] = "counters"
+    # What others hold of an actor whose class is known before it starts; made with its cell.
+    ref_class: ClassVar[type[AnyRef]] = Ref
     # For supervisors: the incarnation opens a nursery for its children's tasks.
     opens_nursery: ClassVar[bool] = False
 

@@ -11,6 +11,7 @@ import trio
 
 from actors.runtime.delivery.envelope import (
     DEADLINE,
+    NO_DEADLINE,
     Activity,
     Asked,
     Party,
@@ -87,6 +88,22 @@ class ByName(Ref[M_contra], Generic[M_contra]):
     def _cell(self) -> Target:  # type: ignore[override]  # found at each call, never stored
         system = _current(self._name) if self._system is None else self._system
         return system.cell_named(self._name, self._kind)
+
+    # By the holder's own ref, which may be of a kind that chooses by the message.
+
+    def tell(self, message: M_contra, *, deadline: float = NO_DEADLINE) -> None:
+        """See `Ref.tell`."""
+        self._cell.ref.tell(cast(Never, message), deadline=deadline)
+
+    async def send(
+        self, message: M_contra, timeout: float | None = None, *, deadline: float = NO_DEADLINE
+    ) -> None:
+        """See `Ref.send`."""
+        await self._cell.ref.send(cast(Never, message), timeout, deadline=deadline)
+
+    async def ask(self, message: Ask[R], timeout: float | None = ASK_TIMEOUT_S) -> R:
+        """See `Ref.ask`."""
+        return await self._cell.ref.ask(message, timeout)
 
     def _target(self, message: M_contra) -> Target:
         return self._cell.ref._target(cast(Never, message))
@@ -185,7 +202,7 @@ async def ask_all(
     # Read once: a generator has nothing left to give for the list of those without a reply.
     all_refs = list(dict.fromkeys(refs))
     for ref in all_refs:
-        cell = ref._cell
+        cell = ref._target(cast(M, message))
         check_thread(cell, "ask_all")
         if not cell.mailbox.closed and deadline > now and not _is_ring(activity, cell):
             asked[ref] = cell, _Part(task, cell, message, now, deadline, open_)

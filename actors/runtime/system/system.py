@@ -425,6 +425,8 @@ class System:
             self._names[name] = cell
         if actor_class is not None:
             cell.adopt(actor_class)
+            if actor_class.ref_class is not Ref:
+                cell.ref = actor_class.ref_class(cell)
         self._cells[cell.id] = cell
         self._paths[path] = cell
         self.counts.spawned += 1
