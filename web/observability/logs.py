@@ -13,7 +13,6 @@ Bodies, tokens and addresses are not fields; nobody passes them. Values under a 
 
 import json
 import logging
-import math
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import TextIO
@@ -23,7 +22,7 @@ import structlog
 from actors.runtime import Log
 from actors.runtime.telling.lines import LineWriter
 from actors.runtime.telling.log import LOST, indented, lost, one_line, traceback_of
-from actors.runtime.words.showing import redact_names, redact_text, shown
+from actors.runtime.words.showing import Bounds, plain, redact_names, redact_text, shown
 from web.settings import LogFormat, LogLevel
 
 _LEVELS = {
@@ -34,6 +33,9 @@ _LEVELS = {
 }
 # Fields of several lines: shown below the record, where they are told from records.
 _BELOW = ("exception", "stack")
+
+# What of one value goes into a record; who needs more has the reports.
+_VALUE = Bounds(4000, text=2000, items=100)
 
 Record = MutableMapping[str, object]
 
@@ -108,14 +110,7 @@ def _as_json(_logger: object, _method: str, record: Record) -> Record:
 def _plain_json(key: str, value: object) -> object:
     if isinstance(value, str):
         return value if key in _BELOW else one_line(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no word for it
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    try:
-        return json.loads(json.dumps(value, default=shown, allow_nan=False))
-    except (TypeError, ValueError, RecursionError):
-        return redact_text(shown(value))
+    return plain(value, _VALUE)
 
 
 def _dumped(_logger: object, _method: str, record: Record) -> str:

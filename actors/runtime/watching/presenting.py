@@ -43,7 +43,9 @@ def redacted(cell: Cell, state: dict[str, object]) -> dict[str, object] | str:
             instance = cls.__new__(cls)
         hidden = redact_names(state) if instance is None else instance.redact(state)
         return {**hidden}
-    except Exception as error:  # noqa: BLE001 - a failing hook must not show the raw state
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a failing hook must not show the raw state
         return f"<redaction failed: {type(error).__name__}>"
 
 

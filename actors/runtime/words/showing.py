@@ -158,7 +158,9 @@ class _Text:
                     self.show(inner, depth - 1)
                 else:
                     self._show_named(parts.kind, name, inner, depth)
-        except Exception as error:  # noqa: BLE001 - a container of user code may fail in any way
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a container of user code may fail in any way
             self._write(_failed(parts.pairs, error))
         if parts.size > self._bounds.items:
             self._write(f", {parts.size - self._bounds.items} more {CUT}")
@@ -226,7 +228,9 @@ class _Plain:
             return self._inside(parts, depth - 1)
         except _TooMuchError:
             raise
-        except Exception as error:  # noqa: BLE001 - a container of user code may fail in any way
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a container of user code may fail in any way
             return self._take(_failed(value, error))
 
     def _inside(self, parts: _Parts, depth: int) -> object:
@@ -302,7 +306,9 @@ _LISTS: Final = {
 def _guarded_parts_of(value: object) -> _Parts | None:
     try:
         return _parts_of(value)
-    except Exception:  # noqa: BLE001 - attributes of user code may fail in any way; `repr` says how
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - attributes of user code may fail in any way; `repr` says how
         return None
 
 
@@ -428,11 +434,13 @@ def _called(show: Callable[[object], object], value: object) -> str:
     """What `repr` or `str` gives for a value of user code, or that it failed."""
     try:
         return str(show(value))
-    except Exception as error:  # noqa: BLE001 - whatever a `__repr__` of user code raises
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever a `__repr__` of user code raises
         return _failed(value, error)
 
 
-def _failed(value: object, error: Exception) -> str:
+def _failed(value: object, error: BaseException) -> str:
     return f"<{type(value).__name__}: its text failed with {type(error).__name__}>"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from array import array
 from collections import Counter, OrderedDict, deque, namedtuple
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from actors.runtime import presentable
-from actors.runtime.words.showing import CUT, SHOWN_MAX, Bounds, shown, text_of
+from actors.runtime.words.showing import CUT, SHOWN_MAX, Bounds, plain, shown, text_of
 from actors.runtime.words.weighing import weight_of
 
 HUGE = 1_000_000
@@ -198,3 +199,39 @@ def test_large_single_things_are_cut() -> None:
 def test_a_weight_is_about_right(value: object, least: int, most: int) -> None:
     # ACT-92
     assert least <= weight_of(value) <= most
+
+
+class Falls:
+    """Raises whatever it is given when somebody looks at it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __repr__(self) -> str:
+        raise self.error
+
+
+class FallsInside(dict[str, object]):
+    """Is a container that cannot be walked."""
+
+    def __len__(self) -> int:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("error", [ValueError(), asyncio.CancelledError(), GeneratorExit()])
+def test_what_cannot_be_shown_says_so(error: BaseException) -> None:
+    # ACT-5: a stray cancellation in a `__repr__` would end more than the one who looks
+    name = type(error).__name__
+    failed = f"<Falls: its text failed with {name}>"
+    assert shown([Falls(error)]) == f"[{failed}]"
+    assert text_of(Falls(error)) == failed
+    assert plain({"a": Falls(error)}, Bounds()) == {"a": failed}
+    assert shown(FallsInside())
+    assert plain(FallsInside(), Bounds())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
+def test_the_end_of_a_program_is_not_hidden_in_a_text(error: BaseException) -> None:
+    # ACT-5
+    with pytest.raises(type(error)):
+        shown([Falls(error)])
