@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import functools
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import (
     Generic,
     Never,
     ParamSpec,
-    Protocol,
     TypedDict,
     TypeVar,
     TypeVarTuple,
@@ -79,14 +79,15 @@ class DynamicOptions(ChildOptions, total=False):
     passivate_after: float
 
 
-class Declared(Protocol):
+class Declared(ABC):
     """What a supervisor's class needs of everything declared in its body."""
 
+    @abstractmethod
     def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile; without a supervisor only to check that it makes sense."""
 
 
-class DeclaredChild(Generic[A_co]):
+class DeclaredChild(Declared, Generic[A_co]):
     """A child declared in a class body.
 
     On a handle a worker reads as `Ref` of what it takes, a supervisor as its own handle.
@@ -174,7 +175,7 @@ class _ChildMethod:
         return DeclaredChild(cast("Maker", method), dict(self._options), is_method=True)
 
 
-class DeclaredDynamic(Generic[M]):
+class DeclaredDynamic(Declared, Generic[M]):
     """A dynamic supervisor declared in a class body; on a handle it reads as `Dynamic[M]`."""
 
     def __init__(self, start: Maker, options: Mapping[str, object], *, is_method: bool) -> None:
@@ -271,8 +272,7 @@ class _DynamicMethod:
 
 def declared_in(cls: type) -> dict[str, Declared]:
     """Call this for what a class body itself declares, in its order."""
-    kinds = (DeclaredChild, DeclaredDynamic)
-    return {name: one for name, one in vars(cls).items() if isinstance(one, kinds)}
+    return {name: one for name, one in vars(cls).items() if isinstance(one, Declared)}
 
 
 def _text(value: object) -> str | None:

@@ -27,13 +27,15 @@ Rule 2: with nobody left to wait for, `ask` and `send` raise NoProc, and a tell 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import (
+    Final,
     Generic,
     Literal,
     Never,
+    ParamSpec,
     Protocol,
     TypeAlias,
     TypedDict,
@@ -62,19 +64,12 @@ from actors.runtime.delivery.envelope import NO_DEADLINE, REPLY
 from actors.runtime.delivery.ref import ASK_TIMEOUT_S, Target
 from actors.runtime.life.cell import cell_of
 from supervision.deciding.slots import Slot
-from supervision.declared import DeclaredChild
+from supervision.declared import Declared
 from supervision.doing.supervising import Supervising, administer
 from supervision.partition import RESTARTS_EACH, partition_of
+from supervision.specs.arguments import check_arguments, split
 from supervision.specs.errors import SpecError
-from supervision.specs.specs import (
-    Backoff,
-    ChildSpec,
-    ErrorClasses,
-    Flags,
-    Maker,
-    Plan,
-    check_start,
-)
+from supervision.specs.specs import Backoff, ChildSpec, ErrorClasses, Flags, Maker, Plan
 from supervision.specs.words import RestartType, ShutdownTime
 from supervision.supervisor import Supervisor
 
@@ -82,6 +77,7 @@ M = TypeVar("M")
 M_contra = TypeVar("M_contra", contravariant=True)
 R = TypeVar("R")
 O = TypeVar("O", bound=Supervising)  # noqa: E741  the owner
+P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 # What has the same text in every process.
@@ -117,12 +113,13 @@ class Router(Ref[M_contra], Generic[M_contra]):
     all of it.
     """
 
-    __slots__ = ("_pool",)
+    __slots__ = ("_pool", "_stands_for")
 
     def __init__(self, cell: Target) -> None:
         super().__init__(cell)
         # The incarnation that has workers now.
         self._pool: Pool[M_contra] | None = None
+        self._stands_for: type | None = None
 
     def __repr__(self) -> str:
         return f"<Router {self.path}#{self._cell.id} {self._cell.status}>"
@@ -270,6 +267,9 @@ class Pool(Supervisor, Generic[M]):
         ref = cell_of(self.ref).ref
         if isinstance(ref, Router):
             ref._pool = pool
+            for place in self._places:
+                if place.cell is not None:
+                    ref._stands_for = place.cell.actor_class
 
     def receive(self, message: object) -> object:
         """Pass on what came to the pool itself; only what was not sent by way of the router."""
@@ -492,26 +492,31 @@ class RouterOptions(TypedDict, total=False):
     name: str
 
 
-class DeclaredRouter(DeclaredChild[M]):
+_OPTIONS: Final = frozenset({"size", "route", *RouterOptions.__annotations__})
+
+
+class DeclaredRouter(Declared, Generic[M]):
     """A pool declared in a class body; on a handle it reads as `Router[M]`."""
 
-    def __init__(
-        self,
-        start: Maker,
-        size: int,
-        route: Route[M],
-        options: RouterOptions,
-        *,
-        is_method: bool,
-    ) -> None:
-        super().__init__(start, {}, is_method=is_method)
-        rest: dict[str, object] = dict(options)
-        own = {name: rest.pop(name) for name in ("intensity", "period") if name in rest}
-        own = {"intensity": RESTARTS_EACH * _checked_size(size), **own}
-        self._flags = Flags(**cast("dict[str, Never]", own))
+    def __init__(self, start: Maker, options: Mapping[str, object], *, is_method: bool) -> None:
+        self._start, self._given, self._is_method = start, options, is_method
+        rest = dict(options)
+        # Still to be given, when the arguments of the class were given by name.
+        self._size = _checked_size(rest.pop("size")) if "size" in rest else None
+        self._route = _checked_route(cast("Route[M]", rest.pop("route", "round_robin")))
+        budget = {name: rest.pop(name) for name in ("intensity", "period") if name in rest}
+        budget = {"intensity": RESTARTS_EACH * (self._size or 1), **budget}
+        self._flags = Flags(**cast("dict[str, Never]", budget))
         self._name = cast("str | None", rest.pop("name", None))
         self._worker = cast("dict[str, Never]", rest)
-        self._size, self._route = size, _checked_route(route)
+        self._id = ""
+
+    def options(
+        self, *, size: int, route: Route[M] = "round_robin", **options: Unpack[RouterOptions]
+    ) -> DeclaredRouter[M]:
+        """Call this for the same with these options: `router(Clerk, shop="x").options(size=8)`."""
+        changed = {**self._given, **options, "size": size, "route": route}
+        return DeclaredRouter(self._start, changed, is_method=self._is_method)
 
     def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile the declaration to the spec of a pool."""
@@ -520,7 +525,7 @@ class DeclaredRouter(DeclaredChild[M]):
         if self._is_method and supervisor is not None:
             start = partial(start, supervisor)
         template = ChildSpec("worker", start, **self._worker)
-        pool = partial(Pool, template, self._size, self._route, self._flags)
+        pool = partial(Pool, template, _checked_size(self._size), self._route, self._flags)
         return ChildSpec(name, pool, type="supervisor", name=self._name)
 
     @overload
@@ -533,23 +538,33 @@ class DeclaredRouter(DeclaredChild[M]):
         return cast("Router[M]", instance.ref_of(self._id))
 
 
+@overload
 def router(
     start: Callable[[Unpack[Ts]], Actor[M]],
+    /,
     *args: *Ts,
     size: int,
     route: Route[M] = "round_robin",
     **options: Unpack[RouterOptions],
-) -> DeclaredRouter[M]:
+) -> DeclaredRouter[M]: ...
+@overload
+def router(
+    start: Callable[P, Actor[M]], /, *args: P.args, **kwargs: P.kwargs
+) -> DeclaredRouter[M]: ...
+def router(start: object, /, *args: object, **given: object) -> object:
     """Call this in a class body to declare `size` workers behind one ref.
 
     `clerks = router(Clerk, "front", size=8, route="least_busy")`: the class and arguments of a
     worker, then how many, who gets a message, and options. `restart`, `shutdown`, `backoff` and
     the error classes are those of each worker; `intensity` and `period` the budget they share, by
     default three restarts each in five seconds; `name` registers the router.
+
+    Names that are no options are arguments of the class, as with `child`, and raise as there. For
+    the checkers: `router(Clerk, shop="front").options(size=8)`.
     """
-    check_start(start)
-    made = partial(cast("Maker", start), *args)
-    return DeclaredRouter(made, size, route, options, is_method=False)
+    made, options = split(start, args, given, _OPTIONS)
+    check_arguments(made)
+    return DeclaredRouter(made, options, is_method=False)
 
 
 def router_method(
@@ -563,8 +578,9 @@ def router_method(
         return Clerk(self.settings.shelf)
     ```
     """
+    given = {**options, "size": size, "route": route}
 
     def declare(method: Callable[[O], Actor[M]]) -> DeclaredRouter[M]:
-        return DeclaredRouter(cast("Maker", method), size, route, options, is_method=True)
+        return DeclaredRouter(cast("Maker", method), given, is_method=True)
 
     return declare

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from typing import cast
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from actors.runtime import (
     NoProc,
     Ref,
     UnhandledMessage,
+    WrongActor,
     message,
 )
 from actors.runtime.life.cell import cell_of
@@ -53,6 +55,8 @@ from supervision import (
 )
 from supervision.partition import partition_of
 
+# To the type checker both kinds are the same.
+WAITING = cast("type[Puppet]", AsyncPuppet)
 settle = trio.testing.wait_all_tasks_blocked
 
 
@@ -80,7 +84,7 @@ def shop_of(
     options = {} if backoff is None else {"backoff": backoff}
 
     class Made(Shop, intensity=100):
-        workers = router(kind, log, size=size, route=route, intensity=100, **options)  # type: ignore[arg-type]
+        workers = router(kind, log, size=size, route=route, intensity=100, **options)
 
     Made.__name__ = "Shop"
     return Made
@@ -137,6 +141,7 @@ class Typed(Supervisor):
     """As an author writes it, with the types that a checker sees."""
 
     clerks = router(Clerk, 2, size=3, route="least_busy", restart="transient", name="clerks")
+    named = router(Clerk, factor=7).options(size=2)
     keyed = router(Clerk, 3, size=2, route=by_key(item_of))
 
     def __init__(self, factor: int) -> None:
@@ -158,10 +163,14 @@ async def test_it_reads_as_one_typed_ref(autojump_clock: MockClock) -> None:
             9,
             5,
         )
+        assert await shop.named.ask(Price("chair")) == 35
         assert (clerks.path, repr(clerks)) == ("typed/clerks", f"<Router {clerks.path}#2 running>")
         # One object, wherever it is got from.
         assert shop.system.whereis("clerks") is clerks is shop.clerks
-        assert await ByName[Price]("clerks").ask(Price("chair")) == 10
+        assert shop.system.whereis("clerks", Clerk) is clerks
+        assert await ByName("clerks", Clerk).ask(Price("chair")) == 10
+        with pytest.raises(WrongActor):
+            shop.system.whereis("clerks", Puppet)
         # A supervised actor in the tree, with workers that are children of it.
         assert [ref.path for ref in clerks.workers] == [f"typed/clerks/{n}" for n in range(3)]
         assert clerks.size == 3
@@ -171,7 +180,7 @@ async def test_it_reads_as_one_typed_ref(autojump_clock: MockClock) -> None:
         ]
         stats = shop.system.stats(clerks)
         # It routes where it is asked: the supervisor itself has had nothing to do.
-        assert (stats["status"], stats["handled"]) == ("running", 0)
+        assert (stats.status, stats.handled) == ("running", 0)
 
 
 async def test_workers_restart_alone(autojump_clock: MockClock, puppet: type[Puppet]) -> None:
@@ -212,7 +221,7 @@ async def test_in_turn(autojump_clock: MockClock, puppet: type[Puppet]) -> None:
 
 async def test_the_least_busy(autojump_clock: MockClock) -> None:
     # SUP-54
-    async with open_system(shop_of(AsyncPuppet, [], 3, "least_busy")) as shop:  # type: ignore[arg-type]
+    async with open_system(shop_of(WAITING, [], 3, "least_busy")) as shop:
         workers = shop.workers
         # Of equals the next one.
         assert Counter(await answers(workers, 6)) == {0: 2, 1: 2, 2: 2}
@@ -281,7 +290,7 @@ async def test_a_message_without_its_key_is_unhandled(
         shop.workers.tell(Do(lambda me: None))
         await settle()
         assert [letter.reason for letter in shop.system.dead_letters] == ["unhandled"]
-        assert shop.system.stats(shop.workers)["incarnation"] == 1
+        assert shop.system.stats(shop.workers).incarnation == 1
 
 
 # Nobody left
@@ -375,7 +384,7 @@ async def test_the_router_outlives_a_restart_of_its_pool(
         workers.tell(Note("lost with its worker"))
         await settle()
         assert shop.workers is workers
-        assert shop.system.stats(workers)["incarnation"] == 2
+        assert shop.system.stats(workers).incarnation == 2
         assert not set(before) & set(workers.workers)
         workers.tell(Note("new"))
         await settle()
@@ -444,7 +453,7 @@ async def test_whatever_way_it_comes(autojump_clock: MockClock, puppet: type[Pup
         replies, none = await system.ask_all([workers], Call(mine), timeout=1)
         assert (list(replies), none) == ([workers], [])
         await trio.to_thread.run_sync(system.portal.send, workers, Note("by thread"))
-        by_name = ByName[PuppetMessage]("workers", system)
+        by_name = ByName("workers", puppet, system=system)
         by_name.tell(Note("by name"))
         await by_name.send(Note("sent by name"))
         assert await by_name.ask(Call(mine)) in (0, 1)
@@ -461,7 +470,7 @@ async def test_whatever_way_it_comes(autojump_clock: MockClock, puppet: type[Pup
             "sent by name",
         ]
         # Only the topic went by the mailbox of the pool itself.
-        assert system.stats(workers)["handled"] == 1
+        assert system.stats(workers).handled == 1
 
 
 async def test_a_send_waits_for_the_worker_it_is_for(autojump_clock: MockClock) -> None:
@@ -485,7 +494,7 @@ async def test_a_send_waits_for_the_worker_it_is_for(autojump_clock: MockClock) 
 
 async def test_a_ring_through_a_router_is_seen(autojump_clock: MockClock) -> None:
     # ACT-35
-    async with open_system(shop_of(AsyncPuppet, [], 1)) as shop:  # type: ignore[arg-type]
+    async with open_system(shop_of(WAITING, [], 1)) as shop:
 
         async def asks_itself(me: AnyPuppet) -> object:
             with pytest.raises(DeadlockError) as caught:
@@ -596,13 +605,13 @@ def test_what_makes_no_router() -> None:
     with pytest.raises(SpecError, match="bad_limit"):
         router(Puppet, size=0)
     with pytest.raises(SpecError, match="bad_route"):
-        router(Puppet, size=1, route="random")  # type: ignore[arg-type]
+        router(Puppet, size=1, route="random")  # type: ignore[call-overload, call-arg]
     with pytest.raises(SpecError, match="bad_start"):
-        router(5, size=1)  # type: ignore[arg-type]
+        router(5, size=1)  # type: ignore[call-overload]
     with pytest.raises(SpecError, match="bad_restart"):
 
         class Bad(Supervisor):
-            workers = router(Puppet, size=1, restart="sometimes")  # type: ignore[arg-type]
+            w = router(Puppet, size=1, restart="sometimes")  # type: ignore[call-overload, call-arg]
 
     with pytest.raises(SpecError, match="bad_combination: name"):
         Pool(ChildSpec("worker", Puppet, name="one"), 2)

@@ -51,6 +51,9 @@ class Ref(Generic[M_contra]):
 
     __slots__ = ("_cell",)
 
+    # The class of whoever gets the messages, where that is not the actor itself.
+    _stands_for: type | None = None
+
     def __init__(self, cell: Target) -> None:
         self._cell = cell
 

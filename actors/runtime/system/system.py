@@ -476,7 +476,8 @@ def narrow(ref: AnyRef, kind: type[Hooks[M]]) -> Ref[M]:
 
 
 def _is_a(cell: Cell, kind: type[AnyHooks]) -> bool:
-    return cell.actor_class is not None and issubclass(cell.actor_class, kind)
+    found = cell.ref._stands_for or cell.actor_class
+    return found is not None and issubclass(found, kind)
 
 
 def checked_name(name: str) -> str:
