@@ -156,7 +156,7 @@ class Actor(Hooks[M]):
     @property
     def _activity(self) -> Activity:
         activity = self._life.activity
-        if activity.cell is not self._life.cell or current_activity.get() is not activity:
+        if activity.cell is not self._life.cell or not current_activity.get().works_for(activity):
             raise RuntimeError(
                 f"only a handler or hook of {self.path} has a message in hand, not a child task "
                 "nor anybody else. Read what you need there, and pass it on."
@@ -291,7 +291,7 @@ class Actor(Hooks[M]):
         """
         life = self._life
         envelope = life.activity.envelope
-        is_own = life.activity.cell is life.cell and life.activity is current_activity.get()
+        is_own = life.activity.cell is life.cell and current_activity.get().works_for(life.activity)
         if envelope is None or not is_own:
             raise RuntimeError(
                 "stash() is for handlers; hooks and child tasks have no message in hand"

@@ -197,6 +197,9 @@ CONTEXT: Final = 5
 class Debtor(Protocol):
     """An incarnation, as far as it owes replies."""
 
+    def unasked(self, envelope: Envelope) -> None:
+        """Drop the reply to a message that was told; to an `Ask` it is counted."""
+
     def forgive(self, later: Later[Never]) -> None:
         """Take it off what is owed."""
 
@@ -224,11 +227,14 @@ class Later(Generic[R_contra]):
     def reply(self, value: R_contra) -> None:
         """Call this with the answer; a second or a late one is counted and dropped.
 
+        So is one to an `Ask` that was told: nobody waits for it, and nobody looks at its type.
         With `check_replies` one of the wrong type crashes the actor; the asker gets that error.
         """
         self._debtor.forgive(self)
         reply = self.envelope[REPLY]
-        if reply is not None and not self._debtor.refuses(self.envelope, value):
+        if reply is None:
+            self._debtor.unasked(self.envelope)
+        elif not self._debtor.refuses(self.envelope, value):
             reply.give(value)
 
     def fail(self, error: AskError) -> None:
@@ -246,10 +252,11 @@ class Activity:
     """What one task is doing for an actor: the message in hand, and what it has caused.
 
     A task actor has one of its own, dispatched actors share the dispatcher's; with `cell` None
-    nobody is being served, and sends take their context from the edge.
+    nobody is being served, and sends take their context from the edge. A task that others start
+    while a message is in hand inherits one (`heir`), which does not change with the next message.
     """
 
-    __slots__ = ("cell", "envelope", "out", "task")
+    __slots__ = ("cell", "envelope", "origin", "out", "task")
 
     def __init__(self, cell: Party | None = None, task: trio.lowlevel.Task | None = None) -> None:
         self.cell = cell
@@ -257,6 +264,9 @@ class Activity:
         self.envelope: Envelope | None = None
         # The context of everything sent while this message is in hand, made at the first send.
         self.out: Context | None = None
+        # Of an heir: from whom, and the number of the message that was in hand there. Not the
+        # message itself, for the task may outlive it by far.
+        self.origin: tuple[Activity, int | None] | None = None
 
     def sending(self) -> Context | None:
         """The context of what is sent now; None outside, with nothing to pass."""
@@ -292,12 +302,57 @@ class Activity:
         child.out = self.sending()
         return child
 
+    def heir(self) -> Activity:
+        """The activity of a task that is started now: same cause, and in hand what is in hand here.
+
+        Only as long as it is. The task may be in a nursery of the handler's own, and work for that
+        message; or in one that outlives it, and must have nothing of what is handled later.
+        """
+        child = self.fork()
+        child.origin = self, self._number
+        return child
+
+    def in_hand(self) -> Envelope | None:
+        """The message that this task works for, with its deadline; also that of an heir."""
+        origin = self.origin
+        if origin is None:
+            return self.envelope
+        return origin[0].envelope if origin[0]._number == origin[1] else None
+
+    def works_for(self, other: Activity) -> bool:
+        """Whether what is in hand there is in hand here: `other` itself, or an heir in time."""
+        origin = self.origin
+        if origin is None:
+            return self is other
+        return origin[0] is other and other._number == origin[1]
+
+    @property
+    def _number(self) -> int | None:
+        return None if self.envelope is None else self.envelope[MESSAGE_ID]
+
 
 edge: ContextVar[Context | None] = ContextVar("edge_context", default=None)
 OUTSIDE: Final = Activity()
 # Set once per task; the activity changes with each message, so log lines always see the right one.
 # The watchdog's thread reads it too, off the context of the task that holds the loop.
 current_activity: ContextVar[Activity] = ContextVar("current_activity", default=OUTSIDE)
+
+
+class Inheritance(trio.abc.Instrument):
+    """Gives a task that code of an actor starts, in whatever nursery, an activity of its own.
+
+    Without it the task would share that of the actor, for context variables are inherited: it
+    would ask under the deadline, and tell in the name, of whatever is in hand by then. Done where
+    a task is started, for that is rare; at each message it would be a fifth of what that costs.
+    One for each system is one too many in a run with two of them, and does no harm.
+    """
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        """Called by trio before the first step of a task; it has its copy of the variables."""
+        activity = task.context.get(current_activity)
+        # Heirs and child tasks (`task` is None) do not change, and can be shared.
+        if activity is not None and activity.task is not None and activity.cell is not None:
+            task.context.run(current_activity.set, activity.heir())
 
 
 def current_context() -> Context | None:

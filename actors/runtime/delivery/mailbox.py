@@ -21,7 +21,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
 
-from actors.runtime.delivery.envelope import CONTEXT, MESSAGE, REPLY, Envelope, Reply
+from actors.runtime.delivery.envelope import CONTEXT, MESSAGE, REPLY, Envelope, Party, Reply
 from actors.runtime.words.counting import Counts
 
 # One slow handler of a millisecond a message then means a second of backlog: enough to ride out
@@ -90,11 +90,19 @@ class Notice:
 class Waiter:
     """A send or ask waiting for room; `task` is None for an ask, whose reply holds the task."""
 
-    __slots__ = ("delivered", "envelope", "task")
+    __slots__ = ("delivered", "envelope", "sender", "task")
 
     def __init__(self, envelope: Envelope, task: trio.lowlevel.Task | None) -> None:
         self.envelope, self.task = envelope, task
         self.delivered = False
+        # Whose handler waits; as with a reply, its waiting edge goes with the wait itself.
+        self.sender: Party | None = None
+
+    def leave(self) -> None:
+        """Called when it waits no longer, whatever came of it."""
+        if self.sender is not None:
+            self.sender.waiting_on = None
+            self.sender = None
 
 
 class Addressee(Protocol):
@@ -235,6 +243,7 @@ class Mailbox:
 
     def forget_waiter(self, waiter: Waiter) -> None:
         """Called when a send that waits for room was cancelled; it leaves no trace."""
+        waiter.leave()
         if self.waiting is not None and waiter in self.waiting:
             self.waiting.remove(waiter)
             if not self.waiting:
@@ -289,6 +298,7 @@ class Mailbox:
             waiter = waiting.popleft()
             self.inbox.append(waiter.envelope)
             waiter.delivered = True
+            waiter.leave()
             reply = waiter.envelope[REPLY]
             if reply is not None:
                 reply.stage = "queued"
@@ -334,6 +344,7 @@ class Mailbox:
         """Called when nobody will read any more; gives what was queued, and waiting asks."""
         left = [*self.batch[self.index :], *self.inbox]
         for waiter in self.waiting or ():
+            waiter.leave()
             if waiter.task is None:
                 left.append(waiter.envelope)
             else:  # It still has its message, and raises.

@@ -113,7 +113,9 @@ class Ref(Generic[M_contra]):
 
         It notices cancellation always, and lets other tasks run when it has to wait, and else at
         every 64th send. Raises MailboxFull when no room came within `timeout` seconds (None: waits
-        for ever) and NoProc when the actor is gone. Cancelled, nothing was delivered.
+        for ever), NoProc when the actor is gone, and DeadlockError, as an ask, when a handler or
+        hook would wait for an actor that waits for it. Whatever is raised, and cancelled, nothing
+        was delivered.
         """
         cell = self._cell
         check_thread(cell, "send")
@@ -126,11 +128,20 @@ class Ref(Generic[M_contra]):
             await trio.lowlevel.checkpoint()
         if cell.mailbox.closed:
             raise cell.no_proc(message)
-        envelope = make_envelope(cell, message, None, deadline, current_activity.get())
+        activity = current_activity.get()
+        envelope = make_envelope(cell, message, None, deadline, activity)
         task = trio.lowlevel.current_task()
         waiter = cell.mailbox.offer(envelope, task)
         if waiter is None:
             return
+        sender = activity.cell if activity.task is task else None
+        if sender is not None:
+            try:
+                refuse_ring(sender, cell, type(message))
+            except DeadlockError:
+                cell.mailbox.forget_waiter(waiter)
+                raise
+            waiter.sender, sender.waiting_on = sender, cell
 
         def abort(_: object) -> trio.lowlevel.Abort:
             cell.mailbox.forget_waiter(waiter)
@@ -163,13 +174,11 @@ class Ref(Generic[M_contra]):
         activity = current_activity.get()
         now = trio.current_time()
         deadline = min(now + limit, trio.current_effective_deadline())
-        asker = None
-        in_hand = activity.envelope
+        # Only the handler or hook itself is held up; a task it has opened shares its activity.
+        asker = activity.cell if activity.task is task else None
+        in_hand = activity.in_hand() if activity.origin else activity.envelope
         if in_hand is not None:
             deadline = min(deadline, in_hand[DEADLINE])
-            # Only the handler itself is held up; a task it has opened shares its activity.
-            if activity.task is task:
-                asker = activity.cell
         if cell.mailbox.closed or deadline <= now:
             await trio.lowlevel.checkpoint_if_cancelled()
             if cell.mailbox.closed:
@@ -378,7 +387,11 @@ def pass_on(envelope: Envelope, cell: Target, by: Party) -> None:
 
 
 def refuse_ring(asker: Party, asked: Party, kind: type) -> None:
-    """Called before a handler waits; raises DeadlockError when it would wait for itself."""
+    """Called before a handler or hook waits; DeadlockError when it would wait for itself.
+
+    A send that waits for room is such a wait as well: there is none before the handler of the
+    other one is over. Room that comes another way (an ask given up) is a chance, not a plan.
+    """
     cycle = [asker.path]
     waiting: Party | None = asked
     while waiting is not None:

@@ -47,6 +47,7 @@ KeyboardInterrupt, SystemExit and cancellation from outside pass through.
 
 from __future__ import annotations
 
+import contextvars
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, Never, Protocol, TypeAlias, cast
@@ -63,6 +64,7 @@ from actors.runtime.delivery.envelope import (
     Envelope,
     Later,
     Party,
+    current_activity,
 )
 from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY, Entry, Mailbox, Notice
 from actors.runtime.delivery.ref import AnyRef, Post, Ref, Target, pass_on
@@ -89,6 +91,7 @@ from actors.runtime.words.exits import (
     crash_from,
     stamped,
 )
+from actors.runtime.words.messages import Ask
 
 Status: TypeAlias = Literal[
     "starting",
@@ -311,7 +314,7 @@ class Cell:
         # How the last incarnation ended, while the owner has not decided and nobody was told.
         self.untold_exit: Exit | None = None
 
-        # Whom its handler has asked: the edge that a ring of asks is found by.
+        # Whom its handler or hook waits for, asking or for room: what a ring is found by.
         self.waiting_on: Party | None = None
         self.watchers: dict[Watch, None] | None = None
         # Of the current incarnation, or the coming one; moved to broken_links when it has ended.
@@ -767,7 +770,7 @@ class Life:
         # how it will end, and how it has ended
         "wanted", "killed", "draining", "start_timed_out", "failed_start", "exit", "last_in_hand",
         # where it runs
-        "activity", "scope", "parked_task", "nursery",
+        "context", "activity", "scope", "parked_task", "nursery",
         # giving the task back
         "wants_hibernation", "hibernating", "nap",
         # the budget of a turn
@@ -797,6 +800,9 @@ class Life:
         # For the crash report.
         self.last_in_hand: Envelope | None = None
 
+        # Its own from the beginning: a context variable set by code of an actor is seen by no other
+        # one. Its task is started in it, and has its copy then; that one stays when it hibernates.
+        self.context: contextvars.Context = cell.system.dispatcher.clean.copy()
         # The dispatcher's, shared by all dispatched actors, until it has a task of its own.
         self.activity: Activity = cell.system.dispatcher.activity
         # Of task actors: what a kill or a late start cancels; the task between two messages.
@@ -868,8 +874,10 @@ class Life:
             return
         if self.phase == "ending":
             # Too late to end it, not too late to say that it did not end well.
-            if self.exit is not None and self.exit.clean:
+            if self.exit is not None and self.exit.clean and not exit_.clean:
                 self.exit = self._stamp(exit_)
+            return
+        if exit_.clean and isinstance(self.wanted, Crashed):
             return
         self.wanted, self.draining = exit_, False
         self._interrupt(exit_.because)
@@ -946,9 +954,12 @@ class Life:
         self.activity.task = None
         self.park()
 
-    def new_activity(self) -> Activity:
-        """Called in a task that works for this incarnation alone."""
-        return Activity(self.cell, trio.lowlevel.current_task())
+    def enter_task(self) -> None:
+        """Called as the first step of a task that works for this incarnation alone."""
+        task = trio.lowlevel.current_task()
+        self.context = task.context
+        self.activity = Activity(self.cell, task)
+        current_activity.set(self.activity)
 
     def wrap(self, message: object, context: Context | None = None) -> Envelope:
         """The envelope of a message of the runtime (a tick, a Down), for its handler."""
@@ -968,6 +979,11 @@ class Life:
         """Called when it was answered, or failed."""
         if self.owed is not None:
             self.owed.pop(later, None)
+
+    def unasked(self, envelope: Envelope) -> None:
+        """Called with what is returned, or given later, to a message that was told."""
+        if isinstance(envelope[MESSAGE], Ask):
+            self.cell.counts.late_replies += 1
 
     def refuses(self, envelope: Envelope, value: object) -> bool:
         """Called with what is given later: the wrong type fails the ask and crashes the actor."""
@@ -1025,9 +1041,9 @@ class Life:
             self.cell.limit_stop(self.cell.shutdown)
 
     def stop_raised(self, error: BaseException) -> None:
-        """`on_stop` raised: that is the exit, the first one its `__context__`."""
+        """`on_stop` crashed with this: that is the exit, the first one its `__context__`."""
         first = self.exit
-        crash = crash_from(error)
+        crash = Crashed(error)
         if isinstance(first, Crashed) and first.error is not crash.error:
             crash.error.__context__ = first.error
         self.exit = self._stamp(crash)

@@ -2,32 +2,36 @@
 
 Their nursery lives in a task of its own, opened at first use, so that dispatched actors can have
 child tasks too. One that raises ends the nursery, the others with it, and crashes the actor.
+
+Each runs in a copy of the context variables of whoever starts it, mostly a handler, as any task.
 """
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeAlias
 
 import trio
 
 from actors.runtime.delivery.envelope import Activity, current_activity
-from actors.runtime.words.exits import Crashed, crash_from
+from actors.runtime.words.errors import exit_from
+from actors.runtime.words.exits import Exit, leaves_of, without_cancelled
 
 
 class ChildTasks:
     """The nursery of one incarnation's child tasks.
 
-    `nursery` is where its own task runs; `crashed` is told when one of them has raised.
+    `nursery` is where its own task runs; `raised` is told what one of them has raised: a crash,
+    or the exit of a `StopActor`.
     """
 
-    def __init__(
-        self, path: str, nursery: trio.Nursery, crashed: Callable[[Crashed], None]
-    ) -> None:
-        self._path, self._crashed = path, crashed
+    def __init__(self, path: str, nursery: trio.Nursery, raised: Callable[[Exit], None]) -> None:
+        self._path, self._raised = path, raised
         self._nursery: trio.Nursery | None = None
         # Started before the nursery is open: its task has been started, but has not run yet.
-        self._early: list[Callable[[], Awaitable[object]]] = []
+        self._early: list[_Early] = []
         self._cancelled = False
         self._over = trio.Event()
         nursery.start_soon(self._run, name=f"{path} (child tasks)")
@@ -45,9 +49,9 @@ class ChildTasks:
                 f"the child tasks of {self._path} have ended with it; none was started"
             )
         # Forked now, in the task that starts it: what it sends has the cause of this message.
-        task = partial(_as_part, current_activity.get().fork(), task)
+        task = partial(self._one, current_activity.get().fork(), task)
         if self._nursery is None:
-            self._early.append(task)
+            self._early.append((contextvars.copy_context(), task, name))
         else:
             self._nursery.start_soon(task, name=name)
 
@@ -67,18 +71,31 @@ class ChildTasks:
             async with trio.open_nursery() as self._nursery:
                 if self._cancelled:
                     self._nursery.cancel_scope.cancel()
-                for task in self._early:
-                    self._nursery.start_soon(task)
+                for context, task, name in self._early:
+                    context.run(partial(self._nursery.start_soon, task, name=name))
                 self._early.clear()
                 # Without this the nursery would close behind the last of them, and a later
                 # `start_soon` would need another.
                 await trio.sleep_forever()
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - user code's crash
-            self._crashed(crash_from(error))
+        except BaseException as error:  # noqa: BLE001 - whatever a child task raises is the crash
+            cause = without_cancelled(error, trio.lowlevel.current_task())
+            self._raised(exit_from(cause))
         finally:
+            self._cancelled = True
             self._over.set()
 
+    async def _one(self, activity: Activity, task: Callable[[], Awaitable[object]]) -> None:
+        current_activity.set(activity)
+        try:
+            await task()
+        except BaseException as error:
+            cause = without_cancelled(error, trio.lowlevel.current_task())
+            if not all(isinstance(leaf, trio.Cancelled) for leaf in leaves_of(cause)):
+                raise
+            # That no scope around it explains: the nursery would take it for its own.
+            self._raised(exit_from(cause))
+            self.cancel()
 
-async def _as_part(activity: Activity, task: Callable[[], Awaitable[object]]) -> None:
-    current_activity.set(activity)
-    await task()
+
+# A child task, with the context variables of whoever has started it, and its name.
+_Early: TypeAlias = tuple[contextvars.Context, Callable[[], Awaitable[object]], str]

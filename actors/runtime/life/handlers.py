@@ -64,7 +64,10 @@ class Table:
         plain = [get_origin(part) or part for part in parts]
         if not all(isinstance(part, type) for part in plain):
             return True
-        return isinstance(reply, tuple(part for part in plain if isinstance(part, type)))
+        try:
+            return isinstance(reply, tuple(part for part in plain if isinstance(part, type)))
+        except Exception:  # noqa: BLE001 - a Protocol, or a class of the user's, refuses the look
+            return True
 
 
 def handler(*, cancel_late: bool) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -27,14 +27,13 @@ from actors.runtime.delivery.envelope import (
     NO_DEADLINE,
     REPLY,
     Envelope,
-    current_activity,
 )
 from actors.runtime.life import loop
 from actors.runtime.life.cell import Cell, Life
 from actors.runtime.life.handlers import Handler
 from actors.runtime.life.hooks import AnyHooks, Hooks, taken_name
 from actors.runtime.life.resting import stays_awake
-from actors.runtime.words.errors import ActorExited, BadReturn, StartTimeout
+from actors.runtime.words.errors import ActorExited, BadReturn, StartTimeout, cause_of
 from actors.runtime.words.exits import (
     Crashed,
     Failed,
@@ -43,7 +42,7 @@ from actors.runtime.words.exits import (
     Normal,
     Ready,
     StartOutcome,
-    crash_from,
+    without_cancelled,
 )
 from actors.runtime.words.messages import IGNORE, Started
 
@@ -72,6 +71,7 @@ def turn(cell: Cell) -> bool:
         return _is_dispatched(life)
     if life.hibernating:
         life.hibernating = False
+        # In its context, as everything here: what it has set before it hibernated is still set.
         cell.owner.nursery.start_soon(_run_woken, life, name=cell.path)
         return False
     if not _is_dispatched(life):
@@ -108,9 +108,7 @@ def _single(life: Life, handler: Handler) -> bool:
         state: loop.State | None = None
         try:
             result = handler(life.instance, message)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
-            state = loop.raised(life, error)
-        except BaseExceptionGroup as error:
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its crash
             state = loop.raised(life, error)
         else:
             if result is not None or reply is not None:
@@ -143,8 +141,7 @@ def _is_dispatched(life: Life) -> bool:
 
 async def run_task(life: Life) -> None:
     """The task of an incarnation; it returns when the incarnation is over, or hibernates."""
-    life.activity = life.new_activity()
-    current_activity.set(life.activity)
+    life.enter_task()
     assert life.instance is not None
     if life.instance.opens_nursery:
         # The nursery of a supervisor's children: open until the last of them is gone.
@@ -166,8 +163,7 @@ async def run_task(life: Life) -> None:
 
 async def _run_woken(life: Life) -> None:
     """The task of an incarnation that had given its task back."""
-    life.activity.task = trio.lowlevel.current_task()
-    current_activity.set(life.activity)
+    life.enter_task()
     stays_awake(life)
     with trio.CancelScope() as life.scope:
         await _serve(life)
@@ -247,10 +243,8 @@ async def _await_handler(life: Life) -> loop.State | None:
             result = await _until_deadline(life, envelope, coroutine)
         else:
             result = await coroutine
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
-        return loop.raised(life, error)
-    except BaseExceptionGroup as error:
-        return loop.raised(life, error)
+    except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its crash
+        return loop.raised(life, error, life.activity.task)
     life.awaiting_since = None
     loop.measured(life, envelope)
     return loop.finish(life, envelope, result)
@@ -291,8 +285,8 @@ def _birth(life: Life) -> None:
             raise BadReturn(instance, "start")
         if (taken := taken_name(instance)) is not None:
             raise taken
-    except Exception as error:  # noqa: BLE001 - whatever `__init__` raises fails the start
-        _fail_to_start(life, error)
+    except BaseException as error:  # noqa: BLE001 - whatever `__init__` raises fails the start
+        _fail_to_start(life, cause_of(without_cancelled(error)))
         return
     life.adopt(instance)
     if life.has_task:
@@ -312,10 +306,8 @@ def _start_dispatched(life: Life) -> None:
     life.activity.cell = life.cell
     try:
         result = life.instance.on_start()
-    except Exception as error:  # noqa: BLE001 - whatever `on_start` raises fails the start
-        outcome: StartOutcome = Failed(error)
-    except BaseExceptionGroup as error:
-        outcome = Failed(crash_from(error).error)
+    except BaseException as error:  # noqa: BLE001 - whatever `on_start` raises fails the start
+        outcome: StartOutcome = Failed(cause_of(without_cancelled(error)))
     else:
         outcome = _outcome(result)
     life.activity.cell = life.activity.out = None
@@ -333,10 +325,8 @@ async def _start_in_task(life: Life) -> None:
         result = life.instance.on_start()
         if type(result) is CoroutineType:
             result = await result
-    except Exception as error:  # noqa: BLE001 - whatever `on_start` raises fails the start
-        outcome: StartOutcome = Failed(error)
-    except BaseExceptionGroup as error:
-        outcome = Failed(crash_from(error).error)
+    except BaseException as error:  # noqa: BLE001 - whatever `on_start` raises fails the start
+        outcome: StartOutcome = Failed(cause_of(without_cancelled(error, life.activity.task)))
     else:
         outcome = _outcome(result)
     finally:
@@ -414,10 +404,8 @@ def _end_dispatched(life: Life) -> None:
             if type(result) is CoroutineType:
                 result.close()
                 life.stop_raised(BadReturn(result, "on_stop"))
-        except Exception as error:  # noqa: BLE001 - whatever `on_stop` raises is the exit
-            life.stop_raised(error)
-        except BaseExceptionGroup as error:
-            life.stop_raised(error)
+        except BaseException as error:  # noqa: BLE001 - whatever `on_stop` raises is the exit
+            life.stop_raised(without_cancelled(error))
         life.activity.cell = life.activity.out = None
         if _has_child_tasks(life):  # `on_stop` has started one.
             life.cell.limit_stop(life.cell.shutdown)
@@ -438,8 +426,7 @@ def _end_in_task(life: Life, rest: Callable[[Life], Awaitable[None]]) -> None:
 
 
 async def _finish_in_task(life: Life, rest: Callable[[Life], Awaitable[None]]) -> None:
-    life.activity = life.new_activity()
-    current_activity.set(life.activity)
+    life.enter_task()
     await rest(life)
     _report(life)
 
@@ -471,10 +458,8 @@ async def _call_on_stop(life: Life) -> None:
             result = life.instance.on_stop(life.exit)
             if type(result) is CoroutineType:
                 await result
-        except Exception as error:  # noqa: BLE001 - whatever `on_stop` raises is the exit
-            life.stop_raised(error)
-        except BaseExceptionGroup as error:
-            life.stop_raised(error)
+        except BaseException as error:  # noqa: BLE001 - whatever `on_stop` raises is the exit
+            life.stop_raised(without_cancelled(error, life.activity.task))
     life.scope = None
 
 

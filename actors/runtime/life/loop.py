@@ -34,6 +34,7 @@ Profile before changing `_run_batch`: it is the road of every message.
 
 Rule 1: between two messages only `mailbox.attention` is looked at.
 Rule 2: user code is called under a `try` of its own, so a bug of the runtime is never a crash.
+It catches whatever is raised; what is none of the actor's, `raised` raises again.
 Rule 3: a change to one of the four roads is a change to all of them.
 """
 
@@ -57,8 +58,9 @@ from actors.runtime.delivery.envelope import (
 from actors.runtime.delivery.mailbox import Notice
 from actors.runtime.life.cell import Life
 from actors.runtime.words.counting import MICRO, MICROSECOND, Meter
-from actors.runtime.words.errors import BadReply, StopActor, UnhandledMessage
-from actors.runtime.words.exits import Crashed, Exit, crash_from
+from actors.runtime.words.errors import BadReply, UnhandledMessage, exit_from
+from actors.runtime.words.exits import Crashed, Exit, without_cancelled
+from actors.runtime.words.messages import Ask
 
 # more: the budget is used up. idle: nothing to do. await: `life.coroutine` waits for the task.
 # ended: `life.exit` is set.
@@ -151,9 +153,7 @@ def _run_batch(life: Life, limit: int) -> State | None:
             handled += 1
             try:
                 result = handler(instance, message)
-            except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
-                state = raised(life, error)
-            except BaseExceptionGroup as error:
+            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its crash
                 state = raised(life, error)
             else:
                 if result is None and reply is None:
@@ -212,7 +212,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
         began = (ended or perf_counter()) if enqueued_at else 0.0
         try:
             result = handler(instance, message)
-        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - user code's crash
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its crash
             state = raised(life, error)
             break
         if result is not None or reply is not None:
@@ -262,9 +262,7 @@ def _run_one(life: Life, envelope: Envelope) -> State | None:
     life.handling_began = perf_counter() if envelope[ENQUEUED_AT] else 0.0
     try:
         result = handler(life.instance, message)
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises is its crash
-        return raised(life, error)
-    except BaseExceptionGroup as error:
+    except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its crash
         return raised(life, error)
     state = returned(life, envelope, result)
     if state is None:
@@ -401,8 +399,12 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
     elif isinstance(result, Later):
         pass
     elif reply is None:
-        if result is not None:
+        if result is not None and not isinstance(envelope[MESSAGE], Ask):
             return _bad_reply(life, envelope, result)
+        # An `Ask` that was told: its handler cannot know. Nobody gets the reply, so nobody asks
+        # whether it is of the right type.
+        if result is not None:
+            life.unasked(envelope)
     elif result is None and _was_settled(life, envelope):
         pass  # `later.reply` in the handler itself, or cancelled late: nothing was returned.
     elif life.cell.system.check_replies and not life.table.fits(type(envelope[MESSAGE]), result):
@@ -433,11 +435,12 @@ def _bad_reply(life: Life, envelope: Envelope, result: object) -> State:
     return end(life, Crashed(error))
 
 
-def raised(life: Life, error: BaseException) -> State:
-    """What becomes of an error out of a handler."""
-    if isinstance(error, StopActor):
-        return end(life, error.exit)
-    return end(life, crash_from(error))
+def raised(life: Life, error: BaseException, task: trio.lowlevel.Task | None = None) -> State:
+    """What becomes of an error out of a handler, which may have waited in `task`.
+
+    Raises it again when it is none of the actor's (`words/exits.py`): then all ends.
+    """
+    return end(life, exit_from(without_cancelled(error, task)))
 
 
 def end(life: Life, exit_: Exit) -> State:

@@ -14,6 +14,7 @@ from typing import Final
 import trio
 from trio.testing import MockClock
 
+from actors.runtime.delivery.envelope import Inheritance
 from actors.runtime.delivery.ref import AnyRef
 from actors.runtime.life.cell import Cell
 from actors.runtime.system.making import Maker, class_behind
@@ -73,6 +74,8 @@ async def running(
     # Under a virtual clock a pause of the loop is the test's own, and threads would disturb it.
     is_real_time = not isinstance(trio.lowlevel.current_clock(), MockClock)
     watchdog = _watchdog(system, block_threshold) if block_threshold and is_real_time else None
+    inheritance = Inheritance()
+    trio.lowlevel.add_instrument(inheritance)
     async with trio.open_nursery() as nursery:
         if watchdog is not None:
             watchdog.start()
@@ -87,6 +90,7 @@ async def running(
         finally:
             system.close()
             closed(system)
+            trio.lowlevel.remove_instrument(inheritance)
             if watchdog is not None:
                 watchdog.close()
         nursery.cancel_scope.cancel()

@@ -194,8 +194,9 @@ async def ask_all(
     now = trio.current_time()
     activity = current_activity.get()
     deadline = min(now + limit, trio.current_effective_deadline())
-    if activity.envelope is not None:
-        deadline = min(deadline, activity.envelope[DEADLINE])
+    in_hand = activity.in_hand()
+    if in_hand is not None:
+        deadline = min(deadline, in_hand[DEADLINE])
     task = trio.lowlevel.current_task()
     open_: set[_Part] = set()
     asked: dict[Ref[M], tuple[Target, _Part]] = {}

@@ -15,6 +15,7 @@ from actors.runtime.delivery.envelope import current_activity
 from actors.runtime.delivery.ref import AnyRef, check_thread
 from actors.runtime.life.cell import Cell, Life, cell_of
 from actors.runtime.words.errors import ActorError, CallbackFailed, DeadlockError
+from actors.runtime.words.exits import without_cancelled
 
 
 class Request:
@@ -35,9 +36,10 @@ class Request:
         if self._task is not None and life is not None:
             try:
                 self.result = self._work(life)
-            except Exception as error:  # noqa: BLE001 - the caller's function, the caller's error
-                self.error = CallbackFailed(self._cell.path, error)
-                self.error.__cause__ = error
+            except BaseException as error:  # noqa: BLE001 - the caller's function, its error
+                cause = without_cancelled(error)
+                self.error = CallbackFailed(self._cell.path, cause)
+                self.error.__cause__ = cause
             self._answer()
 
     def drop(self) -> None:

@@ -7,9 +7,11 @@ holds a ref and stands beside who raises it, in `system/system.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import CoroutineType
 from typing import Final
 
-from actors.runtime.words.exits import Exit, Normal
+from actors.runtime.words.exits import Crashed, Exit, Normal, leaves_of
+from actors.runtime.words.messages import Ask
 from actors.runtime.words.showing import shown
 
 
@@ -85,14 +87,18 @@ class UnhandledMessage(AskError):
 
 
 class DeadlockError(AskError):
-    """The ask would close a ring of handlers waiting for each other; nothing was queued."""
+    """The ask, or the send, would close a ring of handlers and hooks that wait for each other.
+
+    Nothing was queued. `cycle` has the paths, the first one again at the end.
+    """
 
     def __init__(self, cycle: Sequence[str], message_type: type | None = None) -> None:
+        what = "this" if message_type is None else f"sending {message_type.__name__}"
         super().__init__(
             cycle[-1],
             message_type,
-            f"asking {_name(message_type)} would wait for ever: {' -> '.join(cycle)}. Nothing was "
-            "queued. Use tell and answer by another message, or start_soon.",
+            f"{what} would wait for ever: {' -> '.join(cycle)}. Nothing was queued. Use tell and "
+            "answer by another message, or start_soon.",
         )
         self.cycle = tuple(cycle)
 
@@ -116,16 +122,23 @@ class NoProc(AskError):
 class BadReply(AskError):
     """A handler returned what nobody can use: `got`, in answer to `message`.
 
-    A value to a tell, a coroutine from a `def` handler, or (with `check_replies`) another type
-    than the class promised. It is a bug of the handler, and crashes its actor.
+    A value to a message whose class is no `Ask`, a coroutine from a `def` handler, or (with
+    `check_replies`) another type than the class promised. It is a bug of the handler, and crashes
+    its actor. The reply to an `Ask` that was told is none of them: it is dropped and counted.
     """
 
     def __init__(self, path: str, message: object, got: object) -> None:
+        kind, given = type(message).__name__, type(got).__name__
+        if isinstance(got, CoroutineType):
+            text = f"a coroutine for {kind}, from a handler that is not `async def`"
+        elif isinstance(message, Ask):
+            text = f"a {given} for {kind}, whose class promises something else"
+        else:
+            text = f"a {given} for {kind}, whose class is no Ask: nobody can get a reply to it"
         super().__init__(
             path,
             type(message),
-            f"{path} answered {type(message).__name__} with a {type(got).__name__}, which its "
-            "class does not promise. Nothing was passed on; correct the handler.",
+            f"{path} returned {text}. Nothing was passed on; correct the handler.",
         )
         self.message, self.got = message, got
 
@@ -238,14 +251,40 @@ class StashFull(ActorError):
 class CallbackFailed(ActorError):
     """The function given to `replace_state` raised `error`; the state is as before."""
 
-    def __init__(self, path: str, error: Exception) -> None:
+    def __init__(self, path: str, error: BaseException) -> None:
         super().__init__(f"the function for {path} raised {shown(error)}; its state is unchanged.")
         self.path, self.error = path, error
 
 
 class StopActor(Exception):
-    """Raise this in a handler to end the actor at once; an asker gets `ActorExited`."""
+    """Raise this in a handler or child task to end the actor at once; an asker gets `ActorExited`.
+
+    Out of a nursery it comes in a group: one of nothing else (but `Cancelled`) is that stop too.
+    """
 
     def __init__(self, exit_: Exit | None = None) -> None:
         super().__init__("the actor ends itself")
         self.exit: Exit = Normal() if exit_ is None else exit_
+
+
+def exit_from(error: BaseException) -> Exit:
+    """Call this for the exit that an error of user code is: the stop it has asked for, or a crash.
+
+    First comes `without_cancelled` (`exits.py`), for not everything raised is an actor's end.
+    """
+    cause = cause_of(error)
+    return cause.exit if isinstance(cause, StopActor) else Crashed(cause)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Call this to take a `StopActor` out of the group that a nursery has made of it.
+
+    Of several stops it is the first. With other errors beside them it is those: whoever asked for
+    a clean end did not get one.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    stops, others = error.split(StopActor)
+    if stops is None:
+        return error
+    return leaves_of(stops)[0] if others is None else others

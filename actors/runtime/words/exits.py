@@ -7,6 +7,7 @@ Frozen data, and how a caught error becomes a crash. Who decides on the exit of 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar, final
@@ -188,28 +189,56 @@ def leaves_of(error: BaseException) -> tuple[BaseException, ...]:
 
 # From an error to an exit
 
-
-def crash_from(error: BaseException) -> Crashed:
-    """Call this to make a caught error an exit; re-raises what must not become one."""
-    return Crashed(without_cancelled(error))
+# These end the process, whoever raised them; nobody is restarted after a Ctrl-C.
+_ENDS_ALL: Final = (KeyboardInterrupt, SystemExit)
 
 
-def without_cancelled(error: BaseException) -> BaseException:
-    """Call this to take `Cancelled` leaves out of a group.
+def crash_from(error: BaseException, task: trio.lowlevel.Task | None = None) -> Crashed:
+    """Call this to make what user code has raised an exit; re-raises what must not become one."""
+    return Crashed(without_cancelled(error, task))
 
-    Raises the error again when it is no crash: nothing but cancellation, or a KeyboardInterrupt,
-    SystemExit or GeneratorExit among the leaves.
+
+def without_cancelled(
+    error: BaseException, task: trio.lowlevel.Task | None = None
+) -> BaseException:
+    """Call this under `except BaseException` around user code, for what its actor crashes with.
+
+    That is the error itself, a group without its `Cancelled` leaves. Whatever user code raises is
+    the crash of its actor alone, of whatever class it is: a `CancelledError` of asyncio, a class
+    of its own, a `trio.Cancelled` that was kept and raised again elsewhere.
+
+    `task` is the one it may have waited in, None for code that cannot wait (`def`). Raises the
+    error again when it is none of the actor's: KeyboardInterrupt or SystemExit, also as a leaf;
+    out of code that may wait, the cancellation of a scope around it, which is known by that scope
+    being cancelled; and a GeneratorExit that closes the coroutine, for nobody runs it then.
     """
-    if isinstance(error, Exception) or not isinstance(error, BaseExceptionGroup):
+    if isinstance(error, Exception):
         return error
-    # These end the process, whoever raised them; nobody is restarted after a Ctrl-C.
-    if error.subgroup((KeyboardInterrupt, SystemExit, GeneratorExit)) is not None:
+    leaves = leaves_of(error)
+    if any(isinstance(leaf, _ENDS_ALL) for leaf in leaves):
         raise error
-    # What trio cancels while a nursery closes says nothing about why it closes.
-    _, rest = error.split(trio.Cancelled)
-    if rest is None:
+    if task is not None and _has_closed(leaves) and not _runs(task):
         raise error
-    return rest
+    others = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    if isinstance(error, BaseExceptionGroup) and 0 < len(others) < len(leaves):
+        # What trio cancels while a nursery closes says nothing about why it closes.
+        _, rest = error.split(trio.Cancelled)
+        assert rest is not None
+        return rest
+    if task is not None and not others and trio.current_effective_deadline() == -math.inf:
+        raise error
+    return error
+
+
+def _has_closed(leaves: tuple[BaseException, ...]) -> bool:
+    return any(isinstance(leaf, GeneratorExit) for leaf in leaves)
+
+
+def _runs(task: trio.lowlevel.Task) -> bool:
+    try:
+        return trio.lowlevel.current_task() is task
+    except RuntimeError:  # The run is over: what is left of it is being collected.
+        return False
 
 
 # How a start ended

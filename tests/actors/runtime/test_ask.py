@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import pytest
 import trio
@@ -17,8 +18,10 @@ from actors.runtime import (
     Crashed,
     DeadlockError,
     Killed,
+    MailboxFull,
     NoProc,
     Normal,
+    Ref,
     StopActor,
     System,
     UnhandledMessage,
@@ -262,6 +265,159 @@ async def test_an_actor_cannot_ask_itself(autojump_clock: MockClock, system: Sys
         return "lives"
 
     assert await ref.ask(Call(asks_itself)) == "lives"
+    assert trio.current_time() == 0
+
+
+async def test_a_ring_through_on_start_fails_where_it_closes(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-35: the classical deadlock of two actors that need each other to begin.
+    server = await system.start(AsyncPuppet, name="server")
+
+    async def asks_back(_: AnyPuppet) -> object:
+        starting = system.whereis("starting")
+        assert starting is not None
+        try:
+            return await cast("Ref[Call]", starting).ask(Call(lambda me: 1), timeout=60)
+        except DeadlockError as error:
+            return error.cycle
+
+    async def on_start(me: AnyPuppet) -> None:
+        cycles.append(await server.ask(Call(asks_back), timeout=60))
+
+    cycles: list[object] = []
+    await system.start(AsyncPuppet, None, on_start, name="starting")
+    assert cycles == [("server", "starting", "server")]
+    assert trio.current_time() == 0
+    assert [cell.waiting_on for cell in system.cells()] == [None, None]
+
+
+@pytest.mark.parametrize("stops", [False, True])
+async def test_a_hook_cannot_wait_for_its_own_actor(
+    autojump_clock: MockClock, system: System, stops: bool
+) -> None:
+    # ACT-35
+    refused: list[tuple[str, ...]] = []
+
+    async def waits_for_itself(me: AnyPuppet, _: object = None) -> None:
+        with pytest.raises(DeadlockError) as caught:
+            await (me.ref.stop(timeout=60) if stops else me.ref.ask(Call(raising(OSError())), 60))
+        refused.append(caught.value.cycle)
+
+    ref = await system.start(AsyncPuppet, None, waits_for_itself, waits_for_itself, name="a")
+    await ref.stop()
+    assert refused == [("a", "a")] * 2
+    assert trio.current_time() == 0
+
+
+async def test_the_ask_of_a_hook_is_seen_while_it_waits(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-35, ACT-104
+    server = await system.start(AsyncPuppet, name="server")
+    server.tell(Do(sleeping(1)))
+
+    async def asks(me: AnyPuppet, _: object = None) -> None:
+        await server.ask(Call(lambda me: 1))
+
+    ref = system.begin(AsyncPuppet, None, asks, asks)
+    await trio.testing.wait_all_tasks_blocked()
+    assert system.stats(ref).waiting_on == "server"
+    await trio.sleep(2)
+    assert system.stats(ref).waiting_on is None
+    server.tell(Do(sleeping(1)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ref.stop)
+        await trio.testing.wait_all_tasks_blocked()
+        assert system.stats(ref).waiting_on == "server"
+
+
+class Narrow(AsyncPuppet):
+    """Has room for one message."""
+
+    capacity = 1
+
+
+async def test_a_send_that_waits_for_room_is_seen(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-35, ACT-104
+    full, sender = await system.start(Narrow, name="full"), await system.start(AsyncPuppet)
+    full.tell(Do(sleeping(1)))
+    await trio.testing.wait_all_tasks_blocked()
+    full.tell(Note("fills it"))
+
+    def waiting_on() -> object:
+        return system.stats(sender).waiting_on
+
+    async def sends(_: AnyPuppet) -> None:
+        await full.send(Note("waits"))
+        # Let in: the edge has gone with the wait, before this task has run again.
+        assert waiting_on() is None
+        full.tell(Do(sleeping(5)))
+        await trio.testing.wait_all_tasks_blocked()
+        full.tell(Note("fills it again"))
+        with pytest.raises(MailboxFull):
+            await full.send(Note("waits again"), timeout=1)
+        assert waiting_on() is None
+
+    sender.tell(Do(sends))
+    await trio.testing.wait_all_tasks_blocked()
+    assert waiting_on() == "full"
+    await trio.sleep(30)
+    assert waiting_on() is None
+    assert not system.reports.kept
+
+
+@pytest.mark.parametrize("closed_by", ["send", "ask"])
+async def test_a_ring_through_a_send_that_waits_fails_where_it_closes(
+    autojump_clock: MockClock, system: System, closed_by: str
+) -> None:
+    # ACT-35: two actors with full lanes that send to each other would wait for ever, unseen.
+    a, b = await system.start(Narrow, name="a"), await system.start(Narrow, name="b")
+    cycles: list[tuple[str, ...]] = []
+
+    async def sends_on(_: AnyPuppet) -> None:
+        b.tell(Note("fills it"))
+        await b.send(Note("from a"))
+
+    async def closes(_: AnyPuppet) -> None:
+        await trio.sleep(1)
+        a.tell(Note("fills it"))
+        try:
+            if closed_by == "send":
+                await a.send(Note("from b"))
+            else:
+                await a.ask(Call(lambda me: 1), timeout=60)
+        except DeadlockError as error:
+            cycles.append(error.cycle)
+
+    b.tell(Do(closes))
+    await trio.testing.wait_all_tasks_blocked()
+    a.tell(Do(sends_on))
+    await trio.sleep(2)
+    assert cycles == [("b", "a", "b")]
+    assert [cell.waiting_on for cell in system.cells()] == [None, None]
+    assert [system.stats(ref).waiting_senders for ref in (a, b)] == [0, 0]
+    assert not system.reports.kept
+    assert not system.dead_letters.by_reason
+
+
+async def test_a_handler_cannot_wait_for_room_in_its_own_mailbox(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-35
+    log: list[object] = []
+
+    async def sends(me: AnyPuppet) -> None:
+        await me.ref.send(Note("first"))
+        with pytest.raises(DeadlockError):
+            await me.ref.send(Note("second"))
+
+    ref = await system.start(Narrow, log)
+    await ref.ask(Call(sends), timeout=60)
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == ["first"]
     assert trio.current_time() == 0
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
+from functools import partial
 
+import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import Context, System, current_context, edge_context
-from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet
+from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, sleeping
 
 
 async def test_a_flow_of_five_hops_is_one_correlation(
@@ -132,6 +137,124 @@ async def test_child_tasks_and_asks_carry_the_context_on(
         ref.tell(Do(lambda me: me.start_soon(child_task)))
     await trio.sleep(1)
     assert seen == ["flow"]
+
+
+async def test_a_task_in_another_nursery_keeps_the_cause_of_its_message_alone(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-10, ACT-11: it goes on when that message is over, and others are in hand.
+    seen: list[tuple[object, object, float]] = []
+    ref, other = await system.start(AsyncPuppet), await system.start(AsyncPuppet)
+
+    def note(me: AnyPuppet) -> None:
+        context = current_context()
+        assert context is not None
+        seen.append((context.correlation_id, context.causation_id, me.deadline))
+
+    async def foreign() -> None:
+        other.tell(Do(note))
+        await trio.sleep(2)
+        # `slow` is in hand now, with a deadline of its own.
+        other.tell(Do(note))
+        await other.ask(Call(note), timeout=60)
+        await trio.sleep(2)
+        # Nothing is in hand now.
+        await other.send(Do(note))
+        assert await other.ask(Call(lambda me: me.remaining()), timeout=60) == 60
+
+    async def starts(_: AnyPuppet) -> None:
+        nursery.start_soon(foreign)
+
+    async with trio.open_nursery() as nursery:
+        with edge_context(Context("mine")):
+            await ref.ask(Call(starts), timeout=1)
+        with edge_context(Context("strange")), trio.move_on_after(2.5):
+            await ref.ask(Call(sleeping(3)), timeout=2.5)
+    assert [correlation for correlation, _, _ in seen] == ["mine"] * 4
+    assert [deadline for _, _, deadline in seen] == [math.inf, math.inf, 62.0, math.inf]
+
+
+class Mixed(AsyncPuppet):
+    """A task actor with a `def` handler."""
+
+    def on_do(self, message: Do) -> None:  # type: ignore[override]
+        message.what(self)
+
+
+@pytest.mark.parametrize("kind", [Puppet, AsyncPuppet, Mixed])
+@pytest.mark.parametrize("by", ["handler", "on_start"])
+async def test_a_task_in_another_nursery_has_one_cause_whoever_has_started_it(
+    autojump_clock: MockClock, system: System, kind: type[Puppet], by: str
+) -> None:
+    # ACT-10, ACT-11
+    seen: list[tuple[str, float]] = []
+    other = await system.start(AsyncPuppet)
+
+    def note(me: AnyPuppet) -> None:
+        context = current_context()
+        assert context is not None
+        seen.append((context.correlation_id, me.remaining()))
+
+    async def foreign() -> None:
+        for _ in range(3):
+            await other.ask(Call(note), timeout=60)
+            await trio.sleep(1)
+
+    def starts(_: AnyPuppet) -> None:
+        nursery.start_soon(foreign)
+
+    slow = (lambda me: None) if kind is Puppet else sleeping(1.5)
+
+    async with trio.open_nursery() as nursery:
+        ref = await system.start(kind, None, starts if by == "on_start" else None)
+        if by == "handler":
+            with edge_context(Context("mine")):
+                ref.tell(Do(starts))
+        with edge_context(Context("strange")):
+            await ref.ask(Call(slow), timeout=2)
+            await ref.ask(Call(slow), timeout=2)
+    assert len(seen) == 3
+    (cause,) = {correlation for correlation, _ in seen}
+    assert cause == "mine" if by == "handler" else cause.startswith(system.id)
+    assert {remaining for _, remaining in seen} == {60.0}
+
+
+async def test_tasks_in_a_nursery_of_the_handler_work_for_its_message(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-11
+    other = await system.start(AsyncPuppet)
+
+    async def works(_: AnyPuppet) -> object:
+        deadlines: list[object] = []
+
+        async def part() -> None:
+            await trio.sleep(0.5)
+            deadlines.append(await other.ask(Call(lambda me: me.deadline), timeout=60))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(part)
+        return deadlines
+
+    ref = await system.start(AsyncPuppet)
+    assert await ref.ask(Call(works), timeout=3) == [3.0]
+
+
+async def test_an_idle_actor_does_not_keep_its_last_message_alive(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-10
+    class Big:
+        """Something to be let go of."""
+
+    ref = await system.start(puppet)
+    big = Big()
+    gone = weakref.ref(big)
+    await ref.ask(Call(partial(lambda big, me: None, big)))
+    del big
+    await trio.testing.wait_all_tasks_blocked()
+    gc.collect()
+    assert gone() is None
 
 
 async def test_a_tell_carries_a_deadline_only_when_given(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Protocol
+
 import pytest
 import trio
 import trio.testing
@@ -76,6 +79,98 @@ async def test_a_value_returned_to_a_tell_is_a_bad_reply(
     assert isinstance(exit_, Crashed)
     assert isinstance(exit_.error, BadReply)
     assert exit_.error.got == 7
+
+
+def _given(reply: object, _: AnyPuppet) -> object:
+    return reply
+
+
+@pytest.mark.parametrize("check", [False, True])
+async def test_the_reply_to_an_ask_that_was_told_is_dropped_and_counted(
+    autojump_clock: MockClock, puppet: type[Puppet], check: bool
+) -> None:
+    # ACT-45, ACT-33
+    async with open_actors(check_replies=check) as system:
+        ref = await system.start(puppet)
+        # Of the right type or not: nobody gets it.
+        puppet.__table__.replies[Call] = int
+        try:
+            for reply in (7, "text", None):
+                ref.tell(Call(partial(_given, reply)))
+            await trio.testing.wait_all_tasks_blocked()
+        finally:
+            puppet.__table__.replies[Call] = object
+        assert await ref.ask(Call(lambda me: me.incarnation)) == 1
+        assert system.stats(ref).late_replies == 2
+        assert not system.reports.kept
+
+
+async def test_a_later_reply_to_an_ask_that_was_told_is_counted_too(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-45, ACT-44
+    ref = await system.start(puppet)
+    ref.tell(Call(lambda me: me.reply_later().reply("nobody")))
+    await trio.testing.wait_all_tasks_blocked()
+    assert system.stats(ref).late_replies == 1
+    assert not system.reports.kept
+
+
+async def test_an_expired_ask_can_be_sent_again_by_its_dead_letter(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-92, ACT-45
+    ref = await system.start(puppet)
+    await system.suspend(ref)
+    with pytest.raises(AskTimeout):
+        await ref.ask(Call(lambda me: "reply"), timeout=0.5)
+    await system.resume(ref)
+    await trio.testing.wait_all_tasks_blocked()
+    (letter,) = system.dead_letters
+    system.dead_letters.resend(letter.id)
+    await trio.testing.wait_all_tasks_blocked()
+    stats = system.stats(ref)
+    assert (stats.handled, stats.late_replies, stats.crashes) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("message", "got", "text"),
+    [
+        (Count(), "five", "a str for Count, whose class promises something else"),
+        (Answer("x"), 5, "a int for Answer, whose class is no Ask: nobody can get a reply to it"),
+    ],
+)
+def test_a_bad_reply_says_what_is_wrong(message: object, got: object, text: str) -> None:
+    # ACT-45
+    assert text in str(BadReply("front", message, got))
+
+
+class Shaped(Protocol):
+    """A type that `isinstance` refuses to look at."""
+
+    @property
+    def size(self) -> int: ...
+
+
+@message
+class Shape(Ask[Shaped]):
+    """A question whose answer cannot be checked."""
+
+
+class Shaper(Actor[Shape]):
+    def on_shape(self, message: Shape) -> Shaped:
+        return Sized(3)
+
+
+@message
+class Sized:
+    size: int
+
+
+async def test_a_reply_that_cannot_be_checked_passes(autojump_clock: MockClock) -> None:
+    # ACT-45, ACT-5
+    async with open_actors(check_replies=True) as system:
+        assert (await (await system.start(Shaper)).ask(Shape())).size == 3
 
 
 async def test_a_coroutine_from_a_def_handler_is_a_bad_reply(
