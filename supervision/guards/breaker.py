@@ -261,7 +261,7 @@ class Breaker:
             error = failure_of(self._on_change, change)
             if error is not None:
                 name = self._machine.name
-                _log.warning("breaker_listener_failed", name=name, error=shown(error))
+                _log.warning("breaker_listener_failed", breaker=name, error=shown(error))
 
 
 def _is_outcome(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import trio
 
 from actors.runtime import Log, Secret
+from actors.runtime.words.showing import shown
 from web.app import CannotStart, first_leaf, run_site
 from web.observability import (
     complain,
@@ -78,8 +79,8 @@ def serve(environment: Mapping[str, str]) -> int:
         code = EXIT_FAILED
         log.error("site.failed", exc_info=group)
         complain(
-            f"greenroom: the site ended because of {first_leaf(group)!r}; the log above has the "
-            "cause. Nothing that was acknowledged is lost; start it again."
+            f"greenroom: the site ended because of {shown(first_leaf(group))}; the log above has "
+            "the cause. Nothing that was acknowledged is lost; start it again."
         )
     return code
 

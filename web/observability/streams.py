@@ -10,6 +10,8 @@ from typing import TextIO
 
 from actors.runtime import Log
 from actors.runtime.telling.lines import LineWriter
+from actors.runtime.telling.log import one_line
+from actors.runtime.words.showing import without_passwords
 
 log = Log(__name__)
 
@@ -25,8 +27,10 @@ def complain(line: str) -> None:
 
 
 def _put(stream: TextIO | None, line: str) -> None:
+    # What comes from elsewhere may hold anything; some of it is of several lines.
+    shown = "\n".join(one_line(part) for part in without_passwords(line).split("\n"))
     try:
-        LineWriter(stream).write(line)
+        LineWriter(stream).write(shown)
     except (OSError, ValueError) as error:
         log.info("line_not_shown", error=type(error).__name__)
 

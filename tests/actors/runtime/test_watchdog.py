@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from actors.runtime import LoopBlocked, System, open_actors
-from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S
+from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S, Watchdog
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Puppet
 from tests.patience import PATIENCE_S
 
@@ -148,11 +148,36 @@ async def test_a_listener_that_raises_is_removed_and_the_watch_goes_on(listener:
     async with open_actors() as system:
         system.block_listeners += [bad, listener]
         with trio.fail_after(PATIENCE_S):
-            while len(listener.reports) < 3:
+            while not listener.reports:
                 await outside(system, listener.block_the_loop)
+            # The same block once more, at its end.
+            while len(listener.reports) < 2:
                 await trio.lowlevel.checkpoint()
         assert system.block_listeners == [listener]
     assert len(told) == 1
+
+
+@pytest.mark.slow
+async def test_a_look_that_fails_does_not_end_the_watch(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # ACT-110 (real time)
+    looked: list[float] = []
+    look = Watchdog._look
+
+    def fail_once(self: Watchdog, began: float) -> LoopBlocked:
+        looked.append(began)
+        if len(looked) == 1:
+            raise RuntimeError("what was read has changed meanwhile")
+        return look(self, began)
+
+    monkeypatch.setattr(Watchdog, "_look", fail_once)
+    async with open_actors() as system:
+        system.block_listeners.append(listener)
+        with trio.fail_after(PATIENCE_S):
+            while not listener.reports:
+                await outside(system, listener.block_the_loop)
+    assert len(looked) > 1
 
 
 async def test_the_watchdog_can_be_switched_off() -> None:

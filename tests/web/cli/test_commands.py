@@ -27,6 +27,8 @@ def ends_with(error: BaseException) -> Callable[[Settings], Awaitable[int]]:
             "PORT: taken",
         ),
         (ExceptionGroup("site gave up", [OSError("disk")]), 1, "OSError('disk')"),
+        (CannotStart("X: p://u:hunter2@h\x1b[31m"), 2, "X: p://u:***@h\\u001b[31m"),
+        (OSError("p://u:hunter2@h\n\x1b[31m"), 1, "p://u:***@h"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -44,6 +46,8 @@ def test_each_ending_has_its_code_and_its_line(
     assert "Traceback" not in "".join(lines)
     assert len(lines) == bool(words)
     assert words in "".join(lines)
+    assert "hunter2" not in "".join(lines)
+    assert "\x1b" not in "".join(lines)
 
 
 def test_bad_settings_open_nothing(
