@@ -26,7 +26,14 @@ from supervision.deciding.moves import (
     Ready,
     Refuse,
 )
-from supervision.deciding.policy import RestartWindow, Verdict, is_reported, judge, judge_start
+from supervision.deciding.policy import (
+    RestartWindow,
+    Verdict,
+    is_reported,
+    is_restarted_after,
+    judge,
+    judge_start,
+)
 from supervision.deciding.slots import LIVE, WAITING, Call, Slot, child_of, count_slots
 from supervision.specs.errors import (
     AlreadyPresent,
@@ -92,11 +99,11 @@ class DynamicMachine(Machine[DynamicFlags]):
         return self._advanced()
 
     def start_failed(
-        self, slot: Slot, error: BaseException, now: float, *, is_unwanted: bool = False
+        self, slot: Slot, error: BaseException, now: float, *, stop: Exit | None = None
     ) -> list[Move]:
         """A start raised: the first discards the child, a later one counts.
 
-        `is_unwanted`: somebody has stopped the child by its ref meanwhile; no attempt follows.
+        `stop`: somebody has stopped or killed the child by its ref meanwhile.
         """
         self._now = now
         if not slot.is_listed:
@@ -104,6 +111,7 @@ class DynamicMachine(Machine[DynamicFlags]):
         call, slot.call = slot.call, None
         if call is not None:
             self._refuse_start(slot, call, error, None)
+        is_unwanted = stop is not None and not is_restarted_after(slot.spec, stop)
         if slot.is_asked or slot.is_new or is_unwanted:
             if call is None and not slot.is_asked:
                 # A message started it, or it was a restart: there is no caller to tell.
@@ -204,7 +212,7 @@ class DynamicMachine(Machine[DynamicFlags]):
         self._out.append(Park(slot))
         self._serve_queue(slot)
 
-    def _end_attempts(self, slot: Slot) -> None:
+    def _end_unborn(self, slot: Slot, exit_: Exit) -> None:
         self._leave(slot)
 
     def _unlist(self, slot: Slot) -> None:

@@ -37,7 +37,13 @@ from supervision.deciding.moves import (
     Unwake,
     Wake,
 )
-from supervision.deciding.policy import Attempts, RestartWindow, Verdict, is_expected_stop
+from supervision.deciding.policy import (
+    Attempts,
+    RestartWindow,
+    Verdict,
+    is_expected_stop,
+    is_restarted_after,
+)
 from supervision.deciding.slots import LIVE, WAITING, Call, Slot
 from supervision.specs.errors import AlreadyStarted, IntensityReached, Passivated, StartFailed
 from supervision.specs.specs import DynamicFlags, Flags, without_arguments
@@ -88,8 +94,8 @@ class Machine(ABC, Generic[F]):
         """No restart follows: retire the child, and take it off the list if it goes for good."""
 
     @abstractmethod
-    def _end_attempts(self, slot: Slot) -> None:
-        """No attempt to restart a waiting child follows; whom that concerns, each kind knows."""
+    def _end_unborn(self, slot: Slot, exit_: Exit) -> None:
+        """A child that waited for its restart has ended for good instead."""
 
     @abstractmethod
     def _end(self, final: Exit, because: str) -> None:
@@ -129,15 +135,15 @@ class Machine(ABC, Generic[F]):
             todo(slot)
         return self._advanced()
 
-    def unwanted(self, slot: Slot, now: float) -> list[Move]:
-        """Somebody has stopped a child by its ref while it waited for its restart.
+    def unwanted(self, slot: Slot, exit_: Exit, now: float) -> list[Move]:
+        """Somebody has stopped or killed a child by its ref while it waited for its restart.
 
-        Like `terminate_child`, and unlike the end of one that runs, whatever its restart type:
-        nobody has ended who could be replaced.
+        As if the coming incarnation had ended so at once: where its restart type brings it back
+        after such an end the wait goes on, and nothing is counted.
         """
         self._now = now
-        if slot.status in WAITING:
-            self._end_attempts(slot)
+        if slot.status in WAITING and not is_restarted_after(slot.spec, exit_):
+            self._end_unborn(slot, exit_)
         return self._advanced()
 
     def unkillable(self, slot: Slot, stack: str, now: float) -> list[Move]:

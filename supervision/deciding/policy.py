@@ -42,6 +42,11 @@ def judge(spec: ChildSpec, exit_: Exit) -> Verdict:
             return Verdict.LEAVE
 
 
+def is_restarted_after(spec: ChildSpec, exit_: Exit) -> bool:
+    """Whether the restart type brings a child back after an end that is no crash."""
+    return judge(spec, exit_) is Verdict.RESTART
+
+
 def judge_start(spec: ChildSpec, error: BaseException) -> Verdict:
     """What a failed attempt to restart calls for.
 

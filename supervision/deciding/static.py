@@ -39,6 +39,7 @@ from supervision.deciding.policy import (
     Verdict,
     ended_as,
     is_reported,
+    is_restarted_after,
     judge,
     judge_start,
     triggers,
@@ -151,11 +152,11 @@ class StaticMachine(Machine[Flags]):
         return self._advanced()
 
     def start_failed(
-        self, slot: Slot, error: BaseException, now: float, *, is_unwanted: bool = False
+        self, slot: Slot, error: BaseException, now: float, *, stop: Exit | None = None
     ) -> list[Move]:
         """A start raised; what follows depends on who had asked for it.
 
-        `is_unwanted`: somebody has stopped the child by its ref meanwhile; no attempt follows.
+        `stop`: somebody has stopped or killed the child by its ref meanwhile.
         """
         self._now = now
         if slot.status not in LIVE:
@@ -180,9 +181,9 @@ class StaticMachine(Machine[Flags]):
             self._report("start_error", error, slot)
             self._leave(slot, error)
             self._end(Shutdown(FailedToStart(slot.id or "", error)), f"{slot.id} did not start")
-        elif is_unwanted:
+        elif stop is not None and not is_restarted_after(slot.spec, stop):
             self._report("start_error", error, slot)
-            self._leave(slot, error)
+            self._end_unborn(slot, stop)
         else:
             self._attempt_failed(slot, error)
         return self._advanced()
@@ -438,8 +439,8 @@ class StaticMachine(Machine[Flags]):
                 group.current = slot
             group.todo.pop()
 
-    def _end_attempts(self, slot: Slot) -> None:
-        """A child that waits for its restart was terminated, or stopped by its ref.
+    def _end_waiting(self, slot: Slot) -> None:
+        """`terminate_child` of a child that waits for its restart: no attempt follows.
 
         When it is the one the group waits for, the group ends with it: members that are not up
         stay down, as under OTP. In the other steps the group goes on without it.
@@ -459,6 +460,17 @@ class StaticMachine(Machine[Flags]):
             for member in list(self.slots.values()):
                 if member.status in WAITING and not self._is_in_group(member):
                     self._leave(member)
+
+    def _end_unborn(self, slot: Slot, exit_: Exit) -> None:
+        # Unlike `terminate_child` this is no wish about the others: the group goes on without it.
+        group = self.group
+        self._leave(slot)
+        if group is not None:
+            group.skipped.add(slot)
+            if group.step == "waiting" and group.culprit is slot:
+                self._next_step(group)
+        if self.flags.auto_shutdown != "never" and triggers(slot.spec, exit_):
+            self._significant_end(slot)
 
     def _is_in_group(self, slot: Slot) -> bool:
         return self.group is not None and slot in self.group.members
@@ -592,7 +604,7 @@ class StaticMachine(Machine[Flags]):
             self._wait_for_end(slot, lambda: self._out.append(Answer(call, None)))
             return
         if slot.status in WAITING:
-            self._end_attempts(slot)
+            self._end_waiting(slot)
         else:
             self._leave(slot)  # a temporary one that never ran goes
         self._out.append(Answer(call, None))

@@ -143,13 +143,22 @@ class Hands:
                 self.post(lambda now: self.machine.ignored(slot, now))
             case Failed(error=error):
                 stop = cell.take_stop()
-                if stop is None:
+                if stop is None or slot.is_asked:
                     self.post(lambda now: self.machine.start_failed(slot, error, now))
                 else:
-                    slot.exit = stop
-                    self.post(
-                        lambda now: self.machine.start_failed(slot, error, now, is_unwanted=True)
-                    )
+                    self.post(partial(self._stopped_in_start, cell, error, stop))
+
+    def _stopped_in_start(
+        self, cell: Cell, error: BaseException, stop: Exit, now: float
+    ) -> list[moves.Move]:
+        slot = self.cells.slot_of(cell)
+        if slot is None:
+            return []
+        slot.exit = stop
+        made = self.machine.start_failed(slot, error, now, stop=stop)
+        if slot.has_cell:
+            cell.goes_on(stop)
+        return made
 
     def child_exited(self, cell: Cell, exit_: Exit) -> None:
         """Called by the runtime when an incarnation is wholly over."""
@@ -182,7 +191,11 @@ class Hands:
         if slot is None or slot.status not in WAITING:
             return []
         slot.exit = exit_
-        return self.machine.unwanted(slot, now)
+        made = self.machine.unwanted(slot, exit_, now)
+        if slot.has_cell:
+            slot.exit = None
+            cell.goes_on(exit_)
+        return made
 
     def _wanted(self, cell: Cell, now: float) -> list[moves.Move]:
         # Asked when its turn comes: an event before it may have started a child of that key.

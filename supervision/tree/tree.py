@@ -179,7 +179,7 @@ class Tree:
             below = under + "/"
             cells = [cell for cell in cells if cell.path == under or cell.path.startswith(below)]
         nodes = tuple(self.node(cell) for cell in cells)
-        return TreeSnapshot(self._system.id, self.seq, trio.current_time(), nodes)
+        return TreeSnapshot(self._system.id, self.seq, self._system.now(), nodes)
 
     @contextmanager
     def watch(self, sink: ChangeSink) -> Iterator[TreeSnapshot]:

@@ -32,6 +32,7 @@ from supervision.deciding.moves import (
     Unwake,
     Wake,
 )
+from supervision.deciding.policy import is_restarted_after
 from supervision.deciding.slots import WAITING, Call, Slot
 from supervision.deciding.static import StaticMachine
 from supervision.specs.specs import Backoff, ChildSpec, DynamicFlags, Flags, Plan
@@ -152,16 +153,17 @@ class Paper(Generic[M]):
         else:
             self._run(self.machine.start_failed(slot, InterruptedError(), self.now))
 
-    def stopped_by_ref(self, child_id: str) -> None:
+    def stopped_by_ref(self, child_id: str, exit_: Exit) -> None:
         """Somebody outside stops a child that waits for its restart, or whose start hangs."""
         slot = self.find(child_id)
         if slot is None:
             return
         if slot.status in WAITING:
-            self._run(self.machine.unwanted(slot, self.now))
+            self._run(self.machine.unwanted(slot, exit_, self.now))
         elif slot.status == "starting" and slot not in self.alive:
-            error = Unwanted()
-            self._run(self.machine.start_failed(slot, error, self.now, is_unwanted=True))
+            is_back = is_restarted_after(slot.spec, exit_)
+            error = OSError("no") if is_back else Unwanted()
+            self._run(self.machine.start_failed(slot, error, self.now, stop=exit_))
 
     def stop(self) -> None:
         self._run(self.machine.stop(self.now))

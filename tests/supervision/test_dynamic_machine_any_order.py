@@ -70,9 +70,9 @@ class PoolMachine(RuleBasedStateMachine):
     def restart_now(self, key: str) -> None:
         self.bench.restart_now(key)
 
-    @rule(key=keys)
-    def is_stopped_by_its_ref(self, key: str) -> None:
-        self.bench.stopped_by_ref(key)
+    @rule(key=keys, exit_=st.sampled_from([Normal(), Shutdown("x"), Killed()]))
+    def is_stopped_by_its_ref(self, key: str, exit_: Exit) -> None:
+        self.bench.stopped_by_ref(key, exit_)
 
     @rule(key=keys)
     def is_idle(self, key: str) -> None:

@@ -92,9 +92,9 @@ class SupervisorMachine(RuleBasedStateMachine):
     def call(self, child_id: str, name: str) -> None:
         self.bench.call(name, child_id)
 
-    @rule(child_id=ids)
-    def is_stopped_by_its_ref(self, child_id: str) -> None:
-        self.bench.stopped_by_ref(child_id)
+    @rule(child_id=ids, exit_=st.sampled_from([Normal(), Shutdown("x"), Killed()]))
+    def is_stopped_by_its_ref(self, child_id: str, exit_: Exit) -> None:
+        self.bench.stopped_by_ref(child_id, exit_)
 
     @rule(seconds=st.sampled_from([0.0, 0.0, 0.5, 1.0, 6.0]))
     def time_passes(self, seconds: float) -> None:

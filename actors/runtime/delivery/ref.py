@@ -220,9 +220,9 @@ class Ref(Generic[M_contra]):
         """Call this to end the actor after its message in hand, and wait until it has ended.
 
         With `drain` it handles what is queued first. It is killed when this takes longer than
-        its shutdown deadline. While it waits for a restart there is nothing to end but the
-        attempts: none follows, as after `terminate_child`, unless there is mail to drain.
-        Raises StopTimeout after `timeout` seconds (the stop goes on), NoProc
+        its shutdown deadline. While it waits for a restart the coming incarnation has ended so
+        before it has begun, and what follows is for its supervisor to decide; only with mail to
+        drain it comes first. Raises StopTimeout after `timeout` seconds (the stop goes on), NoProc
         when it is gone already, DeadlockError when an actor waits for its own end.
         """
         cell = self._cell
@@ -250,8 +250,8 @@ class Ref(Generic[M_contra]):
     def kill(self) -> None:
         """Call this to end the actor by force: no `on_stop`. Does nothing at a dead one.
 
-        While it waits for a restart the attempts end. A running `def` handler cannot be cut short;
-        the kill acts after it.
+        A running `def` handler cannot be cut short; the kill acts after it. While the actor waits
+        for a restart it is as after `stop`.
         """
         check_thread(self._cell, "kill")
         activity = current_activity.get()

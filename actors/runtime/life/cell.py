@@ -11,7 +11,7 @@ and is told what came of it:
 
     owner -> cell      begin_incarnation, request_stop, kill; after an ending begin_incarnation
                        again, await_restart, await_first_message, or retire
-    ref -> cell        request_stop, kill, at any time: between two lives they go to the owner
+    ref -> cell        request_stop, kill, at any time
     cell -> life       want (end after the message in hand), abort (a link, a child task or an
                        overflow ends it now), kill
     mailbox -> cell    wake, lost, overflowed
@@ -37,10 +37,10 @@ Rule 1: every operation here is synchronous and returns at once; results come th
 An order of calls is therefore an order of events, and no lock is needed.
 Rule 2: an incarnation has one exit. A crash beats a wish to stop, and the first wish beats later
 ones. A kill beats both, except a crash that is already the exit.
-Rule 3: a wish to stop ends an incarnation, or the attempts to start one; it is never forgotten.
-Without an incarnation the owner is told at once (`child_unwanted`). One that comes during a start
-which then fails is there for the owner to take (`take_stop`). Only a stop that drains, with mail
-queued, waits for an incarnation: nobody else can handle the mail.
+Rule 3: a wish to stop is never forgotten. Between two lives it ends the coming one before it has
+begun: the owner is told at once (`child_unwanted`) and decides as after any end of that kind. One
+that comes during a start which then fails is there for the owner to take (`take_stop`). Only a stop
+that drains, with mail queued, waits for an incarnation: nobody else can handle the mail.
 Rule 4: only exceptions of user code become exits. What comes out of the runtime's own code,
 KeyboardInterrupt, SystemExit and cancellation from outside pass through.
 """
@@ -146,7 +146,11 @@ class Owner(Protocol):
         """A message came for a cell that was left dormant."""
 
     def child_unwanted(self, cell: Cell, exit_: Exit) -> None:
-        """Somebody stopped or killed an actor that waits for its restart: none shall follow."""
+        """Somebody stopped or killed an actor that waits for its restart.
+
+        It counts as the end of the coming incarnation. The owner retires the cell, or has the next
+        one come all the same and says so by `cell.goes_on(exit_)`.
+        """
 
 
 class Watch(Protocol):
@@ -385,8 +389,8 @@ class Cell:
         """Call this to end the incarnation after the message in hand; killed `within` seconds.
 
         `within` defaults to the cell's `shutdown`. The first request decides on the exit; a
-        further one can only bring the kill forward. Without an incarnation the attempts to start
-        one end, unless there is mail to drain: then the coming one does that, and stops.
+        further one can only bring the kill forward. Without an incarnation the coming one has
+        ended so, unless there is mail to drain: then it does that, and stops.
         """
         life = self.life
         if life is not None:
@@ -417,7 +421,7 @@ class Cell:
     def kill(self, exit_: Killed = _KILLED) -> None:
         """Call this to end the incarnation by force: no `on_stop`.
 
-        Without one the attempts to start it end; a dormant actor, or one that is gone, stays so.
+        Without one the coming one has ended so; a dormant actor, or one that is gone, stays so.
         """
         if self.gone or self.dormant:
             return
@@ -451,6 +455,13 @@ class Cell:
     @property
     def _has_mail(self) -> bool:
         return bool(self.mailbox.queued or self.mailbox.waiting)
+
+    def goes_on(self, exit_: Exit) -> None:
+        """Call this when a restart follows all the same: whoever waited for an end has seen one."""
+        self._forget_stop()
+        self.mailbox.open()
+        self.broken_links, self.links = self.links, None
+        self._tell_end(exit_, final=False)
 
     def _never_begun(self, exit_: Exit) -> Exit:
         return stamped(exit_, self.incarnation, trio.current_time())
@@ -631,8 +642,9 @@ class Cell:
         assert life is not None
         wish = life.wanted
         self._life_is_over()
-        if wish is not None and wish.clean:
-            # Nobody has ended by this stop; it must not be lost with the start that failed.
+        if wish is not None and not isinstance(wish, Crashed):
+            # Nobody has ended by this stop, or the kill it has become; it must not be lost with
+            # the start that failed.
             self.pending_stop, self.draining = wish, life.draining
         if not self.draining:
             self._cancel_kill()
