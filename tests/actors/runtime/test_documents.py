@@ -39,7 +39,8 @@ def test_every_block_of_the_first_steps_is_a_program_that_runs(block: str) -> No
 def test_the_guarantees_fit_on_one_page() -> None:
     # ACT-126
     text = GUARANTEES.read_text()
-    assert len(text.splitlines()) <= 80
+    # A hundred lines, headings and blank ones too, are what is still read in one go.
+    assert len(text.splitlines()) <= 100
     for word in ("At most once", "order", "kept", "Three things nobody"):
         assert word in text
 
