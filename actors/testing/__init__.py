@@ -3,6 +3,8 @@
 - `puppet.py`      actors that do what a test tells them, in both kinds
 - `probe.py`       an actor in a test's hand: expect, reply
 - `simulation.py`  runs that can be repeated, with faults; `trace.py` is their record
+- `replaying.py`   faults of a trace put in again, each at its place
+- `repeating.py`   a scenario run twice, to see that it can be
 - `world`          what of the real world a simulation controls, and what it refuses
 - `scheduling.py`  trio's private names, all in one place
 """
@@ -21,9 +23,11 @@ from actors.testing.puppet import (
     raising,
     sleeping,
 )
+from actors.testing.repeating import NotRepeatable, check_repeatable
+from actors.testing.replaying import PlaceNeverCame
 from actors.testing.scheduling import SimulationUnavailable
 from actors.testing.simulation import Simulation
-from actors.testing.trace import Step, Trace
+from actors.testing.trace import Fault, Place, Step, Trace
 from actors.testing.world.dates import EPOCH
 from actors.testing.world.leaks import SimulationLeak
 
@@ -34,7 +38,11 @@ __all__ = [
     "AsyncTrappingPuppet",
     "Call",
     "Do",
+    "Fault",
+    "NotRepeatable",
     "Note",
+    "Place",
+    "PlaceNeverCame",
     "Probe",
     "Puppet",
     "PuppetMessage",
@@ -44,6 +52,7 @@ __all__ = [
     "Step",
     "Trace",
     "TrappingPuppet",
+    "check_repeatable",
     "raising",
     "sleeping",
 ]

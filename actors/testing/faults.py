@@ -1,14 +1,17 @@
 """Faults that a simulation puts in: crashes, pauses, and messages that are late or lost.
 
-Messages are caught by a gate at the receiver's mailbox; without faults there is no gate.
+Messages are caught by a gate at the receiver's mailbox; every actor of a simulation has one.
 """
 
 from __future__ import annotations
 
-import builtins
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+
+import trio
 
 from actors.runtime import AnyRef, Cell, Crashed
 from actors.runtime.delivery.envelope import Envelope
@@ -37,16 +40,15 @@ class Rule:
 
 
 class Gate:
-    """The rules at one mailbox."""
+    """Stands at one mailbox: every message is written down, and `rules` may keep it."""
 
-    def __init__(self, cell: Cell) -> None:
-        self._cell = cell
+    def __init__(self, cell: Cell, sent: Callable[[float, str, Envelope], None]) -> None:
+        self._cell, self._sent = cell, sent
         self.rules: list[Rule] = []
-        cell.mailbox.gate = self.take
-        cell.mailbox.renew_limit()
 
     def take(self, envelope: Envelope) -> bool:
         """Called by the mailbox: True when the message is not put there now."""
+        self._sent(trio.current_time(), self._cell.path, envelope)
         for rule in self.rules:
             if rule.matches(envelope):
                 if rule.delay_s is not None:
@@ -57,11 +59,6 @@ class Gate:
 
     def _let_in(self, envelope: Envelope) -> None:
         self._cell.mailbox.put_past_gate(envelope)
-
-    def open(self) -> None:
-        """Call this to end all rules."""
-        self._cell.mailbox.gate = None
-        self._cell.mailbox.renew_limit()
 
 
 class Work:
@@ -94,8 +91,20 @@ def pause(ref: AnyRef, seconds: float) -> None:
 
 
 def error_named(name: str, text: str) -> BaseException:
-    """Call this to make an error again that a trace names; one of our own becomes RuntimeError."""
-    kind = getattr(builtins, name, RuntimeError)
-    if isinstance(kind, type) and issubclass(kind, Exception):
-        return kind(text)
-    return RuntimeError(f"{name}: {text}")
+    """Call this to make an error again that a trace names; RuntimeError when it cannot be made."""
+    module, _, qualified = name.rpartition(":")
+    found: object = sys.modules.get(module or "builtins")
+    for part in qualified.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, type) and issubclass(found, Exception):
+        # Its constructor may want other things than a text.
+        with suppress(Exception):
+            return found(text)
+    return RuntimeError(f"{qualified}: {text}")
+
+
+def name_of(error: BaseException) -> str:
+    """Call this for the name by which `error_named` finds the class of an error."""
+    cls = type(error)
+    is_known = cls.__module__ == "builtins"
+    return cls.__qualname__ if is_known else f"{cls.__module__}:{cls.__qualname__}"

@@ -15,28 +15,29 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
 from random import Random
-from typing import Final, ParamSpec, Protocol, TypeVar, TypeVarTuple, cast, overload
+from typing import ParamSpec, Protocol, TypeAlias, TypeVar, TypeVarTuple, cast, overload
 
 import trio
 import trio.testing
 
-from actors.runtime import Actor, AnyRef, Cell, Ref, System, open_actors
+from actors.runtime import Actor, AnyRef, Cell, DeadLetter, Ref, System, open_actors
 from actors.runtime.delivery.dispatcher import Turning
+from actors.runtime.delivery.envelope import Envelope
 from actors.runtime.system.system import Conditions, set_conditions
+from actors.runtime.watching.dead_letters import TOPIC as DEAD_LETTERS
+from actors.runtime.words.showing import text_of
 from actors.testing import faults
 from actors.testing.probe import Probe
+from actors.testing.replaying import PlaceNeverCame, Replay, Turns
 from actors.testing.scheduling import seeded_scheduler
-from actors.testing.trace import Step, Trace
+from actors.testing.trace import Fault, Step, Trace
 from actors.testing.world.sealed import sealed
-
-# In a replay a fault waits this long for the scenario to put it in at its exact place.
-SCRIPT_DELAY_S: Final = 1e-6
 
 M = TypeVar("M")
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
+Scenario: TypeAlias = Callable[["Simulation"], Awaitable[object]]
 
 
 class Start(Protocol):
@@ -46,36 +47,58 @@ class Start(Protocol):
 
 
 class Simulation:
-    """One repeatable run. Faults are part of its trace; `Simulation.replay` puts them in again."""
+    """One repeatable run. Faults are part of its trace; `Simulation.replay` puts them in again.
+
+    After `run`, also one that failed, `trace` holds what happened. `run` may be called again.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = int(os.environ.get("SIM_SEED", seed))
-        self.random = Random(self.seed)
-        self.trace = Trace(self.seed)
-        self._systems: list[System] = []
-        self._gates: dict[Cell, faults.Gate] = {}
-        self._probes: list[Probe] = []
-        self._script: list[tuple[float, str, list[object]]] | None = None
+        self._recorded: list[Fault] | None = None
+        self._turns: Turns | None = None
+        self._replay: Replay | None = None
+        self._begin_anew()
 
     @classmethod
     def replay(cls, trace: bytes) -> Simulation:
         """Call this to run with the seed and the faults of a trace.
 
-        Each comes at its recorded time, also when the scenario does not put it in any more; a
-        fault the trace does not have is left out.
+        Each is put in at its recorded place, also when the scenario does not put it in any more: a
+        fault of an actor between the same two steps of it. What the scenario calls at other
+        places is left out. With an unchanged scenario the run gives the same bytes. `run` raises
+        PlaceNeverCame when it ended before the place of a fault came.
 
-        Errors are made again by their name and text. Raises ValueError when it is no trace.
+        Errors are made again by their class and text. Raises ValueError when it is no trace.
         """
         recorded = Trace.from_bytes(trace)
         simulation = cls(recorded.seed)
-        simulation._script = recorded.faults()
+        # Of the trace, whatever SIM_SEED says.
+        simulation.seed, simulation._recorded = recorded.seed, recorded.faults()
+        simulation._begin_anew()
         return simulation
 
-    def run(self, scenario: Callable[[Simulation], Awaitable[object]]) -> bytes:
+    def run(self, scenario: Scenario) -> bytes:
         """Call this (not within trio) to run `scenario`; gives the trace as bytes.
 
-        Raises what the scenario raises, with a note that names the seed.
+        Raises what the scenario raises, with a note that names the seed; SimulationLeak when an
+        actor crashed by one and nobody was told; RuntimeError when another simulation runs.
         """
+        self._begin_anew()
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        if self._recorded is None:
+            turns = self._turns = Turns(clock, self.trace)
+        else:
+            self._replay = Replay(clock, self.trace, self._recorded, self._put_in)
+            turns = self._turns = self._replay
+        with seeded_scheduler(self.seed):
+            try:
+                trio.run(self._main, scenario, clock, clock=clock, instruments=[turns])
+            except (Exception, BaseExceptionGroup) as error:
+                error.add_note(f"seed {self.seed}: run it again with SIM_SEED={self.seed}")
+                raise
+        return self.trace.to_bytes()
+
+    async def _main(self, scenario: Scenario, clock: trio.testing.MockClock) -> None:
         order = Random(self.seed)
 
         def shuffle(queue: deque[Turning]) -> None:
@@ -84,35 +107,27 @@ class Simulation:
             queue.clear()
             queue.extend(cells)
 
-        clock = trio.testing.MockClock(autojump_threshold=0)
-
-        async def main() -> None:
-            set_conditions(
-                Conditions(
-                    new_id=lambda: f"{order.getrandbits(32):08x}",
-                    clock=lambda: 0.0,
-                    random=self.random,
-                    shuffle=shuffle,
-                    check_replies=True,
-                    opened=self._opened,
-                )
+        set_conditions(
+            Conditions(
+                new_id=lambda: f"{order.getrandbits(32):08x}",
+                clock=lambda: 0.0,
+                random=self.random,
+                shuffle=shuffle,
+                check_replies=True,
+                opened=self._opened,
+                gate=self._new_gate,
             )
-            with sealed(self.seed, clock) as watch:
-                async with open_actors():
-                    self._begin_script()
-                    await scenario(self)
-                    for probe in self._probes:
-                        probe.check_nothing_is_left()
-            if watch.unheard:
-                raise watch.unheard[0]
-
-        with seeded_scheduler(self.seed):
-            try:
-                trio.run(main, clock=clock)
-            except (Exception, BaseExceptionGroup) as error:
-                error.add_note(f"seed {self.seed}: run it again with SIM_SEED={self.seed}")
-                raise
-        return self.trace.to_bytes()
+        )
+        with sealed(self.seed, clock) as watch:
+            async with open_actors():
+                await scenario(self)
+                self._look_for_missed(closing=False)
+                self._closing = True
+                for probe in self._probes:
+                    probe.check_nothing_is_left()
+            self._look_for_missed(closing=True)
+        if watch.unheard:
+            raise watch.unheard[0]
 
     @property
     def system(self) -> System:
@@ -150,76 +165,91 @@ class Simulation:
 
     def crash(self, ref: AnyRef, error: BaseException) -> None:
         """Call this to crash an actor with `error`, now."""
-        self._fault("crash", [ref.path, type(error).__name__, str(error)], error)
+        self._fault("crash", ref.path, faults.name_of(error), text_of(error), error=error)
 
     def pause(self, ref: AnyRef, seconds: float) -> None:
         """Call this to hold an actor still for a while."""
-        self._fault("pause", [ref.path, seconds])
+        self._fault("pause", ref.path, seconds)
 
     def delay(self, ref: AnyRef, seconds: float, *, sender: AnyRef | None = None) -> None:
         """Call this to let messages to `ref` (from `sender` only) arrive later, until `heal`."""
-        self._fault("delay", [ref.path, seconds, None if sender is None else sender.path])
+        self._fault("delay", ref.path, seconds, None if sender is None else sender.path)
 
     def drop(self, ref: AnyRef, *, sender: AnyRef | None = None, times: int | None = None) -> None:
         """Call this to lose messages to `ref`, the next `times` or until `heal`."""
-        self._fault("drop", [ref.path, None if sender is None else sender.path, times])
+        self._fault("drop", ref.path, None if sender is None else sender.path, times)
 
     def partition(self, a: AnyRef, b: AnyRef) -> None:
         """Call this to lose what two actors send each other, until `heal`."""
-        self._fault("partition", [a.path, b.path])
+        self._fault("partition", a.path, b.path)
 
     def heal(self) -> None:
         """Call this to end all delays, drops and partitions."""
-        self._fault("heal", [])
+        self._fault("heal")
 
     # Inside
+
+    def _begin_anew(self) -> None:
+        self.random = Random(self.seed)
+        self.trace = Trace(self.seed)
+        self._systems: list[System] = []
+        self._gates: dict[Cell, faults.Gate] = {}
+        self._probes: list[Probe] = []
+        self._turns = self._replay = None
+        self._closing = False
 
     def _opened(self, system: System) -> None:
         self._systems.append(system)
         system.changes_log.add(self.trace)
+        system.changes_log.before = self.trace.begins
+        system.topics.subscribe(DEAD_LETTERS, _Lost(self.trace))
 
-    def _begin_script(self) -> None:
-        for entry in self._script or ():
-            self.system.wheel.call_at(entry[0] + SCRIPT_DELAY_S, partial(self._play, entry))
+    def _new_gate(self, cell: Cell) -> Callable[[Envelope], bool]:
+        gate = self._gates[cell] = faults.Gate(cell, self.trace.sent)
+        return gate.take
 
-    def _play(self, entry: tuple[float, str, list[object]]) -> None:
-        if self._script is not None and entry in self._script:
-            self._script.remove(entry)
-            self._put_in(entry[1], entry[2], None)
+    def _look_for_missed(self, *, closing: bool) -> None:
+        if self._replay is None:
+            return
+        if self._replay.failure is not None:
+            raise self._replay.failure
+        if missed := self._replay.missed(closing=closing):
+            raise PlaceNeverCame(missed, self.trace)
 
-    def _fault(
-        self, name: str, arguments: list[object], error: BaseException | None = None
-    ) -> None:
-        if self._script is not None:
-            entry = next((e for e in self._script if e[1:] == (name, arguments)), None)
-            if entry is None:
-                return
-            self._script.remove(entry)
-        self._put_in(name, arguments, error)
+    def _fault(self, name: str, *arguments: object, error: BaseException | None = None) -> None:
+        if self._turns is None:
+            raise RuntimeError(f"{name}: a fault is put in while the simulation runs")
+        path = str(arguments[0]) if arguments else ""
+        if self._replay is None or self._replay.claims(name, arguments):
+            self._do(Fault(name, arguments, self._turns.place(path), self._closing), error)
 
-    def _put_in(self, name: str, arguments: list[object], error: BaseException | None) -> None:
-        self.trace.fault(trio.current_time(), name, arguments)
-        match name, arguments:
-            case "crash", [str(path), str(kind), str(text)]:
+    def _put_in(self, recorded: Fault) -> None:
+        assert self._turns is not None
+        place = self._turns.place(recorded.path)
+        self._do(Fault(recorded.name, recorded.arguments, place, self._closing))
+
+    def _do(self, fault: Fault, error: BaseException | None = None) -> None:
+        self.trace.fault(fault)
+        match fault.name, fault.arguments:
+            case "crash", (str(path), str(kind), str(text)):
                 for cell in self._at(path):
                     faults.crash(cell.ref, error or faults.error_named(kind, text))
-            case "pause", [str(path), int() | float() as seconds]:
+            case "pause", (str(path), int() | float() as seconds):
                 for cell in self._at(path):
                     faults.pause(cell.ref, seconds)
-            case "delay", [str(path), int() | float() as seconds, sender]:
+            case "delay", (str(path), int() | float() as seconds, sender):
                 self._rule(path, faults.Rule(_text(sender), seconds, None))
-            case "drop", [str(path), sender, times]:
+            case "drop", (str(path), sender, times):
                 left = times if isinstance(times, int) else None
                 self._rule(path, faults.Rule(_text(sender), None, left))
-            case "partition", [str(a), str(b)]:
+            case "partition", (str(a), str(b)):
                 self._rule(a, faults.Rule(b, None, None))
                 self._rule(b, faults.Rule(a, None, None))
-            case "heal", []:
+            case "heal", ():
                 for gate in self._gates.values():
-                    gate.open()
-                self._gates.clear()
+                    gate.rules.clear()
             case _:
-                raise ValueError(f"the trace names a fault {name!r} with {arguments!r}")
+                raise ValueError(f"the trace names a fault that nobody knows: {fault}")
 
     def _at(self, path: str) -> list[Cell]:
         found = (system.at(path) for system in self._systems)
@@ -227,10 +257,19 @@ class Simulation:
 
     def _rule(self, path: str, rule: faults.Rule) -> None:
         for cell in self._at(path):
-            gate = self._gates.get(cell)
-            if gate is None:
-                gate = self._gates[cell] = faults.Gate(cell)
-            gate.rules.append(rule)
+            self._gates[cell].rules.append(rule)
+
+
+class _Lost:
+    """Writes dead letters into a trace."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def deliver(self, letter: object) -> None:
+        """Called by the topic."""
+        assert isinstance(letter, DeadLetter)
+        self._trace.lost(letter.at, letter.path, letter.message_id, letter.reason)
 
 
 def _text(value: object) -> str | None:

@@ -212,6 +212,10 @@ class Crashes(Protocol):
 class Watching(Protocol):
     """Whoever passes changes on to those who watch."""
 
+    @property
+    def before(self) -> Callable[[Cell, Envelope], bool] | None:
+        """Who is asked before a message is handled; False: something else comes first."""
+
     def status(self, cell: Cell, because: str | None) -> None:
         """The status of a watched cell has changed."""
 

@@ -183,9 +183,9 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
     """`_run_batch` with the clock in hand; sampled envelopes carry the time they were put."""
     cell, activity = life.cell, life.activity
     mailbox = cell.mailbox
-    instance, handlers = life.instance, life.handlers
+    instance, handlers, senders = life.instance, life.handlers, cell.senders
     handling_us, queue_us = meter.handling_us, meter.queue_us
-    senders, is_observed = cell.senders, cell.observers is not None
+    is_observed, one_by_one = cell.observers is not None, cell.system.changes_log.before is not None
     # The end of one message is the beginning of the next: a reading of the clock less for each, a
     # twentieth of what a measured tell costs. 0.0 where something else came between them.
     busy = ended = 0.0
@@ -202,7 +202,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
             ended = 0.0
             continue
         handler = handlers.get(type(message))
-        if handler is None:
+        if handler is None or one_by_one:
             ended, state = 0.0, _run_one(life, envelope)
             if state is not None:
                 break
@@ -258,7 +258,16 @@ def _run_one(life: Life, envelope: Envelope) -> State | None:
     if handler is None:
         unhandled(life, envelope)
         return None
-    life.cell.counts.handled += 1
+    cell = life.cell
+    before = cell.system.changes_log.before
+    if before is not None and not before(cell, envelope):
+        mailbox = cell.mailbox
+        # What the system lane made is handled all the same: it has no place to go back to.
+        if mailbox.index and mailbox.batch[mailbox.index - 1] is envelope:
+            life.activity.envelope = None
+            mailbox.put_back([envelope])
+            return None
+    cell.counts.handled += 1
     life.handling_began = perf_counter() if envelope[ENQUEUED_AT] else 0.0
     try:
         result = handler(life.instance, message)

@@ -22,6 +22,7 @@ import trio
 
 from actors.runtime.delivery.clock import Wheel
 from actors.runtime.delivery.dispatcher import Dispatcher, Turning
+from actors.runtime.delivery.envelope import Envelope
 from actors.runtime.delivery.ref import ASK_TIMEOUT_S, STOP_TIMEOUT_S, AnyRef, EndOf, Ref
 from actors.runtime.life import lifecycle
 from actors.runtime.life.cell import SHUTDOWN_S, Cell, Owner, cell_of
@@ -121,6 +122,8 @@ class Conditions:
     shuffle: Callable[[deque[Turning]], None] | None = None
     check_replies: bool = False
     opened: Callable[[System], None] = _nothing
+    # Who looks at every message to an actor before it is put into its mailbox (`Mailbox.gate`).
+    gate: Callable[[Cell], Callable[[Envelope], bool]] | None = None
 
 
 _REAL: Final = Conditions()
@@ -157,6 +160,7 @@ class System:
         )
         self._closed_at = math.nan
         self.reports = Reports(self.topics.publish)
+        self._gate = conditions.gate
         self.keeper: Starter | None = None
         self.portal = Portal()
         # How late the loop answers, and who is told when it does not; see `watching/watchdog.py`.
@@ -430,6 +434,9 @@ class System:
         self._cells[cell.id] = cell
         self._paths[path] = cell
         self.counts.spawned += 1
+        if self._gate is not None:
+            cell.mailbox.gate = self._gate(cell)
+            cell.mailbox.renew_limit()
         if self.changes_log.is_watched:
             self.changes_log.match(cell)
         return cell

@@ -149,6 +149,8 @@ class ChangesLog:
     ) -> None:
         self._cells, self._apply_level, self._call_after = cells, apply_level, call_after
         self._observers: dict[Observer, None] = {}
+        # A simulation is asked before each message that is handled, and may do something first.
+        self.before: Callable[[Cell, Envelope], bool] | None = None
         self._ended: deque[_Record] = deque(maxlen=ENDED_KEPT_MAX)
 
     @property

@@ -502,7 +502,11 @@ async def test_a_full_mailbox_behind_a_gate_makes_a_sender_wait(autojump_clock: 
     # ACT-24, ACT-122: a fault rule does not turn a waiting send into a lost one
     async with open_actors() as system:
         narrow = await system.start(Small)
-        Gate(cell_of(narrow)).rules.append(Rule("nobody", None, None))
+        cell = cell_of(narrow)
+        gate = Gate(cell, lambda *_: None)
+        gate.rules.append(Rule("nobody", None, None))
+        cell.mailbox.gate = gate.take
+        cell.mailbox.renew_limit()
         await system.suspend(narrow)
         narrow.tell(Go())
         with trio.move_on_after(1) as scope:
