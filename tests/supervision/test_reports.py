@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 import pytest
+import structlog
 import trio
 from trio.testing import MockClock
 
 from actors.runtime import Crashed, Shutdown
+from actors.runtime.telling.log import lost
 from actors.runtime.words.showing import CUT
-from supervision import Flags, Offender, Report, open_system
+from supervision import ChildSpec, Flags, Offender, Report, open_system
 from supervision.tree.reports import LEAVES_MAX, LINE_MAX, VALUE_TEXT_MAX, show
 from tests.supervision.puppets import Crash, Kit, Troupe, settle
 
@@ -111,3 +113,37 @@ async def test_each_context_names_its_offender(kit: Kit, autojump_clock: MockClo
         assert report.supervisor == "troupe"
         assert report.offender == Offender("a", "troupe/a", 1, "permanent", 5.0, "worker")
         assert report.at == 0.0
+
+
+async def test_a_log_that_raises_hurts_no_supervisor(kit: Kit, autojump_clock: MockClock) -> None:
+    # SUP-75: neither the report of a crash nor that of giving up
+    def breaks(_logger: object, _method: str, _record: object) -> str:
+        raise BrokenPipeError
+
+    before = structlog.get_config() if structlog.is_configured() else None
+    lost_before = lost.total
+    structlog.configure(processors=[breaks])
+    inner = ChildSpec(
+        "inner",
+        lambda: Troupe(Flags(intensity=1), [kit.spec("x")]),
+        type="supervisor",
+    )
+    try:
+        async with open_system(Troupe, Flags(intensity=9), [kit.spec("a"), inner]) as sup:
+            kit.stage.follow(sup.system)
+            (await sup.refs())["a"].tell(Crash(ValueError("boom")))
+            for _ in range(2):
+                cell = sup.system.at("troupe/inner/x")
+                assert cell is not None
+                cell.ref.tell(Crash(ValueError("boom")))  # type: ignore[arg-type]
+                await trio.sleep(5.0)
+            assert await sup.numbers() == {"a": 2, "inner": 2}
+            x = sup.system.at("troupe/inner/x")
+            assert x is not None
+            assert x.status == "running"
+    finally:
+        structlog.reset_defaults()
+        if before is not None:
+            structlog.configure(**before)
+    assert "shutdown" in kit.stage.contexts()
+    assert lost.total > lost_before
