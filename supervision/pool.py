@@ -400,11 +400,15 @@ class Pool(Supervisor, Generic[M]):
         # One that was to end when somebody lost patience, or started when somebody did.
         before = slots.get(spec.id)
         if before is not None and before.cell is not None:
-            if before.spec.restart == self._template.restart:
+            is_leaving = before.spec.restart != spec.restart or before.cell.status == "stopping"
+            if not is_leaving:
                 self._places.append(_place(before))
                 return
             await self.system.wait_down(before.cell.ref, final=True)
-        await self.start_child(spec)
+        if spec.id in slots:
+            await self.restart_child(spec.id)
+        else:
+            await self.start_child(spec)
         self._places.append(_place(slots[spec.id]))
 
     async def _shrink(self, size: int) -> None:
@@ -417,9 +421,11 @@ class Pool(Supervisor, Generic[M]):
         ]
         await self.reconfigure(Plan(self._machine().flags, specs))
         async with trio.open_nursery() as nursery:
-            for slot in leaving:
-                if slot.cell is not None:
-                    nursery.start_soon(_drained, slot.cell.ref)
+            for number, place in enumerate(leaving, size):
+                if place.cell is not None:
+                    nursery.start_soon(_drained, place.cell.ref)
+                else:  # It has ended already; its place goes too.
+                    nursery.start_soon(self.terminate_child, str(number))
 
     def _spec(self, number: int) -> ChildSpec:
         return _like(self._template, str(number), self._template.restart)

@@ -342,6 +342,17 @@ async def test_a_worker_that_was_stopped_by_hand_may_come_back(
         assert await answers(shop.workers, 2) == [1, 1]
         await pool.restart_child("0")
         assert Counter(await answers(shop.workers, 4)) == {0: 2, 1: 2}
+        # Stopped, and then too many; and in the way of the one that comes again.
+        await pool.terminate_child("1")
+        await shop.workers.resize(1)
+        assert [one.id for one in await pool.which_children()] == ["0"]
+        await shop.workers.resize(2)
+        await pool.terminate_child("1")
+        await pool.terminate_child("0")
+        with pytest.raises(NoProc):
+            await shop.workers.ask(Call(mine))
+        await pool.restart_child("0")
+        assert await answers(shop.workers, 2) == [0, 0]
 
 
 async def test_a_stop_of_the_router_is_one_of_all(

@@ -20,6 +20,7 @@ from actors.runtime.life.hooks import HIBERNATE_AFTER_S
 
 # Looks in `HIBERNATE_AFTER_S`: more would be more exact, and cost more.
 LOOKS: Final = 4
+INTERVAL_S: Final = HIBERNATE_AFTER_S / LOOKS
 # Of those that may rest, so many are woken for it before others get their turn: about a
 # millisecond. Of those that are looked at, a thousand are half of one.
 WOKEN_AT_ONCE: Final = 50
@@ -52,7 +53,7 @@ class Sweep:
     async def run(self) -> NoReturn:
         """Called once, in a task of the system; it ends by cancellation."""
         while True:
-            await trio.sleep(HIBERNATE_AFTER_S / LOOKS)
+            await trio.sleep(INTERVAL_S)
             await self.look()
 
     async def look(self) -> None:

@@ -35,6 +35,7 @@ from actors.runtime import (
 )
 from actors.runtime.life.cell import cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, raising, sleeping
+from actors.testing.faults import Gate, Rule
 from tests.actors.runtime.kit import Stranger
 
 What = Callable[[AnyPuppet], object]
@@ -170,6 +171,24 @@ async def test_an_end_is_told_behind_what_was_passed_on(
     await front.stop()
     await trio.sleep(2)
     assert [type(one) for one in log] == [str, Down]
+
+
+async def test_a_fault_between_two_actors_meets_what_is_passed_on(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-58
+    log: list[object] = []
+    front, back = await system.start(puppet), await system.start(puppet, log)
+    gate = Gate(cell_of(back))
+    gate.rules.append(Rule(front.path, None, None))
+    front.tell(Do(passing(back, lambda me: me.log.append("lost"))))
+    with pytest.raises(AskTimeout):
+        await front.ask(Call(passing(back, lambda me: 1)), timeout=1)
+    back.tell(Note("from outside"))
+    gate.open()
+    front.tell(Do(passing(back, lambda me: me.log.append("healed"))))
+    await trio.sleep(1)
+    assert log == ["from outside", "healed"]
 
 
 async def test_a_full_mailbox_drops_a_tell_and_holds_an_ask_back(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 import trio
 import trio.abc
 import trio.testing
 from trio.testing import MockClock
 
-from actors.runtime import Actor, AnyRef, Down, System
+from actors.runtime import Actor, AnyRef, Down, System, open_actors
+from actors.runtime.life import resting
 from actors.runtime.life.cell import cell_of
 from actors.runtime.life.resting import LOOKS, WOKEN_AT_ONCE
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, raising, sleeping
 from tests.actors.runtime.kit import Go
+from tests.patience import until
 
 
 async def test_a_hibernating_actor_gives_its_task_back(
@@ -147,6 +150,17 @@ async def test_an_idle_task_actor_gives_its_task_back_by_default(
     assert _is_asleep(ref)
     await ref.stop()
     assert (len(system.sweep), trio.current_time()) == (0, 0)
+
+
+async def test_the_looks_go_on_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a real clock, which this test waits for: a look each millisecond."""
+    # ACT-56
+    monkeypatch.setattr(resting, "INTERVAL_S", 0.001)
+    async with open_actors() as system:
+        ref = await system.start(Idle)
+        await until(lambda: _is_asleep(ref))
+        assert await ref.ask(Call(lambda me: 1)) == 1
+        await until(lambda: _is_asleep(ref))
 
 
 async def test_who_is_at_work_keeps_its_task(autojump_clock: MockClock, system: System) -> None:
