@@ -257,7 +257,7 @@ class Pool(Supervisor, Generic[M]):
         return outcome
 
     async def wind_down(self, exit: Exit) -> None:  # noqa: A002  the runtime's word for it
-        """Called by the runtime last: what comes now waits for the next incarnation."""
+        """Called by the runtime last: the router lets go of this incarnation."""
         self._bind(None)
         await super().wind_down(exit)
 

@@ -243,6 +243,21 @@ async def test_the_least_busy(autojump_clock: MockClock) -> None:
         assert [cell_of(ref).mailbox.queued for ref in workers.workers] == [2, 2, 2]
 
 
+async def test_what_is_in_hand_counts_as_much_as_what_is_queued(
+    autojump_clock: MockClock,
+) -> None:
+    # SUP-54
+    async with open_system(shop_of(WAITING, [], 2, "least_busy")) as shop:
+        workers = shop.workers
+        workers.tell(Do(sleeping(5)))
+        await settle()
+        first, second = workers.workers
+        second.tell(Note("queued"))
+        # Both have one message now: it is the turn of the second.
+        workers.tell(Note("x"))
+        assert [cell_of(ref).mailbox.queued for ref in (first, second)] == [0, 2]
+
+
 async def test_many_at_once_are_spread_evenly(
     autojump_clock: MockClock, puppet: type[Puppet]
 ) -> None:
@@ -367,6 +382,7 @@ async def test_a_stop_of_the_router_is_one_of_all(
                 await ref.ask(Call(mine))
         with pytest.raises(NoProc):
             _ = workers.size
+        assert workers._pool is None  # Nothing is left of it.
         workers.tell(Note("x"))
         assert [letter.reason for letter in shop.system.dead_letters] == ["no_such_actor"]
 
@@ -402,18 +418,19 @@ async def test_the_router_outlives_a_restart_of_its_pool(
         assert log == ["new"]
 
         await shop.system.suspend(workers)
-        for number in range(3):
+        # More than the pool passes on in one turn.
+        for number in range(200):
             workers.tell(Note(number))
         await settle()
         assert log == ["new"]
         resumed = partial(shop.system.resume, workers)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(resumed)
-            for number in range(3, 6):
+            for number in range(200, 220):
                 workers.tell(Note(number))
                 await trio.lowlevel.checkpoint()
         await settle()
-        assert log == ["new", 0, 1, 2, 3, 4, 5]
+        assert log == ["new", *range(220)]
 
 
 async def test_an_ask_that_waits_for_the_pool_is_answered_by_a_worker(

@@ -102,6 +102,9 @@ async def test_the_asker_gets_the_answer_straight(
         assert await front.ask(Call(lambda me: 1)) == 1
         front.tell(Note("between"))
     assert log == ["between", 2.0]
+    life = cell_of(front).life
+    assert life is not None
+    assert life.passed_on is None
     assert system.totals().asks_open == 0
     assert [system.stats(ref).late_replies for ref in (front, back)] == [0, 0]
 

@@ -178,7 +178,10 @@ async def test_who_is_at_work_keeps_its_task(autojump_clock: MockClock, system: 
     for _ in range(3 * LOOKS):
         talks.tell(Note("again"))
         await _looks(system, 1)
-    assert [_is_asleep(ref) for ref in (waits, talks, parent, never)] == [False] * 4
+    lives = [cell_of(ref).life for ref in (waits, talks, parent, never)]
+    assert [life and (life.hibernating, life.wants_hibernation) for life in lives] == [
+        (False, False)
+    ] * 4
     done.set()
     await trio.sleep(1001)
     await _looks(system, LOOKS + 1)
