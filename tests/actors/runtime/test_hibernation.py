@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from itertools import pairwise
 
 import pytest
@@ -236,3 +237,22 @@ async def test_what_hibernates_and_ends_is_not_looked_at_again(
     await refs[2].ask(Call(lambda me: me.hibernate()))
     await trio.testing.wait_all_tasks_blocked()
     assert len(system.sweep) == 0
+
+
+async def test_what_a_task_has_set_in_context_variables_outlives_it(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-15, ACT-56
+    language: ContextVar[str] = ContextVar("language", default="none")
+
+    async def start(_: AnyPuppet) -> None:
+        language.set("Dutch")
+
+    ref = await system.start(Idle, None, start)
+    for said in ("Dutch", "Frisian"):
+        await _looks(system, LOOKS + 1)
+        assert _is_asleep(ref)
+        assert await ref.ask(Call(lambda me: language.get())) == said
+        ref.tell(Do(lambda me: language.set("Frisian")))
+        await trio.testing.wait_all_tasks_blocked()
+    assert language.get() == "none"
