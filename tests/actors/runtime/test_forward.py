@@ -182,13 +182,16 @@ async def test_a_fault_between_two_actors_meets_what_is_passed_on(
     # ACT-58
     log: list[object] = []
     front, back = await system.start(puppet), await system.start(puppet, log)
-    gate = Gate(cell_of(back))
+    mailbox = cell_of(back).mailbox
+    gate = Gate(cell_of(back), lambda *_: None)
     gate.rules.append(Rule(front.path, None, None))
+    mailbox.gate = gate.take
+    mailbox.renew_limit()
     front.tell(Do(passing(back, lambda me: me.log.append("lost"))))
     with pytest.raises(AskTimeout):
         await front.ask(Call(passing(back, lambda me: 1)), timeout=1)
     back.tell(Note("from outside"))
-    gate.open()
+    gate.rules.clear()
     front.tell(Do(passing(back, lambda me: me.log.append("healed"))))
     await trio.sleep(1)
     assert log == ["from outside", "healed"]
