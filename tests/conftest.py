@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("storage.testing")
 
-from storage.postgres import Database, PoolSettings, open_database  # noqa: E402
+from storage.postgres import Database, open_database  # noqa: E402
 from storage.testing import TemporaryServer  # noqa: E402
-from tests.patience import PATIENCE_S  # noqa: E402
+from tests.patience import PATIENT_POOL  # noqa: E402
 
 # How long an example takes tells something about the machine only.
 settings.register_profile(
@@ -37,6 +37,5 @@ def database_url(postgres_server: TemporaryServer) -> Iterator[str]:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """An open `Database` on a fresh database, with as few connections as a test needs."""
-    limits = PoolSettings(connections_min=0, connections_max=10, acquire_s_max=PATIENCE_S)
-    async with open_database(database_url, part="test", settings=limits) as opened:
+    async with open_database(database_url, part="test", settings=PATIENT_POOL) as opened:
         yield opened

@@ -21,6 +21,7 @@ from actors.reducers import Environment
 from actors.runtime import open_actors
 from storage.postgres import Connection, Database, PostgresEventStore, PostgresOutbox, open_database
 from storage.testing.samples import new_event
+from tests.patience import PATIENT_POOL
 
 EFFECTS = StreamId("receiver-1")
 CONSUMER = "receiver"
@@ -58,7 +59,10 @@ async def deliver(database: Database, entry: OutboxEntry) -> None:
 async def main(url: str, plan: str) -> None:
     """Call this to relay until killed."""
     place, _, number = plan.partition(":")
-    async with open_database(url, part="relay") as database, open_actors() as system:
+    async with (
+        open_database(url, part="relay", settings=PATIENT_POOL) as database,
+        open_actors() as system,
+    ):
 
         async def send(entry: OutboxEntry) -> None:
             is_here = entry.payload.decode() == number

@@ -10,6 +10,7 @@ import trio
 from actors.persistence import AppendRequest, StoreError, StreamId
 from storage.postgres import Connection, Database, PostgresEventStore, open_database
 from storage.testing.samples import new_events
+from tests.patience import PATIENT_POOL
 
 _INSERT = """
 INSERT INTO events (stream_id, version, event_id, event_type, event_data)
@@ -53,7 +54,10 @@ async def _write(database: Database, rng: random.Random) -> None:
 
 async def main(url: str, seed: int) -> None:
     rng = random.Random(seed)
-    async with open_database(url, part="writer") as database, trio.open_nursery() as nursery:
+    async with (
+        open_database(url, part="writer", settings=PATIENT_POOL) as database,
+        trio.open_nursery() as nursery,
+    ):
         for _ in range(6):
             nursery.start_soon(_write, database, random.Random(rng.random()))
 

@@ -22,6 +22,7 @@ from storage.postgres.embedded.server import programs, start
 from storage.testing import TemporaryServer
 from storage.testing.event_store import read_to_end
 from storage.testing.samples import new_events
+from tests.patience import PATIENT_POOL
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +50,7 @@ async def test_a_dump_goes_on_in_a_new_cluster(
 ) -> None:
     # STORE-24
     dump = tmp_path / "greenroom.dump"
-    async with open_database(database_url) as database:
+    async with open_database(database_url, settings=PATIENT_POOL) as database:
         store = PostgresEventStore(database)
         for _ in range(4):
             await store.append(A, new_events(2))
@@ -73,7 +74,7 @@ async def test_a_dump_goes_on_in_a_new_cluster(
         f"--dbname={other_cluster.url}",
         str(dump),
     )
-    async with open_database(other_cluster.url) as database:
+    async with open_database(other_cluster.url, settings=PATIENT_POOL) as database:
         with pytest.raises(StoreMoved):
             await migrate(database)
         renumbered = await renumber(database)

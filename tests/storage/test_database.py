@@ -23,6 +23,7 @@ from storage.postgres.connecting.pool import OPERATION_S_MAX, SETTLE_S_MAX
 from storage.postgres.embedded.server import start
 from storage.testing import TemporaryServer
 from storage.testing.samples import PATIENCE_S
+from tests.patience import PATIENT_POOL
 
 # One session, ready when the database is, and whoever needs it waits for it.
 _ONE = PoolSettings(connections_min=1, connections_max=1, acquire_s_max=PATIENCE_S)
@@ -72,7 +73,7 @@ async def _run_then_cancel(database: Database, work: Callable[[], Awaitable[None
         nursery.cancel_scope.cancel()
 
 
-async def test_sessions_carry_the_settings(database: Database) -> None:
+async def test_sessions_carry_the_settings(database_url: str) -> None:
     # STORE-23
     names = (
         "application_name",
@@ -84,7 +85,8 @@ async def test_sessions_carry_the_settings(database: Database) -> None:
     async def settings(connection: Connection) -> list[str]:
         return [str(await connection.fetchval(f"SHOW {name}")) for name in names]
 
-    assert await database.run(settings) == ["greenroom:test", "30s", "5s", "1min"]
+    async with open_database(database_url, part="test") as database:
+        assert await database.run(settings) == ["greenroom:test", "30s", "5s", "1min"]
 
 
 async def test_a_cancelled_query_leaves_its_connection_usable(database_url: str) -> None:
@@ -155,10 +157,10 @@ async def test_a_full_pool_refuses_in_time(database_url: str) -> None:
 
 async def test_the_limit_of_connections_is_never_passed(database_url: str) -> None:
     # SITE DB_MAX_CONNECTIONS
-    settings = PoolSettings(connections_min=2, connections_max=4)
+    settings = replace(PATIENT_POOL, connections_min=2, connections_max=4)
     most = 0
     async with (
-        open_database(database_url, part="watch") as watch,
+        open_database(database_url, part="watch", settings=PATIENT_POOL) as watch,
         open_database(database_url, part="load", settings=settings) as database,
     ):
         left = 40
@@ -184,8 +186,8 @@ async def test_the_limit_of_connections_is_never_passed(database_url: str) -> No
 
 
 async def test_nothing_stays_open_after_closing(database_url: str) -> None:
-    async with open_database(database_url, part="watch") as watch:
-        async with open_database(database_url, part="gone") as database:
+    async with open_database(database_url, part="watch", settings=PATIENT_POOL) as watch:
+        async with open_database(database_url, part="gone", settings=PATIENT_POOL) as database:
             await database.run(_pid)
             assert await watch.run(_sessions, "gone") >= 1
 
@@ -215,7 +217,7 @@ async def test_a_cut_connection_fails_its_query_and_no_other(database: Database)
     assert await database.run(_pid)
     idle = await database.run(_pid)
     size = database.pool_stats().size
-    async with open_database(database.url) as other:
+    async with open_database(database.url, settings=PATIENT_POOL) as other:
         await other.run(kill, idle)
     await _until_stats(database, lambda stats: stats.size < size)
     assert await database.run(_pid) != idle
@@ -331,6 +333,7 @@ async def test_a_frozen_server_blocks_nobody_for_long(own_server: EmbeddedServer
 def test_a_caller_of_a_frozen_server_has_its_answer_within_five_seconds() -> None:
     # REL-82: as far as limits can promise it; how fast the machine is they cannot know
     assert OPERATION_S_MAX + SETTLE_S_MAX <= 5.0
+    assert PoolSettings().operation_s_max == OPERATION_S_MAX
     assert PoolSettings().acquire_s_max <= 5.0
 
 
@@ -341,6 +344,7 @@ def test_a_caller_of_a_frozen_server_has_its_answer_within_five_seconds() -> Non
         {"connections_max": 201},
         {"connections_min": -1},
         {"acquire_s_max": 0},
+        {"operation_s_max": 0},
     ],
 )
 def test_nonsense_settings_are_refused(wrong: dict[str, int]) -> None:

@@ -17,6 +17,7 @@ from storage.postgres import Connection, open_database, open_embedded
 from storage.postgres.embedded.process import is_postgres
 from storage.postgres.embedded.server import EmbeddedServer, start
 from storage.testing.samples import PATIENCE_S
+from tests.patience import PATIENT_POOL
 
 pytestmark = pytest.mark.slow
 
@@ -134,7 +135,10 @@ async def test_a_dead_server_is_brought_back(tmp_path: Path) -> None:
     async def read(connection: Connection) -> int:
         return int(await connection.fetchval("SELECT n FROM t"))
 
-    async with open_embedded(tmp_path) as server, open_database(server.url) as database:
+    async with (
+        open_embedded(tmp_path) as server,
+        open_database(server.url, settings=PATIENT_POOL) as database,
+    ):
         await database.run(write)
         pid = server.pid
         assert pid is not None
@@ -152,7 +156,10 @@ async def test_a_dead_server_is_brought_back(tmp_path: Path) -> None:
 async def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
     # 107 bytes is all that a socket's address can hold
     state = tmp_path / ("x" * 100)
-    async with open_embedded(state) as server, open_database(server.url) as database:
+    async with (
+        open_embedded(state) as server,
+        open_database(server.url, settings=PATIENT_POOL) as database,
+    ):
         assert server.sockets != server.data
         assert stat.S_IMODE(server.sockets.stat().st_mode) == 0o700
         assert await database.run(_one) == 1

@@ -11,6 +11,7 @@ from storage.postgres import Connection, Database, PostgresEventStore, open_data
 from storage.testing import EventOrderSuite, EventStoreSuite
 from storage.testing.event_store import following, race, read_to_end
 from storage.testing.samples import PATIENCE_S, new_events
+from tests.patience import PATIENT_POOL
 
 A, B = StreamId("order-a"), StreamId("order-b")
 
@@ -67,7 +68,7 @@ async def test_a_cancelled_append_is_there_or_not(database: Database) -> None:
 async def test_an_open_transaction_holds_the_order_back(database: Database) -> None:
     # STORE-20, STORE-23: and names itself
     store = PostgresEventStore(database)
-    async with open_database(database.url, part="holder") as other:
+    async with open_database(database.url, part="holder", settings=PATIENT_POOL) as other:
         begun, done = trio.Event(), trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_hold, other, begun, done)
@@ -98,8 +99,8 @@ async def _hold(database: Database, begun: trio.Event, done: trio.Event) -> None
 async def test_everything_arrives_without_notices(database_url: str) -> None:
     # STORE-22: the notice is only a hint
     async with (
-        open_database(database_url, is_notified=False) as reading,
-        open_database(database_url, is_notified=False) as writing,
+        open_database(database_url, is_notified=False, settings=PATIENT_POOL) as reading,
+        open_database(database_url, is_notified=False, settings=PATIENT_POOL) as writing,
     ):
         reader, writer = PostgresEventStore(reading, poll_s=0.02), PostgresEventStore(writing)
         seen = 0
@@ -114,7 +115,10 @@ async def test_everything_arrives_without_notices(database_url: str) -> None:
 
 async def test_a_notice_of_another_process_comes_at_once(database_url: str) -> None:
     # STORE-22: long before the poll
-    async with open_database(database_url) as reading, open_database(database_url) as writing:
+    async with (
+        open_database(database_url, settings=PATIENT_POOL) as reading,
+        open_database(database_url, settings=PATIENT_POOL) as writing,
+    ):
         reader = PostgresEventStore(reading, poll_s=5 * PATIENCE_S)
         seen = 0
         with trio.fail_after(PATIENCE_S):
@@ -142,7 +146,7 @@ async def test_following_survives_cut_connections(database: Database) -> None:
         )
 
     seen: list[int] = []
-    async with open_database(database.url, is_notified=False) as other:
+    async with open_database(database.url, is_notified=False, settings=PATIENT_POOL) as other:
         writer = PostgresEventStore(other)
         with trio.fail_after(PATIENCE_S):
             async with following(store) as pages:

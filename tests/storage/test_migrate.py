@@ -28,6 +28,7 @@ from storage.postgres import (
 )
 from storage.postgres.schema.migrate import Migration, read_migrations
 from storage.testing import TemporaryServer
+from tests.patience import PATIENT_POOL
 
 _STEPS = read_migrations()
 _NEXT = Migration(len(_STEPS) + 1, "planted", "CREATE TABLE planted (n int)", "DROP TABLE planted")
@@ -69,7 +70,7 @@ async def _insert_event(connection: Connection) -> None:
 @pytest.mark.slow
 async def test_up_down_up_gives_the_same_schema(empty_url: str) -> None:
     # SITE-186, STORE-32
-    async with open_database(empty_url) as database:
+    async with open_database(empty_url, settings=PATIENT_POOL) as database:
         assert await migrate(database) == len(_STEPS)
         first = await database.run(_schema)
         assert await migrate(database) == 0
@@ -85,7 +86,7 @@ async def test_of_two_starting_together_one_applies(empty_url: str) -> None:
     applied: list[int] = []
 
     async def start() -> None:
-        async with open_database(empty_url) as database:
+        async with open_database(empty_url, settings=PATIENT_POOL) as database:
             applied.append(await migrate(database))
 
     async with trio.open_nursery() as nursery:

@@ -28,6 +28,7 @@ from storage.postgres import Connection, Database, PostgresEventStore, migrate, 
 from storage.postgres.embedded.server import EmbeddedServer, start
 from storage.testing.event_store import following
 from storage.testing.samples import new_events
+from tests.patience import PATIENT_POOL
 
 pytestmark = pytest.mark.slow
 
@@ -144,7 +145,10 @@ async def test_nothing_is_skipped_or_doubled(server: EmbeddedServer) -> None:
     print(f"SEED={seed}")
     seen: list[Cursor] = []
     naive: list[int] = []
-    async with open_database(server.url) as database, trio.open_nursery() as nursery:
+    async with (
+        open_database(server.url, settings=PATIENT_POOL) as database,
+        trio.open_nursery() as nursery,
+    ):
         await migrate(database)
         nursery.start_soon(_follow, database, seen)
         nursery.start_soon(_follow_naively, database, naive)
@@ -190,7 +194,7 @@ async def test_a_killed_server_loses_and_doubles_nothing(server: EmbeddedServer)
             else:
                 acknowledged[events[0].event_id] = appended.first_version
 
-    async with open_database(server.url) as database:
+    async with open_database(server.url, settings=PATIENT_POOL) as database:
         await migrate(database)
         store = PostgresEventStore(database)
         with trio.fail_after(_PATIENCE_S):

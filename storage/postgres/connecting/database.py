@@ -18,7 +18,7 @@ from actors.runtime import Actor, Secret
 from storage.errors import StoreError, StoreUnavailable
 from storage.postgres.connecting.asyncio_thread import SILENCE_S_MAX, AsyncioThread
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
-from storage.postgres.connecting.pool import OPERATION_S_MAX, Pool, PoolSettings, PoolStats, Work
+from storage.postgres.connecting.pool import Pool, PoolSettings, PoolStats, Work
 
 T = TypeVar("T")
 
@@ -73,17 +73,19 @@ class Database:
         work: Work[T],
         *args: Any,
         channel: str | None = None,
-        timeout_s: float = OPERATION_S_MAX,
+        timeout_s: float | None = None,
     ) -> T:
         """Call this to run `work(connection, *args)` on the loop, each statement by itself.
 
-        When it is done, readers that wait for `channel` are told.
+        It may take `timeout_s` seconds, by default the settings' `operation_s_max`. When it is
+        done, readers that wait for `channel` are told.
         Raises `StoreUnavailable`, `StoreTimeout`, `PoolExhausted`, or what the work raises.
         Cancelling cancels the query; the work may have happened or not, never half of a
         statement.
         """
         thread, pool = await self._ready()
-        return await thread.call(self._run, pool, work, args, None, channel, timeout_s)
+        limit = self.settings.operation_s_max if timeout_s is None else timeout_s
+        return await thread.call(self._run, pool, work, args, None, channel, limit)
 
     async def transact(
         self,
@@ -91,7 +93,7 @@ class Database:
         *args: Any,
         begin: str = "BEGIN",
         channel: str | None = None,
-        timeout_s: float = OPERATION_S_MAX,
+        timeout_s: float | None = None,
     ) -> T:
         """Call this to run `work(connection, *args)` in one transaction.
 
@@ -99,7 +101,8 @@ class Database:
         wholly absent. Errors as `run`.
         """
         thread, pool = await self._ready()
-        return await thread.call(self._run, pool, work, args, begin, channel, timeout_s)
+        limit = self.settings.operation_s_max if timeout_s is None else timeout_s
+        return await thread.call(self._run, pool, work, args, begin, channel, limit)
 
     def pool_stats(self) -> PoolStats:
         """Call this to see the pool's load; all zero while no loop runs."""

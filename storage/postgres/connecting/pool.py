@@ -42,8 +42,8 @@ from storage.postgres.connecting.session import (
 T = TypeVar("T")
 Work: TypeAlias = Callable[..., Coroutine[Any, Any, T]]
 
-# A work's time. With the second that settling may take it stays under the five in which a
-# caller of a frozen database must have its answer.
+# A work's time, unless it or the settings name another. With the second that settling may take
+# it stays under the five in which a caller of a frozen database must have its answer.
 OPERATION_S_MAX = 4.0
 SETTLE_S_MAX = 1.0
 
@@ -64,6 +64,7 @@ class PoolSettings:
     connections_min: int = 2
     connections_max: int = 10
     acquire_s_max: float = 5.0
+    operation_s_max: float = OPERATION_S_MAX
     idle_s_max: float = 600.0
     lifetime_s_max: float = 1800.0
     test_after_idle_s: float = 30.0
@@ -79,7 +80,13 @@ class PoolSettings:
             raise ValueError(f"connections_max must be 1 to 200, got {self.connections_max}")
         if self.connections_min < 0:
             raise ValueError(f"connections_min must be at least 0, got {self.connections_min}")
-        for name in ("acquire_s_max", "idle_s_max", "lifetime_s_max", "statement_timeout_s"):
+        for name in (
+            "acquire_s_max",
+            "operation_s_max",
+            "idle_s_max",
+            "lifetime_s_max",
+            "statement_timeout_s",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
