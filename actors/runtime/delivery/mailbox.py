@@ -442,6 +442,6 @@ def _remove_oldest_tell(lanes: _Lanes) -> Envelope | None:
     """Take the oldest queued tell out; None when all that waits are asks."""
     for lane, first in lanes:
         for at in range(first, len(lane)):
-            if lane[at][REPLY] is None and not isinstance(lane[at][MESSAGE], Notice):
+            if lane[at][REPLY] is None and type(lane[at][MESSAGE]) is not Notice:
                 return lane.pop(at)
     return None

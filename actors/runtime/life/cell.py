@@ -498,7 +498,7 @@ class Cell:
         self.refusal = because
         self._close()
         for envelope in self.mailbox.drain():
-            if isinstance(envelope[MESSAGE], Notice):
+            if type(envelope[MESSAGE]) is Notice:
                 continue
             self.lost(envelope, "closed")
             reply = envelope[REPLY]
@@ -680,7 +680,7 @@ class Cell:
     def _bury(self, exit_: Exit) -> None:
         """What is left in the mailbox of an actor that is not started again."""
         for envelope in self.mailbox.drain():
-            if isinstance(envelope[MESSAGE], Notice):
+            if type(envelope[MESSAGE]) is Notice:
                 continue
             reply = envelope[REPLY]
             if reply is not None and reply.outcome == "withdrawn":
@@ -998,7 +998,7 @@ class Life:
 
     def unasked(self, envelope: Envelope) -> None:
         """Called with what is returned, or given later, to a message that was told."""
-        if isinstance(envelope[MESSAGE], Ask):
+        if issubclass(type(envelope[MESSAGE]), Ask):
             self.cell.counts.late_replies += 1
 
     def refuses(self, envelope: Envelope, value: object) -> bool:

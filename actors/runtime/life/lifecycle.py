@@ -352,7 +352,7 @@ def _outcome(result: object) -> StartOutcome:
         return Ready()
     if result is IGNORE:
         return Ignored()
-    if isinstance(result, Started):
+    if type(result) is Started:
         return Ready(result.info)
     if type(result) is CoroutineType:
         result.close()

@@ -34,7 +34,8 @@ Profile before changing `_run_batch`: it is the road of every message.
 
 Rule 1: between two messages only `mailbox.attention` is looked at.
 Rule 2: user code is called under a `try` of its own, so a bug of the runtime is never a crash.
-It catches whatever is raised; what is none of the actor's, `raised` raises again.
+It catches whatever is raised; what is none of the actor's, `raised` raises again. A message or a
+reply is asked for its `type`, never by `isinstance`: that reads `__class__`, which may be theirs.
 Rule 3: a change to one of the four roads is a change to all of them.
 """
 
@@ -244,7 +245,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
 def _run_one(life: Life, envelope: Envelope) -> State | None:
     """Handle one envelope with all care: from the system lane, or of a class not seen yet."""
     message = envelope[MESSAGE]
-    if isinstance(message, Notice):
+    if type(message) is Notice:
         made = message.entry.act()
         if life.exit is not None:
             return "ended"
@@ -395,7 +396,7 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
     reply = envelope[REPLY]
     if life.passed_on is envelope:
         # Another actor answers, and may have: a value here would be a second answer.
-        if result is not None and not isinstance(result, Later):
+        if result is not None and type(result) is not Later:
             return end(life, Crashed(BadReply(life.cell.path, envelope[MESSAGE], result)))
         life.passed_on = None
     elif life.set_aside is envelope:
@@ -403,12 +404,12 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
         if reply is not None:
             reply.stage = "queued"
     elif life.owed is not None and any(later.envelope is envelope for later in life.owed):
-        if result is not None and not isinstance(result, Later):
+        if result is not None and type(result) is not Later:
             return _bad_reply(life, envelope, result)
-    elif isinstance(result, Later):
+    elif type(result) is Later:
         pass
     elif reply is None:
-        if result is not None and not isinstance(envelope[MESSAGE], Ask):
+        if result is not None and not issubclass(type(envelope[MESSAGE]), Ask):
             return _bad_reply(life, envelope, result)
         # An `Ask` that was told: its handler cannot know. Nobody gets the reply, so nobody asks
         # whether it is of the right type.

@@ -7,7 +7,7 @@ twin for a tree, with the same `running` around it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -90,7 +90,8 @@ async def running(
         finally:
             system.close()
             closed(system)
-            trio.lowlevel.remove_instrument(inheritance)
+            with suppress(KeyError):  # trio takes one out itself that was interrupted by Ctrl-C.
+                trio.lowlevel.remove_instrument(inheritance)
             if watchdog is not None:
                 watchdog.close()
         nursery.cancel_scope.cancel()

@@ -78,7 +78,7 @@ class DeadLetter:
     def message(self) -> str:
         """The message as text, secrets hidden, at most 512 characters, marked where cut."""
         lost = self._message
-        return lost.text if isinstance(lost, _TooLarge) else redacted_message(self._cell, lost)
+        return lost.text if type(lost) is _TooLarge else redacted_message(self._cell, lost)
 
 
 class DeadLetters:
@@ -120,7 +120,7 @@ class DeadLetters:
         self.by_reason[reason] += 1
         cell.counts.dead_letters += 1
         message, message_id, reply, _, _, context = envelope
-        if isinstance(message, DeadLetter):
+        if type(message) is DeadLetter:
             return  # Whoever watches dead letters and loses one would otherwise make more of them.
         try:
             at = trio.current_time()
@@ -165,7 +165,7 @@ class DeadLetters:
         for number, _, cell, _, _, message, *_ in self._kept:
             if number != letter_id:
                 continue
-            if isinstance(message, _TooLarge):
+            if type(message) is _TooLarge:
                 raise KeyError(
                     f"dead letter {number} was too large to be kept (about {message.weight} "
                     "bytes); only its text is there, and nothing was sent"
@@ -213,4 +213,4 @@ class DeadLetters:
 
 
 def _type_name(message: object) -> str:
-    return message.type_name if isinstance(message, _TooLarge) else type(message).__name__
+    return message.type_name if type(message) is _TooLarge else type(message).__name__

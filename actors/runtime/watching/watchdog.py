@@ -146,7 +146,7 @@ class Watchdog:
         activity = task.context.get(current_activity)
         if activity is None or (cell := activity.cell) is None:
             return None, None
-        return cell.path, activity.envelope
+        return cell.path, activity.in_hand()
 
     @staticmethod
     def _again(blocked: LoopBlocked, for_s: float) -> LoopBlocked:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar, dataclass_transform
+from typing import Final, Generic, TypeVar, dataclass_transform, final
 
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
@@ -40,6 +40,7 @@ class FromRuntime:
     __slots__ = ()
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Started:
     """Returned by `on_start` to hand `info` to whoever started the actor."""

@@ -23,7 +23,7 @@ from functools import partial
 from itertools import chain, islice
 from json.encoder import encode_basestring_ascii
 from types import FunctionType, MethodType, SimpleNamespace
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeGuard
 
 # An error's message is a line to read, not a dump; reports hold the rest.
 SHOWN_MAX: Final = 1000
@@ -85,14 +85,16 @@ def shown(value: object, bounds: Bounds = _SHOWN) -> str:
 
 def text_of(value: object) -> str:
     """Call this instead of `str`, for what user code has made; cut to SHOWN_MAX characters."""
-    if isinstance(value, str) and _has_plain_repr(value, str):
+    if _is_text(value) and _has_plain_repr(value, str):
         return _cut_text(str.__getitem__(value, slice(SHOWN_MAX + 1)), SHOWN_MAX)
     own: object = type(value).__str__
     if not _is_written_by_user(own):
-        if isinstance(value, BaseException):
+        # By its class, as everywhere where nothing guards it: `__class__` may be user code too.
+        if issubclass(type(value), BaseException):
+            assert isinstance(value, BaseException)
             return _text_of_error(value)
         # What `repr` would write; and those whose text is as long as they are large.
-        if own is object.__str__ or isinstance(value, int | bytes | bytearray):
+        if own is object.__str__ or issubclass(type(value), int | bytes | bytearray):
             return shown(value)
     return _cut_text(_called(str, value), SHOWN_MAX)
 
@@ -215,7 +217,7 @@ class _Plain:
         """Give a value of which `depth` levels may be shown."""
         if _is_plain(value):
             return self._take(value)
-        if isinstance(value, str):
+        if _is_text(value):
             return self._take(_text(value, self._bounds.text))
         parts = _guarded_parts_of(value)
         if parts is None or parts.kind == "call":
@@ -388,18 +390,20 @@ def _has_plain_repr(value: object, cls: type) -> bool:
 # A leaf
 
 
+def _is_text(value: object) -> TypeGuard[str]:
+    return issubclass(type(value), str)
+
+
 def _leaf(value: object, room: int) -> str:
     """One thing as text, about `room` characters of it."""
-    if isinstance(value, str) and type(value).__repr__ is str.__repr__:
+    if _is_text(value) and type(value).__repr__ is str.__repr__:
         return repr(redact_text(str.__getitem__(value, slice(room)))) + _mark(len(value), room)
-    if isinstance(value, bytes | bytearray) and type(value).__repr__ in (
-        bytes.__repr__,
-        bytearray.__repr__,
-    ):
+    if type(value).__repr__ in (bytes.__repr__, bytearray.__repr__):
+        assert isinstance(value, bytes | bytearray)
         return repr(value[:room]) + _mark(len(value), room)
     if type(value) is int and value.bit_length() > DECIMAL_BITS_MAX:
         return hex(value >> (value.bit_length() - NUMBER_BITS_MAX)) + CUT
-    if isinstance(value, MethodType):
+    if type(value) is MethodType:
         # Its own text holds that of the whole object behind it.
         return f"<bound method {_called(_qualified_name, value)}>"
     if type(value) in _ATOMS:

@@ -49,7 +49,9 @@ def weight_of(value: object) -> int:
             else:
                 return weight
         return _Weighing(value).weigh(value, DEPTH_MAX)
-    except Exception:  # noqa: BLE001 - a `__sizeof__`, or an attribute, of user code
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - a `__sizeof__`, or an attribute, of user code
         return _SMALL_SIZE
 
 

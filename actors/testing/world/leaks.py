@@ -114,7 +114,7 @@ class Watch:
 def _nobody_hears() -> bool:
     """Whether an error raised now only crashes an actor: no asker, no starter is told."""
     activity = current_activity.get()
-    cell, envelope = activity.cell, activity.envelope
+    cell, envelope = activity.cell, activity.in_hand()
     if envelope is not None:
         return envelope[REPLY] is None
     return isinstance(cell, Cell) and cell.incarnation > 0

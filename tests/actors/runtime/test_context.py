@@ -240,6 +240,33 @@ async def test_tasks_in_a_nursery_of_the_handler_work_for_its_message(
     assert await ref.ask(Call(works), timeout=3) == [3.0]
 
 
+async def test_a_task_has_the_message_in_hand_as_long_as_its_handler(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-14
+    seen: list[object] = []
+
+    async def foreign(me: AnyPuppet) -> None:
+        await trio.sleep(1)
+        # Another one is in hand by now.
+        with pytest.raises(RuntimeError, match="only a handler"):
+            seen.append(me.deadline)
+
+    async def part(me: AnyPuppet) -> None:
+        seen.append(me.deadline)
+
+    async def works(me: AnyPuppet) -> None:
+        nursery.start_soon(foreign, me)
+        async with trio.open_nursery() as own:
+            own.start_soon(part, me)
+
+    ref = await system.start(AsyncPuppet)
+    async with trio.open_nursery() as nursery:
+        await ref.ask(Call(works), timeout=3)
+        await ref.ask(Call(sleeping(2)), timeout=4)
+    assert seen == [3.0]
+
+
 async def test_an_idle_actor_does_not_keep_its_last_message_alive(
     autojump_clock: MockClock, system: System, puppet: type[Puppet]
 ) -> None:

@@ -371,6 +371,40 @@ async def test_a_sibling_goes_on_when_a_stray_cancelled_is_raised(
     assert not is_cut
 
 
+class Unbound:
+    """A proxy of nothing, as web frameworks have them: `isinstance` raises what it raises."""
+
+    @property  # type: ignore[misc]  # as such proxies do it
+    def __class__(self) -> type:
+        raise RuntimeError("working outside of a context")
+
+
+async def test_a_message_that_raises_when_it_is_looked_at_is_unhandled(
+    autojump_clock: MockClock, system: System, puppet: Kind
+) -> None:
+    # ACT-5, ACT-46, ACT-30
+    ref, gone = await system.start(puppet), await system.start(puppet)
+    await gone.stop()
+    for target in (ref, gone):
+        target.tell(cast("Do", Unbound()))
+    await trio.testing.wait_all_tasks_blocked()
+    assert [letter.reason for letter in system.dead_letters] == ["no_such_actor", "unhandled"]
+    assert await lives(system, puppet)
+
+
+async def test_a_reply_that_raises_when_it_is_looked_at_is_a_reply(
+    autojump_clock: MockClock, system: System, puppet: Kind
+) -> None:
+    # ACT-5, ACT-44
+    reply = Unbound()
+    ref = await system.start(puppet)
+    assert await ref.ask(Call(lambda me: reply)) is reply
+    ref.tell(Call(lambda me: reply))
+    with pytest.raises(StartError):
+        await system.start(puppet, None, lambda me: reply)
+    assert await lives(system, puppet)
+
+
 # What is no crash
 
 

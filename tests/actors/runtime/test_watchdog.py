@@ -94,6 +94,19 @@ async def in_a_child_task(system: System, block: Callable[[object], None]) -> No
     await ref.stop()
 
 
+async def in_a_nursery_of_the_handler(system: System, block: Callable[[object], None]) -> None:
+    async def part() -> None:
+        block(None)
+
+    async def opens(_: AnyPuppet) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(part)
+
+    ref = await system.start(AsyncPuppet, name="blocker")
+    await ref.ask(Call(opens), timeout=None)
+    await ref.stop()
+
+
 async def before_it_runs(system: System, block: Callable[[object], None]) -> None:
     class Blocker(Puppet):
         def __init__(self) -> None:
@@ -116,6 +129,7 @@ async def outside(system: System, block: Callable[[object], None]) -> None:
         (at_once, "blocker", "Call"),
         (after_a_wait, "blocker", "Call"),
         (in_a_child_task, "blocker", None),
+        (in_a_nursery_of_the_handler, "blocker", "Call"),
         (before_it_runs, "blocker", None),
         (outside, None, None),
     ],
