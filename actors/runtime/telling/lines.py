@@ -8,6 +8,7 @@ Rule 2: a reader that is there and does not read holds nobody up: the line fails
 from __future__ import annotations
 
 import errno
+import io
 import os
 import select
 import stat
@@ -80,6 +81,10 @@ class LineWriter:
 
 
 def _descriptor_of(stream: TextIO) -> int | None:
+    # A notebook puts something else in the place of standard error, and its number is of another
+    # stream: what is written to that, nobody sees.
+    if not isinstance(stream, io.TextIOWrapper):
+        return None
     try:
         return stream.fileno()
     except OSError:  # `io.UnsupportedOperation`: it is in memory

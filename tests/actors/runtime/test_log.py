@@ -289,6 +289,16 @@ def test_a_closed_stream_and_a_reader_that_is_gone_fail() -> None:
         LineWriter(None).write("x")
 
 
+def test_what_stands_in_place_of_a_stream_is_written_to_itself() -> None:
+    class Notebook(io.StringIO):
+        def fileno(self) -> int:
+            return 2
+
+    page = Notebook()
+    LineWriter(page).write("x")
+    assert page.getvalue() == "x\n"
+
+
 def test_a_reader_that_does_not_read_holds_nobody_up() -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "w", encoding="utf-8") as stream, os.fdopen(reading, "rb") as pipe:
