@@ -117,7 +117,11 @@ class Link:
 
     def broke(self, peer: Cell, ended: Cell, exit_: Exit) -> None:
         """Called by the cell that has ended: tells `peer`, if it is still tied by this link."""
-        if peer.links is not None and peer.links.get(ended) is self:
+        newest = None if peer.links is None else _newest(peer.links, ended)
+        # Of many that are told one after another the last may be linked anew by now.
+        while newest is not None and newest is not self:
+            newest = newest.before
+        if newest is self:
             peer.notify(ended, BrokenLink(peer, ended, self, exit_))
 
 

@@ -77,6 +77,9 @@ class WaitingRoom(Protocol):
     def forget(self, reply: Reply) -> None:
         """Take out an ask that still waits for room."""
 
+    def gave_up(self) -> None:
+        """An ask that is queued has been settled: it takes no room any more."""
+
 
 class Asked(Protocol):
     """An actor, as far as a reply needs it."""
@@ -90,8 +93,8 @@ class Asked(Protocol):
     def no_proc(self, message: object) -> NoProc: ...
 
 
-# How far a message came: no room yet, in the mailbox, in a handler.
-Stage: TypeAlias = Literal["mailbox", "queued", "handling"]
+# How far a message came: no room yet, in the mailbox, set aside, in a handler.
+Stage: TypeAlias = Literal["mailbox", "queued", "stashed", "handling"]
 Outcome: TypeAlias = Literal["waiting", "answered", "failed", "timed_out", "withdrawn"]
 
 
@@ -143,11 +146,15 @@ class Reply:
             self.error = error
             self._settle("failed")
 
-    def expire(self, now: float) -> None:
-        """Called by the clock when the deadline has passed."""
+    def expire(self, now: float, stage: Stage | None = None) -> None:
+        """Called by the clock when the deadline has passed; `stage` says how far it came."""
         if self.task is not None:
             waited = now - self.asked_at
-            self.error = AskTimeout(self.cell.path, self.message, waited, self.stage)
+            came = stage or self.stage
+            # A stash is a part of the mailbox, for whoever asks from outside.
+            self.error = AskTimeout(
+                self.cell.path, self.message, waited, "queued" if came == "stashed" else came
+            )
             self._settle("timed_out")
 
     def withdraw(self, _: object = None) -> trio.lowlevel.Abort:
@@ -173,8 +180,12 @@ class Reply:
         if bucket is not None:
             bucket.pop(self, None)
             self.bucket = None
-        if self.stage == "mailbox":
-            self.cell.mailbox.forget(self)
+        if self.stage != "handling":
+            # Not yet, or no longer, in a handler: its place is free for others.
+            if self.stage == "mailbox":
+                self.cell.mailbox.forget(self)
+            elif self.stage == "queued":
+                self.cell.mailbox.gave_up()
 
     def wake(self, task: trio.lowlevel.Task) -> None:
         """Called when it is settled; one of several asks waits for the others instead."""

@@ -14,9 +14,11 @@ a closed lane, the gate of a simulation) it is 0.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from bisect import bisect_right, insort
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, Literal, Protocol, TypeAlias
 
 import trio
@@ -31,6 +33,14 @@ DEFAULT_CAPACITY: Final = 1024
 UNBOUNDED: Final = 2**62
 
 _ALWAYS_LONG_WAY: Final = 0
+
+# So many asks that were given up may stay where they are, and half of all that is queued.
+GIVEN_UP_MAX: Final = 64
+# Is the mailbox full, they are looked for when they are a sixteenth of it: a search through the
+# whole of it then makes room for at least so many. Until then they are only not counted.
+_GIVEN_UP_SHARE: Final = 16
+# Fewer messages are searched from their end, each time anew.
+_SEARCHED_MAX: Final = 32
 
 
 # What a full mailbox does with one more tell. Senders never notice; asks and sends wait instead.
@@ -122,6 +132,9 @@ class Addressee(Protocol):
     def failed(self, error: BaseException) -> None:
         """What the actor's author has written for its mailbox has raised."""
 
+    def given_up(self, envelopes: Sequence[Envelope]) -> None:
+        """These asks were withdrawn, or expired, while they were queued."""
+
 
 # Stand-ins for lists that most idle actors never need, 170 bytes of each; never appended to.
 _NO_BATCH: Final[list[Envelope]] = []
@@ -133,8 +146,8 @@ class Mailbox:
 
     __slots__ = (
         "_addressee", "_system_in", "_system_out", "attention", "batch", "capacity", "closed",
-        "gate", "idle", "inbox", "index", "limit", "overflow", "peak", "system_idle", "timed",
-        "waiting",
+        "gate", "given_up", "idle", "inbox", "index", "limit", "overflow", "peak", "places",
+        "system_idle", "timed", "waiting",
     )  # fmt: skip
 
     def __init__(self, addressee: Addressee, capacity: int, overflow: Overflow) -> None:
@@ -144,6 +157,8 @@ class Mailbox:
         self.batch = _NO_BATCH
         self.index = 0
         self.limit = capacity
+        # How many of the queued are asks that were settled meanwhile; they take no room.
+        self.given_up = 0
         self.peak = 0
         self.closed = False
         # Whether a put, or a system entry, has to wake the loop.
@@ -153,13 +168,21 @@ class Mailbox:
         self.timed = 0
         # A simulation looks at every message before it is put, and may keep it.
         self.gate: Callable[[Envelope], bool] | None = None
-        self.waiting: deque[Waiter] | None = None
+        # In order of arrival; an ask is found by its reply.
+        self.waiting: OrderedDict[Reply | Waiter, Waiter] | None = None
+        # Where the newest message of each sender lies, once somebody had to know.
+        self.places: tuple[_Places, _Places] | None = None
         self._system_in = self._system_out = _NO_ENTRIES
 
     @property
     def queued(self) -> int:
-        """How many user messages wait, not counting the one in hand and waiting senders."""
-        return len(self.inbox) + len(self.batch) - self.index
+        """How many user messages wait; not the one in hand, waiting senders and asks given up."""
+        return len(self.inbox) + len(self.batch) - self.index - self.given_up
+
+    @property
+    def is_left(self) -> bool:
+        """Whether anything is left for whoever ends it, asks given up too."""
+        return bool(self.inbox or self.waiting or len(self.batch) > self.index)
 
     @property
     def system_queued(self) -> int:
@@ -212,8 +235,8 @@ class Mailbox:
                 return None
         waiter = Waiter(envelope, task)
         if self.waiting is None:
-            self.waiting = deque()
-        self.waiting.append(waiter)
+            self.waiting = OrderedDict()
+        self.waiting[envelope[REPLY] or waiter] = waiter
         # From now on every put looks: a tell must not take the room that a sender waits for.
         self.limit = _ALWAYS_LONG_WAY
         self.attention = True
@@ -236,18 +259,27 @@ class Mailbox:
 
     def forget(self, reply: Reply) -> None:
         """Called when an ask that waits for room has been settled; it leaves no trace."""
-        for waiter in self.waiting or ():
-            if waiter.envelope[REPLY] is reply:
-                self.forget_waiter(waiter)
-                return
+        self._forget(reply)
 
     def forget_waiter(self, waiter: Waiter) -> None:
         """Called when a send that waits for room was cancelled; it leaves no trace."""
         waiter.leave()
-        if self.waiting is not None and waiter in self.waiting:
-            self.waiting.remove(waiter)
+        self._forget(waiter)
+
+    def _forget(self, waits: Reply | Waiter) -> None:
+        if self.waiting is not None and waits in self.waiting:
+            del self.waiting[waits]
             if not self.waiting:
                 self.renew_limit()
+
+    def gave_up(self) -> None:
+        """Called when a queued ask was settled; whoever waits for room may have its place."""
+        self.given_up += 1
+        if self.waiting:
+            self.admit()
+        held = len(self.inbox) + len(self.batch) - self.index
+        if self.given_up >= GIVEN_UP_MAX and 2 * self.given_up >= held and not self.closed:
+            self._drop_given_up()
 
     # Reading: only the loop, and whoever ends an incarnation
 
@@ -265,7 +297,7 @@ class Mailbox:
         if self.limit:  # Else it is closed, gated, or senders wait: that stays so.
             self.limit = self.capacity - held
         if held > self.peak:
-            self.peak = held
+            self.peak = max(self.peak, held - self.given_up)
         return True
 
     def next_user(self) -> Envelope | None:
@@ -295,7 +327,7 @@ class Mailbox:
         """Called when there may be room, to let waiting senders in, in order of arrival."""
         waiting = self.waiting
         while waiting and self.queued < self.capacity:
-            waiter = waiting.popleft()
+            _, waiter = waiting.popitem(last=False)
             self.inbox.append(waiter.envelope)
             waiter.delivered = True
             waiter.leave()
@@ -310,23 +342,48 @@ class Mailbox:
 
     def put_back(self, envelopes: Sequence[Envelope]) -> None:
         """Return messages to the front, in order."""
+        for envelope in envelopes:
+            reply = envelope[REPLY]
+            if reply is not None:
+                reply.stage = "queued"
+                self.given_up += reply.task is None
         # A new list: the loop may be walking through a slice of the old one, and looks up now.
         self.batch = [*envelopes, *self.batch[self.index :]]
         self.index = 0
-        self.attention = True
+        self.attention, self.places = True, None
         self.renew_limit()
 
     def put_behind(self, sender_id: int, envelope: Envelope) -> bool:
         """Place a notice behind the last message of a sender; False if none waits."""
-        # The newest lane first, each from its end: the first one found is the last one sent.
-        for lane, first in ((self.inbox, 0), (self.batch, self.index)):
-            for at in range(len(lane) - 1, first - 1, -1):
-                context = lane[at][CONTEXT]
-                if context is not None and context.sender_id == sender_id:
-                    lane.insert(at + 1, envelope)
-                    self.attention = True
-                    return True
-        return False
+        # The newest lane first: what is found there was sent last.
+        lanes = ((self.inbox, 0), (self.batch, self.index))
+        if len(self.inbox) + len(self.batch) - self.index <= _SEARCHED_MAX:
+            for lane, first in lanes:
+                for at in range(len(lane) - 1, first - 1, -1):
+                    context = lane[at][CONTEXT]
+                    if context is not None and context.sender_id == sender_id:
+                        lane.insert(at + 1, envelope)
+                        self.attention, self.places = True, None
+                        return True
+            return False
+        if self.places is None:
+            # Many ends may be told at once, to one that has much to do: it is searched once for
+            # all of them. The loop forgets the places when it looks up, so it has to.
+            newer, older = lanes
+            self.places = (_Places(*newer), _Places(*older))
+            self.attention = True
+        return any(places.put_behind(sender_id, envelope) for places in self.places)
+
+    def take_back(self, envelope: Envelope) -> None:
+        """Take out one that was returned to the front."""
+        for at in range(self.index, len(self.batch)):
+            if self.batch[at] is envelope:
+                del self.batch[at]
+                self.places = None
+                reply = envelope[REPLY]
+                if reply is not None and reply.task is None and reply.stage == "queued":
+                    self.given_up -= 1
+                return
 
     # Between incarnations, and at the end
 
@@ -340,17 +397,35 @@ class Mailbox:
         self.closed = self.idle = self.system_idle = False
         self.renew_limit()
 
-    def drain(self) -> list[Envelope]:
-        """Called when nobody will read any more; gives what was queued, and waiting asks."""
+    def leaving(self) -> Iterator[Envelope | None]:
+        """Called when nobody will read any more; takes out what is queued, and waiting asks.
+
+        One at a time, oldest first, so that it can be done in slices; None stands for a send that
+        was let go. The lane must be closed.
+        """
         left = [*self.batch[self.index :], *self.inbox]
-        for waiter in self.waiting or ():
+        left.reverse()
+        self.batch, self.inbox, self.index, self.places = left, [], 0, None
+        while self.batch:
+            envelope = self.batch.pop()
+            reply = envelope[REPLY]
+            if reply is not None:
+                if reply.task is None and reply.stage == "queued":
+                    self.given_up -= 1
+                reply.stage = "handling"  # It is in no lane any more.
+            yield envelope
+        while self.waiting:
+            _, waiter = self.waiting.popitem(last=False)
             waiter.leave()
-            if waiter.task is None:
-                left.append(waiter.envelope)
-            else:  # It still has its message, and raises.
+            if waiter.task is not None:  # It still has its message, and raises.
                 trio.lowlevel.reschedule(waiter.task)
-        self.batch, self.inbox, self.index, self.waiting = _NO_BATCH, [], 0, None
-        return left
+                yield None
+                continue
+            reply = waiter.envelope[REPLY]
+            assert reply is not None, "whoever waits without a task waits for a reply"
+            reply.stage = "handling"
+            yield waiter.envelope
+        self.batch, self.waiting = _NO_BATCH, None
 
     # Room
 
@@ -360,15 +435,38 @@ class Mailbox:
         if self.closed or self.waiting or self.gate is not None:
             self.limit = _ALWAYS_LONG_WAY
         else:
-            self.limit = self.capacity - held
-        if (total := held + len(self.inbox)) > self.peak:
+            self.limit = self.capacity - held + self.given_up
+        if (total := held + len(self.inbox) - self.given_up) > self.peak:
             self.peak = total
 
     def _has_room(self) -> bool:
         if self.closed or self.waiting or self.gate or self.queued >= self.capacity:
             return False
+        if self.given_up and self.given_up * _GIVEN_UP_SHARE >= self.queued:
+            self._drop_given_up()
         self.renew_limit()
         return True
+
+    def _drop_given_up(self) -> None:
+        """Take out the asks that nobody waits for any more, as the loop does when it meets one."""
+        dropped: list[Envelope] = []
+        left = 0
+        for lane, first in self._lanes():
+            kept = []
+            for envelope in islice(lane, first, None):
+                reply = envelope[REPLY]
+                if reply is None or reply.task is not None:
+                    kept.append(envelope)
+                elif reply.stage == "queued" and reply.outcome in ("withdrawn", "timed_out"):
+                    reply.stage = "handling"
+                    dropped.append(envelope)
+                else:
+                    left += reply.stage == "queued"
+                    kept.append(envelope)
+            lane[first:] = kept
+        self.given_up = left
+        if dropped:
+            self._addressee.given_up(dropped)
 
     def put_past_gate(self, envelope: Envelope) -> bool:
         """A message that the gate has let through, or kept and gives back now."""
@@ -408,12 +506,45 @@ class Mailbox:
         return False
 
     def _lanes(self) -> _Lanes:
-        self.attention = True  # The loop holds a part of the batch until it looks up.
+        # The loop holds a part of the batch until it looks up.
+        self.attention, self.places = True, None
         return ((self.batch, self.index), (self.inbox, 0))
 
 
 # The parts of a mailbox that wait, oldest first: each list, and where in it they begin.
 _Lanes: TypeAlias = tuple[tuple[list[Envelope], int], ...]
+
+
+class _Places:
+    """Where in one lane the newest message of each sender lies.
+
+    Places are those at the time of the search: what was placed behind one since has moved all that
+    follow, by as many as lie before them. What was appended meanwhile is searched when it is asked
+    for again, so each message is looked at once.
+    """
+
+    __slots__ = ("_lane", "_placed", "_searched", "_where")
+
+    def __init__(self, lane: list[Envelope], first: int) -> None:
+        self._lane, self._searched = lane, first
+        self._where: dict[int, int] = {}
+        # Behind which places something was placed, in order.
+        self._placed: list[int] = []
+
+    def put_behind(self, sender_id: int, envelope: Envelope) -> bool:
+        lane, placed = self._lane, self._placed
+        for at in range(self._searched, len(lane)):
+            context = lane[at][CONTEXT]
+            if context is not None:
+                self._where[context.sender_id] = at - len(placed)
+        self._searched = len(lane)
+        place = self._where.get(sender_id)
+        if place is None:
+            return False
+        lane.insert(place + 1 + bisect_right(placed, place), envelope)
+        insort(placed, place)
+        self._searched += 1
+        return True
 
 
 def _replace_latest(lanes: _Lanes, envelope: Envelope, policy: Latest) -> bool:

@@ -55,6 +55,7 @@ from actors.runtime.delivery.envelope import (
     REPLY,
     Envelope,
     Later,
+    Reply,
 )
 from actors.runtime.delivery.mailbox import Notice
 from actors.runtime.life.cell import Life
@@ -305,6 +306,8 @@ def _attend(life: Life) -> Envelope | None:
     here is `attention` taken back, and only when none of them is left.
     """
     mailbox = life.cell.mailbox
+    # From here on messages are taken: what is known of their places is true no longer.
+    mailbox.places = None
     while True:
         if life.wanted is not None and not (life.draining and mailbox.queued):
             life.end_with(life.wanted)
@@ -340,8 +343,7 @@ def is_wanted(life: Life, envelope: Envelope) -> bool:
     """Whether anybody still waits for this; if not it is counted and dropped."""
     _, _, reply, deadline, _, _ = envelope
     if reply is not None:
-        if reply.outcome == "withdrawn":
-            life.cell.counts.withdrawn += 1
+        if reply.task is None and not _is_still_wanted(life, reply):
             return False
         reply.stage = "handling"
     if deadline == NO_DEADLINE or trio.current_time() < deadline:
@@ -350,9 +352,18 @@ def is_wanted(life: Life, envelope: Envelope) -> bool:
     life.cell.system.dead_letters.add(life.cell, envelope, "expired")
     if reply is not None:
         # The clock fires late by up to a grain: its asker hears of it here and now.
-        reply.stage = "queued"
-        reply.expire(trio.current_time())
+        reply.expire(trio.current_time(), "queued")
     return False
+
+
+def _is_still_wanted(life: Life, reply: Reply) -> bool:
+    """Called for an ask that was settled while it waited; False when its asker was cancelled."""
+    if reply.stage == "queued":
+        life.cell.mailbox.given_up -= 1
+    if reply.outcome == "withdrawn":
+        life.cell.counts.withdrawn += 1
+        return False
+    return True  # Timed out: its deadline says so. Or answered from its stash: handled again.
 
 
 def unhandled(life: Life, envelope: Envelope) -> None:
@@ -402,7 +413,7 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
     elif life.set_aside is envelope:
         life.set_aside = None  # It is in the stash, and answered when it comes back.
         if reply is not None:
-            reply.stage = "queued"
+            reply.stage = "stashed"
     elif life.owed is not None and any(later.envelope is envelope for later in life.owed):
         if result is not None and type(result) is not Later:
             return _bad_reply(life, envelope, result)

@@ -87,6 +87,8 @@ async def running(
         opened(system)
         try:
             yield
+            # In good order what the actors have left is seen to in slices, else at once.
+            await system.dispatcher.finish_chores()
         finally:
             system.close()
             closed(system)

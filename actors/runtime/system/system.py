@@ -10,7 +10,7 @@ import math
 import secrets
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random, SystemRandom
@@ -441,15 +441,21 @@ class System:
             self.changes_log.match(cell)
         return cell
 
-    def forget(self, cell: Cell) -> None:
-        """Called when an actor is gone for good: name, path and subscriptions are free."""
+    def forget(self, cell: Cell) -> Iterator[None]:
+        """Called when an actor is gone for good: name and path are free at once.
+
+        Its subscriptions are, one after another, by what is given.
+        """
+        self._free(cell)
+        return self.topics.forget(cell)
+
+    def _free(self, cell: Cell) -> None:
         if self._cells.pop(cell.id, None) is None:
             return
         if cell.name is not None and self._names.get(cell.name) is cell:
             del self._names[cell.name]
         if self._paths.get(cell.path) is cell:
             del self._paths[cell.path]
-        self.topics.forget(cell)
         self.counts.stopped += 1
         self.changes_log.gone(cell, trio.current_time())
 
@@ -457,6 +463,7 @@ class System:
         """Called as the last step: whoever still waits for an actor is told there is none."""
         self.keeper = None
         self._closed_at = trio.current_time()
+        self.dispatcher.finish_chores_now()
         for cell in list(self._cells.values()):
             cell.abandon()
         for reply in self.wheel.open_replies():

@@ -5,7 +5,7 @@ Rule 1: publishing never waits and never fails; a subscriber that is full loses 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -96,7 +96,8 @@ class Topics:
         for cell in cells:
             mailbox = cell.mailbox
             if len(mailbox.inbox) >= mailbox.limit:
-                reached += mailbox.put(envelope)
+                # One that is gone has ended its subscriptions, if not all of them yet.
+                reached += not cell.gone and mailbox.put(envelope)
                 continue
             mailbox.inbox.append(envelope)
             reached += 1
@@ -124,10 +125,11 @@ class Topics:
         """Call this to get the topics that somebody is subscribed to."""
         return sorted({*self._cells, *self._sinks})
 
-    def forget(self, cell: Cell) -> None:
-        """Called when an actor is gone."""
+    def forget(self, cell: Cell) -> Iterator[None]:
+        """Called when an actor is gone: removes it from one topic after another."""
         for topic in list(cell.topics or ()):
             self._remove_cell(topic, cell)
+            yield
 
     def _remove_cell(self, topic: str, cell: Cell) -> None:
         if cell.topics is not None:
