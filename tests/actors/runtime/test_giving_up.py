@@ -143,6 +143,7 @@ async def test_a_mailbox_keeps_no_end_of_asks_that_were_given_up(
     for _ in range(100):
         await give_up(ref, 20, by_timeout=True)
         assert len(mailbox.inbox) <= 2 * GIVEN_UP_MAX
+    await trio.testing.wait_all_tasks_blocked()
     assert mailbox.queued == 1
     assert system.stats(ref).expired >= 2000 - GIVEN_UP_MAX
 
