@@ -173,7 +173,15 @@ class ChangesLog:
 
     def match(self, cell: Cell, *, level: bool = True) -> None:
         """Called when a cell is new, or somebody has come or gone: finds who watches it."""
-        cell.observers = tuple(w for w in self._observers if w.covers(cell.path)) or None
+        found: list[Observer] = []
+        for observer in list(self._observers):
+            try:
+                if observer.covers(cell.path):
+                    found.append(observer)
+            except Exception as error:  # noqa: BLE001 - who looks on must not hurt who starts an actor
+                self._observers.pop(observer, None)
+                _log.warning("observer_failed", observer=shown(observer), error=shown(error))
+        cell.observers = tuple(found) or None
         if level:
             self._apply_level(cell)
 

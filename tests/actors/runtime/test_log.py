@@ -406,3 +406,21 @@ async def test_an_observer_that_raises_is_removed(
         await trio.testing.wait_all_tasks_blocked()
         assert (await anext(changes)) != first
     assert bad.told == 1
+
+
+async def test_an_observer_that_does_not_know_what_it_watches_is_removed(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-82
+    class Lost(Watches):
+        def covers(self, path: str) -> bool:
+            raise ZeroDivisionError
+
+    bad = Lost()
+    system.changes_log.add(bad)
+    log_of_it: list[object] = []
+    ref = await system.start(puppet, log_of_it)
+    ref.tell(Note(1))
+    await trio.testing.wait_all_tasks_blocked()
+    assert log_of_it == [1]
+    assert not system.changes_log.is_watched
