@@ -28,7 +28,14 @@ reaches whatever incarnation of it runs now. An idle child of a key is **parked*
 ends, its ref stays true, and the key's cell is **dormant** until the next message.
 """
 
-from supervision.declared import child, child_method, dynamic, dynamic_method
+from supervision.declared import (
+    DeclaredChild,
+    DeclaredDynamic,
+    child,
+    child_method,
+    dynamic,
+    dynamic_method,
+)
 from supervision.doing.supervising import Supervising, administer, handle_of
 from supervision.dynamic_supervisor import Dynamic
 from supervision.guards.breaker import (
@@ -107,6 +114,8 @@ __all__ = [
     "CircuitOpen",
     "Counts",
     "Decision",
+    "DeclaredChild",
+    "DeclaredDynamic",
     "Dynamic",
     "DynamicFlags",
     "FailedToStart",

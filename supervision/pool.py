@@ -573,9 +573,20 @@ def router(start: object, /, *args: object, **given: object) -> object:
     return DeclaredRouter(made, options, is_method=False)
 
 
+@overload
+def router_method(
+    *,
+    size: int,
+    route: Literal["round_robin", "least_busy"] = "round_robin",
+    **options: Unpack[RouterOptions],
+) -> _RouterMethod: ...
+@overload
+def router_method(
+    *, size: int, route: ByKey[M], **options: Unpack[RouterOptions]
+) -> _KeyedRouterMethod[M]: ...
 def router_method(
     *, size: int, route: Route[M] = "round_robin", **options: Unpack[RouterOptions]
-) -> Callable[[Callable[[O], Actor[M]]], DeclaredRouter[M]]:
+) -> _RouterMethod | _KeyedRouterMethod[M]:
     """Call this as a decorator of a method that makes a worker, called anew per incarnation.
 
     ```python
@@ -584,9 +595,20 @@ def router_method(
         return Clerk(self.settings.shelf)
     ```
     """
-    given = {**options, "size": size, "route": route}
+    return _RouterMethod({**options, "size": size, "route": route})
 
-    def declare(method: Callable[[O], Actor[M]]) -> DeclaredRouter[M]:
-        return DeclaredRouter(cast("Maker", method), given, is_method=True)
 
-    return declare
+class _RouterMethod:
+    """The decorator made by `router_method`."""
+
+    def __init__(self, given: Mapping[str, object]) -> None:
+        self._given = given
+
+    def __call__(self, method: Callable[[O], Actor[M]]) -> DeclaredRouter[M]:
+        return DeclaredRouter(cast("Maker", method), self._given, is_method=True)
+
+
+class _KeyedRouterMethod(Protocol[M]):
+    """The same where the route says already which messages there are."""
+
+    def __call__(self, method: Callable[[O], Actor[M]]) -> DeclaredRouter[M]: ...

@@ -173,7 +173,7 @@ class Watch(Protocol):
 
     final: bool
 
-    def ended(self, cell: Cell, exit_: Exit) -> None:
+    def ended(self, cell: Cell, exit_: Exit, /) -> None:
         """Called once; the watch has been taken off the cell before."""
 
 

@@ -75,8 +75,8 @@ class WrongActor(ActorError):
     """
 
     def __init__(self, ref: AnyRef, wanted: type[AnyHooks], found: type[AnyHooks] | None) -> None:
-        what = "not made yet" if found is None else f"a {found.__qualname__}"
-        super().__init__(f"{ref.path} is {what}, and no {wanted.__qualname__} as was asked for.")
+        what = "not made yet" if found is None else f"of class {found.__qualname__}"
+        super().__init__(f"{ref.path} is {what}; asked for was {wanted.__qualname__}.")
         self.ref, self.wanted, self.found = ref, wanted, found
 
 

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from actors.runtime import Crashed, Exit, Killed, Normal, Shutdown
 from actors.runtime.words.exits import without_cancelled
 from actors.runtime.words.showing import redact_text
-from tests.patience import PATIENCE_S
-
-ROOT = Path(__file__).parents[3]
-SURFACE = Path(__file__).with_name("surface")
 
 
 def test_exits_are_frozen_and_equal_by_kind_and_content() -> None:
@@ -85,56 +77,3 @@ def test_what_ends_the_process_is_raised_again() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
         without_cancelled(group)
     assert caught.value is group
-
-
-def run_checker(*command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
-    return done.stdout
-
-
-def checked(name: str, folder: Path) -> Path:
-    """Give a file for the checkers; what they refuse is kept as text, out of sight of the gate."""
-    if name.endswith(".py"):
-        return SURFACE / name
-    path = folder / name.removesuffix(".txt")
-    path.write_text((SURFACE / name).read_text())
-    return path
-
-
-def marked(path: Path) -> set[int]:
-    """Give the lines that a checker has to refuse."""
-    lines = path.read_text().splitlines()
-    return {n for n, line in enumerate(lines, 1) if line.rstrip().endswith("# refused")}
-
-
-@pytest.mark.slow
-def test_mypy_refuses_what_it_must_and_nothing_else(tmp_path: Path) -> None:
-    # ACT-1, ACT-39, ACT-130
-    for name in ("accepted.py", "refused.py.txt"):
-        path = checked(name, tmp_path)
-        out = run_checker(
-            "mypy", "--strict", "--no-error-summary", "--no-warn-unused-ignores", str(path)
-        )
-        found = {int(line.split(":")[1]) for line in out.splitlines() if ": error:" in line}
-        assert found == marked(path), out
-
-
-@pytest.mark.slow
-def test_pyright_refuses_what_it_must_and_nothing_else(tmp_path: Path) -> None:
-    # ACT-1, ACT-39, ACT-130
-    for name in ("accepted.py", "refused.py.txt"):
-        path = checked(name, tmp_path)
-        out = run_checker("basedpyright", "--level", "error", "--outputjson", str(path))
-        found = {
-            int(item["range"]["start"]["line"]) + 1
-            for item in json.loads(out)["generalDiagnostics"]
-            if item["severity"] == "error" and Path(item["file"]) == path
-        }
-        assert found == marked(path), out

@@ -332,7 +332,7 @@ async def test_whereis_with_a_class_gives_its_type_or_refuses(
     assert log == ["typed"]
     assert system.whereis("special", puppet) is special
     assert system.whereis("nobody", puppet) is None
-    with pytest.raises(WrongActor, match=r"x is a .*Puppet, and no Quiet") as caught:
+    with pytest.raises(WrongActor, match=r"x is of class .*Puppet; asked for was Quiet") as caught:
         system.whereis("x", Quiet)
     assert (caught.value.ref, caught.value.wanted, caught.value.found) == (ref, Quiet, puppet)
 
