@@ -33,6 +33,7 @@ from actors.testing import (
     Note,
     Puppet,
     PuppetMessage,
+    Simulation,
     raising,
     sleeping,
 )
@@ -256,6 +257,28 @@ async def test_what_is_in_hand_counts_as_much_as_what_is_queued(
         # Both have one message now: it is the turn of the second.
         workers.tell(Note("x"))
         assert [cell_of(ref).mailbox.queued for ref in (first, second)] == [0, 2]
+
+
+async def test_who_waits_for_room_counts_too(autojump_clock: MockClock) -> None:
+    # SUP-54
+    class Narrow(AsyncPuppet):
+        capacity = 1
+
+    async with open_system(shop_of(cast("type[Puppet]", Narrow), [], 2, "least_busy")) as shop:
+        for count in (2, 2):
+            for _ in range(count):
+                shop.workers.tell(Do(sleeping(5)))
+            await settle()
+        first, second = shop.workers.workers
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first.send, Note("waits"))
+            await settle()
+            nursery.start_soon(shop.workers.send, Note("goes to the other"))
+            nursery.start_soon(partial(shop.workers.ask, Call(mine), timeout=None))
+            await settle()
+            waiting = [cell_of(ref).mailbox.waiting_senders for ref in (first, second)]
+            assert sorted(waiting) == [1, 2]
+            assert cell_of(second).mailbox.waiting_senders
 
 
 async def test_many_at_once_are_spread_evenly(
@@ -626,6 +649,26 @@ async def test_workers_that_do_not_start(autojump_clock: MockClock, puppet: type
     with pytest.raises(StartFailed):
         async with open_system(Picky):
             raise AssertionError
+
+
+def test_a_simulated_run_with_a_router_can_be_repeated() -> None:
+    # SUP-53
+    answered: list[list[object]] = []
+
+    async def scenario(sim: Simulation) -> None:
+        kind = shop_of(Puppet, [], 3, "least_busy", Backoff(1, 1, jitter=0))
+        async with open_system(kind) as shop:
+            found = await answers(shop.workers, 3)
+            sim.crash(shop.workers.workers[1], OSError())
+            for _ in range(10):
+                shop.workers.tell(Note("x"))
+                found += await answers(shop.workers, 1)
+            answered.append(found)
+
+    first, second = (Simulation(seed=7).run(scenario) for _ in range(2))
+    assert first == second
+    assert answered[0] == answered[1]
+    assert len(answered[0]) == 13
 
 
 def test_what_makes_no_router() -> None:
