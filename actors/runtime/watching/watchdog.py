@@ -153,14 +153,16 @@ class Watchdog:
         return LoopBlocked(blocked.path, blocked.message_type, blocked.stack, for_s, ended=True)
 
     def _tell(self, blocked: LoopBlocked) -> None:
-        # Logged from this thread: the loop cannot, that is the point.
+        # Logged from this thread: the loop cannot, that is the point. The stack stands in the first
+        # of the two lines only.
+        stack = {} if blocked.ended else {"stack": blocked.stack}
         _log.warning(
             "loop_blocked",
             path=blocked.path,
             message_type=blocked.message_type,
             blocked_for=round(blocked.blocked_for, 3),
             ended=blocked.ended,
-            stack=blocked.stack,
+            **stack,
         )
         for listener in list(self._listeners):
             error = failure_of(listener, blocked)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from actors.runtime import LoopBlocked, System, open_actors
 from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S, Watchdog
@@ -159,16 +160,20 @@ async def test_a_listener_that_raises_is_removed_and_the_watch_goes_on(listener:
         told.append(report)
         raise OSError
 
-    async with open_actors() as system:
-        system.block_listeners += [bad, listener]
-        with trio.fail_after(PATIENCE_S):
-            while not listener.reports:
-                await outside(system, listener.block_the_loop)
-            # The same block once more, at its end.
-            while len(listener.reports) < 2:
-                await trio.lowlevel.checkpoint()
-        assert system.block_listeners == [listener]
+    with capture_logs() as logged:
+        async with open_actors() as system:
+            system.block_listeners += [bad, listener]
+            with trio.fail_after(PATIENCE_S):
+                while not listener.reports:
+                    await outside(system, listener.block_the_loop)
+                # The same block once more, at its end.
+                while len(listener.reports) < 2:
+                    await trio.lowlevel.checkpoint()
+            assert system.block_listeners == [listener]
     assert len(told) == 1
+    blocks = [line for line in logged if line["event"] == "loop_blocked"]
+    assert len(blocks) >= 2
+    assert all(("stack" in line) != line["ended"] for line in blocks)
 
 
 @pytest.mark.slow
