@@ -31,6 +31,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import (
+    ClassVar,
     Final,
     Generic,
     Literal,
@@ -242,6 +243,9 @@ class Pool(Supervisor, Generic[M]):
         # Of the place that had the last message.
         self._turn = -1
         self._resizing = trio.Lock()
+
+    # The router is told of the end before the workers end.
+    __replaces__: ClassVar[frozenset[str]] = frozenset({"wind_down"})
 
     def plan(self) -> Plan | Ignore:
         """As many workers as were declared, named by their numbers."""

@@ -47,6 +47,7 @@ from supervision.deciding.policy import (
 from supervision.deciding.slots import LIVE, WAITING, Call, Slot
 from supervision.specs.errors import AlreadyStarted, IntensityReached, Passivated, StartFailed
 from supervision.specs.specs import DynamicFlags, Flags, without_arguments
+from supervision.specs.words import ChildType
 from supervision.tree.reports import Offender, Report, ReportContext
 
 F = TypeVar("F", bound=Flags | DynamicFlags)
@@ -124,6 +125,10 @@ class Machine(ABC, Generic[F]):
                 if slot.id is not None:  # else its spec is the template, which all share
                     slot.spec = without_arguments(slot.spec)
         return self._advanced()
+
+    def made(self, slot: Slot, kind: ChildType) -> None:
+        """An instance has been made: what a factory makes is known only now."""
+        slot.spec = slot.spec.known_as(kind)
 
     def due(self, token: int, now: float) -> list[Move]:
         """The time of a `Wake` has come; void tokens do nothing."""
@@ -299,8 +304,6 @@ class Machine(ABC, Generic[F]):
         """
         try:
             return ask()
-        except (KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is its crash
             self._out.append(Crash(crash_from(error).error))
             return otherwise

@@ -160,7 +160,14 @@ class Cells:
             made = slot.spec.start(*slot.args)
         if not isinstance(made, Actor):
             raise BadReturn(made)
+        if made.opens_nursery and slot.spec.type == "worker":
+            self._note_type(slot, made)
         return made
+
+    def _note_type(self, slot: Slot, made: AnyActor) -> None:
+        if getattr(made, "child_type", None) == "supervisor":
+            self._machine.made(slot, "supervisor")
+            self.of(slot).shutdown = _shutdown_of(slot.spec)
 
 
 def _asleep() -> AnyActor:
@@ -171,7 +178,11 @@ def _facts_of(spec: ChildSpec) -> _Facts:
     made = class_of(spec.start)
     return (
         made if made is not None and issubclass(made, Actor) else None,
-        spec.shutdown if isinstance(spec.shutdown, float | int) else 0.0,
+        _shutdown_of(spec),
         # A supervisor is ready when its children are; each of them has its own limit.
         float("inf") if spec.type == "supervisor" else None,
     )
+
+
+def _shutdown_of(spec: ChildSpec) -> float:
+    return spec.shutdown if isinstance(spec.shutdown, float | int) else 0.0

@@ -197,7 +197,7 @@ class Supervising(Actor[Never]):
         return f"<{type(self).__name__} supervisor>"
 
 
-reserve(Supervising, hooks=frozenset({"plan", "jitter", "on_start", "wind_down"}))
+reserve(Supervising, hooks=frozenset({"plan", "jitter", "on_start"}))
 
 
 def handle_of(kind: type[S], ref: AnyRef) -> S:

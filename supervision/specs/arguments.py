@@ -16,7 +16,7 @@ from typing import Final, cast, get_origin
 from supervision.specs.errors import SpecError
 from supervision.specs.specs import ChildSpec, DynamicFlags, Maker, check_start
 
-CHILD_OPTIONS: Final = frozenset(ChildSpec.__dataclass_fields__) - {"id", "start"}
+CHILD_OPTIONS: Final = frozenset(ChildSpec.__dataclass_fields__) - {"id", "start", "_guessed"}
 DYNAMIC_OPTIONS: Final = CHILD_OPTIONS | frozenset(DynamicFlags.__dataclass_fields__)
 
 _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)

@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Never, ParamSpec, Protocol, TypeAlias, cast, get_origin
 
 from supervision.specs.errors import SpecError
@@ -38,6 +38,7 @@ STRATEGIES: Final = frozenset({"one_for_one", "one_for_all", "rest_for_one"})
 AUTO_SHUTDOWN_MODES: Final = frozenset({"never", "any", "all"})
 BUDGETS: Final = frozenset({"child", "shared", "escalate"})
 _NO_CLASSES: Final = ()
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Missing:
@@ -120,6 +121,8 @@ class ChildSpec:
     stop_on: tuple[ErrorClass, ...]
     escalate_on: tuple[ErrorClass, ...]
     name: str | None
+    # Of `type` and `shutdown` those that nobody has said: known when a factory has made one.
+    _guessed: frozenset[str] = field(repr=False, compare=False)
 
     def __init__(
         self,
@@ -143,6 +146,9 @@ class ChildSpec:
         _check_choice("bad_restart", "restart", restart, RESTART_TYPES)
         kind = _type_of(start) if type is None else type
         _check_choice("bad_type", "type", kind, CHILD_TYPES)
+        guessed = _NOTHING
+        if type is None and class_of(start) is None:
+            guessed = frozenset({"type"} if shutdown is not None else {"type", "shutdown"})
         if shutdown is None:
             shutdown = math.inf if kind == "supervisor" else WORKER_SHUTDOWN
         _check_shutdown(shutdown)
@@ -162,6 +168,7 @@ class ChildSpec:
         put(self, "stop_on", _check_policy("stop_on", stop_on))
         put(self, "escalate_on", _check_policy("escalate_on", escalate_on))
         put(self, "name", name)
+        put(self, "_guessed", guessed)
 
     @classmethod
     def parse(cls, value: object) -> ChildSpec:
@@ -172,6 +179,13 @@ class ChildSpec:
             options = cast("dict[str, Never]", {str(key): one for key, one in value.items()})
             return cls(**options)
         raise SpecError("not_a_spec", "spec", value)
+
+    def known_as(self, kind: ChildType) -> ChildSpec:
+        """Call this when it has been made, with what it is: a factory does not show that before."""
+        if kind == self.type or "type" not in self._guessed:
+            return self
+        other = self._with("type", kind)
+        return other._with("shutdown", math.inf) if "shutdown" in self._guessed else other
 
     def with_start(self, start: Maker) -> ChildSpec:
         """Call this to get the same spec with another start; nothing else is checked anew."""

@@ -16,8 +16,10 @@ from supervision import (
     open_system,
 )
 from tests.supervision.puppets import (
+    MANY,
     Kit,
     Troupe,
+    ref_of,
     settle,
 )
 
@@ -154,3 +156,37 @@ async def test_a_child_may_ignore_its_start(
         kit.stage.will_start("c", IGNORE)
         assert await sup.start_child(kit.spec("c")) == StartResult(None, None)
         assert (await sup.which_child("c")).ref is None
+
+
+async def test_what_a_factory_makes_is_known_when_it_is_made(
+    async_kit: Kit, autojump_clock: MockClock
+) -> None:
+    # SUP-21, SUP-61: its default type and shutdown are those of what it is
+    kit = async_kit
+    kit.stage.stops["x"] = 30.0
+
+    def make() -> Troupe:
+        return Troupe(MANY, [kit.spec("x", shutdown=60.0)])
+
+    hidden = ChildSpec("hidden", lambda: make())  # noqa: PLW0108 - it shows no class
+    assert (hidden.type, hidden.shutdown) == ("worker", 5.0)
+    limited = ChildSpec("limited", lambda: make(), shutdown=2.0)  # noqa: PLW0108 - as above
+    worker = ChildSpec("worker", lambda: make(), type="worker")  # noqa: PLW0108 - as above
+    async with open_system(Troupe, MANY, [hidden, limited, worker, kit.spec("a")]) as sup:
+        found = {one.id: one.type for one in await sup.which_children()}
+        assert found == {"hidden": "supervisor", "limited": "supervisor", "worker": "worker",
+                         "a": "worker"}  # fmt: skip
+        assert (await sup.get_spec("hidden")).shutdown == float("inf")
+        assert (await sup.get_spec("limited")).shutdown == 2.0
+        await sup.terminate_child("worker")
+        await sup.terminate_child("limited")
+        kit.stage.log.clear()
+        began = trio.current_time()
+        await sup.terminate_child("hidden")
+        assert trio.current_time() - began == 30.0
+        assert kit.stage.log == ["stop x shutdown"]
+        # Stopped by its ref too it has all the time its children need.
+        await sup.restart_child("hidden")
+        began = trio.current_time()
+        await ref_of(await sup.which_child("hidden")).stop(timeout=None)
+        assert trio.current_time() - began == 30.0

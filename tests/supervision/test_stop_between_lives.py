@@ -161,6 +161,24 @@ async def test_what_is_tied_to_the_coming_incarnation_ends_with_it(
         assert isinstance(exit_.error, LinkBroken)
 
 
+async def test_a_failing_start_does_not_lose_a_broken_link(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # ACT-64: tied to the coming incarnation, whichever start that comes of
+    async with open_system(Troupe, MANY, [kit.spec("a", backoff=SLOW)]) as sup:
+        ref = (await sup.refs())["a"]
+        peer = await sup.system.start(Watcher)
+        await backing_off(kit, ref)
+        await peer.ask(Call(lambda me: me.link(ref)))
+        kit.stage.will_start("a", OSError("not yet"))
+        peer.kill()
+        await trio.sleep(25.0)
+        assert kit.stage.log == ["start a", "start a", "stop a crashed"]
+        exit_ = sup.system.reports.kept[-1].exit
+        assert isinstance(exit_, Crashed)
+        assert isinstance(exit_.error, LinkBroken)
+
+
 @pytest.mark.parametrize("restart", KINDS)
 async def test_a_failing_start_does_not_lose_the_stop(
     async_kit: Kit, restart: RestartType, autojump_clock: MockClock

@@ -157,7 +157,11 @@ class BrokenLink:
         return None
 
     def drop(self) -> None:
-        """Called when the linked actor ended first."""
+        """Called when the linked actor ended first, or has not come to run."""
+        life = self._cell.life
+        if life is not None and life.failed_start is not None:
+            # The link was made with the coming incarnation, and that is now the next one.
+            self._cell.mailbox.post(self)
 
 
 def link(cell: Cell, target: Cell) -> None:

@@ -179,10 +179,12 @@ class Ref(Generic[M_contra]):
         in_hand = activity.in_hand() if activity.origin else activity.envelope
         if in_hand is not None:
             deadline = min(deadline, in_hand[DEADLINE])
-        if cell.mailbox.closed or deadline <= now:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if cell.mailbox.closed:
-                raise cell.no_proc(message)
+        if cell.mailbox.closed:
+            # Whoever asks a dead actor again and again must not keep others from running.
+            await trio.lowlevel.checkpoint()
+            raise cell.no_proc(message)
+        if deadline <= now:
+            await trio.lowlevel.checkpoint()
             raise AskTimeout(cell.path, message, 0.0, "mailbox")
         if asker is not None:
             refuse_ring(asker, cell, type(message))
@@ -229,7 +231,7 @@ class Ref(Generic[M_contra]):
         check_thread(cell, "stop")
         limit = checked_timeout(timeout)
         if cell.gone:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await trio.lowlevel.checkpoint()
             raise cell.no_proc(None)
         activity = current_activity.get()
         if activity.cell is cell and activity.task is trio.lowlevel.current_task():

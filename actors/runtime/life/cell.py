@@ -806,8 +806,6 @@ class _Note:
         assert life.instance is not None
         try:
             life.instance.on_system(self._entry)
-        except (KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as error:  # noqa: BLE001 - whatever a hook raises is its crash
             life.abort(crash_from(error))
 

@@ -541,6 +541,23 @@ async def test_sends_that_find_room_let_others_run_at_every_64th(
     assert turns.count >= 10
 
 
+async def test_who_asks_or_stops_the_dead_again_and_again_lets_others_run(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-31
+    gone = await system.start(puppet)
+    await gone.stop()
+    turns = Turns()
+    trio.lowlevel.add_instrument(turns)  # type: ignore[arg-type]
+    for _ in range(20):
+        with pytest.raises(NoProc):
+            await gone.ask(Call(lambda me: None))
+        with pytest.raises(NoProc):
+            await gone.stop()
+    trio.lowlevel.remove_instrument(turns)  # type: ignore[arg-type]
+    assert turns.count >= 40
+
+
 async def test_a_send_in_a_cancelled_scope_delivers_nothing(
     autojump_clock: MockClock, system: System
 ) -> None:
