@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
+from difflib import get_close_matches
 from inspect import Parameter, Signature
 from typing import Final, cast, get_origin
 
@@ -35,19 +36,27 @@ def split(
     check_start(start)
     chosen = {name: value for name, value in given.items() if name in options}
     named = {name: value for name, value in given.items() if name not in options}
-    check_names(start, named)
+    check_names(start, named, options)
     _check_not_both(start, args, chosen)
     return functools.partial(cast(Maker, start), *args, **named), chosen
 
 
-def check_names(start: object, named: Mapping[str, object]) -> None:
-    """Call this to refuse arguments by name that a start does not take."""
+def check_names(
+    start: object, named: Mapping[str, object], options: frozenset[str] = frozenset()
+) -> None:
+    """Call this to refuse arguments by name that a start does not take; `options` are meant else.
+
+    Raises `SpecError`, `unknown_option`.
+    """
     if not named:
         return
     signature = _signature_of(start)
     for name, value in named.items():
         if signature is None or not _takes(signature, name):
             why = f"It is neither an option here nor an argument of {_name_of(start)}."
+            known = sorted(options) + ([] if signature is None else list(signature.parameters))
+            for meant in get_close_matches(name, known, n=1):
+                why += f" Did you mean {meant!r}?"
             raise SpecError("unknown_option", name, value, why)
 
 

@@ -17,7 +17,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import trio
 
-from actors.runtime import Cell, Exit, ExitJson, Log, System
+from actors.runtime import Cell, Exit, ExitSummary, Log, System
 from actors.runtime.telling.log import failure_of
 from actors.runtime.words.showing import shown
 
@@ -73,7 +73,7 @@ class Node:
     window: Window | None
     next_restart_at: float | None
     restart_s: float | None
-    last_exits: tuple[ExitJson, ...]
+    last_exits: tuple[ExitSummary, ...]
     children: int
 
     def to_json(self) -> dict[str, object]:
@@ -102,7 +102,7 @@ class TreeChange:
     path: str
     kind: ChangeKind
     node: Node | None
-    exit: ExitJson | None
+    exit: ExitSummary | None
     because: str | None
     decision: Decision | None = None
 
@@ -226,7 +226,7 @@ class Tree:
             window=window,
             next_restart_at=cell.next_restart_at,
             restart_s=None if above is None else above.restart_time(cell),
-            last_exits=tuple(exit_.to_json() for exit_ in cell.last_exits),
+            last_exits=tuple(exit_.summary() for exit_ in cell.last_exits),
             children=0 if own is None else own.child_count(),
         )
 
@@ -259,7 +259,7 @@ class Tree:
             path=cell.path,
             kind=kind,
             node=None if kind == "gone" else self.node(cell),
-            exit=None if exit_ is None else exit_.to_json(),
+            exit=None if exit_ is None else exit_.summary(),
             because=because if because is not None else (exit_ and exit_.because),
             decision=decision,
         )

@@ -131,7 +131,7 @@ class Stage:
             self.live.add(name)
         elif name in self.live and change.kind == "exited" and change.exit is not None:
             self.live.discard(name)
-            self.ends.append(f"{name} {change.exit['kind']}")
+            self.ends.append(f"{name} {change.exit.kind}")
 
 
 class DefWorker(Actor[FinishNow | Who]):

@@ -5,9 +5,9 @@ from functools import partial
 import pytest
 from trio.testing import MockClock
 
-from supervision import ChildSpec, DynamicFlags, open_system
+from supervision import ChildSpec, DynamicFlags, Supervisor, child, open_system
 from supervision.partition import Partitioned, partition_of
-from tests.supervision.puppets import Crash, Kit, Number, Word, settle
+from tests.supervision.puppets import Crash, DefPuppet, Kit, Number, Stage, Word, settle
 
 KEYS = [f"room-{i}" for i in range(100)]
 
@@ -35,6 +35,21 @@ async def test_partitions_fail_alone(kit: Kit, autojump_clock: MockClock) -> Non
         assert rooms["room-7"].path == f"partitioned/{gone}/room-7"
         result = await rooms.start_keyed("new")
         assert result.ref == rooms["new"]
+
+
+class House(Supervisor):
+    rooms = child(
+        Partitioned[Word],
+        4,
+        flags=DynamicFlags(key="child_id"),
+        template=ChildSpec("one", partial(DefPuppet, Stage())),
+    )
+
+
+async def test_a_partitioned_child_reads_as_its_handle(autojump_clock: MockClock) -> None:
+    async with open_system(House) as house:
+        assert await house.rooms["oak"].ask(Number()) == 1
+        assert house.rooms["oak"].path == f"house/rooms/{partition_of('oak', 4)}/oak"
 
 
 def test_what_cannot_be_partitioned() -> None:

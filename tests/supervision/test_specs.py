@@ -350,7 +350,11 @@ def test_words_that_are_no_options_are_checked_against_the_class() -> None:
 
     code, text = refusal(lambda: child(Leaf, "x", secnd=5))  # type: ignore[call-arg]
     assert code == "unknown_option"
-    assert "neither an option here nor an argument of Leaf" in text
+    assert "neither an option here nor an argument of Leaf. Did you mean 'second'?" in text
+    code, text = refusal(lambda: child(Leaf, "x", retsart="transient"))  # type: ignore[call-arg]
+    assert (code, "Did you mean 'restart'?" in text) == ("unknown_option", True)
+    code, text = refusal(lambda: child(Leaf, "x", colour=5))  # type: ignore[call-arg]
+    assert (code, "Did you mean" in text) == ("unknown_option", False)
     code, text = refusal(lambda: dynamic(Leaf, "x", secnd=5))  # type: ignore[call-arg]
     assert code == "unknown_option"
     code, text = refusal(lambda: child(Room, name="lobby"))
@@ -371,6 +375,25 @@ def test_words_that_are_no_options_are_checked_against_the_class() -> None:
     assert (code, "Leaf takes no argument of that name" in text) == ("bad_key", True)
     code, text = refusal(lambda: dynamic(Leaf, "oak", key="first"))
     assert code == "bad_arguments"
+
+
+def test_options_that_follow_are_checked_with_the_class() -> None:
+    # SUP-2
+    def misspelt() -> None:
+        class Bad(Supervisor):
+            leaf = child(Leaf, first="x").options(retsart="often")  # type: ignore[call-arg]
+
+    def wrong() -> None:
+        class Bad(Supervisor):
+            leaf = child(Leaf, first="x").options(restart="often")  # type: ignore[arg-type]
+
+    def wrong_pool() -> None:
+        class Bad(Supervisor):
+            leaves = dynamic(Leaf, first="x").options(max_children=0)
+
+    assert refused(misspelt) == "unknown_option"
+    assert refused(wrong) == "bad_restart"
+    assert refused(wrong_pool) == "bad_limit"
 
 
 async def test_the_root_takes_arguments_by_name() -> None:

@@ -105,7 +105,7 @@ async def test_changes_tell_each_step_with_its_cause(kit: Kit, autojump_clock: M
         assert last is not None
         assert (last.status, last.incarnation, last.restarts) == ("running", 2, 1)
         assert follower.changes[0].exit is not None
-        assert follower.changes[0].exit["error"] == "ValueError"
+        assert follower.changes[0].exit.error == "ValueError"
         own = inner.snapshot("app/inner").actors[0].window
         assert own is not None
         assert (own.used, own.max, own.period) == (1, 5, 10.0)
@@ -121,7 +121,7 @@ async def test_a_restart_is_measured(kit: Kit, autojump_clock: MockClock) -> Non
         await settle()
         (node,) = app.tree.snapshot("app/a").actors
         assert node.restart_s == pytest.approx(1.0)
-        assert node.last_exits[-1]["message"] == "boom"
+        assert node.last_exits[-1].message == "boom"
 
 
 async def test_the_past_can_be_rebuilt(kit: Kit, autojump_clock: MockClock) -> None:

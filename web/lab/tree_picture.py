@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import trio
 
-from actors.runtime import Cell, ExitJson, System
+from actors.runtime import Cell, ExitSummary, System
 from supervision import Node
 from supervision import tree_of as watched_tree
 from web.lab.views import ActorFacts, Crowd, exit_words, tree_of
@@ -73,21 +73,18 @@ class TreePicture:
         """Call this to tell the newest crash of the site's own actors and what became of it."""
         nodes = [*self._own_nodes()]
         crashes = [
-            (exit_, node)
-            for node in nodes
-            for exit_ in node.last_exits
-            if exit_["kind"] == "crashed"
+            (exit_, node) for node in nodes for exit_ in node.last_exits if exit_.kind == "crashed"
         ]
         if not crashes:
             return None
-        exit_, node = max(crashes, key=lambda found: found[0]["at"])
+        exit_, node = max(crashes, key=lambda found: found[0].at)
         above = next((other for other in nodes if other.path == node.parent), None)
         strategy = StrategyBadge((above and above.strategy) or StrategyBadge.ONE_FOR_ONE)
-        is_back = node.incarnation > exit_["incarnation"] and node.status == ActorStatus.RUNNING
+        is_back = node.incarnation > exit_.incarnation and node.status == ActorStatus.RUNNING
         is_left = node.status == ActorStatus.STOPPED
         return CrashView(
             name=node.name,
-            cause=exit_words(exit_["error"] or "crash", None, exit_["message"], None),
+            cause=exit_words(exit_.error or "crash", None, exit_.message, None),
             supervisor="nobody" if above is None else above.name,
             strategy=strategy,
             decision=Decision.STOP if is_left else _DECISIONS[strategy],
@@ -121,11 +118,11 @@ class TreePicture:
     def _target_node(self) -> Node | None:
         return next((node for node in self._own_nodes() if node.path == self._target_path), None)
 
-    def _wall_clock(self, node: Node, exit_: ExitJson) -> datetime:
+    def _wall_clock(self, node: Node, exit_: ExitSummary) -> datetime:
         # Exits tell the loop's time. Taken once for each crash, so that it never flickers.
-        key = (node.id, exit_["at"])
+        key = (node.id, exit_.at)
         if self._shown is None or self._shown[0] != key:
-            ago = timedelta(seconds=trio.current_time() - exit_["at"])
+            ago = timedelta(seconds=trio.current_time() - exit_.at)
             self._shown = (key, self._now() - ago)
         return self._shown[1]
 
@@ -157,4 +154,4 @@ def _last_exit(node: Node) -> str | None:
     if not node.last_exits:
         return None
     exit_ = node.last_exits[-1]
-    return exit_words(exit_["kind"], exit_["error"], exit_["message"], exit_["info"])
+    return exit_words(exit_.kind, exit_.error, exit_.message, exit_.info)
