@@ -26,7 +26,7 @@ from actors.testing.puppet import (
 from actors.testing.repeating import NotRepeatable, check_repeatable
 from actors.testing.replaying import PlaceNeverCame
 from actors.testing.scheduling import SimulationUnavailable
-from actors.testing.simulation import Simulation
+from actors.testing.simulation import Scenario, Simulation
 from actors.testing.trace import Fault, Place, Step, Trace
 from actors.testing.world.dates import EPOCH
 from actors.testing.world.leaks import SimulationLeak
@@ -46,6 +46,7 @@ __all__ = [
     "Probe",
     "Puppet",
     "PuppetMessage",
+    "Scenario",
     "Simulation",
     "SimulationLeak",
     "SimulationUnavailable",

@@ -126,6 +126,8 @@ class Simulation:
                 for probe in self._probes:
                     probe.check_nothing_is_left()
             self._look_for_missed(closing=True)
+        if self.trace.failure is not None:
+            raise self.trace.failure
         if watch.unheard:
             raise watch.unheard[0]
 

@@ -87,6 +87,8 @@ class Trace:
         # How many steps tasks have done, in all and when an actor did its last one.
         self.turn = 0
         self._turns: dict[str, int] = {}
+        # Why it is not whole.
+        self.failure: Exception | None = None
         # A replay puts in faults between two lines.
         self.listener: Listener | None = None
 
@@ -110,7 +112,12 @@ class Trace:
     def put(self, at: float, kind: str, path: str, data: Mapping[str, object]) -> None:
         """Call this to write down a change (the systems do)."""
         kept = {name: value for name, value in data.items() if name != "handling_us"}
-        self._write(kind, at, path, kept)
+        try:
+            self._write(kind, at, path, kept)
+        except Exception as error:
+            # A system takes an observer off that raises, and goes on: no run must pass then.
+            self.failure = self.failure or error
+            raise
 
     def begins(self, cell: Cell, envelope: Envelope) -> bool:
         """Call this before an actor handles a message; False when a fault comes before it."""

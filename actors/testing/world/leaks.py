@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -48,6 +49,7 @@ _READERS: Final = (
 _REACHING_OUT: Final[tuple[tuple[ModuleType, str, *tuple[str, ...]], ...]] = (
     *((os, name) for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system")),
     *((socket, name) for name in ("socketpair", "getaddrinfo", "gethostbyname")),
+    *((signal, name) for name in ("alarm", "setitimer")),
     # Who starts a `Thread` has been asked before.
     (_thread, "start_new_thread", "threading"),
     (trio.to_thread, "run_sync"),

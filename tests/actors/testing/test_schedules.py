@@ -4,6 +4,7 @@
 - ACT-52: `__init__` and `on_start` of an incarnation come after the end of the one before.
 - ACT-53: what was queued is handled in order, each once, or it is a dead letter.
 - ACT-54: afterwards no name, ask, timer or task is left.
+- SUP-91: the crash of one never cancels another; each end is a crash or an orderly stop.
 """
 
 from __future__ import annotations
@@ -141,6 +142,9 @@ async def schedule(sim: Simulation) -> None:
         assert set(handled) <= set(sent[ref.path])
         assert len(handled) + dead[ref.path] >= len(sent[ref.path])
     assert asks
+    # Nobody was cut short: each end was a fault, or its supervisor wanted it.
+    exits = {step.exit for ref in refs for step in sim.history(ref.path)}
+    assert exits <= {None, "crashed", "shutdown"}, exits
     nothing_is_left(system, refs)
 
 
@@ -190,7 +194,7 @@ def quiet_log() -> object:
 
 @pytest.mark.slow
 def test_a_thousand_schedules_keep_the_rules_of_life() -> None:
-    # ACT-125, ACT-43, ACT-52, ACT-53, ACT-54
+    # ACT-125, ACT-43, ACT-52, ACT-53, ACT-54, SUP-91
     for seed in range(SCHEDULES):
         Simulation(seed).run(schedule)
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import datetime as datetime_module
+import email.utils
 import importlib
 import os
 import queue
 import random
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from os import urandom
@@ -44,6 +47,7 @@ from actors.testing import (
     SimulationLeak,
     sleeping,
 )
+from actors.testing.world import dates
 from supervision import Supervisor, child, open_system
 
 
@@ -186,6 +190,11 @@ def test_dates_follow_the_virtual_clock(what: str, expected: object) -> None:
         ("socket.create_connection(('127.0.0.1', 9))", "socket.getaddrinfo"),
         ("subprocess.run(['true'], check=False)", "subprocess.Popen"),
         ("os.system('true')", "os.system"),
+        ("ThreadPoolExecutor().submit(print)", "threading.Thread.start"),
+        ("queue.Queue().get(timeout=1)", "time.monotonic"),
+        ("email.utils.formatdate()", "time.time"),
+        ("signal.alarm(1)", "signal.alarm"),
+        ("signal.setitimer(signal.ITIMER_REAL, 1.0)", "signal.setitimer"),
         ("os.posix_spawn('/bin/true', ['true'], {})", "os.posix_spawn"),
     ],
 )
@@ -342,6 +351,20 @@ def test_a_leak_that_somebody_was_told_of_is_theirs() -> None:
             await sim.start(AsyncPuppet, None, lambda _: wall())
 
     Simulation(1).run(asked)
+
+
+def test_a_python_that_keeps_its_own_dates_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # ACT-120: the dict of a type is reached by a way that nobody promises
+    real = dates._members
+
+    async def scenario(_: Simulation) -> None:
+        raise AssertionError("it must not run")
+
+    monkeypatch.setattr(dates, "_members", lambda cls: dict(real(cls)))
+    with pytest.raises(RuntimeError, match=r"keeps its own datetime\.now"):
+        Simulation(1).run(scenario)
+    monkeypatch.undo()
+    assert seen("datetime.now(UTC)", 1) == [EPOCH + timedelta(seconds=1.5)] * 2
 
 
 def test_figures_of_the_runtime_are_virtual_too() -> None:
