@@ -12,7 +12,7 @@ Rule 3: one `Context` is made per handled message, at its first send, and shared
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class Numbering(Protocol):
 class Party(Protocol):
     """An actor, as far as it causes messages and waits for replies."""
 
-    waiting_on: Party | None
+    waiting_on: Party | Several | None
 
     @property
     def id(self) -> int: ...
@@ -81,11 +81,9 @@ class WaitingRoom(Protocol):
         """An ask that is queued has been settled: it takes no room any more."""
 
 
-class Asked(Protocol):
+class Asked(Party, Protocol):
     """An actor, as far as a reply needs it."""
 
-    @property
-    def path(self) -> str: ...
     @property
     def counts(self) -> Counts: ...
     @property
@@ -191,6 +189,24 @@ class Reply:
         """Called when it is settled; one of several asks waits for the others instead."""
         if self.parked:
             trio.lowlevel.reschedule(task)
+
+
+class Several:
+    """Those whom one handler waits for at once, in `ask_all`: whose replies are still open."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self, open_: Collection[Reply]) -> None:
+        self._open = open_
+
+    @property
+    def path(self) -> str:
+        """Their paths."""
+        return ", ".join(one.path for one in self.parties())
+
+    def parties(self) -> list[Party]:
+        """Who they are now; one that has replied is none of them any more."""
+        return [reply.cell for reply in self._open]
 
 
 # The message, its number, its reply slot (None for a tell), its absolute deadline, when it was put

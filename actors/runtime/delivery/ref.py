@@ -29,6 +29,7 @@ from actors.runtime.delivery.envelope import (
     Numbering,
     Party,
     Reply,
+    Several,
     current_activity,
     edge,
 )
@@ -283,7 +284,7 @@ class Post(Numbering, Protocol):
         """Who may serve an ask at once."""
 
 
-class Target(Party, Asked, Turning, Protocol):
+class Target(Asked, Turning, Protocol):
     """What stands behind a ref: a cell, as far as refs need it (`cell_of` gives all of it)."""
 
     @property
@@ -394,13 +395,30 @@ def refuse_ring(asker: Party, asked: Party, kind: type) -> None:
     A send that waits for room is such a wait as well: there is none before the handler of the
     other one is over. Room that comes another way (an ask given up) is a chance, not a plan.
     """
-    cycle = [asker.path]
-    waiting: Party | None = asked
+    if asked.waiting_on is None and asked is not asker:
+        return  # By far the commonest.
+    cycle = way_back(asker, asked)
+    if cycle is not None:
+        raise DeadlockError([asker.path, *cycle], kind)
+
+
+def way_back(asker: Party, asked: Party) -> list[str] | None:
+    """The paths from `asked` to `asker`, along who waits for whom; None when there is no way.
+
+    It comes to an end: what would close a ring is never begun.
+    """
+    way: list[str] = []
+    waiting: Party | Several | None = asked
     while waiting is not None:
-        cycle.append(waiting.path)
+        if isinstance(waiting, Several):
+            ways = (way_back(asker, one) for one in waiting.parties())
+            rest = next((one for one in ways if one is not None), None)
+            return None if rest is None else way + rest
+        way.append(waiting.path)
         if waiting is asker:
-            raise DeadlockError(cycle, kind)
+            return way
         waiting = waiting.waiting_on
+    return None
 
 
 def checked_timeout(timeout: float | None) -> float:

@@ -72,6 +72,7 @@ from actors.runtime.delivery.envelope import (
     Envelope,
     Later,
     Party,
+    Several,
     current_activity,
 )
 from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY, Entry, Mailbox, Notice
@@ -335,7 +336,7 @@ class Cell:
         self.untold_exit: Exit | None = None
 
         # Whom its handler or hook waits for, asking or for room: what a ring is found by.
-        self.waiting_on: Party | None = None
+        self.waiting_on: Party | Several | None = None
         self.watchers: dict[Watch, None] | None = None
         # Of the current incarnation, or the coming one; moved to broken_links when it has ended.
         self.links: dict[Cell, Tie] | None = None

@@ -12,10 +12,10 @@ import trio
 from actors.runtime.delivery.envelope import (
     DEADLINE,
     NO_DEADLINE,
-    Activity,
     Asked,
     Party,
     Reply,
+    Several,
     current_activity,
 )
 from actors.runtime.delivery.ref import (
@@ -25,6 +25,7 @@ from actors.runtime.delivery.ref import (
     check_thread,
     checked_timeout,
     make_envelope,
+    way_back,
 )
 from actors.runtime.life.hooks import AnyHooks, Hooks
 from actors.runtime.words.messages import Ask
@@ -173,16 +174,19 @@ class _Part(Reply):
         message: object,
         asked_at: float,
         deadline: float,
-        open_: set[_Part],
+        open_: dict[Reply, Party | None],
+        by: Party | None,
     ) -> None:
         super().__init__(task, cell, message, asked_at, deadline)
         self._open = open_
-        open_.add(self)
+        open_[self] = by
 
     def wake(self, task: trio.lowlevel.Task) -> None:
         """Called when this one is settled."""
-        self._open.discard(self)
+        by = self._open.pop(self, None)
         if not self._open:
+            if by is not None:
+                by.waiting_on = None
             trio.lowlevel.reschedule(task)
 
 
@@ -198,15 +202,21 @@ async def ask_all(
     if in_hand is not None:
         deadline = min(deadline, in_hand[DEADLINE])
     task = trio.lowlevel.current_task()
-    open_: set[_Part] = set()
+    # Only a handler or hook itself is held up, not a task it has opened; see `Ref.ask`.
+    by = activity.cell if activity.task is task else None
+    # Those that are not settled, each with whose handler waits.
+    open_: dict[Reply, Party | None] = {}
     asked: dict[Ref[M], tuple[Target, _Part]] = {}
     # Read once: a generator has nothing left to give for the list of those without a reply.
     all_refs = list(dict.fromkeys(refs))
     for ref in all_refs:
         cell = ref._target(cast(M, message))
         check_thread(cell, "ask_all")
-        if not cell.mailbox.closed and deadline > now and not _is_ring(activity, cell):
-            asked[ref] = cell, _Part(task, cell, message, now, deadline, open_)
+        is_ring = by is not None and way_back(by, cell) is not None
+        if not cell.mailbox.closed and deadline > now and not is_ring:
+            asked[ref] = cell, _Part(task, cell, message, now, deadline, open_, by)
+    if by is not None and open_:
+        by.waiting_on = Several(open_)
     # Only now, when `open_` holds all of them: the last one settled wakes the task.
     for cell, part in asked.values():
         cell.mailbox.offer(make_envelope(cell, message, part, deadline, activity), None)
@@ -215,6 +225,8 @@ async def ask_all(
     def abort(_: object) -> trio.lowlevel.Abort:
         for part in list(open_):
             part.withdraw()
+        if by is not None:
+            by.waiting_on = None
         return trio.lowlevel.Abort.SUCCEEDED
 
     if asked:
@@ -225,17 +237,6 @@ async def ask_all(
         ref: cast(R, part.value) for ref, (_, part) in asked.items() if part.outcome == "answered"
     }
     return replies, [ref for ref in all_refs if ref not in replies]
-
-
-def _is_ring(activity: Activity, asked: Party) -> bool:
-    """Whether the asking handler would wait for itself; `ref.refuse_ring` raises instead."""
-    asker = activity.cell
-    if asker is None or activity.task is not trio.lowlevel.current_task():
-        return False
-    waiting: Party | None = asked
-    while waiting is not None and waiting is not asker:
-        waiting = waiting.waiting_on
-    return waiting is asker
 
 
 def tell_all(refs: Iterable[Ref[M]], message: M) -> None:

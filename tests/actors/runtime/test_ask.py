@@ -332,6 +332,67 @@ async def test_the_ask_of_a_hook_is_seen_while_it_waits(
         assert system.stats(ref).waiting_on == "server"
 
 
+async def test_a_ring_through_an_ask_of_several_fails_where_it_closes(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-35: each of them is waited for, as long as it has not replied.
+    a = await system.start(AsyncPuppet, name="a")
+    others = [await system.start(AsyncPuppet, name=name) for name in ("b", "c")]
+    log: list[object] = []
+
+    async def closes(me: AnyPuppet) -> object:
+        await trio.sleep(1)
+        try:
+            return await a.ask(Call(lambda me: "late"), timeout=60)
+        except DeadlockError as error:
+            return error.cycle
+
+    async def asks_all(me: AnyPuppet) -> object:
+        replies, without = await me.system.ask_all(others, Call(closes), timeout=60)
+        assert not without
+        return list(replies.values())
+
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            log.append(await a.ask(Call(asks_all), timeout=60))
+
+        nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        assert system.stats(a).waiting_on == "b, c"
+    assert log == [[("b", "a", "b"), ("c", "a", "c")]]
+    assert trio.current_time() == 1
+    assert [cell.waiting_on for cell in system.cells()] == [None] * 3
+
+
+async def test_one_of_several_that_has_replied_may_ask_back(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-35
+    a = await system.start(AsyncPuppet, name="a")
+    quick, slow = await system.start(AsyncPuppet), await system.start(AsyncPuppet)
+    slow.tell(Do(sleeping(2)))
+    log: list[object] = []
+
+    async def asks_back(me: AnyPuppet) -> None:
+        log.append(await a.ask(Call(lambda me: "answered"), timeout=60))
+
+    async def asks_all(me: AnyPuppet) -> None:
+        with trio.move_on_after(1):
+            await me.system.ask_all([slow], Call(lambda me: 1), timeout=60)
+        # Cancelled: the edge has gone.
+        assert me.cell.waiting_on is None
+        await me.system.ask_all([quick, slow], Call(lambda me: 1), timeout=60)
+
+    a.tell(Do(asks_all))
+    await trio.sleep(1.5)
+    assert system.stats(a).waiting_on == slow.path
+    quick.tell(Do(asks_back))
+    await trio.sleep(2)
+    assert log == ["answered"]
+    assert not system.reports.kept
+
+
 class Narrow(AsyncPuppet):
     """Has room for one message."""
 
