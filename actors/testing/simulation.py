@@ -32,7 +32,7 @@ from actors.testing.probe import Probe
 from actors.testing.replaying import PlaceNeverCame, Replay, Turns
 from actors.testing.scheduling import seeded_scheduler
 from actors.testing.trace import Fault, Step, Trace
-from actors.testing.world.sealed import sealed
+from actors.testing.world.sealed import alone, sealed
 
 M = TypeVar("M")
 P = ParamSpec("P")
@@ -83,20 +83,24 @@ class Simulation:
         Raises what the scenario raises, with a note that names the seed; SimulationLeak when an
         actor crashed by one and nobody was told; RuntimeError when another simulation runs.
         """
-        self._begin_anew()
-        clock = trio.testing.MockClock(autojump_threshold=0)
-        if self._recorded is None:
-            turns = self._turns = Turns(clock, self.trace)
-        else:
-            self._replay = Replay(clock, self.trace, self._recorded, self._put_in)
-            turns = self._turns = self._replay
-        with seeded_scheduler(self.seed):
+        with alone(), seeded_scheduler(self.seed):
+            self._begin_anew()
+            clock = trio.testing.MockClock(autojump_threshold=0)
+            turns = self._turns_of(clock)
             try:
                 trio.run(self._main, scenario, clock, clock=clock, instruments=[turns])
             except (Exception, BaseExceptionGroup) as error:
                 error.add_note(f"seed {self.seed}: run it again with SIM_SEED={self.seed}")
                 raise
         return self.trace.to_bytes()
+
+    def _turns_of(self, clock: trio.testing.MockClock) -> Turns:
+        if self._recorded is None:
+            self._turns = Turns(clock, self.trace)
+            return self._turns
+        self._replay = Replay(clock, self.trace, self._recorded, self._put_in)
+        self._turns = self._replay
+        return self._replay
 
     async def _main(self, scenario: Scenario, clock: trio.testing.MockClock) -> None:
         order = Random(self.seed)

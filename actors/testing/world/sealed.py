@@ -17,16 +17,24 @@ _one_at_a_time = threading.Lock()
 
 
 @contextmanager
-def sealed(seed: int, clock: trio.abc.Clock) -> Iterator[Watch]:
-    """Call this around a repeatable run; its `Watch` knows of leaks that only an actor has seen.
+def alone() -> Iterator[None]:
+    """Call this around a whole run; what it exchanges belongs to all of the process.
 
-    Raises RuntimeError when another simulation runs in this process: what is exchanged belongs to
-    all of it.
+    Raises RuntimeError when another simulation runs, in this thread or another one; that one is
+    not disturbed.
     """
     if not _one_at_a_time.acquire(blocking=False):
         raise RuntimeError("a simulation runs already in this process; run them one after another")
+    try:
+        yield
+    finally:
+        _one_at_a_time.release()
+
+
+@contextmanager
+def sealed(seed: int, clock: trio.abc.Clock) -> Iterator[Watch]:
+    """Call this around what must be repeatable; its `Watch` knows of leaks nobody was told of."""
     with ExitStack() as stack:
-        stack.callback(_one_at_a_time.release)
         stack.enter_context(_no_collections())
         stack.enter_context(seeded_chance(seed))
         stack.enter_context(virtual_dates(clock))

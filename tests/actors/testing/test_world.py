@@ -20,6 +20,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from os import urandom
@@ -45,8 +46,10 @@ from actors.testing import (
     Puppet,
     Simulation,
     SimulationLeak,
+    simulation,
     sleeping,
 )
+from actors.testing.scheduling import seeded_scheduler
 from actors.testing.world import dates
 from supervision import Supervisor, child, open_system
 
@@ -302,6 +305,49 @@ def test_other_threads_keep_the_real_world() -> None:
         thread.join()
 
 
+def test_one_in_another_thread_is_refused_before_it_touches_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # ACT-120: not even the order of trio's tasks, which is that of all threads
+    runs: list[int] = []
+
+    def seeded(seed: int) -> AbstractContextManager[None]:
+        runs.append(seed)
+        return seeded_scheduler(seed)
+
+    monkeypatch.setattr(simulation, "seeded_scheduler", seeded)
+    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+    told: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    async def other(_: Simulation) -> None:
+        raise AssertionError("it must not run")
+
+    def serve() -> None:
+        while asked.get() != "stop":
+            try:
+                told.put(Simulation(2).run(other))
+            except RuntimeError as error:
+                told.put(str(error))
+
+    async def scenario(sim: Simulation) -> None:
+        ref = await sim.start(AsyncPuppet)
+        if thread.is_alive():
+            asked.put("run")
+            assert "one after another" in str(told.get())
+        ref.tell(Do(sleeping(random.random())))
+        await trio.sleep(1)
+
+    thread = threading.Thread(target=serve)
+    alone = Simulation(1).run(scenario)
+    thread.start()
+    try:
+        assert Simulation(1).run(scenario) == alone
+        assert runs == [1, 1]
+    finally:
+        asked.put("stop")
+        thread.join()
+
+
 def test_one_in_another_is_refused_and_leaves_the_outer_one_whole() -> None:
     # ACT-120
     async def inner(_: Simulation) -> None:
@@ -309,7 +355,7 @@ def test_one_in_another_is_refused_and_leaves_the_outer_one_whole() -> None:
 
     async def outer(_: Simulation) -> None:
         numbers.append(random.random())
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="one after another"):
             Simulation(2).run(inner)
         assert datetime.now(UTC) == EPOCH
         with pytest.raises(SimulationLeak):
