@@ -15,7 +15,7 @@ import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, Literal, Never, Protocol, Self, TypeAlias, TypeVar
 
 import trio
@@ -389,9 +389,22 @@ def current_context() -> Context | None:
 
 @contextmanager
 def edge_context(context: Context) -> Iterator[Context]:
-    """Call this where a request comes in; what is told and asked inside carries `context`."""
+    """Call this where a request comes in; what is told and asked inside carries `context`.
+
+    Also in a child task, or another one that an actor has started, a server's for one: the request
+    is the cause then, not what the task was started for. In a handler the message in hand stays it.
+    """
     token = edge.set(context)
+    activity = current_activity.get()
+    cell, inner = activity.cell, None
+    if cell is not None and activity.task is None:
+        inside = Activity(cell)
+        inside.out = replace(context, sender=cell.path, sender_id=cell.id)
+        inside.origin = activity.origin
+        inner = current_activity.set(inside)
     try:
         yield context
     finally:
+        if inner is not None:
+            current_activity.reset(inner)
         edge.reset(token)

@@ -160,7 +160,7 @@ class DeadLetters:
         """Call this to tell a kept message once more to the same ref.
 
         Raises KeyError when it is not kept: it has left the ring, or was too large for it and
-        only its text is there. An ask becomes a tell: its asker is gone.
+        only its text is there. An ask becomes a tell, whose reply is dropped: its asker is gone.
         """
         for number, _, cell, _, _, message, *_ in self._kept:
             if number != letter_id:

@@ -267,6 +267,45 @@ async def test_a_task_has_the_message_in_hand_as_long_as_its_handler(
     assert seen == [3.0]
 
 
+@pytest.mark.parametrize("by", ["child task", "nursery"])
+async def test_a_request_that_comes_in_where_an_actor_serves_is_its_own_cause(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet], by: str
+) -> None:
+    # ACT-10
+    seen: list[Context | None] = []
+    other = await system.start(puppet)
+
+    async def serves() -> None:
+        await trio.sleep(1)
+        for name in ("one", "two"):
+            with edge_context(Context(name, user_id="u")):
+                await other.ask(Call(note))
+                async with trio.open_nursery() as part:
+                    part.start_soon(other.ask, Call(note))
+        await other.ask(Call(note))
+
+    def note(me: AnyPuppet) -> None:
+        envelope = me._life.activity.envelope
+        assert envelope is not None
+        seen.append(envelope[5])
+
+    def starts(me: AnyPuppet) -> None:
+        if by == "child task":
+            me.start_soon(serves)
+        else:
+            nursery.start_soon(serves)
+
+    async with trio.open_nursery() as nursery:
+        server = await system.start(puppet)
+        with edge_context(Context("start")):
+            await server.ask(Call(starts))
+        await trio.sleep(2)
+    contexts = [context for context in seen if context is not None]
+    assert [one.correlation_id for one in contexts] == ["one", "one", "two", "two", "start"]
+    assert [one.user_id for one in contexts] == ["u"] * 4 + [None]
+    assert {(one.sender, one.sender_id) for one in contexts} == {(server.path, server.id)}
+
+
 async def test_an_idle_actor_does_not_keep_its_last_message_alive(
     autojump_clock: MockClock, system: System, puppet: type[Puppet]
 ) -> None:
