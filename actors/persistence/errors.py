@@ -182,18 +182,21 @@ class StoreUnavailable(StoreError):
     """Raised when the store cannot be reached, or was lost while answering.
 
     A read gave nothing. A write is stored wholly or not at all, and which is not known:
-    repeat it with the same event ids or idempotency key, and the store tells.
+    repeat it with the same event ids or idempotency key, and the store tells. Where nothing had
+    been sent yet, `nothing_written` is True and the text says so.
     """
 
     code = "store_unavailable"
     is_transient = True
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"the store is unavailable: {reason}. The outcome of a write in hand is not known; "
-            "repeat it with the same ids."
+    def __init__(self, reason: str, *, nothing_written: bool = False) -> None:
+        outcome = (
+            "Nothing was written; try again."
+            if nothing_written
+            else "The outcome of a write in hand is not known; repeat it with the same ids."
         )
-        self.reason = reason
+        super().__init__(f"the store is unavailable: {reason}. {outcome}")
+        self.reason, self.nothing_written = reason, nothing_written
 
 
 class StoreTimeout(StoreUnavailable):
@@ -201,8 +204,8 @@ class StoreTimeout(StoreUnavailable):
 
     code = "store_timeout"
 
-    def __init__(self, timeout_s: float) -> None:
-        super().__init__(f"no answer within {timeout_s:g} s")
+    def __init__(self, timeout_s: float, *, nothing_written: bool = False) -> None:
+        super().__init__(f"no answer within {timeout_s:g} s", nothing_written=nothing_written)
         self.timeout_s = timeout_s
 
 

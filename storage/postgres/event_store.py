@@ -95,7 +95,9 @@ class PostgresEventStore:
                 raise conflict(request, actual)
             # The stream is as expected again: the other writer rolled back, or any version
             # will do. Nothing was decided on what is stored, so the same append may go again.
-        raise StoreUnavailable(f"{request.stream_id} lost {RACES_MAX} races in a row")
+        raise StoreUnavailable(
+            f"{request.stream_id} lost {RACES_MAX} races in a row", nothing_written=True
+        )
 
     async def append_batch(
         self, requests: Sequence[AppendRequest], *, atomic: bool = False
@@ -111,7 +113,7 @@ class PostgresEventStore:
             except asyncpg.UniqueViolationError as error:
                 if error.constraint_name not in RACES:
                     raise
-        raise StoreUnavailable(f"the batch lost {RACES_MAX} races in a row")
+        raise StoreUnavailable(f"the batch lost {RACES_MAX} races in a row", nothing_written=True)
 
     async def load(
         self, stream_id: StreamId, *, from_version: Version = 1, to_version: Version | None = None

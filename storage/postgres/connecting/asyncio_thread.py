@@ -134,7 +134,8 @@ class AsyncioThread:
         while len(self._jobs) >= self._hand_over_max and self._reason is None:
             await self._room.park()
         if self._loop is None or self._reason is not None:
-            raise StoreUnavailable(self._reason or "its thread is not started")
+            reason = self._reason or "its thread is not started"
+            raise StoreUnavailable(reason, nothing_written=True)
         job = Job(work, args, trio.lowlevel.current_task())
         self._jobs.add(job)
         self._post(partial(self._begin, job))

@@ -221,7 +221,7 @@ class Database:
                 if thread is not None and pool is not None and thread.is_running:
                     return thread, pool
                 await self._changed.wait()
-        raise StoreUnavailable("its loop is not running")
+        raise StoreUnavailable("its loop is not running", nothing_written=True)
 
 
 class DatabaseActor(Actor[Never]):

@@ -294,7 +294,7 @@ class Pool:
     async def _open(self, timeout_s: float) -> Member:
         now = time.monotonic()
         if now < self._down_until:
-            raise StoreUnavailable(self._down_reason)
+            raise StoreUnavailable(self._down_reason, nothing_written=True)
         # Counted before the await: others that open meanwhile must see the room taken.
         self._opening += 1
         self._note_load(now)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from functools import partial
 from typing import TypeAlias
 
 import asyncpg
@@ -74,7 +75,7 @@ async def connect(
         async with asyncio.timeout(timeout_s):
             return await asyncpg.connect(url.reveal(), server_settings=session, timeout=timeout_s)
     except (*GONE, ValueError) as error:
-        word = translate(error, timeout_s)
+        word = translate(error, timeout_s, nothing_written=True)
         if word is None:
             word = StoreRejected(f"{type(error).__name__}: the address cannot be used")
         raise word from error
@@ -106,26 +107,32 @@ _UNAVAILABLE = (
 )
 
 
-def translate(error: BaseException, timeout_s: float) -> StoreError | None:
-    """Call this to get our word for a driver's error; None when it is not one of the world's."""
+def translate(
+    error: BaseException, timeout_s: float, *, nothing_written: bool = False
+) -> StoreError | None:
+    """Call this to get our word for a driver's error; None when it is not one of the world's.
+
+    `nothing_written` when the connection was still being made: no statement can have run.
+    """
+    unavailable = partial(StoreUnavailable, nothing_written=nothing_written)
     match error:
         case StoreError():
             return error
         case TimeoutError() | asyncpg.QueryCanceledError():
-            return StoreTimeout(timeout_s)
+            return StoreTimeout(timeout_s, nothing_written=nothing_written)
         case asyncpg.PostgresError() if isinstance(error, _REJECTED):
             return StoreRejected(_words(error))
         case asyncpg.PostgresError() if isinstance(error, _UNAVAILABLE):
-            return StoreUnavailable(_words(error))
+            return unavailable(_words(error))
         case asyncpg.ClientConfigurationError():
             return StoreRejected(_words(error))
         case asyncpg.InternalClientError():
-            return StoreUnavailable(_words(error))
+            return unavailable(_words(error))
         case asyncpg.InterfaceError() if "clos" in str(error) or "cancelling" in str(error):
             # asyncpg has no class for "the connection went away before you used it".
-            return StoreUnavailable(_words(error))
+            return unavailable(_words(error))
         case OSError():
-            return StoreUnavailable(_words(error))
+            return unavailable(_words(error))
     return None
 
 
