@@ -24,14 +24,19 @@ from actors.runtime import (
     Log,
     Shutdown,
     StartOutcome,
-    StopActor,
     System,
     running,
 )
 from actors.runtime.system.making import Maker, class_behind, maker_of
 from actors.runtime.system.opening import Keeper, wait_and_tell
 from supervision.doing.supervising import Supervising, handle_of
-from supervision.specs.errors import FailedToStart, IntensityReached, StartFailed, SupervisionError
+from supervision.specs.errors import (
+    IntensityReached,
+    StartFailed,
+    SupervisionError,
+    giving_up,
+    source_of,
+)
 
 S = TypeVar("S", bound=Supervising)
 P = ParamSpec("P")
@@ -63,9 +68,11 @@ def open_system(
     `open_system(partial(Shop, size=5), name="shop")`. Leaving it stops everything, last started
     first.
 
-    Raises `StartFailed` when the root does not start. When the root ends by failure (it gave
-    up, crashed or was killed) the body is cancelled and an ExceptionGroup of the causes is
-    raised. Cancellation from outside and KeyboardInterrupt end all at once.
+    Raises `StartFailed` when the root does not start; its text and `__cause__` are those of the
+    actor that failed, however far below. When the root ends by failure (it gave up, crashed or
+    was killed) the body is cancelled and an ExceptionGroup of the causes is raised, whose text
+    names who failed, how often and with what. Cancellation from outside and KeyboardInterrupt end
+    all at once.
     """
     made, options = maker_of(root, args, given, ("name", "check_replies"))
     return _opened(made, args, **options)
@@ -91,7 +98,7 @@ async def _opened(
         cell.begin_incarnation()
         try:
             await owner.settled.wait()
-            failure = _start_failure(owner.outcome)
+            failure = _start_failure(cell.path, owner.outcome)
             if failure is None and cell.actor_class is not None:
                 with owner.body:
                     yield handle_of(cell.actor_class, cell.ref)  # type: ignore[type-var,misc]
@@ -102,20 +109,26 @@ async def _opened(
         if not owner.over.is_set():
             cell.request_stop(Shutdown(because="open_system was left"))
             await wait_and_tell(owner.over.wait, partial(_unkillable_in, system))
-    gave_up = [] if owner.exit is None else failures_in(owner.exit, cell.path)
-    if gave_up:
+    if owner.exit is not None and (gave_up := failures_in(owner.exit, cell.path)):
         # What the body raised meanwhile may be a consequence; it is not hidden, it stands last.
-        raise ExceptionGroup(f"{cell.path} gave up", [*gave_up, *([failure] if failure else ())])
+        # The cancellation of the body is no part of the story: hence no context.
+        raise ExceptionGroup(
+            giving_up(cell.path, owner.exit), [*gave_up, *([failure] if failure else ())]
+        ) from None
     if failure is not None:
         raise failure
 
 
 class GaveUp(SupervisionError):
-    """The root of a system ended although nobody had asked it to; `exit` says how."""
+    """The root of a system ended although nobody had asked it to; `exit` says how.
+
+    `__cause__` is the error at the bottom of it, if there was one.
+    """
 
     def __init__(self, path: str, exit_: Exit) -> None:
-        super().__init__(f"{path} ended as {exit_!r}; the system was closed.")
+        super().__init__(f"{giving_up(path, exit_)}; the system was closed.")
         self.path, self.exit = path, exit_
+        _, self.__cause__ = source_of(path, exit_)
 
 
 class Root:
@@ -170,12 +183,10 @@ class Root:
 def failures_in(exit_: Exit, path: str) -> list[Exception]:
     """Call this for the errors behind the end of a root; none when it ended as it should."""
     match exit_:
-        case Crashed(error=error):
+        case Crashed(error=error) | Shutdown(info=IntensityReached(cause=error)):
             return [error if isinstance(error, Exception) else GaveUp(path, exit_)]
         case Killed():
             return [GaveUp(path, exit_)]
-        case Shutdown(info=IntensityReached(cause=cause)):
-            return [cause if isinstance(cause, Exception) else GaveUp(path, exit_)]
         case _:
             return []
 
@@ -185,16 +196,10 @@ def _unkillable_in(system: System) -> list[Cell]:
     return [cell for cell in system.cells() if cell.status == "unkillable"]
 
 
-def _start_failure(outcome: StartOutcome | None) -> Exception | None:
+def _start_failure(path: str, outcome: StartOutcome | None) -> Exception | None:
     match outcome:
-        case Failed(error=StopActor(exit=Shutdown(info=FailedToStart(cause=cause))) as error):
-            failed = StartFailed(error)
-            failed.__cause__ = cause
-            return failed
         case Failed(error=error):
-            failed = StartFailed(error)
-            failed.__cause__ = error
-            return failed
+            return StartFailed(error, path=path)
         case Ignored():
             return SupervisionError("the root answered IGNORE; there is no system to run.")
         case _:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from actors.runtime import Crashed, Exit, Shutdown, StopActor
+from actors.runtime import Exit, Shutdown, StopActor
 from supervision.deciding.machine import Machine
 from supervision.deciding.moves import (
     Answer,
@@ -44,6 +44,7 @@ from supervision.specs.errors import (
     SpecError,
     StillRunning,
     TooManyChildren,
+    source_of,
 )
 from supervision.specs.specs import ChildSpec, DynamicFlags, Plan
 from supervision.specs.words import AnyChild, Counts
@@ -147,12 +148,11 @@ class DynamicMachine(Machine[DynamicFlags]):
             return
         if is_reported(slot.spec, exit_):
             self._report("child_terminated", exit_, slot)
-        cause = exit_.error if isinstance(exit_, Crashed) else None
         match self._verdict(lambda: judge(slot.spec, exit_)):
             case Verdict.ESCALATE:
-                self._give_up(slot, "escalate_on", cause)
+                self._give_up(slot, "escalate_on", exit_)
             case Verdict.RESTART:
-                self._need_restart(slot, "ended", cause, is_crash=True)
+                self._need_restart(slot, "ended", exit_, is_crash=True)
             case Verdict.LEAVE:
                 self._out.append(Decided(slot, "stop", (slot,), None))
                 self._leave(slot)
@@ -168,7 +168,7 @@ class DynamicMachine(Machine[DynamicFlags]):
                 self._leave(slot, error)
 
     def _need_restart(
-        self, slot: Slot, why: str, cause: BaseException | None, *, is_crash: bool
+        self, slot: Slot, why: str, ending: Exit | BaseException, *, is_crash: bool
     ) -> None:
         if self.flags.budget == "shared":
             window = self.window
@@ -176,23 +176,23 @@ class DynamicMachine(Machine[DynamicFlags]):
             window = slot.window = slot.window or RestartWindow()
         spent = self._budget_spent(slot, window)
         if spent is not None:
-            self._budget_used_up(slot, spent, cause)
+            self._budget_used_up(slot, spent, ending)
             return
         slot.restarts += 1
         slot.because = f"{slot.key or 'the child'} {why}"
         self._restart_alone(slot, self._wait_of(slot), is_crash=is_crash)
 
-    def _budget_used_up(self, slot: Slot, reason: str, cause: BaseException | None) -> None:
+    def _budget_used_up(self, slot: Slot, reason: str, ending: Exit | BaseException) -> None:
         """OTP's simple_one_for_one has one budget for all and ends here; ours need not."""
         if self.flags.budget != "child":
-            self._give_up(slot, reason, cause)
+            self._give_up(slot, reason, ending)
             return
-        self._report("child_gave_up", reason, slot)
+        self._report("child_gave_up", reason, slot, ending=ending)
         self._out.append(Decided(slot, "give_up", (slot,), None))
         if slot.key is not None:
             # Else its next message would start it at once, and so without end.
             self._refused_until[slot.key] = self._now + self.flags.cooldown
-        self._leave(slot, cause)
+        self._leave(slot, source_of(self._path_of(slot), ending)[1])
 
     def _leave(self, slot: Slot, cause: BaseException | None = None) -> None:
         """No restart follows: nothing of the child is kept."""

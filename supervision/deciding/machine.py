@@ -45,7 +45,13 @@ from supervision.deciding.policy import (
     is_restarted_after,
 )
 from supervision.deciding.slots import LIVE, WAITING, Call, Slot
-from supervision.specs.errors import AlreadyStarted, IntensityReached, Passivated, StartFailed
+from supervision.specs.errors import (
+    AlreadyStarted,
+    IntensityReached,
+    Passivated,
+    StartFailed,
+    source_of,
+)
 from supervision.specs.specs import DynamicFlags, Flags, without_arguments
 from supervision.specs.words import ChildType
 from supervision.tree.reports import Offender, Report, ReportContext
@@ -162,7 +168,7 @@ class Machine(ABC, Generic[F]):
             if slot.status == "starting":
                 reason = "still starting a second after its start was cut short"
             slot.status = "unkillable"
-            self._report("unkillable", reason, slot, stack)
+            self._report("unkillable", reason, slot, stack=stack)
         return self._taken()
 
     def abandon(self, now: float, because: str) -> list[Move]:
@@ -265,7 +271,7 @@ class Machine(ABC, Generic[F]):
             self._out.append(
                 RefuseEnding(call)
                 if self.is_ending
-                else Refuse(call, StartFailed(never_up, slot.spec))
+                else Refuse(call, StartFailed(never_up, slot.spec, self._path_of(slot)))
             )
         if slot.has_cell:
             slot.has_cell = False
@@ -330,14 +336,34 @@ class Machine(ABC, Generic[F]):
             # as under OTP, whose supervisor casts `try_again_restart` to itself.
             self._wake(slot, self._now, self._attempt)
 
-    def _give_up(self, slot: Slot, reason: str, cause: BaseException | None) -> None:
-        """A child failed once too often: end, and let the parent decide what to do about it."""
+    def _give_up(self, slot: Slot, reason: str, ending: Exit | BaseException | None) -> None:
+        """A child failed once too often: end, and let the parent decide what to do about it.
+
+        `ending` is how it failed last.
+        """
         flags = self.flags
-        info = IntensityReached(slot.id, flags.intensity, flags.period, reason, cause)
-        self._report("shutdown", reason, slot)
+        path, cause = source_of(self._path_of(slot), ending)
+        info = IntensityReached(
+            slot.id,
+            flags.intensity,
+            flags.period,
+            reason,
+            cause,
+            path,
+            self._failures(slot, reason),
+            _gave_up_below(ending),
+        )
+        self._report("shutdown", reason, slot, ending=ending)
         self._out.append(Decided(slot, "give_up", tuple(self._all_slots()), None))
         self._leave(slot)
         self._end(Shutdown(info), f"{reason}: {slot.id or 'a child failed'}")
+
+    def _failures(self, slot: Slot, reason: str) -> int:
+        """How often it failed before it was given up: in the period, or in a row."""
+        if reason == "give_up_after" and slot.attempts is not None:
+            return slot.attempts.count
+        window = self.window if slot.window is None else slot.window
+        return window.used(self._now, self.flags.period)
 
     # -- times ------------------------------------------------------------------------------
 
@@ -370,7 +396,7 @@ class Machine(ABC, Generic[F]):
         if isinstance(error, NameTaken):
             self._out.append(Refuse(call, AlreadyStarted(error.ref)))
         else:
-            self._out.append(Refuse(call, StartFailed(error, spec)))
+            self._out.append(Refuse(call, StartFailed(error, spec, self._path_of(slot))))
 
     def _is_closed_to(self, call: Call) -> bool:
         """Refuse a change while the supervisor ends: nobody will carry it out."""
@@ -383,18 +409,51 @@ class Machine(ABC, Generic[F]):
         self.phase = "over"
         self._out.append(Finish(self.final if self.final is not None else Shutdown()))
 
+    def _path_of(self, slot: Slot) -> str:
+        cell = slot.cell
+        return f"{self.path}/{slot.id or slot.key or '?'}" if cell is None else cell.path
+
     def _report(
-        self, context: ReportContext, reason: object, slot: Slot, stack: str | None = None
+        self,
+        context: ReportContext,
+        reason: object,
+        slot: Slot,
+        *,
+        stack: str | None = None,
+        ending: Exit | BaseException | None = None,
     ) -> None:
-        spec, cell = slot.spec, slot.cell
+        spec, cell, path = slot.spec, slot.cell, self._path_of(slot)
         offender = Offender(
             id=slot.id,
-            path=f"{self.path}/{slot.id or slot.key or '?'}" if cell is None else cell.path,
+            path=path,
             incarnation=0 if cell is None else cell.incarnation,
             restart=spec.restart,
             shutdown=spec.shutdown,
             type=spec.type,
         )
+        if ending is None and isinstance(reason, BaseException | Exit):
+            ending = reason
+        source, cause = source_of(path, ending)
         self._out.append(
-            Publish(Report(self.path, context, reason, offender, self._now, stack=stack))
+            Publish(
+                Report(
+                    self.path,
+                    context,
+                    reason,
+                    offender,
+                    self._now,
+                    stack=stack,
+                    source=source,
+                    cause=cause,
+                )
+            )
         )
+
+
+def _gave_up_below(ending: Exit | BaseException | None) -> IntensityReached | None:
+    """What a supervisor said that was given up because it had given up itself."""
+    if isinstance(ending, StopActor):
+        ending = ending.exit
+    if isinstance(ending, Shutdown) and isinstance(ending.info, IntensityReached):
+        return ending.info
+    return None

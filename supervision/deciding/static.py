@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from actors.runtime import Crashed, Exit, Shutdown, StopActor
+from actors.runtime import Exit, Shutdown, StopActor
 from supervision.deciding.machine import Machine
 from supervision.deciding.moves import (
     Answer,
@@ -225,13 +225,12 @@ class StaticMachine(Machine[Flags]):
     def _ended_by_itself(self, slot: Slot, exit_: Exit) -> None:
         if is_reported(slot.spec, exit_):
             self._report("child_terminated", exit_, slot)
-        cause = exit_.error if isinstance(exit_, Crashed) else None
         match self._verdict(lambda: judge(slot.spec, exit_)):
             case Verdict.ESCALATE:
-                self._give_up(slot, "escalate_on", cause)
+                self._give_up(slot, "escalate_on", exit_)
             case Verdict.RESTART:
                 because = f"{slot.id} {ended_as(exit_)}"
-                self._need_restart(slot, because, cause, is_crash=True)
+                self._need_restart(slot, because, exit_, is_crash=True)
             case Verdict.LEAVE:
                 self._out.append(Decided(slot, "stop", (slot,), None))
                 self._leave(slot)
@@ -249,11 +248,11 @@ class StaticMachine(Machine[Flags]):
                 self._leave(slot, error)
 
     def _need_restart(
-        self, slot: Slot, because: str, cause: BaseException | None, *, is_crash: bool
+        self, slot: Slot, because: str, ending: Exit | BaseException, *, is_crash: bool
     ) -> None:
         spent = self._budget_spent(slot, self.window)
         if spent is not None:
-            self._give_up(slot, spent, cause)
+            self._give_up(slot, spent, ending)
             return
         slot.restarts += 1
         slot.because = because

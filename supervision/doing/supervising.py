@@ -37,6 +37,7 @@ from supervision.deciding.static import StaticMachine
 from supervision.doing.cells import AnyMachine
 from supervision.doing.hands import Hands
 from supervision.doing.tickets import Ticket
+from supervision.specs.errors import source_of
 from supervision.specs.specs import DynamicFlags, Plan
 from supervision.tree.tree import Tree, tree_of
 
@@ -93,7 +94,8 @@ class Supervising(Actor[Never]):
         # Not an await on a child: a stop, a kill or a call in between reaches the machine.
         await hands.settled.wait()
         if self._gave_exit is not None:
-            raise StopActor(self._gave_exit)
+            _, error = source_of(self.path, self._gave_exit)
+            raise StopActor(self._gave_exit) from error
         return None
 
     def _machine_for(self, plan: Plan) -> AnyMachine:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from actors.runtime import AlreadyStarted as RuntimeAlreadyStarted
-from actors.runtime import AnyRef
+from actors.runtime import AnyRef, Crashed, Exit, Shutdown, StopActor
+from actors.runtime.words.exits import exit_text
+from actors.runtime.words.places import place_of, told, told_in_place
 from actors.runtime.words.showing import shown
 
 
@@ -34,18 +36,23 @@ class SpecError(SupervisionError, ValueError):
 
 
 class StartFailed(SupervisionError):
-    """Raised when a child could not be started.
+    """Raised when a child, or the root of a system, could not be started.
 
-    `cause` is the error of its start; `spec` is what was discarded (`start_child`) or what
-    stays listed without a ref (`restart_child`), and None under a dynamic supervisor.
+    `path` is the actor that failed, which may stand any number of supervisors below the child;
+    the text names it with class, text and line of its error, and `__cause__` is that error with
+    its own traceback. `cause` is the error of the child's start as its supervisor saw it. `spec`
+    is what was discarded (`start_child`) or what stays listed without a ref (`restart_child`),
+    and None under a dynamic supervisor.
     """
 
-    def __init__(self, cause: BaseException, spec: object = None) -> None:
+    def __init__(self, cause: BaseException, spec: object = None, path: str = "the child") -> None:
+        self.path, error = source_of(path, cause)
         super().__init__(
-            f"the child did not start: {type(cause).__name__}: {cause}. "
+            f"{self.path} did not start: {told_in_place(error or cause)}. "
             "Nothing of it is left running; correct the cause and start it again."
         )
         self.cause, self.spec = cause, spec
+        self.__cause__ = error or cause
 
 
 class AlreadyStarted(SupervisionError, RuntimeAlreadyStarted):
@@ -147,7 +154,8 @@ class FailedToStart:
     cause: BaseException
 
     def __str__(self) -> str:
-        return f"failed_to_start {self.id}: {type(self.cause).__name__}: {self.cause}"
+        path, error = source_of(self.id, self.cause)
+        return f"failed_to_start {path}: {told(error or self.cause)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +163,11 @@ class IntensityReached:
     """A supervisor gave up: child `id` used up the budget of `intensity` restarts in `period` s.
 
     Giving up at once (`escalate_on`, `give_up_after`) carries the same info: `reason` tells
-    them apart and `cause` is the last error; neither takes part in comparisons.
+    them apart. `failures` is how many restarts were needed in the period, or how often the child
+    failed in a row. `cause` is the last error at the bottom
+    of it and `path` the actor it came from: when a supervisor is given up because the one below
+    it gave up, that is the leaf, and `below` says how the one below came to it. Only the first
+    three take part in comparisons.
     """
 
     id: str | None
@@ -163,9 +175,30 @@ class IntensityReached:
     period: float
     reason: str = field(default="reached_max_restart_intensity", compare=False)
     cause: BaseException | None = field(default=None, compare=False)
+    path: str = field(default="", compare=False)
+    failures: int = field(default=0, compare=False)
+    below: IntensityReached | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.id} ({self.intensity} restarts in {self.period:g} s allowed)"
+        lines = [self._line()]
+        lower = self.below
+        while lower is not None:
+            lines.append(lower._line())
+            lower = lower.below
+        if self.cause is not None:
+            lines.append(f"the last error of {self.path or self.id}: {told(self.cause)}")
+        return f"{self.reason}: {'; '.join(lines)}"
+
+    def _line(self) -> str:
+        who = self.id or self.path.rpartition("/")[2] or "a child"
+        match self.reason:
+            case "give_up_after":
+                return f"{who} failed {self.failures} times in a row"
+            case "escalate_on":
+                return f"{who} failed with what is escalated"
+            case _:
+                needed = f"{self.failures or 'too many'} restarts in {self.period:g} s"
+                return f"{who} needed {needed}, {self.intensity} allowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +207,38 @@ class Passivated:
 
     def __str__(self) -> str:
         return "passivated"
+
+
+def source_of(path: str, ending: Exit | BaseException | None) -> tuple[str, BaseException | None]:
+    """Call this to walk from how a child ended, or failed to start, down to where it began.
+
+    Gives the path of the actor that failed first, and its own error; None when there was none: it
+    was killed, or ended by itself.
+    """
+    while True:
+        match ending:
+            case StopActor():
+                ending = ending.exit
+            case Crashed(error=error):
+                return path, error
+            case Shutdown(info=FailedToStart() as info):
+                path, ending = f"{path}/{info.id}", info.cause
+            case Shutdown(info=IntensityReached() as info):
+                return info.path or path, info.cause
+            case BaseException():
+                return path, ending
+            case _:
+                return path, None
+
+
+def giving_up(path: str, exit_: Exit) -> str:
+    """Call this for the text of a supervisor's end that nobody had asked for."""
+    text = f"{path} ended as {exit_text(exit_)}"
+    if isinstance(exit_, Shutdown) and isinstance(exit_.info, IntensityReached):
+        text = f"{path} gave up: {exit_.info}"
+    _, error = source_of(path, exit_)
+    place = None if error is None else place_of(error)
+    return text if place is None else f"{text} ({place})"
 
 
 def _short(value: object) -> str:

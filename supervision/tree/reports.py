@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from actors.runtime import Crashed, Killed, Log, Normal, Shutdown, System
+from actors.runtime.words.places import place_of
 from actors.runtime.words.showing import CUT, Bounds, fields_shown, shown
 from supervision.specs.words import ChildType, RestartType, ShutdownTime
 
@@ -48,7 +49,9 @@ class Report:
     """One thing that went wrong under `supervisor`, and which child it was.
 
     `reason` is the exit or the error; when somebody gave up, the word for what ran out.
-    `stack` is where an unkillable child stands; None otherwise.
+    `stack` is where an unkillable child stands; None otherwise. `cause` is the error at the bottom
+    of it and `source` the actor that raised it: the offender, or one below when the offender is a
+    supervisor that could not start or gave up.
     """
 
     supervisor: str
@@ -58,6 +61,8 @@ class Report:
     at: float
     correlation_id: str | None = None
     stack: str | None = None
+    source: str | None = None
+    cause: BaseException | None = None
 
     def one_line(self) -> str:
         """Call this for a log: at most 500 characters."""
@@ -66,8 +71,17 @@ class Report:
             f"{self.context} {offender.path}#{offender.incarnation} under {self.supervisor}: "
             f"{show(self.reason)}"
         )
+        if self.cause is not None and self.cause is not _error_in(self.reason):
+            text += f"; {self.source}: {show(self.cause)}"
+        if (place := self.place) is not None:
+            text += f" ({place})"
         flat = " ".join(text.split())
         return flat if len(flat) <= LINE_MAX else flat[: LINE_MAX - len(CUT)] + CUT
+
+    @property
+    def place(self) -> str | None:
+        """The innermost line of user code behind it, `shop.py:12 in on_go`, if one is known."""
+        return None if self.cause is None else place_of(self.cause)
 
     def __str__(self) -> str:
         offender = self.offender
@@ -80,15 +94,21 @@ class Report:
         ]
         if self.correlation_id is not None:
             lines.append(f"  correlation {self.correlation_id}")
-        error = getattr(self.reason, "error", self.reason)
-        if isinstance(error, BaseException):
-            leaves = Crashed(error).leaves()
+        if self.cause is not None:
+            leaves = Crashed(self.cause).leaves()
             lines.extend(f"  leaf        {show(leaf)}" for leaf in leaves[:LEAVES_MAX])
             if len(leaves) > LEAVES_MAX:
                 lines.append(f"  leaf        {len(leaves) - LEAVES_MAX} more {CUT}")
+            lines.append(f"  raised by   {self.source or offender.path}")
+        if (place := self.place) is not None:
+            lines.append(f"  at          {place}")
         if self.stack is not None:
             lines.append(f"  stack\n{self.stack}")
         return "\n".join(lines)
+
+
+def _error_in(reason: object) -> object:
+    return getattr(reason, "error", reason)
 
 
 def correlation_of(report: Report, system: System) -> str | None:

@@ -101,6 +101,7 @@ from actors.runtime.words.exits import (
     stamped,
 )
 from actors.runtime.words.messages import Ask
+from actors.runtime.words.places import place_in
 
 Status: TypeAlias = Literal[
     "starting",
@@ -863,7 +864,7 @@ class Life:
         # who it is
         "cell", "number", "instance", "table", "handlers", "has_task", "phase",
         # how it will end, and how it has ended
-        "wanted", "killed", "draining", "start_timed_out", "failed_start", "exit", "last_in_hand",
+        "wanted", "killed", "draining", "late_start", "failed_start", "exit", "last_in_hand",
         # where it runs
         "context", "activity", "scope", "parked_task", "nursery",
         # giving the task back
@@ -887,7 +888,9 @@ class Life:
 
         # The exit that was asked for, from a polite stop to a kill; and the one it came to.
         self.wanted: Exit | None = cell.pending_stop
-        self.killed = self.start_timed_out = False
+        self.killed = False
+        # Where an `on_start` waited that took too long, from then on; "" when that is not known.
+        self.late_start: str | None = None
         # With `draining` it ends only when the mailbox is empty.
         self.draining = cell.draining
         self.failed_start: Failed | Ignored | None = None
@@ -989,7 +992,7 @@ class Life:
 
     def start_is_late(self) -> None:
         """Called when `on_start` has taken too long."""
-        self.start_timed_out = True
+        self.late_start = self._where() or ""
         self.cell.look_soon()
         self._interrupt("start_timeout passed")
 
@@ -1196,6 +1199,10 @@ class Life:
         # in the next incarnation, and find that they were for another one.
         for entry in self.cell.mailbox.drop_system():
             entry.drop()
+
+    def _where(self) -> str | None:
+        task = self.activity.task
+        return None if task is None else place_in(task.iter_await_frames())
 
     def stack(self) -> str:
         """Where a task actor waits, innermost frame last."""

@@ -365,8 +365,9 @@ def _start_is_over(life: Life, outcome: StartOutcome | None) -> None:
     A hook that came to its end has started the incarnation, whatever was wished meanwhile: it
     ends at once then, but with its `on_stop`.
     """
-    if life.start_timed_out:
-        outcome = Failed(StartTimeout(life.cell.path, _start_limit(life)))
+    if life.late_start is not None:
+        late = StartTimeout(life.cell.path, _start_limit(life), life.late_start or None)
+        outcome = Failed(late)
     elif outcome is None and isinstance(life.wanted, Crashed):
         outcome = Failed(life.wanted.error)
     elif outcome is None:

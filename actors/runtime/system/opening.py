@@ -189,7 +189,7 @@ class Keeper:
         if isinstance(outcome, Failed):
             if isinstance(outcome.error, StartTimeout):
                 raise outcome.error
-            raise StartError(cell.path, outcome.error) from outcome.error
+            raise StartError(cell.path, outcome.error)
         return cell, not isinstance(outcome, Ignored)
 
     # What the cells report (it is their `Owner`)

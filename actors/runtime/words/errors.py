@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from types import CoroutineType
 from typing import Final
 
-from actors.runtime.words.exits import Crashed, Exit, Normal, leaves_of
+from actors.runtime.words.exits import Crashed, Exit, Normal, exit_text, leaves_of
 from actors.runtime.words.messages import Ask
+from actors.runtime.words.places import told, told_in_place
 from actors.runtime.words.showing import shown
 
 
@@ -55,7 +56,7 @@ class ActorCrashed(AskError):
         super().__init__(
             path,
             message_type,
-            f"{path} crashed while it owed a reply to {_name(message_type)}: {shown(error)}. "
+            f"{path} crashed while it owed a reply to {_name(message_type)}: {told(error)}. "
             "The message is lost; ask again only if handling it twice is harmless.",
         )
         self.error = error
@@ -68,7 +69,7 @@ class ActorExited(AskError):
         super().__init__(
             path,
             message_type,
-            f"{path} ended as {shown(exit_)} before it replied to {_name(message_type)}. "
+            f"{path} ended as {exit_text(exit_)} before it replied to {_name(message_type)}. "
             "Ask again if somebody starts it again.",
         )
         self.exit = exit_
@@ -181,23 +182,32 @@ class StopTimeout(ActorError):
 
 
 class StartError(ActorError):
-    """The actor could not be started; nothing of it is left. `cause` is the error."""
+    """The actor could not be started; nothing of it is left. `cause` is the error.
+
+    Its text names class, text and place of that error; `__cause__` is the error too, so that a
+    traceback shows the line that raised it.
+    """
 
     def __init__(self, path: str, cause: BaseException) -> None:
-        super().__init__(f"{path} did not start: {shown(cause)}. Nothing of it is left.")
+        super().__init__(f"{path} did not start: {told_in_place(cause)}. Nothing of it is left.")
         self.path, self.cause = path, cause
+        self.__cause__ = cause
 
 
 class StartTimeout(StartError):
-    """`on_start` took longer than `start_timeout`; it was cancelled."""
+    """`on_start` took longer than `start_timeout`; it was cancelled.
 
-    def __init__(self, path: str, after: float) -> None:
+    `where` is the line at which it waited, if one is known.
+    """
+
+    def __init__(self, path: str, after: float, where: str | None = None) -> None:
+        at = "" if where is None else f" ({where})"
         ActorError.__init__(
             self,
-            f"on_start of {path} was cancelled after {after:.3f} s. Nothing of it is left. "
+            f"on_start of {path} was cancelled after {after:.3f} s{at}. Nothing of it is left. "
             "Raise start_timeout, or do the slow part in a message to itself.",
         )
-        self.path, self.after, self.cause = path, after, self
+        self.path, self.after, self.cause, self.where = path, after, self, where
 
 
 class StartIgnored(ActorError):
@@ -229,11 +239,15 @@ class BadReturn(ActorError):
         self.value, self.hook = value, hook
 
 
+def _ended(exit_: Exit | NoProc) -> str:
+    return "nobody: it was not there" if isinstance(exit_, NoProc) else exit_text(exit_)
+
+
 class LinkBroken(ActorError):
     """The end of an actor whose linked peer ended badly; `exit` is the peer's."""
 
     def __init__(self, path: str, exit_: Exit | NoProc) -> None:
-        super().__init__(f"the linked actor {path} ended as {shown(exit_)}")
+        super().__init__(f"the linked actor {path} ended as {_ended(exit_)}")
         self.path, self.exit = path, exit_
 
 
@@ -252,7 +266,9 @@ class CallbackFailed(ActorError):
     """The function given to `replace_state` raised `error`; the state is as before."""
 
     def __init__(self, path: str, error: BaseException) -> None:
-        super().__init__(f"the function for {path} raised {shown(error)}; its state is unchanged.")
+        super().__init__(
+            f"the function for {path} raised {told_in_place(error)}; its state is unchanged."
+        )
         self.path, self.error = path, error
 
 
@@ -263,8 +279,12 @@ class StopActor(Exception):
     """
 
     def __init__(self, exit_: Exit | None = None) -> None:
-        super().__init__("the actor ends itself")
+        super().__init__()
         self.exit: Exit = Normal() if exit_ is None else exit_
+
+    def __str__(self) -> str:
+        # Made when it is read: raising it is how an actor ends every day.
+        return f"the actor ends itself as {exit_text(self.exit)}"
 
 
 def exit_from(error: BaseException) -> Exit:

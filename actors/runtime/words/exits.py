@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar, fina
 
 import trio
 
+from actors.runtime.words.places import told
 from actors.runtime.words.showing import redact_text, text_of
 
 # One exit fills one line of a report; what is longer belongs into the crash report's stack.
@@ -161,6 +162,16 @@ class Crashed(_Circumstances):
 
 Exit: TypeAlias = Normal | Shutdown | Killed | Crashed
 _E = TypeVar("_E", bound=Exit)
+
+
+def exit_text(exit_: Exit) -> str:
+    """Call this for an exit on one line: how it ended, with what, and why if that was said."""
+    text = type(exit_).__name__
+    if isinstance(exit_, Crashed):
+        text = f"Crashed: {told(exit_.error)}"
+    elif isinstance(exit_, Shutdown) and exit_.info is not None:
+        text = f"Shutdown: {' '.join(text_of(exit_.info).split())[:EXIT_TEXT_MAX]}"
+    return text if exit_.because is None else f"{text} ({exit_.because})"
 
 
 def stamped(exit_: _E, incarnation: int, at: float) -> _E:
