@@ -7,11 +7,12 @@
     async with open_system(Shop) as shop:
         shop.shelves["oak"].tell(Add("chair", 2))
 
-Read first what a person uses: `supervisor.py` and `dynamic_supervisor.py` (the two kinds of
-supervisor), `declared.py` (children in a class body), `opening.py` (`open_system`),
-`partition.py` (one dynamic supervisor split by key), `pool.py` (one ref for several workers). Then
-the chapters, each with a front page of its own; imports go down this list, never up. That makes
-eleven entries: what users name stands here, everything else in a chapter.
+Read first what a person uses: `serving.py` (`serve`, a program that runs until Ctrl-C),
+`supervisor.py` and `dynamic_supervisor.py` (the two kinds of supervisor), `declared.py` (children
+in a class body), `opening.py` (`open_system`), `partition.py` (one dynamic supervisor split by
+key), `pool.py` (one ref for several workers). Then the chapters, each with a front page of its own;
+imports go down this list, never up. That makes twelve entries: what users name stands here,
+everything else in a chapter.
 
     doing/     the actor behind every supervisor, and its hands
     deciding/  what it decides, as pure state machines: the heart of the matter
@@ -58,6 +59,7 @@ from supervision.guards.retry import NotRetried, RetryPolicy, is_transient, retr
 from supervision.opening import GaveUp, open_system
 from supervision.partition import Partitioned
 from supervision.pool import ByKey, Pool, Route, Router, by_key, router, router_method
+from supervision.serving import run_until_signal, serve, stopping_signals
 from supervision.specs.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -167,6 +169,9 @@ __all__ = [
     "retry",
     "router",
     "router_method",
+    "run_until_signal",
+    "serve",
+    "stopping_signals",
     "tree_of",
     "value_fallback",
 ]

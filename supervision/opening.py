@@ -28,7 +28,7 @@ from actors.runtime import (
     running,
 )
 from actors.runtime.system.making import Maker, class_behind, maker_of
-from actors.runtime.system.opening import Keeper, wait_and_tell
+from actors.runtime.system.opening import BareInterrupts, Keeper, wait_and_tell
 from supervision.doing.supervising import Supervising, handle_of
 from supervision.specs.errors import (
     IntensityReached,
@@ -52,6 +52,7 @@ def open_system(
     *args: *Ts,
     name: str | None = None,
     check_replies: bool = False,
+    development: bool = False,
 ) -> AbstractAsyncContextManager[S]: ...
 @overload
 def open_system(
@@ -63,53 +64,64 @@ def open_system(
     """Call this to run a tree: `async with open_system(Shop) as shop`.
 
     Yields the root's handle: `shop.front` is a ref. `name` is the root's part of every path,
-    by default its class in lower case; `check_replies` is that of `open_actors`. All else are
-    arguments of the root; for the checkers give arguments by name and options at once as
+    by default its class in lower case; `check_replies` is that of `open_actors`; with
+    `development` the log line of a crash has the whole traceback. All else are arguments of the
+    root; for the checkers give arguments by name and options at once as
     `open_system(partial(Shop, size=5), name="shop")`. Leaving it stops everything, last started
     first.
 
     Raises `StartFailed` when the root does not start; its text and `__cause__` are those of the
     actor that failed, however far below. When the root ends by failure (it gave up, crashed or
     was killed) the body is cancelled and an ExceptionGroup of the causes is raised, whose text
-    names who failed, how often and with what. Cancellation from outside and KeyboardInterrupt end
-    all at once.
+    names who failed, how often and with what. Cancellation from outside, KeyboardInterrupt and
+    SystemExit end all at once, without `on_stop`; the last two leave as they are, in no group. A
+    program that shall end in order is run with `serve`.
     """
-    made, options = maker_of(root, args, given, ("name", "check_replies"))
+    made, options = maker_of(root, args, given, ("name", "check_replies", "development"))
     return _opened(made, args, **options)
 
 
 @asynccontextmanager
 async def _opened(
-    root: Maker, args: tuple[object, ...], name: str | None = None, *, check_replies: bool = False
+    root: Maker,
+    args: tuple[object, ...],
+    name: str | None = None,
+    *,
+    check_replies: bool = False,
+    development: bool = False,
 ) -> AsyncIterator[Supervising]:
+    owner = Root(System(check_replies=check_replies, development=development))
+    async with opened(owner, root, args, name) as handle:
+        yield handle
+
+
+@asynccontextmanager
+async def opened(
+    owner: Root, root: Maker, args: tuple[object, ...], name: str | None
+) -> AsyncIterator[Supervising]:
+    """Call this for `open_system` with an owner at hand, which can have it left (`Root.leave`)."""
     failure: Exception | None = None
-    system = System(check_replies=check_replies)
-    async with running(system), trio.open_nursery() as nursery:
-        system.keeper = keeper = Keeper(system, nursery)
-        owner = Root(nursery)
-        made = class_behind(root)
-        kind = made if isinstance(made, type) else None
-        label = name or getattr(made, "__name__", "root").lower()
-        start = partial(root, *args)
-        # No limits of its own: its children have theirs.
-        cell = system.new_cell(
-            owner, start, key=label, actor_class=kind, shutdown=math.inf, start_timeout=math.inf
-        )
-        cell.begin_incarnation()
-        try:
-            await owner.settled.wait()
-            failure = _start_failure(cell.path, owner.outcome)
-            if failure is None and cell.actor_class is not None:
-                with owner.body:
-                    yield handle_of(cell.actor_class, cell.ref)  # type: ignore[type-var,misc]
-        except Exception as error:  # noqa: BLE001  raised again when the tree has stopped
-            failure = error
-        # Before the tree: what was started beside it with `system.start` may still use it.
-        await keeper.close()
-        if not owner.over.is_set():
-            cell.request_stop(Shutdown(because="open_system was left"))
-            await wait_and_tell(owner.over.wait, partial(_unkillable_in, system))
-    if owner.exit is not None and (gave_up := failures_in(owner.exit, cell.path)):
+    system = owner.system
+    with BareInterrupts():
+        async with running(system), trio.open_nursery() as owner.nursery:
+            system.keeper = keeper = Keeper(system, owner.nursery)
+            cell = _begin(owner, root, args, name)
+            try:
+                await owner.settled.wait()
+                failure = _start_failure(cell.path, owner.outcome)
+                if failure is None and cell.actor_class is not None:
+                    with owner.body:
+                        owner.is_up = True
+                        yield handle_of(cell.actor_class, cell.ref)  # type: ignore[type-var,misc]
+            except Exception as error:  # noqa: BLE001  raised again when the tree has stopped
+                failure = error
+            # Before the tree: what was started beside it with `system.start` may still use it.
+            await keeper.close()
+            if not owner.over.is_set():
+                cell.request_stop(Shutdown(because="open_system was left"))
+                await wait_and_tell(owner.over.wait, partial(_unkillable_in, system))
+    if gave_up := owner.failures:
+        assert owner.exit is not None
         # What the body raised meanwhile may be a consequence; it is not hidden, it stands last.
         # The cancellation of the body is no part of the story: hence no context.
         raise ExceptionGroup(
@@ -117,6 +129,19 @@ async def _opened(
         ) from None
     if failure is not None:
         raise failure
+
+
+def _begin(owner: Root, root: Maker, args: tuple[object, ...], name: str | None) -> Cell:
+    made = class_behind(root)
+    kind = made if isinstance(made, type) else None
+    label = name or getattr(made, "__name__", "root").lower()
+    start = partial(root, *args)
+    # No limits of its own: its children have theirs.
+    cell = owner.system.new_cell(
+        owner, start, key=label, actor_class=kind, shutdown=math.inf, start_timeout=math.inf
+    )
+    cell.begin_incarnation()
+    return cell
 
 
 class GaveUp(SupervisionError):
@@ -134,8 +159,11 @@ class GaveUp(SupervisionError):
 class Root:
     """The owner (`actors.runtime.Owner`) of the root supervisor."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
+    # Where the root's task runs; open as long as the system.
+    nursery: trio.Nursery
+
+    def __init__(self, system: System) -> None:
+        self.system = system
         # Set when the start is over, and how it went; when the root is over, and how it ended.
         self.settled = trio.Event()
         self.outcome: StartOutcome | None = None
@@ -143,11 +171,26 @@ class Root:
         self.exit: Exit | None = None
         # Around the body of `open_system`: who uses a tree that has gone has nothing to do.
         self.body = trio.CancelScope()
+        # Whether the body was ever entered: what is raised before that is the tree's own failure.
+        self.is_up = False
+        # Whether the body ends with the root also when that ended well.
+        self.ends_with_root = False
+        # The errors behind an end of the root that nobody had asked for.
+        self.failures: list[Exception] = []
 
-    @property
-    def nursery(self) -> trio.Nursery:
-        """Where the root's task runs."""
-        return self._nursery
+    def leave(self, because: str) -> None:
+        """Call this to have the system left from outside: the body is cancelled, the tree stops.
+
+        While the tree is still starting no further child begins; those that have begun are
+        stopped as ever, last started first.
+        """
+        self.body.cancel(reason=because)
+        if self.settled.is_set():
+            return
+        for cell in self.system.cells():
+            instance = None if cell.life is None else cell.life.instance
+            if isinstance(instance, Supervising):
+                instance.end_start(because)
 
     def child_started(self, cell: Cell, outcome: StartOutcome) -> None:
         """Called when the root's start is over."""
@@ -165,9 +208,11 @@ class Root:
         """Called when the root has ended; a failure ends the body of `open_system` too."""
         self.exit = exit_
         cell.retire(exit_)
+        self.failures = failures_in(exit_, cell.path)
         self.over.set()
-        if failures_in(exit_, cell.path):
-            self.body.cancel(reason=f"{cell.path} gave up")
+        # Nobody is left to serve, also when it ended as it should.
+        if self.failures or self.ends_with_root:
+            self.body.cancel(reason=f"{cell.path} ended")
 
     def child_unkillable(self, cell: Cell, stack: str) -> None:
         """Called when a kill of the root does not work."""

@@ -26,7 +26,7 @@ from storage.postgres import (
     open_database,
     open_embedded,
 )
-from supervision import StartFailed, open_system
+from supervision import StartFailed, open_system, stopping_signals
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.settings import Settings
 from web.site.health import Degraded, Unhealthy
@@ -53,7 +53,7 @@ class CannotStart(Exception):
 
 
 async def run_site(settings: Settings) -> int:
-    """Call this to run the site until SIGINT or SIGTERM; returns the exit code.
+    """Call this to run the site until SIGINT, SIGTERM or SIGHUP; returns the exit code.
 
     0 when everything ended by itself, 1 when something had to be cut. Raises `CannotStart`.
     """
@@ -178,7 +178,9 @@ async def _run_tree(
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    # SIGHUP too, unless `nohup` had it ignored: a terminal that is closed is a stop like any other.
+    received = {signal.SIGINT, signal.SIGTERM, *stopping_signals()}
+    with trio.open_signal_receiver(*received) as signals:
         async with trio.open_nursery() as nursery:
             try:
                 async with open_system(Site, parts, name="site"):

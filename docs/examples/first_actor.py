@@ -1,9 +1,7 @@
 """A first actor: it crashes on one message, its supervisor restarts it, the next one is fine."""
 
-import trio
-
 from actors.runtime import Actor, ActorCrashed, Ask, message
-from supervision import Supervisor, child, open_system
+from supervision import Supervisor, child, serve
 
 
 @message
@@ -20,14 +18,13 @@ class Desk(Supervisor):
     divider = child(Divider)
 
 
-async def main() -> None:
-    async with open_system(Desk) as desk:
-        try:
-            await desk.divider.ask(Divide(0))
-        except ActorCrashed as crash:
-            print("crashed:", crash.error)
-        print("restarted:", await desk.divider.ask(Divide(4)))
+async def main(desk: Desk) -> None:
+    try:
+        await desk.divider.ask(Divide(0))
+    except ActorCrashed as crash:
+        print("crashed:", crash.error)
+    print("restarted:", await desk.divider.ask(Divide(4)))
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    serve(Desk, main=main)

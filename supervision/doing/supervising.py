@@ -98,6 +98,12 @@ class Supervising(Actor[Never]):
             raise StopActor(self._gave_exit) from error
         return None
 
+    def end_start(self, because: str) -> None:
+        """Called when the system is left while it starts: the next child does not begin."""
+        hands = self._hands
+        if hands is not None and hands.machine.phase == "starting":
+            hands.post(lambda now: hands.machine.stop(now, because))
+
     def _machine_for(self, plan: Plan) -> AnyMachine:
         kind = DynamicMachine if isinstance(plan.flags, DynamicFlags) else StaticMachine
         return kind(plan, self.path, self.jitter)

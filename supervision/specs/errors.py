@@ -8,12 +8,16 @@ supervisor, or a child, was asked to end.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from actors.runtime import AlreadyStarted as RuntimeAlreadyStarted
 from actors.runtime import AnyRef, Crashed, Exit, Shutdown, StopActor
 from actors.runtime.words.exits import exit_text
 from actors.runtime.words.places import place_of, told, told_in_place
 from actors.runtime.words.showing import shown
+
+# Under this heading every field stands with its code, kept equal to the code by a test.
+TABLE: Final = "docs/explain/supervision.md#what-may-be-written"
 
 
 class SupervisionError(Exception):
@@ -30,7 +34,7 @@ class SpecError(SupervisionError, ValueError):
     def __init__(self, code: str, field: str, value: object, why: str = "") -> None:
         super().__init__(
             f"{code}: {field}={_short(value)} is not allowed; nothing was changed. "
-            + (why or "See the table of allowed values in docs/explain/supervision.md.")
+            + (why or f"See the table of allowed values: {TABLE}.")
         )
         self.code, self.field, self.value = code, field, value
 

@@ -253,8 +253,7 @@ class DynamicFlags:
         _check_choice("bad_auto_shutdown", "auto_shutdown", self.auto_shutdown, AUTO_SHUTDOWN_MODES)
         if self.auto_shutdown != "never":
             raise SpecError("bad_combination", "auto_shutdown", self.auto_shutdown)
-        if self.key is not None and not self.key.isidentifier():
-            raise SpecError("bad_key", "key", self.key)
+        _check_key(self.key)
         _check_limit("max_children", self.max_children)
         _check_seconds("cooldown", self.cooldown)
         if self.passivate_after is not None:
@@ -440,6 +439,12 @@ def _check_name(value: object) -> None:
     """Refuse a name that cannot be registered."""
     if not _is_name(value):
         raise SpecError("bad_name", "name", value)
+
+
+def _check_key(value: object) -> None:
+    """Refuse a key that is no parameter's name."""
+    if value is not None and not (isinstance(value, str) and value.isidentifier()):
+        raise SpecError("bad_key", "key", value)
 
 
 def _check_optional(code: str, field: str, value: object, kind: type) -> None:

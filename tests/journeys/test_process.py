@@ -79,7 +79,7 @@ def test_acknowledged_messages_survive_kill_9(start_site: StartSite) -> None:
     assert history(visitor) == texts
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_drains_and_leaves_nothing(start_site: StartSite, number: signal.Signals) -> None:
     """SITE-185 REL-21: exit 0, the database left clean, no process left behind."""
     site = start_site()

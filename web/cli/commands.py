@@ -50,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     serve_parser = commands.add_parser(
         "serve",
         help="run the site; settings come from the environment",
-        description="Run the site until Ctrl-C or SIGTERM. Settings come from the environment; "
-        "docs/reference/settings.md lists them.",
+        description="Run the site until Ctrl-C, SIGTERM or SIGHUP. Settings come from the "
+        "environment; docs/reference/settings.md lists them.",
     )
     serve_parser.add_argument("--state-dir", help="where the data lie (STATE_DIR)")
     serve_parser.add_argument(

@@ -9,7 +9,8 @@ The order of an end, each step behind the one before it:
 3. The sockets', streams', feeds', sessions' and rooms' actors stop, then the database; then
    `app.py` leaves the embedded PostgreSQL.
 
-A second signal leaves at once (REL-23). What had to be cut is told in the log and by the exit code.
+A second SIGINT or SIGTERM leaves at once (REL-23). What had to be cut is told in the log and by the
+exit code.
 """
 
 import os
@@ -79,6 +80,9 @@ class Stopping:
     async def leave_at_second(self, signals: AsyncIterator[int]) -> None:
         """Call this in a task beside the stop; the guard of the embedded server outlives us."""
         async for number in signals:
+            # A terminal that closes sends it more than once: that is no second wish.
+            if signal.Signals(number).name == "SIGHUP":
+                continue
             log.warning("site.stopped_at_once", signal=signal.Signals(number).name)
             os._exit(EXIT_OF_SIGNAL + number)
 

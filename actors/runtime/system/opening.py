@@ -31,6 +31,7 @@ from actors.runtime.words.exits import (
     Normal,
     Shutdown,
     StartOutcome,
+    lone_interrupt,
 )
 
 # Whoever waits for a process to end wants to know what it is waiting for, but not every second.
@@ -41,25 +42,54 @@ _log = Log("actors.keeper")
 
 @asynccontextmanager
 async def open_actors(
-    *, check_replies: bool = False, block_threshold: float = BLOCK_THRESHOLD_S
+    *,
+    check_replies: bool = False,
+    block_threshold: float = BLOCK_THRESHOLD_S,
+    development: bool = False,
 ) -> AsyncIterator[System]:
     """Call this to run actors without supervisors: `async with open_actors() as system`.
 
     `block_threshold` is after how many seconds a loop that does not turn is reported; 0 for never.
+    With `development` the log line of a crash has the whole traceback.
     Leaving it stops every actor, last started first. An error of the body is raised after that;
-    cancellation from outside, KeyboardInterrupt and bugs of the runtime end all at once.
+    cancellation from outside, KeyboardInterrupt, SystemExit and bugs of the runtime end all at
+    once, and the first two of these errors leave as they are, in no group.
     """
-    system = System(check_replies=check_replies)
-    async with running(system, block_threshold=block_threshold), trio.open_nursery() as nursery:
-        system.keeper = keeper = Keeper(system, nursery)
-        failure: Exception | None = None
-        try:
-            yield system
-        except Exception as error:  # noqa: BLE001 - raised again when the actors have ended
-            failure = error
-        await keeper.close()
+    system = System(check_replies=check_replies, development=development)
+    failure: Exception | None = None
+    with BareInterrupts():
+        async with running(system, block_threshold=block_threshold), trio.open_nursery() as nursery:
+            system.keeper = keeper = Keeper(system, nursery)
+            try:
+                yield system
+            except Exception as error:  # noqa: BLE001 - raised again when the actors have ended
+                failure = error
+            await keeper.close()
     if failure is not None:
         raise failure
+
+
+class BareInterrupts:
+    """Around nurseries: a lone KeyboardInterrupt or SystemExit leaves them as it is.
+
+    trio wraps what a nursery raises in a group. `except KeyboardInterrupt` around `trio.run` does
+    not catch that, and Python ends with code 1 and forty lines where `SystemExit(3)` was meant.
+    """
+
+    def __enter__(self) -> None:
+        """Nothing happens here."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise the interrupt in place of its group."""
+        interrupt = lone_interrupt(error)
+        if interrupt is None:
+            return
+        # Raised while its group is handled it would name that as its context, and so itself.
+        context = interrupt.__context__
+        try:
+            raise interrupt
+        finally:
+            interrupt.__context__ = context
 
 
 @asynccontextmanager

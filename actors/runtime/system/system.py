@@ -138,12 +138,14 @@ def set_conditions(conditions: Conditions) -> None:
 class System:
     """All actors of one `open_actors()` or `open_system()`."""
 
-    def __init__(self, *, check_replies: bool = False) -> None:
+    def __init__(self, *, check_replies: bool = False, development: bool = False) -> None:
         conditions = _current.get()
         self.id = conditions.new_id()
         self.random = conditions.random
         self.thread_id = get_ident()
         self.check_replies = check_replies or conditions.check_replies
+        # Whether a person is at the screen: crashes are logged with their whole traceback.
+        self.development = development
         # Real time, for budgets; the simulation stops it.
         self.clock: Callable[[], float] = conditions.clock
         self.counts = Totals()

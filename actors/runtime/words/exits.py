@@ -252,6 +252,20 @@ def _runs(task: trio.lowlevel.Task) -> bool:
         return False
 
 
+def lone_interrupt(error: BaseException | None) -> BaseException | None:
+    """Call this for the KeyboardInterrupt or SystemExit that is all a group is about, or None.
+
+    What trio cancelled meanwhile says nothing beside it.
+    """
+    found: BaseException | None = None
+    for leaf in leaves_of(error) if isinstance(error, BaseExceptionGroup) else ():
+        if isinstance(leaf, KeyboardInterrupt | SystemExit):
+            found = found or leaf
+        elif not isinstance(leaf, trio.Cancelled):
+            return None
+    return found
+
+
 # How a start ended
 
 

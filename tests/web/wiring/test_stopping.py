@@ -74,7 +74,9 @@ class Signals:
         return self
 
     async def __anext__(self) -> int:
-        return next(self._numbers)
+        for number in self._numbers:
+            return number
+        raise StopAsyncIteration
 
 
 async def test_the_first_signal_begins_the_drain() -> None:  # SITE-185
@@ -84,6 +86,13 @@ async def test_the_first_signal_begins_the_drain() -> None:  # SITE-185
     assert said.drains == 1
     assert [entry["event"] for entry in logged] == ["site.stopping"]
     assert logged[0]["signal"] == "SIGTERM"
+
+
+async def test_a_further_hangup_is_no_second_signal() -> None:  # REL-23
+    said = Said()
+    with structlog.testing.capture_logs() as logged:
+        await said.stopping.leave_at_second(Signals(signal.SIGHUP, signal.SIGHUP))
+    assert logged == []
 
 
 def test_the_exit_code_says_whether_something_was_cut() -> None:  # SITE-185 REL-22
