@@ -421,6 +421,7 @@ class Machine(ABC, Generic[F]):
         *,
         stack: str | None = None,
         ending: Exit | BaseException | None = None,
+        is_quiet: bool = False,
     ) -> None:
         spec, cell, path = slot.spec, slot.cell, self._path_of(slot)
         offender = Offender(
@@ -434,20 +435,17 @@ class Machine(ABC, Generic[F]):
         if ending is None and isinstance(reason, BaseException | Exit):
             ending = reason
         source, cause = source_of(path, ending)
-        self._out.append(
-            Publish(
-                Report(
-                    self.path,
-                    context,
-                    reason,
-                    offender,
-                    self._now,
-                    stack=stack,
-                    source=source,
-                    cause=cause,
-                )
-            )
+        report = Report(
+            self.path,
+            context,
+            reason,
+            offender,
+            self._now,
+            stack=stack,
+            source=source,
+            cause=cause,
         )
+        self._out.append(Publish(report, is_quiet))
 
 
 def _gave_up_below(ending: Exit | BaseException | None) -> IntensityReached | None:

@@ -151,9 +151,10 @@ class Unwake:
 
 @dataclass(slots=True)
 class Publish:
-    """Publish a report."""
+    """Publish a report; a quiet one is told to somebody in another way, and hardly logged."""
 
     report: Report
+    is_quiet: bool = False
 
 
 @dataclass(slots=True)

@@ -178,7 +178,8 @@ class StaticMachine(Machine[Flags]):
             else:
                 self._leave(slot, error)
         elif self.phase == "starting":
-            self._report("start_error", error, slot)
+            # Whoever starts this supervisor is told: by an error, or a report of its own.
+            self._report("start_error", error, slot, is_quiet=True)
             self._leave(slot, error)
             self._end(Shutdown(FailedToStart(slot.id or "", error)), f"{slot.id} did not start")
         elif stop is not None and not is_restarted_after(slot.spec, stop):

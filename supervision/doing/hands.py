@@ -251,7 +251,7 @@ class Hands:
             case moves.Unwake():
                 self._alarms.pop(move.token).cancel()
             case moves.Publish():
-                self._publish(move.report)
+                self._publish(move.report, is_quiet=move.is_quiet)
             case moves.Decided():
                 if self._tree.is_watched:
                     self._note_decision(move)
@@ -322,10 +322,10 @@ class Hands:
         # Last: mail that came while it was stopping wakes it here and now, as the next event.
         self.cells.sleep(slot.key, cell)
 
-    def _publish(self, report: Report) -> None:
+    def _publish(self, report: Report, *, is_quiet: bool) -> None:
         if isinstance(report.reason, Crashed):
             report = replace(report, correlation_id=correlation_of(report, self._system))
-        log_report(report)
+        log_report(report, is_quiet=is_quiet, development=self._system.development)
         self._system.topics.publish(REPORTS, report)
 
     def _note_decision(self, move: moves.Decided) -> None:

@@ -63,6 +63,7 @@ class Supervising(Actor[Never]):
     _handle_of: AnyRef | None = None
     _hands: Hands | None = None
     _gave_exit: Exit | None = None
+    _is_up = False
 
     # -- what a subclass says ----------------------------------------------------------------
 
@@ -96,6 +97,7 @@ class Supervising(Actor[Never]):
         if self._gave_exit is not None:
             _, error = source_of(self.path, self._gave_exit)
             raise StopActor(self._gave_exit) from error
+        self._is_up = True
         return None
 
     def end_start(self, because: str) -> None:
@@ -126,8 +128,9 @@ class Supervising(Actor[Never]):
         if self._gave_exit is None:
             self._gave_exit = exit_
         # Asked from outside, how it ends was said by whoever asked. Here it ends by itself: it
-        # gave up, a significant child ended, or its first start failed.
-        if not self.cell.is_stopping:
+        # gave up, or a significant child ended. While it starts, `on_start` says so: a stop would
+        # pass for one that somebody else has asked for, and no attempt to restart would follow.
+        if self._is_up and not self.cell.is_stopping:
             self.stop(exit_)
 
     def crashed(self, error: BaseException) -> None:

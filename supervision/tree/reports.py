@@ -10,9 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from actors.runtime import Crashed, Killed, Log, Normal, Shutdown, System
-from actors.runtime.words.places import place_of
-from actors.runtime.words.showing import CUT, Bounds, fields_shown, shown
+from actors.runtime import Crashed, Exit, Killed, Log, Normal, Shutdown, System
+from actors.runtime.telling.log import traceback_of
+from actors.runtime.words.exits import exit_text
+from actors.runtime.words.places import place_of, told
+from actors.runtime.words.showing import CUT, Bounds, fields_shown, redact_text, shown
+from supervision.specs.errors import IntensityReached
 from supervision.specs.words import ChildType, RestartType, ShutdownTime
 
 # Topic on which every report is published.
@@ -81,7 +84,14 @@ class Report:
     @property
     def place(self) -> str | None:
         """The innermost line of user code behind it, `shop.py:12 in on_go`, if one is known."""
-        return None if self.cause is None else place_of(self.cause)
+        error = self._error
+        return None if error is None else place_of(error)
+
+    @property
+    def _error(self) -> BaseException | None:
+        """The error at the bottom of it, or else the one it was made with."""
+        error = self.cause if self.cause is not None else _error_in(self.reason)
+        return error if isinstance(error, BaseException) else None
 
     def __str__(self) -> str:
         offender = self.offender
@@ -94,8 +104,9 @@ class Report:
         ]
         if self.correlation_id is not None:
             lines.append(f"  correlation {self.correlation_id}")
-        if self.cause is not None:
-            leaves = Crashed(self.cause).leaves()
+        error = self._error
+        if error is not None:
+            leaves = Crashed(error).leaves()
             lines.extend(f"  leaf        {show(leaf)}" for leaf in leaves[:LEAVES_MAX])
             if len(leaves) > LEAVES_MAX:
                 lines.append(f"  leaf        {len(leaves) - LEAVES_MAX} more {CUT}")
@@ -127,20 +138,53 @@ def correlation_of(report: Report, system: System) -> str | None:
     return system.text_id(last.message_id) if last.context is None else last.context.correlation_id
 
 
-def log_report(report: Report) -> None:
-    """Write a report to the log: an event name and plain fields.
+def log_report(report: Report, *, is_quiet: bool = False, development: bool = False) -> None:
+    """Write a report to the log: an event name and plain fields, with text and place of the error.
 
-    The line itself is not made here: a storm of restarts would spend its time on text.
+    One failure is one line. Where another line or an error tells it already, this one is for the
+    level debug: a crash stands in the line of the runtime, what a supervisor gave up for in its
+    own. With `development` a failed start has its traceback.
     """
-    _log.warning(
-        "supervision_report",
-        context=report.context,
-        supervisor=report.supervisor,
-        offender=report.offender.path,
-        incarnation=report.offender.incarnation,
-        reason=type(report.reason).__name__,
-        correlation_id=report.correlation_id,
-    )
+    if is_quiet or _is_told(report):
+        if _log.has_debug:
+            _log.debug("supervision_report", **_fields(report))
+        return
+    fields = _fields(report)
+    cause = report.cause
+    if report.context == "start_error" and cause is not None and (development or _log.has_debug):
+        fields["exception"] = traceback_of(cause)
+    _log.warning("supervision_report", **fields)
+
+
+def _is_told(report: Report) -> bool:
+    match report.reason:
+        case Crashed():
+            return True
+        case Shutdown(info=IntensityReached()):
+            return report.context == "child_terminated"
+        case _:
+            return False
+
+
+def _fields(report: Report) -> dict[str, object]:
+    offender, cause, reason = report.offender, report.cause, report.reason
+    fields: dict[str, object] = {
+        "context": report.context,
+        "supervisor": report.supervisor,
+        "offender": offender.path,
+        "incarnation": offender.incarnation,
+    }
+    if isinstance(reason, Exit):
+        fields["reason"] = redact_text(exit_text(reason))
+    elif not isinstance(reason, BaseException):
+        fields["reason"] = reason
+    if cause is not None:
+        fields["error"] = redact_text(told(cause))
+        fields["where"] = report.place
+        fields["source"] = None if report.source == offender.path else report.source
+    fields["correlation_id"] = report.correlation_id
+    fields["stack"] = report.stack
+    return {name: one for name, one in fields.items() if one is not None}
 
 
 def show(value: object) -> str:

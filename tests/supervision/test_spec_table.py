@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import Never, cast
 
 import pytest
 
@@ -19,13 +19,8 @@ from tests.docs.test_readme import check_links
 ROOT = Path(__file__).parents[2]
 PAGE, _, ANCHOR = TABLE.partition("#")
 
-# What a row is about, and what makes one of it.
-KINDS: dict[str, Callable[..., object]] = {
-    "a child": lambda **options: ChildSpec(**{"id": "a", "start": list, **options}),
-    "`Backoff`": Backoff,
-    "a supervisor": Flags,
-    "a dynamic one": DynamicFlags,
-}
+# What a row may be about.
+KINDS = ("a child", "`Backoff`", "a supervisor", "a dynamic one")
 WORDS = {
     "restart": specs.RESTART_TYPES,
     "type": specs.CHILD_TYPES,
@@ -33,6 +28,18 @@ WORDS = {
     "budget": specs.BUDGETS,
     "auto_shutdown": specs.AUTO_SHUTDOWN_MODES,
 }
+
+
+def make(kind: str, options: dict[str, Never]) -> object:
+    match kind:
+        case "`Backoff`":
+            return Backoff(**options)
+        case "a supervisor":
+            return Flags(**options)
+        case "a dynamic one":
+            return DynamicFlags(**options)
+        case _:
+            return ChildSpec.parse({"id": "a", "start": list, **options})
 
 
 def rows() -> list[tuple[str, str, str, str, list[str]]]:
@@ -116,7 +123,7 @@ def test_a_wrong_value_raises_the_code_of_its_row(about: str) -> None:
             continue
         options = {"no_such_option" if about == "any of them" else field: object()}
         with pytest.raises(SpecError) as caught:
-            KINDS["a child" if about == "any of them" else about](**options)
+            make(about, cast("dict[str, Never]", options))
         assert caught.value.code in codes, field
         assert caught.value.field in options
 

@@ -22,7 +22,7 @@ from actors.runtime.system.reaching import closed, opened
 from actors.runtime.system.system import System
 from actors.runtime.telling.log import Log
 from actors.runtime.watching.watchdog import BLOCK_THRESHOLD_S, Watchdog
-from actors.runtime.words.errors import StartError, StartIgnored, StartTimeout
+from actors.runtime.words.errors import ActorExited, StartError, StartIgnored, StartTimeout
 from actors.runtime.words.exits import (
     Crashed,
     Exit,
@@ -33,6 +33,8 @@ from actors.runtime.words.exits import (
     StartOutcome,
     lone_interrupt,
 )
+from actors.runtime.words.places import told_in_place
+from actors.runtime.words.showing import redact_text
 
 # Whoever waits for a process to end wants to know what it is waiting for, but not every second.
 STACK_LOG_INTERVAL_S: Final = 5.0
@@ -230,12 +232,15 @@ class Keeper:
             self._bury(cell, Crashed(outcome.error))
         elif isinstance(outcome, Ignored):
             self._bury(cell, Normal(because="it chose not to run"))
-        # Nobody waits when it was begun without waiting, or the caller was cancelled meanwhile.
         start = self._starts.pop(cell, None)
         if start is not None:
             start.outcome = outcome
             assert start.task is not None
             trio.lowlevel.reschedule(start.task)
+        elif isinstance(outcome, Failed) and not isinstance(outcome.error, ActorExited):
+            # Begun without waiting, or its caller was cancelled meanwhile: only the log can tell.
+            error = redact_text(told_in_place(outcome.error))
+            _log.error("actor_did_not_start", path=cell.path, error=error)
 
     def child_exited(self, cell: Cell, exit_: Exit) -> None:
         """Called when an actor has ended: it is not started again."""

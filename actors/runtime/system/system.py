@@ -161,7 +161,7 @@ class System:
             self.text_id, self.topics.publish, self.topics.has_subscribers, self.now
         )
         self._closed_at = math.nan
-        self.reports = Reports(self.topics.publish)
+        self.reports = Reports(self.topics.publish, self.text_id, development=development)
         self._gate = conditions.gate
         self.keeper: Starter | None = None
         self.portal = Portal()

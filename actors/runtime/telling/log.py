@@ -148,6 +148,25 @@ class Log:
     def __repr__(self) -> str:
         return f"<Log {self.name}>"
 
+    @property
+    def has_debug(self) -> bool:
+        """Whether `debug` would be written: ask before making a text that is dear."""
+        try:
+            return self._has_debug()
+        except Exception:  # noqa: BLE001 - a log of the user's may be built in any way
+            return False
+
+    def _has_debug(self) -> bool:
+        if not structlog.is_configured():
+            library = logging.getLogger(self.name)
+            return library.hasHandlers() and library.isEnabledFor(logging.DEBUG)
+        logger = self._structlog.bind()
+        # Of its class: some wrappers answer to every name, by logging it.
+        for name in ("is_enabled_for", "isEnabledFor"):
+            if hasattr(type(logger), name):
+                return bool(getattr(logger, name)(logging.DEBUG))
+        return False
+
     def debug(self, event: str, **fields: object) -> None:
         """Call this for what helps to find a bug."""
         self._put("debug", event, fields)

@@ -21,7 +21,8 @@ from actors.runtime.delivery.ref import Ref
 from actors.runtime.life.cell import Cell, Reason
 from actors.runtime.telling.log import Log
 from actors.runtime.watching.presenting import redacted_message
-from actors.runtime.words.exits import Exit
+from actors.runtime.words.exits import Exit, exit_text
+from actors.runtime.words.showing import redact_text
 from actors.runtime.words.weighing import weight_of
 
 # Enough to look into an incident, little enough to forget.
@@ -140,11 +141,13 @@ class DeadLetters:
         self._weight += weight
         while len(ring) > DEAD_LETTERS_KEPT or self._weight > BYTES_KEPT:
             self._weight -= ring.popleft()[_WEIGHT]
-        logged = self._logged.get((cell.path, reason))
-        if logged is not None and at - logged[0] < LOG_INTERVAL_S:
-            logged[1] += 1
-        else:
-            self._log(kept, note, 0 if logged is None else int(logged[1]))
+        # The message in hand of a crash stands in the line of that crash.
+        if reason != "crashed":
+            logged = self._logged.get((cell.path, reason))
+            if logged is not None and at - logged[0] < LOG_INTERVAL_S:
+                logged[1] += 1
+            else:
+                self._log(kept, note, 0 if logged is None else int(logged[1]))
         if self._has_subscribers(TOPIC) and not self._publishing:
             self._tell_subscribers(kept)
 
@@ -197,10 +200,15 @@ class DeadLetters:
         )
 
     def _log(self, kept: _Kept, note: str | None, left_out: int) -> None:
-        _, at, cell, _, reason, message, message_id, context, *_ = kept
+        _, at, cell, _, reason, message, message_id, context, _, exit_, _ = kept
         if len(self._logged) >= DEAD_LETTERS_KEPT:
             self._logged.clear()
         self._logged[cell.path, reason] = [at, 0]
+        extra = {
+            "sender": None if context is None else context.sender,
+            "receiver_ended": None if exit_ is None else redact_text(exit_text(exit_)),
+            "note": note,
+        }
         _log.warning(
             "dead_letter",
             path=cell.path,
@@ -208,7 +216,7 @@ class DeadLetters:
             message_type=_type_name(message),
             correlation_id=self._text_id(message_id) if context is None else context.correlation_id,
             left_out=left_out,
-            note=note,
+            **{name: text for name, text in extra.items() if text is not None},
         )
 
 

@@ -19,7 +19,10 @@ from actors.runtime.life.cell import Life
 from actors.runtime.telling.log import Log
 from actors.runtime.watching.presenting import redacted_message, redacted_state
 from actors.runtime.watching.traces import Trace, trace_of
+from actors.runtime.words.errors import BadReply
 from actors.runtime.words.exits import Crashed
+from actors.runtime.words.places import place_of, place_of_code, told
+from actors.runtime.words.showing import redact_text
 from actors.runtime.words.weighing import weight_of
 
 # A restart storm of one actor shall not push out the report that explains it.
@@ -59,8 +62,14 @@ class CrashReport:
 class Reports:
     """The newest crash reports of a system; topic `crash_reports` has each as it is made."""
 
-    def __init__(self, publish: Callable[[str, object], int]) -> None:
-        self._publish = publish
+    def __init__(
+        self,
+        publish: Callable[[str, object], int],
+        text_id: Callable[[int], str],
+        *,
+        development: bool = False,
+    ) -> None:
+        self._publish, self._text_id, self._development = publish, text_id, development
         self.kept: deque[CrashReport] = deque()
         # Of each of them, in the same order.
         self._weights: deque[int] = deque()
@@ -86,16 +95,32 @@ class Reports:
         )
         _forget_frames(exit_.error, life.instance)
         self._keep(report)
-        _log.error(
-            "actor_crashed",
-            path=report.path,
-            incarnation=report.incarnation,
-            error=type(exit_.error).__name__,
-            because=exit_.because,
-            message_type=None if message_id is None else type(message).__name__,
-            correlation_id=None if context is None else context.correlation_id,
-        )
+        self._log(report, _where(life, exit_.error, message), type(message).__name__)
         self._publish(TOPIC, report)
+
+    def _log(self, report: CrashReport, where: str | None, message_type: str) -> None:
+        """The one line of a crash: what, where, in which message; with the stack for who develops.
+
+        The message in hand is a dead letter and the supervisor makes a report; neither of them is
+        a line of its own.
+        """
+        fields: dict[str, object] = {
+            "path": report.path,
+            "incarnation": report.incarnation,
+            "error": redact_text(told(report.exit.error)),
+            "where": where,
+            "because": report.exit.because,
+        }
+        context, message_id = report.context, report.message_id
+        if message_id is not None:
+            # A message from outside any flow began one of its own id.
+            flow = self._text_id(message_id) if context is None else context.correlation_id
+            fields |= {"message_type": message_type, "correlation_id": flow}
+        if self._development or _log.has_debug:
+            fields["exception"] = report.stack
+        _log.error(
+            "actor_crashed", **{name: one for name, one in fields.items() if one is not None}
+        )
 
     def _keep(self, report: CrashReport) -> None:
         weight = weight_of(report.exit.error) + weight_of(report.state)
@@ -105,6 +130,13 @@ class Reports:
         while len(self.kept) > 1 and (len(self.kept) > REPORTS_KEPT or self._weight > BYTES_KEPT):
             self.kept.popleft()
             self._weight -= self._weights.popleft()
+
+
+def _where(life: Life, error: BaseException, message: object) -> str | None:
+    if isinstance(error, BadReply):
+        # Never raised, so without a traceback; the handler that returned it is at fault.
+        return place_of_code(life.handlers.get(type(message)))
+    return place_of(error)
 
 
 def _forget_frames(error: BaseException, actor: object) -> None:
