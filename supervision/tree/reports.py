@@ -83,7 +83,7 @@ class Report:
 
     @property
     def place(self) -> str | None:
-        """The innermost line of user code behind it, `shop.py:12 in on_go`, if one is known."""
+        """The innermost line of user code behind it, `first.py:12 in on_go`, if one is known."""
         error = self._error
         return None if error is None else place_of(error)
 

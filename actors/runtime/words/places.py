@@ -1,4 +1,4 @@
-"""What an error says and where it began, on one line: `OSError: gone (shop.py:12 in on_go)`.
+"""What an error says and where it began, on one line: `OSError: gone (first.py:12 in on_go)`.
 
 Whoever reads a failure looks for a line of their own. So a place is the innermost frame of user
 code: not of the runtime, of supervision, of trio or of Python itself, and of an installed package
@@ -41,7 +41,7 @@ def told(error: BaseException) -> str:
 
 
 def place_of(error: BaseException) -> str | None:
-    """Call this for the innermost frame of user code behind an error, `shop.py:12 in on_go`.
+    """Call this for the innermost frame of user code behind an error, `first.py:12 in on_go`.
 
     None when it was never raised, or no user code was there. Of a group it is the first leaf's
     that has one.
@@ -90,6 +90,8 @@ def _place(code: CodeType, line: int) -> str:
 
 def _short(file: str) -> str:
     """The path from where the program was started, or only the file's name when it is elsewhere."""
+    if not os.path.isabs(file):  # noqa: PTH117 - made for each crash, as below
+        return file
     try:
         here = os.getcwd() + os.sep  # noqa: PTH109 - made for each crash; a Path is ten times dearer
     except OSError:
