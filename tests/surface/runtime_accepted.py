@@ -21,6 +21,7 @@ from actors.runtime import (
     message,
     narrow,
 )
+from actors.testing import Simulation
 
 
 @message
@@ -96,6 +97,15 @@ async def start(system: System) -> None:
     if maybe is not None:
         maybe.tell(Add("x"))
     print(refs)
+
+
+async def simulate(sim: Simulation) -> None:
+    refs: list[Ref[Add]] = [
+        await sim.start(Shelf, "oak", name="x"),
+        await sim.start(Shelf, label="oak", size=2),
+        await sim.start(partial(Shelf, label="oak"), name="y"),
+    ]
+    sim.crash(refs[0], OSError())
 
 
 # Refs found by name
