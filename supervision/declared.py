@@ -31,6 +31,7 @@ from supervision.specs.arguments import (
     CHILD_OPTIONS,
     DYNAMIC_OPTIONS,
     check_arguments,
+    check_key,
     check_template,
     split,
 )
@@ -180,9 +181,12 @@ class DeclaredDynamic(Declared, Generic[M]):
 
     def __init__(self, start: Maker, options: Mapping[str, object], *, is_method: bool) -> None:
         self._start, self._given, self._is_method = start, options, is_method
-        if not is_method:
+        key = _text(options.get("key"))
+        if is_method:
+            check_key(start, key)
+        else:
             assert isinstance(start, functools.partial)
-            check_template(start, _text(options.get("key")))
+            check_template(start, key)
         # One list of options for the person; which are the supervisor's own, its flags know.
         rest = dict(options)
         names = [name for name in rest if name in DynamicFlags.__dataclass_fields__]

@@ -72,17 +72,23 @@ def check_arguments(made: functools.partial[object]) -> None:
 
 def check_template(made: functools.partial[object], key: str | None) -> None:
     """Call this to refuse a template that no child can be made from, whatever else it is given."""
+    check_key(made.func, key)
     signature = _signature_of(made.func)
     if signature is None:
         return
-    name = _name_of(made.func)
-    if key is not None and key.isidentifier() and not _takes(signature, key, any_name=True):
-        raise SpecError("bad_key", "key", key, f"{name} takes no argument of that name.")
     keyed = {} if key is None else {key: ""}
     try:
         signature.bind_partial(*made.args, **{**made.keywords, **keyed})
     except TypeError as error:
         raise _bad_arguments(made, error) from None
+
+
+def check_key(start: object, key: str | None) -> None:
+    """Call this to refuse a key that the class or method does not take."""
+    signature = None if key is None or not key.isidentifier() else _signature_of(start)
+    if key is not None and signature is not None and not _takes(signature, key):
+        why = f"{_name_of(start)} takes no argument of that name."
+        raise SpecError("bad_key", "key", key, why)
 
 
 def _bad_arguments(made: functools.partial[object], error: TypeError) -> SpecError:

@@ -195,6 +195,9 @@ class Shop(Supervisor, strategy="rest_for_one", intensity=3, period=7.0):
 class BiggerShop(Shop, intensity=9):
     back = child(Leaf, "back")
 
+    def room_like(self, room: str) -> Leaf:
+        return Leaf(room)
+
 
 def test_a_class_compiles_to_its_plan() -> None:
     # SUP-1, SUP-3
@@ -373,6 +376,8 @@ def test_words_that_are_no_options_are_checked_against_the_class() -> None:
     assert code == "bad_arguments"
     code, text = refusal(lambda: dynamic(Leaf, key="frist"))
     assert (code, "Leaf takes no argument of that name" in text) == ("bad_key", True)
+    code, text = refusal(lambda: dynamic_method(key="rom")(BiggerShop.room_like))
+    assert (code, "room_like takes no argument of that name" in text) == ("bad_key", True)
     code, text = refusal(lambda: dynamic(Leaf, "oak", key="first"))
     assert code == "bad_arguments"
 
