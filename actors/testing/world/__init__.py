@@ -1,6 +1,6 @@
 """What a simulation lets its scenario see of the real world, and what it gives instead.
 
-    controlled, from the seed    random, uuid, secrets, os.urandom, Random() without a seed
+    controlled, from the seed    random, Random(), generators of modules, uuid, secrets, os.urandom
     controlled, virtual time     datetime.now, utcnow, today; date.today: EPOCH and trio's clock
     refused, SimulationLeak      time.*; threads, sockets, name look-ups, processes
     left alone                   files, the environment, the order of sets of texts

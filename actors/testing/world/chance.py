@@ -96,7 +96,6 @@ def seeded_chance(seed: int) -> Iterator[None]:
     with ExitStack() as stack:
         _spring.open(seed)
         stack.callback(_spring.close)
-        stack.callback(random.setstate, random.getstate())
         _set(stack, Random, "seed", _seed)
         # What `uuid1` asks of the machine, and what the last id was; the names differ by version.
         _set(stack, uuid, "_node", NODE)
@@ -105,8 +104,14 @@ def seeded_chance(seed: int) -> Iterator[None]:
                 _set(stack, uuid, name, None)
             elif name.startswith("_last_"):
                 _set(stack, uuid, name, 0 if isinstance(value, int) and "counter" in name else None)
-        random.seed(f"{seed} random")
+        seed_anew(stack, _shared, f"{seed} random")
         yield
+
+
+def seed_anew(stack: ExitStack, generator: Random, seed: str) -> None:
+    """Call this to let a generator begin anew; it goes on as before when the stack is closed."""
+    stack.callback(generator.setstate, generator.getstate())
+    generator.seed(seed)
 
 
 def _set(stack: ExitStack, owner: object, name: str, value: object) -> None:

@@ -126,7 +126,7 @@ _watch: Final = Watch()
 
 
 @contextmanager
-def no_leaks(clock: trio.abc.Clock) -> Iterator[Watch]:
+def no_leaks(seed: int, clock: trio.abc.Clock) -> Iterator[Watch]:
     """Call this around what must be repeatable."""
     with ExitStack() as stack:
         _watch.begin(clock)
@@ -137,6 +137,10 @@ def no_leaks(clock: trio.abc.Clock) -> Iterator[Watch]:
             setattr(cls, name, _guard(real, label, _MAY_REACH_OUT))
         stack.callback(_names.exchange, lambda _, real: real)
         _names.exchange(_chosen)
+        for module, name, generator in _names.generators():
+            if not _is_of(module, _MACHINERY):
+                # Without the module: a program has another name in another process.
+                chance.seed_anew(stack, generator, f"{seed} {name}")
         yield _watch
 
 

@@ -3,17 +3,20 @@
 `from time import monotonic` makes a name that no change of the module `time` reaches. Looked
 through are the names of all modules, and in those that are not the standard library also what is
 one step further: class attributes, defaults of parameters, variables of closures (a dataclass keeps
-its `default_factory` there), lists and dicts of the module.
+its `default_factory` there), lists, dicts and objects of the module. On the way generators of
+random numbers are found too.
 
-Not found is what lies deeper (in an instance, a `partial`) or in C (`msgspec.field(
-default_factory=time.time)`).
+Not found is what lies deeper (in a `partial`, in an object of an object) or in C
+(`msgspec.field(default_factory=time.time)`).
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from random import Random, SystemRandom
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -70,6 +73,15 @@ class Names:
                 if real is not None and (chosen := choose(name, real)) is not held:
                     slot.put(chosen)
 
+    def generators(self) -> Iterator[tuple[str, str, Random]]:
+        """Call this, after `exchange`, for generators: the module, the name there, and itself."""
+        for module, found in self._found.items():
+            for name in found.generators:
+                held = found.names.get(name)
+                if _is_generator(held):
+                    assert isinstance(held, Random)
+                    yield module, str(name), held
+
     def add(self, stand_in: Function, real: Function) -> None:
         """Call this for a further stand-in, that `choose` may give too."""
         self._real_of[stand_in] = real
@@ -77,10 +89,11 @@ class Names:
     def _look_through(self, name: str, module: ModuleType) -> _Found:
         names = getattr(module, "__dict__", None)
         if not isinstance(names, dict) or name.startswith(_OURS):
-            return _Found(module, {}, 0, ())  # Not every entry of `sys.modules` is a module.
+            return _Found(module, {}, 0, (), ())  # Not every entry of `sys.modules` is a module.
         deep = name.partition(".")[0] not in sys.stdlib_module_names - {"__main__"}
         slots = tuple(_in_module(name, names, self._real_of, deep=deep))
-        return _Found(module, names, len(names), slots)
+        generators = [name for name, value in names.items() if deep and _is_generator(value)]
+        return _Found(module, names, len(names), slots, tuple(generators))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +104,7 @@ class _Found:
     names: dict[object, object]
     count: int
     slots: tuple[Slot, ...]
+    generators: tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +189,10 @@ def _in_module(
         elif type(value) in (dict, list) and value is not names:
             assert isinstance(value, dict | list)
             yield from _in_items(value, known)
+        elif type(value).__module__ == module:
+            # Of a class that is written here; a stranger's `__dict__` may be anything.
+            with suppress(Exception):
+                yield from _in_items(cast(dict[object, object], vars(value)), known)
 
 
 def _in_items(
@@ -221,6 +239,10 @@ def _in_function(
             yield _Variable(cell)
         elif isinstance(value, FunctionType):
             yield from _in_function(value, known, seen)
+
+
+def _is_generator(value: object) -> bool:
+    return isinstance(value, Random) and not isinstance(value, SystemRandom)
 
 
 def _is_function(value: object) -> bool:

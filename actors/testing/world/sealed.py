@@ -38,7 +38,7 @@ def sealed(seed: int, clock: trio.abc.Clock) -> Iterator[Watch]:
         stack.enter_context(_no_collections())
         stack.enter_context(seeded_chance(seed))
         stack.enter_context(virtual_dates(clock))
-        yield stack.enter_context(no_leaks(clock))
+        yield stack.enter_context(no_leaks(seed, clock))
 
 
 @contextmanager

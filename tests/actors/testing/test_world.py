@@ -78,6 +78,16 @@ class Clocked:
     other = staticmethod(time.monotonic)
 
 
+class Service:
+    """It is handed its clock."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+
+
+SERVICE = Service(time.time)
+GENERATOR = Random()
+WITH_SEED = Random(5)
 CLOCKS = {"wall": wall}
 TIMERS = [perf_counter_ns]
 
@@ -126,6 +136,8 @@ def seen(what: str, seed: int) -> list[object]:
         "os.urandom(8)",
         "os.getrandom(8)",
         "Stamped().id",
+        "GENERATOR.random()",
+        "WITH_SEED.random()",
     ],
 )
 def test_chance_and_ids_follow_the_seed(what: str) -> None:
@@ -187,6 +199,7 @@ def test_dates_follow_the_virtual_clock(what: str, expected: object) -> None:
         ("Clocked.other()", "time.monotonic"),
         ("CLOCKS['wall']()", "time.time"),
         ("TIMERS[0]()", "time.perf_counter_ns"),
+        ("SERVICE.clock()", "time.time"),
         ("Thread(target=print).start()", "threading.Thread.start"),
         ("socket.socket()", "socket.socket"),
         ("socket.socketpair()", "socket.socketpair"),
@@ -235,6 +248,7 @@ def held() -> list[object]:
         vars(Clocked)["clock"],
         vars(Clocked)["other"], vars(datetime)["now"], vars(date)["today"], CLOCKS["wall"],
         TIMERS[0], random.getstate()[1][:9],
+        GENERATOR.getstate()[1][:9], SERVICE.clock,
         [cell.cell_contents for cell in Timed.__init__.__closure__ or ()],
     ]  # fmt: skip
 
