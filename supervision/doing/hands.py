@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, assert_never
+from typing import Never, Protocol, assert_never
 
 import trio
 
@@ -99,6 +99,10 @@ class Hands:
 
     def __repr__(self) -> str:
         return f"<Hands of {self._path}: {len(self.cells)} children>"
+
+    def __reduce__(self) -> Never:
+        # A copy would own the same children.
+        raise TypeError("the hands of a supervisor cannot be copied")
 
     # -- what comes in -----------------------------------------------------------------------
 

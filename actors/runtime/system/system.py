@@ -322,7 +322,8 @@ class System:
     async def get_state(self, ref: AnyRef) -> dict[str, object]:
         """Call this to get a copy of an actor's attributes, taken between two messages.
 
-        Raises NoProc when it is gone or ends first.
+        What cannot be copied (a socket, a nursery, what a supervisor works with) is given as its
+        text. Raises NoProc when it is gone or ends first.
         """
         state = await inspection.inspect(ref, inspection.copy_state)
         assert isinstance(state, dict)
@@ -333,10 +334,11 @@ class System:
     ) -> None:
         """Call this to store `fn(state)` as the actor's attributes, between two messages.
 
+        `fn` gets a copy, in which things that cannot be copied are the actor's own.
         Raises CallbackFailed when `fn` raises; the state is as before then.
         """
         await inspection.inspect(
-            ref, lambda life: inspection.store_state(life, fn(inspection.copy_state(life)))
+            ref, lambda life: inspection.store_state(life, fn(inspection.state_to_replace(life)))
         )
 
     async def suspend(self, ref: AnyRef) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, cast
+from typing import Final, Self, TypeAlias, cast
 
 import trio
 
@@ -74,6 +74,9 @@ class DeadLetter:
 
     def __repr__(self) -> str:
         return f"<DeadLetter {self.id} {self.path}#{self.incarnation} {self.reason} {self.message}>"
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self  # A copy of an actor's state holds the same letters.
 
     @property
     def message(self) -> str:

@@ -506,12 +506,7 @@ def attributes_of(value: object, most: int = FIELDS_MAX) -> dict[str, object] | 
 
     `_life`, by which an instance knows its incarnation, is none of an actor's state.
     """
-    slots = [
-        name
-        for cls in type(value).__mro__
-        for name in _slot_names(cls)
-        if name not in ("_life", "__dict__", "__weakref__")
-    ]
+    slots = slots_of(type(value))
     attributes = getattr(value, "__dict__", None)
     if attributes is None and not slots:
         return None
@@ -519,6 +514,12 @@ def attributes_of(value: object, most: int = FIELDS_MAX) -> dict[str, object] | 
     found.update(islice(attributes.items() if attributes else (), most))
     found.pop("_life", None)
     return found
+
+
+def slots_of(cls: type) -> list[str]:
+    """Call this to get the names of the attributes that objects of a class have in slots."""
+    names = [name for base in cls.__mro__ for name in _slot_names(base)]
+    return [name for name in names if name not in ("_life", "__dict__", "__weakref__")]
 
 
 def _slot_names(cls: type) -> Iterable[str]:

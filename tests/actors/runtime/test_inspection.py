@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
-from typing import Literal
+import random
+import threading
+from collections import Counter, OrderedDict, defaultdict, deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import ClassVar, Literal
 
 import pytest
 import trio
@@ -20,6 +27,7 @@ from actors.runtime import (
     Normal,
     Ref,
     RestartWindow,
+    Shutdown,
     System,
     presentable,
 )
@@ -36,6 +44,16 @@ from actors.testing import (
     PuppetMessage,
     sleeping,
 )
+from supervision import Supervisor, child, open_system
+
+
+class Below(Supervisor):
+    worker = child(Puppet)
+
+
+class Above(Supervisor):
+    below = child(Below)
+
 
 FIELDS = """
 id path name class kind supervisor incarnation started_at status status_since
@@ -336,3 +354,165 @@ async def test_an_actor_cannot_wait_for_its_own_inspection(
 
     puppet = await system.start(AsyncPuppet)
     await puppet.ask(Call(look))
+
+
+@dataclass
+class Pair:
+    left: object
+    right: object
+
+
+class Plain:
+    """An object of user code, with a place in its dictionary and one in a slot."""
+
+    __slots__ = ("__dict__", "slot")
+
+    def __init__(self, slot: object, other: object = None) -> None:
+        self.slot, self.other = slot, other
+
+
+class Fragile:
+    """What must not be half made: its end needs what its beginning sets."""
+
+    unfinished: ClassVar[list[str]] = []
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __del__(self) -> None:
+        if not hasattr(self, "lock"):
+            Fragile.unfinished.append("half made")
+
+
+@pytest.mark.parametrize("kind", [Puppet, AsyncPuppet])
+async def test_slots_are_a_part_of_the_state(
+    autojump_clock: MockClock, system: System, kind: type[Puppet]
+) -> None:  # ACT-100, ACT-102
+    class Slotted(kind):  # type: ignore[misc, valid-type]  # both kinds in turn
+        __slots__ = ("__private", "count", "unset")
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.count, self.__private = [1], "own"
+
+        def on_call(self, message: Call) -> object:
+            return (self.count, self.__private, hasattr(self, "unset"))
+
+    ref: Ref[PuppetMessage] = await system.start(Slotted)
+    state = await system.get_state(ref)
+    assert (state["count"], state["_Slotted__private"]) == ([1], "own")
+    assert "unset" not in state
+    assert '"count": [1]' in json.dumps(system.status(ref).state)
+    await system.replace_state(
+        ref,
+        lambda old: {**old, "count": [*old["count"], 2], "unset": 1},  # type: ignore[misc]
+    )
+    assert await ref.ask(Call(lambda me: None)) == ([1, 2], "own", True)
+    await system.replace_state(
+        ref, lambda old: {name: value for name, value in old.items() if name != "unset"}
+    )
+    assert await ref.ask(Call(lambda me: None)) == ([1, 2], "own", False)
+
+
+async def test_what_runs_is_neither_copied_nor_handed_out(
+    autojump_clock: MockClock,
+    system: System,
+    puppet: type[Puppet],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # ACT-100
+    ref = await system.start(puppet)
+    other = await system.start(puppet)
+    fragile, lock = Fragile(), threading.Lock()
+
+    async with trio.open_nursery() as nursery:
+
+        def fill(me: AnyPuppet) -> None:
+            me.state.update(
+                nursery=nursery,
+                rows=[1, nursery, {"scope": nursery.cancel_scope}],
+                plain=Plain([1], nursery),
+                pair=Pair([2], lock),
+                fragile=fragile,
+                own=me,
+                method=me.unstash_all,
+                system=me.system,
+                peer=other,
+            )
+
+        await ref.ask(Call(fill))
+        state = (await system.get_state(ref))["state"]
+        assert isinstance(state, dict)
+        assert state["rows"][0] == 1
+        texts = [
+            *(state[name] for name in state if name not in ("rows", "peer")),
+            state["rows"][1],
+            state["rows"][2]["scope"],
+        ]
+        assert [text for text in texts if not isinstance(text, str)] == []
+        assert "Nursery" in state["nursery"]
+        assert state["peer"] == other
+        # Whoever puts the state back puts the things themselves back.
+        await system.replace_state(ref, lambda old: old)
+        held = await ref.ask(Call(lambda me: me.state))
+        assert isinstance(held, dict)
+        assert held["nursery"] is nursery
+        assert held["rows"][1] is nursery
+        assert held["fragile"] is fragile
+        assert isinstance(held["own"], puppet)
+    gc.collect()
+    assert Fragile.unfinished == []
+    assert capsys.readouterr().err == ""
+
+
+async def test_data_is_copied_whatever_it_is_made_of(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:  # ACT-100
+    ref = await system.start(puppet)
+    shared: list[object] = [1]
+    ring: dict[str, object] = {}
+    ring["self"] = ring
+    kept: dict[str, object] = {
+        "plain": Plain(shared, {"a": shared}),
+        "pair": Pair(deque([1, 2], 5), (shared, {3})),
+        "counter": Counter("aab"),
+        "default": defaultdict(list, a=[1]),
+        "ordered": OrderedDict(b=1, a=2),
+        "error": ValueError([1]),
+        "exit": Shutdown({"why": [1]}),
+        "random": random.Random(5),
+        "when": datetime(2026, 1, 1, tzinfo=UTC),
+        "namespace": SimpleNamespace(a=[1]),
+        "frozen": frozenset({1}),
+        "ring": ring,
+    }
+    await ref.ask(Call(lambda me: me.state.update(kept)))
+    state = (await system.get_state(ref))["state"]
+    assert isinstance(state, dict)
+    for name in ("pair", "counter", "default", "ordered", "exit", "when", "namespace", "frozen"):
+        assert state[name] == kept[name]
+        assert type(state[name]) is type(kept[name])
+    plain = state["plain"]
+    assert (plain.slot, plain.other) == ([1], {"a": [1]})
+    assert plain.slot is plain.other["a"]
+    assert plain.slot is state["pair"].right[0]
+    assert plain.slot is not shared
+    assert state["pair"].left.maxlen == 5
+    assert state["default"]["a"] is not kept["default"]["a"]  # type: ignore[index]
+    assert state["exit"].info["why"] is not kept["exit"].info["why"]  # type: ignore[attr-defined]
+    assert state["random"].random() == random.Random(5).random()
+    assert repr(state["error"]) == "ValueError([1])"
+    assert state["ring"]["self"] is state["ring"]
+
+
+async def test_the_workings_of_a_supervisor_are_not_handed_out(
+    autojump_clock: MockClock,
+) -> None:  # ACT-100
+    async with open_system(Above) as above:
+        for path in ("above", "above/below"):
+            cell = above.system.at(path)
+            assert cell is not None
+            ref = cell.ref
+            state = await above.system.get_state(ref)
+            assert state["_hands"] == f"<Hands of {ref.path}: 1 children>"
+            await above.system.replace_state(ref, lambda old: old)
+        assert await above.below.worker.ask(Call(lambda me: 1)) == 1
