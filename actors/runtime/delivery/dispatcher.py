@@ -186,7 +186,11 @@ class Dispatcher:
                 if self.tasks_waiting and queue and queue[0] is self.last:
                     # It ran last, before others that are waiting in their tasks.
                     await trio.lowlevel.checkpoint()
-            self._round()
+            if queue:
+                self._round()
+                if self._chores:
+                    # In a turn of their own: either may take all the time that one is allowed.
+                    await trio.lowlevel.checkpoint()
             if self._chores:
                 self._do_chores()
 

@@ -32,6 +32,7 @@ from actors.runtime.life import loop
 from actors.runtime.life.cell import Cell, Life
 from actors.runtime.life.handlers import Handler
 from actors.runtime.life.hooks import AnyHooks, Hooks, taken_name
+from actors.runtime.life.letting_go import large_parts, let_go
 from actors.runtime.life.resting import stays_awake
 from actors.runtime.words.errors import ActorExited, BadReturn, StartTimeout, cause_of
 from actors.runtime.words.exits import (
@@ -487,5 +488,8 @@ def _report(life: Life) -> None:
     life.release(life.exit)
     if isinstance(life.exit, Crashed):
         cell.system.reports.crashed(life, life.exit)
+    parts = None if life.instance is None else large_parts(life.instance)
     life.instance = None
+    if parts is not None:
+        cell.system.dispatcher.do_in_slices(let_go(parts))
     cell.life_exited(life.exit)

@@ -158,7 +158,7 @@ class System:
         self.dispatcher = Dispatcher(turn, conditions.clock, conditions.shuffle)
         self.topics = Topics(self.next_id, self.dispatcher.enqueue_all)
         self.dead_letters = DeadLetters(
-            self.text_id, self.topics.publish, self.topics.has_subscribers, self.now
+            self.text_id, self.topics.publish, self.topics.has_subscribers
         )
         self._closed_at = math.nan
         self.reports = Reports(self.topics.publish, self.text_id, development=development)

@@ -93,10 +93,11 @@ class DeadLetters:
         text_id: Callable[[int], str],
         publish: Callable[[str, object], int],
         has_subscribers: Callable[[str], bool],
-        now: Callable[[], float],
     ) -> None:
         self._text_id, self._publish = text_id, publish
-        self._has_subscribers, self._now = has_subscribers, now
+        self._has_subscribers = has_subscribers
+        # Not asked of trio each time: whoever holds a ref may tell it something when trio has ended.
+        self._clock = trio.lowlevel.current_clock()
         self._kept: deque[_Kept] = deque()
         self._weight = 0
         # By path and reason: when its last line was written, and how many were left out since.
@@ -126,11 +127,7 @@ class DeadLetters:
         message, message_id, reply, _, _, context = envelope
         if type(message) is DeadLetter:
             return  # Whoever watches dead letters and loses one would otherwise make more of them.
-        try:
-            at = trio.current_time()
-        except RuntimeError:
-            # Trio has ended; whoever holds a ref may tell it something all the same.
-            at = self._now()
+        at = self._clock.current_time()
         weight = weight_of(message)
         if weight > BYTES_KEPT:
             message = _TooLarge(message, redacted_message(cell, message), weight)

@@ -41,6 +41,8 @@ DECIMAL_BITS_MAX: Final = 3000
 # Marks of what was cut, one a level at most, have room beside what is shown.
 _ROOM_FOR_MARKS: Final = 400
 _NAME_MAX: Final = 200
+# An item takes at least a digit, and two characters to the next one.
+_ITEM_LEAST: Final = 3
 
 _SECRET_NAME = re.compile(r"(?i)password|passwd|token|secret|cookie|authorization|api_?key")
 # A quote may be left open: texts are cut before they are redacted.
@@ -236,6 +238,8 @@ class _Plain:
             return self._take(_failed(value, error))
 
     def _inside(self, parts: _Parts, depth: int) -> object:
+        if not self._must_fit and parts.size * _ITEM_LEAST > self._left:
+            raise _TooMuchError  # As would be seen soon; nothing need be shown for that.
         listed: list[object] = []
         named: dict[str, object] = {}
         shown_ = 0

@@ -1,0 +1,111 @@
+"""What an ended actor held is freed in slices, and only what it held alone."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from actors.runtime import Ref, System
+from actors.runtime.delivery.dispatcher import CHORE_STEPS
+from actors.runtime.life.cell import cell_of
+from actors.runtime.life.letting_go import ENTRIES_A_STEP, SMALL_MAX
+from actors.testing import AnyPuppet, Call, Do, Puppet, PuppetMessage, raising
+from tests.actors.runtime.test_slices import longest
+
+MANY = 50_000
+
+
+class Row:
+    """Counts how many of its kind there are."""
+
+    alive = 0
+
+    def __init__(self) -> None:
+        Row.alive += 1
+
+    def __del__(self) -> None:
+        Row.alive -= 1
+
+
+def rows() -> list[object]:
+    return [Row() for _ in range(MANY)]
+
+
+KINDS: dict[str, Callable[[], object]] = {
+    "list": rows,
+    "deque": lambda: deque(rows()),
+    "set": lambda: set(rows()),
+    "dict": lambda: dict(enumerate(rows())),
+    "one of few": lambda: {"all": rows(), "none": 1},
+    "one of many": lambda: [rows(), *range(SMALL_MAX)],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("crashes", [True, False])
+async def test_a_large_state_is_freed_in_slices(
+    autojump_clock: MockClock,
+    system: System,
+    puppet: type[Puppet],
+    kind: Callable[[], object],
+    crashes: bool,
+) -> None:
+    # ACT-29
+    ref: Ref[PuppetMessage] = await system.start(puppet)
+
+    def fill(me: AnyPuppet) -> None:
+        me.log = kind()  # type: ignore[assignment]
+
+    await ref.ask(Call(fill))
+    assert Row.alive == MANY
+    with longest(lambda: -Row.alive) as turn:
+        ref.tell(Do(raising(OSError("full")) if crashes else lambda me: me.stop()))
+        while not cell_of(ref).gone:
+            await trio.lowlevel.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
+    assert Row.alive == 0
+    assert turn.rise <= CHORE_STEPS * ENTRIES_A_STEP + SMALL_MAX
+
+
+async def test_what_others_hold_stays_as_it_is(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-29: also when the others only take it over while it is let go
+    shared: dict[object, object] = dict.fromkeys(range(MANY))
+    inner: list[object] = list(range(MANY))
+    ref: Ref[PuppetMessage] = await system.start(puppet)
+    seen: list[weakref.ref[AnyPuppet]] = []
+
+    def fill(me: AnyPuppet) -> None:
+        me.state = shared  # type: ignore[assignment]
+        me.log = [inner, *range(2 * SMALL_MAX)]
+        seen.append(weakref.ref(me))
+
+    await ref.ask(Call(fill))
+    await ref.stop()
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen[0]() is None
+    assert len(shared) == len(inner) == MANY
+
+
+async def test_a_kept_instance_keeps_what_it_holds(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-29
+    ref: Ref[PuppetMessage] = await system.start(puppet)
+    kept: list[AnyPuppet] = []
+
+    def keep(me: AnyPuppet) -> None:
+        me.log = list(range(MANY))
+        kept.append(me)
+
+    await ref.ask(Call(keep))
+    await ref.stop()
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(kept[0].log) == MANY
