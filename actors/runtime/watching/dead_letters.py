@@ -96,7 +96,7 @@ class DeadLetters:
     ) -> None:
         self._text_id, self._publish = text_id, publish
         self._has_subscribers = has_subscribers
-        # Not asked of trio each time: whoever holds a ref may tell it something when trio has ended.
+        # Not asked of trio each time: a ref may be told something when trio has ended.
         self._clock = trio.lowlevel.current_clock()
         self._kept: deque[_Kept] = deque()
         self._weight = 0
