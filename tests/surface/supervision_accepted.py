@@ -22,6 +22,8 @@ from supervision import (
     open_system,
     router,
     router_method,
+    run_until_signal,
+    serve,
 )
 
 
@@ -142,3 +144,19 @@ async def roots() -> None:
         floor.stock.tell(Add("chair"))
     async with open_system(partial(Floor, 3, deep=True), check_replies=True) as floor:
         floor.stock.tell(Add("chair"))
+
+
+async def stay(floor: Floor) -> None:
+    floor.stock.tell(Add("chair"))
+
+
+def program() -> None:
+    serve(Floor, 3)
+    serve(Floor, 3, main=stay, name="floor", development=True)
+    serve(Floor, rooms=3, deep=True)
+    serve(partial(Floor, rooms=3, deep=True), main=stay)
+
+
+async def within() -> None:
+    signal = await run_until_signal(Floor, 3, main=stay)
+    print("" if signal is None else signal.name)
