@@ -41,7 +41,7 @@ from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.slots import WAITING, Slot
 from supervision.doing.cells import AnyMachine, Cells
 from supervision.doing.passivation import Passivation
-from supervision.doing.tickets import Tickets
+from supervision.doing.tickets import Ticket, Tickets
 from supervision.specs.specs import Flags
 from supervision.specs.words import StartResult
 from supervision.tree.reports import REPORTS, Report, correlation_of, log_report
@@ -272,6 +272,8 @@ class Hands:
             self._events.append(lambda now: self.machine.start_failed(slot, failure, now))
             return
         self._note_budget(slot, cell)
+        if isinstance(slot.call, Ticket):
+            self.tickets.wait_for(slot.call, cell)
         cell.begin_incarnation(slot.because)
         if self._tree.is_watched:
             self._tree.note(cell, "starting", because=slot.because)

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import trio
 
+from actors.runtime.delivery.envelope import Party, held_up
 from supervision.deciding.slots import Call
 
 
 class Ticket(Call):
     """A call of administration that waits for its answer."""
 
-    __slots__ = ("error", "is_answered", "task", "value")
+    __slots__ = ("by", "error", "is_answered", "task", "value")
 
     def __init__(self) -> None:
+        # Whose handler or hook waits for the answer, if it is one.
+        self.by = held_up()
         self.task: trio.lowlevel.Task | None = None
         self.is_answered = False
         self.value: object = None
         self.error: Exception | None = None
 
+    def leave(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self.by is not None:
+            self.by.waiting_on = None
+
     def answer(self, value: object, error: Exception | None = None) -> None:
         """Answer, once; the caller goes on in its next turn."""
+        self.leave()
         self.is_answered, self.value, self.error = True, value, error
         if self.task is not None:
             task, self.task = self.task, None
@@ -44,6 +53,11 @@ class Tickets:
         ticket = Ticket()
         self._open.add(ticket)
         return ticket
+
+    def wait_for(self, ticket: Ticket, child: Party) -> None:
+        """A call waits for the start of `child`: if that asks who waits, neither would go on."""
+        if ticket.by is not None and ticket in self._open:
+            ticket.by.waiting_on = child
 
     def answer(self, call: Call, value: object, error: Exception | None = None) -> None:
         """Answer a call; one that was withdrawn is not told any more."""
@@ -69,6 +83,7 @@ class Tickets:
                 # Only the answer is given up: what the call began goes on, as it would if its
                 # caller had died. The machine's answer then finds no open ticket.
                 ticket.task = None
+                ticket.leave()
                 self._open.discard(ticket)
                 return trio.lowlevel.Abort.SUCCEEDED
 

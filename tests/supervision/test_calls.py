@@ -5,10 +5,12 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
-from actors.runtime import IGNORE, Killed, NoProc, Normal
+from actors.runtime import IGNORE, DeadlockError, Killed, NoProc, Normal, Ref
 from actors.runtime.life.cell import cell_of
+from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, PuppetMessage, sleeping
 from supervision import (
     AlreadyPresent,
     AlreadyStarted,
@@ -21,6 +23,9 @@ from supervision import (
     StartFailed,
     StillRestarting,
     StillRunning,
+    Supervisor,
+    child,
+    dynamic,
     open_system,
 )
 from tests.supervision.puppets import BOOM, MANY, Crash, End, Kit, Troupe, failure_of, settle
@@ -218,3 +223,57 @@ async def test_counts_stay_exact(kit: Kit, autojump_clock: MockClock) -> None:
             await settle()
         assert await sup.counted() == [151, 101, 1, 150]
         assert Killed() in cell_of((await sup.refs())["0-0"]).last_exits
+
+
+class Child(AsyncPuppet):
+    """Asks whoever has it started, before it runs."""
+
+    def __init__(self, parent: Ref[PuppetMessage]) -> None:
+        super().__init__()
+        self.parent = parent
+
+    async def on_start(self) -> None:
+        await self.parent.ask(Call(lambda me: 1), timeout=60)
+
+
+class Family(Supervisor, intensity=9):
+    """One who has children started, and where they are started."""
+
+    parent = child(AsyncPuppet)
+    pool = dynamic(Child)
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+async def test_a_child_that_asks_whoever_waits_for_its_start_fails_at_once(
+    autojump_clock: MockClock, kind: str
+) -> None:
+    # ACT-35, SUP-44
+    async with open_system(Family) as family:
+        parent = family.parent
+
+        async def start() -> None:
+            if kind == "dynamic":
+                await family.pool.start_child(parent)
+            else:
+                await family.start_child(ChildSpec("late", partial(Child, parent)))
+
+        async def starts(me: AnyPuppet) -> object:
+            with pytest.raises(StartFailed) as caught:
+                await start()
+            assert me.cell.waiting_on is None
+            return caught.value.cause
+
+        error = await parent.ask(Call(starts), timeout=60)
+        assert isinstance(error, DeadlockError)
+        assert error.cycle[1:] == ("family/parent", error.cycle[0])
+        assert trio.current_time() == 0
+
+        async def gives_up(me: AnyPuppet) -> None:
+            with trio.move_on_after(1):
+                await family.start_child(ChildSpec("slow", partial(AsyncPuppet, None, sleeping(5))))
+            assert me.cell.waiting_on is None
+
+        parent.tell(Do(gives_up))
+        await trio.testing.wait_all_tasks_blocked()
+        assert family.system.stats(parent).waiting_on == "family/slow"
+        await parent.ask(Call(lambda me: 1))

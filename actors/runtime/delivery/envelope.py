@@ -382,6 +382,15 @@ class Inheritance(trio.abc.Instrument):
             task.context.run(current_activity.set, activity.heir())
 
 
+def held_up() -> Party | None:
+    """Call this before the task waits, for the actor whose handler or hook it is; mostly None.
+
+    A task that a handler has started is not it: the handler may go on.
+    """
+    activity = current_activity.get()
+    return activity.cell if activity.task is trio.lowlevel.current_task() else None
+
+
 def current_context() -> Context | None:
     """Call this to get correlation, causation and trace for a log line or an outgoing call."""
     return current_activity.get().sending()

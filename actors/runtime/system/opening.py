@@ -14,7 +14,7 @@ from typing import Final
 import trio
 from trio.testing import MockClock
 
-from actors.runtime.delivery.envelope import Inheritance
+from actors.runtime.delivery.envelope import Inheritance, Party, held_up
 from actors.runtime.delivery.ref import AnyRef
 from actors.runtime.life.cell import Cell
 from actors.runtime.system.making import Maker, class_behind
@@ -144,11 +144,18 @@ def _watchdog(system: System, threshold: float) -> Watchdog:
 class _Start:
     """Somebody parked until a start is over."""
 
-    __slots__ = ("outcome", "task")
+    __slots__ = ("by", "outcome", "task")
 
     def __init__(self) -> None:
         self.outcome: StartOutcome | None = None
         self.task: trio.lowlevel.Task | None = None
+        # Whose handler or hook waits for it: an `on_start` that asks that one would wait for ever.
+        self.by: Party | None = None
+
+    def leave(self) -> None:
+        """Called when nobody is parked here any more."""
+        if self.by is not None:
+            self.by.waiting_on = None
 
 
 class Keeper:
@@ -209,10 +216,14 @@ class Keeper:
         cell = self._begin(actor, args, name)
         start = self._starts[cell] = _Start()
         start.task = trio.lowlevel.current_task()
+        start.by = held_up()
+        if start.by is not None:
+            start.by.waiting_on = cell
 
         def abort(_: object) -> trio.lowlevel.Abort:
             # Nobody is told of the ref: what was begun must not go on behind the caller's back.
             self._starts.pop(cell, None)
+            start.leave()
             cell.kill()
             return trio.lowlevel.Abort.SUCCEEDED
 
@@ -235,6 +246,7 @@ class Keeper:
         start = self._starts.pop(cell, None)
         if start is not None:
             start.outcome = outcome
+            start.leave()
             assert start.task is not None
             trio.lowlevel.reschedule(start.task)
         elif isinstance(outcome, Failed) and not isinstance(outcome.error, ActorExited):

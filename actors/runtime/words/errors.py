@@ -90,7 +90,8 @@ class UnhandledMessage(AskError):
 class DeadlockError(AskError):
     """The ask, or the send, would close a ring of handlers and hooks that wait for each other.
 
-    Nothing was queued. `cycle` has the paths, the first one again at the end.
+    Nothing was queued. `cycle` has the paths, the first one again at the end. One that waits for
+    an actor to start is in it too: an `on_start` cannot ask whoever waits for it.
     """
 
     def __init__(self, cycle: Sequence[str], message_type: type | None = None) -> None:

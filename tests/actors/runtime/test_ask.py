@@ -22,6 +22,7 @@ from actors.runtime import (
     NoProc,
     Normal,
     Ref,
+    StartError,
     StopActor,
     System,
     UnhandledMessage,
@@ -290,6 +291,47 @@ async def test_a_ring_through_on_start_fails_where_it_closes(
     assert cycles == [("server", "starting", "server")]
     assert trio.current_time() == 0
     assert [cell.waiting_on for cell in system.cells()] == [None, None]
+
+
+async def test_an_on_start_that_asks_whoever_starts_it_fails_at_once(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-35: who waits for a start waits for it as for a reply.
+    parent = await system.start(AsyncPuppet, name="parent")
+
+    async def asks_back(_: AnyPuppet) -> None:
+        await parent.ask(Call(lambda me: 1), timeout=60)
+
+    async def starts(me: AnyPuppet) -> object:
+        with pytest.raises(StartError) as caught:
+            await me.system.start(AsyncPuppet, None, asks_back, name="child")
+        assert me.cell.waiting_on is None
+        return caught.value.cause
+
+    error = await parent.ask(Call(starts), timeout=60)
+    assert isinstance(error, DeadlockError)
+    assert error.cycle == ("child", "parent", "child")
+    assert trio.current_time() == 0
+
+
+async def test_a_start_is_seen_while_a_handler_waits_for_it(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-35, ACT-104
+    parent = await system.start(AsyncPuppet)
+
+    async def starts(me: AnyPuppet) -> None:
+        with trio.move_on_after(1):
+            await me.system.start(AsyncPuppet, None, sleeping(5), name="given up")
+        await me.system.start(AsyncPuppet, None, sleeping(1), name="child")
+        await trio.sleep(1)
+
+    parent.tell(Do(starts))
+    seen: list[object] = []
+    for _ in range(3):
+        await trio.sleep(0.9)
+        seen.append(system.stats(parent).waiting_on)
+    assert seen == ["given up", "child", None]
 
 
 @pytest.mark.parametrize("stops", [False, True])
