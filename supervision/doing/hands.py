@@ -147,7 +147,7 @@ class Hands:
                 self.post(lambda now: self.machine.ignored(slot, now))
             case Failed(error=error):
                 stop = cell.take_stop()
-                if stop is None or slot.is_asked:
+                if stop is None:
                     self.post(lambda now: self.machine.start_failed(slot, error, now))
                 else:
                     self.post(partial(self._stopped_in_start, cell, error, stop))

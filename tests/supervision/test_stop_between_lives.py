@@ -245,6 +245,47 @@ async def test_whoever_stops_a_start_that_hangs_hears_its_end(
         assert starts == [0.0, 0.0, trio.current_time()]
 
 
+@pytest.mark.parametrize("drain", [False, True])
+async def test_a_group_that_cuts_the_start_off_does_not_lose_the_stop(
+    async_kit: Kit, drain: bool, autojump_clock: MockClock
+) -> None:
+    # ACT-54: stopped by its ref first, by its group then, and its start fails
+    kit = async_kit
+    starts: list[float] = []
+
+    class Slow(Actor[Crash | Note]):
+        async def on_start(self) -> None:
+            starts.append(trio.current_time())
+            if len(starts) == 2:
+                await trio.sleep(2.0)
+                raise OSError("cut off")
+
+        def on_crash(self, message: Crash) -> None: ...
+
+        def on_note(self, message: Note) -> None:
+            kit.stage.log.append(f"slow {message.text}")
+
+    specs = [kit.spec("a"), ChildSpec("slow", Slow)]
+    async with open_system(Troupe, Flags("one_for_all", 100), specs) as sup:
+        refs = await sup.refs()
+        refs["a"].tell(Crash(BOOM))
+        await settle()
+        with trio.fail_after(30.0):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(refs["slow"].stop, drain=drain, timeout=None))
+                await trio.sleep(1.0)
+                refs["slow"].tell(Note("queued"))
+                refs["a"].tell(Crash(BOOM))
+        assert trio.current_time() == 2.0
+        await settle()
+        # A permanent one comes again with its group, and is not stopped a second time.
+        assert await sup.numbers() == {"a": 3, "slow": 2}
+        await refs["slow"].send(Note("sent"))
+        await settle()
+        assert kit.stage.log[-1] == "slow sent"
+        assert starts == [0.0, 0.0, 2.0]
+
+
 async def test_dynamic_children_are_stopped_for_good(kit: Kit, autojump_clock: MockClock) -> None:
     # ACT-54, SUP-46
     start = partial(kit.puppet, kit.stage, "one")
