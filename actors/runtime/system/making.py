@@ -6,12 +6,13 @@ Which words of a start are its own, and which are for the class, is decided here
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Never, Protocol, cast
+from typing import Final, Never, Protocol, cast, get_origin
 
 from actors.runtime.life.hooks import AnyHooks
+
+_BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Maker(Protocol):
@@ -37,8 +38,13 @@ def maker_of(
     named = dict(given)
     chosen = {name: named.pop(name) for name in options if name in named}
     for name, value in chosen.items():
-        if value is not None and isinstance(actor, type):
-            _refuse_if_taken(actor, args, name)
+        if value is not None and _takes_too(actor, args, name):
+            what = getattr(class_behind(actor), "__qualname__", "the actor")
+            raise TypeError(
+                f"{what} takes an argument `{name}`, and it is an option of the start; nothing was "
+                f"started. Give the argument with functools.partial({what}, {name}=...), or by its "
+                "position; then the option is the option."
+            )
     # The callee checks what it is given: here anything may stand.
     return partial(made, **named) if named else made, cast("dict[str, Never]", chosen)
 
@@ -50,25 +56,21 @@ def class_behind(actor: object) -> object:
     return actor
 
 
-def _refuse_if_taken(kind: type, args: tuple[object, ...], option: str) -> None:
-    """Given by its position the argument is there already; then the option is the option."""
-    place = _place_of(kind, option)
-    if place is not None and len(args) <= place:
-        name = kind.__qualname__
-        raise TypeError(
-            f"{name} takes an argument `{option}`, and it is an option of the start; nothing was "
-            f"started. Give the argument with functools.partial({name}, {option}=...), or by its "
-            "position; then the option is the option."
-        )
-
-
-def _place_of(kind: type, argument: str) -> float | None:
-    """Where among the arguments of a class it stands; `inf` when it has no position."""
+def _takes_too(actor: object, args: tuple[object, ...], option: str) -> bool:
+    """Whether an argument of that name could be meant: it is there, and has no value yet."""
+    made = get_origin(actor) or actor
     try:
-        parameters = inspect.signature(kind).parameters
+        signature = inspect.signature(made) if callable(made) else None
     except (TypeError, ValueError):
-        return None
-    found = parameters.get(argument)
-    if found is None or found.kind is inspect.Parameter.KEYWORD_ONLY:
-        return None if found is None else math.inf
-    return list(parameters).index(argument) if found.kind is found.POSITIONAL_OR_KEYWORD else None
+        return False
+    parameter = None if signature is None else signature.parameters.get(option)
+    if signature is None or parameter is None or parameter.kind not in _BY_NAME:
+        return False
+    while isinstance(actor, partial):
+        if option in actor.keywords:
+            return False
+        actor = actor.func
+    try:
+        return option not in signature.bind_partial(*args).arguments
+    except TypeError:
+        return True

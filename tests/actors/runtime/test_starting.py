@@ -340,6 +340,14 @@ async def test_an_argument_called_as_an_option_is_refused_with_the_way_out(
             await start(Named, log, name="lobby")
     with pytest.raises(TypeError, match="Named takes an argument `name`"):
         system.begin(Named, log, name="lobby")
+
+    def make(log: list[object], name: str = "none") -> Named:
+        return Named(log, name)
+
+    for maker in (make, partial(Named, log), partial(make, log)):
+        args = (log,) if maker is make else ()
+        with pytest.raises(TypeError, match="takes an argument `name`"):
+            system.begin(maker, *args, name="lobby")
     assert list(system.cells()) == []
     ref = await system.start(partial(Named, log, name="lobby"), name="one")
     other = await system.start(Named, log, "hall", name="two")
