@@ -18,7 +18,7 @@ from typing import Final, NoReturn, Protocol
 import trio
 
 from actors.runtime.delivery.envelope import Activity, Envelope, current_activity
-from actors.runtime.delivery.mailbox import Mailbox
+from actors.runtime.delivery.mailbox import AWAITS_TURN, AWAKE, Mailbox
 
 # Other tasks of the process (sockets, task actors) wait at most this long for the dispatcher,
 # unless a single handler takes longer.
@@ -146,8 +146,7 @@ class Dispatcher:
         if self._parked is None or self._at_once_left == 0 or self._shuffle is not None:
             self._at_once_left = AT_ONCE_MAX
             return False
-        life = cell.life
-        return cell.mailbox.idle and life is not None and not life.has_task
+        return cell.mailbox.idle == AWAITS_TURN
 
     def may_go_on(self) -> bool:
         """Whether a send that need not wait may do without letting others run.
@@ -164,7 +163,7 @@ class Dispatcher:
         """Called when `can_serve`: the actor handles `envelope` now."""
         self._at_once_left -= 1
         mailbox = cell.mailbox
-        mailbox.idle = mailbox.system_idle = False
+        mailbox.idle, mailbox.system_idle = AWAKE, False
         mailbox.offer(envelope, None)
         self.last = cell
         life = cell.life

@@ -34,6 +34,12 @@ UNBOUNDED: Final = 2**62
 
 _ALWAYS_LONG_WAY: Final = 0
 
+# How the loop is woken by a put: it is awake; by its cell; by a place in the run queue, for it is a
+# dispatched one and parked.
+AWAKE: Final = 0
+PARKED: Final = 1
+AWAITS_TURN: Final = 2
+
 # So many asks that were given up may stay where they are, and half of all that is queued.
 GIVEN_UP_MAX: Final = 64
 # Is the mailbox full, they are looked for when they are a sixteenth of it: a search through the
@@ -161,8 +167,9 @@ class Mailbox:
         self.given_up = 0
         self.peak = 0
         self.closed = False
-        # Whether a put, or a system entry, has to wake the loop.
-        self.idle = self.system_idle = False
+        # Whether a put has to wake the loop, and how; and whether a system entry has to.
+        self.idle: int = AWAKE
+        self.system_idle = False
         self.attention = False
         # Whether senders note the time: 0 never, else when message_id % timed == 0.
         self.timed = 0
@@ -212,7 +219,7 @@ class Mailbox:
         self.inbox.append(envelope)
         if self.idle:
             # Both at once: the woken loop looks at both lanes, nobody else need wake it.
-            self.idle = self.system_idle = False
+            self.idle, self.system_idle = AWAKE, False
             self._addressee.wake()
         return True
 
@@ -224,7 +231,7 @@ class Mailbox:
             if reply is not None:
                 reply.stage = "queued"
             if self.idle:
-                self.idle = self.system_idle = False
+                self.idle, self.system_idle = AWAKE, False
                 self._addressee.wake()
             return None
         if self.gate is not None and not self.closed:
@@ -254,7 +261,7 @@ class Mailbox:
         """Make the loop look up before its next message."""
         self.attention = True
         if self.system_idle:
-            self.idle = self.system_idle = False
+            self.idle, self.system_idle = AWAKE, False
             self._addressee.wake()
 
     def forget(self, reply: Reply) -> None:
@@ -394,7 +401,8 @@ class Mailbox:
 
     def open(self) -> None:
         """Called for the next incarnation; the last one may have closed it (`drain=True`)."""
-        self.closed = self.idle = self.system_idle = False
+        self.closed = self.system_idle = False
+        self.idle = AWAKE
         self.renew_limit()
 
     def leaving(self) -> Iterator[Envelope | None]:

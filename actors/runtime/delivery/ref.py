@@ -33,7 +33,7 @@ from actors.runtime.delivery.envelope import (
     current_activity,
     edge,
 )
-from actors.runtime.delivery.mailbox import Mailbox
+from actors.runtime.delivery.mailbox import AWAKE, Mailbox
 from actors.runtime.words.errors import AskTimeout, DeadlockError, MailboxFull, StopTimeout
 from actors.runtime.words.exits import Exit, Killed, Normal, asked_by
 from actors.runtime.words.messages import Ask
@@ -100,7 +100,7 @@ class Ref(Generic[M_contra]):
         # `Mailbox.put` written out: below the limit nothing has to be looked at.
         inbox.append(envelope)
         if mailbox.idle:
-            mailbox.idle = mailbox.system_idle = False
+            mailbox.idle, mailbox.system_idle = AWAKE, False
             cell.wake()
 
     def _target(self, message: M_contra) -> Target:

@@ -75,7 +75,15 @@ from actors.runtime.delivery.envelope import (
     Several,
     current_activity,
 )
-from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY, Entry, Mailbox, Notice
+from actors.runtime.delivery.mailbox import (
+    AWAITS_TURN,
+    AWAKE,
+    DEFAULT_CAPACITY,
+    PARKED,
+    Entry,
+    Mailbox,
+    Notice,
+)
 from actors.runtime.delivery.ref import AnyRef, Post, Ref, Target, pass_on
 from actors.runtime.life.child_tasks import ChildTasks
 from actors.runtime.life.handlers import Handler, Table
@@ -403,7 +411,7 @@ class Cell:
         if self.mailbox.queued or self.mailbox.waiting:
             self.wake()
         else:
-            self.mailbox.idle = self.mailbox.system_idle = True
+            self.mailbox.idle, self.mailbox.system_idle = PARKED, True
 
     def request_stop(
         self, exit_: Exit, *, within: float | None = None, drain: bool = False
@@ -720,7 +728,7 @@ class Cell:
             self.look_alarm.cancel()
             self.look_alarm = None
         # Nobody is parked any more: what comes now waits, and wakes no one.
-        self.mailbox.idle = self.mailbox.system_idle = False
+        self.mailbox.idle, self.mailbox.system_idle = AWAKE, False
 
     def _forget_stop(self) -> None:
         self.pending_stop, self.draining = None, False
@@ -1023,7 +1031,7 @@ class Life:
     def park(self) -> None:
         """Called when there is nothing to do: the next put, or system entry, wakes it."""
         mailbox = self.cell.mailbox
-        mailbox.idle = not self.suspended
+        mailbox.idle = AWAKE if self.suspended else PARKED if self.has_task else AWAITS_TURN
         mailbox.system_idle = True
         if self.nap is not None:
             self.nap.parked()
@@ -1033,7 +1041,7 @@ class Life:
     def unpark(self, _: object) -> trio.lowlevel.Abort:
         """Called by trio when the parked task is cancelled: nobody may wake it a second time."""
         self.parked_task = None
-        self.cell.mailbox.idle = self.cell.mailbox.system_idle = False
+        self.cell.mailbox.idle, self.cell.mailbox.system_idle = AWAKE, False
         return trio.lowlevel.Abort.SUCCEEDED
 
     def may_hibernate(self) -> bool:

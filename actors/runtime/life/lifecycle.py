@@ -28,6 +28,7 @@ from actors.runtime.delivery.envelope import (
     REPLY,
     Envelope,
 )
+from actors.runtime.delivery.mailbox import AWAITS_TURN, AWAKE
 from actors.runtime.life import loop
 from actors.runtime.life.cell import Cell, Life
 from actors.runtime.life.handlers import Handler
@@ -127,7 +128,7 @@ def _single(life: Life, handler: Handler) -> bool:
     activity.cell = None
     if life.idle_timer is None:
         # `Life.park` written out; a dispatched actor has no nap.
-        mailbox.idle, mailbox.system_idle = not life.suspended, True
+        mailbox.idle, mailbox.system_idle = AWAKE if life.suspended else AWAITS_TURN, True
     else:
         life.park()
     return False

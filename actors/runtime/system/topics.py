@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from actors.runtime.delivery.envelope import NO_DEADLINE, Envelope, current_activity
+from actors.runtime.delivery.mailbox import AWAITS_TURN, AWAKE
 from actors.runtime.delivery.ref import AnyRef, Ref
 from actors.runtime.life.cell import Cell, cell_of
 from actors.runtime.telling.log import Log
@@ -64,7 +65,12 @@ class Topics:
             self._remove_sink(topic, subscriber)
 
     def publish(self, topic: str, message: object) -> int:
-        """Call this to pass `message` to all subscribers; gives how many it reached."""
+        """Call this to pass `message` to all subscribers; gives how many it reached.
+
+        All of them have it when this returns, in the same envelope: what the same sender tells one
+        of them afterwards comes after it. It holds the loop for that, about 0.15 us a subscriber;
+        what they do with it is done in their own turns.
+        """
         reached = 0
         cells = self._cells.get(topic)
         if cells:
@@ -92,9 +98,15 @@ class Topics:
         # `Mailbox.put` and `Cell.wake` written out: two thirds of what 10k subscribers cost here
         # were the calls.
         reached = 0
-        woken = []
+        woken: list[Cell] = []
         for cell in cells:
             mailbox = cell.mailbox
+            if mailbox.idle == AWAITS_TURN and mailbox.limit:
+                # By far the commonest; it is parked, so nothing lies before it.
+                mailbox.inbox.append(envelope)
+                mailbox.idle, mailbox.system_idle = AWAKE, False
+                woken.append(cell)
+                continue
             if len(mailbox.inbox) >= mailbox.limit:
                 # One that is gone has ended its subscriptions, if not all of them yet.
                 reached += not cell.gone and mailbox.put(envelope)
@@ -102,16 +114,11 @@ class Topics:
             mailbox.inbox.append(envelope)
             reached += 1
             if mailbox.idle:
-                mailbox.idle = mailbox.system_idle = False
-                # Read off the class, for looking at each `life` here was a tenth of the whole.
-                cls = cell.actor_class
-                if cell.dormant or cls is None or cls.__table__.is_task:
-                    cell.wake()
-                else:
-                    woken.append(cell)
+                mailbox.idle, mailbox.system_idle = AWAKE, False
+                cell.wake()
         if woken:
             self._enqueue(woken)
-        return reached
+        return reached + len(woken)
 
     def subscribers(self, topic: str) -> int:
         """Call this to get how many are subscribed."""

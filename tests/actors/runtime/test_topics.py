@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import trio
+import trio.testing
 from trio.testing import MockClock
 
-from actors.runtime import AnyRef, Sink, System
-from actors.testing import AsyncPuppet, Do, Note, Puppet, sleeping
+from actors.runtime import AnyRef, Ref, Sink, System
+from actors.runtime.life.cell import cell_of
+from actors.testing import AsyncPuppet, Do, Note, Puppet, PuppetMessage, sleeping
+from actors.testing.faults import Gate
+from supervision import Supervisor, dynamic, open_system
 from tests.actors.runtime.kit import Recorder
+
+
+class Narrow(Puppet):
+    capacity = 1
+
+
+class Late(Puppet):
+    logs: ClassVar[dict[str, list[object]]] = {}
+
+    def __init__(self, key: str) -> None:
+        super().__init__(self.logs[key])
+
+
+class Keyed(Supervisor):
+    logs = Late.logs
+    many = dynamic(Late, key="key", restart="temporary")
 
 
 async def test_publish_reaches_all_with_one_object(
@@ -74,3 +96,47 @@ async def test_a_failing_sink_is_removed_and_gone_actors_are_unsubscribed(
     assert system.topics.subscribers("t") == 1
     system.topics.subscribe("t", ref)
     assert system.topics.subscribers("t") == 1
+
+
+async def test_subscribers_of_every_condition_get_it_once_and_before_a_later_tell(
+    autojump_clock: MockClock,
+) -> None:
+    # ACT-80, ACT-81, ACT-28: parked in a task or without one, asleep, standing still, not started,
+    # at work, full, and behind a gate
+    logs: dict[str, list[object]] = {}
+    async with open_system(Keyed) as root:
+        system = root.system
+
+        async def start(name: str, kind: type[Puppet]) -> Ref[PuppetMessage]:
+            return await system.start(kind, logs.setdefault(name, []), name=name)
+
+        refs = [await start("turns", Puppet), await start("task", AsyncPuppet)]  # type: ignore[arg-type]
+        refs.append(await start("asleep", AsyncPuppet))  # type: ignore[arg-type]
+        refs[-1].tell(Do(lambda me: me.hibernate()))
+        refs.append(await start("gated", Puppet))
+        passed: list[str] = []
+        gate = Gate(cell_of(refs[-1]), lambda at, path, envelope: passed.append(path))
+        gated = cell_of(refs[-1]).mailbox
+        gated.gate = gate.take
+        gated.renew_limit()
+        refs += [await start("still", Puppet), await start("busy", AsyncPuppet)]  # type: ignore[arg-type]
+        await system.suspend(refs[-2])
+        refs[-1].tell(Do(sleeping(1)))
+        refs.append(await start("narrow", Narrow))
+        root.logs["late"] = logs["late"] = []
+        refs.append(root.many["late"])
+        await trio.testing.wait_all_tasks_blocked()
+        for ref in refs:
+            system.topics.subscribe("t", ref)
+        assert system.topics.publish("t", Note("news")) == len(refs)
+        assert system.topics.publish("t", Note("more")) == len(refs) - 1
+        for ref in refs:
+            ref.tell(Note("told"))
+        await system.resume(refs[4])
+        await trio.sleep(2)
+        narrow = logs.pop("narrow")
+        assert narrow == ["news"]
+        assert logs == {name: ["news", "more", "told"] for name in logs}
+        assert len(logs) == 7
+        assert passed == ["gated"] * 3
+        assert system.dead_letters.by_reason == {"overflow": 2}
