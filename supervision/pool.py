@@ -64,6 +64,7 @@ from actors.runtime import (
 from actors.runtime.delivery.envelope import NO_DEADLINE, REPLY
 from actors.runtime.delivery.ref import ASK_TIMEOUT_S, Target
 from actors.runtime.life.cell import cell_of
+from actors.runtime.words.exits import without_cancelled
 from supervision.deciding.slots import Slot
 from supervision.declared import Declared
 from supervision.doing.supervising import Supervising, administer
@@ -306,9 +307,9 @@ class Pool(Supervisor, Generic[M]):
         if isinstance(self._route, ByKey):
             try:
                 number = self._number_for(self._route, message)
-            except Exception as error:  # noqa: BLE001  it is the cause
+            except BaseException as error:  # noqa: BLE001  it is the cause
                 unhandled = UnhandledMessage(path, kind)
-                unhandled.__cause__ = error
+                unhandled.__cause__ = without_cancelled(error)
                 return unhandled
             return NoProc(f"{path}/{number}", kind, "the worker of its key has ended for good")
         return NoProc(path, kind, f"all of its {len(self._places)} workers have ended for good")
@@ -319,7 +320,8 @@ class Pool(Supervisor, Generic[M]):
     def _of_key(self, route: ByKey[M], message: M) -> Cell | None:
         try:
             number = self._number_for(route, message)
-        except Exception:  # noqa: BLE001  a tell never raises: it belongs to nobody
+        except BaseException as error:  # noqa: BLE001  a tell never raises: it belongs to nobody
+            without_cancelled(error)  # But a Ctrl-C does.
             return None
         return self._places[number].cell
 

@@ -314,6 +314,25 @@ async def test_one_worker_a_key(autojump_clock: MockClock, puppet: type[Puppet])
         assert (log.count(7), len(shop.system.dead_letters)) == (3, 1)
 
 
+async def test_a_key_that_raises_whatever_concerns_its_message_alone(
+    autojump_clock: MockClock,
+) -> None:
+    # SUP-54, ACT-5, ACT-30
+    class Own(BaseException):
+        """None that is caught by `except Exception`."""
+
+    def fails(_: object) -> str:
+        raise Own
+
+    async with open_system(shop_of(Puppet, [], 2, by_key(fails))) as shop:
+        shop.workers.tell(Do(lambda me: None))
+        with pytest.raises(UnhandledMessage) as caught:
+            await shop.workers.ask(Call(mine))
+        assert isinstance(caught.value.__cause__, Own)
+        await settle()
+        assert [letter.reason for letter in shop.system.dead_letters] == ["unhandled"]
+
+
 async def test_a_message_without_its_key_is_unhandled(
     autojump_clock: MockClock, puppet: type[Puppet]
 ) -> None:

@@ -24,6 +24,7 @@ from typing import (
 )
 
 from actors.runtime.delivery.envelope import Later
+from actors.runtime.words.exits import without_cancelled
 from actors.runtime.words.messages import Ask, FromRuntime
 
 Handler: TypeAlias = Callable[[object, object], object]
@@ -66,7 +67,8 @@ class Table:
             return True
         try:
             return isinstance(reply, tuple(part for part in plain if isinstance(part, type)))
-        except Exception:  # noqa: BLE001 - a Protocol, or a class of the user's, refuses the look
+        except BaseException as error:  # noqa: BLE001 - a Protocol, or a user's class, refuses
+            without_cancelled(error)
             return True
 
 
