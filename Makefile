@@ -43,6 +43,7 @@ format: $(VENV)/dev.stamp ## rewrite the files as the gate wants them
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/python -m tests.docs.requirements
+	$(BIN)/python -m tests.docs.api
 
 bench: $(VENV)/bench.stamp $(DATASTAR) ## measure, with peers; ONLY=name runs one; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ONLY)

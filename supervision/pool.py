@@ -93,6 +93,8 @@ class ByKey(Generic[M_contra]):
     key: Callable[[M_contra], Key]
 
 
+# How a router chooses: one after another, whoever has the fewest messages waiting and in hand, or
+# by a key of the message (`by_key`).
 Route: TypeAlias = Literal["round_robin", "least_busy"] | ByKey[M]
 
 

@@ -36,6 +36,7 @@ class Note:
     text: object
 
 
+# What a puppet takes.
 PuppetMessage: TypeAlias = Do | Call | Note
 Hook: TypeAlias = Callable[["AnyPuppet"], object]
 StopHook: TypeAlias = Callable[["AnyPuppet", Exit], object]
@@ -131,6 +132,7 @@ class AsyncTrappingPuppet(AsyncPuppet):
     trap_exits = True
 
 
+# Whichever kind runs: what a function given to `Do` or `Call` gets.
 AnyPuppet: TypeAlias = Puppet | AsyncPuppet
 
 

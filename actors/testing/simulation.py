@@ -37,6 +37,7 @@ from actors.testing.world.sealed import alone, sealed
 M = TypeVar("M")
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
+# What a simulation runs: an `async def` that takes it.
 Scenario: TypeAlias = Callable[["Simulation"], Awaitable[object]]
 
 

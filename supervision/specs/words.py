@@ -54,6 +54,7 @@ class Child(Generic[M]):
 # Of a child of any class: under a static supervisor each may be another. `narrow` of the runtime
 # makes more of their refs.
 AnyStartResult: TypeAlias = StartResult[Never]
+# The same for a child as it stands there.
 AnyChild: TypeAlias = Child[Never]
 
 

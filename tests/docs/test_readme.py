@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -52,15 +53,28 @@ def test_links_of_the_front_pages_resolve(name: str) -> None:
 def check_links(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         path, _, anchor = target.partition("#")
-        if "://" in target or not path:
+        if "://" in target:
             continue
-        found = (page.parent / path).resolve()
+        found = (page.parent / path).resolve() if path else page
         assert found.exists(), f"{page.name} links to {target}, which is not there"
         if anchor:
-            anchors = {
-                re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
-                for title in re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
-            }
-            assert anchor in anchors, (
+            assert anchor in anchors_of(found.read_text()), (
                 f"{page.name} links to {target}; {found.name} has no such part"
             )
+
+
+def anchors_of(text: str) -> set[str]:
+    """What a code host makes of the headings: equal ones are numbered, programs have none."""
+    taken: Counter[str] = Counter()
+    anchors = set()
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for title in re.findall(r"^#+ (.*)$", prose, re.MULTILINE):
+        anchor = re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+        anchors.add(f"{anchor}-{taken[anchor]}" if taken[anchor] else anchor)
+        taken[anchor] += 1
+    return anchors
+
+
+def test_headings_that_differ_in_capitals_are_numbered() -> None:
+    text = "# Ref\n```py\n# a comment\n```\n## ref\n## It's so\n"
+    assert anchors_of(text) == {"ref", "ref-1", "its-so"}

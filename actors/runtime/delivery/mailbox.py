@@ -29,7 +29,8 @@ from actors.runtime.words.counting import Counts
 # One slow handler of a millisecond a message then means a second of backlog: enough to ride out
 # a burst, little enough to notice an actor that is too slow while its messages are still fresh.
 DEFAULT_CAPACITY: Final = 1024
-# Written out by whoever wants it, and flagged in the lab. Larger than any list can grow.
+# As a `capacity`: no limit, and nothing but memory to end a backlog. Written out by whoever wants
+# it, and flagged in the lab. Larger than any list can grow.
 UNBOUNDED: Final = 2**62
 
 _ALWAYS_LONG_WAY: Final = 0
@@ -68,6 +69,10 @@ def latest(key: Callable[[object], Hashable]) -> Latest:
     return Latest(key)
 
 
+# What a full mailbox does with one more tell: lose it (`drop_new`), lose the oldest in the queue
+# (`drop_old`), replace one of the same kind (`latest(key)`), or crash the actor (`crash`), whose
+# next incarnation goes on with what is queued. What is lost is a dead letter, what is replaced is
+# only counted; asks and sends wait instead.
 Overflow: TypeAlias = Literal["drop_new", "drop_old", "crash"] | Latest
 
 

@@ -111,6 +111,9 @@ from actors.runtime.words.exits import (
 from actors.runtime.words.messages import Ask
 from actors.runtime.words.places import place_in
 
+# `suspended`: user messages wait until `resume`. `restarting`, `backing_off`: between two
+# incarnations, in the second case until a time; messages are kept. `stopped`: gone for good, or a
+# child that may be started again. `unkillable`: a kill has not worked for a second.
 Status: TypeAlias = Literal[
     "starting",
     "running",

@@ -141,6 +141,7 @@ class System:
     def __init__(self, *, check_replies: bool = False, development: bool = False) -> None:
         conditions = _current.get()
         self.id = conditions.new_id()
+        """Part of the correlation ids that begin here; unlike that of any other system."""
         self.random = conditions.random
         self.thread_id = get_ident()
         self.check_replies = check_replies or conditions.check_replies
@@ -157,17 +158,22 @@ class System:
         turn = cast(Callable[[Turning], bool], lifecycle.turn)
         self.dispatcher = Dispatcher(turn, conditions.clock, conditions.shuffle)
         self.topics = Topics(self.next_id, self.dispatcher.enqueue_all)
+        """To publish to whoever has subscribed; among them are `dead_letters`, `crash_reports`."""
         self.dead_letters = DeadLetters(
             self.text_id, self.topics.publish, self.topics.has_subscribers
         )
+        """The newest messages that reached no handler, and how many there were of each reason."""
         self._closed_at = math.nan
         self.reports = Reports(self.topics.publish, self.text_id, development=development)
+        """The newest crashes: `reports.kept` has a `CrashReport` each, the newest last."""
         self._gate = conditions.gate
         self.keeper: Starter | None = None
         self.portal = Portal()
+        """To tell, send and ask from other threads."""
         # How late the loop answers, and who is told when it does not; see `watching/watchdog.py`.
         self.loop_lag_us = [0] * COUNTERS
         self.block_listeners: list[BlockListener] = []
+        """Functions that are called, off the loop, with a `LoopBlocked` when it does not turn."""
         self.levels: dict[type[AnyHooks], Level] = {}
         self._names: dict[str, Cell] = {}
         self._cells: dict[int, Cell] = {}

@@ -69,6 +69,7 @@ class Delta:
     data: Mapping[str, object]
 
 
+# What an observer gets: a snapshot first, and again when it was left behind; else deltas.
 Change: TypeAlias = Snapshot | Delta
 
 

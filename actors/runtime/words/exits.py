@@ -160,6 +160,7 @@ class Crashed(_Circumstances):
         return self._json("crashed", None, self.error, redact)
 
 
+# How an incarnation ended; `match` on it, or ask `exit.clean`.
 Exit: TypeAlias = Normal | Shutdown | Killed | Crashed
 _E = TypeVar("_E", bound=Exit)
 
@@ -288,4 +289,5 @@ class Failed:
     error: BaseException
 
 
+# How a start ended; the owner of a cell gets it in `child_started`.
 StartOutcome: TypeAlias = Ready | Ignored | Failed

@@ -1,0 +1,330 @@
+"""Which subject each public name belongs to, in the order of the pages of `docs/reference/api/`.
+
+Written by hand: a new name of an `__all__` is put where a reader looks for it, what is used daily
+first. `api.py` writes the pages from it, and tells what is missing here or not public any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One part of a page: what it is about, and the names in it."""
+
+    title: str
+    names: tuple[str, ...]
+    intro: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page of one package."""
+
+    file: str
+    package: str
+    title: str
+    intro: str
+    subjects: tuple[Subject, ...]
+
+
+_WRITTEN: Final = (
+    "Written by `python -m tests.docs.api` from signatures and docstrings: mend it there. Times "
+    "are seconds, deadlines are times of trio's clock. Call it all in the trio thread, unless it "
+    "says otherwise."
+)
+
+ACTORS: Final = Page(
+    "actors.md",
+    "actors.runtime",
+    "actors.runtime: actors, refs, systems",
+    "`from actors.runtime import ...`. To learn it, begin with "
+    f"[your first actor](../../start/first-actor.md). {_WRITTEN}",
+    (
+        Subject(
+            "Writing an actor",
+            (
+                "Actor",
+                "message",
+                "Ask",
+                "handler",
+                "Started",
+                "IGNORE",
+                "Ignore",
+                "Later",
+                "AnyActor",
+            ),
+        ),
+        Subject(
+            "Messages that the runtime sends",
+            ("Down", "Exited", "IdleTimeout"),
+            "An actor gets them when it has asked for them. It needs a handler for each, and does "
+            "not name them in `Actor[...]`.",
+        ),
+        Subject(
+            "Reaching an actor",
+            ("Ref", "ByName", "Portal", "narrow", "AnyRef"),
+        ),
+        Subject("A full mailbox", ("Overflow", "latest", "UNBOUNDED")),
+        Subject(
+            "A running system",
+            ("open_actors", "System", "Topics", "Sink"),
+        ),
+        Subject(
+            "How an actor ends",
+            (
+                "Exit",
+                "Normal",
+                "Shutdown",
+                "Killed",
+                "Crashed",
+                "StopActor",
+                "ExitSummary",
+                "ExitJson",
+            ),
+        ),
+        Subject(
+            "Errors of an ask",
+            (
+                "AskError",
+                "AskTimeout",
+                "ActorCrashed",
+                "ActorExited",
+                "NoProc",
+                "UnhandledMessage",
+                "DeadlockError",
+                "BadReply",
+            ),
+        ),
+        Subject(
+            "Other errors",
+            (
+                "ActorError",
+                "MailboxFull",
+                "MailboxOverflow",
+                "StashFull",
+                "StartError",
+                "StartTimeout",
+                "StartIgnored",
+                "BadReturn",
+                "AlreadyStarted",
+                "StopTimeout",
+                "WrongActor",
+                "LinkBroken",
+                "CallbackFailed",
+            ),
+        ),
+        Subject(
+            "What was lost, and what crashed",
+            ("DeadLetters", "DeadLetter", "CrashReport", "LoopBlocked", "Log"),
+        ),
+        Subject(
+            "Figures",
+            (
+                "ActorStats",
+                "ActorStatus",
+                "SystemStats",
+                "Current",
+                "RestartWindow",
+                "SetTimer",
+                "Level",
+                "Status",
+            ),
+        ),
+        Subject("Watching a system live", ("Changes", "Change", "Snapshot", "Delta", "Ended")),
+        Subject("Who caused what", ("Context", "current_context", "edge_context")),
+        Subject("Secrets, and what may be shown", ("Secret", "presentable")),
+        Subject(
+            "To build a supervisor of your own",
+            (
+                "Cell",
+                "Owner",
+                "Watch",
+                "Ready",
+                "Ignored",
+                "Failed",
+                "StartOutcome",
+                "Wheel",
+                "Alarm",
+                "running",
+                "checked_name",
+            ),
+            "`supervision` is built on these; whoever writes and uses actors needs none of them.",
+        ),
+    ),
+)
+
+SUPERVISION: Final = Page(
+    "supervision.md",
+    "supervision",
+    "supervision: who restarts whom",
+    "`from supervision import ...`. To understand it, read "
+    f"[supervision](../../explain/supervision.md). {_WRITTEN}",
+    (
+        Subject(
+            "Opening a tree",
+            ("serve", "open_system", "run_until_signal", "stopping_signals", "GaveUp"),
+        ),
+        Subject(
+            "Supervisors and their children",
+            (
+                "Supervisor",
+                "child",
+                "child_method",
+                "DeclaredChild",
+                "Backoff",
+                "AnyChild",
+                "Child",
+            ),
+        ),
+        Subject(
+            "Many children of one kind",
+            (
+                "dynamic",
+                "dynamic_method",
+                "DeclaredDynamic",
+                "Dynamic",
+                "Partitioned",
+                "StartResult",
+                "AnyStartResult",
+            ),
+        ),
+        Subject(
+            "One ref for several workers",
+            ("router", "router_method", "Router", "Route", "by_key", "ByKey", "Pool"),
+        ),
+        Subject(
+            "Specs as data",
+            ("ChildSpec", "Flags", "DynamicFlags", "Plan"),
+            "What a class body declares is compiled to these; they can be written as well.",
+        ),
+        Subject(
+            "Looking at a tree",
+            (
+                "tree_of",
+                "Tree",
+                "TreeSnapshot",
+                "Node",
+                "Window",
+                "TreeHistory",
+                "TreeChange",
+                "Decision",
+                "ChangeSink",
+                "Counts",
+            ),
+        ),
+        Subject(
+            "Reports",
+            ("REPORTS", "Report", "Offender", "IntensityReached", "FailedToStart", "Passivated"),
+        ),
+        Subject(
+            "Changing a running tree",
+            ("administer", "Supervising", "handle_of"),
+        ),
+        Subject(
+            "Errors",
+            (
+                "SupervisionError",
+                "SpecError",
+                "StartFailed",
+                "AlreadyStarted",
+                "AlreadyPresent",
+                "NotFound",
+                "StillRunning",
+                "StillRestarting",
+                "NotBackingOff",
+                "TooManyChildren",
+                "KeyRefused",
+                "Unsupported",
+            ),
+        ),
+        Subject(
+            "Guards around a call",
+            (
+                "retry",
+                "RetryPolicy",
+                "is_transient",
+                "NotRetried",
+                "Breaker",
+                "BreakerPolicy",
+                "CircuitOpen",
+                "BreakerStats",
+                "BreakerChange",
+                "BREAKERS",
+                "Bulkhead",
+                "BulkheadPolicy",
+                "BulkheadFull",
+                "BulkheadStats",
+                "Fallback",
+                "value_fallback",
+                "cached_fallback",
+                "queue_fallback",
+                "FallbackStats",
+            ),
+            "They need no supervisor, and stand around any call.",
+        ),
+    ),
+)
+
+TESTING: Final = Page(
+    "testing.md",
+    "actors.testing",
+    "actors.testing: probes, puppets, simulations",
+    "`from actors.testing import ...`. How to use it: "
+    f"[test your own actors](../../how_to/test-your-own-actors.md). {_WRITTEN}",
+    (
+        Subject("A probe in the place of an actor", ("Probe",)),
+        Subject(
+            "A simulation",
+            ("Simulation", "Scenario", "check_repeatable", "EPOCH"),
+        ),
+        Subject("Its trace", ("Trace", "Step", "Fault", "Place")),
+        Subject(
+            "Its errors",
+            ("SimulationLeak", "NotRepeatable", "PlaceNeverCame", "SimulationUnavailable"),
+        ),
+        Subject(
+            "Puppets: actors that do what a test tells them",
+            (
+                "Puppet",
+                "AsyncPuppet",
+                "TrappingPuppet",
+                "AsyncTrappingPuppet",
+                "AnyPuppet",
+                "Do",
+                "Call",
+                "Note",
+                "PuppetMessage",
+                "raising",
+                "sleeping",
+            ),
+        ),
+    ),
+)
+
+PAGES: Final = (ACTORS, SUPERVISION, TESTING)
+
+# The runtime makes these, users only get them: how they are made says nothing to a reader.
+MADE_BY_US: Final = frozenset(
+    {
+        "Ref",
+        "System",
+        "Portal",
+        "Later",
+        "Changes",
+        "DeadLetters",
+        "Topics",
+        "Cell",
+        "Wheel",
+        "Alarm",
+        "Router",
+        "Tree",
+        "TreeHistory",
+        "DeclaredChild",
+        "DeclaredDynamic",
+        "Probe",
+        "Dynamic",
+    }
+)
