@@ -12,7 +12,7 @@ from typing import Final
 
 from actors.runtime.words.exits import Crashed, Exit, Normal, exit_text, leaves_of
 from actors.runtime.words.messages import Ask
-from actors.runtime.words.places import told, told_in_place
+from actors.runtime.words.places import told_in_place
 from actors.runtime.words.showing import shown
 
 
@@ -50,20 +50,29 @@ class AskTimeout(AskError):
 
 
 class ActorCrashed(AskError):
-    """The handler of this message raised `error`. The message will not be handled again."""
+    """The handler of this message raised `error`. The message will not be handled again.
+
+    Its text names class, text and place of the error; `__cause__` is the error too, so that the
+    traceback of an asker who does not expect it shows the line that raised it.
+    """
 
     def __init__(self, path: str, error: BaseException, message_type: type | None = None) -> None:
         super().__init__(
             path,
             message_type,
-            f"{path} crashed while it owed a reply to {_name(message_type)}: {told(error)}. "
+            f"{path} crashed while it owed a reply to {_name(message_type)}: "
+            f"{told_in_place(error)}. "
             "The message is lost; ask again only if handling it twice is harmless.",
         )
         self.error = error
+        self.__cause__ = error
 
 
 class ActorExited(AskError):
-    """The actor stopped or was killed before it replied; `exit` says how."""
+    """The actor stopped or was killed before it replied; `exit` says how.
+
+    `__cause__` is its error, when it had crashed before the message came to its turn.
+    """
 
     def __init__(self, path: str, exit_: Exit, message_type: type | None = None) -> None:
         super().__init__(
@@ -73,6 +82,8 @@ class ActorExited(AskError):
             "Ask again if somebody starts it again.",
         )
         self.exit = exit_
+        if isinstance(exit_, Crashed):
+            self.__cause__ = exit_.error
 
 
 class UnhandledMessage(AskError):
@@ -250,6 +261,10 @@ class LinkBroken(ActorError):
     def __init__(self, path: str, exit_: Exit | NoProc) -> None:
         super().__init__(f"the linked actor {path} ended as {_ended(exit_)}")
         self.path, self.exit = path, exit_
+        if isinstance(exit_, Crashed):
+            self.__cause__ = exit_.error
+        if isinstance(exit_, Crashed):
+            self.__cause__ = exit_.error
 
 
 class StashFull(ActorError):

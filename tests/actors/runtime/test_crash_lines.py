@@ -14,7 +14,18 @@ import structlog
 from structlog.typing import EventDict
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.runtime import Actor, Log, Ref, StartError, System, message, open_actors
+from actors.runtime import (
+    Actor,
+    ActorCrashed,
+    ActorExited,
+    Crashed,
+    Log,
+    Ref,
+    StartError,
+    System,
+    message,
+    open_actors,
+)
 from actors.runtime.words.places import place_of, told
 from actors.testing import AnyPuppet, Call, Do, Puppet, PuppetMessage, raising
 from tests.patience import PATIENCE_S
@@ -137,6 +148,23 @@ async def test_a_start_nobody_waits_for_is_told(
     with pytest.raises(StartError, match="OSError: no disk"):
         await system.start(puppet, None, raising(OSError("no disk")))
     assert lines == []
+
+
+async def test_an_asker_learns_the_line_that_crashed(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # SUP-160
+    error = OSError("no disk")
+
+    def explode(me: AnyPuppet) -> None:
+        raise error
+
+    ref: Ref[PuppetMessage] = await system.start(puppet)
+    with pytest.raises(ActorCrashed, match=r"OSError: no disk \(.* in explode\)") as caught:
+        await ref.ask(Call(explode))
+    assert caught.value.__cause__ is error
+    later = ActorExited("a", Crashed(error))
+    assert later.__cause__ is error
 
 
 async def test_a_lost_message_says_how_its_receiver_ended(
