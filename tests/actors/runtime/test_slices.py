@@ -15,6 +15,7 @@ from trio.testing import MockClock
 from actors.runtime import (
     UNBOUNDED,
     ActorExited,
+    AskError,
     Cell,
     Crashed,
     Down,
@@ -24,6 +25,7 @@ from actors.runtime import (
     System,
     open_actors,
 )
+from actors.runtime.delivery.clock import FIRED_AT_ONCE
 from actors.runtime.delivery.dispatcher import CHORE_STEPS
 from actors.runtime.delivery.envelope import NO_DEADLINE, Context, Envelope
 from actors.runtime.delivery.mailbox import Mailbox, Notice
@@ -218,7 +220,7 @@ async def test_a_system_that_is_cancelled_buries_the_rest_at_once(
 
     async def ask(ref: Ref[PuppetMessage]) -> None:
         try:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(70, shield=True):
                 await ref.ask(Call(lambda me: None), timeout=60)
         except ActorExited as error:
             failed.append(type(error).__name__)
@@ -365,6 +367,41 @@ async def test_many_subscriptions_end_in_slices_and_lose_nothing(
     await trio.testing.wait_all_tasks_blocked()
     assert not cell.topics
     assert system.topics.subscribers(last) == 1
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_many_asks_that_are_due_at_once_are_told_in_slices(
+    autojump_clock: MockClock, is_cancelled: bool
+) -> None:
+    # ACT-29, ACT-31: and all of them end, also when the system does in the middle of it
+    ended: Counter[str] = Counter()
+
+    async def ask(ref: Ref[PuppetMessage]) -> None:
+        try:
+            with trio.move_on_after(60, shield=True):
+                await ref.ask(Call(lambda me: me.reply_later()), timeout=1)
+        except AskError as error:
+            ended[type(error).__name__] += 1
+
+    async with trio.open_nursery() as outside:
+        with trio.CancelScope() as scope:
+            async with open_actors() as system:
+                ref = await system.start(Roomy)
+                for _ in range(MANY):
+                    outside.start_soon(ask, ref)
+                with longest(ended.total) as turn:
+                    while not ended:
+                        await trio.sleep(0.5)
+                        for _ in range(3):
+                            await trio.lowlevel.checkpoint()
+                    assert ended.total() < MANY
+                    assert system.totals().asks_open > 0
+                    if is_cancelled:
+                        scope.cancel()
+                    await trio.testing.wait_all_tasks_blocked()
+                assert turn.rise <= FIRED_AT_ONCE
+    assert ended.total() == MANY
+    assert ended["AskTimeout"] == MANY or is_cancelled
 
 
 # The place of a notice
