@@ -16,7 +16,7 @@ from actors.runtime.life.hooks import reserve
 from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.slots import Slot, child_of
 from supervision.doing.supervising import Supervising
-from supervision.specs.arguments import check_names
+from supervision.specs.arguments import check_child
 from supervision.specs.errors import NotFound, Unsupported
 from supervision.specs.specs import ChildSpec, DynamicFlags, Plan
 from supervision.specs.words import Child, Counts, StartResult
@@ -72,7 +72,7 @@ class Dynamic(Supervising, Generic[M]):
         """
         machine = self._machine()
         if named:
-            check_names(machine.template.start, named)
+            check_child(machine.template.start, named)
         if (key is None) != (machine.flags.key is None):
             raise Unsupported("start_child without its key" if key is None else "a key")
         if key is not None:

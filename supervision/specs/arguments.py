@@ -13,12 +13,16 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from inspect import Parameter, Signature
 from typing import Final, cast, get_origin
+from weakref import WeakKeyDictionary
 
 from supervision.specs.errors import SpecError
 from supervision.specs.specs import ChildSpec, DynamicFlags, Maker, check_start
 
 CHILD_OPTIONS: Final = frozenset(ChildSpec.__dataclass_fields__) - {"id", "start", "_guessed"}
 DYNAMIC_OPTIONS: Final = CHILD_OPTIONS | frozenset(DynamicFlags.__dataclass_fields__)
+
+# What each template has been found to take. To read a signature takes as long as to start a child.
+_known: WeakKeyDictionary[object, frozenset[str]] = WeakKeyDictionary()
 
 _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
@@ -58,6 +62,20 @@ def check_names(
             for meant in get_close_matches(name, known, n=1):
                 why += f" Did you mean {meant!r}?"
             raise SpecError("unknown_option", name, value, why)
+
+
+def check_child(start: object, named: Mapping[str, object]) -> None:
+    """Call this as `check_names`, for one child of a template: it is done at each start."""
+    try:
+        known = _known.get(start)
+    except TypeError:  # neither hashable nor weakly referable
+        known = None
+    if known is None or not known.issuperset(named):
+        check_names(start, named)
+        try:
+            _known[start] = frozenset(named).union(known or ())
+        except TypeError:
+            pass
 
 
 def check_arguments(made: functools.partial[object]) -> None:

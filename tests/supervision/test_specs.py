@@ -332,9 +332,10 @@ async def test_one_child_of_a_pool_is_given_arguments_by_name() -> None:
     async with open_system(Dynamic[Word], flags, ChildSpec("one", Leaf)) as pool:
         ref = (await pool.start_child("a", second=4)).started
         assert await ref.ask(Number()) == 4
-        with pytest.raises(SpecError) as caught:
-            await pool.start_child("a", secnd=4)
-        assert (caught.value.code, caught.value.field) == ("unknown_option", "secnd")
+        for _ in range(2):
+            with pytest.raises(SpecError) as caught:
+                await pool.start_child("a", second=4, secnd=4)
+            assert (caught.value.code, caught.value.field) == ("unknown_option", "secnd")
         # They come back with the child.
         ref.tell(Crash(ValueError("boom")))
         assert len(await pool.which_children()) == 1

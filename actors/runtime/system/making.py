@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping
 from functools import partial
+from types import CodeType
 from typing import Final, Never, Protocol, cast, get_origin
 
 from actors.runtime.life.hooks import AnyHooks
@@ -58,6 +59,8 @@ def class_behind(actor: object) -> object:
 
 def _takes_too(actor: object, args: tuple[object, ...], option: str) -> bool:
     """Whether an argument of that name could be meant: it is there, and has no value yet."""
+    if not _may_take(class_behind(actor), option):
+        return False
     made = get_origin(actor) or actor
     try:
         signature = inspect.signature(made) if callable(made) else None
@@ -74,3 +77,16 @@ def _takes_too(actor: object, args: tuple[object, ...], option: str) -> bool:
         return option not in signature.bind_partial(*args).arguments
     except TypeError:
         return True
+
+
+def _may_take(made: object, argument: str) -> bool:
+    """Whether it is worth to read the signature, which takes as long as the start of an actor."""
+    made = get_origin(made) or made
+    function: object = made
+    if isinstance(made, type):
+        function = getattr(made, "__init__", None)
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType) or hasattr(function, "__wrapped__"):
+        # Written in C, or hidden behind a decorator. A class without any is the most frequent.
+        return function is not object.__init__
+    return argument in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
