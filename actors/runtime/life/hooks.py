@@ -130,8 +130,8 @@ def check_class_names(cls: type[AnyHooks]) -> None:
 
 def taken_name(instance: AnyHooks) -> TypeError | None:
     """Called when it has been made, and when it has started: the same for `self.stop = ...`."""
-    attributes, reserved = vars(instance), type(instance).__reserved__
-    if reserved.isdisjoint(attributes):
+    attributes, reserved = instance.__dict__, type(instance).__reserved__
+    if reserved.isdisjoint(attributes):  # 0.2 us, of the 25 that a start costs
         return None
     return TypeError(_taken(type(instance), min(reserved & attributes.keys())))
 
