@@ -300,6 +300,9 @@ class _Parts(NamedTuple):
 
 
 _ATOMS: Final = frozenset({type(None), bool, int, float, complex})
+# By name: written out, they would be made anew at each look.
+_LISTED: Final = (list, tuple, set, frozenset, deque, array)
+_VIEWS: Final = (KeysView, ValuesView, ItemsView)
 _LISTS: Final = {
     list: ("[", "]"),
     tuple: ("(", ")"),
@@ -329,9 +332,9 @@ def _parts_of(value: object) -> _Parts | None:
         return _Parts("mapping", opening, closing, pairs, len(value))
     if isinstance(value, tuple) and hasattr(cls, "_fields"):
         return _fields(cls, zip(cls._fields, tuple.__iter__(value), strict=False), len(value))
-    if isinstance(value, list | tuple | set | frozenset | deque | array):
+    if isinstance(value, _LISTED):
         return _listed(value, len(value))
-    if isinstance(value, KeysView | ValuesView | ItemsView):
+    if isinstance(value, _VIEWS):
         return _listed(value, len(value))
     if isinstance(value, BaseException):
         if _is_written_by_user(cls.__repr__):

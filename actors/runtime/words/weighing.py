@@ -14,12 +14,14 @@ from sys import getsizeof
 from typing import Final, TypeAlias
 
 # Objects looked at in all, and of one container: enough to tell ten bytes from ten megabytes.
-LOOKS_MAX: Final = 200
-SAMPLE: Final = 32
+LOOKS_MAX: Final = 40
+SAMPLE: Final = 10
 DEPTH_MAX: Final = 5
 # Numbers, None and the like: small, and often shared.
 _SMALL: Final = frozenset({int, float, bool, type(None)})
 _SMALL_SIZE: Final = 32
+# By name: written out, it would be made anew at each look.
+_CONTAINERS: Final = (list, tuple, set, frozenset, deque, dict)
 _Container: TypeAlias = (
     list[object]
     | tuple[object, ...]
@@ -65,7 +67,7 @@ class _Weighing:
         weight = getsizeof(value)
         if cls is str or cls is bytes or depth == 0 or self._looks <= 0:
             return weight
-        if isinstance(value, list | tuple | set | frozenset | deque | dict):
+        if isinstance(value, _CONTAINERS):
             return weight + self._weigh_items(value, depth - 1)
         names = getattr(cls, "__dataclass_fields__", None) or getattr(
             cls, "__struct_fields__", None
@@ -92,8 +94,13 @@ class _Weighing:
         size = len(value)
         if isinstance(value, dict):
             items, size = chain.from_iterable(dict.items(value)), 2 * size
-        sample = [
-            _SMALL_SIZE if type(one) in _SMALL else self.weigh(one, depth)
-            for one in islice(items, SAMPLE)
-        ]
-        return sum(sample) * size // len(sample) if sample else 0
+        weight = seen = 0
+        for one in islice(items, SAMPLE):
+            cls, seen = type(one), seen + 1
+            if cls in _SMALL:
+                weight += _SMALL_SIZE
+            elif cls is str or cls is bytes:
+                weight += getsizeof(one)
+            else:
+                weight += self.weigh(one, depth)
+        return weight * size // seen if seen else 0
