@@ -61,8 +61,9 @@ class Latest:
 
 
 def latest(key: Callable[[object], Hashable]) -> Latest:
-    """Call this to let a full mailbox replace a queued message of the same class and key.
+    """Call this to let a full mailbox replace a queued tell of the same class and key.
 
+    Of several the newest: what came last is handled last. Nobody waits for a replaced one.
     A message for which `key` raises equals none. Keys that cannot be compared crash the actor, not
     the sender.
     """
@@ -561,13 +562,14 @@ class _Places:
 
 
 def _replace_latest(lanes: _Lanes, envelope: Envelope, policy: Latest) -> bool:
-    """Put `envelope` in the place of a queued tell of its class and key, if there is one.
+    """Put `envelope` in the place of the newest queued tell of its class and key, if there is one.
 
-    Raises what comparing keys raises: user code, like the keys themselves.
+    In the place of an older one it would be handled too early. Raises what comparing keys raises:
+    user code, like the keys themselves.
     """
     kind, key = type(envelope[MESSAGE]), _key_of(policy, envelope)
-    for lane, first in lanes:
-        for at in range(first, len(lane)):
+    for lane, first in reversed(lanes):
+        for at in range(len(lane) - 1, first - 1, -1):
             queued, _, reply, *_ = lane[at]
             if reply is None and type(queued) is kind and _key_of(policy, lane[at]) == key:
                 lane[at] = envelope

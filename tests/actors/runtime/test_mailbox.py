@@ -155,6 +155,24 @@ async def test_latest_replaces_what_is_queued_of_the_same_key(
     assert system.dead_letters.by_reason == {"overflow": 1}
 
 
+async def test_of_several_of_one_key_the_newest_is_replaced(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-23: they were queued while there was room; the last to come must be handled last
+    log: list[object] = []
+
+    class Three(AsyncPuppet):
+        capacity = 3
+        overflow = latest(lambda note: note.text // 10)  # type: ignore[attr-defined]
+
+    ref = await system.start(Three, log)
+    await block(ref)
+    for text in (10, 20, 11, 12):
+        ref.tell(Note(text))
+    await ref.ask(Call(lambda me: None))
+    assert log == [10, 20, 12]
+
+
 class Own(BaseException):
     """An error class of somebody who does not derive from Exception."""
 
