@@ -35,6 +35,7 @@ _CLASS = re.compile(r"_?[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]*)+")
 _IMPORT = re.compile(
     rf"^.*?\bfrom ((?:{'|'.join(FOLDERS)})[\w.]*) import (\([^)]*\)|[\w, ]+)", re.MULTILINE
 )
+_IMPORTED = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(?:^|\s)# (.*)$", re.MULTILINE)
 _MAKE = re.compile(r"^\s*make ([a-z-]+)", re.MULTILINE)
@@ -115,7 +116,9 @@ def page(path: str, text: str) -> Source:
     """Call this for a page: of what it shows only commands and imports point somewhere."""
     shown = [(found[1], found[2]) for found in _FENCE.finditer(text)]
     shell = "\n".join(block for kind, block in shown if kind in {"shell", "console"})
-    return Source(path, _FENCE.sub("", text), shell, "\n".join(block for _, block in shown))
+    python = "\n".join(block for _, block in shown)
+    imported = frozenset(_IMPORTED.findall(python))
+    return Source(path, _FENCE.sub("", text), shell, python, imported)
 
 
 class _Seen:

@@ -108,6 +108,13 @@ def test_what_points_in_a_page_is_prose_and_shell_not_programs() -> None:
     assert told == ["a.py", "make walk", "web.app.Stage", "web.server.Wide"]
 
 
+def test_a_page_may_name_what_its_programs_import() -> None:
+    (told,) = pointers.dead(
+        pointers.page("README.md", "`trio.Lock`, `trip.Lock`\n```python\nimport trio\n```\n"), SMALL
+    )
+    assert "trip.Lock" in told
+
+
 def test_what_points_in_a_module_is_docstrings_and_comments(tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("run:\n")
     (tmp_path / "web").mkdir()

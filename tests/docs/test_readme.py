@@ -50,6 +50,16 @@ def test_links_of_the_front_pages_resolve(name: str) -> None:
     check_links(ROOT / name)
 
 
+def test_the_map_has_every_page() -> None:
+    docs = ROOT / "docs"
+    text = (docs / "README.md").read_text()
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} - {"README.md"}
+    pages |= {f"examples/{path.name}" for path in (docs / "examples").glob("*.py")}
+    rows = re.findall(r"^\| \[([^]]+)\]\(([^)]+)\) \| [^|]+ \|$", text, re.MULTILINE)
+    assert [name for name, _ in rows] == [link for _, link in rows]
+    assert sorted(name for name, _ in rows) == sorted(pages)
+
+
 def check_links(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         path, _, anchor = target.partition("#")
