@@ -82,7 +82,7 @@ O = TypeVar("O", bound=Supervising)  # noqa: E741  the owner
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
-# What has the same text in every process.
+# The key of a message: what has the same text in every process.
 Key: TypeAlias = str | int
 
 
@@ -111,7 +111,7 @@ def by_key(key: Callable[[M], Key]) -> ByKey[M]:
 
 
 class Router(Ref[M_contra], Generic[M_contra]):
-    """The ref of a pool. What is told, sent and asked goes to one of its workers; see the module.
+    """The ref of a pool. What is told, sent and asked goes to one of its workers, by its route.
 
     Everything else a ref can do concerns the pool: it has its path, and a stop or a monitor is of
     all of it.

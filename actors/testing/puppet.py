@@ -38,7 +38,9 @@ class Note:
 
 # What a puppet takes.
 PuppetMessage: TypeAlias = Do | Call | Note
+# What a puppet runs: at its start, or because a test told it so.
 Hook: TypeAlias = Callable[["AnyPuppet"], object]
+# What it runs when it ends.
 StopHook: TypeAlias = Callable[["AnyPuppet", Exit], object]
 
 

@@ -96,21 +96,21 @@ class Trace:
         return len(self._lines)
 
     def covers(self, path: str) -> bool:
-        """Everything is watched."""
+        """Called by a system: everything is watched."""
         return bool(path)
 
     def steps(self, path: str) -> int:
-        """Call this to get how many steps an actor has done."""
+        """Called by faults: how many steps an actor has done."""
         return self._steps[path]
 
     def turn_of(self, path: str) -> int:
-        """Call this to get in which step of a task the last step of an actor was."""
+        """Called by faults: in which step of a task the last step of an actor was."""
         return self._turns.get(path, 0)
 
     # What happens
 
     def put(self, at: float, kind: str, path: str, data: Mapping[str, object]) -> None:
-        """Call this to write down a change (the systems do)."""
+        """Called by systems to write down a change."""
         kept = {name: value for name, value in data.items() if name != "handling_us"}
         try:
             self._write(kind, at, path, kept)
@@ -120,7 +120,7 @@ class Trace:
             raise
 
     def begins(self, cell: Cell, envelope: Envelope) -> bool:
-        """Call this before an actor handles a message; False when a fault comes before it."""
+        """Called before an actor handles a message; False when a fault comes before it."""
         path = cell.path
         before = len(self._lines)
         if self.listener is not None:
@@ -133,7 +133,7 @@ class Trace:
         return True
 
     def sent(self, at: float, path: str, envelope: Envelope) -> None:
-        """Call this when a message has come to a mailbox."""
+        """Called when a message has come to a mailbox."""
         message, message_id, reply, _, _, context = envelope
         data = {
             "message": _text(message),
@@ -144,11 +144,11 @@ class Trace:
         self._write("sent", at, path, data)
 
     def lost(self, at: float, path: str, message_id: int, reason: str) -> None:
-        """Call this when nobody will handle a message."""
+        """Called when nobody will handle a message."""
         self._write("lost", at, path, {"message_id": message_id, "reason": reason})
 
     def fault(self, fault: Fault) -> None:
-        """Call this to write down a fault that is put in."""
+        """Called to write down a fault that is put in."""
         data: dict[str, object] = {"name": fault.name, "arguments": list(fault.arguments)}
         data["place"] = asdict(fault.place)
         if fault.closing:

@@ -22,6 +22,7 @@ from actors.runtime.words.showing import shown
 from supervision.specs.errors import SupervisionError
 
 T = TypeVar("T")
+# Calls pass; are refused; one is let through to see.
 State: TypeAlias = Literal["closed", "open", "half_open"]
 
 _log = Log("supervision.breaker")

@@ -26,6 +26,7 @@ from supervision.specs.words import (
 )
 
 P = ParamSpec("P")
+# One class or several; an error of a subclass is meant too, also as a leaf of a group.
 ErrorClasses: TypeAlias = ErrorClass | tuple[ErrorClass, ...]
 
 # A worker that has not finished its message and its on_stop after this is not going to.
@@ -81,9 +82,11 @@ class Backoff:
     period / intensity, the intensity alone never would.
     """
 
+    # Seconds before the first attempt, and at most.
     first: float = 0.1
     max: float = 30.0
     factor: float = 2.0
+    # Up to which part of the wait it is made longer or shorter by chance.
     jitter: float = 0.2
     reset_after: float = 60.0
     give_up_after: int | None = None
@@ -260,6 +263,7 @@ class DynamicFlags:
             _check_seconds("passivate_after", self.passivate_after)
 
 
+# Of a static supervisor, or of a dynamic one.
 AnyFlags: TypeAlias = Flags | DynamicFlags
 
 

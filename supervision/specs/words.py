@@ -12,12 +12,19 @@ from actors.runtime import Ref, StartIgnored
 
 M = TypeVar("M", contravariant=True)  # noqa: PLC0105  as the M of a ref
 
+# After which endings a child is started again: every one, all but a clean one, none.
 RestartType: TypeAlias = Literal["permanent", "transient", "temporary"]
+# What a child is; of a class it is known.
 ChildType: TypeAlias = Literal["worker", "supervisor"]
+# Which children are restarted with the one that ended: no other, all, those after it.
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
+# Whether the end of significant children ends the supervisor: never, of any, of the last one.
 AutoShutdownMode: TypeAlias = Literal["never", "any", "all"]
+# Whose restarts are counted together: those of each child, of all; or one ends the supervisor.
 Budget: TypeAlias = Literal["child", "shared", "escalate"]
+# Seconds from the stop to the kill, `inf` too; "kill" leaves no time.
 ShutdownTime: TypeAlias = float | Literal["kill"]
+# A class of errors, `BaseException` and others that are no Exception too.
 ErrorClass: TypeAlias = type[BaseException]
 
 
@@ -51,10 +58,10 @@ class Child(Generic[M]):
     incarnation: int
 
 
-# Of a child of any class: under a static supervisor each may be another. `narrow` of the runtime
+# For a child of any class: under a static supervisor each may be another. `narrow` of the runtime
 # makes more of their refs.
 AnyStartResult: TypeAlias = StartResult[Never]
-# The same for a child as it stands there.
+# A child of any class, as `which_children()` of a static supervisor lists it.
 AnyChild: TypeAlias = Child[Never]
 
 

@@ -30,6 +30,8 @@ LINE_MAX: Final = 500
 
 _log = Log("supervision")
 
+# What went wrong: a start or restart, a child that ended, one that ended badly while it was
+# stopped, the supervisor that gave up, a dynamic child that did, a child that cannot be killed.
 ReportContext: TypeAlias = Literal[
     "start_error", "child_terminated", "shutdown_error", "shutdown", "child_gave_up", "unkillable"
 ]

@@ -23,6 +23,7 @@ from actors.runtime.words.showing import shown
 
 _log = Log("supervision.tree")
 
+# What has become of an actor.
 ChangeKind: TypeAlias = Literal[
     "starting",
     "started",
@@ -33,6 +34,7 @@ ChangeKind: TypeAlias = Literal[
     "backing_off",
     "gone",
 ]
+# Restart the child, with those after it, with all; leave it stopped; give up.
 DecisionWord: TypeAlias = Literal["restart", "restart_rest", "restart_all", "stop", "give_up"]
 
 

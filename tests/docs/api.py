@@ -27,7 +27,7 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import Final, TypeAlias, TypeGuard
 
-from tests.docs.api_subjects import MADE_BY_US, PAGES, Page
+from tests.docs.api_subjects import MADE_BY_US, PAGES, Page, Subject
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path("docs/reference/api")
@@ -43,6 +43,8 @@ _SPAN: Final = re.compile(
 )
 _DEFAULT: Final = re.compile(r"= (_?[A-Z][A-Z0-9_]+)\b(?!\.)")
 _VALUE_MAX: Final = 20
+_WORD: Final = re.compile(r"(?<![.\w])[A-Z]\w+")
+_NO_WORD: Final = re.compile(r"\"[^\"\n]*\"|#.*")
 _FENCE: Final = re.compile(r"^```\w*.*?^```$|^ {4,}.*?$", re.MULTILINE | re.DOTALL)
 
 
@@ -59,6 +61,7 @@ class Module:
         self.defined: dict[str, ast.stmt] = {}
         self.described: dict[str, str] = {}
         self.imported: dict[str, tuple[str, str]] = {}
+        self.used: set[str] = set()  # Words in what was shown.
         for at, node in enumerate(self.tree.body):
             if isinstance(node, ast.ImportFrom) and node.module:
                 for one in node.names:
@@ -100,6 +103,7 @@ class Module:
     def _shown(self, lines: Sequence[str]) -> str:
         """Source as a reader needs it: without marks for our tools, and with values for names."""
         text = _MARKS.sub("", dedent("\n".join(lines))).rstrip()
+        self.used.update(_WORD.findall(_NO_WORD.sub("", text)))
         return _DEFAULT.sub(lambda one: f"= {self._value(one[1])}", text)
 
     def _value(self, name: str) -> str:
@@ -150,9 +154,20 @@ class Found:
                 yield found
 
 
-@cache
+_read: Final[dict[str, Module]] = {}
+
+
 def module(name: str) -> Module:
-    return Module(name)
+    """Call this for a module of ours; each is read once."""
+    if name not in _read:
+        _read[name] = Module(name)
+    return _read[name]
+
+
+def forget() -> None:
+    """Call this when the files may be others."""
+    _read.clear()
+    find.cache_clear()
 
 
 @cache
@@ -186,11 +201,15 @@ class Reference:
         self.documented: dict[int, str] = {}  # A page by what is documented there.
         self.inherited: dict[tuple[str, int, str], str] = {}  # Methods of hidden bases: who first.
         self.anchors: dict[tuple[str, str], str] = {}
+        self.words: dict[tuple[str, str], str] = {}  # The module of a word, by page and name.
         for page in pages:
-            for subject in page.subjects:
+            for word in page.words:
+                where, _, name = word.rpartition(".")
+                self.words[page.file, name] = where
+            for subject in _subjects(page):
                 for name in subject.names:
                     self.place.setdefault(name, []).append(page.file)
-                    if found := find(page.package, name):
+                    if found := self._find(page, name):
                         self.documented[id(found.node)] = page.file
         for page in pages:  # Once for the anchors, which links need.
             self.text(page)
@@ -209,11 +228,20 @@ class Reference:
         for page in self.pages:
             self.text(page)
         yield from dict.fromkeys(self.problems)
+        yield from self._unexplained()
+
+    def _unexplained(self) -> Iterator[str]:
+        """Names of types that a reader meets in a signature and finds on no page."""
+        met = {find(name, word) for name, looked in list(_read.items()) for word in looked.used}
+        for found in sorted(met - {None}, key=str):
+            if found and _is_type(found.node) and id(found.node) not in self.documented:
+                what = f"{found.module.name}.{found.name}"
+                yield f"{what} stands in a signature: add it to `words` of the page"
 
     def text(self, page: Page) -> str:
         """Call this for a page as it shall be."""
         parts = [f"# {page.title}", page.intro, self._contents(page)]
-        for subject in page.subjects:
+        for subject in _subjects(page):
             parts += [f"## {subject.title}", *([subject.intro] if subject.intro else [])]
             for name in subject.names:
                 parts += self._entry(page, name)
@@ -232,14 +260,17 @@ class Reference:
 
     def _contents(self, page: Page) -> str:
         lines = ["| subject | names |", "|---|---|"]
-        for subject in page.subjects:
+        for subject in _subjects(page):
             names = ", ".join(self._link(page, name) for name in subject.names)
             anchor = self.anchors.get((page.file, f"## {subject.title}"))
             lines.append(f"| [{subject.title}](#{anchor}) | {names} |")
         return "\n".join(lines)
 
+    def _find(self, page: Page, name: str) -> Found | None:
+        return find(self.words.get((page.file, name), page.package), name)
+
     def _entry(self, page: Page, name: str) -> Iterator[str]:
-        found = find(page.package, name)
+        found = self._find(page, name)
         if found is None:
             self.problems.append(f"{page.package}.{name} is defined nowhere")
             return
@@ -268,9 +299,15 @@ class Reference:
         yield from self._methods(page, found, set(), found.name, also)
         if also:
             yield f"Also {', '.join(also)}."
-        more = [self._link(page, base.name) for base in found.bases() if self._is_public(base)]
+        more = [self._link_to(page, base) for base in found.bases() if self._is_public(base)]
         if more:
-            yield f"And what {' and '.join(more)} has."
+            yield f"And what {' and '.join(more)} {'has' if len(more) == 1 else 'have'}."
+
+    def _link_to(self, page: Page, found: Found) -> str:
+        """A link to the very thing: two packages may have something of one name."""
+        file = self.documented[id(found.node)]
+        anchor = self.anchors.get((file, found.name))
+        return f"[`{found.name}`]({'' if file == page.file else file}#{anchor})"
 
     def _is_public(self, found: Found) -> bool:
         return id(found.node) in self.documented
@@ -291,7 +328,9 @@ class Reference:
         assert isinstance(node, ast.ClassDef)
         for base in found.bases():
             if not self._is_public(base):
-                yield from self._attributes(page, base)
+                own = {one.name for one in node.body if isinstance(one, Function)}
+                lines = list(self._attributes(page, base))
+                yield from (line for line in lines if not own & {line.split(":")[0][3:]})
         start = _method(node, "__init__")
         if start is not None:
             for name, kind, text in _set_in(start, found.module):
@@ -365,6 +404,25 @@ class Reference:
         file = page.file if page.file in self.place[name] else self.place[name][0]
         anchor = self.anchors.get((file, whole)) or self.anchors.get((file, name))
         return f"[{text or f'`{whole}`'}]({'' if file == page.file else file}#{anchor})"
+
+
+def _subjects(page: Page) -> tuple[Subject, ...]:
+    """The subjects of a page, and behind them the words that its signatures use."""
+    if not page.words:
+        return page.subjects
+    names = tuple(sorted(word.rpartition(".")[2] for word in page.words))
+    intro = "Not imported from the front page; they say what may stand in the signatures above."
+    return (*page.subjects, Subject("Words in signatures", names, intro))
+
+
+def _is_type(node: ast.stmt) -> bool:
+    """Whether it is a name for a type, or the options that a call takes."""
+    match node:
+        case ast.AnnAssign(annotation=ast.Name(id="TypeAlias")):
+            return True
+        case ast.ClassDef():
+            return any("TypedDict" in ast.unparse(base) for base in node.bases)
+    return False
 
 
 def _fenced(text: str) -> str:

@@ -28,6 +28,8 @@ class Page:
     title: str
     intro: str
     subjects: tuple[Subject, ...]
+    # What is not public but stands in signatures: module and name.
+    words: tuple[str, ...] = ()
 
 
 _WRITTEN: Final = (
@@ -154,6 +156,14 @@ ACTORS: Final = Page(
             "`supervision` is built on these; whoever writes and uses actors needs none of them.",
         ),
     ),
+    words=(
+        "actors.runtime.actor.relations.Monitor",
+        "actors.runtime.actor.timers.Timer",
+        "actors.runtime.life.cell.Reason",
+        "actors.runtime.life.hooks.AnyHooks",
+        "actors.runtime.system.topics.Subscriber",
+        "actors.runtime.watching.changes.Kind",
+    ),
 )
 
 SUPERVISION: Final = Page(
@@ -266,6 +276,26 @@ SUPERVISION: Final = Page(
             "They need no supervisor, and stand around any call.",
         ),
     ),
+    words=(
+        "supervision.declared.ChildOptions",
+        "supervision.declared.DynamicOptions",
+        "supervision.guards.breaker.State",
+        "supervision.pool.DeclaredRouter",
+        "supervision.pool.Key",
+        "supervision.pool.RouterOptions",
+        "supervision.specs.specs.AnyFlags",
+        "supervision.specs.specs.ErrorClasses",
+        "supervision.specs.words.AutoShutdownMode",
+        "supervision.specs.words.Budget",
+        "supervision.specs.words.ChildType",
+        "supervision.specs.words.ErrorClass",
+        "supervision.specs.words.RestartType",
+        "supervision.specs.words.ShutdownTime",
+        "supervision.specs.words.Strategy",
+        "supervision.tree.reports.ReportContext",
+        "supervision.tree.tree.ChangeKind",
+        "supervision.tree.tree.DecisionWord",
+    ),
 )
 
 TESTING: Final = Page(
@@ -302,6 +332,7 @@ TESTING: Final = Page(
             ),
         ),
     ),
+    words=("actors.testing.puppet.Hook", "actors.testing.puppet.StopHook"),
 )
 
 PAGES: Final = (ACTORS, SUPERVISION, TESTING)
@@ -309,7 +340,10 @@ PAGES: Final = (ACTORS, SUPERVISION, TESTING)
 # The runtime makes these, users only get them: how they are made says nothing to a reader.
 MADE_BY_US: Final = frozenset(
     {
+        "DeclaredRouter",
+        "Monitor",
         "Ref",
+        "Timer",
         "System",
         "Portal",
         "Later",

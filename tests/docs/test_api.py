@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -275,11 +276,9 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "__init__.py").write_text(FRONT)
     (folder / "inner.py").write_text(INNER)
     monkeypatch.setattr(api, "ROOT", tmp_path)
-    api.module.cache_clear()
-    api.find.cache_clear()
+    api.forget()
     yield folder
-    api.module.cache_clear()
-    api.find.cache_clear()
+    api.forget()
 
 
 NAMES = ("Doing", "GotLost", "Plain", "Port", "Kind", "LIMIT", "open_it")
@@ -307,6 +306,16 @@ def test_everything_of_a_package_is_shown_as_its_source_has_it(planted: Path) ->
 def test_a_planted_list_of_names_is_told(planted: Path, names: tuple[str, ...], told: str) -> None:
     found = list(Reference((page_of(names),)).check())
     assert any(told in line for line in found), found
+
+
+def test_a_type_that_a_signature_names_must_stand_on_a_page(planted: Path) -> None:
+    text = INNER.replace("x: str) -> str", "x: Word) -> str") + "\n\nWord: TypeAlias = str\n"
+    (planted / "inner.py").write_text(text)
+    *_, told = Reference((page_of(NAMES),)).check()
+    assert "actors.planted.inner.Word stands in a signature" in told
+    with_word = replace(page_of(NAMES), words=("actors.planted.inner.Word",))
+    *_, told = Reference((with_word,)).check()
+    assert told == "actors.planted.Word has no docstring"
 
 
 @pytest.mark.parametrize(

@@ -219,11 +219,20 @@ class Actor(Hooks[M]):
             raise RuntimeError("the message in hand was passed on; it is another actor's now")
 
     def stop(self, exit: Exit = Normal()) -> None:  # noqa: A002, B008 - exits are frozen
-        """Call this to end after this handler; its reply is still given."""
+        """Call this to end after this handler; its reply is still given.
+
+        `exit` says how: `Normal()`, or `Shutdown(info)` for a reason that others can read. To end
+        at once, without a reply, raise `StopActor`.
+        """
         self._life.want(exit)
 
     def start_soon(self, task: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
-        """Call this to run a child task; if it raises, the actor crashes."""
+        """Call this to run a child task beside the messages; if it raises, the actor crashes.
+
+        Returns at once. The task ends with the incarnation: cancelled at a crash, a kill or, behind
+        `on_stop`, a stop, and awaited before the next one begins. It has no message in hand.
+        RuntimeError when the incarnation is over.
+        """
         life = self._life
         if life.phase == "over":
             raise RuntimeError(
@@ -237,16 +246,28 @@ class Actor(Hooks[M]):
     # Time
 
     def after(self, delay: float, message: M, *, key: Hashable = None) -> Timer:
-        """Call this to get `message` in `delay` seconds; `key` replaces its earlier timer."""
+        """Call this to get `message` in `delay` seconds; `key` replaces its earlier timer.
+
+        It ends with the incarnation, or by `cancel()` of what this returns. Raises ValueError for a
+        delay that is no finite number of seconds >= 0.
+        """
         return Timer(self._life, checked_delay(delay), message, key, None)
 
     def every(self, interval: float, message: M, *, key: Hashable = None) -> Timer:
-        """Call this to get `message` every `interval` seconds; at most one tick waits."""
+        """Call this to get `message` every `interval` seconds, the first time after one of them.
+
+        Without drift, and at most one tick waits in the mailbox. It ends with the incarnation, or
+        by `cancel()` of what this returns. Raises ValueError for less than 0.01 s.
+        """
         step = checked_interval(interval)
         return Timer(self._life, step, message, key, step)
 
     def idle_after(self, delay: float | None) -> None:
-        """Call this to get IdleTimeout when no message came for `delay` seconds; None ends it."""
+        """Call this to get IdleTimeout when no message came for `delay` seconds; None ends it.
+
+        Once; the next message arms it again. Timers are no messages. Raises TypeError without a
+        handler for `IdleTimeout`, ValueError for a delay that is no finite number >= 0.
+        """
         life = self._life
         if life.idle_timer is not None:
             life.idle_timer.cancel()
@@ -267,7 +288,11 @@ class Actor(Hooks[M]):
     # Others
 
     def monitor(self, ref: AnyRef, *, final: bool = False) -> Monitor:
-        """Call this to get one Down when the actor's incarnation (final: the actor) ends."""
+        """Call this to get one `Down` when the actor's incarnation (final: the actor) ends.
+
+        Of a dead actor it comes at once, with `NoProc`. The monitor ends with this incarnation, or
+        by `cancel()` of what this returns.
+        """
         return Monitor(self._life, cell_of(ref), final=final)
 
     def demonitor(self, monitor: Monitor) -> None:
@@ -275,7 +300,12 @@ class Actor(Hooks[M]):
         monitor.cancel()
 
     def link(self, ref: AnyRef) -> None:
-        """Call this to share the other's fate, and it yours; see `trap_exits`."""
+        """Call this to share the other's fate, and it yours; see `trap_exits`.
+
+        A crash or kill of one crashes the other (`LinkBroken`), a shutdown shuts it down, a normal
+        end does nothing. With `trap_exits` each comes as a message, `Exited`. The link ends with
+        either incarnation. To link twice, or to oneself, changes nothing.
+        """
         link(self._life.cell, cell_of(ref))
 
     def unlink(self, ref: AnyRef) -> None:

@@ -19,7 +19,10 @@ from actors.runtime.words.messages import FromRuntime, message
 
 @message
 class Down(FromRuntime):
-    """An actor you monitor ended; `exit` is `NoProc` when it was gone before you looked."""
+    """An actor you monitor ended; `exit` is `NoProc` when it was gone before you looked.
+
+    It comes behind everything that the actor had told you.
+    """
 
     ref: AnyRef
     incarnation: int

@@ -43,8 +43,8 @@ class Timer:
         # Of whoever sets it: a handler, or a child task with a cause of its own.
         self._context: Context | None = current_activity.get().sending()
         self._queued = False
-        # How many ticks of `every` came while one was still waiting.
         self.skipped = 0
+        """How many ticks of `every` came while one was still waiting."""
         self._due = trio.current_time() + delay
         self._alarm: Alarm = life.cell.system.wheel.call_at(self._due, self._tick)
         # Ticks due at the same time come in the order in which their timers were made.

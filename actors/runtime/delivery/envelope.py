@@ -35,9 +35,13 @@ R_contra = TypeVar("R_contra", contravariant=True)
 class Context:
     """Where a message comes from. Treat it as frozen; freezing it would cost 0.2 us a message."""
 
+    # The same for all that one request has led to.
     correlation_id: str
+    # The id of the message that was in hand when this one was sent.
     causation_id: int | None = None
+    # As W3C Trace Context writes it.
     traceparent: str | None = None
+    # The path of the actor that sent it.
     sender: str | None = None
     user_id: str | None = None
     tenant: str | None = None

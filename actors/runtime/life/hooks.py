@@ -57,11 +57,19 @@ class Hooks(Generic[M]):
     # They return `object` here so that `def` and `async def` both may override them.
 
     def on_start(self) -> object:
-        """Override this to begin; may be `async`, return IGNORE or `Started(info)`, or raise."""
+        """Override this to begin; may be `async`, return IGNORE or `Started(info)`, or raise.
+
+        Runs at each start, behind `__init__` and before the first message. Whoever starts the actor
+        waits for it, at most `start_timeout` seconds.
+        """
         return None
 
     def on_stop(self, exit: Exit) -> object:  # noqa: A002 - the word of the whole runtime for this
-        """Override this to clean up; may be `async`. Runs after a crash too, not after a kill."""
+        """Override this to clean up; may be `async`. Runs after a crash too, not after a kill.
+
+        Once for each incarnation that was started, within the shutdown time (5 s, or what its
+        supervisor says), and before the next one begins.
+        """
         return None
 
     def receive(self, message: M) -> object:
@@ -81,7 +89,7 @@ class Hooks(Generic[M]):
         """Override this to end the children; called for every ending, after `on_stop`."""
 
 
-# An instance of whatever type.
+# An actor of whatever type, where the runtime needs only its hooks.
 AnyHooks: TypeAlias = Hooks[Never]
 
 

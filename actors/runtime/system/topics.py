@@ -27,6 +27,7 @@ class Sink(Protocol):
         """Take one message. Raising ends the subscription."""
 
 
+# Who may subscribe: an actor gets the messages in its mailbox, a sink at once.
 Subscriber: TypeAlias = AnyRef | Sink
 
 

@@ -31,6 +31,7 @@ ENDED_KEPT_MAX: Final = 4096
 # Pages reload: the level stays up for a moment, so that nothing is lost in between.
 LEVEL_LINGER_S: Final = 1.0
 
+# What a delta tells: another status, a message that was handled, an actor that is gone.
 Kind: TypeAlias = Literal["status", "message", "ended"]
 # at, id, path, incarnation, how it ended
 _Record: TypeAlias = tuple[float, int, str, int, Normal | Shutdown | ExitSummary | None]

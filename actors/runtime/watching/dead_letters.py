@@ -104,7 +104,9 @@ class DeadLetters:
         self._logged: dict[tuple[str, str], list[float]] = {}
         self._publishing = False
         self.total = 0
+        """How many there were since the system was opened, those not kept included."""
         self.by_reason: Counter[Reason] = Counter()
+        """How many there were of each reason."""
 
     def __iter__(self) -> Iterator[DeadLetter]:
         return iter([self._letter(kept) for kept in self._kept])

@@ -74,7 +74,7 @@ class Current(Figures):
 
 @dataclass(frozen=True, slots=True)
 class RestartWindow(Figures):
-    """How much of the restart budget is used."""
+    """How much of the restart budget is used: `used` of `max` in `period` seconds."""
 
     used: int
     max: int
@@ -83,7 +83,7 @@ class RestartWindow(Figures):
 
 @dataclass(frozen=True, slots=True)
 class SetTimer(Figures):
-    """A timer that is set."""
+    """A timer that is set: when it is due (trio's time), and its interval in seconds."""
 
     due: float
     interval: float | None
@@ -95,42 +95,58 @@ class ActorStats(Figures):
 
     id: int
     path: str
+    # Under which it is registered in the whole system.
     name: str | None
     class_name: str
+    # With a task of its own, or given turns by the dispatcher.
     kind: Literal["task", "dispatched"]
+    # The path of who restarts it; None without one.
     supervisor: str | None
+    # How many times it was started, and when the last time was (trio's time, as all moments).
     incarnation: int
     started_at: float
     status: str
     status_since: float
+    # The message in hand, and the path of the actor that its handler waits for.
     current: Current | None
     waiting_on: str | None
+    # Messages handled since it was created; messages and entries of the system; their time.
     handled: int | None
     reductions: int | None
     busy_seconds: float | None
+    # What waits: messages, entries of the system, messages set aside; the most that ever
+    # waited, how many may, and how many senders and askers wait for room.
     queued: int
     system_queued: int
     stashed: int
     peak: int
     capacity: int
     waiting_senders: int
+    # Lost at a full mailbox, replaced there, too old when their turn came, without a handler.
     overflowed: int
     coalesced: int
     expired: int
     unhandled: int
+    # Asks given up while they waited, replies that came when nobody waited any more.
     withdrawn: int
     late_replies: int
     crashes: int
     restarts: int
     restart_window: RestartWindow | None
+    # When its backoff is over.
     next_restart_at: float | None
+    # The newest, oldest first.
     last_exits: tuple[ExitSummary, ...]
+    # The paths of actors.
     links: tuple[str, ...]
     monitors: tuple[str, ...]
     monitored_by: tuple[str, ...]
     timers: tuple[SetTimer, ...]
     topics: tuple[str, ...]
+    # The paths of who has sent it something within the last minute.
     senders: tuple[str, ...] | None
+    # Histograms: number i counts times of i bits in microseconds, so 10 is 512 to 1023 us. How
+    # long handlers took, and how long messages had waited.
     handling_us: tuple[int, ...] | None
     queue_us: tuple[int, ...] | None
 
@@ -146,15 +162,19 @@ class ActorStatus(ActorStats):
 class SystemStats(Figures):
     """The sums of a system; `System.totals` reads them."""
 
+    # Since it was opened.
     spawned: int
     stopped: int
     passivated: int
     restarts: int
+    # By reason.
     dead_letters: Mapping[str, int]
+    # Now: actors that are not gone, asks that wait, timers, actors that wait for a turn.
     actors: int
     asks_open: int
     timers: int
     run_queue: int
+    # How late the loop came: a histogram as in `ActorStats`.
     loop_lag_us: tuple[int, ...]
 
 

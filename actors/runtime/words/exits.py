@@ -65,6 +65,7 @@ class ExitSummary:
 class _Circumstances:
     """When, to which incarnation, by whom and why; two exits are equal without them."""
 
+    # Which incarnation ended, when (trio's time), the path of who asked for it, and why.
     incarnation: int = field(default=0, compare=False, kw_only=True)
     at: float = field(default=0.0, compare=False, kw_only=True)
     by: str | None = field(default=None, compare=False, kw_only=True)

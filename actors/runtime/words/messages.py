@@ -16,7 +16,10 @@ T = TypeVar("T")
 
 
 class Ask(Generic[R_co]):
-    """Base of a message that is answered with an `R`: `class Total(Ask[int]): ...`."""
+    """Base of a message that is answered with an `R`: `class Total(Ask[int]): ...`.
+
+    `await ref.ask(Total())` is an int then. One that is told is handled too; its reply is dropped.
+    """
 
     __slots__ = ()
 
