@@ -44,7 +44,7 @@ class Partitioned(Supervisor, Generic[M]):
         self._pool = partial(Dynamic[M], flags, template)
 
     def plan(self) -> Plan | Ignore:
-        """One dynamic supervisor a partition, each restarted alone."""
+        """Called at each start: one dynamic supervisor a partition, each restarted alone."""
         specs = [
             ChildSpec(str(number), self._pool, type="supervisor")
             for number in range(self._partitions)

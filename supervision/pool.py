@@ -251,11 +251,11 @@ class Pool(Supervisor, Generic[M]):
     __replaces__: ClassVar[frozenset[str]] = frozenset({"wind_down"})
 
     def plan(self) -> Plan | Ignore:
-        """As many workers as were declared, named by their numbers."""
+        """Called at each start: as many workers as were declared, named by their numbers."""
         return Plan(self._flags, [self._spec(number) for number in range(self._size)])
 
     async def on_start(self) -> object:
-        """Start the workers; from then on the router goes to them without the pool."""
+        """Called at each start: from then on the router goes to the workers without the pool."""
         outcome = await super().on_start()
         if outcome is None:
             slots = self._machine().slots
@@ -279,7 +279,7 @@ class Pool(Supervisor, Generic[M]):
                     ref._stands_for = place.cell.actor_class
 
     def receive(self, message: object) -> object:
-        """Pass on what came to the pool itself; only what was not sent by way of the router."""
+        """Called with what came to the pool itself, past the router; it is passed on."""
         worker = self.pick(cast(M, message))
         if worker is not None:
             return self.forward(worker)

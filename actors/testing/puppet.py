@@ -45,7 +45,11 @@ StopHook: TypeAlias = Callable[["AnyPuppet", Exit], object]
 
 
 class Puppet(Actor[PuppetMessage]):
-    """A dispatched actor. The log is given from outside, so it survives restarts."""
+    """A dispatched actor. `log` is given from outside, so it survives restarts.
+
+    What it is told goes there: the text of each `Note`, and what the runtime tells it. `start` and
+    `stop` are called with it at each start and end.
+    """
 
     def __init__(
         self,
@@ -58,33 +62,33 @@ class Puppet(Actor[PuppetMessage]):
         self.state: dict[str, object] = {}
 
     def on_start(self) -> object:
-        """Run the start hook."""
+        """Called at each start."""
         return None if self.start_hook is None else self.start_hook(self)
 
     def on_stop(self, exit: Exit) -> None:  # noqa: A002
-        """Run the stop hook."""
+        """Called at each end."""
         if self.stop_hook is not None:
             self.stop_hook(self, exit)
 
     def on_do(self, message: Do) -> None:
-        """Run it."""
+        """Called with each `Do`."""
         message.what(self)
 
     def on_call(self, message: Call) -> object:
-        """Run it and reply."""
+        """Called with each `Call`; replies."""
         return message.what(self)
 
     def on_note(self, message: Note) -> None:
-        """Note it."""
+        """Called with each `Note`."""
         self.log.append(message.text)
 
     def on_news(self, message: Down | Exited | IdleTimeout) -> None:
-        """Note what the runtime tells."""
+        """Called with what the runtime tells; notes it."""
         self.log.append(message)
 
 
 class AsyncPuppet(Actor[PuppetMessage]):
-    """A task actor. What the functions return is awaited when it can be."""
+    """A puppet with a task. What its functions return is awaited when it can be."""
 
     def __init__(
         self,
@@ -97,28 +101,28 @@ class AsyncPuppet(Actor[PuppetMessage]):
         self.state: dict[str, object] = {}
 
     async def on_start(self) -> object:
-        """Run the start hook."""
+        """Called at each start."""
         return None if self.start_hook is None else await _result(self.start_hook(self))
 
     async def on_stop(self, exit: Exit) -> None:  # noqa: A002
-        """Run the stop hook."""
+        """Called at each end."""
         if self.stop_hook is not None:
             await _result(self.stop_hook(self, exit))
 
     async def on_do(self, message: Do) -> None:
-        """Run it."""
+        """Called with each `Do`."""
         await _result(message.what(self))
 
     async def on_call(self, message: Call) -> object:
-        """Run it and reply."""
+        """Called with each `Call`; replies."""
         return await _result(message.what(self))
 
     async def on_note(self, message: Note) -> None:
-        """Note it."""
+        """Called with each `Note`."""
         self.log.append(message.text)
 
     async def on_news(self, message: Down | Exited | IdleTimeout) -> None:
-        """Note what the runtime tells."""
+        """Called with what the runtime tells; notes it."""
         self.log.append(message)
 
 

@@ -27,7 +27,8 @@ State: TypeAlias = Literal["closed", "open", "half_open"]
 
 _log = Log("supervision.breaker")
 
-# Topic on which every change of a breaker is published.
+# A topic for the changes of breakers; one is published there when it has been made with
+# `on_change=partial(system.topics.publish, BREAKERS)`.
 BREAKERS: Final = "supervision.breakers"
 
 

@@ -90,7 +90,8 @@ def value_fallback(name: str, value: T) -> Fallback[T]:
 def cached_fallback(name: str, max_age: float) -> Fallback[T]:
     """Call this for one that answers with the last good answer, at most `max_age` s old.
 
-    Without one it raises the error of the call.
+    Without one it raises the error of the call. For the checkers say of what:
+    `fallback: Fallback[int] = cached_fallback("prices", 60.0)`.
     """
     kept: list[tuple[float, T]] = []
 

@@ -61,7 +61,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """One change. `data` depends on `kind`: status, message or ended."""
+    """One change. What is in `data` depends on `kind`; all of it is plain data.
+
+    `status`: id, status, because, incarnation, next_restart_at, last_exit. `message`, one that was
+    handled: id, message, message_id, was_ask, correlation_id, causation_id, sender, handling_us.
+    `ended`, gone for good: id, exit.
+    """
 
     seq: int
     at: float
@@ -75,7 +80,14 @@ Change: TypeAlias = Snapshot | Delta
 
 
 class Changes:
-    """What one observer is told of a path and everything below; use `with`, then `async for`."""
+    """What one observer is told of a path and everything below; made by `system.changes(path)`.
+
+    ```python
+    with system.changes("shop/rooms") as changes:
+        async for change in changes:  # a Snapshot, then Deltas
+            ...
+    ```
+    """
 
     def __init__(self, log: ChangesLog, path: str) -> None:
         self._log, self.path = log, path
