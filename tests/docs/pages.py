@@ -7,8 +7,10 @@ for what needs a server of the reader's own. A traceback names the page and its 
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -40,6 +42,35 @@ def blocks(text: str) -> list[Block]:
             raise ValueError(f"line {line - 1}: a block is `python` or `python {NOT_RUN}`")
         found.append(Block(dedent(match[3]), line, match[2] is None))
     return found
+
+
+def programs(text: str) -> list[str]:
+    """Call this for the programs of a page as files, each line where the page has it.
+
+    A page is one, unless its blocks define something twice: then each of them is complete, or goes
+    on with the one before when it is not run.
+    """
+    found = blocks(text)
+    names = [name for block in found for name in _defined(block)]
+    are_many = len(names) > len(set(names))
+    parts: list[list[Block]] = []
+    for block in found:
+        if not parts or (are_many and block.runs):
+            parts.append([])
+        parts[-1].append(block)
+    return [_joined(part) for part in parts]
+
+
+def _defined(block: Block) -> set[str]:
+    kinds = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return {node.name for node in ast.parse(block.source).body if isinstance(node, kinds)}
+
+
+def _joined(part: Sequence[Block]) -> str:
+    text = ""
+    for block in part:
+        text += "\n" * (block.line - 1 - text.count("\n")) + block.source
+    return text
 
 
 def run(page: Path) -> None:

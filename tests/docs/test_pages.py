@@ -1,12 +1,13 @@
 """The Python of every page runs as it stands there."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, blocks
+from tests.docs.pages import ROOT, blocks, programs
 from tests.patience import PATIENCE_S
 
 PAGES = [page for page in sorted(ROOT.glob("docs/**/*.md")) if blocks(page.read_text())]
@@ -46,6 +47,35 @@ def test_blocks_share_their_names_and_a_traceback_names_the_line(tmp_path: Path)
     done = ran(page)
     assert (done.returncode, done.stdout) == (1, "2\n")
     assert f'"{page}", line 19' in done.stderr
+
+
+@pytest.mark.slow
+def test_the_python_of_the_pages_passes_the_type_checker(tmp_path: Path) -> None:
+    # DOC-1: in a project of its own, with no settings of ours
+    for page in PAGES:
+        for number, program in enumerate(programs(page.read_text())):
+            (tmp_path / f"page_{page.stem.replace('-', '_')}_{number}.py").write_text(program)
+    command = ("mypy", "--strict", "--config-file=", "--no-error-summary", "--cache-dir=cache")
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *(path.name for path in sorted(tmp_path.glob("*.py")))],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert len(list(tmp_path.glob("*.py"))) >= len(PAGES)
+    # Only of the pages: our own files, found by a path here, have our settings.
+    told = [line for line in done.stdout.splitlines() if line.startswith("page_")]
+    assert told == [], done.stdout + done.stderr
+    assert done.returncode in (0, 1), done.stderr
+
+
+def test_a_page_is_one_program_unless_it_defines_something_twice() -> None:
+    page = "```python\nx = 1\n```\n\n```python\ndef f() -> int:\n    return x\n```\n"
+    assert programs(page) == ["\nx = 1\n\n\n\ndef f() -> int:\n    return x\n"]
+    assert len(programs(page + page)) == 4
 
 
 def test_a_word_nobody_knows_is_refused() -> None:
