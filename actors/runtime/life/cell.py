@@ -1154,7 +1154,8 @@ class Life:
         first = self.exit
         crash = Crashed(error)
         if isinstance(first, Crashed) and first.error is not crash.error:
-            crash.error.__context__ = first.error
+            # Past a `__setattr__` of its own: that of a frozen dataclass refuses.
+            BaseException.__setattr__(crash.error, "__context__", first.error)
         self.exit = self._stamp(crash)
         self.fail_owed(self.exit)
 

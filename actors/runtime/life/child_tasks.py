@@ -17,7 +17,7 @@ import trio
 
 from actors.runtime.delivery.envelope import Activity, current_activity
 from actors.runtime.words.errors import exit_from
-from actors.runtime.words.exits import Exit, leaves_of, without_cancelled
+from actors.runtime.words.exits import Exit, leaves_of, readable, without_cancelled
 
 
 class ChildTasks:
@@ -91,6 +91,8 @@ class ChildTasks:
         except BaseException as error:
             cause = without_cancelled(error, trio.lowlevel.current_task())
             if not all(isinstance(leaf, trio.Cancelled) for leaf in leaves_of(cause)):
+                if (stand_in := readable(error)) is not error:
+                    raise stand_in from None  # trio looks at it too.
                 raise
             # That no scope around it explains: the nursery would take it for its own.
             self._raised(exit_from(cause))

@@ -20,7 +20,7 @@ from actors.runtime.telling.log import Log
 from actors.runtime.watching.presenting import redacted_message, redacted_state
 from actors.runtime.watching.traces import Trace, trace_of
 from actors.runtime.words.errors import BadReply
-from actors.runtime.words.exits import Crashed
+from actors.runtime.words.exits import Crashed, readable
 from actors.runtime.words.places import place_of, place_of_code, told
 from actors.runtime.words.showing import redact_text
 from actors.runtime.words.weighing import weight_of
@@ -142,14 +142,16 @@ def _where(life: Life, error: BaseException, message: object) -> str | None:
 def _forget_frames(error: BaseException, actor: object) -> None:
     """Empty the frames of an error already shown: the actor they hold must not live on."""
     seen: set[int] = set()
-    left: list[BaseException | None] = [error]
+    left = [error]
     while left:
         one = left.pop()
-        if one is None or id(one) in seen:
+        if id(one) in seen:
             continue
         seen.add(id(one))
         _empty_frames(one.__traceback__, actor)
-        left += [one.__cause__, one.__context__]
+        left += [
+            readable(before) for before in (one.__cause__, one.__context__) if before is not None
+        ]
         if isinstance(one, BaseExceptionGroup):
             left += one.exceptions
 

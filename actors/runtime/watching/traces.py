@@ -15,6 +15,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Final
 
+from actors.runtime.words.exits import readable
 from actors.runtime.words.showing import CUT, redact_text, text_of
 
 # Of one error, from its outer and from its inner end; a recursion without end has a thousand, and
@@ -111,9 +112,10 @@ class _Taking:
 
 
 def _before(error: BaseException) -> BaseException | None:
-    if error.__cause__ is not None or error.__suppress_context__:
-        return error.__cause__
-    return error.__context__
+    before = error.__cause__
+    if before is None and not error.__suppress_context__:
+        before = error.__context__
+    return None if before is None else readable(before)
 
 
 def _frames_of(trace: TracebackType | None) -> tuple[list[Frame], int]:

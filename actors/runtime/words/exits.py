@@ -10,11 +10,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar, final
 
 import trio
 
-from actors.runtime.words.places import told
+from actors.runtime.words.places import leaves_in, told
 from actors.runtime.words.showing import redact_text, text_of
 
 # One exit fills one line of a report; what is longer belongs into the crash report's stack.
@@ -195,9 +196,7 @@ def asked_by(exit_: _E, actor: _Named | None) -> _E:
 
 def leaves_of(error: BaseException) -> tuple[BaseException, ...]:
     """Call this to take (nested) exception groups apart."""
-    if isinstance(error, BaseExceptionGroup):
-        return tuple(leaf for part in error.exceptions for leaf in leaves_of(part))
-    return (error,)
+    return tuple(leaves_in(error))
 
 
 # From an error to an exit
@@ -225,6 +224,7 @@ def without_cancelled(
     out of code that may wait, the cancellation of a scope around it, which is known by that scope
     being cancelled; and a GeneratorExit that closes the coroutine, for nobody runs it then.
     """
+    error = readable(error)
     if isinstance(error, Exception):
         return error
     leaves = leaves_of(error)
@@ -241,6 +241,41 @@ def without_cancelled(
     if task is not None and not others and trio.current_effective_deadline() == -math.inf:
         raise error
     return error
+
+
+def readable(error: BaseException) -> BaseException:
+    """Call this for an error of user code that others will look at: itself, nearly always.
+
+    A class of errors may have code of its own for what everybody reads (`args`, `__cause__`,
+    `exceptions`), and a group may be nested deeper than Python can split it. An error that cannot
+    be read is a crash like any other one: a RuntimeError that says so then stands for it.
+    """
+    try:
+        if isinstance(error, BaseExceptionGroup):
+            error.split(trio.Cancelled)
+        seen: set[type] = set()
+        for one in (error, *leaves_of(error)):
+            if type(one) not in seen:
+                seen.add(type(one))
+                _read(one)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as failure:  # noqa: BLE001 - whatever the code of that class raises
+        name = type.__dict__["__name__"].__get__(type(error))
+        stand_in = RuntimeError(f"{name} cannot be read: {type(failure).__name__}")
+        trace = BaseException.__getattribute__(error, "__traceback__")
+        return stand_in.with_traceback(trace if isinstance(trace, TracebackType) else None)
+    return error
+
+
+def _read(error: BaseException) -> None:
+    """Look once at what is looked at later, where nothing may fail."""
+    cls = type(error)
+    said = error.message if isinstance(error, BaseExceptionGroup) else ""
+    text = f"{cls.__module__}.{cls.__name__}{cls.__qualname__}{said}"
+    around = (error.__traceback__, error.__cause__, error.__context__, error.__suppress_context__)
+    if type(error.args) is not tuple or not text or not around:
+        raise TypeError("args is no tuple")
 
 
 def _has_closed(leaves: tuple[BaseException, ...]) -> bool:

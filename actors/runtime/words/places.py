@@ -32,7 +32,7 @@ _INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{o
 
 def told(error: BaseException) -> str:
     """Call this for the class and text of an error on one line; of a group, of what is in it."""
-    leaves = list(_leaves(error))
+    leaves = list(leaves_in(error))
     if isinstance(error, BaseExceptionGroup) and len(leaves) > 1:
         some = "; ".join(_one(leaf) for leaf in leaves[:LEAVES_TOLD_MAX])
         more = "; ..." if len(leaves) > LEAVES_TOLD_MAX else ""
@@ -46,7 +46,7 @@ def place_of(error: BaseException) -> str | None:
     None when it was never raised, or no user code was there. Of a group it is the first leaf's
     that has one.
     """
-    for leaf in _leaves(error):
+    for leaf in leaves_in(error):
         place = place_in(_frames(leaf.__traceback__))
         if place is not None:
             return place
@@ -106,12 +106,16 @@ def _frames(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
         trace, left = trace.tb_next, left - 1
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _leaves(part)
-    else:
-        yield error
+def leaves_in(error: BaseException) -> Iterator[BaseException]:
+    """Call this to walk through the single errors of (nested) groups, in order."""
+    left = [error]
+    # By a list, not by calls: groups may be nested as deep as they like.
+    while left:
+        one = left.pop()
+        if isinstance(one, BaseExceptionGroup):
+            left += reversed(one.exceptions)
+        else:
+            yield one
 
 
 def _one(error: BaseException) -> str:

@@ -94,7 +94,7 @@ def text_of(value: object) -> str:
         # By its class, as everywhere where nothing guards it: `__class__` may be user code too.
         if issubclass(type(value), BaseException):
             assert isinstance(value, BaseException)
-            return _text_of_error(value)
+            return _called(_text_of_error, value)
         # What `repr` would write; and those whose text is as long as they are large.
         if own is object.__str__ or issubclass(type(value), int | bytes | bytearray):
             return shown(value)
@@ -108,7 +108,8 @@ def fields_shown(name: str, fields: Mapping[str, object], bounds: Bounds) -> str
     return walk.text()
 
 
-def _text_of_error(error: BaseException) -> str:
+def _text_of_error(error: object) -> str:
+    assert isinstance(error, BaseException)
     # `str` of an error writes out all its arguments, however large they are.
     args = error.args
     if isinstance(error, BaseExceptionGroup):
