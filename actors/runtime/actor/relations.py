@@ -83,6 +83,8 @@ class Monitor:
 
     def ended(self, cell: Cell, exit_: Exit) -> None:
         """Called by the target's cell."""
+        if self._life is None or self._life.phase == "over":
+            return
         self._notify(Down(cell.ref, exit_.incarnation, exit_))
 
     def _notify(self, message: Down) -> None:
@@ -94,7 +96,7 @@ class Monitor:
     def act(self) -> Envelope | None:
         """Called by the watcher's loop: gives the Down, unless it was cancelled meanwhile."""
         life = self._life
-        if life is None or self._message is None:
+        if life is None or life.phase == "over" or self._message is None:
             return None
         self.cancel()
         return life.wrap(self._message)

@@ -77,7 +77,7 @@ class Timer:
 
     def _tick(self) -> None:
         life = self._life
-        if life is None:
+        if life is None or life.phase == "over":
             return
         if self._queued:
             self.skipped += 1

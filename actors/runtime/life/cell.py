@@ -1198,13 +1198,16 @@ class Life:
         self.fail_owed(exit_)
         if self.stash:
             self.cell.mailbox.put_back(self.stash)
-        for timer in list((self.timers or {}).values()):
-            timer.cancel()
         for resting in (self.idle_timer, self.nap):
             if resting is not None:
                 resting.cancel()
-        for monitor in list(self.monitors or ()):
-            monitor.cancel()
+        # Those whose turn to be cancelled has not come do nothing any more: this life is over.
+        held: list[Ticking | Monitoring] = [*(self.timers or {}).values(), *(self.monitors or ())]
+        if len(held) > STEPS_AT_ONCE:
+            self.cell.system.dispatcher.do_in_slices(one.cancel() for one in held)
+        else:
+            for one in held:
+                one.cancel()
         self.stash = self.timers = self.monitors = None
         self.idle_timer = self.nap = None
         # Ticks, requests and notes meant for it. Notices of ends on the user lane stay: they act

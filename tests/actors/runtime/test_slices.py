@@ -303,6 +303,71 @@ async def test_many_watchers_hear_of_the_incarnation_they_watched(
             assert (third, 3) in [(watch, exit_.incarnation) for watch, exit_ in told]
 
 
+async def test_many_timers_of_an_ended_one_are_let_go_in_slices(
+    autojump_clock: MockClock,
+) -> None:
+    # ACT-29, ACT-53: the next incarnation works meanwhile
+    def sets(me: AnyPuppet) -> None:
+        for number in range(MANY):
+            me.after(1000.0, Note(number))
+        raise OSError("first")
+
+    async with open_system(Root) as root:
+        wheel = root.system.wheel
+        for ref in (root.first, root.second):
+            with longest(lambda: -wheel.open_alarms) as turn:
+                ref.tell(Do(sets))
+                assert await ref.ask(Call(lambda me: 1)) == 1
+                assert wheel.open_alarms > 1
+                await trio.testing.wait_all_tasks_blocked()
+            assert wheel.open_alarms <= 1
+            assert turn.rise <= CHORE_STEPS + 1
+
+
+async def test_many_timers_that_are_due_while_their_actor_ends_tick_no_more(
+    autojump_clock: MockClock,
+) -> None:
+    # ACT-29, ACT-71: also before their turn to be let go has come
+    def sets(me: AnyPuppet) -> None:
+        for number in range(MANY):
+            me.after(0.0, Note(number))
+        raise OSError("first")
+
+    async with open_system(Root) as root:
+        for ref in (root.first, root.second):
+            ref.tell(Do(sets))
+            assert await ref.ask(Call(lambda me: 1)) == 1
+            await trio.testing.wait_all_tasks_blocked()
+            assert await ref.ask(Call(lambda me: list(me.log))) == []
+
+
+async def test_many_monitors_of_an_ended_one_tell_the_next_one_nothing(
+    autojump_clock: MockClock, roomy: type[Puppet]
+) -> None:
+    # ACT-29, ACT-62: though those it watched end before they are let go
+    class Rooms(Supervisor, intensity=10):
+        first = child(roomy)
+
+    async with open_system(Rooms) as root:
+        targets = [await root.system.start(Puppet) for _ in range(MANY)]
+
+        def watches(me: AnyPuppet) -> None:
+            for target in targets:
+                me.monitor(target)
+
+        await root.first.ask(Call(watches))
+        root.first.tell(Do(raising(OSError("first"))))
+        while (cell := cell_of(root.first)).incarnation < 2:
+            await trio.lowlevel.checkpoint()
+        left = [target for target in targets if cell_of(target).watchers]
+        assert left
+        for target in left:
+            target.kill()
+        await trio.testing.wait_all_tasks_blocked()
+        assert cell.incarnation == 2
+        assert await root.first.ask(Call(lambda me: list(me.log))) == []
+
+
 async def test_many_linked_actors_end_in_slices(autojump_clock: MockClock, system: System) -> None:
     # ACT-29, ACT-60
     hub = await system.start(Puppet)
