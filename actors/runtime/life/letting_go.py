@@ -7,7 +7,7 @@ Only those that nobody else holds: emptying what somebody still looks at would b
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from sys import getrefcount
 from typing import Final, TypeAlias
@@ -20,7 +20,8 @@ LOOKED_INTO_MAX: Final = 8
 ENTRIES_A_STEP: Final = 32
 
 _Container: TypeAlias = dict[object, object] | list[object] | set[object] | deque[object]
-_KINDS: Final = (dict, list, set, deque)
+# By their exact class: how one of a user's own gives up its entries is not known.
+_KINDS: Final = (dict, list, set, deque, defaultdict, OrderedDict, Counter)
 
 
 def large_parts(instance: object) -> list[_Container] | None:
@@ -28,7 +29,7 @@ def large_parts(instance: object) -> list[_Container] | None:
     found: list[_Container] = []
     for value in vars(instance).values():
         if type(value) in _KINDS and not _note_large(value, found) and len(value) < LOOKED_INTO_MAX:
-            for inner in value.values() if type(value) is dict else value:
+            for inner in value.values() if isinstance(value, dict) else value:
                 _note_large(inner, found)
     return found or None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 
 import pytest
@@ -42,6 +42,8 @@ KINDS: dict[str, Callable[[], object]] = {
     "deque": lambda: deque(rows()),
     "set": lambda: set(rows()),
     "dict": lambda: dict(enumerate(rows())),
+    "defaultdict": lambda: defaultdict(list, enumerate(rows())),
+    "ordered": lambda: OrderedDict(enumerate(rows())),
     "one of few": lambda: {"all": rows(), "none": 1},
     "one of many": lambda: [rows(), *range(SMALL_MAX)],
 }
