@@ -1126,8 +1126,9 @@ class Life:
             # Its asker was cancelled, or its system is being closed.
             self.cell.counts.withdrawn += 1
 
-    def _is_owed(self, envelope: Envelope) -> bool:
-        return any(later.envelope is envelope for later in self.owed or ())
+    def owes(self, envelope: Envelope) -> bool:
+        """Whether `envelope` is answered later: looked for from the newest, as it mostly is."""
+        return any(later.envelope is envelope for later in reversed(self.owed or {}))
 
     # The end
 
@@ -1176,7 +1177,7 @@ class Life:
             reason: Reason = "killed" if isinstance(exit_, Killed) else "crashed"
             self.cell.system.dead_letters.add(self.cell, envelope, reason, exit_)
         reply = envelope[REPLY]
-        if reply is not None and not self._is_owed(envelope):
+        if reply is not None and not self.owes(envelope):
             reply.fail(self._error_for(exit_, envelope))
 
     def _take_back(self, envelope: Envelope) -> None:

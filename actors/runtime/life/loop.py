@@ -414,11 +414,11 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
         life.set_aside = None  # It is in the stash, and answered when it comes back.
         if reply is not None:
             reply.stage = "stashed"
-    elif life.owed is not None and any(later.envelope is envelope for later in life.owed):
-        if result is not None and type(result) is not Later:
-            return _bad_reply(life, envelope, result)
     elif type(result) is Later:
         pass
+    elif life.owes(envelope):
+        if result is not None:
+            return _bad_reply(life, envelope, result)
     elif reply is None:
         if result is not None and not issubclass(type(envelope[MESSAGE]), Ask):
             return _bad_reply(life, envelope, result)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from typing import Protocol
+from typing import Never, Protocol
 
 import pytest
 import trio
@@ -220,6 +221,52 @@ async def test_reply_later_answers_from_another_message(
         nursery.start_soon(asks)
         await trio.testing.wait_all_tasks_blocked()
         ref.tell(Do(lambda me: me.state["later"].reply("now")))  # type: ignore[attr-defined]
+
+
+class _Walked(dict[Later[Never], None]):
+    """Counts how often one of the replies that are owed is looked at."""
+
+    looks = 0
+
+    def _counted(self, walk: Iterator[Later[Never]]) -> Iterator[Later[Never]]:
+        for one in walk:
+            self.looks += 1
+            yield one
+
+    def __iter__(self) -> Iterator[Later[Never]]:
+        return self._counted(super().__iter__())
+
+    def __reversed__(self) -> Iterator[Later[Never]]:
+        return self._counted(super().__reversed__())
+
+
+@pytest.mark.parametrize("returned", [True, False])
+async def test_an_answer_given_later_costs_the_same_however_many_are_owed(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet], returned: bool
+) -> None:
+    # ACT-44
+    many = 200
+
+    def later(me: AnyPuppet) -> object:
+        made = me.reply_later()
+        me.state[str(len(me.state))] = made
+        return made if returned else None
+
+    async def ask() -> None:
+        with pytest.raises(ActorExited):
+            await ref.ask(Call(later), timeout=60)
+
+    ref = await system.start(puppet)
+    life = cell_of(ref).life
+    assert life is not None
+    life.owed = walked = _Walked()
+    async with trio.open_nursery() as nursery:
+        for _ in range(many):
+            nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(walked) == many
+        assert walked.looks <= many
+        await ref.stop()
 
 
 async def test_open_replies_fail_with_their_incarnation(
