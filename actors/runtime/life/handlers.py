@@ -53,6 +53,8 @@ class Table:
     has_receive: bool = False
     receive_is_async: bool = False
     is_task: bool = False
+    # Whether an instance has started without taking a name of the runtime's.
+    names_are_free: bool = False
 
     def fits(self, kind: type, reply: object) -> bool:
         """Whether a reply is of the R of `Ask[R]`, as far as `isinstance` can tell."""

@@ -377,6 +377,7 @@ def _start_is_over(life: Life, outcome: StartOutcome | None) -> None:
     elif isinstance(outcome, Ready) and (taken := taken_name(_instance(life))) is not None:
         outcome = Failed(taken)
     if isinstance(outcome, Ready):
+        life.table.names_are_free = True
         life.phase = "running"
         # Wishes, system entries and senders may be waiting: the loop looks up first.
         life.cell.mailbox.attention = True
