@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from tests.patience import PATIENCE_S
+from tests.signals import as_a_person_starts_it
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +45,7 @@ class SiteProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            preexec_fn=as_a_person_starts_it,  # noqa: PLW1509 - it only resets two signals
         )
         self._told = threading.Event()
         self.url = ""

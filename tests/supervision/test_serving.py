@@ -19,6 +19,7 @@ from actors.runtime import open_actors
 from supervision import open_system, run_until_signal, serve
 from supervision.serving import stop_signals
 from tests.patience import PATIENCE_S
+from tests.signals import as_a_person_starts_it
 from tests.supervision.puppets import MANY, Crash, Kit, Troupe
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=as_a_person_starts_it,  # noqa: PLW1509 - it only resets two signals
         )
 
     def read_until(self, wanted: str) -> list[str]:
