@@ -83,6 +83,20 @@ class DynamicOptions(ChildOptions, total=False):
 class Declared(ABC):
     """What a supervisor's class needs of everything declared in its body."""
 
+    def __init__(self, start: Maker, *, is_method: bool) -> None:
+        self._start, self._is_method = start, is_method
+        self._id = ""
+
+    def bound_to(self, supervisor: Supervising | None) -> Maker:
+        """Called to compile: what makes an actor, a method bound to its supervisor.
+
+        When the class is made there is none to bind it to; that spec is only checked, never
+        started.
+        """
+        if self._is_method and supervisor is not None:
+            return functools.partial(self._start, supervisor)
+        return self._start
+
     @abstractmethod
     def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile; without a supervisor only to check that it makes sense."""
@@ -95,11 +109,10 @@ class DeclaredChild(Declared, Generic[A_co]):
     """
 
     def __init__(self, start: Maker, options: Mapping[str, object], *, is_method: bool) -> None:
-        self._start, self._is_method = start, is_method
+        super().__init__(start, is_method=is_method)
         made = class_of(_returned_by(start) if is_method else start)
         self._is_supervisor = getattr(made, "child_type", "worker") == "supervisor"
         self._options = {"type": "supervisor" if self._is_supervisor else "worker", **options}
-        self._id = ""
 
     def options(self, **options: Unpack[ChildOptions]) -> DeclaredChild[A_co]:
         """Call this for the same child with these options: `child(Stock, n=5).options(...)`."""
@@ -109,11 +122,7 @@ class DeclaredChild(Declared, Generic[A_co]):
     def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile the declaration to a spec of that id."""
         self._id = name
-        start = self._start
-        # When the class is made there is no supervisor to bind the method to; that spec is only
-        # checked, never started.
-        if self._is_method and supervisor is not None:
-            start = functools.partial(start, supervisor)
+        start = self.bound_to(supervisor)
         return ChildSpec(name, start, **cast("dict[str, Never]", self._options))
 
     @overload
@@ -180,7 +189,8 @@ class DeclaredDynamic(Declared, Generic[M]):
     """A dynamic supervisor declared in a class body; on a handle it reads as `Dynamic[M]`."""
 
     def __init__(self, start: Maker, options: Mapping[str, object], *, is_method: bool) -> None:
-        self._start, self._given, self._is_method = start, options, is_method
+        super().__init__(start, is_method=is_method)
+        self._given = options
         key = _text(options.get("key"))
         if is_method:
             check_key(start, key)
@@ -193,7 +203,6 @@ class DeclaredDynamic(Declared, Generic[M]):
         flags = cast("dict[str, Never]", {name: rest.pop(name) for name in names})
         self._flags = DynamicFlags(**flags)
         self._options = cast("dict[str, Never]", rest)
-        self._id = ""
 
     def options(
         self, *, key: str | None = None, **options: Unpack[DynamicOptions]
@@ -206,10 +215,7 @@ class DeclaredDynamic(Declared, Generic[M]):
     def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile the declaration to the spec of a dynamic supervisor."""
         self._id = name
-        start = self._start
-        if self._is_method and supervisor is not None:
-            start = functools.partial(start, supervisor)
-        template = ChildSpec(name, start, **self._options)
+        template = ChildSpec(name, self.bound_to(supervisor), **self._options)
         return ChildSpec(name, functools.partial(Dynamic, self._flags, template))
 
     @overload

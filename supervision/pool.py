@@ -513,7 +513,8 @@ class DeclaredRouter(Declared, Generic[M]):
     """A pool declared in a class body; on a handle it reads as `Router[M]`."""
 
     def __init__(self, start: Maker, options: Mapping[str, object], *, is_method: bool) -> None:
-        self._start, self._given, self._is_method = start, options, is_method
+        super().__init__(start, is_method=is_method)
+        self._given = options
         rest = dict(options)
         # Still to be given, when the arguments of the class were given by name.
         self._size = _checked_size(rest.pop("size")) if "size" in rest else None
@@ -523,7 +524,6 @@ class DeclaredRouter(Declared, Generic[M]):
         self._flags = Flags(**cast("dict[str, Never]", budget))
         self._name = cast("str | None", rest.pop("name", None))
         self._worker = cast("dict[str, Never]", rest)
-        self._id = ""
 
     def options(
         self, *, size: int, route: Route[M] = "round_robin", **options: Unpack[RouterOptions]
@@ -535,10 +535,7 @@ class DeclaredRouter(Declared, Generic[M]):
     def spec(self, name: str, supervisor: Supervising | None) -> ChildSpec:
         """Call this to compile the declaration to the spec of a pool."""
         self._id = name
-        start = self._start
-        if self._is_method and supervisor is not None:
-            start = partial(start, supervisor)
-        template = ChildSpec("worker", start, **self._worker)
+        template = ChildSpec("worker", self.bound_to(supervisor), **self._worker)
         pool = partial(Pool, template, _checked_size(self._size), self._route, self._flags)
         return ChildSpec(name, pool, type="supervisor", name=self._name)
 

@@ -8,13 +8,19 @@ start. The checks raise `SpecError`.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
 from inspect import Parameter, Signature
-from typing import Final, cast, get_origin
+from typing import Final, cast
 from weakref import WeakKeyDictionary
 
+from actors.runtime.system.making import (
+    BY_NAME,
+    class_behind,
+    signature_of,
+    takes_too,
+    way_to_give_both,
+)
 from supervision.specs.errors import SpecError
 from supervision.specs.specs import ChildSpec, DynamicFlags, Maker, check_start
 
@@ -23,8 +29,6 @@ DYNAMIC_OPTIONS: Final = CHILD_OPTIONS | frozenset(DynamicFlags.__dataclass_fiel
 
 # What each template has been found to take. To read a signature takes as long as to start a child.
 _known: WeakKeyDictionary[object, frozenset[str]] = WeakKeyDictionary()
-
-_BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def split(
@@ -54,7 +58,7 @@ def check_names(
     """
     if not named:
         return
-    signature = _signature_of(start)
+    signature = signature_of(start)
     for name, value in named.items():
         if signature is None or not _takes(signature, name):
             why = f"It is neither an option here nor an argument of {_name_of(start)}."
@@ -80,7 +84,7 @@ def check_child(start: object, named: Mapping[str, object]) -> None:
 
 def check_arguments(made: functools.partial[object]) -> None:
     """Call this to refuse a start that cannot be called as it stands."""
-    signature = _signature_of(made.func)
+    signature = signature_of(made.func)
     if signature is not None:
         try:
             signature.bind(*made.args, **made.keywords)
@@ -91,7 +95,7 @@ def check_arguments(made: functools.partial[object]) -> None:
 def check_template(made: functools.partial[object], key: str | None) -> None:
     """Call this to refuse a template that no child can be made from, whatever else it is given."""
     check_key(made.func, key)
-    signature = _signature_of(made.func)
+    signature = signature_of(made.func)
     if signature is None:
         return
     keyed = {} if key is None else {key: ""}
@@ -103,7 +107,7 @@ def check_template(made: functools.partial[object], key: str | None) -> None:
 
 def check_key(start: object, key: str | None) -> None:
     """Call this to refuse a key that the class or method does not take."""
-    signature = None if key is None or not key.isidentifier() else _signature_of(start)
+    signature = None if key is None or not key.isidentifier() else signature_of(start)
     if key is not None and signature is not None and not _takes(signature, key):
         why = f"{_name_of(start)} takes no argument of that name."
         raise SpecError("bad_key", "key", key, why)
@@ -116,52 +120,24 @@ def _bad_arguments(made: functools.partial[object], error: TypeError) -> SpecErr
 
 
 def _check_not_both(start: object, args: tuple[object, ...], chosen: Mapping[str, object]) -> None:
-    signature = _signature_of(start) if chosen else None
-    if signature is None:
-        return
-    taken = _given_before(start, signature, args)
     for name, value in chosen.items():
         # `key` says which argument is the key; that one may be called `key` itself.
-        if name != "key" and name not in taken and _takes(signature, name, any_name=False):
+        if name != "key" and takes_too(start, args, name):
             what = _name_of(start)
             why = (
-                f"{what} takes an argument of that name, and it is an option here. Give the "
-                f"argument with functools.partial({what}, {name}=...), or by its position; then "
-                "the option is the option."
+                f"{what} takes an argument of that name, and it is an option here. "
+                f"{way_to_give_both(what, name)}"
             )
             raise SpecError("ambiguous_option", name, value, why)
 
 
-def _given_before(start: object, signature: Signature, args: tuple[object, ...]) -> set[str]:
-    """The arguments that have their value already: by position, or within a `partial`."""
-    try:
-        taken = set(signature.bind_partial(*args).arguments)
-    except TypeError:
-        taken = set()
-    while isinstance(start, functools.partial):
-        taken.update(start.keywords)
-        start = start.func
-    return taken
-
-
-def _takes(signature: Signature, name: str, *, any_name: bool = True) -> bool:
+def _takes(signature: Signature, name: str) -> bool:
     parameter = signature.parameters.get(name)
-    if parameter is not None and parameter.kind in _BY_NAME:
+    if parameter is not None and parameter.kind in BY_NAME:
         return True
-    kinds = [one.kind for one in signature.parameters.values()]
-    return any_name and Parameter.VAR_KEYWORD in kinds
-
-
-def _signature_of(start: object) -> Signature | None:
-    # `Partitioned[Words]` hides what `Partitioned` takes.
-    made = get_origin(start) or start
-    try:
-        return inspect.signature(made) if callable(made) else None
-    except (TypeError, ValueError):
-        return None
+    return Parameter.VAR_KEYWORD in [one.kind for one in signature.parameters.values()]
 
 
 def _name_of(start: object) -> str:
-    while isinstance(start, functools.partial):
-        start = start.func
-    return getattr(start, "__qualname__", None) or repr(start)
+    made = class_behind(start)
+    return getattr(made, "__qualname__", None) or repr(made)

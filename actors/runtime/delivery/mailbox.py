@@ -504,8 +504,6 @@ class Mailbox:
                 if _replace_latest(self._lanes(), envelope, policy):
                     self._addressee.counts.coalesced += 1
                     return True
-            except (KeyboardInterrupt, SystemExit):
-                raise
             except BaseException as error:  # noqa: BLE001 - the receiver's code, never the sender's
                 self._addressee.failed(error)
         elif policy == "drop_old":

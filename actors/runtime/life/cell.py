@@ -623,15 +623,17 @@ class Cell:
 
     def given_up(self, envelopes: Sequence[Envelope]) -> None:
         """Called for queued asks that nobody waits for any more, when their room is needed."""
-        self._in_slices(map(self._count_given_up, envelopes), len(envelopes))
+        self._in_slices(map(self.count_given_up, envelopes), len(envelopes))
 
-    def _count_given_up(self, envelope: Envelope) -> None:
+    def count_given_up(self, envelope: Envelope) -> None:
+        """Called for an ask that was settled before it was handled."""
         reply = envelope[REPLY]
-        if reply is not None and reply.outcome == "withdrawn":
-            self.counts.withdrawn += 1
-        else:
+        if reply is not None and reply.outcome == "timed_out":
             self.counts.expired += 1
             self.system.dead_letters.add(self, envelope, "expired")
+        else:
+            # Its asker was cancelled, or its system is being closed.
+            self.counts.withdrawn += 1
 
     def overflowed(self) -> None:
         """Called in a class with `overflow = "crash"`."""
@@ -639,9 +641,13 @@ class Cell:
             self.life.abort(Crashed(MailboxOverflow(self.path, self.mailbox.capacity)))
 
     def failed(self, error: BaseException) -> None:
-        """Called when code of its class that others run has raised: only this actor crashes."""
+        """Called when code of its class that others run has raised: only this actor crashes.
+
+        Raises it again when it is none of the actor's (`words/exits.py`), as everywhere.
+        """
+        crash = crash_from(error)
         if self.life is not None:
-            self.life.abort(crash_from(error))
+            self.life.abort(crash)
 
     def no_proc(self, message: object) -> NoProc:
         """The error of a send, ask or stop that finds nobody."""
@@ -780,7 +786,7 @@ class Cell:
     def _bury_one(self, envelope: Envelope, exit_: Exit) -> None:
         reply = envelope[REPLY]
         if reply is not None and reply.outcome in ("withdrawn", "timed_out"):
-            self._count_given_up(envelope)
+            self.count_given_up(envelope)
             return
         self.system.dead_letters.add(self, envelope, "stopped", exit_)
         if reply is not None:
@@ -1119,12 +1125,8 @@ class Life:
                 self.forgive(later)
         if reply is None or reply.outcome == "waiting":
             pass_on(envelope, to, self.cell)
-        elif reply.outcome == "timed_out":
-            self.cell.counts.expired += 1
-            self.cell.system.dead_letters.add(self.cell, envelope, "expired")
         else:
-            # Its asker was cancelled, or its system is being closed.
-            self.cell.counts.withdrawn += 1
+            self.cell.count_given_up(envelope)
 
     def owes(self, envelope: Envelope) -> bool:
         """Whether `envelope` is answered later: looked for from the newest, as it mostly is."""

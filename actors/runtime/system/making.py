@@ -13,7 +13,7 @@ from typing import Final, Never, Protocol, cast, get_origin
 
 from actors.runtime.life.hooks import AnyHooks
 
-_BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Maker(Protocol):
@@ -39,12 +39,13 @@ def maker_of(
     named = dict(given)
     chosen = {name: named.pop(name) for name in options if name in named}
     for name, value in chosen.items():
-        if value is not None and _takes_too(actor, args, name):
+        if value is None or not _may_take(class_behind(actor), name):
+            continue
+        if takes_too(actor, args, name):
             what = getattr(class_behind(actor), "__qualname__", "the actor")
             raise TypeError(
                 f"{what} takes an argument `{name}`, and it is an option of the start; nothing was "
-                f"started. Give the argument with functools.partial({what}, {name}=...), or by its "
-                "position; then the option is the option."
+                f"started. {way_to_give_both(what, name)}"
             )
     # The callee checks what it is given: here anything may stand.
     return partial(made, **named) if named else made, cast("dict[str, Never]", chosen)
@@ -57,17 +58,29 @@ def class_behind(actor: object) -> object:
     return actor
 
 
-def _takes_too(actor: object, args: tuple[object, ...], option: str) -> bool:
-    """Whether an argument of that name could be meant: it is there, and has no value yet."""
-    if not _may_take(class_behind(actor), option):
-        return False
-    made = get_origin(actor) or actor
+def way_to_give_both(what: str, name: str) -> str:
+    """Call this for what to do about an argument that has the name of an option."""
+    return (
+        f"Give the argument with functools.partial({what}, {name}=...), or by its position; then "
+        "the option is the option."
+    )
+
+
+def signature_of(start: object) -> inspect.Signature | None:
+    """Call this for what a class or function takes; None when Python cannot tell."""
+    # `Partitioned[Words]` hides what `Partitioned` takes.
+    made = get_origin(start) or start
     try:
-        signature = inspect.signature(made) if callable(made) else None
+        return inspect.signature(made) if callable(made) else None
     except (TypeError, ValueError):
-        return False
+        return None
+
+
+def takes_too(actor: object, args: tuple[object, ...], option: str) -> bool:
+    """Call this for whether an argument could be meant: it is there, and has no value yet."""
+    signature = signature_of(actor)
     parameter = None if signature is None else signature.parameters.get(option)
-    if signature is None or parameter is None or parameter.kind not in _BY_NAME:
+    if signature is None or parameter is None or parameter.kind not in BY_NAME:
         return False
     while isinstance(actor, partial):
         if option in actor.keywords:

@@ -13,7 +13,7 @@ from actors.runtime.delivery.envelope import NO_DEADLINE, Envelope, current_acti
 from actors.runtime.delivery.mailbox import AWAITS_TURN, AWAKE
 from actors.runtime.delivery.ref import AnyRef, Ref
 from actors.runtime.life.cell import Cell, cell_of
-from actors.runtime.telling.log import Log
+from actors.runtime.telling.log import Log, failure_of
 from actors.runtime.words.showing import shown
 
 _log = Log("actors.topics")
@@ -83,16 +83,13 @@ class Topics:
             # A copy: the end of an actor, or a sink, may unsubscribe somebody meanwhile.
             reached = self._put(list(cells), envelope)
         for sink in list(self._sinks.get(topic, ())):
-            try:
-                sink.deliver(message)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - one bad sink must not stop the others
-                self.failed_sinks += 1
-                self._remove_sink(topic, sink)
-                _log.warning("sink_failed", topic=topic, sink=shown(sink), error=shown(error))
-            else:
+            error = failure_of(sink.deliver, message)
+            if error is None:
                 reached += 1
+                continue
+            self.failed_sinks += 1
+            self._remove_sink(topic, sink)
+            _log.warning("sink_failed", topic=topic, sink=shown(sink), error=shown(error))
         return reached
 
     def _put(self, cells: list[Cell], envelope: Envelope) -> int:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Final
 
 from actors.runtime.words.exits import readable
@@ -119,23 +119,16 @@ def _before(error: BaseException) -> BaseException | None:
 
 
 def _frames_of(trace: TracebackType | None) -> tuple[list[Frame], int]:
-    walk = _walk(trace)
+    walk = traceback.walk_tb(trace)
     outer = list(islice(walk, FRAMES_MAX))
     # Only what is kept of the rest is made into frames.
-    inner: deque[TracebackType] = deque(maxlen=FRAMES_MAX)
+    inner: deque[tuple[FrameType, int]] = deque(maxlen=FRAMES_MAX)
     count = 0
     for one in walk:
         inner.append(one)
         count += 1
-    return [_frame(one) for one in (*outer, *inner)], count - len(inner)
+    return [_frame(*one) for one in (*outer, *inner)], count - len(inner)
 
 
-def _walk(trace: TracebackType | None) -> Iterator[TracebackType]:
-    while trace is not None:
-        yield trace
-        trace = trace.tb_next
-
-
-def _frame(trace: TracebackType) -> Frame:
-    code = trace.tb_frame.f_code
-    return Frame(code.co_filename, trace.tb_lineno, code.co_name)
+def _frame(frame: FrameType, line: int) -> Frame:
+    return Frame(frame.f_code.co_filename, line, frame.f_code.co_name)

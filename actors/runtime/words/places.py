@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from traceback import walk_tb
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
@@ -100,10 +102,7 @@ def _short(file: str) -> str:
 
 
 def _frames(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
-    left = FRAMES_MAX
-    while trace is not None and left:
-        yield trace.tb_frame, trace.tb_lineno
-        trace, left = trace.tb_next, left - 1
+    return islice(walk_tb(trace), FRAMES_MAX)
 
 
 def leaves_in(error: BaseException) -> Iterator[BaseException]:
