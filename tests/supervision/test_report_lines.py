@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
-import structlog
 import trio
 from structlog.typing import EventDict
 from trio.testing import MockClock
 
 from supervision import ChildSpec, Flags, Plan, StartFailed, Supervisor, open_system
+from tests.logged import captured
 from tests.supervision.puppets import MANY, Crash, Kit, Troupe, crash, failure_of, settle
 
 
@@ -30,13 +29,8 @@ class Tall(Supervisor):
 @pytest.fixture
 def lines() -> Iterator[list[EventDict]]:
     """What is logged, as a program sees it that has configured structlog for warnings."""
-    before, was_configured = structlog.get_config(), structlog.is_configured()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    with structlog.testing.capture_logs() as captured:
-        yield captured
-    structlog.configure(**before)
-    if not was_configured:
-        structlog.reset_defaults()
+    with captured() as lines:
+        yield lines
 
 
 async def test_a_crash_is_told_by_the_runtime_alone(

@@ -1,4 +1,4 @@
-"""What several files of these tests need: the smallest message, and who keeps what it gets."""
+"""What several of these tests need: a small message, a sink that keeps, a thing that counts."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ class Small(Actor[Go]):
 @message
 class Stranger(Ask[int]):
     """A message that no puppet has a handler for."""
+
+
+class Counting:
+    """Counts how often it was asked for its text."""
+
+    asked = 0
+
+    def __repr__(self) -> str:
+        Counting.asked += 1
+        return "item"
 
 
 class Recorder:

@@ -28,6 +28,7 @@ from actors.runtime import (
 )
 from actors.runtime.words.places import place_of, told
 from actors.testing import AnyPuppet, Call, Do, Puppet, PuppetMessage, raising
+from tests.logged import captured
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[3]
@@ -46,13 +47,8 @@ class Answers(Actor[Say]):
 @pytest.fixture
 def lines() -> Iterator[list[EventDict]]:
     """What is logged, as a program sees it that has configured structlog for warnings."""
-    before, was_configured = structlog.get_config(), structlog.is_configured()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    with structlog.testing.capture_logs() as captured:
-        yield captured
-    structlog.configure(**before)
-    if not was_configured:
-        structlog.reset_defaults()
+    with captured() as lines:
+        yield lines
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from actors.runtime import (
 from actors.runtime.watching.dead_letters import BYTES_KEPT, DEAD_LETTERS_KEPT, _Kept
 from actors.runtime.words.showing import CUT
 from actors.testing import AsyncPuppet, Do, Note, Puppet, sleeping
-from tests.actors.runtime.kit import Go, Recorder, Small
+from tests.actors.runtime.kit import Counting, Go, Recorder, Small
 
 
 @message
@@ -162,16 +162,6 @@ async def test_the_hook_hides_secrets_also_when_nobody_runs(
     till.tell(Card("4111"))
     assert {letter.reason for letter in system.dead_letters} == {"stopped", "no_such_actor"}
     assert {letter.message for letter in system.dead_letters} == {"Card(number='***')"}
-
-
-class Counting:
-    """Counts how often it was asked for its text."""
-
-    asked = 0
-
-    def __repr__(self) -> str:
-        Counting.asked += 1
-        return "item"
 
 
 @message

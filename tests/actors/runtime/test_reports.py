@@ -33,7 +33,7 @@ from actors.testing import (
     PuppetMessage,
     raising,
 )
-from tests.actors.runtime.kit import Recorder
+from tests.actors.runtime.kit import Counting, Recorder
 
 
 class Unspeakable(Exception):
@@ -175,16 +175,6 @@ async def test_a_report_disturbs_nobody_whose_error_it_was(
 
     assert await victim.ask(Call(share)) == "alive"
     assert system.reports.kept[-1].path == crasher.path
-
-
-class Counting:
-    """Counts how often it was asked for its text."""
-
-    asked = 0
-
-    def __repr__(self) -> str:
-        Counting.asked += 1
-        return "item"
 
 
 @pytest.mark.parametrize("is_redacted_by_hand", [False, True])

@@ -17,18 +17,9 @@ import pytest
 from actors.runtime import presentable
 from actors.runtime.words.showing import CUT, SHOWN_MAX, Bounds, plain, shown, text_of
 from actors.runtime.words.weighing import weight_of
+from tests.actors.runtime.kit import Counting
 
 HUGE = 1_000_000
-
-
-class Counting:
-    """Counts how often it was asked for its text."""
-
-    asked = 0
-
-    def __repr__(self) -> str:
-        Counting.asked += 1
-        return "item"
 
 
 @dataclass

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 import trio
 
 from actors.runtime import AskError, Ref
@@ -24,17 +22,14 @@ from actors.testing import (
 )
 from supervision import Supervisor, child, open_system
 from tests.actors.testing.test_schedules import schedule
+from tests.logged import silenced
 
 
 @pytest.fixture(autouse=True)
 def quiet_log() -> Iterator[None]:
     """Crashes on purpose need no lines."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-    structlog.configure(**before)
+    with silenced():
+        yield
 
 
 class Stage(Supervisor, strategy="rest_for_one", intensity=1000, period=1.0):

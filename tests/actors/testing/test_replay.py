@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 import trio
 
 from actors.runtime import Actor, AnyRef, Crashed, message
@@ -27,17 +25,14 @@ from actors.testing import (
 from actors.testing.faults import error_named, name_of
 from supervision import Supervisor, child, open_system
 from tests.actors.testing.test_schedules import schedule
+from tests.logged import silenced
 
 
 @pytest.fixture(autouse=True)
 def quiet_log() -> Iterator[None]:
     """Crashes on purpose need no lines."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-    structlog.configure(**before)
+    with silenced():
+        yield
 
 
 class Silent(Simulation):

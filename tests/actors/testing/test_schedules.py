@@ -10,15 +10,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import pytest
-import structlog
 import trio
 
 from actors.runtime import Actor, AnyRef, Ask, AskError, Exit, Ref, System, message
 from actors.runtime.life.cell import cell_of
 from actors.testing import Simulation
 from supervision import Supervisor, child, open_system
+from tests.logged import silenced
 
 SCHEDULES = 1000
 STEPS = 12
@@ -184,12 +185,10 @@ def nothing_is_left(system: System, refs: list[Ref[Work | Echo]]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def quiet_log() -> object:
+def quiet_log() -> Iterator[None]:
     """Thousands of crashes on purpose need no lines."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    yield
-    structlog.configure(**before)
+    with silenced():
+        yield
 
 
 @pytest.mark.slow
