@@ -3,7 +3,11 @@
 An ask adds itself to a bucket of 10 ms and takes itself out when it is answered: no cancel scope
 and no heap operation each. Everything rarer (timers, stop deadlines, backoffs) is an `Alarm`.
 
+A cancelled alarm stays in the heap until it comes up, or until there are too many of them: then
+the heap is sifted, from its end, where one may be taken off and the rest is still a heap.
+
 Rule 1: nothing fires early. Rule 2: an action never raises and never waits.
+Rule 3: whatever is due, or cancelled, at once: `run` does it in slices.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
 import trio
 
@@ -20,11 +24,15 @@ from actors.runtime.delivery.envelope import Reply
 
 # How many buckets a second has. Coarser saves heap work, finer saves lateness: at most 10 ms.
 BUCKETS_PER_SECOND: Final = 100
-# Cancelled alarms are dropped at the top of the heap; beyond this many the heap is rebuilt.
+# Cancelled alarms are dropped at the top of the heap; beyond this many, and half of all, they are
+# sifted out.
 DEAD_ALARMS_MAX: Final = 512
-# So many deadlines and alarms of one instant are seen to before others have a turn; a few
-# microseconds each, well within the 5 ms that ACT-29 allows.
-FIRED_AT_ONCE: Final = 256
+# So many deadlines and alarms of one instant are seen to before others have a turn. It takes a few
+# microseconds each, but all tasks they wake run before the next slice, and those take 30 and more:
+# together well within the 5 ms that ACT-29 allows.
+FIRED_AT_ONCE: Final = 64
+# Alarms looked at in one step of a sifting.
+SIFTED_A_STEP: Final = 16
 
 
 class Bucket(dict[Reply, None]):
@@ -60,7 +68,9 @@ class Wheel:
         # By the number of their grain of time; a heap of those numbers, one for each bucket.
         self._buckets: dict[int, Bucket] = {}
         self._slots: list[int] = []
-        self._alarms: list[tuple[float, int, Alarm]] = []
+        self._alarms: list[_Entry] = []
+        # What is left of a heap that is sifted; a heap as well, until nothing is left of it.
+        self._unsifted: list[_Entry] = []
         # Alarms of the same instant run in the order in which they were set.
         self._order = count()
         self._dead_alarms = 0
@@ -79,7 +89,7 @@ class Wheel:
     @property
     def open_alarms(self) -> int:
         """How many alarms are set."""
-        return len(self._alarms) - self._dead_alarms
+        return len(self._alarms) + len(self._unsifted) - self._dead_alarms
 
     def add(self, reply: Reply) -> None:
         """Called by an ask that has to wait: `reply.expire` is called at its deadline."""
@@ -113,10 +123,13 @@ class Wheel:
     def forget_alarm(self) -> None:
         """Called by `Alarm.cancel`: the heap keeps the dead one until it comes up."""
         self._dead_alarms += 1
-        if self._dead_alarms > DEAD_ALARMS_MAX and self._dead_alarms * 2 > len(self._alarms):
-            self._alarms = [entry for entry in self._alarms if entry[2].action is not None]
-            heapq.heapify(self._alarms)
-            self._dead_alarms = 0
+        if (
+            self._dead_alarms > DEAD_ALARMS_MAX
+            and self._dead_alarms * 2 > len(self._alarms)
+            and not self._unsifted
+        ):
+            self._alarms, self._unsifted = [], self._alarms
+            self._wake_by(-math.inf)
 
     def open_replies(self) -> list[Reply]:
         """The asks that are still waiting, for the end of the system."""
@@ -143,27 +156,55 @@ class Wheel:
             self._nap.deadline = due
 
     def _next_due(self) -> float:
-        while self._alarms and self._alarms[0][2].action is None:
-            heapq.heappop(self._alarms)
-            self._dead_alarms -= 1
-        while self._slots and not self._buckets[self._slots[0]]:
-            del self._buckets[heapq.heappop(self._slots)]
-        alarm = self._alarms[0][0] if self._alarms else math.inf
-        bucket = self._buckets[self._slots[0]].due if self._slots else math.inf
-        return min(alarm, bucket)
+        """When to look again; too early when what comes next has been given up meanwhile."""
+        if self._unsifted:
+            return -math.inf
+        return min(_first_of(self._alarms), self._first_bucket())
+
+    def _first_bucket(self) -> float:
+        return self._buckets[self._slots[0]].due if self._slots else math.inf
 
     def _fire(self, now: float) -> Iterator[None]:
-        while self._next_due() <= now:
-            if self._slots and (bucket := self._buckets[self._slots[0]]).due <= now:
-                # Out of the wheel first: who is woken may ask again, into a bucket of this grain.
+        """All that is due, what is dead before the next that is not, and the sifting; in steps."""
+        while True:
+            alarms = self._alarms
+            if self._unsifted and (not alarms or self._unsifted[0] < alarms[0]):
+                alarms = self._unsifted
+            if alarms and alarms[0][2].action is None:
+                heapq.heappop(alarms)
+                self._dead_alarms -= 1
+            elif self._slots and not self._buckets[self._slots[0]]:
                 del self._buckets[heapq.heappop(self._slots)]
-                self._firing = bucket
-                for reply in list(bucket):
+            elif self._first_bucket() <= now:
+                # Out of the wheel first: who is woken may ask again, into a bucket of this grain.
+                self._firing = self._buckets.pop(heapq.heappop(self._slots))
+                for reply in list(self._firing):
                     reply.expire(now)
                     yield
-            else:
-                _, _, alarm = heapq.heappop(self._alarms)
+            elif _first_of(alarms) <= now:
+                _, _, alarm = heapq.heappop(alarms)
                 action, alarm.action = alarm.action, None
-                assert action is not None
+                assert action is not None, "dead ones are dropped before"
                 action()
-                yield
+            elif self._unsifted:
+                self._sift()
+            else:
+                return
+            yield
+
+    def _sift(self) -> None:
+        unsifted = self._unsifted
+        for _ in range(min(SIFTED_A_STEP, len(unsifted))):
+            entry = unsifted.pop()
+            if entry[2].action is None:
+                self._dead_alarms -= 1
+            else:
+                heapq.heappush(self._alarms, entry)
+
+
+# When it is due, the order of alarms that are due together, and the alarm.
+_Entry: TypeAlias = tuple[float, int, Alarm]
+
+
+def _first_of(alarms: list[_Entry]) -> float:
+    return alarms[0][0] if alarms else math.inf

@@ -63,6 +63,7 @@ from typing import Final, Literal, Never, Protocol, TypeAlias, cast
 import trio
 
 from actors.runtime.delivery.clock import Alarm
+from actors.runtime.delivery.dispatcher import WAKES_TASK
 from actors.runtime.delivery.envelope import (
     MESSAGE,
     NO_DEADLINE,
@@ -349,14 +350,14 @@ class Cell:
 
         # Whom its handler or hook waits for, asking or for room: what a ring is found by.
         self.waiting_on: Party | Several | None = None
-        self.watchers: dict[Watch, None] | None = None
+        self.watchers: dict[Watch, bool] | None = None  # True only in `being_told`.
         # Of the current incarnation, or the coming one; moved to broken_links when it has ended.
         self.links: dict[Cell, Tie] | None = None
         self.broken_links: dict[Cell, Tie] | None = None
         self.topics: set[str] | None = None
-        # Watchers of an incarnation that has ended, as long as not all have heard of it; and what
-        # is done about that and other things in slices, one after another.
-        self.being_told: list[dict[Watch, None]] | None = None
+        # Watchers of an incarnation that has ended, as long as not all have heard of it (True: done
+        # with); and what is done about that and other things in slices, one after another.
+        self.being_told: list[dict[Watch, bool]] | None = None
         self.chores: deque[Iterator[object]] | None = None
 
         self.counts = Counts()
@@ -529,14 +530,14 @@ class Cell:
         self._close()
         self._in_slices(self._refuse_all(), self.mailbox.queued + self.mailbox.waiting_senders)
 
-    def _refuse_all(self) -> Iterator[None]:
+    def _refuse_all(self) -> Iterator[int]:
         for envelope in self.mailbox.leaving():
             if envelope is not None and type(envelope[MESSAGE]) is not Notice:
                 self.lost(envelope, "closed")
                 reply = envelope[REPLY]
                 if reply is not None:
                     reply.fail(self.no_proc(envelope[MESSAGE]))
-            yield
+            yield _step_of(envelope)
 
     def abandon(self) -> None:
         """Called when the system is cancelled: whoever waits is told, nothing else is done."""
@@ -659,14 +660,15 @@ class Cell:
         """Tell `watch` of the end. The cell must not be gone."""
         if self.watchers is None:
             self.watchers = {}
-        self.watchers[watch] = None
+        self.watchers[watch] = False
 
     def unwatch(self, watch: Watch) -> None:
         """Tell it nothing any more."""
         if self.watchers is not None:
             self.watchers.pop(watch, None)
         for watchers in self.being_told or ():
-            watchers.pop(watch, None)
+            if watch in watchers:
+                watchers[watch] = True
 
     def notify(self, ended: Cell, entry: Entry) -> None:
         """Tell this actor of an end, behind the last message of the ended one."""
@@ -688,33 +690,45 @@ class Cell:
         watchers = self.watchers
         if not (broken or watchers or self.chores):
             return
-        if watchers and not final:
-            # Set apart: whoever comes while they are told watches the next incarnation.
-            self.watchers = None
-            self.being_told = [*(self.being_told or ()), watchers]
-        steps = self._tell_all(exit_, broken or {}, watchers or {}, final)
-        self._in_slices(steps, len(broken or ()) + len(watchers or ()))
+        count = len(broken or ()) + len(watchers or ())
+        # Whoever comes while they are told watches the next incarnation.
+        apart = self._set_apart() if watchers and not final else {}
+        steps = self._tell_all(exit_, broken or {}, apart, final)
+        self._in_slices(steps, count)
 
     def _tell_all(
-        self, exit_: Exit, broken: dict[Cell, Tie], watchers: dict[Watch, None], final: bool
-    ) -> Iterator[None]:
+        self, exit_: Exit, broken: dict[Cell, Tie], watchers: dict[Watch, bool], final: bool
+    ) -> Iterator[int]:
+        # Of many neither a list is made nor all freed at once: that alone takes milliseconds.
         for peer, tie in broken.items():
             tie.broke(peer, self, exit_)
-            yield
+            yield 1
         if final:
             # Nobody comes any more; and whoever waited for this came back from an earlier end.
-            watchers = self.watchers or {}
-        for watch in list(watchers):
-            if watch not in watchers:
+            watchers = self._set_apart()
+        for watch, is_done in watchers.items():
+            if is_done:
                 continue  # It was taken off meanwhile.
-            del watchers[watch]
+            watchers[watch] = True
             if final or not watch.final:
                 watch.ended(self, exit_)
             else:
                 self.watch(watch)
-            yield
-        if not final and self.being_told is not None:
+            yield WAKES_TASK
+        if self.being_told is not None:
             self.being_told = [one for one in self.being_told if one is not watchers] or None
+        for told in (broken, watchers):
+            while told:
+                told.popitem()
+                yield 1
+
+    def _set_apart(self) -> dict[Watch, bool]:
+        """Those who watch, to be told one after another; whoever comes now is none of them."""
+        watchers, self.watchers = self.watchers, None
+        if watchers is None:
+            return {}
+        self.being_told = [*(self.being_told or ()), watchers]
+        return watchers
 
     # Inside
 
@@ -776,12 +790,12 @@ class Cell:
             self._in_slices(forgetting, len(self.topics))
         self.mailbox.close()
 
-    def _bury(self, exit_: Exit) -> Iterator[None]:
+    def _bury(self, exit_: Exit) -> Iterator[int]:
         """What is left in the mailbox of an actor that is not started again."""
         for envelope in self.mailbox.leaving():
             if envelope is not None and type(envelope[MESSAGE]) is not Notice:
                 self._bury_one(envelope, exit_)
-            yield
+            yield _step_of(envelope)
 
     def _bury_one(self, envelope: Envelope, exit_: Exit) -> None:
         reply = envelope[REPLY]
@@ -808,6 +822,28 @@ def cell_of(ref: AnyRef) -> Cell:
     cell = ref._cell
     assert isinstance(cell, Cell)
     return cell
+
+
+def _step_of(envelope: Envelope | None) -> int:
+    """How much it counts that a message, or a waiting send (None), has left a mailbox."""
+    return 1 if envelope is not None and envelope[REPLY] is None else WAKES_TASK
+
+
+def _cancelled(timers: dict[object, Ticking], monitors: set[Monitoring]) -> Iterator[None]:
+    # Taken off one by one: so they are freed a few at a time too.
+    while timers:
+        timers.popitem()[1].cancel()
+        yield
+    while monitors:
+        monitors.pop().cancel()
+        yield
+
+
+def _dropped(entries: list[Entry]) -> Iterator[None]:
+    entries.reverse()
+    while entries:
+        entries.pop().drop()
+        yield
 
 
 class _Note:
@@ -1204,19 +1240,26 @@ class Life:
         for resting in (self.idle_timer, self.nap):
             if resting is not None:
                 resting.cancel()
-        # Those whose turn to be cancelled has not come do nothing any more: this life is over.
-        held: list[Ticking | Monitoring] = [*(self.timers or {}).values(), *(self.monitors or ())]
-        if len(held) > STEPS_AT_ONCE:
-            self.cell.system.dispatcher.do_in_slices(one.cancel() for one in held)
-        else:
-            for one in held:
-                one.cancel()
-        self.stash = self.timers = self.monitors = None
+        timers, monitors = self.timers, self.monitors
+        self.timers = self.monitors = self.stash = None
         self.idle_timer = self.nap = None
+        if timers or monitors:
+            # Those whose turn has not come do nothing any more: this life is over.
+            count = len(timers or ()) + len(monitors or ())
+            self._let_go(_cancelled(timers or {}, monitors or set()), count)
         # Ticks, requests and notes meant for it. Notices of ends on the user lane stay: they act
         # in the next incarnation, and find that they were for another one.
-        for entry in self.cell.mailbox.drop_system():
-            entry.drop()
+        entries = self.cell.mailbox.drop_system()
+        if entries:
+            # A broken link looks at the failed start, which is known only here and now.
+            self._let_go(_dropped(entries), 0 if self.failed_start else len(entries))
+
+    def _let_go(self, steps: Iterator[None], count: int) -> None:
+        if count > STEPS_AT_ONCE:
+            self.cell.system.dispatcher.do_in_slices(steps)
+            return
+        for _ in steps:
+            pass
 
     def _where(self) -> str | None:
         task = self.activity.task

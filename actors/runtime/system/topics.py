@@ -132,8 +132,8 @@ class Topics:
 
     def forget(self, cell: Cell) -> Iterator[None]:
         """Called when an actor is gone: removes it from one topic after another."""
-        for topic in list(cell.topics or ()):
-            self._remove_cell(topic, cell)
+        while cell.topics:
+            self._remove_cell(cell.topics.pop(), cell)
             yield
 
     def _remove_cell(self, topic: str, cell: Cell) -> None:
