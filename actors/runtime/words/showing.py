@@ -15,7 +15,7 @@ import dataclasses
 import math
 import re
 from array import array
-from collections import deque
+from collections import ChainMap, UserDict, UserList, UserString, deque
 from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
 from enum import Enum
@@ -23,7 +23,7 @@ from functools import partial
 from itertools import chain, islice
 from json.encoder import encode_basestring_ascii
 from types import FunctionType, MethodType, SimpleNamespace
-from typing import Final, Literal, NamedTuple, TypeGuard
+from typing import Any, Final, Literal, NamedTuple, TypeGuard
 
 # An error's message is a line to read, not a dump; reports hold the rest.
 SHOWN_MAX: Final = 1000
@@ -303,6 +303,8 @@ class _Parts(NamedTuple):
 _ATOMS: Final = frozenset({type(None), bool, int, float, complex})
 # By name: written out, they would be made anew at each look.
 _LISTED: Final = (list, tuple, set, frozenset, deque, array)
+# Those of the library that are written in Python; their methods go through all they hold.
+_WRAPPERS: Final = (UserDict, UserList, ChainMap)
 _VIEWS: Final = (KeysView, ValuesView, ItemsView)
 _LISTS: Final = {
     list: ("[", "]"),
@@ -327,6 +329,8 @@ def _parts_of(value: object) -> _Parts | None:
     cls = type(value)
     if cls in _ATOMS or cls is str or cls is bytes:
         return None
+    if isinstance(value, _WRAPPERS):
+        return _behind(value)
     if isinstance(value, Mapping):
         pairs: _Pairs = dict.items(value) if isinstance(value, dict) else value.items()
         opening, closing = ("{", "}") if cls is dict else (f"{cls.__name__}({{", "})")
@@ -346,6 +350,16 @@ def _parts_of(value: object) -> _Parts | None:
         pairs = chain(_nameless((value.func, *value.args)), value.keywords.items())
         return _Parts("call", "partial(", ")", pairs, 1 + len(value.args) + len(value.keywords))
     return _parts_of_object(value)
+
+
+def _behind(value: UserDict[Any, Any] | UserList[Any] | ChainMap[Any, Any]) -> _Parts:  # type: ignore[explicit-any]  # of anything
+    """What a wrapper holds, without asking the wrapper."""
+    name = type(value).__name__
+    if isinstance(value, ChainMap):
+        return _Parts("items", f"{name}(", ")", _nameless(value.maps), len(value.maps))
+    parts = _parts_of(value.data)
+    assert parts is not None, "it holds a dictionary or a list"
+    return parts._replace(opening=f"{name}({parts.opening}", closing=f"{parts.closing})")
 
 
 def _parts_of_object(value: object) -> _Parts | None:
@@ -406,6 +420,9 @@ def _leaf(value: object, room: int) -> str:
     """One thing as text, about `room` characters of it."""
     if _is_text(value) and type(value).__repr__ is str.__repr__:
         return repr(redact_text(str.__getitem__(value, slice(room)))) + _mark(len(value), room)
+    if issubclass(type(value), UserString):
+        assert isinstance(value, UserString)
+        return _called(lambda _: _leaf(value.data, room), value)
     if type(value).__repr__ in (bytes.__repr__, bytearray.__repr__):
         assert isinstance(value, bytes | bytearray)
         return repr(value[:room]) + _mark(len(value), room)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from array import array
-from collections import Counter, OrderedDict, deque, namedtuple
+from collections import (
+    ChainMap,
+    Counter,
+    OrderedDict,
+    UserDict,
+    UserList,
+    UserString,
+    deque,
+    namedtuple,
+)
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -74,6 +83,20 @@ class Torn(Table):
         raise RuntimeError("torn")
 
 
+class UnbegunText(UserString):
+    def __init__(self) -> None:
+        pass
+
+
+class Chain(ChainMap[int, Counting]):
+    """Whoever asks for its length goes through all of its maps."""
+
+    def __iter__(self) -> Iterator[int]:
+        raise AssertionError("nobody has to ask")
+
+    __len__ = None  # type: ignore[assignment]
+
+
 Pair = namedtuple("Pair", "left token")
 
 
@@ -97,6 +120,11 @@ Pair = namedtuple("Pair", "left token")
         (partial(print, 1, token=2), "partial(<built-in function print>, 1, token=***)"),
         (Point(1).__eq__, "<bound method Point.__eq__>"),
         ({1: 2}.keys(), "dict_keys([1])"),
+        (UserList([1, [2]]), "UserList([1, [2]])"),
+        (UserDict({"token": 1}), "UserDict({'token': ***})"),
+        (ChainMap({"a": 1}, {"token": 2}), "ChainMap({'a': 1}, {'token': ***})"),
+        (UserString("password=x"), "'password=***'"),
+        (UnbegunText(), "<UnbegunText: its text failed with AttributeError>"),
         ('password="my secret word', "'password=***'"),
         ([[[[["deep"]]]]], f"[[[[{CUT}]]]]"),
         (2**10_000, "0x8000"),
@@ -119,6 +147,10 @@ def test_values_as_text(value: object, text: str | None) -> None:
         (ValueError(["password=x"]), "ValueError(['password=***'])"),
         (OrderedDict(a=deque([1])), {"a": [1]}),
         (range(3), "range(0, 3)"),
+        (UserList([1]), [1]),
+        (UserDict(a=1, token=2), {"a": 1, "token": "***"}),
+        (ChainMap({"a": 1}, {"token": 2}), [{"a": 1}, {"token": "***"}]),
+        (UserString("a"), "'a'"),
     ],
 )  # fmt: skip
 def test_values_as_data(value: object, data: object) -> None:
@@ -136,8 +168,10 @@ def test_values_as_data(value: object, data: object) -> None:
         ValueError([Counting()] * HUGE),
         ExceptionGroup("many", [ValueError([Counting()] * HUGE)] * 1000),
         SimpleNamespace(a={"b": [[Counting()] * 1000] * 1000}),
+        UserList([Counting()] * HUGE),
+        Chain(*[{number: Counting() for number in range(1000)}] * 1000),
     ],
-    ids=["list", "deque", "dict", "dataclass", "error", "group", "namespace"],
+    ids=["list", "deque", "dict", "dataclass", "error", "group", "namespace", "wrapper", "chain"],
 )
 def test_no_more_is_looked_at_than_is_shown(value: object) -> None:
     for show in (shown, text_of):
