@@ -33,7 +33,7 @@ from actors.runtime.life import loop
 from actors.runtime.life.cell import Cell, Life
 from actors.runtime.life.handlers import Handler
 from actors.runtime.life.hooks import AnyHooks, Hooks, taken_name
-from actors.runtime.life.letting_go import large_parts, let_go
+from actors.runtime.life.letting_go import is_large, let_go
 from actors.runtime.life.resting import stays_awake
 from actors.runtime.words.errors import ActorExited, BadReturn, StartTimeout, cause_of
 from actors.runtime.words.exits import (
@@ -490,8 +490,8 @@ def _report(life: Life) -> None:
     life.release(life.exit)
     if isinstance(life.exit, Crashed):
         cell.system.reports.crashed(life, life.exit)
-    parts = None if life.instance is None else large_parts(life.instance)
-    life.instance = None
-    if parts is not None:
-        cell.system.dispatcher.do_in_slices(let_go(parts))
+    instance, life.instance = life.instance, None
+    if instance is not None and is_large(instance):
+        cell.system.dispatcher.do_in_slices(let_go([instance]))
+    instance = None
     cell.life_exited(life.exit)

@@ -329,12 +329,18 @@ def _parts_of(value: object) -> _Parts | None:
     cls = type(value)
     if cls in _ATOMS or cls is str or cls is bytes:
         return None
+    # By far the commonest; the questions below take longer than the rest of it.
+    if cls is dict:
+        assert isinstance(value, dict)
+        return _Parts("mapping", "{", "}", value.items(), len(value))
+    if cls in _LISTS:
+        assert isinstance(value, _LISTED)
+        return _listed(value, len(value))
     if isinstance(value, _WRAPPERS):
         return _behind(value)
     if isinstance(value, Mapping):
         pairs: _Pairs = dict.items(value) if isinstance(value, dict) else value.items()
-        opening, closing = ("{", "}") if cls is dict else (f"{cls.__name__}({{", "})")
-        return _Parts("mapping", opening, closing, pairs, len(value))
+        return _Parts("mapping", f"{cls.__name__}({{", "})", pairs, len(value))
     if isinstance(value, tuple) and hasattr(cls, "_fields"):
         return _fields(cls, zip(cls._fields, tuple.__iter__(value), strict=False), len(value))
     if isinstance(value, _LISTED):
@@ -456,6 +462,8 @@ def _name_of(name: object) -> str:
     if type(name) is str:
         name = name[:_NAME_MAX]
         return name if name.isascii() else name.encode(errors="replace").decode()
+    if type(name) is int and name.bit_length() <= NUMBER_BITS_MAX:
+        return repr(name)
     return shown(name, Bounds(_NAME_MAX, _NAME_MAX, depth=1))
 
 

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -25,7 +26,12 @@ from actors.runtime import (
     System,
     open_actors,
 )
-from actors.runtime.delivery.clock import FIRED_AT_ONCE
+from actors.runtime.delivery.clock import (
+    DEAD_ALARMS_MAX,
+    FIRED_AT_ONCE,
+    SIFTED_A_STEP,
+    Wheel,
+)
 from actors.runtime.delivery.dispatcher import CHORE_STEPS
 from actors.runtime.delivery.envelope import NO_DEADLINE, Context, Envelope
 from actors.runtime.delivery.mailbox import Mailbox, Notice
@@ -467,6 +473,45 @@ async def test_many_asks_that_are_due_at_once_are_told_in_slices(
                 assert turn.rise <= FIRED_AT_ONCE
     assert ended.total() == MANY
     assert ended["AskTimeout"] == MANY or is_cancelled
+
+
+@pytest.mark.parametrize("order", ["as set", "turned round", "shuffled"])
+async def test_many_alarms_that_are_cancelled_are_dropped_in_slices(
+    autojump_clock: MockClock, system: System, order: str
+) -> None:
+    # ACT-29, ACT-70: those that are left come when they are due, in order, also meanwhile
+    count, every = 50_000, 500
+    wheel, now = system.wheel, trio.current_time()
+    came: list[tuple[int, float]] = []
+
+    def note(number: int) -> None:
+        came.append((number, trio.current_time() - now))
+
+    left, gone = list(range(0, count, every)), []
+    for number in range(count):
+        alarm = wheel.call_at(now + 1 + number, partial(note, number))
+        if number % every:
+            gone.append(alarm)
+    if order == "turned round":
+        gone.reverse()
+    elif order == "shuffled":
+        random.Random(1).shuffle(gone)
+    with longest(lambda: -held_by(wheel)) as turn:
+        for one in gone:
+            one.cancel()
+        assert wheel.open_alarms == len(left)
+        wheel.call_after(0.0, partial(note, -1))
+        await trio.testing.wait_all_tasks_blocked()
+    assert came.pop() == (-1, 0.0)
+    assert 0 < turn.rise <= FIRED_AT_ONCE * SIFTED_A_STEP
+    assert held_by(wheel) <= 2 * len(left) + DEAD_ALARMS_MAX
+    await trio.sleep(2 * count)
+    assert came == [(number, 1.0 + number) for number in left]
+    assert wheel.open_alarms == held_by(wheel) == 0
+
+
+def held_by(wheel: Wheel) -> int:
+    return len(wheel._alarms) + len(wheel._unsifted)
 
 
 # The place of a notice
