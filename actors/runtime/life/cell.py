@@ -898,6 +898,13 @@ class Silence(Resting, Protocol):
     def resume(self) -> None: ...
 
 
+class Holding(Protocol):
+    """Somebody who looks into an actor, for more than a turn."""
+
+    def drop(self) -> None:
+        """The incarnation has ended first."""
+
+
 class Monitoring(Protocol):
     """A monitor that is set."""
 
@@ -927,7 +934,7 @@ class Life:
         # the message in hand
         "coroutine", "awaiting_since", "handling_began", "set_aside", "passed_on",
         # what an actor changes of itself
-        "suspended", "behaviour", "stash",
+        "suspended", "held_by", "behaviour", "stash",
         # what it has set going
         "child_tasks", "owed", "timers", "idle_timer", "monitors",
     )  # fmt: skip
@@ -961,8 +968,7 @@ class Life:
         self.parked_task: trio.lowlevel.Task | None = None
         self.nursery: trio.Nursery | None = None
 
-        # Asked for; and done: the task is gone until something comes.
-        self.wants_hibernation = self.hibernating = False
+        self.wants_hibernation = self.hibernating = False  # Done: the task is gone until it wakes.
         self.nap: Resting | None = None
 
         # Messages left in this turn, and how many of them may go before the next look at the
@@ -977,12 +983,13 @@ class Life:
         self.awaiting_since: float | None = None
         # By `perf_counter`, of a message that is measured and went another road than the batch.
         self.handling_began = 0.0
-        # The message in hand, once its own handler has stashed it: it is not answered now.
+        # The message in hand, once its own handler has stashed it: it is not answered now; or
+        # once it has passed it on: it is another actor's.
         self.set_aside: Envelope | None = None
-        # The same, once its handler has passed it on: it is another actor's.
         self.passed_on: Envelope | None = None
 
         self.suspended = False
+        self.held_by: Holding | None = None  # Standing still as well, until that is done.
         self.behaviour: Callable[[object], object] | None = None
         self.stash: list[Envelope] | None = None
 
@@ -1076,7 +1083,8 @@ class Life:
     def park(self) -> None:
         """Called when there is nothing to do: the next put, or system entry, wakes it."""
         mailbox = self.cell.mailbox
-        mailbox.idle = AWAKE if self.suspended else PARKED if self.has_task else AWAITS_TURN
+        stands_still = self.suspended or self.held_by is not None
+        mailbox.idle = AWAKE if stands_still else PARKED if self.has_task else AWAITS_TURN
         mailbox.system_idle = True
         if self.nap is not None:
             self.nap.parked()
@@ -1237,6 +1245,8 @@ class Life:
         self.fail_owed(exit_)
         if self.stash:
             self.cell.mailbox.put_back(self.stash)
+        if self.held_by is not None:
+            self.held_by.drop()
         for resting in (self.idle_timer, self.nap):
             if resting is not None:
                 resting.cancel()

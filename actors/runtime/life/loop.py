@@ -312,6 +312,8 @@ def _attend(life: Life) -> Envelope | None:
         if life.wanted is not None and not (life.draining and mailbox.queued):
             life.end_with(life.wanted)
             return None
+        if life.held_by is not None:
+            return None  # It is being looked into, and called when that is done.
         if life.system_streak < SYSTEM_STREAK_MAX or life.suspended or not mailbox.queued:
             entry = mailbox.next_system()
             if entry is not None:

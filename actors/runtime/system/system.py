@@ -329,7 +329,9 @@ class System:
         """Call this to get a copy of an actor's attributes, taken between two messages.
 
         What cannot be copied (a socket, a nursery, what a supervisor works with) is given as its
-        text. Raises NoProc when it is gone or ends first.
+        text. A large state is copied in slices, and the actor stands still meanwhile; only its
+        child tasks may change it, and what they change is seen before or after that.
+        Raises NoProc when it is gone or ends first.
         """
         state = await inspection.inspect(ref, inspection.copy_state)
         assert isinstance(state, dict)
@@ -343,9 +345,7 @@ class System:
         `fn` gets a copy, in which things that cannot be copied are the actor's own.
         Raises CallbackFailed when `fn` raises; the state is as before then.
         """
-        await inspection.inspect(
-            ref, lambda life: inspection.store_state(life, fn(inspection.state_to_replace(life)))
-        )
+        await inspection.inspect(ref, lambda life: inspection.replace_state(life, fn))
 
     async def suspend(self, ref: AnyRef) -> None:
         """Call this to keep an actor's user messages waiting; returns when it stands still.
