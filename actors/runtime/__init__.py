@@ -37,7 +37,8 @@ from actors.runtime.actor.relations import Down, Exited
 from actors.runtime.actor.timers import IdleTimeout
 from actors.runtime.delivery.clock import Alarm, Wheel
 from actors.runtime.delivery.envelope import Context, Later, current_context, edge_context
-from actors.runtime.delivery.mailbox import UNBOUNDED, Overflow, latest
+from actors.runtime.delivery.mailbox import UNBOUNDED
+from actors.runtime.delivery.overflow import Overflow, latest
 from actors.runtime.delivery.ref import AnyRef, Ref
 from actors.runtime.life.cell import Cell, Owner, Status, Watch
 from actors.runtime.life.handlers import handler

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Final, Literal, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Literal, Protocol
 
 import trio
 
-from actors.runtime.delivery.envelope import CONTEXT, MESSAGE, REPLY, Envelope, Party, Reply
+from actors.runtime.delivery.envelope import CONTEXT, REPLY, Envelope, Party, Reply
+from actors.runtime.delivery.overflow import Lanes, Latest, Newest, Oldest, Overflow, check_overflow
 from actors.runtime.words.counting import Counts
 
 # One slow handler of a millisecond a message then means a second of backlog: enough to ride out
@@ -43,48 +42,23 @@ AWAITS_TURN: Final = 2
 
 # So many asks that were given up may stay where they are, and half of all that is queued.
 GIVEN_UP_MAX: Final = 64
-# Is the mailbox full, they are looked for when they are a sixteenth of it: a search through the
-# whole of it then makes room for at least so many. Until then they are only not counted.
+# Is the mailbox full, they are looked for when they are a sixteenth of it. Until then, and until
+# they are found, they are only not counted.
 _GIVEN_UP_SHARE: Final = 16
+# They are looked for among so many messages at a time, some ten microseconds.
+SWEPT_AT_ONCE: Final = 128
+# With `latest(key)` a large mailbox is searched while it fills, so many messages at a time: half a
+# millisecond. Where it is full the next tell must not have to go through all of it.
+SEARCHED_AHEAD: Final = 1024
 # Fewer messages are searched from their end, each time anew.
 _SEARCHED_MAX: Final = 32
-
-
-# What a full mailbox does with one more tell. Senders never notice; asks and sends wait instead.
-
-
-@dataclass(frozen=True, slots=True)
-class Latest:
-    """Keep the newest message of each class and `key`; see `latest`."""
-
-    key: Callable[[object], Hashable]
-
-
-def latest(key: Callable[[object], Hashable]) -> Latest:
-    """Call this to let a full mailbox replace a queued tell of the same class and key.
-
-    Of several the newest: what came last is handled last. Nobody waits for a replaced one.
-    A message for which `key` raises equals none. Keys that cannot be compared crash the actor, not
-    the sender.
-    """
-    return Latest(key)
-
-
-# What a full mailbox does with one more tell: lose it (`drop_new`), lose the oldest in the queue
-# (`drop_old`), replace one of the same kind (`latest(key)`), or crash the actor (`crash`), whose
-# next incarnation goes on with what is queued. What is lost is a dead letter, what is replaced is
-# only counted; asks and sends wait instead.
-Overflow: TypeAlias = Literal["drop_new", "drop_old", "crash"] | Latest
 
 
 def check_mailbox(capacity: object, overflow: object) -> None:
     """Called when an actor class is made; raises ValueError for what cannot work."""
     if not isinstance(capacity, int) or isinstance(capacity, bool) or capacity < 1:
         raise ValueError(f"capacity is {capacity!r}; it must be at least 1, or UNBOUNDED")
-    if not isinstance(overflow, Latest) and overflow not in ("drop_new", "drop_old", "crash"):
-        raise ValueError(
-            f"overflow is {overflow!r}; choose drop_new, drop_old, latest(key) or crash"
-        )
+    check_overflow(overflow)
 
 
 # What lies in a mailbox besides messages
@@ -157,18 +131,20 @@ class Mailbox:
     """Where an actor's messages wait; it stays when the actor restarts."""
 
     __slots__ = (
-        "_addressee", "_system_in", "_system_out", "attention", "batch", "capacity", "closed",
-        "gate", "given_up", "idle", "inbox", "index", "limit", "overflow", "peak", "places",
-        "system_idle", "timed", "waiting",
+        "_addressee", "_swept", "_system_in", "_system_out", "ahead", "attention", "batch",
+        "capacity", "closed", "found", "gate", "given_up", "idle", "inbox", "index", "limit",
+        "overflow", "peak", "places", "system_idle", "timed", "waiting",
     )  # fmt: skip
 
     def __init__(self, addressee: Addressee, capacity: int, overflow: Overflow) -> None:
         self._addressee = addressee
         self.capacity, self.overflow = capacity, overflow
+        # So many messages at most may come before one is looked at.
+        self.ahead = _ahead_with(overflow)
         self.inbox: list[Envelope] = []
         self.batch = _NO_BATCH
         self.index = 0
-        self.limit = capacity
+        self.limit = min(capacity, self.ahead)
         # How many of the queued are asks that were settled meanwhile; they take no room.
         self.given_up = 0
         self.peak = 0
@@ -185,6 +161,10 @@ class Mailbox:
         self.waiting: OrderedDict[Reply | Waiter, Waiter] | None = None
         # Where the newest message of each sender lies, once somebody had to know.
         self.places: tuple[_Places, _Places] | None = None
+        # What was found in the lanes when it was full.
+        self.found: Newest | Oldest | None = None
+        # From where on in the lanes, both taken together, asks that were given up are looked for.
+        self._swept = 0
         self._system_in = self._system_out = _NO_ENTRIES
 
     @property
@@ -210,6 +190,7 @@ class Mailbox:
     def resize(self, capacity: int, overflow: Overflow) -> None:
         """Called by the cell when the class of the actor is known."""
         self.capacity, self.overflow = capacity, overflow
+        self.ahead = _ahead_with(overflow)
         self.renew_limit()
 
     # Writing
@@ -292,7 +273,7 @@ class Mailbox:
             self.admit()
         held = len(self.inbox) + len(self.batch) - self.index
         if self.given_up >= GIVEN_UP_MAX and 2 * self.given_up >= held and not self.closed:
-            self._drop_given_up()
+            self._sweep()
 
     # Reading: only the loop, and whoever ends an incarnation
 
@@ -303,12 +284,14 @@ class Mailbox:
             batch.clear()
             self.index = 0
         if not inbox:
+            self.found = None  # Nothing lies there; it would only hold keys.
             return False
         # The two lists change places: no message is copied, and no list is made for a batch.
         self.batch, self.inbox = inbox, [] if batch is _NO_BATCH else batch
         held = len(inbox)
         if self.limit:  # Else it is closed, gated, or senders wait: that stays so.
-            self.limit = self.capacity - held
+            room = self.capacity - held
+            self.limit = room if room < self.ahead else self.ahead
         if held > self.peak:
             self.peak = max(self.peak, held - self.given_up)
         return True
@@ -363,7 +346,7 @@ class Mailbox:
         # A new list: the loop may be walking through a slice of the old one, and looks up now.
         self.batch = [*envelopes, *self.batch[self.index :]]
         self.index = 0
-        self.attention, self.places = True, None
+        self.attention, self.places, self.found = True, None, None
         self.renew_limit()
 
     def put_behind(self, sender_id: int, envelope: Envelope) -> bool:
@@ -376,7 +359,7 @@ class Mailbox:
                     context = lane[at][CONTEXT]
                     if context is not None and context.sender_id == sender_id:
                         lane.insert(at + 1, envelope)
-                        self.attention, self.places = True, None
+                        self.attention, self.places, self.found = True, None, None
                         return True
             return False
         if self.places is None:
@@ -385,6 +368,7 @@ class Mailbox:
             newer, older = lanes
             self.places = (_Places(*newer), _Places(*older))
             self.attention = True
+        self.found = None
         return any(places.put_behind(sender_id, envelope) for places in self.places)
 
     def take_back(self, envelope: Envelope) -> None:
@@ -392,7 +376,7 @@ class Mailbox:
         for at in range(self.index, len(self.batch)):
             if self.batch[at] is envelope:
                 del self.batch[at]
-                self.places = None
+                self.places = self.found = None
                 reply = envelope[REPLY]
                 if reply is not None and reply.task is None and reply.stage == "queued":
                     self.given_up -= 1
@@ -418,7 +402,7 @@ class Mailbox:
         was let go. The lane must be closed.
         """
         del self.batch[: self.index]
-        self.index, self.places = 0, None
+        self.index, self.places, self.found = 0, None, None
         # Turned round, and taken off from the end: a list of all would take milliseconds.
         self.batch.reverse()
         self.inbox.reverse()
@@ -452,7 +436,8 @@ class Mailbox:
         if self.closed or self.waiting or self.gate is not None:
             self.limit = _ALWAYS_LONG_WAY
         else:
-            self.limit = self.capacity - held + self.given_up
+            room = self.capacity - held + self.given_up
+            self.limit = min(room, len(self.inbox) + self.ahead)
         if (total := held + len(self.inbox) - self.given_up) > self.peak:
             self.peak = total
 
@@ -460,30 +445,44 @@ class Mailbox:
         if self.closed or self.waiting or self.gate or self.queued >= self.capacity:
             return False
         if self.given_up and self.given_up * _GIVEN_UP_SHARE >= self.queued:
-            self._drop_given_up()
+            self._sweep()
+        if isinstance(self.overflow, Latest) and self.capacity > self.ahead:
+            self._search_ahead(self.overflow)
         self.renew_limit()
         return True
 
-    def _drop_given_up(self) -> None:
-        """Take out the asks that nobody waits for any more, as the loop does when it meets one."""
-        dropped: list[Envelope] = []
-        left = 0
-        for lane, first in self._lanes():
-            kept = []
-            for envelope in islice(lane, first, None):
-                reply = envelope[REPLY]
-                if reply is None or reply.task is not None:
-                    kept.append(envelope)
-                elif reply.stage == "queued" and reply.outcome in ("withdrawn", "timed_out"):
-                    reply.stage = "handling"
-                    dropped.append(envelope)
-                else:
-                    left += reply.stage == "queued"
-                    kept.append(envelope)
-            lane[first:] = kept
-        self.given_up = left
+    def _search_ahead(self, policy: Latest) -> None:
+        if not isinstance(self.found, Newest):
+            self.found = Newest(policy.key)
+        try:
+            self.found.search(((self.batch, self.index), (self.inbox, 0)))
+        except BaseException as error:  # noqa: BLE001 - as in `_put_full`
+            self.found = None
+            self._addressee.failed(error)
+
+    def _sweep(self) -> None:
+        """Take out asks that nobody waits for any more, as the loop does when it meets one.
+
+        In a part of the lanes, and in the next part the next time.
+        """
+        (batch, first), (inbox, _) = self._lanes()
+        if self._swept >= len(batch) - first + len(inbox):
+            self._swept = 0
+        begin = first + self._swept
+        lane, begin = (batch, begin) if begin < len(batch) else (inbox, begin - len(batch))
+        looked_at = lane[begin : begin + SWEPT_AT_ONCE]
+        dropped = [envelope for envelope in looked_at if _was_given_up(envelope[REPLY])]
         if dropped:
+            lane[begin : begin + SWEPT_AT_ONCE] = [
+                envelope for envelope in looked_at if not _was_given_up(envelope[REPLY])
+            ]
+            for envelope in dropped:
+                reply = envelope[REPLY]
+                assert reply is not None
+                reply.stage = "handling"  # It is in no lane any more.
+            self.given_up -= len(dropped)
             self._addressee.given_up(dropped)
+        self._swept += len(looked_at) - len(dropped)
 
     def put_past_gate(self, envelope: Envelope) -> bool:
         """A message that the gate has let through, or kept and gives back now."""
@@ -501,17 +500,28 @@ class Mailbox:
         if self.gate is not None:
             return not self.gate(envelope) and self.put_past_gate(envelope)
         self.peak = max(self.peak, self.queued)
-        policy = self.overflow
+        policy, lanes = self.overflow, ((self.batch, self.index), (self.inbox, 0))
         if isinstance(policy, Latest):
+            if not isinstance(self.found, Newest):
+                self.found = Newest(policy.key)
             try:
-                if _replace_latest(self._lanes(), envelope, policy):
+                lane = self.found.replace(lanes, envelope)
+            except BaseException as error:  # noqa: BLE001 - the receiver's code, never the sender's
+                self.found = None
+                self._addressee.failed(error)
+            else:
+                if lane is not None:
+                    # The loop holds a part of the batch until it looks up.
+                    self.attention = self.attention or lane is self.batch
+                    self.places = None
                     self._addressee.counts.coalesced += 1
                     return True
-            except BaseException as error:  # noqa: BLE001 - the receiver's code, never the sender's
-                self._addressee.failed(error)
         elif policy == "drop_old":
-            old = _remove_oldest_tell(self._lanes())
+            if not isinstance(self.found, Oldest):
+                self.found = Oldest()
+            old = self.found.remove(lanes)
             if old is not None:
+                self.attention, self.places = True, None
                 self.inbox.append(envelope)
                 self._addressee.lost(old, "overflow")
                 return True
@@ -520,14 +530,24 @@ class Mailbox:
         self._addressee.lost(envelope, "overflow")
         return False
 
-    def _lanes(self) -> _Lanes:
+    def _lanes(self) -> Lanes:
+        """The lanes, to be edited: what is known of places is true no longer."""
         # The loop holds a part of the batch until it looks up.
-        self.attention, self.places = True, None
+        self.attention, self.places, self.found = True, None, None
         return ((self.batch, self.index), (self.inbox, 0))
 
 
-# The parts of a mailbox that wait, oldest first: each list, and where in it they begin.
-_Lanes: TypeAlias = tuple[tuple[list[Envelope], int], ...]
+def _ahead_with(overflow: Overflow) -> int:
+    return SEARCHED_AHEAD if isinstance(overflow, Latest) else UNBOUNDED
+
+
+def _was_given_up(reply: Reply | None) -> bool:
+    return (
+        reply is not None
+        and reply.task is None
+        and reply.stage == "queued"
+        and reply.outcome in ("withdrawn", "timed_out")
+    )
 
 
 class _Places:
@@ -560,35 +580,3 @@ class _Places:
         insort(placed, place)
         self._searched += 1
         return True
-
-
-def _replace_latest(lanes: _Lanes, envelope: Envelope, policy: Latest) -> bool:
-    """Put `envelope` in the place of the newest queued tell of its class and key, if there is one.
-
-    In the place of an older one it would be handled too early. Raises what comparing keys raises:
-    user code, like the keys themselves.
-    """
-    kind, key = type(envelope[MESSAGE]), _key_of(policy, envelope)
-    for lane, first in reversed(lanes):
-        for at in range(len(lane) - 1, first - 1, -1):
-            queued, _, reply, *_ = lane[at]
-            if reply is None and type(queued) is kind and _key_of(policy, lane[at]) == key:
-                lane[at] = envelope
-                return True
-    return False
-
-
-def _key_of(policy: Latest, envelope: Envelope) -> Hashable:
-    try:
-        return policy.key(envelope[MESSAGE])
-    except Exception:  # noqa: BLE001 - not every message of an actor has the key: it equals nothing
-        return object()
-
-
-def _remove_oldest_tell(lanes: _Lanes) -> Envelope | None:
-    """Take the oldest queued tell out; None when all that waits are asks."""
-    for lane, first in lanes:
-        for at in range(first, len(lane)):
-            if lane[at][REPLY] is None and type(lane[at][MESSAGE]) is not Notice:
-                return lane.pop(at)
-    return None

@@ -10,7 +10,8 @@ from functools import partial
 from types import FunctionType
 from typing import ClassVar, Final, Generic, Never, TypeAlias, TypeVar
 
-from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY, Overflow
+from actors.runtime.delivery.mailbox import DEFAULT_CAPACITY
+from actors.runtime.delivery.overflow import Overflow
 from actors.runtime.delivery.ref import AnyRef, Ref
 from actors.runtime.life.handlers import Table
 from actors.runtime.words.counting import Level

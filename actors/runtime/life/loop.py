@@ -59,7 +59,12 @@ from actors.runtime.delivery.envelope import (
 )
 from actors.runtime.delivery.mailbox import Notice
 from actors.runtime.life.cell import Life
-from actors.runtime.words.counting import MICRO, MICROSECOND, Meter
+from actors.runtime.words.counting import (
+    MICRO,
+    MICROSECOND,
+    Meter,
+    forget_some,
+)
 from actors.runtime.words.errors import BadReply, UnhandledMessage, exit_from
 from actors.runtime.words.exits import Crashed, Exit, without_cancelled
 from actors.runtime.words.messages import Ask
@@ -240,6 +245,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
         else:
             ended = 0.0
     meter.busy_seconds += busy
+    forget_some(senders or {})
     return _account(life, index - first, handled, state)
 
 
@@ -295,6 +301,7 @@ def measured(life: Life, envelope: Envelope) -> None:
     meter.note(enqueued_at, life.handling_began, ended)
     if cell.senders is not None and context is not None and context.sender is not None:
         cell.senders[context.sender] = life.handling_began
+        forget_some(cell.senders)
     if cell.observers is not None:
         cell.system.changes_log.handled(cell, envelope, ended - life.handling_began)
 

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 from typing import Final, Literal, Never, cast
 
 from actors.runtime.life.cell import Cell, Life
 from actors.runtime.watching.presenting import redacted_state
-from actors.runtime.words.counting import LEVELS, Level, Meter
+from actors.runtime.words.counting import (
+    LEVELS,
+    SENDERS_WINDOW_S,
+    Level,
+    Meter,
+    forget_senders,
+)
 from actors.runtime.words.exits import ExitSummary
 
-# Who talks to whom is asked about now, not about last week.
-SENDERS_WINDOW_S: Final = 60.0
+# Of links, monitors, timers, topics and senders: an actor may have 50,000, and nobody reads them.
+RELATIONS_MAX: Final = 1000
 
 
 def set_level(cell: Cell, level: Level) -> None:
@@ -137,7 +144,7 @@ class ActorStats(Figures):
     next_restart_at: float | None
     # The newest, oldest first.
     last_exits: tuple[ExitSummary, ...]
-    # The paths of actors.
+    # The paths of actors; as of timers, topics and senders 1,000 at most.
     links: tuple[str, ...]
     monitors: tuple[str, ...]
     monitored_by: tuple[str, ...]
@@ -215,33 +222,36 @@ def actor_stats(cell: Cell) -> ActorStats:
         restart_window=None if cell.restart_window is None else RestartWindow(*cell.restart_window),
         next_restart_at=cell.next_restart_at,
         last_exits=tuple([exit_.summary() for exit_ in cell.last_exits]),
-        links=tuple(sorted(peer.path for peer in cell.links)) if cell.links else (),
+        links=_named(peer.path for peer in cell.links or ()),
         monitors=_monitors(life),
         monitored_by=_monitored_by(cell),
         timers=_timers(life),
-        topics=tuple(sorted(cell.topics)) if cell.topics else (),
+        topics=_named(cell.topics or ()),
         senders=_senders(cell),
         handling_us=None if meter is None else tuple(meter.handling_us),
         queue_us=None if meter is None else tuple(meter.queue_us),
     )
 
 
+def _named(paths: Iterable[str]) -> tuple[str, ...]:
+    """In order, RELATIONS_MAX of them at most: those that came first."""
+    return tuple(sorted(islice(paths, RELATIONS_MAX)))
+
+
 def _monitors(life: Life | None) -> tuple[str, ...]:
-    if life is None or not life.monitors:
-        return ()
-    return tuple(sorted(monitor.target.path for monitor in life.monitors))
+    return () if life is None else _named(one.target.path for one in life.monitors or ())
 
 
 def _monitored_by(cell: Cell) -> tuple[str, ...]:
-    if not cell.watchers:
-        return ()
-    return tuple(sorted(filter(None, (getattr(one, "watcher", "") for one in cell.watchers))))
+    # Whoever waits for the end from outside has no path.
+    return _named(filter(None, (getattr(one, "watcher", "") for one in cell.watchers or ())))
 
 
 def _timers(life: Life | None) -> tuple[SetTimer, ...]:
     if life is None or not life.timers:
         return ()
-    return tuple(SetTimer(timer.due, timer.interval) for timer in life.timers.values())
+    timers = islice(life.timers.values(), RELATIONS_MAX)
+    return tuple(SetTimer(timer.due, timer.interval) for timer in timers)
 
 
 def _current(cell: Cell) -> Current | None:
@@ -255,9 +265,7 @@ def _current(cell: Cell) -> Current | None:
 def _senders(cell: Cell) -> tuple[str, ...] | None:
     if not cell.senders:
         return None if cell.senders is None else ()
-    oldest = perf_counter() - SENDERS_WINDOW_S
-    for path in [path for path, seen in cell.senders.items() if seen < oldest]:
-        del cell.senders[path]
+    forget_senders(cell.senders, perf_counter() - SENDERS_WINDOW_S)
     return tuple(sorted(cell.senders))
 
 

@@ -6,6 +6,8 @@ Plain integers in plain lists, written in place: counting costs nothing worth me
 
 from __future__ import annotations
 
+from operator import itemgetter
+from time import perf_counter
 from typing import Final, Literal, TypeAlias
 
 # off: losses, restarts and queues only. counters: the sums. sampled: times of one message in 16.
@@ -18,6 +20,26 @@ LEVELS: Final[dict[Level, int]] = {"off": 0, "counters": 0, "sampled": 16, "full
 COUNTERS: Final = 32
 MICRO: Final = 1_000_000
 MICROSECOND: Final = 1e-6
+
+
+# Who talks to whom is asked about now, not about last week.
+SENDERS_WINDOW_S: Final = 60.0
+# Of a room with 100,000 members not all are kept; twice as many at times.
+SENDERS_MAX: Final = 1000
+
+
+def forget_senders(senders: dict[str, float], oldest: float) -> None:
+    """Call this to keep only those seen since `oldest`, and of those at most the newest 1,000."""
+    # A stable order for those of one instant: whoever came first goes first.
+    newest = sorted(senders.items(), key=itemgetter(1))[-SENDERS_MAX:]
+    senders.clear()
+    senders.update((path, seen) for path, seen in newest if seen >= oldest)
+
+
+def forget_some(senders: dict[str, float]) -> None:
+    """Called by the loop when some may have been added."""
+    if len(senders) > 2 * SENDERS_MAX:
+        forget_senders(senders, perf_counter() - SENDERS_WINDOW_S)
 
 
 class Counts:

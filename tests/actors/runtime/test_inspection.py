@@ -7,6 +7,7 @@ import gc
 import json
 import random
 import threading
+import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +33,8 @@ from actors.runtime import (
     presentable,
 )
 from actors.runtime.life.cell import cell_of
-from actors.runtime.words.counting import LEVELS
+from actors.runtime.watching.stats import RELATIONS_MAX
+from actors.runtime.words.counting import LEVELS, SENDERS_MAX, SENDERS_WINDOW_S
 from actors.runtime.words.showing import redact_names, shown
 from actors.testing import (
     AnyPuppet,
@@ -285,6 +287,56 @@ async def test_levels_can_be_switched_while_running(
     stats = await burst()
     assert (stats.handled, stats.reductions, stats.handling_us) == (None, None, None)
     assert stats.queued == 0
+
+
+async def test_of_relations_the_first_thousand_are_named(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-29, ACT-104: whatever is held, a look at it is a small thing
+    ref: Ref[PuppetMessage] = await system.start(puppet)
+    peer = await system.start(Puppet)
+    many = 3 * RELATIONS_MAX
+
+    def hold(me: AnyPuppet) -> None:
+        for number in range(many):
+            me.monitor(peer)
+            me.after(1000.0 + number, Note(number))
+            system.topics.subscribe(f"{number:06}", me.ref)
+
+    await ref.ask(Call(hold))
+    stats = system.stats(ref)
+    assert len(stats.topics) == RELATIONS_MAX
+    assert stats.monitors == (peer.path,) * RELATIONS_MAX
+    assert [timer.due for timer in stats.timers] == [1000.0 + n for n in range(RELATIONS_MAX)]
+    assert system.stats(peer).monitored_by == (ref.path,) * RELATIONS_MAX
+
+
+async def test_of_many_senders_the_newest_are_kept(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-104, ACT-106: also when nobody ever asks for them
+    class Own(puppet):  # type: ignore[misc, valid-type]  # both kinds in turn
+        level = "full"
+
+    ref: Ref[PuppetMessage] = await system.start(Own)
+    peer = await system.start(Puppet)
+    senders, now = cell_of(ref).senders, time.perf_counter()
+    assert senders is not None
+    senders.update({f"old/{n}": now - 2 * SENDERS_WINDOW_S for n in range(SENDERS_MAX // 2)})
+    senders.update({f"new/{n}": now + n * 1e-6 for n in range(2 * SENDERS_MAX)})
+    peer.tell(Do(lambda me: ref.tell(Note(1))))
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(senders) <= SENDERS_MAX + 1
+    assert peer.path in senders
+    assert "new/0" not in senders
+    assert f"new/{2 * SENDERS_MAX - 1}" in senders
+    # Both roads of a message: alone, and in a batch.
+    senders.update({f"more/{n}": now for n in range(2 * SENDERS_MAX)})
+    for _ in range(3):
+        peer.tell(Do(lambda me: ref.tell(Note(1))))
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(senders) <= SENDERS_MAX + 1
+    assert system.stats(ref).senders == tuple(sorted(senders))
 
 
 async def test_system_totals(autojump_clock: MockClock, system: System) -> None:

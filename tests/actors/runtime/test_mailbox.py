@@ -194,7 +194,8 @@ class Unlike:
     def __bool__(self) -> bool:
         raise self.error
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        return 1
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -205,7 +206,7 @@ async def test_keys_that_cannot_be_compared_crash_the_actor_not_the_sender(
     # ACT-23, ACT-5, ACT-30
     class Odd(AsyncPuppet):
         capacity = 1
-        overflow = latest(lambda note: Unlike(error, late=late))  # type: ignore[arg-type,return-value]
+        overflow = latest(lambda note: Unlike(error, late=late))
 
     ref, other = await system.start(Odd), await system.start(Puppet)
     await block(ref, 60)
@@ -215,6 +216,23 @@ async def test_keys_that_cannot_be_compared_crash_the_actor_not_the_sender(
     assert await system.wait_down(ref) == Crashed(error)
     assert system.dead_letters.by_reason == {"overflow": 1, "crashed": 1, "stopped": 1}
     assert trio.current_time() == 0
+
+
+async def test_a_key_that_cannot_be_hashed_crashes_the_actor_not_the_sender(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-23, ACT-5, ACT-30
+    class Odd(AsyncPuppet):
+        capacity = 1
+        overflow = latest(lambda note: [note])  # type: ignore[arg-type,return-value]
+
+    ref = await system.start(Odd)
+    await block(ref, 60)
+    ref.tell(Note(1))
+    ref.tell(Note(2))
+    exit_ = await system.wait_down(ref)
+    assert isinstance(exit_, Crashed)
+    assert isinstance(exit_.error, TypeError)
 
 
 async def test_a_message_without_the_key_equals_none(
