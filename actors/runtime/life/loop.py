@@ -215,8 +215,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
                 break
             continue
         activity.envelope, activity.out = envelope, None
-        handled += 1
-        began = (ended or perf_counter()) if enqueued_at else 0.0
+        handled, began = handled + 1, (ended or perf_counter()) if enqueued_at else 0.0
         try:
             result = handler(instance, message)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its crash
