@@ -5,7 +5,10 @@ turn meanwhile. So an instance that holds much is taken apart from the outside: 
 held on to while it goes itself, and is taken apart next.
 
 Rule 1: only what nobody else holds is touched; whoever holds a part of it finds that as it was.
+What somebody may still get at, by a weak reference, is held: it goes as a whole.
 Rule 2: no code of its classes is called, and nothing that has a `__del__` is emptied before it.
+A value is asked for its `type` and by methods of the builtin one: its own `__class__`, `__len__`
+or `__iter__` may raise, and nothing here may. (The keys of an OrderedDict are hashed for it.)
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from gc import get_referents
 from itertools import islice
 from sys import getrefcount
 from typing import Any, Final, TypeAlias
+from weakref import getweakrefcount
 
 # Freed in well under a millisecond, if its entries are small.
 SMALL_MAX: Final = 1000
@@ -48,15 +52,17 @@ def is_large(instance: object) -> bool:
         cls = type(one)
         if cls in _ATOMS or getrefcount(one) > _HOLDERS_MAX:
             continue
-        if cls in _TAKES or isinstance(one, _CONTAINERS):
-            assert isinstance(one, _CONTAINERS)
-            if (size := len(one)) > LOOKED_INTO_MAX:
-                first = next(iter(one.values() if isinstance(one, dict) else one))
-                weight += size * (1 + (len(first) if isinstance(first, _CONTAINERS) else 0))
+        if (kind := _kind_of(cls)) is not None:
+            if (size := kind.__len__(one)) > LOOKED_INTO_MAX:
+                first = next(
+                    iter(dict.values(one) if issubclass(kind, dict) else kind.__iter__(one))
+                )
+                inner = _kind_of(type(first))
+                weight += size * (1 + (0 if inner is None else inner.__len__(first)))
             else:
                 weight += size
-                things += one.values() if isinstance(one, dict) else one
-        elif not cls.__module__.startswith(_OURS):
+                things += get_referents(one)
+        elif not _is_ours(cls):
             weight += _OBJECT
             things += get_referents(one)
         if weight > SMALL_MAX:
@@ -74,18 +80,22 @@ def let_go(held: _Held) -> Iterator[None]:
             # Held by `things`, by `one`, and by the call that asks.
             if getrefcount(one) > 3:
                 continue
-            take = _TAKES.get(type(one)) or _take_of(type(one))
-            if take is None or len(one) <= ENTRIES_A_STEP:
+            kind = _kind_of(type(one))
+            if kind is None or kind.__len__(one) <= ENTRIES_A_STEP or _goes_whole(one):
                 small.append(one)
                 continue
-            if take is not _nothing:
-                # Again later; after what is taken out now.
+            if (take := _TAKES[kind]) is not None:
+                taken = take(one, ENTRIES_A_STEP)
+                if taken is None:
+                    small.append(one)
+                    continue
+                # Again later; after what was taken out now.
                 held.append(one)
-                held += take(one, ENTRIES_A_STEP)
+                held += _no_atoms(taken)
                 continue
             # Nothing can be taken out of it; so it goes first, while all is held.
             entries: _Held = []
-            entries_of = iter(one)
+            entries_of = kind.__iter__(one)
             while some := list(islice(entries_of, SMALL_MAX)):
                 entries += some
                 yield
@@ -102,56 +112,73 @@ def _no_atoms(things: Iterable[object]) -> _Held:
     return [one for one in things if type(one) not in _ATOMS]
 
 
-def _take_of(cls: type) -> _Take | None:
-    """How to take entries out of a container of a user's class."""
-    if hasattr(cls, "__del__"):
-        return None
-    for kind, take in _TAKES.items():
-        if issubclass(cls, kind):
-            return take
+def _kind_of(cls: type) -> _Kind | None:
+    """The builtin container that a class is, or is made of."""
+    if cls in _TAKES:
+        return cls
+    if issubclass(cls, _KINDS):
+        return next(kind for kind in _KINDS if issubclass(cls, kind))
     return None
 
 
-def _from_ordered(table: OrderedDict[object, object], count: int) -> _Held:
+def _goes_whole(one: object) -> bool:
+    """Whether somebody may find a container before it has gone, and must not find it half empty."""
+    if getweakrefcount(one):
+        return True
+    cls = type(one)
+    # By what stands in the classes: a metaclass may have code of its own for what it is asked.
+    return cls not in _TAKES and any("__del__" in _names_in(base) for base in _bases_of(cls))
+
+
+def _is_ours(cls: type) -> bool:
+    module = _names_in(cls).get("__module__")
+    return type(module) is str and module.startswith(_OURS)
+
+
+def _from_ordered(table: OrderedDict[object, object], count: int) -> _Held | None:
     pop = OrderedDict.popitem
-    return _no_atoms(one for _ in range(count) for one in pop(table))
+    try:
+        return [one for _ in range(count) for one in pop(table)]
+    except Exception:  # noqa: BLE001 - of the `__hash__` of a key, or `dict` was used behind its back
+        return None
 
 
 def _from_dict(table: dict[object, object], count: int) -> _Held:
     pop = dict.popitem
-    return _no_atoms(one for _ in range(count) for one in pop(table))
+    return [one for _ in range(count) for one in pop(table)]
 
 
 def _from_list(items: list[object], count: int) -> _Held:
     taken = list.__getitem__(items, slice(-count, None))
     list.__delitem__(items, slice(-count, None))
-    return _no_atoms(taken)
+    return taken
 
 
 def _from_set(items: set[object], count: int) -> _Held:
     pop = set.pop
-    return _no_atoms(pop(items) for _ in range(count))
+    return [pop(items) for _ in range(count)]
 
 
 def _from_deque(items: deque[object], count: int) -> _Held:
     pop = deque.pop
-    return _no_atoms(pop(items) for _ in range(count))
+    return [pop(items) for _ in range(count)]
 
 
-def _nothing(_: object, __: int) -> _Held:
-    return []
-
-
-_Take: TypeAlias = Callable[[Any, int], _Held]  # type: ignore[explicit-any]  # each its own kind
-# How entries are taken out, by the class that does it, whatever was made of that: methods of its
-# own are not called. A class comes before what it is made of.
-_TAKES: Final[Mapping[type, _Take]] = {
+_Kind: TypeAlias = type[Any]  # type: ignore[explicit-any]  # of whatever is in it
+# Gives None when nothing more can be taken out.
+_Take: TypeAlias = Callable[[Any, int], _Held | None]  # type: ignore[explicit-any]  # each its own
+# How entries are taken out (None: they cannot be), by the class that does it, whatever was made of
+# that: methods of its own are not called. A class comes before what it is made of.
+_TAKES: Final[Mapping[type, _Take | None]] = {
     OrderedDict: _from_ordered,
     dict: _from_dict,
     list: _from_list,
     set: _from_set,
     deque: _from_deque,
-    tuple: _nothing,
-    frozenset: _nothing,
+    tuple: None,
+    frozenset: None,
 }
-_CONTAINERS: Final = (dict, list, tuple, set, frozenset, deque)
+_KINDS: Final = (OrderedDict, dict, list, set, deque, tuple, frozenset)
+# What a class says of itself, past its metaclass.
+_names_in: Final[Callable[[type], Mapping[str, object]]] = type.__dict__["__dict__"].__get__
+_bases_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__

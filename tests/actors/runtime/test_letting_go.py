@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections import ChainMap, OrderedDict, UserList, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, ValuesView
 from dataclasses import dataclass
+from unittest.mock import NonCallableMock
 
 import pytest
 import trio
@@ -182,3 +183,147 @@ async def test_a_kept_instance_keeps_what_it_holds(
     await ref.stop()
     await trio.testing.wait_all_tasks_blocked()
     assert len(kept[0].log) == MANY
+
+
+# Whatever is made of it. None of this is called: it would end the system, not only an actor.
+
+
+class LyingDict(dict[object, object]):
+    """Has code of its own for everything one asks of a table."""
+
+    def __len__(self) -> int:
+        raise AssertionError("nobody asks")
+
+    def values(self) -> ValuesView[object]:
+        raise AssertionError("nobody asks")
+
+    __iter__ = keys = items = __contains__ = values  # type: ignore[assignment]
+
+
+class LyingTuple(tuple[object, ...]):
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[object]:
+        raise AssertionError("nobody asks")
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Proxy:
+    """Stands for something else that is not there, as those of web frameworks do."""
+
+    @property  # type: ignore[misc]  # what it is for
+    def __class__(self) -> type:
+        raise RuntimeError("working outside of the application context")
+
+
+class Nowhere:
+    __module__ = None  # type: ignore[assignment]
+
+
+class Keeping(type):
+    def __getattribute__(cls, name: str) -> object:
+        raise AssertionError("nobody asks a class")
+
+
+class Kept(list[object], metaclass=Keeping):
+    pass
+
+
+class Key:
+    """Can be hashed as long as it is told so."""
+
+    is_open = True
+
+    def __hash__(self) -> int:
+        assert Key.is_open
+        return 1
+
+
+FEW = 2 * SMALL_MAX
+
+
+def few() -> list[object]:
+    return [Row() for _ in range(FEW)]
+
+
+def behind_its_back() -> OrderedDict[object, object]:
+    table: OrderedDict[object, object] = OrderedDict(enumerate(few()))
+    dict.__delitem__(table, FEW - 1)
+    return table
+
+
+ODD: dict[str, Callable[[], object]] = {
+    "table": lambda: LyingDict(enumerate(few())),
+    "inner table": lambda: [LyingDict(enumerate(few())), 1],
+    "first of many tables": lambda: [LyingDict(enumerate(few())), *range(FEW)],
+    "tuple": lambda: LyingTuple(few()),
+    "inner tuple": lambda: [LyingTuple(few()), *range(FEW)],
+    "proxy": Proxy,
+    "proxies": lambda: [Proxy() for _ in range(FEW)],
+    "mock": lambda: NonCallableMock(spec=dict),
+    "mocks": lambda: [NonCallableMock(spec=list), *range(FEW)],
+    "class without module": Nowhere,
+    "metaclass": lambda: [Kept(few()), *range(FEW)],
+    "keys": lambda: [OrderedDict((Key(), Row()) for _ in range(100)), *range(FEW)],
+    "ordered": behind_its_back,
+}
+
+
+@pytest.mark.parametrize("kind", ODD.values(), ids=ODD)
+async def test_code_of_what_it_held_is_not_called(
+    autojump_clock: MockClock,
+    system: System,
+    puppet: type[Puppet],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Callable[[], object],
+) -> None:
+    # ACT-5, ACT-29
+    other = await system.start(puppet)
+
+    def fill(me: AnyPuppet) -> None:
+        me.log = [kind(), *range(FEW)]
+
+    def bare(me: AnyPuppet) -> None:
+        me.log = kind()  # type: ignore[assignment]
+
+    for work in (fill, bare):
+        ref: Ref[PuppetMessage] = await system.start(puppet)
+        await ref.ask(Call(work))
+        monkeypatch.setattr(Key, "is_open", False)
+        await ref.stop()
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.undo()
+    assert Row.alive == 0
+    assert await other.ask(Call(lambda me: 1)) == 1
+
+
+class Cached(dict[object, object]):
+    """A table that can be referred to weakly."""
+
+
+@pytest.mark.parametrize("kind", [Cached, OrderedDict])
+async def test_what_can_still_be_found_is_found_whole(
+    autojump_clock: MockClock,
+    system: System,
+    puppet: type[Puppet],
+    kind: type[dict[object, object]],
+) -> None:
+    # ACT-29: a cache that holds weakly gives it to others until it has gone
+    cache: weakref.WeakValueDictionary[str, dict[object, object]] = weakref.WeakValueDictionary()
+    ref: Ref[PuppetMessage] = await system.start(puppet)
+
+    def fill(me: AnyPuppet) -> None:
+        cache["rows"] = me.state = kind(enumerate(rows()))  # type: ignore[assignment]
+
+    await ref.ask(Call(fill))
+    ref.tell(Do(lambda me: me.stop()))
+    sizes = set()
+    while (found := cache.get("rows")) is not None:
+        sizes.add(len(found))
+        del found
+        await trio.lowlevel.checkpoint()
+    assert sizes == {MANY}
+    await trio.testing.wait_all_tasks_blocked()
+    assert Row.alive == 0
