@@ -38,9 +38,10 @@ from actors.runtime.delivery.ref import AnyRef, Ref, is_number
 from actors.runtime.life.cell import Cell, Life, cell_of
 from actors.runtime.life.child_tasks import ChildTasks
 from actors.runtime.life.handlers import compile_table, protocol_of
-from actors.runtime.life.hooks import AnyHooks, Hooks, check_class_names, reserve
+from actors.runtime.life.hooks import Hooks, check_class_names, reserve
 from actors.runtime.life.loop import is_async
 from actors.runtime.system.system import System
+from actors.runtime.words.counting import check_level
 from actors.runtime.words.errors import StashFull
 from actors.runtime.words.exits import Exit, Normal
 from actors.runtime.words.messages import Ask
@@ -79,7 +80,7 @@ class Actor(Hooks[M]):
         super().__init_subclass__()
         check_class_names(cls)
         check_mailbox(cls.capacity, cls.overflow)
-        _check_times(cls)
+        _check_settings(cls)
         receive = None if cls.receive is Actor.receive else cls.receive
         cls.__table__ = table = compile_table(cls, Actor, protocol_of(cls, Actor), receive)
         if cls.trap_exits and receive is None and Exited not in table.handlers:
@@ -360,12 +361,28 @@ class Actor(Hooks[M]):
         life.cell.mailbox.call_attention()  # The loop holds the old table until it looks up.
 
 
-def _check_times(cls: type[AnyHooks]) -> None:
+def _check_settings(cls: type[AnyActor]) -> None:
     limit, nap = cls.start_timeout, cls.hibernate_after
     if not is_number(limit) or not limit >= 0:
         raise ValueError(f"start_timeout is {limit!r}; it must be a number of seconds >= 0")
     if nap is not None and (not is_number(nap) or not nap >= 0):
         raise ValueError(f"hibernate_after is {nap!r}; it must be seconds >= 0, or None")
+    if not _is_budget(cls.budget):
+        raise ValueError(
+            f"budget is {cls.budget!r}; it must be a tuple of messages >= 1 and seconds > 0"
+        )
+    check_level(cls.level)
+    room = cls.stash_capacity
+    if not is_number(room) or not room >= 0:
+        raise ValueError(f"stash_capacity is {room!r}; it must be a number >= 0")
+
+
+def _is_budget(budget: object) -> bool:
+    if not isinstance(budget, tuple) or len(budget) != 2:
+        return False
+    messages, seconds = budget
+    is_count = isinstance(messages, int) and not isinstance(messages, bool) and messages >= 1
+    return is_count and is_number(seconds) and seconds > 0
 
 
 reserve(Actor)

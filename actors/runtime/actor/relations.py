@@ -147,7 +147,7 @@ class BrokenLink:
         exit_, path = self._exit, self._peer.path
         assert life is not None, "an entry acts in the loop of an incarnation"
         assert life.instance is not None
-        if life.instance.trap_exits:
+        if type(life.instance).trap_exits:
             return life.wrap(Exited(self._peer.ref, self._peer.incarnation, exit_))
         match exit_:
             case Normal():

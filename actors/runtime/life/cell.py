@@ -1006,7 +1006,8 @@ class Life:
         cls = type(instance)
         self.table, self.handlers = cls.__table__, cls.__table__.handlers
         self.has_task = cls.__table__.is_task
-        instance._life = self
+        # Past a `__setattr__` of its own: that of a frozen dataclass refuses.
+        object.__setattr__(instance, "_life", self)
         self.phase = "starting"
         self.cell.adopt(cls)
 

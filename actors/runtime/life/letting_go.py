@@ -81,17 +81,19 @@ def let_go(held: _Held) -> Iterator[None]:
             if getrefcount(one) > 3:
                 continue
             kind = _kind_of(type(one))
-            if kind is None or kind.__len__(one) <= ENTRIES_A_STEP or _goes_whole(one):
+            if kind is None or kind.__len__(one) <= ENTRIES_A_STEP:
                 small.append(one)
                 continue
             if (take := _TAKES[kind]) is not None:
-                taken = take(one, ENTRIES_A_STEP)
+                taken = None if _goes_whole(one) else take(one, ENTRIES_A_STEP)
                 if taken is None:
-                    small.append(one)
-                    continue
-                # Again later; after what was taken out now.
-                held.append(one)
-                held += _no_atoms(taken)
+                    # It goes with this step, and what is in it later.
+                    held.append(get_referents(one))
+                else:
+                    # Again later; after what was taken out now.
+                    held.append(one)
+                    held += _no_atoms(taken)
+                    del taken
                 continue
             # Nothing can be taken out of it; so it goes first, while all is held.
             entries: _Held = []

@@ -144,8 +144,7 @@ def _is_dispatched(life: Life) -> bool:
 async def run_task(life: Life) -> None:
     """The task of an incarnation; it returns when the incarnation is over, or hibernates."""
     life.enter_task()
-    assert life.instance is not None
-    if life.instance.opens_nursery:
+    if type(_instance(life)).opens_nursery:
         # The nursery of a supervisor's children: open until the last of them is gone.
         async with trio.open_nursery() as life.nursery:
             await _live(life)
@@ -287,12 +286,13 @@ def _birth(life: Life) -> None:
             raise BadReturn(instance, "start")
         if (taken := taken_name(instance)) is not None:
             raise taken
+        life.adopt(instance)
+        if life.has_task:
+            stays_awake(life)
     except BaseException as error:  # noqa: BLE001 - whatever `__init__` raises fails the start
         _fail_to_start(life, cause_of(without_cancelled(error)))
         return
-    life.adopt(instance)
     if life.has_task:
-        stays_awake(life)
         life.cell.owner.nursery.start_soon(run_task, life, name=life.cell.path)
     else:
         _start_dispatched(life)
@@ -442,7 +442,7 @@ async def _wind_up(life: Life) -> None:
         await _end_child_tasks(life)
     if life.failed_start is None and not life.killed:
         await _call_on_stop(life)
-    if life.instance is not None and life.instance.opens_nursery:
+    if life.instance is not None and type(life.instance).opens_nursery:
         await _wind_down(life)
     # Also after a kill: `on_stop` may have started one.
     await _end_child_tasks(life)

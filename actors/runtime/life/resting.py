@@ -16,7 +16,7 @@ import trio
 
 from actors.runtime.delivery.clock import Alarm
 from actors.runtime.life.cell import Life
-from actors.runtime.life.hooks import HIBERNATE_AFTER_S
+from actors.runtime.life.hooks import HIBERNATE_AFTER_S, Hooks
 
 # Looks in `HIBERNATE_AFTER_S`: more would be more exact, and cost more.
 LOOKS: Final = 4
@@ -122,9 +122,11 @@ class Nap:
 
 def stays_awake(life: Life) -> None:
     """Called when a life has got a task, its first one or another."""
-    assert life.instance is not None
-    after = life.instance.hibernate_after
-    if after is None or life.instance.opens_nursery or life.nap is not None:
+    # Of its class, as all settings: what an instance says runs code of its own.
+    cls = type(life.instance)
+    assert issubclass(cls, Hooks)
+    after = cls.hibernate_after
+    if after is None or cls.opens_nursery or life.nap is not None:
         return
     # The very object: a class that names sixty seconds itself means them.
     if after is HIBERNATE_AFTER_S:

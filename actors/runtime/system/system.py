@@ -44,7 +44,7 @@ from actors.runtime.watching.stats import (
     set_level,
 )
 from actors.runtime.watching.watchdog import BlockListener
-from actors.runtime.words.counting import COUNTERS, Level, Totals
+from actors.runtime.words.counting import COUNTERS, Level, Totals, check_level
 from actors.runtime.words.errors import ActorError, NoProc
 from actors.runtime.words.exits import Exit
 from actors.runtime.words.messages import Ask
@@ -385,7 +385,11 @@ class System:
         )
 
     def set_level(self, cls: type[AnyHooks], level: Level) -> None:
-        """Call this to change what is measured of all actors of a class, while they run."""
+        """Call this to change what is measured of all actors of a class, while they run.
+
+        Raises ValueError for a level that is none of the four.
+        """
+        check_level(level)
         self.levels[cls] = level
         for cell in self.cells():
             if cell.actor_class is cls:

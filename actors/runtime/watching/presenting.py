@@ -31,12 +31,14 @@ STATE_BOUNDS: Final = (
 )
 
 
-def redacted(cell: Cell, state: dict[str, object]) -> dict[str, object] | str:
-    """`state` after the actor's own hook; a text when the hook fails."""
+def redacted(cell: Cell, value: object) -> dict[str, object] | str:
+    """The fields of a state or message after the actor's own hook; a text when that fails."""
     life = cell.life
     instance = None if life is None else life.instance
     cls = cell.actor_class
     try:
+        # Properties, and a `__getattribute__`, are code of the user's as the hook is.
+        state = fields_of(value)
         if instance is None and cls is not None:
             # Nobody runs, and the state is somebody else's message. A hook that needs the
             # attributes of an instance fails here, and then nothing is shown.
@@ -51,7 +53,7 @@ def redacted(cell: Cell, state: dict[str, object]) -> dict[str, object] | str:
 
 def redacted_message(cell: Cell, message: object) -> str:
     """A message as text, its secrets hidden, cut to one line's length."""
-    hidden = redacted(cell, fields_of(message))
+    hidden = redacted(cell, message)
     if isinstance(hidden, str):
         return hidden
     return fields_shown(type(message).__name__, hidden, MESSAGE_BOUNDS)
@@ -59,7 +61,7 @@ def redacted_message(cell: Cell, message: object) -> str:
 
 def redacted_state(cell: Cell, instance: object) -> object:
     """The state of an actor as plain data, its secrets hidden."""
-    return presentable(redacted(cell, fields_of(instance)))
+    return presentable(redacted(cell, instance))
 
 
 def presentable(value: object) -> object:

@@ -16,6 +16,13 @@ Level: TypeAlias = Literal["off", "counters", "sampled", "full"]
 # Of how many messages one is timed; 0: none.
 LEVELS: Final[dict[Level, int]] = {"off": 0, "counters": 0, "sampled": 16, "full": 1}
 
+
+def check_level(level: object) -> None:
+    """Call this before a level is used; ValueError unless it is one of the four."""
+    if not isinstance(level, str) or level not in LEVELS:
+        raise ValueError(f"the level is {level!r}; choose {', '.join(LEVELS)}")
+
+
 # Counter i counts values of bit length i in microseconds: up to 2**30 us, 18 minutes.
 COUNTERS: Final = 32
 MICRO: Final = 1_000_000

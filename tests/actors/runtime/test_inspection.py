@@ -283,6 +283,8 @@ async def test_levels_can_be_switched_while_running(
         assert sum(stats.queue_us) == sum(stats.handling_us)
         assert (stats.busy_seconds or 0) > 0
     assert stats.senders == ("sender",)
+    with pytest.raises(ValueError, match="the level is"):
+        system.set_level(Own, "all")  # type: ignore[arg-type]
     system.set_level(Own, "off")
     stats = await burst()
     assert (stats.handled, stats.reductions, stats.handling_us) == (None, None, None)

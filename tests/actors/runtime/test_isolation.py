@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import FrozenInstanceError, dataclass
 from typing import Literal, TypeAlias, cast
 
 import pytest
@@ -406,6 +407,74 @@ async def test_a_reply_that_raises_when_it_is_looked_at_is_a_reply(
 
 
 # What is no crash
+
+
+async def test_an_actor_that_cannot_be_written_to_is_an_actor(
+    autojump_clock: MockClock, system: System, puppet: Kind
+) -> None:
+    # ACT-5: a frozen dataclass, for one
+    class Frozen(puppet):  # type: ignore[misc, valid-type]  # both kinds in turn
+        def __setattr__(self, name: str, value: object) -> None:
+            if is_shut:
+                raise FrozenInstanceError(name)
+            super().__setattr__(name, value)
+
+        def __init__(self) -> None:
+            super().__init__()
+            is_shut.append(True)
+
+    is_shut: list[bool] = []
+    ref: Ref[PuppetMessage] = await system.start(Frozen)
+    assert await ref.ask(Call(lambda me: me.path)) == ref.path
+    await ref.stop()
+    assert await lives(system, puppet)
+
+
+@pytest.mark.parametrize("name", ["__dict__", "__class__", "state", "redact"])
+async def test_an_actor_that_cannot_be_read_crashes_alone(
+    autojump_clock: MockClock, system: System, puppet: Kind, name: str
+) -> None:
+    # ACT-5, ACT-103
+    class Unreadable(puppet):  # type: ignore[misc, valid-type]  # both kinds in turn
+        def __getattribute__(self, asked: str) -> object:
+            if asked == name and is_shut:
+                raise RuntimeError("code of an actor")
+            return super().__getattribute__(asked)
+
+    is_shut = False
+    ref: Ref[PuppetMessage] = await system.start(Unreadable)
+    is_shut = True
+    if name in ("__dict__", "redact"):
+        assert system.status(ref).state == "<redaction failed: RuntimeError>"
+    with pytest.raises(ActorCrashed) as caught:
+        await ref.ask(Call(raising(OSError("full"))))
+    assert isinstance(caught.value.error, OSError)
+    assert len(system.reports.kept) == 1
+    assert await lives(system, puppet)
+
+
+async def test_a_message_that_cannot_be_read_crashes_its_actor_alone(
+    autojump_clock: MockClock, system: System, puppet: Kind
+) -> None:
+    # ACT-5, ACT-103
+    class Unreadable(puppet):  # type: ignore[misc, valid-type]  # both kinds in turn
+        def receive(self, message: object) -> object:
+            raise OSError("full")
+
+    @dataclass
+    class Shut:
+        text: str = ""
+
+        def __getattribute__(self, asked: str) -> object:
+            raise RuntimeError("code of a message")
+
+    ref: Ref[object] = await system.start(Unreadable)
+    ref.tell(Shut())
+    await trio.testing.wait_all_tasks_blocked()
+    (report,) = system.reports.kept
+    assert isinstance(report.exit.error, OSError)
+    assert report.last_message == "<redaction failed: RuntimeError>"
+    assert await lives(system, puppet)
 
 
 async def test_a_kill_that_cuts_a_handler_short_is_no_crash(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import ChainMap, OrderedDict, UserList, defaultdict, deque
-from collections.abc import Callable, Iterator, ValuesView
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from unittest.mock import NonCallableMock
 
@@ -194,10 +194,10 @@ class LyingDict(dict[object, object]):
     def __len__(self) -> int:
         raise AssertionError("nobody asks")
 
-    def values(self) -> ValuesView[object]:
+    def __iter__(self) -> Iterator[object]:
         raise AssertionError("nobody asks")
 
-    __iter__ = keys = items = __contains__ = values  # type: ignore[assignment]
+    values = keys = items = __iter__  # type: ignore[assignment]
 
 
 class LyingTuple(tuple[object, ...]):

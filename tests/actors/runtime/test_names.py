@@ -58,8 +58,12 @@ async def test_names_of_settings_and_hooks_are_free(
     autojump_clock: MockClock, system: System
 ) -> None:
     # ACT-47: nothing of an instance is called or read there that was not meant to be
-    for name in ("capacity", "budget", "level", "overflow", "start_timeout", "name", "on_stop"):
-        await system.start(Setting, "first" if name == "on_stop" else name, "later")
+    for kind in (Setting, AsyncSetting):
+        for name in (
+            *("capacity", "budget", "level", "overflow", "start_timeout", "name", "on_stop"),
+            *("hibernate_after", "opens_nursery", "trap_exits"),
+        ):
+            await system.start(kind, "first" if name == "on_stop" else name, "later")
 
 
 def make(name: str, base: type, *mixins: type) -> Callable[[], object]:
@@ -102,9 +106,13 @@ def test_hooks_may_be_overridden() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("start_timeout", "soon"), ("start_timeout", -1), ("start_timeout", float("nan")),
-     ("start_timeout", None), ("hibernate_after", -1), ("hibernate_after", True)],
+     ("start_timeout", None), ("hibernate_after", -1), ("hibernate_after", True),
+     ("budget", 64), ("budget", [64, 0.001]), ("budget", (64,)), ("budget", (0, 0.001)),
+     ("budget", (6.4, 0.001)), ("budget", (True, 0.001)), ("budget", (64, 0)),
+     ("budget", (64, None)), ("budget", (64, float("nan"))), ("level", "all"), ("level", None),
+     ("level", ["full"]), ("stash_capacity", None), ("stash_capacity", -1)],
 )  # fmt: skip
-def test_times_that_make_no_sense_are_refused(name: str, value: object) -> None:
-    # ACT-47, ACT-56
+def test_settings_that_make_no_sense_are_refused(name: str, value: object) -> None:
+    # ACT-26, ACT-47, ACT-56, ACT-74, ACT-106: one actor of that class would have ended the system
     with pytest.raises(ValueError, match=name):
         type("Bad", (Small,), {name: value})
