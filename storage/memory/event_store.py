@@ -105,8 +105,7 @@ class MemoryEventStore(Faults):
         # Behind a commit that a test holds back, as the real one waits for a key that another
         # transaction has written and not committed. Below this loop is no checkpoint, apart
         # from such a hold: judged and stored is one step.
-        while (busy := self._busy.get(request.stream_id)) is not None:
-            await busy.wait()
+        await self._wait_for_held([request])
         earlier = self._judge(request)
         if earlier is not None:
             return earlier
@@ -136,6 +135,7 @@ class MemoryEventStore(Faults):
         check_batch(requests)
         self._inline.check_batch(requests)
         await self.pass_faults()
+        await self._wait_for_held(requests)
         database = self.database
         txid = database.begin()
         # What this transaction sees: the stored events and its own. Versions are given as if the
@@ -285,6 +285,10 @@ class MemoryEventStore(Faults):
                 if row is None or not row.is_open:
                     raise TimerGone(str(change.timer_id))
         return None
+
+    async def _wait_for_held(self, requests: Sequence[AppendRequest]) -> None:
+        while busy := [self._busy[r.stream_id] for r in requests if r.stream_id in self._busy]:
+            await busy[0].wait()
 
     async def _hold(self, request: AppendRequest, txid: int) -> bool:
         held, self._held = self._held, None

@@ -41,14 +41,18 @@ from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS, POLL_S
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events import reading
-from storage.postgres.events.appending import RACES, append_batch, facts, insert
+from storage.postgres.events.appending import RACES, append_batch, facts, insert, wait_in_line
 from storage.postgres.idempotency import claim, remember
 from storage.postgres.outbox import add_to_outbox, note_handled
 from storage.postgres.projections import apply_inline
 from storage.postgres.timers import change_timer
 
-# An append that expects nothing loses a race only to others that made progress.
-RACES_MAX = 10
+# Two races lost: the stream is a busy one. From there appends stand in line, one at a time.
+RACES_BEFORE_LINE = 2
+
+# In line an append loses to newcomers only, each time to one that made progress, and every other
+# time at most: whoever loses so often meets no crowd but a fault.
+RACES_MAX = 100
 
 
 class _Refused(Exception):
@@ -83,8 +87,8 @@ class PostgresEventStore:
 
     async def append_request(self, request: AppendRequest) -> Appended:
         """See `EventStore.append_request`."""
-        for _ in range(RACES_MAX):
-            appended = await self._try(request)
+        for lost in range(RACES_MAX):
+            appended = await self._try(request, is_in_line=lost >= RACES_BEFORE_LINE)
             if appended is not None:
                 return appended
             known, actual = await self._database.run(facts, request)
@@ -105,13 +109,17 @@ class PostgresEventStore:
         """See `EventStore.append_batch`."""
         check_batch(requests)
         self._inline.check_batch(requests)
-        for attempt in range(RACES_MAX):
+        for lost in range(RACES_MAX):
             try:
-                return await self._database.run(
-                    append_batch, requests, atomic, attempt > 0, channel=EVENTS
+                if lost < RACES_BEFORE_LINE:
+                    return await self._database.run(
+                        append_batch, requests, atomic, lost > 0, channel=EVENTS
+                    )
+                return await self._database.transact(
+                    _append_batch_in_line, requests, atomic, channel=EVENTS
                 )
-            except asyncpg.UniqueViolationError as error:
-                if error.constraint_name not in RACES:
+            except (asyncpg.UniqueViolationError, StoreUnavailable) as error:
+                if not _is_lost_race(error):
                     raise
         raise StoreUnavailable(f"the batch lost {RACES_MAX} races in a row", nothing_written=True)
 
@@ -197,30 +205,50 @@ class PostgresEventStore:
         """See `EventStore.lineage`."""
         return await self._database.run(reading.lineage)
 
-    async def _try(self, request: AppendRequest) -> Appended | None:
+    async def _try(self, request: AppendRequest, *, is_in_line: bool) -> Appended | None:
         """The result; None when the version check or a constraint refused it."""
+        is_plain = request.is_plain and not self._inline.wanting(request.events)
         try:
-            if request.is_plain and not self._inline.wanting(request.events):
+            if is_plain and not is_in_line:
                 return await self._database.run(insert, request, channel=EVENTS)
             return await self._database.transact(
-                _insert_with_all, request, self._inline, channel=EVENTS
+                _insert_with_all, request, self._inline, is_in_line, channel=EVENTS
             )
         except _Refused:
             return None
-        except asyncpg.UniqueViolationError as error:
-            if error.constraint_name not in RACES:
+        except (asyncpg.UniqueViolationError, StoreUnavailable) as error:
+            if not _is_lost_race(error):
                 raise
             return None
 
 
+def _is_lost_race(error: Exception) -> bool:
+    """Whether another writer was first; nothing was written then, and the same may go again."""
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return error.constraint_name in RACES
+    # Two that bring the same ids in another order wait for each other until the server ends one.
+    return isinstance(error.__cause__, asyncpg.DeadlockDetectedError)
+
+
+async def _append_batch_in_line(
+    connection: Connection, requests: Sequence[AppendRequest], atomic: bool
+) -> list[Appended | StoreError]:
+    await wait_in_line(connection, {request.stream_id for request in requests})
+    return await append_batch(connection, requests, atomic, True)
+
+
 async def _insert_with_all(
-    connection: Connection, request: AppendRequest, inline: InlineProjections
+    connection: Connection, request: AppendRequest, inline: InlineProjections, is_in_line: bool
 ) -> Appended:
     """In one transaction, in this order: shard, inbox, key, events, then what goes with them.
 
     Whatever raises here rolls all of it back. The order is that of the twin in memory, so
-    that of several reasons to refuse an append both give the same.
+    that of several reasons to refuse an append both give the same. Only the head is read
+    before all of it: see rule 1 of `events/appending.py`.
     """
+    if is_in_line:
+        await wait_in_line(connection, [request.stream_id])
+    base = None if request.is_plain else await reading.head(connection, request.stream_id)
     if request.shard is not None:
         await _check_shard(connection, request.shard)
     if request.inbox is not None:
@@ -229,7 +257,7 @@ async def _insert_with_all(
         earlier = await claim(connection, request.idempotency)
         if earlier is not None:
             return replace(msgspec.json.decode(earlier, type=Appended), replayed=True)
-    appended = await insert(connection, request)
+    appended = await insert(connection, request, base)
     if appended is None:
         raise _Refused
     if request.outbox:

@@ -5,7 +5,8 @@ Two suites: appending and loading, then the global order and its readers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import random
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import cast
 from uuid import UUID
@@ -238,6 +239,40 @@ class EventStoreSuite:
         loaded = [e.event_id for s in (A, B) for e in [x async for x in store.load(s)]]
         assert sorted(loaded) == sorted(stored)
         assert await versions(store, A) == list(range(1, 31))
+        await read_to_end(store, limit=10)
+
+    async def test_batches_over_the_same_streams_do_not_block_each_other(
+        self, store: EventStore
+    ) -> None:
+        # STORE-15: in whatever order each names them, and their events keep that order
+        streams = [StreamId(f"order-{n}") for n in range(10)]
+        rng = random.Random(7)
+
+        async def write() -> None:
+            for _ in range(5):
+                named = rng.sample(streams, len(streams))
+                results = await store.append_batch([AppendRequest(s, new_events(2)) for s in named])
+                cursors = [one.cursor for one in results if isinstance(one, Appended)]
+                assert len(cursors) == len(named)
+                assert cursors == sorted(cursors)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(write)
+        assert [await store.head(stream) for stream in streams] == [60] * 10
+        await read_to_end(store, limit=500)
+
+    async def test_an_append_that_expects_nothing_is_never_refused(self, store: EventStore) -> None:
+        # STORE-10: however many write to the stream at once
+        async with trio.open_nursery() as nursery:
+            for _ in range(32):
+
+                async def write() -> None:
+                    for _ in range(5):
+                        await store.append(A, new_events(1))
+
+                nursery.start_soon(write)
+        assert await store.head(A) == 160
 
     async def test_streams_are_listed_by_name(self, store: EventStore) -> None:
         # STORE port
@@ -274,11 +309,22 @@ async def race(
     return results
 
 
+def assert_streams_ascend(events: Iterable[StoredEvent]) -> None:
+    """Call this with events in the global order: of each stream every version, in its order."""
+    reached: dict[str, int] = {}
+    for event in events:
+        before = reached.get(event.stream_id, 0)
+        assert event.version == before + 1, (event.stream_id, before, event.version)
+        reached[event.stream_id] = event.version
+
+
 async def read_to_end(store: EventStore, after: Cursor | None = None, limit: int = 3) -> list[Page]:
     """Call this to read on in small pages until there is no more."""
     pages = [await store.read_all(after=after, limit=limit)]
     while not pages[-1].is_last:
         pages.append(await store.read_all(after=pages[-1].next, limit=limit))
+    if after is None:
+        assert_streams_ascend(event for page in pages for event in page.events)
     return pages
 
 
@@ -374,6 +420,7 @@ class EventOrderSuite:
                         break
         assert len(seen) == 740
         assert seen == sorted(set(seen))
+        await read_to_end(store, limit=500)
 
     async def test_following_resumes_from_a_cursor(self, store: EventStore) -> None:
         # STORE-21

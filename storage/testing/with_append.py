@@ -4,8 +4,11 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+import trio
 
 from actors.persistence import (
+    ANY,
+    EXISTS,
     AlreadyHandled,
     AppendRequest,
     CancelTimer,
@@ -21,6 +24,7 @@ from actors.persistence import (
     TimerGone,
 )
 from actors.persistence.beside_log.outbox import PARTITIONS, partition_of
+from storage.testing.event_store import read_to_end
 from storage.testing.kept import Kept
 from storage.testing.samples import NOON, message, new_events, timer
 
@@ -99,6 +103,30 @@ class WithAppendSuite:
         assert request.inbox is not None
         assert not await kept.inbox.note(*request.inbox)
         assert await kept.inbox.note("others", request.inbox[1])
+
+    async def test_versions_ascend_along_the_order_whatever_goes_with_them(
+        self, kept: Kept
+    ) -> None:
+        # STORE-20, STORE-52: and so do messages of one key
+        async def write(number: int) -> None:
+            for round_ in range(15):
+                extras = (number + round_) % 4
+                request = AppendRequest(
+                    A,
+                    new_events(1 + round_ % 2),
+                    EXISTS if extras == 3 else ANY,
+                    outbox=[message()] if extras == 2 else (),
+                    idempotency=Idempotent("s", str(uuid4()), b"h") if extras == 1 else None,
+                    inbox=("c", uuid4()) if extras == 2 else None,
+                )
+                await kept.events.append_request(request)
+
+        await kept.events.append(A, new_events(1))
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(write, number)
+        pages = await read_to_end(kept.events, limit=50)
+        assert sum(len(page.events) for page in pages) == await kept.events.head(A)
 
     async def test_a_wrong_owner_is_fenced(self, kept: Kept) -> None:
         # STORE-16

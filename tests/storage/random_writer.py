@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import trio
 
-from actors.persistence import AppendRequest, StoreError, StreamId
+from actors.persistence import AppendRequest, Idempotent, StoreError, StreamId
 from storage.postgres import Connection, Database, PostgresEventStore, open_database
 from storage.testing.samples import new_events
 from tests.patience import PATIENT_POOL
@@ -37,11 +37,19 @@ async def _write(database: Database, rng: random.Random) -> None:
     while True:
         stream_id = StreamId(f"fast-{rng.randrange(5)}")
         try:
-            match rng.randrange(3):
+            match rng.randrange(4):
                 case 0:
                     await database.transact(_dawdle, rng)
                 case 1:
                     await store.append(stream_id, new_events(rng.randint(1, 3)))
+                case 2:
+                    # A key and an inbox row are written before the events.
+                    key = Idempotent("random", str(uuid4()), b"hash")
+                    await store.append_request(
+                        AppendRequest(
+                            stream_id, new_events(1), idempotency=key, inbox=("random", uuid4())
+                        )
+                    )
                 case _:
                     await store.append_batch(
                         [AppendRequest(stream_id, new_events(2)) for _ in range(3)]

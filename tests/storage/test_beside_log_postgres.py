@@ -1,13 +1,17 @@
 """What stands beside the log, in PostgreSQL, passes its suites and holds under races."""
 
+import asyncio
 from uuid import UUID, uuid4
 
 import pytest
 import trio
 
 from actors.persistence import (
+    ANY,
+    EXISTS,
     Appended,
     CloseTimer,
+    ExpectedVersion,
     Fenced,
     Idempotent,
     Shard,
@@ -17,8 +21,9 @@ from actors.persistence import (
 )
 from storage.postgres import Connection, Database, PostgresEventStore, PostgresTimers
 from storage.testing import DeadLettersSuite, WithAppendSuite
+from storage.testing.event_store import read_to_end
 from storage.testing.kept import Kept, kept_in_postgres
-from storage.testing.samples import NOON, new_events, timer
+from storage.testing.samples import NOON, PATIENCE_S, new_events, timer
 
 A = StreamId("order-a")
 
@@ -120,3 +125,59 @@ async def test_two_services_share_due_timers(database: Database) -> None:
         nursery.start_soon(claim, "w-1")
         nursery.start_soon(claim, "w-2")
     assert len(claimed) == len(set(claimed)) == 40
+
+
+_HOLD_KEYS = """
+CREATE FUNCTION wait_for_test() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(77);
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER wait_for_test AFTER INSERT ON idempotency
+    FOR EACH ROW EXECUTE FUNCTION wait_for_test()
+"""
+
+_COUNT = "SELECT count(*) FROM events"
+_IS_HELD = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory')"
+
+
+async def _execute(connection: Connection, statement: str) -> None:
+    await connection.execute(statement)
+
+
+@pytest.mark.parametrize("expected", [ANY, EXISTS, 2])
+async def test_an_append_that_wrote_first_builds_on_what_it_saw_before(
+    database: Database, expected: ExpectedVersion
+) -> None:
+    # STORE-20: its number is older than that of an event stored meanwhile
+    store = PostgresEventStore(database)
+    await store.append(A, new_events(1))
+    await database.run(_execute, _HOLD_KEYS)
+    outcomes: list[Appended] = []
+
+    async def with_key() -> None:
+        key = Idempotent("orders", "k", b"hash")
+        outcomes.append(await store.append(A, new_events(1), expected=expected, idempotency=key))
+
+    async def hold_back(connection: Connection) -> None:
+        await connection.execute("SELECT pg_advisory_lock(77)")
+        try:
+            token.run_sync_soon(nursery.start_soon, with_key)
+            while not await connection.fetchval(_IS_HELD):  # noqa: ASYNC110  (another session)
+                await asyncio.sleep(0.01)
+            token.run_sync_soon(nursery.start_soon, plainly)
+            while await connection.fetchval(_COUNT) < 2:  # noqa: ASYNC110  (another session)
+                await asyncio.sleep(0.01)
+        finally:
+            await connection.execute("SELECT pg_advisory_unlock(77)")
+
+    async def plainly() -> None:
+        outcomes.append(await store.append(A, new_events(1), expected=1))
+
+    token = trio.lowlevel.current_trio_token()
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            await database.run(hold_back)
+    assert [one.version for one in outcomes] == [2, 3]
+    await read_to_end(store)

@@ -14,9 +14,10 @@ from actors.chat import (
     Status,
     Viewer,
 )
-from storage.postgres import Connection, Database, PoolSettings, PostgresChatLog
+from storage.postgres import Connection, Database, PoolSettings, PostgresChatLog, PostgresEventStore
 from storage.testing import ChatLogSuite
 from storage.testing.chat_log import draft
+from storage.testing.event_store import read_to_end
 from storage.testing.samples import PATIENCE_S
 
 
@@ -44,6 +45,22 @@ async def test_a_post_writes_all_its_rows(database: Database) -> None:
     assert await database.run(rows) == [
         ("MessagePosted", 1, "c-1", "pending", "chat.message.post", "pending", 0)
     ]
+
+
+async def test_posts_of_a_room_ascend_along_the_order(database: Database) -> None:
+    # STORE-20: the room's row is locked before the transaction has its number
+    log, store = PostgresChatLog(database), PostgresEventStore(database)
+    await log.ensure_rooms(ROOM_NAMES)
+
+    async def post(writer: int) -> None:
+        for number in range(10):
+            await log.post(draft(f"{writer}.{number}"))
+
+    async with trio.open_nursery() as nursery:
+        for writer in range(8):
+            nursery.start_soon(post, writer)
+    pages = await read_to_end(store, limit=50)
+    assert sum(len(page.events) for page in pages) == 80
 
 
 @pytest.mark.parametrize(

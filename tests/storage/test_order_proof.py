@@ -22,11 +22,11 @@ from uuid import UUID
 import pytest
 import trio
 
-from actors.persistence import Cursor, NewEvent, StreamId
+from actors.persistence import Cursor, NewEvent, StoredEvent, StreamId
 from storage.errors import StoreError
 from storage.postgres import Connection, Database, PostgresEventStore, migrate, open_database
 from storage.postgres.embedded.server import EmbeddedServer, start
-from storage.testing.event_store import following
+from storage.testing.event_store import assert_streams_ascend, following
 from storage.testing.samples import new_events
 from tests.patience import PATIENT_POOL
 
@@ -84,10 +84,10 @@ async def _open_transactions(connection: Connection) -> int:
     )
 
 
-async def _follow(database: Database, seen: list[Cursor]) -> None:
+async def _follow(database: Database, seen: list[StoredEvent]) -> None:
     async with following(PostgresEventStore(database, poll_s=0.1)) as pages:
         async for page in pages:
-            seen.extend(event.cursor for event in page.events)
+            seen.extend(page.events)
 
 
 async def _follow_naively(database: Database, seen: list[int]) -> None:
@@ -143,14 +143,14 @@ async def test_nothing_is_skipped_or_doubled(server: EmbeddedServer) -> None:
     # STORE-20, STORE-21, REL-81
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     print(f"SEED={seed}")
-    seen: list[Cursor] = []
+    events: list[StoredEvent] = []
     naive: list[int] = []
     async with (
         open_database(server.url, settings=PATIENT_POOL) as database,
         trio.open_nursery() as nursery,
     ):
         await migrate(database)
-        nursery.start_soon(_follow, database, seen)
+        nursery.start_soon(_follow, database, events)
         nursery.start_soon(_follow_naively, database, naive)
         with trio.fail_after(_PATIENCE_S):
             with _writer(server.url, seed), _writer(server.url, seed + 1) as victim:
@@ -166,13 +166,15 @@ async def test_nothing_is_skipped_or_doubled(server: EmbeddedServer) -> None:
                 await trio.sleep(0.01)
             # One more, for the reader to end with: whatever it gives twice comes before it.
             last = await PostgresEventStore(database).append(StreamId("last-1"), new_events(1))
-            while not seen or seen[-1] != last.cursor:  # noqa: ASYNC110  (the one under test)
+            while not events or events[-1].cursor != last.cursor:  # noqa: ASYNC110  (the one under test)
                 await trio.sleep(0.01)
             wanted = await _ask(database, _table)
         nursery.cancel_scope.cancel()
+    seen = [event.cursor for event in events]
     assert len(wanted) > 2 * _EVENTS
     assert seen == wanted
     assert seen == sorted(set(seen))
+    assert_streams_ascend(events)
     # The proof proves something: a cursor of positions alone misses what commits late.
     assert set(naive) < {cursor.position for cursor in wanted}
 
