@@ -1,7 +1,8 @@
 """The chat log in tables of PostgreSQL; the twin of `storage/memory/chat_log.py`.
 
 A post is one statement: the function `chat_post` of the chat migration does all of it under
-the lock of the room's row. The event of a post stands in the stream `room-<id>`.
+a lock of the room, taken before the transaction has its number. The event of a post stands in
+the stream `room-<id>`.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence

@@ -48,7 +48,7 @@ async def test_a_post_writes_all_its_rows(database: Database) -> None:
 
 
 async def test_posts_of_a_room_ascend_along_the_order(database: Database) -> None:
-    # STORE-20: the room's row is locked before the transaction has its number
+    # STORE-20: a room's lock comes before its transaction's number
     log, store = PostgresChatLog(database), PostgresEventStore(database)
     await log.ensure_rooms(ROOM_NAMES)
 
