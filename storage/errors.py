@@ -10,15 +10,16 @@ from actors.persistence.errors import StoreError, StoreMisuse
 
 
 class StoreRejected(StoreError):
-    """Raised when the database answers and will not let us in: address, name or password.
+    """Raised when the database cannot be used: address, name, password, or how it is set up.
 
-    Waiting does not help; the setting must change. The address is shown without password.
+    Waiting does not help; the setting must change, or the database be made otherwise. The
+    address is shown without password.
     """
 
     code = "store_rejected"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the database refuses us: {reason}; check DATABASE_URL")
+        super().__init__(f"the database cannot be used: {reason}; check DATABASE_URL")
         self.reason = reason
 
 

@@ -331,6 +331,71 @@ async def test_a_frozen_server_blocks_nobody_for_long(own_server: EmbeddedServer
     assert len(answered) == 30
 
 
+async def test_of_many_silent_sessions_one_call_pays(database: Database) -> None:
+    # REL-84: a line that swallows everything; each session would cost a call its patience else
+    async def hold(connection: Connection) -> None:
+        pids.add(await _pid(connection))
+        while len(pids) < 4:  # noqa: ASYNC110  (four in hand at once make four sessions)
+            await asyncio.sleep(0.001)
+
+    pids: set[int] = set()
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(database.run, hold)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreTimeout):
+            await database.run(_pid, timeout_s=0.2)
+        # The line is found out to be silent a second later, and all that were quiet with it.
+        await _until_stats(database, lambda stats: stats.idle == 0 and stats.in_use == 0)
+        assert await database.run(_pid, timeout_s=PATIENCE_S) not in pids
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.slow
+async def test_after_a_failover_one_call_pays(
+    own_server: EmbeddedServer, postgres_server: TemporaryServer
+) -> None:
+    # REL-81: the old primary comes back read-only and keeps its sessions; the new one is next
+    async def write(connection: Connection) -> str:
+        await connection.execute("CREATE TEMPORARY TABLE IF NOT EXISTS t (n int)")
+        await connection.execute("SELECT pg_current_xact_id()")
+        return str(await connection.fetchval("SHOW unix_socket_directories"))
+
+    async def fence(connection: Connection) -> None:
+        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await connection.execute("SELECT pg_reload_conf()")
+
+    async def is_fenced(connection: Connection) -> bool:
+        return bool(await connection.fetchval("SHOW transaction_read_only") == "on")
+
+    async def hold(connection: Connection) -> None:
+        held.add(await _pid(connection))
+        while len(held) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    held: set[int] = set()
+    old, new = str(own_server.sockets), str(postgres_server.server.sockets)
+    url = f"postgresql://postgres@/postgres?host={old},{new}"
+    async with open_database(url, settings=PATIENT_POOL) as database:
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(database.run, hold)
+        assert await database.run(write) == old
+        await database.run(fence)
+
+        async def fenced() -> bool:
+            return await database.run(is_fenced)
+
+        await _until(fenced)
+        with pytest.raises(StoreUnavailable):
+            await database.transact(write)
+        assert [await database.transact(write) for _ in range(5)] == [new] * 5
+
+
 def test_a_caller_of_a_frozen_server_has_its_answer_within_five_seconds() -> None:
     # REL-82: as far as limits can promise it; how fast the machine is they cannot know
     assert OPERATION_S_MAX + SETTLE_S_MAX <= 5.0

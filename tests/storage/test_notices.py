@@ -14,11 +14,12 @@ from storage.testing.samples import PATIENCE_S
 
 
 class _Session:
-    """A connection that listens, and breaks as told at the first notice it should send."""
+    """A connection that listens, and breaks or falls silent as told at the first notice."""
 
-    def __init__(self, end: Exception | None) -> None:
-        self._end = end
+    def __init__(self, end: Exception | None, *, is_silent: bool = False) -> None:
+        self._end, self._is_silent = end, is_silent
         self.sent = asyncio.Event()
+        self.said: list[str] = []
 
     def add_termination_listener(self, callback: Callable[[object], None]) -> None:
         """Never called: the statement meets the end first."""
@@ -27,8 +28,11 @@ class _Session:
         """Listen."""
 
     async def execute(self, statement: str) -> None:
+        self.said.append(statement)
         if self._end is not None:
             raise self._end
+        if self._is_silent:
+            await asyncio.Event().wait()
         self.sent.set()
 
 
@@ -53,6 +57,8 @@ class _Sessions:
         asyncpg.InterfaceError("connection is closed"),
         asyncpg.AdminShutdownError("terminating connection"),
         ConnectionResetError(),
+        # Whatever it is: the loop and its pool live on.
+        RuntimeError("nobody thought of this"),
     ],
 )
 def test_a_session_that_ends_under_a_notice_is_opened_again(
@@ -79,3 +85,34 @@ def test_a_session_that_ends_under_a_notice_is_opened_again(
         assert [rung.count(channel) for channel in CHANNELS] == [4, 2]
 
     asyncio.run(run())
+
+
+def _both(first: _Session, second: _Session, *, is_idle: bool) -> _Sessions:
+    """Run until the second session was spoken on; the first one ends somehow."""
+    sessions = _Sessions(first, second)
+
+    async def run() -> None:
+        hints = Notices(cast(Pool, sessions), lambda _channel: None)
+        if not is_idle:
+            hints.hint(EVENTS)
+        task = asyncio.ensure_future(hints.run_for_ever())
+        async with asyncio.timeout(PATIENCE_S):
+            await second.sent.wait()
+        task.cancel()
+
+    asyncio.run(run())
+    return sessions
+
+
+@pytest.mark.parametrize("is_idle", [True, False])
+def test_a_session_that_fell_silent_is_found_out_by_speaking_on_it(
+    is_idle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # REL-83: a network that swallows everything ends no connection
+    monkeypatch.setattr(notices, "RECONNECT_S", 0.0)
+    monkeypatch.setattr(notices, "SPEAK_EVERY_S", 0.01)
+    monkeypatch.setattr(notices, "SPEAK_S_MAX", 0.01)
+    first, second = _Session(None, is_silent=True), _Session(None)
+    sessions = _both(first, second, is_idle=is_idle)
+    assert sessions.closed[0] is first
+    assert first.said == ["SELECT 1" if is_idle else f"NOTIFY {EVENTS}"]

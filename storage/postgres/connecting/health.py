@@ -1,11 +1,15 @@
-"""How the store is, in one look: reachable, saturated, held back, full.
+"""How the store is, in one look: reachable, writable, saturated, held back, full.
 
 An open transaction that has written hides everything later from readers of the order
-(STORE-23), so the oldest one is part of health and is named.
+(STORE-23), so the oldest one is part of health and is named: of any database of the server, whose
+transactions share one order, and also those that are prepared and belong to no session. What it
+does is measured beside that, for not every role may see who it is.
 """
 
 import time
 from dataclasses import dataclass
+
+import asyncpg
 
 from storage.errors import StoreError
 from storage.postgres.connecting.database import Database
@@ -15,60 +19,127 @@ OLDEST_WARNED_S = 10.0
 OLDEST_DEGRADED_S = 60.0
 CHECK_S_MAX = 1.0
 
+# Where whoever made the server read-only says why: the embedded one when its disk is nearly full.
+READ_ONLY_REASON = "greenroom.read_only_reason"
+
+_STATE = f"""
+SELECT current_setting('transaction_read_only') = 'on' AS is_read_only,
+       coalesce(current_setting('{READ_ONLY_REASON}', true), '') AS reason,
+       to_regclass('events') IS NOT NULL AS has_events
+"""
+
 _OLDEST = """
-SELECT pid, application_name, extract(epoch FROM clock_timestamp() - xact_start) AS age_s
-FROM pg_stat_activity
-WHERE backend_xid IS NOT NULL AND xact_start IS NOT NULL AND datname = current_database()
-ORDER BY xact_start LIMIT 1
+SELECT pid, who, extract(epoch FROM clock_timestamp() - since) AS age_s, at_home
+FROM (
+    SELECT pid, coalesce(application_name, '') AS who, xact_start AS since,
+           datname IS NOT DISTINCT FROM current_database() AS at_home
+    FROM pg_stat_activity
+    WHERE backend_xid IS NOT NULL AND xact_start IS NOT NULL
+    UNION ALL
+    SELECT 0, 'prepared transaction ' || quote_literal(gid), prepared,
+           database = current_database()
+    FROM pg_prepared_xacts
+) AS writing
+ORDER BY since LIMIT 1
+"""
+
+# Committed, and not yet in the order for anybody. By the order's own index: one row is read.
+_HELD_BACK = """
+SELECT extract(epoch FROM clock_timestamp() - recorded_at) FROM events
+WHERE txid >= pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY txid, position LIMIT 1
 """
 
 
 @dataclass(frozen=True, slots=True)
 class OldestTransaction:
-    """The transaction that holds the order back the longest."""
+    """The transaction that holds the order back the longest; `pid` is 0 for a prepared one."""
 
     age_s: float
     pid: int
     application: str
+    # Whether it writes in this database; those of others hold our order back too.
+    is_of_this_database: bool = True
+
+    def __str__(self) -> str:
+        who = self.application or "a client"
+        if self.pid:
+            who += f" (pid {self.pid})"
+        return who if self.is_of_this_database else f"{who} in another database of this server"
 
 
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
-    """`healthy`, `degraded` or `unhealthy`, why, and since how long that took to find out."""
+    """`healthy`, `degraded` or `unhealthy`, why, and since how long that took to find out.
+
+    `held_back_s` is the age of the first event that is stored and that no reader of the order
+    is given yet; 0 when there is none.
+    """
 
     status: str
     message: str
     duration_ms: float
     oldest: OldestTransaction | None = None
+    held_back_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    oldest: OldestTransaction | None
+    held_back_s: float
+    read_only_reason: str
 
 
 async def check_health(database: Database) -> StoreHealth:
     """Call this for readiness; takes at most a second and never raises a store's error."""
     began = time.perf_counter()
-    oldest: OldestTransaction | None = None
+    found = _Found(None, 0.0, "")
     try:
-        oldest = await database.run(_oldest, timeout_s=CHECK_S_MAX)
-        status, text = judge(oldest, is_saturated=database.pool_stats().is_saturated)
+        found = await database.run(_look, timeout_s=CHECK_S_MAX)
+        status, text = judge(
+            found.oldest,
+            is_saturated=database.pool_stats().is_saturated,
+            held_back_s=found.held_back_s,
+            read_only_reason=found.read_only_reason,
+        )
     except StoreError as error:
         status, text = "unhealthy", str(error)
-    return StoreHealth(status, text, (time.perf_counter() - began) * 1000, oldest)
+    took_ms = (time.perf_counter() - began) * 1000
+    return StoreHealth(status, text, took_ms, found.oldest, found.held_back_s)
 
 
-def judge(oldest: OldestTransaction | None, *, is_saturated: bool) -> tuple[str, str]:
+def judge(
+    oldest: OldestTransaction | None,
+    *,
+    is_saturated: bool,
+    held_back_s: float = 0.0,
+    read_only_reason: str = "",
+) -> tuple[str, str]:
     """Call this to turn facts into a status and its reason."""
-    if oldest is not None and oldest.age_s >= OLDEST_WARNED_S:
-        who = f"{oldest.application or 'a client'} (pid {oldest.pid})"
-        text = f"{who} holds the order of events back since {oldest.age_s:.0f} s"
-        if oldest.age_s >= OLDEST_DEGRADED_S:
-            return "degraded", text
-        return "healthy", text
+    if read_only_reason:
+        return "degraded", f"nothing can be written: {read_only_reason}"
+    age_s = max(held_back_s, 0.0 if oldest is None else oldest.age_s)
+    text = ""
+    if age_s >= OLDEST_WARNED_S:
+        # A role may be unable to see other people's transactions, and sees what they do.
+        who = oldest or "an open transaction that this role cannot see"
+        text = f"{who} holds the order of events back since {age_s:.0f} s"
+    if age_s >= OLDEST_DEGRADED_S:
+        return "degraded", text
     if is_saturated:
         return "degraded", "the connection pool is saturated"
-    return "healthy", ""
+    return "healthy", text
 
 
-async def _oldest(connection: Connection) -> OldestTransaction | None:
+async def _look(connection: Connection) -> _Found:
+    state = await connection.fetchrow(_STATE)
+    assert state is not None, "a row without a table"
+    if state["is_read_only"] and not state["reason"]:
+        # As a write would have found it: the pool then looks for a server that takes writes.
+        raise asyncpg.ReadOnlySQLTransactionError("the server takes no writes")
     row = await connection.fetchrow(_OLDEST)
-    if row is None:
-        return None
-    return OldestTransaction(float(row["age_s"]), row["pid"], row["application_name"])
+    held_back = await connection.fetchval(_HELD_BACK) if state["has_events"] else None
+    oldest = None
+    if row is not None:
+        oldest = OldestTransaction(float(row["age_s"]), row["pid"], row["who"], row["at_home"])
+    return _Found(oldest, float(held_back or 0.0), state["reason"] if state["is_read_only"] else "")

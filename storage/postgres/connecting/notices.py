@@ -6,7 +6,8 @@ poll interval, never an event: readers always read on from their cursor.
 
 A listening session ends without a word: the server died, somebody terminated the backend,
 the network went away. What was committed from then until the next LISTEN rang for nobody
-here, so each new session rings every channel once it listens, and readers look.
+here, so each new session rings every channel once it listens, and readers look. One that fell
+silent is found out by speaking on it, and is ended the same way.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 
 import trio
 
+from actors.runtime import Log
 from storage.errors import StoreError
 from storage.postgres.connecting.pool import Pool
 from storage.postgres.connecting.session import GONE, Connection
@@ -29,6 +31,14 @@ COALESCE_S = 0.010
 POLL_S = 1.0
 
 RECONNECT_S = 0.5
+
+# A connection that only listens must speak now and then: one whose other end went away without
+# a word looks like one on which nobody has said anything.
+SPEAK_EVERY_S = 10.0
+# What one word may take on a line that is alive.
+SPEAK_S_MAX = 4.0
+
+log = Log(__name__)
 
 
 class Bell:
@@ -92,27 +102,32 @@ class Notices:
         """Call this as a task: listens and sends, connecting again whenever it must."""
         while True:
             try:
-                # A notice is a transaction with a number; nobody misses one that a crash takes,
-                # and appends need not stand behind its flush.
-                connection = await self._pool.connect("listen", synchronous_commit="off")
-            except StoreError:
-                await asyncio.sleep(RECONNECT_S)
-                continue
-            try:
-                await self._serve(connection)
-            except GONE:
-                # Lost. A statement may meet the end before the listener of it does; the driver
-                # then says so in an internal error, among others.
+                await self._listen()
+            except (StoreError, *GONE):
+                # There is none to be had, or it is lost, or silent. A statement may meet the end
+                # before the listener of it does; the driver then says so in an internal error,
+                # among others.
                 pass
-            finally:
-                self._pool.disconnect(connection)
+            except Exception:
+                # A hint is never worth the pool, whose loop ends with this task.
+                log.exception("database.notices_failed")
             await asyncio.sleep(RECONNECT_S)
+
+    async def _listen(self) -> None:
+        # A notice is a transaction with a number; nobody misses one that a crash takes, and
+        # appends need not stand behind its flush.
+        connection = await self._pool.connect("listen", synchronous_commit="off")
+        try:
+            await self._serve(connection)
+        finally:
+            self._pool.disconnect(connection)
 
     async def _serve(self, connection: Connection) -> None:
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _connection: lost.set())
         for channel in CHANNELS:
-            await connection.add_listener(channel, self._heard)
+            async with asyncio.timeout(SPEAK_S_MAX):
+                await connection.add_listener(channel, self._heard)
             self._ring(channel)  # after LISTEN: before it, a commit could fall between the two
         # The driver calls the listener of the end in a turn of the loop of its own; a task is
         # what can be waited for together with `due`.
@@ -120,15 +135,18 @@ class Notices:
         try:
             while not lost.is_set():
                 due = asyncio.ensure_future(self._due.wait())
-                await asyncio.wait((gone, due), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    (gone, due), timeout=SPEAK_EVERY_S, return_when=asyncio.FIRST_COMPLETED
+                )
                 due.cancel()
                 if lost.is_set():
                     return
                 # Without an await between: a hint that comes from here on is the next round's.
                 self._due.clear()
                 channels, self._pending = self._pending, set()
-                for channel in channels:
-                    await connection.execute(f"NOTIFY {channel}")
+                for statement in [f"NOTIFY {channel}" for channel in channels] or ["SELECT 1"]:
+                    async with asyncio.timeout(SPEAK_S_MAX):
+                        await connection.execute(statement)
                 await asyncio.sleep(COALESCE_S)
         finally:
             gone.cancel()

@@ -6,6 +6,9 @@ threads may call. `database.py` is the side that trio tasks see.
 Rule 1: never more than `connections_max` sessions, the ones that listen included.
 Rule 2: a connection goes back only when it is known to be idle and outside a transaction;
 one that does not become so within a second is ended.
+Rule 3: a session is trusted while nothing speaks against it. An error that says that the server
+is no place for work ends all that are as old, also those that answer; one that does not answer
+has the others that were quiet asked, all at once.
 
 How a query is cancelled: the task that waits for it is cancelled, and asyncpg then asks the
 server, over a connection of its own, to cancel what runs on ours. Until the server has said
@@ -36,6 +39,7 @@ from storage.postgres.connecting.session import (
     Connection,
     Member,
     connect,
+    ends_trust,
     translate,
 )
 
@@ -125,6 +129,7 @@ class Pool:
         self._opening = 0
         self._apart = 0  # lent out by `connect`, for as long as the loop turns
         self._waiters: deque[asyncio.Future[Member | None]] = deque()
+        self._trusted_from = 0.0  # sessions born before are ended when they are next seen
         self._down_until = 0.0
         self._down_reason = ""
         self._load = Load(settings)
@@ -185,6 +190,8 @@ class Pool:
             task.uncancel()
             raise StoreTimeout(timeout_s) from None
         except Exception as error:
+            if ends_trust(self._url, error):
+                self._distrust_all()
             word = translate(error, timeout_s)
             # None: a bug of ours, or what the work itself raised.
             if word is None or word is error:
@@ -314,8 +321,10 @@ class Pool:
         return member
 
     async def _is_usable(self, member: Member, now: float) -> bool:
-        if member.connection.is_closed() or member.is_older_than(
-            self._settings.lifetime_s_max, now
+        if (
+            member.connection.is_closed()
+            or member.is_older_than(self._settings.lifetime_s_max, now)
+            or member.born_at < self._trusted_from
         ):
             self._end(member)
             return False
@@ -326,8 +335,11 @@ class Pool:
     async def _settle(self, member: Member) -> None:
         """Bring a connection whose work did not end well back to idle, or end it."""
         # Waits for a query being cancelled; outside a transaction it only warns the log.
+        is_lost = member.connection.is_closed()
         if await self._answers(member, "ROLLBACK"):
             self._put_back(member)
+        elif not is_lost:
+            self._ask_the_quiet()
 
     async def _answers(self, member: Member, statement: str) -> bool:
         is_answered = False
@@ -338,9 +350,30 @@ class Pool:
                 self._end(member)
         return is_answered
 
+    def _distrust_all(self) -> None:
+        """End what is idle now, and what is in use when it comes back."""
+        self._trusted_from = time.monotonic()
+        for member in tuple(self._idle):
+            self._end(member)
+
+    def _ask_the_quiet(self) -> None:
+        """One line fell silent: have all that were quiet meanwhile asked, side by side.
+
+        Each would cost a caller his whole patience else, one after the other.
+        """
+        quiet_since = time.monotonic() - SETTLE_S_MAX
+        for member in tuple(self._idle):
+            if member.used_at < quiet_since:
+                self._idle.remove(member)
+                self._spawn(self._settle(member))
+
     def _put_back(self, member: Member) -> None:
         member.used_at = time.monotonic()
-        if member.connection.is_closed() or member.connection.is_in_transaction():
+        if (
+            member.connection.is_closed()
+            or member.connection.is_in_transaction()
+            or member.born_at < self._trusted_from
+        ):
             self._end(member)
             return
         self._pass_on(member)

@@ -1,5 +1,8 @@
 """One session with the database: how it is opened, how old it is, how it is cut off.
 
+A session is trusted while it can do the work. `connect` looks at what it was given, and
+`ends_trust` tells which errors of one session speak against all that are as old.
+
 What asyncpg and the operating system raise is said in the words of `storage.errors` by one
 table, used where a connection is made or used (`connect` here, `run` of the pool). What is
 not in it is a bug of ours (bad SQL, a broken constraint nobody expected) and passes through
@@ -19,6 +22,7 @@ import asyncpg
 from actors.runtime import Secret
 from actors.runtime.words.showing import without_passwords
 from storage.errors import StoreError, StoreRejected, StoreTimeout, StoreUnavailable
+from storage.postgres.connecting.address import named_in_environment, read_address
 
 # A text, because asyncpg's classes take parameters for type checkers only.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -70,15 +74,78 @@ class Member:
 async def connect(
     url: Secret[str], session: dict[str, str], timeout_s: float = CONNECT_S_MAX
 ) -> Connection:
-    """Call this on the asyncio thread for one connection; errors are translated."""
+    """Call this on the asyncio thread for one connection that can do the work.
+
+    Raises `StoreUnavailable` while there is none, also where the server takes no writes, and
+    `StoreRejected` for what no waiting mends: an address nobody can use, a database that is
+    not UTF-8, sessions that are not set as they were asked to be.
+    """
+    connection: Connection | None = None
+    is_trusted = False
     try:
         async with asyncio.timeout(timeout_s):
-            return await asyncpg.connect(url.reveal(), server_settings=session, timeout=timeout_s)
+            address = read_address(url.reveal())
+            connection = await asyncpg.connect(
+                address.text,
+                server_settings=session,
+                timeout=timeout_s,
+                # asyncpg's stub wants a member of an enum that the package does not export.
+                target_session_attrs=address.session_attrs,  # type: ignore[arg-type]
+            )
+            await _check(connection, session)
+            is_trusted = True
+            return connection
     except (*GONE, ValueError) as error:
-        word = translate(error, timeout_s, nothing_written=True)
-        if word is None:
-            word = StoreRejected(f"{type(error).__name__}: the address cannot be used")
-        raise word from error
+        raise _why_not(error, timeout_s) from error
+    finally:
+        if connection is not None and not is_trusted:
+            connection.terminate()
+
+
+async def _check(connection: Connection, session: dict[str, str]) -> None:
+    """Refuse a session that is not what was asked for; a later statement would find it out."""
+    encoding = connection.get_settings().server_encoding
+    if encoding != "UTF8":
+        # It would take most texts, and fail for whoever writes with other letters.
+        raise StoreRejected(f"it is {encoding}; create it with ENCODING 'UTF8'")
+    # The name is cut by the server, and only a name.
+    wanted = {name: value for name, value in session.items() if name != "application_name"}
+    rows = await connection.fetch(
+        "SELECT name, setting FROM pg_settings WHERE name = ANY($1::text[])", list(wanted)
+    )
+    found = {row["name"]: row["setting"] for row in rows}
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise StoreRejected(
+                f"its sessions do not keep {name} ({found.get(name)}, not {value}): {_POOLER}"
+            )
+
+
+def _why_not(error: BaseException, timeout_s: float) -> StoreError:
+    """Our word for what stopped a connection from being made."""
+    match error:
+        case asyncpg.ProtocolViolationError() if "startup parameter" in str(error):
+            return StoreRejected(f"{_words(error)}: {_POOLER}")
+        case asyncpg.TargetServerAttributeNotMatched():
+            return StoreUnavailable("no server there takes writes", nothing_written=True)
+        case asyncpg.ClientConfigurationError():
+            return StoreRejected(_words(error) + named_in_environment())
+        case asyncpg.UndefinedObjectError():
+            # The server's words name the parameter, which it was sent as nobody here knew it.
+            return StoreRejected(f"{_words(error)}, nor is it known to us")
+    word = translate(error, timeout_s, nothing_written=True)
+    if word is not None:
+        return word
+    if isinstance(error, asyncpg.PostgresError):
+        return StoreRejected(_words(error))
+    # A ValueError of the parser, which quotes what it could not read: it may be the password.
+    return StoreRejected(f"the address cannot be read ({type(error).__name__})")
+
+
+_POOLER = (
+    "a connection pooler stands between, it seems; name the server itself, as prepared statements, "
+    "notices and the lock of migrations need sessions of their own"
+)
 
 
 # Answers that no waiting mends: the address, the name, the password, the database's name.
@@ -105,6 +172,24 @@ _UNAVAILABLE = (
     asyncpg.PostgresIOError,
     asyncpg.ReadOnlySQLTransactionError,
 )
+
+# What says that this server is no place for work, whatever it still answers: it was made a
+# standby, it goes away, the line to it is cut. Sessions opened before it said so share its fate.
+_NO_PLACE = (
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+)
+
+
+def ends_trust(url: Secret[str], error: BaseException) -> bool:
+    """Call this to ask whether all sessions that are as old as this error should be ended."""
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        # Whoever chose the kind of server himself has his reasons, and another is not better.
+        return read_address(url.reveal()).session_attrs is not None
+    return isinstance(error, _NO_PLACE)
 
 
 def translate(
