@@ -35,9 +35,7 @@ ASKS = 20_000
 STARTS = 10_000
 RESTARTS = 300
 SUBSCRIBERS = 10_000
-# What an actor may be full of when it ends: messages, and entries of state.
 QUEUED = 50_000
-ENTRIES = 100_000
 BIG = b"\0" * 300_000
 # The producer lets the actor work now and then, as any real one does.
 BURST = 500
@@ -83,14 +81,6 @@ class Counter(Actor[Add | Get | Fail]):
 
     def on_fail(self, message: Fail) -> None:
         raise RuntimeError("on purpose")
-
-
-class Hoarder(Counter):
-    """Holds more than anybody wants to see of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows = {f"r{n}": {"members": [n, n + 1], "n": n} for n in range(ENTRIES)}
 
 
 class FullCounter(Counter):
@@ -435,32 +425,6 @@ def broadcast() -> list[Row]:
     ]
 
 
-class LongestTurn(trio.abc.Instrument):
-    """How long the loop was away from its sockets, at most."""
-
-    def __init__(self) -> None:
-        self._began = perf_counter()
-        self.ms = 0.0
-
-    def after_io_wait(self, timeout: float) -> None:
-        """Called by trio as a turn begins."""
-        self._began = perf_counter()
-
-    def before_io_wait(self, timeout: float) -> None:
-        """Called by trio as a turn ends."""
-        self.ms = max(self.ms, (perf_counter() - self._began) * 1e3)
-
-
-async def longest_turn(work: Callable[[], Awaitable[object]]) -> float:
-    """Milliseconds of the longest turn of the loop while `work` goes on, without its first."""
-    turns = LongestTurn()
-    await trio.lowlevel.checkpoint()
-    trio.lowlevel.add_instrument(turns)
-    await work()
-    trio.lowlevel.remove_instrument(turns)
-    return turns.ms
-
-
 async def tells_of(ref: Ref[Add | Get | Fail]) -> float:
     """Microseconds of a tell, and of what comes of it."""
     one = Add(1)
@@ -495,31 +459,10 @@ async def losing_much(system: System) -> float:
     return (perf_counter() - began) * 1e6 / BURST
 
 
-async def burying(system: System) -> float:
-    """Milliseconds of the longest turn while an actor ends with much to do."""
-    ref = await system.start(Counter)
-    await system.suspend(ref)
-    one = Add(1)
-    for _ in range(QUEUED):
-        ref.tell(one)
-    took = await longest_turn(ref.stop)
-    assert system.dead_letters.by_reason["stopped"] == QUEUED
-    return took
-
-
-async def crashing(system: System) -> float:
-    """Milliseconds of the longest turn while an actor that holds much crashes."""
-    ref = await system.start(Hoarder)
-    ref.tell(Fail())
-    took = await longest_turn(lambda: system.wait_down(ref))
-    assert len(system.reports.kept) == 1
-    return took
-
-
 def losses() -> list[Row]:
-    """PERF-17: what goes wrong is cheap, and holds nobody up, however much of it there is.
+    """PERF-17: what goes wrong is cheap; `bench_turns.py` shows that it holds nobody up.
 
-    Dead letters and reports are made and kept, but not written to the log.
+    Dead letters are made and kept, but not written to the log.
     """
     structlog.configure(wrapper_class=LOG_NOTHING)
     return [
@@ -531,18 +474,6 @@ def losses() -> list[Row]:
             target="<= 2x delivered",
         ),
         measure("a lost message of 300 KB", "us", in_actors(losing_much)),
-        measure(
-            f"burial of {QUEUED} messages, longest turn",
-            "ms",
-            in_actors(burying),
-            target="<= 5 ms",
-        ),
-        measure(
-            f"crash with {ENTRIES} entries of state, longest turn",
-            "ms",
-            in_actors(crashing),
-            target="<= 5 ms",
-        ),
     ]
 
 
