@@ -98,8 +98,10 @@ from actors.persistence.projections.runner import (
 from actors.persistence.projections.store import (
     Checkpoint,
     GenerationState,
+    ParkedEvent,
     ProjectionBatch,
     ProjectionStore,
+    WritesRefused,
     live_collection,
 )
 from actors.persistence.projections.waiting import (
@@ -204,6 +206,7 @@ __all__ = [
     "OutboxRelay",
     "OutboxStats",
     "Page",
+    "ParkedEvent",
     "PoolExhausted",
     "Projection",
     "ProjectionBatch",
@@ -237,6 +240,7 @@ __all__ = [
     "UnknownDeadLetter",
     "UnknownEventType",
     "Version",
+    "WritesRefused",
     "check_projections",
     "event",
     "execute",

@@ -18,10 +18,12 @@ from actors.persistence import (
     CancelTimer,
     CloseTimer,
     Cursor,
+    DeadLetterStatus,
     Document,
     NewEvent,
     OutboxMessage,
     SetTimer,
+    StoredDeadLetter,
     StoredEvent,
 )
 
@@ -68,6 +70,34 @@ class IdempotencyRow:
     expires_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetterChange:
+    """One line of the audit: who moved a dead letter from where to where."""
+
+    id: int
+    by: str
+    from_status: DeadLetterStatus
+    to_status: DeadLetterStatus
+    notes: str
+
+
+@dataclass(slots=True)
+class DeadLetterRow:
+    """A dead letter, and since when somebody has it in hand."""
+
+    stored: StoredDeadLetter
+    claimed_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class DeadLetterTable:
+    """The dead letters by id, and what became of them."""
+
+    rows: dict[int, DeadLetterRow] = field(default_factory=dict)
+    audit: list[DeadLetterChange] = field(default_factory=list)
+    last_id: int = 0
+
+
 def _real_now() -> datetime:
     return datetime.now(UTC)
 
@@ -87,6 +117,7 @@ class MemoryDatabase:
     timers: dict[UUID, TimerRow] = field(default_factory=dict)
     idempotency: dict[tuple[str, str, str], IdempotencyRow] = field(default_factory=dict)
     documents: dict[str, dict[str, Document]] = field(default_factory=dict)
+    dead_letters: DeadLetterTable = field(default_factory=DeadLetterTable)
     shards: dict[int, tuple[str, int]] = field(default_factory=dict)
     open_txids: set[int] = field(default_factory=set)
     changed: trio.Event = field(default_factory=trio.Event)

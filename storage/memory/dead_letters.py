@@ -1,8 +1,7 @@
 """Dead letters in memory; the twin of `storage/postgres/dead_letters.py`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 
 from actors.persistence import (
     DeadLetterCounts,
@@ -14,33 +13,10 @@ from actors.persistence import (
     UnknownDeadLetter,
 )
 from actors.persistence.beside_log.dead_letters import CLAIM, ROWS_MAX, TRANSITIONS
-from storage.memory.database import MemoryDatabase
+from storage.memory.database import DeadLetterChange, DeadLetterRow, MemoryDatabase
 from storage.memory.faults import Faults
 
 _FINAL = (DeadLetterStatus.RESOLVED, DeadLetterStatus.DISCARDED)
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterChange:
-    """One line of the audit: who moved a dead letter from where to where."""
-
-    id: int
-    by: str
-    from_status: DeadLetterStatus
-    to_status: DeadLetterStatus
-    notes: str
-
-
-@dataclass(slots=True)
-class _Row:
-    stored: StoredDeadLetter
-    claimed_at: datetime | None = None
-
-
-@dataclass(slots=True)
-class _Table:
-    rows: dict[int, _Row] = field(default_factory=dict)
-    last_id: int = 0
 
 
 class MemoryDeadLetters(Faults):
@@ -49,32 +25,18 @@ class MemoryDeadLetters(Faults):
     def __init__(self, database: MemoryDatabase | None = None, *, rows_max: int = ROWS_MAX) -> None:
         super().__init__()
         self.database = database if database is not None else MemoryDatabase()
-        self.audit: list[DeadLetterChange] = []
         self._rows_max = rows_max
-        self._table = _Table()
+        self._table = self.database.dead_letters
+
+    @property
+    def audit(self) -> Sequence[DeadLetterChange]:
+        """Call this for every change of status, in order."""
+        return self._table.audit
 
     async def add(self, letter: NewDeadLetter) -> int:
         """See `DeadLetters.add`."""
         await self.pass_faults()
-        now = self.database.now()
-        key = (letter.kind, letter.source, letter.message_id)
-        for row in self._table.rows.values():
-            kept = row.stored.letter
-            if (kept.kind, kept.source, kept.message_id) == key:
-                row.stored = replace(
-                    row.stored,
-                    letter=replace(kept, error_message=letter.error_message),
-                    retry_count=row.stored.retry_count + 1,
-                    last_failed_at=now,
-                    status=DeadLetterStatus.PENDING,
-                )
-                return row.stored.id
-        self._make_room()
-        self._table.last_id += 1
-        id_ = self._table.last_id
-        stored = StoredDeadLetter(id_, letter, 0, DeadLetterStatus.PENDING, now, now)
-        self._table.rows[id_] = _Row(stored)
-        return id_
+        return add_letter(self.database, letter, self._rows_max)
 
     async def get(self, id_: int) -> StoredDeadLetter:
         """See `DeadLetters.get`."""
@@ -128,14 +90,7 @@ class MemoryDeadLetters(Faults):
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
         """See `DeadLetters.failed_again`."""
         await self.pass_faults()
-        row = self._row(id_)
-        self._move(row, DeadLetterStatus.PENDING, by, error_message)
-        row.stored = replace(
-            row.stored,
-            letter=replace(row.stored.letter, error_message=error_message),
-            retry_count=row.stored.retry_count + 1,
-            last_failed_at=self.database.now(),
-        )
+        _failed_again(self.database, self._row(id_), error_message, by)
 
     async def resolve(self, id_: int, by: str, notes: str = "") -> None:
         """See `DeadLetters.resolve`."""
@@ -157,39 +112,112 @@ class MemoryDeadLetters(Faults):
         return DeadLetterCounts(found, len(self._table.rows) / self._rows_max)
 
     def _end(self, id_: int, to: DeadLetterStatus, by: str, notes: str) -> None:
-        row = self._row(id_)
-        self._move(row, to, by, notes)
-        row.stored = replace(
-            row.stored,
-            resolved_at=self.database.now(),
-            resolved_by=by,
-            resolution_notes=notes,
-        )
+        _end(self.database, self._row(id_), to, by, notes)
 
-    def _move(self, row: _Row, to: DeadLetterStatus, by: str, notes: str) -> None:
-        now_at = row.stored.status
-        if to not in TRANSITIONS[now_at]:
-            raise InvalidTransition(row.stored.id, now_at, to)
-        row.stored = replace(row.stored, status=to)
-        self.audit.append(DeadLetterChange(row.stored.id, by, now_at, to, notes))
+    def _move(self, row: DeadLetterRow, to: DeadLetterStatus, by: str, notes: str) -> None:
+        _move(self.database, row, to, by, notes)
 
-    def _is_abandoned(self, row: _Row) -> bool:
+    def _is_abandoned(self, row: DeadLetterRow) -> bool:
         return (
             row.stored.status is DeadLetterStatus.PROCESSING
             and row.claimed_at is not None
             and row.claimed_at + CLAIM <= self.database.now()
         )
 
-    def _make_room(self) -> None:
-        rows = self._table.rows
-        while len(rows) >= self._rows_max:
-            final = next((i for i, row in rows.items() if row.stored.status in _FINAL), None)
-            if final is None:
-                raise DeadLettersFull(self._rows_max)
-            del rows[final]
-
-    def _row(self, id_: int) -> _Row:
+    def _row(self, id_: int) -> DeadLetterRow:
         try:
             return self._table.rows[id_]
         except KeyError:
             raise UnknownDeadLetter(id_) from None
+
+
+# In the transaction of whoever calls: no checkpoint stands between check and change.
+
+
+def add_letter(database: MemoryDatabase, letter: NewDeadLetter, rows_max: int) -> int:
+    """Call this to keep a failure with what else is written in a transaction."""
+    table, now = database.dead_letters, database.now()
+    key = (letter.kind, letter.source, letter.message_id)
+    for row in table.rows.values():
+        kept = row.stored.letter
+        if (kept.kind, kept.source, kept.message_id) == key:
+            row.stored = replace(
+                row.stored,
+                letter=replace(kept, error_message=letter.error_message),
+                retry_count=row.stored.retry_count + 1,
+                last_failed_at=now,
+                status=DeadLetterStatus.PENDING,
+            )
+            return row.stored.id
+    make_room(database, 1, rows_max)
+    table.last_id += 1
+    stored = StoredDeadLetter(table.last_id, letter, 0, DeadLetterStatus.PENDING, now, now)
+    table.rows[table.last_id] = DeadLetterRow(stored)
+    return table.last_id
+
+
+def make_room(database: MemoryDatabase, count: int, rows_max: int) -> None:
+    """Call this before adding letters; `DeadLettersFull` leaves everything as it is."""
+    rows = database.dead_letters.rows
+    too_many = len(rows) + count - rows_max
+    final = [id_ for id_, row in rows.items() if row.stored.status in _FINAL]
+    if too_many > len(final):
+        raise DeadLettersFull(rows_max)
+    for id_ in final[: max(0, too_many)]:
+        del rows[id_]
+
+
+def are_open(database: MemoryDatabase, ids: Sequence[int]) -> bool:
+    """Call this before `replayed` and `replay_failed`; False when one is settled already."""
+    rows = database.dead_letters.rows
+    return all(id_ in rows and rows[id_].stored.status not in _FINAL for id_ in ids)
+
+
+def replayed(database: MemoryDatabase, ids: Sequence[int], by: str) -> None:
+    """Call this in the transaction that applies parked events: their letters are resolved."""
+    for id_ in ids:
+        row = _in_hand(database, id_, by)
+        _end(database, row, DeadLetterStatus.RESOLVED, by, "")
+
+
+def replay_failed(database: MemoryDatabase, id_: int, text: str, by: str) -> None:
+    """Call this in a replay's transaction for the event that failed again."""
+    _failed_again(database, _in_hand(database, id_, by), text, by)
+
+
+def _in_hand(database: MemoryDatabase, id_: int, by: str) -> DeadLetterRow:
+    row = database.dead_letters.rows[id_]
+    if row.stored.status is DeadLetterStatus.PENDING:
+        _move(database, row, DeadLetterStatus.PROCESSING, by, "")
+    return row
+
+
+def _failed_again(database: MemoryDatabase, row: DeadLetterRow, text: str, by: str) -> None:
+    _move(database, row, DeadLetterStatus.PENDING, by, text)
+    row.stored = replace(
+        row.stored,
+        letter=replace(row.stored.letter, error_message=text),
+        retry_count=row.stored.retry_count + 1,
+        last_failed_at=database.now(),
+    )
+
+
+def _end(
+    database: MemoryDatabase, row: DeadLetterRow, to: DeadLetterStatus, by: str, notes: str
+) -> None:
+    _move(database, row, to, by, notes)
+    row.stored = replace(
+        row.stored, resolved_at=database.now(), resolved_by=by, resolution_notes=notes
+    )
+
+
+# Every change of status goes through here, so that none is left out of the audit.
+def _move(
+    database: MemoryDatabase, row: DeadLetterRow, to: DeadLetterStatus, by: str, notes: str
+) -> None:
+    now_at = row.stored.status
+    if to not in TRANSITIONS[now_at]:
+        raise InvalidTransition(row.stored.id, now_at, to)
+    row.stored = replace(row.stored, status=to)
+    change = DeadLetterChange(row.stored.id, by, now_at, to, notes)
+    database.dead_letters.audit.append(change)

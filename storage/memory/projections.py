@@ -4,11 +4,13 @@ First the port, then the inline projections: those that an append applies in its
 transaction.
 """
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+import msgspec
 import trio
 
 from actors.persistence import (
@@ -18,28 +20,36 @@ from actors.persistence import (
     GenerationState,
     InlineProjectionFailed,
     InlineProjections,
+    ParkedEvent,
     Projection,
     ProjectionBatch,
     ProjectionTx,
     StoredEvent,
+    WritesRefused,
     inline_collection,
 )
-from actors.persistence.projections.projection import collection_of
-from actors.persistence.projections.store import RETIRED_KEPT, serves
+from actors.persistence.beside_log.dead_letters import ROWS_MAX
+from actors.persistence.projections.projection import check_key, collection_of, encoded
+from actors.persistence.projections.store import REPLAY, RETIRED_KEPT, serves
 from storage.memory.database import MemoryDatabase
+from storage.memory.dead_letters import add_letter, are_open, make_room, replay_failed, replayed
 from storage.memory.faults import Faults
 
 T = TypeVar("T")
 Changes = Mapping[str, Mapping[str, Document | None]]
 
-_FILLED = (GenerationState.BUILDING, GenerationState.LIVE, GenerationState.HALTED)
+_FILLED = (GenerationState.BUILDING, GenerationState.LIVE)
+_KEPT = (*_FILLED, GenerationState.HALTED)
 
 
 class MemoryProjections(Faults):
     """The port `ProjectionStore` on a `MemoryDatabase`."""
 
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
+    def __init__(
+        self, database: MemoryDatabase | None = None, *, letters_max: int = ROWS_MAX
+    ) -> None:
         super().__init__()
+        self._letters_max = letters_max
         self.database = database if database is not None else MemoryDatabase()
         self._checkpoints: dict[tuple[str, int, int], Checkpoint] = {}
         self._retired_at: dict[tuple[str, int], datetime] = {}
@@ -68,26 +78,63 @@ class MemoryProjections(Faults):
     async def commit(self, batch: ProjectionBatch) -> bool:
         """See `ProjectionStore.commit`."""
         await self.pass_faults()
-        if batch.statements:
-            raise TypeError("the twin in memory knows no SQL; write documents")
         begun = batch.checkpoint
         key = (begun.projection, begun.generation, begun.partition)
         kept = self._checkpoints.get(key)
-        # The guard of exactly once: the batch was applied to what stood at this cursor.
-        if kept is None or kept.cursor != begun.cursor or kept.state not in _FILLED:
+        # The guard of exactly once: the batch was applied to what stood at this cursor, and
+        # nothing was replayed since.
+        if kept is None or kept.is_halted or kept.state not in _FILLED:
             return False
-        self.database.write_documents({begun.collection: batch.documents})
-        self._checkpoints[key] = replace(kept, cursor=batch.reached)
+        if (kept.cursor, kept.revision) != (begun.cursor, begun.revision):
+            return False
+        ids = [*batch.replayed, *([batch.failed[0]] if batch.failed is not None else [])]
+        if not are_open(self.database, ids):
+            return False
+        # All that can be refused comes before all that is written.
+        documents = _checked(batch)
+        make_room(self.database, len(batch.letters), self._letters_max)
+        self.database.write_documents({begun.collection: documents})
+        self._checkpoints[key] = replace(kept, cursor=batch.reached, revision=kept.revision + 1)
+        for letter in batch.letters:
+            add_letter(self.database, letter, self._letters_max)
+        replayed(self.database, batch.replayed, REPLAY)
+        if batch.failed is not None:
+            replay_failed(self.database, *batch.failed, REPLAY)
+        if batch.halted is not None:
+            is_live = kept.state is GenerationState.LIVE
+            state = GenerationState.HALTED if is_live else kept.state
+            self._set(begun.projection, begun.generation, state, batch.halted)
         self._announce()
         return True
+
+    async def parked_streams(
+        self, collection: str, among: Sequence[str] | None = None
+    ) -> frozenset[str]:
+        """See `ProjectionStore.parked_streams`."""
+        await self.pass_faults()
+        return frozenset(
+            stream_id
+            for _, stream_id, _ in self._parked(collection)
+            if among is None or stream_id in among
+        )
+
+    async def parked_events(
+        self, collection: str, stream_id: str, *, limit: int = 100
+    ) -> Sequence[ParkedEvent]:
+        """See `ProjectionStore.parked_events`."""
+        await self.pass_faults()
+        found = sorted(one for one in self._parked(collection) if one[1] == stream_id)
+        return [ParkedEvent(letter_id, version) for version, _, letter_id in found[:limit]]
 
     async def set_state(
         self, projection: str, generation: int, state: GenerationState, error: str | None = None
     ) -> None:
         """See `ProjectionStore.set_state`."""
         await self.pass_faults()
-        self._set(projection, generation, state, error)
-        self._announce()
+        known = self._checkpoints.items()
+        if any(key[:2] == (projection, generation) and one.state in _KEPT for key, one in known):
+            self._set(projection, generation, state, error)
+            self._announce()
 
     async def swap(self, projection: str, generation: int) -> None:
         """See `ProjectionStore.swap`."""
@@ -114,13 +161,13 @@ class MemoryProjections(Faults):
     async def get(self, collection: str, key: str) -> Document | None:
         """See `ProjectionStore.get`."""
         await self.pass_faults()
-        return self.database.documents.get(collection, {}).get(key)
+        return deepcopy(self.database.documents.get(collection, {}).get(key))
 
     async def get_many(self, collection: str, keys: Sequence[str]) -> Mapping[str, Document]:
         """See `ProjectionStore.get_many`."""
         await self.pass_faults()
         kept = self.database.documents.get(collection, {})
-        return {key: kept[key] for key in keys if key in kept}
+        return {key: deepcopy(kept[key]) for key in keys if key in kept}
 
     async def exists(self, collection: str, key: str) -> bool:
         """See `ProjectionStore.exists`."""
@@ -133,7 +180,7 @@ class MemoryProjections(Faults):
         await self.pass_faults()
         kept = self.database.documents.get(collection, {})
         return [
-            (key, kept[key])
+            (key, deepcopy(kept[key]))
             for key in sorted(kept, key=str.encode)
             if key.startswith(prefix) and (after is None or key.encode() > after.encode())
         ][:limit]
@@ -142,6 +189,14 @@ class MemoryProjections(Faults):
         """See `ProjectionStore.changed`."""
         with trio.move_on_after(timeout_s):
             await self._changed.wait()
+
+    def _parked(self, collection: str) -> Iterator[tuple[int, str, int]]:
+        for id_, row in self.database.dead_letters.rows.items():
+            letter = row.stored.letter
+            if (letter.kind, letter.source) != ("projection", collection):
+                continue
+            if letter.stream_version is not None and are_open(self.database, [id_]):
+                yield letter.stream_version, letter.stream_id or "", id_
 
     def _set(
         self, projection: str, generation: int, state: GenerationState, error: str | None
@@ -153,6 +208,21 @@ class MemoryProjections(Faults):
     def _announce(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+def _checked(batch: ProjectionBatch) -> Mapping[str, Document | None]:
+    """What is to be written, as it would come back from a real store."""
+    try:
+        if batch.statements:
+            raise TypeError("the twin in memory knows no SQL; write documents")
+        for key in batch.documents:
+            check_key(key)
+        return {
+            key: None if one is None else msgspec.json.decode(encoded(one))
+            for key, one in batch.documents.items()
+        }
+    except (TypeError, ValueError) as error:
+        raise WritesRefused(batch.checkpoint.collection, error) from error
 
 
 # Inline projections: in the transaction of an append.
@@ -181,7 +251,7 @@ def _apply(
     kept = database.documents.get(inline_collection(projection), {})
 
     async def read(key: str) -> Document | None:
-        return kept.get(key)
+        return deepcopy(kept.get(key))
 
     try:
         tx = _at_once(inline.apply(projection, placed, read))

@@ -17,19 +17,20 @@ from actors.persistence import (
 )
 from actors.persistence.beside_log.dead_letters import CLAIM, ROWS_MAX, TRANSITIONS
 from storage.postgres.connecting.database import Database
-from storage.postgres.connecting.session import Connection
+from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json
 
 _COLUMNS = (
-    "id, kind, source, message_id, stream_id, event_id, event_type, event_version, payload,"
+    "id, kind, source, message_id, stream_id, stream_version, event_id, event_type,"
+    " event_version, payload,"
     " metadata, error_message, error_details, retry_count, first_failed_at, last_failed_at,"
     " status, resolved_at, resolved_by, resolution_notes"
 )
 
 _ADD = """
 INSERT INTO dead_letters AS d (kind, source, message_id, stream_id, event_id, event_type,
-    event_version, payload, metadata, error_message, error_details)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    event_version, payload, metadata, error_message, error_details, stream_version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (kind, source, message_id) DO UPDATE
 SET retry_count = d.retry_count + 1, last_failed_at = clock_timestamp(), status = 'pending',
     error_message = $10, error_details = $11
@@ -57,6 +58,15 @@ ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
 """
 
 
+# Those of many that stand so, with their lines of the audit.
+_MOVE_ALL = """
+WITH moved AS (
+    UPDATE dead_letters SET status = $3 WHERE id = ANY($1) AND status = $2 RETURNING id)
+INSERT INTO dead_letter_audit (dead_letter_id, by, from_status, to_status, notes)
+SELECT id, $4, $2, $3, '' FROM moved ORDER BY id
+"""
+
+
 class PostgresDeadLetters:
     """The port `DeadLetters` on a `Database`."""
 
@@ -65,7 +75,7 @@ class PostgresDeadLetters:
 
     async def add(self, letter: NewDeadLetter) -> int:
         """See `DeadLetters.add`."""
-        return await self._database.transact(_add, letter, self._rows_max)
+        return await self._database.transact(add_letter, letter, self._rows_max)
 
     async def get(self, id_: int) -> StoredDeadLetter:
         """See `DeadLetters.get`."""
@@ -106,16 +116,7 @@ class PostgresDeadLetters:
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
         """See `DeadLetters.failed_again`."""
 
-        async def work(connection: Connection) -> None:
-            await _move(connection, id_, DeadLetterStatus.PENDING, by, error_message)
-            await connection.execute(
-                "UPDATE dead_letters SET retry_count = retry_count + 1, error_message = $2,"
-                " last_failed_at = clock_timestamp() WHERE id = $1",
-                id_,
-                error_message,
-            )
-
-        await self._database.transact(work)
+        await self._database.transact(_failed_again, id_, error_message, by)
 
     async def resolve(self, id_: int, by: str, notes: str = "") -> None:
         """See `DeadLetters.resolve`."""
@@ -139,7 +140,11 @@ class PostgresDeadLetters:
         return DeadLetterCounts(whole, sum(whole.values()) / self._rows_max)
 
 
-async def _add(connection: Connection, letter: NewDeadLetter, rows_max: int) -> int:
+# In the transaction of whoever calls.
+
+
+async def add_letter(connection: Connection, letter: NewDeadLetter, rows_max: int) -> int:
+    """Call this in a transaction to keep a failure with what else is written there."""
     count = int(await connection.fetchval("SELECT count(*) FROM dead_letters"))
     if count >= rows_max:
         await connection.execute(_MAKE_ROOM, count - rows_max + 1)
@@ -159,6 +164,7 @@ async def _add(connection: Connection, letter: NewDeadLetter, rows_max: int) -> 
             metadata_json(letter.metadata),
             letter.error_message,
             letter.error_details,
+            letter.stream_version,
         )
     )
 
@@ -191,7 +197,55 @@ async def _retry(connection: Connection, id_: int, by: str) -> StoredDeadLetter:
     return replace(stored, letter=replace(stored.letter, metadata=metadata))
 
 
-# Every change of status goes through here, so that none is left out of the audit. The row is
+async def replayed(connection: Connection, ids: Sequence[int], by: str) -> bool:
+    """Call this in the transaction that applies parked events: their letters are resolved.
+
+    False when one of them is settled already, by others; then roll back.
+    """
+    await _move_all(connection, ids, DeadLetterStatus.PENDING, DeadLetterStatus.PROCESSING, by)
+    resolved = await _move_all(
+        connection, ids, DeadLetterStatus.PROCESSING, DeadLetterStatus.RESOLVED, by
+    )
+    await connection.execute(
+        "UPDATE dead_letters SET resolved_at = clock_timestamp(), resolved_by = $2,"
+        " resolution_notes = '' WHERE id = ANY($1)",
+        ids,
+        by,
+    )
+    return resolved == len(ids)
+
+
+async def replay_failed(connection: Connection, id_: int, text: str, by: str) -> bool:
+    """Call this in a replay's transaction for the event that failed again; answers as above."""
+    await _move_all(connection, [id_], DeadLetterStatus.PENDING, DeadLetterStatus.PROCESSING, by)
+    try:
+        await _failed_again(connection, id_, text, by)
+    except (InvalidTransition, UnknownDeadLetter):
+        return False
+    return True
+
+
+async def _failed_again(connection: Connection, id_: int, text: str, by: str) -> None:
+    await _move(connection, id_, DeadLetterStatus.PENDING, by, text)
+    await connection.execute(
+        "UPDATE dead_letters SET retry_count = retry_count + 1, error_message = $2,"
+        " last_failed_at = clock_timestamp() WHERE id = $1",
+        id_,
+        text,
+    )
+
+
+async def _move_all(
+    connection: Connection,
+    ids: Sequence[int],
+    from_: DeadLetterStatus,
+    to: DeadLetterStatus,
+    by: str,
+) -> int:
+    return await change_rows(connection, _MOVE_ALL, ids, from_.value, to.value, by)
+
+
+# Every change of one's status goes through here, so that none is left out of the audit. The row is
 # locked before it is judged: of two who take it in hand, the second finds it taken.
 async def _move(
     connection: Connection, id_: int, to: DeadLetterStatus, by: str, notes: str
@@ -235,6 +289,7 @@ def _stored(row: asyncpg.Record) -> StoredDeadLetter:
         event_id=row["event_id"],
         event_type=row["event_type"],
         event_version=row["event_version"],
+        stream_version=row["stream_version"],
     )
     return StoredDeadLetter(
         id=row["id"],

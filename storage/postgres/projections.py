@@ -19,19 +19,26 @@ from actors.persistence import (
     GenerationState,
     InlineProjectionFailed,
     InlineProjections,
+    ParkedEvent,
     Projection,
     ProjectionBatch,
     StoredEvent,
+    StoreError,
+    WritesRefused,
     inline_collection,
 )
-from actors.persistence.projections.projection import collection_of
-from actors.persistence.projections.store import RETIRED_KEPT
+from actors.persistence.beside_log.dead_letters import ROWS_MAX
+from actors.persistence.projections.projection import collection_of, encoded, is_key
+from actors.persistence.projections.store import REPLAY, RETIRED_KEPT
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import PROJECTIONS
 from storage.postgres.connecting.session import GONE, Connection
+from storage.postgres.dead_letters import add_letter, replay_failed, replayed
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
-_CHECKPOINT = "projection, generation, partition, version, txid, position, lineage, state, error"
+_CHECKPOINT = (
+    "projection, generation, partition, version, txid, position, lineage, state, error, revision"
+)
 
 _OPEN = """
 INSERT INTO checkpoints (projection, generation, partition, version, lineage, state)
@@ -44,11 +51,34 @@ WHERE projection = $1 AND ($2::int IS NULL OR generation = $2 AND partition = $3
 ORDER BY generation, partition
 """  # noqa: S608  (our own columns)
 
-# The guard of exactly once: the batch was applied to what stood at this cursor.
+# The guard of exactly once: the batch was applied to what stood at this cursor, and nothing
+# was replayed since. It comes first and locks the row: parking and replaying take turns.
 _ADVANCE = """
-UPDATE checkpoints SET txid = $4::xid8, position = $5, updated_at = clock_timestamp()
+UPDATE checkpoints SET txid = $4::xid8, position = $5, revision = revision + 1,
+    updated_at = clock_timestamp()
 WHERE projection = $1 AND generation = $2 AND partition = $3
-    AND txid = $6::xid8 AND position = $7 AND state <> 'retired'
+    AND txid = $6::xid8 AND position = $7 AND revision = $8
+    AND state IN ('building', 'live') AND error IS NULL
+"""
+
+# All parts at once; a rebuild that is halted keeps its state, since it serves nobody.
+_HALT = """
+UPDATE checkpoints SET error = $3, updated_at = clock_timestamp(),
+    state = CASE state WHEN 'live' THEN 'halted' ELSE state END
+WHERE projection = $1 AND generation = $2 AND state <> 'retired'
+"""
+
+_PARKED = """
+SELECT DISTINCT stream_id FROM dead_letters
+WHERE source = $1 AND stream_version IS NOT NULL AND status IN ('pending', 'processing')
+    AND kind = 'projection' AND ($2::text[] IS NULL OR stream_id = ANY($2))
+"""
+
+_PARKED_EVENTS = """
+SELECT id, stream_version FROM dead_letters
+WHERE source = $1 AND stream_version IS NOT NULL AND status IN ('pending', 'processing')
+    AND kind = 'projection' AND stream_id = $2
+ORDER BY stream_version LIMIT $3
 """
 
 _PUT = """
@@ -71,10 +101,10 @@ class _Elsewhere(Exception):
 
 
 class PostgresProjections:
-    """The port `ProjectionStore` on a `Database`."""
+    """The port `ProjectionStore` on a `Database` with room for so many dead letters."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, *, letters_max: int = ROWS_MAX) -> None:
+        self._database, self._letters_max = database, letters_max
 
     async def open(
         self,
@@ -106,10 +136,36 @@ class PostgresProjections:
     async def commit(self, batch: ProjectionBatch) -> bool:
         """See `ProjectionStore.commit`."""
         try:
-            await self._database.transact(_commit, batch, channel=PROJECTIONS)
+            await self._database.transact(_commit, batch, self._letters_max, channel=PROJECTIONS)
         except _Elsewhere:
             return False
+        except StoreError:
+            raise  # the world's: `translate` knows which of the driver's are
+        except (*GONE, TypeError, ValueError) as error:
+            raise WritesRefused(batch.checkpoint.collection, error) from error
         return True
+
+    async def parked_streams(
+        self, collection: str, among: Sequence[str] | None = None
+    ) -> frozenset[str]:
+        """See `ProjectionStore.parked_streams`."""
+
+        async def work(connection: Connection) -> frozenset[str]:
+            rows = await connection.fetch(_PARKED, collection, among)
+            return frozenset(row["stream_id"] for row in rows)
+
+        return await self._database.run(work)
+
+    async def parked_events(
+        self, collection: str, stream_id: str, *, limit: int = 100
+    ) -> Sequence[ParkedEvent]:
+        """See `ProjectionStore.parked_events`."""
+
+        async def work(connection: Connection) -> list[ParkedEvent]:
+            rows = await connection.fetch(_PARKED_EVENTS, collection, stream_id, limit)
+            return [ParkedEvent(row["id"], row["stream_version"]) for row in rows]
+
+        return await self._database.run(work)
 
     async def set_state(
         self, projection: str, generation: int, state: GenerationState, error: str | None = None
@@ -124,12 +180,18 @@ class PostgresProjections:
 
         async def work(connection: Connection) -> None:
             await connection.execute(
-                "UPDATE checkpoints SET state = 'retired', updated_at = clock_timestamp()"
+                "UPDATE checkpoints SET state = 'retired', error = NULL,"
+                " updated_at = clock_timestamp()"
                 " WHERE projection = $1 AND generation <> $2 AND state IN ('live', 'halted')",
                 projection,
                 generation,
             )
-            await _set_state(connection, projection, generation, GenerationState.LIVE, None)
+            await connection.execute(
+                "UPDATE checkpoints SET state = 'live', error = NULL, updated_at ="
+                " clock_timestamp() WHERE projection = $1 AND generation = $2",
+                projection,
+                generation,
+            )
 
         await self._database.transact(work, channel=PROJECTIONS)
 
@@ -161,7 +223,7 @@ class PostgresProjections:
             rows = await connection.fetch(
                 "SELECT key, document FROM documents WHERE collection = $1 AND key = ANY($2)",
                 collection,
-                list(keys),
+                [key for key in keys if is_key(key)],
             )
             return {row["key"]: msgspec.json.decode(row["document"]) for row in rows}
 
@@ -169,6 +231,8 @@ class PostgresProjections:
 
     async def exists(self, collection: str, key: str) -> bool:
         """See `ProjectionStore.exists`."""
+        if not is_key(key):
+            return False
 
         async def work(connection: Connection) -> bool:
             return bool(
@@ -199,7 +263,7 @@ class PostgresProjections:
             await bell.listen()(timeout_s)
 
 
-async def _commit(connection: Connection, batch: ProjectionBatch) -> None:
+async def _commit(connection: Connection, batch: ProjectionBatch, letters_max: int) -> None:
     begun, reached = batch.checkpoint, batch.reached
     done = await connection.execute(
         _ADVANCE,
@@ -210,10 +274,19 @@ async def _commit(connection: Connection, batch: ProjectionBatch) -> None:
         reached.position,
         begun.cursor.txid,
         begun.cursor.position,
+        begun.revision,
     )
     if done != "UPDATE 1":
         raise _Elsewhere
     await _write(connection, begun.collection, reached, batch.documents, batch.statements)
+    for letter in batch.letters:
+        await add_letter(connection, letter, letters_max)
+    if batch.replayed and not await replayed(connection, batch.replayed, REPLAY):
+        raise _Elsewhere
+    if batch.failed is not None and not await replay_failed(connection, *batch.failed, REPLAY):
+        raise _Elsewhere
+    if batch.halted is not None:
+        await connection.execute(_HALT, begun.projection, begun.generation, batch.halted)
 
 
 async def _write(
@@ -226,7 +299,7 @@ async def _write(
     """Call this in a transaction: put and remove documents, then run the statements."""
     puts = [(key, one) for key, one in documents.items() if one is not None]
     if puts:
-        texts = [msgspec.json.encode(one).decode() for _, one in puts]
+        texts = [encoded(one).decode() for _, one in puts]
         keys = [key for key, _ in puts]
         await connection.execute(_PUT, collection, keys, texts, reached.txid, reached.position)
     gone = [key for key, one in documents.items() if one is None]
@@ -247,7 +320,7 @@ async def _set_state(
 ) -> None:
     await connection.execute(
         "UPDATE checkpoints SET state = $3, error = $4, updated_at = clock_timestamp()"
-        " WHERE projection = $1 AND generation = $2",
+        " WHERE projection = $1 AND generation = $2 AND state <> 'retired'",
         projection,
         generation,
         state.value,
@@ -265,6 +338,7 @@ def _checkpoint(row: asyncpg.Record) -> Checkpoint:
         state=GenerationState(row["state"]),
         error=row["error"],
         partition=row["partition"],
+        revision=row["revision"],
     )
 
 

@@ -18,6 +18,7 @@ from storage.testing.faulty_adapters import failing_cases
 from storage.testing.projections.filling import ProjectionSuite
 from storage.testing.projections.inline import InlineProjectionsSuite
 from storage.testing.projections.parts import ProjectionPartsSuite
+from storage.testing.projections.poison import ProjectionHaltSuite, ProjectionPoisonSuite
 from storage.testing.projections.waiting import ProjectionWaitingSuite
 from storage.testing.temporary import TemporaryServer
 from storage.testing.with_append import WithAppendSuite
@@ -28,7 +29,9 @@ __all__ = [
     "EventOrderSuite",
     "EventStoreSuite",
     "InlineProjectionsSuite",
+    "ProjectionHaltSuite",
     "ProjectionPartsSuite",
+    "ProjectionPoisonSuite",
     "ProjectionSuite",
     "ProjectionWaitingSuite",
     "TemporaryServer",

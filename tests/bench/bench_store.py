@@ -37,7 +37,6 @@ from actors.runtime import open_actors
 from storage.postgres import (
     Database,
     EmbeddedServer,
-    PostgresDeadLetters,
     PostgresEventStore,
     PostgresProjections,
     PostgresSnapshots,
@@ -221,11 +220,10 @@ class _Sums(Projection):
 async def _projected(database: Database) -> float:
     """Milliseconds from append to projection, 99th percentile at 200 events a second."""
     store, projections = PostgresEventStore(database), PostgresProjections(database)
-    dead_letters = PostgresDeadLetters(database)
     took: list[float] = []
 
     def make() -> ProjectionRunner:
-        return ProjectionRunner(_Sums(), store, projections, dead_letters=dead_letters)
+        return ProjectionRunner(_Sums(), store, projections)
 
     async def measure() -> None:
         stream_id = StreamId(f"sums-{uuid4()}")

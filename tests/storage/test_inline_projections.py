@@ -86,4 +86,4 @@ def test_who_applies_which_projection_is_checked_at_start() -> None:
     with pytest.raises(TypeError, match="is the name of"):
         InlineProjections([NAMES, Again()])
     with pytest.raises(TypeError, match="is inline"):
-        ProjectionRunner(NAMES, kept.events, kept.projections, dead_letters=kept.dead_letters)
+        ProjectionRunner(NAMES, kept.events, kept.projections)

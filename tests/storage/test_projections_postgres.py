@@ -25,9 +25,7 @@ async def test_a_runner_killed_at_any_point_applies_each_event_once(database: Da
     total, last = 0, Cursor(0, 0)
 
     def make() -> ProjectionRunner:
-        return ProjectionRunner(
-            Totals(), kept.events, kept.projections, dead_letters=kept.dead_letters
-        )
+        return ProjectionRunner(Totals(), kept.events, kept.projections)
 
     async with open_actors() as system:
         await system.start(make)

@@ -87,6 +87,8 @@ class NewDeadLetter:
     event_id: UUID | None = None
     event_type: str | None = None
     event_version: int | None = None
+    # The place of a parked event in its stream; None when nothing waits behind the letter.
+    stream_version: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

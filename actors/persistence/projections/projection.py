@@ -7,13 +7,22 @@ checkpoint (`runner.py`), or an append in its own transaction (`inline.py`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ClassVar, Literal, TypeAlias
+
+import msgspec
 
 from actors.persistence.event_types import EVENTS, EventTypes
 from actors.persistence.words import StoredEvent
 
 Document: TypeAlias = Mapping[str, object]
+
+# A key stands in an index, whose entries have an end (2,700 bytes in PostgreSQL).
+KEY_BYTES_MAX = 1024
+
+# A NUL as JSON writes it, and no backslash that happens to stand before "u0000".
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Projection:
@@ -56,34 +65,46 @@ def check_projections(projections: Sequence[Projection]) -> None:
 
 
 class ProjectionTx:
-    """What one batch of events changes; nothing is written before the batch commits."""
+    """What one batch of events changes; nothing is written before the batch commits.
+
+    Documents are taken as they are when they are put, and given as they would come back from
+    the store: changing one afterwards changes nothing.
+    """
 
     def __init__(self, read: Callable[[str], Awaitable[Document | None]]) -> None:
         self._read = read
-        self._kept: dict[str, Document | None] = {}
-        self._current: dict[str, Document | None] = {}
+        self._kept: dict[str, bytes | None] = {}
+        self._current: dict[str, bytes | None] = {}
         self.statements: list[tuple[str, tuple[object, ...]]] = []
         self._statements_kept = 0
 
     async def get(self, key: str) -> Document | None:
         """Call this for a document as this batch has left it."""
+        check_key(key)
         for layer in (self._current, self._kept):
             if key in layer:
-                return layer[key]
+                return _decoded(layer[key])
         return await self._read(key)
 
     def put(self, key: str, document: Document) -> None:
-        """Call this to write a whole document."""
-        self._current[key] = document
+        """Call this to write a whole document.
+
+        What no store could keep is a `ValueError` or `TypeError` here, where the event that
+        is to blame is known: no JSON, a NUL in a text, a key over `KEY_BYTES_MAX`.
+        """
+        check_key(key)
+        self._current[key] = encoded(document)
 
     def delete(self, key: str) -> None:
         """Call this to remove a document; a missing one is no error."""
+        check_key(key)
         self._current[key] = None
 
     def execute(self, statement: str, *args: object) -> None:
         """Call this to run SQL on tables of the projection's own, with the commit.
 
-        For stores that know SQL; another refuses the batch.
+        For stores that know SQL; another refuses the batch. What the database refuses at the
+        commit is the poison of the event whose statement it was.
         """
         self.statements.append((statement, args))
 
@@ -101,7 +122,46 @@ class ProjectionTx:
     @property
     def documents(self) -> Mapping[str, Document | None]:
         """Call this for what is to be written; None removes."""
-        return self._kept
+        return {key: _decoded(text) for key, text in self._kept.items()}
+
+
+def encoded(document: Document) -> bytes:
+    """Call this for a document's JSON; `ValueError` or `TypeError` when no store could keep it."""
+    if not isinstance(document, Mapping):
+        raise TypeError(f"a document is a mapping, got {type(document).__name__}")
+    text = msgspec.json.encode(document, enc_hook=_plain)
+    if _NUL.search(text) is not None:
+        raise ValueError("a document has a NUL in a text, which no store can keep")
+    return text
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return str(value)  # a text with a class of its own, such as `StreamId`
+    raise TypeError(f"a document cannot hold a {type(value).__name__}")
+
+
+def check_key(key: str) -> None:
+    """Call this before a key is written; `ValueError` for one that no document can have."""
+    if not is_key(key):
+        raise ValueError(
+            f"a document's key has no NUL, no half of a surrogate pair, and at most "
+            f"{KEY_BYTES_MAX} bytes; this one has {len(key)} characters"
+        )
+
+
+def is_key(key: str) -> bool:
+    """Call this to decide whether a document can have this key."""
+    return (
+        "\x00" not in key
+        and len(key.encode(errors="replace")) <= KEY_BYTES_MAX
+        and (key.isascii() or not any("\ud800" <= one <= "\udfff" for one in key))
+    )
+
+
+def _decoded(text: bytes | None) -> Document | None:
+    found: Document | None = None if text is None else msgspec.json.decode(text)
+    return found
 
 
 def collection_of(projection: str, generation: int) -> str:

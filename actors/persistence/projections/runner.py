@@ -1,12 +1,15 @@
 """The actor that fills one generation of a projection from the log, for as long as it lives.
 
-Rule 1: a batch is applied in memory and committed with its checkpoint; a batch that finds
-the checkpoint elsewhere wrote nothing and is read again from there.
+Rule 1: a batch is applied in memory and committed with its checkpoint and its dead letters; a
+batch that finds the checkpoint elsewhere wrote nothing and is read again from there.
 Rule 2: what cannot be applied is parked with everything later of its stream, or stops the
-projection, or is skipped; nothing is lost silently.
+projection, or is skipped; nothing is lost silently. It makes no difference where it fails: in
+`apply`, at `put`, at a statement, or at the commit. A batch that the database refuses is
+committed event by event, and the one that it refuses alone is the poison.
+Rule 3: which streams are parked is asked of the store for each batch, and kept nowhere.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import cast
@@ -14,15 +17,17 @@ from zlib import crc32
 
 import trio
 
-from actors.persistence.beside_log.dead_letters import DeadLetters, DeadLetterStatus, NewDeadLetter
 from actors.persistence.errors import CursorOutdated, StoreError
 from actors.persistence.event_store import EventStore
+from actors.persistence.projections.applying import Attempt, attempt, said, try_apply
 from actors.persistence.projections.projection import Document, Projection, ProjectionTx
 from actors.persistence.projections.store import (
     Checkpoint,
     GenerationState,
+    ParkedEvent,
     ProjectionBatch,
     ProjectionStore,
+    WritesRefused,
     next_generation,
 )
 from actors.persistence.words import Cursor, Lag, Page, StoredEvent, StreamId
@@ -31,7 +36,8 @@ from actors.runtime import Actor, Ask, Log, Normal, message
 # Larger batches hold locks longer, smaller ones commit more often than a disk likes.
 COMMIT_EVENTS_MAX = 100
 
-# A broken row is often a moment's: a lock, a restart. Then the policy decides.
+# A broken row is often a moment's: a lock, a restart. Then the policy decides. A batch waits so
+# once, however many of its events fail: those of the other streams wait behind it.
 POISON_RETRIES_S = (0.1, 0.2, 0.4)
 
 # A new generation this close takes over.
@@ -39,11 +45,10 @@ SWAP_LAG_MAX = 100
 
 # How long a runner rests when its store is away.
 AWAY_S = 0.5
-# A page of dead letters; a projection with more parked events needs a person anyway.
-PARKED_MAX = 1000
+# How often a halted runner looks whether another one of its projection was resumed.
+HALTED_LOOK_S = 1.0
 
-# Where a parked event stands in its stream, among its letter's metadata.
-STREAM_VERSION = "stream_version"
+_FILLED = (GenerationState.BUILDING, GenerationState.LIVE)
 
 _log = Log("actors.persistence")
 
@@ -87,12 +92,11 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         events: EventStore,
         store: ProjectionStore,
         *,
-        dead_letters: DeadLetters,
         rebuild: bool = False,
         partition: int = 0,
     ) -> None:
         self._projection, self._events, self._store = projection, events, store
-        self._dead_letters, self._rebuild, self._partition = dead_letters, rebuild, partition
+        self._rebuild, self._partition = rebuild, partition
         if projection.inline:
             raise TypeError(f"{projection.name} is inline: the store applies it in its appends")
         if not 0 <= partition < projection.partitions:
@@ -100,10 +104,11 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         self._types = [
             projection.types.name_of(cls).rpartition(".v")[0] for cls in projection.handles
         ]
-        self._parked: set[str] = set()
         # A batch of the run or the replay of a stream: never both on one checkpoint.
         self._turn = trio.Lock()
         self._resumed = trio.Event()
+        # The checkpoint is not where this runner left it: what it reads must be read again.
+        self._is_elsewhere = False
         self._applied = 0
         self._began = 0.0
         self.checkpoint: Checkpoint
@@ -119,16 +124,13 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         lineage = await self._events.lineage()
         if self.checkpoint.lineage != lineage:
             raise CursorOutdated(self.checkpoint.lineage, lineage)
-        parked = await self._dead_letters.list(
-            status=DeadLetterStatus.PENDING, source=self.checkpoint.collection, limit=PARKED_MAX
-        )
-        self._parked = {one.letter.stream_id or "" for one in parked}
         self._began = trio.current_time()
         self.start_soon(self._run)
 
     async def on_ask_status(self, message: AskStatus) -> ProjectionStatus:
         """Tell how it is."""
         lag = await self._events.lag(self.checkpoint.cursor)
+        parked = await self._store.parked_streams(self.checkpoint.collection)
         elapsed = max(trio.current_time() - self._began, 0.001)
         rate = self._applied / elapsed
         whole = self._applied + lag.events
@@ -136,21 +138,39 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
             checkpoint=self.checkpoint,
             lag=lag,
             applied=self._applied,
-            parked_streams=len(self._parked),
+            parked_streams=len(parked),
             rate=rate,
             eta_s=lag.events / rate if rate else None,
             progress=1.0 if not whole else self._applied / whole,
         )
 
     def on_resume(self, message: Resume) -> None:
-        """Let a halted run go on."""
+        """Let a halted run go on, and with it all parts of its generation."""
         self._resumed.set()
         self._resumed = trio.Event()
 
     async def on_replay_parked(self, message: ReplayParked) -> int:
-        """Apply what was parked of one stream; stops at the first that fails again."""
-        async with self._turn:
-            return await self._replay(message.stream_id)
+        """Apply what was parked of one stream, all of it; stops at the first that fails again.
+
+        A page at a time, each in one transaction with what becomes of its letters; in between
+        the run goes on.
+        """
+        count, limit, is_more = 0, COMMIT_EVENTS_MAX, True
+        while is_more and not self.checkpoint.is_halted and self.checkpoint.state in _FILLED:
+            async with self._turn:
+                try:
+                    done, is_more = await self._replay(message.stream_id, limit)
+                except WritesRefused as error:
+                    if limit == 1:
+                        self._tell_waiting(error)
+                        break
+                    limit = 1  # one of them is to blame: alone it is found
+                except StoreError as error:
+                    self._tell_waiting(error)
+                    break
+                else:
+                    count += done
+        return count
 
     # The run, a task of its own.
 
@@ -174,27 +194,37 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     async def _run(self) -> None:
         while self.checkpoint.state is not GenerationState.RETIRED:
             try:
-                if self.checkpoint.state is GenerationState.HALTED:
+                if self.checkpoint.is_halted:
                     await self._wait_for_resume()
-                await self._read()
+                else:
+                    await self._read()
             except StoreError as error:
-                _log.warning(
-                    "persistence.projection_waits",
-                    projection=self._projection.name,
-                    code=error.code,
-                )
+                self._tell_waiting(error)
                 await trio.sleep(AWAY_S)
         self.stop(Normal())
 
+    def _tell_waiting(self, error: StoreError) -> None:
+        name = self._projection.name
+        _log.warning("persistence.projection_waits", projection=name, code=error.code)
+
     async def _wait_for_resume(self) -> None:
-        await self._resumed.wait()
-        await self._store.set_state(
-            self.checkpoint.projection, self.checkpoint.generation, GenerationState.LIVE
-        )
-        self.checkpoint = replace(self.checkpoint, state=GenerationState.LIVE, error=None)
+        """Wait until this runner is told to go on, or that of another part was."""
+        resumed = self._resumed
+        while self.checkpoint.is_halted:
+            with trio.move_on_after(HALTED_LOOK_S):
+                await resumed.wait()
+            if resumed.is_set():
+                is_new = self.checkpoint.state is GenerationState.BUILDING
+                await self._store.set_state(
+                    self.checkpoint.projection,
+                    self.checkpoint.generation,
+                    GenerationState.BUILDING if is_new else GenerationState.LIVE,
+                )
+            await self._refresh()
 
     async def _read(self) -> None:
         await self._maybe_swap(1)  # a log with nothing to read is caught up with already
+        self._is_elsewhere = False
         pages = self._events.follow(after=self.checkpoint.cursor, types=self._types)
         async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
             async for page in reading:
@@ -202,107 +232,135 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
                     part = page.events[begin : begin + COMMIT_EVENTS_MAX]
                     is_last = begin + COMMIT_EVENTS_MAX >= len(page.events)
                     reached = page.next if is_last else part[-1].cursor
+                    mine = [event for event in part if self._is_ours(event)]
                     async with self._turn:
-                        if not await self._apply(part, reached):
+                        # A replay may have met another runner while this one read.
+                        if self._is_elsewhere:
+                            return
+                        if not await self._settle(mine, reached, iter(POISON_RETRIES_S)):
                             return
                 await self._maybe_swap()
 
-    async def _apply(self, events: Sequence[StoredEvent], reached: Cursor) -> bool:
+    async def _settle(
+        self, events: Sequence[StoredEvent], reached: Cursor, waits: Iterator[float]
+    ) -> bool:
         """Apply and commit a batch; False when the run must begin anew."""
-        tx = ProjectionTx(self._read_document)
-        done = self.checkpoint.cursor
-        for event in events:
-            poison = await self._apply_one(event, tx) if self._is_ours(event) else None
-            if poison is not None:
-                # What came before it is kept first: whoever waits reads a whole state.
-                if await self._commit(tx, done):
-                    await self._halt(poison)
-                return False
-            done = event.cursor
-        self._applied += len(events)
-        return await self._commit(tx, reached)
+        collection = self.checkpoint.collection
+        streams = sorted({event.stream_id for event in events})
+        parked = await self._store.parked_streams(collection, streams) if streams else frozenset()
+        refused: Exception | None = None
+        while True:
+            made = await attempt(
+                self._projection, events, parked, self._read_document, collection, refused=refused
+            )
+            if made.has_failed and (wait_s := next(waits, None)) is not None:
+                # Again from the batch's begin: what is applied stays in the order of the log.
+                refused = None
+                await trio.sleep(wait_s)
+                continue
+            try:
+                return await self._commit(made, reached)
+            except WritesRefused as error:
+                if len(events) > 1:
+                    return await self._settle_singly(events, reached, waits)
+                if refused is not None or not events:
+                    raise  # nothing of a projection is left in it: the store is at fault
+                refused = error.error
 
-    async def _commit(self, tx: ProjectionTx, reached: Cursor) -> bool:
-        batch = ProjectionBatch(self.checkpoint, reached, tx.documents, tx.statements)
+    async def _settle_singly(
+        self, events: Sequence[StoredEvent], reached: Cursor, waits: Iterator[float]
+    ) -> bool:
+        for event in events:
+            until = reached if event is events[-1] else event.cursor
+            if not await self._settle([event], until, waits):
+                return False
+        return True
+
+    async def _commit(self, made: Attempt, reached: Cursor) -> bool:
+        """Write what an attempt came to; False when the run must begin anew."""
+        if made.halted is not None:
+            # What came before it is kept: whoever waits reads a whole state.
+            reached = made.done or self.checkpoint.cursor
+        batch = ProjectionBatch(
+            self.checkpoint,
+            reached,
+            made.tx.documents,
+            made.tx.statements,
+            letters=made.letters,
+            halted=made.halted,
+        )
+        if not await self._write(batch):
+            return False
+        self._applied += made.applied
+        name = self._projection.name
+        if made.letters:
+            _log.warning("persistence.events_set_aside", projection=name, count=len(made.letters))
+        if made.halted is None:
+            return True
+        _log.error("persistence.projection_halted", projection=name, error=made.halted)
+        await self._refresh()
+        return False
+
+    async def _write(self, batch: ProjectionBatch) -> bool:
         if await self._store.commit(batch):
-            self.checkpoint = replace(self.checkpoint, cursor=reached)
+            revision = self.checkpoint.revision + 1
+            self.checkpoint = replace(self.checkpoint, cursor=batch.reached, revision=revision)
             return True
         # Somebody else moved it: another runner of this part, or an operator who swapped. What
         # they say holds; the caller reads on from there.
-        known = await self._store.checkpoints(self._projection.name)
-        mine = (self.checkpoint.generation, self._partition)
-        for one in known:
-            if (one.generation, one.partition) == mine:
-                self.checkpoint = one
+        await self._refresh()
         return False
 
-    async def _apply_one(self, event: StoredEvent, tx: ProjectionTx) -> str | None:
-        """Apply an event or set it aside; the reason when it must halt the projection."""
-        if event.stream_id in self._parked:
-            await self._park(event, "behind a parked event of its stream")
-            return None
-        error = await self._try(event, tx)
-        for wait_s in POISON_RETRIES_S:
-            if error is None:
-                return None
-            await trio.sleep(wait_s)
-            error = await self._try(event, tx)
-        if error is None:
-            return None
-        text = f"{type(error).__name__}: {error}"
-        if self._projection.on_poison == "halt":
-            return text
-        if self._projection.on_poison == "park":
-            self._parked.add(event.stream_id)
-        await self._park(event, text)
-        return None
+    async def _refresh(self) -> None:
+        self._is_elsewhere = True
+        mine = (self.checkpoint.generation, self._partition)
+        for one in await self._store.checkpoints(self._projection.name):
+            if (one.generation, one.partition) == mine:
+                self.checkpoint = one
+                return
+        # Purged, long after it was retired.
+        self.checkpoint = replace(self.checkpoint, state=GenerationState.RETIRED)
 
-    async def _try(self, event: StoredEvent, tx: ProjectionTx) -> Exception | None:
-        try:
-            await self._projection.apply(event, tx)
-        except StoreError:
-            tx.forget()
-            raise  # the store is away: the event is not to blame
-        except Exception as error:  # noqa: BLE001  (whatever an event breaks is its poison)
-            tx.forget()
-            return error
-        tx.keep()
-        return None
-
-    async def _park(self, event: StoredEvent, text: str) -> None:
-        await self._dead_letters.add(parked(event, self.checkpoint.collection, text))
-
-    async def _halt(self, text: str) -> None:
-        name, generation = self.checkpoint.projection, self.checkpoint.generation
-        _log.error("persistence.projection_halted", projection=name, error=text)
-        await self._store.set_state(name, generation, GenerationState.HALTED, text)
-        self.checkpoint = replace(self.checkpoint, state=GenerationState.HALTED, error=text)
-
-    async def _replay(self, stream_id: str) -> int:
-        letters = await self._dead_letters.list(
-            status=DeadLetterStatus.PENDING, source=self.checkpoint.collection, limit=PARKED_MAX
-        )
-        count = 0
-        for letter in letters:
-            if letter.letter.stream_id != stream_id:
-                continue
-            event = await self._load(stream_id, int(letter.letter.metadata[STREAM_VERSION]))
-            tx = ProjectionTx(self._read_document)
-            taken = await self._dead_letters.retry(letter.id, "replay")
-            error = await self._try(event, tx)
+    async def _replay(self, stream_id: str, limit: int) -> tuple[int, bool]:
+        """Apply a page of what is parked of a stream: how many, and whether to go on."""
+        collection = self.checkpoint.collection
+        parked = await self._store.parked_events(collection, stream_id, limit=limit)
+        if not parked:
+            return 0, False
+        tx, replayed = ProjectionTx(self._read_document), list[int]()
+        failed: tuple[int, str] | None = None
+        for one in parked:
+            event = await self._load(stream_id, one)
+            error = await try_apply(self._projection, event, tx)
             if error is not None:
-                await self._dead_letters.failed_again(taken.id, str(error), "replay")
-                return count
-            if not await self._commit(tx, self.checkpoint.cursor):
-                await self._dead_letters.failed_again(taken.id, "another runner", "replay")
-                return count
-            await self._dead_letters.resolve(taken.id, "replay")
-            count += 1
-        self._parked.discard(stream_id)
-        return count
+                failed = (one.letter_id, said(error))
+                break
+            replayed.append(one.letter_id)
+        batch = ProjectionBatch(
+            self.checkpoint,
+            self.checkpoint.cursor,
+            tx.documents,
+            tx.statements,
+            replayed=replayed,
+            failed=failed,
+        )
+        try:
+            is_written = await self._write(batch)
+        except WritesRefused as refused:
+            if limit > 1 or not replayed:
+                raise
+            failed, replayed = (replayed[0], said(refused.error)), []
+            is_written = await self._write(
+                replace(batch, documents={}, statements=(), replayed=(), failed=failed)
+            )
+        if not is_written:
+            return 0, True  # read again
+        self._applied += len(replayed)
+        return len(replayed), failed is None
 
-    async def _load(self, stream_id: str, version: int) -> StoredEvent:
-        found = self._events.load(StreamId(stream_id), from_version=version, to_version=version)
+    async def _load(self, stream_id: str, parked: ParkedEvent) -> StoredEvent:
+        at = parked.version
+        found = self._events.load(StreamId(stream_id), from_version=at, to_version=at)
         (loaded,) = [event async for event in found]
         return loaded
 
@@ -313,6 +371,9 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         known = await self._store.checkpoints(self._projection.name)
         mine = [one for one in known if one.generation == self.checkpoint.generation]
         if len(mine) < self._projection.partitions:
+            return
+        if any(one.is_halted or one.state is not GenerationState.BUILDING for one in mine):
+            await self._refresh()  # another part swapped already, or cannot go on
             return
         lag = await self._events.lag(min(one.cursor for one in mine))
         if lag.events < lag_max:
@@ -325,19 +386,3 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     def _is_ours(self, event: StoredEvent) -> bool:
         parts = self._projection.partitions
         return parts == 1 or crc32(event.stream_id.encode()) % parts == self._partition
-
-
-def parked(event: StoredEvent, collection: str, text: str) -> NewDeadLetter:
-    """Call this for the letter of an event that a generation of a projection sets aside."""
-    return NewDeadLetter(
-        kind="projection",
-        source=collection,
-        message_id=str(event.cursor),
-        error_message=text,
-        payload=event.data,
-        metadata={**event.metadata, STREAM_VERSION: str(event.version)},
-        stream_id=event.stream_id,
-        event_id=event.event_id,
-        event_type=event.type,
-        event_version=event.schema_version,
-    )

@@ -1,7 +1,11 @@
 """The port of read models: where documents and checkpoints are kept, and which are read.
 
 A projection's writes and its checkpoint are one transaction, so an event is applied once,
-whoever is killed. What was applied is told by the cursor, never by time.
+whoever is killed. What was applied is told by the cursor, never by time. What could not be
+applied is in the same transaction: the dead letters of parked events, and those that a replay
+resolves. Every commit counts the checkpoint's `revision` up and is refused when it stands
+elsewhere, so of a batch, a replay and another runner's batch one comes first and the others
+read again: whether a stream is parked cannot change between the question and the commit.
 
 A *generation* is one filling of a projection from the first event on. A new version of the
 code fills a new one beside the old, which serves until the new one has caught up; then they
@@ -14,10 +18,15 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from actors.persistence.beside_log.dead_letters import NewDeadLetter
+from actors.persistence.errors import StoreError
 from actors.persistence.projections.projection import Document, collection_of
-from actors.persistence.words import Cursor
+from actors.persistence.words import Cursor, Version
 
 RETIRED_KEPT = timedelta(hours=24)
+
+# Who settles the letters of parked events, in the audit.
+REPLAY = "replay"
 
 
 class GenerationState(StrEnum):
@@ -41,6 +50,13 @@ class Checkpoint:
     state: GenerationState
     error: str | None = None
     partition: int = 0
+    # How many commits there were; a replay is one too, and leaves the cursor where it is.
+    revision: int = 0
+
+    @property
+    def is_halted(self) -> bool:
+        """Call this to ask whether an error stops the filling; a halted rebuild serves nobody."""
+        return self.error is not None or self.state is GenerationState.HALTED
 
     @property
     def collection(self) -> str:
@@ -50,12 +66,42 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class ProjectionBatch:
-    """What is committed at once: from one cursor to another, with what was written between."""
+    """What is committed at once: from one cursor to another, with what was written between.
+
+    `letters` are of events set aside; `replayed` the ids of letters whose events the batch
+    applies, `failed` one whose event failed again, and why; `halted` stops the generation.
+    """
 
     checkpoint: Checkpoint
     reached: Cursor
     documents: Mapping[str, Document | None] = field(default_factory=dict)
     statements: Sequence[tuple[str, tuple[object, ...]]] = ()
+    letters: Sequence[NewDeadLetter] = ()
+    replayed: Sequence[int] = ()
+    failed: tuple[int, str] | None = None
+    halted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEvent:
+    """An event that waits to be replayed: its letter, and its place in its stream."""
+
+    letter_id: int
+    version: Version
+
+
+class WritesRefused(StoreError):
+    """Raised when the database refused what a batch writes; nothing of it was written.
+
+    No moment's trouble: a constraint, a value it cannot keep, SQL it does not know. `error`
+    is what it said.
+    """
+
+    code = "projection_writes_refused"
+
+    def __init__(self, collection: str, error: Exception) -> None:
+        super().__init__(f"the writes of {collection} were refused: {type(error).__name__}")
+        self.collection, self.error = collection, error
 
 
 class ProjectionStore(Protocol):
@@ -77,17 +123,34 @@ class ProjectionStore(Protocol):
         ...
 
     async def commit(self, batch: ProjectionBatch) -> bool:
-        """Call this to write a batch and move its checkpoint, in one transaction.
+        """Call this to write a batch, letters included, and move its checkpoint, at once.
 
-        False when the checkpoint is not where the batch began, or no longer filled: another
-        runner was faster, and nothing was written.
+        False when the checkpoint is not where the batch began, or no longer filled, or a
+        replayed letter was settled by others: nothing was written; read again. Raises
+        `WritesRefused` when the database will not have it, at the statement or at the
+        commit, and `DeadLettersFull`; nothing was written either.
         """
+        ...
+
+    async def parked_streams(
+        self, collection: str, among: Sequence[str] | None = None
+    ) -> frozenset[str]:
+        """Call this for the streams with parked events of a generation, among some or all."""
+        ...
+
+    async def parked_events(
+        self, collection: str, stream_id: str, *, limit: int = 100
+    ) -> Sequence[ParkedEvent]:
+        """Call this for a stream's parked events, in the stream's order."""
         ...
 
     async def set_state(
         self, projection: str, generation: int, state: GenerationState, error: str | None = None
     ) -> None:
-        """Call this to halt a generation with an error, or to let it go on."""
+        """Call this to halt all parts of a generation with an error, or to let them go on.
+
+        A retired generation stays retired.
+        """
         ...
 
     async def swap(self, projection: str, generation: int) -> None:

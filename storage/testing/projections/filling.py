@@ -89,7 +89,6 @@ async def _start(
             projection,
             kept.events,
             kept.projections,
-            dead_letters=kept.dead_letters,
             rebuild=rebuild,
         )
 

@@ -54,7 +54,6 @@ def _runner(kept: Kept, partition: int, projection: Projection | None = None) ->
         projection or Receipts(),
         kept.events,
         kept.projections,
-        dead_letters=kept.dead_letters,
         partition=partition,
     )
 

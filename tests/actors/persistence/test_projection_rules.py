@@ -1,6 +1,8 @@
 """What a projection must say of itself, and which generation its runner fills."""
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from actors.persistence import (
     START,
@@ -9,11 +11,17 @@ from actors.persistence import (
     GenerationState,
     Projection,
     ProjectionRunner,
+    ProjectionTx,
+    StoredEvent,
+    StreamId,
     check_projections,
+    wait_until,
 )
+from actors.persistence.projections.runner import POISON_RETRIES_S
 from actors.persistence.projections.store import next_generation
 from actors.runtime import StartError, open_actors
 from storage.testing.kept import kept_in_memory
+from storage.testing.samples import new_event
 from tests.actors.persistence.accounts import TYPES, Deposited
 
 _LIVE, _BUILDING, _RETIRED = (
@@ -77,11 +85,30 @@ async def test_a_checkpoint_of_another_lineage_is_refused() -> None:
     kept.events.database.lineage = "renumbered"  # type: ignore[attr-defined]
 
     def make() -> ProjectionRunner:
-        return ProjectionRunner(
-            Deposits(), kept.events, kept.projections, dead_letters=kept.dead_letters
-        )
+        return ProjectionRunner(Deposits(), kept.events, kept.projections)
 
     async with open_actors() as system:
         with pytest.raises(StartError) as caught:
             await system.start(make)
     assert isinstance(caught.value.cause, CursorOutdated)
+
+
+class Broken(Deposits):
+    async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
+        raise ValueError("nothing can be applied")
+
+
+async def test_many_poisoned_streams_wait_together(autojump_clock: MockClock) -> None:
+    # PROJ-7: the rest flows on, and not after 0.7 s for each of them
+    kept = kept_in_memory()
+    for number in range(100):
+        deposited = new_event(b'{"amount": 1}', type="Deposited")
+        await kept.events.append(StreamId(f"account-{number}"), [deposited])
+    (event,) = [one async for one in kept.events.load(StreamId("account-99"))]
+    began = trio.current_time()
+    async with open_actors() as system:
+        await system.start(ProjectionRunner, Broken(), kept.events, kept.projections)
+        await wait_until(kept.projections, "deposits", event.cursor, timeout_s=3600.0)
+        took = trio.current_time() - began
+        assert len(await kept.projections.parked_streams("deposits__g1")) == 100
+    assert took < 2 * sum(POISON_RETRIES_S)

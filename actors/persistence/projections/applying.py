@@ -1,0 +1,120 @@
+"""Applying events in memory, and what becomes of one that cannot be applied.
+
+Nothing is written here: what an attempt comes to, documents and dead letters alike, is
+committed by the runner in one transaction with the checkpoint.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from actors.persistence.beside_log.dead_letters import NewDeadLetter
+from actors.persistence.errors import StoredDataError, StoreError, StoreMisuse
+from actors.persistence.projections.projection import Document, Projection, ProjectionTx
+from actors.persistence.words import Cursor, StoredEvent
+
+Read: TypeAlias = Callable[[str], Awaitable[Document | None]]
+
+# What is told of an error in a letter or a checkpoint: its first line, for people.
+ERROR_CHARS_MAX = 500
+
+BEHIND = "behind a parked event of its stream"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What a batch comes to; `done` is the last event that it has dealt with."""
+
+    tx: ProjectionTx
+    done: Cursor | None = None
+    applied: int = 0
+    letters: list[NewDeadLetter] = field(default_factory=list)
+    has_failed: bool = False
+    halted: str | None = None
+
+
+async def attempt(
+    projection: Projection,
+    events: Sequence[StoredEvent],
+    parked: Collection[str],
+    read: Read,
+    source: str,
+    *,
+    refused: Exception | None = None,
+) -> Attempt:
+    """Call this to apply events as the policy says; `parked` are the streams set aside before.
+
+    With `refused` the (one) event is known to fail so. Raises when the store is away.
+    """
+    made, held = Attempt(ProjectionTx(read)), set(parked)
+    for event in events:
+        if event.stream_id in held:
+            made.letters.append(letter(event, source, BEHIND, is_parked=True))
+            made.done = event.cursor
+            continue
+        error = refused or await try_apply(projection, event, made.tx)
+        if error is None:
+            made.applied += 1
+            made.done = event.cursor
+            continue
+        made.has_failed = True
+        if projection.on_poison == "halt":
+            made.halted = said(error)
+            break
+        is_parked = projection.on_poison == "park"
+        if is_parked:
+            held.add(event.stream_id)
+        made.letters.append(letter(event, source, said(error), is_parked=is_parked))
+        made.done = event.cursor
+    return made
+
+
+async def try_apply(
+    projection: Projection, event: StoredEvent, tx: ProjectionTx
+) -> Exception | None:
+    """Call this to apply one event; what it breaks leaves no trace in `tx` and is returned."""
+    try:
+        await projection.apply(event, tx)
+    except (StoredDataError, StoreMisuse) as error:
+        tx.forget()
+        return error  # of this event: it cannot be read, or asks for what there cannot be
+    except StoreError:
+        tx.forget()
+        raise  # the store is away: the event is not to blame
+    except Exception as error:  # noqa: BLE001  (whatever an event breaks is its poison)
+        tx.forget()
+        return error
+    tx.keep()
+    return None
+
+
+def said(error: Exception) -> str:
+    """Call this for an error in words that every table takes.
+
+    A database's further lines quote stored values, which do not belong there; and the text
+    may quote what made the event a poison, such as a NUL.
+    """
+    first_line = (str(error).splitlines() or [""])[0]
+    text = f"{type(error).__name__}: {first_line}".replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return text.encode(errors="replace").decode()[:ERROR_CHARS_MAX]
+
+
+def letter(event: StoredEvent, source: str, text: str, *, is_parked: bool) -> NewDeadLetter:
+    """Call this for the letter of an event that a generation of a projection sets aside.
+
+    Keyed by the event's id, which a renumbering of the order leaves as it is. Only a parked
+    one has a place in its stream: nothing waits behind one that was skipped.
+    """
+    return NewDeadLetter(
+        kind="projection",
+        source=source,
+        message_id=str(event.event_id),
+        error_message=text,
+        payload=event.data,
+        metadata=event.metadata,
+        stream_id=event.stream_id,
+        event_id=event.event_id,
+        event_type=event.type,
+        event_version=event.schema_version,
+        stream_version=event.version if is_parked else None,
+    )
