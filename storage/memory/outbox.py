@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from actors.persistence import OutboxEntry, OutboxStats
+from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.outbox import (
     BATCH_MAX,
     INBOX_KEPT,
@@ -33,8 +34,8 @@ class MemoryOutbox(Faults):
             holder, epoch, until = self._leases.get(partition, ("", 0, now))
             if until > now and holder != owner:
                 continue
-            # Kept only by a holder who renews in time; anything else is a change of hands.
-            epoch = epoch if holder == owner and until > now else epoch + 1
+            # A holder that was late to renew, and that nobody replaced, keeps the epoch.
+            epoch = epoch if holder == owner else epoch + 1
             self._leases[partition] = (owner, epoch, now + LEASE)
             held[partition] = epoch
         return held
@@ -56,7 +57,7 @@ class MemoryOutbox(Faults):
     ) -> Sequence[OutboxEntry]:
         """See `Outbox.next_batch`."""
         await self.pass_faults()
-        if not self._is_held(partition, epoch):
+        if not self._is_leased(partition, epoch):
             return []
         # In order, remembering the keys of what may not be passed: one that failed and waits, one
         # that was given up unless its target is skipped. A row above the horizon is held by the
@@ -86,14 +87,16 @@ class MemoryOutbox(Faults):
 
     async def mark_failed(
         self, partition: int, epoch: int, id_: int, error: str, retry_in: timedelta | None
-    ) -> None:
+    ) -> bool:
         """See `Outbox.mark_failed`."""
         await self.pass_faults()
-        row = self.database.outbox[id_]
-        if row.sent_at is None and self._is_held(partition, epoch):
-            row.attempts += 1
-            row.last_error, row.is_dead = error, retry_in is None
-            row.next_attempt_at = None if retry_in is None else self.database.now() + retry_in
+        row = self.database.outbox.get(id_)
+        if row is None or row.sent_at is not None or not self._is_held(partition, epoch):
+            return False
+        row.attempts += 1
+        row.last_error, row.is_dead = storable(error), retry_in is None
+        row.next_attempt_at = None if retry_in is None else self.database.now() + retry_in
+        return True
 
     async def revive(self, id_: int) -> bool:
         """See `Outbox.revive`."""
@@ -147,6 +150,9 @@ class MemoryOutbox(Faults):
         return True
 
     def _is_held(self, partition: int, epoch: int) -> bool:
+        return self._leases.get(partition, ("", 0, None))[1] == epoch
+
+    def _is_leased(self, partition: int, epoch: int) -> bool:
         _, current, until = self._leases.get(partition, ("", 0, self.database.now()))
         return current == epoch and until > self.database.now()
 

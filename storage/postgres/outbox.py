@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from actors.persistence import AlreadyHandled, OutboxEntry, OutboxMessage, OutboxStats
+from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.outbox import (
     BATCH_MAX,
     INBOX_KEPT,
@@ -19,20 +20,22 @@ from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json
 
 # In the order of parts: two relays that lease at once lock them in one direction, and cannot
-# wait for each other. The epoch rises when a part changes hands, also back to a holder that
-# had let it lapse; what is marked with an earlier epoch has no effect.
+# wait for each other. The epoch rises when a part changes hands; it, and not the clock, tells
+# whose marks count: a holder that was late to renew, and that nobody replaced, is still the one.
 _LEASE = """
 INSERT INTO outbox_leases AS l (partition, owner, epoch, lease_until)
 SELECT p, $1, 1, clock_timestamp() + $3::interval FROM unnest($2::int[]) p ORDER BY p
 ON CONFLICT (partition) DO UPDATE
 SET owner = $1, lease_until = clock_timestamp() + $3::interval,
-    epoch = CASE WHEN l.owner = $1 AND l.lease_until > clock_timestamp()
-        THEN l.epoch ELSE l.epoch + 1 END
+    epoch = CASE WHEN l.owner = $1 THEN l.epoch ELSE l.epoch + 1 END
 WHERE l.owner = $1 OR l.lease_until <= clock_timestamp()
 RETURNING partition, epoch
 """
 
-_IS_OURS = """
+_IS_OURS = "EXISTS (SELECT FROM outbox_leases l WHERE l.partition = $1 AND l.epoch = $2)"
+
+# Who begins something needs more: from the end of the lease on another may take the part.
+_IS_LEASED = """
 EXISTS (SELECT FROM outbox_leases l WHERE l.partition = $1 AND l.epoch = $2
     AND l.lease_until > clock_timestamp())
 """
@@ -52,7 +55,7 @@ WHERE o.partition = $1 AND o.sent_at IS NULL AND NOT o.is_dead
             AND CASE WHEN b.is_dead THEN b.target <> ALL ($4::text[])
                 ELSE b.next_attempt_at > clock_timestamp() END
     )
-    AND {_IS_OURS}
+    AND {_IS_LEASED}
 ORDER BY o.txid, o.id LIMIT $3
 """  # noqa: S608  (our own words)
 
@@ -146,9 +149,10 @@ class PostgresOutbox:
 
     async def mark_failed(
         self, partition: int, epoch: int, id_: int, error: str, retry_in: timedelta | None
-    ) -> None:
+    ) -> bool:
         """See `Outbox.mark_failed`."""
-        await self._change(_FAILED, partition, epoch, id_, error, retry_in)
+        args = (partition, epoch, id_, storable(error), retry_in)
+        return await self._change(_FAILED, *args) == 1
 
     async def revive(self, id_: int) -> bool:
         """See `Outbox.revive`."""

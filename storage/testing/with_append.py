@@ -230,6 +230,33 @@ class WithAppendSuite:
         assert third[_P] == second[_P] + 1
         assert len(await kept.outbox.next_batch(_P, third[_P])) == 1
 
+    async def test_marks_count_until_another_takes_the_part(self, kept: Kept) -> None:
+        # STORE-52: the epoch is the fence, not the clock
+        await kept.events.append(A, new_events(1), outbox=[message(), message(), message()])
+        held = await kept.outbox.lease("r-1", [_P])
+        first, second, third = await kept.outbox.next_batch(_P, held[_P])
+        await kept.pass_time(16)
+        # Late, but nobody else came: what it did counts, and nothing new is begun.
+        assert await kept.outbox.mark_sent(_P, held[_P], [first.id]) == 1
+        assert await kept.outbox.mark_failed(_P, held[_P], second.id, "no", timedelta(0))
+        assert await kept.outbox.next_batch(_P, held[_P]) == []
+        assert await kept.outbox.lease("r-1", [_P]) == held
+        again = await kept.outbox.next_batch(_P, held[_P])
+        assert [(one.id, one.attempts) for one in again] == [(second.id, 1), (third.id, 0)]
+        await kept.pass_time(16)
+        assert await kept.outbox.lease("r-2", [_P]) == {_P: held[_P] + 1}
+        assert await kept.outbox.mark_sent(_P, held[_P], [second.id]) == 0
+        assert not await kept.outbox.mark_failed(_P, held[_P], third.id, "no", None)
+        stats = await kept.outbox.stats()
+        assert (stats.pending, stats.dead) == (2, 0)
+
+    async def test_any_error_text_can_be_noted(self, kept: Kept) -> None:
+        # STORE-52: a target's words may hold what no database takes
+        await kept.events.append(A, new_events(1), outbox=[message()])
+        held = await kept.outbox.lease("r-1", [_P])
+        (one,) = await kept.outbox.next_batch(_P, held[_P])
+        assert await kept.outbox.mark_failed(_P, held[_P], one.id, "a\x00\ud800", None)
+
     async def test_what_was_sent_is_removed_in_time(self, kept: Kept) -> None:
         # STORE-54
         await kept.events.append_request(

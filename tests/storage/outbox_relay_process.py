@@ -1,10 +1,12 @@
 """A process that relays the outbox, and can be made to stop and wait to be killed.
 
-`plan` is `run`, `before:N` or `after:N`: it stops before or after delivering message N. What
-it delivers is handled as a receiver does: the effect and the inbox row in one append.
+`plan` is `run`, `before:N` or `after:N`: it stops before or after delivering message N, and
+marks nothing, as if each mark were still on its way when it is killed. What it delivers is
+handled as a receiver does: the effect and the inbox row in one append.
 """
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -35,6 +37,11 @@ class _Clock:
 class _Ids:
     def new_id(self) -> UUID:
         return uuid4()
+
+
+class _NeverMarks(PostgresOutbox):
+    async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
+        await trio.sleep_forever()
 
 
 async def _arrived(connection: Connection, payload: bytes) -> None:
@@ -73,7 +80,8 @@ async def main(url: str, plan: str) -> None:
                 await _stop_here(plan)
 
         environment = Environment(clock=_Clock(), ids=_Ids())
-        await system.start(OutboxRelay, PostgresOutbox(database), send, environment, str(uuid4()))
+        outbox = PostgresOutbox(database) if plan == "run" else _NeverMarks(database)
+        await system.start(OutboxRelay, outbox, send, environment, str(uuid4()))
         await trio.sleep_forever()
 
 

@@ -15,6 +15,8 @@ from actors.persistence.errors import StoreMisuse
 
 # Larger payloads are kept by reference to their event.
 PAYLOAD_BYTES_MAX = 256 * 1024
+# What is kept of an error: a person reads it, and some quote a whole page.
+ERROR_CHARS_MAX = 8192
 # The table is bounded; the oldest final rows make room, pending ones never do.
 ROWS_MAX = 100_000
 FULL_DEGRADED = 0.8
@@ -22,6 +24,21 @@ FULL_DEGRADED = 0.8
 CLAIM = timedelta(seconds=60)
 
 KINDS = ("message", "effect", "event", "projection", "bus", "outbox", "mail", "saga")
+
+
+def storable(text: str) -> str:
+    """Call this for text of others: NUL and halves of surrogate pairs, which no store takes, go."""
+    text = text.replace("\x00", "\ufffd")
+    return text.encode(errors="replace").decode()
+
+
+def words_of(error: BaseException) -> str:
+    """Call this for the class and text of an error, whatever they are: short, and storable."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  (its own code; the failure must be kept all the same)
+        text = "(its text cannot be made)"
+    return storable(f"{type(error).__name__}: {text}"[:ERROR_CHARS_MAX])
 
 
 class DeadLetterStatus(StrEnum):

@@ -8,13 +8,20 @@ effect (`AppendRequest.inbox`), and so has the effect exactly once.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
 from typing import Protocol
 from uuid import UUID
 from zlib import crc32
 
 import trio
 
-from actors.persistence.beside_log.dead_letters import DeadLetters, NewDeadLetter
+from actors.persistence.beside_log.dead_letters import (
+    PAYLOAD_BYTES_MAX,
+    DeadLetters,
+    DeadLettersFull,
+    NewDeadLetter,
+    words_of,
+)
 from actors.persistence.errors import StoreError
 from actors.reducers import Environment
 from actors.runtime import Actor, Exit, Log, message
@@ -23,8 +30,11 @@ from actors.runtime import Actor, Exit, Log, message
 PARTITIONS = 8
 BATCH_MAX = 100
 
-# A dead relay's parts are taken over after this; a living one renews in a third of it.
+# A dead relay's parts are taken over after this; a living one renews in a third of it, so that
+# two renewals may fail before another takes over.
 LEASE = timedelta(seconds=15)
+# How often a relay looks for parts to renew, and for those another one left.
+LEASE_LOOK_S = 1.0
 
 ATTEMPTS_MAX = 10
 RETRY_FIRST_S = 1.0
@@ -33,10 +43,20 @@ RETRY_S_MAX = 60.0
 SENT_KEPT = timedelta(days=7)
 INBOX_KEPT = timedelta(days=14)
 
-# How often the outbox is looked at when nothing tells; appends of this process ring.
+# How often the outbox is looked at when nobody tells the relay to.
 LOOK_S = 0.25
+# A store that was away is asked again after this.
+AWAY_S = 1.0
 # A target that does not answer holds its part up for no longer.
 SEND_S_MAX = 10.0
+# A batch is left after this, however much of it is unsent: what comes back for its next attempt
+# stands before the rest.
+BATCH_S_MAX = 5.0
+# What was sent is marked this soon. It is what a relay that is killed sends twice; a mark for
+# each message would cost a fast target half its speed.
+MARK_S = 0.1
+# A stop waits so long for the messages in flight: less than the runtime gives a stop.
+STOP_S_MAX = 3.0
 
 _log = Log("actors.persistence")
 
@@ -48,7 +68,8 @@ def partition_of(key: str) -> int:
 
 def retry_delay(attempts: int, jitter: float) -> timedelta:
     """Call this for the wait after a failed attempt; `jitter` is drawn from 0 to 1."""
-    whole = min(RETRY_FIRST_S * 2.0 ** (attempts - 1), RETRY_S_MAX)
+    # Not more doublings than matter: a message that cannot be given up is tried for ever.
+    whole = min(RETRY_FIRST_S * 2.0 ** min(attempts - 1, 10), RETRY_S_MAX)
     return timedelta(seconds=whole * (0.5 + jitter / 2))
 
 
@@ -82,8 +103,9 @@ class Outbox(Protocol):
     async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
         """Call this to take or renew parts; gives those held now, with the epoch of each.
 
-        A part whose lease ran out changes hands and raises its epoch: what the former
-        holder says afterwards has no effect.
+        A part whose lease ran out may change hands, which raises its epoch: what the former
+        holder says afterwards has no effect. Until then the part is still its holder's: marks
+        count, and a renewal keeps the epoch. `owner` is the name of one relay in one process.
         """
         ...
 
@@ -102,7 +124,8 @@ class Outbox(Protocol):
         """Call this for the next messages of a part, in order, none before an open transaction.
 
         A message behind a failed or dead one of its key waits; behind a dead one it passes
-        when its target is among `skipping`. Nothing is given to an outdated epoch.
+        when its target is among `skipping`. Nothing is given to an outdated epoch, nor to a
+        holder whose lease ran out.
         """
         ...
 
@@ -112,8 +135,11 @@ class Outbox(Protocol):
 
     async def mark_failed(
         self, partition: int, epoch: int, id_: int, error: str, retry_in: timedelta | None
-    ) -> None:
-        """Call this after a failed attempt; without `retry_in` the message is given up."""
+    ) -> bool:
+        """Call this after a failed attempt; without `retry_in` the message is given up.
+
+        False for an outdated epoch: nothing was noted.
+        """
         ...
 
     async def revive(self, id_: int) -> bool:
@@ -146,15 +172,52 @@ Send = Callable[[OutboxEntry], Awaitable[None]]
 
 @message
 class LookAtOutbox:
-    """Tells the relay to look now; it tells itself so in time."""
+    """Tells the relay to look now; without, it looks four times a second."""
+
+
+class _Part:
+    """One part of the outbox as this relay sees it: for how long it is ours, and what is unmarked.
+
+    Rule: nothing is sent outside of `scope`, which ends when the lease does.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.epoch = 0
+        self.held_until = -inf
+        self.scope = trio.CancelScope()
+        # Sent, and the store does not know it yet; marked by one task at a time.
+        self.unmarked: list[int] = []
+        self.marking = trio.Lock()
+        self.look = trio.Event()
+        self.ended = trio.Event()
+
+    def hold(self, epoch: int | None, until: float) -> None:
+        """Call this with the answer to a renewal; None when somebody else holds the part."""
+        if epoch is None or epoch != self.epoch:
+            self.let_go()
+        if epoch is None:
+            return
+        self.epoch, self.held_until, self.scope.deadline = epoch, until, until
+        self.look.set()
+
+    def let_go(self) -> None:
+        """Call this when the part is no longer ours: what is being sent is cut."""
+        self.held_until = -inf
+        self.scope.cancel()
 
 
 class OutboxRelay(Actor[LookAtOutbox]):
-    """Leases parts of the outbox and hands their messages to `send`, one after the other.
+    """Leases parts of the outbox and hands their messages to `send`, those of a part in order.
 
-    A message whose `send` raises is tried again after 1 s, doubling to 60 s; after ten
-    attempts it is a dead letter, and those behind it of the same key wait until that is
-    resolved. Targets in `skipping` go on without.
+    At most `sends_max` are sent at a time, one of each part; give 1 to a `send` that cannot bear
+    two calls at once. One that raises, or takes over 10 s, is tried again after 1 s, doubling to
+    60 s; after ten attempts the message is a dead letter, and those behind it of the same key
+    wait until that is settled. Targets in `skipping` go on without.
+
+    The leases are renewed while messages are sent, however long that takes, and what is sent is
+    marked as it goes. When a part goes to another relay, sending from it is cut at once. A stop
+    lets the messages in flight end, for up to 3 s, marks them, and gives the parts back.
     """
 
     def __init__(
@@ -167,48 +230,143 @@ class OutboxRelay(Actor[LookAtOutbox]):
         dead_letters: DeadLetters | None = None,
         skipping: Sequence[str] = (),
         partitions: Sequence[int] = tuple(range(PARTITIONS)),
+        sends_max: int = PARTITIONS,
     ) -> None:
+        if sends_max < 1:
+            raise ValueError(f"sends_max must be at least 1, got {sends_max}")
         self._outbox, self._send, self._env, self._owner = outbox, send, env, owner
         self._dead_letters, self._skipping = dead_letters, skipping
-        self._partitions = partitions
+        self._parts = [_Part(number) for number in partitions]
+        self._sends = trio.CapacityLimiter(sends_max)
+        self._has_sent = trio.Event()
+        self._is_stopping = False
+        self._is_away = False
         self.sent = 0
 
     async def on_start(self) -> None:
         """Begin to look."""
-        self.ref.tell(LookAtOutbox())
+        self.start_soon(self._keep_leases)
+        self.start_soon(self._keep_marking)
+        for part in self._parts:
+            self.start_soon(self._serve, part)
 
     async def on_stop(self, exit: Exit) -> None:  # noqa: A002  (the runtime's word)
-        """Give the parts to another relay at once."""
+        """Let what is being sent end, then give the parts to another relay at once."""
+        self._is_stopping = True
+        with trio.move_on_after(STOP_S_MAX):
+            for part in self._parts:
+                part.look.set()
+                await part.ended.wait()
+        # Before they are given away: nobody else may send beside us.
+        for part in self._parts:
+            part.let_go()
         try:
+            for part in self._parts:
+                await self._mark(part)
             await self._outbox.release(self._owner)
         except StoreError as error:
             _log.warning("persistence.lease_kept", code=error.code)
 
     async def on_look_at_outbox(self, message: LookAtOutbox) -> None:
-        """Send what can be sent, then wait for more."""
-        try:
-            held = await self._outbox.lease(self._owner, self._partitions)
-            for partition, epoch in held.items():
-                await self._send_part(partition, epoch)
-        except StoreError as error:
-            _log.warning("persistence.outbox_waits", code=error.code)
-        self.after(LOOK_S, LookAtOutbox(), key="look")
+        """Look at every part now."""
+        for part in self._parts:
+            part.look.set()
 
-    async def _send_part(self, partition: int, epoch: int) -> None:
-        batch = await self._outbox.next_batch(partition, epoch, skipping=self._skipping)
-        sent: list[int] = []
+    # Leases and marks
+
+    async def _keep_leases(self) -> None:
+        while not self._is_stopping:
+            await self._renew()
+            await trio.sleep(LEASE_LOOK_S)
+
+    async def _renew(self) -> None:
+        # Counted from before the call: the lease of the store's clock ends later than ours.
+        whole = LEASE.total_seconds()
+        until = trio.current_time() + whole
+        due = [part for part in self._parts if until - part.held_until >= whole / 3]
+        if not due:
+            return
+        try:
+            held = await self._outbox.lease(self._owner, [part.number for part in due])
+        except StoreError as error:
+            self._note_away(error)
+            return
+        if not self._is_stopping:
+            for part in due:
+                part.hold(held.get(part.number), until)
+
+    async def _keep_marking(self) -> None:
+        while True:
+            await self._has_sent.wait()
+            self._has_sent = trio.Event()
+            await trio.sleep(MARK_S)
+            try:
+                for part in self._parts:
+                    await self._mark(part)
+            except StoreError as error:
+                self._note_away(error)  # they are marked before anything else of their part
+
+    async def _mark(self, part: _Part) -> None:
+        async with part.marking:
+            ids = tuple(part.unmarked)
+            if not ids:
+                return
+            marked = await self._outbox.mark_sent(part.number, part.epoch, ids)
+            del part.unmarked[: len(ids)]
+            if not marked:
+                # Somebody else's by now, or marked by a call whose answer was lost: the next
+                # renewal tells which.
+                part.let_go()
+
+    # Sending
+
+    async def _serve(self, part: _Part) -> None:
+        try:
+            while not self._is_stopping:
+                pause_s = LOOK_S
+                try:
+                    if part.held_until > trio.current_time() and await self._send_some(part):
+                        pause_s = 0.0
+                except StoreError as error:
+                    self._note_away(error)
+                    pause_s = AWAY_S
+                with trio.move_on_after(pause_s):
+                    await part.look.wait()
+                part.look = trio.Event()
+        finally:
+            part.ended.set()
+
+    async def _send_some(self, part: _Part) -> bool:
+        """Send a batch; True when there may be more at once."""
+        # An outage may have kept them from being marked, and they would be in the batch again.
+        await self._mark(part)
+        batch = await self._outbox.next_batch(part.number, part.epoch, skipping=self._skipping)
+        self._is_away = False
+        if not batch:
+            return False
+        before = self.sent
+        with trio.CancelScope(deadline=part.held_until) as part.scope:
+            await self._send_each(part, batch)
+        await self._mark(part)
+        return self.sent > before
+
+    async def _send_each(self, part: _Part, batch: Sequence[OutboxEntry]) -> None:
+        ends_at = trio.current_time() + BATCH_S_MAX
         failed_keys: set[str] = set()
         for entry in batch:
             if entry.key in failed_keys:
                 continue
-            error = await self._try(entry)
+            async with self._sends:
+                if self._is_stopping or trio.current_time() >= ends_at:
+                    return
+                error = await self._try(entry)
             if error is None:
-                sent.append(entry.id)
-                continue
-            failed_keys.add(entry.key)
-            await self._note_failure(partition, epoch, entry, error)
-        if sent:
-            self.sent += await self._outbox.mark_sent(partition, epoch, sent)
+                part.unmarked.append(entry.id)
+                self.sent += 1
+                self._has_sent.set()
+            else:
+                failed_keys.add(entry.key)
+                await self._note_failure(part, entry, words_of(error))
 
     async def _try(self, entry: OutboxEntry) -> Exception | None:
         try:
@@ -218,23 +376,39 @@ class OutboxRelay(Actor[LookAtOutbox]):
             return error
         return None
 
-    async def _note_failure(
-        self, partition: int, epoch: int, entry: OutboxEntry, error: Exception
-    ) -> None:
+    async def _note_failure(self, part: _Part, entry: OutboxEntry, error: str) -> None:
         attempts = entry.attempts + 1
-        retry_in: timedelta | None = None
-        if attempts < ATTEMPTS_MAX:
-            retry_in = retry_delay(attempts, (self._env.ids.new_id().int & 0xFFFF) / 0x10000)
-        elif self._dead_letters is not None:
-            await self._dead_letters.add(
-                NewDeadLetter(
-                    kind="outbox",
-                    source=entry.target,
-                    message_id=str(entry.id),
-                    error_message=f"{type(error).__name__}: {error}",
-                    payload=entry.payload,
-                    metadata=entry.headers,
-                )
-            )
-        text = f"{type(error).__name__}: {error}"
-        await self._outbox.mark_failed(partition, epoch, entry.id, text, retry_in)
+        retry_in: timedelta | None = retry_delay(
+            attempts, (self._env.ids.new_id().int & 0xFFFF) / 0x10000
+        )
+        if attempts >= ATTEMPTS_MAX and await self._is_kept(entry, error):
+            retry_in = None
+        if not await self._outbox.mark_failed(part.number, part.epoch, entry.id, error, retry_in):
+            part.let_go()
+
+    async def _is_kept(self, entry: OutboxEntry, error: str) -> bool:
+        """Make a dead letter of it; False when there is no room for one: it is tried on then."""
+        if self._dead_letters is None:
+            return True
+        is_small = len(entry.payload) <= PAYLOAD_BYTES_MAX
+        letter = NewDeadLetter(
+            kind="outbox",
+            source=entry.target,
+            message_id=str(entry.id),
+            error_message=error,
+            # A larger one stays where it is, in the outbox's row.
+            payload=entry.payload if is_small else None,
+            metadata=entry.headers,
+        )
+        try:
+            await self._dead_letters.add(letter)
+        except DeadLettersFull as full:
+            _log.error("persistence.dead_letters_full", limit=full.limit, target=entry.target)
+            return False
+        return True
+
+    def _note_away(self, error: StoreError) -> None:
+        # Once for each time it is away, not for every part and look.
+        if not self._is_away:
+            self._is_away = True
+            _log.warning("persistence.outbox_waits", code=error.code)

@@ -8,7 +8,9 @@ import pytest
 import trio
 
 from actors.persistence import (
+    DeadLetterStatus,
     DueTimer,
+    NewDeadLetter,
     OutboxEntry,
     OutboxMessage,
     OutboxRelay,
@@ -17,7 +19,15 @@ from actors.persistence import (
     StreamId,
     TimerService,
 )
-from actors.persistence.beside_log.outbox import ATTEMPTS_MAX
+from actors.persistence.beside_log.dead_letters import PAYLOAD_BYTES_MAX
+from actors.persistence.beside_log.outbox import (
+    ATTEMPTS_MAX,
+    BATCH_MAX,
+    LEASE,
+    SEND_S_MAX,
+    Send,
+    partition_of,
+)
 from actors.reducers import Environment
 from actors.runtime import open_actors
 from storage.memory import (
@@ -53,8 +63,8 @@ def _timer(due_s: float, name: str = "step") -> SetTimer:
     return SetTimer(uuid4(), "saga/1", name, "t", _NOON + timedelta(seconds=due_s))
 
 
-def _message(key: str = "k", target: str = "mail") -> OutboxMessage:
-    return OutboxMessage(uuid4(), "mail", target, key, b"x")
+def _message(key: str = "k", target: str = "mail", payload: bytes = b"x") -> OutboxMessage:
+    return OutboxMessage(uuid4(), "mail", target, key, payload)
 
 
 async def test_timers_fire_on_time_and_overdue_ones_in_order(
@@ -220,3 +230,196 @@ async def test_two_relays_share_the_parts(
             await store.append(A, new_events(1), outbox=[_message(f"k{number}")])
         await trio.sleep(3)
     assert len(sent) == len(set(sent)) == 20
+
+
+@pytest.mark.parametrize("relays", [1, 2])
+@pytest.mark.parametrize(("count", "send_s"), [(BATCH_MAX, 0.2), (5, SEND_S_MAX - 1)])
+async def test_a_slow_target_gets_each_message_once_and_in_order(
+    autojump_clock: trio.testing.MockClock, relays: int, count: int, send_s: float
+) -> None:
+    # STORE-52: a batch that outlasts the lease many times
+    database, env = _world()
+    store, outbox = MemoryEventStore(database), MemoryOutbox(database)
+    messages = [_message() for _ in range(count)]
+    await store.append(A, new_events(1), outbox=messages)
+    sent: list[object] = []
+
+    async def send(entry: OutboxEntry) -> None:
+        await trio.sleep(send_s)
+        sent.append(entry.message_id)
+
+    assert count * send_s > LEASE.total_seconds()
+    async with open_actors() as system:
+        for number in range(relays):
+            await system.start(OutboxRelay, outbox, send, env, f"r-{number}")
+        await trio.sleep(2 * count * send_s)
+    assert sent == [one.message_id for one in messages]
+    assert (await outbox.stats()).pending == 0
+
+
+async def test_a_target_that_never_answers_holds_up_only_its_part(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-52
+    database, env = _world()
+    store, outbox = MemoryEventStore(database), MemoryOutbox(database)
+    lost = [_message("k0", "lost") for _ in range(3)]
+    others = [
+        _message(f"k{n}") for n in range(1, 30) if partition_of(f"k{n}") != partition_of("k0")
+    ]
+    await store.append(A, new_events(1), outbox=[*lost, *others])
+    sent: list[object] = []
+
+    async def send(entry: OutboxEntry) -> None:
+        if entry.target == "lost":
+            await trio.sleep_forever()
+        sent.append(entry.message_id)
+
+    async with open_actors() as system:
+        await system.start(OutboxRelay, outbox, send, env, "r")
+        await trio.sleep(2)
+        assert set(sent) == {one.message_id for one in others}
+
+
+async def test_a_relay_that_cannot_renew_stops_before_its_lease_ends(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-52: never two at a time, in order, and what was sent before is marked
+    database, env = _world()
+    store, outbox = MemoryEventStore(database), MemoryOutbox(database)
+    messages = [_message() for _ in range(40)]
+    await store.append(A, new_events(1), outbox=messages)
+    sent: list[tuple[str, object]] = []
+
+    def sender(owner: str) -> Send:
+        async def send(entry: OutboxEntry) -> None:
+            await trio.sleep(1)
+            sent.append((owner, entry.message_id))
+
+        return send
+
+    away = MemoryOutbox(database)
+    away._leases = outbox._leases  # another process's way to the same tables
+    async with open_actors() as system:
+        await system.start(OutboxRelay, away, sender("r-1"), env, "r-1")
+        await trio.sleep(3.5)
+        away.fail_next(StoreUnavailable("planted"), times=10**6)
+        await trio.sleep(0.1)
+        await system.start(OutboxRelay, outbox, sender("r-2"), env, "r-2")
+        await trio.sleep(100)
+    first = [id_ for owner, id_ in sent if owner == "r-1"]
+    second = [id_ for owner, id_ in sent if owner == "r-2"]
+    assert [owner for owner, _ in sent] == ["r-1"] * len(first) + ["r-2"] * len(second)
+    assert len(first) < 16
+    wanted = [one.message_id for one in messages]
+    # Marked as it went: the second begins where the store went away, not with the batch.
+    assert first == wanted[: len(first)]
+    assert second == wanted[3:]
+
+
+async def test_what_an_outage_kept_from_being_marked_is_not_sent_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-52: the epoch, not the clock, says whether a mark counts
+    database, env = _world()
+    store, outbox = MemoryEventStore(database), MemoryOutbox(database)
+    messages = [_message() for _ in range(3)]
+    await store.append(A, new_events(1), outbox=messages)
+    sent: list[object] = []
+
+    async def send(entry: OutboxEntry) -> None:
+        sent.append(entry.message_id)
+        if len(sent) == 3:
+            outbox.fail_next(StoreUnavailable("planted"), times=10**6)
+
+    async with open_actors() as system:
+        await system.start(OutboxRelay, outbox, send, env, "r")
+        await trio.sleep(2 * LEASE.total_seconds())
+        outbox.fail_next(StoreUnavailable("planted"), times=0)
+        await trio.sleep(5)
+    assert sent == [one.message_id for one in messages]
+    assert (await outbox.stats()).pending == 0
+
+
+async def test_a_stop_lets_the_message_in_flight_end_and_marks_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-54
+    database, env = _world()
+    store, outbox = MemoryEventStore(database), MemoryOutbox(database)
+    await store.append(A, new_events(1), outbox=[_message() for _ in range(5)])
+    sent: list[object] = []
+
+    async def send(entry: OutboxEntry) -> None:
+        await trio.sleep(1)
+        sent.append(entry.message_id)
+
+    async with open_actors() as system:
+        ref = await system.start(OutboxRelay, outbox, send, env, "r")
+        await trio.sleep(1.5)
+        await ref.stop()
+        assert len(sent) == 2
+        assert (await outbox.stats()).pending == 3
+        held = await outbox.lease("another", [partition_of("k")])  # given back at once
+        assert len(held) == 1
+
+
+async def test_without_room_for_a_dead_letter_the_message_is_tried_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-62: nothing is dropped, and nobody else waits for it
+    database, env = _world()
+    store, outbox = MemoryEventStore(database), MemoryOutbox(database)
+    dead = MemoryDeadLetters(database, rows_max=1)
+    full = await dead.add(NewDeadLetter("mail", "s", "m", "planted"))
+    bad, other = _message("bad"), _message("other")
+    await store.append(A, new_events(1), outbox=[bad])
+    tried: list[object] = []
+
+    async def send(entry: OutboxEntry) -> None:
+        tried.append(entry.message_id)
+        if entry.message_id == bad.message_id:
+            raise OSError("no route")
+
+    async with open_actors() as system:
+
+        def make() -> OutboxRelay:
+            return OutboxRelay(outbox, send, env, "r", dead_letters=dead)
+
+        await system.start(make)
+        await trio.sleep(1200)
+        assert len(tried) > ATTEMPTS_MAX
+        assert (await outbox.stats()).dead == 0
+        await store.append(A, new_events(1), outbox=[other])
+        await trio.sleep(1)
+        assert tried[-1] == other.message_id
+        await dead.discard(full, "ada", "made room")
+        await trio.sleep(120)
+        assert (await outbox.stats()).dead == 1
+        (letter,) = await dead.list(status=DeadLetterStatus.PENDING)
+        assert letter.letter.kind == "outbox"
+
+
+async def test_whatever_fails_becomes_a_dead_letter(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-60: too large a payload, and an error no database takes
+    database, env = _world()
+    store, outbox = MemoryEventStore(database), MemoryOutbox(database)
+    dead = MemoryDeadLetters(database)
+    payload = b"x" * (PAYLOAD_BYTES_MAX + 1)
+    await store.append(A, new_events(1), outbox=[_message(payload=payload)])
+
+    async def send(entry: OutboxEntry) -> None:
+        raise ValueError("a\x00b\ud800")
+
+    async with open_actors() as system:
+
+        def make() -> OutboxRelay:
+            return OutboxRelay(outbox, send, env, "r", dead_letters=dead)
+
+        await system.start(make)
+        await trio.sleep(600)
+    (letter,) = await dead.list(kind="outbox")
+    assert letter.letter.payload is None
+    assert letter.letter.error_message == "ValueError: a\ufffdb?"
