@@ -130,8 +130,14 @@ class Actor(Hooks[M]):
     @property
     def deadline(self) -> float:
         """The absolute deadline of the message in hand; `inf` when it has none."""
-        envelope = self._activity.envelope
-        return NO_DEADLINE if envelope is None else envelope[DEADLINE]
+        activity = self._activity
+        if activity.envelope is None:
+            return NO_DEADLINE
+        deadline = activity.envelope[DEADLINE]
+        if not self._life.has_task and trio.lowlevel.current_task() is not activity.task:
+            # Served at once, in the task of the asker: its scopes hold here too.
+            return min(deadline, trio.current_effective_deadline())
+        return deadline
 
     def remaining(self) -> float:
         """Call this to get the seconds left for the message in hand; `inf` when unlimited."""

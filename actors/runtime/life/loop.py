@@ -354,6 +354,8 @@ def is_wanted(life: Life, envelope: Envelope) -> bool:
         if reply.task is None and not _is_still_wanted(life, reply):
             return False
         reply.stage = "handling"
+        # Of one that was served at once, and set aside, it is known only since.
+        deadline = reply.deadline
     if deadline == NO_DEADLINE or trio.current_time() < deadline:
         return True
     life.cell.counts.expired += 1
@@ -424,7 +426,7 @@ def finish(life: Life, envelope: Envelope, result: object) -> State | None:
             reply.stage = "stashed"
     elif type(result) is Later:
         pass
-    elif life.owes(envelope):
+    elif life.owed and life.owes(envelope):
         if result is not None:
             return _bad_reply(life, envelope, result)
     elif reply is None:
