@@ -6,6 +6,7 @@ than stands here, and the table of its handlers (`handlers.py`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from types import FunctionType
 from typing import ClassVar, Final, Generic, Never, TypeAlias, TypeVar
@@ -147,10 +148,14 @@ def taken_name(instance: AnyHooks) -> TypeError | None:
     table = type(instance).__table__
     if table.names_are_free:
         return None
-    attributes, reserved = instance.__dict__, type(instance).__reserved__
-    if reserved.isdisjoint(attributes):
+    return taken_among(type(instance), instance.__dict__)
+
+
+def taken_among(cls: type[AnyHooks], attributes: Mapping[str, object]) -> TypeError | None:
+    """The same for attributes that an instance shall have."""
+    if cls.__reserved__.isdisjoint(attributes):
         return None
-    return TypeError(_taken(type(instance), min(reserved & attributes.keys())))
+    return TypeError(_taken(cls, min(cls.__reserved__ & attributes.keys())))
 
 
 def _taken(cls: type, name: str) -> str:

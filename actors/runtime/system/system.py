@@ -343,7 +343,8 @@ class System:
         """Call this to store `fn(state)` as the actor's attributes, between two messages.
 
         `fn` gets a copy, in which things that cannot be copied are the actor's own.
-        Raises CallbackFailed when `fn` raises; the state is as before then.
+        Raises CallbackFailed when `fn` raises, or gives what cannot be attributes of an actor; the
+        state is as before then.
         """
         await inspection.inspect(ref, lambda life: inspection.replace_state(life, fn))
 
@@ -477,6 +478,10 @@ class System:
         """Called as the last step: whoever still waits for an actor is told there is none."""
         self.keeper = None
         self._closed_at = trio.current_time()
+        for cell in self._cells.values():
+            # What is half copied is copied to its end else, for nobody.
+            if cell.life is not None and cell.life.held_by is not None:
+                cell.life.held_by.drop()
         self.dispatcher.finish_chores_now()
         for cell in list(self._cells.values()):
             cell.abandon()

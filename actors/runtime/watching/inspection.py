@@ -18,6 +18,7 @@ import trio
 from actors.runtime.delivery.envelope import current_activity
 from actors.runtime.delivery.ref import AnyRef, check_thread
 from actors.runtime.life.cell import Cell, Life, cell_of
+from actors.runtime.life.hooks import taken_among
 from actors.runtime.life.letting_go import is_large, let_go
 from actors.runtime.watching.copying import Copier, Copying
 from actors.runtime.words.errors import ActorError, CallbackFailed, DeadlockError
@@ -54,10 +55,20 @@ class Request:
             pass
         if self._task is not None:
             self._life, life.held_by = life, self
-            self._cell.system.dispatcher.do_in_slices(self._rest(steps))
+            if life.idle_timer is not None and not life.suspended:
+                life.idle_timer.pause()
+            self._cell.system.dispatcher.do_in_slices(self._rest(life, steps))
 
-    def _rest(self, steps: Iterator[None]) -> Iterator[None]:
-        while self._task is not None and next(steps, self) is not self:
+    def _rest(self, life: Life, steps: Iterator[None]) -> Iterator[None]:
+        activity, cell = life.activity, life.cell
+        while self._task is not None:
+            # As in a turn of the actor, whose code may be run for it: `__deepcopy__`, or the `fn`.
+            activity.cell = cell
+            step = life.context.run(next, steps, self)
+            if activity is cell.system.dispatcher.activity:
+                activity.cell = activity.out = None
+            if step is self:
+                return
             yield
 
     def _steps(self, life: Life) -> Iterator[None]:
@@ -89,6 +100,8 @@ class Request:
         life, self._life = self._life, None
         if life is not None:
             life.held_by = None
+            if life.idle_timer is not None and not life.suspended:
+                life.idle_timer.resume()
             life.cell.mailbox.call_attention()
 
     def abort(self, _: object) -> trio.lowlevel.Abort:
@@ -153,6 +166,11 @@ def _itself(value: object) -> object:
 def _store(life: Life, state: Mapping[str, object]) -> None:
     made = dict(state)  # Raises here or nowhere: the old attributes are still there.
     instance = life.instance
+    assert instance is not None
+    if not all(isinstance(name, str) for name in made):
+        raise TypeError("the names of attributes are texts")
+    if (taken := taken_among(type(instance), made)) is not None:
+        raise taken
     if is_large(instance):
         life.cell.system.dispatcher.do_in_slices(let_go([attributes_of(instance, maxsize)]))
     for name in slots_of(type(instance)):

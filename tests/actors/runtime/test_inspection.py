@@ -377,6 +377,10 @@ async def test_replacing_the_state_by_nothing_changes_nothing(
     puppet = await system.start(Puppet)
     with pytest.raises(CallbackFailed):
         await system.replace_state(puppet, lambda state: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(CallbackFailed, match=r"Puppet\.stop takes"):
+        await system.replace_state(puppet, lambda state: {"stop": 1})
+    with pytest.raises(CallbackFailed, match="are texts"):
+        await system.replace_state(puppet, lambda state: {**state, 1: 1})  # type: ignore[dict-item]
     assert await puppet.ask(Call(lambda me: me.path)) == puppet.path
     assert "log" in await system.get_state(puppet)
 
