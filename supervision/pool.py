@@ -424,7 +424,7 @@ class Pool(Supervisor, Generic[M]):
         del self._places[size:]
         # As temporary children nobody starts them again.
         specs = [
-            _like(slot.spec, slot.spec.id, "temporary") if _place(slot) in leaving else slot.spec
+            slot.spec.as_one_of(slot.spec.id, "temporary") if _place(slot) in leaving else slot.spec
             for slot in self._machine().slots.values()
         ]
         await self.reconfigure(Plan(self._machine().flags, specs))
@@ -436,7 +436,7 @@ class Pool(Supervisor, Generic[M]):
                     nursery.start_soon(self.terminate_child, str(number))
 
     def _spec(self, number: int) -> ChildSpec:
-        return _like(self._template, str(number), self._template.restart)
+        return self._template.as_one_of(str(number), self._template.restart)
 
     def _actor(self) -> Pool[M]:
         """The incarnation there is now; a handle has no state of its own. Raises NoProc."""
@@ -452,20 +452,6 @@ async def _drained(ref: AnyRef) -> None:
         await ref.stop(timeout=None, drain=True)
     except NoProc:
         pass  # It has ended meanwhile, which is all that is wanted.
-
-
-def _like(spec: ChildSpec, child_id: str, restart: RestartType) -> ChildSpec:
-    return ChildSpec(
-        child_id,
-        spec.start,
-        restart=restart,
-        shutdown=spec.shutdown,
-        type=spec.type,
-        backoff=spec.backoff,
-        restart_on=spec.restart_on,
-        stop_on=spec.stop_on,
-        escalate_on=spec.escalate_on,
-    )
 
 
 def _checked_template(value: object) -> ChildSpec:

@@ -194,6 +194,10 @@ class ChildSpec:
         """Call this to get the same spec with another start; nothing else is checked anew."""
         return self._with("start", start)
 
+    def as_one_of(self, child_id: str, restart: RestartType) -> ChildSpec:
+        """Call this to get the spec of one of several like this; nothing is checked anew."""
+        return self._with("id", child_id)._with("restart", restart)
+
     def with_backoff(self, backoff: Backoff) -> ChildSpec:
         """Call this to get the same spec with another backoff."""
         return self._with("backoff", backoff)

@@ -16,6 +16,7 @@ from actors.runtime import (
     Ask,
     ByName,
     DeadlockError,
+    Exit,
     Later,
     MailboxFull,
     NoProc,
@@ -50,6 +51,7 @@ from supervision import (
     Supervisor,
     administer,
     by_key,
+    child,
     open_system,
     router,
     router_method,
@@ -715,3 +717,34 @@ def test_a_key_is_the_same_everywhere() -> None:
     # SUP-54
     assert [partition_of(key, 4) for key in ("a", "b", "7")] == [3, 1, 2]
     assert by_key(item_of).key(Price("oak")) == "oak"
+
+
+STOP_S = 20.0
+
+
+async def sleeps(_: AnyPuppet, __: Exit) -> None:
+    await trio.sleep(STOP_S)
+
+
+class Lasting(Supervisor):
+    """A supervisor whose child needs longer to stop than a worker may."""
+
+    only = child(WAITING, stop=sleeps, shutdown=60.0)
+
+
+def make_lasting() -> Lasting:
+    return Lasting()
+
+
+async def test_a_pool_learns_what_its_factory_makes(autojump_clock: MockClock) -> None:
+    # SUP-21: supervisors have all the time they need, also those that a factory has made
+    class Root(Supervisor):
+        workers = router(make_lasting, size=2)
+
+    async with open_system(Root) as root:
+        handle = administer(root.workers)
+        assert isinstance(handle, Pool)
+        kinds = {one.type for one in await handle.which_children()}
+        began = trio.current_time()
+    assert kinds == {"supervisor"}
+    assert trio.current_time() - began >= STOP_S
