@@ -6,8 +6,10 @@ embedded PostgreSQL (unless DATABASE_URL names a server), migrations, then the t
 its reverse order.
 """
 
+import os
 import signal
-from collections.abc import AsyncIterator
+import stat
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -37,11 +39,14 @@ from web.views.browser_runtime import fetch as fetch_runtime
 from web.wiring.composition import Secrets, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.secret import FILE_NAME as SECRET_FILE_NAME
 from web.wiring.secret import SecretUnusable, load_secret
 from web.wiring.site_tree import Site, SiteParts
 from web.wiring.stopping import ServingActor, Stopping
 
 STATE_DIR_MODE = 0o700
+# What tells a state folder of ours from any other one.
+_KEPT_NAMES = frozenset({SECRET_FILE_NAME, "datastar", "postgres", "postgres.lock"})
 # What the rest of the tree, the pool and the embedded server need of the drain budget.
 AFTER_SERVER_S = 3.0
 
@@ -61,20 +66,45 @@ async def run_site(settings: Settings) -> int:
     check_port(settings)
     secrets = Secrets(_secret(settings), settings.session_secret_previous)
     static = await trio.to_thread.run_sync(_static, settings)
-    async with _database_url(settings) as url:
+    async with _database(settings) as (url, trouble):
         await prepare_database(settings, url)
-        return await _run_tree(settings, secrets, static, url)
+        return await _run_tree(settings, secrets, static, url, trouble)
 
 
 def prepare_state_dir(settings: Settings) -> None:
-    """Call this first: makes the state folder, for its owner only; raises `CannotStart`."""
+    """Call this first: makes the state folder, for its owner only; raises `CannotStart`.
+
+    One that exists is taken when it is empty or holds what we keep in one. Any other is refused
+    and stays as it is: `/tmp`, closed to all others, would be the end of much else.
+    """
+    folder = settings.state_dir
     try:
-        settings.state_dir.mkdir(mode=STATE_DIR_MODE, parents=True, exist_ok=True)
-        settings.state_dir.chmod(STATE_DIR_MODE)
+        try:
+            folder.mkdir(mode=STATE_DIR_MODE, parents=True)
+        except FileExistsError:
+            problem = _why_not_ours(folder)
+            if problem is not None:
+                raise CannotStart(
+                    f"STATE_DIR: {folder} {problem}; nothing was touched, name another"
+                ) from None
+            folder.chmod(STATE_DIR_MODE)
     except OSError as error:
         raise CannotStart(
-            f"STATE_DIR: {settings.state_dir} cannot be used ({error.strerror}); name another"
+            f"STATE_DIR: {folder} cannot be used ({error.strerror}); name another"
         ) from error
+
+
+def _why_not_ours(folder: Path) -> str | None:
+    status = folder.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        return "is no folder"
+    if status.st_uid != os.geteuid() != 0:
+        return "belongs to another user"
+    if status.st_mode & (stat.S_IWOTH | stat.S_ISVTX):
+        return "is one where everybody may write"
+    # A mounted disk has a folder of its own for what it finds when it is repaired.
+    found = {entry.name for entry in folder.iterdir()} - {"lost+found"}
+    return "holds other things" if found and not found & _KEPT_NAMES else None
 
 
 def check_port(settings: Settings) -> None:
@@ -111,14 +141,18 @@ def first_leaf(error: BaseException) -> BaseException:
     return error
 
 
+# Why the embedded server is away; empty while it is not, and always for another's server.
+Trouble = Callable[[], str]
+
+
 @asynccontextmanager
-async def _database_url(settings: Settings) -> AsyncIterator[Secret[str]]:
+async def _database(settings: Settings) -> AsyncIterator[tuple[Secret[str], Trouble]]:
     if settings.database_url is not None:
-        yield settings.database_url
+        yield settings.database_url, str
         return
     try:
         async with open_embedded(settings.state_dir) as server:
-            yield Secret(server.url)
+            yield Secret(server.url), lambda: server.trouble
     except (StateDirInUse, EmbeddedFailed) as error:
         raise CannotStart(f"STATE_DIR: {error}") from error
 
@@ -142,7 +176,11 @@ def _static(settings: Settings) -> StaticTable:
 
 
 async def _run_tree(
-    settings: Settings, secrets: Secrets, static: StaticTable, url: Secret[str]
+    settings: Settings,
+    secrets: Secrets,
+    static: StaticTable,
+    url: Secret[str],
+    trouble: Trouble,
 ) -> int:
     pool = PoolSettings(connections_max=settings.db_connections_max)
     database = Database(url, part="site", settings=pool)
@@ -153,7 +191,7 @@ async def _run_tree(
         clock,
         static,
         directory=directory,
-        check_store=lambda: check_store(database),
+        check_store=lambda: check_store(database, trouble),
     )
     stopping = Stopping(settings, web.begin_drain)
     chat = ChatEnvironment(
@@ -194,7 +232,7 @@ async def _run_tree(
     return stopping.exit_code()
 
 
-async def check_store(database: Database) -> None:
+async def check_store(database: Database, trouble: Trouble = str) -> None:
     """Call this to learn whether the store answers; raises `Unhealthy` or `Degraded`."""
     health = await check_health(database)
     match health.status:
@@ -204,7 +242,8 @@ async def check_store(database: Database) -> None:
             # It names the client that holds the order back, never a host or a secret.
             raise Degraded(health.message)
         case _:
-            raise Unhealthy("the database does not answer")
+            why = trouble()
+            raise Unhealthy("the database does not answer" + (f": {why}" if why else ""))
 
 
 def _start_problem(error: StartFailed) -> Exception:

@@ -157,7 +157,9 @@ async def _history(
 
 
 async def _ensure_rooms(connection: Connection, names: list[RoomName]) -> Mapping[RoomName, Room]:
-    for name in names:
+    # Looked for first: at most starts all are there, also while nothing can be written.
+    rows = await connection.fetch("SELECT name FROM chat_rooms WHERE name = ANY($1)", names)
+    for name in set(names) - {row["name"] for row in rows}:
         made = await connection.fetchval(
             "INSERT INTO chat_rooms (id, name) VALUES ($1, $2)"
             " ON CONFLICT (name) DO NOTHING RETURNING id",

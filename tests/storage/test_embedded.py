@@ -14,10 +14,12 @@ import trio
 
 from storage.errors import EmbeddedFailed, StateDirInUse, StoreUnavailable
 from storage.postgres import Connection, open_database, open_embedded
-from storage.postgres.embedded.process import is_postgres
-from storage.postgres.embedded.server import EmbeddedServer, start
+from storage.postgres.embedded import server as server_module
+from storage.postgres.embedded.process import LOG_NAME, LOGS_KEPT, is_postgres, launch
+from storage.postgres.embedded.server import SOCKET_NAME, EmbeddedServer, start
+from storage.testing import TemporaryServer
 from storage.testing.samples import PATIENCE_S
-from tests.patience import PATIENT_POOL
+from tests.patience import PATIENT_POOL, until
 
 pytestmark = pytest.mark.slow
 
@@ -194,3 +196,159 @@ def test_a_stale_number_of_another_process_is_no_hindrance(tmp_path: Path) -> No
     kept[0] = str(os.getpid())
     (server.data / "postmaster.pid").write_text("\n".join([*kept, ""]))
     start(tmp_path).stop()
+
+
+def test_a_power_cut_whose_numbers_mean_others_now_is_no_hindrance(tmp_path: Path) -> None:
+    # REL-91: nobody removes the files then, and their numbers are given out again after the boot
+    server = start(tmp_path)
+    names = ("postmaster.pid", f"{SOCKET_NAME}.lock")
+    kept = {name: (server.data / name).read_text().splitlines() for name in names}
+    owner = server.data.stat().st_uid
+    server.stop()
+    # Of the same user: only then PostgreSQL takes it for a server of its own.
+    with subprocess.Popen(["sleep", "900"], user=owner) as other:
+        for name, lines in kept.items():
+            (server.data / name).write_text("\n".join([str(other.pid), *lines[1:], ""]))
+            os.chown(server.data / name, owner, -1)
+        try:
+            start(tmp_path).stop()
+        finally:
+            other.kill()
+
+
+@pytest.mark.parametrize("text", ["", "\n", "nonsense", "12\nhalf a file"])
+def test_a_file_of_numbers_that_was_half_written_is_no_hindrance(tmp_path: Path, text: str) -> None:
+    # REL-89, REL-91: a full disk and a power cut leave such
+    server = start(tmp_path)
+    server.stop()
+    (server.data / "postmaster.pid").write_text(text)
+    start(tmp_path).stop()
+
+
+def test_another_server_that_has_the_number_now_is_left_alone(
+    tmp_path: Path, postgres_server: TemporaryServer
+) -> None:
+    # REL-91
+    server = start(tmp_path)
+    kept = (server.data / "postmaster.pid").read_text().splitlines()
+    server.stop()
+    other = postgres_server.server.pid
+    assert other is not None
+    (server.data / "postmaster.pid").write_text("\n".join([str(other), *kept[1:], ""]))
+    start(tmp_path).stop()
+    assert is_postgres(other)
+    postgres_server.execute("SELECT 1")
+
+
+def test_a_guard_that_is_killed_alone_takes_nothing_along(server: EmbeddedServer) -> None:
+    # REL-81: the old server is leaving for a while, and holds the folder until it is gone
+    left = server.pid
+    assert left is not None
+    server._guard.kill()
+    server._guard.wait()
+    server.restart()
+    assert server.is_running
+    assert server.pid != left
+    assert not is_postgres(left)
+
+
+async def test_one_that_cannot_be_brought_back_is_tried_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # REL-89: the program goes on, says why, and needs no restart
+    tries = 0
+
+    def fail_twice(command: list[str], data: Path) -> subprocess.Popen[bytes]:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise EmbeddedFailed("it ended at once", "FATAL: No space left on device")
+        troubles.append(server.trouble)
+        return launch(command, data)
+
+    troubles: list[str] = []
+    async with (
+        open_embedded(tmp_path) as server,
+        open_database(server.url, settings=PATIENT_POOL) as database,
+    ):
+        pid = server.pid
+        assert pid is not None
+        monkeypatch.setattr(server_module, "launch", fail_twice)
+        monkeypatch.setattr(server_module, "RETRY_S_MIN", 0.01)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: server.pid != pid and server.is_running and tries == 3)
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                try:
+                    assert await database.run(_one) == 1
+                    break
+                except StoreUnavailable:
+                    await trio.sleep(0.02)
+        assert server.trouble == ""
+    assert len(troubles) == 1
+    assert "the disk of STATE_DIR is full" in troubles[0]
+
+
+def test_logs_of_earlier_servers_are_kept(server: EmbeddedServer) -> None:
+    # REL-81: what a crash had to say is not destroyed by whoever is brought back
+    for number in range(LOGS_KEPT):
+        pid = server.pid
+        assert pid is not None
+        with (server.data / LOG_NAME).open("a") as log:
+            log.write(f"server number {number}\n")
+        os.kill(pid, signal.SIGKILL)
+        server._guard.wait()
+        server.restart()
+    found = sorted(path.name for path in server.data.glob(f"{LOG_NAME}*"))
+    assert found == ["server.log", "server.log.1", "server.log.2"]
+    assert "server number 2" in (server.data / "server.log.1").read_text()
+    assert "server number 1" in (server.data / "server.log.2").read_text()
+
+
+def test_a_place_that_holds_something_else_is_refused_untouched(tmp_path: Path) -> None:
+    mine = tmp_path / "postgres" / "letters.txt"
+    mine.parent.mkdir(mode=0o755)
+    mine.write_text("mine")
+    with pytest.raises(EmbeddedFailed, match="nothing was touched"):
+        start(tmp_path)
+    assert mine.read_text() == "mine"
+    assert stat.S_IMODE(mine.parent.stat().st_mode) == 0o755
+    assert not (tmp_path / "postgres.new").exists()
+
+
+def test_what_the_system_refuses_is_said_in_our_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmbeddedFailed, match="Not a directory"):
+        start(tmp_path / "file" / "state")
+
+
+async def test_a_shell_full_of_variables_for_other_servers_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "PGDATA": "/nowhere",
+        "PGPORT": "1",
+        "PGHOST": "192.0.2.1",
+        "PGUSER": "nobody_knows",
+        "PGOPTIONS": "-c nonsense=1",
+        "PGPASSFILE": str(tmp_path),
+        "PGSSLMODE": "verify-full",
+        "PGSSLNEGOTIATION": "direct",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGCLIENTENCODING": "LATIN1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    async with (
+        open_embedded(tmp_path / "state") as server,
+        open_database(server.url, settings=PATIENT_POOL) as database,
+    ):
+        assert await database.run(_one) == 1
+
+
+@pytest.mark.parametrize("name", ["a,b", 'a"b', "a'b c%20?x#y&z=1+2", "é "])
+async def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    async with (
+        open_embedded(tmp_path / name) as server,
+        open_database(server.url, settings=PATIENT_POOL) as database,
+    ):
+        assert await database.run(_one) == 1

@@ -27,6 +27,9 @@ LEAVING_S = 0.1
 
 LOG_NAME = "server.log"
 LOG_TAIL_LINES = 15
+# This many servers' logs are kept, the running one's included: who is brought back must not
+# destroy what the crash before had to say.
+LOGS_KEPT = 3
 
 # Line by line:
 # - the signals of a terminal or a supervisor's group are left to the keeper's own drain (the
@@ -54,27 +57,49 @@ def launch(command: list[str], data: Path) -> subprocess.Popen[bytes]:
     """Call this to start the server under its guard; returns when it is ready.
 
     Tries again while the last one is still leaving. Raises `EmbeddedFailed`; then no
-    process is left.
+    process is left. Logs of servers that ran are kept, newest first in `server.log`,
+    `server.log.1` and so on; that of a start that failed is `server.log.failed`.
     """
     deadline = time.monotonic() + START_S_MAX
+    log = data / LOG_NAME
+    _keep_logs(log)
     while True:
         before = pid_lines(data)
-        guard = _spawn(command, data / LOG_NAME)
+        guard = _spawn(command, log)
         while guard.poll() is None and time.monotonic() < deadline:
             if _is_ready(data, before):
                 return guard
             time.sleep(POLL_S)
         why = "it ended at once" if guard.poll() is not None else "it was not ready in time"
         end(data, guard, IMMEDIATE_S_MAX)
-        tail = tail_of((data / LOG_NAME).read_bytes())
+        tail = tail_of(log.read_bytes())
         # Backends of a killed server take a moment to notice, and hold its shared memory.
         if "still in use" not in tail or time.monotonic() > deadline:
+            log.rename(log.with_name(f"{LOG_NAME}.failed"))
             raise EmbeddedFailed(why, tail)
         time.sleep(LEAVING_S)
 
 
+def _keep_logs(log: Path) -> None:
+    """Move the logs of earlier servers up by one."""
+    if not log.exists():
+        return
+    for number in range(LOGS_KEPT - 1, 0, -1):
+        newer = log.with_name(f"{LOG_NAME}.{number - 1}") if number > 1 else log
+        if newer.exists():
+            newer.rename(log.with_name(f"{LOG_NAME}.{number}"))
+
+
+def own_environment() -> dict[str, str]:
+    """The environment of our processes: what the shell sets for other servers is not for ours."""
+    # PGPORT, PGDATA and PGOPTIONS among others; none of them is a wish of whoever starts us.
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
 def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # At its end, whoever else writes there: guard and server share it, and a tool may cut it.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+    log = os.open(log_path, flags, 0o600)
     try:
         return subprocess.Popen(
             ["/bin/sh", "-c", _GUARD, "greenroom-postgres", *command],
@@ -82,6 +107,7 @@ def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             cwd="/",
+            env=own_environment(),
             start_new_session=True,
         )
     finally:
@@ -89,16 +115,24 @@ def _spawn(command: list[str], log_path: Path) -> subprocess.Popen[bytes]:
 
 
 def end(data: Path, guard: subprocess.Popen[bytes], timeout_s: float) -> None:
-    """Shut down fast; when that takes too long, at once; when even that does, by force."""
+    """Shut down fast; when that takes too long, at once; when even that does, by force.
+
+    Returns when guard and server are gone: a guard that was killed leaves the server to itself.
+    """
+    server = read_pid(data)
     # The end of file that the guard's reader waits for, as if we had died.
     if guard.stdin is not None:
         guard.stdin.close()
-    if not _ended(guard, timeout_s):
+    if guard.poll() is not None:
+        # With it the reader may have been killed.
+        send(data, signal.SIGINT)
+    if not _ended(guard, server, data, timeout_s):
         send(data, signal.SIGQUIT)
-        if not _ended(guard, IMMEDIATE_S_MAX):
+        if not _ended(guard, server, data, IMMEDIATE_S_MAX):
             send(data, signal.SIGKILL)
             guard.kill()
             guard.wait()
+            _ended(guard, server, data, IMMEDIATE_S_MAX)
 
 
 def _is_ready(data: Path, before: list[str]) -> bool:
@@ -110,47 +144,75 @@ def _is_ready(data: Path, before: list[str]) -> bool:
 def pid_lines(data: Path) -> list[str]:
     """What the server says of itself, a line a thing; the first is its process id."""
     try:
-        return (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        # A folder's name, which is among it, is any bytes.
+        text = (data / "postmaster.pid").read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return []
+    return text.splitlines()
 
 
 def read_pid(data: Path) -> int | None:
     """The process id in `postmaster.pid`, whether that process lives or not."""
     lines = pid_lines(data)
-    return int(lines[0]) if lines and lines[0].strip().isdigit() else None
+    return int(lines[0]) if lines and lines[0].strip().isdecimal() else None
 
 
 def is_postgres(pid: int) -> bool:
     """Whether a process lives and is a PostgreSQL server; without /proc any living one is."""
+    words = _words_of(pid)
+    return words is None or words[0].endswith(b"postgres")
+
+
+def is_server_of(data: Path, pid: int) -> bool:
+    """Whether a process is the server of this folder, not another one that has its number now."""
+    words = _words_of(pid)
+    # As we started it. Where it works (`cwd`) a container's root may not see.
+    return words is None or (words[0].endswith(b"postgres") and os.fsencode(data) in words)
+
+
+def _words_of(pid: int) -> list[bytes] | None:
+    """The command of a process; one empty word when it is gone, None where nothing tells."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
+        return [b""]
     except PermissionError:
         pass  # it lives and belongs to another user
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return Path("/proc/self").exists() is False
-    return bool(words) and words[0].endswith(b"postgres")
+        return [b""] if Path("/proc/self").exists() else None
+
+
+def find_server(data: Path) -> int | None:
+    """The server that runs on a folder, whatever its own file says; by that file without /proc."""
+    said = read_pid(data)
+    if said is not None and is_server_of(data, said):
+        return said
+    names = Path("/proc").glob("[0-9]*")
+    return next(
+        (pid for pid in (int(entry.name) for entry in names) if is_server_of(data, pid)), None
+    )
 
 
 def send(data: Path, word: signal.Signals) -> None:
     """Send a signal to the server itself, past its guard."""
     pid = read_pid(data)
-    if pid is not None and is_postgres(pid):
+    if pid is not None and is_server_of(data, pid):
         try:
             os.kill(pid, word)
         except ProcessLookupError:
             pass  # it ended meanwhile
 
 
-def _ended(guard: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    try:
-        guard.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        return False
+def _ended(
+    guard: subprocess.Popen[bytes], server: int | None, data: Path, timeout_s: float
+) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while guard.poll() is None or (server is not None and is_server_of(data, server)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
     return True
 
 

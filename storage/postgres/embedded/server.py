@@ -29,14 +29,18 @@ from urllib.parse import quote
 
 import trio
 
+from actors.runtime import Log
 from storage.errors import EmbeddedFailed, StateDirInUse
 from storage.postgres.embedded.account import Account, choose_account
+from storage.postgres.embedded.disk import LOOK_EVERY_S, Disk
 from storage.postgres.embedded.process import (
     IMMEDIATE_S_MAX,
     POLL_S,
     end,
-    is_postgres,
+    find_server,
+    is_server_of,
     launch,
+    own_environment,
     pid_lines,
     read_pid,
     send,
@@ -51,10 +55,19 @@ STOP_WHOLLY_S_MAX = STOP_S_MAX + 2 * IMMEDIATE_S_MAX
 
 # How soon a dead server is noticed. Its clients notice at once; this only brings it back.
 WATCH_S = 0.1
+# A server that cannot be brought back is tried for ever, for what stops it may end by itself: a
+# full disk above all. The first pause doubles up to the last.
+RETRY_S_MIN = 0.5
+RETRY_S_MAX = 10.0
+
+log = Log(__name__)
 
 # sun_path has 108 bytes with its closing NUL; PostgreSQL appends /.s.PGSQL.5432.
 SOCKET_PATH_BYTES_MAX = 107
 SOCKET_NAME = ".s.PGSQL.5432"
+
+# A process id above all that systems give out.
+_NOBODY = "99999999"
 
 
 class EmbeddedServer:
@@ -64,9 +77,12 @@ class EmbeddedServer:
         self, data: Path, sockets: Path, lock: int, account: Account, extra: tuple[str, ...]
     ) -> None:
         self.data, self.sockets = data, sockets
+        # Why it could not be brought back, in words that may be shown to anybody; else empty.
+        self.trouble = ""
+        self._disk = Disk(data)
         self._lock = lock
         self._command = _command(data, sockets, account, extra)
-        self._guard = launch(self._command, data)
+        self._guard = self._launch()
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else "ended"
@@ -78,8 +94,16 @@ class EmbeddedServer:
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """Call this to get the address of one of its databases."""
-        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self.sockets))}"
+        """Call this to get the address of one of its databases.
+
+        It is complete: clients fill what an address leaves out from the environment, which
+        speaks of other servers. Any state of the server will do, for there is no other.
+        """
+        return (
+            f"postgresql://postgres@/{quote(database)}?host={quote(str(self.sockets))}"
+            "&port=5432&sslmode=disable&sslnegotiation=postgres&passfile=/dev/null/none"
+            "&target_session_attrs=any"
+        )
 
     @property
     def is_running(self) -> bool:
@@ -92,12 +116,39 @@ class EmbeddedServer:
         return read_pid(self.data)
 
     def restart(self) -> None:
-        """Call this in a thread to bring a server back that died; the address stays."""
+        """Call this in a thread to bring a server back that died; the address stays.
+
+        Raises `EmbeddedFailed`; then `trouble` says why, and it may be called again.
+        """
         if self._lock < 0:
             raise EmbeddedFailed("it was stopped before; start it anew")
-        if not self.is_running:
+        if self.is_running:
+            return
+        try:
             end(self.data, self._guard, IMMEDIATE_S_MAX)
-            self._guard = launch(self._command, self.data)
+            if self._disk.is_full:
+                self._disk.give_spare()
+            self._guard = self._launch()
+        except (EmbeddedFailed, OSError) as error:
+            self.trouble = "it cannot be started again; its log tells why"
+            # On a full disk the log itself may have no room to say so.
+            if "No space left" in str(error) or self._disk.is_full:
+                self.trouble = "it cannot be started again, the disk of STATE_DIR is full"
+                self._disk.give_spare()
+            if isinstance(error, OSError):
+                raise _failed(error) from error
+            raise
+        self.trouble = ""
+
+    def look_at_disk(self) -> None:
+        """Call this in a thread now and then: writing ends before the disk is full."""
+        self._disk.look()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        _clear_the_way(self.data, self.sockets)
+        # Before it runs: what it was told before it ended may be true no more, or at last.
+        self._disk.look_before_start()
+        return launch(self._command, self.data)
 
     def stop(self, timeout_s: float = STOP_S_MAX) -> None:
         """Call this to shut down fast: open transactions roll back, nothing committed is lost.
@@ -119,11 +170,24 @@ def start(state_dir: Path, *, extra: tuple[str, ...] = ()) -> EmbeddedServer:
     `extra` are settings such as `fsync=off`. Raises `StateDirInUse` and `EmbeddedFailed`;
     then nothing is left running.
     """
+    try:
+        return _start(state_dir, extra)
+    except OSError as error:
+        raise _failed(error) from error
+
+
+def _failed(error: OSError) -> EmbeddedFailed:
+    where = f"{error.filename}: " if error.filename else ""
+    return EmbeddedFailed(f"{where}{error.strerror or error}")
+
+
+def _start(state_dir: Path, extra: tuple[str, ...]) -> EmbeddedServer:
     data = (state_dir / "postgres").resolve()
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(state_dir / "postgres.lock", data)
     is_started = False
     try:
+        _refuse_foreign(data)
         account = choose_account(data, programs())
         _stop_left_over(data)
         if not (data / "PG_VERSION").exists():
@@ -180,25 +244,60 @@ def _make(data: Path, account: Account) -> None:
     fresh.rename(data)
 
 
-def _stop_left_over(data: Path) -> None:
-    """Stop a server that outlived its keeper; forget one whose process id means another now."""
-    pid = read_pid(data)
-    if pid is None:
+def _refuse_foreign(data: Path) -> None:
+    """Refuse a place that is taken by something else, before anything is touched."""
+    if not data.exists() or (data / "PG_VERSION").exists():
         return
-    if not is_postgres(pid):
-        # The number may mean another process now, and PostgreSQL would refuse to start. The
-        # rest of the file stays: it lets the new server see backends that still live.
-        path = data / "postmaster.pid"
-        path.write_text("\n".join(["99999999", *pid_lines(data)[1:], ""]), encoding="utf-8")
+    if not data.is_dir() or any(data.iterdir()):
+        raise EmbeddedFailed(
+            f"{data} holds something that is no data of PostgreSQL; nothing was touched. "
+            "Move it away, or set another STATE_DIR"
+        )
+
+
+def _stop_left_over(data: Path) -> None:
+    """Stop a server that outlived its keeper."""
+    pid = find_server(data)
+    if pid is None:
         return
     for word, patience_s in ((signal.SIGINT, STOP_S_MAX), (signal.SIGQUIT, IMMEDIATE_S_MAX)):
         send(data, word)
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            if not is_postgres(pid):
+            if not is_server_of(data, pid):
                 return
             time.sleep(POLL_S)
     raise EmbeddedFailed(f"the server of an earlier process ({pid}) does not stop; end it by hand")
+
+
+def _clear_the_way(data: Path, sockets: Path) -> None:
+    """Remove what a server that did not end by itself left, and the next would stop at.
+
+    After a power cut its number may mean any other process; after a full disk its file may be
+    empty. We hold the folder, so a server that does not run is nobody's.
+    """
+    pid = read_pid(data)
+    if pid is not None and is_server_of(data, pid):
+        return
+    path = data / "postmaster.pid"
+    lines = pid_lines(data)
+    if pid is None or len(lines) < 8:
+        path.unlink(missing_ok=True)
+    elif lines[0] != _NOBODY:
+        # The rest of the file stays: it lets the new server see backends that still live.
+        text = "\n".join([_NOBODY, *lines[1:], ""])
+        fresh, status = path.with_name("postmaster.pid.new"), path.stat()
+        try:
+            fresh.write_bytes(text.encode("utf-8", "surrogateescape"))
+            os.chown(fresh, status.st_uid, status.st_gid)
+            fresh.chmod(status.st_mode & 0o777)
+            fresh.rename(path)
+        except OSError:
+            # No room for it: then without. The server has other means, if slower ones.
+            fresh.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+    (sockets / SOCKET_NAME).unlink(missing_ok=True)
+    (sockets / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
 
 
 def _socket_folder(data: Path, account: Account) -> Path:
@@ -219,14 +318,16 @@ def _socket_folder(data: Path, account: Account) -> Path:
 
 
 def _can_hold_socket(folder: Path) -> bool:
-    # Server and clients read a comma in a host's name as the end of the first of several hosts.
+    # Server and clients read a comma in a host's name as the end of the first of several hosts;
+    # the server reads quotes too, and an address is text that can be printed.
     fits = len(os.fsencode(folder / SOCKET_NAME)) <= SOCKET_PATH_BYTES_MAX
-    return fits and "," not in str(folder)
+    return fits and str(folder).isprintable() and not set(str(folder)) & set(',"')
 
 
 def _command(data: Path, sockets: Path, account: Account, extra: tuple[str, ...]) -> list[str]:
     settings = (
         "listen_addresses=",
+        "port=5432",
         f"unix_socket_directories={sockets}",
         "unix_socket_permissions=0700",
         "logging_collector=off",
@@ -250,6 +351,7 @@ def _run(account: Account, words: tuple[str, ...]) -> subprocess.CompletedProces
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd="/",
+        env=own_environment(),
         check=False,
     )
 
@@ -276,13 +378,15 @@ async def stop_embedded(server: EmbeddedServer) -> None:
 async def open_embedded(state_dir: Path) -> AsyncIterator[EmbeddedServer]:
     """Call this to have the embedded server for as long as the block runs.
 
-    A server that dies meanwhile is started again on the same data and address; if that
-    fails, `EmbeddedFailed` leaves the block.
+    A server that dies meanwhile is started again on the same data and address, for as long as
+    it takes; until then `trouble` says why it is away. It takes no writes while its disk is
+    nearly full. Raises `StateDirInUse` and `EmbeddedFailed` where it does not start at all.
     """
     server = await start_embedded(state_dir)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_revive, server)
+            nursery.start_soon(_watch_disk, server)
             yield server
             nursery.cancel_scope.cancel()
     finally:
@@ -290,8 +394,27 @@ async def open_embedded(state_dir: Path) -> AsyncIterator[EmbeddedServer]:
 
 
 async def _revive(server: EmbeddedServer) -> None:
+    pause_s = RETRY_S_MIN
     while True:
         # A process has no event to wait for that does not cost a thread.
         while server.is_running:  # noqa: ASYNC110
             await trio.sleep(WATCH_S)
-        await trio.to_thread.run_sync(server.restart)
+        try:
+            await trio.to_thread.run_sync(server.restart)
+        except EmbeddedFailed as error:
+            log.error(
+                "embedded.not_restarted", reason=error.reason, again_in_s=pause_s,
+                log_tail=error.log_tail,
+            )  # fmt: skip
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_S_MAX)
+        else:
+            log.warning("embedded.restarted", pid=server.pid)
+            pause_s = RETRY_S_MIN
+
+
+async def _watch_disk(server: EmbeddedServer) -> None:
+    while True:
+        # In a thread: a disk that does not answer would hold the loop.
+        await trio.to_thread.run_sync(server.look_at_disk, abandon_on_cancel=True)
+        await trio.sleep(LOOK_EVERY_S)
