@@ -23,6 +23,24 @@ class StoreRejected(StoreError):
         self.reason = reason
 
 
+class StatementRefused(StoreError):
+    """Raised when the database refuses a statement for a reason that no check foresaw.
+
+    A bug of ours, or a table that was changed by hand. Nothing was written. What the driver
+    said is told without its details, which quote stored values: `kind` is its class, `sqlstate`
+    the server's code, `constraint` and `table` what was violated where there is one.
+    """
+
+    code = "statement_refused"
+
+    def __init__(
+        self, kind: str, sqlstate: str | None, constraint: str | None, table: str | None
+    ) -> None:
+        at = "".join(f", {name}" for name in (sqlstate, constraint, table) if name)
+        super().__init__(f"the database refused a statement ({kind}{at}); nothing was written")
+        self.kind, self.sqlstate, self.constraint, self.table = kind, sqlstate, constraint, table
+
+
 class UnknownUser(StoreMisuse, LookupError):
     """Raised when a user id names nobody; nothing was written."""
 

@@ -31,6 +31,21 @@ class InvalidStreamId(StoreMisuse, ValueError):
         self.value, self.why = value, why
 
 
+class InvalidField(StoreMisuse, ValueError):
+    """Raised before any I/O for a value that a store cannot keep, or cannot look for.
+
+    A text with a NUL or half of a surrogate pair, one that is too long, a number beyond the
+    database's, another type than is declared. `field` names it; the value itself is not told.
+    Nothing was written.
+    """
+
+    code = "invalid_field"
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(f"{field} {why}; nothing was written")
+        self.field, self.why = field, why
+
+
 class EmptyAppend(StoreMisuse):
     """Raised before any I/O when an append brings no event; nothing was written."""
 
@@ -93,6 +108,22 @@ class DuplicateEventId(StoreMisuse):
             "stream or with other content; nothing was written. Make a new id for a new event."
         )
         self.event_id, self.stream_id = event_id, stream_id
+
+
+class DuplicateMessageId(StoreMisuse):
+    """Raised when an append brings a message to the outbox whose id is there already.
+
+    Nothing was written, the events neither. A repeat of the whole append is no error.
+    """
+
+    code = "duplicate_message_id"
+
+    def __init__(self, stream_id: str) -> None:
+        super().__init__(
+            f"the append to {stream_id} brings a message whose id is in the outbox already; "
+            "nothing was written. Make a new id for a new message."
+        )
+        self.stream_id = stream_id
 
 
 class ConcurrencyConflict(StoreError):

@@ -5,8 +5,8 @@ raise `StoreUnavailable` (also as `StoreTimeout`, `PoolExhausted`): a read gave 
 then, and a write happened wholly or not at all.
 
 The functions below the ports are pure: engines gather the same facts and ask them, so that
-their answers agree. The ports of what stands beside the log are in `beside_log/`, that of
-read models in `projections/store.py`.
+their answers agree, and so do their refusals. The ports of what stands beside the log are in
+`beside_log/`, that of read models in `projections/store.py`.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,13 +17,19 @@ from actors.persistence.errors import (
     BatchTooLarge,
     ConcurrencyConflict,
     DuplicateEventId,
+    InvalidField,
     StoreError,
 )
 from actors.persistence.words import (
     ANY,
     BATCH_EVENTS_MAX,
     BATCH_REQUESTS_MAX,
+    BIGINT_MAX,
+    KEY_BYTES_MAX,
     PAGE_LIMIT,
+    READ_LIMIT_MAX,
+    START,
+    VERSION_MAX,
     Appended,
     AppendRequest,
     Cursor,
@@ -41,6 +47,9 @@ from actors.persistence.words import (
     StreamInfo,
     TimerChange,
     Version,
+    check_integer,
+    check_stream,
+    check_text,
 )
 
 
@@ -64,8 +73,9 @@ class EventStore(Protocol):
         earlier result as `replayed`, whatever is expected. Raises `ConcurrencyConflict` with
         the true version when the stream is not as expected, `DuplicateEventId` for an id
         stored elsewhere or otherwise, `Fenced`, `IdempotencyMismatch`,
-        `IdempotencyInFlight`; before any I/O `EmptyAppend` and `AppendTooLarge`. After each
-        of them nothing was written. Cancelled, it is wholly there or wholly absent.
+        `IdempotencyInFlight`, `DuplicateMessageId`; before any I/O `EmptyAppend`,
+        `AppendTooLarge` and `InvalidField`. After each of them
+        nothing was written. Cancelled, it is wholly there or wholly absent.
         """
         ...
 
@@ -89,7 +99,7 @@ class EventStore(Protocol):
     ) -> AsyncIterator[StoredEvent]:
         """Call this to read a stream in order, both bounds included, in constant memory.
 
-        A missing stream is empty; `from_version` below 1 is a `ValueError`.
+        A missing stream is empty; `from_version` below 1 is `InvalidField`, a `ValueError`.
         """
         ...
 
@@ -103,7 +113,8 @@ class EventStore(Protocol):
     ) -> Page:
         """Call this to read on in the global order; nothing later ever appears before `next`.
 
-        An event whose transaction, or an earlier one, is still open is not given yet.
+        An event whose transaction, or an earlier one, is still open is not given yet. A limit
+        that is not 1 to 10,000, or a cursor that is none, is `InvalidField`, a `ValueError`.
         """
         ...
 
@@ -159,6 +170,53 @@ class Snapshots(Protocol):
     async def discard(self, stream_id: StreamId) -> None:
         """Call this to forget the kept state of a stream."""
         ...
+
+
+# What is asked of a reader before any I/O. Each raises `InvalidField`.
+
+
+def check_cursor(after: Cursor | None) -> Cursor:
+    """Call this for where reading begins."""
+    if after is None:
+        return START
+    check_integer("the txid of a cursor", after.txid, 0, BIGINT_MAX)
+    check_integer("the position of a cursor", after.position, 0, BIGINT_MAX)
+    return after
+
+
+def check_limit(limit: int) -> None:
+    """Call this with how many are asked for at once."""
+    check_integer("limit", limit, 1, READ_LIMIT_MAX)
+
+
+def check_filter(field: str, names: Sequence[str] | None) -> list[str] | None:
+    """Call this for the names of a filter as a list."""
+    if names is None:
+        return None
+    if isinstance(names, str):
+        raise InvalidField(field, "is one text; give a list of them")
+    for name in names:
+        check_text(field, name)
+    return list(names)
+
+
+def check_bounds(
+    stream_id: str, from_version: Version, to_version: Version | None
+) -> tuple[Version, Version]:
+    """Call this for the bounds of a stream as numbers; what lies beyond them is left out."""
+    check_stream(stream_id)
+    check_integer("from_version", from_version, 1)
+    if to_version is None:
+        return from_version, VERSION_MAX
+    check_integer("to_version", to_version)
+    return from_version, max(0, min(to_version, VERSION_MAX))
+
+
+def check_names(category: str | None, prefix: str | None, after: str | None) -> None:
+    """Call this with what a list of streams is asked for."""
+    for field, text in (("category", category), ("prefix", prefix), ("after", after)):
+        if text is not None:
+            check_text(field, text, KEY_BYTES_MAX)
 
 
 # What an append comes to, decided from what is stored.

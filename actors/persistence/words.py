@@ -7,6 +7,7 @@ program's own event classes become stored ones and back.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +21,7 @@ from actors.persistence.errors import (
     AppendTooLarge,
     EmptyAppend,
     EventTooLarge,
+    InvalidField,
     InvalidStreamId,
 )
 
@@ -34,13 +36,106 @@ BATCH_EVENTS_MAX = 10_000
 # An event is read by everything that ever replays the stream; blobs belong elsewhere.
 EVENT_BYTES_MAX = 64 * 1024
 
+# Names of types, codecs, tenants, consumers: what somebody typed into a program.
+NAME_BYTES_MAX = 255
+
+# Keys and addresses, made of other names. Up to two stand in one entry of an index with shorter
+# ones, and an entry holds 2,700 bytes.
+KEY_BYTES_MAX = 1024
+
+# Correlation, causation, the headers of a trace, of which one may take 8 KiB.
+METADATA_BYTES_MAX = 16 * 1024
+
+# A relay holds a hundred messages at once.
+MESSAGE_BYTES_MAX = 1024 * 1024
+
+# What the database's integers hold; versions leave room for one append on top.
+INT_MAX = 2**31 - 1
+BIGINT_MAX = 2**63 - 1
+VERSION_MAX = BIGINT_MAX - APPEND_EVENTS_MAX
+
 # What is read at once: constant memory, however long a stream or the log is.
 PAGE_LIMIT = 500
+
+# More at once is a loop that was not written: of the largest events it would be 640 MB.
+READ_LIMIT_MAX = 10_000
+
+# The first is nearly always it, and asking the second takes longer than all other checks.
+_MAPPINGS = (dict, Mapping)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]*")
 
 Version: TypeAlias = int
+
+
+# What a store can keep, asked when a value is made.
+
+
+def check_text(field: str, value: object, bytes_max: int = NAME_BYTES_MAX) -> int:
+    """Call this for the bytes of a text that can be stored; else raises `InvalidField`."""
+    if not isinstance(value, str):
+        raise InvalidField(field, f"is no text but {type(value).__name__}")
+    if "\x00" in value:
+        raise InvalidField(field, "has a NUL, which no text of a database can hold")
+    try:
+        size = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidField(field, "has half of a surrogate pair") from None
+    if size > bytes_max:
+        raise InvalidField(field, f"takes {size} bytes, the limit is {bytes_max}")
+    return size
+
+
+def check_texts(field: str, texts: object, bytes_max: int = METADATA_BYTES_MAX) -> None:
+    """Call this to check a mapping of texts to texts; raises `InvalidField`."""
+    if not isinstance(texts, _MAPPINGS):
+        raise InvalidField(field, f"is no mapping but {type(texts).__name__}")
+    try:
+        # All at once: nearly every mapping is right, and this runs for every event.
+        together = "".join(texts) + "".join(texts.values())
+        if together.isascii() and "\x00" not in together and len(together) <= bytes_max:
+            return
+    except TypeError:
+        pass  # told below
+    size = 0
+    for key, value in texts.items():
+        size += check_text(f"a key of {field}", key, bytes_max)
+        size += check_text(f"a value of {field}", value, bytes_max)
+    if size > bytes_max:
+        raise InvalidField(field, f"takes {size} bytes, the limit is {bytes_max}")
+
+
+def check_bytes(field: str, value: object, bytes_max: int) -> None:
+    """Call this to check bytes; raises `InvalidField`."""
+    if not isinstance(value, bytes):
+        raise InvalidField(field, f"is no bytes but {type(value).__name__}")
+    if len(value) > bytes_max:
+        raise InvalidField(field, f"takes {len(value)} bytes, the limit is {bytes_max}")
+
+
+def check_integer(
+    field: str, value: object, least: int | None = None, most: int | None = None
+) -> None:
+    """Call this to check a number, its bounds included; raises `InvalidField`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidField(field, f"is no integer but {type(value).__name__}")
+    if least is not None and value < least:
+        raise InvalidField(field, f"must be at least {least}, got {value}")
+    if most is not None and value > most:
+        raise InvalidField(field, f"must be at most {most}")
+
+
+def check_uuid(field: str, value: object) -> None:
+    """Call this to check an id; raises `InvalidField`."""
+    if not isinstance(value, UUID):
+        raise InvalidField(field, f"is no UUID but {type(value).__name__}")
+
+
+def check_time(field: str, value: object) -> None:
+    """Call this to check a time; raises `InvalidField`."""
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidField(field, "is no time with a time zone")
 
 
 class StreamId(str):
@@ -75,6 +170,12 @@ class StreamId(str):
         return self.partition("-")[0]
 
 
+def check_stream(value: str) -> None:
+    """Call this with a stream's name that may have come without its type; `InvalidStreamId`."""
+    if type(value) is not StreamId:
+        StreamId(value)
+
+
 class Cursor(NamedTuple):
     """A place in the global order: the transaction, then the position within."""
 
@@ -92,6 +193,9 @@ class Cursor(NamedTuple):
             raise ValueError(f"{text!r} is not a cursor: it has the form txid.position")
         if not (position.isascii() and position.isdigit()):
             raise ValueError(f"{text!r} is not a cursor: it has the form txid.position")
+        # Shorter than any that could be beyond the database's numbers, or take long to read.
+        if len(txid) > 18 or len(position) > 18:
+            raise ValueError("this is not a cursor: its numbers are too large")
         return cls(int(txid), int(position))
 
 
@@ -129,10 +233,22 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     tenant: str | None = None
 
     def __post_init__(self) -> None:
+        # A struct checks no types when it is made by a program, and what is stored stays: one
+        # value of another type would be met by every reader of the log, for ever.
+        check_uuid("event_id", self.event_id)
+        if not check_text("type", self.type):
+            raise InvalidField("type", "is empty")
+        check_bytes("data", self.data, sys.maxsize)
         if len(self.data) > EVENT_BYTES_MAX:
             raise EventTooLarge(self.type, len(self.data), EVENT_BYTES_MAX)
-        if self.schema_version < 1:
-            raise ValueError(f"schema_version counts from 1, got {self.schema_version}")
+        if self.schema_version != 1:
+            check_integer("schema_version", self.schema_version, 1, INT_MAX)
+        if self.codec != "json":
+            check_text("codec", self.codec)
+        if self.tenant is not None:
+            check_text("tenant", self.tenant)
+        if self.metadata != {}:
+            check_texts("metadata", self.metadata)
 
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):
@@ -169,6 +285,11 @@ class Shard:
     owner: str
     epoch: int
 
+    def __post_init__(self) -> None:
+        check_integer("id", self.id, 0, INT_MAX)
+        check_text("owner", self.owner)
+        check_integer("epoch", self.epoch, 0, BIGINT_MAX)
+
 
 @dataclass(frozen=True, slots=True)
 class Idempotent:
@@ -179,8 +300,17 @@ class Idempotent:
     request_hash: bytes
     tenant: str = ""
 
+    def __post_init__(self) -> None:
+        check_text("scope", self.scope)
+        check_text("key", self.key, KEY_BYTES_MAX)
+        check_bytes("request_hash", self.request_hash, NAME_BYTES_MAX)
+        check_text("tenant", self.tenant)
+
 
 # What an append may carry besides events; written in its transaction.
+
+
+OUTBOX_KINDS = frozenset({"bus", "command", "mail", "hook"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +323,15 @@ class OutboxMessage:
     key: str
     payload: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_uuid("message_id", self.message_id)
+        if self.kind not in OUTBOX_KINDS:
+            raise InvalidField("kind", f"is none of {', '.join(sorted(OUTBOX_KINDS))}")
+        check_text("target", self.target, KEY_BYTES_MAX)
+        check_text("key", self.key, KEY_BYTES_MAX)
+        check_bytes("payload", self.payload, MESSAGE_BYTES_MAX)
+        check_texts("headers", self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +346,15 @@ class SetTimer:
     payload: bytes = b""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_uuid("timer_id", self.timer_id)
+        check_text("address", self.address, KEY_BYTES_MAX)
+        check_text("name", self.name)
+        check_text("token", self.token)
+        check_time("due_at", self.due_at)
+        check_bytes("payload", self.payload, EVENT_BYTES_MAX)
+        check_texts("metadata", self.metadata)
+
 
 @dataclass(frozen=True, slots=True)
 class CancelTimer:
@@ -215,12 +363,19 @@ class CancelTimer:
     address: str
     name: str
 
+    def __post_init__(self) -> None:
+        check_text("address", self.address, KEY_BYTES_MAX)
+        check_text("name", self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class CloseTimer:
     """A delivered timer that this append handles; it is not delivered again."""
 
     timer_id: UUID
+
+    def __post_init__(self) -> None:
+        check_uuid("timer_id", self.timer_id)
 
 
 TimerChange: TypeAlias = SetTimer | CancelTimer | CloseTimer
@@ -245,8 +400,14 @@ class AppendRequest:
             raise EmptyAppend(self.stream_id)
         if len(self.events) > APPEND_EVENTS_MAX:
             raise AppendTooLarge(self.stream_id, len(self.events), APPEND_EVENTS_MAX)
-        if not isinstance(self.expected, Expected) and self.expected < 0:
-            raise ValueError(f"expected must be at least 0, got {self.expected}")
+        check_stream(self.stream_id)
+        if not isinstance(self.expected, Expected):
+            check_integer("expected", self.expected, 0, VERSION_MAX)
+        if self.inbox is not None:
+            check_text("the consumer of inbox", self.inbox[0])
+            check_uuid("the message id of inbox", self.inbox[1])
+        if len({one.message_id for one in self.outbox}) < len(self.outbox):
+            raise InvalidField("outbox", "has one message id twice")
 
     @property
     def is_plain(self) -> bool:
@@ -296,3 +457,7 @@ class Snapshot:
     version: Version
     schema: str
     data: bytes
+
+    def __post_init__(self) -> None:
+        check_integer("version", self.version, 1, BIGINT_MAX)
+        check_text("schema", self.schema)

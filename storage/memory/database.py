@@ -196,7 +196,7 @@ class MemoryDatabase:
                     (row.timer.address, row.timer.name, row.timer.token)
                     for row in self.timers.values()
                 )
-                if same not in known:
+                if same not in known and change.timer_id not in self.timers:
                     self.timers[change.timer_id] = TimerRow(change)
             case CancelTimer():
                 for row in self.timers.values():

@@ -9,7 +9,6 @@ import trio
 from actors.persistence import (
     ANY,
     PAGE_LIMIT,
-    START,
     Appended,
     AppendRequest,
     CloseTimer,
@@ -31,9 +30,19 @@ from actors.persistence import (
     fits,
     repeat_of,
 )
-from actors.persistence.event_store import check_batch, conflict
+from actors.persistence.event_store import (
+    check_batch,
+    check_bounds,
+    check_cursor,
+    check_filter,
+    check_limit,
+    check_names,
+    conflict,
+)
+from actors.persistence.words import check_stream
 from storage.errors import (
     AlreadyHandled,
+    DuplicateMessageId,
     Fenced,
     StoreError,
     StoreUnavailable,
@@ -169,11 +178,9 @@ class MemoryEventStore(Faults):
         self, stream_id: StreamId, *, from_version: Version = 1, to_version: Version | None = None
     ) -> AsyncIterator[StoredEvent]:
         """See `EventStore.load`."""
-        if from_version < 1:
-            raise ValueError(f"from_version counts from 1, got {from_version}")
+        first, last = check_bounds(stream_id, from_version, to_version)
         await self.pass_faults()
-        last = self.current_version(stream_id) if to_version is None else to_version
-        for event in self.database.streams.get(stream_id, [])[from_version - 1 : last]:
+        for event in self.database.streams.get(stream_id, [])[first - 1 : last]:
             yield event
 
     async def read_all(
@@ -185,10 +192,19 @@ class MemoryEventStore(Faults):
         categories: Sequence[str] | None = None,
     ) -> Page:
         """See `EventStore.read_all`."""
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1, got {limit}")
+        begin = check_cursor(after)
+        check_limit(limit)
+        types, categories = check_filter("types", types), check_filter("categories", categories)
         await self.pass_faults()
-        begin = START if after is None else after
+        return self._page(begin, limit, types, categories)
+
+    def _page(
+        self,
+        begin: Cursor,
+        limit: int,
+        types: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> Page:
         horizon = self.database.horizon
         seen = [event for event in self.database.events if event.cursor.txid < horizon]
         head = max(begin, seen[-1].cursor) if seen else begin
@@ -210,7 +226,7 @@ class MemoryEventStore(Faults):
         categories: Sequence[str] | None = None,
     ) -> AsyncIterator[Page]:
         """See `EventStore.follow`."""
-        at = START if after is None else after
+        at = check_cursor(after)
         while True:
             changed = self.database.changed
             page = await self.read_all(after=at, types=types, categories=categories)
@@ -222,7 +238,9 @@ class MemoryEventStore(Faults):
 
     async def lag(self, after: Cursor | None) -> Lag:
         """See `EventStore.lag`."""
-        page = await self.read_all(after=after, limit=len(self.database.events) + 1)
+        begin = check_cursor(after)
+        await self.pass_faults()
+        page = self._page(begin, len(self.database.events) + 1)
         if not page.events:
             return Lag(0, 0.0)
         age = self.database.now() - page.events[0].recorded_at
@@ -237,6 +255,8 @@ class MemoryEventStore(Faults):
         limit: int = 100,
     ) -> list[StreamInfo]:
         """See `EventStore.list_streams`."""
+        check_names(category, prefix, after)
+        check_limit(limit)
         await self.pass_faults()
         names = [
             name
@@ -250,6 +270,7 @@ class MemoryEventStore(Faults):
 
     async def head(self, stream_id: StreamId) -> Version:
         """See `EventStore.head`."""
+        check_stream(stream_id)
         await self.pass_faults()
         return self.current_version(stream_id)
 
@@ -279,6 +300,9 @@ class MemoryEventStore(Faults):
         actual = self.current_version(request.stream_id)
         if not fits(request.expected, actual):
             raise conflict(request, actual)
+        ids = {message.message_id for message in request.outbox}
+        if ids and any(row.message.message_id in ids for row in database.outbox.values()):
+            raise DuplicateMessageId(request.stream_id)
         for change in request.timers:
             if isinstance(change, CloseTimer):
                 row = database.timers.get(change.timer_id)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import asyncpg
-import msgspec
 
 from actors.persistence import (
     DeadLetterCounts,
@@ -18,7 +17,7 @@ from actors.persistence import (
 from actors.persistence.beside_log.dead_letters import CLAIM, ROWS_MAX, TRANSITIONS
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
-from storage.postgres.events.rows import metadata_json
+from storage.postgres.events.rows import metadata_json, read_texts
 
 _COLUMNS = (
     "id, kind, source, message_id, stream_id, stream_version, event_id, event_type,"
@@ -284,7 +283,7 @@ def _stored(row: asyncpg.Record) -> StoredDeadLetter:
         error_message=row["error_message"],
         error_details=row["error_details"],
         payload=row["payload"],
-        metadata=msgspec.json.decode(row["metadata"], type=dict[str, str]),
+        metadata=read_texts(row["metadata"]),
         stream_id=row["stream_id"],
         event_id=row["event_id"],
         event_type=row["event_type"],

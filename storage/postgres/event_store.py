@@ -7,6 +7,7 @@ brings more than events.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -14,7 +15,6 @@ import msgspec
 from actors.persistence import (
     ANY,
     PAGE_LIMIT,
-    START,
     Appended,
     AppendRequest,
     Cursor,
@@ -35,17 +35,29 @@ from actors.persistence import (
     fits,
     repeat_of,
 )
-from actors.persistence.event_store import check_batch, conflict
-from storage.errors import Fenced, StoreError, StoreUnavailable
+from actors.persistence.event_store import (
+    check_batch,
+    check_bounds,
+    check_cursor,
+    check_filter,
+    check_limit,
+    check_names,
+    conflict,
+)
+from actors.persistence.words import check_stream
+from storage.errors import DuplicateMessageId, Fenced, StoreError, StoreUnavailable
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS, POLL_S
-from storage.postgres.connecting.session import Connection
+from storage.postgres.connecting.pool import Work
+from storage.postgres.connecting.session import DRIVER, Connection, told
 from storage.postgres.events import reading
 from storage.postgres.events.appending import RACES, append_batch, facts, insert, wait_in_line
 from storage.postgres.idempotency import claim, remember
-from storage.postgres.outbox import add_to_outbox, note_handled
+from storage.postgres.outbox import OUTBOX_IDS, add_to_outbox, note_handled
 from storage.postgres.projections import apply_inline
 from storage.postgres.timers import change_timer
+
+T = TypeVar("T")
 
 # Two races lost: the stream is a busy one. From there appends stand in line, one at a time.
 RACES_BEFORE_LINE = 2
@@ -91,7 +103,7 @@ class PostgresEventStore:
             appended = await self._try(request, is_in_line=lost >= RACES_BEFORE_LINE)
             if appended is not None:
                 return appended
-            known, actual = await self._database.run(facts, request)
+            known, actual = await self._run(facts, request)
             repeated = repeat_of(request, known)
             if repeated is not None:
                 return repeated
@@ -118,20 +130,18 @@ class PostgresEventStore:
                 return await self._database.transact(
                     _append_batch_in_line, requests, atomic, channel=EVENTS
                 )
-            except (asyncpg.UniqueViolationError, StoreUnavailable) as error:
+            except (*DRIVER, StoreUnavailable) as error:
                 if not _is_lost_race(error):
-                    raise
+                    raise told(error) from None
         raise StoreUnavailable(f"the batch lost {RACES_MAX} races in a row", nothing_written=True)
 
     async def load(
         self, stream_id: StreamId, *, from_version: Version = 1, to_version: Version | None = None
     ) -> AsyncIterator[StoredEvent]:
         """See `EventStore.load`."""
-        if from_version < 1:
-            raise ValueError(f"from_version counts from 1, got {from_version}")
-        at = from_version
-        while True:
-            page = await self._database.run(reading.stream_page, stream_id, at, to_version)
+        at, last = check_bounds(stream_id, from_version, to_version)
+        while at <= last:
+            page = await self._run(reading.stream_page, stream_id, at, last)
             for event in page:
                 yield event
             if len(page) < PAGE_LIMIT:
@@ -147,10 +157,10 @@ class PostgresEventStore:
         categories: Sequence[str] | None = None,
     ) -> Page:
         """See `EventStore.read_all`."""
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1, got {limit}")
-        begin = START if after is None else after
-        return await self._database.run(reading.page, begin, limit, types, categories)
+        begin = check_cursor(after)
+        check_limit(limit)
+        types, categories = check_filter("types", types), check_filter("categories", categories)
+        return await self._run(reading.page, begin, limit, types, categories)
 
     async def follow(
         self,
@@ -160,7 +170,7 @@ class PostgresEventStore:
         categories: Sequence[str] | None = None,
     ) -> AsyncIterator[Page]:
         """See `EventStore.follow`."""
-        at = START if after is None else after
+        at = check_cursor(after)
         bell = self._database.bell(EVENTS)
         with bell.heard():
             while True:
@@ -179,7 +189,7 @@ class PostgresEventStore:
 
     async def lag(self, after: Cursor | None) -> Lag:
         """See `EventStore.lag`."""
-        return await self._database.run(reading.lag, START if after is None else after)
+        return await self._run(reading.lag, check_cursor(after))
 
     async def list_streams(
         self,
@@ -190,20 +200,23 @@ class PostgresEventStore:
         limit: int = 100,
     ) -> list[StreamInfo]:
         """See `EventStore.list_streams`."""
+        check_names(category, prefix, after)
+        check_limit(limit)
         beginning = prefix or ""
         if category is not None:
             if not f"{category}-".startswith(beginning[: len(category) + 1]):
                 return []
             beginning = max(beginning, f"{category}-", key=len)
-        return await self._database.run(reading.streams, beginning, after or "", limit)
+        return await self._run(reading.streams, beginning, after or "", limit)
 
     async def head(self, stream_id: StreamId) -> Version:
         """See `EventStore.head`."""
-        return await self._database.run(reading.head, stream_id)
+        check_stream(stream_id)
+        return await self._run(reading.head, stream_id)
 
     async def lineage(self) -> str:
         """See `EventStore.lineage`."""
-        return await self._database.run(reading.lineage)
+        return await self._run(reading.lineage)
 
     async def _try(self, request: AppendRequest, *, is_in_line: bool) -> Appended | None:
         """The result; None when the version check or a constraint refused it."""
@@ -216,10 +229,18 @@ class PostgresEventStore:
             )
         except _Refused:
             return None
-        except (asyncpg.UniqueViolationError, StoreUnavailable) as error:
-            if not _is_lost_race(error):
-                raise
-            return None
+        except (*DRIVER, StoreUnavailable) as error:
+            if _is_lost_race(error):
+                return None
+            if getattr(error, "constraint_name", None) == OUTBOX_IDS:
+                raise DuplicateMessageId(request.stream_id) from None
+            raise told(error) from None
+
+    async def _run(self, work: Work[T], *args: object) -> T:
+        try:
+            return await self._database.run(work, *args)
+        except DRIVER as error:
+            raise told(error) from None
 
 
 def _is_lost_race(error: Exception) -> bool:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-import msgspec
-
 from actors.persistence import AlreadyHandled, OutboxEntry, OutboxMessage, OutboxStats
 from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.outbox import (
@@ -17,7 +15,7 @@ from actors.persistence.beside_log.outbox import (
 )
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
-from storage.postgres.events.rows import metadata_json
+from storage.postgres.events.rows import metadata_json, read_texts
 
 # In the order of parts: two relays that lease at once lock them in one direction, and cannot
 # wait for each other. The epoch rises when a part changes hands; it, and not the clock, tells
@@ -85,6 +83,9 @@ _DROP = """
 UPDATE outbox SET is_dead = false, sent_at = clock_timestamp() WHERE id = $1 AND is_dead
 """
 
+# The constraint that a message with a known id violates.
+OUTBOX_IDS = "outbox_message_id_key"
+
 _NOTE = "INSERT INTO inbox (consumer, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
 _PURGE = """
@@ -134,7 +135,7 @@ class PostgresOutbox:
                     target=row["target"],
                     key=row["key"],
                     payload=row["payload"],
-                    headers=msgspec.json.decode(row["headers"], type=dict[str, str]),
+                    headers=read_texts(row["headers"]),
                     attempts=row["attempts"],
                     created_at=row["created_at"],
                 )

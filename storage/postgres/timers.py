@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
 from actors.persistence import CancelTimer, CloseTimer, DueTimer, SetTimer, TimerChange, TimerGone
 from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
-from storage.postgres.events.rows import metadata_json
+from storage.postgres.events.rows import metadata_json, read_texts
 
 _OPEN = "fired_at IS NULL AND cancelled_at IS NULL"
 
@@ -114,7 +112,7 @@ async def _claim_due(
             token=row["token"],
             due_at=row["due_at"],
             payload=row["payload"],
-            metadata=msgspec.json.decode(row["metadata"], type=dict[str, str]),
+            metadata=read_texts(row["metadata"]),
             attempts=row["attempts"],
         )
         for row in rows

@@ -6,8 +6,9 @@ Two suites: appending and loading, then the global order and its readers.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import cast
 from uuid import UUID
 
@@ -32,6 +33,7 @@ from actors.persistence import (
     Page,
     StoredEvent,
     StoreError,
+    StoreMisuse,
     StreamId,
 )
 from storage.testing.samples import PATIENCE_S, new_event, new_events
@@ -127,6 +129,48 @@ class EventStoreSuite:
             await store.append(A, new_events(1), expected=-1)
         with pytest.raises(ValueError, match="from_version"):
             await anext(aiter(store.load(A, from_version=0)))
+
+    async def test_readers_are_refused_nonsense_before_any_input_or_output(
+        self, store: EventStore
+    ) -> None:
+        # STORE-17, STORE-20: alike in every engine
+        await store.append(A, new_events(2))
+        bad_name = cast("StreamId", "order-\x00")
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: store.head(bad_name),
+            lambda: anext(aiter(store.load(bad_name))),
+            lambda: anext(aiter(store.load(A, from_version=cast("int", "1")))),
+            lambda: store.read_all(limit=-1),
+            lambda: store.read_all(limit=2**70),
+            lambda: store.read_all(types=["a\x00"]),
+            lambda: store.read_all(types="Made"),
+            lambda: store.read_all(categories=["\ud800"]),
+            lambda: store.lag(Cursor(-1, 0)),
+            lambda: store.list_streams(limit=0),
+            lambda: store.list_streams(prefix="\x00"),
+            lambda: store.list_streams(after="\ud800"),
+            lambda: store.list_streams(category="\x00"),
+        ]
+        for cursor in (Cursor(-1, 0), Cursor(0, -1), Cursor(2**63, 0), Cursor(0, 2**63)):
+            calls.append(partial(store.read_all, after=cursor))
+            calls.append(partial(_first, store, cursor))
+        for number, call in enumerate(calls):
+            with pytest.raises(StoreMisuse):
+                raise AssertionError(number, await call())
+
+    async def test_bounds_beyond_every_stream_are_no_error(self, store: EventStore) -> None:
+        # STORE-17
+        await store.append(A, new_events(2))
+        for first, last, found in (
+            (1, 2**70, [1, 2]),
+            (2**62, None, []),
+            (2**63, 2**64, []),
+            (1, 0, []),
+            (1, -1, []),
+            (2, 1, []),
+        ):
+            loaded = store.load(A, from_version=first, to_version=last)
+            assert [event.version async for event in loaded] == found
 
     async def test_loading_keeps_to_its_bounds(self, store: EventStore) -> None:
         # STORE-17
@@ -337,6 +381,11 @@ def following(
     """Call this to follow a store within `async with`, and be done with it at the end."""
     pages = store.follow(after=after, types=types, categories=categories)
     return aclosing(cast("AsyncGenerator[Page, None]", pages))
+
+
+async def _first(store: EventStore, after: Cursor) -> Page:
+    async with following(store, after=after) as pages:
+        return await anext(pages)
 
 
 class EventOrderSuite:

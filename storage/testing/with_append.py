@@ -14,6 +14,7 @@ from actors.persistence import (
     CancelTimer,
     CloseTimer,
     ConcurrencyConflict,
+    DuplicateMessageId,
     Fenced,
     IdempotencyInFlight,
     IdempotencyMismatch,
@@ -195,6 +196,18 @@ class WithAppendSuite:
         assert again[0].attempts == 1
         assert await kept.outbox.mark_sent(_P, held[_P], [one.id for one in again]) == 3
         assert (await kept.outbox.stats()).pending == 0
+
+    async def test_a_message_id_is_taken_once(self, kept: Kept) -> None:
+        # STORE-10: the events of a refused append are not stored either
+        one = message()
+        events = new_events(1)
+        await kept.events.append(A, events, outbox=[one])
+        with pytest.raises(DuplicateMessageId) as caught:
+            await kept.events.append(B, new_events(1), outbox=[message(), one])
+        assert caught.value.stream_id == B
+        assert (await kept.events.append(A, events, outbox=[one])).replayed
+        assert (await kept.events.head(A), await kept.events.head(B)) == (1, 0)
+        assert (await kept.outbox.stats()).pending == 1
 
     async def test_a_given_up_message_holds_or_is_passed(self, kept: Kept) -> None:
         # STORE-52

@@ -1,12 +1,21 @@
 """The event store on PostgreSQL passes the suites of its port, and keeps under stress."""
 
 import asyncio
+import traceback
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 
-from actors.persistence import Appended, ConcurrencyConflict, StreamId
+from actors.persistence import (
+    Appended,
+    AppendRequest,
+    ConcurrencyConflict,
+    Idempotent,
+    StreamId,
+)
+from storage.errors import StatementRefused
 from storage.postgres import Connection, Database, PostgresEventStore, open_database
 from storage.testing import EventOrderSuite, EventStoreSuite
 from storage.testing.event_store import following, race, read_to_end
@@ -156,3 +165,50 @@ async def test_following_survives_cut_connections(database: Database) -> None:
                         seen.extend(event.version for event in (await anext(pages)).events)
                     await other.run(cut_all)
     assert seen == [1, 2, 3, 4, 5, 6]
+
+
+_BY_HAND = """
+INSERT INTO events (stream_id, version, event_id, event_type, event_data, metadata)
+SELECT 'order-a', n, gen_random_uuid(), 'Made', '{}', meta::jsonb
+FROM unnest($1::text[]) WITH ORDINALITY AS t (meta, n)
+"""
+
+
+async def test_metadata_written_by_hand_keeps_nobody_from_reading_on(database: Database) -> None:
+    # STORE-3, STORE-42
+    texts = ['{"n": 1, "s": "a\\"b", "l": [1, {}], "z": null}', "[1]", '"x"', "5", "null", "{}"]
+
+    async def write(connection: Connection) -> None:
+        await connection.execute(_BY_HAND, texts)
+
+    await database.run(write)
+    store = PostgresEventStore(database)
+    await store.append(A, new_events(1), expected=len(texts))
+    read = list((await store.read_all()).events)
+    assert read == [event async for event in store.load(A)]
+    assert [event.version for event in read] == list(range(1, len(texts) + 2))
+    assert read[0].metadata == {"n": "1", "s": 'a"b', "l": "[1, {}]", "z": "null"}
+    assert all(event.metadata == {} for event in read[1:])
+
+
+async def test_what_no_check_foresaw_is_told_without_values(database: Database) -> None:
+    # STORE-10: the driver's words quote the row
+    async def forbid(connection: Connection) -> None:
+        await connection.execute("ALTER TABLE events ADD CONSTRAINT odd CHECK (tenant <> 'acme')")
+
+    await database.run(forbid)
+    store = PostgresEventStore(database)
+    secret = new_events(1, tenant="acme", type="VerySecret")
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.append(A, secret),
+        lambda: store.append(A, secret, idempotency=Idempotent("s", "k", b"h")),
+        lambda: store.append_batch([AppendRequest(A, secret)]),
+    ]
+    for call in calls:
+        with pytest.raises(StatementRefused) as caught:
+            await call()
+        assert (caught.value.kind, caught.value.constraint) == ("CheckViolationError", "odd")
+        told = "".join(traceback.format_exception(caught.value))
+        assert "acme" not in told
+        assert "VerySecret" not in told
+    assert await store.head(A) == 0

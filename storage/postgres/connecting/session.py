@@ -21,7 +21,13 @@ import asyncpg
 
 from actors.runtime import Secret
 from actors.runtime.words.showing import without_passwords
-from storage.errors import StoreError, StoreRejected, StoreTimeout, StoreUnavailable
+from storage.errors import (
+    StatementRefused,
+    StoreError,
+    StoreRejected,
+    StoreTimeout,
+    StoreUnavailable,
+)
 from storage.postgres.connecting.address import named_in_environment, read_address
 
 # A text, because asyncpg's classes take parameters for type checkers only.
@@ -219,6 +225,23 @@ def translate(
         case OSError():
             return unavailable(_words(error))
     return None
+
+
+# What asyncpg raises and `translate` has no word for: the statement, or a value handed to it.
+DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+def told(error: BaseException) -> BaseException:
+    """Call this at the edge of an adapter: a driver's error that nobody foresaw, in our words.
+
+    Raise it `from None`: the driver's own text quotes rows, and a traceback would tell them.
+    """
+    if not isinstance(error, DRIVER):
+        return error
+    sqlstate, constraint, table = (
+        getattr(error, name, None) for name in ("sqlstate", "constraint_name", "table_name")
+    )
+    return StatementRefused(type(error).__name__, sqlstate, constraint, table)
 
 
 def _words(error: BaseException) -> str:

@@ -12,7 +12,8 @@ EVENT_COLUMNS = (
     " event_data, metadata, tenant, recorded_at"
 )
 
-_decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
+_decode_texts = msgspec.json.Decoder(dict[str, str]).decode
+_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode_metadata = msgspec.json.Encoder().encode
 
 
@@ -31,10 +32,32 @@ def to_event(row: asyncpg.Record) -> StoredEvent:
         schema,
         codec,
         data,
-        {} if meta == "{}" else _decode_metadata(meta),
+        {} if meta == "{}" else read_texts(meta),
         tenant,
         at,
     )
+
+
+def read_texts(json: str) -> dict[str, str]:
+    """Call this for the metadata of a row, whatever it holds.
+
+    Words of ours are mappings of texts; a row written by hand may be anything, and must not
+    keep readers from those behind it. A value that is no text is given as its JSON, and what is
+    no mapping is none.
+    """
+    try:
+        return _decode_texts(json)
+    except msgspec.ValidationError:
+        pass
+    try:
+        raw = _decode_raw(json)
+    except msgspec.ValidationError:
+        return {}
+    return {key: _text(bytes(value)) for key, value in raw.items()}
+
+
+def _text(json: bytes) -> str:
+    return str(msgspec.json.decode(json)) if json.startswith(b'"') else json.decode()
 
 
 def metadata_json(metadata: Mapping[str, str]) -> str:
