@@ -75,9 +75,17 @@ class PostgresEventStore:
     """The port `EventStore` on a `Database`."""
 
     def __init__(
-        self, database: Database, *, poll_s: float = POLL_S, inline: Sequence[Projection] = ()
+        self,
+        database: Database,
+        *,
+        poll_s: float = POLL_S,
+        inline: Sequence[Projection] = (),
+        scanned_max: int = reading.SCANNED_MAX,
     ) -> None:
+        if scanned_max < 1:
+            raise ValueError(f"scanned_max must be at least 1, got {scanned_max}")
         self._database, self._poll_s = database, poll_s
+        self._scanned_max = scanned_max
         self._inline = InlineProjections(inline)
 
     # Word by word as in the port and in the twin: one line of body is no reason for a base class.
@@ -141,12 +149,14 @@ class PostgresEventStore:
         """See `EventStore.load`."""
         at, last = check_bounds(stream_id, from_version, to_version)
         while at <= last:
-            page = await self._run(reading.stream_page, stream_id, at, last)
+            # Versions have no holes: a page that is short is the last one.
+            to = min(last, at + PAGE_LIMIT - 1)
+            page = await self._run(reading.stream_page, stream_id, at, to)
             for event in page:
                 yield event
-            if len(page) < PAGE_LIMIT:
+            if len(page) <= to - at:
                 return
-            at = page[-1].version + 1
+            at = to + 1
 
     async def read_all(
         self,
@@ -160,7 +170,7 @@ class PostgresEventStore:
         begin = check_cursor(after)
         check_limit(limit)
         types, categories = check_filter("types", types), check_filter("categories", categories)
-        return await self._run(reading.page, begin, limit, types, categories)
+        return await self._run(reading.page, begin, limit, types, categories, self._scanned_max)
 
     async def follow(
         self,

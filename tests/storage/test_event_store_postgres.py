@@ -1,6 +1,7 @@
 """The event store on PostgreSQL passes the suites of its port, and keeps under stress."""
 
 import asyncio
+import re
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -12,11 +13,18 @@ from actors.persistence import (
     Appended,
     AppendRequest,
     ConcurrencyConflict,
+    Cursor,
     Idempotent,
     StreamId,
 )
 from storage.errors import StatementRefused
-from storage.postgres import Connection, Database, PostgresEventStore, open_database
+from storage.postgres import (
+    Connection,
+    Database,
+    PoolSettings,
+    PostgresEventStore,
+    open_database,
+)
 from storage.testing import EventOrderSuite, EventStoreSuite
 from storage.testing.event_store import following, race, read_to_end
 from storage.testing.samples import PATIENCE_S, new_events
@@ -212,3 +220,99 @@ async def test_what_no_check_foresaw_is_told_without_values(database: Database) 
         assert "acme" not in told
         assert "VerySecret" not in told
     assert await store.head(A) == 0
+
+
+_FILL = """
+INSERT INTO events (stream_id, version, event_id, event_type, event_data)
+SELECT 'order-a', n, gen_random_uuid(), 'Made', '{}' FROM generate_series(1, $1) n
+"""
+
+
+async def _rows_touched(
+    database: Database, work: Callable[[PostgresEventStore], Awaitable[object]]
+) -> list[int]:
+    """The most rows that any node of each statement's plan gave while `work` ran."""
+    asked: list[tuple[str, tuple[object, ...]]] = []
+
+    async def watch(connection: Connection) -> None:
+        connection.add_query_logger(lambda record: asked.append((record.query, record.args)))
+        # As after the fifth call of a prepared statement: a plan for all values.
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+
+    async def explain(connection: Connection) -> list[int]:
+        found = []
+        for query, args in [one for one in asked if "FROM events" in one[0]]:
+            text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
+            rows = re.findall(r'"Actual Rows": ([0-9.]+), *"Actual Loops": (\d+)', text)
+            rows += re.findall(r'"Actual Rows": ([0-9.]+),\s+"Actual Loops": (\d+)', text)
+            removed = re.findall(r'"Rows Removed by Filter": ([0-9.]+)', text)
+            counts = [float(one) * int(loops) for one, loops in rows] + [float(r) for r in removed]
+            found.append(int(max(counts)))
+        return found
+
+    one = PoolSettings(connections_min=1, connections_max=1, operation_s_max=PATIENCE_S)
+    async with open_database(database.url, settings=one, is_notified=False) as alone:
+        await alone.run(watch)
+        await work(PostgresEventStore(alone, scanned_max=1000))
+        return await alone.run(explain)
+
+
+async def _fill(database: Database, count: int) -> None:
+    async def work(connection: Connection) -> None:
+        await connection.execute(_FILL, count)
+        await connection.execute("ANALYZE events")
+
+    await database.run(work, timeout_s=PATIENCE_S)
+
+
+async def test_a_page_of_a_long_stream_reads_that_page_only(database: Database) -> None:
+    # STORE-17: a long stream takes as long a page as a short one
+    await _fill(database, 5000)
+
+    async def load(store: PostgresEventStore) -> None:
+        assert len([event async for event in store.load(A)]) == 5000
+        assert [e.version async for e in store.load(A, from_version=7, to_version=7)] == [7]
+
+    touched = await _rows_touched(database, load)
+    assert len(touched) == 12
+    assert max(touched) == 500
+    assert touched[-1] == 1
+
+
+async def test_the_lag_reads_what_it_counts(database: Database) -> None:
+    # PROJ-5
+    await _fill(database, 5000)
+    store = PostgresEventStore(database)
+    head = (await store.read_all(limit=1)).head
+    near = (await store.read_all(limit=4990)).next
+    assert max(await _rows_touched(database, lambda store: store.lag(head))) == 1
+    assert max(await _rows_touched(database, lambda store: store.lag(near))) == 10
+
+
+async def test_a_filter_that_matches_nothing_moves_on(database: Database) -> None:
+    # STORE-21: page by page, however long the log is
+    await _fill(database, 4500)
+    last = await PostgresEventStore(database).append(B, new_events(1, type="Seen"))
+    for types, categories in ((["Odd"], None), (None, ["user"])):
+        places: list[Cursor | None] = [None]
+
+        async def read(
+            store: PostgresEventStore,
+            types: list[str] | None = types,
+            categories: list[str] | None = categories,
+            places: list[Cursor | None] = places,
+        ) -> None:
+            while places[-1] != last.cursor:
+                page = await store.read_all(after=places[-1], types=types, categories=categories)
+                assert list(page.events) == []
+                assert page.is_last == (page.next == last.cursor)
+                places.append(page.next)
+
+        assert max(await _rows_touched(database, read)) == 1000
+        assert len(places) == 1 + 5
+    with trio.fail_after(PATIENCE_S):
+        async with following(
+            PostgresEventStore(database, scanned_max=1000), types=["Seen"]
+        ) as pages:
+            seen = [await anext(pages) for _ in range(5)]
+    assert [len(page.events) for page in seen] == [0, 0, 0, 0, 1]

@@ -21,7 +21,7 @@ from typing import Any
 
 import asyncpg
 
-from actors.persistence import PAGE_LIMIT, Cursor, Lag, Page, StoredEvent, StreamInfo
+from actors.persistence import Cursor, Lag, Page, StoredEvent, StreamInfo
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
@@ -30,10 +30,15 @@ _HORIZON = "txid < pg_snapshot_xmin(pg_current_snapshot())"
 # Up to here a lag is counted; beyond it, told by the positions, gaps of rollbacks included.
 _LAG_COUNTED_MAX = 10_000
 
+# A filter looks at so many rows at most, in about 10 ms, and then ends its page where it has come
+# to: a page that reads on until it is full may take longer than any limit, and gives nothing then.
+SCANNED_MAX = 20_000
+
+# Both bounds are numbers of their own: a plan made for all streams must see that it is one page.
 _STREAM = f"""
 SELECT {EVENT_COLUMNS} FROM events
-WHERE stream_id = $1 AND version >= $2 AND version <= coalesce($3::bigint, version)
-ORDER BY version LIMIT {PAGE_LIMIT}
+WHERE stream_id = $1 AND version BETWEEN $2 AND $3
+ORDER BY version
 """  # noqa: S608  (our own columns)
 
 _PAGE = f"""
@@ -42,17 +47,32 @@ WHERE (txid, position) > ($1::xid8, $2::bigint) AND {_HORIZON}
 ORDER BY txid, position LIMIT $3
 """  # noqa: S608  (our own columns)
 
+# The inner LIMIT keeps the filter out: rows are taken from the order one by one, whatever the
+# filter matches, and from no other index.
 _FILTERED = f"""
-SELECT {EVENT_COLUMNS} FROM events
-WHERE (txid, position) > ($1::xid8, $2::bigint) AND (txid, position) <= ($4::xid8, $5::bigint)
-    AND ($6::text[] IS NULL OR event_type = ANY($6))
+SELECT {EVENT_COLUMNS} FROM (
+    SELECT {EVENT_COLUMNS} FROM events
+    WHERE (txid, position) > ($1::xid8, $2::bigint) AND (txid, position) <= ($4::xid8, $5::bigint)
+    ORDER BY txid, position LIMIT $8
+) scanned
+WHERE ($6::text[] IS NULL OR event_type = ANY($6))
     AND ($7::text[] IS NULL OR split_part(stream_id, '-', 1) = ANY($7))
 ORDER BY txid, position LIMIT $3
 """  # noqa: S608  (our own columns)
 
+# The last row that a filter looks at, when there are more. From the index alone.
+_SCAN_END = """
+SELECT txid, position FROM events
+WHERE (txid, position) > ($1::xid8, $2::bigint) AND (txid, position) <= ($3::xid8, $4::bigint)
+ORDER BY txid, position OFFSET $5 LIMIT 1
+"""
+
 _END = f"""
 SELECT txid, position FROM events WHERE {_HORIZON} ORDER BY txid DESC, position DESC LIMIT 1
 """  # noqa: S608  (our own words)
+
+# The highest one may be another, of a transaction that took long: the index knows this one.
+_LAST_POSITION = "SELECT position FROM events ORDER BY txid DESC, position DESC LIMIT 1"
 
 _LAG = f"""
 WITH unread AS (
@@ -61,7 +81,7 @@ WITH unread AS (
     ORDER BY txid, position LIMIT {_LAG_COUNTED_MAX}
 )
 SELECT count(*) AS counted, greatest(0, extract(epoch FROM clock_timestamp() - min(recorded_at)))
-    AS seconds, (SELECT max(position) FROM events) - min(position) + 1 AS spread
+    AS seconds, ({_LAST_POSITION}) - min(position) + 1 AS spread
 FROM unread
 """  # noqa: S608  (our own words)
 
@@ -83,10 +103,10 @@ CROSS JOIN LATERAL (
 
 
 async def stream_page(
-    connection: Connection, stream_id: str, at: int, to_version: int | None
+    connection: Connection, stream_id: str, first: int, last: int
 ) -> list[StoredEvent]:
-    """Call this for the next page of a stream."""
-    rows = await connection.fetch(_STREAM, stream_id, at, to_version)
+    """Call this for the events of a stream from one version to another, a page at most."""
+    rows = await connection.fetch(_STREAM, stream_id, first, last)
     return [to_event(row) for row in rows]
 
 
@@ -96,10 +116,11 @@ async def page(
     limit: int,
     types: Sequence[str] | None,
     categories: Sequence[str] | None,
+    scanned_max: int,
 ) -> Page:
-    """Call this for the next page of the order."""
+    """Call this for the next page of the order; a filter looks at `scanned_max` rows at most."""
     if types is not None or categories is not None:
-        return await _filtered(connection, after, limit, types, categories)
+        return await _filtered(connection, after, limit, types, categories, scanned_max)
     # Read first, the end second: the end may only be later than what was read, and `is_last`
     # then says "no" when it could have said "yes"; the other way round it would lie.
     rows = await connection.fetch(_PAGE, after.txid, after.position, limit)
@@ -116,16 +137,30 @@ async def _filtered(
     limit: int,
     types: Sequence[str] | None,
     categories: Sequence[str] | None,
+    scanned_max: int,
 ) -> Page:
     # The end first: what is read is bounded by it, so that `next` leaves nothing out. The
-    # reader moves on to the end although the last event it was given lies far behind: what
-    # lies between was left out by its filter.
+    # reader moves on to the end of the scan although the last event it was given lies far
+    # behind: what lies between was left out by its filter.
     end = max(after, await _end(connection))
+    if end == after:
+        return Page([], end, end)
+    bounds = (after.txid, after.position, end.txid, end.position)
+    row = await connection.fetchrow(_SCAN_END, *bounds, scanned_max - 1)
+    reached = end if row is None else Cursor(row[0], row[1])
     rows = await connection.fetch(
-        _FILTERED, after.txid, after.position, limit, end.txid, end.position, types, categories
+        _FILTERED,
+        after.txid,
+        after.position,
+        limit,
+        reached.txid,
+        reached.position,
+        types,
+        categories,
+        scanned_max,
     )
     events = [to_event(row) for row in rows]
-    return Page(events, events[-1].cursor if len(events) == limit else end, end)
+    return Page(events, events[-1].cursor if len(events) == limit else reached, end)
 
 
 async def _end(connection: Connection) -> Cursor:
