@@ -93,6 +93,11 @@ class Dispatcher:
         self.last: Turning | None = None
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether runs have to be repeatable: nothing may depend on what memory looks like."""
+        return self._shuffle is not None
+
+    @property
     def run_queue(self) -> int:
         """How many actors wait for a turn."""
         return len(self._queue)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from gc import get_referents
 from itertools import islice
 from sys import getrefcount
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, Final, TypeAlias
 from weakref import getweakrefcount
 
@@ -62,7 +63,10 @@ def is_large(instance: object) -> bool:
             else:
                 weight += size
                 things += get_referents(one)
-        elif not _is_ours(cls):
+        elif cls is FunctionType:
+            # Of a nested one; its module is no part of the instance.
+            things += one.__closure__ or ()
+        elif not (_is_ours(cls) or issubclass(cls, _STAYING)):
             weight += _OBJECT
             things += get_referents(one)
         if weight > SMALL_MAX:
@@ -181,6 +185,8 @@ _TAKES: Final[Mapping[type, _Take | None]] = {
     frozenset: None,
 }
 _KINDS: Final = (OrderedDict, dict, list, set, deque, tuple, frozenset)
+# What belongs to the program, not to an instance.
+_STAYING: Final = (type, ModuleType, CodeType, FrameType)
 # What a class says of itself, past its metaclass.
 _names_in: Final[Callable[[type], Mapping[str, object]]] = type.__dict__["__dict__"].__get__
 _bases_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__

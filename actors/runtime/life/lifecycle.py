@@ -491,7 +491,8 @@ def _report(life: Life) -> None:
     if isinstance(life.exit, Crashed):
         cell.system.reports.crashed(life, life.exit)
     instance, life.instance = life.instance, None
-    if instance is not None and is_large(instance):
-        cell.system.dispatcher.do_in_slices(let_go([instance]))
+    dispatcher = cell.system.dispatcher
+    if instance is not None and not dispatcher.is_simulated and is_large(instance):
+        dispatcher.do_in_slices(let_go([instance]))
     instance = None
     cell.life_exited(life.exit)

@@ -171,8 +171,9 @@ def _store(life: Life, state: Mapping[str, object]) -> None:
         raise TypeError("the names of attributes are texts")
     if (taken := taken_among(type(instance), made)) is not None:
         raise taken
-    if is_large(instance):
-        life.cell.system.dispatcher.do_in_slices(let_go([attributes_of(instance, maxsize)]))
+    dispatcher = life.cell.system.dispatcher
+    if not dispatcher.is_simulated and is_large(instance):
+        dispatcher.do_in_slices(let_go([attributes_of(instance, maxsize)]))
     for name in slots_of(type(instance)):
         if name in made:
             object.__setattr__(instance, name, made.pop(name))

@@ -182,17 +182,29 @@ def _in_module(
         return
     seen: set[int] = set()
     for value in list(names.values()):
-        if isinstance(value, type):
-            yield from _in_class(module, value, known, seen)
-        elif isinstance(value, FunctionType):
-            yield from _in_function(value, known, seen)
-        elif type(value) in (dict, list) and value is not names:
-            assert isinstance(value, dict | list)
-            yield from _in_items(value, known)
-        elif type(value).__module__ == module:
-            # Of a class that is written here; a stranger's `__dict__` may be anything.
-            with suppress(Exception):
-                yield from _in_items(cast(dict[object, object], vars(value)), known)
+        # What a module holds may have code of its own for whatever it is asked: metaclasses, and
+        # proxies that are nobody outside of a request.
+        with suppress(Exception):
+            if value is not names:
+                yield from _in_value(module, value, known, seen)
+
+
+def _in_value(
+    module: str, value: object, known: Container[object], seen: set[int]
+) -> Iterator[Slot]:
+    cls = type(value)
+    if issubclass(cls, type):
+        assert isinstance(value, type)
+        yield from _in_class(module, value, known, seen)
+    elif cls is FunctionType:
+        assert isinstance(value, FunctionType)
+        yield from _in_function(value, known, seen)
+    elif cls is dict or cls is list:
+        assert isinstance(value, dict | list)
+        yield from _in_items(value, known)
+    elif cls.__module__ == module:
+        # Of a class that is written here; a stranger's `__dict__` may be anything.
+        yield from _in_items(cast(dict[object, object], vars(value)), known)
 
 
 def _in_items(
@@ -216,9 +228,10 @@ def _in_class(module: str, cls: type, known: Container[object], seen: set[int]) 
         if _is_function(value) and value in known:
             if isinstance(raw, staticmethod | BuiltinFunctionType):
                 yield _Attribute(cls, name, raw)
-        elif isinstance(value, FunctionType):
+        elif type(value) is FunctionType:
             yield from _in_function(value, known, seen)
-        elif isinstance(value, type):
+        elif issubclass(type(value), type):
+            assert isinstance(value, type)
             yield from _in_class(module, value, known, seen)
 
 
@@ -237,12 +250,13 @@ def _in_function(
         value = _content(cell)
         if _is_function(value) and value in known:
             yield _Variable(cell)
-        elif isinstance(value, FunctionType):
+        elif type(value) is FunctionType:
             yield from _in_function(value, known, seen)
 
 
 def _is_generator(value: object) -> bool:
-    return isinstance(value, Random) and not isinstance(value, SystemRandom)
+    # By its class: a proxy may raise when it is asked what it stands for.
+    return issubclass(type(value), Random) and not issubclass(type(value), SystemRandom)
 
 
 def _is_function(value: object) -> bool:
@@ -250,7 +264,7 @@ def _is_function(value: object) -> bool:
 
 
 def _plain(raw: object) -> object:
-    return raw.__func__ if isinstance(raw, staticmethod) else raw
+    return raw.__func__ if type(raw) is staticmethod else raw
 
 
 def _content(cell: CellType) -> object:

@@ -283,3 +283,30 @@ def test_sockets_and_threads_of_trio_are_real_too() -> None:  # ACT-123
             await trio.to_thread.run_sync(len, "x")
 
     Simulation(1).run(scenario)
+
+
+def test_what_memory_looks_like_changes_no_trace() -> None:
+    # ACT-120: whether a large state is freed in slices is guessed from who else holds it
+    held: list[object] = []
+
+    def fill(me: AnyPuppet) -> None:
+        me.state = {str(number): [number] for number in range(5000)}
+        held.extend([me.state] * copies)
+
+    def fails(_: object) -> None:
+        raise OSError("full")
+
+    async def crashing(sim: Simulation) -> None:
+        refs = [await sim.start(Puppet, name=f"a{number}") for number in range(4)]
+        for ref in refs:
+            await ref.ask(Call(fill))
+        for number, ref in enumerate(refs):
+            for other in refs:
+                other.tell(Note(number))
+            ref.tell(Do(fails))
+        await sim.settle()
+
+    copies = 0
+    first = Simulation(7).run(crashing)
+    copies = 20
+    assert Simulation(7).run(crashing) == first

@@ -31,6 +31,7 @@ from secrets import token_bytes, token_hex
 from threading import Thread
 from time import monotonic, perf_counter_ns, sleep
 from time import time as wall
+from types import ModuleType
 from uuid import uuid1, uuid4
 
 import pytest
@@ -459,3 +460,39 @@ def test_modules_are_looked_through_once() -> None:
     finally:
         del names._look_through
     assert through == []
+
+
+class Nobody:
+    """A proxy outside of what it stands for: whatever it is asked, it raises."""
+
+    @property  # type: ignore[misc]  # as werkzeug's
+    def __class__(self) -> type:
+        raise RuntimeError("working outside of the application context")
+
+    def __getattribute__(self, name: str) -> object:
+        raise RuntimeError("working outside of the application context")
+
+
+class Mute(type):
+    def __getattribute__(cls, name: str) -> object:
+        raise RuntimeError("no class says anything of itself")
+
+
+def test_a_module_may_hold_what_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    # ACT-120, ACT-123: and what stands behind it there is found all the same
+    module = ModuleType("odd_ones")
+    names: dict[str, object] = {
+        "request": Nobody(),
+        "Silent": Mute("Silent", (), {}),
+        "Holder": type("Holder", (), {"__module__": "odd_ones", "request": Nobody()}),
+        "now": time.time,
+    }
+    vars(module).update(names)
+    monkeypatch.setitem(sys.modules, "odd_ones", module)
+
+    async def scenario(_: Simulation) -> None:
+        with pytest.raises(SimulationLeak, match=re.escape("time.time")):
+            module.now()
+
+    Simulation(1).run(scenario)
+    assert module.now is time.time
