@@ -79,6 +79,7 @@ class DeadLetterChange:
     from_status: DeadLetterStatus
     to_status: DeadLetterStatus
     notes: str
+    at: datetime
 
 
 @dataclass(slots=True)

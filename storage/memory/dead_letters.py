@@ -12,7 +12,14 @@ from actors.persistence import (
     StoredDeadLetter,
     UnknownDeadLetter,
 )
-from actors.persistence.beside_log.dead_letters import CLAIM, ROWS_MAX, TRANSITIONS
+from actors.persistence.beside_log.dead_letters import (
+    AUDIT_KEPT,
+    CLAIM,
+    OUTBOX,
+    ROWS_MAX,
+    TRANSITIONS,
+    outbox_id,
+)
 from storage.memory.database import DeadLetterChange, DeadLetterRow, MemoryDatabase
 from storage.memory.faults import Faults
 
@@ -102,6 +109,15 @@ class MemoryDeadLetters(Faults):
         await self.pass_faults()
         self._end(id_, DeadLetterStatus.DISCARDED, by, reason)
 
+    async def purge(self, limit: int = 1000) -> int:
+        """See `DeadLetters.purge`."""
+        await self.pass_faults()
+        oldest = self.database.now() - AUDIT_KEPT
+        gone = [change for change in self._table.audit if change.at <= oldest][:limit]
+        for change in gone:
+            self._table.audit.remove(change)
+        return len(gone)
+
     async def counts(self) -> DeadLetterCounts:
         """See `DeadLetters.counts`."""
         await self.pass_faults()
@@ -140,13 +156,20 @@ def add_letter(database: MemoryDatabase, letter: NewDeadLetter, rows_max: int) -
     key = (letter.kind, letter.source, letter.message_id)
     for row in table.rows.values():
         kept = row.stored.letter
-        if (kept.kind, kept.source, kept.message_id) == key:
+        is_open = row.stored.status not in _FINAL
+        if is_open and (kept.kind, kept.source, kept.message_id) == key:
+            if row.stored.status is DeadLetterStatus.PROCESSING:
+                text = letter.error_message
+                _move(database, row, DeadLetterStatus.PENDING, "failure", text)
             row.stored = replace(
                 row.stored,
-                letter=replace(kept, error_message=letter.error_message),
+                letter=replace(
+                    kept,
+                    error_message=letter.error_message,
+                    error_details=letter.error_details,
+                ),
                 retry_count=row.stored.retry_count + 1,
                 last_failed_at=now,
-                status=DeadLetterStatus.PENDING,
             )
             return row.stored.id
     make_room(database, 1, rows_max)
@@ -209,6 +232,13 @@ def _end(
     row.stored = replace(
         row.stored, resolved_at=database.now(), resolved_by=by, resolution_notes=notes
     )
+    letter = row.stored.letter
+    if letter.kind != OUTBOX or (message := outbox_id(letter.message_id)) is None:
+        return
+    # What waits behind a message in the outbox waits until its letter is settled.
+    sent = database.outbox.get(message)
+    if sent is not None and sent.is_dead:
+        sent.is_dead, sent.sent_at = False, database.now()
 
 
 # Every change of status goes through here, so that none is left out of the audit.
@@ -219,5 +249,5 @@ def _move(
     if to not in TRANSITIONS[now_at]:
         raise InvalidTransition(row.stored.id, now_at, to)
     row.stored = replace(row.stored, status=to)
-    change = DeadLetterChange(row.stored.id, by, now_at, to, notes)
+    change = DeadLetterChange(row.stored.id, by, now_at, to, notes, database.now())
     database.dead_letters.audit.append(change)

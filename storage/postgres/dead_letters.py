@@ -14,7 +14,14 @@ from actors.persistence import (
     StoredDeadLetter,
     UnknownDeadLetter,
 )
-from actors.persistence.beside_log.dead_letters import CLAIM, ROWS_MAX, TRANSITIONS
+from actors.persistence.beside_log.dead_letters import (
+    AUDIT_KEPT,
+    CLAIM,
+    OUTBOX,
+    ROWS_MAX,
+    TRANSITIONS,
+    outbox_id,
+)
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
@@ -26,15 +33,43 @@ _COLUMNS = (
     " status, resolved_at, resolved_by, resolution_notes"
 )
 
+# The open letter of a failure; a settled one stays as it is.
+_OPEN = """
+SELECT id, status FROM dead_letters
+WHERE kind = $1 AND source = $2 AND message_id = $3 AND status IN ('pending', 'processing')
+FOR UPDATE
+"""
+
+_AGAIN = """
+UPDATE dead_letters SET retry_count = retry_count + 1, last_failed_at = clock_timestamp(),
+    error_message = $2, error_details = $3
+WHERE id = $1
+"""
+
+# A conflict here is with somebody who added the same letter in this moment.
 _ADD = """
 INSERT INTO dead_letters AS d (kind, source, message_id, stream_id, event_id, event_type,
     event_version, payload, metadata, error_message, error_details, stream_version)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-ON CONFLICT (kind, source, message_id) DO UPDATE
-SET retry_count = d.retry_count + 1, last_failed_at = clock_timestamp(), status = 'pending',
+ON CONFLICT (kind, source, message_id) WHERE status IN ('pending', 'processing') DO UPDATE
+SET retry_count = d.retry_count + 1, last_failed_at = clock_timestamp(),
     error_message = $10, error_details = $11
 RETURNING id
 """
+
+# What waits behind a message in the outbox waits until its letter is settled.
+_FREE_KEY = """
+UPDATE outbox SET is_dead = false, sent_at = clock_timestamp()
+WHERE id = $1 AND is_dead AND sent_at IS NULL
+"""
+
+_PURGE = """
+DELETE FROM dead_letter_audit WHERE id = ANY(ARRAY(
+    SELECT id FROM dead_letter_audit WHERE at <= clock_timestamp() - $1::interval
+    LIMIT $2 FOR UPDATE SKIP LOCKED))
+"""
+
+_ROOM = "SELECT taken FROM dead_letter_room FOR UPDATE"
 
 # Room for one more: the oldest rows that are final.
 _MAKE_ROOM = """
@@ -125,6 +160,10 @@ class PostgresDeadLetters:
         """See `DeadLetters.discard`."""
         await self._database.transact(_end, id_, DeadLetterStatus.DISCARDED, by, reason)
 
+    async def purge(self, limit: int = 1000) -> int:
+        """See `DeadLetters.purge`."""
+        return await self._database.run(change_rows, _PURGE, AUDIT_KEPT, limit)
+
     async def counts(self) -> DeadLetterCounts:
         """See `DeadLetters.counts`."""
 
@@ -144,11 +183,17 @@ class PostgresDeadLetters:
 
 async def add_letter(connection: Connection, letter: NewDeadLetter, rows_max: int) -> int:
     """Call this in a transaction to keep a failure with what else is written there."""
-    count = int(await connection.fetchval("SELECT count(*) FROM dead_letters"))
-    if count >= rows_max:
-        await connection.execute(_MAKE_ROOM, count - rows_max + 1)
-        if await connection.fetchval("SELECT count(*) FROM dead_letters") >= rows_max:
-            raise DeadLettersFull(rows_max)
+    known = await connection.fetchrow(_OPEN, letter.kind, letter.source, letter.message_id)
+    if known is not None:
+        # Whoever had it in hand has failed; it needs no room.
+        if known["status"] == DeadLetterStatus.PROCESSING:
+            text = letter.error_message
+            await _move(connection, known["id"], DeadLetterStatus.PENDING, "failure", text)
+        await connection.execute(_AGAIN, known["id"], letter.error_message, letter.error_details)
+        return int(known["id"])
+    too_many = int(await connection.fetchval(_ROOM)) + 1 - rows_max
+    if too_many > 0 and await change_rows(connection, _MAKE_ROOM, too_many) < too_many:
+        raise DeadLettersFull(rows_max)
     return int(
         await connection.fetchval(
             _ADD,
@@ -266,13 +311,16 @@ async def _move(
 
 async def _end(connection: Connection, id_: int, to: DeadLetterStatus, by: str, notes: str) -> None:
     await _move(connection, id_, to, by, notes)
-    await connection.execute(
+    row = await connection.fetchrow(
         "UPDATE dead_letters SET resolved_at = clock_timestamp(), resolved_by = $2,"
-        " resolution_notes = $3 WHERE id = $1",
+        " resolution_notes = $3 WHERE id = $1 RETURNING kind, message_id",
         id_,
         by,
         notes,
     )
+    assert row is not None, "it was moved just now"
+    if row["kind"] == OUTBOX and (message := outbox_id(row["message_id"])) is not None:
+        await connection.execute(_FREE_KEY, message)
 
 
 def _stored(row: asyncpg.Record) -> StoredDeadLetter:

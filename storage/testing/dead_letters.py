@@ -7,10 +7,12 @@ from actors.persistence import (
     DeadLetterStatus,
     InvalidTransition,
     NewDeadLetter,
+    StreamId,
     UnknownDeadLetter,
 )
+from actors.persistence.beside_log.outbox import partition_of
 from storage.testing.kept import Kept
-from storage.testing.samples import numbered
+from storage.testing.samples import message, new_events, numbered
 
 _PENDING, _PROCESSING, _RESOLVED, _DISCARDED = DeadLetterStatus
 
@@ -50,6 +52,75 @@ class DeadLettersSuite:
         stored = await kept.dead_letters.get(id_)
         assert (stored.retry_count, stored.letter.error_message) == (1, "again")
         assert await kept.dead_letters.add(letter(2)) != id_
+
+    @pytest.mark.parametrize("final", [_RESOLVED, _DISCARDED])
+    async def test_a_settled_letter_stays_and_a_new_failure_is_a_new_one(
+        self, kept: Kept, final: DeadLetterStatus
+    ) -> None:
+        # STORE-60: the table of transitions has no way out of a final status
+        letters = kept.dead_letters
+        id_ = await letters.add(letter())
+        if final is _RESOLVED:
+            await letters.retry(id_)
+            await letters.resolve(id_, "ada", "fixed")
+        else:
+            await letters.discard(id_, "ada", "fixed")
+        settled = await letters.get(id_)
+        new = await letters.add(letter(error="again"))
+        assert new != id_
+        assert await letters.get(id_) == settled
+        assert settled.status is final
+        stored = await letters.get(new)
+        assert (stored.status, stored.retry_count, stored.resolved_by) == (_PENDING, 0, None)
+        assert await letters.add(letter(error="and again")) == new
+
+    async def test_a_failure_of_one_in_hand_is_that_of_who_has_it(self, kept: Kept) -> None:
+        # STORE-60
+        id_ = await kept.dead_letters.add(letter())
+        await kept.dead_letters.retry(id_, by="w-1")
+        assert await kept.dead_letters.add(letter(error="again")) == id_
+        stored = await kept.dead_letters.get(id_)
+        assert (stored.status, stored.retry_count) == (_PENDING, 1)
+        assert stored.letter.error_message == "again"
+        with pytest.raises(InvalidTransition):
+            await kept.dead_letters.resolve(id_, "w-1")
+
+    async def test_any_words_are_kept(self, kept: Kept) -> None:
+        # STORE-60: a failure is not lost for the text of its error
+        id_ = await kept.dead_letters.add(letter(error="a\x00b\ud800"))
+        assert (await kept.dead_letters.get(id_)).letter.error_message == "a\ufffdb?"
+
+    @pytest.mark.parametrize("is_resolved", [True, False])
+    async def test_those_behind_a_message_go_on_when_its_letter_is_settled(
+        self, kept: Kept, is_resolved: bool
+    ) -> None:
+        # STORE-52
+        one, two = message(), message()
+        await kept.events.append(StreamId("order-a"), new_events(1), outbox=[one, two])
+        part = partition_of("k")
+        held = await kept.outbox.lease("r", [part])
+        first, second = await kept.outbox.next_batch(part, held[part])
+        id_ = await kept.dead_letters.add(NewDeadLetter("outbox", "t", str(first.id), "boom"))
+        await kept.outbox.mark_failed(part, held[part], first.id, "boom", None)
+        assert await kept.outbox.next_batch(part, held[part]) == []
+        if is_resolved:
+            await kept.dead_letters.retry(id_)
+            await kept.dead_letters.resolve(id_, "ada")
+        else:
+            await kept.dead_letters.discard(id_, "ada", "no such customer")
+        waiting = await kept.outbox.next_batch(part, held[part])
+        assert [entry.id for entry in waiting] == [second.id]
+        assert (await kept.outbox.stats()).dead == 0
+
+    async def test_the_audit_is_kept_for_a_year(self, kept: Kept) -> None:
+        # STORE-61
+        id_ = await kept.dead_letters.add(letter())
+        await kept.dead_letters.discard(id_, "ada", "x")
+        await kept.pass_time(364 * 86400)
+        assert await kept.dead_letters.purge() == 0
+        await kept.pass_time(2 * 86400)
+        assert await kept.dead_letters.purge() == 1
+        assert (await kept.dead_letters.get(id_)).status is _DISCARDED
 
     async def test_a_retry_replays_and_ends(self, kept: Kept) -> None:
         # STORE-61
@@ -116,7 +187,10 @@ class DeadLettersSuite:
         assert (await kept.dead_letters.counts()).health == "degraded"
         with pytest.raises(DeadLettersFull):
             await kept.dead_letters.add(letter(99))
+        assert await kept.dead_letters.add(letter(3)) == ids[3]  # a known one needs no room
         await kept.dead_letters.discard(ids[7], "ada", "x")
+        assert await kept.dead_letters.add(letter(4)) == ids[4]  # and takes none
+        assert (await kept.dead_letters.get(ids[7])).status is _DISCARDED
         await kept.dead_letters.add(letter(99))
         with pytest.raises(UnknownDeadLetter):
             await kept.dead_letters.get(ids[7])

@@ -45,6 +45,7 @@ UPDATE outbox SET created_at = created_at - $1::interval, sent_at = sent_at - $1
 UPDATE outbox_leases SET lease_until = lease_until - $1::interval;
 UPDATE inbox SET handled_at = handled_at - $1::interval;
 UPDATE dead_letters SET claimed_at = claimed_at - $1::interval;
+UPDATE dead_letter_audit SET at = at - $1::interval;
 UPDATE checkpoints SET updated_at = updated_at - $1::interval
 """
 

@@ -11,6 +11,7 @@ from actors.persistence import (
     EXISTS,
     Appended,
     CloseTimer,
+    DeadLettersFull,
     ExpectedVersion,
     Fenced,
     Idempotent,
@@ -19,8 +20,15 @@ from actors.persistence import (
     StreamId,
     TimerGone,
 )
-from storage.postgres import Connection, Database, PostgresEventStore, PostgresTimers
+from storage.postgres import (
+    Connection,
+    Database,
+    PostgresDeadLetters,
+    PostgresEventStore,
+    PostgresTimers,
+)
 from storage.testing import DeadLettersSuite, WithAppendSuite
+from storage.testing.dead_letters import letter
 from storage.testing.event_store import read_to_end
 from storage.testing.kept import Kept, kept_in_postgres
 from storage.testing.samples import NOON, PATIENCE_S, new_events, timer
@@ -181,3 +189,31 @@ async def test_an_append_that_wrote_first_builds_on_what_it_saw_before(
             await database.run(hold_back)
     assert [one.version for one in outcomes] == [2, 3]
     await read_to_end(store)
+
+
+async def test_the_last_places_for_dead_letters_are_given_once(database: Database) -> None:
+    # STORE-62: many at once do not pass the limit, and nobody counts the table
+    letters = PostgresDeadLetters(database, rows_max=10)
+    refused: list[str] = []
+
+    async def add(number: int) -> None:
+        try:
+            await letters.add(letter(number))
+        except DeadLettersFull as error:
+            refused.append(error.code)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(30):
+            nursery.start_soon(add, number)
+    assert len(refused) == 20
+
+    async def taken(connection: Connection) -> tuple[int, int]:
+        rows = await connection.fetchval("SELECT count(*) FROM dead_letters")
+        return int(rows), int(await connection.fetchval("SELECT taken FROM dead_letter_room"))
+
+    assert await database.run(taken) == (10, 10)
+    for one in await letters.list(limit=4):
+        await letters.discard(one.id, "ada", "x")
+    for number in range(100, 104):
+        await letters.add(letter(number))
+    assert await database.run(taken) == (10, 10)

@@ -23,7 +23,12 @@ FULL_DEGRADED = 0.8
 # A worker that died with a row in hand has it taken away after this.
 CLAIM = timedelta(seconds=60)
 
-KINDS = ("message", "effect", "event", "projection", "bus", "outbox", "mail", "saga")
+# Lines of the audit are kept for a year, as others of their sort.
+AUDIT_KEPT = timedelta(days=365)
+
+# The kind of a message that its relay gave up; its message id is that of the row in the outbox.
+OUTBOX = "outbox"
+KINDS = ("message", "effect", "event", "projection", "bus", OUTBOX, "mail", "saga")
 
 
 def storable(text: str) -> str:
@@ -39,6 +44,12 @@ def words_of(error: BaseException) -> str:
     except Exception:  # noqa: BLE001  (its own code; the failure must be kept all the same)
         text = "(its text cannot be made)"
     return storable(f"{type(error).__name__}: {text}"[:ERROR_CHARS_MAX])
+
+
+def outbox_id(message_id: str) -> int | None:
+    """Call this for the row in the outbox that a letter of kind `outbox` speaks of."""
+    is_number = message_id.isascii() and message_id.isdigit() and len(message_id) < 19
+    return int(message_id) if is_number else None
 
 
 class DeadLetterStatus(StrEnum):
@@ -110,6 +121,9 @@ class NewDeadLetter:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        # Somebody else's words: no reason to lose the failure.
+        for name in ("error_message", "error_details"):
+            object.__setattr__(self, name, storable(getattr(self, name)))
         if self.payload is not None and len(self.payload) > PAYLOAD_BYTES_MAX:
             if self.event_id is None:
                 raise ValueError(f"a payload over {PAYLOAD_BYTES_MAX} bytes needs its event's id")
@@ -150,9 +164,11 @@ class DeadLetters(Protocol):
     """The kept failures. Each change of status is audited with who made it."""
 
     async def add(self, letter: NewDeadLetter) -> int:
-        """Call this to keep a failure; a known (kind, source, message id) counts as a retry.
+        """Call this to keep a failure; one with an open letter raises its `retry_count`.
 
-        Raises `DeadLettersFull` when every row is pending.
+        Its letter is known by (kind, source, message id), and is pending again when it was in
+        hand. A settled letter stays as it is, and the failure gets a new one. Raises
+        `DeadLettersFull` when a new one finds only open ones.
         """
         ...
 
@@ -191,11 +207,15 @@ class DeadLetters(Protocol):
         ...
 
     async def resolve(self, id_: int, by: str, notes: str = "") -> None:
-        """Call this when a retry succeeded."""
+        """Call this when a retry succeeded; of an outbox message those behind it go on."""
         ...
 
     async def discard(self, id_: int, by: str, reason: str) -> None:
-        """Call this to give a pending one up, with the reason."""
+        """Call this to give a pending one up, with the reason; those behind it go on too."""
+        ...
+
+    async def purge(self, limit: int = 1000) -> int:
+        """Call this to remove lines of the audit of over a year ago, at most `limit`."""
         ...
 
     async def counts(self) -> DeadLetterCounts:

@@ -16,6 +16,7 @@ from zlib import crc32
 import trio
 
 from actors.persistence.beside_log.dead_letters import (
+    OUTBOX,
     PAYLOAD_BYTES_MAX,
     DeadLetters,
     DeadLettersFull,
@@ -143,7 +144,10 @@ class Outbox(Protocol):
         ...
 
     async def revive(self, id_: int) -> bool:
-        """Call this to send a message once more that was given up; False when it is not dead."""
+        """Call this to send a message once more that was given up; False when it is not dead.
+
+        Its letter stays open: resolve it when the message is sent.
+        """
         ...
 
     async def drop(self, id_: int) -> bool:
@@ -392,7 +396,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
             return True
         is_small = len(entry.payload) <= PAYLOAD_BYTES_MAX
         letter = NewDeadLetter(
-            kind="outbox",
+            kind=OUTBOX,
             source=entry.target,
             message_id=str(entry.id),
             error_message=error,
