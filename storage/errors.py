@@ -83,13 +83,21 @@ class StateDirInUse(StoreError):
 
 
 class MigrationFailed(StoreError):
-    """Raised when a migration's SQL fails; that one was rolled back, earlier ones stay."""
+    """Raised when a migration's SQL fails; earlier ones stay.
+
+    That one was rolled back, unless it runs outside a transaction: then it may be half done, and
+    is begun again from its first statement by the next start.
+    """
 
     code = "migration_failed"
 
-    def __init__(self, version: int, name: str, reason: str) -> None:
-        super().__init__(f"migration {version:04} {name} failed and was rolled back: {reason}")
+    def __init__(
+        self, version: int, name: str, reason: str, *, is_rolled_back: bool = True
+    ) -> None:
+        done = "failed and was rolled back" if is_rolled_back else "failed and may be half done"
+        super().__init__(f"migration {version:04} {name} {done}: {reason}")
         self.version, self.name, self.reason = version, name, reason
+        self.is_rolled_back = is_rolled_back
 
 
 class MigrationChanged(StoreError):

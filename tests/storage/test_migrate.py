@@ -26,7 +26,7 @@ from storage.postgres import (
     open_database,
     plan_migrations,
 )
-from storage.postgres.schema.migrate import Migration, read_migrations
+from storage.postgres.schema.migrate import Migration, read_migrations, split_statements
 from storage.testing import TemporaryServer
 from tests.patience import PATIENT_POOL
 
@@ -133,6 +133,70 @@ async def test_a_step_may_stand_outside_a_transaction(database: Database) -> Non
     # STORE-32
     index = "-- no transaction\nCREATE INDEX CONCURRENTLY planted ON users (role)"
     assert await migrate(database, (*_STEPS, replace(_NEXT, up=index))) == 1
+
+
+@pytest.mark.slow
+async def test_two_starting_together_with_a_concurrent_index(database: Database) -> None:
+    # STORE-32: CREATE INDEX CONCURRENTLY waits for whoever waits with a snapshot in hand
+    index = "-- no transaction\nCREATE INDEX CONCURRENTLY planted ON users (role)"
+    steps = (*_STEPS, replace(_NEXT, up=index))
+    applied: list[int] = []
+
+    async def start() -> None:
+        async with open_database(database.url, settings=PATIENT_POOL) as other:
+            applied.append(await migrate(other, steps))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(start)
+    assert sorted(applied) == [0, 0, 1]
+
+
+async def test_a_step_outside_a_transaction_may_have_many_statements(database: Database) -> None:
+    # STORE-32: sent together the server would take them for one transaction
+    up = """-- no transaction
+    CREATE INDEX CONCURRENTLY planted ON users (role); -- the first; of two
+    CREATE INDEX CONCURRENTLY planted_too ON users (created_at);
+    """
+    assert await migrate(database, (*_STEPS, replace(_NEXT, up=up))) == 1
+
+
+async def test_a_step_that_failed_half_way_says_so_and_can_be_repeated(database: Database) -> None:
+    # STORE-32: the index is left invalid, and its name would stop every next start
+    async def run(connection: Connection, statement: str) -> None:
+        await connection.execute(statement)
+
+    async def is_valid(connection: Connection) -> bool:
+        found = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('planted')"
+        return bool(await connection.fetchval(found))
+
+    await database.run(run, "CREATE TABLE doubles AS SELECT 1 AS n FROM generate_series(1, 2)")
+    up = "-- no transaction\nCREATE UNIQUE INDEX CONCURRENTLY planted ON doubles (n);"
+    steps = (*_STEPS, replace(_NEXT, up=up))
+    with pytest.raises(MigrationFailed, match="may be half done") as caught:
+        await migrate(database, steps)
+    assert not caught.value.is_rolled_back
+    await database.run(run, "DELETE FROM doubles WHERE ctid = '(0,1)'")
+    assert await migrate(database, steps) == 1
+    assert await database.run(is_valid)
+
+
+@pytest.mark.parametrize(
+    ("sql", "statements"),
+    [
+        ("", []),
+        (" ; -- nothing\n ;", []),
+        ("SELECT 1", ["SELECT 1"]),
+        ("-- no transaction\nSELECT 1; SELECT 2;\n", ["SELECT 1", "SELECT 2"]),
+        ("SELECT ';', \"a;b\", E'\\';'; SELECT 2", ["SELECT ';', \"a;b\", E'\\';'", "SELECT 2"]),
+        ("SELECT 'it''s;' /* ; */ -- ;\n; S", ["SELECT 'it''s;' /* ; */ -- ;", "S"]),
+        ("DO $$ a; b $$; DO $x$ $$;$$ $x$", ["DO $$ a; b $$", "DO $x$ $$;$$ $x$"]),
+        ("SELECT a$b$c FROM t; S", ["SELECT a$b$c FROM t", "S"]),
+    ],
+)
+def test_statements_are_told_apart(sql: str, statements: list[str]) -> None:
+    # STORE-32
+    assert split_statements(sql) == statements
 
 
 async def test_the_plan_and_the_check_change_nothing(database: Database) -> None:

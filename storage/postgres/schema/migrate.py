@@ -1,9 +1,12 @@
 """The schema: numbered SQL files, applied upwards once each, in order, under one lock.
 
 The server only ever goes up; `migrate_down` is for a hand that knows what it does. A file
-whose first line is `-- no transaction` runs outside one (for CREATE INDEX CONCURRENTLY).
+whose first line is `-- no transaction` runs outside one, a statement at a time (for CREATE INDEX
+CONCURRENTLY). Such a step may fail half-way, so it has to be one that can be repeated; an index
+that a failed attempt left invalid is removed before.
 """
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
@@ -28,6 +31,9 @@ from storage.postgres.connecting.session import Connection
 
 # How long a second process waits while the first one applies (STORE-32).
 LOCK_S_MAX = 60.0
+# Looked at, not waited for: who waits inside the server for a lock has a snapshot meanwhile, and
+# CREATE INDEX CONCURRENTLY waits for all snapshots. The two would wait for each other.
+LOCK_LOOK_S = 0.1
 # A migration may rebuild an index over all events; nobody is served meanwhile.
 MIGRATE_S_MAX = 600.0
 
@@ -37,6 +43,24 @@ _LOCK_KEY = 7_203_114_000_1
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.up\.sql")
 _RESET = "RESET lock_timeout; RESET statement_timeout"
 _NO_TRANSACTION = "-- no transaction"
+
+_CONCURRENTLY = re.compile(
+    r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"
+    r'("[^"]+"|[\w$]+)\s+ON\b',
+    re.IGNORECASE,
+)
+# What a statement is made of, as far as finding its end needs it.
+_TOKEN = re.compile(
+    r"""
+    (?P<end>;)
+    | (?P<space>\s+)
+    | (?P<comment>--[^\n]* | /\*.*?\*/)
+    | [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
+    | (?P<dollar>\$(?:[A-Za-z_]\w*)?\$).*?(?P=dollar)
+    | \w[\w$]* | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +187,14 @@ async def _has_events(connection: Connection) -> bool:
 
 
 async def _lock(connection: Connection) -> None:
-    """Take the one lock of all migrations; the session's own lock timeout is too short."""
+    """Take the one lock of all migrations; a step may take longer than other statements."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LOCK_S_MAX
+    while not await connection.fetchval(f"SELECT pg_try_advisory_lock({_LOCK_KEY})"):
+        if loop.time() >= deadline:
+            raise StoreTimeout(LOCK_S_MAX, nothing_written=True)
+        await asyncio.sleep(LOCK_LOOK_S)
     await connection.execute(f"SET lock_timeout = '{LOCK_S_MAX:.0f}s'; SET statement_timeout = 0")
-    try:
-        await connection.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})")
-    except asyncpg.LockNotAvailableError as error:
-        await connection.execute(_RESET)
-        raise StoreTimeout(LOCK_S_MAX) from error
 
 
 async def _unlock(connection: Connection) -> None:
@@ -204,10 +229,46 @@ async def _apply(connection: Connection, step: Migration, sql: str) -> None:
                 await connection.execute(sql)
                 await _note(connection, step, is_up=is_up)
         else:
-            await connection.execute(sql)
+            for statement in split_statements(sql):
+                await _drop_invalid(connection, statement)
+                await connection.execute(statement)
             await _note(connection, step, is_up=is_up)
     except asyncpg.PostgresError as error:
-        raise MigrationFailed(step.version, step.name, str(error)) from error
+        raise MigrationFailed(
+            step.version, step.name, str(error), is_rolled_back=step.is_transactional
+        ) from error
+
+
+async def _drop_invalid(connection: Connection, statement: str) -> None:
+    """Remove what an earlier attempt left of an index: it serves nobody and bars its name."""
+    match = _CONCURRENTLY.match(statement)
+    if match is None:
+        return
+    is_invalid = await connection.fetchval(
+        "SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)", match[1]
+    )
+    if is_invalid:
+        await connection.execute(f"DROP INDEX CONCURRENTLY {match[1]}")
+
+
+def split_statements(sql: str) -> list[str]:
+    """Call this to get the statements of a file one by one, comments before them left out.
+
+    Sent together they would be one transaction to the server. Semicolons in texts, quoted names,
+    comments and dollar quotes end nothing.
+    """
+    found, start, code = [], 0, False
+    for match in _TOKEN.finditer(sql):
+        if match["end"]:
+            if code:
+                found.append(sql[start : match.start()].strip())
+            start, code = match.end(), False
+        elif match["comment"] or match["space"]:
+            if not code:
+                start = match.end()
+        else:
+            code = True
+    return [*found, sql[start:].strip()] if code else found
 
 
 async def _note(connection: Connection, step: Migration, *, is_up: bool) -> None:
