@@ -104,11 +104,13 @@ from actors.persistence.projections.store import (
     ProjectionBatch,
     ProjectionStore,
     WritesRefused,
+    begin_rebuild,
     live_collection,
 )
 from actors.persistence.projections.waiting import (
     ProjectionHalted,
     ProjectionTimeout,
+    Rebuilding,
     wait_until,
     waiter_count,
 )
@@ -231,6 +233,7 @@ __all__ = [
     "ProjectionTimeout",
     "ProjectionTx",
     "ReadState",
+    "Rebuilding",
     "Refusal",
     "ReplayParked",
     "Reply",
@@ -255,6 +258,7 @@ __all__ = [
     "UnknownEventType",
     "Version",
     "WritesRefused",
+    "begin_rebuild",
     "check_projections",
     "event",
     "execute",

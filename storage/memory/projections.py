@@ -68,7 +68,9 @@ class MemoryProjections(Faults):
         fresh = Checkpoint(
             projection, generation, version, START, self.database.lineage, state, None, partition
         )
-        return self._checkpoints.setdefault((projection, generation, partition), fresh)
+        key = (projection, generation, partition)
+        kept = self._checkpoints[key] = replace(self._checkpoints.get(key, fresh), is_filled=True)
+        return kept
 
     async def checkpoints(self, projection: str) -> Sequence[Checkpoint]:
         """See `ProjectionStore.checkpoints`."""
@@ -94,7 +96,9 @@ class MemoryProjections(Faults):
         documents = _checked(batch)
         make_room(self.database, len(batch.letters), self._letters_max)
         self.database.write_documents({begun.collection: documents})
-        self._checkpoints[key] = replace(kept, cursor=batch.reached, revision=kept.revision + 1)
+        self._checkpoints[key] = replace(
+            kept, cursor=batch.reached, revision=kept.revision + 1, is_filled=True
+        )
         for letter in batch.letters:
             add_letter(self.database, letter, self._letters_max)
         replayed(self.database, batch.replayed, REPLAY)
@@ -136,6 +140,15 @@ class MemoryProjections(Faults):
             self._set(projection, generation, state, error)
             self._announce()
 
+    async def leave(self, checkpoint: Checkpoint) -> None:
+        """See `ProjectionStore.leave`."""
+        await self.pass_faults()
+        key = (checkpoint.projection, checkpoint.generation, checkpoint.partition)
+        kept = self._checkpoints.get(key)
+        if kept is not None and kept.revision == checkpoint.revision:
+            self._checkpoints[key] = replace(kept, is_filled=False)
+            self._announce()
+
     async def swap(self, projection: str, generation: int) -> None:
         """See `ProjectionStore.swap`."""
         await self.pass_faults()
@@ -143,7 +156,7 @@ class MemoryProjections(Faults):
             if name == projection and other != generation and serves(kept):
                 self._set(name, other, GenerationState.RETIRED, None)
                 self._retired_at[name, other] = self.database.now()
-        self._set(projection, generation, GenerationState.LIVE, None)
+        self._set(projection, generation, GenerationState.LIVE, None, is_filled=True)
         self._announce()
 
     async def purge(self, projection: str, *, older_than: timedelta = RETIRED_KEPT) -> int:
@@ -199,11 +212,19 @@ class MemoryProjections(Faults):
                 yield letter.stream_version, letter.stream_id or "", id_
 
     def _set(
-        self, projection: str, generation: int, state: GenerationState, error: str | None
+        self,
+        projection: str,
+        generation: int,
+        state: GenerationState,
+        error: str | None,
+        *,
+        is_filled: bool = False,
     ) -> None:
         for key, kept in self._checkpoints.items():
             if key[:2] == (projection, generation):
-                self._checkpoints[key] = replace(kept, state=state, error=error)
+                self._checkpoints[key] = replace(
+                    kept, state=state, error=error, is_filled=is_filled or kept.is_filled
+                )
 
     def _announce(self) -> None:
         self._changed.set()

@@ -37,12 +37,14 @@ from storage.postgres.dead_letters import add_letter, replay_failed, replayed
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
 _CHECKPOINT = (
-    "projection, generation, partition, version, txid, position, lineage, state, error, revision"
+    "projection, generation, partition, version, txid, position, lineage, state, error, revision,"
+    " is_filled"
 )
 
 _OPEN = """
 INSERT INTO checkpoints (projection, generation, partition, version, lineage, state)
-SELECT $1, $2, $3, $4, lineage, $5 FROM store_meta ON CONFLICT DO NOTHING
+SELECT $1, $2, $3, $4, lineage, $5 FROM store_meta
+ON CONFLICT (projection, generation, partition) DO UPDATE SET is_filled = true
 """
 
 _FIND = f"""
@@ -55,7 +57,7 @@ ORDER BY generation, partition
 # was replayed since. It comes first and locks the row: parking and replaying take turns.
 _ADVANCE = """
 UPDATE checkpoints SET txid = $4::xid8, position = $5, revision = revision + 1,
-    updated_at = clock_timestamp()
+    is_filled = true, updated_at = clock_timestamp()
 WHERE projection = $1 AND generation = $2 AND partition = $3
     AND txid = $6::xid8 AND position = $7 AND revision = $8
     AND state IN ('building', 'live') AND error IS NULL
@@ -175,6 +177,21 @@ class PostgresProjections:
             _set_state, projection, generation, state, error, channel=PROJECTIONS
         )
 
+    async def leave(self, checkpoint: Checkpoint) -> None:
+        """See `ProjectionStore.leave`."""
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(
+                "UPDATE checkpoints SET is_filled = false WHERE projection = $1"
+                " AND generation = $2 AND partition = $3 AND revision = $4",
+                checkpoint.projection,
+                checkpoint.generation,
+                checkpoint.partition,
+                checkpoint.revision,
+            )
+
+        await self._database.run(work, channel=PROJECTIONS)
+
     async def swap(self, projection: str, generation: int) -> None:
         """See `ProjectionStore.swap`."""
 
@@ -187,8 +204,8 @@ class PostgresProjections:
                 generation,
             )
             await connection.execute(
-                "UPDATE checkpoints SET state = 'live', error = NULL, updated_at ="
-                " clock_timestamp() WHERE projection = $1 AND generation = $2",
+                "UPDATE checkpoints SET state = 'live', error = NULL, is_filled = true,"
+                " updated_at = clock_timestamp() WHERE projection = $1 AND generation = $2",
                 projection,
                 generation,
             )
@@ -339,6 +356,7 @@ def _checkpoint(row: asyncpg.Record) -> Checkpoint:
         error=row["error"],
         partition=row["partition"],
         revision=row["revision"],
+        is_filled=row["is_filled"],
     )
 
 

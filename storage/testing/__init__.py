@@ -19,6 +19,7 @@ from storage.testing.projections.filling import ProjectionSuite
 from storage.testing.projections.inline import InlineProjectionsSuite
 from storage.testing.projections.parts import ProjectionPartsSuite
 from storage.testing.projections.poison import ProjectionHaltSuite, ProjectionPoisonSuite
+from storage.testing.projections.rebuilding import ProjectionRebuildSuite
 from storage.testing.projections.waiting import ProjectionWaitingSuite
 from storage.testing.temporary import TemporaryServer
 from storage.testing.with_append import WithAppendSuite
@@ -32,6 +33,7 @@ __all__ = [
     "ProjectionHaltSuite",
     "ProjectionPartsSuite",
     "ProjectionPoisonSuite",
+    "ProjectionRebuildSuite",
     "ProjectionSuite",
     "ProjectionWaitingSuite",
     "TemporaryServer",

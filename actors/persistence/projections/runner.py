@@ -29,7 +29,9 @@ from actors.persistence.projections.store import (
     ProjectionStore,
     WritesRefused,
     next_generation,
+    serves,
 )
+from actors.persistence.projections.waiting import next_waiter
 from actors.persistence.words import Cursor, Lag, Page, StoredEvent, StreamId
 from actors.runtime import Actor, Ask, Log, Normal, message
 
@@ -47,6 +49,14 @@ SWAP_LAG_MAX = 100
 AWAY_S = 0.5
 # How often a halted runner looks whether another one of its projection was resumed.
 HALTED_LOOK_S = 1.0
+
+# How often a checkpoint moves over events that do not concern its projection: such a commit costs
+# as much as any. Half of `WAIT_S`: who waits for one in another process still gets an answer; who
+# waits in this one is not kept waiting at all.
+EMPTY_COMMIT_S = 1.0
+# A serving generation that stood still for so long, with events to read, is filled by nobody:
+# longer than a checkpoint rests, and than a poisoned batch is tried.
+LEFT_S = 3.0
 
 _FILLED = (GenerationState.BUILDING, GenerationState.LIVE)
 
@@ -84,7 +94,13 @@ class ReplayParked(Ask[int]):
 
 
 class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
-    """Fills a projection. `rebuild=True` begins a new generation beside the live one."""
+    """Fills a generation of a projection, in one of its parts.
+
+    That is the serving one of its version; there is none: a new one, built beside the one of
+    another version until it takes over. `rebuild=True` prefers the one that `begin_rebuild`
+    began. `until_replaced=True` is for an old version beside the new one: it fills what
+    serves, begins nothing, and ends when the new one has taken over.
+    """
 
     def __init__(
         self,
@@ -93,10 +109,11 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         store: ProjectionStore,
         *,
         rebuild: bool = False,
+        until_replaced: bool = False,
         partition: int = 0,
     ) -> None:
         self._projection, self._events, self._store = projection, events, store
-        self._rebuild, self._partition = rebuild, partition
+        self._rebuild, self._until_replaced, self._partition = rebuild, until_replaced, partition
         if projection.inline:
             raise TypeError(f"{projection.name} is inline: the store applies it in its appends")
         if not 0 <= partition < projection.partitions:
@@ -109,6 +126,14 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         self._resumed = trio.Event()
         # The checkpoint is not where this runner left it: what it reads must be read again.
         self._is_elsewhere = False
+        self._reading = trio.CancelScope()
+        # Read up to there, without an event of the projection, and not committed yet.
+        self._unsaved: Cursor | None = None
+        self._has_unsaved = trio.Event()
+        self._saved_at = -EMPTY_COMMIT_S
+        # Serving checkpoints that were behind at the last look, and where.
+        self._standing: dict[tuple[int, int], int] = {}
+        self._looked_at = -LEFT_S
         self._applied = 0
         self._began = 0.0
         self.checkpoint: Checkpoint
@@ -116,16 +141,25 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     async def on_start(self) -> None:
         """Find the generation to fill, then begin."""
         known = await self._store.checkpoints(self._projection.name)
-        generation, state = next_generation(known, self._projection.version)
-        if self._rebuild and state is not GenerationState.BUILDING and known:
-            generation = max(one.generation for one in known) + 1
-            state = GenerationState.BUILDING
+        version = self._projection.version
+        generation, state = next_generation(known, version, rebuild=self._rebuild)
+        if self._until_replaced and not any(
+            serves(one) and one.generation == generation for one in known
+        ):
+            self.stop(Normal())
+            return
         self.checkpoint = await self._open(generation, state)
         lineage = await self._events.lineage()
         if self.checkpoint.lineage != lineage:
             raise CursorOutdated(self.checkpoint.lineage, lineage)
         self._began = trio.current_time()
+        if self.checkpoint.state is GenerationState.BUILDING:
+            for one in known:
+                # Whoever still fills it says so with the next commit.
+                if serves(one) and one.version != version:
+                    await self._store.leave(one)
         self.start_soon(self._run)
+        self.start_soon(self._save_for_ever)
 
     async def on_ask_status(self, message: AskStatus) -> ProjectionStatus:
         """Tell how it is."""
@@ -224,22 +258,54 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
 
     async def _read(self) -> None:
         await self._maybe_swap(1)  # a log with nothing to read is caught up with already
-        self._is_elsewhere = False
+        self._is_elsewhere, self._unsaved = False, None
         pages = self._events.follow(after=self.checkpoint.cursor, types=self._types)
-        async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
-            async for page in reading:
-                for begin in range(0, max(len(page.events), 1), COMMIT_EVENTS_MAX):
-                    part = page.events[begin : begin + COMMIT_EVENTS_MAX]
-                    is_last = begin + COMMIT_EVENTS_MAX >= len(page.events)
-                    reached = page.next if is_last else part[-1].cursor
-                    mine = [event for event in part if self._is_ours(event)]
-                    async with self._turn:
-                        # A replay may have met another runner while this one read.
-                        if self._is_elsewhere:
-                            return
-                        if not await self._settle(mine, reached, iter(POISON_RETRIES_S)):
-                            return
-                await self._maybe_swap()
+        with trio.CancelScope() as self._reading:
+            async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
+                async for page in reading:
+                    if not await self._read_page(page):
+                        return
+                    await self._maybe_swap()
+
+    async def _read_page(self, page: Page) -> bool:
+        """Apply and commit a page; False when the run must begin anew."""
+        if not page.events:
+            self._unsaved = page.next
+            self._has_unsaved.set()
+        for begin in range(0, len(page.events), COMMIT_EVENTS_MAX):
+            part = page.events[begin : begin + COMMIT_EVENTS_MAX]
+            is_last = begin + COMMIT_EVENTS_MAX >= len(page.events)
+            reached = page.next if is_last else part[-1].cursor
+            mine = [event for event in part if self._is_ours(event)]
+            async with self._turn:
+                # A replay may have met another runner while this one read.
+                if self._is_elsewhere:
+                    return False
+                if not await self._settle(mine, reached, iter(POISON_RETRIES_S)):
+                    return False
+        return not self._is_elsewhere
+
+    async def _save_for_ever(self) -> None:
+        """Move the checkpoint over what does not concern the projection, now and then."""
+        while True:
+            await self._has_unsaved.wait()
+            with trio.move_on_at(self._saved_at + EMPTY_COMMIT_S):
+                await next_waiter(self._store, self._projection.name)
+            try:
+                async with self._turn:
+                    await self._save()
+                    await self._maybe_swap()
+            except StoreError as error:
+                self._tell_waiting(error)
+                await trio.sleep(AWAY_S)
+
+    async def _save(self) -> None:
+        unsaved = self._unsaved
+        if unsaved is not None and not self._is_elsewhere and unsaved > self.checkpoint.cursor:
+            await self._write(ProjectionBatch(self.checkpoint, unsaved))
+        # After it: a store that is away leaves something to be saved.
+        if self._unsaved == unsaved or self._is_elsewhere:
+            self._unsaved, self._has_unsaved = None, trio.Event()
 
     async def _settle(
         self, events: Sequence[StoredEvent], reached: Cursor, waits: Iterator[float]
@@ -303,8 +369,9 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
 
     async def _write(self, batch: ProjectionBatch) -> bool:
         if await self._store.commit(batch):
-            revision = self.checkpoint.revision + 1
+            revision = batch.checkpoint.revision + 1
             self.checkpoint = replace(self.checkpoint, cursor=batch.reached, revision=revision)
+            self._saved_at = trio.current_time()
             return True
         # Somebody else moved it: another runner of this part, or an operator who swapped. What
         # they say holds; the caller reads on from there.
@@ -312,14 +379,15 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         return False
 
     async def _refresh(self) -> None:
-        self._is_elsewhere = True
         mine = (self.checkpoint.generation, self._partition)
-        for one in await self._store.checkpoints(self._projection.name):
-            if (one.generation, one.partition) == mine:
-                self.checkpoint = one
-                return
-        # Purged, long after it was retired.
-        self.checkpoint = replace(self.checkpoint, state=GenerationState.RETIRED)
+        known = await self._store.checkpoints(self._projection.name)
+        found = [one for one in known if (one.generation, one.partition) == mine]
+        # Missing: purged, long after it was retired.
+        retired = replace(self.checkpoint, state=GenerationState.RETIRED)
+        self.checkpoint = found[0] if found else retired
+        self._is_elsewhere = True
+        # Last of all: it may be the reading task that is here.
+        self._reading.cancel()
 
     async def _replay(self, stream_id: str, limit: int) -> tuple[int, bool]:
         """Apply a page of what is parked of a stream: how many, and whether to go on."""
@@ -369,6 +437,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         if self.checkpoint.state is not GenerationState.BUILDING:
             return
         known = await self._store.checkpoints(self._projection.name)
+        await self._look_at_serving(known)
         mine = [one for one in known if one.generation == self.checkpoint.generation]
         if len(mine) < self._projection.partitions:
             return
@@ -379,6 +448,22 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         if lag.events < lag_max:
             await self._store.swap(self.checkpoint.projection, self.checkpoint.generation)
             self.checkpoint = replace(self.checkpoint, state=GenerationState.LIVE)
+
+    async def _look_at_serving(self, known: Sequence[Checkpoint]) -> None:
+        """Find out whether somebody fills what serves while this is built, and tell it."""
+        if trio.current_time() < self._looked_at + LEFT_S:
+            return
+        self._looked_at = trio.current_time()
+        before, self._standing = self._standing, {}
+        for one in known:
+            if not serves(one) or one.is_halted or not one.is_filled:
+                continue
+            if (await self._events.lag(one.cursor)).events == 0:
+                continue
+            part = (one.generation, one.partition)
+            self._standing[part] = one.revision
+            if before.get(part) == one.revision:
+                await self._store.leave(one)
 
     async def _read_document(self, key: str) -> Document | None:
         return await self._store.get(self.checkpoint.collection, key)

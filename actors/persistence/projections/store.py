@@ -20,7 +20,7 @@ from typing import Protocol
 
 from actors.persistence.beside_log.dead_letters import NewDeadLetter
 from actors.persistence.errors import StoreError
-from actors.persistence.projections.projection import Document, collection_of
+from actors.persistence.projections.projection import Document, Projection, collection_of
 from actors.persistence.words import Cursor, Version
 
 RETIRED_KEPT = timedelta(hours=24)
@@ -52,6 +52,8 @@ class Checkpoint:
     partition: int = 0
     # How many commits there were; a replay is one too, and leaves the cursor where it is.
     revision: int = 0
+    # False when it stood still though there was something to read: no runner fills it.
+    is_filled: bool = True
 
     @property
     def is_halted(self) -> bool:
@@ -115,7 +117,7 @@ class ProjectionStore(Protocol):
         state: GenerationState,
         partition: int = 0,
     ) -> Checkpoint:
-        """Call this to make a generation's checkpoint, or find the one there is."""
+        """Call this to make a generation's checkpoint, or find the one there is, and fill it."""
         ...
 
     async def checkpoints(self, projection: str) -> Sequence[Checkpoint]:
@@ -150,6 +152,13 @@ class ProjectionStore(Protocol):
         """Call this to halt all parts of a generation with an error, or to let them go on.
 
         A retired generation stays retired.
+        """
+        ...
+
+    async def leave(self, checkpoint: Checkpoint) -> None:
+        """Call this when nobody fills a part of a generation: who waits for it is told so.
+
+        Nothing is done when it has moved; a commit, `open` and `swap` make it filled again.
         """
         ...
 
@@ -195,15 +204,38 @@ async def live_collection(store: ProjectionStore, name: str) -> str | None:
     return live[-1].collection if live else None
 
 
-def next_generation(known: Sequence[Checkpoint], version: int) -> tuple[int, GenerationState]:
+def next_generation(
+    known: Sequence[Checkpoint], version: int, *, rebuild: bool = False
+) -> tuple[int, GenerationState]:
     """Call this to decide which generation a runner fills, and as what.
 
-    The unfinished one of this version, else the live one of this version, else a new one:
-    live when it is the first, building beside an older version.
+    The serving one of this version, else the one of it that is being built (with `rebuild`
+    the other way round), else a new one: live when it is the first, building beside others.
     """
-    for one in reversed(known):
-        if one.version == version and one.state is not GenerationState.RETIRED:
-            return one.generation, one.state
+    mine = [one for one in known if one.version == version]
+    serving = [one for one in mine if serves(one)]
+    building = [one for one in mine if one.state is GenerationState.BUILDING]
+    for found in (building, serving) if rebuild else (serving, building):
+        if found:
+            return found[-1].generation, found[-1].state
     last = max((one.generation for one in known), default=0)
     is_first = not any(serves(one) for one in known)
     return last + 1, GenerationState.LIVE if is_first else GenerationState.BUILDING
+
+
+async def begin_rebuild(store: ProjectionStore, projection: Projection) -> int:
+    """Call this once to have a projection built anew beside the generation that serves.
+
+    Returns the new generation's number, or that of the one that is being built already. A
+    `ProjectionRunner` with `rebuild=True` for each part fills it, through any restart.
+    """
+    known = await store.checkpoints(projection.name)
+    for one in known:
+        if one.version == projection.version and one.state is GenerationState.BUILDING:
+            return one.generation
+    generation = max((one.generation for one in known), default=0) + 1
+    is_first = not any(serves(one) for one in known)
+    state = GenerationState.LIVE if is_first else GenerationState.BUILDING
+    for partition in range(projection.partitions):
+        await store.open(projection.name, generation, projection.version, state, partition)
+    return generation

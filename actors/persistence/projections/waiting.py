@@ -52,6 +52,27 @@ class ProjectionHalted(StoreError):
         self.name, self.error = name, error
 
 
+class Rebuilding(StoreUnavailable):
+    """Raised at once when only a newer version of a projection is filled, which does not serve yet.
+
+    Read old, or ask again when it has taken over; running the old version beside the new one
+    keeps both moving.
+    """
+
+    code = "projection_rebuilding"
+
+    def __init__(self, name: str, wanted: Cursor, reached: Cursor) -> None:
+        super().__init__(
+            f"projection {name} serves from {reached} and is built anew; nobody fills the one "
+            f"that serves up to {wanted}"
+        )
+        self.name, self.wanted, self.reached = name, wanted, reached
+
+
+# One more look than the first: a runner of the old version may be about to commit.
+LEFT_LOOKS = 2
+
+
 class _Watch:
     """Those who wait for one projection of one store."""
 
@@ -64,6 +85,7 @@ class _Watch:
         self.waiting = 0
         self.reached = START
         self.halted: str | None = None
+        self.left_looks = 0
 
     async def next_look(self) -> None:
         """Look, or wait for the one who is looking; raises what the look raised."""
@@ -101,10 +123,15 @@ class _Watch:
         self.reached = min((one.cursor for one in live), default=START)
         halted = [one for one in live if one.state is GenerationState.HALTED]
         self.halted = (halted[0].error or "") if halted else None
+        is_built = any(one.state is GenerationState.BUILDING for one in known)
+        is_left = is_built and not all(one.is_filled for one in live)
+        self.left_looks = self.left_looks + 1 if is_left else 0
 
 
 # By store and name, for as long as somebody waits; a store that is gone takes its own along.
 _watches: WeakKeyDictionary[Checkpoints, dict[str, _Watch]] = WeakKeyDictionary()
+# Rings when somebody begins to.
+_calls: WeakKeyDictionary[Checkpoints, dict[str, trio.Event]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -112,6 +139,9 @@ def _watched(store: Checkpoints, name: str) -> Iterator[_Watch]:
     by_name = _watches.setdefault(store, {})
     watch = by_name.setdefault(name, _Watch(store, name))
     watch.waiting += 1
+    call = _calls.get(store, {}).pop(name, None)
+    if call is not None:
+        call.set()
     try:
         yield watch
     finally:
@@ -125,12 +155,21 @@ def waiter_count(store: Checkpoints) -> int:
     return sum(watch.waiting for watch in _watches.get(store, {}).values())
 
 
+async def next_waiter(store: Checkpoints, name: str) -> None:
+    """Call this to wait until somebody in this process waits for a projection."""
+    if name in _watches.get(store, {}):
+        await trio.lowlevel.checkpoint()
+        return
+    await _calls.setdefault(store, {}).setdefault(name, trio.Event()).wait()
+
+
 async def wait_until(
     store: Checkpoints, name: str, cursor: Cursor, *, timeout_s: float = WAIT_S
 ) -> None:
     """Call this to read your own writes: returns when the projection has reached a cursor.
 
-    Works in every process. Raises `ProjectionTimeout`, `ProjectionHalted`; leaves no waiter.
+    Works in every process. Raises `ProjectionTimeout`, and without waiting for that
+    `ProjectionHalted` and `Rebuilding`; leaves no waiter.
     """
     with _watched(store, name) as watch:
         with trio.move_on_after(timeout_s):
@@ -138,6 +177,8 @@ async def wait_until(
                 await watch.next_look()
                 if watch.halted is not None:
                     raise ProjectionHalted(name, watch.halted)
+                if watch.left_looks >= LEFT_LOOKS and watch.reached < cursor:
+                    raise Rebuilding(name, cursor, watch.reached)
             await trio.lowlevel.checkpoint()
             return
         raise ProjectionTimeout(name, cursor, watch.reached)

@@ -24,6 +24,7 @@ from actors.persistence import (
     Resume,
     StoredEvent,
     StreamId,
+    begin_rebuild,
     live_collection,
     wait_until,
 )
@@ -282,6 +283,7 @@ class ProjectionSuite:
             old = await _start(system, kept, Totals())
             last = await kept.events.append(A, paid(1, 2))
             await wait_until(kept.projections, "totals", last.cursor, timeout_s=PATIENCE_S)
+            assert await begin_rebuild(kept.projections, Totals()) == 2
             await _start(system, kept, Totals(), rebuild=True)
             with trio.fail_after(PATIENCE_S):
                 while await live_collection(kept.projections, "totals") != "totals__g2":

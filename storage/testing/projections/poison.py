@@ -102,7 +102,7 @@ def broken(event: StoredEvent) -> StoredEvent:
     )
 
 
-@dataclass
+@dataclass(eq=False)
 class Faulty:
     """A projection store whose commits fail as told: before they are done, or after."""
 

@@ -1,5 +1,7 @@
 """What a projection must say of itself, and which generation its runner fills."""
 
+from typing import cast
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -10,17 +12,20 @@ from actors.persistence import (
     CursorOutdated,
     GenerationState,
     Projection,
+    ProjectionBatch,
     ProjectionRunner,
+    ProjectionStore,
     ProjectionTx,
     StoredEvent,
     StreamId,
     check_projections,
     wait_until,
 )
-from actors.persistence.projections.runner import POISON_RETRIES_S
+from actors.persistence.projections.runner import EMPTY_COMMIT_S, POISON_RETRIES_S
 from actors.persistence.projections.store import next_generation
 from actors.runtime import StartError, open_actors
 from storage.testing.kept import kept_in_memory
+from storage.testing.projections.poison import Faulty
 from storage.testing.samples import new_event
 from tests.actors.persistence.accounts import TYPES, Deposited
 
@@ -58,6 +63,14 @@ def test_two_projections_of_one_name_are_refused() -> None:
 
 def _at(generation: int, version: int, state: GenerationState) -> Checkpoint:
     return Checkpoint("deposits", generation, version, START, "l", state)
+
+
+def test_a_rebuild_prefers_what_is_being_built() -> None:
+    # PROJ-8
+    both = [_at(1, 1, _LIVE), _at(2, 1, _BUILDING)]
+    assert next_generation(both, 1) == (1, _LIVE)
+    assert next_generation(both, 1, rebuild=True) == (2, _BUILDING)
+    assert next_generation(both[:1], 1, rebuild=True) == (1, _LIVE)
 
 
 @pytest.mark.parametrize(
@@ -112,3 +125,31 @@ async def test_many_poisoned_streams_wait_together(autojump_clock: MockClock) ->
         took = trio.current_time() - began
         assert len(await kept.projections.parked_streams("deposits__g1")) == 100
     assert took < 2 * sum(POISON_RETRIES_S)
+
+
+async def test_foreign_events_cost_a_commit_a_second(autojump_clock: MockClock) -> None:
+    # PROJ-4: and yet who waits for one of them waits no longer
+    kept = kept_in_memory()
+    commits: list[ProjectionBatch] = []
+
+    def count(batch: ProjectionBatch) -> bool:
+        commits.append(batch)
+        return False
+
+    store = cast("ProjectionStore", Faulty(kept.projections, before=count))
+    async with open_actors() as system:
+        await system.start(ProjectionRunner, Deposits(), kept.events, store)
+        began = trio.current_time()
+        for _ in range(300):
+            last = await kept.events.append(StreamId("other-1"), [new_event(type="Other")])
+            await trio.sleep(0.02)
+        took = trio.current_time() - began
+        assert 3 <= len(commits) <= took / EMPTY_COMMIT_S + 2
+        began = trio.current_time()
+        last = await kept.events.append(StreamId("other-1"), [new_event(type="Other")])
+        await wait_until(store, "deposits", last.cursor, timeout_s=3600.0)
+        assert trio.current_time() - began < 0.1
+        # Nobody waits, and nothing comes after it: it is saved all the same.
+        last = await kept.events.append(StreamId("other-1"), [new_event(type="Other")])
+        await trio.sleep(2 * EMPTY_COMMIT_S)
+        assert (await kept.projections.checkpoints("deposits"))[0].cursor == last.cursor
