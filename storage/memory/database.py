@@ -53,11 +53,14 @@ class TimerRow:
     attempts: int = 0
     fired_at: datetime | None = None
     cancelled_at: datetime | None = None
+    failures: int = 0
+    last_error: str | None = None
+    given_up_at: datetime | None = None
 
     @property
     def is_open(self) -> bool:
         """Call this to ask whether it can still fire or be cancelled."""
-        return self.fired_at is None and self.cancelled_at is None
+        return (self.fired_at, self.cancelled_at, self.given_up_at) == (None, None, None)
 
 
 @dataclass(slots=True)

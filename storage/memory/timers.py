@@ -1,11 +1,12 @@
 """Durable timers in memory; the twin of `storage/postgres/timers.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from actors.persistence import CancelTimer, DueTimer, SetTimer
-from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX
+from actors.persistence.beside_log.dead_letters import storable
+from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX, OVER_KEPT
 from storage.memory.database import MemoryDatabase, TimerRow
 from storage.memory.faults import Faults
 
@@ -30,20 +31,67 @@ class MemoryTimers(Faults):
         return before - len(self._open())
 
     async def claim_due(
-        self, worker: str, now: datetime, *, limit: int = CLAIM_MAX
+        self,
+        worker: str,
+        now: datetime,
+        *,
+        limit: int = CLAIM_MAX,
+        busy: Sequence[str] = (),
     ) -> Sequence[DueTimer]:
         """See `DurableTimers.claim_due`."""
         await self.pass_faults()
         due = [
             row
             for row in self._open()
-            if row.timer.due_at <= now and (row.claimed_until is None or row.claimed_until <= now)
+            if row.timer.due_at <= now
+            and (row.claimed_until is None or row.claimed_until <= now)
+            and row.timer.address not in busy
         ]
         due.sort(key=lambda row: (row.timer.due_at, row.timer.timer_id))
         for row in due[:limit]:
             row.claimed_by, row.claimed_until = worker, now + CLAIM
             row.attempts += 1
         return [_due(row) for row in due[:limit]]
+
+    async def renew(self, worker: str, timer_ids: Iterable[UUID], now: datetime) -> int:
+        """See `DurableTimers.renew`."""
+        await self.pass_faults()
+        ids = set(timer_ids)
+        ours = [row for row in self._claimed(worker) if row.timer.timer_id in ids]
+        for row in ours:
+            row.claimed_until = now + CLAIM
+        return len(ours)
+
+    async def release(self, worker: str) -> int:
+        """See `DurableTimers.release`."""
+        await self.pass_faults()
+        ours = self._claimed(worker)
+        for row in ours:
+            row.claimed_by = row.claimed_until = None
+        return len(ours)
+
+    async def failed(
+        self, worker: str, timer_id: UUID, error: str, retry_at: datetime | None
+    ) -> bool:
+        """See `DurableTimers.failed`."""
+        await self.pass_faults()
+        row = self.database.timers.get(timer_id)
+        if row is None or row not in self._claimed(worker):
+            return False
+        row.failures += 1
+        row.last_error, row.claimed_by, row.claimed_until = storable(error), None, retry_at
+        if retry_at is None:
+            row.given_up_at = self.database.now()
+        return True
+
+    async def revive(self, timer_id: UUID) -> bool:
+        """See `DurableTimers.revive`."""
+        await self.pass_faults()
+        row = self.database.timers.get(timer_id)
+        if row is None or row.given_up_at is None:
+            return False
+        row.given_up_at, row.failures, row.claimed_until = None, 0, None
+        return True
 
     async def close(self, timer_id: UUID) -> bool:
         """See `DurableTimers.close`."""
@@ -67,6 +115,23 @@ class MemoryTimers(Faults):
         await self.pass_faults()
         return len(self._open())
 
+    async def purge(self, limit: int = 1000) -> int:
+        """See `DurableTimers.purge`."""
+        await self.pass_faults()
+        oldest = self.database.now() - OVER_KEPT
+        gone = [
+            id_
+            for id_, row in self.database.timers.items()
+            if (over_at := row.fired_at or row.cancelled_at or row.given_up_at) is not None
+            and over_at <= oldest
+        ][:limit]
+        for id_ in gone:
+            del self.database.timers[id_]
+        return len(gone)
+
+    def _claimed(self, worker: str) -> list[TimerRow]:
+        return [row for row in self._open() if row.claimed_by == worker]
+
     def _open(self) -> list[TimerRow]:
         return [row for row in self.database.timers.values() if row.is_open]
 
@@ -82,4 +147,5 @@ def _due(row: TimerRow) -> DueTimer:
         payload=timer.payload,
         metadata=dict(timer.metadata),
         attempts=row.attempts,
+        failures=row.failures,
     )

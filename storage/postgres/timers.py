@@ -1,16 +1,17 @@
 """Durable timers in PostgreSQL; the twin of `storage/memory/timers.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from actors.persistence import CancelTimer, CloseTimer, DueTimer, SetTimer, TimerChange, TimerGone
-from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX
+from actors.persistence.beside_log.dead_letters import storable
+from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX, OVER_KEPT
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
 
-_OPEN = "fired_at IS NULL AND cancelled_at IS NULL"
+_OPEN = "fired_at IS NULL AND cancelled_at IS NULL AND given_up_at IS NULL"
 
 _SET = """
 INSERT INTO timers (timer_id, address, name, token, due_at, payload, metadata)
@@ -26,19 +27,61 @@ _CLOSE = f"""
 UPDATE timers SET fired_at = clock_timestamp() WHERE timer_id = $1 AND {_OPEN}
 """  # noqa: S608  (our own words)
 
+_RENEW = f"""
+UPDATE timers SET claimed_until = $3::timestamptz + $4::interval
+WHERE timer_id = ANY($2::uuid[]) AND claimed_by = $1 AND {_OPEN}
+"""  # noqa: S608  (our own words)
+
+_RELEASE = f"""
+UPDATE timers SET claimed_by = NULL, claimed_until = NULL WHERE claimed_by = $1 AND {_OPEN}
+"""  # noqa: S608  (our own words)
+
+# Nobody's until its next time; who lost the claim has nothing to say.
+_FAILED = f"""
+UPDATE timers SET failures = failures + 1, last_error = $3, claimed_by = NULL,
+    claimed_until = $4::timestamptz,
+    given_up_at = CASE WHEN $4::timestamptz IS NULL THEN clock_timestamp() END
+WHERE timer_id = $2 AND claimed_by = $1 AND {_OPEN}
+"""  # noqa: S608  (our own words)
+
+_REVIVE = """
+UPDATE timers SET given_up_at = NULL, failures = 0, claimed_until = NULL
+WHERE timer_id = $1 AND given_up_at IS NOT NULL
+"""
+
+# Each half has an index of its own; a claim ends after the timer was due.
+_NEXT_DUE = f"""
+SELECT min(at) FROM (
+    (SELECT due_at AS at FROM timers WHERE {_OPEN} AND claimed_until IS NULL
+        ORDER BY due_at LIMIT 1)
+    UNION ALL
+    (SELECT claimed_until FROM timers WHERE {_OPEN} AND claimed_until IS NOT NULL
+        ORDER BY claimed_until LIMIT 1)
+) next
+"""  # noqa: S608  (our own words)
+
+_OVER = "coalesce(fired_at, cancelled_at, given_up_at)"
+
+_PURGE = f"""
+DELETE FROM timers WHERE timer_id = ANY(ARRAY(
+    SELECT timer_id FROM timers
+    WHERE {_OVER} <= clock_timestamp() - $1::interval LIMIT $2 FOR UPDATE SKIP LOCKED))
+"""  # noqa: S608  (our own words)
+
 # Claimed rows of others are skipped, not waited for: two services share the work.
 _CLAIM = f"""
 WITH due AS (
     SELECT timer_id FROM timers
     WHERE {_OPEN} AND due_at <= $2 AND (claimed_until IS NULL OR claimed_until <= $2)
+        AND address <> ALL ($5::text[])
     ORDER BY due_at, timer_id LIMIT $3 FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE timers t SET claimed_by = $1, claimed_until = $2 + $4::interval,
         attempts = attempts + 1
     FROM due WHERE t.timer_id = due.timer_id
-    RETURNING t.timer_id, address, name, token, due_at, payload, metadata, attempts
+    RETURNING t.timer_id, address, name, token, due_at, payload, metadata, attempts, failures
 )
-SELECT timer_id, address, name, token, due_at, payload, metadata, attempts
+SELECT timer_id, address, name, token, due_at, payload, metadata, attempts, failures
 FROM claimed ORDER BY due_at, timer_id
 """  # noqa: S608  (our own words)
 
@@ -58,10 +101,33 @@ class PostgresTimers:
         return await self._database.run(change_timer, CancelTimer(address, name))
 
     async def claim_due(
-        self, worker: str, now: datetime, *, limit: int = CLAIM_MAX
+        self,
+        worker: str,
+        now: datetime,
+        *,
+        limit: int = CLAIM_MAX,
+        busy: Sequence[str] = (),
     ) -> Sequence[DueTimer]:
         """See `DurableTimers.claim_due`."""
-        return await self._database.run(_claim_due, worker, now, limit)
+        return await self._database.run(_claim_due, worker, now, limit, busy)
+
+    async def renew(self, worker: str, timer_ids: Iterable[UUID], now: datetime) -> int:
+        """See `DurableTimers.renew`."""
+        return await self._change(_RENEW, worker, list(timer_ids), now, CLAIM)
+
+    async def release(self, worker: str) -> int:
+        """See `DurableTimers.release`."""
+        return await self._change(_RELEASE, worker)
+
+    async def failed(
+        self, worker: str, timer_id: UUID, error: str, retry_at: datetime | None
+    ) -> bool:
+        """See `DurableTimers.failed`."""
+        return await self._change(_FAILED, worker, timer_id, storable(error), retry_at) == 1
+
+    async def revive(self, timer_id: UUID) -> bool:
+        """See `DurableTimers.revive`."""
+        return await self._change(_REVIVE, timer_id) == 1
 
     async def close(self, timer_id: UUID) -> bool:
         """See `DurableTimers.close`."""
@@ -74,6 +140,13 @@ class PostgresTimers:
     async def pending(self) -> int:
         """See `DurableTimers.pending`."""
         return await self._database.run(_pending)
+
+    async def purge(self, limit: int = 1000) -> int:
+        """See `DurableTimers.purge`."""
+        return await self._change(_PURGE, OVER_KEPT, limit)
+
+    async def _change(self, statement: str, *args: object) -> int:
+        return await self._database.run(change_rows, statement, *args)
 
 
 async def change_timer(connection: Connection, change: TimerChange) -> int:
@@ -101,9 +174,9 @@ async def change_timer(connection: Connection, change: TimerChange) -> int:
 
 
 async def _claim_due(
-    connection: Connection, worker: str, now: datetime, limit: int
+    connection: Connection, worker: str, now: datetime, limit: int, busy: Sequence[str]
 ) -> list[DueTimer]:
-    rows = await connection.fetch(_CLAIM, worker, now, limit, CLAIM)
+    rows = await connection.fetch(_CLAIM, worker, now, limit, CLAIM, list(busy))
     return [
         DueTimer(
             timer_id=row["timer_id"],
@@ -114,6 +187,7 @@ async def _claim_due(
             payload=row["payload"],
             metadata=read_texts(row["metadata"]),
             attempts=row["attempts"],
+            failures=row["failures"],
         )
         for row in rows
     ]
@@ -124,9 +198,7 @@ async def _close(connection: Connection, timer_id: UUID) -> bool:
 
 
 async def _next_due(connection: Connection) -> datetime | None:
-    found: datetime | None = await connection.fetchval(
-        f"SELECT min(greatest(due_at, coalesce(claimed_until, due_at))) FROM timers WHERE {_OPEN}"  # noqa: S608
-    )
+    found: datetime | None = await connection.fetchval(_NEXT_DUE)
     return found
 
 

@@ -43,6 +43,8 @@ UPDATE idempotency SET created_at = created_at - $1::interval,
 UPDATE outbox SET created_at = created_at - $1::interval, sent_at = sent_at - $1::interval,
     next_attempt_at = next_attempt_at - $1::interval;
 UPDATE outbox_leases SET lease_until = lease_until - $1::interval;
+UPDATE timers SET fired_at = fired_at - $1::interval, cancelled_at = cancelled_at - $1::interval,
+    given_up_at = given_up_at - $1::interval;
 UPDATE inbox SET handled_at = handled_at - $1::interval;
 UPDATE dead_letters SET claimed_at = claimed_at - $1::interval;
 UPDATE dead_letter_audit SET at = at - $1::interval;

@@ -167,6 +167,54 @@ class WithAppendSuite:
         again = await kept.timers.claim_due("w-2", at + timedelta(seconds=31), limit=1)
         assert [(one.timer_id, one.attempts) for one in again] == [(due[1].timer_id, 2)]
 
+    async def test_a_failed_delivery_holds_up_its_own_timer(self, kept: Kept) -> None:
+        # STORE-50
+        bad, good, busy = timer(1), timer(2), timer(3, address="saga/busy")
+        for one in (bad, good, busy):
+            await kept.timers.set(one)
+        at = NOON + timedelta(seconds=10)
+        claimed = await kept.timers.claim_due("w-1", at, busy=["saga/busy"])
+        assert [one.timer_id for one in claimed] == [bad.timer_id, good.timer_id]
+        # The claim is kept while its handler runs, and only by who has it.
+        assert await kept.timers.renew("w-2", [bad.timer_id], at) == 0
+        later = at + timedelta(seconds=25)
+        assert await kept.timers.renew("w-1", [bad.timer_id, good.timer_id], later) == 2
+        ids = [one.timer_id for one in await kept.timers.claim_due("w-2", at + timedelta(40))]
+        assert ids == [bad.timer_id, good.timer_id, busy.timer_id]
+        assert not await kept.timers.failed("w-1", bad.timer_id, "no", later)
+        retry_at = at + timedelta(days=50)
+        assert await kept.timers.failed("w-2", bad.timer_id, "a\x00\ud800", retry_at)
+        assert await kept.timers.release("w-2") == 2
+        assert await kept.timers.next_due() == good.due_at
+        again = await kept.timers.claim_due("w-2", at + timedelta(41))
+        assert [one.timer_id for one in again] == [good.timer_id, busy.timer_id]
+        (retried,) = await kept.timers.claim_due("w-3", retry_at, busy=["saga/busy"], limit=1)
+        assert (retried.timer_id, retried.failures, retried.attempts) == (bad.timer_id, 1, 3)
+        assert await kept.timers.failed("w-3", bad.timer_id, "no", None)
+        # Given up: neither due nor pending, neither fired nor cancelled, until it is revived.
+        assert await kept.timers.pending() == 2
+        assert not await kept.timers.close(bad.timer_id)
+        assert await kept.timers.revive(bad.timer_id)
+        assert not await kept.timers.revive(bad.timer_id)
+        assert await kept.timers.pending() == 3
+        assert await kept.timers.next_due() == bad.due_at
+
+    async def test_timers_that_are_over_are_removed_in_time(self, kept: Kept) -> None:
+        # STORE-54
+        fired, cancelled, given_up, still = (timer(name=name) for name in "abcd")
+        for one in (fired, cancelled, given_up, still):
+            await kept.timers.set(one)
+        await kept.timers.claim_due("w", NOON)
+        assert await kept.timers.close(fired.timer_id)
+        assert await kept.timers.cancel(cancelled.address, "b") == 1
+        assert await kept.timers.failed("w", given_up.timer_id, "no", None)
+        await kept.pass_time(13 * 86400)
+        assert await kept.timers.purge() == 0
+        await kept.pass_time(2 * 86400)
+        assert await kept.timers.purge(limit=2) == 2
+        assert await kept.timers.purge() == 1
+        assert await kept.timers.pending() == 1
+
     async def test_a_timer_is_set_once_per_token(self, kept: Kept) -> None:
         # STORE-50
         await kept.timers.set(timer(5, token="same"))  # noqa: S106  (no password)

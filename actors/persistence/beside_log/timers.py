@@ -2,25 +2,52 @@
 
 A timer is set, cancelled and closed by appends (`SetTimer`, `CancelTimer`, `CloseTimer`) or
 by this port. Delivery is at least once: a delivered timer that nobody closed is delivered
-again when its claim ends. Of firing and cancelling exactly one has an effect.
+again when its claim ends. Of firing, cancelling and giving up exactly one has an effect.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
+import trio
+
+from actors.persistence.beside_log.dead_letters import (
+    PAYLOAD_BYTES_MAX,
+    DeadLetters,
+    DeadLettersFull,
+    NewDeadLetter,
+    words_of,
+)
+from actors.persistence.beside_log.outbox import retry_delay
 from actors.persistence.errors import StoreError
 from actors.persistence.words import SetTimer
 from actors.reducers import Environment
-from actors.runtime import Actor, Log, message
+from actors.runtime import Actor, Exit, Log, message
 
 CLAIM_MAX = 100
+# A dead service's timers are delivered by another after this; a living one renews in a third.
 CLAIM = timedelta(seconds=30)
+
+# So many addresses are delivered to at once; each gets its timers one after the other.
+ADDRESSES_MAX = 100
+# A handler that does not return has failed; its address is free for the next timer.
+DELIVER_S_MAX = 60.0
+FAILURES_MAX = 10
+# A stop waits so long for the handlers that run: less than the runtime gives a stop.
+STOP_S_MAX = 3.0
+# Closed, cancelled and given-up timers are kept as long as what arrived in the inbox: a repeat
+# within that time is known, and sets nothing anew.
+OVER_KEPT = timedelta(days=14)
 
 # How often the service looks when nothing is due before; other processes set timers too.
 LOOK_S = 1.0
+# What is due and cannot be had now (its address is busy) is asked for again after this.
+LOOK_S_MIN = 0.1
+# A store that was away is asked again after this.
+AWAY_S = 1.0
 
 _log = Log("actors.persistence")
 
@@ -37,6 +64,7 @@ class DueTimer:
     payload: bytes
     metadata: Mapping[str, str]
     attempts: int
+    failures: int = 0
 
 
 class DurableTimers(Protocol):
@@ -51,13 +79,42 @@ class DurableTimers(Protocol):
         ...
 
     async def claim_due(
-        self, worker: str, now: datetime, *, limit: int = CLAIM_MAX
+        self,
+        worker: str,
+        now: datetime,
+        *,
+        limit: int = CLAIM_MAX,
+        busy: Sequence[str] = (),
     ) -> Sequence[DueTimer]:
-        """Call this for the timers due by `now`, in order of `due_at`; ours for half a minute."""
+        """Call this for the timers due by `now`, in order of `due_at`; ours for half a minute.
+
+        Addresses in `busy` are left out. `worker` is the name of one service in one process.
+        """
+        ...
+
+    async def renew(self, worker: str, timer_ids: Iterable[UUID], now: datetime) -> int:
+        """Call this to have claimed timers for another half minute; returns how many are ours."""
+        ...
+
+    async def release(self, worker: str) -> int:
+        """Call this when a service stops, so that another need not wait for its claims to end."""
         ...
 
     async def close(self, timer_id: UUID) -> bool:
-        """Call this when a timer was handled; False when it was cancelled or closed before."""
+        """Call this when a timer was handled; False when it was over before."""
+        ...
+
+    async def failed(
+        self, worker: str, timer_id: UUID, error: str, retry_at: datetime | None
+    ) -> bool:
+        """Call this after a failed delivery; without `retry_at` the timer is given up.
+
+        False when it is over, or another's by now: nothing was noted.
+        """
+        ...
+
+    async def revive(self, timer_id: UUID) -> bool:
+        """Call this to deliver a given-up timer once more; False when it is not given up."""
         ...
 
     async def next_due(self) -> datetime | None:
@@ -66,6 +123,10 @@ class DurableTimers(Protocol):
 
     async def pending(self) -> int:
         """Call this for the gauge of open timers."""
+        ...
+
+    async def purge(self, limit: int = 1000) -> int:
+        """Call this to remove timers that were over two weeks ago, at most `limit`."""
         ...
 
 
@@ -77,49 +138,173 @@ class LookForTimers:
     """Tells the service to look now; it tells itself so in time."""
 
 
+class _InHand:
+    """What is claimed for one address: the first is being delivered, the others wait."""
+
+    def __init__(self) -> None:
+        self.timers: deque[DueTimer] = deque()
+        self.scope = trio.CancelScope()
+
+
 class TimerService(Actor[LookForTimers]):
     """Delivers due timers: claims them, hands each to `deliver`, closes what it accepts.
 
     `deliver` returns True when the timer is done with, False when its handler closes it by
-    its own append. One that raises is delivered again when the claim ends.
+    its own append. It is called for up to 100 addresses at once, and for the timers of one
+    address in order. One that raises, or takes over a minute, is delivered again after 1 s,
+    doubling to 60 s, and holds up nobody; after ten such failures it is a dead letter of kind
+    `message` and source `timers`. A store that is away is no failure of the timer: it is
+    delivered again when its claim ends.
+
+    Claims are renewed while handlers run. A stop lets them end, for up to 3 s, and gives back
+    what was not begun.
     """
 
     def __init__(
-        self, timers: DurableTimers, deliver: Deliver, env: Environment, worker: str
+        self,
+        timers: DurableTimers,
+        deliver: Deliver,
+        env: Environment,
+        worker: str,
+        *,
+        dead_letters: DeadLetters | None = None,
     ) -> None:
         self._timers, self._deliver, self._env, self._worker = timers, deliver, env, worker
+        self._dead_letters = dead_letters
+        self._in_hand: dict[str, _InHand] = {}
+        self._ended = trio.Event()
+        self._is_stopping = False
         self.delivered = 0
         self.late_s_max = 0.0
 
     async def on_start(self) -> None:
         """Begin to look."""
+        self.start_soon(self._keep_claims)
         self.ref.tell(LookForTimers())
 
+    async def on_stop(self, exit: Exit) -> None:  # noqa: A002  (the runtime's word)
+        """Let the handlers that run end, then give back what is claimed."""
+        self._is_stopping = True
+        with trio.move_on_after(STOP_S_MAX):
+            while self._in_hand:
+                await self._ended.wait()
+                self._ended = trio.Event()
+        for in_hand in self._in_hand.values():
+            in_hand.scope.cancel()
+        try:
+            await self._timers.release(self._worker)
+        except StoreError as error:
+            _log.warning("persistence.claims_kept", code=error.code)
+
     async def on_look_for_timers(self, message: LookForTimers) -> None:
-        """Deliver what is due, then sleep until the next one."""
+        """Take in hand what is due, then sleep until the next one."""
         wait_s = LOOK_S
         try:
-            due = await self._timers.claim_due(self._worker, self._env.clock.now())
-            for timer in due:
-                await self._deliver_one(timer)
-            if len(due) == CLAIM_MAX:
-                wait_s = 0.0
-            else:
-                wait_s = await self._until_next()
+            limit = min(CLAIM_MAX, ADDRESSES_MAX - len(self._in_hand))
+            if limit > 0:
+                due = await self._timers.claim_due(
+                    self._worker, self._env.clock.now(), limit=limit, busy=tuple(self._in_hand)
+                )
+                for timer in due:
+                    self._take(timer)
+                wait_s = 0.0 if len(due) == limit else await self._until_next()
         except StoreError as error:
             _log.warning("persistence.timers_wait", code=error.code)
+            wait_s = AWAY_S
+        if len(self._in_hand) >= ADDRESSES_MAX:
+            wait_s = LOOK_S  # the first that ends looks again
         self.after(wait_s, LookForTimers(), key="look")
 
-    async def _deliver_one(self, timer: DueTimer) -> None:
-        late = (self._env.clock.now() - timer.due_at).total_seconds()
-        self.late_s_max = max(self.late_s_max, late)
-        if await self._deliver(timer):
-            await self._timers.close(timer.timer_id)
-        self.delivered += 1
+    def _take(self, timer: DueTimer) -> None:
+        in_hand = self._in_hand.get(timer.address)
+        if in_hand is None:
+            in_hand = self._in_hand[timer.address] = _InHand()
+            self.start_soon(self._deliver_to, timer.address, in_hand)
+        in_hand.timers.append(timer)
 
     async def _until_next(self) -> float:
         due_at = await self._timers.next_due()
         if due_at is None:
             return LOOK_S
         wait = (due_at - self._env.clock.now()).total_seconds()
-        return min(max(wait, 0.0), LOOK_S)
+        return min(max(wait, LOOK_S_MIN if wait <= 0 else 0.0), LOOK_S)
+
+    async def _keep_claims(self) -> None:
+        while True:
+            await trio.sleep(CLAIM.total_seconds() / 3)
+            ids = [one.timer_id for held in self._in_hand.values() for one in held.timers]
+            if not ids:
+                continue
+            try:
+                await self._timers.renew(self._worker, ids, self._env.clock.now())
+            except StoreError as error:
+                _log.warning("persistence.timers_wait", code=error.code)
+
+    # Delivering
+
+    async def _deliver_to(self, address: str, in_hand: _InHand) -> None:
+        try:
+            with in_hand.scope:
+                while in_hand.timers and not self._is_stopping:
+                    await self._deliver_one(in_hand.timers[0])
+                    in_hand.timers.popleft()
+        finally:
+            del self._in_hand[address]
+            self._ended.set()
+        if not self._is_stopping:
+            # More may be due there, and were left out while it was busy.
+            self.after(0.0, LookForTimers(), key="ended")
+
+    async def _deliver_one(self, timer: DueTimer) -> None:
+        late = (self._env.clock.now() - timer.due_at).total_seconds()
+        self.late_s_max = max(self.late_s_max, late)
+        try:
+            with trio.fail_after(DELIVER_S_MAX):
+                is_done = await self._deliver(timer)
+        except Exception as error:  # noqa: BLE001  (whatever a handler raises is its failure)
+            await self._note_failure(timer, error)
+            return
+        self.delivered += 1
+        while is_done:
+            try:
+                await self._timers.close(timer.timer_id)
+                return
+            except StoreError as error:
+                # Handled, and still open in the store: not delivered again as long as it is ours.
+                _log.warning("persistence.timers_wait", code=error.code)
+                await trio.sleep(AWAY_S)
+
+    async def _note_failure(self, timer: DueTimer, error: Exception) -> None:
+        if isinstance(error, StoreError) and error.is_transient:
+            _log.warning("persistence.timers_wait", code=error.code)
+            return
+        failures, text = timer.failures + 1, words_of(error)
+        jitter = (self._env.ids.new_id().int & 0xFFFF) / 0x10000
+        retry_at: datetime | None = self._env.clock.now() + retry_delay(failures, jitter)
+        try:
+            if failures >= FAILURES_MAX and await self._is_kept(timer, text):
+                retry_at = None
+            await self._timers.failed(self._worker, timer.timer_id, text, retry_at)
+        except StoreError as away:
+            _log.warning("persistence.timers_wait", code=away.code)
+
+    async def _is_kept(self, timer: DueTimer, error: str) -> bool:
+        """Make a dead letter of it; False when there is no room for one: it is tried on then."""
+        if self._dead_letters is None:
+            return True
+        place = {"address": timer.address, "name": timer.name, "token": timer.token}
+        letter = NewDeadLetter(
+            kind="message",
+            source="timers",
+            message_id=str(timer.timer_id),
+            error_message=error,
+            # A larger one stays where it is, in the timer's row.
+            payload=timer.payload if len(timer.payload) <= PAYLOAD_BYTES_MAX else None,
+            metadata={**timer.metadata, **place, "due_at": timer.due_at.isoformat()},
+        )
+        try:
+            await self._dead_letters.add(letter)
+        except DeadLettersFull as full:
+            _log.error("persistence.dead_letters_full", limit=full.limit, target=timer.address)
+            return False
+        return True

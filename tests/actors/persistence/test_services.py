@@ -28,6 +28,7 @@ from actors.persistence.beside_log.outbox import (
     Send,
     partition_of,
 )
+from actors.persistence.beside_log.timers import CLAIM, DELIVER_S_MAX, FAILURES_MAX
 from actors.reducers import Environment
 from actors.runtime import open_actors
 from storage.memory import (
@@ -59,8 +60,8 @@ def _world() -> tuple[MemoryDatabase, Environment]:
     return MemoryDatabase(now=clock.now), Environment(clock=clock, ids=FixedIds())
 
 
-def _timer(due_s: float, name: str = "step") -> SetTimer:
-    return SetTimer(uuid4(), "saga/1", name, "t", _NOON + timedelta(seconds=due_s))
+def _timer(due_s: float, name: str = "step", address: str = "saga/1") -> SetTimer:
+    return SetTimer(uuid4(), address, name, "t", _NOON + timedelta(seconds=due_s), b"payload")
 
 
 def _message(key: str = "k", target: str = "mail", payload: bytes = b"x") -> OutboxMessage:
@@ -107,6 +108,149 @@ async def test_an_unhandled_timer_is_delivered_again(
         await system.start(TimerService, timers, deliver, env, "w")
         await trio.sleep(100)
     assert attempts == [1, 2, 3]
+
+
+async def test_a_handler_that_raises_holds_up_nobody_and_is_given_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-50: its own back-off, ten failures, a dead letter; STORE-60
+    database, env = _world()
+    timers, dead = MemoryTimers(database), MemoryDeadLetters(database)
+    bad = _timer(0, name="bad")
+    for one in (bad, _timer(0.1, name="good"), _timer(0, name="other", address="saga/2")):
+        await timers.set(one)
+    fired: list[tuple[str, float]] = []
+
+    async def deliver(timer: DueTimer) -> bool:
+        fired.append((timer.name, trio.current_time()))
+        if timer.name == "bad":
+            raise ZeroDivisionError("planted")
+        return True
+
+    async with open_actors() as system:
+
+        def make() -> TimerService:
+            return TimerService(timers, deliver, env, "w", dead_letters=dead)
+
+        await system.start(make)
+        await trio.sleep(1)
+        assert {name for name, _ in fired} == {"bad", "good", "other"}
+        await trio.sleep(600)
+        times = [at for name, at in fired if name == "bad"]
+        assert len(times) == FAILURES_MAX
+        gaps = [after - before for before, after in itertools.pairwise(times)]
+        assert all(0.4 <= gap <= 62 for gap in gaps)
+        assert gaps[-1] > gaps[0]
+        assert len(fired) == FAILURES_MAX + 2
+        (letter,) = await dead.list(kind="message", source="timers")
+        assert letter.letter.message_id == str(bad.timer_id)
+        assert letter.letter.error_message == "ZeroDivisionError: planted"
+        assert letter.letter.payload == b"payload"
+        assert letter.letter.metadata["address"] == "saga/1"
+        assert await timers.pending() == 0
+        assert await timers.revive(bad.timer_id)
+        await trio.sleep(2)
+        assert len(fired) > FAILURES_MAX + 2
+
+
+async def test_slow_handlers_keep_their_timers_and_hold_up_no_other_address(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-50: longer than a claim, each delivered once, by one of two services
+    database, env = _world()
+    timers = MemoryTimers(database)
+    slow_s = 2 * CLAIM.total_seconds() - 5
+    for name in ("first", "second"):
+        await timers.set(_timer(0, name=name, address="saga/slow"))
+    fired: list[tuple[str, float]] = []
+
+    async def deliver(timer: DueTimer) -> bool:
+        if timer.address == "saga/slow":
+            await trio.sleep(slow_s)
+        fired.append((timer.name, (env.clock.now() - timer.due_at).total_seconds()))
+        return True
+
+    async with open_actors() as system:
+        for worker in ("w-1", "w-2"):
+            await system.start(TimerService, timers, deliver, env, worker)
+        for number in range(20):
+            await timers.set(_timer(number + 1.5, name=f"n{number}", address=f"saga/{number}"))
+        await trio.sleep(200)
+    assert sorted(name for name, _ in fired) == sorted(
+        ["first", "second", *(f"n{number}" for number in range(20))]
+    )
+    assert [name for name, _ in fired if name in ("first", "second")] == ["first", "second"]
+    assert max(late for name, late in fired if name.startswith("n")) <= 0.25
+
+
+async def test_a_handler_that_never_returns_has_failed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-50
+    database, env = _world()
+    timers = MemoryTimers(database)
+    await timers.set(_timer(0, name="stuck"))
+    await timers.set(_timer(0.1, name="behind"))
+    fired: list[str] = []
+
+    async def deliver(timer: DueTimer) -> bool:
+        fired.append(timer.name)
+        if timer.name == "stuck":
+            await trio.sleep_forever()
+        return True
+
+    async with open_actors() as system:
+        await system.start(TimerService, timers, deliver, env, "w")
+        await trio.sleep(DELIVER_S_MAX + 5)
+    assert fired[0] == "stuck"
+    assert "behind" in fired
+
+
+async def test_a_store_that_is_away_makes_no_failures_of_timers(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-50: handled once, and closed when the store is back
+    database, env = _world()
+    timers = MemoryTimers(database)
+    await timers.set(_timer(0))
+    fired: list[int] = []
+
+    async def deliver(timer: DueTimer) -> bool:
+        fired.append(timer.failures)
+        if len(fired) == 1:
+            raise StoreUnavailable("planted")
+        timers.fail_next(StoreUnavailable("planted"), times=3)
+        return True
+
+    async with open_actors() as system:
+        await system.start(TimerService, timers, deliver, env, "w")
+        await trio.sleep(100)
+    assert fired == [0, 0]
+    assert await timers.pending() == 0
+
+
+async def test_a_stop_gives_back_timers_that_were_not_begun(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-54
+    database, env = _world()
+    timers = MemoryTimers(database)
+    for due_s in range(5):
+        await timers.set(_timer(-due_s, name=str(due_s)))
+    fired: list[str] = []
+
+    async def deliver(timer: DueTimer) -> bool:
+        await trio.sleep(1)
+        fired.append(timer.name)
+        return True
+
+    async with open_actors() as system:
+        ref = await system.start(TimerService, timers, deliver, env, "w")
+        await trio.sleep(1.5)
+        await ref.stop()
+        assert fired == ["4", "3"]
+        left = await timers.claim_due("another", env.clock.now())
+        assert [one.name for one in left] == ["2", "1", "0"]
 
 
 async def test_a_store_that_is_away_delays_timers(autojump_clock: trio.testing.MockClock) -> None:
