@@ -60,10 +60,15 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         prepare_state_dir(Settings(state_dir=tmp_path / "file"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may use any folder")
-def test_a_folder_of_another_user_is_refused() -> None:
+def test_a_folder_of_another_user_is_refused_unless_one_is_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     with pytest.raises(CannotStart, match="belongs to another user"):
-        prepare_state_dir(Settings(state_dir=Path("/")))
+        prepare_state_dir(Settings(state_dir=tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    prepare_state_dir(Settings(state_dir=tmp_path))
 
 
 async def test_readiness_names_what_keeps_the_embedded_server_away() -> None:
