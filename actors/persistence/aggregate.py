@@ -19,6 +19,8 @@ from typing import (
     get_type_hints,
 )
 
+import msgspec
+
 from actors.persistence.event_types import EVENTS, EventTypes
 from actors.persistence.words import Cursor, Version
 from actors.reducers import Environment
@@ -138,12 +140,49 @@ def check_aggregate(aggregate: Aggregate[S, C, E]) -> None:
         raise AggregateContractError(f"{cls.__name__}.snapshot_every must be at least 1")
 
 
+def check_snapshots(aggregate: Aggregate[S, C, E]) -> None:
+    """Call this at start where snapshots are kept; raises `AggregateContractError`.
+
+    A state must go through JSON and back as its `state_type`: else it would be stored and never
+    be read again, or not even stored.
+    """
+    cls = type(aggregate)
+    try:
+        _schema(aggregate.state_type)
+        data = msgspec.json.encode(aggregate.initial())
+        msgspec.json.decode(data, type=aggregate.state_type)
+    except Exception as error:
+        raise AggregateContractError(
+            f"{cls.__name__}: {aggregate.state_type.__qualname__} cannot be kept as a snapshot: "
+            f"{error}; give it a state of plain data, or no snapshots"
+        ) from error
+
+
 def schema_tag(aggregate: Aggregate[S, C, E]) -> str:
-    """Call this for the tag of a snapshot: it changes with the state's fields and `schema`."""
-    cls = aggregate.state_type
-    shape = sorted((name, str(hint)) for name, hint in get_type_hints(cls).items())
-    text = f"{cls.__qualname__}|{shape}|{aggregate.schema}"
+    """Call this for the tag of a snapshot: it changes with the state's fields and `schema`.
+
+    The fields of all classes that the state is made of count, however deep.
+    """
+    shape = _schema(aggregate.state_type)
+    text = f"{aggregate.state_type.__qualname__}|{shape}|{aggregate.schema}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _schema(state_type: type) -> str:
+    """The JSON Schema of a type as one text, without what people wrote about it."""
+    schema = msgspec.json.schema(state_type)
+    return msgspec.json.encode(_undescribed(schema), order="deterministic").decode()
+
+
+def _undescribed(part: object) -> object:
+    if isinstance(part, dict):
+        # A field of this name is a mapping here, a docstring is a text.
+        return {
+            name: _undescribed(one)
+            for name, one in part.items()
+            if name != "description" or not isinstance(one, str)
+        }
+    return [_undescribed(one) for one in part] if isinstance(part, list | tuple) else part
 
 
 def jitter(draw: float) -> float:

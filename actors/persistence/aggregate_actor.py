@@ -20,6 +20,7 @@ from actors.persistence.aggregate import (
     Refusal,
     Reply,
     check_aggregate,
+    check_snapshots,
     jitter,
     schema_tag,
 )
@@ -113,11 +114,13 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         idle_s: float = IDLE_S,
     ) -> None:
         check_aggregate(aggregate)
+        if snapshots is not None:
+            check_snapshots(aggregate)
         self.aggregate, self.env = aggregate, env
         self.stream_id = StreamId(f"{aggregate.category}-{id_}")
         self._store, self._snapshots, self._shard = store, snapshots, shard
         self._idle_s = idle_s
-        self._schema = schema_tag(aggregate)
+        self._schema = "" if snapshots is None else schema_tag(aggregate)
         self.state: S = aggregate.initial()
         self.version = 0
         self._kept_version = 0
@@ -243,7 +246,14 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             return
         if self.version - self._kept_version >= self.aggregate.snapshot_every:
             self._kept_version = self.version
-            data = msgspec.json.encode(self.state)
+            try:
+                data = msgspec.json.encode(self.state)
+            except Exception as error:  # noqa: BLE001  (the state's own classes are asked too)
+                # The command is stored, and its answer must not depend on this.
+                _log.warning(
+                    "persistence.snapshot_failed", stream_id=self.stream_id, code=str(error)
+                )
+                return
             snapshot = Snapshot(self.stream_id, self.version, self._schema, data)
             self.start_soon(self._keep, self._snapshots, snapshot)
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from actors.persistence.errors import CodecError, UnknownEventType
+from actors.persistence.errors import CodecError, InvalidField, UnknownEventType
 from actors.persistence.words import NewEvent, StoredEvent
 from actors.runtime import Log
 
@@ -110,10 +110,18 @@ class EventTypes:
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
     ) -> NewEvent:
-        """Call this to make an event storable; `EventTooLarge` above 64 KiB."""
+        """Call this to make an event storable; `EventTooLarge` above 64 KiB.
+
+        One that JSON cannot hold, such as half of a surrogate pair, is `InvalidField`.
+        """
         self.name_of(type(event))
         name, version = self._marks[type(event)]
-        data = msgspec.json.encode(event)
+        try:
+            data = msgspec.json.encode(event)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            # Not the encoder's own words, which may quote what somebody wrote.
+            why = f"cannot be written as JSON ({type(error).__name__})"
+            raise InvalidField(f"{name}.v{version}", why) from None
         if len(data) > EVENT_BYTES_NOTABLE and name not in self._noted:
             self._noted.add(name)
             _log.warning("persistence.large_event", event_type=name, bytes=len(data))
@@ -134,7 +142,7 @@ class EventTypes:
         """Call this to get an event back as its class, through upcasters when it is older.
 
         Unknown fields are ignored, missing ones get their defaults. Raises
-        `UnknownEventType`, or `CodecError` naming the field.
+        `UnknownEventType`, or `CodecError` naming the field, or the upcaster that raised.
         """
         cls = self._classes.get(stored.type)
         if cls is None:
@@ -155,7 +163,11 @@ class EventTypes:
             function = self._upcasters.get((stored.type, step))
             if function is None:
                 break
-            fields = function(fields)
+            try:
+                fields = function(fields)
+            except Exception as error:
+                why = f"the upcaster {_place(function)} raised {type(error).__name__}"
+                raise CodecError(f"{stored.type}.v{step}", stored.version, "$", why) from error
         else:
             if stored.schema_version < self._marks[cls][1]:
                 return msgspec.convert(fields, cls)

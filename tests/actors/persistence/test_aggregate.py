@@ -1,7 +1,8 @@
 """The event-sourced actor: decides on what is stored, and survives what may go wrong."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
+from dataclasses import field as dataclass_field
 
 import pytest
 import trio
@@ -20,6 +21,7 @@ from actors.persistence import (
     Done,
     Fenced,
     Idempotent,
+    InvalidField,
     ReadState,
     Refusal,
     Shard,
@@ -27,7 +29,7 @@ from actors.persistence import (
     StreamId,
     execute,
 )
-from actors.persistence.aggregate import check_aggregate
+from actors.persistence.aggregate import check_aggregate, schema_tag
 from actors.reducers import Environment
 from actors.runtime import Context, Shutdown, System, edge_context, open_actors
 from storage.memory import MemoryEventStore, MemorySnapshots
@@ -315,3 +317,114 @@ def test_snapshot_and_tail_equal_the_full_replay(commands: list[Deposit | Withdr
             assert await helped.ask(ReadState()) == live == await replayed.ask(ReadState())
 
     trio.run(main)
+
+
+def _versions_of_a_state(inner: type, note: str) -> tuple[str, str]:
+    """The tags of a state with a nested class, before and after its docstring changed."""
+
+    @dataclass(frozen=True)
+    class State:
+        items: tuple[inner, ...] = ()  # type: ignore[valid-type]
+
+    class Kept(Aggregate[State, Deposit, Deposited]):
+        category, state_type, types = "kept", State, TYPES
+
+    first = schema_tag(Kept())
+    inner.__doc__ = note
+    return first, schema_tag(Kept())
+
+
+def test_the_snapshots_tag_sees_every_nested_class() -> None:
+    # STORE-40
+    before = make_dataclass("Item", [("amount", int, dataclass_field(default=0))], frozen=True)
+    after = make_dataclass("Item", [("sum", int, dataclass_field(default=0))], frozen=True)
+    first, described = _versions_of_a_state(before, "An item.")
+    assert first == described
+    assert _versions_of_a_state(after, "An item.")[0] != first
+
+
+class _Pairs(Aggregate[dict[str, object], Deposit, Deposited]):
+    """Its state is JSON at first, and no more after an event."""
+
+    category, state_type, types, snapshot_every = "pairs", dict, TYPES, 2
+
+    def initial(self) -> dict[str, object]:
+        return {}
+
+    def decide(
+        self, state: dict[str, object], command: Deposit, env: Environment
+    ) -> Decision[Deposited]:
+        return [Deposited(command.amount)]
+
+    def apply(self, state: dict[str, object], event: Deposited) -> dict[str, object]:
+        return {**state, f"n{len(state)}": {(1, event.amount): "pair"}}
+
+
+async def test_a_state_that_json_cannot_hold_costs_only_its_snapshot() -> None:
+    # STORE-40: the command is stored, and answered
+    store, snapshots = MemoryEventStore(), MemorySnapshots()
+    async with open_actors() as system:
+        ref = await system.start(
+            lambda: AggregateActor(_Pairs(), "1", store, environment(), snapshots=snapshots)
+        )
+        for version in range(1, 6):
+            done = await execute(ref, Deposit(version))
+            assert isinstance(done, Done)
+            assert done.version == version
+    assert await snapshots.latest(StreamId("pairs-1")) is None
+
+
+class _Opaque:
+    """No plain data."""
+
+
+class _Keeper(Aggregate[_Opaque, Deposit, Deposited]):
+    category, state_type, types = "keeper", _Opaque, TYPES
+
+    def initial(self) -> _Opaque:
+        return _Opaque()
+
+    def decide(self, state: _Opaque, command: Deposit, env: Environment) -> Decision[Deposited]:
+        return [Deposited(command.amount)]
+
+    def apply(self, state: _Opaque, event: Deposited) -> _Opaque:
+        return state
+
+
+async def test_a_state_that_no_snapshot_can_hold_is_refused_at_start() -> None:
+    # STORE-40: where there are snapshots; without them any state will do
+    store, snapshots = MemoryEventStore(), MemorySnapshots()
+    with pytest.raises(AggregateContractError, match="_Opaque cannot be kept as a snapshot"):
+        AggregateActor(_Keeper(), "1", store, environment(), snapshots=snapshots)
+    AggregateActor(_Keeper(), "1", store, environment())
+
+
+@TYPES.event()
+@dataclass(frozen=True)
+class _Noted:
+    text: str
+
+
+class _Notes(Aggregate[int, str, _Noted]):
+    category, state_type, types = "notes", int, TYPES
+
+    def initial(self) -> int:
+        return 0
+
+    def decide(self, state: int, command: str, env: Environment) -> Decision[_Noted]:
+        return [_Noted(command)]
+
+    def apply(self, state: int, event: _Noted) -> int:
+        return state + 1
+
+
+async def test_what_an_event_cannot_hold_is_an_answer() -> None:
+    # STORE-4: no crash, and the next command goes on
+    store = MemoryEventStore()
+    async with open_actors() as system:
+        ref = await system.start(lambda: AggregateActor(_Notes(), "1", store, environment()))
+        with pytest.raises(InvalidField):
+            await execute(ref, "half a pair \ud800")
+        done = await execute(ref, "whole")
+        assert isinstance(done, Done)
+        assert done.version == 1

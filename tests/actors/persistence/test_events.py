@@ -13,6 +13,7 @@ from actors.persistence import (
     Cursor,
     EventTooLarge,
     EventTypes,
+    InvalidField,
     NewEvent,
     StoredEvent,
     UnknownEventType,
@@ -168,3 +169,40 @@ def test_a_large_event_is_refused() -> None:
     with pytest.raises(EventTooLarge) as caught:
         types.encode(Said("x" * 70_000), event_id=UUID(int=1))
     assert (caught.value.event_type, caught.value.limit) == ("Said", 65536)
+
+
+def test_an_upcaster_that_raises_is_a_codec_error() -> None:
+    # STORE-42
+    types = EventTypes()
+
+    @types.event(name="Odd", version=2)
+    @dataclass(frozen=True)
+    class Odd:
+        n: int
+
+    @types.upcaster("Odd.v1", "Odd.v2")
+    def up(fields: dict[str, object]) -> dict[str, object]:
+        return {"n": fields["missing"]}
+
+    stored = StoredEvent(
+        "a-1", 7, Cursor(1, 1), UUID(int=1), "Odd", 1, "json", b"{}", {}, None, datetime.now(UTC)
+    )
+    with pytest.raises(CodecError, match="upcaster") as caught:
+        types.decode(stored)
+    assert (caught.value.event_type, caught.value.version) == ("Odd.v1", 7)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("value", ["\ud800", {(1, 2): 3}, object()])
+def test_an_event_that_json_cannot_hold_is_refused(value: object) -> None:
+    # STORE-4
+    types = EventTypes()
+
+    @types.event(name="Odd")
+    @dataclass(frozen=True)
+    class Odd:
+        value: object
+
+    with pytest.raises(InvalidField) as caught:
+        types.encode(Odd(value), event_id=UUID(int=1))
+    assert caught.value.field == "Odd.v1"
