@@ -183,6 +183,23 @@ class IdempotencyInFlight(StoreError):
         self.scope, self.key, self.retry_after_s = scope, key, retry_after_s
 
 
+class IdempotencyLost(StoreError):
+    """Raised when a request is finished that no longer holds its key; its answer was not kept.
+
+    It took longer than a minute and another has taken the key, or a day and it was removed. Begin
+    again for the answer that counts.
+    """
+
+    code = "idempotency_lost"
+
+    def __init__(self, scope: str, key: str) -> None:
+        super().__init__(
+            f"key {key!r} in {scope} is held by another request now; this answer was not kept. "
+            "Begin again for the one that counts."
+        )
+        self.scope, self.key = scope, key
+
+
 class AlreadyHandled(StoreError):
     """Raised when the inbox knows the message: its effect is stored. Nothing was written.
 

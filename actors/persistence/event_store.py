@@ -13,10 +13,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
+
 from actors.persistence.errors import (
     BatchTooLarge,
     ConcurrencyConflict,
     DuplicateEventId,
+    IdempotencyMismatch,
     InvalidField,
     StoreError,
 )
@@ -269,6 +272,32 @@ def repeat_of(request: AppendRequest, stored: Mapping[UUID, StoredEvent]) -> App
             raise DuplicateEventId(str(found[0].event_id), request.stream_id)
     last = found[-1]
     return Appended(last.version, first.version, last.cursor, replayed=True)
+
+
+class KeptAnswer(msgspec.Struct, frozen=True):
+    """What is kept of an append under its key: where its events stand in their stream.
+
+    Not their cursor, which a renumbering changes: it is looked up when it is asked for.
+    """
+
+    stream_id: str
+    first_version: Version
+    version: Version
+
+
+def keep_answer(stream_id: str, appended: Appended) -> bytes:
+    """Call this for the bytes of an append's answer."""
+    # A plain text: the encoder knows no kind of its own.
+    kept = KeptAnswer(str(stream_id), appended.first_version, appended.version)
+    return msgspec.json.encode(kept)
+
+
+def kept_answer(request: Idempotent, data: bytes) -> KeptAnswer:
+    """Call this to read them; other work's answer under that key is `IdempotencyMismatch`."""
+    try:
+        return msgspec.json.decode(data, type=KeptAnswer)
+    except msgspec.DecodeError:
+        raise IdempotencyMismatch(request.scope, request.key) from None
 
 
 def _is_same(event: NewEvent, kept: StoredEvent, request: AppendRequest, version: Version) -> bool:

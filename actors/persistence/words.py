@@ -307,6 +307,17 @@ class Idempotent:
         check_text("tenant", self.tenant)
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A key that is held for a minute, until it is finished or abandoned by its holder.
+
+    `token` is made anew for every holder: what a former one says has no effect.
+    """
+
+    request: Idempotent
+    token: UUID
+
+
 # What an append may carry besides events; written in its transaction.
 
 

@@ -65,9 +65,10 @@ class TimerRow:
 
 @dataclass(slots=True)
 class IdempotencyRow:
-    """A request that is handled, or was: its hash and its answer."""
+    """A request that is handled, or was: its hash, its holder's token, and its answer."""
 
     request_hash: bytes
+    token: UUID
     result: bytes | None
     created_at: datetime
     expires_at: datetime

@@ -1,9 +1,7 @@
 """The event store in memory; the twin of `storage/postgres/event_store.py`, read first."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 
-import msgspec
 import trio
 
 from actors.persistence import (
@@ -38,6 +36,8 @@ from actors.persistence.event_store import (
     check_limit,
     check_names,
     conflict,
+    keep_answer,
+    kept_answer,
 )
 from actors.persistence.words import check_stream
 from storage.errors import (
@@ -50,7 +50,7 @@ from storage.errors import (
 )
 from storage.memory.database import MemoryDatabase
 from storage.memory.faults import Faults, HeldCommit
-from storage.memory.idempotency import claim, remember
+from storage.memory.idempotency import answer_of, claim, remember
 from storage.memory.projections import apply_inline
 
 
@@ -132,7 +132,8 @@ class MemoryEventStore(Faults):
             database.inbox[request.inbox] = database.now()
         appended = Appended(placed[-1].version, placed[0].version, placed[-1].cursor)
         if request.idempotency is not None:
-            remember(database, request.idempotency, msgspec.json.encode(appended))
+            held = claim(database, request.idempotency)
+            remember(database, held, keep_answer(request.stream_id, appended))
         database.write_documents(documents)
         database.commit(txid, placed)
         return appended
@@ -291,9 +292,11 @@ class MemoryEventStore(Faults):
         if request.inbox is not None and request.inbox in database.inbox:
             raise AlreadyHandled(request.inbox[0], str(request.inbox[1]))
         if request.idempotency is not None:
-            answer = claim(database, request.idempotency)
+            answer = answer_of(database, request.idempotency)
             if answer is not None:
-                return replace(msgspec.json.decode(answer, type=Appended), replayed=True)
+                kept = kept_answer(request.idempotency, answer)
+                cursor = database.streams[kept.stream_id][kept.version - 1].cursor
+                return Appended(kept.version, kept.first_version, cursor, replayed=True)
         earlier = repeat_of(request, database.by_id)
         if earlier is not None:
             return earlier

@@ -1,14 +1,16 @@
 """Idempotency keys in memory; the twin of `storage/postgres/idempotency.py`."""
 
-from actors.persistence import Idempotent
+from uuid import uuid4
+
+from actors.persistence import Claim, Idempotent
 from actors.persistence.beside_log.idempotency import LIFETIME, PENDING_LIFETIME
-from storage.errors import IdempotencyInFlight, IdempotencyMismatch
+from storage.errors import IdempotencyInFlight, IdempotencyLost, IdempotencyMismatch
 from storage.memory.database import IdempotencyRow, MemoryDatabase
 from storage.memory.faults import Faults
 
 
-def claim(database: MemoryDatabase, request: Idempotent) -> bytes | None:
-    """Call this in an append: the stored answer, or None when the key is free."""
+def answer_of(database: MemoryDatabase, request: Idempotent) -> bytes | None:
+    """Call this for the stored answer, or None when the key is free."""
     row = database.idempotency.get(_key(request))
     now = database.now()
     if row is None or row.expires_at <= now:
@@ -22,12 +24,20 @@ def claim(database: MemoryDatabase, request: Idempotent) -> bytes | None:
     raise IdempotencyInFlight(request.scope, request.key)
 
 
-def remember(database: MemoryDatabase, request: Idempotent, result: bytes | None) -> None:
-    """Call this to keep an answer, or without one that the request is being handled."""
-    now = database.now()
-    database.idempotency[_key(request)] = IdempotencyRow(
-        request.request_hash, result, now, now + LIFETIME
-    )
+def claim(database: MemoryDatabase, request: Idempotent) -> Claim:
+    """Call this to take a key that is free."""
+    held, now = Claim(request, uuid4()), database.now()
+    row = IdempotencyRow(request.request_hash, held.token, None, now, now + LIFETIME)
+    database.idempotency[_key(request)] = row
+    return held
+
+
+def remember(database: MemoryDatabase, held: Claim, result: bytes) -> None:
+    """Call this to keep an answer; raises `IdempotencyLost`."""
+    row = database.idempotency.get(_key(held.request))
+    if row is None or row.token != held.token:
+        raise IdempotencyLost(held.request.scope, held.request.key)
+    row.result, row.expires_at = result, database.now() + LIFETIME
 
 
 def _key(request: Idempotent) -> tuple[str, str, str]:
@@ -41,25 +51,23 @@ class MemoryIdempotency(Faults):
         super().__init__()
         self.database = database if database is not None else MemoryDatabase()
 
-    async def begin(self, request: Idempotent) -> bytes | None:
+    async def begin(self, request: Idempotent) -> Claim | bytes:
         """See `Idempotency.begin`."""
         await self.pass_faults()
-        answer = claim(self.database, request)
-        if answer is None:
-            remember(self.database, request, None)
-        return answer
+        answer = answer_of(self.database, request)
+        return claim(self.database, request) if answer is None else answer
 
-    async def finish(self, request: Idempotent, result: bytes) -> None:
+    async def finish(self, claim: Claim, result: bytes) -> None:
         """See `Idempotency.finish`."""
         await self.pass_faults()
-        remember(self.database, request, result)
+        remember(self.database, claim, result)
 
-    async def abandon(self, request: Idempotent) -> None:
+    async def abandon(self, claim: Claim) -> None:
         """See `Idempotency.abandon`."""
         await self.pass_faults()
-        row = self.database.idempotency.get(_key(request))
-        if row is not None and row.result is None:
-            del self.database.idempotency[_key(request)]
+        row = self.database.idempotency.get(_key(claim.request))
+        if row is not None and row.result is None and row.token == claim.token:
+            del self.database.idempotency[_key(claim.request)]
 
     async def purge(self, limit: int = 1000) -> int:
         """See `Idempotency.purge`."""

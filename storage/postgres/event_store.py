@@ -6,17 +6,16 @@ brings more than events.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import asyncpg
-import msgspec
 
 from actors.persistence import (
     ANY,
     PAGE_LIMIT,
     Appended,
     AppendRequest,
+    Claim,
     Cursor,
     ExpectedVersion,
     Idempotent,
@@ -36,6 +35,7 @@ from actors.persistence import (
     repeat_of,
 )
 from actors.persistence.event_store import (
+    KeptAnswer,
     check_batch,
     check_bounds,
     check_cursor,
@@ -43,6 +43,8 @@ from actors.persistence.event_store import (
     check_limit,
     check_names,
     conflict,
+    keep_answer,
+    kept_answer,
 )
 from actors.persistence.words import check_stream
 from storage.errors import DuplicateMessageId, Fenced, StoreError, StoreUnavailable
@@ -284,10 +286,12 @@ async def _insert_with_all(
         await _check_shard(connection, request.shard)
     if request.inbox is not None:
         await note_handled(connection, *request.inbox)
+    held: Claim | None = None
     if request.idempotency is not None:
-        earlier = await claim(connection, request.idempotency)
-        if earlier is not None:
-            return replace(msgspec.json.decode(earlier, type=Appended), replayed=True)
+        begun = await claim(connection, request.idempotency)
+        if isinstance(begun, bytes):
+            return await _earlier(connection, kept_answer(request.idempotency, begun))
+        held = begun
     appended = await insert(connection, request, base)
     if appended is None:
         raise _Refused
@@ -295,10 +299,15 @@ async def _insert_with_all(
         await add_to_outbox(connection, request.outbox)
     for change in request.timers:
         await change_timer(connection, change)
-    if request.idempotency is not None:
-        await remember(connection, request.idempotency, msgspec.json.encode(appended))
+    if held is not None:
+        await remember(connection, held, keep_answer(request.stream_id, appended))
     await apply_inline(connection, inline, request, appended)
     return appended
+
+
+async def _earlier(connection: Connection, kept: KeptAnswer) -> Appended:
+    cursor = await reading.cursor_at(connection, kept.stream_id, kept.version)
+    return Appended(kept.version, kept.first_version, cursor, replayed=True)
 
 
 async def _check_shard(connection: Connection, shard: Shard) -> None:

@@ -1,8 +1,10 @@
 """Idempotency keys in PostgreSQL; the twin of `storage/memory/idempotency.py`."""
 
-from actors.persistence import Idempotent
+from uuid import UUID
+
+from actors.persistence import Claim, Idempotent
 from actors.persistence.beside_log.idempotency import LIFETIME, PENDING_LIFETIME
-from storage.errors import IdempotencyInFlight, IdempotencyMismatch
+from storage.errors import IdempotencyInFlight, IdempotencyLost, IdempotencyMismatch
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 
@@ -11,22 +13,34 @@ _CLAIM = """
 INSERT INTO idempotency AS i (tenant, scope, key, request_hash, state, expires_at)
 VALUES ($1, $2, $3, $4, 'pending', clock_timestamp() + $5)
 ON CONFLICT (tenant, scope, key) DO UPDATE
-SET request_hash = $4, state = 'pending', result = NULL, created_at = clock_timestamp(),
-    expires_at = clock_timestamp() + $5
+SET request_hash = $4, state = 'pending', result = NULL, token = gen_random_uuid(),
+    created_at = clock_timestamp(), expires_at = clock_timestamp() + $5
 WHERE i.expires_at <= clock_timestamp() OR i.state = 'pending' AND i.request_hash = $4
     AND i.created_at <= clock_timestamp() - $6::interval
-RETURNING key
+RETURNING token
 """
 
 
-async def claim(connection: Connection, request: Idempotent) -> bytes | None:
-    """Call this in a transaction: the stored answer, or None when the key is ours now."""
+_REMEMBER = """
+UPDATE idempotency SET state = 'done', result = $5,
+    expires_at = clock_timestamp() + $6::interval
+WHERE tenant = $1 AND scope = $2 AND key = $3 AND token = $4
+"""
+
+_ABANDON = """
+DELETE FROM idempotency
+WHERE tenant = $1 AND scope = $2 AND key = $3 AND token = $4 AND state = 'pending'
+"""
+
+
+async def claim(connection: Connection, request: Idempotent) -> Claim | bytes:
+    """Call this in a transaction: the stored answer, or a claim when the key is ours now."""
     key = (request.tenant, request.scope, request.key)
-    taken = await connection.fetchval(
+    token: UUID | None = await connection.fetchval(
         _CLAIM, *key, request.request_hash, LIFETIME, PENDING_LIFETIME
     )
-    if taken is not None:
-        return None
+    if token is not None:
+        return Claim(request, token)
     row = await connection.fetchrow(
         "SELECT request_hash, result FROM idempotency"
         " WHERE tenant = $1 AND scope = $2 AND key = $3",
@@ -42,28 +56,20 @@ async def claim(connection: Connection, request: Idempotent) -> bytes | None:
     return bytes(row["result"])
 
 
-async def remember(connection: Connection, request: Idempotent, result: bytes) -> None:
-    """Call this in the transaction of the work to keep its answer."""
-    await connection.execute(
-        "UPDATE idempotency SET state = 'done', result = $4,"
-        " expires_at = clock_timestamp() + $5::interval"
-        " WHERE tenant = $1 AND scope = $2 AND key = $3",
-        request.tenant,
-        request.scope,
-        request.key,
-        result,
-        LIFETIME,
-    )
+async def remember(connection: Connection, held: Claim, result: bytes) -> None:
+    """Call this in the transaction of the work to keep its answer; raises `IdempotencyLost`."""
+    request = held.request
+    kept = await change_rows(connection, _REMEMBER, *_place(held), result, LIFETIME)
+    if kept != 1:
+        raise IdempotencyLost(request.scope, request.key)
 
 
-async def _abandon(connection: Connection, request: Idempotent) -> None:
-    await connection.execute(
-        "DELETE FROM idempotency"
-        " WHERE tenant = $1 AND scope = $2 AND key = $3 AND state = 'pending'",
-        request.tenant,
-        request.scope,
-        request.key,
-    )
+async def _abandon(connection: Connection, held: Claim) -> None:
+    await connection.execute(_ABANDON, *_place(held))
+
+
+def _place(held: Claim) -> tuple[str, str, str, UUID]:
+    return (held.request.tenant, held.request.scope, held.request.key, held.token)
 
 
 async def _purge(connection: Connection, limit: int) -> int:
@@ -81,17 +87,17 @@ class PostgresIdempotency:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, request: Idempotent) -> bytes | None:
+    async def begin(self, request: Idempotent) -> Claim | bytes:
         """See `Idempotency.begin`."""
         return await self._database.transact(claim, request)
 
-    async def finish(self, request: Idempotent, result: bytes) -> None:
+    async def finish(self, claim: Claim, result: bytes) -> None:
         """See `Idempotency.finish`."""
-        await self._database.run(remember, request, result)
+        await self._database.run(remember, claim, result)
 
-    async def abandon(self, request: Idempotent) -> None:
+    async def abandon(self, claim: Claim) -> None:
         """See `Idempotency.abandon`."""
-        await self._database.run(_abandon, request)
+        await self._database.run(_abandon, claim)
 
     async def purge(self, limit: int = 1000) -> int:
         """See `Idempotency.purge`."""

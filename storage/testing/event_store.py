@@ -65,6 +65,12 @@ class EventStoreSuite:
         assert loaded[0].cursor < loaded[1].cursor
         assert all(event.recorded_at.tzinfo is not None for event in loaded)
 
+    async def test_texts_of_a_class_of_their_own_are_texts(self, store: EventStore) -> None:
+        # STORE-3
+        await store.append(A, [new_event(metadata={StreamId("key-1"): B})])
+        (loaded,) = [event async for event in store.load(A)]
+        assert loaded.metadata == {"key-1": "order-b"}
+
     async def test_versions_go_on_from_append_to_append(self, store: EventStore) -> None:
         # STORE-2
         assert (await store.append(A, new_events(2))).version == 2

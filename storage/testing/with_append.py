@@ -10,13 +10,16 @@ from actors.persistence import (
     ANY,
     EXISTS,
     AlreadyHandled,
+    Appended,
     AppendRequest,
     CancelTimer,
+    Claim,
     CloseTimer,
     ConcurrencyConflict,
     DuplicateMessageId,
     Fenced,
     IdempotencyInFlight,
+    IdempotencyLost,
     IdempotencyMismatch,
     Idempotent,
     Shard,
@@ -70,28 +73,67 @@ class WithAppendSuite:
     async def test_a_key_is_held_while_its_request_is_handled(self, kept: Kept) -> None:
         # STORE-55
         keys = kept.idempotency
-        assert await keys.begin(_KEY) is None
+        held = await keys.begin(_KEY)
+        assert isinstance(held, Claim)
         with pytest.raises(IdempotencyInFlight) as caught:
             await keys.begin(_KEY)
         assert caught.value.retry_after_s == 1.0
         with pytest.raises(IdempotencyInFlight):
             await kept.events.append(A, new_events(1), idempotency=_KEY)
-        await keys.finish(_KEY, b"answer")
+        await keys.finish(held, b"answer")
+        await keys.finish(held, b"answer")
         assert await keys.begin(_KEY) == b"answer"
         with pytest.raises(IdempotencyMismatch):
             await keys.begin(Idempotent("orders", "k-1", b"other"))
+        # It is no append's answer.
+        with pytest.raises(IdempotencyMismatch):
+            await kept.events.append(A, new_events(1), idempotency=_KEY)
+        assert await kept.events.head(A) == 0
 
     async def test_a_dead_requests_key_is_free_again(self, kept: Kept) -> None:
         # STORE-55
         keys = kept.idempotency
-        assert await keys.begin(_KEY) is None
-        await keys.abandon(_KEY)
-        assert await keys.begin(_KEY) is None
+        held = await keys.begin(_KEY)
+        assert isinstance(held, Claim)
+        await keys.abandon(held)
+        assert isinstance(await keys.begin(_KEY), Claim)
         await kept.pass_time(61)
-        assert await keys.begin(_KEY) is None
+        assert isinstance(await keys.begin(_KEY), Claim)
         assert await keys.purge() == 0
         await kept.pass_time(25 * 3600)
         assert await keys.purge() == 1
+
+    async def test_what_a_former_holder_of_a_key_says_has_no_effect(self, kept: Kept) -> None:
+        # STORE-55: it took longer than its minute
+        keys = kept.idempotency
+        first = await keys.begin(_KEY)
+        assert isinstance(first, Claim)
+        await kept.pass_time(61)
+        second = await keys.begin(_KEY)
+        assert isinstance(second, Claim)
+        await keys.abandon(first)
+        with pytest.raises(IdempotencyInFlight):
+            await keys.begin(_KEY)
+        with pytest.raises(IdempotencyLost):
+            await keys.finish(first, b"first")
+        await keys.finish(second, b"second")
+        with pytest.raises(IdempotencyLost):
+            await keys.finish(first, b"first")
+        await keys.abandon(second)
+        assert await keys.begin(_KEY) == b"second"
+        await kept.pass_time(25 * 3600)
+        await keys.purge()
+        third = await keys.begin(_KEY)
+        assert isinstance(third, Claim)
+        with pytest.raises(IdempotencyLost):
+            await keys.finish(second, b"second")
+
+    async def test_a_kept_answer_is_that_of_its_own_stream(self, kept: Kept) -> None:
+        # STORE-55: a repeat may name another stream, whose id it has just made
+        await kept.events.append(B, new_events(5))
+        first = await kept.events.append(A, new_events(2), idempotency=_KEY)
+        again = await kept.events.append(B, new_events(1), idempotency=_KEY)
+        assert again == Appended(2, 1, first.cursor, replayed=True)
 
     async def test_a_message_is_handled_once(self, kept: Kept) -> None:
         # STORE-53

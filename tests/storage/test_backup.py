@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from actors.persistence import Cursor, GenerationState, ProjectionBatch, StreamId
+from actors.persistence import (
+    Appended,
+    Cursor,
+    GenerationState,
+    Idempotent,
+    ProjectionBatch,
+    StreamId,
+)
 from storage.errors import StoreMoved
 from storage.postgres import (
     Connection,
@@ -90,6 +97,37 @@ async def test_a_dump_goes_on_in_a_new_cluster(
         assert appended.version == 11
         assert appended.cursor > Cursor(1, len(before))
         assert await _place(database) == [*before, (A, 11)]
+
+
+async def test_kept_answers_and_waiting_messages_follow_the_new_order(database: Database) -> None:
+    # STORE-24, STORE-52, STORE-55
+    store = PostgresEventStore(database)
+    key = Idempotent("orders", "k", b"hash")
+    await store.append(B, new_events(3))
+    await store.append(A, new_events(2), idempotency=key)
+
+    async def queue(connection: Connection) -> None:
+        # As two transactions leave them of which the later one drew its ids first.
+        await connection.execute(
+            "INSERT INTO outbox (id, txid, partition, kind, target, key, message_id, payload)"
+            " OVERRIDING SYSTEM VALUE SELECT id, txid::text::xid8, 0, 'bus', 't', key,"
+            " gen_random_uuid(), convert_to(wanted::text, 'UTF8') FROM (VALUES"
+            " (11, 90, 'k', 3), (12, 90, 'k', 4), (13, 70, 'k', 1), (14, 80, 'k', 2),"
+            " (15, 80, 'other', 1), (10, 95, 'k', 5)) AS v (id, txid, key, wanted)"
+        )
+
+    async def waiting(connection: Connection) -> list[str]:
+        rows = await connection.fetch(
+            "SELECT payload FROM outbox WHERE key = 'k' ORDER BY txid, id"
+        )
+        return [bytes(row[0]).decode() for row in rows]
+
+    await database.run(queue)
+    await renumber(database)
+    again = await store.append(A, new_events(2), idempotency=key)
+    assert again == Appended(2, 1, (await store.read_all()).events[-1].cursor, replayed=True)
+    assert again.cursor == Cursor(1, 5)
+    assert await database.run(waiting) == ["1", "2", "3", "4", "5"]
 
 
 async def test_renumbered_events_are_immutable_again(

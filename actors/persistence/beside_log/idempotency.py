@@ -7,7 +7,7 @@ than an append begins a key first, and finishes or abandons it.
 from datetime import timedelta
 from typing import Protocol
 
-from actors.persistence.words import Idempotent
+from actors.persistence.words import Claim, Idempotent
 
 # A client that repeats a request does so within its day.
 LIFETIME = timedelta(hours=24)
@@ -19,20 +19,27 @@ PENDING_LIFETIME = timedelta(seconds=60)
 class Idempotency(Protocol):
     """Which requests were answered, and how."""
 
-    async def begin(self, request: Idempotent) -> bytes | None:
-        """Call this before the work: the stored answer of a repeat, or None to go ahead.
+    async def begin(self, request: Idempotent) -> Claim | bytes:
+        """Call this before the work: the stored answer of a repeat, or a claim to go ahead.
 
-        None holds the key for a minute. Raises `IdempotencyMismatch` when the key belongs to
-        another request and `IdempotencyInFlight` when it is being handled.
+        A claim holds the key for a minute; after it another may take the key over. Raises
+        `IdempotencyMismatch` when the key belongs to another request and
+        `IdempotencyInFlight` when it is being handled.
         """
         ...
 
-    async def finish(self, request: Idempotent, result: bytes) -> None:
-        """Call this after the work to keep its answer for a day."""
+    async def finish(self, claim: Claim, result: bytes) -> None:
+        """Call this after the work to keep its answer for a day; repeating it is harmless.
+
+        Raises `IdempotencyLost` when the claim holds the key no more; nothing was kept then.
+        """
         ...
 
-    async def abandon(self, request: Idempotent) -> None:
-        """Call this when the work failed and may be tried again with the same key."""
+    async def abandon(self, claim: Claim) -> None:
+        """Call this when the work failed and may be tried again with the same key.
+
+        No effect when another holds the key by now, or the work was finished.
+        """
         ...
 
     async def purge(self, limit: int = 1000) -> int:

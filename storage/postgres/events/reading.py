@@ -196,6 +196,16 @@ async def head(connection: Connection, stream_id: str) -> int:
     )
 
 
+async def cursor_at(connection: Connection, stream_id: str, version: int) -> Cursor:
+    """Call this for the place of one event in the order; the start when it is gone."""
+    row = await connection.fetchrow(
+        "SELECT txid, position FROM events WHERE stream_id = $1 AND version = $2",
+        stream_id,
+        version,
+    )
+    return Cursor(0, 0) if row is None else Cursor(row[0], row[1])
+
+
 async def lineage(connection: Connection) -> str:
     """Call this for the id of the order."""
     return str(await connection.fetchval("SELECT lineage FROM store_meta"))

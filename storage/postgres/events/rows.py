@@ -62,7 +62,14 @@ def _text(json: bytes) -> str:
 
 def metadata_json(metadata: Mapping[str, str]) -> str:
     """Call this for the text of a `jsonb` parameter."""
-    return "{}" if not metadata else _encode_metadata(metadata).decode()
+    if not metadata:
+        return "{}"
+    try:
+        return _encode_metadata(metadata).decode()
+    except TypeError:
+        # Texts of a class of their own, such as `StreamId`, which the encoder does not know.
+        plain = {str.__str__(key): str.__str__(value) for key, value in metadata.items()}
+        return _encode_metadata(plain).decode()
 
 
 def to_columns(events: Iterable[NewEvent]) -> tuple[list[object], ...]:

@@ -41,7 +41,17 @@ _STEPS = (
     UPDATE events e SET txid = '1', position = r.position
     FROM renumbered r WHERE e.txid = r.old_txid AND e.position = -r.old_position - 1
     """,
-    "UPDATE outbox SET txid = '1' WHERE sent_at IS NULL",
+    # Rows of one key keep their order, (txid, id): ids alone are drawn before the commit, so where
+    # one goes down along the order, the rows behind it get a higher number. Such places are few.
+    """
+    UPDATE outbox o SET txid = r.rank::text::xid8 FROM (
+        SELECT id, 1 + sum(is_down) OVER (PARTITION BY key ORDER BY txid, id) AS rank FROM (
+            SELECT id, key, txid,
+                (id < lag(id, 1, id) OVER (PARTITION BY key ORDER BY txid, id))::int AS is_down
+            FROM outbox WHERE sent_at IS NULL
+        ) steps
+    ) r WHERE o.id = r.id
+    """,
     "UPDATE documents SET txid = '0', position = 0",
     """
     SELECT setval(pg_get_serial_sequence('events', 'position'),
@@ -69,7 +79,8 @@ class Renumbered:
 async def renumber(database: Database) -> Renumbered:
     """Call this after a restore into another cluster; cursors of before are outdated then.
 
-    Checkpoints of projections are translated. Everything or nothing.
+    Checkpoints of projections are translated; messages that wait in the outbox keep their order,
+    and kept answers name versions, so they tell the new cursors. Everything or nothing.
     """
     return await database.transact(_renumber, timeout_s=RENUMBER_S_MAX)
 
