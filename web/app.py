@@ -16,6 +16,7 @@ from pathlib import Path
 import trio
 
 from actors.chat import ROOM_NAMES, ChatEnvironment
+from actors.persistence import Cleaner
 from actors.runtime import Secret
 from storage.errors import EmbeddedFailed, StateDirInUse, StoreError
 from storage.postgres import (
@@ -23,6 +24,10 @@ from storage.postgres import (
     DatabaseActor,
     PoolSettings,
     PostgresChatLog,
+    PostgresDeadLetters,
+    PostgresIdempotency,
+    PostgresOutbox,
+    PostgresTimers,
     check_health,
     migrate,
     open_database,
@@ -213,6 +218,7 @@ async def _run_tree(
             settings.host, stopping.port, web.compose, stopping.started, stopping.drained
         ),
         close_streams=web.close_streams,
+        cleaning=lambda: make_cleaner(database),
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
@@ -244,6 +250,18 @@ async def check_store(database: Database, trouble: Trouble = str) -> None:
         case _:
             why = trouble()
             raise Unhealthy("the database does not answer" + (f": {why}" if why else ""))
+
+
+def make_cleaner(database: Database) -> Cleaner:
+    """Call this for the actor that removes what each port has kept long enough."""
+    return Cleaner(
+        {
+            "outbox": PostgresOutbox(database).purge,
+            "timers": PostgresTimers(database).purge,
+            "idempotency": PostgresIdempotency(database).purge,
+            "dead_letters": PostgresDeadLetters(database).purge,
+        }
+    )
 
 
 def _start_problem(error: StartFailed) -> Exception:

@@ -33,6 +33,7 @@ from actors.persistence.aggregate_actor import (
     ReadState,
     execute,
 )
+from actors.persistence.beside_log.cleaning import Cleaner, CleanUp, Purge
 from actors.persistence.beside_log.dead_letters import (
     DeadLetterCounts,
     DeadLetters,
@@ -180,6 +181,8 @@ __all__ = [
     "CancelTimer",
     "Checkpoint",
     "Claim",
+    "CleanUp",
+    "Cleaner",
     "CloseTimer",
     "CodecError",
     "ConcurrencyConflict",
@@ -236,6 +239,7 @@ __all__ = [
     "ProjectionStore",
     "ProjectionTimeout",
     "ProjectionTx",
+    "Purge",
     "ReadState",
     "Rebuilding",
     "Refusal",

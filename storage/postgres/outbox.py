@@ -90,7 +90,8 @@ _NOTE = "INSERT INTO inbox (consumer, message_id) VALUES ($1, $2) ON CONFLICT DO
 
 _PURGE = """
 DELETE FROM {table} WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM {table} WHERE {column} <= clock_timestamp() - $1::interval LIMIT $2))
+    SELECT ctid FROM {table} WHERE {column} <= clock_timestamp() - $1::interval
+    LIMIT $2 FOR UPDATE SKIP LOCKED))
 """
 
 

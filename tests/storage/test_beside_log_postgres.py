@@ -10,6 +10,8 @@ from actors.persistence import (
     ANY,
     EXISTS,
     Appended,
+    AppendRequest,
+    CleanUp,
     CloseTimer,
     DeadLettersFull,
     ExpectedVersion,
@@ -20,6 +22,8 @@ from actors.persistence import (
     StreamId,
     TimerGone,
 )
+from actors.persistence.beside_log.outbox import partition_of
+from actors.runtime import open_actors
 from storage.postgres import (
     Connection,
     Database,
@@ -31,7 +35,9 @@ from storage.testing import DeadLettersSuite, WithAppendSuite
 from storage.testing.dead_letters import letter
 from storage.testing.event_store import read_to_end
 from storage.testing.kept import Kept, kept_in_postgres
-from storage.testing.samples import NOON, PATIENCE_S, new_events, timer
+from storage.testing.samples import NOON, PATIENCE_S, message, new_events, timer
+from tests.patience import until
+from web.app import make_cleaner
 
 A = StreamId("order-a")
 
@@ -217,3 +223,30 @@ async def test_the_last_places_for_dead_letters_are_given_once(database: Databas
     for number in range(100, 104):
         await letters.add(letter(number))
     assert await database.run(taken) == (10, 10)
+
+
+async def test_the_sites_cleaner_removes_what_was_kept_long_enough(database: Database) -> None:
+    # STORE-54
+    kept = kept_in_postgres(database)
+    request = AppendRequest(
+        A,
+        new_events(1),
+        outbox=[message()],
+        inbox=("c", uuid4()),
+        idempotency=Idempotent("orders", "k", b"hash"),
+        timers=[timer(name="over")],
+    )
+    await kept.events.append_request(request)
+    await kept.timers.cancel("saga/1", "over")
+    discarded = await kept.dead_letters.add(letter())
+    await kept.dead_letters.discard(discarded, "ada", "x")
+    held = await kept.outbox.lease("r", [partition_of("k")])
+    (entry,) = await kept.outbox.next_batch(*next(iter(held.items())))
+    await kept.outbox.mark_sent(*next(iter(held.items())), [entry.id])
+    await kept.pass_time(366 * 86400)
+    cleaner = make_cleaner(database)
+    async with open_actors() as system:
+        ref = await system.start(lambda: cleaner)
+        ref.tell(CleanUp())
+        await until(lambda: all(cleaner.removed.values()))
+    assert cleaner.removed == {"outbox": 2, "timers": 1, "idempotency": 1, "dead_letters": 1}

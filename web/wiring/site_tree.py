@@ -7,6 +7,7 @@
       feeds             one_for_one: a feed per room, the tree, the proof
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
+      cleaning          removes hourly what was kept long enough
       server            HTTP; started last, so it is the first to stop and drains the rest
 
 Every actor others must find is registered by a name, because a supervisor that was itself
@@ -59,6 +60,7 @@ class SiteParts:
     server_shutdown_s: float
     # Ends the streams that a supervisor of streams before this one left without an actor.
     close_streams: Callable[[], None]
+    cleaning: Callable[[], AnyActor] | None = None
 
 
 class RoomsSupervisor(Supervisor):
@@ -119,6 +121,8 @@ class Site(Supervisor):
             ChildSpec(SOCKETS, _sockets, name=SOCKETS, type="supervisor"),
             ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),
         ]
+        if parts.cleaning is not None:
+            specs.insert(-1, ChildSpec("cleaning", parts.cleaning))
         if parts.database is not None:
             # A database that is away for long is tried for long: the site itself stays up.
             patient = Backoff(first=0.2, max=5.0)

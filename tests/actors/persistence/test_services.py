@@ -8,12 +8,14 @@ import pytest
 import trio
 
 from actors.persistence import (
+    Cleaner,
     DeadLetterStatus,
     DueTimer,
     NewDeadLetter,
     OutboxEntry,
     OutboxMessage,
     OutboxRelay,
+    Purge,
     SetTimer,
     StoreUnavailable,
     StreamId,
@@ -567,3 +569,35 @@ async def test_whatever_fails_becomes_a_dead_letter(
     (letter,) = await dead.list(kind="outbox")
     assert letter.letter.payload is None
     assert letter.letter.error_message == "ValueError: a\ufffdb?"
+
+
+async def test_what_is_over_is_removed_every_hour_in_chunks(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-54
+    left, asked, refused = {"a": 2500, "b": 10}, list[tuple[str, int]](), [True]
+
+    def purging(name: str) -> Purge:
+        async def purge(limit: int) -> int:
+            if name == "a" and refused:
+                refused.clear()
+                raise StoreUnavailable("planted")
+            gone = min(limit, left[name])
+            left[name] -= gone
+            asked.append((name, gone))
+            return gone
+
+        return purge
+
+    cleaner = Cleaner({name: purging(name) for name in left})
+    async with open_actors() as system:
+        await system.start(lambda: cleaner)
+        await trio.sleep(120)
+        # One that is refused keeps no other from being cleaned, and is tried again.
+        assert asked == [("b", 10)]
+        await trio.sleep(3600)
+        assert asked[1:] == [("a", 1000), ("a", 1000), ("a", 500), ("b", 0)]
+        left["b"] = 5
+        await trio.sleep(3600)
+    assert left == {"a": 0, "b": 0}
+    assert cleaner.removed == {"a": 2500, "b": 15}
