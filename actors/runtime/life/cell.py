@@ -35,10 +35,10 @@ The end of a life that had started goes through these steps, in this order and n
 6. Only then do watchers and links hear of it: whoever sees the end finds the name free, or the
    next incarnation begun. So an end can be waited for and acted on, without a race.
 
-Steps 5 and 6 are done at once when there is little to do. Thousands of messages or watchers go in
-slices, a few hundred between two rounds of the dispatcher, in the same order. Meanwhile others
-have their turns, the next incarnation among them: the last of many watchers may hear of an end
-when it has begun to work.
+Steps 5 and 6, and the replies of step 1, are done at once when there is little to do. Thousands of
+replies, messages or watchers go in slices, a few hundred between two rounds of the dispatcher, in
+the same order. Meanwhile others have their turns, the next incarnation among them: the last of many
+watchers may hear of an end when it has begun to work.
 
 Rule 1: every operation here is synchronous and returns at once; results come through the owner.
 An order of calls is therefore an order of events, and no lock is needed.
@@ -66,6 +66,7 @@ from actors.runtime.delivery.clock import Alarm
 from actors.runtime.delivery.dispatcher import WAKES_TASK
 from actors.runtime.delivery.envelope import (
     MESSAGE,
+    MESSAGE_ID,
     NO_DEADLINE,
     REPLY,
     Activity,
@@ -518,7 +519,7 @@ class Cell:
         for entry in self.mailbox.drop_system():
             entry.drop()
         if self.mailbox.is_left:
-            self._in_slices(self._bury(last), self.mailbox.queued + self.mailbox.waiting_senders)
+            self.in_slices(self._bury(last), self.mailbox.queued + self.mailbox.waiting_senders)
         self._tell_end(last, final=True)
 
     def refuse(self, because: str) -> None:
@@ -528,7 +529,7 @@ class Cell:
         """
         self.refusal = because
         self._close()
-        self._in_slices(self._refuse_all(), self.mailbox.queued + self.mailbox.waiting_senders)
+        self.in_slices(self._refuse_all(), self.mailbox.queued + self.mailbox.waiting_senders)
 
     def _refuse_all(self) -> Iterator[int]:
         for envelope in self.mailbox.leaving():
@@ -624,7 +625,7 @@ class Cell:
 
     def given_up(self, envelopes: Sequence[Envelope]) -> None:
         """Called for queued asks that nobody waits for any more, when their room is needed."""
-        self._in_slices(map(self.count_given_up, envelopes), len(envelopes))
+        self.in_slices(map(self.count_given_up, envelopes), len(envelopes))
 
     def count_given_up(self, envelope: Envelope) -> None:
         """Called for an ask that was settled before it was handled."""
@@ -694,7 +695,7 @@ class Cell:
         # Whoever comes while they are told watches the next incarnation.
         apart = self._set_apart() if watchers and not final else {}
         steps = self._tell_all(exit_, broken or {}, apart, final)
-        self._in_slices(steps, count)
+        self.in_slices(steps, count)
 
     def _tell_all(
         self, exit_: Exit, broken: dict[Cell, Tie], watchers: dict[Watch, bool], final: bool
@@ -762,7 +763,7 @@ class Cell:
             self.kill_alarm.cancel()
             self.kill_alarm = None
 
-    def _in_slices(self, steps: Iterator[object], count: int) -> None:
+    def in_slices(self, steps: Iterator[object], count: int) -> None:
         """Do what takes about `count` steps: at once if they are few, else between others' turns.
 
         What is done in slices keeps its order among all that this cell does.
@@ -787,7 +788,7 @@ class Cell:
         self._forget_stop()
         forgetting = self.system.forget(self)
         if self.topics:
-            self._in_slices(forgetting, len(self.topics))
+            self.in_slices(forgetting, len(self.topics))
         self.mailbox.close()
 
     def _bury(self, exit_: Exit) -> Iterator[int]:
@@ -995,7 +996,8 @@ class Life:
 
         # Made at first use; most actors never need them.
         self.child_tasks: ChildTasks | None = None
-        self.owed: dict[Later[Never], None] | None = None
+        # By the number of the message: what is owed for one is found whatever is owed for others.
+        self.owed: dict[int, list[Later[Never]]] | None = None
         self.timers: dict[object, Ticking] | None = None
         self.idle_timer: Silence | None = None
         self.monitors: set[Monitoring] | None = None
@@ -1132,13 +1134,17 @@ class Life:
         later: Later[object] = Later(self, envelope)
         if self.owed is None:
             self.owed = {}
-        self.owed[later] = None
+        self.owed.setdefault(envelope[MESSAGE_ID], []).append(later)
         return later
 
     def forgive(self, later: Later[Never]) -> None:
         """Called when it was answered, or failed."""
-        if self.owed is not None:
-            self.owed.pop(later, None)
+        owed, number = self.owed, later.envelope[MESSAGE_ID]
+        laters = None if owed is None else owed.get(number)
+        if owed is not None and laters is not None and later in laters:
+            laters.remove(later)
+            if not laters:
+                del owed[number]
 
     def unasked(self, envelope: Envelope) -> None:
         """Called with what is returned, or given later, to a message that was told."""
@@ -1158,24 +1164,38 @@ class Life:
 
     def fail_owed(self, exit_: Exit) -> None:
         """Nobody of this incarnation can give the replies it owes."""
-        for later in list(self.owed or ()):
-            later.fail(self._error_for(exit_, later.envelope))
+        owed, self.owed = self.owed, None
+        if owed:
+            self.cell.in_slices(self._fail(owed, exit_), len(owed))
+
+    def _fail(self, owed: dict[int, list[Later[Never]]], exit_: Exit) -> Iterator[int]:
+        for laters in owed.values():
+            for later in laters:
+                later.fail(self._error_for(exit_, later.envelope))
+                yield WAKES_TASK
+        while owed:  # All at once would take its time.
+            owed.popitem()
+            yield 1
 
     def pass_on(self, envelope: Envelope, to: Target) -> None:
         """Called by `forward`: from here on `envelope` is settled by another actor."""
         reply = envelope[REPLY]
         self.passed_on = envelope
-        for later in list(self.owed or ()):
-            if later.envelope is envelope:
-                self.forgive(later)
+        for later in self._owed_for(envelope):
+            self.forgive(later)
         if reply is None or reply.outcome == "waiting":
             pass_on(envelope, to, self.cell)
         else:
             self.cell.count_given_up(envelope)
 
     def owes(self, envelope: Envelope) -> bool:
-        """Whether `envelope` is answered later: looked for from the newest, as it mostly is."""
-        return any(later.envelope is envelope for later in reversed(self.owed or {}))
+        """Whether `envelope` is answered later."""
+        return bool(self.owed) and bool(self._owed_for(envelope))
+
+    def _owed_for(self, envelope: Envelope) -> list[Later[Never]]:
+        laters = () if self.owed is None else self.owed.get(envelope[MESSAGE_ID], ())
+        # One that was passed on, and comes back, has its number still.
+        return [later for later in laters if later.envelope is envelope]
 
     # The end
 

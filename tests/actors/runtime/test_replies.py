@@ -20,6 +20,7 @@ from actors.runtime import (
     Crashed,
     Later,
     System,
+    UnhandledMessage,
     handler,
     message,
     open_actors,
@@ -32,6 +33,7 @@ from actors.testing import (
     Puppet,
     sleeping,
 )
+from tests.actors.runtime.kit import Stranger
 
 
 @message
@@ -223,29 +225,34 @@ async def test_reply_later_answers_from_another_message(
         ref.tell(Do(lambda me: me.state["later"].reply("now")))  # type: ignore[attr-defined]
 
 
-class _Walked(dict[Later[Never], None]):
-    """Counts how often one of the replies that are owed is looked at."""
+class _Looked(list[Later[Never]]):
+    """Counts how often the replies that are owed for a message are looked at."""
 
     looks = 0
 
-    def _counted(self, walk: Iterator[Later[Never]]) -> Iterator[Later[Never]]:
-        for one in walk:
-            self.looks += 1
-            yield one
-
     def __iter__(self) -> Iterator[Later[Never]]:
-        return self._counted(super().__iter__())
+        _Looked.looks += 1
+        return super().__iter__()
 
-    def __reversed__(self) -> Iterator[Later[Never]]:
-        return self._counted(super().__reversed__())
+
+class _Owed(dict[int, list[Later[Never]]]):
+    """Has what is owed in such lists, and is asked for single ones only."""
+
+    def setdefault(self, number: int, _: object = None, /) -> list[Later[Never]]:
+        return super().setdefault(number, _Looked())
+
+    def _refuse(self, *_: object) -> Never:
+        raise AssertionError("looks at all of them")
+
+    __iter__ = __reversed__ = keys = values = items = _refuse
 
 
 @pytest.mark.parametrize("returned", [True, False])
-async def test_an_answer_given_later_costs_the_same_however_many_are_owed(
+async def test_an_answer_costs_the_same_however_many_are_owed(
     autojump_clock: MockClock, system: System, puppet: type[Puppet], returned: bool
 ) -> None:
-    # ACT-44
-    many = 200
+    # ACT-44: one that is given later, and one that is given at once, or by another actor
+    many, _Looked.looks = 200, 0
 
     def later(me: AnyPuppet) -> object:
         made = me.reply_later()
@@ -256,16 +263,27 @@ async def test_an_answer_given_later_costs_the_same_however_many_are_owed(
         with pytest.raises(ActorExited):
             await ref.ask(Call(later), timeout=60)
 
+    def passes_on(me: AnyPuppet) -> object:
+        return me.path if me.ref is other else me.forward(other)
+
     ref = await system.start(puppet)
+    other = await system.start(puppet)
     life = cell_of(ref).life
     assert life is not None
-    life.owed = walked = _Walked()
+    life.owed = walked = _Owed()
     async with trio.open_nursery() as nursery:
         for _ in range(many):
             nursery.start_soon(ask)
         await trio.testing.wait_all_tasks_blocked()
         assert len(walked) == many
-        assert walked.looks <= many
+        assert _Looked.looks <= 2 * many
+        _Looked.looks = 0
+        assert await ref.ask(Call(lambda me: 1)) == 1
+        with pytest.raises(UnhandledMessage):
+            await ref.ask(Stranger())
+        await ref.ask(Call(passes_on))
+        assert _Looked.looks == 0
+        life.owed = dict(zip(dict.keys(walked), dict.values(walked), strict=True))
         await ref.stop()
 
 

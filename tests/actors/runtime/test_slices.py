@@ -627,3 +627,41 @@ async def test_ends_told_to_a_busy_watcher_keep_their_places(
     for sender in senders:
         at = next(at for at, one in enumerate(log) if isinstance(one, Down) and one.ref == sender)
         assert log[at - 1] == (sender.path, 3)
+
+
+@pytest.mark.parametrize("how", ["crash", "kill", "stop"])
+async def test_thousands_of_replies_that_are_owed_fail_in_slices(
+    autojump_clock: MockClock, system: System, roomy: type[Puppet], how: str
+) -> None:
+    # ACT-29, ACT-44: each asker is told, and whoever watches after them
+    ref = await system.start(roomy)
+    other = await system.start(Puppet)
+    told: list[str] = []
+
+    async def ask() -> None:
+        with pytest.raises(AskError) as caught:
+            await ref.ask(Call(lambda me: me.reply_later()), timeout=60)
+        told.append(type(caught.value).__name__)
+
+    async def watch() -> None:
+        await system.wait_down(ref)
+        told.append("down")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(MANY):
+            nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(watch)
+        await trio.testing.wait_all_tasks_blocked()
+        with longest(lambda: len(told)) as turn:
+            if how == "kill":
+                ref.kill()
+            else:
+                ref.tell(Do(raising(OSError("full")) if how == "crash" else lambda me: me.stop()))
+            while not told:
+                await trio.lowlevel.checkpoint()
+            assert await other.ask(Call(lambda me: 1)) == 1
+            assert len(told) < MANY
+            await trio.testing.wait_all_tasks_blocked()
+    assert 0 < turn.rise <= CHORE_STEPS
+    assert told == [*["ActorCrashed" if how == "crash" else "ActorExited"] * MANY, "down"]
