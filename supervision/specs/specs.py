@@ -331,10 +331,16 @@ def check_together(spec: ChildSpec, flags: AnyFlags) -> None:
 
 
 def is_number(value: object) -> bool:
-    """Call this to know whether `value` is a real number; NaN and booleans are none."""
+    """Call this to know whether `value` is a real number; NaN and booleans are none.
+
+    Neither is what no float can hold: 10**400 is less than `inf`, and can be added to no time.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return not math.isnan(value)
+    try:
+        return not math.isnan(value)
+    except OverflowError:
+        return False
 
 
 def _is_name(value: object) -> bool:

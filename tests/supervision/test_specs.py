@@ -55,6 +55,7 @@ def plan_of(*specs: object, flags: dict[str, object] | None = None) -> Plan:
         ({"shutdown": "soon"}, "bad_shutdown"),
         ({"shutdown": math.nan}, "bad_shutdown"),
         ({"shutdown": True}, "bad_shutdown"),
+        ({"shutdown": 10**400}, "bad_shutdown"),
         ({"type": "boss"}, "bad_type"),
         ({"significant": "yes"}, "bad_significant"),
         ({"significant": True}, "bad_combination"),

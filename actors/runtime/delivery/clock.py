@@ -24,6 +24,8 @@ from actors.runtime.delivery.envelope import Reply
 
 # How many buckets a second has. Coarser saves heap work, finer saves lateness: at most 10 ms.
 BUCKETS_PER_SECOND: Final = 100
+# What is due later has no bucket, as if it had no deadline: its number would be infinite.
+NEVER: Final = 1e300
 # Cancelled alarms are dropped at the top of the heap; beyond this many, and half of all, they are
 # sifted out.
 DEAD_ALARMS_MAX: Final = 512
@@ -94,7 +96,7 @@ class Wheel:
     def add(self, reply: Reply) -> None:
         """Called by an ask that has to wait: `reply.expire` is called at its deadline."""
         due = reply.deadline
-        if due == math.inf:
+        if due > NEVER:
             bucket = self._patient
         else:
             slot = int(due * BUCKETS_PER_SECOND)

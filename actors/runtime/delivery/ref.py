@@ -438,8 +438,14 @@ def checked_timeout(timeout: float | None) -> float:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number: callers need not have asked a type checker."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a number that a time can be: callers need not have asked a type checker."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # 10**400 is less than `inf`, and can be added to no time.
+        return False
+    return True
 
 
 def check_thread(cell: Target, what: str) -> None:

@@ -164,7 +164,7 @@ async def test_the_dead_and_the_unknown_are_no_proc(
     ref.kill()
 
 
-@pytest.mark.parametrize("timeout", [-1, math.nan, "1", True])
+@pytest.mark.parametrize("timeout", [-1, math.nan, "1", True, 10**400])
 async def test_a_bad_timeout_hurts_only_the_caller(
     autojump_clock: MockClock, system: System, timeout: float
 ) -> None:
@@ -174,8 +174,25 @@ async def test_a_bad_timeout_hurts_only_the_caller(
         await ref.ask(Call(lambda me: 1), timeout=timeout)
     with pytest.raises(ValueError, match="timeout"):
         await ref.stop(timeout=timeout)
+    with pytest.raises(ValueError, match="timeout"):
+        await ref.send(Note(1), timeout)
+    with pytest.raises(ValueError, match="timeout"):
+        await system.ask_all([ref], Call(lambda me: 1), timeout)
     assert await ref.ask(Call(lambda me: 1)) == 1
     assert system.stats(ref).handled == 1
+
+
+@pytest.mark.parametrize("timeout", [1e15, 1e306, 1.7e308, math.inf, None])
+async def test_a_timeout_may_be_longer_than_time(
+    autojump_clock: MockClock, system: System, timeout: float | None
+) -> None:
+    # ACT-32, ACT-37
+    ref = await system.start(AsyncPuppet)
+    ref.tell(Do(sleeping(1)))
+    assert await ref.ask(Call(lambda me: 1), timeout) == 1
+    ref.tell(Do(sleeping(1)))
+    assert await system.ask_all([ref], Call(lambda me: 1), timeout) == ({ref: 1}, [])
+    assert system.totals().asks_open == 0
 
 
 async def test_all_ask_errors_name_path_and_class(

@@ -106,7 +106,8 @@ def test_hooks_may_be_overridden() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("start_timeout", "soon"), ("start_timeout", -1), ("start_timeout", float("nan")),
-     ("start_timeout", None), ("hibernate_after", -1), ("hibernate_after", True),
+     ("start_timeout", None), ("start_timeout", 10**400), ("hibernate_after", -1),
+     ("hibernate_after", True),
      ("budget", 64), ("budget", [64, 0.001]), ("budget", (64,)), ("budget", (0, 0.001)),
      ("budget", (6.4, 0.001)), ("budget", (True, 0.001)), ("budget", (64, 0)),
      ("budget", (64, None)), ("budget", (64, float("nan"))), ("level", "all"), ("level", None),
