@@ -996,8 +996,7 @@ class Life:
 
         # Made at first use; most actors never need them.
         self.child_tasks: ChildTasks | None = None
-        # By the number of the message: what is owed for one is found whatever is owed for others.
-        self.owed: dict[int, list[Later[Never]]] | None = None
+        self.owed: dict[int, list[Later[Never]]] | None = None  # By the number of the message.
         self.timers: dict[object, Ticking] | None = None
         self.idle_timer: Silence | None = None
         self.monitors: set[Monitoring] | None = None
