@@ -519,7 +519,7 @@ class Cell:
         for entry in self.mailbox.drop_system():
             entry.drop()
         if self.mailbox.is_left:
-            self.in_slices(self._bury(last), self.mailbox.queued + self.mailbox.waiting_senders)
+            self._in_slices(self._bury(last), self.mailbox.queued + self.mailbox.waiting_senders)
         self._tell_end(last, final=True)
 
     def refuse(self, because: str) -> None:
@@ -529,7 +529,7 @@ class Cell:
         """
         self.refusal = because
         self._close()
-        self.in_slices(self._refuse_all(), self.mailbox.queued + self.mailbox.waiting_senders)
+        self._in_slices(self._refuse_all(), self.mailbox.queued + self.mailbox.waiting_senders)
 
     def _refuse_all(self) -> Iterator[int]:
         for envelope in self.mailbox.leaving():
@@ -625,7 +625,7 @@ class Cell:
 
     def given_up(self, envelopes: Sequence[Envelope]) -> None:
         """Called for queued asks that nobody waits for any more, when their room is needed."""
-        self.in_slices(map(self.count_given_up, envelopes), len(envelopes))
+        self._in_slices(map(self.count_given_up, envelopes), len(envelopes))
 
     def count_given_up(self, envelope: Envelope) -> None:
         """Called for an ask that was settled before it was handled."""
@@ -695,7 +695,7 @@ class Cell:
         # Whoever comes while they are told watches the next incarnation.
         apart = self._set_apart() if watchers and not final else {}
         steps = self._tell_all(exit_, broken or {}, apart, final)
-        self.in_slices(steps, count)
+        self._in_slices(steps, count)
 
     def _tell_all(
         self, exit_: Exit, broken: dict[Cell, Tie], watchers: dict[Watch, bool], final: bool
@@ -763,7 +763,7 @@ class Cell:
             self.kill_alarm.cancel()
             self.kill_alarm = None
 
-    def in_slices(self, steps: Iterator[object], count: int) -> None:
+    def _in_slices(self, steps: Iterator[object], count: int) -> None:
         """Do what takes about `count` steps: at once if they are few, else between others' turns.
 
         What is done in slices keeps its order among all that this cell does.
@@ -788,7 +788,7 @@ class Cell:
         self._forget_stop()
         forgetting = self.system.forget(self)
         if self.topics:
-            self.in_slices(forgetting, len(self.topics))
+            self._in_slices(forgetting, len(self.topics))
         self.mailbox.close()
 
     def _bury(self, exit_: Exit) -> Iterator[int]:
@@ -1165,7 +1165,7 @@ class Life:
         """Nobody of this incarnation can give the replies it owes."""
         owed, self.owed = self.owed, None
         if owed:
-            self.cell.in_slices(self._fail(owed, exit_), len(owed))
+            self.cell._in_slices(self._fail(owed, exit_), len(owed))
 
     def _fail(self, owed: dict[int, list[Later[Never]]], exit_: Exit) -> Iterator[int]:
         for laters in owed.values():
