@@ -162,8 +162,8 @@ async def test_slow_handlers_keep_their_timers_and_hold_up_no_other_address(
     database, env = _world()
     timers = MemoryTimers(database)
     slow_s = 2 * CLAIM.total_seconds() - 5
-    for name in ("first", "second"):
-        await timers.set(_timer(0, name=name, address="saga/slow"))
+    for due_s, name in ((0, "first"), (0.01, "second")):
+        await timers.set(_timer(due_s, name=name, address="saga/slow"))
     fired: list[tuple[str, float]] = []
 
     async def deliver(timer: DueTimer) -> bool:
