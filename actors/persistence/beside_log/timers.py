@@ -151,10 +151,10 @@ class TimerService(Actor[LookForTimers]):
 
     `deliver` returns True when the timer is done with, False when its handler closes it by
     its own append. It is called for up to 100 addresses at once, and for the timers of one
-    address in order; two services may share an address. One that raises, or takes over a minute, is delivered again after 1 s,
-    doubling to 60 s, and holds up nobody; after ten such failures it is a dead letter of kind
-    `message` and source `timers`. A store that is away is no failure of the timer: it is
-    delivered again when its claim ends.
+    address in order; two services may share an address. One that raises, or takes over a
+    minute, is delivered again after 1 s, doubling to 60 s, and holds up nobody; after ten such
+    failures it is a dead letter of kind `message` and source `timers`. A store that is away is no
+    failure of the timer: it is delivered again when its claim ends.
 
     Claims are renewed while handlers run. A stop lets them end, for up to 3 s, and gives back
     what was not begun.
