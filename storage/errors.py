@@ -165,6 +165,24 @@ class MigrationRefused(StoreError):
         self.version, self.why = version, why
 
 
+class StoreRewound(StoreError):
+    """Raised when the server has begun a new timeline since this store was last served.
+
+    It was recovered to an earlier moment, or a replica was promoted: events that were read may
+    be missing, and their places in the order are given out again. Nothing is served until
+    `accept_rewind` says that this is known.
+    """
+
+    code = "store_rewound"
+
+    def __init__(self, before: int, now: int) -> None:
+        super().__init__(
+            f"the store went back in time: it was served on timeline {before} of its server, this "
+            f"is {now}. Nothing was done; accept that (accept_rewind) before serving."
+        )
+        self.before, self.now = before, now
+
+
 class StoreMoved(StoreError):
     """Raised when the data lies in another cluster than the one that wrote it.
 

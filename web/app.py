@@ -18,7 +18,7 @@ import trio
 from actors.chat import ROOM_NAMES, ChatEnvironment
 from actors.persistence import Cleaner
 from actors.runtime import Secret
-from storage.errors import EmbeddedFailed, StateDirInUse, StoreError
+from storage.errors import EmbeddedFailed, StateDirInUse, StoreError, StoreRewound
 from storage.postgres import (
     Database,
     DatabaseActor,
@@ -28,6 +28,7 @@ from storage.postgres import (
     PostgresIdempotency,
     PostgresOutbox,
     PostgresTimers,
+    accept_rewind,
     check_health,
     migrate,
     open_database,
@@ -35,7 +36,7 @@ from storage.postgres import (
 )
 from supervision import StartFailed, open_system, stopping_signals
 from web.server import PortBusy, PortForbidden, open_listeners
-from web.settings import Settings
+from web.settings import Settings, StoreTimeline
 from web.site.health import Degraded, Unhealthy
 from web.views import StaticTable, load
 from web.views.browser_runtime import FILE_NAME as DATASTAR_FILE
@@ -132,11 +133,21 @@ async def prepare_database(settings: Settings, url: Secret[str]) -> None:
             url, part="start", settings=PoolSettings(connections_max=1, connections_min=1),
             wait_s=settings.database_wait_s,
         ) as database:  # fmt: skip
-            await migrate(database)
+            await _migrate(settings, database)
             await PostgresChatLog(database).ensure_rooms(ROOM_NAMES)
     except* StoreError as group:
         # The nurseries on the way wrap what is raised in them.
         raise CannotStart(f"DATABASE_URL: {first_leaf(group)}") from group
+
+
+async def _migrate(settings: Settings, database: Database) -> None:
+    try:
+        await migrate(database)
+    except StoreRewound:
+        if settings.store_timeline is not StoreTimeline.FOLLOW:
+            raise
+        await accept_rewind(database, is_lossless=True)
+        await migrate(database)
 
 
 def first_leaf(error: BaseException) -> BaseException:

@@ -48,6 +48,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class StoreTimeline(StrEnum):
+    """What a start does on a database that began a new timeline since the last one."""
+
+    REFUSE = "refuse"
+    FOLLOW = "follow"
+
+
 class LabMode(StrEnum):
     """What visitors may do in the lab."""
 
@@ -79,6 +86,7 @@ class Settings:
     chat_posts_per_address_max: int = 20
     drain_budget_s: int = 10
     database_wait_s: int = 30
+    store_timeline: StoreTimeline = StoreTimeline.REFUSE
 
     @property
     def is_https(self) -> bool:
@@ -201,6 +209,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SESSION_SECRET_PREVIOUS": ("session_secret_previous", _secret),
     "SESSION_CLEANUP_INTERVAL_SECS": ("session_cleanup_interval_s", _integer(1, 10**9)),
     "DATABASE_WAIT_SECS": ("database_wait_s", _integer(0, 600)),
+    "STORE_TIMELINE": ("store_timeline", _word(StoreTimeline)),
     "DB_MAX_CONNECTIONS": ("db_connections_max", _integer(1, 200)),
     "LOG_FORMAT": ("log_format", _word(LogFormat)),
     "LOG_LEVEL": ("log_level", _word(LogLevel)),

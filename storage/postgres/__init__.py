@@ -34,6 +34,7 @@ from storage.postgres.schema.migrate import (
     plan_migrations,
 )
 from storage.postgres.schema.renumber import Renumbered, renumber
+from storage.postgres.schema.rewind import Rewound, accept_rewind
 from storage.postgres.snapshots import PostgresSnapshots
 from storage.postgres.timers import PostgresTimers
 
@@ -56,7 +57,9 @@ __all__ = [
     "PostgresSnapshots",
     "PostgresTimers",
     "Renumbered",
+    "Rewound",
     "StoreHealth",
+    "accept_rewind",
     "check_health",
     "check_migrations",
     "migrate",

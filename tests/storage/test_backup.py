@@ -1,5 +1,6 @@
 """A dump restored into a new cluster: refused as moved, renumbered, and then it goes on."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,14 @@ from actors.persistence import (
     ProjectionBatch,
     StreamId,
 )
-from storage.errors import StoreMoved
+from storage.errors import StoreMoved, StoreRewound
 from storage.postgres import (
     Connection,
     Database,
     EmbeddedServer,
     PostgresEventStore,
     PostgresProjections,
+    accept_rewind,
     migrate,
     open_database,
     renumber,
@@ -143,3 +145,56 @@ async def test_renumbered_events_are_immutable_again(
     with pytest.raises(Exception, match="never changed"):
         await database.run(change)
     assert await _place(database) == [(A, 1), (A, 2), (A, 3)]
+
+
+def _copy_for_recovery(state: Path, copy: Path) -> None:
+    shutil.copytree(state, copy)
+    data = copy / "postgres"
+    for path in (data, *data.rglob("*")):
+        shutil.chown(path, (state / "postgres").stat().st_uid)
+    (data / "recovery.signal").touch()
+
+
+# Of the archive that a real recovery reads, there is nothing more to come.
+_RECOVERY = ("fsync=off", "restore_command=/bin/false")
+
+
+@pytest.mark.parametrize("is_lossless", [False, True])
+async def test_a_store_that_went_back_in_time_is_refused_until_that_is_known(
+    tmp_path: Path, is_lossless: bool
+) -> None:
+    # STORE-26
+    state, copy = tmp_path / "before", tmp_path / "after"
+    first = start(state, extra=("fsync=off",))
+    try:
+        async with open_database(first.url, settings=PATIENT_POOL) as database:
+            await migrate(database)
+            await PostgresEventStore(database).append(A, new_events(3))
+        first.stop()
+        _copy_for_recovery(state, copy)
+        first = start(state, extra=("fsync=off",))
+        async with open_database(first.url, settings=PATIENT_POOL) as database:
+            assert await migrate(database) == 0
+            store = PostgresEventStore(database)
+            lineage = await store.lineage()
+            ahead = [await store.append(A, new_events(1)) for _ in range(8)][-1].cursor
+    finally:
+        first.stop()
+    second = start(copy, extra=_RECOVERY)
+    try:
+        async with open_database(second.url, settings=PATIENT_POOL) as database:
+            with pytest.raises(StoreRewound) as caught:
+                await migrate(database)
+            assert (caught.value.before, caught.value.now) == (1, 2)
+            store = PostgresEventStore(database)
+            # The loss that the refusal is there for: a follower with this cursor is told nothing.
+            again = await store.append(A, new_events(1), expected=3)
+            assert again.cursor < ahead
+            assert len((await store.read_all(after=ahead)).events) == 0
+            accepted = await accept_rewind(database, is_lossless=is_lossless)
+            assert accepted.timeline == 2
+            assert (accepted.lineage == lineage) is is_lossless
+            assert await migrate(database) == 0
+            assert await _place(database) == [(A, version) for version in range(1, 5)]
+    finally:
+        second.stop()

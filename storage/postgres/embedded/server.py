@@ -331,6 +331,8 @@ def _command(data: Path, sockets: Path, account: Account, extra: tuple[str, ...]
         f"unix_socket_directories={sockets}",
         "unix_socket_permissions=0700",
         "logging_collector=off",
+        # Ready means that it takes writes, also when somebody has it recover from a backup.
+        "hot_standby=off",
         # DB_MAX_CONNECTIONS may be 200; the rest is for people and tools.
         "max_connections=220",
         # Refused statements are answered to whoever sent them; their values are no log's business.

@@ -24,10 +24,12 @@ from storage.errors import (
     MigrationRefused,
     SchemaNewer,
     StoreMoved,
+    StoreRewound,
     StoreTimeout,
 )
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
+from storage.postgres.schema.rewind import read_timeline
 
 # How long a second process waits while the first one applies (STORE-32).
 LOCK_S_MAX = 60.0
@@ -114,7 +116,8 @@ async def migrate(database: Database, migrations: Sequence[Migration] | None = N
     """Call this at start to bring the schema up; returns how many steps were applied.
 
     Of two processes one applies and the other waits up to a minute. Raises
-    `MigrationChanged`, `MigrationGap`, `SchemaNewer`, `MigrationFailed`, `StoreMoved`.
+    `MigrationChanged`, `MigrationGap`, `SchemaNewer`, `MigrationFailed`, `StoreMoved`,
+    `StoreRewound`.
     """
     steps = read_migrations() if migrations is None else tuple(migrations)
     applied: int = await database.run(_migrate, steps, timeout_s=MIGRATE_S_MAX)
@@ -296,12 +299,17 @@ async def _note(connection: Connection, step: Migration, *, is_up: bool) -> None
 
 
 async def _check_cluster(connection: Connection) -> None:
-    """Refuse data that another cluster wrote: its transaction numbers are not ours (STORE-24)."""
+    """Refuse data whose transaction numbers are not this server's, or are given out again.
+
+    Another cluster wrote it (STORE-24), or this one was taken back in time (STORE-26).
+    """
     if not await connection.fetchval("SELECT to_regclass('store_meta') IS NOT NULL"):
         return
+    # As a document: a step that was undone by hand has taken its column along.
     row = await connection.fetchrow(
         """
-        SELECT m.system_identifier AS kept, c.system_identifier::text AS found,
+        SELECT (to_jsonb(m) ->> 'timeline')::bigint AS timeline,
+               m.system_identifier AS kept, c.system_identifier::text AS found,
                (SELECT txid FROM events ORDER BY txid DESC, position DESC LIMIT 1)
                    >= pg_snapshot_xmax(pg_current_snapshot()) AS is_ahead
         FROM store_meta m, pg_control_system() c
@@ -312,3 +320,6 @@ async def _check_cluster(connection: Connection) -> None:
         raise StoreMoved(f"it was written by cluster {row['kept']}, this is {row['found']}")
     if row["is_ahead"]:
         raise StoreMoved("its events have transaction numbers that this server has not reached")
+    timeline = await read_timeline(connection)
+    if row["timeline"] is not None and row["timeline"] != timeline:
+        raise StoreRewound(row["timeline"], timeline)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
+from storage.postgres.schema.rewind import read_timeline
 
 # A table of events is rewritten as a whole.
 RENUMBER_S_MAX = 3600.0
@@ -63,7 +64,8 @@ _STEPS = (
 
 _LINEAGE = """
 UPDATE store_meta SET lineage = gen_random_uuid(),
-    system_identifier = (SELECT system_identifier::text FROM pg_control_system())
+    system_identifier = (SELECT system_identifier::text FROM pg_control_system()),
+    timeline = $1
 RETURNING lineage::text
 """
 
@@ -90,6 +92,6 @@ async def _renumber(connection: Connection) -> Renumbered:
     for statement in _STEPS:
         await connection.execute(statement)
     count = int(await connection.fetchval("SELECT count(*) FROM events"))
-    lineage = str(await connection.fetchval(_LINEAGE))
+    lineage = str(await connection.fetchval(_LINEAGE, await read_timeline(connection)))
     await connection.execute("UPDATE checkpoints SET lineage = $1::uuid", lineage)
     return Renumbered(lineage, count)

@@ -1,0 +1,1 @@
+ALTER TABLE store_meta DROP COLUMN timeline;
