@@ -451,11 +451,14 @@ class Mailbox:
         self.renew_limit()
         return True
 
-    def _search_ahead(self, policy: Latest) -> None:
+    def _newest(self, policy: Latest) -> Newest:
         if not isinstance(self.found, Newest):
             self.found = Newest(policy.key)
+        return self.found
+
+    def _search_ahead(self, policy: Latest) -> None:
         try:
-            self.found.search(((self.batch, self.index), (self.inbox, 0)))
+            self._newest(policy).search(((self.batch, self.index), (self.inbox, 0)))
         except BaseException as error:  # noqa: BLE001 - as in `_put_full`
             self.found = None
             self._addressee.failed(error)
@@ -502,10 +505,8 @@ class Mailbox:
         self.peak = max(self.peak, self.queued)
         policy, lanes = self.overflow, ((self.batch, self.index), (self.inbox, 0))
         if isinstance(policy, Latest):
-            if not isinstance(self.found, Newest):
-                self.found = Newest(policy.key)
             try:
-                lane = self.found.replace(lanes, envelope)
+                lane = self._newest(policy).replace(lanes, envelope)
             except BaseException as error:  # noqa: BLE001 - the receiver's code, never the sender's
                 self.found = None
                 self._addressee.failed(error)

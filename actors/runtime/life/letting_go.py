@@ -22,6 +22,8 @@ from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, Final, TypeAlias
 from weakref import getweakrefcount
 
+from actors.runtime.delivery.dispatcher import Dispatcher
+
 # Freed in well under a millisecond, if its entries are small.
 SMALL_MAX: Final = 1000
 # A container as small as this is looked into; a larger one is judged by its first entry.
@@ -72,6 +74,15 @@ def is_large(instance: object) -> bool:
         if weight > SMALL_MAX:
             return True
     return False
+
+
+def free(thing: object, dispatcher: Dispatcher) -> None:
+    """Call this with what is given up, and give it up: a large one is freed in slices.
+
+    Not in a simulation: whether it is large is guessed from what memory looks like.
+    """
+    if not dispatcher.is_simulated and is_large(thing):
+        dispatcher.do_in_slices(let_go([thing]))
 
 
 def let_go(held: _Held) -> Iterator[None]:

@@ -33,7 +33,7 @@ from actors.runtime.life import loop
 from actors.runtime.life.cell import Cell, Life
 from actors.runtime.life.handlers import Handler
 from actors.runtime.life.hooks import AnyHooks, Hooks, taken_name
-from actors.runtime.life.letting_go import is_large, let_go
+from actors.runtime.life.letting_go import free
 from actors.runtime.life.resting import stays_awake
 from actors.runtime.words.errors import ActorExited, BadReturn, StartTimeout, cause_of
 from actors.runtime.words.exits import (
@@ -491,8 +491,6 @@ def _report(life: Life) -> None:
     if isinstance(life.exit, Crashed):
         cell.system.reports.crashed(life, life.exit)
     instance, life.instance = life.instance, None
-    dispatcher = cell.system.dispatcher
-    if instance is not None and not dispatcher.is_simulated and is_large(instance):
-        dispatcher.do_in_slices(let_go([instance]))
+    free(instance, cell.system.dispatcher)
     instance = None
     cell.life_exited(life.exit)

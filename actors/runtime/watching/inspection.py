@@ -19,7 +19,7 @@ from actors.runtime.delivery.envelope import current_activity
 from actors.runtime.delivery.ref import AnyRef, check_thread
 from actors.runtime.life.cell import Cell, Life, cell_of
 from actors.runtime.life.hooks import taken_among
-from actors.runtime.life.letting_go import is_large, let_go
+from actors.runtime.life.letting_go import free
 from actors.runtime.watching.copying import Copier, Copying
 from actors.runtime.words.errors import ActorError, CallbackFailed, DeadlockError
 from actors.runtime.words.exits import without_cancelled
@@ -171,9 +171,7 @@ def _store(life: Life, state: Mapping[str, object]) -> None:
         raise TypeError("the names of attributes are texts")
     if (taken := taken_among(type(instance), made)) is not None:
         raise taken
-    dispatcher = life.cell.system.dispatcher
-    if not dispatcher.is_simulated and is_large(instance):
-        dispatcher.do_in_slices(let_go([attributes_of(instance, maxsize)]))
+    free(attributes_of(instance, maxsize), life.cell.system.dispatcher)
     for name in slots_of(type(instance)):
         if name in made:
             object.__setattr__(instance, name, made.pop(name))
