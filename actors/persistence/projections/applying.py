@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from actors.persistence.beside_log.dead_letters import NewDeadLetter
+from actors.persistence.beside_log.dead_letters import NewDeadLetter, words_of
 from actors.persistence.errors import StoredDataError, StoreError, StoreMisuse
 from actors.persistence.projections.projection import Document, Projection, ProjectionTx
 from actors.persistence.words import Cursor, StoredEvent
@@ -94,9 +94,7 @@ def said(error: Exception) -> str:
     A database's further lines quote stored values, which do not belong there; and the text
     may quote what made the event a poison, such as a NUL.
     """
-    first_line = (str(error).splitlines() or [""])[0]
-    text = f"{type(error).__name__}: {first_line}".replace("\x00", "\N{REPLACEMENT CHARACTER}")
-    return text.encode(errors="replace").decode()[:ERROR_CHARS_MAX]
+    return words_of(error).splitlines()[0][:ERROR_CHARS_MAX]
 
 
 def letter(event: StoredEvent, source: str, text: str, *, is_parked: bool) -> NewDeadLetter:

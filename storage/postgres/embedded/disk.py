@@ -108,20 +108,26 @@ class Disk:
         lines = [line for line in old if not is_read_only or not line.startswith(ours)]
         if reason:
             lines += [f"{_SETTING} = 'on'", f"{READ_ONLY_REASON} = '{reason}'"]
-        _replace(path, "\n".join([*lines, ""]))
+        replace_file(path, "\n".join([*lines, ""]))
         send(self._data, signal.SIGHUP)
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file anew, wholly or not at all, for the user it belongs to."""
-    fresh, status = path.with_name(f"{path.name}.new"), path.parent.stat()
+def replace_file(path: Path, text: str) -> None:
+    """Write a file of the server anew, wholly or not at all, for the user the folder belongs to.
+
+    Raises OSError; then the file is as it was.
+    """
+    fresh, owner = path.with_name(f"{path.name}.new"), path.parent.stat()
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        # A folder's name, which may be among it, is any bytes.
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chown(fresh, status.st_uid, status.st_gid)
+        os.chown(fresh, owner.st_uid, owner.st_gid)
+        fresh.chmod(mode)
         fresh.rename(path)
     finally:
         fresh.unlink(missing_ok=True)

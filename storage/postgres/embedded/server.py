@@ -32,7 +32,7 @@ import trio
 from actors.runtime import Log
 from storage.errors import EmbeddedFailed, StateDirInUse
 from storage.postgres.embedded.account import Account, choose_account
-from storage.postgres.embedded.disk import LOOK_EVERY_S, Disk
+from storage.postgres.embedded.disk import LOOK_EVERY_S, Disk, replace_file
 from storage.postgres.embedded.process import (
     IMMEDIATE_S_MAX,
     POLL_S,
@@ -285,16 +285,10 @@ def _clear_the_way(data: Path, sockets: Path) -> None:
         path.unlink(missing_ok=True)
     elif lines[0] != _NOBODY:
         # The rest of the file stays: it lets the new server see backends that still live.
-        text = "\n".join([_NOBODY, *lines[1:], ""])
-        fresh, status = path.with_name("postmaster.pid.new"), path.stat()
         try:
-            fresh.write_bytes(text.encode("utf-8", "surrogateescape"))
-            os.chown(fresh, status.st_uid, status.st_gid)
-            fresh.chmod(status.st_mode & 0o777)
-            fresh.rename(path)
+            replace_file(path, "\n".join([_NOBODY, *lines[1:], ""]))
         except OSError:
             # No room for it: then without. The server has other means, if slower ones.
-            fresh.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
     (sockets / SOCKET_NAME).unlink(missing_ok=True)
     (sockets / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
