@@ -28,6 +28,8 @@ from actors.persistence.words import (
     BATCH_EVENTS_MAX,
     BATCH_REQUESTS_MAX,
     BIGINT_MAX,
+    COUNT_MAX,
+    END,
     KEY_BYTES_MAX,
     PAGE_LIMIT,
     READ_LIMIT_MAX,
@@ -35,6 +37,8 @@ from actors.persistence.words import (
     VERSION_MAX,
     Appended,
     AppendRequest,
+    BackwardPage,
+    Counted,
     Cursor,
     Expected,
     ExpectedVersion,
@@ -106,6 +110,22 @@ class EventStore(Protocol):
         """
         ...
 
+    def load_backwards(
+        self,
+        stream_id: StreamId,
+        *,
+        from_version: Version | None = None,
+        to_version: Version = 1,
+        limit: int | None = None,
+    ) -> AsyncIterator[StoredEvent]:
+        """Call this to read a stream newest first, from the given version or its end.
+
+        Both bounds are included, so `from_version` is the higher one; at most `limit` events
+        in constant memory. A missing stream is empty; `to_version` below 1, or a `limit` that
+        is not 1 or more, is `InvalidField`, a `ValueError`.
+        """
+        ...
+
     async def read_all(
         self,
         *,
@@ -118,6 +138,38 @@ class EventStore(Protocol):
 
         An event whose transaction, or an earlier one, is still open is not given yet. A limit
         that is not 1 to 10,000, or a cursor that is none, is `InvalidField`, a `ValueError`.
+        """
+        ...
+
+    async def read_backwards(
+        self,
+        *,
+        before: Cursor | None = None,
+        limit: int = PAGE_LIMIT,
+        types: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> BackwardPage:
+        """Call this to read the global order newest first, from its end or before a cursor.
+
+        It begins where `read_all` ends: events whose transaction, or an earlier one, is still
+        open are not there yet. So going on before `next` meets every older event once, whatever
+        is appended meanwhile. A page may be short, or empty, and not the last.
+        """
+        ...
+
+    async def count(
+        self,
+        *,
+        stream_id: StreamId | None = None,
+        category: str | None = None,
+        types: Sequence[str] | None = None,
+        up_to: int = COUNT_MAX,
+    ) -> Counted:
+        """Call this to count the stored events of a stream, a category, of types, or all.
+
+        Counts `up_to` events at most (1 to 100,000), and looks at 20,000 at most where types of
+        one stream or category are asked for; `is_whole` says whether it came to the end. A
+        stream and a category at once is `InvalidField`, a `ValueError`.
         """
         ...
 
@@ -187,6 +239,11 @@ def check_cursor(after: Cursor | None) -> Cursor:
     return after
 
 
+def check_before(before: Cursor | None) -> Cursor:
+    """Call this for where reading backwards begins."""
+    return END if before is None else check_cursor(before)
+
+
 def check_limit(limit: int) -> None:
     """Call this with how many are asked for at once."""
     check_integer("limit", limit, 1, READ_LIMIT_MAX)
@@ -213,6 +270,34 @@ def check_bounds(
         return from_version, VERSION_MAX
     check_integer("to_version", to_version)
     return from_version, max(0, min(to_version, VERSION_MAX))
+
+
+def check_backwards(
+    stream_id: str, from_version: Version | None, to_version: Version, limit: int | None
+) -> tuple[Version, Version, int]:
+    """Call this for the bounds of a stream read backwards, the higher one first, and how many."""
+    check_stream(stream_id)
+    if from_version is not None:
+        check_integer("from_version", from_version)
+    check_integer("to_version", to_version, 1)
+    if limit is not None:
+        check_integer("limit", limit, 1)
+    highest = VERSION_MAX if from_version is None else max(0, min(from_version, VERSION_MAX))
+    return highest, min(to_version, VERSION_MAX), limit or VERSION_MAX
+
+
+def check_count(
+    stream_id: str | None, category: str | None, types: Sequence[str] | None, up_to: int
+) -> list[str] | None:
+    """Call this with what is to be counted, for the types as a list."""
+    if stream_id is not None:
+        check_stream(stream_id)
+        if category is not None:
+            raise InvalidField("category", "is given beside a stream, which has one")
+    check_names(category, None, None)
+    check_integer("up_to", up_to, 1, COUNT_MAX)
+    names = check_filter("types", types)
+    return None if names is None else list(dict.fromkeys(names))
 
 
 def check_names(category: str | None, prefix: str | None, after: str | None) -> None:

@@ -60,6 +60,9 @@ PAGE_LIMIT = 500
 # More at once is a loop that was not written: of the largest events it would be 640 MB.
 READ_LIMIT_MAX = 10_000
 
+# What a count counts at most: from an index alone it takes some 20 ms, and nobody needs it exactly.
+COUNT_MAX = 100_000
+
 # The first is nearly always it, and asking the second takes longer than all other checks.
 _MAPPINGS = (dict, Mapping)
 
@@ -201,6 +204,8 @@ class Cursor(NamedTuple):
 
 # Before the first event of every store.
 START = Cursor(0, 0)
+# Behind the last one: where reading backwards begins.
+END = Cursor(BIGINT_MAX, BIGINT_MAX)
 
 
 class Expected(Enum):
@@ -441,6 +446,30 @@ class Page:
     def is_last(self) -> bool:
         """Call this to ask whether nothing more can be read now."""
         return self.next >= self.head
+
+
+@dataclass(frozen=True, slots=True)
+class BackwardPage:
+    """A stretch of the global order, newest first, and before which cursor to go on.
+
+    `next` may lie far below the last event: what lies between was left out by a filter.
+    """
+
+    events: Sequence[StoredEvent]
+    next: Cursor
+
+    @property
+    def is_last(self) -> bool:
+        """Call this to ask whether the order's begin is reached."""
+        return self.next == START
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many events there are; more than these when it is not the whole number."""
+
+    events: int
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)

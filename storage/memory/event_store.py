@@ -6,10 +6,14 @@ import trio
 
 from actors.persistence import (
     ANY,
+    COUNT_MAX,
     PAGE_LIMIT,
+    START,
     Appended,
     AppendRequest,
+    BackwardPage,
     CloseTimer,
+    Counted,
     Cursor,
     ExpectedVersion,
     Idempotent,
@@ -29,8 +33,11 @@ from actors.persistence import (
     repeat_of,
 )
 from actors.persistence.event_store import (
+    check_backwards,
     check_batch,
+    check_before,
     check_bounds,
+    check_count,
     check_cursor,
     check_filter,
     check_limit,
@@ -184,6 +191,21 @@ class MemoryEventStore(Faults):
         for event in self.database.streams.get(stream_id, [])[first - 1 : last]:
             yield event
 
+    async def load_backwards(
+        self,
+        stream_id: StreamId,
+        *,
+        from_version: Version | None = None,
+        to_version: Version = 1,
+        limit: int | None = None,
+    ) -> AsyncIterator[StoredEvent]:
+        """See `EventStore.load_backwards`."""
+        first, last, count = check_backwards(stream_id, from_version, to_version, limit)
+        await self.pass_faults()
+        found = self.database.streams.get(stream_id, [])[last - 1 : first]
+        for event in found[::-1][:count]:
+            yield event
+
     async def read_all(
         self,
         *,
@@ -206,18 +228,48 @@ class MemoryEventStore(Faults):
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> Page:
-        horizon = self.database.horizon
-        seen = [event for event in self.database.events if event.cursor.txid < horizon]
+        seen = self._below_horizon()
         head = max(begin, seen[-1].cursor) if seen else begin
-        wanted = [
-            event
-            for event in seen
-            if event.cursor > begin
-            and (types is None or event.type in types)
-            and (categories is None or event.stream_id.partition("-")[0] in categories)
-        ]
+        wanted = [event for event in _matching(seen, types, categories) if event.cursor > begin]
         page = wanted[:limit]
         return Page(page, page[-1].cursor if len(wanted) > limit else head, head)
+
+    def _below_horizon(self) -> list[StoredEvent]:
+        horizon = self.database.horizon
+        return [event for event in self.database.events if event.cursor.txid < horizon]
+
+    async def read_backwards(
+        self,
+        *,
+        before: Cursor | None = None,
+        limit: int = PAGE_LIMIT,
+        types: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> BackwardPage:
+        """See `EventStore.read_backwards`."""
+        begin = check_before(before)
+        check_limit(limit)
+        types, categories = check_filter("types", types), check_filter("categories", categories)
+        await self.pass_faults()
+        matching = _matching(self._below_horizon(), types, categories)
+        wanted = [event for event in matching if event.cursor < begin][::-1]
+        page = wanted[:limit]
+        return BackwardPage(page, page[-1].cursor if len(wanted) > limit else START)
+
+    async def count(
+        self,
+        *,
+        stream_id: StreamId | None = None,
+        category: str | None = None,
+        types: Sequence[str] | None = None,
+        up_to: int = COUNT_MAX,
+    ) -> Counted:
+        """See `EventStore.count`."""
+        types = check_count(stream_id, category, types, up_to)
+        await self.pass_faults()
+        events = self.database.events if stream_id is None else self.database.streams.get(stream_id)
+        found = _matching(events or [], types, None if category is None else [category])
+        return Counted(min(len(found), up_to), len(found) <= up_to)
 
     async def follow(
         self,
@@ -330,3 +382,14 @@ class MemoryEventStore(Faults):
             if not is_kept:
                 self.database.roll_back(txid)
         return is_kept
+
+
+def _matching(
+    events: Sequence[StoredEvent], types: Sequence[str] | None, categories: Sequence[str] | None
+) -> list[StoredEvent]:
+    return [
+        event
+        for event in events
+        if (types is None or event.type in types)
+        and (categories is None or event.stream_id.partition("-")[0] in categories)
+    ]

@@ -12,10 +12,13 @@ import asyncpg
 
 from actors.persistence import (
     ANY,
+    COUNT_MAX,
     PAGE_LIMIT,
     Appended,
     AppendRequest,
+    BackwardPage,
     Claim,
+    Counted,
     Cursor,
     ExpectedVersion,
     Idempotent,
@@ -36,8 +39,11 @@ from actors.persistence import (
 )
 from actors.persistence.event_store import (
     KeptAnswer,
+    check_backwards,
     check_batch,
+    check_before,
     check_bounds,
+    check_count,
     check_cursor,
     check_filter,
     check_limit,
@@ -160,6 +166,25 @@ class PostgresEventStore:
                 return
             at = to + 1
 
+    async def load_backwards(
+        self,
+        stream_id: StreamId,
+        *,
+        from_version: Version | None = None,
+        to_version: Version = 1,
+        limit: int | None = None,
+    ) -> AsyncIterator[StoredEvent]:
+        """See `EventStore.load_backwards`."""
+        at, last, left = check_backwards(stream_id, from_version, to_version, limit)
+        while last <= at and left > 0:
+            wanted = min(PAGE_LIMIT, left)
+            page = await self._run(reading.stream_page_backwards, stream_id, at, last, wanted)
+            for event in page:
+                yield event
+            if len(page) < wanted:
+                return
+            at, left = page[-1].version - 1, left - wanted
+
     async def read_all(
         self,
         *,
@@ -173,6 +198,34 @@ class PostgresEventStore:
         check_limit(limit)
         types, categories = check_filter("types", types), check_filter("categories", categories)
         return await self._run(reading.page, begin, limit, types, categories, self._scanned_max)
+
+    async def read_backwards(
+        self,
+        *,
+        before: Cursor | None = None,
+        limit: int = PAGE_LIMIT,
+        types: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> BackwardPage:
+        """See `EventStore.read_backwards`."""
+        begin = check_before(before)
+        check_limit(limit)
+        types, categories = check_filter("types", types), check_filter("categories", categories)
+        return await self._run(
+            reading.page_backwards, begin, limit, types, categories, self._scanned_max
+        )
+
+    async def count(
+        self,
+        *,
+        stream_id: StreamId | None = None,
+        category: str | None = None,
+        types: Sequence[str] | None = None,
+        up_to: int = COUNT_MAX,
+    ) -> Counted:
+        """See `EventStore.count`."""
+        types = check_count(stream_id, category, types, up_to)
+        return await self._run(reading.count, stream_id, category, types, up_to, self._scanned_max)
 
     async def follow(
         self,

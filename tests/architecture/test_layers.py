@@ -15,6 +15,7 @@ LONGER_WITH_REASON: dict[str, str] = {}
 FULLER_WITH_REASON = {
     "storage.memory": "one file a port, named as its twin in storage.postgres",
     "storage.postgres": "one file a port, and the chapters below them",
+    "storage.testing": "a suite a port or subject, and what they stand on",
     "supervision": "the six files a person uses, and the chapters below them",
     "web": "a folder a feature, looked for by its name",
 }

@@ -18,14 +18,14 @@ from actors.persistence import (
 )
 from storage.errors import StoreUnavailable
 from storage.memory import MemoryEventStore
-from storage.testing import EventOrderSuite, EventStoreSuite, failing_cases
+from storage.testing import BackwardsSuite, EventOrderSuite, EventStoreSuite, failing_cases
 from storage.testing.event_store import following
 from storage.testing.samples import PATIENCE_S, new_events
 
 A, B = StreamId("order-a"), StreamId("order-b")
 
 
-class TestMemoryEventStore(EventStoreSuite, EventOrderSuite):
+class TestMemoryEventStore(EventStoreSuite, EventOrderSuite, BackwardsSuite):
     @pytest.fixture
     def store(self) -> MemoryEventStore:
         return MemoryEventStore()
@@ -134,6 +134,7 @@ async def test_a_rolled_back_commit_leaves_no_trace() -> None:
         await held.reached.wait()
         await store.append(B, new_events(1))
         assert (await store.read_all()).events == []
+        assert (await store.read_backwards()).events == []  # STORE-27
         held.drop()
     assert [event.stream_id for event in (await store.read_all()).events] == [B]
     assert (await store.append(A, new_events(1), expected=0)).version == 1

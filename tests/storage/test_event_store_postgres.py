@@ -4,7 +4,7 @@ import asyncio
 import re
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import trio
@@ -13,10 +13,13 @@ from actors.persistence import (
     Appended,
     AppendRequest,
     ConcurrencyConflict,
+    Counted,
     Cursor,
     Idempotent,
+    StoredEvent,
     StreamId,
 )
+from actors.persistence.words import END
 from storage.errors import StatementRefused
 from storage.postgres import (
     Connection,
@@ -25,7 +28,7 @@ from storage.postgres import (
     PostgresEventStore,
     open_database,
 )
-from storage.testing import EventOrderSuite, EventStoreSuite
+from storage.testing import BackwardsSuite, EventOrderSuite, EventStoreSuite
 from storage.testing.event_store import following, race, read_to_end
 from storage.testing.samples import PATIENCE_S, new_events
 from tests.patience import PATIENT_POOL
@@ -33,7 +36,7 @@ from tests.patience import PATIENT_POOL
 A, B = StreamId("order-a"), StreamId("order-b")
 
 
-class TestPostgresEventStore(EventStoreSuite, EventOrderSuite):
+class TestPostgresEventStore(EventStoreSuite, EventOrderSuite, BackwardsSuite):
     @pytest.fixture
     def store(self, database: Database) -> PostgresEventStore:
         return PostgresEventStore(database)
@@ -83,7 +86,7 @@ async def test_a_cancelled_append_is_there_or_not(database: Database) -> None:
 
 
 async def test_an_open_transaction_holds_the_order_back(database: Database) -> None:
-    # STORE-20, STORE-23: and names itself
+    # STORE-20, STORE-23: and names itself; STORE-27: backwards too
     store = PostgresEventStore(database)
     async with open_database(database.url, part="holder", settings=PATIENT_POOL) as other:
         begun, done = trio.Event(), trio.Event()
@@ -92,9 +95,13 @@ async def test_an_open_transaction_holds_the_order_back(database: Database) -> N
             await begun.wait()
             await store.append(A, new_events(2))
             assert (await store.read_all()).events == []
+            assert (await store.read_backwards()).events == []
+            assert (await store.read_backwards(before=END, types=["Counted"])).events == []
             done.set()
         pages = await read_to_end(store)
-    assert [event.stream_id for page in pages for event in page.events] == [B, A, A]
+    seen = [event for page in pages for event in page.events]
+    assert [event.stream_id for event in seen] == [B, A, A]
+    assert list((await store.read_backwards()).events) == seen[::-1]
 
 
 async def _hold(database: Database, begun: trio.Event, done: trio.Event) -> None:
@@ -316,3 +323,57 @@ async def test_a_filter_that_matches_nothing_moves_on(database: Database) -> Non
         ) as pages:
             seen = [await anext(pages) for _ in range(5)]
     assert [len(page.events) for page in seen] == [0, 0, 0, 0, 1]
+
+
+_FILL_MANY = """
+INSERT INTO events (stream_id, version, event_id, event_type, event_data)
+SELECT 'bulk-' || (n / 1000), n % 1000 + 1, gen_random_uuid(), 'Made', '{}'
+FROM generate_series(0, 29999) n
+"""
+
+
+@pytest.mark.slow
+async def test_reading_backwards_and_counting_read_what_they_give(database: Database) -> None:
+    # STORE-27: whatever is asked for, by an index and no further
+    async def fill(connection: Connection) -> None:
+        await connection.execute(_FILL_MANY)
+        await connection.execute(_FILL, 5000)
+        await connection.execute("ANALYZE events")
+
+    await database.run(fill, timeout_s=PATIENCE_S)
+    last = await PostgresEventStore(database).append(B, new_events(1, type="Seen"))
+    calls: list[tuple[int, Callable[[PostgresEventStore], Awaitable[object]]]] = [
+        (10, lambda store: _read_all_of(store.load_backwards(A, limit=10))),
+        (500, lambda store: _read_all_of(store.load_backwards(A))),
+        (10, lambda store: store.read_backwards(limit=10)),
+        (10, lambda store: store.read_backwards(limit=10, before=last.cursor)),
+        (1000, lambda store: store.read_backwards(types=["Odd"])),
+        (1000, lambda store: store.read_backwards(categories=["user"])),
+        (11, lambda store: store.count(up_to=10)),
+        (11, lambda store: store.count(stream_id=A, up_to=10)),
+        (11, lambda store: store.count(category="bulk", up_to=10)),
+        (11, lambda store: store.count(types=["Made"], up_to=10)),
+        # Rows of a filter that finds nothing, or little: none, or as many as it may look at.
+        (1, lambda store: store.count(types=["Odd"])),
+        (2, lambda store: store.count(types=["Seen", "Odd"])),
+        (1, lambda store: store.count(types=["Odd"], stream_id=B)),
+        (1001, lambda store: store.count(types=["Odd"], category="bulk")),
+    ]
+    for number, (most, call) in enumerate(calls):
+        touched = await _rows_touched(database, call)
+        assert touched, number
+        assert max(touched) <= most, (number, touched)
+
+
+async def _read_all_of(events: AsyncIterator[StoredEvent]) -> list[StoredEvent]:
+    return [event async for event in events]
+
+
+async def test_a_count_that_looks_no_further_says_so(database: Database) -> None:
+    # STORE-27
+    await _fill(database, 3000)
+    store = PostgresEventStore(database, scanned_max=1000)
+    assert await store.count(types=["Odd"], stream_id=A) == Counted(0, is_whole=False)
+    assert await store.count(types=["Made"], stream_id=A) == Counted(1001, is_whole=False)
+    page = await store.read_backwards(types=["Odd"])
+    assert (list(page.events), page.is_last) == ([], False)

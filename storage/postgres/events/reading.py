@@ -21,7 +21,16 @@ from typing import Any
 
 import asyncpg
 
-from actors.persistence import Cursor, Lag, Page, StoredEvent, StreamInfo
+from actors.persistence import (
+    START,
+    BackwardPage,
+    Counted,
+    Cursor,
+    Lag,
+    Page,
+    StoredEvent,
+    StreamInfo,
+)
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
@@ -67,6 +76,37 @@ WHERE (txid, position) > ($1::xid8, $2::bigint) AND (txid, position) <= ($3::xid
 ORDER BY txid, position OFFSET $5 LIMIT 1
 """
 
+# Newest first. The limit stands beside the bounds: the last ten of a long stream are ten rows.
+_STREAM_BACK = f"""
+SELECT {EVENT_COLUMNS} FROM events
+WHERE stream_id = $1 AND version BETWEEN $3 AND $2
+ORDER BY version DESC LIMIT $4
+"""  # noqa: S608  (our own columns)
+
+# Below a cursor that lies below the horizon: what is there is all there will ever be.
+_PAGE_BACK = f"""
+SELECT {EVENT_COLUMNS} FROM events
+WHERE (txid, position) < ($1::xid8, $2::bigint)
+ORDER BY txid DESC, position DESC LIMIT $3
+"""  # noqa: S608  (our own columns)
+
+_FILTERED_BACK = f"""
+SELECT {EVENT_COLUMNS} FROM (
+    SELECT {EVENT_COLUMNS} FROM events
+    WHERE (txid, position) < ($1::xid8, $2::bigint)
+    ORDER BY txid DESC, position DESC LIMIT $6
+) scanned
+WHERE ($4::text[] IS NULL OR event_type = ANY($4))
+    AND ($5::text[] IS NULL OR split_part(stream_id, '-', 1) = ANY($5))
+ORDER BY txid DESC, position DESC LIMIT $3
+"""  # noqa: S608  (our own columns)
+
+# The last row that a filter looks at on its way back. From the index alone.
+_SCAN_END_BACK = """
+SELECT txid, position FROM events WHERE (txid, position) < ($1::xid8, $2::bigint)
+ORDER BY txid DESC, position DESC OFFSET $3 LIMIT 1
+"""
+
 _END = f"""
 SELECT txid, position FROM events WHERE {_HORIZON} ORDER BY txid DESC, position DESC LIMIT 1
 """  # noqa: S608  (our own words)
@@ -84,6 +124,37 @@ SELECT count(*) AS counted, greatest(0, extract(epoch FROM clock_timestamp() - m
     AS seconds, ({_LAST_POSITION}) - min(position) + 1 AS spread
 FROM unread
 """  # noqa: S608  (our own words)
+
+# Counts. Each reads one index in its order and stops: sorted, or no plan but that one would be
+# taken for types that are everywhere, and one that is rare would be looked for in all rows.
+_COUNT_ALL = """
+SELECT count(*) FROM (SELECT FROM events ORDER BY txid, position LIMIT $1) counted
+"""
+
+_COUNT_TYPES = """
+SELECT count(*) FROM (
+    SELECT FROM unnest($1::text[]) asked (name) CROSS JOIN LATERAL (
+        SELECT FROM events WHERE event_type = asked.name ORDER BY event_version LIMIT $2
+    ) one
+    LIMIT $2
+) counted
+"""
+
+# The names between two: of one stream, or of a category, whose names end before the next letter
+# behind the hyphen.
+_COUNT_NAMES = """
+SELECT count(*) FROM (
+    SELECT FROM events WHERE stream_id >= $1 AND stream_id < $2
+    ORDER BY stream_id, version LIMIT $3
+) counted
+"""
+
+_COUNT_TYPES_OF_NAMES = """
+SELECT count(*) AS looked_at, count(*) FILTER (WHERE event_type = ANY($4)) AS found FROM (
+    SELECT event_type FROM events WHERE stream_id >= $1 AND stream_id < $2
+    ORDER BY stream_id, version LIMIT $3
+) scanned
+"""
 
 # A loose scan: one index look-up a stream, however many events each has.
 _STREAMS = """
@@ -107,6 +178,14 @@ async def stream_page(
 ) -> list[StoredEvent]:
     """Call this for the events of a stream from one version to another, a page at most."""
     rows = await connection.fetch(_STREAM, stream_id, first, last)
+    return [to_event(row) for row in rows]
+
+
+async def stream_page_backwards(
+    connection: Connection, stream_id: str, first: int, last: int, limit: int
+) -> list[StoredEvent]:
+    """Call this for events of a stream from a higher version down to a lower one."""
+    rows = await connection.fetch(_STREAM_BACK, stream_id, first, last, limit)
     return [to_event(row) for row in rows]
 
 
@@ -161,6 +240,55 @@ async def _filtered(
     )
     events = [to_event(row) for row in rows]
     return Page(events, events[-1].cursor if len(events) == limit else reached, end)
+
+
+async def page_backwards(
+    connection: Connection,
+    before: Cursor,
+    limit: int,
+    types: Sequence[str] | None,
+    categories: Sequence[str] | None,
+    scanned_max: int,
+) -> BackwardPage:
+    """Call this for the page of the order before a cursor, newest first."""
+    # The end first: below it nothing is added between the statements.
+    end = await _end(connection)
+    txid, position = min(before, Cursor(end.txid, end.position + 1))
+    if types is None and categories is None:
+        rows = await connection.fetch(_PAGE_BACK, txid, position, limit)
+        reached = START
+    else:
+        row = await connection.fetchrow(_SCAN_END_BACK, txid, position, scanned_max - 1)
+        reached = START if row is None else Cursor(row[0], row[1])
+        rows = await connection.fetch(
+            _FILTERED_BACK, txid, position, limit, types, categories, scanned_max
+        )
+    events = [to_event(row) for row in rows]
+    return BackwardPage(events, events[-1].cursor if len(events) == limit else reached)
+
+
+async def count(
+    connection: Connection,
+    stream_id: str | None,
+    category: str | None,
+    types: Sequence[str] | None,
+    up_to: int,
+    scanned_max: int,
+) -> Counted:
+    """Call this to count events, one more than `up_to` at most."""
+    if stream_id is None and category is None:
+        asked = (_COUNT_ALL,) if types is None else (_COUNT_TYPES, types)
+        found = int(await connection.fetchval(*asked, up_to + 1))
+        return Counted(min(found, up_to), found <= up_to)
+    # No name has a NUL, so nothing lies between a stream's name and the same with \x01 behind it.
+    first, end = (stream_id, f"{stream_id}\x01") if stream_id else (f"{category}-", f"{category}.")
+    if types is None:
+        found = int(await connection.fetchval(_COUNT_NAMES, first, end, up_to + 1))
+        return Counted(min(found, up_to), found <= up_to)
+    row = await connection.fetchrow(_COUNT_TYPES_OF_NAMES, first, end, scanned_max + 1, types)
+    assert row is not None, "an aggregate gives one row"
+    is_whole = row["looked_at"] <= scanned_max and row["found"] <= up_to
+    return Counted(min(row["found"], up_to), is_whole)
 
 
 async def _end(connection: Connection) -> Cursor:
