@@ -109,6 +109,7 @@ from actors.runtime.words.exits import (
     StartOutcome,
     crash_from,
     stamped,
+    without_cancelled,
 )
 from actors.runtime.words.messages import Ask
 from actors.runtime.words.places import place_in
@@ -1304,7 +1305,19 @@ class Life:
         return "".join(frames.format())
 
     def handler_for(self, envelope: Envelope) -> Handler | None:
-        """Called for a class without entry in `handlers`, to make one or find there is none."""
+        """Called for a class that may have no entry in `handlers`, to make one if it can.
+
+        A class whose metaclass cannot be hashed never gets one: only `receive` can handle it.
+        """
+        kind = type(envelope[MESSAGE])
+        try:
+            known = self.handlers.get(kind)
+            is_kept = True
+        except BaseException as error:  # noqa: BLE001 - a metaclass's `__hash__`, or `__eq__`
+            without_cancelled(error)
+            known, is_kept = None, False
+        if known is not None:
+            return known
         if self.behaviour is not None:
             behaviour = self.behaviour
             made: Handler = lambda _, message: behaviour(message)  # noqa: E731
@@ -1313,5 +1326,6 @@ class Life:
             made = cast(Handler, type(self.instance).receive)
         else:
             return None
-        self.handlers[type(envelope[MESSAGE])] = made
+        if is_kept:
+            self.handlers[kind] = made
         return made

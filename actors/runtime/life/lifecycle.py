@@ -60,7 +60,10 @@ def turn(cell: Cell) -> bool:
     if len(mailbox.inbox) == 1 and not mailbox.attention and mailbox.index >= len(mailbox.batch):
         # One message for an actor that was idle: the commonest turn of all, and every turn of a
         # broadcast. The general way took 2 us for it, of which 1.3 us were calls and batches.
-        handler = life.handlers.get(type(mailbox.inbox[0][MESSAGE]))
+        try:
+            handler = life.handlers.get(type(mailbox.inbox[0][MESSAGE]))
+        except BaseException as error:  # noqa: BLE001 - its metaclass cannot be hashed
+            handler = loop.unknown(error)
         if (
             handler is not None
             and cell.meter is None

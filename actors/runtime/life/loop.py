@@ -59,6 +59,7 @@ from actors.runtime.delivery.envelope import (
 )
 from actors.runtime.delivery.mailbox import Notice
 from actors.runtime.life.cell import Life
+from actors.runtime.life.handlers import Handler
 from actors.runtime.words.counting import (
     MICRO,
     MICROSECOND,
@@ -151,7 +152,10 @@ def _run_batch(life: Life, limit: int) -> State | None:
         message, _, reply, deadline, _, _ = envelope
         if (reply is not None or deadline is not NO_DEADLINE) and not is_wanted(life, envelope):
             continue
-        handler = handlers.get(type(message))
+        try:
+            handler = handlers.get(type(message))
+        except BaseException as error:  # noqa: BLE001 - its metaclass cannot be hashed
+            handler = unknown(error)
         if handler is None:
             state = _run_one(life, envelope)
         else:
@@ -171,6 +175,12 @@ def _run_batch(life: Life, limit: int) -> State | None:
     return _account(life, index - first, handled, state)
 
 
+def unknown(error: BaseException) -> Handler | None:
+    """Called when a message's class cannot be looked up; `_run_one` asks again, with care."""
+    without_cancelled(error)
+    return None
+
+
 def _account(life: Life, advanced: int, handled: int, state: State | None) -> State | None:
     """Note what a batch has done, at once for all of it."""
     counts = life.cell.counts
@@ -188,27 +198,27 @@ def _account(life: Life, advanced: int, handled: int, state: State | None) -> St
 # other one, and that is the default.
 def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
     """`_run_batch` with the clock in hand; sampled envelopes carry the time they were put."""
-    cell, activity = life.cell, life.activity
-    mailbox = cell.mailbox
+    cell, activity, mailbox = life.cell, life.activity, life.cell.mailbox
     instance, handlers, senders = life.instance, life.handlers, cell.senders
     handling_us, queue_us = meter.handling_us, meter.queue_us
     is_observed, one_by_one = cell.observers is not None, cell.system.changes_log.before is not None
     # The end of one message is the beginning of the next: a reading of the clock less for each, a
     # twentieth of what a measured tell costs. 0.0 where something else came between them.
-    busy = ended = 0.0
+    handled, busy, ended = 0, 0.0, 0.0
     first = index = mailbox.index
-    handled = 0
     state: State | None = None
     for envelope in mailbox.batch[index : index + limit]:
         if mailbox.attention:
             break
-        index += 1
-        mailbox.index = index
+        mailbox.index = index = index + 1
         message, _, reply, deadline, enqueued_at, context = envelope
         if (reply is not None or deadline is not NO_DEADLINE) and not is_wanted(life, envelope):
             ended = 0.0
             continue
-        handler = handlers.get(type(message))
+        try:
+            handler = handlers.get(type(message))
+        except BaseException as error:  # noqa: BLE001 - its metaclass cannot be hashed
+            handler = unknown(error)
         if handler is None or one_by_one:
             ended, state = 0.0, _run_one(life, envelope)
             if state is not None:
@@ -261,7 +271,7 @@ def _run_one(life: Life, envelope: Envelope) -> State | None:
     elif not is_wanted(life, envelope):
         return None
     life.activity.envelope, life.activity.out = envelope, None
-    handler = life.handlers.get(type(message)) or life.handler_for(envelope)
+    handler = life.handler_for(envelope)
     if handler is None:
         unhandled(life, envelope)
         return None

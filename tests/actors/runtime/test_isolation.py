@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import FrozenInstanceError, dataclass
+from functools import partial
 from typing import Literal, TypeAlias, cast
 
 import pytest
@@ -16,6 +17,7 @@ from trio.testing import MockClock
 from actors.runtime import (
     Actor,
     ActorCrashed,
+    Ask,
     CallbackFailed,
     Crashed,
     Exit,
@@ -26,6 +28,7 @@ from actors.runtime import (
     StartError,
     StopActor,
     System,
+    UnhandledMessage,
     open_actors,
 )
 from actors.runtime.life.cell import cell_of
@@ -391,6 +394,72 @@ async def test_a_message_that_raises_when_it_is_looked_at_is_unhandled(
     await trio.testing.wait_all_tasks_blocked()
     assert [letter.reason for letter in system.dead_letters] == ["no_such_actor", "unhandled"]
     assert await lives(system, puppet)
+
+
+class OddMeta(type):  # noqa: PLW1641 - that is the point
+    """A metaclass with an `__eq__`, and so, as Python has it, without a `__hash__`."""
+
+    def __eq__(cls, other: object) -> bool:
+        raise RuntimeError("code of a metaclass")
+
+
+class Odd(metaclass=OddMeta):
+    """A message whose class cannot be looked up."""
+
+
+class OddAsk(Ask[int], metaclass=OddMeta):
+    """An ask whose class cannot be looked up."""
+
+
+def notes(seen: list[int], number: int, _: AnyPuppet) -> None:
+    """Note that this work was done."""
+    seen.append(number)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_message_whose_class_cannot_be_hashed_is_unhandled(
+    autojump_clock: MockClock, system: System, puppet: Kind, level: Level, count: int
+) -> None:
+    # ACT-5, ACT-46: alone and in a batch, measured and not, told and asked
+    system.set_level(puppet, level)
+    ref = await system.start(puppet)
+    seen: list[int] = []
+    for number in range(count):
+        ref.tell(cast("Do", Odd()))
+        ref.tell(Do(partial(notes, seen, number)))
+    await trio.testing.wait_all_tasks_blocked()
+    ref.tell(cast("Do", Odd()))
+    await trio.testing.wait_all_tasks_blocked()
+    assert [letter.reason for letter in system.dead_letters] == ["unhandled"] * (count + 1)
+    assert seen == list(range(count))
+    with pytest.raises(UnhandledMessage):
+        await ref.ask(cast("Call", OddAsk()))
+    assert system.status(ref).incarnation == 1
+    assert await lives(system, puppet)
+
+
+async def test_receive_and_a_behaviour_handle_what_cannot_be_hashed(
+    autojump_clock: MockClock, system: System, puppet: Kind
+) -> None:
+    # ACT-5, ACT-41, ACT-75
+    class Takes(puppet):  # type: ignore[misc, valid-type]  # both kinds in turn
+        def receive(self, message: object) -> object:
+            seen.append(message)
+            return "no integer" if isinstance(message, Ask) else None
+
+    seen: list[object] = []
+    taker: Ref[PuppetMessage] = await system.start(Takes)
+    changed = await system.start(puppet)
+    await changed.ask(Call(lambda me: me.become(seen.append)))
+    for ref in (taker, changed):
+        for _ in range(2):
+            ref.tell(cast("Do", Odd()))
+        await trio.testing.wait_all_tasks_blocked()
+    assert [type(message).__name__ for message in seen] == ["Odd"] * 4
+    # What it promises cannot be looked up, so no reply is the wrong one.
+    promised: object = await taker.ask(cast("Call", OddAsk()))
+    assert promised == "no integer"
 
 
 async def test_a_reply_that_raises_when_it_is_looked_at_is_a_reply(
