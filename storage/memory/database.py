@@ -26,6 +26,7 @@ from actors.persistence import (
     StoredDeadLetter,
     StoredEvent,
 )
+from actors.persistence.beside_log.outbox import partition_of
 
 
 @dataclass(slots=True)
@@ -101,6 +102,9 @@ class DeadLetterTable:
     rows: dict[int, DeadLetterRow] = field(default_factory=dict)
     audit: list[DeadLetterChange] = field(default_factory=list)
     last_id: int = 0
+    # As the indexes of the real table: the open letter of a failure, and the settled ones.
+    open_ids: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    final_ids: set[int] = field(default_factory=set)
 
 
 def _real_now() -> datetime:
@@ -118,8 +122,12 @@ class MemoryDatabase:
     streams: dict[str, list[StoredEvent]] = field(default_factory=dict)
     by_id: dict[UUID, StoredEvent] = field(default_factory=dict)
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
+    # As the indexes of the real table: what waits in each part, and the ids of all messages.
+    unsent: dict[int, dict[int, OutboxRow]] = field(default_factory=dict)
+    message_ids: set[UUID] = field(default_factory=set)
     inbox: dict[tuple[str, UUID], datetime] = field(default_factory=dict)
     timers: dict[UUID, TimerRow] = field(default_factory=dict)
+    timer_tokens: dict[tuple[str, str], dict[str, UUID]] = field(default_factory=dict)
     idempotency: dict[tuple[str, str, str], IdempotencyRow] = field(default_factory=dict)
     documents: dict[str, dict[str, Document]] = field(default_factory=dict)
     dead_letters: DeadLetterTable = field(default_factory=DeadLetterTable)
@@ -191,25 +199,49 @@ class MemoryDatabase:
             self._last_outbox_id += 1
             row = OutboxRow(self._last_outbox_id, txid, message, self.now())
             self.outbox[row.id] = row
+            self.unsent.setdefault(partition_of(message.key), {})[row.id] = row
+            self.message_ids.add(message.message_id)
 
-    def change_timer(self, change: SetTimer | CancelTimer | CloseTimer) -> None:
-        """Call this in an append to set, cancel or close a timer; checked by the caller."""
+    def mark_sent(self, row: OutboxRow) -> None:
+        """Call this when a message was sent, or is to rest as if it were."""
+        row.is_dead, row.sent_at = False, self.now()
+        del self.unsent[partition_of(row.message.key)][row.id]
+
+    def drop_outbox(self, id_: int) -> None:
+        """Call this to forget a message that was sent long ago."""
+        self.message_ids.discard(self.outbox.pop(id_).message.message_id)
+
+    def change_timer(self, change: SetTimer | CancelTimer | CloseTimer) -> int:
+        """Call this in an append to set, cancel or close; checked by the caller; how many it were.
+
+        A timer that was set before is left as it is.
+        """
         match change:
             case SetTimer():
-                same = (change.address, change.name, change.token)
-                known = (
-                    (row.timer.address, row.timer.name, row.timer.token)
-                    for row in self.timers.values()
-                )
-                if same not in known and change.timer_id not in self.timers:
-                    self.timers[change.timer_id] = TimerRow(change)
+                name = (change.address, change.name)
+                known = self.timer_tokens.get(name, {})
+                if change.token in known or change.timer_id in self.timers:
+                    return 0
+                self.timers[change.timer_id] = TimerRow(change)
+                self.timer_tokens.setdefault(name, {})[change.token] = change.timer_id
+                return 1
             case CancelTimer():
-                for row in self.timers.values():
-                    names = (row.timer.address, row.timer.name)
-                    if row.is_open and names == (change.address, change.name):
-                        row.cancelled_at = self.now()
+                tokens = self.timer_tokens.get((change.address, change.name), {})
+                rows = [row for id_ in tokens.values() if (row := self.timers[id_]).is_open]
+                for row in rows:
+                    row.cancelled_at = self.now()
+                return len(rows)
             case CloseTimer():
                 self.timers[change.timer_id].fired_at = self.now()
+                return 1
+
+    def drop_timer(self, timer_id: UUID) -> None:
+        """Call this to forget a timer that was over long ago."""
+        timer = self.timers.pop(timer_id).timer
+        tokens = self.timer_tokens[timer.address, timer.name]
+        del tokens[timer.token]
+        if not tokens:
+            del self.timer_tokens[timer.address, timer.name]
 
     def write_documents(self, changes: Mapping[str, Mapping[str, Document | None]]) -> None:
         """Call this to put documents into their collections, or remove them."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from heapq import nsmallest
 
 from actors.persistence import (
     DeadLetterCounts,
@@ -113,9 +114,11 @@ class MemoryDeadLetters(Faults):
         """See `DeadLetters.purge`."""
         await self.pass_faults()
         oldest = self.database.now() - AUDIT_KEPT
-        gone = [change for change in self._table.audit if change.at <= oldest][:limit]
-        for change in gone:
-            self._table.audit.remove(change)
+        audit = self._table.audit
+        gone = [at for at, change in enumerate(audit) if change.at <= oldest][:limit]
+        # All lines between are gone too, unless the clock went back: one pass at most.
+        left = set(gone)
+        audit[:] = [change for at, change in enumerate(audit) if at not in left]
         return len(gone)
 
     async def counts(self) -> DeadLetterCounts:
@@ -153,41 +156,46 @@ class MemoryDeadLetters(Faults):
 def add_letter(database: MemoryDatabase, letter: NewDeadLetter, rows_max: int) -> int:
     """Call this to keep a failure with what else is written in a transaction."""
     table, now = database.dead_letters, database.now()
-    key = (letter.kind, letter.source, letter.message_id)
-    for row in table.rows.values():
-        kept = row.stored.letter
-        is_open = row.stored.status not in _FINAL
-        if is_open and (kept.kind, kept.source, kept.message_id) == key:
-            if row.stored.status is DeadLetterStatus.PROCESSING:
-                text = letter.error_message
-                _move(database, row, DeadLetterStatus.PENDING, "failure", text)
-            row.stored = replace(
-                row.stored,
-                letter=replace(
-                    kept,
-                    error_message=letter.error_message,
-                    error_details=letter.error_details,
-                ),
-                retry_count=row.stored.retry_count + 1,
-                last_failed_at=now,
-            )
-            return row.stored.id
+    key = _failure(letter)
+    known = table.open_ids.get(key)
+    if known is not None:
+        row = table.rows[known]
+        if row.stored.status is DeadLetterStatus.PROCESSING:
+            _move(database, row, DeadLetterStatus.PENDING, "failure", letter.error_message)
+        again = replace(
+            row.stored.letter,
+            error_message=letter.error_message,
+            error_details=letter.error_details,
+        )
+        row.stored = replace(
+            row.stored,
+            letter=again,
+            retry_count=row.stored.retry_count + 1,
+            last_failed_at=now,
+        )
+        return known
     make_room(database, 1, rows_max)
     table.last_id += 1
     stored = StoredDeadLetter(table.last_id, letter, 0, DeadLetterStatus.PENDING, now, now)
     table.rows[table.last_id] = DeadLetterRow(stored)
+    table.open_ids[key] = table.last_id
     return table.last_id
+
+
+def _failure(letter: NewDeadLetter) -> tuple[str, str, str]:
+    return (letter.kind, letter.source, letter.message_id)
 
 
 def make_room(database: MemoryDatabase, count: int, rows_max: int) -> None:
     """Call this before adding letters; `DeadLettersFull` leaves everything as it is."""
-    rows = database.dead_letters.rows
-    too_many = len(rows) + count - rows_max
-    final = [id_ for id_, row in rows.items() if row.stored.status in _FINAL]
-    if too_many > len(final):
+    table = database.dead_letters
+    too_many = len(table.rows) + count - rows_max
+    if too_many > len(table.final_ids):
         raise DeadLettersFull(rows_max)
-    for id_ in final[: max(0, too_many)]:
-        del rows[id_]
+    if too_many > 0:
+        for id_ in nsmallest(too_many, table.final_ids):
+            table.final_ids.remove(id_)
+            del table.rows[id_]
 
 
 def are_open(database: MemoryDatabase, ids: Sequence[int]) -> bool:
@@ -238,7 +246,7 @@ def _end(
     # What waits behind a message in the outbox waits until its letter is settled.
     sent = database.outbox.get(message)
     if sent is not None and sent.is_dead:
-        sent.is_dead, sent.sent_at = False, database.now()
+        database.mark_sent(sent)
 
 
 # Every change of status goes through here, so that none is left out of the audit.
@@ -249,5 +257,9 @@ def _move(
     if to not in TRANSITIONS[now_at]:
         raise InvalidTransition(row.stored.id, now_at, to)
     row.stored = replace(row.stored, status=to)
+    if to in _FINAL:
+        table = database.dead_letters
+        table.final_ids.add(row.stored.id)
+        del table.open_ids[_failure(row.stored.letter)]
     change = DeadLetterChange(row.stored.id, by, now_at, to, notes, database.now())
     database.dead_letters.audit.append(change)

@@ -1,6 +1,10 @@
 """The event store in memory; the twin of `storage/postgres/event_store.py`, read first."""
 
-from collections.abc import AsyncIterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections import ChainMap
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import islice
+from uuid import UUID
 
 import trio
 
@@ -158,7 +162,8 @@ class MemoryEventStore(Faults):
         # What this transaction sees: the stored events and its own. Versions are given as if the
         # earlier requests were stored, which all of them are at the end, or none.
         heads: dict[str, int] = {}
-        by_id = dict(database.by_id)
+        new_by_id: dict[UUID, StoredEvent] = {}
+        by_id = ChainMap(new_by_id, database.by_id)
         placed: list[StoredEvent] = []
         results: list[Appended | StoreError] = []
         for request in requests:
@@ -170,7 +175,7 @@ class MemoryEventStore(Faults):
                         raise conflict(request, actual)
                     new = database.place(txid, request.stream_id, actual + 1, request.events)
                     placed += new
-                    by_id.update((event.event_id, event) for event in new)
+                    new_by_id.update((event.event_id, event) for event in new)
                     heads[request.stream_id] = new[-1].version
                     result = Appended(new[-1].version, new[0].version, new[-1].cursor)
                 results.append(result)
@@ -228,15 +233,26 @@ class MemoryEventStore(Faults):
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> Page:
-        seen = self._below_horizon()
-        head = max(begin, seen[-1].cursor) if seen else begin
-        wanted = [event for event in _matching(seen, types, categories) if event.cursor > begin]
+        end = self._horizon()
+        head = max(begin, self.database.events[end - 1].cursor) if end else begin
+        later = range(bisect_right(self.database.events, begin, hi=end, key=_place), end)
+        wanted = self._first(later, limit + 1, types, categories)
         page = wanted[:limit]
         return Page(page, page[-1].cursor if len(wanted) > limit else head, head)
 
-    def _below_horizon(self) -> list[StoredEvent]:
-        horizon = self.database.horizon
-        return [event for event in self.database.events if event.cursor.txid < horizon]
+    def _horizon(self) -> int:
+        """How many events can be read: those below the lowest transaction that may still write."""
+        return bisect_left(self.database.events, Cursor(self.database.horizon, 0), key=_place)
+
+    def _first(
+        self,
+        places: Iterable[int],
+        count: int,
+        types: Sequence[str] | None,
+        categories: Sequence[str] | None,
+    ) -> list[StoredEvent]:
+        events = self.database.events
+        return list(islice(_matching((events[at] for at in places), types, categories), count))
 
     async def read_backwards(
         self,
@@ -251,8 +267,8 @@ class MemoryEventStore(Faults):
         check_limit(limit)
         types, categories = check_filter("types", types), check_filter("categories", categories)
         await self.pass_faults()
-        matching = _matching(self._below_horizon(), types, categories)
-        wanted = [event for event in matching if event.cursor < begin][::-1]
+        earlier = bisect_left(self.database.events, begin, hi=self._horizon(), key=_place)
+        wanted = self._first(range(earlier - 1, -1, -1), limit + 1, types, categories)
         page = wanted[:limit]
         return BackwardPage(page, page[-1].cursor if len(wanted) > limit else START)
 
@@ -269,7 +285,8 @@ class MemoryEventStore(Faults):
         await self.pass_faults()
         events = self.database.events if stream_id is None else self.database.streams.get(stream_id)
         found = _matching(events or [], types, None if category is None else [category])
-        return Counted(min(len(found), up_to), len(found) <= up_to)
+        number = sum(1 for _ in islice(found, up_to + 1))
+        return Counted(min(number, up_to), number <= up_to)
 
     async def follow(
         self,
@@ -355,8 +372,7 @@ class MemoryEventStore(Faults):
         actual = self.current_version(request.stream_id)
         if not fits(request.expected, actual):
             raise conflict(request, actual)
-        ids = {message.message_id for message in request.outbox}
-        if ids and any(row.message.message_id in ids for row in database.outbox.values()):
+        if any(message.message_id in database.message_ids for message in request.outbox):
             raise DuplicateMessageId(request.stream_id)
         for change in request.timers:
             if isinstance(change, CloseTimer):
@@ -384,12 +400,15 @@ class MemoryEventStore(Faults):
         return is_kept
 
 
+def _place(event: StoredEvent) -> Cursor:
+    return event.cursor
+
+
 def _matching(
-    events: Sequence[StoredEvent], types: Sequence[str] | None, categories: Sequence[str] | None
-) -> list[StoredEvent]:
-    return [
-        event
-        for event in events
-        if (types is None or event.type in types)
-        and (categories is None or event.stream_id.partition("-")[0] in categories)
-    ]
+    events: Iterable[StoredEvent], types: Sequence[str] | None, categories: Sequence[str] | None
+) -> Iterator[StoredEvent]:
+    for event in events:
+        if (types is None or event.type in types) and (
+            categories is None or event.stream_id.partition("-")[0] in categories
+        ):
+            yield event

@@ -11,7 +11,6 @@ from actors.persistence.beside_log.outbox import (
     INBOX_KEPT,
     LEASE,
     SENT_KEPT,
-    partition_of,
 )
 from storage.memory.database import MemoryDatabase, OutboxRow
 from storage.memory.faults import Faults
@@ -79,9 +78,11 @@ class MemoryOutbox(Faults):
         await self.pass_faults()
         if not self._is_held(partition, epoch):
             return 0
-        rows = [row for row in self._unsent(partition) if row.id in ids]
+        waiting = self.database.unsent.get(partition, {})
+        rows = [waiting[id_] for id_ in set(ids) if id_ in waiting]
         for row in rows:
-            row.sent_at, row.last_error = self.database.now(), None
+            self.database.mark_sent(row)
+            row.last_error = None
             row.attempts += 1
         return len(rows)
 
@@ -113,13 +114,13 @@ class MemoryOutbox(Faults):
         row = self.database.outbox.get(id_)
         if row is None or not row.is_dead:
             return False
-        row.is_dead, row.sent_at = False, self.database.now()
+        self.database.mark_sent(row)
         return True
 
     async def stats(self) -> OutboxStats:
         """See `Outbox.stats`."""
         await self.pass_faults()
-        unsent = [row for row in self.database.outbox.values() if row.sent_at is None]
+        unsent = [row for part in self.database.unsent.values() for row in part.values()]
         dead = sum(row.is_dead for row in unsent)
         now = self.database.now()
         oldest = min((row.created_at for row in unsent), default=now)
@@ -136,7 +137,7 @@ class MemoryOutbox(Faults):
         ][:limit]
         handled = [key for key, at in tables.inbox.items() if at <= now - INBOX_KEPT][:limit]
         for id_ in sent:
-            del tables.outbox[id_]
+            tables.drop_outbox(id_)
         for key in handled:
             del tables.inbox[key]
         return len(sent) + len(handled)
@@ -157,11 +158,7 @@ class MemoryOutbox(Faults):
         return current == epoch and until > self.database.now()
 
     def _unsent(self, partition: int) -> list[OutboxRow]:
-        rows = [
-            row
-            for row in self.database.outbox.values()
-            if row.sent_at is None and partition_of(row.message.key) == partition
-        ]
+        rows = self.database.unsent.get(partition, {}).values()
         return sorted(rows, key=lambda row: (row.txid, row.id))
 
 

@@ -204,11 +204,10 @@ class MemoryProjections(Faults):
             await self._changed.wait()
 
     def _parked(self, collection: str) -> Iterator[tuple[int, str, int]]:
-        for id_, row in self.database.dead_letters.rows.items():
-            letter = row.stored.letter
-            if (letter.kind, letter.source) != ("projection", collection):
-                continue
-            if letter.stream_version is not None and are_open(self.database, [id_]):
+        table = self.database.dead_letters
+        for (kind, source, _), id_ in table.open_ids.items():
+            letter = table.rows[id_].stored.letter
+            if (kind, source) == ("projection", collection) and letter.stream_version is not None:
                 yield letter.stream_version, letter.stream_id or "", id_
 
     def _set(

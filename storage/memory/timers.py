@@ -26,9 +26,7 @@ class MemoryTimers(Faults):
     async def cancel(self, address: str, name: str) -> int:
         """See `DurableTimers.cancel`."""
         await self.pass_faults()
-        before = len(self._open())
-        self.database.change_timer(CancelTimer(address, name))
-        return before - len(self._open())
+        return self.database.change_timer(CancelTimer(address, name))
 
     async def claim_due(
         self,
@@ -76,7 +74,7 @@ class MemoryTimers(Faults):
         """See `DurableTimers.failed`."""
         await self.pass_faults()
         row = self.database.timers.get(timer_id)
-        if row is None or row not in self._claimed(worker):
+        if row is None or not row.is_open or row.claimed_by != worker:
             return False
         row.failures += 1
         row.last_error, row.claimed_by, row.claimed_until = storable(error), None, retry_at
@@ -126,7 +124,7 @@ class MemoryTimers(Faults):
             and over_at <= oldest
         ][:limit]
         for id_ in gone:
-            del self.database.timers[id_]
+            self.database.drop_timer(id_)
         return len(gone)
 
     def _claimed(self, worker: str) -> list[TimerRow]:
