@@ -1,8 +1,13 @@
 """Outbox and inbox in PostgreSQL; the twin of `storage/memory/outbox.py`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 from uuid import UUID
+
+import asyncpg
+import trio
 
 from actors.persistence import AlreadyHandled, OutboxEntry, OutboxMessage, OutboxStats
 from actors.persistence.beside_log.dead_letters import storable
@@ -17,6 +22,10 @@ from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
 
+# A look begins where nothing before it was free for no longer than this: then all is read once
+# more, so that a server that was set back in time under our feet costs a delay and no message.
+PLACE_S_MAX = 30.0
+
 # In the order of parts: two relays that lease at once lock them in one direction, and cannot
 # wait for each other. The epoch rises when a part changes hands; it, and not the clock, tells
 # whose marks count: a holder that was late to renew, and that nobody replaced, is still the one.
@@ -30,6 +39,11 @@ WHERE l.owner = $1 OR l.lease_until <= clock_timestamp()
 RETURNING partition, epoch
 """
 
+_ENTRY = (
+    "txid, id, message_id, kind, target, key, payload, headers, attempts, created_at,"
+    " next_attempt_at IS NULL AS is_new"
+)
+
 _IS_OURS = "EXISTS (SELECT FROM outbox_leases l WHERE l.partition = $1 AND l.epoch = $2)"
 
 # Who begins something needs more: from the end of the lease on another may take the part.
@@ -38,23 +52,48 @@ EXISTS (SELECT FROM outbox_leases l WHERE l.partition = $1 AND l.epoch = $2
     AND l.lease_until > clock_timestamp())
 """
 
-# A row waits behind an earlier one of its key that failed or was given up; the order of a
-# partition is (txid, id), below the horizon of open transactions.
+# The order of a partition is (txid, id), below the horizon of open transactions. A row waits
+# behind an earlier one of its key that failed and is not due, or that was given up.
+#
+# Only what was tried can hold others, and an index of its own has it (`outbox_tried`): `held` is
+# the first holder of each key. What was never tried stands behind all that was, within its key, so
+# that it is judged by the key alone; what was tried, by its place. One time is asked for, so that
+# no row comes due between being left out and holding up the others.
+#
+# `seen` tells what a next call may rely on: as long as the same rows hold their keys, all that was
+# passed over is passed over again ($5, $6, $7: those rows, and where the first free one was).
 _NEXT = f"""
-SELECT o.id, o.message_id, o.kind, o.target, o.key, o.payload, o.headers, o.attempts, o.created_at
-FROM outbox o
-WHERE o.partition = $1 AND o.sent_at IS NULL AND NOT o.is_dead
-    AND o.txid < pg_snapshot_xmin(pg_current_snapshot())
-    AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= clock_timestamp())
-    AND NOT EXISTS (
-        SELECT FROM outbox b
-        WHERE b.partition = o.partition AND b.key = o.key AND b.sent_at IS NULL
-            AND (b.txid, b.id) < (o.txid, o.id)
-            AND CASE WHEN b.is_dead THEN b.target <> ALL ($4::text[])
-                ELSE b.next_attempt_at > clock_timestamp() END
-    )
-    AND {_IS_LEASED}
-ORDER BY o.txid, o.id LIMIT $3
+WITH tried AS MATERIALIZED (
+    SELECT id, txid, key, is_dead,
+        CASE WHEN is_dead THEN target <> ALL ($4::text[])
+            ELSE next_attempt_at > statement_timestamp() END AS holds
+    FROM outbox
+    WHERE partition = $1 AND sent_at IS NULL AND (is_dead OR next_attempt_at IS NOT NULL)
+), held AS MATERIALIZED (
+    SELECT DISTINCT ON (key) key, txid, id FROM tried WHERE holds ORDER BY key, txid, id
+), seen AS MATERIALIZED (
+    SELECT md5(coalesce(string_agg(id::text, ',' ORDER BY id), '')) AS holders,
+        pg_snapshot_xmin(pg_current_snapshot()) AS horizon, {_IS_LEASED} AS is_leased
+    FROM held
+), again AS (
+    SELECT t.id FROM tried t LEFT JOIN held h ON h.key = t.key
+    WHERE NOT t.is_dead AND NOT t.holds AND (h.id IS NULL OR (t.txid, t.id) < (h.txid, h.id))
+    ORDER BY t.txid, t.id LIMIT $3
+), next AS (
+    (SELECT {_ENTRY} FROM outbox
+        WHERE partition = $1 AND sent_at IS NULL AND NOT is_dead AND next_attempt_at IS NULL
+            AND txid < pg_snapshot_xmin(pg_current_snapshot())
+            AND (txid, id) >= (
+                (SELECT CASE WHEN holders = $5 THEN $6::xid8 ELSE '0' END FROM seen),
+                (SELECT CASE WHEN holders = $5 THEN $7::bigint ELSE 0 END FROM seen))
+            AND key NOT IN (SELECT key FROM held)
+        ORDER BY txid, id LIMIT $3)
+    UNION ALL
+    SELECT {_ENTRY} FROM outbox WHERE id = ANY(ARRAY(SELECT id FROM again))
+)
+SELECT seen.*, n.* FROM seen LEFT JOIN LATERAL (
+    SELECT * FROM next WHERE (SELECT is_leased FROM seen) ORDER BY txid, id LIMIT $3
+) n ON true ORDER BY n.txid, n.id
 """  # noqa: S608  (our own words)
 
 _SENT = f"""
@@ -74,8 +113,9 @@ SELECT count(*) FILTER (WHERE NOT is_dead) AS pending, count(*) FILTER (WHERE is
 FROM outbox WHERE sent_at IS NULL
 """
 
+# Due, not as if it had never been tried: others of its key may have been tried since.
 _REVIVE = """
-UPDATE outbox SET is_dead = false, attempts = 0, next_attempt_at = NULL
+UPDATE outbox SET is_dead = false, attempts = 0, next_attempt_at = clock_timestamp()
 WHERE id = $1 AND is_dead AND sent_at IS NULL
 """
 
@@ -100,6 +140,7 @@ class PostgresOutbox:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._places: dict[int, _Place] = {}
 
     async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
         """See `Outbox.lease`."""
@@ -126,24 +167,26 @@ class PostgresOutbox:
     ) -> Sequence[OutboxEntry]:
         """See `Outbox.next_batch`."""
 
-        async def work(connection: Connection) -> list[OutboxEntry]:
-            rows = await connection.fetch(_NEXT, partition, epoch, limit, list(skipping))
-            return [
-                OutboxEntry(
-                    id=row["id"],
-                    message_id=row["message_id"],
-                    kind=row["kind"],
-                    target=row["target"],
-                    key=row["key"],
-                    payload=row["payload"],
-                    headers=read_texts(row["headers"]),
-                    attempts=row["attempts"],
-                    created_at=row["created_at"],
-                )
-                for row in rows
-            ]
-
-        return await self._database.run(work)
+        place = self._places.get(partition, _NOWHERE)
+        if place.until <= trio.current_time() or place.skipping != tuple(skipping):
+            place = _NOWHERE
+        rows = await self._database.run(_next, partition, epoch, limit, skipping, place)
+        self._places[partition] = _reached(place, rows, limit, tuple(skipping))
+        return [
+            OutboxEntry(
+                id=row["id"],
+                message_id=row["message_id"],
+                kind=row["kind"],
+                target=row["target"],
+                key=row["key"],
+                payload=row["payload"],
+                headers=read_texts(row["headers"]),
+                attempts=row["attempts"],
+                created_at=row["created_at"],
+            )
+            for row in rows
+            if row["id"] is not None
+        ]
 
     async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
         """See `Outbox.mark_sent`."""
@@ -187,6 +230,56 @@ class PostgresOutbox:
 
     async def _change(self, statement: str, *args: object) -> int:
         return await self._database.run(change_rows, statement, *args)
+
+
+# Where to look.
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Before it nothing new of a part is free, as long as the same rows hold their keys."""
+
+    holders: str | None
+    skipping: tuple[str, ...]
+    txid: int
+    id: int
+    until: float
+
+
+_NOWHERE = _Place(None, (), 0, 0, -inf)
+
+
+def _reached(
+    place: _Place, rows: Sequence[asyncpg.Record], limit: int, skipping: tuple[str, ...]
+) -> _Place:
+    """Where the next look may begin, after one that began at `place`."""
+    state = rows[0]
+    if not state["is_leased"]:
+        return _NOWHERE
+    is_same = place.holders == state["holders"]
+    until = place.until if is_same else trio.current_time() + PLACE_S_MAX
+    found = [row for row in rows if row["id"] is not None]
+    for row in found:
+        if row["is_new"]:
+            return _Place(state["holders"], skipping, row["txid"], row["id"], until)
+    if len(found) == limit:
+        return place if is_same else _NOWHERE  # new ones may have been cut off
+    return _Place(state["holders"], skipping, state["horizon"], 0, until)
+
+
+async def _next(
+    connection: Connection,
+    partition: int,
+    epoch: int,
+    limit: int,
+    skipping: Sequence[str],
+    place: _Place,
+) -> list[asyncpg.Record]:
+    begin = (place.holders, place.txid, place.id)
+    rows: list[asyncpg.Record] = await connection.fetch(
+        _NEXT, partition, epoch, limit, list(skipping), *begin
+    )
+    return rows
 
 
 # In the transaction of an append.

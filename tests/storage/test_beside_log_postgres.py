@@ -1,6 +1,8 @@
 """What stands beside the log, in PostgreSQL, passes its suites and holds under races."""
 
 import asyncio
+from datetime import timedelta
+from random import Random
 from uuid import UUID, uuid4
 
 import pytest
@@ -29,14 +31,17 @@ from storage.postgres import (
     Database,
     PostgresDeadLetters,
     PostgresEventStore,
+    PostgresOutbox,
     PostgresTimers,
 )
+from storage.postgres.outbox import PLACE_S_MAX
 from storage.testing import DeadLettersSuite, WithAppendSuite
 from storage.testing.dead_letters import letter
 from storage.testing.event_store import read_to_end
-from storage.testing.kept import Kept, kept_in_postgres
+from storage.testing.kept import Kept, kept_in_memory, kept_in_postgres
 from storage.testing.samples import NOON, PATIENCE_S, message, new_events, timer
 from tests.patience import until
+from tests.storage.plans import watched
 from web.app import make_cleaner
 
 A = StreamId("order-a")
@@ -195,6 +200,117 @@ async def test_an_append_that_wrote_first_builds_on_what_it_saw_before(
             await database.run(hold_back)
     assert [one.version for one in outcomes] == [2, 3]
     await read_to_end(store)
+
+
+_WAITING = """
+INSERT INTO outbox (partition, kind, target, key, message_id, payload)
+SELECT $1, 'bus', 't', 'k', gen_random_uuid(), 'x' FROM generate_series(1, $2)
+"""
+
+_SENT_EARLIER = """
+INSERT INTO outbox (partition, kind, target, key, message_id, payload, sent_at)
+SELECT $1, 'bus', 't', 'k', gen_random_uuid(), 'x', now() FROM generate_series(1, $2)
+"""
+
+
+async def test_a_look_behind_a_dead_key_reads_what_is_new(database: Database) -> None:
+    # STORE-52: however many wait behind a message that was given up, and however many were sent
+    part = partition_of("k")
+    other = next(f"o{n}" for n in range(1000) if partition_of(f"o{n}") == part)
+    store = PostgresEventStore(database)
+
+    async def fill(connection: Connection) -> None:
+        await connection.execute(_SENT_EARLIER, part, 3000)
+        await connection.execute(_WAITING, part, 3000)
+        await connection.execute("ANALYZE outbox")
+
+    await database.run(fill)
+    async with watched(database, "WITH tried") as (alone, touched):
+        outbox = PostgresOutbox(alone)
+        held = await outbox.lease("r", [part])
+        dead, *_ = await outbox.next_batch(part, held[part])
+        await outbox.mark_failed(part, held[part], dead.id, "no", None)
+        await touched()
+
+        async def look() -> tuple[list[str], int]:
+            batch = await outbox.next_batch(part, held[part])
+            (count,) = await touched()
+            await outbox.mark_sent(part, held[part], [one.id for one in batch])
+            return [one.key for one in batch], count
+
+        # The backlog is read once for each change of what holds, never for each look.
+        assert await look() == ([], 3000)
+        assert await look() == ([], 1)
+        await store.append(A, new_events(1), outbox=[message(other), message("k")])
+        assert await look() == ([other], 1)
+        assert await look() == ([], 1)
+        await outbox.revive(dead.id)
+        assert await look() == (["k"] * 100, 100)
+    async with watched(database, "AS pending") as (alone, touched):
+        # What was sent is not counted, only kept for a week.
+        assert (await PostgresOutbox(alone).stats()).pending == 2901
+        assert max(await touched()) < 3500
+
+
+async def test_both_outboxes_give_the_same_whatever_happened_before(database: Database) -> None:
+    # STORE-52: the order by key, with failures, dead ones, revivals and targets that are passed
+    part = partition_of("k")
+    keys = [f"o{n}" for n in range(200) if partition_of(f"o{n}") == part][:4]
+    both = (kept_in_postgres(database), kept_in_memory())
+    draw = Random(7)
+    dead: list[int] = []
+    for step in range(300):
+        epochs = [await one.outbox.lease("r", [part]) for one in both]
+        skipping = ["t"] if draw.random() < 0.3 else []
+        batches = [
+            await one.outbox.next_batch(part, epoch[part], limit=draw_limit, skipping=skipping)
+            for draw_limit in [draw.choice((2, 100))]
+            for one, epoch in zip(both, epochs, strict=True)
+        ]
+        ids = [[(entry.id, entry.key, entry.attempts) for entry in batch] for batch in batches]
+        assert ids[0] == ids[1], f"at step {step}"
+        batch = batches[0]
+        what = draw.choice(
+            ("append", "append", "sent", "sent", "fail", "give-up", "settle", "wait")
+        )
+        new = message(draw.choice(keys), draw.choice("tu"))
+        settled = dead.pop(draw.randrange(len(dead))) if what == "settle" and dead else None
+        # Far apart, so that the time of a slow machine decides nothing.
+        is_revived, seconds = draw.random() < 0.5, draw.choice((10_000, 40_000))
+        if what == "give-up" and batch:
+            dead.append(batch[0].id)
+        for one, epoch in zip(both, epochs, strict=True):
+            if what == "append":
+                await one.events.append(A, new_events(1), outbox=[new])
+            elif what == "sent":
+                await one.outbox.mark_sent(part, epoch[part], [entry.id for entry in batch])
+            elif what == "wait":
+                await one.pass_time(seconds)
+            elif what in ("fail", "give-up") and batch:
+                retry_in = timedelta(seconds=seconds) if what == "fail" else None
+                await one.outbox.mark_failed(part, epoch[part], batch[0].id, "no", retry_in)
+            elif settled is not None:
+                await (one.outbox.revive if is_revived else one.outbox.drop)(settled)
+
+
+async def test_a_place_in_the_outbox_is_not_relied_on_for_long(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # STORE-52: a server set back in time under a running program gives out numbers once more
+    part = partition_of("k")
+    outbox = PostgresOutbox(database)
+    held = await outbox.lease("r", [part])
+    assert await outbox.next_batch(part, held[part]) == []
+    await PostgresEventStore(database).append(A, new_events(1), outbox=[message("k")])
+
+    async def set_back(connection: Connection) -> None:
+        await connection.execute("UPDATE outbox SET txid = '3'")
+
+    await database.run(set_back)
+    assert await outbox.next_batch(part, held[part]) == []
+    now = trio.current_time()
+    monkeypatch.setattr(trio, "current_time", lambda: now + PLACE_S_MAX)
+    assert len(await outbox.next_batch(part, held[part])) == 1
 
 
 async def test_the_last_places_for_dead_letters_are_given_once(database: Database) -> None:

@@ -1,7 +1,6 @@
 """The event store on PostgreSQL passes the suites of its port, and keeps under stress."""
 
 import asyncio
-import re
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +23,6 @@ from storage.errors import StatementRefused
 from storage.postgres import (
     Connection,
     Database,
-    PoolSettings,
     PostgresEventStore,
     open_database,
 )
@@ -32,6 +30,7 @@ from storage.testing import BackwardsSuite, EventOrderSuite, EventStoreSuite
 from storage.testing.event_store import following, race, read_to_end
 from storage.testing.samples import PATIENCE_S, new_events
 from tests.patience import PATIENT_POOL
+from tests.storage.plans import rows_touched
 
 A, B = StreamId("order-a"), StreamId("order-b")
 
@@ -238,30 +237,11 @@ SELECT 'order-a', n, gen_random_uuid(), 'Made', '{}' FROM generate_series(1, $1)
 async def _rows_touched(
     database: Database, work: Callable[[PostgresEventStore], Awaitable[object]]
 ) -> list[int]:
-    """The most rows that any node of each statement's plan gave while `work` ran."""
-    asked: list[tuple[str, tuple[object, ...]]] = []
-
-    async def watch(connection: Connection) -> None:
-        connection.add_query_logger(lambda record: asked.append((record.query, record.args)))
-        # As after the fifth call of a prepared statement: a plan for all values.
-        await connection.execute("SET plan_cache_mode = force_generic_plan")
-
-    async def explain(connection: Connection) -> list[int]:
-        found = []
-        for query, args in [one for one in asked if "FROM events" in one[0]]:
-            text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args)
-            rows = re.findall(r'"Actual Rows": ([0-9.]+), *"Actual Loops": (\d+)', text)
-            rows += re.findall(r'"Actual Rows": ([0-9.]+),\s+"Actual Loops": (\d+)', text)
-            removed = re.findall(r'"Rows Removed by Filter": ([0-9.]+)', text)
-            counts = [float(one) * int(loops) for one, loops in rows] + [float(r) for r in removed]
-            found.append(int(max(counts)))
-        return found
-
-    one = PoolSettings(connections_min=1, connections_max=1, operation_s_max=PATIENCE_S)
-    async with open_database(database.url, settings=one, is_notified=False) as alone:
-        await alone.run(watch)
-        await work(PostgresEventStore(alone, scanned_max=1000))
-        return await alone.run(explain)
+    return await rows_touched(
+        database,
+        lambda alone: work(PostgresEventStore(alone, scanned_max=1000)),
+        having="FROM events",
+    )
 
 
 async def _fill(database: Database, count: int) -> None:
