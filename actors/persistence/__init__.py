@@ -3,7 +3,8 @@
 Read in this order; each file needs only those above it:
 
 - `errors`: what can go wrong, divided by what the caller does about it;
-- `words`: the nouns, and `event_types`: how a program's event classes get stored names;
+- `words`: the nouns, and `event_types`: how a program's event classes get stored names, and
+  how former ones are read (`roads`: from which names one comes to which);
 - `event_store`: the ports of the log and of snapshots, and what an append comes to;
 - `beside_log/`: what shares an append's transaction: outbox, timers, dead letters, keys;
 - `projections/`: read models, the actor that fills them, and how one waits for it;
@@ -80,7 +81,7 @@ from actors.persistence.errors import (
     UnknownEventType,
 )
 from actors.persistence.event_store import EventStore, Snapshots, fits, repeat_of
-from actors.persistence.event_types import EVENTS, EventTypes, event, upcaster
+from actors.persistence.event_types import EVENTS, EventTypes, event, splitter, upcaster
 from actors.persistence.projections.inline import (
     InlineProjectionFailed,
     InlineProjections,
@@ -280,6 +281,7 @@ __all__ = [
     "inline_collection",
     "live_collection",
     "repeat_of",
+    "splitter",
     "upcaster",
     "wait_until",
     "waiter_count",

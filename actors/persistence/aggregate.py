@@ -131,11 +131,17 @@ def check_aggregate(aggregate: Aggregate[S, C, E]) -> None:
         raise AggregateContractError(
             f"{cls.__name__}.decide can return {', '.join(missing)}, which apply does not take"
         )
-    for one in applied:
-        try:
+    try:
+        for one in applied:
             aggregate.types.name_of(one)
-        except TypeError as error:
-            raise AggregateContractError(f"{cls.__name__}: {error}") from error
+        aggregate.types.check()
+    except TypeError as error:
+        raise AggregateContractError(f"{cls.__name__}: {error}") from error
+    if beside := aggregate.types.beside(applied):
+        raise AggregateContractError(
+            f"{cls.__name__}: what its events are split into has {', '.join(beside)} too, which "
+            "apply does not take"
+        )
     if cls.snapshot_every < 1:
         raise AggregateContractError(f"{cls.__name__}.snapshot_every must be at least 1")
 
@@ -161,10 +167,15 @@ def check_snapshots(aggregate: Aggregate[S, C, E]) -> None:
 def schema_tag(aggregate: Aggregate[S, C, E]) -> str:
     """Call this for the tag of a snapshot: it changes with the state's fields and `schema`.
 
-    The fields of all classes that the state is made of count, however deep.
+    The fields of all classes that the state is made of count, however deep. So do upcasters and
+    splitters of its events: with another one the same stream is another state. What stands in
+    their bodies is not seen; who changes that raises `schema`.
     """
     shape = _schema(aggregate.state_type)
     text = f"{aggregate.state_type.__qualname__}|{shape}|{aggregate.schema}"
+    roads = aggregate.types.roads_to(_members(get_type_hints(type(aggregate).apply).get("event")))
+    if roads:
+        text += f"|{' '.join(roads)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

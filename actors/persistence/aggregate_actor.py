@@ -222,9 +222,11 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
     async def _read_on(self) -> None:
         """Apply what the stream has behind the state."""
         async for stored in self._store.load(self.stream_id, from_version=self.version + 1):
-            event = self.aggregate.types.decode(stored)
-            self.state = self.aggregate.apply(self.state, event)  # type: ignore[arg-type]
-            self.version = stored.version
+            state = self.state
+            for event in self.aggregate.types.decode_all(stored):
+                state = self.aggregate.apply(state, event)  # type: ignore[arg-type]
+            # All parts of a split event at once: a version is never half applied.
+            self.state, self.version = state, stored.version
         self._is_doubtful = False
 
     async def _restore(self, snapshots: Snapshots) -> None:

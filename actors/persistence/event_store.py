@@ -136,6 +136,8 @@ class EventStore(Protocol):
     ) -> Page:
         """Call this to read on in the global order; nothing later ever appears before `next`.
 
+        `types` are plain names, such as `OrderPlaced`. One that a class of the store's
+        `event_types` has today finds its events under all names that they were stored under.
         An event whose transaction, or an earlier one, is still open is not given yet. A limit
         that is not 1 to 10,000, or a cursor that is none, is `InvalidField`, a `ValueError`.
         """

@@ -1,30 +1,38 @@
 """How a program's own event classes become stored events, and back.
 
 A class is marked once with `@event`, which gives it its stored name, `OrderPlaced.v1`. The
-stored bytes never change: when the class does, it gets a new version and an upcaster from
-the old one, a pure function on the decoded mapping.
+stored bytes never change. When the class does, it gets a new version and an upcaster from the
+old one, a pure function on the decoded mapping; when it is renamed, an alias; and when it
+becomes several, a splitter. Which road leads from which name is `roads.py`.
 
 Rule 1: what a class cannot promise (immutable fields, a unique name, no secrets) is refused
 when its module is imported, not when the first event is stored.
+Rule 2: what an event is split into stands where it stands: its parts have its version, cursor
+and id. Who reads a stored event has read all of it or nothing.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
-from typing import TypeVar, get_origin, get_type_hints
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar, cast, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
 
 from actors.persistence.errors import CodecError, InvalidField, UnknownEventType
-from actors.persistence.words import NewEvent, StoredEvent
+from actors.persistence.roads import Fields, Place, Roads, Step, check_targets, parsed, shown, where
+from actors.persistence.words import APPEND_EVENTS_MAX, NewEvent, StoredEvent
 from actors.runtime import Log
 
 T = TypeVar("T")
-Fields = dict[str, object]
 Upcaster = Callable[[Fields], Fields]
+Splitter = Callable[[Fields], Iterable[tuple[str, Fields]]]
 
 # Above this an event is allowed and worth a look (the limit is 64 KiB).
 EVENT_BYTES_NOTABLE = 10 * 1024
+
+# An event is read as at most so many: as an append may bring. More is a splitter without an end.
+PARTS_MAX = APPEND_EVENTS_MAX
 
 # Events are for ever; what is in these fields must not be.
 _SECRET_WORDS = ("password", "passwd", "token", "secret", "cvv", "pan")
@@ -40,56 +48,83 @@ class EventTypes:
     def __init__(self) -> None:
         self._classes: dict[str, type] = {}  # current class by plain name
         self._marks: dict[type, tuple[str, int]] = {}
-        self._upcasters: dict[tuple[str, int], Upcaster] = {}
+        self._roads = Roads()
         self._decoders: dict[type, Callable[[bytes], object]] = {}
         self._noted: set[str] = set()
 
     def __repr__(self) -> str:
-        return f"<EventTypes {len(self._marks)} classes, {len(self._upcasters)} upcasters>"
+        return f"<EventTypes {len(self._marks)} classes, {len(self._roads)} upcasters>"
 
     def event(
-        self, *, name: str | None = None, version: int = 1, allow: Collection[str] = ()
+        self,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        allow: Collection[str] = (),
+        aliases: Collection[str] = (),
     ) -> Callable[[type[T]], type[T]]:
         """Call this as a decorator to give a frozen class its stored name.
 
-        `allow` names fields that look like secrets and are none. A mutable class or field, a
-        suspicious field, or a name that is taken: `TypeError` naming both places.
+        `allow` names fields that look like secrets and are none. `aliases` are names under which
+        its events were stored before, of any version: versions go on under the new name. A
+        mutable class or field, a suspicious field, or a name that is taken: `TypeError` naming
+        both places.
         """
 
         def mark(cls: type[T]) -> type[T]:
-            self._register(cls, name or cls.__name__, version, allow)
+            self._register(cls, name or cls.__name__, version, allow, aliases)
             return cls
 
         return mark
 
     def upcaster(self, old: str, new: str) -> Callable[[Upcaster], Upcaster]:
-        """Call this as a decorator: `upcaster("OrderPlaced.v1", "OrderPlaced.v2")`."""
-        name, version = _split(old)
-        new_name, new_version = _split(new)
-        if (new_name, new_version) != (name, version + 1):
+        """Call this as a decorator: `upcaster("OrderPlaced.v1", "OrderPlaced.v2")`.
+
+        One version up, or to another name: `upcaster("OrderPlaced.v2", "OrderOpened.v1")`. The
+        function is pure: it gets the decoded mapping and gives that of the next version.
+        """
+        place, target = parsed(old), parsed(new)
+        if target[0] == place[0] and target[1] != place[1] + 1:
             raise TypeError(f"an upcaster goes one version up, not from {old} to {new}")
 
         def register(function: Upcaster) -> Upcaster:
-            if (name, version) in self._upcasters:
-                known = self._upcasters[name, version]
-                raise TypeError(f"{old} has an upcaster already: {_place(known)}")
-            self._upcasters[name, version] = function
+            self._roads.lead(place, Step(function, (target,), is_split=False))
+            return function
+
+        return register
+
+    def splitter(self, old: str, *new: str) -> Callable[[Splitter], Splitter]:
+        """Call this as a decorator to read one stored event as several, as none, or as another.
+
+        ```python
+        @splitter("OrderPlaced.v1", "OrderOpened.v1", "ItemAdded.v1")
+        def split(fields: dict[str, object]) -> Iterable[tuple[str, dict[str, object]]]:
+            yield "OrderOpened.v1", {"customer": fields["customer"]}
+            for item in fields["items"]:
+                yield "ItemAdded.v1", {"item": item}
+        ```
+
+        The pure function gives names out of `new` with their fields, in the order in which they
+        are applied, at most `PARTS_MAX` (1,000); without `new` the event is read as nothing.
+        Their own upcasters follow.
+        """
+        place, targets = parsed(old), tuple(parsed(one) for one in new)
+        check_targets(place, targets)
+
+        def register(function: Splitter) -> Splitter:
+            self._roads.lead(place, Step(function, targets, is_split=True))
             return function
 
         return register
 
     def check(self) -> None:
-        """Call this at start: every chain of upcasters must reach its class; else `TypeError`."""
-        for name, version in sorted(self._upcasters):
-            cls = self._classes.get(name)
-            if cls is None:
-                raise TypeError(f"{name}.v{version} has an upcaster and no class")
-            current = self._marks[cls][1]
-            for step in range(version, current):
-                if (name, step) not in self._upcasters:
-                    raise TypeError(f"the upcaster from {name}.v{step} is missing")
-            if version >= current:
-                raise TypeError(f"{name}.v{version} has an upcaster, the class is v{current}")
+        """Call this at start: every road must end at a class; else `TypeError`.
+
+        Refused are a missing link, a circle, two upcasters for one step, also by an alias, and
+        an upcaster from what is written today. Aggregates and projections call it when they
+        start.
+        """
+        self._roads.check()
 
     def name_of(self, cls: type) -> str:
         """Call this for the stored name of a class, `OrderPlaced.v1`; `TypeError` if unmarked."""
@@ -135,56 +170,177 @@ class EventTypes:
         )
 
     def knows(self, stored: StoredEvent) -> bool:
-        """Call this to ask whether a class is registered for a stored event."""
-        return stored.type in self._classes
+        """Call this to ask whether a class, an alias or an upcaster has a stored event's name."""
+        return self._roads.knows(stored.type)
 
     def decode(self, stored: StoredEvent) -> object:
         """Call this to get an event back as its class, through upcasters when it is older.
 
         Unknown fields are ignored, missing ones get their defaults. Raises
-        `UnknownEventType`, or `CodecError` naming the field, or the upcaster that raised.
+        `UnknownEventType`, or `CodecError` naming the field, or the upcaster that raised, or
+        that it is read as none or several today, which `decode_all` gives.
         """
         cls = self._classes.get(stored.type)
-        if cls is None:
-            raise UnknownEventType(stored.type, stored.stream_id, stored.version)
+        if cls is not None and stored.schema_version == self._marks[cls][1]:
+            return self._decode(cls, stored.data, stored)
+        found = self.decode_all(stored)
+        if len(found) != 1:
+            why = f"is read as {len(found)} events today; read it with decode_all"
+            raise CodecError(shown((stored.type, stored.schema_version)), stored.version, "$", why)
+        return found[0]
+
+    def decode_all(self, stored: StoredEvent) -> Sequence[object]:
+        """Call this as `decode`, for an event that may be read as none or several, in order."""
+        cls = self._classes.get(stored.type)
+        if cls is not None and stored.schema_version == self._marks[cls][1]:
+            return (self._decode(cls, stored.data, stored),)
+        return [
+            self._decode(self._classes[name], data, stored) for name, data in self._travel(stored)
+        ]
+
+    def parts(
+        self, stored: StoredEvent, wanted: Sequence[type] | None = None
+    ) -> Sequence[StoredEvent]:
+        """Call this for the stored events that a stored event is read as today, of some classes.
+
+        The event itself where no splitter stands on its road, whatever it is named: `decode`
+        reads it. Else its parts, named as today, in order: all have its version, cursor and id,
+        and `part` counts them from 0. One that cannot be read is given as it is, for `decode`
+        to tell why; a splitter that raises is a `CodecError`.
+        """
+        place = (stored.type, stored.schema_version)
+        names = self._names(wanted)
+        ends = self._roads.ends(place)
+        if ends is None:
+            is_ours = names is None or stored.type in self._roads.stored_as(names)
+            return (stored,) if is_ours else ()
+        if names is not None and not names & ends:
+            return ()
+        if not self._roads.splits(place):
+            return (stored,)
+        return [
+            msgspec.structs.replace(
+                stored, type=name, schema_version=self._version_of(name), data=data, part=number
+            )
+            for number, (name, data) in enumerate(self._travel(stored))
+            if names is None or name in names
+        ]
+
+    def stored_as(self, *classes: type) -> Sequence[str]:
+        """Call this for the names under which events of these classes are stored: to filter by.
+
+        Today's names, their aliases, and those from which an upcaster or splitter leads there.
+        """
+        return sorted(self._roads.stored_as(self._names(classes) or frozenset()))
+
+    def widened(self, names: Sequence[str] | None) -> Sequence[str] | None:
+        """Call this with the names of a filter: those of today bring those of before with them."""
+        if names is None:
+            return None
+        today = frozenset(name for name in names if name in self._classes)
+        return sorted({*names, *self._roads.stored_as(today)})
+
+    def roads_to(self, classes: Collection[type]) -> Sequence[str]:
+        """Call this for the steps that lead to these classes, as texts: other ones, other states.
+
+        Classes that are no events are left out.
+        """
+        marked = [self._marks[cls][0] for cls in classes if cls in self._marks]
+        return list(self._roads.leading_to(marked))
+
+    def beside(self, classes: Collection[type]) -> Sequence[str]:
+        """Call this for names of events that come out of a splitter together with these classes."""
+        names = frozenset(self._marks[cls][0] for cls in classes if cls in self._marks)
+        return sorted(self._roads.beside(names))
+
+    def _names(self, classes: Sequence[type] | None) -> frozenset[str] | None:
+        if classes is None:
+            return None
+        return frozenset(self.name_of(cls).rpartition(".v")[0] for cls in classes)
+
+    def _version_of(self, name: str) -> int:
+        return self._marks[self._classes[name]][1]
+
+    def _decode(self, cls: type, data: bytes, stored: StoredEvent) -> object:
         try:
-            if stored.schema_version == self._marks[cls][1]:
-                return self._decoders[cls](stored.data)
-            return self._upcast(cls, stored)
+            return self._decoders[cls](data)
         except msgspec.ValidationError as error:
             reason, _, at = str(error).partition(" - at ")
             raise CodecError(stored.type, stored.version, at.strip("`") or "$", reason) from error
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CodecError(stored.type, stored.version, "$", str(error)) from error
 
-    def _upcast(self, cls: type, stored: StoredEvent) -> object:
-        fields: Fields = msgspec.json.decode(stored.data, type=dict[str, object])
-        for step in range(stored.schema_version, self._marks[cls][1]):
-            function = self._upcasters.get((stored.type, step))
-            if function is None:
-                break
-            try:
-                fields = function(fields)
-            except Exception as error:
-                why = f"the upcaster {_place(function)} raised {type(error).__name__}"
-                raise CodecError(f"{stored.type}.v{step}", stored.version, "$", why) from error
-        else:
-            if stored.schema_version < self._marks[cls][1]:
-                return msgspec.convert(fields, cls)
-        raise CodecError(
-            f"{stored.type}.v{stored.schema_version}",
-            stored.version,
-            "$",
-            f"no upcaster leads to v{self._marks[cls][1]}",
-        )
+    def _travel(self, stored: StoredEvent) -> list[tuple[str, bytes]]:
+        """What a stored event is read as: names of today, each with its bytes, in order."""
+        if not self._roads.knows(stored.type):
+            raise UnknownEventType(stored.type, stored.stream_id, stored.version)
+        place = (stored.type, stored.schema_version)
+        if self._roads.is_end(place):
+            return [(self._roads.today(stored.type), stored.data)]
+        try:
+            fields = msgspec.json.decode(stored.data, type=dict[str, object])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CodecError(shown(place), stored.version, "$", str(error)) from error
+        done: list[tuple[str, bytes]] = []
+        # The last is the next: what a step gives goes on before what stands behind it.
+        ahead: list[tuple[Place, object, int]] = [(place, fields, 0)]
+        while ahead:
+            at, value, steps = ahead.pop()
+            if self._roads.is_end(at):
+                done.append((self._roads.today(at[0]), _encoded(value, at, stored)))
+                continue
+            made = self._make(at, value, stored)
+            # More steps than there are would be a circle that nobody looked for with `check`.
+            if steps > len(self._roads) or len(done) + len(ahead) + len(made) > PARTS_MAX:
+                why = f"its upcasters come to no end, or to more than {PARTS_MAX} events"
+                raise CodecError(shown(at), stored.version, "$", why)
+            ahead += [(target, one, steps + 1) for target, one in reversed(made)]
+        return done
 
-    def _register(self, cls: type, name: str, version: int, allow: Collection[str]) -> None:
+    def _make(
+        self, place: Place, value: object, stored: StoredEvent
+    ) -> Sequence[tuple[Place, object]]:
+        """What the step from a place makes of an event there."""
+        step = self._roads.step(place)
+        if step is None:
+            why = "no upcaster leads on from it"
+            if (name := self._roads.today(place[0])) in self._classes:
+                why = f"no upcaster leads to v{self._version_of(name)}"
+            raise CodecError(shown(place), stored.version, "$", why)
+        try:
+            if not step.is_split:
+                return [(step.targets[0], step.function(cast("Fields", value)))]
+            given = self._given(step, value)
+        except Exception as error:
+            why = f"the upcaster {where(step.function)} raised {type(error).__name__}"
+            raise CodecError(shown(place), stored.version, "$", why) from error
+        for target, _ in given:
+            if target not in step.targets:
+                why = f"the splitter {where(step.function)} gave {shown(target)}, not declared"
+                raise CodecError(shown(place), stored.version, "$", why)
+        return given
+
+    def _given(self, step: Step, value: object) -> list[tuple[Place, object]]:
+        found = cast("Iterable[tuple[str, object]]", step.function(cast("Fields", value)))
+        pairs = islice(found, PARTS_MAX + 1)
+        return [((self._roads.today(at[0]), at[1]), one) for at, one in _read(pairs)]
+
+    def _register(
+        self,
+        cls: type,
+        name: str,
+        version: int,
+        allow: Collection[str],
+        aliases: Collection[str],
+    ) -> None:
         _check_class(cls, allow)
         if version < 1:
             raise TypeError(f"{cls.__qualname__}: versions count from 1, got {version}")
         known = self._classes.get(name)
-        if known is not None and _place(known) != _place(cls):
-            raise TypeError(f"{name} is the name of {_place(known)} and of {_place(cls)}")
+        if known is not None and where(known) != where(cls):
+            raise TypeError(f"{name} is the name of {where(known)} and of {where(cls)}")
+        _check_aliases(cls, aliases)
+        self._roads.write(name, version, aliases)
         self._classes[name] = cls
         self._marks[cls] = (name, version)
         self._decoders[cls] = msgspec.json.Decoder(cls).decode
@@ -196,31 +352,41 @@ def _check_class(cls: type, allow: Collection[str]) -> None:
     else:
         is_frozen = dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
     if not is_frozen:
-        raise TypeError(f"{_place(cls)} is no frozen dataclass or msgspec.Struct(frozen=True)")
+        raise TypeError(f"{where(cls)} is no frozen dataclass or msgspec.Struct(frozen=True)")
     for field, hint in get_type_hints(cls).items():
         if (get_origin(hint) or hint) in _MUTABLE:
-            raise TypeError(f"{_place(cls)}.{field} is mutable; events never change")
+            raise TypeError(f"{where(cls)}.{field} is mutable; events never change")
         words = field.lower().split("_")
         if field not in allow and any(word in words for word in _SECRET_WORDS):
             raise TypeError(
-                f"{_place(cls)}.{field} looks like a secret, and events are for ever; "
+                f"{where(cls)}.{field} looks like a secret, and events are for ever; "
                 "leave it out, or allow it by name"
             )
 
 
-def _split(full: str) -> tuple[str, int]:
-    name, dot, version = full.rpartition(".v")
-    if not dot or not version.isdigit():
-        raise TypeError(f"{full!r} is no stored name; it has the form OrderPlaced.v1")
-    return name, int(version)
+def _check_aliases(cls: type, aliases: Collection[str]) -> None:
+    if isinstance(aliases, str):
+        raise TypeError(f"{where(cls)}: aliases is one text; give a list of names")
+    for alias in aliases:
+        if not alias or alias.rpartition(".v")[2].isdigit():
+            raise TypeError(f"{where(cls)}: {alias!r} is no plain name, such as OrderPlaced")
 
 
-def _place(thing: object) -> str:
-    module = getattr(thing, "__module__", "?")
-    return f"{module}.{getattr(thing, '__qualname__', thing)}"
+def _read(pairs: Iterable[tuple[str, object]]) -> Iterable[tuple[Place, object]]:
+    for name, fields in pairs:
+        yield parsed(name), fields
+
+
+def _encoded(fields: object, place: Place, stored: StoredEvent) -> bytes:
+    try:
+        return msgspec.json.encode(fields)
+    except Exception as error:
+        why = f"an upcaster gave what JSON cannot hold ({type(error).__name__})"
+        raise CodecError(shown(place), stored.version, "$", why) from error
 
 
 # The types of this program. A set of its own is for tests and for libraries.
 EVENTS = EventTypes()
 event = EVENTS.event
 upcaster = EVENTS.upcaster
+splitter = EVENTS.splitter

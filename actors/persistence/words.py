@@ -257,7 +257,11 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):
-    """A fact as it is stored, with its place in its stream and in the global order."""
+    """A fact as it is stored, with its place in its stream and in the global order.
+
+    `part` tells apart what one stored fact is read as today, when it was split: their version,
+    cursor and id are those of the fact.
+    """
 
     stream_id: str
     version: Version
@@ -270,6 +274,7 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     metadata: Mapping[str, str]
     tenant: str | None
     recorded_at: datetime
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)

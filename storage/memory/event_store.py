@@ -11,6 +11,7 @@ import trio
 from actors.persistence import (
     ANY,
     COUNT_MAX,
+    EVENTS,
     PAGE_LIMIT,
     START,
     Appended,
@@ -19,6 +20,7 @@ from actors.persistence import (
     CloseTimer,
     Counted,
     Cursor,
+    EventTypes,
     ExpectedVersion,
     Idempotent,
     InlineProjections,
@@ -69,10 +71,15 @@ class MemoryEventStore(Faults):
     """The port `EventStore` on a `MemoryDatabase`."""
 
     def __init__(
-        self, database: MemoryDatabase | None = None, *, inline: Sequence[Projection] = ()
+        self,
+        database: MemoryDatabase | None = None,
+        *,
+        inline: Sequence[Projection] = (),
+        event_types: EventTypes = EVENTS,
     ) -> None:
         super().__init__()
         self._inline = InlineProjections(inline)
+        self._event_types = event_types
         self.database = database if database is not None else MemoryDatabase()
         self._held: HeldCommit | None = None
         self._busy: dict[str, trio.Event] = {}
@@ -222,7 +229,8 @@ class MemoryEventStore(Faults):
         """See `EventStore.read_all`."""
         begin = check_cursor(after)
         check_limit(limit)
-        types, categories = check_filter("types", types), check_filter("categories", categories)
+        types = self._event_types.widened(check_filter("types", types))
+        categories = check_filter("categories", categories)
         await self.pass_faults()
         return self._page(begin, limit, types, categories)
 
@@ -265,7 +273,8 @@ class MemoryEventStore(Faults):
         """See `EventStore.read_backwards`."""
         begin = check_before(before)
         check_limit(limit)
-        types, categories = check_filter("types", types), check_filter("categories", categories)
+        types = self._event_types.widened(check_filter("types", types))
+        categories = check_filter("categories", categories)
         await self.pass_faults()
         earlier = bisect_left(self.database.events, begin, hi=self._horizon(), key=_place)
         wanted = self._first(range(earlier - 1, -1, -1), limit + 1, types, categories)
@@ -281,7 +290,7 @@ class MemoryEventStore(Faults):
         up_to: int = COUNT_MAX,
     ) -> Counted:
         """See `EventStore.count`."""
-        types = check_count(stream_id, category, types, up_to)
+        types = self._event_types.widened(check_count(stream_id, category, types, up_to))
         await self.pass_faults()
         events = self.database.events if stream_id is None else self.database.streams.get(stream_id)
         found = _matching(events or [], types, None if category is None else [category])

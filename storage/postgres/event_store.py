@@ -20,6 +20,7 @@ from actors.persistence import (
     Claim,
     Counted,
     Cursor,
+    EventTypes,
     ExpectedVersion,
     Idempotent,
     InlineProjections,
@@ -52,6 +53,7 @@ from actors.persistence.event_store import (
     keep_answer,
     kept_answer,
 )
+from actors.persistence.event_types import EVENTS as OWN_TYPES
 from actors.persistence.words import check_stream
 from storage.errors import DuplicateMessageId, Fenced, StoreError, StoreUnavailable
 from storage.postgres.connecting.database import Database
@@ -89,11 +91,12 @@ class PostgresEventStore:
         poll_s: float = POLL_S,
         inline: Sequence[Projection] = (),
         scanned_max: int = reading.SCANNED_MAX,
+        event_types: EventTypes = OWN_TYPES,
     ) -> None:
         if scanned_max < 1:
             raise ValueError(f"scanned_max must be at least 1, got {scanned_max}")
         self._database, self._poll_s = database, poll_s
-        self._scanned_max = scanned_max
+        self._scanned_max, self._event_types = scanned_max, event_types
         self._inline = InlineProjections(inline)
 
     # Word by word as in the port and in the twin: one line of body is no reason for a base class.
@@ -196,7 +199,8 @@ class PostgresEventStore:
         """See `EventStore.read_all`."""
         begin = check_cursor(after)
         check_limit(limit)
-        types, categories = check_filter("types", types), check_filter("categories", categories)
+        types = self._event_types.widened(check_filter("types", types))
+        categories = check_filter("categories", categories)
         return await self._run(reading.page, begin, limit, types, categories, self._scanned_max)
 
     async def read_backwards(
@@ -210,7 +214,8 @@ class PostgresEventStore:
         """See `EventStore.read_backwards`."""
         begin = check_before(before)
         check_limit(limit)
-        types, categories = check_filter("types", types), check_filter("categories", categories)
+        types = self._event_types.widened(check_filter("types", types))
+        categories = check_filter("categories", categories)
         return await self._run(
             reading.page_backwards, begin, limit, types, categories, self._scanned_max
         )
@@ -224,7 +229,7 @@ class PostgresEventStore:
         up_to: int = COUNT_MAX,
     ) -> Counted:
         """See `EventStore.count`."""
-        types = check_count(stream_id, category, types, up_to)
+        types = self._event_types.widened(check_count(stream_id, category, types, up_to))
         return await self._run(reading.count, stream_id, category, types, up_to, self._scanned_max)
 
     async def follow(

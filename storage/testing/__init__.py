@@ -15,6 +15,7 @@ from storage.testing.chat_log import ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
 from storage.testing.faulty_adapters import failing_cases
+from storage.testing.projections.evolving import EvolvingSuite
 from storage.testing.projections.filling import ProjectionSuite
 from storage.testing.projections.inline import InlineProjectionsSuite
 from storage.testing.projections.parts import ProjectionPartsSuite
@@ -31,6 +32,7 @@ __all__ = [
     "DeadLettersSuite",
     "EventOrderSuite",
     "EventStoreSuite",
+    "EvolvingSuite",
     "InlineProjectionsSuite",
     "ProjectionHaltSuite",
     "ProjectionPartsSuite",

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from actors.persistence import (
+    EVENTS,
     DeadLetters,
     DurableTimers,
     EventStore,
+    EventTypes,
     Idempotency,
     Inbox,
     Outbox,
@@ -67,7 +69,7 @@ class Kept:
     pass_time: Callable[[float], Awaitable[None]]
 
 
-def kept_in_memory(inline: Sequence[Projection] = ()) -> Kept:
+def kept_in_memory(inline: Sequence[Projection] = (), event_types: EventTypes = EVENTS) -> Kept:
     """Call this for the twins on one new database with a clock of its own."""
     clock = [datetime(2025, 1, 1, tzinfo=UTC)]
     database = MemoryDatabase(now=lambda: clock[0])
@@ -77,7 +79,7 @@ def kept_in_memory(inline: Sequence[Projection] = ()) -> Kept:
 
     outbox = MemoryOutbox(database)
     return Kept(
-        MemoryEventStore(database, inline=inline),
+        MemoryEventStore(database, inline=inline, event_types=event_types),
         MemoryIdempotency(database),
         outbox,
         outbox,
@@ -89,7 +91,9 @@ def kept_in_memory(inline: Sequence[Projection] = ()) -> Kept:
     )
 
 
-def kept_in_postgres(database: Database, inline: Sequence[Projection] = ()) -> Kept:
+def kept_in_postgres(
+    database: Database, inline: Sequence[Projection] = (), event_types: EventTypes = EVENTS
+) -> Kept:
     """Call this for the adapters on a fresh database; time passes by making rows older."""
 
     async def pass_time(seconds: float) -> None:
@@ -101,7 +105,7 @@ def kept_in_postgres(database: Database, inline: Sequence[Projection] = ()) -> K
 
     outbox = PostgresOutbox(database)
     return Kept(
-        PostgresEventStore(database, inline=inline),
+        PostgresEventStore(database, inline=inline, event_types=event_types),
         PostgresIdempotency(database),
         outbox,
         outbox,

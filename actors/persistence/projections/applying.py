@@ -72,9 +72,13 @@ async def attempt(
 async def try_apply(
     projection: Projection, event: StoredEvent, tx: ProjectionTx
 ) -> Exception | None:
-    """Call this to apply one event; what it breaks leaves no trace in `tx` and is returned."""
+    """Call this to apply one event; what it breaks leaves no trace in `tx` and is returned.
+
+    One that a splitter makes several of is applied with all its parts or not at all.
+    """
     try:
-        await projection.apply(event, tx)
+        for part in projection.types.parts(event, projection.handles):
+            await projection.apply(part, tx)
     except (StoredDataError, StoreMisuse) as error:
         tx.forget()
         return error  # of this event: it cannot be read, or asks for what there cannot be

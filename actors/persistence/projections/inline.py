@@ -58,8 +58,8 @@ class InlineProjections:
         for one in projections:
             if not one.inline:
                 raise TypeError(f"{one.name} is not inline; a ProjectionRunner fills it")
-            names = (one.types.name_of(cls).rpartition(".v")[0] for cls in one.handles)
-            self._wanted.append((one, frozenset(names)))
+            one.types.check()
+            self._wanted.append((one, frozenset(one.types.stored_as(*one.handles))))
 
     def wanting(self, events: Iterable[NewEvent | StoredEvent]) -> list[Projection]:
         """Call this for the projections that some of these events concern."""
@@ -92,7 +92,8 @@ class InlineProjections:
             if event.type not in names:
                 continue
             try:
-                await projection.apply(event, tx)
+                for part in projection.types.parts(event, projection.handles):
+                    await projection.apply(part, tx)
             except StoreError:
                 raise  # the store is away, or the event unreadable: that says more
             except Exception as error:

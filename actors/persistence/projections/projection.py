@@ -30,7 +30,8 @@ class Projection:
 
     `handles` lists the event classes it wants; `apply` writes through `tx` only. Raise
     `version` when it would write something else than before: it is then rebuilt beside the
-    old one, which serves until the new one has caught up.
+    old one, which serves until the new one has caught up. Events stored under former names come
+    too, and of one that is split those parts that it handles, each in an `apply` of its own.
     """
 
     name: ClassVar[str]

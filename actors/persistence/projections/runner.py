@@ -118,9 +118,8 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
             raise TypeError(f"{projection.name} is inline: the store applies it in its appends")
         if not 0 <= partition < projection.partitions:
             raise ValueError(f"{projection.name} has {projection.partitions} parts, no {partition}")
-        self._types = [
-            projection.types.name_of(cls).rpartition(".v")[0] for cls in projection.handles
-        ]
+        projection.types.check()
+        self._types = projection.types.stored_as(*projection.handles)
         # A batch of the run or the replay of a stream: never both on one checkpoint.
         self._turn = trio.Lock()
         self._resumed = trio.Event()
