@@ -4,6 +4,8 @@ The errors of the ports stand in `actors/persistence/errors.py` and go by these 
 ones added here concern starting, migrating and moving a store: what an operator acts on.
 """
 
+from collections.abc import Sequence
+
 # All of them, without a list to keep true: whoever catches what an adapter raises needs one import.
 from actors.persistence.errors import *  # noqa: F403
 from actors.persistence.errors import StoreError, StoreMisuse
@@ -137,7 +139,7 @@ class MigrationPending(StoreError):
     def __init__(self, applied: int, wanted: int) -> None:
         super().__init__(
             f"the schema is at {applied}, this program needs {wanted}; nothing was done. "
-            "Run the migrations first."
+            "Run `greenroom migrate` first."
         )
         self.applied, self.wanted = applied, wanted
 
@@ -178,7 +180,8 @@ class StoreRewound(StoreError):
     def __init__(self, before: int, now: int) -> None:
         super().__init__(
             f"the store went back in time: it was served on timeline {before} of its server, this "
-            f"is {now}. Nothing was done; accept that (accept_rewind) before serving."
+            f"is {now}. Nothing was done; say that this is known (`greenroom store rewound`), then "
+            "serve."
         )
         self.before, self.now = before, now
 
@@ -193,5 +196,41 @@ class StoreMoved(StoreError):
     code = "store_moved"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the store was moved: {reason}. Renumber it before serving.")
+        super().__init__(
+            f"the store was moved: {reason}. Nothing was done; give its events a new order "
+            "(`greenroom store renumber`) before serving."
+        )
         self.reason = reason
+
+
+class StoreInUse(StoreError):
+    """Raised when something that must be alone on a store finds others connected to it.
+
+    Nothing was done. `holders` are the names of their sessions. Stop them, then try again.
+    """
+
+    code = "store_in_use"
+
+    def __init__(self, holders: Sequence[str]) -> None:
+        super().__init__(
+            f"the store is in use by {', '.join(holders)}; nothing was done. Stop that first."
+        )
+        self.holders = tuple(holders)
+
+
+class RewindNotLossless(StoreError):
+    """Raised when a store is said to have lost nothing, and its server never had all of it.
+
+    Nothing was done. `replayed` is how far it came before it went its own way, `written` how far
+    the former server had come, as it was stated.
+    """
+
+    code = "rewind_not_lossless"
+
+    def __init__(self, replayed: str, written: str) -> None:
+        super().__init__(
+            f"this server had come to {replayed} when it took over, the one before had written up "
+            f"to {written}: something is missing. Nothing was done; accept it as a loss, without "
+            "lossless."
+        )
+        self.replayed, self.written = replayed, written

@@ -30,13 +30,15 @@ from storage.postgres import (
     PostgresTimers,
     accept_rewind,
     check_health,
+    check_migrations,
     migrate,
     open_database,
     open_embedded,
 )
 from supervision import StartFailed, open_system, stopping_signals
+from web.observability import first_leaf
 from web.server import PortBusy, PortForbidden, open_listeners
-from web.settings import Settings, StoreTimeline
+from web.settings import Migrate, Settings, StoreTimeline
 from web.site.health import Degraded, Unhealthy
 from web.views import StaticTable, load
 from web.views.browser_runtime import FILE_NAME as DATASTAR_FILE
@@ -127,7 +129,10 @@ def check_port(settings: Settings) -> None:
 
 
 async def prepare_database(settings: Settings, url: Secret[str]) -> None:
-    """Call this to bring the schema up and have the rooms; raises `CannotStart`."""
+    """Call this to bring the schema up, or only look (`MIGRATE=off`), and have the rooms.
+
+    Raises `CannotStart`.
+    """
     try:
         async with open_database(
             url, part="start", settings=PoolSettings(connections_max=1, connections_min=1),
@@ -141,20 +146,14 @@ async def prepare_database(settings: Settings, url: Secret[str]) -> None:
 
 
 async def _migrate(settings: Settings, database: Database) -> None:
+    look = check_migrations if settings.migrate is Migrate.OFF else migrate
     try:
-        await migrate(database)
+        await look(database)
     except StoreRewound:
         if settings.store_timeline is not StoreTimeline.FOLLOW:
             raise
         await accept_rewind(database, is_lossless=True)
-        await migrate(database)
-
-
-def first_leaf(error: BaseException) -> BaseException:
-    """Call this to get the first error itself out of groups of one."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        await look(database)
 
 
 # Why the embedded server is away; empty while it is not, and always for another's server.

@@ -55,6 +55,13 @@ class StoreTimeline(StrEnum):
     FOLLOW = "follow"
 
 
+class Migrate(StrEnum):
+    """Whether a start brings the schema up, or only looks whether another job has."""
+
+    APPLY = "apply"
+    OFF = "off"
+
+
 class LabMode(StrEnum):
     """What visitors may do in the lab."""
 
@@ -87,6 +94,7 @@ class Settings:
     drain_budget_s: int = 10
     database_wait_s: int = 30
     store_timeline: StoreTimeline = StoreTimeline.REFUSE
+    migrate: Migrate = Migrate.APPLY
 
     @property
     def is_https(self) -> bool:
@@ -210,6 +218,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SESSION_CLEANUP_INTERVAL_SECS": ("session_cleanup_interval_s", _integer(1, 10**9)),
     "DATABASE_WAIT_SECS": ("database_wait_s", _integer(0, 600)),
     "STORE_TIMELINE": ("store_timeline", _word(StoreTimeline)),
+    "MIGRATE": ("migrate", _word(Migrate)),
     "DB_MAX_CONNECTIONS": ("db_connections_max", _integer(1, 200)),
     "LOG_FORMAT": ("log_format", _word(LogFormat)),
     "LOG_LEVEL": ("log_level", _word(LogLevel)),

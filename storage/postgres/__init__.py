@@ -5,7 +5,7 @@ each needing only those above it in this list (hence twelve entries):
 
 - `connecting/`: from a trio task to an open session; the `Database` every adapter is given;
 - `embedded/`: the server that comes with the package;
-- `schema/`: migrations, and renumbering a store that was moved;
+- `schema/`: migrations, and what is done by hand: checking, renumbering, taking note of a rewind;
 - `events/`: the statements of the log;
 - then `event_store.py`, which ties the log to what stands beside it, and the other ports.
 
@@ -21,17 +21,27 @@ from storage.postgres.connecting.health import OldestTransaction, StoreHealth, c
 from storage.postgres.connecting.pool import PoolSettings, PoolStats
 from storage.postgres.connecting.session import Connection
 from storage.postgres.dead_letters import PostgresDeadLetters
-from storage.postgres.embedded.server import EmbeddedServer, open_embedded
+from storage.postgres.embedded.server import (
+    EmbeddedServer,
+    find_embedded,
+    has_embedded,
+    open_embedded,
+)
 from storage.postgres.event_store import PostgresEventStore
 from storage.postgres.idempotency import PostgresIdempotency
 from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.projections import PostgresProjections
+from storage.postgres.schema.audit import audited, system_user
+from storage.postgres.schema.checking import Problem, StoreCheck, check_store
 from storage.postgres.schema.migrate import (
+    Migration,
     MigrationPlan,
+    check_cluster,
     check_migrations,
     migrate,
     migrate_down,
     plan_migrations,
+    read_migrations,
 )
 from storage.postgres.schema.renumber import Renumbered, renumber
 from storage.postgres.schema.rewind import Rewound, accept_rewind
@@ -44,6 +54,7 @@ __all__ = [
     "DatabaseActor",
     "EmbeddedServer",
     "LoopLost",
+    "Migration",
     "MigrationPlan",
     "OldestTransaction",
     "PoolSettings",
@@ -56,16 +67,25 @@ __all__ = [
     "PostgresProjections",
     "PostgresSnapshots",
     "PostgresTimers",
+    "Problem",
     "Renumbered",
     "Rewound",
+    "StoreCheck",
     "StoreHealth",
     "accept_rewind",
+    "audited",
+    "check_cluster",
     "check_health",
     "check_migrations",
+    "check_store",
+    "find_embedded",
+    "has_embedded",
     "migrate",
     "migrate_down",
     "open_database",
     "open_embedded",
     "plan_migrations",
+    "read_migrations",
     "renumber",
+    "system_user",
 ]

@@ -1,4 +1,7 @@
-"""The command line: `greenroom serve`.
+"""The command line: `greenroom serve`, and what an operator does to a store by hand.
 
-Read `commands.py` (what can be called); `__main__.py` lets `python -m web.cli` do the same.
+Read `parser.py` (every command with its options, and nothing else: `--help` imports only this),
+`commands.py` (from words to an exit code), `answering.py` (how a command answers, and with which
+code it ends), `opening.py` (the store of the settings, and the audit around a change). Then a file
+a group of commands: `serving.py`, `store.py`. `__main__.py` lets `python -m web.cli` do the same.
 """

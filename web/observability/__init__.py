@@ -5,6 +5,19 @@ program says to whoever started it.
 """
 
 from web.observability.logs import configure_logging
-from web.observability.streams import complain, let_go_of_streams, open_missing_streams, say
+from web.observability.streams import (
+    complain,
+    first_leaf,
+    let_go_of_streams,
+    open_missing_streams,
+    say,
+)
 
-__all__ = ["complain", "configure_logging", "let_go_of_streams", "open_missing_streams", "say"]
+__all__ = [
+    "complain",
+    "configure_logging",
+    "first_leaf",
+    "let_go_of_streams",
+    "open_missing_streams",
+    "say",
+]

@@ -35,6 +35,13 @@ def _put(stream: TextIO | None, line: str) -> None:
         log.info("line_not_shown", error=type(error).__name__)
 
 
+def first_leaf(error: BaseException) -> BaseException:
+    """Call this to get the first error itself out of groups of one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def open_missing_streams() -> None:
     """Call this first of all: gives a program that was started without them its three streams.
 

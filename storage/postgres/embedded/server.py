@@ -99,11 +99,7 @@ class EmbeddedServer:
         It is complete: clients fill what an address leaves out from the environment, which
         speaks of other servers. Any state of the server will do, for there is no other.
         """
-        return (
-            f"postgresql://postgres@/{quote(database)}?host={quote(str(self.sockets))}"
-            "&port=5432&sslmode=disable&sslnegotiation=postgres&passfile=/dev/null/none"
-            "&target_session_attrs=any"
-        )
+        return _url(str(self.sockets), database)
 
     @property
     def is_running(self) -> bool:
@@ -161,6 +157,34 @@ class EmbeddedServer:
             self._lock = -1
         if self.sockets != self.data:
             shutil.rmtree(self.sockets, ignore_errors=True)
+
+
+def _url(sockets: str, database: str) -> str:
+    return (
+        f"postgresql://postgres@/{quote(database)}?host={quote(sockets)}"
+        "&port=5432&sslmode=disable&sslnegotiation=postgres&passfile=/dev/null/none"
+        "&target_session_attrs=any"
+    )
+
+
+def has_embedded(state_dir: Path) -> bool:
+    """Call this to ask whether a folder holds the data of an embedded server."""
+    return (state_dir / "postgres" / "PG_VERSION").exists()
+
+
+def find_embedded(state_dir: Path) -> str | None:
+    """Call this for the address of a server that another process keeps in a folder, while it runs.
+
+    None when none runs there, or it is not ready yet. Nothing is touched.
+    """
+    data = (state_dir / "postgres").resolve()
+    lines = pid_lines(data)
+    pid = read_pid(data)
+    is_ready = len(lines) >= 8 and lines[7].strip() == "ready"
+    if pid is None or not is_ready or not is_server_of(data, pid):
+        return None
+    # The fifth line names the folder of its socket.
+    return _url(lines[4], "postgres")
 
 
 def start(state_dir: Path, *, extra: tuple[str, ...] = ()) -> EmbeddedServer:

@@ -29,6 +29,7 @@ from storage.errors import (
 )
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
+from storage.postgres.schema.holding import LOCK_KEY, hold_alone
 from storage.postgres.schema.rewind import read_timeline
 
 # How long a second process waits while the first one applies (STORE-32).
@@ -38,9 +39,6 @@ LOCK_S_MAX = 60.0
 LOCK_LOOK_S = 0.1
 # A migration may rebuild an index over all events; nobody is served meanwhile.
 MIGRATE_S_MAX = 600.0
-
-# Any fixed number will do, as long as no other advisory lock of ours has it.
-_LOCK_KEY = 7_203_114_000_1
 
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.up\.sql")
 _RESET = "RESET lock_timeout; RESET statement_timeout"
@@ -121,7 +119,6 @@ async def migrate(database: Database, migrations: Sequence[Migration] | None = N
     """
     steps = read_migrations() if migrations is None else tuple(migrations)
     applied: int = await database.run(_migrate, steps, timeout_s=MIGRATE_S_MAX)
-    await database.run(_check_cluster)
     return applied
 
 
@@ -136,10 +133,20 @@ async def plan_migrations(
 async def check_migrations(
     database: Database, migrations: Sequence[Migration] | None = None
 ) -> None:
-    """Call this instead of `migrate` when another job applies; raises `MigrationPending`."""
-    plan = await plan_migrations(database, migrations)
-    if plan.pending:
-        raise MigrationPending(plan.applied, plan.pending[-1].version)
+    """Call this instead of `migrate` when another job applies (`MIGRATE=off`); nothing is changed.
+
+    Waits up to a minute for one that is at it. Raises `MigrationPending`, and what `migrate`
+    raises but `MigrationFailed`.
+    """
+    steps = read_migrations() if migrations is None else tuple(migrations)
+    await database.run(_check, steps, timeout_s=MIGRATE_S_MAX)
+
+
+async def check_cluster(database: Database) -> None:
+    """Call this to ask only whether the server's numbers are the store's.
+
+    Raises `StoreMoved`, `StoreRewound`.
+    """
     await database.run(_check_cluster)
 
 
@@ -150,7 +157,11 @@ async def migrate_down(
     drop_events: bool = False,
     migrations: Sequence[Migration] | None = None,
 ) -> int:
-    """Call this by hand to go back to a version; refused when it would drop stored events."""
+    """Call this by hand to go back to a version; returns how many steps were undone.
+
+    Raises `MigrationRefused` when it would drop stored events, unless `drop_events`, and
+    `StoreInUse` while a program of ours is connected: it would meet tables that it does not know.
+    """
     steps = read_migrations() if migrations is None else tuple(migrations)
     return await database.run(_migrate_down, steps, to, drop_events, timeout_s=MIGRATE_S_MAX)
 
@@ -161,7 +172,20 @@ async def _migrate(connection: Connection, steps: tuple[Migration, ...]) -> int:
         plan = await _plan(connection, steps)
         for step in plan.pending:
             await _apply(connection, step, step.up)
+        # Under the lock too: who is serving when it is given back has seen what the last one left.
+        await _check_cluster(connection)
         return len(plan.pending)
+    finally:
+        await _unlock(connection)
+
+
+async def _check(connection: Connection, steps: tuple[Migration, ...]) -> None:
+    await _lock(connection)
+    try:
+        plan = await _plan(connection, steps)
+        if plan.pending:
+            raise MigrationPending(plan.applied, plan.pending[-1].version)
+        await _check_cluster(connection)
     finally:
         await _unlock(connection)
 
@@ -171,6 +195,8 @@ async def _migrate_down(
 ) -> int:
     await _lock(connection)
     try:
+        async with connection.transaction():
+            await hold_alone(connection)
         plan = await _plan(connection, steps)
         if not 0 <= to <= plan.applied:
             raise MigrationRefused(to, f"the schema is at {plan.applied:04}")
@@ -193,7 +219,7 @@ async def _lock(connection: Connection) -> None:
     """Take the one lock of all migrations; a step may take longer than other statements."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + LOCK_S_MAX
-    while not await connection.fetchval(f"SELECT pg_try_advisory_lock({_LOCK_KEY})"):
+    while not await connection.fetchval(f"SELECT pg_try_advisory_lock({LOCK_KEY})"):
         if loop.time() >= deadline:
             raise StoreTimeout(LOCK_S_MAX, nothing_written=True)
         await asyncio.sleep(LOCK_LOOK_S)
@@ -204,7 +230,7 @@ async def _unlock(connection: Connection) -> None:
     # The lock is the session's, not a transaction's: a step may stand outside of one. A lost
     # session has given it up, whatever its steps came to.
     if not connection.is_closed():
-        await connection.execute(f"SELECT pg_advisory_unlock({_LOCK_KEY})")
+        await connection.execute(f"SELECT pg_advisory_unlock({LOCK_KEY})")
         await connection.execute(_RESET)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
+from storage.postgres.schema.holding import hold_alone
 from storage.postgres.schema.rewind import read_timeline
 
 # A table of events is rewritten as a whole.
@@ -82,12 +83,14 @@ async def renumber(database: Database) -> Renumbered:
     """Call this after a restore into another cluster; cursors of before are outdated then.
 
     Checkpoints of projections are translated; messages that wait in the outbox keep their order,
-    and kept answers name versions, so they tell the new cursors. Everything or nothing.
+    and kept answers name versions, so they tell the new cursors. Everything or nothing. Needs the
+    owner of the tables; raises `StoreInUse` while a program of ours is connected.
     """
     return await database.transact(_renumber, timeout_s=RENUMBER_S_MAX)
 
 
 async def _renumber(connection: Connection) -> Renumbered:
+    await hold_alone(connection)
     await connection.execute("SET LOCAL statement_timeout = 0")
     for statement in _STEPS:
         await connection.execute(statement)

@@ -1,12 +1,14 @@
 """What the command line answers when things go wrong."""
 
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
 import structlog
 
 from web.app import CannotStart
-from web.cli import commands
+from web.cli import commands, serving
 from web.settings import Settings
 
 
@@ -39,8 +41,8 @@ def test_each_ending_has_its_code_and_its_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(commands, "run_site", ends_with(error))
-    assert commands.serve({"LOG_LEVEL": "error", "LOG_FORMAT": "json"}) == code
+    monkeypatch.setattr(serving, "run_site", ends_with(error))
+    assert serving.serve({"LOG_LEVEL": "error", "LOG_FORMAT": "json"}) == code
     structlog.reset_defaults()
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("{")]
     assert "Traceback" not in "".join(lines)
@@ -53,8 +55,8 @@ def test_each_ending_has_its_code_and_its_line(
 def test_bad_settings_open_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(commands, "run_site", ends_with(AssertionError("nothing is run")))
-    assert commands.serve({"PORT": "x"}) == 2
+    monkeypatch.setattr(serving, "run_site", ends_with(AssertionError("nothing is run")))
+    assert serving.serve({"PORT": "x"}) == 2
     assert capsys.readouterr().err.startswith("PORT: ")
 
 
@@ -65,7 +67,7 @@ def test_options_stand_before_the_environment(monkeypatch: pytest.MonkeyPatch) -
         seen.append(environment)
         return 0
 
-    monkeypatch.setattr(commands, "serve", remember)
+    monkeypatch.setattr(serving, "serve", remember)
     monkeypatch.setenv("STATE_DIR", "there")
     assert commands.main(["serve", "--state-dir", "here", "--database-url", "postgres://x/y"]) == 0
     assert seen[0]["STATE_DIR"] == "here"
@@ -76,3 +78,17 @@ def test_no_command_is_a_usage_error() -> None:
     with pytest.raises(SystemExit) as ended:
         commands.main([])
     assert ended.value.code == 2
+
+
+def test_help_loads_no_more_than_it_needs() -> None:
+    # CLI-6: what takes long is the loading, of the runtime, a database's driver, the site
+    program = (
+        "import sys\nfrom web.cli.commands import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as ended:\n    assert ended.code == 0\n"
+        "ours = {'actors', 'supervision', 'storage', 'trio', 'asyncpg', 'quart', 'structlog'}\n"
+        "assert not ours & set(sys.modules), sorted(ours & set(sys.modules))\n"
+    )
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "serve" in done.stdout

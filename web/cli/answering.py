@@ -1,0 +1,191 @@
+"""How a command answers: lines for people, JSON for programs, one sentence and a code for an error.
+
+The codes are the house's (`Code`). A command never shows a traceback unless `--debug` asks for it.
+"""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from enum import IntEnum
+
+import msgspec
+import trio
+
+from actors.persistence import StoreMisuse, StoreUnavailable
+from actors.runtime.words.showing import shown
+from storage.errors import (
+    CursorOutdated,
+    EmbeddedFailed,
+    InvalidField,
+    MigrationChanged,
+    MigrationGap,
+    MigrationPending,
+    MigrationRefused,
+    RewindNotLossless,
+    SchemaNewer,
+    StateDirInUse,
+    StoreError,
+    StoreInUse,
+    StoreMoved,
+    StoreRejected,
+    StoreRewound,
+)
+from web.observability import complain, configure_logging, first_leaf, say
+from web.settings import BadSettings, LogFormat, LogLevel
+
+# A cell of a table for people; `--json` has the whole.
+CELL_CHARS_MAX = 60
+
+
+class Code(IntEnum):
+    """With which code a command ends."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    UNKNOWN = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    INTERRUPTED = 130
+
+
+class CommandFailed(Exception):
+    """Raised by a command that ends otherwise than done: a code, what happened, what to do."""
+
+    def __init__(self, code: Code, words: str, hint: str = "") -> None:
+        super().__init__(f"{words}. {hint}." if hint else f"{words}.")
+        self.code = code
+
+
+# The first that fits; what is not among them has failed.
+_CODES: Sequence[tuple[tuple[type[Exception], ...], Code]] = (
+    ((InvalidField,), Code.USAGE),
+    ((LookupError,), Code.UNKNOWN),
+    ((StoreUnavailable, StoreRejected, EmbeddedFailed, StateDirInUse), Code.UNREACHABLE),
+    (
+        (
+            CursorOutdated,
+            MigrationChanged,
+            MigrationGap,
+            MigrationPending,
+            MigrationRefused,
+            RewindNotLossless,
+            SchemaNewer,
+            StoreInUse,
+            StoreMisuse,
+            StoreMoved,
+            StoreRewound,
+        ),
+        Code.REFUSED,
+    ),
+)
+
+
+class Teller:
+    """Where a command puts what it found: one object a line as JSON, or a table for people."""
+
+    def __init__(self, *, is_json: bool) -> None:
+        self.is_json = is_json
+        self._is_watched = not is_json and sys.stderr is not None and sys.stderr.isatty()
+
+    def rows(self, rows: Sequence[Mapping[str, object]], none: str) -> None:
+        """Call this with a list; `none` is what people are told when there is nothing in it."""
+        if self.is_json:
+            for row in rows:
+                say(msgspec.json.encode(row, enc_hook=str).decode())
+        elif not rows:
+            say(none)
+        else:
+            for line in _table(rows):
+                say(line)
+
+    def one(self, row: Mapping[str, object]) -> None:
+        """Call this with one thing and all that is known of it."""
+        if self.is_json:
+            self.rows([row], "")
+            return
+        width = max(len(name) for name in row)
+        for name, value in row.items():
+            say(f"{name:<{width}}  {_cell(value)}".rstrip())
+
+    def progress(self, line: str) -> None:
+        """Call this with how far a long command is; shown on a terminal only, on one line."""
+        if self._is_watched:
+            sys.stderr.write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+
+    def end_progress(self) -> None:
+        """Call this when there will be no more of it."""
+        if self._is_watched:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def note(self, line: str) -> None:
+        """Call this with what only a person wants to know."""
+        if not self.is_json:
+            complain(line)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:.1f}"
+        case datetime():
+            return value.isoformat(" ", "seconds")
+        case dict():
+            return ", ".join(f"{name} {_cell(one)}" for name, one in value.items())
+    return str(value)
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    heads = list(rows[0])
+    cells = [[_short(_cell(row.get(head))) for head in heads] for row in rows]
+    widths = [max(len(head), *(len(line[i]) for line in cells)) for i, head in enumerate(heads)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [[head.upper() for head in heads], *cells]
+    ]
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= CELL_CHARS_MAX else f"{text[: CELL_CHARS_MAX - 3]}..."
+
+
+Command = Callable[[argparse.Namespace, Mapping[str, str], Teller], Awaitable[int]]
+
+
+def answer(command: Command, parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Call this to run a command to its exit code; whatever it raises is told in one sentence."""
+    # The answer is what the command says; of the log only what nobody expected.
+    configure_logging(LogFormat.PRETTY, LogLevel.ERROR)
+    try:
+        return trio.run(command, parsed, environment, Teller(is_json=parsed.json))
+    except BaseException as raised:
+        error = first_leaf(raised)
+        if isinstance(error, KeyboardInterrupt):
+            complain("greenroom: interrupted; what was asked for may be done or not")
+            return Code.INTERRUPTED
+        if not isinstance(error, Exception):
+            raise
+        if parsed.debug:
+            for line in traceback.format_exception(raised):
+                complain(line.rstrip("\n"))
+        code, words = _told(error)
+        complain(f"greenroom: {words}")
+        return code
+
+
+def _told(error: Exception) -> tuple[Code, str]:
+    if isinstance(error, CommandFailed):
+        return error.code, str(error)
+    if isinstance(error, BadSettings):
+        return Code.USAGE, "; ".join(error.problems)
+    if not isinstance(error, StoreError):
+        return Code.FAILED, f"failed because of {shown(error)}; --debug shows where"
+    codes = (code for classes, code in _CODES if isinstance(error, classes))
+    return next(codes, Code.FAILED), str(error)

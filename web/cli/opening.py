@@ -1,0 +1,105 @@
+"""The store that a command works on: that of the settings, also while a site serves it.
+
+Rule 1: with `DATABASE_URL` that server is used. Without, the embedded one in `STATE_DIR`: where a
+site keeps it running, through its socket; else it is started for as long as the command takes.
+Rule 2: a command changes nothing before it was confirmed, and not without a row of the audit.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import trio
+
+from storage.errors import StateDirInUse
+from storage.postgres import (
+    Database,
+    PoolSettings,
+    audited,
+    check_migrations,
+    find_embedded,
+    has_embedded,
+    open_database,
+    open_embedded,
+)
+from web.cli.answering import Code, CommandFailed, Teller
+from web.settings import Settings, read_settings
+
+# What of the settings a command needs; the rest is the site's, and may be missing here.
+NEEDED = ("DATABASE_URL", "STATE_DIR", "DATABASE_WAIT_SECS")
+# A person waits in front of it; a job that comes before its database sets DATABASE_WAIT_SECS.
+WAIT_S = 5.0
+# Nobody else waits for a command's connections, and a large store takes long.
+OPERATION_S_MAX = 60.0
+
+
+@asynccontextmanager
+async def open_store(
+    environment: Mapping[str, str], *, is_any_schema: bool = False
+) -> AsyncIterator[Database]:
+    """Call this for the store of the settings; its schema is this program's, unless any will do."""
+    given = {name: environment[name] for name in NEEDED if name in environment}
+    settings = read_settings(given)
+    wait_s = float(settings.database_wait_s) if given.get("DATABASE_WAIT_SECS") else WAIT_S
+    async with AsyncExitStack() as stack:
+        url = await _address(settings, stack)
+        pool = PoolSettings(connections_min=1, connections_max=2, operation_s_max=OPERATION_S_MAX)
+        # A name of its own, by which others see that it is at work (`hold_alone`).
+        database = await stack.enter_async_context(
+            open_database(url, part=f"command-{os.getpid()}", settings=pool, wait_s=wait_s)
+        )
+        if not is_any_schema:
+            await check_migrations(database)
+        yield database
+
+
+async def _address(settings: Settings, stack: AsyncExitStack) -> str:
+    if settings.database_url is not None:
+        return settings.database_url.reveal()
+    if not has_embedded(settings.state_dir):
+        raise CommandFailed(
+            Code.UNKNOWN,
+            f"there is no store in {settings.state_dir}",
+            "Name its folder (STATE_DIR, --state-dir) or its server (DATABASE_URL); the site makes "
+            "one when it starts",
+        )
+    try:
+        server = await stack.enter_async_context(open_embedded(settings.state_dir))
+    except StateDirInUse:
+        url = find_embedded(settings.state_dir)
+        if url is None:
+            raise
+        return url
+    return server.url
+
+
+@asynccontextmanager
+async def changing(
+    parsed: argparse.Namespace, teller: Teller, database: Database, what: str, resource: str
+) -> AsyncIterator[None]:
+    """Call this around a change: asks first, unless `--yes`, and writes the row of the audit.
+
+    `what` completes "This will ...". Raises `CommandFailed` when the answer is no.
+    """
+    await _confirm(parsed, what)
+    action = " ".join(word for word in (parsed.command, getattr(parsed, "action", "")) if word)
+    async with audited(database, action, resource, parsed.reason) as is_kept:
+        if not is_kept:
+            teller.note("this store has no table for the audit yet; the change is not noted")
+        yield
+
+
+async def _confirm(parsed: argparse.Namespace, what: str) -> None:
+    if parsed.yes:
+        return
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
+        raise CommandFailed(
+            Code.USAGE, f"this would {what}, and nobody can be asked", "Say --yes to have it done"
+        )
+    sys.stderr.write(f"This will {what}. Type yes to go on: ")
+    sys.stderr.flush()
+    said = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+    if said.strip().lower() not in {"yes", "y"}:
+        raise CommandFailed(Code.REFUSED, "nothing was done")

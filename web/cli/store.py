@@ -1,0 +1,135 @@
+"""`greenroom migrate` and `greenroom store`: the schema, whether all is whole, and moved stores.
+
+Which may run beside a server: bringing the schema up (a deploy does it so) and `store check` (it
+only reads). Going down, `renumber` and a `rewound` with loss need the store for themselves, and are
+refused while a program of ours is connected.
+"""
+
+import argparse
+import importlib
+from collections.abc import Mapping
+
+from storage.errors import StoreRewound
+from storage.postgres import (
+    Database,
+    accept_rewind,
+    check_cluster,
+    check_migrations,
+    check_store,
+    migrate,
+    migrate_down,
+    plan_migrations,
+    read_migrations,
+    renumber,
+)
+from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.opening import changing, open_store
+
+
+async def command(
+    parsed: argparse.Namespace, environment: Mapping[str, str], teller: Teller
+) -> int:
+    """Call this with what was parsed; returns the exit code."""
+    if parsed.command == "migrate":
+        async with open_store(environment, is_any_schema=True) as database:
+            return await _migrate(parsed, teller, database)
+    if parsed.action == "check":
+        async with open_store(environment, is_any_schema=True) as database:
+            return await _check(parsed, teller, database)
+    if parsed.action == "rewound" and parsed.lossless != (parsed.written_to is not None):
+        raise CommandFailed(
+            Code.USAGE,
+            "--lossless and --written-to belong together",
+            "State how far the former server had written (its pg_current_wal_lsn()), or leave both "
+            "out to accept a loss",
+        )
+    async with open_store(environment, is_any_schema=True) as database:
+        plan = await plan_migrations(database)
+        if plan.pending:
+            await check_migrations(database)  # says so, in its own words
+        do = _renumber if parsed.action == "renumber" else _rewound
+        return await do(parsed, teller, database)
+
+
+async def _migrate(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    known = read_migrations()
+    plan = await plan_migrations(database)
+    to = len(known) if parsed.to is None else parsed.to
+    if to > len(known):
+        raise CommandFailed(
+            Code.UNKNOWN, f"there is no migration {to:04}, the last is {len(known):04}"
+        )
+    if parsed.plan or parsed.check:
+        steps = [{"version": step.version, "name": step.name} for step in plan.pending]
+        teller.rows(steps, f"nothing to apply: the schema is at {plan.applied}")
+        if parsed.check:
+            await check_migrations(database)
+        return Code.DONE
+    if to == plan.applied:
+        teller.one({"from": plan.applied, "to": to})
+        return Code.DONE
+    way = "up" if to > plan.applied else "down"
+    what = f"take the schema {way} from {plan.applied} to {to}"
+    async with changing(parsed, teller, database, what, f"schema {plan.applied} to {to}"):
+        if to < plan.applied:
+            await migrate_down(database, to)
+        else:
+            await migrate(database, known[:to])
+    teller.one({"from": plan.applied, "to": to})
+    return Code.DONE
+
+
+async def _check(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    for name in parsed.modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise CommandFailed(
+                Code.UNKNOWN, f"there is no module {name} to import ({error})"
+            ) from error
+    plan = await plan_migrations(database)
+    if plan.pending:
+        await check_migrations(database)
+    found = await check_store(database, seen=lambda count: teller.progress(f"{count} events read"))
+    teller.end_progress()
+    rows = [{"kind": one.kind, "place": one.place, "problem": one.words} for one in found.problems]
+    if teller.is_json:
+        counts = {"events": found.events, "streams": found.streams}
+        teller.one({**counts, "problems": rows, "unknown": found.unknown})
+    elif rows:
+        teller.rows(rows, "")
+    for kind, count in sorted(found.unknown.items()):
+        teller.note(f"{count} events {kind}: no class is known here, their bytes are whole")
+    told = f"{len(rows)} problems" if rows else "no problem"
+    teller.note(f"{found.events} events in {found.streams} streams: {told}")
+    return Code.FAILED if rows else Code.DONE
+
+
+async def _renumber(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    what = "give all events a new order, and outdate every cursor that is kept elsewhere"
+    async with changing(parsed, teller, database, what, "store"):
+        done = await renumber(database)
+    teller.one({"events": done.events, "lineage": done.lineage})
+    return Code.DONE
+
+
+async def _rewound(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    try:
+        await check_cluster(database)
+    except StoreRewound as error:
+        timelines = f"timeline {error.before} to {error.now}"
+    else:
+        raise CommandFailed(
+            Code.REFUSED, "the store did not go back in time", "Nothing has to be done"
+        )
+    what = (
+        "serve the store as it is and keep its lineage, as nothing is missing"
+        if parsed.lossless
+        else "serve the store as it is, and outdate every cursor that is kept elsewhere"
+    )
+    async with changing(parsed, teller, database, what, timelines):
+        done = await accept_rewind(
+            database, is_lossless=parsed.lossless, written_to=parsed.written_to
+        )
+    teller.one({"timeline": done.timeline, "lineage": done.lineage})
+    return Code.DONE
