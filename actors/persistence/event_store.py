@@ -18,6 +18,7 @@ import msgspec
 from actors.persistence.errors import (
     BatchTooLarge,
     ConcurrencyConflict,
+    CursorOutdated,
     DuplicateEventId,
     IdempotencyMismatch,
     InvalidField,
@@ -38,6 +39,7 @@ from actors.persistence.words import (
     Appended,
     AppendRequest,
     BackwardPage,
+    Bookmark,
     Counted,
     Cursor,
     Expected,
@@ -129,7 +131,7 @@ class EventStore(Protocol):
     async def read_all(
         self,
         *,
-        after: Cursor | None = None,
+        after: Cursor | Bookmark | None = None,
         limit: int = PAGE_LIMIT,
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
@@ -138,8 +140,9 @@ class EventStore(Protocol):
 
         `types` are plain names, such as `OrderPlaced`. One that a class of the store's
         `event_types` has today finds its events under all names that they were stored under.
-        An event whose transaction, or an earlier one, is still open is not given yet. A limit
-        that is not 1 to 10,000, or a cursor that is none, is `InvalidField`, a `ValueError`.
+        An event whose transaction, or an earlier one, is still open is not given yet. A place that
+        was kept outside of the store is a `Bookmark`; one of another lineage is `CursorOutdated`. A
+        limit that is not 1 to 10,000, or a cursor that is none, is `InvalidField`, a `ValueError`.
         """
         ...
 
@@ -178,14 +181,16 @@ class EventStore(Protocol):
     def follow(
         self,
         *,
-        after: Cursor | None = None,
+        after: Cursor | Bookmark | None = None,
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> AsyncIterator[Page]:
         """Call this to read on for ever: what is there, then what comes, each event once.
 
-        Survives a lost connection by reading on from its cursor. A page without events only
-        says that a filter left something out. Close the iterator, or cancel, to end it.
+        Survives a lost connection by reading on from its cursor. A store that comes back with
+        another lineage than the bookmark's, or the first page's, is `CursorOutdated`. A page
+        without events only says that a filter left something out. Close the iterator, or cancel,
+        to end it.
         """
         ...
 
@@ -244,6 +249,24 @@ def check_cursor(after: Cursor | None) -> Cursor:
 def check_before(before: Cursor | None) -> Cursor:
     """Call this for where reading backwards begins."""
     return END if before is None else check_cursor(before)
+
+
+def check_place(after: Cursor | Bookmark | None) -> tuple[Cursor, str]:
+    """Call this for where reading begins, and the lineage the store must have; empty for any."""
+    if isinstance(after, Bookmark):
+        return check_cursor(after.cursor), after.lineage
+    return check_cursor(after), ""
+
+
+def check_lineage(wanted: str, found: str) -> None:
+    """Call this with the lineage that a page was read under; raises `CursorOutdated`."""
+    if wanted not in ("", found):
+        raise CursorOutdated(wanted, found)
+
+
+def place_of(cursor: Cursor, lineage: str) -> Cursor | Bookmark:
+    """Call this for where to go on, with the lineage where there is one."""
+    return Bookmark(lineage, cursor) if lineage else cursor
 
 
 def check_limit(limit: int) -> None:

@@ -208,6 +208,34 @@ START = Cursor(0, 0)
 END = Cursor(BIGINT_MAX, BIGINT_MAX)
 
 
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """A cursor with the lineage it belongs to: what is kept of a place outside of the store.
+
+    `str` and `parse` are its text, `lineage:txid.position`. A store whose order was given anew, or
+    that went back in time, has another lineage: there a bare cursor would skip events, a bookmark
+    is refused with `CursorOutdated`.
+    """
+
+    lineage: str
+    cursor: Cursor
+
+    def __post_init__(self) -> None:
+        if not check_text("lineage", self.lineage):
+            raise InvalidField("lineage", "is empty")
+
+    def __str__(self) -> str:
+        return f"{self.lineage}:{self.cursor}"
+
+    @classmethod
+    def parse(cls, text: str) -> Bookmark:
+        """Call this to read `lineage:txid.position`; raises `ValueError` on anything else."""
+        lineage, colon, cursor = text.rpartition(":")
+        if not colon:
+            raise ValueError(f"{text!r} is not a bookmark: it has the form lineage:txid.position")
+        return cls(lineage, Cursor.parse(cursor))
+
+
 class Expected(Enum):
     """What an append expects of its stream when it is not a version."""
 
@@ -440,12 +468,19 @@ class AppendRequest:
 class Page:
     """A stretch of the global order: its events, where to go on, and where the order ends.
 
-    `next` may lie behind the last event: what lies between was left out by a filter.
+    `next` may lie behind the last event: what lies between was left out by a filter. `lineage` is
+    that of the store when the page was read.
     """
 
     events: Sequence[StoredEvent]
     next: Cursor
     head: Cursor
+    lineage: str = ""
+
+    @property
+    def bookmark(self) -> Bookmark:
+        """Call this for where to go on, to be kept outside of the store."""
+        return Bookmark(self.lineage, self.next)
 
     @property
     def is_last(self) -> bool:

@@ -17,6 +17,7 @@ from actors.persistence import (
     Appended,
     AppendRequest,
     BackwardPage,
+    Bookmark,
     CloseTimer,
     Counted,
     Cursor,
@@ -47,10 +48,13 @@ from actors.persistence.event_store import (
     check_cursor,
     check_filter,
     check_limit,
+    check_lineage,
     check_names,
+    check_place,
     conflict,
     keep_answer,
     kept_answer,
+    place_of,
 )
 from actors.persistence.words import check_stream
 from storage.errors import (
@@ -221,17 +225,18 @@ class MemoryEventStore(Faults):
     async def read_all(
         self,
         *,
-        after: Cursor | None = None,
+        after: Cursor | Bookmark | None = None,
         limit: int = PAGE_LIMIT,
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> Page:
         """See `EventStore.read_all`."""
-        begin = check_cursor(after)
+        begin, lineage = check_place(after)
         check_limit(limit)
         types = self._event_types.widened(check_filter("types", types))
         categories = check_filter("categories", categories)
         await self.pass_faults()
+        check_lineage(lineage, self.database.lineage)
         return self._page(begin, limit, types, categories)
 
     def _page(
@@ -246,7 +251,8 @@ class MemoryEventStore(Faults):
         later = range(bisect_right(self.database.events, begin, hi=end, key=_place), end)
         wanted = self._first(later, limit + 1, types, categories)
         page = wanted[:limit]
-        return Page(page, page[-1].cursor if len(wanted) > limit else head, head)
+        at = page[-1].cursor if len(wanted) > limit else head
+        return Page(page, at, head, self.database.lineage)
 
     def _horizon(self) -> int:
         """How many events can be read: those below the lowest transaction that may still write."""
@@ -300,15 +306,17 @@ class MemoryEventStore(Faults):
     async def follow(
         self,
         *,
-        after: Cursor | None = None,
+        after: Cursor | Bookmark | None = None,
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> AsyncIterator[Page]:
         """See `EventStore.follow`."""
-        at = check_cursor(after)
+        at, lineage = check_place(after)
         while True:
             changed = self.database.changed
-            page = await self.read_all(after=at, types=types, categories=categories)
+            place = place_of(at, lineage)
+            page = await self.read_all(after=place, types=types, categories=categories)
+            lineage = page.lineage
             if page.next > at:
                 at = page.next
                 yield page

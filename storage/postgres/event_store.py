@@ -17,6 +17,7 @@ from actors.persistence import (
     Appended,
     AppendRequest,
     BackwardPage,
+    Bookmark,
     Claim,
     Counted,
     Cursor,
@@ -49,9 +50,11 @@ from actors.persistence.event_store import (
     check_filter,
     check_limit,
     check_names,
+    check_place,
     conflict,
     keep_answer,
     kept_answer,
+    place_of,
 )
 from actors.persistence.event_types import EVENTS as OWN_TYPES
 from actors.persistence.words import check_stream
@@ -191,17 +194,18 @@ class PostgresEventStore:
     async def read_all(
         self,
         *,
-        after: Cursor | None = None,
+        after: Cursor | Bookmark | None = None,
         limit: int = PAGE_LIMIT,
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> Page:
         """See `EventStore.read_all`."""
-        begin = check_cursor(after)
+        begin, lineage = check_place(after)
         check_limit(limit)
         types = self._event_types.widened(check_filter("types", types))
         categories = check_filter("categories", categories)
-        return await self._run(reading.page, begin, limit, types, categories, self._scanned_max)
+        page = reading.page_of_lineage
+        return await self._run(page, lineage, begin, limit, types, categories, self._scanned_max)
 
     async def read_backwards(
         self,
@@ -235,22 +239,24 @@ class PostgresEventStore:
     async def follow(
         self,
         *,
-        after: Cursor | None = None,
+        after: Cursor | Bookmark | None = None,
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> AsyncIterator[Page]:
         """See `EventStore.follow`."""
-        at = check_cursor(after)
+        at, lineage = check_place(after)
         bell = self._database.bell(EVENTS)
         with bell.heard():
             while True:
                 # Before reading: what is committed while we read rings for us.
                 wait = bell.listen()
                 try:
-                    page = await self.read_all(after=at, types=types, categories=categories)
+                    place = place_of(at, lineage)
+                    page = await self.read_all(after=place, types=types, categories=categories)
                 except StoreUnavailable:
                     await wait(self._poll_s)
                     continue
+                lineage = page.lineage
                 if page.next > at:
                     at = page.next
                     yield page

@@ -24,8 +24,10 @@ from actors.persistence import (
     AppendRequest,
     AppendTooLarge,
     BatchTooLarge,
+    Bookmark,
     ConcurrencyConflict,
     Cursor,
+    CursorOutdated,
     DuplicateEventId,
     EmptyAppend,
     EventStore,
@@ -447,6 +449,26 @@ class EventOrderSuite:
             with pytest.raises(ValueError, match="cursor"):
                 Cursor.parse(wrong)
         assert await store.lineage()
+
+    async def test_a_bookmark_is_a_place_in_one_order_only(self, store: EventStore) -> None:
+        # STORE-24, STORE-26: who keeps a place elsewhere is told when it means nothing any more
+        await store.append(A, new_events(3))
+        first = await store.read_all(limit=2)
+        kept = str(first.bookmark)
+        assert kept == f"{await store.lineage()}:{first.next}"
+        rest = await store.read_all(after=Bookmark.parse(kept))
+        assert [event.version for event in rest.events] == [3]
+        follower = cast("AsyncGenerator[Page, None]", store.follow(after=Bookmark.parse(kept)))
+        async with aclosing(follower) as pages:
+            with trio.fail_after(PATIENCE_S):
+                assert [event.version for event in (await anext(pages)).events] == [3]
+        other = Bookmark("another-lineage", first.next)
+        with pytest.raises(CursorOutdated) as caught:
+            await store.read_all(after=other)
+        assert caught.value.cursor_lineage == "another-lineage"
+        assert caught.value.store_lineage == rest.lineage
+        with pytest.raises(CursorOutdated):
+            await anext(aiter(store.follow(after=other)))
 
     async def test_the_lag_tells_events_and_seconds(self, store: EventStore) -> None:
         # PROJ-5

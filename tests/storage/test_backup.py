@@ -9,13 +9,15 @@ import pytest
 
 from actors.persistence import (
     Appended,
+    Bookmark,
     Cursor,
+    CursorOutdated,
     GenerationState,
     Idempotent,
     ProjectionBatch,
     StreamId,
 )
-from storage.errors import StoreMoved, StoreRewound
+from storage.errors import InvalidField, RewindNotLossless, StoreMoved, StoreRewound
 from storage.postgres import (
     Connection,
     Database,
@@ -23,6 +25,7 @@ from storage.postgres import (
     PostgresEventStore,
     PostgresProjections,
     accept_rewind,
+    check_migrations,
     migrate,
     open_database,
     renumber,
@@ -159,6 +162,21 @@ def _copy_for_recovery(state: Path, copy: Path) -> None:
 _RECOVERY = ("fsync=off", "restore_command=/bin/false")
 
 
+async def _written_to(connection: Connection) -> str:
+    return str(await connection.fetchval("SELECT pg_current_wal_lsn()::text"))
+
+
+async def _follow_to_end(store: PostgresEventStore, kept: str | None) -> tuple[list[int], str]:
+    """What a follower elsewhere reads from the place it has kept, and the place it keeps then."""
+    versions, place = list[int](), None if kept is None else Bookmark.parse(kept)
+    while True:
+        page = await store.read_all(after=place, limit=3)
+        versions += [event.version for event in page.events]
+        place = page.bookmark
+        if page.is_last:
+            return versions, str(place)
+
+
 @pytest.mark.parametrize("is_lossless", [False, True])
 async def test_a_store_that_went_back_in_time_is_refused_until_that_is_known(
     tmp_path: Path, is_lossless: bool
@@ -169,7 +187,10 @@ async def test_a_store_that_went_back_in_time_is_refused_until_that_is_known(
     try:
         async with open_database(first.url, settings=PATIENT_POOL) as database:
             await migrate(database)
-            await PostgresEventStore(database).append(A, new_events(3))
+            store = PostgresEventStore(database)
+            await store.append(A, new_events(3))
+            _, early = await _follow_to_end(store, None)
+            copied = await database.run(_written_to)
         first.stop()
         _copy_for_recovery(state, copy)
         first = start(state, extra=("fsync=off",))
@@ -177,7 +198,11 @@ async def test_a_store_that_went_back_in_time_is_refused_until_that_is_known(
             assert await migrate(database) == 0
             store = PostgresEventStore(database)
             lineage = await store.lineage()
-            ahead = [await store.append(A, new_events(1)) for _ in range(8)][-1].cursor
+            for _ in range(8):
+                await store.append(A, new_events(1))
+            read, kept = await _follow_to_end(store, early)
+            assert read == list(range(4, 12))
+            lost = await database.run(_written_to)
     finally:
         first.stop()
     second = start(copy, extra=_RECOVERY)
@@ -186,15 +211,40 @@ async def test_a_store_that_went_back_in_time_is_refused_until_that_is_known(
             with pytest.raises(StoreRewound) as caught:
                 await migrate(database)
             assert (caught.value.before, caught.value.now) == (1, 2)
+            with pytest.raises(StoreRewound):
+                await check_migrations(database)
             store = PostgresEventStore(database)
-            # The loss that the refusal is there for: a follower with this cursor is told nothing.
-            again = await store.append(A, new_events(1), expected=3)
-            assert again.cursor < ahead
-            assert len((await store.read_all(after=ahead)).events) == 0
-            accepted = await accept_rewind(database, is_lossless=is_lossless)
+            # The loss that the refusal is there for: a bare cursor tells its reader nothing.
+            await store.append(A, new_events(1), expected=3)
+            bare = Bookmark.parse(kept).cursor
+            assert len((await store.read_all(after=bare)).events) == 0
+            for wrong in ("", "0", "0/", "0/00000000G", "0/3; DROP TABLE events"):
+                with pytest.raises(InvalidField):
+                    await accept_rewind(database, is_lossless=True, written_to=wrong)
+            with pytest.raises(InvalidField):
+                await accept_rewind(database, written_to=copied)
+            with pytest.raises(RewindNotLossless) as refused:
+                await accept_rewind(database, is_lossless=True, written_to=lost)
+            assert refused.value.written == lost
+            assert await store.lineage() == lineage
+            accepted = await accept_rewind(
+                database, is_lossless=is_lossless, written_to=copied if is_lossless else None
+            )
             assert accepted.timeline == 2
             assert (accepted.lineage == lineage) is is_lossless
             assert await migrate(database) == 0
-            assert await _place(database) == [(A, version) for version in range(1, 5)]
+            await store.append(A, new_events(4))
+            now = list(range(1, 9))
+            if is_lossless:
+                read, _ = await _follow_to_end(store, early)
+                assert read == now[3:]
+            else:
+                for outdated in (kept, early):
+                    with pytest.raises(CursorOutdated):
+                        await _follow_to_end(store, outdated)
+                read, kept = await _follow_to_end(store, None)
+                assert read == now
+                await store.append(A, new_events(2))
+                assert (await _follow_to_end(store, kept))[0] == [9, 10]
     finally:
         second.stop()

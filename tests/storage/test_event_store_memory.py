@@ -10,12 +10,14 @@ from actors.persistence import (
     ANY,
     Appended,
     AppendRequest,
+    Bookmark,
     Cursor,
     Page,
     StoredEvent,
     StreamId,
     Version,
 )
+from actors.persistence.event_store import check_place
 from storage.errors import StoreUnavailable
 from storage.memory import MemoryEventStore
 from storage.testing import BackwardsSuite, EventOrderSuite, EventStoreSuite, failing_cases
@@ -56,13 +58,13 @@ class _RemembersPositionsOnly(MemoryEventStore):
     async def read_all(
         self,
         *,
-        after: Cursor | None = None,
+        after: Cursor | Bookmark | None = None,
         limit: int = 500,
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> Page:
         await self.pass_faults()
-        begin = Cursor(0, 0) if after is None else after
+        begin, _ = check_place(after)
         events = sorted(self.database.events, key=lambda event: event.cursor.position)
         page = [event for event in events if event.cursor.position > begin.position][:limit]
         end = page[-1].cursor if page else begin

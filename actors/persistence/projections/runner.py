@@ -32,7 +32,7 @@ from actors.persistence.projections.store import (
     serves,
 )
 from actors.persistence.projections.waiting import next_waiter
-from actors.persistence.words import Cursor, Lag, Page, StoredEvent, StreamId
+from actors.persistence.words import Bookmark, Cursor, Lag, Page, StoredEvent, StreamId
 from actors.runtime import Actor, Ask, Log, Normal, message
 
 # Larger batches hold locks longer, smaller ones commit more often than a disk likes.
@@ -231,10 +231,19 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
                     await self._wait_for_resume()
                 else:
                     await self._read()
+            except CursorOutdated:
+                await self._take_translated()
             except StoreError as error:
                 self._tell_waiting(error)
                 await trio.sleep(AWAY_S)
         self.stop(Normal())
+
+    async def _take_translated(self) -> None:
+        """Go on from where the checkpoint is in the order that the store was given meanwhile."""
+        before = self.checkpoint.lineage
+        await self._refresh()
+        if self.checkpoint.lineage == before:
+            raise CursorOutdated(before, await self._events.lineage())
 
     def _tell_waiting(self, error: StoreError) -> None:
         name = self._projection.name
@@ -258,7 +267,8 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     async def _read(self) -> None:
         await self._maybe_swap(1)  # a log with nothing to read is caught up with already
         self._is_elsewhere, self._unsaved = False, None
-        pages = self._events.follow(after=self.checkpoint.cursor, types=self._types)
+        place = Bookmark(self.checkpoint.lineage, self.checkpoint.cursor)
+        pages = self._events.follow(after=place, types=self._types)
         with trio.CancelScope() as self._reading:
             async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
                 async for page in reading:

@@ -17,6 +17,7 @@ transaction. Numbers belong to a cluster: a dump restored into another is renumb
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -31,6 +32,7 @@ from actors.persistence import (
     StoredEvent,
     StreamInfo,
 )
+from actors.persistence.event_store import check_lineage
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
@@ -187,6 +189,23 @@ async def stream_page_backwards(
     """Call this for events of a stream from a higher version down to a lower one."""
     rows = await connection.fetch(_STREAM_BACK, stream_id, first, last, limit)
     return [to_event(row) for row in rows]
+
+
+async def page_of_lineage(
+    connection: Connection,
+    wanted: str,
+    after: Cursor,
+    limit: int,
+    types: Sequence[str] | None,
+    categories: Sequence[str] | None,
+    scanned_max: int,
+) -> Page:
+    """Call this for a page, and the lineage it was read under; `CursorOutdated` for another."""
+    found = await page(connection, after, limit, types, categories, scanned_max)
+    # Asked behind it: no lineage comes back, so one that is still the wanted one was so before.
+    current = await lineage(connection)
+    check_lineage(wanted, current)
+    return replace(found, lineage=current)
 
 
 async def page(

@@ -1,5 +1,6 @@
 """What a projection must say of itself, and which generation its runner fills."""
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -24,6 +25,7 @@ from actors.persistence import (
 from actors.persistence.projections.runner import EMPTY_COMMIT_S, POISON_RETRIES_S
 from actors.persistence.projections.store import next_generation
 from actors.runtime import StartError, open_actors
+from storage.memory import MemoryEventStore, MemoryProjections
 from storage.testing.kept import kept_in_memory
 from storage.testing.projections.poison import Faulty
 from storage.testing.samples import new_event
@@ -104,6 +106,27 @@ async def test_a_checkpoint_of_another_lineage_is_refused() -> None:
         with pytest.raises(StartError) as caught:
             await system.start(make)
     assert isinstance(caught.value.cause, CursorOutdated)
+
+
+async def test_a_runner_goes_on_from_the_translated_checkpoint_of_a_new_order(
+    autojump_clock: MockClock,
+) -> None:
+    # STORE-24, STORE-26: its store came back with another lineage while it ran
+    kept = kept_in_memory()
+    store, account = kept.projections, StreamId("account-1")
+    assert isinstance(kept.events, MemoryEventStore)
+    assert isinstance(store, MemoryProjections)
+    async with open_actors() as system:
+        await system.start(ProjectionRunner, Deposits(), kept.events, store)
+        first = await kept.events.append(account, [new_event(type="Other")])
+        await wait_until(store, "deposits", first.cursor, timeout_s=3600.0)
+        kept.events.database.lineage = "renumbered"
+        (key, checkpoint), *_ = store._checkpoints.items()
+        store._checkpoints[key] = replace(checkpoint, lineage="renumbered", cursor=START)
+        last = await kept.events.append(account, [new_event(type="Other")])
+        await wait_until(store, "deposits", last.cursor, timeout_s=3600.0)
+    (reached,) = await store.checkpoints("deposits")
+    assert (reached.lineage, reached.cursor) == ("renumbered", last.cursor)
 
 
 class Broken(Deposits):

@@ -11,6 +11,7 @@ from actors.persistence import (
     MESSAGE_BYTES_MAX,
     METADATA_BYTES_MAX,
     AppendRequest,
+    Bookmark,
     CancelTimer,
     CloseTimer,
     Cursor,
@@ -163,6 +164,16 @@ def test_the_limits_themselves_can_be_kept() -> None:
         NewEvent(_ID, "x" * 255, b"x" * EVENT_BYTES_MAX, 2**31 - 1, {key: "b" * size}, "c", "t")
     with pytest.raises(EventTooLarge):
         NewEvent(_ID, "A", b"x" * (EVENT_BYTES_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1.2", ":1.2", "a:", "a:1", "a:x.1", "a\x00:1.2", "x" * 300 + ":1.2", "a:1.2:"]
+)
+def test_what_is_no_bookmark_is_refused(text: str) -> None:
+    # STORE-26
+    assert str(Bookmark.parse("a:b:7.1")) == "a:b:7.1"
+    with pytest.raises(ValueError, match=r"not a|lineage"):
+        Bookmark.parse(text)
 
 
 @pytest.mark.parametrize("text", ["9" * 19 + ".1", "1." + "9" * 19, "9" * 5000 + ".1"])

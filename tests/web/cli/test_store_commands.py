@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -19,8 +19,6 @@ from web.cli.commands import main
 from web.settings import Migrate, read_settings
 
 _LAST = len(read_migrations())
-
-Fetch = Callable[..., list[tuple[object, ...]]]
 
 
 @pytest.fixture(autouse=True)
