@@ -41,7 +41,8 @@ _COMMENT = re.compile(r"(?:^|\s)# (.*)$", re.MULTILINE)
 _MAKE = re.compile(r"^\s*make ([a-z-]+)", re.MULTILINE)
 _RUN_MODULE = re.compile(rf"-m ((?:{'|'.join(FOLDERS)})(?:\.\w+)+)")
 _TARGET = re.compile(r"^([a-z-]+):", re.MULTILINE)
-_SUBCOMMAND = re.compile(r"add_parser\(\s*\"(\w+)\"")
+# As argparse adds one, and as the parser of the command line does by functions of its own.
+_SUBCOMMAND = re.compile(r"(?:add_parser|_group|_reading|_changing)\(\s*(?:\w+, )?\"([a-z-]+)\"")
 _GREENROOM = re.compile(r"^(?:\.venv/bin/)?greenroom ([a-z]+)", re.MULTILINE)
 
 # Files that a reader makes or that a command writes, and the name that all front pages have.

@@ -45,6 +45,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "SESSION_CLEANUP_INTERVAL_SECS": "5",
             "DATABASE_WAIT_SECS": "5",
             "STORE_TIMELINE": "follow",
+            "MIGRATE": "off",
             "DB_MAX_CONNECTIONS": "200",
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "debug",
