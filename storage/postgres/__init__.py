@@ -28,6 +28,7 @@ from storage.postgres.embedded.server import (
     open_embedded,
 )
 from storage.postgres.event_store import PostgresEventStore
+from storage.postgres.events.gathering import GatherSettings, GatherStats
 from storage.postgres.idempotency import PostgresIdempotency
 from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.projections import PostgresProjections
@@ -53,6 +54,8 @@ __all__ = [
     "Database",
     "DatabaseActor",
     "EmbeddedServer",
+    "GatherSettings",
+    "GatherStats",
     "LoopLost",
     "Migration",
     "MigrationPlan",

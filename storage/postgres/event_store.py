@@ -1,7 +1,8 @@
 """The event store in PostgreSQL; the twin of `storage/memory/event_store.py`.
 
-`events/appending.py` writes and `events/reading.py` reads; this class gives each call its
-connection, and its error its meaning. Below it stands the transaction of an append that
+`events/appending.py` writes and `events/reading.py` reads; `events/gathering.py` lets single
+events of many callers share a commit. This class gives each call its connection, and its error
+its meaning. Below it stands the transaction of an append that
 brings more than events.
 """
 
@@ -65,6 +66,7 @@ from storage.postgres.connecting.pool import Work
 from storage.postgres.connecting.session import DRIVER, Connection, told
 from storage.postgres.events import reading
 from storage.postgres.events.appending import RACES, append_batch, facts, insert, wait_in_line
+from storage.postgres.events.gathering import Gatherer, GatherStats
 from storage.postgres.idempotency import claim, remember
 from storage.postgres.outbox import OUTBOX_IDS, add_to_outbox, note_handled
 from storage.postgres.projections import apply_inline
@@ -95,12 +97,14 @@ class PostgresEventStore:
         inline: Sequence[Projection] = (),
         scanned_max: int = reading.SCANNED_MAX,
         event_types: EventTypes = OWN_TYPES,
+        gatherer: Gatherer | None = None,
     ) -> None:
         if scanned_max < 1:
             raise ValueError(f"scanned_max must be at least 1, got {scanned_max}")
         self._database, self._poll_s = database, poll_s
         self._scanned_max, self._event_types = scanned_max, event_types
         self._inline = InlineProjections(inline)
+        self._gatherer = gatherer if gatherer is not None else Gatherer(database)
 
     # Word by word as in the port and in the twin: one line of body is no reason for a base class.
     async def append(
@@ -122,7 +126,7 @@ class PostgresEventStore:
     async def append_request(self, request: AppendRequest) -> Appended:
         """See `EventStore.append_request`."""
         for lost in range(RACES_MAX):
-            appended = await self._try(request, is_in_line=lost >= RACES_BEFORE_LINE)
+            appended = await self._try(request, lost)
             if appended is not None:
                 return appended
             known, actual = await self._run(facts, request)
@@ -294,11 +298,18 @@ class PostgresEventStore:
         """See `EventStore.lineage`."""
         return await self._run(reading.lineage)
 
-    async def _try(self, request: AppendRequest, *, is_in_line: bool) -> Appended | None:
+    def gather_stats(self) -> GatherStats:
+        """Call this to see how single appends fared: how many shared a statement, who waits."""
+        return self._gatherer.statistics()
+
+    async def _try(self, request: AppendRequest, lost: int) -> Appended | None:
         """The result; None when the version check or a constraint refused it."""
         is_plain = request.is_plain and not self._inline.wanting(request.events)
+        is_in_line = lost >= RACES_BEFORE_LINE
         try:
             if is_plain and not is_in_line:
+                if not lost and self._gatherer.takes(request):
+                    return await self._gatherer.append(request)
                 return await self._database.run(insert, request, channel=EVENTS)
             return await self._database.transact(
                 _insert_with_all, request, self._inline, is_in_line, channel=EVENTS

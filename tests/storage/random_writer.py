@@ -35,9 +35,9 @@ async def _dawdle(connection: Connection, rng: random.Random) -> None:
 async def _write(database: Database, rng: random.Random) -> None:
     store = PostgresEventStore(database)
     while True:
-        stream_id = StreamId(f"fast-{rng.randrange(5)}")
+        stream_id, own = StreamId(f"fast-{rng.randrange(5)}"), StreamId(f"own-{uuid4()}")
         try:
-            match rng.randrange(4):
+            match rng.randrange(6):
                 case 0:
                     await database.transact(_dawdle, rng)
                 case 1:
@@ -50,6 +50,13 @@ async def _write(database: Database, rng: random.Random) -> None:
                             stream_id, new_events(1), idempotency=key, inbox=("random", uuid4())
                         )
                     )
+                case 3:
+                    # In company, of one stream or of several.
+                    for expected in range(3):
+                        await store.append(own, new_events(1), expected=expected)
+                case 4:
+                    head = await store.head(stream_id)
+                    await store.append(stream_id, new_events(1), expected=head)
                 case _:
                     await store.append_batch(
                         [AppendRequest(stream_id, new_events(2)) for _ in range(3)]

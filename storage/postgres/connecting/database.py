@@ -8,7 +8,7 @@ unavailable.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Never, TypeVar
 
@@ -59,6 +59,7 @@ class Database:
         self._silence_s_max, self._patience_s = silence_s_max, patience_s
         self._thread: AsyncioThread | None = None
         self._pool: Pool | None = None
+        self._tasks: trio.Nursery | None = None
         self._changed = trio.Event()
         self._is_notified = is_notified
         self._notices: Notices | None = None
@@ -104,6 +105,17 @@ class Database:
         limit = self.settings.operation_s_max if timeout_s is None else timeout_s
         return await thread.call(self._run, pool, work, args, begin, channel, limit)
 
+    def start_soon(self, task: Callable[..., Awaitable[object]], *args: Any) -> bool:
+        """Call this for a trio task that lives as long as the loop that serves now.
+
+        False when none does; nothing was started then. It is cancelled when the loop ends. What
+        it raises ends the loop.
+        """
+        if self._tasks is None:
+            return False
+        self._tasks.start_soon(task, *args)
+        return True
+
     def pool_stats(self) -> PoolStats:
         """Call this to see the pool's load; all zero while no loop runs."""
         if self._pool is None:
@@ -144,17 +156,20 @@ class Database:
         await thread.start()
         self.loops_started += 1
         try:
-            self._attach(thread, pool)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep, thread, pool.sweep_for_ever)
-                nursery.start_soon(self._keep, thread, self._notify, thread, pool)
-                task_status.started()
-                # Returns only when the loop is lost; an orderly end is a cancellation.
-                reason = await thread.watch()
-                nursery.cancel_scope.cancel()
+                try:
+                    self._attach(thread, pool, nursery)
+                    nursery.start_soon(self._keep, thread, pool.sweep_for_ever)
+                    nursery.start_soon(self._keep, thread, self._notify, thread, pool)
+                    task_status.started()
+                    # Returns only when the loop is lost; an orderly end is a cancellation.
+                    reason = await thread.watch()
+                    nursery.cancel_scope.cancel()
+                finally:
+                    # First of all, while the nursery is still open: who asks from here on waits
+                    # for the next loop.
+                    self._attach(None, None, None)
         finally:
-            # First of all: who asks from here on waits for the next loop.
-            self._attach(None, None)
             await self._shut(thread, pool)
         raise LoopLost(reason)
 
@@ -206,8 +221,10 @@ class Database:
             self._notices.hint(channel)
         return result
 
-    def _attach(self, thread: AsyncioThread | None, pool: Pool | None) -> None:
-        self._thread, self._pool = thread, pool
+    def _attach(
+        self, thread: AsyncioThread | None, pool: Pool | None, tasks: trio.Nursery | None
+    ) -> None:
+        self._thread, self._pool, self._tasks = thread, pool, tasks
         self._changed.set()
         self._changed = trio.Event()
 
