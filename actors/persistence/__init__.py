@@ -3,6 +3,7 @@
 Read in this order; each file needs only those above it:
 
 - `errors`: what can go wrong, divided by what the caller does about it;
+- `private`: fields that can be forgotten, and `beside_log/subject_keys`: their keys;
 - `words`: the nouns, and `event_types`: how a program's event classes get stored names, and
   how former ones are read (`roads`: from which names one comes to which);
 - `event_store`: the ports of the log and of snapshots, and what an append comes to;
@@ -53,6 +54,13 @@ from actors.persistence.beside_log.outbox import (
     OutboxRelay,
     OutboxStats,
 )
+from actors.persistence.beside_log.subject_keys import (
+    FRESH_S,
+    Keyring,
+    SealedFields,
+    SubjectKey,
+    SubjectKeys,
+)
 from actors.persistence.beside_log.timers import DueTimer, DurableTimers, TimerService
 from actors.persistence.errors import (
     AlreadyHandled,
@@ -71,17 +79,29 @@ from actors.persistence.errors import (
     IdempotencyMismatch,
     InvalidField,
     InvalidStreamId,
+    KeyringMissing,
+    MasterKeyMissing,
     PoolExhausted,
     StoredDataError,
     StoreError,
     StoreMisuse,
     StoreTimeout,
     StoreUnavailable,
+    SubjectForgotten,
     TimerGone,
     UnknownEventType,
 )
 from actors.persistence.event_store import EventStore, Snapshots, fits, repeat_of
 from actors.persistence.event_types import EVENTS, EventTypes, event, splitter, upcaster
+from actors.persistence.private import (
+    ERASED,
+    PRIVATE_CODEC,
+    PRIVATE_KEY,
+    Erased,
+    Opened,
+    Private,
+    Unsealed,
+)
 from actors.persistence.projections.inline import (
     InlineProjectionFailed,
     InlineProjections,
@@ -164,14 +184,18 @@ __all__ = [
     "BATCH_EVENTS_MAX",
     "BATCH_REQUESTS_MAX",
     "COUNT_MAX",
+    "ERASED",
     "EVENTS",
     "EVENT_BYTES_MAX",
     "EXISTS",
+    "FRESH_S",
     "KEY_BYTES_MAX",
     "MESSAGE_BYTES_MAX",
     "METADATA_BYTES_MAX",
     "NAME_BYTES_MAX",
     "PAGE_LIMIT",
+    "PRIVATE_CODEC",
+    "PRIVATE_KEY",
     "READ_LIMIT_MAX",
     "START",
     "Aggregate",
@@ -209,6 +233,7 @@ __all__ = [
     "DuplicateMessageId",
     "DurableTimers",
     "EmptyAppend",
+    "Erased",
     "EventStore",
     "EventTooLarge",
     "EventTypes",
@@ -229,9 +254,13 @@ __all__ = [
     "InvalidField",
     "InvalidStreamId",
     "InvalidTransition",
+    "Keyring",
+    "KeyringMissing",
     "Lag",
+    "MasterKeyMissing",
     "NewDeadLetter",
     "NewEvent",
+    "Opened",
     "Outbox",
     "OutboxEntry",
     "OutboxMessage",
@@ -240,6 +269,7 @@ __all__ = [
     "Page",
     "ParkedEvent",
     "PoolExhausted",
+    "Private",
     "Projection",
     "ProjectionBatch",
     "ProjectionHalted",
@@ -255,6 +285,7 @@ __all__ = [
     "ReplayParked",
     "Reply",
     "Resume",
+    "SealedFields",
     "SetTimer",
     "Shard",
     "Snapshot",
@@ -268,11 +299,15 @@ __all__ = [
     "StoredEvent",
     "StreamId",
     "StreamInfo",
+    "SubjectForgotten",
+    "SubjectKey",
+    "SubjectKeys",
     "TimerChange",
     "TimerGone",
     "TimerService",
     "UnknownDeadLetter",
     "UnknownEventType",
+    "Unsealed",
     "Version",
     "WritesRefused",
     "begin_rebuild",

@@ -22,6 +22,7 @@ from typing import (
 import msgspec
 
 from actors.persistence.event_types import EVENTS, EventTypes
+from actors.persistence.private import keep_private, kept_private, private_schema
 from actors.persistence.words import Cursor, Version
 from actors.reducers import Environment
 
@@ -35,6 +36,10 @@ SNAPSHOT_EVERY = 100
 # Another writer is there by accident (a takeover, a second process): few tries suffice.
 CONFLICT_RETRIES_MAX = 3
 CONFLICT_JITTER_S = (0.005, 0.050)
+
+# A snapshot of private fields needs the keys of all their subjects. A stream of more people than
+# that is replayed instead: one of them is forgotten too often for a snapshot to last.
+SNAPSHOT_SUBJECTS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,12 @@ def check_aggregate(aggregate: Aggregate[S, C, E]) -> None:
         raise AggregateContractError(f"{cls.__name__}.snapshot_every must be at least 1")
 
 
+def has_private_events(aggregate: Aggregate[S, C, E]) -> bool:
+    """Call this to ask whether an event that it applies has private fields."""
+    applied = _members(get_type_hints(type(aggregate).apply).get("event"))
+    return any(aggregate.types.is_private(one) for one in applied)
+
+
 def check_snapshots(aggregate: Aggregate[S, C, E]) -> None:
     """Call this at start where snapshots are kept; raises `AggregateContractError`.
 
@@ -155,13 +166,23 @@ def check_snapshots(aggregate: Aggregate[S, C, E]) -> None:
     cls = type(aggregate)
     try:
         _schema(aggregate.state_type)
-        data = msgspec.json.encode(aggregate.initial())
-        msgspec.json.decode(data, type=aggregate.state_type)
+        read_state(aggregate, write_state(aggregate.initial()))
     except Exception as error:
         raise AggregateContractError(
             f"{cls.__name__}: {aggregate.state_type.__qualname__} cannot be kept as a snapshot: "
             f"{error}; give it a state of plain data, or no snapshots"
         ) from error
+
+
+def write_state(state: object) -> bytes:
+    """Call this for the JSON of a state, private values in clear; raises what the encoder does."""
+    return msgspec.json.encode(state, enc_hook=keep_private)
+
+
+def read_state(aggregate: Aggregate[S, C, E], data: bytes) -> S:
+    """Call this for a state out of its JSON; raises `msgspec.DecodeError`."""
+    state: S = msgspec.json.decode(data, type=aggregate.state_type, dec_hook=kept_private)
+    return state
 
 
 def schema_tag(aggregate: Aggregate[S, C, E]) -> str:
@@ -181,7 +202,7 @@ def schema_tag(aggregate: Aggregate[S, C, E]) -> str:
 
 def _schema(state_type: type) -> str:
     """The JSON Schema of a type as one text, without what people wrote about it."""
-    schema = msgspec.json.schema(state_type)
+    schema = msgspec.json.schema(state_type, schema_hook=private_schema)
     return msgspec.json.encode(_undescribed(schema), order="deterministic").decode()
 
 

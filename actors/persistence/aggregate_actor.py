@@ -4,6 +4,8 @@ Rule 1: state changes only through `apply`, of events that are stored, live as i
 Rule 2: an append whose outcome is unknown makes the state doubtful: it is read on before
 the next decision. The same events with the same ids are never decided twice.
 Rule 3: a store that is away, and a conflict that stays, are answers (`Failed`), no crash.
+Rule 4: a state made of private fields is thrown away when one of their subjects was forgotten,
+and made again from what can still be read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +17,21 @@ import trio
 
 from actors.persistence.aggregate import (
     CONFLICT_RETRIES_MAX,
+    SNAPSHOT_SUBJECTS_MAX,
     Aggregate,
+    AggregateContractError,
     Done,
     Refusal,
     Reply,
     check_aggregate,
     check_snapshots,
+    has_private_events,
     jitter,
+    read_state,
     schema_tag,
+    write_state,
 )
+from actors.persistence.beside_log.subject_keys import Keyring
 from actors.persistence.errors import ConcurrencyConflict, Fenced, StoreError
 from actors.persistence.event_store import EventStore, Snapshots
 from actors.persistence.words import (
@@ -100,7 +108,10 @@ async def execute(
 
 
 class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E]):
-    """One stream of one aggregate. Start it under the stream's id; it ends when idle."""
+    """One stream of one aggregate. Start it under the stream's id; it ends when idle.
+
+    Where an event has private fields it needs the `keyring` of its store too.
+    """
 
     def __init__(
         self,
@@ -112,8 +123,14 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         snapshots: Snapshots | None = None,
         shard: Shard | None = None,
         idle_s: float = IDLE_S,
+        keyring: Keyring | None = None,
     ) -> None:
         check_aggregate(aggregate)
+        if keyring is None and has_private_events(aggregate):
+            raise AggregateContractError(
+                f"{type(aggregate).__name__} has events with private fields; give the actor the "
+                "keyring of its store, or it would go on with what was forgotten"
+            )
         if snapshots is not None:
             check_snapshots(aggregate)
         self.aggregate, self.env = aggregate, env
@@ -121,6 +138,10 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         self._store, self._snapshots, self._shard = store, snapshots, shard
         self._idle_s = idle_s
         self._schema = "" if snapshots is None else schema_tag(aggregate)
+        self._keyring = keyring
+        # Whose private fields the state was made of, and how many had been forgotten by then.
+        self._subjects: set[str] = set()
+        self._forgets = 0
         self.state: S = aggregate.initial()
         self.version = 0
         self._kept_version = 0
@@ -129,6 +150,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
     async def on_start(self) -> None:
         """Load the stream: the latest snapshot, then the events behind it."""
         self.idle_after(self._idle_s)
+        if self._keyring is not None:
+            self._forgets = await self._keyring.forgets()
         if self._snapshots is not None:
             await self._restore(self._snapshots)
         await self._read_on()
@@ -147,15 +170,30 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             self._is_doubtful = True
             return Failed(error)
 
-    def on_read_state(self, message: ReadState) -> tuple[int, object]:
+    async def on_read_state(self, message: ReadState) -> tuple[int, object]:
         """Give version and state; the state is frozen."""
+        await self._forget()
         return self.version, self.state
 
     def on_idle_timeout(self, message: IdleTimeout) -> None:
         """End; whoever speaks next starts a new incarnation from the store."""
         self.stop(Normal())
 
+    async def _forget(self) -> None:
+        """Begin anew when the state holds what was forgotten."""
+        if self._keyring is None or not self._subjects:
+            return
+        count = await self._keyring.forgets()
+        is_outdated = self._keyring.has_forgotten(frozenset(self._subjects), self._forgets)
+        self._forgets = count
+        if is_outdated:
+            self.state, self.version, self._kept_version = self.aggregate.initial(), 0, 0
+            self._subjects.clear()
+            self._is_doubtful = True
+            await self._read_on()
+
     async def _execute(self, message: Execute) -> Done | Refusal:
+        await self._forget()
         if self._is_doubtful:
             await self._read_on()
         for attempt in range(CONFLICT_RETRIES_MAX + 1):
@@ -193,6 +231,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             # The answer of an earlier request with this key: what it did may be unread here.
             await self._read_on()
             return Done(appended.version, cursor=appended.cursor, replayed=True)
+        for new in stored:
+            self._subjects.update(() if new.private is None else new.private.subjects)
         for event in events:
             self.state = self.aggregate.apply(self.state, event)
         self.version = appended.version
@@ -222,6 +262,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
     async def _read_on(self) -> None:
         """Apply what the stream has behind the state."""
         async for stored in self._store.load(self.stream_id, from_version=self.version + 1):
+            self._subjects.update(() if stored.private is None else stored.private.subjects)
             state = self.state
             for event in self.aggregate.types.decode_all(stored):
                 state = self.aggregate.apply(state, event)  # type: ignore[arg-type]
@@ -237,26 +278,29 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             _log.warning("persistence.snapshot_ignored", stream_id=self.stream_id, why="schema")
             return
         try:
-            self.state = msgspec.json.decode(kept.data, type=self.aggregate.state_type)
+            self.state = read_state(self.aggregate, kept.data)
         except msgspec.DecodeError:
             _log.warning("persistence.snapshot_ignored", stream_id=self.stream_id, why="bytes")
             return
         self.version = self._kept_version = kept.version
+        self._subjects.update(kept.subjects)
 
     def _maybe_keep(self) -> None:
-        if self._snapshots is None:
+        if self._snapshots is None or len(self._subjects) > SNAPSHOT_SUBJECTS_MAX:
             return
         if self.version - self._kept_version >= self.aggregate.snapshot_every:
             self._kept_version = self.version
             try:
-                data = msgspec.json.encode(self.state)
+                data = write_state(self.state)
             except Exception as error:  # noqa: BLE001  (the state's own classes are asked too)
                 # The command is stored, and its answer must not depend on this.
                 _log.warning(
                     "persistence.snapshot_failed", stream_id=self.stream_id, code=str(error)
                 )
                 return
-            snapshot = Snapshot(self.stream_id, self.version, self._schema, data)
+            snapshot = Snapshot(
+                self.stream_id, self.version, self._schema, data, frozenset(self._subjects)
+            )
             self.start_soon(self._keep, self._snapshots, snapshot)
 
     @staticmethod

@@ -296,6 +296,54 @@ class CodecError(StoredDataError):
         self.event_type, self.version, self.field, self.reason = event_type, version, field, reason
 
 
+class SubjectForgotten(StoreError):
+    """Raised when something private is to be stored of a subject that was forgotten.
+
+    Nothing was written. Its key is gone for good, and none is made in silence: whoever has a
+    reason to keep something of it again says so with `readmit`.
+    """
+
+    code = "subject_forgotten"
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"{subject} was forgotten, and has no key; nothing was written")
+        self.subject = subject
+
+
+class KeyringMissing(StoreError):
+    """Raised when private fields are written to, or read from, a store opened without keys.
+
+    Nothing was written: they would stand there in clear. Nothing is wrong with what is stored:
+    give the store its `keyring`.
+    """
+
+    code = "keyring_missing"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} has private fields and the store was opened without a keyring; nothing was "
+            "written. Give it one."
+        )
+        self.what = what
+
+
+class MasterKeyMissing(StoreError):
+    """Raised when a subject's key is wrapped by a master key that this program was not given.
+
+    Nothing was written, and nothing is lost: `key_id` names the master key, among the former ones
+    perhaps.
+    """
+
+    code = "master_key_missing"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(
+            f"the master key {key_id} is missing, which wraps keys of subjects; give it among the "
+            "former ones"
+        )
+        self.key_id = key_id
+
+
 class CursorOutdated(StoredDataError):
     """Raised for a cursor of an earlier lineage: the store was renumbered since.
 

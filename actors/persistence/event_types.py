@@ -19,7 +19,21 @@ from uuid import UUID
 
 import msgspec
 
-from actors.persistence.errors import CodecError, InvalidField, UnknownEventType
+from actors.persistence.errors import (
+    CodecError,
+    InvalidField,
+    KeyringMissing,
+    UnknownEventType,
+)
+from actors.persistence.private import (
+    ERASED,
+    PRIVATE_CODEC,
+    PRIVATE_KEY,
+    Opened,
+    PrivateShape,
+    open_private,
+    private_shape,
+)
 from actors.persistence.roads import Fields, Place, Roads, Step, check_targets, parsed, shown, where
 from actors.persistence.words import APPEND_EVENTS_MAX, NewEvent, StoredEvent
 from actors.runtime import Log
@@ -50,6 +64,7 @@ class EventTypes:
         self._marks: dict[type, tuple[str, int]] = {}
         self._roads = Roads()
         self._decoders: dict[type, Callable[[bytes], object]] = {}
+        self._private: dict[type, PrivateShape] = {}
         self._noted: set[str] = set()
 
     def __repr__(self) -> str:
@@ -62,17 +77,23 @@ class EventTypes:
         version: int = 1,
         allow: Collection[str] = (),
         aliases: Collection[str] = (),
+        subject: str | Sequence[str] | None = None,
     ) -> Callable[[type[T]], type[T]]:
         """Call this as a decorator to give a frozen class its stored name.
 
         `allow` names fields that look like secrets and are none. `aliases` are names under which
-        its events were stored before, of any version: versions go on under the new name. A
-        mutable class or field, a suspicious field, or a name that is taken: `TypeError` naming
-        both places.
+        its events were stored before, of any version: versions go on under the new name.
+        `subject` says whose its `Private` fields are: the name of a field, or a text such as
+        `"customer:{customer_id}"`; of several subjects each can be forgotten alone, and takes the
+        fields along. A mutable class or field, a suspicious field, or a name that is taken:
+        `TypeError` naming both places.
         """
 
         def mark(cls: type[T]) -> type[T]:
+            shape = private_shape(cls, subject)
             self._register(cls, name or cls.__name__, version, allow, aliases)
+            if shape is not None:
+                self._private[cls] = shape
             return cls
 
         return mark
@@ -137,6 +158,10 @@ class EventTypes:
         """Call this to ask whether a value is of a marked class."""
         return type(value) in self._marks
 
+    def is_private(self, cls: type) -> bool:
+        """Call this to ask whether a class has private fields."""
+        return cls in self._private
+
     def encode(
         self,
         event: object,
@@ -147,12 +172,19 @@ class EventTypes:
     ) -> NewEvent:
         """Call this to make an event storable; `EventTooLarge` above 64 KiB.
 
-        One that JSON cannot hold, such as half of a surrogate pair, is `InvalidField`.
+        One that JSON cannot hold, such as half of a surrogate pair, is `InvalidField`. Private
+        fields stand beside the bytes, for the store to seal.
         """
         self.name_of(type(event))
         name, version = self._marks[type(event)]
+        shape, private = self._private.get(type(event)), None
         try:
-            data = msgspec.json.encode(event)
+            if shape is None:
+                data = msgspec.json.encode(event)
+            else:
+                data, private = shape.take_apart(event)
+        except InvalidField:
+            raise
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             # Not the encoder's own words, which may quote what somebody wrote.
             why = f"cannot be written as JSON ({type(error).__name__})"
@@ -165,8 +197,10 @@ class EventTypes:
             type=name,
             schema_version=version,
             data=data,
+            codec="json" if private is None else PRIVATE_CODEC,
             metadata=metadata or {},
             tenant=tenant,
+            private=private,
         )
 
     def knows(self, stored: StoredEvent) -> bool:
@@ -178,11 +212,12 @@ class EventTypes:
 
         Unknown fields are ignored, missing ones get their defaults. Raises
         `UnknownEventType`, or `CodecError` naming the field, or the upcaster that raised, or
-        that it is read as none or several today, which `decode_all` gives.
+        that it is read as none or several today, which `decode_all` gives; and `KeyringMissing`
+        when its private fields were not opened.
         """
         cls = self._classes.get(stored.type)
         if cls is not None and stored.schema_version == self._marks[cls][1]:
-            return self._decode(cls, stored.data, stored)
+            return self._decode(cls, stored.data, stored.private, stored)
         found = self.decode_all(stored)
         if len(found) != 1:
             why = f"is read as {len(found)} events today; read it with decode_all"
@@ -193,9 +228,10 @@ class EventTypes:
         """Call this as `decode`, for an event that may be read as none or several, in order."""
         cls = self._classes.get(stored.type)
         if cls is not None and stored.schema_version == self._marks[cls][1]:
-            return (self._decode(cls, stored.data, stored),)
+            return (self._decode(cls, stored.data, stored.private, stored),)
         return [
-            self._decode(self._classes[name], data, stored) for name, data in self._travel(stored)
+            self._decode(self._classes[name], data, private, stored)
+            for name, data, private in self._travel(stored)
         ]
 
     def parts(
@@ -220,9 +256,14 @@ class EventTypes:
             return (stored,)
         return [
             msgspec.structs.replace(
-                stored, type=name, schema_version=self._version_of(name), data=data, part=number
+                stored,
+                type=name,
+                schema_version=self._version_of(name),
+                data=data,
+                part=number,
+                private=private,
             )
-            for number, (name, data) in enumerate(self._travel(stored))
+            for number, (name, data, private) in enumerate(self._travel(stored))
             if names is None or name in names
         ]
 
@@ -261,33 +302,43 @@ class EventTypes:
     def _version_of(self, name: str) -> int:
         return self._marks[self._classes[name]][1]
 
-    def _decode(self, cls: type, data: bytes, stored: StoredEvent) -> object:
+    def _decode(
+        self, cls: type, data: bytes, private: Opened | None, stored: StoredEvent
+    ) -> object:
         try:
-            return self._decoders[cls](data)
+            if stored.codec != PRIVATE_CODEC:
+                return self._decoders[cls](data)
+            fields = _clear_fields(data, private, stored)
+            return msgspec.convert(fields, cls, dec_hook=open_private, str_keys=True)
         except msgspec.ValidationError as error:
             reason, _, at = str(error).partition(" - at ")
             raise CodecError(stored.type, stored.version, at.strip("`") or "$", reason) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CodecError(stored.type, stored.version, "$", str(error)) from error
 
-    def _travel(self, stored: StoredEvent) -> list[tuple[str, bytes]]:
-        """What a stored event is read as: names of today, each with its bytes, in order."""
+    def _travel(self, stored: StoredEvent) -> list[tuple[str, bytes, Opened | None]]:
+        """What a stored event is read as: names of today, each with its bytes, in order.
+
+        What is private stands beside the bytes then too.
+        """
         if not self._roads.knows(stored.type):
             raise UnknownEventType(stored.type, stored.stream_id, stored.version)
         place = (stored.type, stored.schema_version)
         if self._roads.is_end(place):
-            return [(self._roads.today(stored.type), stored.data)]
+            return [(self._roads.today(stored.type), stored.data, stored.private)]
         try:
-            fields = msgspec.json.decode(stored.data, type=dict[str, object])
+            fields = _clear_fields(stored.data, stored.private, stored)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise CodecError(shown(place), stored.version, "$", str(error)) from error
-        done: list[tuple[str, bytes]] = []
+        done: list[tuple[str, bytes, Opened | None]] = []
         # The last is the next: what a step gives goes on before what stands behind it.
         ahead: list[tuple[Place, object, int]] = [(place, fields, 0)]
         while ahead:
             at, value, steps = ahead.pop()
             if self._roads.is_end(at):
-                done.append((self._roads.today(at[0]), _encoded(value, at, stored)))
+                name = self._roads.today(at[0])
+                shape = self._private.get(self._classes[name])
+                done.append((name, *_encoded(value, at, stored, shape)))
                 continue
             made = self._make(at, value, stored)
             # More steps than there are would be a circle that nobody looked for with `check`.
@@ -311,9 +362,9 @@ class EventTypes:
             if not step.is_split:
                 return [(step.targets[0], step.function(cast("Fields", value)))]
             given = self._given(step, value)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (whatever it raises is told as one error)
             why = f"the upcaster {where(step.function)} raised {type(error).__name__}"
-            raise CodecError(shown(place), stored.version, "$", why) from error
+            raise CodecError(shown(place), stored.version, "$", why) from _cause(error, stored)
         for target, _ in given:
             if target not in step.targets:
                 why = f"the splitter {where(step.function)} gave {shown(target)}, not declared"
@@ -343,7 +394,29 @@ class EventTypes:
         self._roads.write(name, version, aliases)
         self._classes[name] = cls
         self._marks[cls] = (name, version)
-        self._decoders[cls] = msgspec.json.Decoder(cls).decode
+        self._decoders[cls] = msgspec.json.Decoder(cls, dec_hook=open_private).decode
+
+
+def _clear_fields(data: bytes, private: Opened | None, stored: StoredEvent) -> Fields:
+    """What an upcaster sees: plain values, private ones too, or `ERASED`."""
+    fields: Fields = msgspec.json.decode(data, type=dict[str, object])
+    if stored.codec != PRIVATE_CODEC:
+        return fields
+    fields.pop(PRIVATE_KEY, None)
+    if private is None:
+        raise KeyringMissing(stored.type)
+    if private.broken:
+        why = "does not open: it was changed, or moved from another event"
+        place = (stored.type, stored.schema_version)
+        raise CodecError(shown(place), stored.version, ", ".join(sorted(private.broken)), why)
+    for name, value in private.fields().items():
+        fields[name] = ERASED if value is None else msgspec.json.decode(value)
+    return fields
+
+
+def _cause(error: Exception, stored: StoredEvent) -> Exception | None:
+    """What is told with an error: of an event with private fields nothing, which it may quote."""
+    return None if stored.codec == PRIVATE_CODEC else error
 
 
 def _check_class(cls: type, allow: Collection[str]) -> None:
@@ -377,12 +450,24 @@ def _read(pairs: Iterable[tuple[str, object]]) -> Iterable[tuple[Place, object]]
         yield parsed(name), fields
 
 
-def _encoded(fields: object, place: Place, stored: StoredEvent) -> bytes:
+def _encoded(
+    fields: object, place: Place, stored: StoredEvent, shape: PrivateShape | None
+) -> tuple[bytes, Opened | None]:
+    """The bytes of what an upcaster gave; what its class has as private stands beside them."""
     try:
-        return msgspec.json.encode(fields)
-    except Exception as error:
+        if stored.private is None or not isinstance(fields, dict):
+            return msgspec.json.encode(fields), stored.private
+        names = frozenset() if shape is None else frozenset(shape.fields.values())
+        private = {
+            name: None if value is ERASED else msgspec.json.encode(value)
+            for name, value in fields.items()
+            if name in names and value is not None
+        }
+        clear = {name: value for name, value in fields.items() if name not in private}
+        return msgspec.json.encode(clear), stored.private.with_fields(private)
+    except Exception as error:  # noqa: BLE001  (whatever it raises is told as one error)
         why = f"an upcaster gave what JSON cannot hold ({type(error).__name__})"
-        raise CodecError(shown(place), stored.version, "$", why) from error
+        raise CodecError(shown(place), stored.version, "$", why) from _cause(error, stored)
 
 
 # The types of this program. A set of its own is for tests and for libraries.

@@ -24,6 +24,7 @@ from actors.persistence.errors import (
     InvalidField,
     InvalidStreamId,
 )
+from actors.persistence.private import Opened, Unsealed
 
 # The key of a row and of an index entry; longer names are somebody's text.
 STREAM_ID_BYTES_MAX = 255
@@ -254,7 +255,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """A fact to be stored: its type, its bytes, and who caused it.
 
     `event_id` is made by the caller, once for each fact: a repeated append with the same
-    ids writes nothing twice.
+    ids writes nothing twice. `private` has what the store seals before it writes.
     """
 
     event_id: UUID
@@ -264,6 +265,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     metadata: Mapping[str, str] = {}
     codec: str = "json"
     tenant: str | None = None
+    private: Unsealed | None = None
 
     def __post_init__(self) -> None:
         # A struct checks no types when it is made by a program, and what is stored stays: one
@@ -288,7 +290,8 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     """A fact as it is stored, with its place in its stream and in the global order.
 
     `part` tells apart what one stored fact is read as today, when it was split: their version,
-    cursor and id are those of the fact.
+    cursor and id are those of the fact. `data` has private fields sealed, if at all; a store with
+    keys gives them beside it, in `private`.
     """
 
     stream_id: str
@@ -303,6 +306,7 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     tenant: str | None
     recorded_at: datetime
     part: int = 0
+    private: Opened | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,12 +535,17 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A state kept to shorten loading; `schema` says which code can read it."""
+    """A state kept to shorten loading; `schema` says which code can read it.
+
+    `subjects` are those whose private fields its stream has had: it is stored sealed with the
+    keys of all of them, and is gone with the first.
+    """
 
     stream_id: str
     version: Version
     schema: str
-    data: bytes
+    data: bytes = field(repr=False)
+    subjects: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         check_integer("version", self.version, 1, BIGINT_MAX)

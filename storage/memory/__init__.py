@@ -4,7 +4,7 @@ The twins of `storage/postgres` under the same names, used by fast tests and by 
 wants to try an actor without a database.
 
 Read `database.py` (the tables that adapters share, and what a transaction is here), then
-`event_store.py` and the rest, one file a port (hence ten files). `faults.py` has the switches
+`event_store.py` and the rest, one file a port (hence eleven files). `faults.py` has the switches
 that make a twin fail.
 """
 
@@ -17,6 +17,7 @@ from storage.memory.idempotency import MemoryIdempotency
 from storage.memory.outbox import MemoryOutbox
 from storage.memory.projections import MemoryProjections
 from storage.memory.snapshots import MemorySnapshots
+from storage.memory.subject_keys import MemorySubjectKeys
 from storage.memory.timers import MemoryTimers
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "MemoryOutbox",
     "MemoryProjections",
     "MemorySnapshots",
+    "MemorySubjectKeys",
     "MemoryTimers",
 ]

@@ -16,6 +16,7 @@ import trio
 from actors.chat import DEMO_DISPLAY_NAME, DEMO_USER_ID
 from actors.persistence import (
     CancelTimer,
+    Checkpoint,
     CloseTimer,
     Cursor,
     DeadLetterStatus,
@@ -25,6 +26,7 @@ from actors.persistence import (
     SetTimer,
     StoredDeadLetter,
     StoredEvent,
+    SubjectKey,
 )
 from actors.persistence.beside_log.outbox import partition_of
 
@@ -107,6 +109,15 @@ class DeadLetterTable:
     final_ids: set[int] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class SubjectKeyChange:
+    """One line of the audit: who forgot a subject, or readmitted it."""
+
+    subject: str
+    by: str
+    action: str
+
+
 def _real_now() -> datetime:
     return datetime.now(UTC)
 
@@ -132,6 +143,10 @@ class MemoryDatabase:
     documents: dict[str, dict[str, Document]] = field(default_factory=dict)
     dead_letters: DeadLetterTable = field(default_factory=DeadLetterTable)
     shards: dict[int, tuple[str, int]] = field(default_factory=dict)
+    checkpoints: dict[tuple[str, int, int], Checkpoint] = field(default_factory=dict)
+    subject_keys: dict[str, SubjectKey] = field(default_factory=dict)
+    forgotten: list[str] = field(default_factory=list)  # in their order, as often as it happened
+    subject_audit: list[SubjectKeyChange] = field(default_factory=list)
     open_txids: set[int] = field(default_factory=set)
     changed: trio.Event = field(default_factory=trio.Event)
     _last_txid: int = 0

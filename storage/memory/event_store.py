@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections import ChainMap
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from actors.persistence import (
     ExpectedVersion,
     Idempotent,
     InlineProjections,
+    Keyring,
     Lag,
     NewEvent,
     OutboxMessage,
@@ -39,6 +41,7 @@ from actors.persistence import (
     fits,
     repeat_of,
 )
+from actors.persistence.beside_log.subject_keys import open_events, seal_request, seal_requests
 from actors.persistence.event_store import (
     check_backwards,
     check_batch,
@@ -80,8 +83,10 @@ class MemoryEventStore(Faults):
         *,
         inline: Sequence[Projection] = (),
         event_types: EventTypes = EVENTS,
+        keyring: Keyring | None = None,
     ) -> None:
         super().__init__()
+        self._keyring = keyring
         self._inline = InlineProjections(inline)
         self._event_types = event_types
         self.database = database if database is not None else MemoryDatabase()
@@ -132,6 +137,7 @@ class MemoryEventStore(Faults):
 
     async def append_request(self, request: AppendRequest) -> Appended:
         """See `EventStore.append_request`."""
+        request = await seal_request(self._keyring, request)
         await self.pass_faults()
         # Behind a commit that a test holds back, as the real one waits for a key that another
         # transaction has written and not committed. Below this loop is no checkpoint, apart
@@ -166,6 +172,7 @@ class MemoryEventStore(Faults):
         """See `EventStore.append_batch`."""
         check_batch(requests)
         self._inline.check_batch(requests)
+        requests = await seal_requests(self._keyring, requests)
         await self.pass_faults()
         await self._wait_for_held(requests)
         database = self.database
@@ -204,7 +211,8 @@ class MemoryEventStore(Faults):
         """See `EventStore.load`."""
         first, last = check_bounds(stream_id, from_version, to_version)
         await self.pass_faults()
-        for event in self.database.streams.get(stream_id, [])[first - 1 : last]:
+        found = self.database.streams.get(stream_id, [])[first - 1 : last]
+        for event in await open_events(self._keyring, found):
             yield event
 
     async def load_backwards(
@@ -219,7 +227,7 @@ class MemoryEventStore(Faults):
         first, last, count = check_backwards(stream_id, from_version, to_version, limit)
         await self.pass_faults()
         found = self.database.streams.get(stream_id, [])[last - 1 : first]
-        for event in found[::-1][:count]:
+        for event in await open_events(self._keyring, found[::-1][:count]):
             yield event
 
     async def read_all(
@@ -237,7 +245,8 @@ class MemoryEventStore(Faults):
         categories = check_filter("categories", categories)
         await self.pass_faults()
         check_lineage(lineage, self.database.lineage)
-        return self._page(begin, limit, types, categories)
+        page = self._page(begin, limit, types, categories)
+        return replace(page, events=await open_events(self._keyring, page.events))
 
     def _page(
         self,
@@ -284,7 +293,7 @@ class MemoryEventStore(Faults):
         await self.pass_faults()
         earlier = bisect_left(self.database.events, begin, hi=self._horizon(), key=_place)
         wanted = self._first(range(earlier - 1, -1, -1), limit + 1, types, categories)
-        page = wanted[:limit]
+        page = await open_events(self._keyring, wanted[:limit])
         return BackwardPage(page, page[-1].cursor if len(wanted) > limit else START)
 
     async def count(

@@ -51,7 +51,7 @@ class MemoryProjections(Faults):
         super().__init__()
         self._letters_max = letters_max
         self.database = database if database is not None else MemoryDatabase()
-        self._checkpoints: dict[tuple[str, int, int], Checkpoint] = {}
+        self._checkpoints = self.database.checkpoints
         self._retired_at: dict[tuple[str, int], datetime] = {}
         self._changed = trio.Event()
 
@@ -89,6 +89,8 @@ class MemoryProjections(Faults):
             return False
         if (kept.cursor, kept.revision) != (begun.cursor, begun.revision):
             return False
+        if batch.forgets is not None and batch.forgets != len(self.database.forgotten):
+            return False
         ids = [*batch.replayed, *([batch.failed[0]] if batch.failed is not None else [])]
         if not are_open(self.database, ids):
             return False
@@ -97,7 +99,11 @@ class MemoryProjections(Faults):
         make_room(self.database, len(batch.letters), self._letters_max)
         self.database.write_documents({begun.collection: documents})
         self._checkpoints[key] = replace(
-            kept, cursor=batch.reached, revision=kept.revision + 1, is_filled=True
+            kept,
+            cursor=batch.reached,
+            revision=kept.revision + 1,
+            is_filled=True,
+            is_private=kept.is_private or batch.forgets is not None,
         )
         for letter in batch.letters:
             add_letter(self.database, letter, self._letters_max)
@@ -152,10 +158,15 @@ class MemoryProjections(Faults):
     async def swap(self, projection: str, generation: int) -> None:
         """See `ProjectionStore.swap`."""
         await self.pass_faults()
+        known = self._checkpoints.items()
+        if any(key[:2] == (projection, generation) and one.is_outdated for key, one in known):
+            return
         for (name, other, _), kept in tuple(self._checkpoints.items()):
             if name == projection and other != generation and serves(kept):
                 self._set(name, other, GenerationState.RETIRED, None)
                 self._retired_at[name, other] = self.database.now()
+                if kept.is_outdated:
+                    self.database.documents.pop(kept.collection, None)
         self._set(projection, generation, GenerationState.LIVE, None, is_filled=True)
         self._announce()
 

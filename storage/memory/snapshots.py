@@ -1,18 +1,23 @@
 """Snapshots in memory; the twin of `storage/postgres/snapshots.py`."""
 
-from actors.persistence import Snapshot, StreamId
+from actors.persistence import Keyring, Snapshot, StreamId
+from actors.persistence.beside_log.subject_keys import open_snapshot, seal_snapshot
 from storage.memory.faults import Faults
 
 
 class MemorySnapshots(Faults):
     """The port `Snapshots` in a dictionary."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, kept: dict[str, Snapshot] | None = None, *, keyring: Keyring | None = None
+    ) -> None:
         super().__init__()
-        self._kept: dict[str, Snapshot] = {}
+        self._keyring = keyring
+        self._kept: dict[str, Snapshot] = {} if kept is None else kept
 
     async def save(self, snapshot: Snapshot) -> None:
         """See `Snapshots.save`."""
+        snapshot = await seal_snapshot(self._keyring, snapshot)
         await self.pass_faults()
         kept = self._kept.get(snapshot.stream_id)
         if kept is None or kept.version < snapshot.version or kept.schema != snapshot.schema:
@@ -21,7 +26,7 @@ class MemorySnapshots(Faults):
     async def latest(self, stream_id: StreamId) -> Snapshot | None:
         """See `Snapshots.latest`."""
         await self.pass_faults()
-        return self._kept.get(stream_id)
+        return await open_snapshot(self._keyring, self._kept.get(stream_id))
 
     async def discard(self, stream_id: StreamId) -> None:
         """See `Snapshots.discard`."""

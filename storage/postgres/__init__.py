@@ -6,7 +6,7 @@ each needing only those above it in this list (hence twelve entries):
 - `connecting/`: from a trio task to an open session; the `Database` every adapter is given;
 - `embedded/`: the server that comes with the package;
 - `schema/`: migrations, and what is done by hand: checking, renumbering, taking note of a rewind;
-- `events/`: the statements of the log;
+- `events/`: the statements of the log, and the keys of its private fields;
 - then `event_store.py`, which ties the log to what stands beside it, and the other ports.
 
 Words of our own: a *loop* is the asyncio event loop on its thread, which may be *lost* (it
@@ -29,6 +29,7 @@ from storage.postgres.embedded.server import (
 )
 from storage.postgres.event_store import PostgresEventStore
 from storage.postgres.events.gathering import GatherSettings, GatherStats
+from storage.postgres.events.subject_keys import PostgresSubjectKeys
 from storage.postgres.idempotency import PostgresIdempotency
 from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.projections import PostgresProjections
@@ -69,6 +70,7 @@ __all__ = [
     "PostgresOutbox",
     "PostgresProjections",
     "PostgresSnapshots",
+    "PostgresSubjectKeys",
     "PostgresTimers",
     "Problem",
     "Renumbered",

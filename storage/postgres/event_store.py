@@ -7,6 +7,7 @@ brings more than events.
 """
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import asyncpg
@@ -26,6 +27,7 @@ from actors.persistence import (
     ExpectedVersion,
     Idempotent,
     InlineProjections,
+    Keyring,
     Lag,
     NewEvent,
     OutboxMessage,
@@ -40,6 +42,7 @@ from actors.persistence import (
     fits,
     repeat_of,
 )
+from actors.persistence.beside_log.subject_keys import open_events, seal_request, seal_requests
 from actors.persistence.event_store import (
     KeptAnswer,
     check_backwards,
@@ -98,6 +101,7 @@ class PostgresEventStore:
         scanned_max: int = reading.SCANNED_MAX,
         event_types: EventTypes = OWN_TYPES,
         gatherer: Gatherer | None = None,
+        keyring: Keyring | None = None,
     ) -> None:
         if scanned_max < 1:
             raise ValueError(f"scanned_max must be at least 1, got {scanned_max}")
@@ -105,6 +109,7 @@ class PostgresEventStore:
         self._scanned_max, self._event_types = scanned_max, event_types
         self._inline = InlineProjections(inline)
         self._gatherer = gatherer if gatherer is not None else Gatherer(database)
+        self._keyring = keyring
 
     # Word by word as in the port and in the twin: one line of body is no reason for a base class.
     async def append(
@@ -125,6 +130,7 @@ class PostgresEventStore:
 
     async def append_request(self, request: AppendRequest) -> Appended:
         """See `EventStore.append_request`."""
+        request = await seal_request(self._keyring, request)
         for lost in range(RACES_MAX):
             appended = await self._try(request, lost)
             if appended is not None:
@@ -147,6 +153,7 @@ class PostgresEventStore:
         """See `EventStore.append_batch`."""
         check_batch(requests)
         self._inline.check_batch(requests)
+        requests = await seal_requests(self._keyring, requests)
         for lost in range(RACES_MAX):
             try:
                 if lost < RACES_BEFORE_LINE:
@@ -170,7 +177,7 @@ class PostgresEventStore:
             # Versions have no holes: a page that is short is the last one.
             to = min(last, at + PAGE_LIMIT - 1)
             page = await self._run(reading.stream_page, stream_id, at, to)
-            for event in page:
+            for event in await open_events(self._keyring, page):
                 yield event
             if len(page) <= to - at:
                 return
@@ -189,7 +196,7 @@ class PostgresEventStore:
         while last <= at and left > 0:
             wanted = min(PAGE_LIMIT, left)
             page = await self._run(reading.stream_page_backwards, stream_id, at, last, wanted)
-            for event in page:
+            for event in await open_events(self._keyring, page):
                 yield event
             if len(page) < wanted:
                 return
@@ -208,8 +215,9 @@ class PostgresEventStore:
         check_limit(limit)
         types = self._event_types.widened(check_filter("types", types))
         categories = check_filter("categories", categories)
-        page = reading.page_of_lineage
-        return await self._run(page, lineage, begin, limit, types, categories, self._scanned_max)
+        work = reading.page_of_lineage
+        page = await self._run(work, lineage, begin, limit, types, categories, self._scanned_max)
+        return replace(page, events=await open_events(self._keyring, page.events))
 
     async def read_backwards(
         self,
@@ -224,9 +232,10 @@ class PostgresEventStore:
         check_limit(limit)
         types = self._event_types.widened(check_filter("types", types))
         categories = check_filter("categories", categories)
-        return await self._run(
+        page = await self._run(
             reading.page_backwards, begin, limit, types, categories, self._scanned_max
         )
+        return replace(page, events=await open_events(self._keyring, page.events))
 
     async def count(
         self,

@@ -38,7 +38,7 @@ from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
 _CHECKPOINT = (
     "projection, generation, partition, version, txid, position, lineage, state, error, revision,"
-    " is_filled"
+    " is_filled, is_private, is_outdated"
 )
 
 _OPEN = """
@@ -57,7 +57,7 @@ ORDER BY generation, partition
 # was replayed since. It comes first and locks the row: parking and replaying take turns.
 _ADVANCE = """
 UPDATE checkpoints SET txid = $4::xid8, position = $5, revision = revision + 1,
-    is_filled = true, updated_at = clock_timestamp()
+    is_filled = true, is_private = is_private OR $9, updated_at = clock_timestamp()
 WHERE projection = $1 AND generation = $2 AND partition = $3
     AND txid = $6::xid8 AND position = $7 AND revision = $8
     AND state IN ('building', 'live') AND error IS NULL
@@ -95,6 +95,12 @@ _QUERY = """
 SELECT key, document FROM documents
 WHERE collection = $1 AND starts_with(key, $2) AND ($3::text IS NULL OR key COLLATE "C" > $3)
 ORDER BY key COLLATE "C" LIMIT $4
+"""
+
+
+_IS_OUTDATED = """
+SELECT EXISTS (SELECT FROM checkpoints
+    WHERE projection = $1 AND generation = $2 AND is_outdated)
 """
 
 
@@ -196,12 +202,22 @@ class PostgresProjections:
         """See `ProjectionStore.swap`."""
 
         async def work(connection: Connection) -> None:
+            # Before the checkpoints, as who forgets takes them.
+            await connection.execute("SELECT FROM subject_forgets FOR SHARE")
+            if await connection.fetchval(_IS_OUTDATED, projection, generation):
+                return
             await connection.execute(
                 "UPDATE checkpoints SET state = 'retired', error = NULL,"
                 " updated_at = clock_timestamp()"
                 " WHERE projection = $1 AND generation <> $2 AND state IN ('live', 'halted')",
                 projection,
                 generation,
+            )
+            await connection.execute(
+                "DELETE FROM documents d USING checkpoints c WHERE c.projection = $1"
+                " AND c.is_outdated AND c.state = 'retired'"
+                " AND d.collection = c.projection || '__g' || c.generation",
+                projection,
             )
             await connection.execute(
                 "UPDATE checkpoints SET state = 'live', error = NULL, is_filled = true,"
@@ -282,6 +298,11 @@ class PostgresProjections:
 
 async def _commit(connection: Connection, batch: ProjectionBatch, letters_max: int) -> None:
     begun, reached = batch.checkpoint, batch.reached
+    if batch.forgets is not None:
+        # Before the checkpoint, as who forgets takes them: of the two, one comes first.
+        count = await connection.fetchval("SELECT count FROM subject_forgets FOR SHARE")
+        if count != batch.forgets:
+            raise _Elsewhere
     done = await connection.execute(
         _ADVANCE,
         begun.projection,
@@ -292,6 +313,7 @@ async def _commit(connection: Connection, batch: ProjectionBatch, letters_max: i
         begun.cursor.txid,
         begun.cursor.position,
         begun.revision,
+        batch.forgets is not None,
     )
     if done != "UPDATE 1":
         raise _Elsewhere
@@ -357,6 +379,8 @@ def _checkpoint(row: asyncpg.Record) -> Checkpoint:
         partition=row["partition"],
         revision=row["revision"],
         is_filled=row["is_filled"],
+        is_private=row["is_private"],
+        is_outdated=row["is_outdated"],
     )
 
 

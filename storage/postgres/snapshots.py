@@ -2,7 +2,8 @@
 
 import asyncpg
 
-from actors.persistence import Snapshot, StreamId
+from actors.persistence import Keyring, Snapshot, StreamId
+from actors.persistence.beside_log.subject_keys import open_snapshot, seal_snapshot
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
 
@@ -10,19 +11,20 @@ from storage.postgres.connecting.session import Connection
 class PostgresSnapshots:
     """The port `Snapshots` on a `Database`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, *, keyring: Keyring | None = None) -> None:
+        self._database, self._keyring = database, keyring
 
     async def save(self, snapshot: Snapshot) -> None:
         """See `Snapshots.save`."""
-        await self._database.run(_save, snapshot)
+        await self._database.run(_save, await seal_snapshot(self._keyring, snapshot))
 
     async def latest(self, stream_id: StreamId) -> Snapshot | None:
         """See `Snapshots.latest`."""
         row = await self._database.run(_latest, stream_id)
         if row is None:
             return None
-        return Snapshot(stream_id, row["version"], row["schema"], row["state_data"])
+        kept = Snapshot(stream_id, row["version"], row["schema"], row["state_data"])
+        return await open_snapshot(self._keyring, kept)
 
     async def discard(self, stream_id: StreamId) -> None:
         """See `Snapshots.discard`."""

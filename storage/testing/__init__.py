@@ -2,7 +2,8 @@
 
 Subclass a suite in a test file and give it a fixture that makes the adapter; the suite does
 the work. Read `event_store.py` first, and `memory/event_store.py` beside it; the other suites
-are `streams.py`, `with_append.py`, `dead_letters.py`, `projections/` and `chat_log.py`.
+are `streams.py`, `with_append.py`, `dead_letters.py`, `private.py`, `projections/` and
+`chat_log.py`.
 
 What they stand on: `samples.py` (events and the like), `kept.py` (all ports of one database),
 `temporary.py` (a PostgreSQL with a fresh database for each test), `faulty_adapters.py` (runs a
@@ -15,6 +16,7 @@ from storage.testing.chat_log import ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
 from storage.testing.faulty_adapters import failing_cases
+from storage.testing.private import ForgettingSuite, PrivateFieldsSuite, SubjectKeysSuite
 from storage.testing.projections.evolving import EvolvingSuite
 from storage.testing.projections.filling import ProjectionSuite
 from storage.testing.projections.inline import InlineProjectionsSuite
@@ -33,13 +35,16 @@ __all__ = [
     "EventOrderSuite",
     "EventStoreSuite",
     "EvolvingSuite",
+    "ForgettingSuite",
     "InlineProjectionsSuite",
+    "PrivateFieldsSuite",
     "ProjectionHaltSuite",
     "ProjectionPartsSuite",
     "ProjectionPoisonSuite",
     "ProjectionRebuildSuite",
     "ProjectionSuite",
     "ProjectionWaitingSuite",
+    "SubjectKeysSuite",
     "TemporaryServer",
     "WithAppendSuite",
     "failing_cases",

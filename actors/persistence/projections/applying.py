@@ -4,7 +4,7 @@ Nothing is written here: what an attempt comes to, documents and dead letters al
 committed by the runner in one transaction with the checkpoint.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -59,12 +59,12 @@ async def attempt(
             continue
         made.has_failed = True
         if projection.on_poison == "halt":
-            made.halted = said(error)
+            made.halted = said_of(event, error)
             break
         is_parked = projection.on_poison == "park"
         if is_parked:
             held.add(event.stream_id)
-        made.letters.append(letter(event, source, said(error), is_parked=is_parked))
+        made.letters.append(letter(event, source, said_of(event, error), is_parked=is_parked))
         made.done = event.cursor
     return made
 
@@ -99,6 +99,22 @@ def said(error: Exception) -> str:
     may quote what made the event a poison, such as a NUL.
     """
     return words_of(error).splitlines()[0][:ERROR_CHARS_MAX]
+
+
+def said_of(event: StoredEvent, error: Exception) -> str:
+    """Call this for what an event's error says: of one with private fields, only its class.
+
+    What it was raised with may quote them.
+    """
+    return said(error) if event.private is None else type(error).__name__
+
+
+def forgets_of(events: Iterable[StoredEvent]) -> int | None:
+    """Call this for how many subjects had been forgotten when these events were read.
+
+    None when they have nothing private.
+    """
+    return min((one.private.forgets for one in events if one.private is not None), default=None)
 
 
 def letter(event: StoredEvent, source: str, text: str, *, is_parked: bool) -> NewDeadLetter:

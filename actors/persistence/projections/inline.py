@@ -58,6 +58,9 @@ class InlineProjections:
         for one in projections:
             if not one.inline:
                 raise TypeError(f"{one.name} is not inline; a ProjectionRunner fills it")
+            if any(one.types.is_private(cls) for cls in one.handles):
+                # Its documents are built from nothing else: nobody could take a text out again.
+                raise TypeError(f"{one.name} is inline and handles events with private fields")
             one.types.check()
             self._wanted.append((one, frozenset(one.types.stored_as(*one.handles))))
 

@@ -7,6 +7,8 @@ projection, or is skipped; nothing is lost silently. It makes no difference wher
 `apply`, at `put`, at a statement, or at the commit. A batch that the database refuses is
 committed event by event, and the one that it refuses alone is the poison.
 Rule 3: which streams are parked is asked of the store for each batch, and kept nowhere.
+Rule 4: a generation made of private fields is outdated when a subject was forgotten. Its runner
+then fills a new one, and what was read before that is committed nowhere.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -19,7 +21,13 @@ import trio
 
 from actors.persistence.errors import CursorOutdated, StoreError
 from actors.persistence.event_store import EventStore
-from actors.persistence.projections.applying import Attempt, attempt, said, try_apply
+from actors.persistence.projections.applying import (
+    Attempt,
+    attempt,
+    forgets_of,
+    said_of,
+    try_apply,
+)
 from actors.persistence.projections.projection import Document, Projection, ProjectionTx
 from actors.persistence.projections.store import (
     Checkpoint,
@@ -57,6 +65,11 @@ EMPTY_COMMIT_S = 1.0
 # A serving generation that stood still for so long, with events to read, is filled by nobody:
 # longer than a checkpoint rests, and than a poisoned batch is tried.
 LEFT_S = 3.0
+
+# How often the runner of a projection with private fields looks whether a subject was forgotten.
+OUTDATED_LOOK_S = 1.0
+# After a commit that came too late for a forgetting of which this process has not heard yet.
+UNHEARD_S = 0.1
 
 _FILLED = (GenerationState.BUILDING, GenerationState.LIVE)
 
@@ -159,6 +172,8 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
                     await self._store.leave(one)
         self.start_soon(self._run)
         self.start_soon(self._save_for_ever)
+        if any(self._projection.types.is_private(cls) for cls in self._projection.handles):
+            self.start_soon(self._look_for_forgotten)
 
     async def on_ask_status(self, message: AskStatus) -> ProjectionStatus:
         """Tell how it is."""
@@ -225,9 +240,11 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         return mine[self._partition]
 
     async def _run(self) -> None:
-        while self.checkpoint.state is not GenerationState.RETIRED:
+        while self._is_outdated or self.checkpoint.state is not GenerationState.RETIRED:
             try:
-                if self.checkpoint.is_halted:
+                if self._is_outdated:
+                    await self._begin_anew()
+                elif self.checkpoint.is_halted:
                     await self._wait_for_resume()
                 else:
                     await self._read()
@@ -245,6 +262,33 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         if self.checkpoint.lineage == before:
             raise CursorOutdated(before, await self._events.lineage())
 
+    @property
+    def _is_outdated(self) -> bool:
+        return self.checkpoint.is_outdated and not self._until_replaced
+
+    async def _begin_anew(self) -> None:
+        """Go on with a generation that has nothing of a forgotten subject."""
+        outdated, name = self.checkpoint, self._projection.name
+        known = await self._store.checkpoints(name)
+        generation, state = next_generation(known, self._projection.version, rebuild=True)
+        self.checkpoint = await self._open(generation, state)
+        _log.info("persistence.projection_begins_anew", projection=name, generation=generation)
+        # Nobody fills it any more, if it serves: who waits for it is told so at once.
+        await self._store.leave(outdated)
+
+    async def _look_for_forgotten(self) -> None:
+        while True:
+            await trio.sleep(OUTDATED_LOOK_S)
+            try:
+                known = await self._store.checkpoints(self._projection.name)
+                mine = (self.checkpoint.generation, self._partition)
+                if not self._is_outdated and any(
+                    one.is_outdated and (one.generation, one.partition) == mine for one in known
+                ):
+                    await self._refresh()
+            except StoreError as error:
+                self._tell_waiting(error)
+
     def _tell_waiting(self, error: StoreError) -> None:
         name = self._projection.name
         _log.warning("persistence.projection_waits", projection=name, code=error.code)
@@ -252,7 +296,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     async def _wait_for_resume(self) -> None:
         """Wait until this runner is told to go on, or that of another part was."""
         resumed = self._resumed
-        while self.checkpoint.is_halted:
+        while self.checkpoint.is_halted and not self._is_outdated:
             with trio.move_on_after(HALTED_LOOK_S):
                 await resumed.wait()
             if resumed.is_set():
@@ -334,7 +378,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
                 await trio.sleep(wait_s)
                 continue
             try:
-                return await self._commit(made, reached)
+                return await self._commit(made, reached, forgets_of(events))
             except WritesRefused as error:
                 if len(events) > 1:
                     return await self._settle_singly(events, reached, waits)
@@ -351,7 +395,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
                 return False
         return True
 
-    async def _commit(self, made: Attempt, reached: Cursor) -> bool:
+    async def _commit(self, made: Attempt, reached: Cursor, forgets: int | None) -> bool:
         """Write what an attempt came to; False when the run must begin anew."""
         if made.halted is not None:
             # What came before it is kept: whoever waits reads a whole state.
@@ -363,6 +407,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
             made.tx.statements,
             letters=made.letters,
             halted=made.halted,
+            forgets=forgets,
         )
         if not await self._write(batch):
             return False
@@ -385,6 +430,8 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         # Somebody else moved it: another runner of this part, or an operator who swapped. What
         # they say holds; the caller reads on from there.
         await self._refresh()
+        if batch.forgets is not None and self.checkpoint.revision == batch.checkpoint.revision:
+            await trio.sleep(UNHEARD_S)
         return False
 
     async def _refresh(self) -> None:
@@ -406,11 +453,13 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
             return 0, False
         tx, replayed = ProjectionTx(self._read_document), list[int]()
         failed: tuple[int, str] | None = None
+        read: list[StoredEvent] = []
         for one in parked:
             event = await self._load(stream_id, one)
+            read.append(event)
             error = await try_apply(self._projection, event, tx)
             if error is not None:
-                failed = (one.letter_id, said(error))
+                failed = (one.letter_id, said_of(event, error))
                 break
             replayed.append(one.letter_id)
         batch = ProjectionBatch(
@@ -420,13 +469,14 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
             tx.statements,
             replayed=replayed,
             failed=failed,
+            forgets=forgets_of(read),
         )
         try:
             is_written = await self._write(batch)
         except WritesRefused as refused:
             if limit > 1 or not replayed:
                 raise
-            failed, replayed = (replayed[0], said(refused.error)), []
+            failed, replayed = (replayed[0], said_of(read[0], refused.error)), []
             is_written = await self._write(
                 replace(batch, documents={}, statements=(), replayed=(), failed=failed)
             )

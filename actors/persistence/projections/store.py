@@ -54,6 +54,9 @@ class Checkpoint:
     revision: int = 0
     # False when it stood still though there was something to read: no runner fills it.
     is_filled: bool = True
+    # Made of private fields; and one of their subjects was forgotten since: it is built anew.
+    is_private: bool = False
+    is_outdated: bool = False
 
     @property
     def is_halted(self) -> bool:
@@ -72,6 +75,7 @@ class ProjectionBatch:
 
     `letters` are of events set aside; `replayed` the ids of letters whose events the batch
     applies, `failed` one whose event failed again, and why; `halted` stops the generation.
+    `forgets` is there when private fields were read: how many subjects had been forgotten then.
     """
 
     checkpoint: Checkpoint
@@ -82,6 +86,7 @@ class ProjectionBatch:
     replayed: Sequence[int] = ()
     failed: tuple[int, str] | None = None
     halted: str | None = None
+    forgets: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,8 @@ class ProjectionStore(Protocol):
         """Call this to write a batch, letters included, and move its checkpoint, at once.
 
         False when the checkpoint is not where the batch began, or no longer filled, or a
-        replayed letter was settled by others: nothing was written; read again. Raises
+        replayed letter was settled by others, or a subject was forgotten since the batch's
+        private fields were read: nothing was written; read again. Raises
         `WritesRefused` when the database will not have it, at the statement or at the
         commit, and `DeadLettersFull`; nothing was written either.
         """
@@ -163,7 +169,11 @@ class ProjectionStore(Protocol):
         ...
 
     async def swap(self, projection: str, generation: int) -> None:
-        """Call this to make a generation the live one and retire the former, at once."""
+        """Call this to make a generation the live one and retire the former, at once.
+
+        One that was outdated by a forgotten subject loses its documents in that moment, and
+        cannot be made live: nothing is done then.
+        """
         ...
 
     async def purge(self, projection: str, *, older_than: timedelta = RETIRED_KEPT) -> int:
@@ -211,8 +221,9 @@ def next_generation(
 
     The serving one of this version, else the one of it that is being built (with `rebuild`
     the other way round), else a new one: live when it is the first, building beside others.
+    One that was outdated by a forgotten subject is no choice.
     """
-    mine = [one for one in known if one.version == version]
+    mine = [one for one in known if one.version == version and not one.is_outdated]
     serving = [one for one in mine if serves(one)]
     building = [one for one in mine if one.state is GenerationState.BUILDING]
     for found in (building, serving) if rebuild else (serving, building):

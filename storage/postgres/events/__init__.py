@@ -2,5 +2,6 @@
 
 Read `appending.py` (one, many, a batch: each in one statement), then `reading.py` (streams
 by version, and the global order) and `rows.py` (an event as a row, and back). `sharing.py` is
-one statement for the single events of many callers, and `gathering.py` says who shares it.
+one statement for the single events of many callers, and `gathering.py` says who shares it. The
+keys of private fields stand in `subject_keys.py`, a port of its own.
 """

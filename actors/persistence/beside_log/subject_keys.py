@@ -1,0 +1,206 @@
+"""The keys of subjects: one for each person or thing whose private fields can be forgotten.
+
+`SubjectKeys` is the table: keys as they are kept, each wrapped by a master key that is no part
+of the store, and the subjects that were forgotten. `Keyring` is what a program gives its stores:
+it has the master keys, seals what is written, opens what is read, and forgets.
+
+Rule 1: a forgotten subject stays in the table, without a key. So an append that comes later is
+refused (`SubjectForgotten`) and makes no new key in silence; one that was under way is stored,
+and reads `ERASED` as if it had come before.
+Rule 2: each forgetting counts `forgets` up, in its transaction. Who wrote down clear text (a
+projection, in its documents) says at its commit which number it had seen, and is refused when
+it is an older one: no cache in any process can bring back what was forgotten.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import msgspec
+
+from actors.persistence.errors import KeyringMissing
+from actors.persistence.words import AppendRequest, NewEvent, Snapshot, StoredEvent
+
+# How long another process may go on using a key that was deleted: so often a keyring that is in
+# use asks what was forgotten. A query a second at most, and none while it rests.
+FRESH_S = 1.0
+
+# No JSON begins so: a sealed snapshot is told from one in clear.
+SEALED = b"\x00sealed1"
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectKey:
+    """The key of a subject as it is kept; without `wrapped` the subject was forgotten.
+
+    `number` tells the keys of one subject apart: it has a second one only after `readmit`.
+    """
+
+    subject: str
+    number: int
+    master: str | None
+    wrapped: bytes | None
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Call this to ask whether its key was deleted."""
+        return self.wrapped is None
+
+
+class SubjectKeys(Protocol):
+    """The table of subjects' keys; every adapter passes `storage.testing.SubjectKeysSuite`."""
+
+    async def find(self, subjects: Sequence[str]) -> Mapping[str, SubjectKey]:
+        """Call this for what is kept of subjects; those never heard of are left out."""
+        ...
+
+    async def add(self, keys: Sequence[SubjectKey]) -> Mapping[str, SubjectKey]:
+        """Call this to keep new keys; gives what is kept of their subjects then.
+
+        That is another's key where one was there already, and no key of a forgotten subject.
+        """
+        ...
+
+    async def forget(self, subject: str, *, by: str) -> bool:
+        """Call this to delete a subject's key, in one transaction with all that follows from it.
+
+        Counts `forgets` up, audits `subject.forget` with who did it, and marks the generations of
+        projections that read private fields: they are built anew. False when it was forgotten
+        before; nothing was done then. A subject never heard of is forgotten in advance.
+        """
+        ...
+
+    async def readmit(self, key: SubjectKey, *, by: str) -> bool:
+        """Call this to give a forgotten subject a new key; audited as `subject.readmit`.
+
+        False when it is not forgotten, or `key.number` is not the next. What was sealed with the
+        former key stays erased.
+        """
+        ...
+
+    async def forgets(
+        self, since: int | None = None, *, limit: int = 1000
+    ) -> tuple[int, Sequence[str]]:
+        """Call this for how many were forgotten so far, and the subjects of those after `since`."""
+        ...
+
+    async def masters(self) -> Mapping[str, int]:
+        """Call this for the master keys that wrap any key here, by id, and how many each."""
+        ...
+
+    async def wrapped_by_others(self, master: str, *, limit: int = 1000) -> Sequence[SubjectKey]:
+        """Call this for keys that another master key wraps."""
+        ...
+
+    async def rewrap(self, old: SubjectKey, new: SubjectKey) -> bool:
+        """Call this to replace a wrapping; False when the key is not as `old` any more."""
+        ...
+
+
+class Keyring(Protocol):
+    """Seals and opens private fields; the one there is stands in `storage.keyring`."""
+
+    async def seal(self, requests: Sequence[AppendRequest]) -> Sequence[AppendRequest]:
+        """Call this before an append: private fields are sealed, keys made where there are none.
+
+        The same event gives the same bytes each time, so that a repeat is known as one. Raises
+        `SubjectForgotten`, `MasterKeyMissing`, `EventTooLarge`, and what the store raises.
+        """
+        ...
+
+    async def open(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+        """Call this after reading: gives events with `private` where they have sealed fields."""
+        ...
+
+    async def seal_bytes(self, place: str, subjects: Iterable[str], data: bytes) -> bytes:
+        """Call this to seal something derived from private fields; opens at this place only.
+
+        Raises `SubjectForgotten` when one of the subjects has no key.
+        """
+        ...
+
+    async def open_bytes(self, place: str, sealed: bytes) -> bytes | None:
+        """Call this to open it; None when a key is gone, or it was changed or moved."""
+        ...
+
+    async def forgets(self) -> int:
+        """Call this for how many subjects were forgotten, as far as this process has heard."""
+        ...
+
+    def has_forgotten(self, subjects: frozenset[str], since: int) -> bool:
+        """Call this to ask whether one of them was forgotten after so many.
+
+        True also where it is not known any more, long ago.
+        """
+        ...
+
+
+async def seal_requests(
+    keyring: Keyring | None, requests: Sequence[AppendRequest]
+) -> Sequence[AppendRequest]:
+    """Call this first in an engine's append; `KeyringMissing` where nobody could seal."""
+    private = [event for one in requests for event in one.events if event.private is not None]
+    if not private:
+        return requests
+    if keyring is None:
+        raise KeyringMissing(private[0].type)
+    return await keyring.seal(requests)
+
+
+async def seal_request(keyring: Keyring | None, request: AppendRequest) -> AppendRequest:
+    """Call this as `seal_requests`, for one."""
+    for event in request.events:
+        if event.private is not None:
+            return (await seal_requests(keyring, [request]))[0]
+    return request
+
+
+async def open_events(
+    keyring: Keyring | None, events: Sequence[StoredEvent]
+) -> Sequence[StoredEvent]:
+    """Call this last in an engine's read; without a keyring sealed fields stay sealed."""
+    return events if keyring is None else await keyring.open(events)
+
+
+async def seal_snapshot(keyring: Keyring | None, snapshot: Snapshot) -> Snapshot:
+    """Call this before a snapshot is kept; `KeyringMissing`, or `SubjectForgotten` meanwhile."""
+    if not snapshot.subjects:
+        return snapshot
+    if keyring is None:
+        raise KeyringMissing(f"the snapshot of {snapshot.stream_id}")
+    sealed = await keyring.seal_bytes(_place_of(snapshot), snapshot.subjects, snapshot.data)
+    return replace(snapshot, data=SEALED + sealed, subjects=frozenset())
+
+
+async def open_snapshot(keyring: Keyring | None, kept: Snapshot | None) -> Snapshot | None:
+    """Call this with a kept snapshot; None when it cannot be read any more."""
+    if kept is None or not kept.data.startswith(SEALED):
+        return kept
+    if keyring is None:
+        return None
+    sealed = kept.data.removeprefix(SEALED)
+    data = await keyring.open_bytes(_place_of(kept), sealed)
+    if data is None:
+        return None
+    subjects = frozenset(msgspec.json.decode(sealed, type=SealedFields).keys)
+    return replace(kept, data=data, subjects=subjects)
+
+
+def _place_of(snapshot: Snapshot) -> str:
+    return f"snapshot {snapshot.stream_id} {snapshot.version} {snapshot.schema}"
+
+
+def with_events(request: AppendRequest, events: Sequence[NewEvent]) -> AppendRequest:
+    """Call this for a request with its events sealed."""
+    return replace(request, events=events)
+
+
+class SealedFields(msgspec.Struct, frozen=True):
+    """What stands under `$private` in a stored event: whose keys sealed which fields.
+
+    Also of a sealed text that stands elsewhere. The keys are named by subject and number.
+    """
+
+    keys: Mapping[str, int]
+    # None is a field that was erased when it was stored.
+    fields: Mapping[str, bytes | None]

@@ -1,0 +1,99 @@
+"""The keys of subjects in memory; the twin of `storage/postgres/events/subject_keys.py`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from actors.persistence import GenerationState, SubjectKey
+from storage.memory.database import MemoryDatabase, SubjectKeyChange
+from storage.memory.faults import Faults
+
+
+class MemorySubjectKeys(Faults):
+    """The port `SubjectKeys` on a `MemoryDatabase`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        super().__init__()
+        self.database = database
+
+    async def find(self, subjects: Sequence[str]) -> Mapping[str, SubjectKey]:
+        """See `SubjectKeys.find`."""
+        await self.pass_faults()
+        kept = self.database.subject_keys
+        return {one: kept[one] for one in subjects if one in kept}
+
+    async def add(self, keys: Sequence[SubjectKey]) -> Mapping[str, SubjectKey]:
+        """See `SubjectKeys.add`."""
+        await self.pass_faults()
+        kept = self.database.subject_keys
+        return {key.subject: kept.setdefault(key.subject, key) for key in keys}
+
+    async def forget(self, subject: str, *, by: str) -> bool:
+        """See `SubjectKeys.forget`."""
+        await self.pass_faults()
+        database = self.database
+        kept = database.subject_keys.get(subject)
+        if kept is not None and kept.is_forgotten:
+            return False
+        number = 0 if kept is None else kept.number
+        database.subject_keys[subject] = SubjectKey(subject, number, None, None)
+        database.forgotten.append(subject)
+        private = {key[:2] for key, one in database.checkpoints.items() if one.is_private}
+        for key, one in database.checkpoints.items():
+            if key[:2] not in private:
+                continue
+            is_building = one.state is GenerationState.BUILDING
+            database.checkpoints[key] = replace(
+                one,
+                is_outdated=True,
+                revision=one.revision + 1,
+                state=GenerationState.RETIRED if is_building else one.state,
+            )
+        for key, one in database.checkpoints.items():
+            if key[:2] in private and one.state is GenerationState.RETIRED:
+                database.documents.pop(one.collection, None)
+        self._audit(by, "subject.forget", subject)
+        return True
+
+    async def readmit(self, key: SubjectKey, *, by: str) -> bool:
+        """See `SubjectKeys.readmit`."""
+        await self.pass_faults()
+        kept = self.database.subject_keys.get(key.subject)
+        if kept is None or not kept.is_forgotten or kept.number != key.number - 1:
+            return False
+        self.database.subject_keys[key.subject] = key
+        self._audit(by, "subject.readmit", key.subject)
+        return True
+
+    async def forgets(
+        self, since: int | None = None, *, limit: int = 1000
+    ) -> tuple[int, Sequence[str]]:
+        """See `SubjectKeys.forgets`."""
+        await self.pass_faults()
+        forgotten = self.database.forgotten
+        return len(forgotten), () if since is None else forgotten[since : since + limit]
+
+    async def masters(self) -> Mapping[str, int]:
+        """See `SubjectKeys.masters`."""
+        await self.pass_faults()
+        found: dict[str, int] = {}
+        for key in self.database.subject_keys.values():
+            if key.master is not None:
+                found[key.master] = found.get(key.master, 0) + 1
+        return found
+
+    async def wrapped_by_others(self, master: str, *, limit: int = 1000) -> Sequence[SubjectKey]:
+        """See `SubjectKeys.wrapped_by_others`."""
+        await self.pass_faults()
+        kept = sorted(self.database.subject_keys.values(), key=lambda key: key.subject)
+        return [key for key in kept if key.master not in (None, master)][:limit]
+
+    async def rewrap(self, old: SubjectKey, new: SubjectKey) -> bool:
+        """See `SubjectKeys.rewrap`."""
+        await self.pass_faults()
+        if self.database.subject_keys.get(old.subject) != old:
+            return False
+        self.database.subject_keys[old.subject] = new
+        return True
+
+    def _audit(self, by: str, action: str, subject: str) -> None:
+        self.database.subject_audit.append(SubjectKeyChange(subject, by, action))
