@@ -143,6 +143,24 @@ class ConcurrencyConflict(StoreError):
         self.stream_id, self.expected, self.actual = stream_id, expected, actual
 
 
+class ConditionFailed(StoreError):
+    """Raised when an event was stored that the append's condition excludes; nothing was written.
+
+    Read on with the condition's query, decide again with what is there now, and append the new
+    decision. `cursor` is the first such event's.
+    """
+
+    code = "condition_failed"
+
+    def __init__(self, stream_id: str, cursor: tuple[int, int]) -> None:
+        txid, position = cursor
+        super().__init__(
+            f"the append to {stream_id} depends on what was stored since: an event at "
+            f"{txid}.{position} is of its query; nothing was written. Read on and decide again."
+        )
+        self.stream_id, self.cursor = stream_id, cursor
+
+
 class Fenced(StoreError):
     """Raised when this process no longer owns the shard it writes for; nothing was written."""
 

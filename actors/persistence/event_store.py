@@ -40,6 +40,7 @@ from actors.persistence.words import (
     AppendRequest,
     BackwardPage,
     Bookmark,
+    Condition,
     Counted,
     Cursor,
     Expected,
@@ -49,6 +50,7 @@ from actors.persistence.words import (
     NewEvent,
     OutboxMessage,
     Page,
+    Query,
     Shard,
     Snapshot,
     StoredEvent,
@@ -75,15 +77,16 @@ class EventStore(Protocol):
         outbox: Sequence[OutboxMessage] = (),
         timers: Sequence[TimerChange] = (),
         idempotency: Idempotent | None = None,
+        condition: Condition | None = None,
     ) -> Appended:
         """Call this to store events, and what goes with them, in one transaction.
 
         Appending the same event ids with the same content again writes nothing and gives the
         earlier result as `replayed`, whatever is expected. Raises `ConcurrencyConflict` with
-        the true version when the stream is not as expected, `DuplicateEventId` for an id
-        stored elsewhere or otherwise, `Fenced`, `IdempotencyMismatch`,
-        `IdempotencyInFlight`, `DuplicateMessageId`; before any I/O `EmptyAppend`,
-        `AppendTooLarge` and `InvalidField`. After each of them
+        the true version when the stream is not as expected, `ConditionFailed` when its condition
+        no longer holds, `DuplicateEventId` for an id stored elsewhere or otherwise, `Fenced`,
+        `IdempotencyMismatch`, `IdempotencyInFlight`, `DuplicateMessageId`; before any I/O
+        `EmptyAppend`, `AppendTooLarge` and `InvalidField`. After each of them
         nothing was written. Cancelled, it is wholly there or wholly absent.
         """
         ...
@@ -175,6 +178,19 @@ class EventStore(Protocol):
         Counts `up_to` events at most (1 to 100,000), and looks at 20,000 at most where types of
         one stream or category are asked for; `is_whole` says whether it came to the end. A
         stream and a category at once is `InvalidField`, a `ValueError`.
+        """
+        ...
+
+    async def read_tagged(
+        self, query: Query, *, after: Cursor | None = None, limit: int = PAGE_LIMIT
+    ) -> Page:
+        """Call this to read what a decision is made on: the events of a query, in order.
+
+        What is stored later of these tags comes behind `next`: read on until a page is the
+        last, decide, and append with `Condition(query, page.next)`. Waits for appends of these
+        tags that are under way. `after` is `next` of such a page, or the cursor that an append
+        with a condition of this query came to. Of an event stored under a name of before, the
+        types of today are asked.
         """
         ...
 
@@ -418,6 +434,21 @@ def _is_same(event: NewEvent, kept: StoredEvent, request: AppendRequest, version
         and kept.schema_version == event.schema_version
         and kept.data == event.data
     )
+
+
+def matches(query: Query, event: StoredEvent) -> bool:
+    """Call this to decide whether an event is of a query whose types are stored names."""
+    return any(
+        (not one.types or event.type in one.types) and set(one.tags) <= set(event.tags)
+        for one in query
+    )
+
+
+def tagged_page(found: Sequence[StoredEvent], begin: Cursor, limit: int) -> Page:
+    """Call this with one event of a query more than a page has, if there is one."""
+    events = found[:limit]
+    at = events[-1].cursor if events else begin
+    return Page(events, at, found[-1].cursor if len(found) > limit else at)
 
 
 def conflict(request: AppendRequest, actual: Version) -> ConcurrencyConflict:

@@ -35,7 +35,7 @@ from actors.persistence.private import (
     private_shape,
 )
 from actors.persistence.roads import Fields, Place, Roads, Step, check_targets, parsed, shown, where
-from actors.persistence.words import APPEND_EVENTS_MAX, NewEvent, StoredEvent
+from actors.persistence.words import APPEND_EVENTS_MAX, NewEvent, Query, StoredEvent, Tagged
 from actors.runtime import Log
 
 T = TypeVar("T")
@@ -169,6 +169,7 @@ class EventTypes:
         event_id: UUID,
         metadata: Mapping[str, str] | None = None,
         tenant: str | None = None,
+        tags: Sequence[str] = (),
     ) -> NewEvent:
         """Call this to make an event storable; `EventTooLarge` above 64 KiB.
 
@@ -201,6 +202,7 @@ class EventTypes:
             metadata=metadata or {},
             tenant=tenant,
             private=private,
+            tags=tags,
         )
 
     def knows(self, stored: StoredEvent) -> bool:
@@ -280,6 +282,13 @@ class EventTypes:
             return None
         today = frozenset(name for name in names if name in self._classes)
         return sorted({*names, *self._roads.stored_as(today)})
+
+    def widened_query(self, query: Query) -> Query:
+        """Call this with a query: its types of today bring those of before with them."""
+        return [
+            one if not one.types else Tagged(one.tags, self.widened(one.types) or ())
+            for one in query
+        ]
 
     def roads_to(self, classes: Collection[type]) -> Sequence[str]:
         """Call this for the steps that lead to these classes, as texts: other ones, other states.

@@ -50,6 +50,12 @@ METADATA_BYTES_MAX = 16 * 1024
 # A relay holds a hundred messages at once.
 MESSAGE_BYTES_MAX = 1024 * 1024
 
+# Each tag of an append, of its condition or of a query is a lock in memory that all share: of 64 a
+# pool of ten connections takes a tenth of what a server has by default.
+TAGS_MAX = 64
+# Each is looked up by itself.
+QUERY_ITEMS_MAX = 64
+
 # What the database's integers hold; versions leave room for one append on top.
 INT_MAX = 2**31 - 1
 BIGINT_MAX = 2**63 - 1
@@ -128,6 +134,19 @@ def check_integer(
         raise InvalidField(field, f"must be at least {least}, got {value}")
     if most is not None and value > most:
         raise InvalidField(field, f"must be at most {most}")
+
+
+def check_tags(field: str, tags: object) -> None:
+    """Call this to check tags: distinct texts, none empty; raises `InvalidField`."""
+    if isinstance(tags, str) or not isinstance(tags, Sequence):
+        raise InvalidField(field, f"is no list of texts but {type(tags).__name__}")
+    if len(tags) > TAGS_MAX:
+        raise InvalidField(field, f"has {len(tags)} texts, the limit is {TAGS_MAX}")
+    for tag in tags:
+        if not check_text(f"one of {field}", tag):
+            raise InvalidField(field, "has an empty text")
+    if len(set(tags)) < len(tags):
+        raise InvalidField(field, "has one text twice")
 
 
 def check_uuid(field: str, value: object) -> None:
@@ -255,7 +274,9 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     """A fact to be stored: its type, its bytes, and who caused it.
 
     `event_id` is made by the caller, once for each fact: a repeated append with the same
-    ids writes nothing twice. `private` has what the store seals before it writes.
+    ids writes nothing twice. `private` has what the store seals before it writes. `tags` name
+    what the fact is about, beside its stream, such as `course-7` and `student-3`: it can be read
+    by them, and appends can depend on it.
     """
 
     event_id: UUID
@@ -266,6 +287,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     codec: str = "json"
     tenant: str | None = None
     private: Unsealed | None = None
+    tags: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         # A struct checks no types when it is made by a program, and what is stored stays: one
@@ -284,6 +306,8 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
             check_text("tenant", self.tenant)
         if self.metadata != {}:
             check_texts("metadata", self.metadata)
+        if self.tags != ():
+            check_tags("tags", self.tags)
 
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False):
@@ -305,6 +329,7 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     metadata: Mapping[str, str]
     tenant: str | None
     recorded_at: datetime
+    tags: Sequence[str] = ()
     part: int = 0
     private: Opened | None = None
 
@@ -431,6 +456,63 @@ class CloseTimer:
         check_uuid("timer_id", self.timer_id)
 
 
+# What an append may depend on beside its stream.
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """Events that have all these tags, and one of these types; without `types`, of any.
+
+    They are looked for by the first tag: name the one first that the fewest events have.
+    """
+
+    tags: Sequence[str]
+    types: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_tags("tags", self.tags)
+        if not self.tags:
+            raise InvalidField("tags", "is empty; a query names at least one")
+        if isinstance(self.types, str):
+            raise InvalidField("types", "is one text; give a list of them")
+        for name in self.types:
+            check_text("types", name)
+
+
+# Events that one of these describes.
+Query: TypeAlias = Sequence[Tagged]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """That no event of a query was stored behind a cursor: what was decided on is still all.
+
+    The cursor is `next` of the last page of `EventStore.read_tagged` with the same query;
+    START asks that there is none at all.
+    """
+
+    query: Query
+    after: Cursor = START
+
+    def __post_init__(self) -> None:
+        check_query(self.query)
+        check_integer("the txid of a cursor", self.after.txid, 0, BIGINT_MAX)
+        check_integer("the position of a cursor", self.after.position, 0, BIGINT_MAX)
+
+
+def check_query(query: Query) -> Sequence[str]:
+    """Call this for the distinct tags of a query; raises `InvalidField`."""
+    given: object = query
+    if not isinstance(given, Sequence) or not all(isinstance(one, Tagged) for one in given):
+        raise InvalidField("query", "is no list of `Tagged`")
+    if not 1 <= len(query) <= QUERY_ITEMS_MAX:
+        raise InvalidField("query", f"has {len(query)} items, 1 to {QUERY_ITEMS_MAX} are possible")
+    tags = sorted({tag for one in query for tag in one.tags})
+    if len(tags) > TAGS_MAX:
+        raise InvalidField("query", f"has {len(tags)} tags, the limit is {TAGS_MAX}")
+    return tags
+
+
 TimerChange: TypeAlias = SetTimer | CancelTimer | CloseTimer
 
 
@@ -447,6 +529,7 @@ class AppendRequest:
     idempotency: Idempotent | None = None
     # The consumer that handles a message with this append, and the message's id.
     inbox: tuple[str, UUID] | None = None
+    condition: Condition | None = None
 
     def __post_init__(self) -> None:
         if not self.events:
@@ -461,11 +544,38 @@ class AppendRequest:
             check_uuid("the message id of inbox", self.inbox[1])
         if len({one.message_id for one in self.outbox}) < len(self.outbox):
             raise InvalidField("outbox", "has one message id twice")
+        if (self.condition is not None or self.is_tagged) and len(self.tags) > TAGS_MAX:
+            why = f"has {len(self.tags)} tags in events and condition, the limit is {TAGS_MAX}"
+            raise InvalidField("the append", f"{why}; split it")
 
     @property
     def is_plain(self) -> bool:
-        """Call this to ask whether only events are written."""
-        return not (self.shard or self.outbox or self.timers or self.idempotency or self.inbox)
+        """Call this to ask whether only events are written, and nothing but its stream counts."""
+        return not (
+            self.shard
+            or self.outbox
+            or self.timers
+            or self.idempotency
+            or self.inbox
+            or self.condition
+            or self.is_tagged
+        )
+
+    @property
+    def is_tagged(self) -> bool:
+        """Call this to ask whether an event has a tag."""
+        # A loop: of the one event that there nearly always is, it is faster than `any`.
+        for event in self.events:  # noqa: SIM110
+            if event.tags:
+                return True
+        return False
+
+    @property
+    def tags(self) -> Mapping[str, bool]:
+        """Call this for the tags of its events (True) and, beside them, of its condition."""
+        asked = () if self.condition is None else check_query(self.condition.query)
+        own = (tag for event in self.events for tag in event.tags)
+        return {**dict.fromkeys(asked, False), **dict.fromkeys(own, True)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,7 @@ class MemoryDatabase:
                     metadata=dict(event.metadata),
                     tenant=event.tenant,
                     recorded_at=self.now(),
+                    tags=tuple(event.tags),
                 )
             )
         return placed

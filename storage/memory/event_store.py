@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections import ChainMap
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from uuid import UUID
@@ -20,6 +20,7 @@ from actors.persistence import (
     BackwardPage,
     Bookmark,
     CloseTimer,
+    Condition,
     Counted,
     Cursor,
     EventTypes,
@@ -32,6 +33,7 @@ from actors.persistence import (
     OutboxMessage,
     Page,
     Projection,
+    Query,
     Shard,
     StoredEvent,
     StreamId,
@@ -57,11 +59,14 @@ from actors.persistence.event_store import (
     conflict,
     keep_answer,
     kept_answer,
+    matches,
     place_of,
+    tagged_page,
 )
-from actors.persistence.words import check_stream
+from actors.persistence.words import check_query, check_stream
 from storage.errors import (
     AlreadyHandled,
+    ConditionFailed,
     DuplicateMessageId,
     Fenced,
     StoreError,
@@ -129,10 +134,20 @@ class MemoryEventStore(Faults):
         outbox: Sequence[OutboxMessage] = (),
         timers: Sequence[TimerChange] = (),
         idempotency: Idempotent | None = None,
+        condition: Condition | None = None,
     ) -> Appended:
         """See `EventStore.append`."""
         return await self.append_request(
-            AppendRequest(stream_id, events, expected, shard, outbox, timers, idempotency)
+            AppendRequest(
+                stream_id,
+                events,
+                expected,
+                shard,
+                outbox,
+                timers,
+                idempotency,
+                condition=condition,
+            )
         )
 
     async def append_request(self, request: AppendRequest) -> Appended:
@@ -142,7 +157,7 @@ class MemoryEventStore(Faults):
         # Behind a commit that a test holds back, as the real one waits for a key that another
         # transaction has written and not committed. Below this loop is no checkpoint, apart
         # from such a hold: judged and stored is one step.
-        await self._wait_for_held([request])
+        await self._wait_for_held(_places([request]))
         earlier = self._judge(request)
         if earlier is not None:
             return earlier
@@ -174,7 +189,7 @@ class MemoryEventStore(Faults):
         self._inline.check_batch(requests)
         requests = await seal_requests(self._keyring, requests)
         await self.pass_faults()
-        await self._wait_for_held(requests)
+        await self._wait_for_held(_places(requests))
         database = self.database
         txid = database.begin()
         # What this transaction sees: the stored events and its own. Versions are given as if the
@@ -296,6 +311,17 @@ class MemoryEventStore(Faults):
         page = await open_events(self._keyring, wanted[:limit])
         return BackwardPage(page, page[-1].cursor if len(wanted) > limit else START)
 
+    async def read_tagged(
+        self, query: Query, *, after: Cursor | None = None, limit: int = PAGE_LIMIT
+    ) -> Page:
+        """See `EventStore.read_tagged`."""
+        tags, begin = check_query(query), check_cursor(after)
+        check_limit(limit)
+        await self.pass_faults()
+        await self._wait_for_held([f"#{tag}" for tag in tags])
+        found = list(islice(self._tagged(self._event_types.widened_query(query), begin), limit + 1))
+        return tagged_page(await open_events(self._keyring, found), begin, limit)
+
     async def count(
         self,
         *,
@@ -398,6 +424,11 @@ class MemoryEventStore(Faults):
         actual = self.current_version(request.stream_id)
         if not fits(request.expected, actual):
             raise conflict(request, actual)
+        if request.condition is not None:
+            query = self._event_types.widened_query(request.condition.query)
+            behind = self._tagged(query, request.condition.after)
+            if (first := next(behind, None)) is not None:
+                raise ConditionFailed(request.stream_id, first.cursor)
         if any(message.message_id in database.message_ids for message in request.outbox):
             raise DuplicateMessageId(request.stream_id)
         for change in request.timers:
@@ -407,23 +438,37 @@ class MemoryEventStore(Faults):
                     raise TimerGone(str(change.timer_id))
         return None
 
-    async def _wait_for_held(self, requests: Sequence[AppendRequest]) -> None:
-        while busy := [self._busy[r.stream_id] for r in requests if r.stream_id in self._busy]:
+    async def _wait_for_held(self, places: Collection[str]) -> None:
+        while busy := [self._busy[place] for place in places if place in self._busy]:
             await busy[0].wait()
+
+    def _tagged(self, query: Query, after: Cursor) -> Iterator[StoredEvent]:
+        for event in self.database.events:
+            if event.cursor > after and matches(query, event):
+                yield event
 
     async def _hold(self, request: AppendRequest, txid: int) -> bool:
         held, self._held = self._held, None
         assert held is not None
-        done = self._busy[request.stream_id] = trio.Event()
+        done, places = trio.Event(), _places([request])
+        self._busy.update(dict.fromkeys(places, done))
         is_kept = False
         try:
             is_kept = await held.wait()
         finally:
-            del self._busy[request.stream_id]
+            for place in places:
+                del self._busy[place]
             done.set()
             if not is_kept:
                 self.database.roll_back(txid)
         return is_kept
+
+
+def _places(requests: Sequence[AppendRequest]) -> set[str]:
+    """What appends hold until they are over: their streams, and tags, which no stream is named."""
+    return {str(one.stream_id) for one in requests} | {
+        f"#{tag}" for one in requests for tag in one.tags
+    }
 
 
 def _place(event: StoredEvent) -> Cursor:

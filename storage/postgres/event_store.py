@@ -21,6 +21,7 @@ from actors.persistence import (
     BackwardPage,
     Bookmark,
     Claim,
+    Condition,
     Counted,
     Cursor,
     EventTypes,
@@ -33,6 +34,7 @@ from actors.persistence import (
     OutboxMessage,
     Page,
     Projection,
+    Query,
     Shard,
     StoredEvent,
     StreamId,
@@ -59,10 +61,11 @@ from actors.persistence.event_store import (
     keep_answer,
     kept_answer,
     place_of,
+    tagged_page,
 )
 from actors.persistence.event_types import EVENTS as OWN_TYPES
-from actors.persistence.words import check_stream
-from storage.errors import DuplicateMessageId, Fenced, StoreError, StoreUnavailable
+from actors.persistence.words import check_query, check_stream
+from storage.errors import ConditionFailed, DuplicateMessageId, Fenced, StoreError, StoreUnavailable
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS, POLL_S
 from storage.postgres.connecting.pool import Work
@@ -70,6 +73,7 @@ from storage.postgres.connecting.session import DRIVER, Connection, told
 from storage.postgres.events import reading
 from storage.postgres.events.appending import RACES, append_batch, facts, insert, wait_in_line
 from storage.postgres.events.gathering import Gatherer, GatherStats
+from storage.postgres.events.tagging import lock_tags, read_tagged
 from storage.postgres.idempotency import claim, remember
 from storage.postgres.outbox import OUTBOX_IDS, add_to_outbox, note_handled
 from storage.postgres.projections import apply_inline
@@ -86,7 +90,11 @@ RACES_MAX = 100
 
 
 class _Refused(Exception):
-    """Rolls back an append whose stream is shorter than expected."""
+    """Rolls back an append whose stream is shorter than expected, or whose condition fails."""
+
+    def __init__(self, excluded: Cursor | None = None) -> None:
+        super().__init__()
+        self.excluded = excluded
 
 
 class PostgresEventStore:
@@ -122,25 +130,37 @@ class PostgresEventStore:
         outbox: Sequence[OutboxMessage] = (),
         timers: Sequence[TimerChange] = (),
         idempotency: Idempotent | None = None,
+        condition: Condition | None = None,
     ) -> Appended:
         """See `EventStore.append`."""
         return await self.append_request(
-            AppendRequest(stream_id, events, expected, shard, outbox, timers, idempotency)
+            AppendRequest(
+                stream_id,
+                events,
+                expected,
+                shard,
+                outbox,
+                timers,
+                idempotency,
+                condition=condition,
+            )
         )
 
     async def append_request(self, request: AppendRequest) -> Appended:
         """See `EventStore.append_request`."""
         request = await seal_request(self._keyring, request)
         for lost in range(RACES_MAX):
-            appended = await self._try(request, lost)
-            if appended is not None:
-                return appended
+            tried = await self._try(request, lost)
+            if isinstance(tried, Appended):
+                return tried
             known, actual = await self._run(facts, request)
             repeated = repeat_of(request, known)
             if repeated is not None:
                 return repeated
             if not fits(request.expected, actual):
                 raise conflict(request, actual)
+            if tried is not None:
+                raise ConditionFailed(request.stream_id, tried)
             # The stream is as expected again: the other writer rolled back, or any version
             # will do. Nothing was decided on what is stored, so the same append may go again.
         raise StoreUnavailable(
@@ -237,6 +257,19 @@ class PostgresEventStore:
         )
         return replace(page, events=await open_events(self._keyring, page.events))
 
+    async def read_tagged(
+        self, query: Query, *, after: Cursor | None = None, limit: int = PAGE_LIMIT
+    ) -> Page:
+        """See `EventStore.read_tagged`."""
+        tags, begin = check_query(query), check_cursor(after)
+        check_limit(limit)
+        query = self._event_types.widened_query(query)
+        try:
+            found = await self._database.transact(read_tagged, query, tags, begin, limit + 1)
+        except DRIVER as error:
+            raise told(error) from None
+        return tagged_page(await open_events(self._keyring, found), begin, limit)
+
     async def count(
         self,
         *,
@@ -311,8 +344,11 @@ class PostgresEventStore:
         """Call this to see how single appends fared: how many shared a statement, who waits."""
         return self._gatherer.statistics()
 
-    async def _try(self, request: AppendRequest, lost: int) -> Appended | None:
-        """The result; None when the version check or a constraint refused it."""
+    async def _try(self, request: AppendRequest, lost: int) -> Appended | Cursor | None:
+        """The result; None when the version check or a constraint refused it.
+
+        A cursor is that of an event that its condition excludes.
+        """
         is_plain = request.is_plain and not self._inline.wanting(request.events)
         is_in_line = lost >= RACES_BEFORE_LINE
         try:
@@ -320,11 +356,14 @@ class PostgresEventStore:
                 if not lost and self._gatherer.takes(request):
                     return await self._gatherer.append(request)
                 return await self._database.run(insert, request, channel=EVENTS)
+            if request.condition is not None:
+                query = self._event_types.widened_query(request.condition.query)
+                request = replace(request, condition=Condition(query, request.condition.after))
             return await self._database.transact(
                 _insert_with_all, request, self._inline, is_in_line, channel=EVENTS
             )
-        except _Refused:
-            return None
+        except _Refused as refused:
+            return refused.excluded
         except (*DRIVER, StoreUnavailable) as error:
             if _is_lost_race(error):
                 return None
@@ -360,11 +399,13 @@ async def _insert_with_all(
     """In one transaction, in this order: shard, inbox, key, events, then what goes with them.
 
     Whatever raises here rolls all of it back. The order is that of the twin in memory, so
-    that of several reasons to refuse an append both give the same. Only the head is read
-    before all of it: see rule 1 of `events/appending.py`.
+    that of several reasons to refuse an append both give the same. Only tags are locked, the
+    condition looked at and the head read before all of it: see rule 1 of `events/appending.py`,
+    and `events/tagging.py`.
     """
     if is_in_line:
         await wait_in_line(connection, [request.stream_id])
+    excluded = await lock_tags(connection, request) if request.tags else None
     base = None if request.is_plain else await reading.head(connection, request.stream_id)
     if request.shard is not None:
         await _check_shard(connection, request.shard)
@@ -376,6 +417,8 @@ async def _insert_with_all(
         if isinstance(begun, bytes):
             return await _earlier(connection, kept_answer(request.idempotency, begun))
         held = begun
+    if excluded is not None:
+        raise _Refused(excluded)
     appended = await insert(connection, request, base)
     if appended is None:
         raise _Refused

@@ -2,8 +2,8 @@
 
 Subclass a suite in a test file and give it a fixture that makes the adapter; the suite does
 the work. Read `event_store.py` first, and `memory/event_store.py` beside it; the other suites
-are `streams.py`, `with_append.py`, `dead_letters.py`, `private.py`, `projections/` and
-`chat_log.py`.
+are `streams.py`, `tagging.py`, `with_append.py`, `dead_letters.py`, `private.py`,
+`projections/` and `chat_log.py`.
 
 What they stand on: `samples.py` (events and the like), `kept.py` (all ports of one database),
 `temporary.py` (a PostgreSQL with a fresh database for each test), `faulty_adapters.py` (runs a
@@ -25,6 +25,7 @@ from storage.testing.projections.poison import ProjectionHaltSuite, ProjectionPo
 from storage.testing.projections.rebuilding import ProjectionRebuildSuite
 from storage.testing.projections.waiting import ProjectionWaitingSuite
 from storage.testing.streams import BackwardsSuite
+from storage.testing.tagging import TaggingSuite
 from storage.testing.temporary import TemporaryServer
 from storage.testing.with_append import WithAppendSuite
 
@@ -45,6 +46,7 @@ __all__ = [
     "ProjectionSuite",
     "ProjectionWaitingSuite",
     "SubjectKeysSuite",
+    "TaggingSuite",
     "TemporaryServer",
     "WithAppendSuite",
     "failing_cases",

@@ -1,6 +1,6 @@
 """Events, messages and timers for tests that care about storing, not about what is stored."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -21,6 +21,7 @@ def new_event(
     codec: str = "json",
     metadata: Mapping[str, str] | None = None,
     tenant: str | None = None,
+    tags: Sequence[str] = (),
 ) -> NewEvent:
     """Call this for one event with a new id."""
     return NewEvent(
@@ -31,6 +32,7 @@ def new_event(
         metadata=metadata or {},
         codec=codec,
         tenant=tenant,
+        tags=tags,
     )
 
 

@@ -10,12 +10,15 @@ import pytest
 from actors.persistence import (
     Appended,
     Bookmark,
+    Condition,
+    ConditionFailed,
     Cursor,
     CursorOutdated,
     GenerationState,
     Idempotent,
     ProjectionBatch,
     StreamId,
+    Tagged,
 )
 from storage.errors import InvalidField, RewindNotLossless, StoreMoved, StoreRewound
 from storage.postgres import (
@@ -33,7 +36,7 @@ from storage.postgres import (
 from storage.postgres.embedded.server import programs, start
 from storage.testing import TemporaryServer
 from storage.testing.event_store import read_to_end
-from storage.testing.samples import new_events
+from storage.testing.samples import new_event, new_events
 from tests.patience import PATIENT_POOL
 
 pytestmark = pytest.mark.slow
@@ -133,6 +136,28 @@ async def test_kept_answers_and_waiting_messages_follow_the_new_order(database: 
     assert again == Appended(2, 1, (await store.read_all()).events[-1].cursor, replayed=True)
     assert again.cursor == Cursor(1, 5)
     assert await database.run(waiting) == ["1", "2", "3", "4", "5"]
+
+
+async def test_tags_follow_the_new_order(database: Database) -> None:
+    # STORE-24, STORE-7
+    store, query = PostgresEventStore(database), [Tagged(("a",)), Tagged(("b",))]
+    for number in range(6):
+        await store.append(B, new_events(1))
+        await store.append(A, [new_event(tags=("a", f"n-{number}")), new_event(tags=("b",))])
+    before = [event.event_id for event in (await store.read_tagged(query)).events]
+    await renumber(database)
+    page = await store.read_tagged(query)
+    assert [event.event_id for event in page.events] == before
+    assert page.next == Cursor(1, 18)
+    with pytest.raises(ConditionFailed):
+        await store.append(B, new_events(1), condition=Condition(query, Cursor(1, 17)))
+    await store.append(B, [new_event(tags=("a",))], condition=Condition(query, page.next))
+
+    async def change(connection: Connection) -> None:
+        await connection.execute("DELETE FROM event_tags")
+
+    with pytest.raises(Exception, match="never changed"):
+        await database.run(change)
 
 
 async def test_renumbered_events_are_immutable_again(

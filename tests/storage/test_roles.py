@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from actors.persistence import Cursor, GenerationState, ProjectionBatch, StreamId
+from actors.persistence import (
+    Condition,
+    Cursor,
+    GenerationState,
+    ProjectionBatch,
+    StreamId,
+    Tagged,
+)
 from storage.errors import StoreRejected
 from storage.postgres import (
     Connection,
@@ -16,7 +23,7 @@ from storage.postgres import (
     open_database,
 )
 from storage.testing.kept import kept_in_postgres
-from storage.testing.samples import message, new_events, timer
+from storage.testing.samples import message, new_event, new_events, timer
 
 _PAGE = Path(__file__).parents[2] / "docs" / "how_to" / "database.md"
 
@@ -44,13 +51,19 @@ async def test_the_program_works_as_a_role_that_owns_nothing(
         one = StreamId("order-1")
         await kept.events.append(one, new_events(2), expected=0)
         await kept.events.append(one, new_events(1), outbox=[message()], timers=[timer()])
-        assert len((await kept.events.read_all()).events) == 3
+        query = [Tagged(("a",))]
+        tagged = [new_event(tags=("a",))]
+        await kept.events.append(StreamId("order-2"), tagged, condition=Condition(query))
+        assert len((await kept.events.read_tagged(query)).events) == 1
+        assert len((await kept.events.read_all()).events) == 4
         begun = await kept.projections.open("totals", 1, 1, GenerationState.LIVE)
         assert await kept.projections.commit(ProjectionBatch(begun, Cursor(5, 1), {"a": {"n": 1}}))
         for statement in (
             "UPDATE events SET event_type = 'x'",
             "DELETE FROM events",
             "TRUNCATE events",
+            "DELETE FROM event_tags",
+            "UPDATE event_tags SET tag = 'b'",
             "ALTER TABLE events DISABLE TRIGGER events_are_immutable",
             "DROP TABLE events",
             "UPDATE store_meta SET lineage = gen_random_uuid()",

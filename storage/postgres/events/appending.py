@@ -30,6 +30,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from actors.persistence import (
     ANY,
@@ -88,6 +89,28 @@ _MANY_ON = _MANY.format(
     condition="h.version >= $2::bigint",
 )
 
+# Of an append that goes its careful way: the version is known. Its tags are a JSON text an event,
+# for lists of different lengths are no array; they stand in their index in the same order.
+_TAGGED = """
+WITH added AS (
+    INSERT INTO events (stream_id, version, event_id, event_type, event_version, codec,
+        event_data, metadata, tenant, tags)
+    SELECT $1, $2::bigint + e.ord, e.id, e.type, e.schema, e.codec, e.data, e.meta::jsonb,
+        e.tenant, CASE WHEN e.tags IS NOT NULL
+            THEN ARRAY(SELECT jsonb_array_elements_text(e.tags::jsonb)) END
+    FROM unnest($3::uuid[], $4::text[], $5::int[], $6::text[], $7::bytea[], $8::text[],
+        $9::text[], $10::text[]) WITH ORDINALITY
+        AS e (id, type, schema, codec, data, meta, tenant, tags, ord)
+    WHERE $2 = 0 OR EXISTS (SELECT FROM events WHERE stream_id = $1 AND version = $2)
+    ORDER BY e.ord
+    RETURNING txid, position, version, tags
+), marked AS (
+    INSERT INTO event_tags (tag, txid, position)
+    SELECT unnest(tags), txid, position FROM added
+)
+SELECT txid, position, version FROM added ORDER BY version
+"""
+
 _KNOWN = f"SELECT {EVENT_COLUMNS} FROM events WHERE event_id = ANY($1)"  # noqa: S608  (our own columns)
 
 
@@ -127,7 +150,11 @@ async def insert(
         if not fits(expected, base):
             return None
         expected = base
-    if expected is ANY or expected is EXISTS:
+    if request.is_tagged:
+        assert base is not None, "an append with tags is not plain"
+        tags = [msgspec.json.encode(e.tags).decode() if e.tags else None for e in events]
+        rows = await connection.fetch(_TAGGED, request.stream_id, base, *to_columns(events), tags)
+    elif expected is ANY or expected is EXISTS:
         least = 0 if expected is ANY else 1
         rows = await connection.fetch(_MANY_ON, request.stream_id, least, *to_columns(events))
     elif len(events) == 1:

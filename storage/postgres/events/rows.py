@@ -9,7 +9,7 @@ from actors.persistence import Cursor, NewEvent, StoredEvent
 
 EVENT_COLUMNS = (
     "stream_id, version, txid, position, event_id, event_type, event_version, codec,"
-    " event_data, metadata, tenant, recorded_at"
+    " event_data, metadata, tenant, recorded_at, tags"
 )
 
 _decode_texts = msgspec.json.Decoder(dict[str, str]).decode
@@ -20,9 +20,21 @@ _encode_metadata = msgspec.json.Encoder().encode
 def to_event(row: asyncpg.Record) -> StoredEvent:
     """Call this with a row of `EVENT_COLUMNS`, in that order."""
     # Unpacked in one go: this line runs for every event that is ever read.
-    (stream_id, version, txid, position, event_id, kind, schema, codec, data, meta, tenant, at) = (
-        row
-    )
+    (
+        stream_id,
+        version,
+        txid,
+        position,
+        event_id,
+        kind,
+        schema,
+        codec,
+        data,
+        meta,
+        tenant,
+        at,
+        tags,
+    ) = row
     return StoredEvent(
         stream_id,
         version,
@@ -35,6 +47,7 @@ def to_event(row: asyncpg.Record) -> StoredEvent:
         {} if meta == "{}" else read_texts(meta),
         tenant,
         at,
+        tuple(tags) if tags else (),
     )
 
 

@@ -6,10 +6,14 @@ Its event store must be made with `event_types=TYPES`.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+import pytest
 import trio
 
 from actors.persistence import (
     AskStatus,
+    Condition,
+    ConditionFailed,
     DeadLetterStatus,
     EventTypes,
     NewEvent,
@@ -19,6 +23,7 @@ from actors.persistence import (
     ReplayParked,
     StoredEvent,
     StreamId,
+    Tagged,
     inline_collection,
     wait_until,
 )
@@ -132,6 +137,21 @@ class EvolvingSuite:
                         break
         # What is stored is given as it is stored.
         assert [event.data for event in seen] == [event.data for event in events[:3]]
+
+    async def test_a_query_and_a_condition_find_them_too(self, kept: Kept) -> None:
+        # STORE-41, STORE-7, STORE-8
+        tags = {"tags": ("shelf",)}
+        events = [msgspec.structs.replace(one, **tags) for one in (shelved("a"), delivered("b c"))]
+        await kept.events.append(A, events)
+        page = await kept.events.read_tagged([Tagged(("shelf",), ("Counted",))])
+        assert [event.type for event in page.events] == ["Delivered"]
+        parts = TYPES.parts(page.events[0])
+        assert [part.tags for part in parts] == [("shelf",)] * 3
+        filled_ones = [Tagged(("shelf",), ("Filled",))]
+        assert len((await kept.events.read_tagged(filled_ones)).events) == 2
+        with pytest.raises(ConditionFailed):
+            await kept.events.append(B, [filled("d")], condition=Condition(filled_ones))
+        await kept.events.append(B, [filled("d")], condition=Condition(filled_ones, page.next))
 
     async def test_a_projection_gets_each_part_once_and_in_order(self, kept: Kept) -> None:
         # STORE-41, PROJ-2
