@@ -104,7 +104,7 @@ class Passivation:
 def is_busy(cell: Cell) -> bool:
     """Whether an actor has anything to do, or to wait for."""
     life = cell.life
-    if life is None or cell.mailbox.queued or life.owed or life.timers or life.idle_timer:
+    if life is None or cell.mailbox.held or life.owed or life.timers or life.idle_timer:
         return True
     if life.child_tasks is not None and life.child_tasks.running:
         return True

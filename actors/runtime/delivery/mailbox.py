@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import trio
 
-from actors.runtime.delivery.envelope import CONTEXT, REPLY, Envelope, Party, Reply
+from actors.runtime.delivery.envelope import CONTEXT, MESSAGE, REPLY, Envelope, Party, Reply
 from actors.runtime.delivery.overflow import Lanes, Latest, Newest, Oldest, Overflow, check_overflow
 from actors.runtime.words.counting import Counts
 
@@ -75,7 +75,10 @@ class Entry(Protocol):
 
 
 class Notice:
-    """A system entry on the user lane, where it has to keep its place behind messages."""
+    """A system entry on the user lane, where it has to keep its place behind messages.
+
+    It takes no room there: no message is lost, and no sender waits, for the end of another actor.
+    """
 
     __slots__ = ("entry",)
 
@@ -86,11 +89,14 @@ class Notice:
 class Waiter:
     """A send or ask waiting for room; `task` is None for an ask, whose reply holds the task."""
 
-    __slots__ = ("delivered", "envelope", "sender", "task")
+    __slots__ = ("behind", "delivered", "envelope", "sender", "task")
 
     def __init__(self, envelope: Envelope, task: trio.lowlevel.Task | None) -> None:
         self.envelope, self.task = envelope, task
         self.delivered = False
+        # Notices that follow it into the lane: its sender has ended meanwhile. So it was passed on
+        # by that one, and somebody else waits for the reply.
+        self.behind: list[Envelope] | None = None
         # Whose handler waits; as with a reply, its waiting edge goes with the wait itself.
         self.sender: Party | None = None
 
@@ -133,7 +139,7 @@ class Mailbox:
     __slots__ = (
         "_addressee", "_swept", "_system_in", "_system_out", "ahead", "attention", "batch",
         "capacity", "closed", "found", "gate", "given_up", "idle", "inbox", "index", "limit",
-        "overflow", "peak", "places", "system_idle", "timed", "waiting",
+        "notices", "overflow", "peak", "places", "system_idle", "timed", "waiting",
     )  # fmt: skip
 
     def __init__(self, addressee: Addressee, capacity: int, overflow: Overflow) -> None:
@@ -147,6 +153,8 @@ class Mailbox:
         self.limit = min(capacity, self.ahead)
         # How many of the queued are asks that were settled meanwhile; they take no room.
         self.given_up = 0
+        # How many of the queued are notices of the system; nor do they.
+        self.notices = 0
         self.peak = 0
         self.closed = False
         # Whether a put has to wake the loop, and how; and whether a system entry has to.
@@ -160,7 +168,7 @@ class Mailbox:
         # In order of arrival; an ask is found by its reply.
         self.waiting: OrderedDict[Reply | Waiter, Waiter] | None = None
         # Where the newest message of each sender lies, once somebody had to know.
-        self.places: tuple[_Places, _Places] | None = None
+        self.places: tuple[_Newest, _Places, _Places] | None = None
         # What was found in the lanes when it was full.
         self.found: Newest | Oldest | None = None
         # From where on in the lanes, both taken together, asks that were given up are looked for.
@@ -170,11 +178,16 @@ class Mailbox:
     @property
     def queued(self) -> int:
         """How many user messages wait; not the one in hand, waiting senders and asks given up."""
-        return len(self.inbox) + len(self.batch) - self.index - self.given_up
+        return self.held - self.given_up - self.notices
+
+    @property
+    def held(self) -> int:
+        """How much lies in the user lane, whatever it is."""
+        return len(self.inbox) + len(self.batch) - self.index
 
     @property
     def is_left(self) -> bool:
-        """Whether anything is left for whoever ends it, asks given up too."""
+        """Whether anything is left for whoever ends it, asks given up and notices too."""
         return bool(self.inbox or self.waiting or len(self.batch) > self.index)
 
     @property
@@ -231,6 +244,7 @@ class Mailbox:
         if self.waiting is None:
             self.waiting = OrderedDict()
         self.waiting[envelope[REPLY] or waiter] = waiter
+        self.places = None
         # From now on every put looks: a tell must not take the room that a sender waits for.
         self.limit = _ALWAYS_LONG_WAY
         self.attention = True
@@ -262,17 +276,27 @@ class Mailbox:
 
     def _forget(self, waits: Reply | Waiter) -> None:
         if self.waiting is not None and waits in self.waiting:
-            del self.waiting[waits]
+            waiter = self.waiting.pop(waits)
+            self.places = None
             if not self.waiting:
                 self.renew_limit()
+            for notice in waiter.behind or ():
+                self._place_anew(waiter.envelope, notice)
+
+    def _place_anew(self, envelope: Envelope, notice: Envelope) -> None:
+        """What it stood behind is gone: behind what its sender had sent before, or ahead of all."""
+        context = envelope[CONTEXT]
+        assert context is not None
+        assert isinstance(notice[MESSAGE], Notice)
+        if not self.put_behind(context.sender_id, notice):
+            self.post(notice[MESSAGE].entry)
 
     def gave_up(self) -> None:
         """Called when a queued ask was settled; whoever waits for room may have its place."""
         self.given_up += 1
         if self.waiting:
             self.admit()
-        held = len(self.inbox) + len(self.batch) - self.index
-        if self.given_up >= GIVEN_UP_MAX and 2 * self.given_up >= held and not self.closed:
+        if self.given_up >= GIVEN_UP_MAX and 2 * self.given_up >= self.held and not self.closed:
             self._sweep()
 
     # Reading: only the loop, and whoever ends an incarnation
@@ -293,16 +317,29 @@ class Mailbox:
             room = self.capacity - held
             self.limit = room if room < self.ahead else self.ahead
         if held > self.peak:
-            self.peak = max(self.peak, held - self.given_up)
+            self.peak = max(self.peak, held - self.given_up - self.notices)
         return True
 
     def next_user(self) -> Envelope | None:
         """One user message the slow way, or None."""
+        self.places = (
+            None  # As `_attend` has it; an entry of the system may have made it meanwhile.
+        )
         if self.index >= len(self.batch) and not self.take():
             return None
         envelope = self.batch[self.index]
         self.index += 1
+        self.took(envelope)
         return envelope
+
+    def took(self, envelope: Envelope) -> None:
+        """Called for one that may have taken no room, so that nobody else gets that room too."""
+        reply = envelope[REPLY]
+        if type(envelope[MESSAGE]) is Notice:
+            self.notices -= 1
+        elif reply is not None and reply.task is None and reply.stage == "queued":
+            self.given_up -= 1
+            reply.stage = "handling"  # It is in no lane any more.
 
     def next_system(self) -> Entry | None:
         """The oldest system entry, or None."""
@@ -324,7 +361,11 @@ class Mailbox:
         waiting = self.waiting
         while waiting and self.queued < self.capacity:
             _, waiter = waiting.popitem(last=False)
+            self.places = None
             self.inbox.append(waiter.envelope)
+            if waiter.behind is not None:
+                self.inbox += waiter.behind
+                self.notices += len(waiter.behind)
             waiter.delivered = True
             waiter.leave()
             reply = waiter.envelope[REPLY]
@@ -350,26 +391,37 @@ class Mailbox:
         self.renew_limit()
 
     def put_behind(self, sender_id: int, envelope: Envelope) -> bool:
-        """Place a notice behind the last message of a sender; False if none waits."""
-        # The newest lane first: what is found there was sent last.
-        lanes = ((self.inbox, 0), (self.batch, self.index))
-        if len(self.inbox) + len(self.batch) - self.index <= _SEARCHED_MAX:
-            for lane, first in lanes:
+        """Place a notice behind the last message of a sender; False if none waits.
+
+        Also behind one that waits for room, which somebody has passed on and does not wait for.
+        """
+        # The newest first: what is found there was sent last.
+        waiting, batch, inbox = self.waiting, self.batch, self.inbox
+        if self.held + self.waiting_senders <= _SEARCHED_MAX:
+            for waiter in reversed(waiting.values()) if waiting else ():
+                if _is_of(sender_id, waiter.envelope):
+                    _put_behind_waiting(waiter, envelope)
+                    return True
+            for lane, first in ((inbox, 0), (batch, self.index)):
                 for at in range(len(lane) - 1, first - 1, -1):
-                    context = lane[at][CONTEXT]
-                    if context is not None and context.sender_id == sender_id:
+                    if _is_of(sender_id, lane[at]):
                         lane.insert(at + 1, envelope)
+                        self.notices += 1
                         self.attention, self.places, self.found = True, None, None
                         return True
             return False
         if self.places is None:
             # Many ends may be told at once, to one that has much to do: it is searched once for
             # all of them. The loop forgets the places when it looks up, so it has to.
-            newer, older = lanes
-            self.places = (_Places(*newer), _Places(*older))
+            self.places = (_Newest(waiting), _Places(inbox, 0), _Places(batch, self.index))
             self.attention = True
         self.found = None
-        return any(places.put_behind(sender_id, envelope) for places in self.places)
+        waiters, *lanes = self.places
+        if waiters.put_behind(sender_id, envelope):
+            return True
+        is_placed = any(places.put_behind(sender_id, envelope) for places in lanes)
+        self.notices += is_placed
+        return is_placed
 
     def take_back(self, envelope: Envelope) -> None:
         """Take out one that was returned to the front."""
@@ -414,6 +466,8 @@ class Mailbox:
                     if reply.task is None and reply.stage == "queued":
                         self.given_up -= 1
                     reply.stage = "handling"  # It is in no lane any more.
+                elif type(envelope[MESSAGE]) is Notice:
+                    self.notices -= 1
                 yield envelope
         while self.waiting:
             _, waiter = self.waiting.popitem(last=False)
@@ -436,9 +490,9 @@ class Mailbox:
         if self.closed or self.waiting or self.gate is not None:
             self.limit = _ALWAYS_LONG_WAY
         else:
-            room = self.capacity - held + self.given_up
+            room = self.capacity - held + self.given_up + self.notices
             self.limit = min(room, len(self.inbox) + self.ahead)
-        if (total := held + len(self.inbox) - self.given_up) > self.peak:
+        if (total := held + len(self.inbox) - self.given_up - self.notices) > self.peak:
             self.peak = total
 
     def _has_room(self) -> bool:
@@ -549,6 +603,36 @@ def _was_given_up(reply: Reply | None) -> bool:
         and reply.stage == "queued"
         and reply.outcome in ("withdrawn", "timed_out")
     )
+
+
+def _is_of(sender_id: int, envelope: Envelope) -> bool:
+    context = envelope[CONTEXT]
+    return context is not None and context.sender_id == sender_id
+
+
+def _put_behind_waiting(waiter: Waiter, notice: Envelope) -> None:
+    if waiter.behind is None:
+        waiter.behind = []
+    waiter.behind.append(notice)
+
+
+class _Newest:
+    """The newest of each sender among those who wait for room; good until one comes or goes."""
+
+    __slots__ = ("_where",)
+
+    def __init__(self, waiting: Mapping[Reply | Waiter, Waiter] | None) -> None:
+        self._where: dict[int, Waiter] = {}
+        for waiter in waiting.values() if waiting else ():
+            context = waiter.envelope[CONTEXT]
+            if context is not None:
+                self._where[context.sender_id] = waiter
+
+    def put_behind(self, sender_id: int, envelope: Envelope) -> bool:
+        waiter = self._where.get(sender_id)
+        if waiter is not None:
+            _put_behind_waiting(waiter, envelope)
+        return waiter is not None
 
 
 class _Places:

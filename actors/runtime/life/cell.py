@@ -520,7 +520,7 @@ class Cell:
         for entry in self.mailbox.drop_system():
             entry.drop()
         if self.mailbox.is_left:
-            self._in_slices(self._bury(last), self.mailbox.queued + self.mailbox.waiting_senders)
+            self._in_slices(self._bury(last), self.mailbox.held + self.mailbox.waiting_senders)
         self._tell_end(last, final=True)
 
     def refuse(self, because: str) -> None:
@@ -530,7 +530,7 @@ class Cell:
         """
         self.refusal = because
         self._close()
-        self._in_slices(self._refuse_all(), self.mailbox.queued + self.mailbox.waiting_senders)
+        self._in_slices(self._refuse_all(), self.mailbox.held + self.mailbox.waiting_senders)
 
     def _refuse_all(self) -> Iterator[int]:
         for envelope in self.mailbox.leaving():

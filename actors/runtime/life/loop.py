@@ -157,6 +157,7 @@ def _run_batch(life: Life, limit: int) -> State | None:
         except BaseException as error:  # noqa: BLE001 - its metaclass cannot be hashed
             handler = unknown(error)
         if handler is None:
+            mailbox.took(envelope)
             state = _run_one(life, envelope)
         else:
             activity.envelope = envelope
@@ -220,6 +221,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
         except BaseException as error:  # noqa: BLE001 - its metaclass cannot be hashed
             handler = unknown(error)
         if handler is None or one_by_one:
+            mailbox.took(envelope)
             ended, state = 0.0, _run_one(life, envelope)
             if state is not None:
                 break
@@ -325,12 +327,12 @@ def _attend(life: Life) -> Envelope | None:
     # From here on messages are taken: what is known of their places is true no longer.
     mailbox.places = None
     while True:
-        if life.wanted is not None and not (life.draining and mailbox.queued):
+        if life.wanted is not None and not (life.draining and mailbox.held):
             life.end_with(life.wanted)
             return None
         if life.held_by is not None:
             return None  # It is being looked into, and called when that is done.
-        if life.system_streak < SYSTEM_STREAK_MAX or life.suspended or not mailbox.queued:
+        if life.system_streak < SYSTEM_STREAK_MAX or life.suspended or not mailbox.held:
             entry = mailbox.next_system()
             if entry is not None:
                 life.system_streak += 1
@@ -380,6 +382,7 @@ def _is_still_wanted(life: Life, reply: Reply) -> bool:
     """Called for an ask that was settled while it waited; False when its asker was cancelled."""
     if reply.stage == "queued":
         life.cell.mailbox.given_up -= 1
+        reply.stage = "handling"
     if reply.outcome == "withdrawn":
         life.cell.counts.withdrawn += 1
         return False

@@ -9,7 +9,14 @@ from typing import Literal, cast
 import pytest
 
 from actors.runtime import latest
-from actors.runtime.delivery.envelope import MESSAGE_ID, NO_DEADLINE, Context, Envelope, Reply
+from actors.runtime.delivery.envelope import (
+    MESSAGE,
+    MESSAGE_ID,
+    NO_DEADLINE,
+    Context,
+    Envelope,
+    Reply,
+)
 from actors.runtime.delivery.mailbox import SEARCHED_AHEAD, Entry, Mailbox, Notice
 from actors.runtime.delivery.overflow import Overflow
 from actors.runtime.words.counting import Counts
@@ -88,7 +95,7 @@ class Mirror:
             self.mailbox.put(envelope)
         else:
             self.mailbox.inbox.append(envelope)
-        if len(self.queued) < self.capacity:
+        if self.has_room:
             self.queued.append(envelope)
         elif self.overflow == "drop_old":
             self.drop_old(envelope)
@@ -113,7 +120,7 @@ class Mirror:
         return False
 
     def ask(self) -> None:
-        if len(self.queued) < self.capacity:
+        if self.has_room:
             envelope = self.made(Waiting())
             assert self.mailbox.offer(envelope, None) is None
             self.queued.append(envelope)
@@ -126,11 +133,12 @@ class Mirror:
             assert (taken is None) == (not self.queued)
             if taken is not None:
                 assert taken is self.queued.pop(0)
-                self.taken.append(taken)
+                if type(taken[MESSAGE]) is not Notice:  # That one is never put back.
+                    self.taken.append(taken)
 
     def put_back(self) -> None:
         back, self.taken = self.taken[-3:], []
-        if back and len(back) + len(self.queued) <= self.capacity:
+        if back and len(back) + self.messages <= self.capacity:
             self.mailbox.put_back(back)
             self.queued = [*back, *self.queued]
 
@@ -138,9 +146,17 @@ class Mirror:
         sender = self.chance.randrange(3)
         notice: Envelope = (Notice(cast("Entry", None)), 0, None, NO_DEADLINE, 0.0, None)
         if self.mailbox.put_behind(sender, notice):
-            # Where it has to be is asked elsewhere. It takes no room until that is counted anew.
+            # Where it has to be is asked elsewhere.
             self.queued = self.left()
-            self.mailbox.renew_limit()
+
+    @property
+    def messages(self) -> int:
+        """How many messages are queued; a notice takes no room."""
+        return sum(type(one[MESSAGE]) is not Notice for one in self.queued)
+
+    @property
+    def has_room(self) -> bool:
+        return self.messages < self.capacity
 
     def left(self) -> list[Envelope]:
         return [*self.mailbox.batch[self.mailbox.index :], *self.mailbox.inbox]
@@ -148,6 +164,9 @@ class Mirror:
     def check(self) -> None:
         assert [one[:2] for one in self.left()] == [one[:2] for one in self.queued]
         assert self.actor.gone == self.gone
+        assert self.mailbox.queued == self.messages
+        # No message of theirs gets past the look at whether there is room.
+        assert self.mailbox.limit - len(self.mailbox.inbox) <= max(0, self.capacity - self.messages)
 
 
 # ACT-23

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
 from actors.runtime import (
+    AskTimeout,
     Cell,
     Crashed,
     Down,
@@ -17,6 +21,7 @@ from actors.runtime import (
     LinkBroken,
     NoProc,
     Normal,
+    Ref,
     Shutdown,
     System,
 )
@@ -29,6 +34,7 @@ from actors.testing import (
     Do,
     Note,
     Puppet,
+    PuppetMessage,
     TrappingPuppet,
     raising,
     sleeping,
@@ -160,6 +166,114 @@ async def test_down_stands_behind_the_messages_of_the_dead_and_no_others(
     await trio.testing.wait_all_tasks_blocked()
     assert log[:5] == ["other, before", 0, 1, 2, Down(target, 1, Normal())]
     assert len(log) == 905
+
+
+async def test_a_down_takes_no_room_of_messages(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-22, ACT-23: nothing is lost, and nobody waits, because others have ended
+    class Roomless(puppet):  # type: ignore[misc, valid-type]  # both kinds in turn
+        capacity = 2
+
+    log: list[object] = []
+    watcher: Ref[PuppetMessage] = await system.start(Roomless, log)
+    targets = [await system.start(puppet) for _ in range(2)]
+    for target in targets:
+        await watcher.ask(Call(lambda me, target=target: me.monitor(target)))  # type: ignore[misc]
+    await system.suspend(watcher)
+    for number, target in enumerate(targets):
+        await target.ask(Call(lambda _, number=number: watcher.tell(Note(number))))  # type: ignore[misc]
+        await target.stop()
+    assert system.stats(watcher).queued == 2
+    await system.resume(watcher)
+    await watcher.send(Note("later"))
+    await trio.testing.wait_all_tasks_blocked()
+    downs = [Down(target, 1, Normal()) for target in targets]
+    assert log == [0, downs[0], 1, downs[1], "later"]
+    assert not system.dead_letters.total
+    assert system.stats(watcher).peak == 2
+
+
+@pytest.mark.parametrize("others", [0, 50])
+@pytest.mark.parametrize("is_admitted", [True, False])
+async def test_down_stands_behind_a_passed_on_ask_that_waits_for_room(
+    autojump_clock: MockClock, system: System, others: int, is_admitted: bool
+) -> None:
+    # ACT-22: alone, and where many wait; when it gives up, the end is told all the same
+    class Roomless(AsyncPuppet):
+        capacity = 1
+
+    log: list[object] = []
+    watcher = await system.start(Roomless, log)
+    front = await system.start(Puppet)
+    await watcher.ask(Call(lambda me: me.monitor(front)))
+    await front.ask(Call(lambda me: me.become(lambda _: me.forward(watcher))))
+    watcher.tell(Do(sleeping(1)))
+    await trio.testing.wait_all_tasks_blocked()
+    watcher.tell(Do(sleeping(1)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(failing, front.ask, Call(partial(noted, log, "passed on")), is_admitted)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(others):
+            nursery.start_soon(watcher.send, Note(number))
+        await trio.testing.wait_all_tasks_blocked()
+        front.kill()
+        await trio.testing.wait_all_tasks_blocked()
+        assert log == []
+    await trio.sleep(10)
+    down = Down(front, 1, Killed())
+    if is_admitted:
+        assert log[:2] == ["passed on", down]
+    else:
+        assert log[0] == down
+    assert len(log) == others + 1 + is_admitted
+    assert system.stats(watcher).peak == 1
+
+
+async def failing(
+    ask: Callable[[Call, float], Awaitable[object]], message: Call, is_answered: bool
+) -> None:
+    """Ask with time enough, or with too little."""
+    try:
+        await ask(message, 10.0 if is_answered else 0.5)
+    except AskTimeout:
+        assert not is_answered
+
+
+def noted(log: list[object], text: str, _: AnyPuppet) -> None:
+    log.append(text)
+
+
+async def test_an_end_that_is_told_while_the_loop_looks_up_keeps_no_places(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-22: an entry of the system made the watcher look for the last message of somebody dead
+    class Watching(AsyncPuppet):
+        def on_system(self, entry: object) -> None:
+            self.monitor(dead)
+
+    log: list[object] = []
+    watcher = await system.start(Watching, log)
+    target, dead = await system.start(Puppet), await system.start(Puppet)
+    await watcher.ask(Call(lambda me: me.monitor(target)))
+    # A long batch, whose list is used again for what comes when it is over.
+    for _ in range(50):
+        watcher.tell(Note("first"))
+    watcher.tell(Do(sleeping(1)))
+    await trio.testing.wait_all_tasks_blocked()
+    watcher.tell(Do(sleeping(1)))
+    await dead.ask(Call(lambda _: watcher.tell(Note("of the dead"))))
+    await dead.stop()
+    for _ in range(50):
+        watcher.tell(Note("second"))
+    cell_of(watcher).post_system("look")
+    await trio.sleep(1.5)
+    await target.ask(Call(lambda _: watcher.tell(Note("third"))))
+    await target.stop()
+    await trio.sleep(1)
+    assert log[50] == "of the dead"
+    assert isinstance(log[51], Down)
+    assert log[52:] == [*["second"] * 50, "third", Down(target, 1, Normal())]
 
 
 async def test_a_silent_death_overtakes_the_messages_of_others(
