@@ -18,7 +18,7 @@ import trio
 
 from actors.runtime import Cell
 from actors.runtime.delivery.envelope import Envelope
-from actors.runtime.words.showing import Bounds, fields_of, fields_shown, shown
+from actors.runtime.words.showing import Bounds, class_name, fields_of, fields_shown, shown
 
 # Addresses in texts differ between processes and mean nothing.
 _ADDRESS = re.compile(r"0x[0-9a-f]{4,}")
@@ -128,7 +128,7 @@ class Trace:
         if len(self._lines) > before:
             return False
         message, message_id, *_ = envelope
-        data = {"message": type(message).__name__, "message_id": message_id}
+        data = {"message": class_name(type(message)), "message_id": message_id}
         self._write("begun", trio.current_time(), path, data, told=True)
         return True
 
@@ -231,7 +231,7 @@ def _text(message: object) -> str:
         name: sorted(map(shown, value)) if isinstance(value, set | frozenset) else value
         for name, value in fields.items()
     }
-    return fields_shown(type(message).__name__, in_order, MESSAGE_BOUNDS)
+    return fields_shown(class_name(type(message)), in_order, MESSAGE_BOUNDS)
 
 
 def _fault(line: Mapping[str, object]) -> Fault:

@@ -12,6 +12,7 @@ from typing import Final
 
 from actors.runtime import AlreadyStarted as RuntimeAlreadyStarted
 from actors.runtime import AnyRef, Crashed, Exit, Shutdown, StopActor
+from actors.runtime.words.errors import exit_from
 from actors.runtime.words.exits import exit_text
 from actors.runtime.words.places import place_of, told, told_in_place
 from actors.runtime.words.showing import shown
@@ -222,7 +223,7 @@ def source_of(path: str, ending: Exit | BaseException | None) -> tuple[str, Base
     while True:
         match ending:
             case StopActor():
-                ending = ending.exit
+                ending = exit_from(ending)
             case Crashed(error=error):
                 return path, error
             case Shutdown(info=FailedToStart() as info):

@@ -43,8 +43,9 @@ from actors.runtime.life.loop import is_async
 from actors.runtime.system.system import System
 from actors.runtime.words.counting import check_level
 from actors.runtime.words.errors import StashFull
-from actors.runtime.words.exits import Exit, Normal
+from actors.runtime.words.exits import Exit, Normal, checked_exit
 from actors.runtime.words.messages import Ask
+from actors.runtime.words.showing import shown
 
 M = TypeVar("M", contravariant=True)  # noqa: PLC0105 - the M of Actor[M], in every signature
 R = TypeVar("R")
@@ -229,9 +230,9 @@ class Actor(Hooks[M]):
         """Call this to end after this handler; its reply is still given.
 
         `exit` says how: `Normal()`, or `Shutdown(info)` for a reason that others can read. To end
-        at once, without a reply, raise `StopActor`.
+        at once, without a reply, raise `StopActor`. TypeError for what is no exit.
         """
-        self._life.want(exit)
+        self._life.want(checked_exit(exit))
 
     def start_soon(self, task: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
         """Call this to run a child task beside the messages; if it raises, the actor crashes.
@@ -256,7 +257,8 @@ class Actor(Hooks[M]):
         """Call this to get `message` in `delay` seconds; `key` replaces its earlier timer.
 
         It ends with the incarnation, or by `cancel()` of what this returns. Raises ValueError for a
-        delay that is no finite number of seconds >= 0.
+        delay that is no finite number of seconds >= 0, and what hashing the key raises; nothing is
+        set then.
         """
         return Timer(self._life, checked_delay(delay), message, key, None)
 
@@ -279,7 +281,7 @@ class Actor(Hooks[M]):
         if life.idle_timer is not None:
             life.idle_timer.cancel()
         if delay is not None:
-            checked_delay(delay)
+            delay = checked_delay(delay)
             takes_all = life.table.has_receive or life.behaviour is not None
             if not takes_all and IdleTimeout not in life.handlers:
                 raise TypeError(f"{type(self).__name__} has no handler for IdleTimeout")
@@ -353,9 +355,12 @@ class Actor(Hooks[M]):
     def become(self, behaviour: Callable[[M], object] | None) -> None:
         """Call this to let `behaviour` take every message; None brings the handlers back.
 
-        Raises TypeError for an `async` behaviour in an actor without a task.
+        Raises TypeError for what cannot be called, and for an `async` behaviour in an actor without
+        a task.
         """
         life = self._life
+        if behaviour is not None and not callable(behaviour):
+            raise TypeError(f"{shown(behaviour)} cannot be a behaviour; give a function, or None")
         if is_async(behaviour) and not life.has_task:
             raise TypeError(
                 f"{self.path} runs on the dispatcher and cannot await; make one of its handlers "
@@ -387,7 +392,7 @@ def _is_budget(budget: object) -> bool:
     if not isinstance(budget, tuple) or len(budget) != 2:
         return False
     messages, seconds = budget
-    is_count = isinstance(messages, int) and not isinstance(messages, bool) and messages >= 1
+    is_count = isinstance(messages, int) and is_number(messages) and messages >= 1
     return is_count and is_number(seconds) and seconds > 0
 
 

@@ -16,6 +16,7 @@ from actors.runtime.delivery.clock import Alarm
 from actors.runtime.delivery.envelope import Context, Envelope, current_activity
 from actors.runtime.delivery.ref import is_number
 from actors.runtime.life.cell import Life
+from actors.runtime.words.exits import without_cancelled
 from actors.runtime.words.messages import FromRuntime, message
 
 # Faster than this the ticks themselves are the load; use a child task that sleeps.
@@ -27,6 +28,30 @@ class IdleTimeout(FromRuntime):
     """No user message came for the time asked for with `idle_after`."""
 
 
+class _Key:
+    """The key of a timer, which the runtime looks up when nobody is there to get an error.
+
+    So it is hashed once, and one that cannot be compared equals nothing else.
+    """
+
+    __slots__ = ("_hash", "_key")
+
+    def __init__(self, key: Hashable) -> None:
+        self._key, self._hash = key, hash(key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not _Key:
+            return False
+        try:
+            return self._key is other._key or bool(self._key == other._key)
+        except BaseException as error:  # noqa: BLE001 - the `__eq__` of a key, or what it gives
+            without_cancelled(error)
+            return False
+
+
 class Timer:
     """One `self.after` or `self.every`; also the entry its ticks are."""
 
@@ -36,10 +61,11 @@ class Timer:
     def __init__(
         self, life: Life, delay: float, message: object, key: Hashable, interval: float | None
     ) -> None:
+        # First of all: what cannot be hashed is refused before anything is set.
+        # Without a key of its own a timer replaces none.
+        self._key: Timer | _Key = self if key is None else _Key(key)
         self._life: Life | None = life
         self._message, self.interval = message, interval
-        # Without a key of its own a timer replaces none.
-        self._key: Hashable = self if key is None else key
         # Of whoever sets it: a handler, or a child task with a cause of its own.
         self._context: Context | None = current_activity.get().sending()
         self._queued = False
@@ -192,11 +218,12 @@ def checked_delay(delay: float) -> float:
     """Call this to check a delay; ValueError unless it is a finite number >= 0."""
     if not is_number(delay) or not 0 <= delay < math.inf:
         raise ValueError(f"the delay is {delay!r}; it must be a finite number of seconds >= 0")
-    return delay
+    return float(delay)  # A class of its own may have code of its own.
 
 
 def checked_interval(interval: float) -> float:
     """Call this to check an interval; ValueError below INTERVAL_MIN_S."""
-    if checked_delay(interval) < INTERVAL_MIN_S:
+    plain = checked_delay(interval)
+    if plain < INTERVAL_MIN_S:
         raise ValueError(f"the interval is {interval!r}; it must be at least {INTERVAL_MIN_S} s")
-    return interval
+    return plain

@@ -22,6 +22,7 @@ import trio
 
 from actors.runtime.words.counting import Counts
 from actors.runtime.words.errors import AskError, AskTimeout, NoProc
+from actors.runtime.words.showing import shown
 
 NO_DEADLINE: Final = math.inf
 
@@ -386,6 +387,25 @@ class Inheritance(trio.abc.Instrument):
             task.context.run(current_activity.set, activity.heir())
 
 
+def _checked(context: Context) -> Context:
+    """A context that the runtime can read where nobody is there to get an error."""
+    if type(context) is not Context or type(context.sender_id) is not int:
+        raise TypeError(f"edge_context takes a Context, not {shown(context)}")
+    if type(context.correlation_id) is str and (
+        context.sender is None or type(context.sender) is str
+    ):
+        return context
+    # Plain texts: the `__hash__` of a subclass is code of the user's.
+    sender = None if context.sender is None else _text(context.sender)
+    return replace(context, correlation_id=_text(context.correlation_id), sender=sender)
+
+
+def _text(value: str) -> str:
+    if not issubclass(type(value), str):
+        raise TypeError(f"a Context holds texts, not {shown(value)}")
+    return str.__str__(value)
+
+
 def held_up() -> Party | None:
     """Call this before the task waits, for the actor whose handler or hook it is; mostly None.
 
@@ -406,7 +426,9 @@ def edge_context(context: Context) -> Iterator[Context]:
 
     Also in a child task, or another one that an actor has started, a server's for one: the request
     is the cause then, not what the task was started for. In a handler the message in hand stays it.
+    Raises TypeError for what is no Context of texts.
     """
+    context = _checked(context)
     token = edge.set(context)
     activity = current_activity.get()
     cell, inner = activity.cell, None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from actors.runtime.delivery.envelope import MESSAGE, MESSAGE_ID, REPLY, Envelope
+from actors.runtime.words.exits import without_cancelled
 
 # The policies. Senders never notice; asks and sends wait instead.
 
@@ -31,8 +32,8 @@ def latest(key: Callable[[object], Hashable]) -> Latest:
 
     Of several the newest: what came last is handled last. Nobody waits for a replaced one.
     A message for which `key` raises equals none. `key` is called once for each message that a full
-    mailbox finds queued, and for each that comes then. Keys that cannot be hashed or compared crash
-    the actor, not the sender.
+    mailbox finds queued, and for each that comes then, also in the task of whoever sends it. Keys
+    that cannot be hashed or compared crash the actor, not the sender.
     """
     return Latest(key)
 
@@ -50,6 +51,8 @@ def check_overflow(overflow: object) -> None:
         raise ValueError(
             f"overflow is {overflow!r}; choose drop_new, drop_old, latest(key) or crash"
         )
+    if isinstance(overflow, Latest) and not callable(overflow.key):
+        raise ValueError(f"latest({overflow.key!r}): the key must be a function of the message")
 
 
 # The parts of a mailbox that wait, oldest first: each list, and where in it they begin.
@@ -105,8 +108,9 @@ class Newest(_Search):
     def __init__(self, key: Callable[[object], Hashable]) -> None:
         super().__init__()
         self._key = key
-        # Not the messages: they are not kept longer than they are queued.
-        self._found: dict[tuple[type, Hashable], tuple[list[Envelope], int, int]] = {}
+        # Not the messages: they are not kept longer than they are queued. Of a class its `id`, for
+        # it may be one that cannot be hashed; while its message is queued, no other one has it.
+        self._found: dict[tuple[int, Hashable], tuple[list[Envelope], int, int]] = {}
 
     def replace(self, lanes: Lanes, envelope: Envelope) -> list[Envelope] | None:
         """Put `envelope` in the place of the newest of its class and key; gives the lane it is in.
@@ -115,9 +119,10 @@ class Newest(_Search):
         comparing keys raises: user code, like the keys themselves.
         """
         try:
-            key = (type(envelope[MESSAGE]), self._key(envelope[MESSAGE]))
-        except Exception:  # noqa: BLE001 - not every message of an actor has the key: it equals nothing
-            return None
+            key = (id(type(envelope[MESSAGE])), self._key(envelope[MESSAGE]))
+        except BaseException as error:  # noqa: BLE001 - not every message of an actor has the key
+            without_cancelled(error)
+            return None  # It equals nothing.
         self.search(lanes)
         found, at, number = self._found.get(key, (None, 0, 0))
         for lane, first in lanes:
@@ -148,9 +153,10 @@ class Newest(_Search):
             if reply is None and number:
                 try:
                     key = key_of(message)
-                except Exception:  # noqa: BLE001, S112 - as above
+                except BaseException as error:  # noqa: BLE001 - as above
+                    without_cancelled(error)
                     continue
-                found[type(message), key] = (lane, at, number)
+                found[id(type(message)), key] = (lane, at, number)
         seen.note(len(lane))
 
 

@@ -35,7 +35,7 @@ from actors.runtime.delivery.envelope import (
 )
 from actors.runtime.delivery.mailbox import AWAKE, Mailbox
 from actors.runtime.words.errors import AskTimeout, DeadlockError, MailboxFull, StopTimeout
-from actors.runtime.words.exits import Exit, Killed, Normal, asked_by
+from actors.runtime.words.exits import Exit, Killed, Normal, asked_by, checked_exit
 from actors.runtime.words.messages import Ask
 
 M_contra = TypeVar("M_contra", contravariant=True)
@@ -78,8 +78,11 @@ class Ref(Generic[M_contra]):
         """Call this to pass a message on and forget it; never waits, never fails.
 
         What cannot be delivered is a dead letter. `deadline` is an absolute time after which
-        the message shall not be handled any more. Off the trio thread: RuntimeError.
+        the message shall not be handled any more; ValueError when it is no time. Off the trio
+        thread: RuntimeError.
         """
+        if deadline is not NO_DEADLINE:
+            deadline = checked_deadline(deadline)
         cell = self._cell
         system = cell.system
         if get_ident() != system.thread_id:
@@ -121,6 +124,8 @@ class Ref(Generic[M_contra]):
         cell = self._cell
         check_thread(cell, "send")
         limit = checked_timeout(timeout)
+        if deadline is not NO_DEADLINE:
+            deadline = checked_deadline(deadline)
         # Before anything is looked at: nothing is delivered when this raises, and nobody runs
         # between what is seen below and what is done about it.
         if cell.system.dispatcher.may_go_on():
@@ -231,10 +236,12 @@ class Ref(Generic[M_contra]):
         its shutdown deadline. While it waits for a restart the coming incarnation has ended so
         before it has begun, and what follows is for its supervisor to decide; only with mail to
         drain it comes first. Raises StopTimeout after `timeout` seconds (the stop goes on), NoProc
-        when it is gone already, DeadlockError when an actor waits for its own end.
+        when it is gone already, DeadlockError when an actor waits for its own end, TypeError for
+        what is no exit.
         """
         cell = self._cell
         check_thread(cell, "stop")
+        checked_exit(exit)
         limit = checked_timeout(timeout)
         if cell.gone:
             await trio.lowlevel.checkpoint()
@@ -434,7 +441,15 @@ def checked_timeout(timeout: float | None) -> float:
         return math.inf
     if not is_number(timeout) or not timeout >= 0:
         raise ValueError(f"timeout is {timeout!r}; it must be a number of seconds >= 0, or None")
-    return timeout
+    # A plain number from here on: of a class of its own it may have code of its own.
+    return float(timeout)
+
+
+def checked_deadline(deadline: float) -> float:
+    """An absolute time; ValueError for what is no number: it would be read by the receiver."""
+    if not is_number(deadline) or math.isnan(deadline):
+        raise ValueError(f"deadline is {deadline!r}; it must be a time, as trio.current_time() is")
+    return float(deadline)
 
 
 def is_number(value: object) -> bool:

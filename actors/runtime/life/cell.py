@@ -141,6 +141,9 @@ UNKILLABLE_AFTER_S: Final[float] = 1.0
 # Dispatched actors have 16 turns before the clock is looked at, and each may end: 16 times 32 times
 # 3 us are within the 5 ms of ACT-29.
 STEPS_AT_ONCE: Final = 32
+# `receive` takes whatever comes; a program that makes classes of messages as it goes must not have
+# all of them kept. More are handled too, each a microsecond slower.
+CLASSES_KEPT: Final = 1000
 # Enough to see a pattern in an actor's endings, little enough to keep for each.
 LAST_EXITS_MAX: Final = 8
 
@@ -1326,6 +1329,6 @@ class Life:
             made = cast(Handler, type(self.instance).receive)
         else:
             return None
-        if is_kept:
+        if is_kept and len(self.handlers) < CLASSES_KEPT:
             self.handlers[kind] = made
         return made

@@ -56,6 +56,14 @@ class Table:
     # Whether an instance has started without taking a name of the runtime's.
     names_are_free: bool = False
 
+    def is_async(self, kind: type) -> bool:
+        """Whether the handler of a class of messages may wait."""
+        return _is_in(self.asynchronous, kind)
+
+    def is_cut_late(self, kind: type) -> bool:
+        """Whether the handler of a class of messages is cancelled at its deadline."""
+        return _is_in(self.cancel_late, kind)
+
     def fits(self, kind: type, reply: object) -> bool:
         """Whether a reply is of the R of `Ask[R]`, as far as `isinstance` can tell."""
         try:
@@ -76,6 +84,14 @@ class Table:
         except BaseException as error:  # noqa: BLE001 - a Protocol, or a user's class, refuses
             without_cancelled(error)
             return True
+
+
+def _is_in(kinds: set[type], kind: type) -> bool:
+    try:
+        return kind in kinds
+    except BaseException as error:  # noqa: BLE001 - a metaclass's `__hash__`, or `__eq__`
+        without_cancelled(error)
+        return False
 
 
 def handler(*, cancel_late: bool) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -243,7 +243,7 @@ async def _await_handler(life: Life) -> loop.State | None:
     assert isinstance(coroutine, CoroutineType)
     life.awaiting_since = trio.current_time()
     try:
-        if type(envelope[MESSAGE]) in life.table.cancel_late and envelope[DEADLINE] < math.inf:
+        if life.table.is_cut_late(type(envelope[MESSAGE])) and envelope[DEADLINE] < math.inf:
             result = await _until_deadline(life, envelope, coroutine)
         else:
             result = await coroutine

@@ -157,8 +157,7 @@ def _run_batch(life: Life, limit: int) -> State | None:
         except BaseException as error:  # noqa: BLE001 - its metaclass cannot be hashed
             handler = unknown(error)
         if handler is None:
-            mailbox.took(envelope)
-            state = _run_one(life, envelope)
+            state = _run_apart(life, envelope)
         else:
             activity.envelope = envelope
             activity.out = None
@@ -221,8 +220,7 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
         except BaseException as error:  # noqa: BLE001 - its metaclass cannot be hashed
             handler = unknown(error)
         if handler is None or one_by_one:
-            mailbox.took(envelope)
-            ended, state = 0.0, _run_one(life, envelope)
+            ended, state = 0.0, _run_apart(life, envelope)
             if state is not None:
                 break
             continue
@@ -258,6 +256,12 @@ def _run_measured(life: Life, limit: int, meter: Meter) -> State | None:
     meter.busy_seconds += busy
     forget_some(senders or {})
     return _account(life, index - first, handled, state)
+
+
+def _run_apart(life: Life, envelope: Envelope) -> State | None:
+    """`_run_one` for one out of a batch, which the mailbox has not seen going."""
+    life.cell.mailbox.took(envelope)
+    return _run_one(life, envelope)
 
 
 def _run_one(life: Life, envelope: Envelope) -> State | None:
@@ -416,7 +420,7 @@ def returned(life: Life, envelope: Envelope, result: object) -> State | None:
 def _made_by_async(life: Life, envelope: Envelope) -> bool:
     if life.behaviour is not None:
         return is_async(life.behaviour)
-    return life.table.receive_is_async or type(envelope[MESSAGE]) in life.table.asynchronous
+    return life.table.receive_is_async or life.table.is_async(type(envelope[MESSAGE]))
 
 
 def is_async(behaviour: object) -> bool:
@@ -467,7 +471,7 @@ def _was_settled(life: Life, envelope: Envelope) -> bool:
     reply = envelope[REPLY]
     assert reply is not None
     if reply.outcome == "timed_out":
-        return type(envelope[MESSAGE]) in life.table.cancel_late
+        return life.table.is_cut_late(type(envelope[MESSAGE]))
     return reply.outcome in ("answered", "failed")
 
 

@@ -197,7 +197,8 @@ class Keeper:
             raise RuntimeError("the system is being closed; nothing was started")
         made = class_behind(actor)
         cls = made if isinstance(made, type) else None
-        label = getattr(made, "__name__", "actor").lower()
+        called = getattr(made, "__name__", None)
+        label = called.lower() if type(called) is str else "actor"
         cell = self._system.new_cell(
             self,
             partial(actor, *args),

@@ -41,12 +41,17 @@ class Topics:
         self._enqueue = enqueue
         # Cells and sinks apart: delivering to a cell needs no call into foreign code.
         self._cells: dict[str, dict[Cell, None]] = {}
-        self._sinks: dict[str, dict[Sink, None]] = {}
+        # Sinks by `id`: their own `__hash__` and `__eq__` may fail where nobody can be told.
+        self._sinks: dict[str, dict[int, Sink]] = {}
         # How many have raised, and were removed for it.
         self.failed_sinks = 0
 
     def subscribe(self, topic: str, subscriber: Subscriber) -> None:
-        """Call this to get the topic's messages from now on, in order of publication, once."""
+        """Call this to get the topic's messages from now on, in order of publication, once.
+
+        Raises TypeError for a topic that is no text.
+        """
+        topic = _plain(topic)
         if isinstance(subscriber, Ref):
             cell = cell_of(subscriber)
             if cell.gone:
@@ -56,10 +61,11 @@ class Topics:
                 cell.topics = set()
             cell.topics.add(topic)
         else:
-            self._sinks.setdefault(topic, {})[subscriber] = None
+            self._sinks.setdefault(topic, {})[id(subscriber)] = subscriber
 
     def unsubscribe(self, topic: str, subscriber: Subscriber) -> None:
         """Call this to get no more of them; harmless when not subscribed."""
+        topic = _plain(topic)
         if isinstance(subscriber, Ref):
             self._remove_cell(topic, cell_of(subscriber))
         else:
@@ -73,6 +79,8 @@ class Topics:
         what they do with it is done in their own turns.
         """
         reached = 0
+        if type(topic) is not str:
+            topic = _plain(topic)
         cells = self._cells.get(topic)
         if cells:
             activity = current_activity.get()
@@ -82,7 +90,8 @@ class Topics:
             )  # fmt: skip
             # A copy: the end of an actor, or a sink, may unsubscribe somebody meanwhile.
             reached = self._put(list(cells), envelope)
-        for sink in list(self._sinks.get(topic, ())):
+        sinks = self._sinks.get(topic)
+        for sink in list(sinks.values()) if sinks else ():
             error = failure_of(sink.deliver, message)
             if error is None:
                 reached += 1
@@ -146,5 +155,14 @@ class Topics:
 
     def _remove_sink(self, topic: str, sink: Sink) -> None:
         sinks = self._sinks.get(topic)
-        if sinks is not None and sinks.pop(sink, sinks) is None and not sinks:
+        if sinks is not None and sinks.pop(id(sink), None) is not None and not sinks:
             del self._sinks[topic]
+
+
+def _plain(topic: str) -> str:
+    """A text without code of its own: the runtime looks topics up where nobody can be told."""
+    if type(topic) is str:
+        return topic
+    if not issubclass(type(topic), str):
+        raise TypeError(f"the topic {shown(topic)} is no text; nothing was done")
+    return str.__str__(topic)

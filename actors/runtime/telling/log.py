@@ -25,7 +25,7 @@ from typing import Final, Literal, TypeAlias, TypeVarTuple
 import structlog
 
 from actors.runtime.telling.lines import LineWriter
-from actors.runtime.words.showing import redact_text, text_of
+from actors.runtime.words.showing import class_name, redact_text, text_of
 
 Ts = TypeVarTuple("Ts")
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -90,7 +90,7 @@ class LostLines:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a log of the user's raises
-            self.last_error = type(error).__name__
+            self.last_error = class_name(type(error))
             self._note(1)
             return
         if self._untold:
@@ -106,7 +106,7 @@ class LostLines:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - it broke again; the number is kept
-            self.last_error = type(error).__name__
+            self.last_error = class_name(type(error))
         finally:
             if not is_told:
                 with self._lock:

@@ -19,7 +19,7 @@ from actors.runtime.life.cell import Cell, Observer
 from actors.runtime.telling.log import Log, failure_of
 from actors.runtime.watching.stats import ActorStats, actor_stats
 from actors.runtime.words.exits import ExitSummary, Normal, Shutdown
-from actors.runtime.words.showing import shown
+from actors.runtime.words.showing import class_name, shown
 
 _log = Log("actors.changes")
 
@@ -220,7 +220,7 @@ class ChangesLog:
         message, message_id, reply, _, _, context = envelope
         data: dict[str, object] = {
             "id": cell.id,
-            "message": type(message).__name__,
+            "message": class_name(type(message)),
             "message_id": message_id,
             "was_ask": reply is not None,
             "correlation_id": None if context is None else context.correlation_id,

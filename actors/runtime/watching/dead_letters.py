@@ -22,7 +22,7 @@ from actors.runtime.life.cell import Cell, Reason
 from actors.runtime.telling.log import Log
 from actors.runtime.watching.presenting import redacted_message
 from actors.runtime.words.exits import Exit, exit_text
-from actors.runtime.words.showing import redact_text
+from actors.runtime.words.showing import class_name, redact_text
 from actors.runtime.words.weighing import weight_of
 
 # Enough to look into an incident, little enough to forget.
@@ -49,7 +49,7 @@ class _TooLarge:
     """Stands in the ring for a message that alone is more than may be kept."""
 
     def __init__(self, message: object, text: str, weight: int) -> None:
-        self.type_name = type(message).__name__
+        self.type_name = class_name(type(message))
         self.text, self.weight = text, weight
 
 
@@ -223,4 +223,4 @@ class DeadLetters:
 
 
 def _type_name(message: object) -> str:
-    return message.type_name if type(message) is _TooLarge else type(message).__name__
+    return message.type_name if type(message) is _TooLarge else class_name(type(message))

@@ -13,6 +13,7 @@ from typing import Final
 from actors.runtime.life.cell import Cell
 from actors.runtime.words.showing import (
     Bounds,
+    class_name,
     fields_of,
     fields_shown,
     plain,
@@ -48,7 +49,7 @@ def redacted(cell: Cell, value: object) -> dict[str, object] | str:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - a failing hook must not show the raw state
-        return f"<redaction failed: {type(error).__name__}>"
+        return f"<redaction failed: {class_name(type(error))}>"
 
 
 def redacted_message(cell: Cell, message: object) -> str:
@@ -56,7 +57,7 @@ def redacted_message(cell: Cell, message: object) -> str:
     hidden = redacted(cell, message)
     if isinstance(hidden, str):
         return hidden
-    return fields_shown(type(message).__name__, hidden, MESSAGE_BOUNDS)
+    return fields_shown(class_name(type(message)), hidden, MESSAGE_BOUNDS)
 
 
 def redacted_state(cell: Cell, instance: object) -> object:

@@ -22,7 +22,7 @@ from actors.runtime.watching.traces import Trace, trace_of
 from actors.runtime.words.errors import BadReply
 from actors.runtime.words.exits import Crashed, readable, without_cancelled
 from actors.runtime.words.places import place_of, place_of_code, told
-from actors.runtime.words.showing import redact_text
+from actors.runtime.words.showing import class_name, redact_text
 from actors.runtime.words.weighing import weight_of
 
 # A restart storm of one actor shall not push out the report that explains it.
@@ -95,7 +95,7 @@ class Reports:
         )
         _forget_frames(exit_.error, life.instance)
         self._keep(report)
-        self._log(report, _where(life, exit_.error, message), type(message).__name__)
+        self._log(report, _where(life, exit_.error, message), class_name(type(message)))
         self._publish(TOPIC, report)
 
     def _log(self, report: CrashReport, where: str | None, message_type: str) -> None:

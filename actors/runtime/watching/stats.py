@@ -21,6 +21,7 @@ from actors.runtime.words.counting import (
     forget_senders,
 )
 from actors.runtime.words.exits import ExitSummary
+from actors.runtime.words.showing import class_name
 
 # Of links, monitors, timers, topics and senders: an actor may have 50,000, and nobody reads them.
 RELATIONS_MAX: Final = 1000
@@ -259,7 +260,7 @@ def _current(cell: Cell) -> Current | None:
     if life is None or life.activity.cell is not cell or life.activity.envelope is None:
         return None
     message, message_id, *_ = life.activity.envelope
-    return Current(type(message).__name__, message_id, life.awaiting_since)
+    return Current(class_name(type(message)), message_id, life.awaiting_since)
 
 
 def _senders(cell: Cell) -> tuple[str, ...] | None:

@@ -26,7 +26,7 @@ from actors.runtime.delivery.dispatcher import Dispatcher
 from actors.runtime.delivery.envelope import MESSAGE, Envelope, current_activity
 from actors.runtime.telling.log import Log, failure_of
 from actors.runtime.words.counting import MICRO, bucket
-from actors.runtime.words.showing import shown
+from actors.runtime.words.showing import class_name, shown
 
 # People feel a pause of a tenth of a second.
 BLOCK_THRESHOLD_S: Final = 0.1
@@ -124,7 +124,7 @@ class Watchdog:
         path, envelope = self._served(frame)
         return LoopBlocked(
             path,
-            None if envelope is None else type(envelope[MESSAGE]).__name__,
+            None if envelope is None else class_name(type(envelope[MESSAGE])),
             "".join(stack),
             for_s,
             ended=False,

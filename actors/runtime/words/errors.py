@@ -10,10 +10,19 @@ from collections.abc import Sequence
 from types import CoroutineType
 from typing import Final
 
-from actors.runtime.words.exits import Crashed, Exit, Normal, exit_text, leaves_of
+from actors.runtime.words.exits import (
+    Crashed,
+    Exit,
+    Normal,
+    checked_exit,
+    exit_text,
+    leaves_of,
+    readable,
+    without_cancelled,
+)
 from actors.runtime.words.messages import Ask
 from actors.runtime.words.places import told_in_place
-from actors.runtime.words.showing import shown
+from actors.runtime.words.showing import class_name, shown
 
 
 class ActorError(Exception):
@@ -29,7 +38,7 @@ class AskError(ActorError):
 
 
 def _name(message_type: type | None) -> str:
-    return "a message" if message_type is None else message_type.__name__
+    return "a message" if message_type is None else class_name(message_type)
 
 
 class AskTimeout(AskError):
@@ -43,8 +52,8 @@ class AskTimeout(AskError):
         super().__init__(
             path,
             type(message),
-            f"{path} gave no reply to {type(message).__name__} within {waited:.3f} s; the message "
-            f"got as far as: {stage}. Ask with more time, or look at what {path} is doing.",
+            f"{path} gave no reply to {class_name(type(message))} within {waited:.3f} s; the "
+            f"message got as far as: {stage}. Ask with more time, or look at what {path} is doing.",
         )
         self.message, self.waited, self.stage = message, waited, stage
 
@@ -93,7 +102,7 @@ class UnhandledMessage(AskError):
         super().__init__(
             path,
             message_type,
-            f"{path} has no handler for {message_type.__name__}; nothing happened. "
+            f"{path} has no handler for {class_name(message_type)}; nothing happened. "
             "Send it to an actor whose class names this message.",
         )
 
@@ -106,7 +115,7 @@ class DeadlockError(AskError):
     """
 
     def __init__(self, cycle: Sequence[str], message_type: type | None = None) -> None:
-        what = "this" if message_type is None else f"sending {message_type.__name__}"
+        what = "this" if message_type is None else f"sending {class_name(message_type)}"
         super().__init__(
             cycle[-1],
             message_type,
@@ -141,10 +150,10 @@ class BadReply(AskError):
     """
 
     def __init__(self, path: str, message: object, got: object) -> None:
-        kind, given = type(message).__name__, type(got).__name__
-        if isinstance(got, CoroutineType):
+        kind, given = class_name(type(message)), class_name(type(got))
+        if type(got) is CoroutineType:
             text = f"a coroutine for {kind}, from a handler that is not `async def`"
-        elif isinstance(message, Ask):
+        elif issubclass(type(message), Ask):
             text = f"a {given} for {kind}, whose class promises something else"
         else:
             text = f"a {given} for {kind}, whose class is no Ask: nobody can get a reply to it"
@@ -263,8 +272,6 @@ class LinkBroken(ActorError):
         self.path, self.exit = path, exit_
         if isinstance(exit_, Crashed):
             self.__cause__ = exit_.error
-        if isinstance(exit_, Crashed):
-            self.__cause__ = exit_.error
 
 
 class StashFull(ActorError):
@@ -292,11 +299,16 @@ class StopActor(Exception):
     """Raise this in a handler or child task to end the actor at once; an asker gets `ActorExited`.
 
     Out of a nursery it comes in a group: one of nothing else (but `Cancelled`) is that stop too.
+    Raises TypeError for what is no exit.
     """
+
+    # Also of a class that derives from this and does not call its `__init__`.
+    exit: Exit = Normal()
 
     def __init__(self, exit_: Exit | None = None) -> None:
         super().__init__()
-        self.exit: Exit = Normal() if exit_ is None else exit_
+        if exit_ is not None:
+            self.exit = checked_exit(exit_)
 
     def __str__(self) -> str:
         # Made when it is read: raising it is how an actor ends every day.
@@ -309,7 +321,14 @@ def exit_from(error: BaseException) -> Exit:
     First comes `without_cancelled` (`exits.py`), for not everything raised is an actor's end.
     """
     cause = cause_of(error)
-    return cause.exit if isinstance(cause, StopActor) else Crashed(cause)
+    if not isinstance(cause, StopActor):
+        return Crashed(cause)
+    try:
+        exit_ = checked_exit(cause.exit)
+    except BaseException as failure:  # noqa: BLE001 - it can be set to anything, and be a property
+        return Crashed(without_cancelled(failure))
+    # Its error is looked at as one that was raised is.
+    return Crashed(readable(exit_.error)) if isinstance(exit_, Crashed) else exit_
 
 
 def cause_of(error: BaseException) -> BaseException:

@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar, fina
 import trio
 
 from actors.runtime.words.places import leaves_in, told
-from actors.runtime.words.showing import redact_text, text_of
+from actors.runtime.words.showing import class_name, redact_text, shown, text_of
 
 # One exit fills one line of a report; what is longer belongs into the crash report's stack.
 EXIT_TEXT_MAX: Final = 500
@@ -99,7 +99,7 @@ class _Circumstances:
         return {
             "kind": kind,
             "info": None if info is None else redact(text_of(info))[:EXIT_TEXT_MAX],
-            "error": None if error is None else type(error).__name__,
+            "error": None if error is None else class_name(type(error)),
             "message": None if error is None else redact(text_of(error))[:EXIT_TEXT_MAX],
             "because": self.because,
             "by": self.by,
@@ -148,6 +148,10 @@ class Crashed(_Circumstances):
 
     error: BaseException
 
+    def __post_init__(self) -> None:
+        if not issubclass(type(self.error), BaseException):
+            raise TypeError(f"Crashed is made with an exception, not with {shown(self.error)}")
+
     @property
     def clean(self) -> bool:
         """Never."""
@@ -167,9 +171,18 @@ Exit: TypeAlias = Normal | Shutdown | Killed | Crashed
 _E = TypeVar("_E", bound=Exit)
 
 
+def checked_exit(exit_: Exit) -> Exit:
+    """Call this for an exit that user code gives; TypeError for what is none."""
+    if type(exit_) not in (Normal, Shutdown, Killed, Crashed):
+        raise TypeError(
+            f"{shown(exit_)} is no exit; give Normal(), or Shutdown(info) for a reason of your own"
+        )
+    return exit_
+
+
 def exit_text(exit_: Exit) -> str:
     """Call this for an exit on one line: how it ended, with what, and why if that was said."""
-    text = type(exit_).__name__
+    text = class_name(type(exit_))
     if isinstance(exit_, Crashed):
         text = f"Crashed: {told(exit_.error)}"
     elif isinstance(exit_, Shutdown) and exit_.info is not None:
@@ -261,8 +274,9 @@ def readable(error: BaseException) -> BaseException:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as failure:  # noqa: BLE001 - whatever the code of that class raises
-        name = type.__dict__["__name__"].__get__(type(error))
-        stand_in = RuntimeError(f"{name} cannot be read: {type(failure).__name__}")
+        stand_in = RuntimeError(
+            f"{class_name(type(error))} cannot be read: {class_name(type(failure))}"
+        )
         trace = BaseException.__getattribute__(error, "__traceback__")
         return stand_in.with_traceback(trace if isinstance(trace, TracebackType) else None)
     return error

@@ -17,7 +17,7 @@ from traceback import walk_tb
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
-from actors.runtime.words.showing import text_of
+from actors.runtime.words.showing import class_name, text_of
 
 # One error fills one line of a log; its traceback holds the rest.
 TOLD_MAX: Final = 300
@@ -119,7 +119,7 @@ def leaves_in(error: BaseException) -> Iterator[BaseException]:
 
 def _one(error: BaseException) -> str:
     text = " ".join(text_of(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{class_name(type(error))}: {text}" if text else class_name(type(error))
 
 
 def _cut(text: str) -> str:

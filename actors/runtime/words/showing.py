@@ -305,6 +305,10 @@ def _is_plain(value: object) -> bool:
     return value is None or type(value) is bool
 
 
+# The name of a class, past its metaclass: that may have code of its own for what everybody asks.
+class_name: Final[Callable[[type], str]] = type.__dict__["__name__"].__get__
+
+
 # What is in a value
 
 # items: of a list. mapping: of a dict, by key. fields: of an object, by name. call: what an error
@@ -363,7 +367,7 @@ def _parts_of(value: object) -> _Parts | None:
         return _behind(value)
     if isinstance(value, Mapping):
         pairs: _Pairs = dict.items(value) if isinstance(value, dict) else value.items()
-        return _Parts("mapping", f"{cls.__name__}({{", "})", pairs, len(value))
+        return _Parts("mapping", f"{class_name(cls)}({{", "})", pairs, len(value))
     if isinstance(value, tuple) and hasattr(cls, "_fields"):
         return _fields(cls, zip(cls._fields, tuple.__iter__(value), strict=False), len(value))
     if isinstance(value, _LISTED):
@@ -373,7 +377,7 @@ def _parts_of(value: object) -> _Parts | None:
     if isinstance(value, BaseException):
         if _is_written_by_user(cls.__repr__):
             return None
-        return _Parts("call", f"{cls.__name__}(", ")", _nameless(value.args), len(value.args))
+        return _Parts("call", f"{class_name(cls)}(", ")", _nameless(value.args), len(value.args))
     if cls is partial:
         assert isinstance(value, partial)
         pairs = chain(_nameless((value.func, *value.args)), value.keywords.items())
@@ -383,7 +387,7 @@ def _parts_of(value: object) -> _Parts | None:
 
 def _behind(value: UserDict[Any, Any] | UserList[Any] | ChainMap[Any, Any]) -> _Parts:  # type: ignore[explicit-any]  # of anything
     """What a wrapper holds, without asking the wrapper."""
-    name = type(value).__name__
+    name = class_name(type(value))
     if isinstance(value, ChainMap):
         return _Parts("items", f"{name}(", ")", _nameless(value.maps), len(value.maps))
     parts = _parts_of(value.data)
@@ -408,7 +412,7 @@ def _parts_of_object(value: object) -> _Parts | None:
 
 
 def _fields(cls: type, pairs: _Pairs, size: int) -> _Parts:
-    return _Parts("fields", f"{cls.__name__}(", ")", pairs, size)
+    return _Parts("fields", f"{class_name(cls)}(", ")", pairs, size)
 
 
 def _listed(value: Iterable[object], size: int) -> _Parts:
@@ -420,7 +424,7 @@ def _listed(value: Iterable[object], size: int) -> _Parts:
         if cls is set and not size:
             opening, closing = "set(", ")"
         return _Parts("items", opening, closing, _nameless(value), size)
-    return _Parts("items", f"{cls.__name__}([", "])", _nameless(value), size)
+    return _Parts("items", f"{class_name(cls)}([", "])", _nameless(value), size)
 
 
 def _nameless(values: Iterable[object]) -> _Pairs:
@@ -466,7 +470,7 @@ def _leaf(value: object, room: int) -> str:
 
 
 def _qualified_name(value: object) -> str:
-    return str(getattr(value, "__qualname__", type(value).__name__))
+    return str(getattr(value, "__qualname__", class_name(type(value))))
 
 
 def _mark(length: int, room: int) -> str:
@@ -501,7 +505,7 @@ def _called(show: Callable[[object], object], value: object) -> str:
 
 
 def _failed(value: object, error: BaseException) -> str:
-    return f"<{type(value).__name__}: its text failed with {type(error).__name__}>"
+    return f"<{class_name(type(value))}: its text failed with {class_name(type(error))}>"
 
 
 def _cut_text(text: str, room: int) -> str:
@@ -583,4 +587,4 @@ def _slot_names(cls: type) -> Iterable[str]:
     slots: str | Iterable[str] = cls.__dict__.get("__slots__", ())
     for name in (slots,) if isinstance(slots, str) else slots:
         is_private = name.startswith("__") and not name.endswith("__")
-        yield f"_{cls.__name__.lstrip('_')}{name}" if is_private else name
+        yield f"_{class_name(cls).lstrip('_')}{name}" if is_private else name
