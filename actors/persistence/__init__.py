@@ -9,7 +9,8 @@ Read in this order; each file needs only those above it:
 - `event_store`: the ports of the log and of snapshots, and what an append comes to;
 - `beside_log/`: what shares an append's transaction: outbox, timers, dead letters, keys;
 - `projections/`: read models, the actor that fills them, and how one waits for it;
-- `aggregate` and `aggregate_actor`: decide and apply, and the actor that carries them out.
+- `aggregate` and `aggregate_actor`: decide and apply, and the actor that carries them out;
+- `folding`: states and views that are made when somebody asks, and kept nowhere.
 
 The adapters stand in `storage/postgres` and `storage/memory`; nothing here knows them.
 
@@ -94,6 +95,15 @@ from actors.persistence.errors import (
 )
 from actors.persistence.event_store import EventStore, Snapshots, fits, repeat_of
 from actors.persistence.event_types import EVENTS, EventTypes, event, splitter, upcaster
+from actors.persistence.folding import (
+    VIEW_STREAMS_MAX,
+    Folded,
+    View,
+    state_of,
+    view_log,
+    view_streams,
+    view_tagged,
+)
 from actors.persistence.private import (
     ERASED,
     PRIVATE_CODEC,
@@ -206,6 +216,7 @@ __all__ = [
     "READ_LIMIT_MAX",
     "START",
     "TAGS_MAX",
+    "VIEW_STREAMS_MAX",
     "Aggregate",
     "AggregateActor",
     "AggregateContractError",
@@ -252,6 +263,7 @@ __all__ = [
     "ExpectedVersion",
     "Failed",
     "Fenced",
+    "Folded",
     "GenerationState",
     "Idempotency",
     "IdempotencyInFlight",
@@ -321,6 +333,7 @@ __all__ = [
     "UnknownEventType",
     "Unsealed",
     "Version",
+    "View",
     "WritesRefused",
     "begin_rebuild",
     "check_projections",
@@ -331,7 +344,11 @@ __all__ = [
     "live_collection",
     "repeat_of",
     "splitter",
+    "state_of",
     "upcaster",
+    "view_log",
+    "view_streams",
+    "view_tagged",
     "wait_until",
     "waiter_count",
 ]

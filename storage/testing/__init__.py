@@ -2,7 +2,7 @@
 
 Subclass a suite in a test file and give it a fixture that makes the adapter; the suite does
 the work. Read `event_store.py` first, and `memory/event_store.py` beside it; the other suites
-are `streams.py`, `tagging.py`, `with_append.py`, `dead_letters.py`, `private.py`,
+are `streams.py`, `reading/`, `with_append.py`, `dead_letters.py`, `private.py`,
 `projections/` and `chat_log.py`.
 
 What they stand on: `samples.py` (events and the like), `kept.py` (all ports of one database),
@@ -17,15 +17,16 @@ from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
 from storage.testing.faulty_adapters import failing_cases
 from storage.testing.private import ForgettingSuite, PrivateFieldsSuite, SubjectKeysSuite
-from storage.testing.projections.evolving import EvolvingSuite
 from storage.testing.projections.filling import ProjectionSuite
 from storage.testing.projections.inline import InlineProjectionsSuite
 from storage.testing.projections.parts import ProjectionPartsSuite
 from storage.testing.projections.poison import ProjectionHaltSuite, ProjectionPoisonSuite
 from storage.testing.projections.rebuilding import ProjectionRebuildSuite
 from storage.testing.projections.waiting import ProjectionWaitingSuite
+from storage.testing.reading.evolving import EvolvingSuite
+from storage.testing.reading.folding import FoldingSuite
+from storage.testing.reading.tagging import TaggingSuite
 from storage.testing.streams import BackwardsSuite
-from storage.testing.tagging import TaggingSuite
 from storage.testing.temporary import TemporaryServer
 from storage.testing.with_append import WithAppendSuite
 
@@ -36,6 +37,7 @@ __all__ = [
     "EventOrderSuite",
     "EventStoreSuite",
     "EvolvingSuite",
+    "FoldingSuite",
     "ForgettingSuite",
     "InlineProjectionsSuite",
     "PrivateFieldsSuite",

@@ -5,7 +5,7 @@ import pytest
 from storage.postgres import Database
 from storage.testing import EvolvingSuite
 from storage.testing.kept import Kept, kept_in_memory, kept_in_postgres
-from storage.testing.projections.evolving import INLINE, TYPES
+from storage.testing.reading.evolving import INLINE, TYPES
 
 
 class TestMemoryEvolving(EvolvingSuite):
