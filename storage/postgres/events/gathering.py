@@ -299,9 +299,10 @@ class Gatherer:
 
     async def _flush(self, flight: object) -> None:
         """A task of the handle: one batch after the other, until nobody waits."""
+        woken = 0
         try:
             while True:
-                await self._gather()
+                await self._gather(woken)
                 batch = self._take()
                 if not batch:
                     return
@@ -312,6 +313,7 @@ class Gatherer:
                     self._busy.difference_update([one.request.stream_id for one in batch])
                     # Cancelled with the loop; who has an answer already does not hear it.
                     _answer_all(batch, StoreUnavailable("its loop ended"))
+                woken = len(batch)
                 del self._flights[flight]
                 while self._by_age and self._by_age[0].task is None:
                     self._by_age.popleft()
@@ -322,13 +324,14 @@ class Gatherer:
         finally:
             self._flights.pop(flight, None)
 
-    async def _gather(self) -> None:
+    async def _gather(self, woken: int) -> None:
         """Let those who were woken by the last statement come back, if they do so at once."""
         if self._hold is not None:
             await self._hold()
-        # Two turns: in the first they run before us or after us, as trio's dice fall.
         await trio.lowlevel.checkpoint()
-        await trio.lowlevel.checkpoint()
+        if self._count < woken:
+            # They run in this turn, but before us or after us, as trio's dice fall.
+            await trio.lowlevel.checkpoint()
 
     def _take(self) -> list[_Waiter]:
         """Take one of each stream, then the next of each, until the batch is full."""
@@ -452,6 +455,8 @@ def _size(request: AppendRequest) -> int:
 def _answer_all(batch: list[_Waiter], error: StoreUnavailable) -> None:
     """Tell all the same, each by an error of its own: one raised in many tasks grows in each."""
     for waiter in batch:
+        if waiter.task is None:
+            continue
         match error:
             case StoreTimeout():
                 own: StoreUnavailable = StoreTimeout(
