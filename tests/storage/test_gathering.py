@@ -34,7 +34,7 @@ from storage.postgres import (
 )
 from storage.postgres.events import gathering
 from storage.postgres.events.gathering import Gatherer
-from storage.postgres.events.sharing import choose
+from storage.postgres.events.sharing import choose, insert_shared
 from storage.testing import EventOrderSuite, EventStoreSuite
 from storage.testing.event_store import read_to_end
 from storage.testing.samples import PATIENCE_S, new_event, new_events
@@ -236,6 +236,22 @@ async def test_what_is_more_than_one_small_event_goes_by_itself(database: Databa
 
 async def _never() -> None:
     raise AssertionError("nothing waits here")
+
+
+async def test_the_statement_of_many_is_planned_a_few_times_only(database: Database) -> None:
+    # PERF-30: however many rows it has; planning takes longer than writing some
+    async def work(connection: Connection) -> list[tuple[int, int]]:
+        for round_ in range(20):
+            streams = [StreamId(f"order-{round_}-{n}") for n in range(1 + round_ % 4)]
+            await insert_shared(connection, [_one(stream) for stream in streams])
+            await insert_shared(connection, [_one(stream, n) for stream in streams for n in (1, 2)])
+        rows = await connection.fetch(
+            "SELECT custom_plans, generic_plans FROM pg_prepared_statements"
+            " WHERE statement LIKE '%patience%unnest%'"
+        )
+        return [(row[0], row[1]) for row in rows if row[0]]
+
+    assert await database.run(work) == [(5, 15)] * 2
 
 
 async def test_a_long_queue_goes_in_several_batches(database: Database) -> None:
@@ -679,7 +695,7 @@ _ACTS = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(
     groups=st.lists(st.lists(_ACTS, min_size=1, max_size=8), min_size=1, max_size=3),
     rows_max=st.integers(1, 5),

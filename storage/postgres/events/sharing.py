@@ -37,8 +37,8 @@ _PATIENCE = "patience AS MATERIALIZED (SELECT set_config('lock_timeout', $1, tru
 # The arrays' length is kept from the planner, who would else plan anew for each: twice the cost of
 # a statement of few rows.
 _GIVEN = """
-unnest((SELECT $2::text[]), $3::bigint[], $4::uuid[], $5::text[], $6::int[], $7::text[], $8::bytea[],
-    $9::text[], $10::text[]{more}) WITH ORDINALITY
+unnest((SELECT $2::text[]), $3::bigint[], $4::uuid[], $5::text[], $6::int[], $7::text[],
+    $8::bytea[], $9::text[], $10::text[]{more}) WITH ORDINALITY
     AS e (stream_id, expected, id, type, schema, codec, data, meta, tenant, {name}ord)
 """
 
