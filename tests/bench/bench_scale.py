@@ -184,7 +184,7 @@ async def _rebuild(database: Database) -> list[float]:
         while len(rates) < RUNS:
             await trio.sleep(0.1)
             applied = (await runner.ask(AskStatus(), timeout=60)).applied
-            if applied - done >= EVENTS // 3:
+            if applied >= (len(rates) + 1) * (EVENTS // 3):
                 now = time.perf_counter()
                 rates.append((applied - done) / (now - began))
                 began, done = now, applied
