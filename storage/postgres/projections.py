@@ -55,12 +55,17 @@ ORDER BY generation, partition
 
 # The guard of exactly once: the batch was applied to what stood at this cursor, and nothing
 # was replayed since. It comes first and locks the row: parking and replaying take turns.
+#
+# A generation that is being built does not wait for the disk: what a crash takes of it, checkpoint
+# and documents together, is built again. The swap waits, and with it the disk has all before it.
 _ADVANCE = """
 UPDATE checkpoints SET txid = $4::xid8, position = $5, revision = revision + 1,
     is_filled = true, is_private = is_private OR $9, updated_at = clock_timestamp()
 WHERE projection = $1 AND generation = $2 AND partition = $3
     AND txid = $6::xid8 AND position = $7 AND revision = $8
     AND state IN ('building', 'live') AND error IS NULL
+    AND CASE state WHEN 'live' THEN true
+        ELSE set_config('synchronous_commit', 'off', true) = 'off' END
 """
 
 # All parts at once; a rebuild that is halted keeps its state, since it serves nobody.

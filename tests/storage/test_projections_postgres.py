@@ -3,7 +3,15 @@
 import pytest
 import trio
 
-from actors.persistence import Cursor, ProjectionRunner, wait_until
+from actors.persistence import (
+    Cursor,
+    GenerationState,
+    ProjectionRunner,
+    ProjectionTx,
+    StoredEvent,
+    begin_rebuild,
+    wait_until,
+)
 from actors.runtime import open_actors
 from storage.postgres import Database
 from storage.testing import ProjectionSuite
@@ -39,3 +47,39 @@ async def test_a_runner_killed_at_any_point_applies_each_event_once(database: Da
             other.kill()
         await wait_until(kept.projections, "totals", last, timeout_s=PATIENCE_S)
     assert await kept.projections.get("totals__g1", A) == {"sum": total}
+
+
+class Told(Totals):
+    """Notes how its commit was made."""
+
+    async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
+        tx.execute(
+            "INSERT INTO documents (collection, key, document, txid, position)"
+            " SELECT 'told', $1, jsonb_build_object(source, setting), '1', 1"
+            " FROM pg_settings WHERE name = 'synchronous_commit'",
+            str(event.event_id),
+        )
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+async def test_only_what_is_being_built_does_not_wait_for_the_disk(
+    database: Database, rebuild: bool
+) -> None:
+    # PROJ-8, REL-92
+    kept = kept_in_postgres(database)
+    if rebuild:
+        await kept.projections.open("totals", 1, 1, GenerationState.LIVE)
+        assert await begin_rebuild(kept.projections, Told()) == 2
+    await kept.events.append(A, paid(1))
+
+    def make() -> ProjectionRunner:
+        return ProjectionRunner(Told(), kept.events, kept.projections, rebuild=rebuild)
+
+    async with open_actors() as system:
+        await system.start(make)
+        with trio.fail_after(PATIENCE_S):
+            while not (found := await kept.projections.query("told")):
+                await kept.projections.changed(0.05)
+    ((_, document),) = found
+    # The servers of tests have it off at their command line.
+    assert (document == {"session": "off"}) is rebuild

@@ -29,6 +29,7 @@ from actors.persistence.projections.applying import (
     try_apply,
 )
 from actors.persistence.projections.projection import Document, Projection, ProjectionTx
+from actors.persistence.projections.reading import DocumentReader
 from actors.persistence.projections.store import (
     Checkpoint,
     GenerationState,
@@ -135,6 +136,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         self._types = projection.types.stored_as(*projection.handles)
         # A batch of the run or the replay of a stream: never both on one checkpoint.
         self._turn = trio.Lock()
+        self._documents = DocumentReader(store)
         self._resumed = trio.Event()
         # The checkpoint is not where this runner left it: what it reads must be read again.
         self._is_elsewhere = False
@@ -367,10 +369,11 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         collection = self.checkpoint.collection
         streams = sorted({event.stream_id for event in events})
         parked = await self._store.parked_streams(collection, streams) if streams else frozenset()
+        await self._documents.begin(collection, streams)
         refused: Exception | None = None
         while True:
             made = await attempt(
-                self._projection, events, parked, self._read_document, collection, refused=refused
+                self._projection, events, parked, self._documents.read, collection, refused=refused
             )
             if made.has_failed and (wait_s := next(waits, None)) is not None:
                 # Again from the batch's begin: what is applied stays in the order of the log.

@@ -1,7 +1,9 @@
 """What a projection must say of itself, and which generation its runner fills."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
+from uuid import uuid4
 
 import pytest
 import trio
@@ -11,6 +13,7 @@ from actors.persistence import (
     START,
     Checkpoint,
     CursorOutdated,
+    Document,
     GenerationState,
     Projection,
     ProjectionBatch,
@@ -176,3 +179,76 @@ async def test_foreign_events_cost_a_commit_a_second(autojump_clock: MockClock) 
         last = await kept.events.append(StreamId("other-1"), [new_event(type="Other")])
         await trio.sleep(2 * EMPTY_COMMIT_S)
         assert (await kept.projections.checkpoints("deposits"))[0].cursor == last.cursor
+
+
+class Asked:
+    """Passes everything on, and counts what is asked of documents."""
+
+    def __init__(self, store: ProjectionStore) -> None:
+        self._store = store
+        self.singly: list[str] = []
+        self.together: list[list[str]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    async def get(self, collection: str, key: str) -> Document | None:
+        self.singly.append(key)
+        return await self._store.get(collection, key)
+
+    async def get_many(self, collection: str, keys: Sequence[str]) -> Mapping[str, Document]:
+        self.together.append(list(keys))
+        return await self._store.get_many(collection, keys)
+
+
+class Sums(Deposits):
+    """What was deposited in each account; looks at a document twice, and spoils what it read."""
+
+    async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
+        spoiled = await tx.get(event.stream_id)
+        if spoiled is not None:
+            cast("dict[str, object]", spoiled)["sum"] = "spoiled"
+        kept = await tx.get(event.stream_id) or {"sum": 0}
+        tx.put(event.stream_id, {"sum": cast("int", kept["sum"]) + 1})
+
+
+class InOne(Deposits):
+    """Counts all deposits in one document, which is of no stream."""
+
+    async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
+        kept = await tx.get("all") or {"sum": 0}
+        tx.put("all", {"sum": cast("int", kept["sum"]) + 1})
+
+
+async def _filled(projection: Projection, rounds: int, accounts: int) -> Asked:
+    kept = kept_in_memory()
+    asked = Asked(kept.projections)
+    names = [StreamId(f"account-{number}") for number in range(accounts)]
+    for name in names * rounds:
+        deposit = TYPES.encode(Deposited(1), event_id=uuid4())
+        await kept.events.append(name, [deposit])
+    head = (await kept.events.read_all(limit=1)).head
+    async with open_actors() as system:
+        await system.start(
+            ProjectionRunner, projection, kept.events, cast("ProjectionStore", asked)
+        )
+        await wait_until(kept.projections, "deposits", head, timeout_s=3600.0)
+    found = await kept.projections.query("deposits__g1", limit=1000)
+    assert [document["sum"] for _, document in found] in ([rounds] * accounts, [rounds * accounts])
+    return asked
+
+
+async def test_documents_of_streams_are_read_together(autojump_clock: MockClock) -> None:
+    # PROJ-4, PROJ-8: a rebuild would ask for each of a hundred, a hundred times
+    asked = await _filled(Sums(), rounds=5, accounts=50)
+    # Batches of a hundred: the first finds out, the others read ahead, each document once.
+    assert [len(keys) for keys in asked.together] == [50, 50]
+    # The second look of an event whose first was read ahead, and the first batch's.
+    assert len(asked.singly) == 50 + 50 + 50 + 50
+
+
+async def test_documents_of_no_stream_are_not_read_ahead(autojump_clock: MockClock) -> None:
+    # PROJ-4
+    asked = await _filled(InOne(), rounds=5, accounts=50)
+    assert asked.together == []
+    assert asked.singly == ["all"] * 3
