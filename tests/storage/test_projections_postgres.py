@@ -65,7 +65,7 @@ class Told(Totals):
 async def test_only_what_is_being_built_does_not_wait_for_the_disk(
     database: Database, rebuild: bool
 ) -> None:
-    # PROJ-8, REL-92
+    # PROJ-8
     kept = kept_in_postgres(database)
     if rebuild:
         await kept.projections.open("totals", 1, 1, GenerationState.LIVE)
