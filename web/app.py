@@ -18,7 +18,8 @@ import trio
 from actors.chat import ROOM_NAMES, ChatEnvironment
 from actors.persistence import Cleaner
 from actors.runtime import Secret
-from storage.errors import EmbeddedFailed, StateDirInUse, StoreError, StoreRewound
+from storage.errors import EmbeddedFailed, MasterKeyMissing, StateDirInUse, StoreError, StoreRewound
+from storage.keyring import SubjectKeyring
 from storage.postgres import (
     Database,
     DatabaseActor,
@@ -27,6 +28,7 @@ from storage.postgres import (
     PostgresDeadLetters,
     PostgresIdempotency,
     PostgresOutbox,
+    PostgresSubjectKeys,
     PostgresTimers,
     accept_rewind,
     check_health,
@@ -48,13 +50,20 @@ from web.wiring.composition import Secrets, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.secret import FILE_NAME as SECRET_FILE_NAME
-from web.wiring.secret import SecretUnusable, load_secret
+from web.wiring.secret import (
+    PRIVATE_FILE_NAME,
+    SecretUnusable,
+    load_private_key,
+    load_secret,
+)
 from web.wiring.site_tree import Site, SiteParts
 from web.wiring.stopping import ServingActor, Stopping
 
 STATE_DIR_MODE = 0o700
 # What tells a state folder of ours from any other one.
-_KEPT_NAMES = frozenset({SECRET_FILE_NAME, "datastar", "postgres", "postgres.lock"})
+_KEPT_NAMES = frozenset(
+    {SECRET_FILE_NAME, PRIVATE_FILE_NAME, "datastar", "postgres", "postgres.lock"}
+)
 # What the rest of the tree, the pool and the embedded server need of the drain budget.
 AFTER_SERVER_S = 3.0
 
@@ -139,10 +148,24 @@ async def prepare_database(settings: Settings, url: Secret[str]) -> None:
             wait_s=settings.database_wait_s,
         ) as database:  # fmt: skip
             await _migrate(settings, database)
-            await PostgresChatLog(database).ensure_rooms(ROOM_NAMES)
+            keyring = make_keyring(settings, database)
+            await keyring.check_masters()
+            await PostgresChatLog(database, keyring).ensure_rooms(ROOM_NAMES)
     except* StoreError as group:
         # The nurseries on the way wrap what is raised in them.
-        raise CannotStart(f"DATABASE_URL: {first_leaf(group)}") from group
+        error = first_leaf(group)
+        name = "PRIVATE_KEY" if isinstance(error, MasterKeyMissing) else "DATABASE_URL"
+        raise CannotStart(f"{name}: {error}") from group
+
+
+def make_keyring(settings: Settings, database: Database) -> SubjectKeyring:
+    """Call this for what seals and opens private texts; raises `CannotStart`."""
+    try:
+        key = load_private_key(settings)
+    except SecretUnusable as error:
+        raise CannotStart(str(error)) from error
+    table = PostgresSubjectKeys(database)
+    return SubjectKeyring(table, key, *settings.private_keys_previous)
 
 
 async def _migrate(settings: Settings, database: Database) -> None:
@@ -209,10 +232,11 @@ async def _run_tree(
         check_store=lambda: check_store(database, trouble),
     )
     stopping = Stopping(settings, web.begin_drain)
+    keyring = make_keyring(settings, database)
     chat = ChatEnvironment(
         clock,
         SystemIds(),
-        PostgresChatLog(database),
+        PostgresChatLog(database, keyring),
         settings.chat_posts_per_author_max,
         settings.chat_posts_per_address_max,
     )
@@ -228,7 +252,7 @@ async def _run_tree(
             settings.host, stopping.port, web.compose, stopping.started, stopping.drained
         ),
         close_streams=web.close_streams,
-        cleaning=lambda: make_cleaner(database),
+        cleaning=lambda: make_cleaner(database, keyring),
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
@@ -262,14 +286,21 @@ async def check_store(database: Database, trouble: Trouble = str) -> None:
             raise Unhealthy("the database does not answer" + (f": {why}" if why else ""))
 
 
-def make_cleaner(database: Database) -> Cleaner:
+def make_cleaner(database: Database, keyring: SubjectKeyring) -> Cleaner:
     """Call this for the actor that removes what each port has kept long enough."""
+    log = PostgresChatLog(database, keyring)
     return Cleaner(
         {
             "outbox": PostgresOutbox(database).purge,
             "timers": PostgresTimers(database).purge,
             "idempotency": PostgresIdempotency(database).purge,
             "dead_letters": PostgresDeadLetters(database).purge,
+            "chat_messages": log.purge_messages,
+            "chat_texts": log.purge_texts,
+            "audit": log.purge_audit,
+            "chat_limits": log.purge_limits,
+            # Removes the need of a former master key.
+            "former_wrappings": keyring.rewrap,
         }
     )
 

@@ -19,6 +19,8 @@ Network = IPv4Network | IPv6Network
 
 # 512 bits: two keys of 256 bits could be cut from it without deriving.
 SECRET_BYTES_MIN = 64
+# A key of AES-256.
+PRIVATE_KEY_BYTES = 32
 
 
 class BadSettings(Exception):
@@ -79,6 +81,8 @@ class Settings:
     database_url: Secret[str] | None = None
     session_secret: Secret[bytes] | None = None
     session_secret_previous: Secret[bytes] | None = None
+    private_key: Secret[bytes] | None = None
+    private_keys_previous: tuple[Secret[bytes], ...] = ()
     session_cleanup_interval_s: int = 3600
     db_connections_max: int = 10
     log_format: LogFormat = LogFormat.PRETTY
@@ -154,17 +158,32 @@ def _database_url(text: str) -> Secret[str]:
 
 
 def _secret(text: str) -> Secret[bytes]:
+    secret = _base64url(text)
+    if len(secret) < SECRET_BYTES_MIN:
+        raise _Bad(f"must hold at least {SECRET_BYTES_MIN} bytes, got {len(secret)}")
+    return Secret(secret)
+
+
+def _key(text: str) -> Secret[bytes]:
+    key = _base64url(text)
+    if len(key) != PRIVATE_KEY_BYTES:
+        raise _Bad(f"must hold {PRIVATE_KEY_BYTES} bytes, got {len(key)}")
+    return Secret(key)
+
+
+def _keys(text: str) -> tuple[Secret[bytes], ...]:
+    return tuple(_key(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _base64url(text: str) -> bytes:
     try:
         if "=" in text or "+" in text or "/" in text:
             raise _Bad("must be base64url without padding (letters, digits, - and _)")
-        secret = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         if isinstance(error, _Bad):
             raise
         raise _Bad("must be base64url without padding (letters, digits, - and _)") from None
-    if len(secret) < SECRET_BYTES_MIN:
-        raise _Bad(f"must hold at least {SECRET_BYTES_MIN} bytes, got {len(secret)}")
-    return Secret(secret)
 
 
 def parse_origin(text: str) -> str:
@@ -215,6 +234,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "DATABASE_URL": ("database_url", _database_url),
     "SESSION_SECRET": ("session_secret", _secret),
     "SESSION_SECRET_PREVIOUS": ("session_secret_previous", _secret),
+    "PRIVATE_KEY": ("private_key", _key),
+    "PRIVATE_KEYS_PREVIOUS": ("private_keys_previous", _keys),
     "SESSION_CLEANUP_INTERVAL_SECS": ("session_cleanup_interval_s", _integer(1, 10**9)),
     "DATABASE_WAIT_SECS": ("database_wait_s", _integer(0, 600)),
     "STORE_TIMELINE": ("store_timeline", _word(StoreTimeline)),
@@ -267,5 +288,12 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
         problems.append(
             "SESSION_SECRET: is required with an https:// PUBLIC_ORIGIN or a HOST that is not "
             f"loopback; give {SECRET_BYTES_MIN} random bytes as base64url without padding"
+        )
+    # In a server of one's own the data outlive this machine, and a key made here would not.
+    needs_key = needs_secret and settings.database_url is not None
+    if needs_key and settings.private_key is None and "PRIVATE_KEY" not in already_bad:
+        problems.append(
+            "PRIVATE_KEY: is required with a DATABASE_URL where SESSION_SECRET is; give "
+            f"{PRIVATE_KEY_BYTES} random bytes as base64url without padding"
         )
     return problems

@@ -1,7 +1,8 @@
 """Chat: rooms, what may be posted in them, and who sees what.
 
 Read `words.py` (the nouns), `policy.py` (the rules, pure; `guests.py` has the names it gives),
-`chat_log.py` (the port: what storage must do), then `room.py` (the actor that carries the
+`stored.py` (the event of a post, and how its text ends), `chat_log.py` (the port: what storage
+must do), then `room.py` (the actor that carries the
 rules out, and how it is found). Pages and sockets live in `web`.
 """
 
@@ -24,6 +25,7 @@ from actors.chat.room import (
     Rooms,
     topic_of,
 )
+from actors.chat.stored import PostStored, day_subject, user_subject
 from actors.chat.words import (
     DEMO_DISPLAY_NAME,
     DEMO_EMAIL,
@@ -69,6 +71,7 @@ __all__ = [
     "Post",
     "PostLimit",
     "PostOutcome",
+    "PostStored",
     "Posted",
     "ReadHistory",
     "Repeated",
@@ -84,10 +87,12 @@ __all__ = [
     "UnknownRoom",
     "Viewer",
     "author_name",
+    "day_subject",
     "guest_name",
     "hide_words",
     "is_own",
     "may_see",
     "parse_room",
     "topic_of",
+    "user_subject",
 ]

@@ -51,7 +51,8 @@ class ChatLog(Protocol):
         (created_at - period_s, created_at]; else the room event, the message under the next
         `seq`, a moderation queue row when pending, the limit rows and the audit row
         `chat.message.post` are written together. Concurrent posts of a room are serialised:
-        no `seq` and no event number is used twice or left out.
+        no `seq` and no event number is used twice or left out. The text is stored sealed,
+        in the event and with the message. An author who was forgotten is told as unavailable.
         """
         ...
 
@@ -66,8 +67,9 @@ class ChatLog(Protocol):
         """Call this to read the newest `limit` messages the viewer may see, below seq `before`.
 
         Visible ones for all; pending ones for their author and moderators; removed ones for
-        nobody. At most three queries. `limit` outside 1 to 50, or `before` below 1, is a
-        `ValueError`. The messages and `n` come from one snapshot.
+        nobody. A text that was forgotten is `ERASED`. At most three queries. `limit` outside 1
+        to 50, or `before` below 1, is a `ValueError`. The messages and `n` come from one
+        snapshot.
         """
         ...
 
@@ -80,4 +82,29 @@ class ChatLog(Protocol):
 
     async def is_member(self, room: RoomName, user_id: UUID) -> bool:
         """Call this to ask whether a user is a member of a room."""
+        ...
+
+    async def rebuild(self) -> int:
+        """Call this to make messages that are missing again from the log; returns how many.
+
+        Those of the last 30 days, waiting for review where they did at first.
+        """
+        ...
+
+    # Each removes at most so many and returns how many it has removed; for a `Cleaner`.
+
+    async def purge_messages(self, limit: int = 1000) -> int:
+        """Call this to remove messages older than 30 days."""
+        ...
+
+    async def purge_texts(self, limit: int = 1000) -> int:
+        """Call this to forget the texts of days that ended 30 days ago, in the log too."""
+        ...
+
+    async def purge_audit(self, limit: int = 1000) -> int:
+        """Call this to remove rows of the audit older than 365 days."""
+        ...
+
+    async def purge_limits(self, limit: int = 1000) -> int:
+        """Call this to remove rows of limits that hold no accepted post of the last hour."""
         ...

@@ -356,8 +356,8 @@ class MasterKeyMissing(StoreError):
 
     def __init__(self, key_id: str) -> None:
         super().__init__(
-            f"the master key {key_id} is missing, which wraps keys of subjects; give it among the "
-            "former ones"
+            f"the master key {key_id} is missing, which wraps keys of private texts; give it "
+            "there, or among the former ones (PRIVATE_KEYS_PREVIOUS)"
         )
         self.key_id = key_id
 

@@ -85,8 +85,9 @@ class EventTypes:
         its events were stored before, of any version: versions go on under the new name.
         `subject` says whose its `Private` fields are: the name of a field, or a text such as
         `"customer:{customer_id}"`; of several subjects each can be forgotten alone, and takes the
-        fields along. A mutable class or field, a suspicious field, or a name that is taken:
-        `TypeError` naming both places.
+        fields along, and one that ends in `?` is left out where its field is empty. A mutable
+        class or field, a suspicious field, or a name that is taken: `TypeError` naming both
+        places.
         """
 
         def mark(cls: type[T]) -> type[T]:

@@ -40,6 +40,9 @@ T = TypeVar("T")
 PRIVATE_CODEC = "json+private"
 PRIVATE_KEY = "$private"
 
+# At the end of a subject: it is left out where a field of its name is empty.
+MAY_BE_NOBODY = "?"
+
 # An index entry's worth, as all keys.
 SUBJECT_BYTES_MAX = 255
 
@@ -227,7 +230,11 @@ class PrivateShape:
 
     def subjects_of(self, event: object) -> tuple[str, ...]:
         """Call this for the subjects of an event; `InvalidField` when one cannot be named."""
-        return tuple(_filled(template, event) for template in self.subjects)
+        found = (_filled(template, event) for template in self.subjects)
+        subjects = tuple(one for one in found if one is not None)
+        if not subjects:
+            raise InvalidField(type(event).__qualname__, "has private fields that are nobody's")
+        return subjects
 
 
 def _nothing(value: object) -> None:
@@ -235,14 +242,17 @@ def _nothing(value: object) -> None:
         raise TypeError(f"JSON cannot hold a {type(value).__name__}")
 
 
-def _filled(template: str, event: object) -> str:
+def _filled(template: str, event: object) -> str | None:
+    """The name of a subject; None where it may be left out, and is."""
     parts = []
-    for text, name, _, _ in string.Formatter().parse(template):
+    for text, name, _, _ in string.Formatter().parse(template.removesuffix(MAY_BE_NOBODY)):
         parts.append(text)
         if name is None:
             continue
         value = getattr(event, name)
         if value is None or value == "":
+            if template.endswith(MAY_BE_NOBODY):
+                return None
             where = f"{name} of {type(event).__qualname__}"
             raise InvalidField(where, "is empty, and says whose the private fields are")
         parts.append(str(value))

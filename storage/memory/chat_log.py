@@ -1,5 +1,6 @@
 """The chat log in memory; the twin of `storage/postgres/chat_log.py`, and its specification."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from actors.chat import (
+    Author,
     ChatLogUnavailable,
     Draft,
     History,
@@ -25,9 +27,27 @@ from actors.chat import (
     may_see,
 )
 from actors.chat.chat_log import HISTORY_LIMIT
-from actors.persistence import NewEvent
-from storage.errors import UnknownUser
+from actors.chat.stored import (
+    AUDIT_KEPT,
+    LIMITS_KEPT,
+    MESSAGES_KEPT,
+    over_before,
+    post_event,
+    stream_of,
+    text_of,
+)
+from actors.persistence import (
+    PRIVATE_CODEC,
+    AppendRequest,
+    Keyring,
+    NewEvent,
+    StoredEvent,
+)
+from actors.runtime import Secret
+from storage.errors import StoreUnavailable, SubjectForgotten, UnknownUser
+from storage.keyring import MASTER_BYTES, SubjectKeyring
 from storage.memory.database import MemoryDatabase
+from storage.memory.subject_keys import MemorySubjectKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +62,22 @@ class AuditRow:
 
 
 @dataclass(slots=True)
+class _Kept:
+    """A message without its text, which is sealed in its event."""
+
+    message: Message
+    event: StoredEvent
+
+
+@dataclass(slots=True)
 class _RoomTable:
     room: Room
-    messages: list[Message] = field(default_factory=list)
-    by_client_id: dict[tuple[str, str], Message] = field(default_factory=dict)
+    messages: list[_Kept] = field(default_factory=list)
+    by_client_id: dict[tuple[str, str], _Kept] = field(default_factory=dict)
     members: set[UUID] = field(default_factory=set)
     accepted_at: dict[str, list[datetime]] = field(default_factory=dict)
     events: int = 0
+    seq: int = 0
 
 
 class MemoryChatLog:
@@ -59,8 +88,14 @@ class MemoryChatLog:
         database: MemoryDatabase | None = None,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        keyring: Keyring | None = None,
     ) -> None:
         self.database = database if database is not None else MemoryDatabase()
+        if keyring is None:
+            # A master key of its own: nothing of a database in memory outlives it.
+            keys = MemorySubjectKeys(self.database)
+            keyring = SubjectKeyring(keys, Secret(os.urandom(MASTER_BYTES)))
+        self._keyring: Keyring = keyring
         self.audit: list[AuditRow] = []
         self.queue: dict[UUID, str] = {}
         self._rooms: dict[RoomName, _RoomTable] = {}
@@ -84,13 +119,19 @@ class MemoryChatLog:
         """See `ChatLog.post`."""
         self._maybe_fail()
         table = self._table(draft.room)
+        request = AppendRequest(stream_of(table.room.id), [post_event(draft, table.room.id)])
+        try:
+            (sealed,) = await self._keyring.seal([request])
+        except (StoreUnavailable, SubjectForgotten) as error:
+            raise ChatLogUnavailable(str(error)) from error
+        # From here to the end is no checkpoint, apart from reading a repeat.
         repeat = table.by_client_id.get((draft.author.key, draft.client_id))
         if repeat is not None:
-            return Repeated(self._named(repeat))
+            return Repeated((await self._read([repeat]))[0])
         waits = [wait for limit in draft.limits if (wait := _wait(table, limit, draft.created_at))]
         if waits:
             return TooManyPosts(max(waits))
-        return self._store(table, draft)
+        return self._store(table, draft, sealed.events[0])
 
     async def history(
         self,
@@ -108,11 +149,12 @@ class MemoryChatLog:
             raise ValueError(f"before must be at least 1, got {before}")
         table = self._table(room)
         seen = [
-            self._named(message)
-            for message in table.messages
-            if (before is None or message.seq < before) and may_see(message, viewer)
+            kept
+            for kept in table.messages
+            if (before is None or kept.message.seq < before) and may_see(kept.message, viewer)
         ]
-        return History(tuple(seen[-limit:]), table.events, has_older=len(seen) > limit)
+        n = table.events
+        return History(tuple(await self._read(seen[-limit:])), n, has_older=len(seen) > limit)
 
     async def join(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.join`."""
@@ -131,32 +173,113 @@ class MemoryChatLog:
         self._maybe_fail()
         return user_id in self._table(room).members
 
-    def _store(self, table: _RoomTable, draft: Draft) -> Posted:
+    async def rebuild(self) -> int:
+        """See `ChatLog.rebuild`."""
+        self._maybe_fail()
+        first, made = self._now() - MESSAGES_KEPT, 0
+        for name, table in self._rooms.items():
+            known = {kept.message.id for kept in table.messages}
+            for event in self.database.streams.get(stream_of(table.room.id), ()):
+                fact = msgspec.json.decode(event.data, type=_Fact)
+                if event.codec != PRIVATE_CODEC or fact.message_id in known:
+                    continue
+                if fact.created_at <= first:
+                    continue
+                kept = _Kept(_message(name, fact), event)
+                table.messages.append(kept)
+                table.by_client_id[_author_of(fact).key, fact.client_id] = kept
+                if fact.status is Status.PENDING:
+                    self.queue[fact.message_id] = fact.reason or "auto"
+                made += 1
+            table.messages.sort(key=lambda kept: kept.message.seq)
+        return made
+
+    async def purge_messages(self, limit: int = 1000) -> int:
+        """See `ChatLog.purge_messages`."""
+        self._maybe_fail()
+        first, gone = self._now() - MESSAGES_KEPT, 0
+        for table in self._rooms.values():
+            for kept in [one for one in table.messages if one.message.created_at <= first]:
+                if gone == limit:
+                    break
+                table.messages.remove(kept)
+                table.by_client_id = {k: v for k, v in table.by_client_id.items() if v is not kept}
+                self.queue.pop(kept.message.id, None)
+                gone += 1
+        return gone
+
+    async def purge_texts(self, limit: int = 1000) -> int:
+        """See `ChatLog.purge_texts`."""
+        self._maybe_fail()
+        first = over_before(self._now()).isoformat()
+        old = [
+            subject
+            for subject, key in sorted(self.database.subject_keys.items())
+            if subject.startswith("room:") and not key.is_forgotten and subject[-10:] < first
+        ][:limit]
+        for subject in old:
+            await self._keyring.forget(subject, by="chat.purge")
+        return len(old)
+
+    async def purge_audit(self, limit: int = 1000) -> int:
+        """See `ChatLog.purge_audit`."""
+        self._maybe_fail()
+        first = self._now() - AUDIT_KEPT
+        old = [row for row in self.audit if row.created_at <= first][:limit]
+        self.audit = [row for row in self.audit if row not in old]
+        return len(old)
+
+    async def purge_limits(self, limit: int = 1000) -> int:
+        """See `ChatLog.purge_limits`."""
+        self._maybe_fail()
+        first = self._now() - LIMITS_KEPT
+        old = [
+            (table, key)
+            for table in self._rooms.values()
+            for key, accepted in table.accepted_at.items()
+            if not any(at > first for at in accepted)
+        ][:limit]
+        for table, key in old:
+            del table.accepted_at[key]
+        return len(old)
+
+    async def _read(self, kept: Sequence[_Kept]) -> list[Message]:
+        try:
+            opened = await self._keyring.open([one.event for one in kept])
+        except StoreUnavailable as error:
+            raise ChatLogUnavailable(str(error)) from error
+        return [
+            self._named(replace(one.message, body=text_of(event)))
+            for one, event in zip(kept, opened, strict=True)
+        ]
+
+    def _store(self, table: _RoomTable, draft: Draft, event: NewEvent) -> Posted:
         table.events += 1
+        table.seq += 1
         message = Message(
             id=draft.message_id,
             room=draft.room,
-            seq=len(table.messages) + 1,
+            seq=table.seq,
             user_id=draft.author.user_id,
             author_session=draft.author.session_id,
             author_name=None,
-            body=draft.body,
+            body="",
             status=draft.status,
             client_id=draft.client_id,
             created_at=draft.created_at,
         )
-        table.messages.append(message)
-        table.by_client_id[draft.author.key, draft.client_id] = message
+        kept = _Kept(message, _record(self.database, table, event))
+        table.messages.append(kept)
+        table.by_client_id[draft.author.key, draft.client_id] = kept
         for limit in draft.limits:
             since = draft.created_at - timedelta(seconds=limit.period_s)
-            kept = [t for t in table.accepted_at.get(limit.key, ()) if t > since]
-            table.accepted_at[limit.key] = sorted([*kept, draft.created_at])
+            recent = [t for t in table.accepted_at.get(limit.key, ()) if t > since]
+            table.accepted_at[limit.key] = sorted([*recent, draft.created_at])
         if draft.status is Status.PENDING:
             self.queue[message.id] = draft.reason or "auto"
-        _record(self.database, table, draft)
         facts = {"message_id": str(message.id), "status": draft.status, "reason": draft.reason}
         self._audit(draft.room, message.user_id, "chat.message.post", facts, draft.created_at)
-        return Posted(self._named(message), table.events)
+        return Posted(self._named(replace(message, body=draft.body)), table.events)
 
     def _named(self, message: Message) -> Message:
         if message.user_id is None:
@@ -199,24 +322,43 @@ def _wait(table: _RoomTable, limit: PostLimit, at: datetime) -> float:
     return (accepted[len(accepted) - limit.posts_max] - since).total_seconds()
 
 
-def _record(database: MemoryDatabase, table: _RoomTable, draft: Draft) -> None:
-    # The text stays out of the event: events are for ever, messages are kept for days.
-    data = {
-        "message_id": draft.message_id,
-        "seq": len(table.messages),
-        "user_id": draft.author.user_id,
-        "author_session": draft.author.session_id,
-        "client_id": draft.client_id,
-        "status": draft.status,
-        "reason": draft.reason,
-        "created_at": draft.created_at,
-    }
-    event = NewEvent(
-        event_id=draft.event_id,
-        type="MessagePosted",
-        data=msgspec.json.encode(data),
-        metadata=draft.metadata,
-    )
+def _record(database: MemoryDatabase, table: _RoomTable, event: NewEvent) -> StoredEvent:
+    data = msgspec.json.decode(event.data, type=dict[str, msgspec.Raw])
+    numbered = data | {"seq": msgspec.Raw(b"%d" % table.seq)}
+    new = msgspec.structs.replace(event, data=msgspec.json.encode(numbered))
     txid = database.begin()
-    placed = database.place(txid, f"room-{table.room.id}", table.events, [event])
-    database.commit(txid, placed)
+    (placed,) = database.place(txid, stream_of(table.room.id), table.events, [new])
+    database.commit(txid, [placed])
+    return placed
+
+
+class _Fact(msgspec.Struct):
+    """What stands in clear in the event of a post."""
+
+    message_id: UUID
+    seq: int
+    user_id: UUID | None
+    author_session: str | None
+    client_id: str
+    status: Status
+    reason: str | None
+    created_at: datetime
+
+
+def _author_of(fact: _Fact) -> Author:
+    return Author(fact.user_id, fact.author_session, "")
+
+
+def _message(room: RoomName, fact: _Fact) -> Message:
+    return Message(
+        id=fact.message_id,
+        room=room,
+        seq=fact.seq,
+        user_id=fact.user_id,
+        author_session=fact.author_session,
+        author_name=None,
+        body="",
+        status=fact.status,
+        client_id=fact.client_id,
+        created_at=fact.created_at,
+    )

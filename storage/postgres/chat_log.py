@@ -2,11 +2,12 @@
 
 A post is one statement: the function `chat_post` of the chat migration does all of it under
 a lock of the room, taken before the transaction has its number. The event of a post stands in
-the stream `room-<id>`.
+the stream `room-<id>`. Its text is sealed here, before the statement, and what is sealed stands in
+the event and with the message.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -29,15 +30,26 @@ from actors.chat import (
     Viewer,
 )
 from actors.chat.chat_log import HISTORY_LIMIT
-from storage.errors import StoreUnavailable, UnknownUser
+from actors.chat.stored import (
+    AUDIT_KEPT,
+    LIMITS_KEPT,
+    MESSAGES_KEPT,
+    over_before,
+    post_event,
+    sealed_text,
+    stream_of,
+    text_of,
+)
+from actors.persistence import AppendRequest, Keyring
+from storage.errors import StoreUnavailable, SubjectForgotten, UnknownUser
 from storage.postgres.connecting.database import Database
-from storage.postgres.connecting.session import Connection
+from storage.postgres.connecting.session import Connection, change_rows
 
 T = TypeVar("T")
 
 _POST = """
-SELECT outcome, n, retry_after_s, id, seq, user_id, author_session, author_name, body, status,
-    client_id, created_at
+SELECT outcome, n, retry_after_s, id, seq, user_id, author_session, author_name, body, event_id,
+    sealed, status, client_id, created_at
 FROM chat_post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
 
@@ -45,27 +57,82 @@ FROM chat_post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 _HISTORY = """
 WITH r AS (SELECT id, name, last_event FROM chat_rooms WHERE name = $1),
 m AS (
-    SELECT m.id, m.seq, m.user_id, m.author_session, m.body, m.status, m.client_id, m.created_at
+    SELECT m.id, m.seq, m.user_id, m.author_session, m.body, m.event_id, m.sealed, m.status,
+        m.client_id, m.created_at
     FROM chat_messages m, r
     WHERE m.room_id = r.id AND m.seq < $2
         AND (m.status = 'visible' OR m.status = 'pending' AND ($3
             OR m.author_session = $4 OR m.author_session IS NULL AND m.user_id = $5))
     ORDER BY m.seq DESC LIMIT $6
 )
-SELECT r.last_event AS n, m.id, m.seq, m.user_id, m.author_session,
-    u.display_name AS author_name, m.body, m.status, m.client_id, m.created_at
+SELECT r.id AS room_id, r.last_event AS n, m.id, m.seq, m.user_id, m.author_session,
+    u.display_name AS author_name, m.body, m.event_id, m.sealed, m.status, m.client_id, m.created_at
 FROM r LEFT JOIN m ON true LEFT JOIN users u ON u.id = m.user_id
 ORDER BY m.seq
 """
 
 _SEQ_MAX = 2**63 - 1
 
+# Posts of before had no text in their event, and are not made again.
+_REBUILD = """
+WITH posted AS (
+    SELECT r.id AS room_id, e.event_id, convert_from(e.event_data, 'UTF8')::jsonb AS fact
+    FROM chat_rooms r JOIN events e ON e.stream_id = 'room-' || r.id
+    WHERE e.event_type = 'MessagePosted' AND e.codec = 'json+private'
+), made AS (
+    INSERT INTO chat_messages (id, room_id, seq, user_id, author_session, author_key, event_id,
+        sealed, status, client_id, created_at)
+    SELECT (fact ->> 'message_id')::uuid, room_id, (fact ->> 'seq')::bigint,
+        (fact ->> 'user_id')::uuid, fact ->> 'author_session',
+        CASE WHEN fact ->> 'author_session' IS NULL THEN 'user:' || (fact ->> 'user_id')
+            WHEN fact ->> 'user_id' IS NULL THEN 'session:' || (fact ->> 'author_session')
+            ELSE 'demo:' || (fact ->> 'author_session') END,
+        event_id, fact -> '$private', fact ->> 'status', fact ->> 'client_id',
+        (fact ->> 'created_at')::timestamptz
+    FROM posted WHERE (fact ->> 'created_at')::timestamptz > clock_timestamp() - $1::interval
+    ON CONFLICT DO NOTHING
+    RETURNING id, event_id, status, created_at
+), queued AS (
+    INSERT INTO chat_moderation_queue (message_id, reason, queued_at)
+    SELECT m.id, coalesce(p.fact ->> 'reason', 'auto'), m.created_at
+    FROM made m JOIN posted p USING (event_id) WHERE m.status = 'pending'
+)
+SELECT count(*) FROM made
+"""
+
+_PURGE_MESSAGES = """
+DELETE FROM chat_messages WHERE id = ANY(ARRAY(SELECT id FROM chat_messages
+    WHERE created_at <= clock_timestamp() - $1::interval LIMIT $2))
+"""
+_PURGE_CHAT_AUDIT = """
+DELETE FROM chat_audit_log WHERE id = ANY(ARRAY(SELECT id FROM chat_audit_log
+    WHERE created_at <= clock_timestamp() - $1::interval LIMIT $2))
+"""
+_PURGE_AUDIT = """
+DELETE FROM audit_log WHERE id = ANY(ARRAY(SELECT id FROM audit_log
+    WHERE at <= clock_timestamp() - $1::interval LIMIT $2))
+"""
+_PURGE_LIMITS = """
+DELETE FROM chat_rate_limits WHERE ctid = ANY(ARRAY(SELECT ctid FROM chat_rate_limits
+    WHERE NOT coalesce(clock_timestamp() - $1::interval < ANY(accepted_at), false) LIMIT $2))
+"""
+# `room:<id>:<day>`: a day as text sorts as a day.
+_OLD_DAYS = """
+SELECT subject FROM subject_keys
+WHERE subject LIKE 'room:%' AND wrapped IS NOT NULL AND right(subject, 10) < $1
+ORDER BY subject LIMIT $2
+"""
+# Who forgets, in the audit.
+PURGE = "chat.purge"
+
 
 class PostgresChatLog:
     """The port `ChatLog` on a `Database` whose schema is up to date."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database, self._keyring = database, keyring
+        # Rooms are a closed set, and keep their ids.
+        self._rooms: dict[RoomName, UUID] = {}
 
     async def ensure_rooms(self, names: Sequence[RoomName]) -> Mapping[RoomName, Room]:
         """See `ChatLog.ensure_rooms`."""
@@ -73,12 +140,19 @@ class PostgresChatLog:
 
     async def post(self, draft: Draft) -> PostOutcome:
         """See `ChatLog.post`."""
-        row: asyncpg.Record = await _available(self._database.run(_post, draft))
+        room_id = await self._room_id(draft.room)
+        request = AppendRequest(stream_of(room_id), [post_event(draft, room_id)])
+        # Before the statement, which holds the room.
+        (sealed,) = await _available(self._keyring.seal([request]))
+        row: asyncpg.Record = await _available(
+            self._database.run(_post, draft, sealed.events[0].data.decode())
+        )
         match row["outcome"]:
             case "posted":
-                return Posted(_message(row, draft.room), row["n"])
+                return Posted(_message(row, draft.room, draft.body), row["n"])
             case "repeated":
-                return Repeated(_message(row, draft.room))
+                (text,) = await self._texts(room_id, [row])
+                return Repeated(_message(row, draft.room, text))
             case "too_many":
                 return TooManyPosts(row["retry_after_s"])
         raise UnknownRoom(draft.room)
@@ -99,8 +173,10 @@ class PostgresChatLog:
         rows = await _available(self._database.run(_history, room, viewer, before, limit))
         if not rows:
             raise UnknownRoom(room)
-        found = [_message(row, room) for row in rows if row["id"] is not None]
-        return History(tuple(found[-limit:]), rows[0]["n"], has_older=len(found) > limit)
+        found = [row for row in rows if row["id"] is not None]
+        texts = await self._texts(rows[0]["room_id"], found)
+        messages = [_message(row, room, text) for row, text in zip(found, texts, strict=True)]
+        return History(tuple(messages[-limit:]), rows[0]["n"], has_older=len(found) > limit)
 
     async def join(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.join`."""
@@ -110,15 +186,72 @@ class PostgresChatLog:
         """See `ChatLog.is_member`."""
         return await _available(self._database.run(_is_member, room, user_id))
 
+    async def rebuild(self) -> int:
+        """See `ChatLog.rebuild`."""
+        return await _available(self._database.run(_rebuild))
+
+    async def purge_messages(self, limit: int = 1000) -> int:
+        """See `ChatLog.purge_messages`."""
+        return await self._purge(_PURGE_MESSAGES, MESSAGES_KEPT, limit)
+
+    async def purge_texts(self, limit: int = 1000) -> int:
+        """See `ChatLog.purge_texts`."""
+        first = over_before(datetime.now(UTC)).isoformat()
+        rows = await _available(self._database.run(_fetch, _OLD_DAYS, first, limit))
+        for row in rows:
+            await _available(self._keyring.forget(row["subject"], by=PURGE))
+        return len(rows)
+
+    async def purge_audit(self, limit: int = 1000) -> int:
+        """See `ChatLog.purge_audit`."""
+        gone = await self._purge(_PURGE_CHAT_AUDIT, AUDIT_KEPT, limit)
+        return gone or await self._purge(_PURGE_AUDIT, AUDIT_KEPT, limit)
+
+    async def purge_limits(self, limit: int = 1000) -> int:
+        """See `ChatLog.purge_limits`."""
+        return await self._purge(_PURGE_LIMITS, LIMITS_KEPT, limit)
+
+    async def _purge(self, statement: str, kept: timedelta, limit: int) -> int:
+        return await _available(self._database.run(change_rows, statement, kept, limit))
+
+    async def _room_id(self, room: RoomName) -> UUID:
+        known = self._rooms.get(room)
+        if known is None:
+            rows = await _available(
+                self._database.run(_fetch, "SELECT id FROM chat_rooms WHERE name = $1", room)
+            )
+            if not rows:
+                raise UnknownRoom(room)
+            known = self._rooms[room] = _uuid(rows[0]["id"])
+        return known
+
+    async def _texts(self, room_id: UUID, rows: Sequence[asyncpg.Record]) -> list[str]:
+        """The text of each row: as it stands there, or out of what is sealed."""
+        sealed = [
+            sealed_text(room_id, row["event_id"], row["sealed"], row["created_at"])
+            for row in rows
+            if row["sealed"] is not None
+        ]
+        opened = iter(await _available(self._keyring.open(sealed)) if sealed else ())
+        return [row["body"] if row["sealed"] is None else text_of(next(opened)) for row in rows]
+
 
 async def _available(answer: Awaitable[T]) -> T:
     try:
         return await answer
-    except StoreUnavailable as error:
+    except (StoreUnavailable, SubjectForgotten) as error:
         raise ChatLogUnavailable(str(error)) from error
 
 
-async def _post(connection: Connection, draft: Draft) -> asyncpg.Record:
+async def _fetch(connection: Connection, statement: str, *args: object) -> list[asyncpg.Record]:
+    return await connection.fetch(statement, *args)
+
+
+async def _rebuild(connection: Connection) -> int:
+    return int(await connection.fetchval(_REBUILD, MESSAGES_KEPT))
+
+
+async def _post(connection: Connection, draft: Draft, event: str) -> asyncpg.Record:
     author, limits = draft.author, draft.limits
     row = await connection.fetchrow(
         _POST,
@@ -128,7 +261,7 @@ async def _post(connection: Connection, draft: Draft) -> asyncpg.Record:
         author.user_id,
         author.session_id,
         author.key,
-        draft.body,
+        event,
         draft.client_id,
         draft.status.value,
         draft.reason,
@@ -225,7 +358,7 @@ async def _audit(
     )
 
 
-def _message(row: asyncpg.Record, room: RoomName) -> Message:
+def _message(row: asyncpg.Record, room: RoomName, body: str) -> Message:
     user_id = row["user_id"]
     return Message(
         id=_uuid(row["id"]),
@@ -234,7 +367,7 @@ def _message(row: asyncpg.Record, room: RoomName) -> Message:
         user_id=None if user_id is None else _uuid(user_id),
         author_session=row["author_session"],
         author_name=row["author_name"],
-        body=row["body"],
+        body=body,
         status=Status(row["status"]),
         client_id=row["client_id"],
         created_at=row["created_at"],

@@ -12,7 +12,7 @@ suite against an adapter with a known fault, to show that it can fail).
 The suites use pytest and pytest-trio; nothing of the running program imports this package.
 """
 
-from storage.testing.chat_log import ChatLogSuite
+from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
 from storage.testing.faulty_adapters import failing_cases
@@ -32,6 +32,7 @@ from storage.testing.with_append import WithAppendSuite
 
 __all__ = [
     "BackwardsSuite",
+    "ChatForgettingSuite",
     "ChatLogSuite",
     "DeadLettersSuite",
     "EventOrderSuite",

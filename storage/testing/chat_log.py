@@ -3,6 +3,8 @@
 The adapter starts empty: no rooms, and the demo user as the only user.
 """
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -16,23 +18,28 @@ from actors.chat import (
     ROOM_NAMES,
     Author,
     ChatLog,
+    ChatLogUnavailable,
     Draft,
     Posted,
     PostLimit,
     PostOutcome,
+    PostStored,
     Repeated,
     RoomName,
     Status,
     TooManyPosts,
     UnknownRoom,
     Viewer,
+    user_subject,
 )
+from actors.persistence import ERASED, EVENTS, EventStore, Keyring
 from storage.errors import UnknownUser
 
 _NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _GUEST = Author(None, "session-a", "amber fox 12")
 _OTHER = Author(None, "session-b", "brave owl 34")
 _DEMO = Author(DEMO_USER_ID, "session-a", DEMO_DISPLAY_NAME)
+_USER = Author(DEMO_USER_ID, None, DEMO_DISPLAY_NAME)
 _SUPPORT = RoomName("Support")
 
 
@@ -79,6 +86,113 @@ async def _post_all(chat_log: ChatLog, drafts: list[Draft]) -> list[PostOutcome]
         for one in drafts:
             nursery.start_soon(post, one)
     return outcomes
+
+
+@dataclass
+class ChatPlace:
+    """A chat log on a database, as this process and others have it.
+
+    `lose_messages` empties what is made of the log, and gives the queue as it was; `queue` the
+    messages that wait for review.
+    """
+
+    open: Callable[[], tuple[ChatLog, Keyring]]
+    events: EventStore
+    dump: Callable[[], Awaitable[bytes]]
+    lose_messages: Callable[[], Awaitable[None]]
+    queue: Callable[[], Awaitable[set[UUID]]]
+
+
+def _days_ago(days: float, one: Draft | None = None) -> Draft:
+    return replace(one or draft(), created_at=datetime.now(UTC) - timedelta(days=days))
+
+
+class ChatForgettingSuite:
+    """How the texts of a chat end, and come again while they have not. Fixture `chat`."""
+
+    async def test_a_text_is_stored_sealed_and_ends_with_its_author(self, chat: ChatPlace) -> None:
+        # STORE-44, SEC-136
+        log, keyring = chat.open()
+        other, _ = chat.open()
+        await log.ensure_rooms(ROOM_NAMES)
+        by_user = _days_ago(0, draft("Marker one", author=_USER, client_id="c"))
+        assert isinstance(await log.post(by_user), Posted)
+        assert isinstance(await log.post(_days_ago(0, draft("Marker two"))), Posted)
+        assert await _bodies(other) == ["Marker one", "Marker two"]
+        assert b"Marker" not in await chat.dump()
+        events = [EVENTS.decode(event) for event in (await chat.events.read_all()).events]
+        texts = [one.text.reveal() for one in events if isinstance(one, PostStored)]
+        assert texts == ["Marker one", "Marker two"]
+        await keyring.forget(user_subject(DEMO_USER_ID), by="test")
+        for reader in (log, chat.open()[0]):
+            assert await _bodies(reader) == [ERASED, "Marker two"]
+        assert isinstance(await log.post(_days_ago(0, draft("Marker three"))), Posted)
+        with pytest.raises(ChatLogUnavailable, match="forgotten"):
+            await log.post(_days_ago(0, draft("Marker four", author=_USER)))
+        assert b"Marker" not in await chat.dump()
+        assert (await log.history(LOBBY, Viewer())).n == 3
+
+    async def test_messages_are_made_again_from_the_log(self, chat: ChatPlace) -> None:
+        # SITE-79, STORE-44
+        log, keyring = chat.open()
+        await log.ensure_rooms(ROOM_NAMES)
+        drafts = [
+            _days_ago(40, draft("too old")),
+            _days_ago(3, draft("by user", author=_USER)),
+            _days_ago(2, draft("by demo", author=_DEMO)),
+            _days_ago(1, draft("waits", status=Status.PENDING)),
+            _days_ago(0, draft("elsewhere", room=_SUPPORT)),
+        ]
+        for one in drafts:
+            assert isinstance(await log.post(one), Posted)
+        await log.purge_messages()
+        moderator = Viewer(is_moderator=True)
+        before = [await log.history(room, moderator) for room in (LOBBY, _SUPPORT)]
+        assert [one.body for one in before[0].messages] == ["by user", "by demo", "waits"]
+        queued = await chat.queue()
+        assert len(queued) == 1
+        await chat.lose_messages()
+        assert (await log.history(LOBBY, moderator)).messages == ()
+        assert await log.rebuild() == 4
+        assert await log.rebuild() == 0
+        assert [await log.history(room, moderator) for room in (LOBBY, _SUPPORT)] == before
+        assert await chat.queue() == queued
+        # A repeat is known as one, and the next post goes on counting.
+        assert isinstance(await log.post(drafts[1]), Repeated)
+        posted = await log.post(_days_ago(0))
+        assert isinstance(posted, Posted)
+        assert posted.message.seq == 5
+        # What was forgotten is made again without its text: the demo user's, whoever wrote it.
+        await keyring.forget(user_subject(DEMO_USER_ID), by="test")
+        await chat.lose_messages()
+        await log.rebuild()
+        assert await _bodies(log, moderator) == [ERASED, ERASED, "waits", "hello"]
+
+    async def test_what_was_kept_long_enough_goes(self, chat: ChatPlace) -> None:
+        # SITE-79: messages after 30 days, their texts in the log too, audit after 365
+        log, _ = chat.open()
+        await log.ensure_rooms(ROOM_NAMES)
+        for days in (400, 100, 32, 29, 0):
+            limits = (PostLimit(f"k{days}", 5, 10.0),)
+            await log.post(_days_ago(days, draft(f"{days} days", limits=limits)))
+        assert await log.purge_messages(2) == 2
+        assert await log.purge_messages(2) == 1
+        assert await log.purge_messages(2) == 0
+        assert await _bodies(log) == ["29 days", "0 days"]
+        assert await log.purge_texts(2) == 2
+        assert await log.purge_texts(2) == 1
+        assert await log.purge_texts(2) == 0
+        events = [EVENTS.decode(event) for event in (await chat.events.read_all()).events]
+        texts = [one.text.reveal() for one in events if isinstance(one, PostStored)]
+        assert texts == [ERASED, ERASED, ERASED, "29 days", "0 days"]
+        assert await log.purge_audit() == 1
+        assert await log.purge_audit() == 0
+        assert await log.purge_limits(3) == 3
+        assert await log.purge_limits(3) == 1
+        assert await log.purge_limits(3) == 0
+        # A clock that went back is told, and keeps nothing.
+        with pytest.raises(ChatLogUnavailable, match="forgotten"):
+            await log.post(_days_ago(32, draft("late")))
 
 
 class ChatLogSuite:

@@ -30,11 +30,13 @@ from actors.chat import (
     topic_of,
 )
 from actors.runtime import Secret
+from storage.keyring import SubjectKeyring
 from storage.postgres import (
     Database,
     DatabaseActor,
     PoolSettings,
     PostgresChatLog,
+    PostgresSubjectKeys,
     migrate,
     open_database,
     open_embedded,
@@ -88,19 +90,26 @@ async def obey(web: Web, directory: Directory, log: PostgresChatLog) -> None:
         print(web.streams.counts().resyncs, flush=True)
 
 
+def chat_log(database: Database) -> PostgresChatLog:
+    """Call this for the log with a key of the bench's own."""
+    return PostgresChatLog(
+        database, SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32))
+    )
+
+
 async def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with tempfile.TemporaryDirectory() as folder:
         async with open_embedded(Path(folder)) as server:
             async with open_database(server.url, part="start") as opened:
                 await migrate(opened)
-                await PostgresChatLog(opened).ensure_rooms(ROOM_NAMES)
+                await chat_log(opened).ensure_rooms(ROOM_NAMES)
             await serve(Database(server.url, part="site", settings=PoolSettings()))
 
 
 async def serve(database: Database) -> None:
     """Run the tree of the site until the input ends."""
-    directory, clock, log = Directory(), SystemClock(), PostgresChatLog(database)
+    directory, clock, log = Directory(), SystemClock(), chat_log(database)
     caps = StreamCaps(per_session=MANY, per_address=MANY, total=MANY)
     web = Web(
         Settings(port=0), Secrets(Secret(b"s" * 64), None), clock, static(),

@@ -25,13 +25,15 @@ from actors.persistence import (
     TimerGone,
 )
 from actors.persistence.beside_log.outbox import partition_of
-from actors.runtime import open_actors
+from actors.runtime import Secret, open_actors
+from storage.keyring import SubjectKeyring
 from storage.postgres import (
     Connection,
     Database,
     PostgresDeadLetters,
     PostgresEventStore,
     PostgresOutbox,
+    PostgresSubjectKeys,
     PostgresTimers,
 )
 from storage.postgres.outbox import PLACE_S_MAX
@@ -360,9 +362,11 @@ async def test_the_sites_cleaner_removes_what_was_kept_long_enough(database: Dat
     (entry,) = await kept.outbox.next_batch(*next(iter(held.items())))
     await kept.outbox.mark_sent(*next(iter(held.items())), [entry.id])
     await kept.pass_time(366 * 86400)
-    cleaner = make_cleaner(database)
+    keyring = SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32))
+    cleaner = make_cleaner(database, keyring)
+    counts = {"outbox": 2, "timers": 1, "idempotency": 1, "dead_letters": 1}
     async with open_actors() as system:
         ref = await system.start(lambda: cleaner)
         ref.tell(CleanUp())
-        await until(lambda: all(cleaner.removed.values()))
-    assert cleaner.removed == {"outbox": 2, "timers": 1, "idempotency": 1, "dead_letters": 1}
+        await until(lambda: all(cleaner.removed[name] for name in counts))
+    assert {name: cleaner.removed[name] for name in counts} == counts

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -16,14 +16,49 @@ from actors.chat import (
     RoomName,
     Viewer,
 )
-from storage.memory import MemoryChatLog
-from storage.testing import ChatLogSuite, failing_cases
+from actors.runtime import Secret
+from storage.keyring import SubjectKeyring
+from storage.memory import (
+    MemoryChatLog,
+    MemoryDatabase,
+    MemoryEventStore,
+    MemorySubjectKeys,
+)
+from storage.testing import ChatForgettingSuite, ChatLogSuite, failing_cases
+from storage.testing.chat_log import ChatPlace
 
 
 class TestMemoryChatLog(ChatLogSuite):
     @pytest.fixture
     def chat_log(self) -> MemoryChatLog:
         return MemoryChatLog()
+
+
+class TestMemoryChatForgetting(ChatForgettingSuite):
+    @pytest.fixture
+    def chat(self) -> ChatPlace:
+        database = MemoryDatabase()
+        rings = [
+            SubjectKeyring(MemorySubjectKeys(database), Secret(b"k" * 32), fresh_s=0.0)
+            for _ in range(2)
+        ]
+        log = MemoryChatLog(database, keyring=rings[0])
+
+        async def dump() -> bytes:
+            return repr((database, vars(log))).encode()
+
+        async def lose() -> None:
+            for table in log._rooms.values():
+                table.messages.clear()
+                table.by_client_id.clear()
+            log.queue.clear()
+
+        async def queued() -> set[UUID]:
+            return set(log.queue)
+
+        # One object is one database: another process would have its own keys, not its own rooms.
+        events = MemoryEventStore(database, keyring=rings[1])
+        return ChatPlace(lambda: (log, rings[0]), events, dump, lose, queued)
 
 
 class _ForgetsClientIds(MemoryChatLog):

@@ -1,6 +1,8 @@
 """The chat log on PostgreSQL passes the suite of its port, in one transaction a post."""
 
+from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import trio
@@ -8,28 +10,92 @@ import trio
 from actors.chat import (
     LOBBY,
     ROOM_NAMES,
+    Author,
     ChatLogUnavailable,
     Posted,
     PostLimit,
+    Repeated,
     Status,
     Viewer,
 )
-from storage.postgres import Connection, Database, PoolSettings, PostgresChatLog, PostgresEventStore
-from storage.testing import ChatLogSuite
-from storage.testing.chat_log import draft
+from actors.runtime import Secret
+from storage.keyring import SubjectKeyring
+from storage.postgres import (
+    Connection,
+    Database,
+    PoolSettings,
+    PostgresChatLog,
+    PostgresEventStore,
+    PostgresSubjectKeys,
+)
+from storage.testing import ChatForgettingSuite, ChatLogSuite
+from storage.testing.chat_log import ChatPlace, draft
 from storage.testing.event_store import read_to_end
+from storage.testing.private import place_in_postgres
 from storage.testing.samples import PATIENCE_S
+
+
+def chat_log_on(database: Database) -> PostgresChatLog:
+    keyring = SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32))
+    return PostgresChatLog(database, keyring)
 
 
 class TestPostgresChatLog(ChatLogSuite):
     @pytest.fixture
     def chat_log(self, database: Database) -> PostgresChatLog:
-        return PostgresChatLog(database)
+        return chat_log_on(database)
+
+
+class TestPostgresChatForgetting(ChatForgettingSuite):
+    @pytest.fixture
+    def chat(self, database: Database) -> ChatPlace:
+        def keyring() -> SubjectKeyring:
+            return SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32), fresh_s=0.0)
+
+        def open_log() -> tuple[PostgresChatLog, SubjectKeyring]:
+            ring = keyring()
+            return PostgresChatLog(database, ring), ring
+
+        async def lose(connection: Connection) -> None:
+            await connection.execute("TRUNCATE chat_messages CASCADE")
+
+        async def queued(connection: Connection) -> set[UUID]:
+            rows = await connection.fetch("SELECT message_id FROM chat_moderation_queue")
+            return {row["message_id"] for row in rows}
+
+        return ChatPlace(
+            open_log,
+            PostgresEventStore(database, keyring=keyring()),
+            place_in_postgres(database).dump,
+            partial(database.run, lose),
+            partial(database.run, queued),
+        )
+
+
+async def test_texts_of_before_stand_in_clear_until_they_are_old(database: Database) -> None:
+    # SITE-79: they were never in the log, and are read as they are
+    log = chat_log_on(database)
+    await log.ensure_rooms(ROOM_NAMES)
+    await log.post(draft("new"))
+
+    async def as_before(connection: Connection) -> None:
+        await connection.execute(
+            "INSERT INTO chat_messages (id, room_id, seq, author_session, author_key, body,"
+            " status, client_id, created_at) SELECT gen_random_uuid(), room_id, 9, 's',"
+            " 'session:s', 'old', 'visible', 'c', now() FROM chat_messages"
+        )
+
+    await database.run(as_before)
+    history = await log.history(LOBBY, Viewer())
+    assert [one.body for one in history.messages] == ["new", "old"]
+    repeat = await log.post(draft("again", author=Author(None, "s", ""), client_id="c"))
+    assert isinstance(repeat, Repeated)
+    assert repeat.message.body == "old"
 
 
 async def test_a_post_writes_all_its_rows(database: Database) -> None:
     # SITE-62, SITE-72
-    log = PostgresChatLog(database)
+    log = chat_log_on(database)
     await log.ensure_rooms(ROOM_NAMES)
     await log.post(draft("see http://a", status=Status.PENDING))
 
@@ -49,7 +115,7 @@ async def test_a_post_writes_all_its_rows(database: Database) -> None:
 
 async def test_posts_of_a_room_ascend_along_the_order(database: Database) -> None:
     # STORE-20: a room's lock comes before its transaction's number
-    log, store = PostgresChatLog(database), PostgresEventStore(database)
+    log, store = chat_log_on(database), PostgresEventStore(database)
     await log.ensure_rooms(ROOM_NAMES)
 
     async def post(writer: int) -> None:
@@ -68,7 +134,7 @@ async def test_posts_of_a_room_ascend_along_the_order(database: Database) -> Non
 )
 async def test_a_fault_at_any_step_leaves_nothing(database: Database, table: str) -> None:
     # SITE-62: no row, no token spent, no number used
-    log = PostgresChatLog(database)
+    log = chat_log_on(database)
     await log.ensure_rooms(ROOM_NAMES)
 
     async def forbid(connection: Connection, forbidden: bool) -> None:
@@ -98,5 +164,5 @@ async def test_a_lost_database_is_told_in_the_ports_word(tmp_path: Path) -> None
     async with trio.open_nursery() as nursery:
         await nursery.start(database.serve)
         with trio.fail_after(PATIENCE_S), pytest.raises(ChatLogUnavailable):
-            await PostgresChatLog(database).history(LOBBY, Viewer())
+            await chat_log_on(database).history(LOBBY, Viewer())
         nursery.cancel_scope.cancel()

@@ -20,6 +20,8 @@ from web.settings import (
 
 SECRET = base64.urlsafe_b64encode(bytes(range(64))).decode().rstrip("=")
 
+KEY = base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
+
 
 def problems_of(environment: dict[str, str]) -> list[str]:
     with pytest.raises(BadSettings) as caught:
@@ -42,6 +44,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "DATABASE_URL": "postgresql://u:p@db/greenroom",
             "SESSION_SECRET": SECRET,
             "SESSION_SECRET_PREVIOUS": SECRET,
+            "PRIVATE_KEY": KEY,
+            "PRIVATE_KEYS_PREVIOUS": f"{KEY}, {KEY}",
             "SESSION_CLEANUP_INTERVAL_SECS": "5",
             "DATABASE_WAIT_SECS": "5",
             "STORE_TIMELINE": "follow",
@@ -67,6 +71,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
     assert settings.log_level is LogLevel.DEBUG
     assert settings.lab_mode is LabMode.OFF
     assert settings.session_secret == Secret(bytes(range(64)))
+    assert settings.private_key == Secret(bytes(32))
+    assert settings.private_keys_previous == (Secret(bytes(32)), Secret(bytes(32)))
     assert settings.is_https
 
 
@@ -84,6 +90,9 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
         ("SESSION_SECRET", SECRET + "="),
         ("SESSION_SECRET", "*" * 90),
         ("SESSION_SECRET_PREVIOUS", "short"),
+        ("PRIVATE_KEY", SECRET),
+        ("PRIVATE_KEY", "*" * 43),
+        ("PRIVATE_KEYS_PREVIOUS", f"{KEY},short"),
         ("SESSION_CLEANUP_INTERVAL_SECS", "0"),
         ("DB_MAX_CONNECTIONS", "0"),
         ("DB_MAX_CONNECTIONS", "201"),

@@ -17,9 +17,13 @@ from actors.chat import (
     is_own,
     may_see,
 )
+from actors.persistence import ERASED
 from web.realtime import ElementPatchMode, joined, patch_elements, remove_elements
 from web.server import Frame
 from web.views import MessageState, MessageView, Renderer, Speaker, element_id
+
+# Of a text that was forgotten: its day is over, or its author's account is.
+ERASED_BODY = "(erased)"
 
 
 class ViewerClass(StrEnum):
@@ -36,7 +40,7 @@ def message_view(message: Message, viewer_class: ViewerClass) -> MessageView:
         id=element_id(str(message.id)),
         seq=message.seq,
         author=author_name(message),
-        body=message.body,
+        body=ERASED_BODY if message.body is ERASED else message.body,
         at=message.created_at,
         state=state,
         speaker=_speaker(message, viewer_class),

@@ -123,6 +123,10 @@ class Keyring(Protocol):
         """Call this to open it; None when a key is gone, or it was changed or moved."""
         ...
 
+    async def forget(self, subject: str, *, by: str) -> bool:
+        """Call this to forget a subject; see `SubjectKeys.forget`. Here it holds at once."""
+        ...
+
     async def forgets(self) -> int:
         """Call this for how many subjects were forgotten, as far as this process has heard."""
         ...

@@ -223,6 +223,25 @@ def test_a_subject_needs_a_name(customer: str) -> None:
         encoded(replace(MOVED, street=Private("\ud800")))
 
 
+def test_a_subject_may_be_left_out() -> None:
+    # STORE-44: of several one must remain
+    types = EventTypes()
+
+    @types.event(subject=("room:{room}?", "user:{user}?"))
+    @dataclass(frozen=True)
+    class Spoken:
+        room: str | None
+        user: int | None
+        text: Private[str]
+
+    for room, user, subjects in (("a", 1, ("room:a", "user:1")), ("", 0, ("user:0",))):
+        new = encoded(Spoken(room, user, Private("x")), types)
+        assert new.private is not None
+        assert new.private.subjects == subjects
+    with pytest.raises(InvalidField, match="nobody's"):
+        encoded(Spoken(None, None, Private("x")), types)
+
+
 def _cls(annotations: dict[str, object], subject: str | Sequence[str] | None) -> type:
     made: type = dataclass(frozen=True)(type("Made", (), {"__annotations__": annotations}))
     return EventTypes().event(subject=subject)(made)

@@ -120,14 +120,16 @@ def test_migrating_is_a_job_of_its_own(empty_url: str, capsys: pytest.CaptureFix
 @pytest.mark.slow
 def test_a_start_that_only_looks_tells_what_is_wrong_with_the_schema(empty_url: str) -> None:
     # STORE-32
-    off = read_settings({"DATABASE_URL": empty_url, "MIGRATE": "off"})
+    off = read_settings({"DATABASE_URL": empty_url, "MIGRATE": "off", "PRIVATE_KEY": "k" * 43})
     url = off.database_url
     assert (off.migrate, url is not None) == (Migrate.OFF, True)
     assert url is not None
     with pytest.raises(CannotStart, match=r"schema is at 0, .* Run `greenroom migrate` first"):
         trio.run(prepare_database, off, url)
     assert _versions(empty_url) == 0
-    trio.run(prepare_database, read_settings({"DATABASE_URL": empty_url}), url)
+    trio.run(
+        prepare_database, read_settings({"DATABASE_URL": empty_url, "PRIVATE_KEY": "k" * 43}), url
+    )
     trio.run(prepare_database, off, url)
     fetch(
         empty_url,

@@ -11,7 +11,13 @@ import pytest
 from actors.runtime import Secret
 from web.settings import Settings
 from web.wiring.environment import SystemClock, SystemIds
-from web.wiring.secret import FILE_NAME, SecretUnusable, load_secret
+from web.wiring.secret import (
+    FILE_NAME,
+    PRIVATE_FILE_NAME,
+    SecretUnusable,
+    load_private_key,
+    load_secret,
+)
 
 
 def test_ids_are_uuid7_and_rise() -> None:
@@ -62,6 +68,19 @@ def test_a_cut_secret_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"short")
     with pytest.raises(SecretUnusable, match="holds only 5 bytes"):
         load_secret(Settings(state_dir=tmp_path))
+
+
+def test_the_key_of_private_texts_is_made_once_or_given(tmp_path: Path) -> None:  # STORE-44
+    settings = Settings(state_dir=tmp_path)
+    key = load_private_key(settings)
+    assert len(key.reveal()) == 32
+    assert load_private_key(settings) == key
+    assert stat.S_IMODE((tmp_path / PRIVATE_FILE_NAME).stat().st_mode) == 0o600
+    given = replace(settings, private_key=Secret(b"k" * 32))
+    assert load_private_key(given).reveal() == b"k" * 32
+    (tmp_path / PRIVATE_FILE_NAME).write_bytes(b"short")
+    with pytest.raises(SecretUnusable, match="restore it from where you keep it"):
+        load_private_key(settings)
 
 
 def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
