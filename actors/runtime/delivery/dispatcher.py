@@ -17,7 +17,7 @@ from typing import Final, NoReturn, Protocol
 
 import trio
 
-from actors.runtime.delivery.envelope import Activity, Envelope, current_activity
+from actors.runtime.delivery.envelope import Envelope, SharedActivity, current_activity
 from actors.runtime.delivery.mailbox import AWAITS_TURN, AWAKE, Mailbox
 
 # Other tasks of the process (sockets, task actors) wait at most this long for the dispatcher,
@@ -77,7 +77,7 @@ class Dispatcher:
         self._turn = turn
         self._clock, self._shuffle = clock, shuffle
         # Of all dispatched actors, one after another: `cell` is set while code of one of them runs.
-        self.activity = Activity()
+        self.activity = SharedActivity()
         # What every incarnation begins with, as a copy: the variables of whoever opened the
         # system, not of whoever happens to start an actor later.
         self.clean = contextvars.copy_context()

@@ -307,25 +307,7 @@ class Activity:
         cell = self.cell
         if cell is None:
             return edge.get()
-        envelope = self.envelope
-        if envelope is None:
-            # A hook: nothing caused it, so a new correlation begins here.
-            out = Context(cell.system.text_id(cell.system.next_id()), sender=cell.path)
-        else:
-            _, message_id, _, _, _, before = envelope
-            if before is None:
-                out = Context(cell.system.text_id(message_id), message_id, sender=cell.path)
-            else:
-                out = Context(
-                    before.correlation_id,
-                    message_id,
-                    before.traceparent,
-                    cell.path,
-                    before.user_id,
-                    before.tenant,
-                )
-        out.sender_id = cell.id
-        self.out = out
+        self.out = out = _caused_by(self.envelope, cell)
         return out
 
     def fork(self) -> Activity:
@@ -344,6 +326,14 @@ class Activity:
         child.origin = self, self._number
         return child
 
+    def seen_from_elsewhere(self) -> Activity:
+        """As `heir`, for another thread: nothing is written to what belongs to the loop."""
+        envelope, out, cell = self.envelope, self.out, self.cell
+        seen = Activity(cell)
+        seen.out = out if out is not None or cell is None else _caused_by(envelope, cell)
+        seen.origin = self, None if envelope is None else envelope[MESSAGE_ID]
+        return seen
+
     def in_hand(self) -> Envelope | None:
         """The message that this task works for, with its deadline; also that of an heir."""
         origin = self.origin
@@ -361,6 +351,34 @@ class Activity:
     @property
     def _number(self) -> int | None:
         return None if self.envelope is None else self.envelope[MESSAGE_ID]
+
+
+class SharedActivity(Activity):
+    """The one of all dispatched actors: code of theirs may run in the task of whoever asks."""
+
+    __slots__ = ()
+
+
+def _caused_by(envelope: Envelope | None, cell: Party) -> Context:
+    """The context of what `cell` sends while it has `envelope` in hand."""
+    if envelope is None:
+        # A hook: nothing caused it, so a new correlation begins here.
+        out = Context(cell.system.text_id(cell.system.next_id()), sender=cell.path)
+    else:
+        _, message_id, _, _, _, before = envelope
+        if before is None:
+            out = Context(cell.system.text_id(message_id), message_id, sender=cell.path)
+        else:
+            out = Context(
+                before.correlation_id,
+                message_id,
+                before.traceparent,
+                cell.path,
+                before.user_id,
+                before.tenant,
+            )
+    out.sender_id = cell.id
+    return out
 
 
 edge: ContextVar[Context | None] = ContextVar("edge_context", default=None)
@@ -384,7 +402,31 @@ class Inheritance(trio.abc.Instrument):
         activity = task.context.get(current_activity)
         # Heirs and child tasks (`task` is None) do not change, and can be shared.
         if activity is not None and activity.task is not None and activity.cell is not None:
-            task.context.run(current_activity.set, activity.heir())
+            is_own = type(activity) is SharedActivity or (
+                activity.task is trio.lowlevel.current_task()
+            )
+            # Not its own code: a thread that it has left behind, with its variables of then. What
+            # is in hand by now is none of that thread's.
+            task.context.run(current_activity.set, activity.heir() if is_own else OUTSIDE)
+
+
+def activity_in_thread() -> Activity:
+    """Call this in a thread other than trio's, for what is sent from there.
+
+    A thread that a handler waits for works for the message in hand. One that it has left behind
+    (`abandon_on_cancel`) works for nobody, and nor does one of which that is not known: it has the
+    variables of the handler still, but the actor may have gone on to other messages.
+    """
+    activity = current_activity.get()
+    if activity.task is None:
+        return activity  # Nobody's, or one that does not change.
+    # First looked at, then asked: until it is left behind its actor stands still.
+    seen = activity.seen_from_elsewhere()
+    try:
+        trio.from_thread.check_cancelled()
+    except (trio.Cancelled, RuntimeError):
+        return OUTSIDE
+    return seen
 
 
 def _checked(context: Context) -> Context:

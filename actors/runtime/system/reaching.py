@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Generic, Never, Protocol, TypeVar, cast, overload
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import copy_context
+from functools import partial
+from typing import Generic, Never, Protocol, TypeVar, TypeVarTuple, cast, overload
 from weakref import ReferenceType
 from weakref import ref as weakly
 
@@ -16,6 +18,7 @@ from actors.runtime.delivery.envelope import (
     Party,
     Reply,
     Several,
+    activity_in_thread,
     current_activity,
 )
 from actors.runtime.delivery.ref import (
@@ -33,6 +36,8 @@ from actors.runtime.words.messages import Ask
 M = TypeVar("M")
 M_contra = TypeVar("M_contra", contravariant=True)
 R = TypeVar("R")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 # By name
@@ -253,6 +258,10 @@ class Portal:
 
     From asyncio, whose loop none of them but `tell` may hold up:
     `await asyncio.to_thread(system.portal.send, ref, message, 2.0)`.
+
+    In a thread that a handler waits for, `send` and `ask` carry the cause of its message, and an
+    ask ends at its deadline. In one that it has left behind (`abandon_on_cancel`), and in all
+    others, they have neither.
     """
 
     def __init__(self) -> None:
@@ -273,11 +282,17 @@ class Portal:
         the actor is gone or its system was cancelled meanwhile; nothing was delivered then.
         trio.RunFinishedError when trio has ended; RuntimeError in the trio thread.
         """
-        trio.from_thread.run(ref.send, message, timeout, trio_token=self._token)
+        self._run(ref.send, message, timeout)
 
     def ask(self, ref: Ref[M], message: Ask[R], timeout: float | None = ASK_TIMEOUT_S) -> R:
         """Call this from a thread other than trio's to ask, blocking it until the reply.
 
         Raises what `Ref.ask` raises; RuntimeError in the trio thread, which it would block.
         """
-        return trio.from_thread.run(ref.ask, message, timeout, trio_token=self._token)
+        return self._run(ref.ask, message, timeout)
+
+    def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        # A copy: the thread's own variables stay as they are.
+        context = copy_context()
+        context.run(current_activity.set, activity_in_thread())
+        return context.run(partial(trio.from_thread.run, function, *args, trio_token=self._token))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import threading
 import weakref
 from functools import partial
 
@@ -12,7 +13,9 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from actors.runtime import Context, System, current_context, edge_context
+from actors.runtime import AskTimeout, Context, System, current_context, edge_context
+from actors.runtime.delivery.envelope import CONTEXT
+from actors.runtime.life.cell import Life, cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, sleeping
 
 
@@ -265,6 +268,83 @@ async def test_a_task_has_the_message_in_hand_as_long_as_its_handler(
         await ref.ask(Call(works), timeout=3)
         await ref.ask(Call(sleeping(2)), timeout=4)
     assert seen == [3.0]
+
+
+@pytest.mark.parametrize("abandon", [False, True])
+async def test_a_thread_that_is_waited_for_works_for_the_message_in_hand(
+    autojump_clock: MockClock, system: System, abandon: bool
+) -> None:
+    # ACT-10, ACT-11
+    ref, other = await system.start(AsyncPuppet), await system.start(AsyncPuppet)
+    seen: list[Context | None] = []
+
+    async def looks(_: AnyPuppet) -> None:
+        seen.append(current_context())
+        await trio.sleep(5)
+
+    def in_thread() -> None:
+        system.portal.send(other, Note("sent"))
+        with pytest.raises(AskTimeout):
+            system.portal.ask(other, Call(looks), 600)
+
+    async def gives_it_to_a_thread(_: AnyPuppet) -> None:
+        await trio.to_thread.run_sync(in_thread, abandon_on_cancel=abandon)
+
+    with edge_context(Context("flow")):
+        # A deadline without an ask: time runs on while the thread is on its way.
+        ref.tell(Do(gives_it_to_a_thread), deadline=trio.current_time() + 1)
+    assert await ref.ask(Call(lambda _: 1), timeout=None) == 1
+    for context in seen:
+        assert context is not None
+        assert (context.correlation_id, context.sender) == ("flow", other.path)
+
+
+@pytest.mark.parametrize("by_portal", [True, False])
+async def test_a_thread_that_is_left_behind_works_for_no_message(
+    autojump_clock: MockClock, system: System, by_portal: bool
+) -> None:
+    # ACT-10, ACT-11: nor for the one that its actor has in hand by then
+    ref, other = await system.start(AsyncPuppet), await system.start(AsyncPuppet)
+    seen: list[Context | None] = []
+    begun, done, replies = threading.Event(), trio.Event(), list[object]()
+
+    async def looks(_: AnyPuppet) -> object:
+        envelope = other_life().activity.envelope
+        seen.append(None if envelope is None else envelope[CONTEXT])
+        await trio.sleep(5)
+        return "reply"
+
+    def other_life() -> Life:
+        life = cell_of(other).life
+        assert life is not None
+        return life
+
+    def in_thread() -> None:
+        begun.wait(30)
+        try:
+            if by_portal:
+                replies.append(system.portal.ask(other, Call(looks), None))
+            else:
+                replies.append(trio.from_thread.run(other.ask, Call(looks), None))
+        except AskTimeout as error:
+            replies.append(error)
+        trio.from_thread.run_sync(done.set)
+
+    async def leaves_it_behind(_: AnyPuppet) -> None:
+        with trio.move_on_after(1):
+            await trio.to_thread.run_sync(in_thread, abandon_on_cancel=True)
+
+    async def next_one(_: AnyPuppet) -> None:
+        begun.set()
+        await done.wait()
+
+    with edge_context(Context("first")):
+        await ref.ask(Call(leaves_it_behind))
+    with edge_context(Context("second")):
+        ref.tell(Do(next_one), deadline=trio.current_time() + 1)
+    await done.wait()
+    assert replies == ["reply"]
+    assert seen == [None]
 
 
 @pytest.mark.parametrize("by", ["child task", "nursery"])
