@@ -330,7 +330,9 @@ class System:
 
         What cannot be copied (a socket, a nursery, what a supervisor works with) is given as its
         text. A large state is copied in slices, and the actor stands still meanwhile; only its
-        child tasks may change it, and what they change is seen before or after that.
+        child tasks, and others it has started, may change it. A single change of theirs is seen or
+        not; of several at different places (one entry moved to another place), a later one may be
+        seen without an earlier one.
         Raises NoProc when it is gone or ends first.
         """
         state = await inspection.inspect(ref, inspection.copy_state)

@@ -8,7 +8,10 @@ object.
 A state of 100,000 entries takes half a second. So everything here is a generator that yields now
 and then, and whoever drives it lets others run meanwhile; the actor has to stand still for that.
 Its child tasks do not: so the entries of a container are noted before the first is copied, unless
-they are very many; those are walked through, and a change of their number is noticed.
+they are very many; those are walked through, and a change of their number is noticed. One that
+leaves their number as it is (two entries that change places) is not: nothing in Python tells of it,
+but to look at all entries a second time. Nor is one in two containers. So a copy holds what was
+there at some time, each thing at its own.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import CoroutineType
-from typing import Final
+from typing import Final, cast
 
 from actors.runtime.words.exits import (
     Crashed,
@@ -23,6 +23,9 @@ from actors.runtime.words.exits import (
 from actors.runtime.words.messages import Ask
 from actors.runtime.words.places import told_in_place
 from actors.runtime.words.showing import class_name, shown
+
+# One line names so many of the actors that have crashed one for another.
+THROUGH_MAX: Final = 5
 
 
 class ActorError(Exception):
@@ -61,17 +64,30 @@ class AskTimeout(AskError):
 class ActorCrashed(AskError):
     """The handler of this message raised `error`. The message will not be handled again.
 
-    Its text names class, text and place of the error; `__cause__` is the error too, so that the
-    traceback of an asker who does not expect it shows the line that raised it.
+    Its text names class, text and place of the error; where one actor after another crashed for it,
+    those of the first error, and the paths. `__cause__` is the error too, so that the traceback of
+    an asker who does not expect it shows the line that raised it.
     """
 
     def __init__(self, path: str, error: BaseException, message_type: type | None = None) -> None:
+        first, through = error, []
+        while type(first) is ActorCrashed and len(through) < THROUGH_MAX:
+            before: object = getattr(first, "error", None)
+            if not issubclass(type(before), BaseException):
+                break  # Whoever raised it again may have written anything there.
+            through.append(first.path)
+            first = readable(cast(BaseException, before))
+        way = f", as {', '.join(through)} did before it" if through else ""
         super().__init__(
             path,
             message_type,
-            f"{path} crashed while it owed a reply to {_name(message_type)}: "
-            f"{told_in_place(error)}. "
-            "The message is lost; ask again only if handling it twice is harmless.",
+            f"{path} crashed while it owed a reply to {_name(message_type)}{way}: "
+            f"{told_in_place(first)}. The message is lost; "
+            + (
+                "it will be each time, as long as they wait for each other."
+                if type(first) is DeadlockError
+                else "ask again only if handling it twice is harmless."
+            ),
         )
         self.error = error
         self.__cause__ = error

@@ -58,7 +58,12 @@ def place_of(error: BaseException) -> str | None:
 def told_in_place(error: BaseException) -> str:
     """Call this for `told`, with the place in brackets behind it if there is one."""
     place = place_of(error)
-    return told(error) if place is None else f"{told(error)} ({place})"
+    text = told(error)
+    if place is None:
+        return text
+    if text.endswith(".") and not text.endswith("..."):
+        text = text[:-1]  # It is said further on where that was.
+    return f"{text} ({place})"
 
 
 def place_in(frames: Iterable[tuple[FrameType, int]]) -> str | None:

@@ -649,3 +649,25 @@ async def test_the_edge_goes_with_the_ask(
     second.tell(Do(ask_back))
     await trio.sleep(5)
     assert refused == []
+
+
+async def test_the_error_of_a_ring_tells_it_once_and_names_who_was_in_it(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-35: and gives no advice that would end in the same way
+    refs = [await system.start(AsyncPuppet, name=name) for name in "abc"]
+
+    def asking(number: int) -> Call:
+        async def ask(_: AnyPuppet) -> object:
+            return await refs[number % 3].ask(asking(number + 1))
+
+        return Call(ask)
+
+    with pytest.raises(ActorCrashed) as caught:
+        await refs[0].ask(asking(1))
+    text = str(caught.value)
+    assert text.startswith("a crashed while it owed a reply to Call, as b, c did before it: ")
+    assert text.count("DeadlockError: sending Call would wait for ever: c -> a -> b -> c.") == 1
+    assert text.count("The message is lost") == 1
+    assert "in ask). " in text
+    assert "ask again" not in text

@@ -327,6 +327,21 @@ async def test_only_exits_are_exits(
     await ref.stop(Shutdown("enough"))
 
 
+async def test_what_is_written_into_an_error_hurts_its_actor_alone(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # ACT-5: it is read for the error of whoever asked
+    def raises(_: AnyPuppet) -> None:
+        error = ActorCrashed("elsewhere", OSError())
+        error.error = cast(BaseException, 3)
+        raise error
+
+    ref, other = await system.start(puppet), await system.start(puppet)
+    with pytest.raises(ActorCrashed, match="elsewhere"):
+        await ref.ask(Call(raises))
+    assert await lives(system, other)
+
+
 # Names and contexts
 
 
