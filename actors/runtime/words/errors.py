@@ -70,7 +70,8 @@ class ActorCrashed(AskError):
     """
 
     def __init__(self, path: str, error: BaseException, message_type: type | None = None) -> None:
-        first, through = error, []
+        first: BaseException = error
+        through: list[str] = []
         while type(first) is ActorCrashed and len(through) < THROUGH_MAX:
             before: object = getattr(first, "error", None)
             if not issubclass(type(before), BaseException):
