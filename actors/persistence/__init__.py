@@ -44,16 +44,19 @@ from actors.persistence.beside_log.dead_letters import (
     DeadLetterStatus,
     InvalidTransition,
     NewDeadLetter,
+    NotHandedBack,
     StoredDeadLetter,
     UnknownDeadLetter,
 )
 from actors.persistence.beside_log.idempotency import Idempotency
 from actors.persistence.beside_log.outbox import (
+    HeldKey,
     Inbox,
     Outbox,
     OutboxEntry,
     OutboxRelay,
     OutboxStats,
+    WaitingMessage,
 )
 from actors.persistence.beside_log.subject_keys import (
     FRESH_S,
@@ -62,7 +65,7 @@ from actors.persistence.beside_log.subject_keys import (
     SubjectKey,
     SubjectKeys,
 )
-from actors.persistence.beside_log.timers import DueTimer, DurableTimers, TimerService
+from actors.persistence.beside_log.timers import DueTimer, DurableTimers, OpenTimer, TimerService
 from actors.persistence.errors import (
     AlreadyHandled,
     AppendTooLarge,
@@ -113,6 +116,7 @@ from actors.persistence.private import (
     Private,
     Unsealed,
 )
+from actors.persistence.projections.filling import ProjectionStatus
 from actors.persistence.projections.inline import (
     InlineProjectionFailed,
     InlineProjections,
@@ -127,19 +131,22 @@ from actors.persistence.projections.projection import (
 from actors.persistence.projections.runner import (
     AskStatus,
     ProjectionRunner,
-    ProjectionStatus,
     ReplayParked,
     Resume,
 )
 from actors.persistence.projections.store import (
     Checkpoint,
     GenerationState,
+    NotRetired,
     ParkedEvent,
     ProjectionBatch,
     ProjectionStore,
+    UnknownProjection,
     WritesRefused,
     begin_rebuild,
     live_collection,
+    rebuild_by_name,
+    swap_back,
 )
 from actors.persistence.projections.waiting import (
     ProjectionHalted,
@@ -265,6 +272,7 @@ __all__ = [
     "Fenced",
     "Folded",
     "GenerationState",
+    "HeldKey",
     "Idempotency",
     "IdempotencyInFlight",
     "IdempotencyLost",
@@ -282,6 +290,9 @@ __all__ = [
     "MasterKeyMissing",
     "NewDeadLetter",
     "NewEvent",
+    "NotHandedBack",
+    "NotRetired",
+    "OpenTimer",
     "Opened",
     "Outbox",
     "OutboxEntry",
@@ -331,9 +342,11 @@ __all__ = [
     "TimerService",
     "UnknownDeadLetter",
     "UnknownEventType",
+    "UnknownProjection",
     "Unsealed",
     "Version",
     "View",
+    "WaitingMessage",
     "WritesRefused",
     "begin_rebuild",
     "check_projections",
@@ -342,9 +355,11 @@ __all__ = [
     "fits",
     "inline_collection",
     "live_collection",
+    "rebuild_by_name",
     "repeat_of",
     "splitter",
     "state_of",
+    "swap_back",
     "upcaster",
     "view_log",
     "view_streams",

@@ -95,6 +95,8 @@ class DeadLetterRow:
 
     stored: StoredDeadLetter
     claimed_at: datetime | None = None
+    # Somebody asked to have its stream replayed, from this one on.
+    is_wished: bool = False
 
 
 @dataclass(slots=True)
@@ -258,6 +260,22 @@ class MemoryDatabase:
         del tokens[timer.token]
         if not tokens:
             del self.timer_tokens[timer.address, timer.name]
+
+    def revive_message(self, id_: int) -> bool:
+        """Call this to send a given-up message once more; False when it is not dead."""
+        row = self.outbox.get(id_)
+        if row is None or not row.is_dead:
+            return False
+        row.is_dead, row.attempts, row.next_attempt_at = False, 0, None
+        return True
+
+    def revive_timer(self, timer_id: UUID) -> bool:
+        """Call this to deliver a given-up timer once more; False when it is not given up."""
+        row = self.timers.get(timer_id)
+        if row is None or row.given_up_at is None:
+            return False
+        row.given_up_at, row.failures, row.claimed_until = None, 0, None
+        return True
 
     def write_documents(self, changes: Mapping[str, Mapping[str, Document | None]]) -> None:
         """Call this to put documents into their collections, or remove them."""

@@ -10,16 +10,24 @@ from actors.persistence import (
     DeadLetterStatus,
     InvalidTransition,
     NewDeadLetter,
+    NotHandedBack,
     StoredDeadLetter,
     UnknownDeadLetter,
 )
 from actors.persistence.beside_log.dead_letters import (
     AUDIT_KEPT,
     CLAIM,
+    GONE,
+    HANDED_BACK,
+    NOT_PARKED,
+    OF_A_PROGRAM,
     OUTBOX,
+    PROJECTION,
+    REPLAY_WISHED,
     ROWS_MAX,
     TRANSITIONS,
     outbox_id,
+    timer_of,
 )
 from storage.memory.database import DeadLetterChange, DeadLetterRow, MemoryDatabase
 from storage.memory.faults import Faults
@@ -94,6 +102,34 @@ class MemoryDeadLetters(Faults):
             and (kind is None or row.stored.letter.kind == kind)
         ]
         return [await self.retry(id_, by) for id_ in ids[:limit]]
+
+    async def hand_back(self, id_: int, by: str) -> StoredDeadLetter:
+        """See `DeadLetters.hand_back`."""
+        await self.pass_faults()
+        row, database = self._row(id_), self.database
+        letter = row.stored.letter
+        if letter.kind == PROJECTION:
+            _wish_replay(database, row, by)
+            return row.stored
+        message = outbox_id(letter.message_id) if letter.kind == OUTBOX else None
+        timer = timer_of(letter.kind, letter.source, letter.message_id)
+        if message is None and timer is None:
+            raise NotHandedBack(id_, OF_A_PROGRAM)
+        is_abandoned = self._is_abandoned(row)
+        if row.stored.status is not DeadLetterStatus.PENDING and not is_abandoned:
+            raise InvalidTransition(id_, row.stored.status, DeadLetterStatus.PROCESSING)
+        is_back = (
+            database.revive_message(message)
+            if message is not None
+            else timer is not None and database.revive_timer(timer)
+        )
+        if not is_back:
+            raise NotHandedBack(id_, GONE)
+        if is_abandoned:
+            self._move(row, DeadLetterStatus.PENDING, by, "the claim ran out")
+        self._move(row, DeadLetterStatus.PROCESSING, by, "")
+        self._end(id_, DeadLetterStatus.RESOLVED, by, HANDED_BACK)
+        return row.stored
 
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
         """See `DeadLetters.failed_again`."""
@@ -198,6 +234,31 @@ def make_room(database: MemoryDatabase, count: int, rows_max: int) -> None:
             del table.rows[id_]
 
 
+def _wish_replay(database: MemoryDatabase, row: DeadLetterRow, by: str) -> None:
+    """Note it at the first that is parked of its stream: where a replay begins."""
+    stored, table = row.stored, database.dead_letters
+    letter = stored.letter
+    if letter.stream_version is None:
+        raise NotHandedBack(stored.id, NOT_PARKED)
+    if stored.status in _FINAL:
+        raise InvalidTransition(stored.id, stored.status, DeadLetterStatus.PROCESSING)
+    rows = [table.rows[id_] for id_ in table.open_ids.values()]
+    first = min(
+        (one for one in rows if _is_parked_with(one.stored.letter, letter)),
+        key=lambda one: one.stored.letter.stream_version or 0,
+    )
+    first.is_wished = True
+    status = stored.status
+    table.audit.append(
+        DeadLetterChange(stored.id, by, status, status, REPLAY_WISHED, database.now())
+    )
+
+
+def _is_parked_with(one: NewDeadLetter, other: NewDeadLetter) -> bool:
+    same = (other.kind, other.source, other.stream_id)
+    return (one.kind, one.source, one.stream_id) == same and one.stream_version is not None
+
+
 def are_open(database: MemoryDatabase, ids: Sequence[int]) -> bool:
     """Call this before `replayed` and `replay_failed`; False when one is settled already."""
     rows = database.dead_letters.rows
@@ -225,6 +286,7 @@ def _in_hand(database: MemoryDatabase, id_: int, by: str) -> DeadLetterRow:
 
 def _failed_again(database: MemoryDatabase, row: DeadLetterRow, text: str, by: str) -> None:
     _move(database, row, DeadLetterStatus.PENDING, by, text)
+    row.is_wished = False
     row.stored = replace(
         row.stored,
         letter=replace(row.stored.letter, error_message=text),

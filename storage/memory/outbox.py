@@ -1,10 +1,11 @@
 """Outbox and inbox in memory; the twin of `storage/postgres/outbox.py`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from actors.persistence import OutboxEntry, OutboxStats
+from actors.persistence import HeldKey, OutboxEntry, OutboxStats, WaitingMessage
 from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.outbox import (
     BATCH_MAX,
@@ -102,11 +103,7 @@ class MemoryOutbox(Faults):
     async def revive(self, id_: int) -> bool:
         """See `Outbox.revive`."""
         await self.pass_faults()
-        row = self.database.outbox.get(id_)
-        if row is None or not row.is_dead:
-            return False
-        row.is_dead, row.attempts, row.next_attempt_at = False, 0, None
-        return True
+        return self.database.revive_message(id_)
 
     async def drop(self, id_: int) -> bool:
         """See `Outbox.drop`."""
@@ -125,6 +122,41 @@ class MemoryOutbox(Faults):
         now = self.database.now()
         oldest = min((row.created_at for row in unsent), default=now)
         return OutboxStats(len(unsent) - dead, (now - oldest).total_seconds(), dead)
+
+    async def waiting(self, *, limit: int = 50, after: int = 0) -> Sequence[WaitingMessage]:
+        """See `Outbox.waiting`."""
+        await self.pass_faults()
+        rows = [row for part in self.database.unsent.values() for row in part.values()]
+        rows.sort(key=lambda row: row.id)
+        return [
+            WaitingMessage(
+                row.id,
+                row.message.kind,
+                row.message.target,
+                row.message.key,
+                row.attempts,
+                row.created_at,
+                row.next_attempt_at,
+                row.last_error,
+                row.is_dead,
+            )
+            for row in rows
+            if row.id > after
+        ][:limit]
+
+    async def held_keys(self, *, limit: int = 50) -> Sequence[HeldKey]:
+        """See `Outbox.held_keys`."""
+        await self.pass_faults()
+        found: dict[str, HeldKey] = {}
+        for partition in self.database.unsent:
+            for row in self._unsent(partition):
+                held = found.get(row.message.key)
+                if held is None and row.is_dead:
+                    key = row.message.key
+                    found[key] = HeldKey(key, row.id, row.message.target, 0)
+                elif held is not None and not row.is_dead:
+                    found[held.key] = replace(held, waiting=held.waiting + 1)
+        return sorted(found.values(), key=lambda held: held.dead_id)[:limit]
 
     async def purge(self, limit: int = 1000) -> int:
         """See `Outbox.purge`."""

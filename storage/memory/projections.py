@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
+from uuid import UUID
 
 import msgspec
 import trio
@@ -25,6 +26,7 @@ from actors.persistence import (
     ProjectionBatch,
     ProjectionTx,
     StoredEvent,
+    UnknownProjection,
     WritesRefused,
     inline_collection,
 )
@@ -77,6 +79,11 @@ class MemoryProjections(Faults):
         await self.pass_faults()
         return [self._checkpoints[key] for key in sorted(self._checkpoints) if key[0] == projection]
 
+    async def names(self) -> Sequence[str]:
+        """See `ProjectionStore.names`."""
+        await self.pass_faults()
+        return sorted({name for name, _, _ in self._checkpoints})
+
     async def commit(self, batch: ProjectionBatch) -> bool:
         """See `ProjectionStore.commit`."""
         await self.pass_faults()
@@ -114,6 +121,7 @@ class MemoryProjections(Faults):
             is_live = kept.state is GenerationState.LIVE
             state = GenerationState.HALTED if is_live else kept.state
             self._set(begun.projection, begun.generation, state, batch.halted)
+            self._checkpoints[key] = replace(self._checkpoints[key], poison=batch.poison)
         self._announce()
         return True
 
@@ -135,6 +143,43 @@ class MemoryProjections(Faults):
         await self.pass_faults()
         found = sorted(one for one in self._parked(collection) if one[1] == stream_id)
         return [ParkedEvent(letter_id, version) for version, _, letter_id in found[:limit]]
+
+    async def wished_replays(self, collection: str) -> frozenset[str]:
+        """See `ProjectionStore.wished_replays`."""
+        await self.pass_faults()
+        rows = self.database.dead_letters.rows
+        parked = self._parked(collection)
+        return frozenset(stream_id for _, stream_id, id_ in parked if rows[id_].is_wished)
+
+    async def resume(self, projection: str, generation: int) -> bool:
+        """See `ProjectionStore.resume`."""
+        await self.pass_faults()
+        return self._resume(projection, generation)
+
+    def _resume(self, projection: str, generation: int) -> bool:
+        halted = {
+            key: one
+            for key, one in self._checkpoints.items()
+            if key[:2] == (projection, generation) and one.is_halted and one.state in _KEPT
+        }
+        for key, one in halted.items():
+            is_halted = one.state is GenerationState.HALTED
+            state = GenerationState.LIVE if is_halted else one.state
+            self._checkpoints[key] = replace(one, state=state, error=None, poison=None)
+        if halted:
+            self._announce()
+        return bool(halted)
+
+    async def leave_out(self, projection: str, generation: int) -> UUID | None:
+        """See `ProjectionStore.leave_out`."""
+        await self.pass_faults()
+        for key, one in self._checkpoints.items():
+            is_it = key[:2] == (projection, generation) and one.state in _KEPT
+            if is_it and one.poison is not None:
+                self._checkpoints[key] = replace(one, left_out=one.poison)
+                self._resume(projection, generation)
+                return one.poison
+        return None
 
     async def set_state(
         self, projection: str, generation: int, state: GenerationState, error: str | None = None
@@ -158,6 +203,8 @@ class MemoryProjections(Faults):
     async def swap(self, projection: str, generation: int) -> None:
         """See `ProjectionStore.swap`."""
         await self.pass_faults()
+        if not any(key[:2] == (projection, generation) for key in self._checkpoints):
+            raise UnknownProjection(projection, generation)
         known = self._checkpoints.items()
         if any(key[:2] == (projection, generation) and one.is_outdated for key, one in known):
             return
@@ -233,7 +280,11 @@ class MemoryProjections(Faults):
         for key, kept in self._checkpoints.items():
             if key[:2] == (projection, generation):
                 self._checkpoints[key] = replace(
-                    kept, state=state, error=error, is_filled=is_filled or kept.is_filled
+                    kept,
+                    state=state,
+                    error=error,
+                    poison=None,
+                    is_filled=is_filled or kept.is_filled,
                 )
 
     def _announce(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from actors.persistence import CancelTimer, DueTimer, SetTimer
+from actors.persistence import CancelTimer, DueTimer, OpenTimer, SetTimer
 from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX, OVER_KEPT
 from storage.memory.database import MemoryDatabase, TimerRow
@@ -85,11 +85,7 @@ class MemoryTimers(Faults):
     async def revive(self, timer_id: UUID) -> bool:
         """See `DurableTimers.revive`."""
         await self.pass_faults()
-        row = self.database.timers.get(timer_id)
-        if row is None or row.given_up_at is None:
-            return False
-        row.given_up_at, row.failures, row.claimed_until = None, 0, None
-        return True
+        return self.database.revive_timer(timer_id)
 
     async def close(self, timer_id: UUID) -> bool:
         """See `DurableTimers.close`."""
@@ -99,6 +95,24 @@ class MemoryTimers(Faults):
             return False
         row.fired_at = self.database.now()
         return True
+
+    async def open_timers(
+        self,
+        *,
+        address: str | None = None,
+        due_by: datetime | None = None,
+        limit: int = 50,
+    ) -> Sequence[OpenTimer]:
+        """See `DurableTimers.open_timers`."""
+        await self.pass_faults()
+        rows = [
+            row
+            for row in self._open()
+            if address in (None, row.timer.address)
+            and (due_by is None or row.timer.due_at <= due_by)
+        ]
+        rows.sort(key=lambda row: (row.timer.due_at, row.timer.timer_id))
+        return [_shown(row, self.database.now()) for row in rows[:limit]]
 
     async def next_due(self) -> datetime | None:
         """See `DurableTimers.next_due`."""
@@ -146,4 +160,20 @@ def _due(row: TimerRow) -> DueTimer:
         metadata=dict(timer.metadata),
         attempts=row.attempts,
         failures=row.failures,
+    )
+
+
+def _shown(row: TimerRow, now: datetime) -> OpenTimer:
+    timer = row.timer
+    is_claimed = row.claimed_until is not None and row.claimed_until > now
+    return OpenTimer(
+        timer.timer_id,
+        timer.address,
+        timer.name,
+        timer.token,
+        timer.due_at,
+        row.claimed_by if is_claimed else None,
+        row.attempts,
+        row.failures,
+        row.last_error,
     )

@@ -11,20 +11,30 @@ from actors.persistence import (
     DeadLetterStatus,
     InvalidTransition,
     NewDeadLetter,
+    NotHandedBack,
     StoredDeadLetter,
     UnknownDeadLetter,
 )
 from actors.persistence.beside_log.dead_letters import (
     AUDIT_KEPT,
     CLAIM,
+    GONE,
+    HANDED_BACK,
+    NOT_PARKED,
+    OF_A_PROGRAM,
     OUTBOX,
+    PROJECTION,
+    REPLAY_WISHED,
     ROWS_MAX,
     TRANSITIONS,
     outbox_id,
+    timer_of,
 )
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
+from storage.postgres.outbox import revive_message
+from storage.postgres.timers import revive_timer
 
 _COLUMNS = (
     "id, kind, source, message_id, stream_id, stream_version, event_id, event_type,"
@@ -67,6 +77,20 @@ _PURGE = """
 DELETE FROM dead_letter_audit WHERE id = ANY(ARRAY(
     SELECT id FROM dead_letter_audit WHERE at <= clock_timestamp() - $1::interval
     LIMIT $2 FOR UPDATE SKIP LOCKED))
+"""
+
+# Until the first one is applied, or fails again.
+_WISH = """
+UPDATE dead_letters SET next_retry_at = clock_timestamp() WHERE id = (
+    SELECT id FROM dead_letters
+    WHERE source = $1 AND stream_id = $2 AND stream_version IS NOT NULL
+        AND status IN ('pending', 'processing') AND kind = 'projection'
+    ORDER BY stream_version LIMIT 1)
+"""
+
+_AUDIT = """
+INSERT INTO dead_letter_audit (dead_letter_id, by, from_status, to_status, notes)
+VALUES ($1, $2, $3, $4, $5)
 """
 
 _ROOM = "SELECT taken FROM dead_letter_room FOR UPDATE"
@@ -146,6 +170,10 @@ class PostgresDeadLetters:
             return [await _retry(connection, row["id"], by) for row in rows]
 
         return await self._database.transact(work)
+
+    async def hand_back(self, id_: int, by: str) -> StoredDeadLetter:
+        """See `DeadLetters.hand_back`."""
+        return await self._database.transact(_hand_back, id_, by)
 
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
         """See `DeadLetters.failed_again`."""
@@ -241,6 +269,41 @@ async def _retry(connection: Connection, id_: int, by: str) -> StoredDeadLetter:
     return replace(stored, letter=replace(stored.letter, metadata=metadata))
 
 
+async def _hand_back(connection: Connection, id_: int, by: str) -> StoredDeadLetter:
+    stored = await _get(connection, id_, "FOR UPDATE")
+    letter = stored.letter
+    if letter.kind == PROJECTION:
+        await _wish_replay(connection, stored, by)
+        return await _get(connection, id_)
+    message = outbox_id(letter.message_id) if letter.kind == OUTBOX else None
+    timer = timer_of(letter.kind, letter.source, letter.message_id)
+    if message is None and timer is None:
+        raise NotHandedBack(id_, OF_A_PROGRAM)
+    await _retry(connection, id_, by)
+    # Revived before the letter is settled, which would free what waits behind it.
+    is_back = (
+        await revive_message(connection, message)
+        if message is not None
+        else timer is not None and await revive_timer(connection, timer)
+    )
+    if not is_back:
+        raise NotHandedBack(id_, GONE)
+    await _end(connection, id_, DeadLetterStatus.RESOLVED, by, HANDED_BACK)
+    return await _get(connection, id_)
+
+
+async def _wish_replay(connection: Connection, stored: StoredDeadLetter, by: str) -> None:
+    """Note it at the first that is parked of its stream: where a replay begins."""
+    letter = stored.letter
+    if letter.stream_version is None:
+        raise NotHandedBack(stored.id, NOT_PARKED)
+    if not TRANSITIONS[stored.status]:
+        raise InvalidTransition(stored.id, stored.status, DeadLetterStatus.PROCESSING)
+    await connection.execute(_WISH, letter.source, letter.stream_id)
+    status = stored.status.value
+    await connection.execute(_AUDIT, stored.id, by, status, status, REPLAY_WISHED)
+
+
 async def replayed(connection: Connection, ids: Sequence[int], by: str) -> bool:
     """Call this in the transaction that applies parked events: their letters are resolved.
 
@@ -273,7 +336,7 @@ async def _failed_again(connection: Connection, id_: int, text: str, by: str) ->
     await _move(connection, id_, DeadLetterStatus.PENDING, by, text)
     await connection.execute(
         "UPDATE dead_letters SET retry_count = retry_count + 1, error_message = $2,"
-        " last_failed_at = clock_timestamp() WHERE id = $1",
+        " next_retry_at = NULL, last_failed_at = clock_timestamp() WHERE id = $1",
         id_,
         text,
     )
@@ -298,15 +361,7 @@ async def _move(
     if to not in TRANSITIONS[stored.status]:
         raise InvalidTransition(id_, stored.status, to)
     await connection.execute("UPDATE dead_letters SET status = $2 WHERE id = $1", id_, to.value)
-    await connection.execute(
-        "INSERT INTO dead_letter_audit (dead_letter_id, by, from_status, to_status, notes)"
-        " VALUES ($1, $2, $3, $4, $5)",
-        id_,
-        by,
-        stored.status.value,
-        to.value,
-        notes,
-    )
+    await connection.execute(_AUDIT, id_, by, stored.status.value, to.value, notes)
 
 
 async def _end(connection: Connection, id_: int, to: DeadLetterStatus, by: str, notes: str) -> None:

@@ -9,7 +9,14 @@ from uuid import UUID
 import asyncpg
 import trio
 
-from actors.persistence import AlreadyHandled, OutboxEntry, OutboxMessage, OutboxStats
+from actors.persistence import (
+    AlreadyHandled,
+    HeldKey,
+    OutboxEntry,
+    OutboxMessage,
+    OutboxStats,
+    WaitingMessage,
+)
 from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.outbox import (
     BATCH_MAX,
@@ -119,6 +126,25 @@ UPDATE outbox SET is_dead = false, attempts = 0, next_attempt_at = clock_timesta
 WHERE id = $1 AND is_dead AND sent_at IS NULL
 """
 
+_WAITING = """
+SELECT id, kind, target, key, attempts, created_at, next_attempt_at, last_error, is_dead
+FROM outbox WHERE sent_at IS NULL AND id > $2 ORDER BY id LIMIT $1
+"""
+
+# The first dead one of each key, and what waits behind it.
+_HELD = """
+SELECT dead.key, dead.id, dead.target, (
+    SELECT count(*) FROM outbox b
+    WHERE b.partition = dead.partition AND b.key = dead.key AND b.sent_at IS NULL
+        AND NOT b.is_dead AND (b.txid, b.id) > (dead.txid, dead.id)
+)
+FROM (
+    SELECT DISTINCT ON (partition, key) partition, key, txid, id, target FROM outbox
+    WHERE sent_at IS NULL AND is_dead ORDER BY partition, key, txid, id
+) dead
+ORDER BY dead.id LIMIT $1
+"""
+
 _DROP = """
 UPDATE outbox SET is_dead = false, sent_at = clock_timestamp() WHERE id = $1 AND is_dead
 """
@@ -217,6 +243,22 @@ class PostgresOutbox:
 
         return await self._database.run(work)
 
+    async def waiting(self, *, limit: int = 50, after: int = 0) -> Sequence[WaitingMessage]:
+        """See `Outbox.waiting`."""
+
+        async def work(connection: Connection) -> list[WaitingMessage]:
+            return [WaitingMessage(*row) for row in await connection.fetch(_WAITING, limit, after)]
+
+        return await self._database.run(work)
+
+    async def held_keys(self, *, limit: int = 50) -> Sequence[HeldKey]:
+        """See `Outbox.held_keys`."""
+
+        async def work(connection: Connection) -> list[HeldKey]:
+            return [HeldKey(*row) for row in await connection.fetch(_HELD, limit)]
+
+        return await self._database.run(work)
+
     async def purge(self, limit: int = 1000) -> int:
         """See `Outbox.purge`."""
         sent = _PURGE.format(table="outbox", column="sent_at")
@@ -280,6 +322,14 @@ async def _next(
         _NEXT, partition, epoch, limit, list(skipping), *begin
     )
     return rows
+
+
+# In somebody's transaction.
+
+
+async def revive_message(connection: Connection, id_: int) -> bool:
+    """Call this in a transaction as `Outbox.revive`."""
+    return await change_rows(connection, _REVIVE, id_) == 1
 
 
 # In the transaction of an append.

@@ -6,6 +6,7 @@ transaction. Both write documents by the same function.
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -24,6 +25,7 @@ from actors.persistence import (
     ProjectionBatch,
     StoredEvent,
     StoreError,
+    UnknownProjection,
     WritesRefused,
     inline_collection,
 )
@@ -32,13 +34,13 @@ from actors.persistence.projections.projection import collection_of, encoded, is
 from actors.persistence.projections.store import REPLAY, RETIRED_KEPT
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import PROJECTIONS
-from storage.postgres.connecting.session import GONE, Connection
+from storage.postgres.connecting.session import GONE, Connection, change_rows
 from storage.postgres.dead_letters import add_letter, replay_failed, replayed
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
 _CHECKPOINT = (
     "projection, generation, partition, version, txid, position, lineage, state, error, revision,"
-    " is_filled, is_private, is_outdated"
+    " is_filled, is_private, is_outdated, poison, left_out"
 )
 
 _OPEN = """
@@ -73,6 +75,30 @@ _HALT = """
 UPDATE checkpoints SET error = $3, updated_at = clock_timestamp(),
     state = CASE state WHEN 'live' THEN 'halted' ELSE state END
 WHERE projection = $1 AND generation = $2 AND state <> 'retired'
+"""
+
+# The event that halts it stands where the part stands that met it.
+_POISON = """
+UPDATE checkpoints SET poison = $4 WHERE projection = $1 AND generation = $2 AND partition = $3
+"""
+
+_RESUME = """
+UPDATE checkpoints SET error = NULL, poison = NULL, updated_at = clock_timestamp(),
+    state = CASE state WHEN 'halted' THEN 'live' ELSE state END
+WHERE projection = $1 AND generation = $2 AND state <> 'retired'
+    AND (error IS NOT NULL OR state = 'halted')
+"""
+
+_LEAVE_OUT = """
+UPDATE checkpoints SET left_out = poison
+WHERE projection = $1 AND generation = $2 AND poison IS NOT NULL AND state <> 'retired'
+RETURNING left_out
+"""
+
+_WISHED = """
+SELECT DISTINCT stream_id FROM dead_letters
+WHERE source = $1 AND stream_version IS NOT NULL AND status IN ('pending', 'processing')
+    AND kind = 'projection' AND next_retry_at IS NOT NULL
 """
 
 _PARKED = """
@@ -146,6 +172,15 @@ class PostgresProjections:
 
         return await self._database.run(work)
 
+    async def names(self) -> Sequence[str]:
+        """See `ProjectionStore.names`."""
+
+        async def work(connection: Connection) -> list[str]:
+            rows = await connection.fetch("SELECT DISTINCT projection FROM checkpoints ORDER BY 1")
+            return [row["projection"] for row in rows]
+
+        return await self._database.run(work)
+
     async def commit(self, batch: ProjectionBatch) -> bool:
         """See `ProjectionStore.commit`."""
         try:
@@ -180,6 +215,33 @@ class PostgresProjections:
 
         return await self._database.run(work)
 
+    async def wished_replays(self, collection: str) -> frozenset[str]:
+        """See `ProjectionStore.wished_replays`."""
+
+        async def work(connection: Connection) -> frozenset[str]:
+            rows = await connection.fetch(_WISHED, collection)
+            return frozenset(row["stream_id"] for row in rows)
+
+        return await self._database.run(work)
+
+    async def resume(self, projection: str, generation: int) -> bool:
+        """See `ProjectionStore.resume`."""
+        changed = await self._database.run(
+            change_rows, _RESUME, projection, generation, channel=PROJECTIONS
+        )
+        return changed > 0
+
+    async def leave_out(self, projection: str, generation: int) -> UUID | None:
+        """See `ProjectionStore.leave_out`."""
+
+        async def work(connection: Connection) -> UUID | None:
+            poison: UUID | None = await connection.fetchval(_LEAVE_OUT, projection, generation)
+            if poison is not None:
+                await connection.execute(_RESUME, projection, generation)
+            return poison
+
+        return await self._database.transact(work, channel=PROJECTIONS)
+
     async def set_state(
         self, projection: str, generation: int, state: GenerationState, error: str | None = None
     ) -> None:
@@ -209,10 +271,18 @@ class PostgresProjections:
         async def work(connection: Connection) -> None:
             # Before the checkpoints, as who forgets takes them.
             await connection.execute("SELECT FROM subject_forgets FOR SHARE")
+            # In one direction, whichever is to serve: of two at once the second waits.
+            rows = await connection.fetch(
+                "SELECT generation FROM checkpoints WHERE projection = $1"
+                " ORDER BY generation, partition FOR UPDATE",
+                projection,
+            )
+            if generation not in {row["generation"] for row in rows}:
+                raise UnknownProjection(projection, generation)
             if await connection.fetchval(_IS_OUTDATED, projection, generation):
                 return
             await connection.execute(
-                "UPDATE checkpoints SET state = 'retired', error = NULL,"
+                "UPDATE checkpoints SET state = 'retired', error = NULL, poison = NULL,"
                 " updated_at = clock_timestamp()"
                 " WHERE projection = $1 AND generation <> $2 AND state IN ('live', 'halted')",
                 projection,
@@ -331,6 +401,8 @@ async def _commit(connection: Connection, batch: ProjectionBatch, letters_max: i
         raise _Elsewhere
     if batch.halted is not None:
         await connection.execute(_HALT, begun.projection, begun.generation, batch.halted)
+        part = (begun.projection, begun.generation, begun.partition)
+        await connection.execute(_POISON, *part, batch.poison)
 
 
 async def _write(
@@ -363,7 +435,8 @@ async def _set_state(
     error: str | None,
 ) -> None:
     await connection.execute(
-        "UPDATE checkpoints SET state = $3, error = $4, updated_at = clock_timestamp()"
+        "UPDATE checkpoints SET state = $3, error = $4, poison = NULL,"
+        " updated_at = clock_timestamp()"
         " WHERE projection = $1 AND generation = $2 AND state <> 'retired'",
         projection,
         generation,
@@ -386,6 +459,8 @@ def _checkpoint(row: asyncpg.Record) -> Checkpoint:
         is_filled=row["is_filled"],
         is_private=row["is_private"],
         is_outdated=row["is_outdated"],
+        poison=row["poison"],
+        left_out=row["left_out"],
     )
 
 

@@ -4,7 +4,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from actors.persistence import CancelTimer, CloseTimer, DueTimer, SetTimer, TimerChange, TimerGone
+from actors.persistence import (
+    CancelTimer,
+    CloseTimer,
+    DueTimer,
+    OpenTimer,
+    SetTimer,
+    TimerChange,
+    TimerGone,
+)
 from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX, OVER_KEPT
 from storage.postgres.connecting.database import Database
@@ -42,6 +50,15 @@ UPDATE timers SET failures = failures + 1, last_error = $3, claimed_by = NULL,
     claimed_until = $4::timestamptz,
     given_up_at = CASE WHEN $4::timestamptz IS NULL THEN clock_timestamp() END
 WHERE timer_id = $2 AND claimed_by = $1 AND {_OPEN}
+"""  # noqa: S608  (our own words)
+
+_OPEN_TIMERS = f"""
+SELECT timer_id, address, name, token, due_at,
+    CASE WHEN claimed_until > clock_timestamp() THEN claimed_by END, attempts, failures, last_error
+FROM timers
+WHERE {_OPEN} AND ($1::text IS NULL OR address = $1)
+    AND ($2::timestamptz IS NULL OR due_at <= $2)
+ORDER BY due_at, timer_id LIMIT $3
 """  # noqa: S608  (our own words)
 
 _REVIVE = """
@@ -133,6 +150,21 @@ class PostgresTimers:
         """See `DurableTimers.close`."""
         return await self._database.run(_close, timer_id)
 
+    async def open_timers(
+        self,
+        *,
+        address: str | None = None,
+        due_by: datetime | None = None,
+        limit: int = 50,
+    ) -> Sequence[OpenTimer]:
+        """See `DurableTimers.open_timers`."""
+
+        async def work(connection: Connection) -> list[OpenTimer]:
+            rows = await connection.fetch(_OPEN_TIMERS, address, due_by, limit)
+            return [OpenTimer(*row) for row in rows]
+
+        return await self._database.run(work)
+
     async def next_due(self) -> datetime | None:
         """See `DurableTimers.next_due`."""
         return await self._database.run(_next_due)
@@ -147,6 +179,11 @@ class PostgresTimers:
 
     async def _change(self, statement: str, *args: object) -> int:
         return await self._database.run(change_rows, statement, *args)
+
+
+async def revive_timer(connection: Connection, timer_id: UUID) -> bool:
+    """Call this in a transaction as `DurableTimers.revive`."""
+    return await change_rows(connection, _REVIVE, timer_id) == 1
 
 
 async def change_timer(connection: Connection, change: TimerChange) -> int:

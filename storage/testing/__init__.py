@@ -23,6 +23,7 @@ from storage.testing.projections.parts import ProjectionPartsSuite
 from storage.testing.projections.poison import ProjectionHaltSuite, ProjectionPoisonSuite
 from storage.testing.projections.rebuilding import ProjectionRebuildSuite
 from storage.testing.projections.waiting import ProjectionWaitingSuite
+from storage.testing.projections.wishes import HandingBackSuite, ProjectionWishesSuite
 from storage.testing.reading.evolving import EvolvingSuite
 from storage.testing.reading.folding import FoldingSuite
 from storage.testing.reading.tagging import TaggingSuite
@@ -40,6 +41,7 @@ __all__ = [
     "EvolvingSuite",
     "FoldingSuite",
     "ForgettingSuite",
+    "HandingBackSuite",
     "InlineProjectionsSuite",
     "PrivateFieldsSuite",
     "ProjectionHaltSuite",
@@ -48,6 +50,7 @@ __all__ = [
     "ProjectionRebuildSuite",
     "ProjectionSuite",
     "ProjectionWaitingSuite",
+    "ProjectionWishesSuite",
     "SubjectKeysSuite",
     "TaggingSuite",
     "TemporaryServer",

@@ -28,7 +28,10 @@ AUDIT_KEPT = timedelta(days=365)
 
 # The kind of a message that its relay gave up; its message id is that of the row in the outbox.
 OUTBOX = "outbox"
-KINDS = ("message", "effect", "event", "projection", "bus", OUTBOX, "mail", "saga")
+# The kind of a parked event, and what has the timers' letters.
+PROJECTION = "projection"
+TIMERS = "timers"
+KINDS = ("message", "effect", "event", PROJECTION, "bus", OUTBOX, "mail", "saga")
 
 
 def storable(text: str) -> str:
@@ -50,6 +53,25 @@ def outbox_id(message_id: str) -> int | None:
     """Call this for the row in the outbox that a letter of kind `outbox` speaks of."""
     is_number = message_id.isascii() and message_id.isdigit() and len(message_id) < 19
     return int(message_id) if is_number else None
+
+
+def timer_of(kind: str, source: str, message_id: str) -> UUID | None:
+    """Call this for the timer that a letter speaks of; None when it speaks of none."""
+    if (kind, source) != ("message", TIMERS):
+        return None
+    try:
+        return UUID(message_id)
+    except ValueError:
+        return None
+
+
+# Notes of the audit.
+HANDED_BACK = "handed back to be tried again"
+REPLAY_WISHED = "asked to be replayed"
+# Why one cannot be handed back.
+GONE = "what it speaks of is not waiting any more"
+NOT_PARKED = "its event was left out, nothing waits behind it; rebuild the projection"
+OF_A_PROGRAM = "only the program that knows its kind can try it again, with DeadLetters.retry"
 
 
 class DeadLetterStatus(StrEnum):
@@ -88,6 +110,16 @@ class UnknownDeadLetter(StoreMisuse, LookupError):
     def __init__(self, id_: int) -> None:
         super().__init__(f"there is no dead letter {id_}")
         self.id = id_
+
+
+class NotHandedBack(StoreMisuse):
+    """Raised for a dead letter that nothing here can try again; nothing was done."""
+
+    code = "not_handed_back"
+
+    def __init__(self, id_: int, why: str) -> None:
+        super().__init__(f"dead letter {id_} cannot be handed back: {why}; nothing was done")
+        self.id, self.why = id_, why
 
 
 class DeadLettersFull(StoreMisuse):
@@ -200,6 +232,16 @@ class DeadLetters(Protocol):
         self, *, kind: str | None = None, limit: int = 50, by: str = "worker"
     ) -> Sequence[StoredDeadLetter]:
         """Call this to take several in hand, oldest first."""
+        ...
+
+    async def hand_back(self, id_: int, by: str) -> StoredDeadLetter:
+        """Call this to have a pending one tried again by where it failed, in whatever process.
+
+        A message goes back into its outbox and a timer to its service, with all their attempts;
+        their letter is resolved, and the next failure is a new one. Parked events of a projection
+        are replayed by its runner, their letters resolved as they are applied. Gives the letter as
+        it is then. Raises `NotHandedBack` for any other: `retry` is for the program that knows it.
+        """
         ...
 
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:

@@ -98,6 +98,31 @@ class OutboxStats:
     dead: int
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingMessage:
+    """A message that was not sent: what is tried when, or was given up."""
+
+    id: int
+    kind: str
+    target: str
+    key: str
+    attempts: int
+    created_at: datetime
+    next_attempt_at: datetime | None
+    last_error: str | None
+    is_dead: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A key whose messages wait behind one that was given up: which one, and how many wait."""
+
+    key: str
+    dead_id: int
+    target: str
+    waiting: int
+
+
 class Outbox(Protocol):
     """The queue of what leaves, in parts that one relay each may work on."""
 
@@ -156,6 +181,17 @@ class Outbox(Protocol):
 
     async def stats(self) -> OutboxStats:
         """Call this for the gauges."""
+        ...
+
+    async def waiting(self, *, limit: int = 50, after: int = 0) -> Sequence[WaitingMessage]:
+        """Call this for a page of what was not sent, by id, behind a given one."""
+        ...
+
+    async def held_keys(self, *, limit: int = 50) -> Sequence[HeldKey]:
+        """Call this for the keys with a message that was given up, by the first of it.
+
+        A relay that skips the message's target passes it: what it lists is held for the others.
+        """
         ...
 
     async def purge(self, limit: int = 1000) -> int:

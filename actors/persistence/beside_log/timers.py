@@ -16,6 +16,7 @@ import trio
 
 from actors.persistence.beside_log.dead_letters import (
     PAYLOAD_BYTES_MAX,
+    TIMERS,
     DeadLetters,
     DeadLettersFull,
     NewDeadLetter,
@@ -67,6 +68,21 @@ class DueTimer:
     failures: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class OpenTimer:
+    """A timer that can still fire: where and when, and whether somebody has it in hand."""
+
+    timer_id: UUID
+    address: str
+    name: str
+    token: str
+    due_at: datetime
+    claimed_by: str | None
+    attempts: int
+    failures: int
+    last_error: str | None
+
+
 class DurableTimers(Protocol):
     """Which timers are set, due, claimed and over."""
 
@@ -115,6 +131,16 @@ class DurableTimers(Protocol):
 
     async def revive(self, timer_id: UUID) -> bool:
         """Call this to deliver a given-up timer once more; False when it is not given up."""
+        ...
+
+    async def open_timers(
+        self,
+        *,
+        address: str | None = None,
+        due_by: datetime | None = None,
+        limit: int = 50,
+    ) -> Sequence[OpenTimer]:
+        """Call this for open timers, those due first; of one address, or those due by a time."""
         ...
 
     async def next_due(self) -> datetime | None:
@@ -295,7 +321,7 @@ class TimerService(Actor[LookForTimers]):
         place = {"address": timer.address, "name": timer.name, "token": timer.token}
         letter = NewDeadLetter(
             kind="message",
-            source="timers",
+            source=TIMERS,
             message_id=str(timer.timer_id),
             error_message=error,
             # A larger one stays where it is, in the timer's row.

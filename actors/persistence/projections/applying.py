@@ -7,6 +7,7 @@ committed by the runner in one transaction with the checkpoint.
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
+from uuid import UUID
 
 from actors.persistence.beside_log.dead_letters import NewDeadLetter, words_of
 from actors.persistence.errors import StoredDataError, StoreError, StoreMisuse
@@ -19,6 +20,7 @@ Read: TypeAlias = Callable[[str], Awaitable[Document | None]]
 ERROR_CHARS_MAX = 500
 
 BEHIND = "behind a parked event of its stream"
+LEFT_OUT = "left out by hand, where it had halted the projection"
 
 
 @dataclass(slots=True)
@@ -31,6 +33,8 @@ class Attempt:
     letters: list[NewDeadLetter] = field(default_factory=list)
     has_failed: bool = False
     halted: str | None = None
+    # The event that halts it.
+    poison: UUID | None = None
 
 
 async def attempt(
@@ -41,15 +45,21 @@ async def attempt(
     source: str,
     *,
     refused: Exception | None = None,
+    left_out: UUID | None = None,
 ) -> Attempt:
     """Call this to apply events as the policy says; `parked` are the streams set aside before.
 
-    With `refused` the (one) event is known to fail so. Raises when the store is away.
+    With `refused` the (one) event is known to fail so; `left_out` is not tried at all. Raises when
+    the store is away.
     """
     made, held = Attempt(ProjectionTx(read)), set(parked)
     for event in events:
         if event.stream_id in held:
             made.letters.append(letter(event, source, BEHIND, is_parked=True))
+            made.done = event.cursor
+            continue
+        if event.event_id == left_out:
+            made.letters.append(letter(event, source, LEFT_OUT, is_parked=False))
             made.done = event.cursor
             continue
         error = refused or await try_apply(projection, event, made.tx)
@@ -59,7 +69,7 @@ async def attempt(
             continue
         made.has_failed = True
         if projection.on_poison == "halt":
-            made.halted = said_of(event, error)
+            made.halted, made.poison = said_of(event, error), event.event_id
             break
         is_parked = projection.on_poison == "park"
         if is_parked:

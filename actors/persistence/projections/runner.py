@@ -1,93 +1,35 @@
-"""The actor that fills one generation of a projection from the log, for as long as it lives.
+"""The actor that fills the generations of a projection, for as long as it lives.
 
-Rule 1: a batch is applied in memory and committed with its checkpoint and its dead letters; a
-batch that finds the checkpoint elsewhere wrote nothing and is read again from there.
-Rule 2: what cannot be applied is parked with everything later of its stream, or stops the
-projection, or is skipped; nothing is lost silently. It makes no difference where it fails: in
-`apply`, at `put`, at a statement, or at the commit. A batch that the database refuses is
-committed event by event, and the one that it refuses alone is the poison.
-Rule 3: which streams are parked is asked of the store for each batch, and kept nowhere.
-Rule 4: a generation made of private fields is outdated when a subject was forgotten. Its runner
-then fills a new one, and what was read before that is committed nowhere.
+It fills what serves. What is wished is a row, and seen by whoever runs: a generation to be built
+beside it, one that was halted and may go on, an event to be left out, parked events to be applied,
+another generation to serve, and that private fields of what is filled were forgotten, for which a
+new generation is filled. So a command in another process needs no way to this actor.
+
+How a generation is filled stands in `filling.py`.
 """
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import cast
-from zlib import crc32
+from collections.abc import Sequence
 
 import trio
 
 from actors.persistence.errors import CursorOutdated, StoreError
 from actors.persistence.event_store import EventStore
-from actors.persistence.projections.applying import (
-    Attempt,
-    attempt,
-    forgets_of,
-    said_of,
-    try_apply,
-)
-from actors.persistence.projections.projection import Document, Projection, ProjectionTx
-from actors.persistence.projections.reading import DocumentReader
+from actors.persistence.projections.filling import AWAY_S, Filling, ProjectionStatus
+from actors.persistence.projections.projection import Projection
 from actors.persistence.projections.store import (
     Checkpoint,
     GenerationState,
-    ParkedEvent,
-    ProjectionBatch,
     ProjectionStore,
-    WritesRefused,
     next_generation,
     serves,
 )
-from actors.persistence.projections.waiting import next_waiter
-from actors.persistence.words import Bookmark, Cursor, Lag, Page, StoredEvent, StreamId
 from actors.runtime import Actor, Ask, Log, Normal, message
 
-# Larger batches hold locks longer, smaller ones commit more often than a disk likes.
-COMMIT_EVENTS_MAX = 100
-
-# A broken row is often a moment's: a lock, a restart. Then the policy decides. A batch waits so
-# once, however many of its events fail: those of the other streams wait behind it.
-POISON_RETRIES_S = (0.1, 0.2, 0.4)
-
-# A new generation this close takes over.
-SWAP_LAG_MAX = 100
-
-# How long a runner rests when its store is away.
-AWAY_S = 0.5
-# How often a halted runner looks whether another one of its projection was resumed.
-HALTED_LOOK_S = 1.0
-
-# How often a checkpoint moves over events that do not concern its projection: such a commit costs
-# as much as any. Half of `WAIT_S`: who waits for one in another process still gets an answer; who
-# waits in this one is not kept waiting at all.
-EMPTY_COMMIT_S = 1.0
-# A serving generation that stood still for so long, with events to read, is filled by nobody:
-# longer than a checkpoint rests, and than a poisoned batch is tried.
-LEFT_S = 3.0
-
-# How often the runner of a projection with private fields looks whether a subject was forgotten.
-OUTDATED_LOOK_S = 1.0
-# After a commit that came too late for a forgetting of which this process has not heard yet.
-UNHEARD_S = 0.1
-
-_FILLED = (GenerationState.BUILDING, GenerationState.LIVE)
+# How soon a wish in the rows is seen, and that a subject was forgotten. Each look is two statements
+# by an index.
+LOOK_S = 1.0
 
 _log = Log("actors.persistence")
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectionStatus:
-    """How a runner is: where, how far behind, how fast, and what it set aside."""
-
-    checkpoint: Checkpoint
-    lag: Lag
-    applied: int
-    parked_streams: int
-    rate: float
-    eta_s: float | None
-    progress: float
 
 
 @message
@@ -111,9 +53,13 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     """Fills a generation of a projection, in one of its parts.
 
     That is the serving one of its version; there is none: a new one, built beside the one of
-    another version until it takes over. `rebuild=True` prefers the one that `begin_rebuild`
-    began. `until_replaced=True` is for an old version beside the new one: it fills what
-    serves, begins nothing, and ends when the new one has taken over.
+    another version until it takes over. One of its version that was begun by `begin_rebuild` is
+    built beside it, whoever began it, and filled from then on; so is a former one that somebody
+    swapped back to. Another runner beside it does the same work once more, and harms nothing.
+
+    `rebuild=True` begins with the one that is built, and fills nothing else until it serves.
+    `until_replaced=True` is for an old version beside the new one: it fills what serves, begins
+    nothing, and ends when the new one has taken over.
     """
 
     def __init__(
@@ -133,24 +79,9 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         if not 0 <= partition < projection.partitions:
             raise ValueError(f"{projection.name} has {projection.partitions} parts, no {partition}")
         projection.types.check()
-        self._types = projection.types.stored_as(*projection.handles)
-        # A batch of the run or the replay of a stream: never both on one checkpoint.
-        self._turn = trio.Lock()
-        self._documents = DocumentReader(store)
-        self._resumed = trio.Event()
-        # The checkpoint is not where this runner left it: what it reads must be read again.
-        self._is_elsewhere = False
-        self._reading = trio.CancelScope()
-        # Read up to there, without an event of the projection, and not committed yet.
-        self._unsaved: Cursor | None = None
-        self._has_unsaved = trio.Event()
-        self._saved_at = -EMPTY_COMMIT_S
-        # Serving checkpoints that were behind at the last look, and where.
-        self._standing: dict[tuple[int, int], int] = {}
-        self._looked_at = -LEFT_S
-        self._applied = 0
-        self._began = 0.0
-        self.checkpoint: Checkpoint
+        self._filling: Filling
+        # What is built anew beside it.
+        self._building: Filling | None = None
 
     async def on_start(self) -> None:
         """Find the generation to fill, then begin."""
@@ -162,67 +93,30 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         ):
             self.stop(Normal())
             return
-        self.checkpoint = await self._open(generation, state)
+        checkpoint = await self._open(generation, state)
         lineage = await self._events.lineage()
-        if self.checkpoint.lineage != lineage:
-            raise CursorOutdated(self.checkpoint.lineage, lineage)
-        self._began = trio.current_time()
-        if self.checkpoint.state is GenerationState.BUILDING:
+        if checkpoint.lineage != lineage:
+            raise CursorOutdated(checkpoint.lineage, lineage)
+        if checkpoint.state is GenerationState.BUILDING:
             for one in known:
                 # Whoever still fills it says so with the next commit.
                 if serves(one) and one.version != version:
                     await self._store.leave(one)
-        self.start_soon(self._run)
-        self.start_soon(self._save_for_ever)
-        if any(self._projection.types.is_private(cls) for cls in self._projection.handles):
-            self.start_soon(self._look_for_forgotten)
+        self._filling = self._begin(checkpoint)
+        self.start_soon(self._stay)
+        self.start_soon(self._look_for_ever)
 
     async def on_ask_status(self, message: AskStatus) -> ProjectionStatus:
         """Tell how it is."""
-        lag = await self._events.lag(self.checkpoint.cursor)
-        parked = await self._store.parked_streams(self.checkpoint.collection)
-        elapsed = max(trio.current_time() - self._began, 0.001)
-        rate = self._applied / elapsed
-        whole = self._applied + lag.events
-        return ProjectionStatus(
-            checkpoint=self.checkpoint,
-            lag=lag,
-            applied=self._applied,
-            parked_streams=len(parked),
-            rate=rate,
-            eta_s=lag.events / rate if rate else None,
-            progress=1.0 if not whole else self._applied / whole,
-        )
+        return await self._filling.status()
 
     def on_resume(self, message: Resume) -> None:
         """Let a halted run go on, and with it all parts of its generation."""
-        self._resumed.set()
-        self._resumed = trio.Event()
+        self._filling.resume()
 
     async def on_replay_parked(self, message: ReplayParked) -> int:
-        """Apply what was parked of one stream, all of it; stops at the first that fails again.
-
-        A page at a time, each in one transaction with what becomes of its letters; in between
-        the run goes on.
-        """
-        count, limit, is_more = 0, COMMIT_EVENTS_MAX, True
-        while is_more and not self.checkpoint.is_halted and self.checkpoint.state in _FILLED:
-            async with self._turn:
-                try:
-                    done, is_more = await self._replay(message.stream_id, limit)
-                except WritesRefused as error:
-                    if limit == 1:
-                        self._tell_waiting(error)
-                        break
-                    limit = 1  # one of them is to blame: alone it is found
-                except StoreError as error:
-                    self._tell_waiting(error)
-                    break
-                else:
-                    count += done
-        return count
-
-    # The run, a task of its own.
+        """Apply what was parked of one stream, all of it; stops at the first that fails again."""
+        return await self._filling.replay(message.stream_id)
 
     async def _open(self, generation: int, state: GenerationState) -> Checkpoint:
         """Make the checkpoints of all parts, so that nobody takes a part's for the whole."""
@@ -241,295 +135,101 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
             )
         return mine[self._partition]
 
-    async def _run(self) -> None:
-        while self._is_outdated or self.checkpoint.state is not GenerationState.RETIRED:
+    def _begin(self, checkpoint: Checkpoint) -> Filling:
+        filling = Filling(
+            self._projection,
+            self._events,
+            self._store,
+            checkpoint,
+            keeps_outdated=self._until_replaced,
+        )
+        self.start_soon(filling.run)
+        self.start_soon(filling.save_for_ever)
+        return filling
+
+    async def _stay(self) -> None:
+        """Fill what serves: one generation after the other, until there is none of this version."""
+        while True:
+            await self._filling.ended.wait()
             try:
-                if self._is_outdated:
-                    await self._begin_anew()
-                elif self.checkpoint.is_halted:
-                    await self._wait_for_resume()
-                else:
-                    await self._read()
-            except CursorOutdated:
-                await self._take_translated()
+                following = await self._following()
             except StoreError as error:
                 self._tell_waiting(error)
                 await trio.sleep(AWAY_S)
-        self.stop(Normal())
+                continue
+            if following is None:
+                self.stop(Normal())
+                return
+            self._filling = following
 
-    async def _take_translated(self) -> None:
-        """Go on from where the checkpoint is in the order that the store was given meanwhile."""
-        before = self.checkpoint.lineage
-        await self._refresh()
-        if self.checkpoint.lineage == before:
-            raise CursorOutdated(before, await self._events.lineage())
+    async def _following(self) -> Filling | None:
+        """What takes the place of a generation that is retired or outdated.
 
-    @property
-    def _is_outdated(self) -> bool:
-        return self.checkpoint.is_outdated and not self._until_replaced
-
-    async def _begin_anew(self) -> None:
-        """Go on with a generation that has nothing of a forgotten subject."""
-        outdated, name = self.checkpoint, self._projection.name
+        One that was built here or elsewhere, one of before that somebody swapped back to, or a new
+        one, which has nothing of a forgotten subject. None when what serves is of another version.
+        """
+        if self._until_replaced:
+            return None
+        left, name = self._filling, self._projection.name
         known = await self._store.checkpoints(name)
-        generation, state = next_generation(known, self._projection.version, rebuild=True)
-        self.checkpoint = await self._open(generation, state)
-        _log.info("persistence.projection_begins_anew", projection=name, generation=generation)
-        # Nobody fills it any more, if it serves: who waits for it is told so at once.
-        await self._store.leave(outdated)
+        if not left.is_outdated and not any(self._is_mine(one) and serves(one) for one in known):
+            return None
+        version = self._projection.version
+        generation, state = next_generation(known, version, rebuild=left.is_outdated)
+        building, self._building = self._building, None
+        if building is not None and not building.ended.is_set():
+            if building.checkpoint.generation == generation:
+                return building
+            self._building = building
+        following = self._begin(await self._open(generation, state))
+        if left.is_outdated:
+            _log.info("persistence.projection_begins_anew", projection=name, generation=generation)
+            # Nobody fills it any more, if it serves: who waits for it is told so at once.
+            await self._store.leave(left.checkpoint)
+        return following
 
-    async def _look_for_forgotten(self) -> None:
+    def _is_mine(self, checkpoint: Checkpoint) -> bool:
+        mine = (self._projection.version, self._partition)
+        return (checkpoint.version, checkpoint.partition) == mine
+
+    # What is wished in the rows.
+
+    async def _look_for_ever(self) -> None:
         while True:
-            await trio.sleep(OUTDATED_LOOK_S)
             try:
-                known = await self._store.checkpoints(self._projection.name)
-                mine = (self.checkpoint.generation, self._partition)
-                if not self._is_outdated and any(
-                    one.is_outdated and (one.generation, one.partition) == mine for one in known
-                ):
-                    await self._refresh()
+                await self._look()
             except StoreError as error:
                 self._tell_waiting(error)
+            await trio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        filling = self._filling
+        known = await self._store.checkpoints(self._projection.name)
+        mine = [one for one in known if self._is_mine(one)]
+        current = filling.checkpoint.generation
+        if self._building is not None and self._building.ended.is_set():
+            self._building = None
+        for filled in (filling, self._building):
+            if filled is not None and _is_elsewhere(filled.checkpoint, mine):
+                await filled.look_again()
+        if not self._until_replaced and self._building is None:
+            for one in mine:
+                is_building = one.state is GenerationState.BUILDING and not one.is_outdated
+                if one.generation != current and is_building:
+                    self._building = self._begin(one)
+                    break
+        for stream_id in await self._store.wished_replays(filling.checkpoint.collection):
+            if filling.is_ours(stream_id):
+                await filling.replay(stream_id)
 
     def _tell_waiting(self, error: StoreError) -> None:
         name = self._projection.name
         _log.warning("persistence.projection_waits", projection=name, code=error.code)
 
-    async def _wait_for_resume(self) -> None:
-        """Wait until this runner is told to go on, or that of another part was."""
-        resumed = self._resumed
-        while self.checkpoint.is_halted and not self._is_outdated:
-            with trio.move_on_after(HALTED_LOOK_S):
-                await resumed.wait()
-            if resumed.is_set():
-                is_new = self.checkpoint.state is GenerationState.BUILDING
-                await self._store.set_state(
-                    self.checkpoint.projection,
-                    self.checkpoint.generation,
-                    GenerationState.BUILDING if is_new else GenerationState.LIVE,
-                )
-            await self._refresh()
 
-    async def _read(self) -> None:
-        await self._maybe_swap(1)  # a log with nothing to read is caught up with already
-        self._is_elsewhere, self._unsaved = False, None
-        place = Bookmark(self.checkpoint.lineage, self.checkpoint.cursor)
-        pages = self._events.follow(after=place, types=self._types)
-        with trio.CancelScope() as self._reading:
-            async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
-                async for page in reading:
-                    if not await self._read_page(page):
-                        return
-                    await self._maybe_swap()
-
-    async def _read_page(self, page: Page) -> bool:
-        """Apply and commit a page; False when the run must begin anew."""
-        if not page.events:
-            self._unsaved = page.next
-            self._has_unsaved.set()
-        for begin in range(0, len(page.events), COMMIT_EVENTS_MAX):
-            part = page.events[begin : begin + COMMIT_EVENTS_MAX]
-            is_last = begin + COMMIT_EVENTS_MAX >= len(page.events)
-            reached = page.next if is_last else part[-1].cursor
-            mine = [event for event in part if self._is_ours(event)]
-            async with self._turn:
-                # A replay may have met another runner while this one read.
-                if self._is_elsewhere:
-                    return False
-                if not await self._settle(mine, reached, iter(POISON_RETRIES_S)):
-                    return False
-        return not self._is_elsewhere
-
-    async def _save_for_ever(self) -> None:
-        """Move the checkpoint over what does not concern the projection, now and then."""
-        while True:
-            await self._has_unsaved.wait()
-            with trio.move_on_at(self._saved_at + EMPTY_COMMIT_S):
-                await next_waiter(self._store, self._projection.name)
-            try:
-                async with self._turn:
-                    await self._save()
-                    await self._maybe_swap()
-            except StoreError as error:
-                self._tell_waiting(error)
-                await trio.sleep(AWAY_S)
-
-    async def _save(self) -> None:
-        unsaved = self._unsaved
-        if unsaved is not None and not self._is_elsewhere and unsaved > self.checkpoint.cursor:
-            await self._write(ProjectionBatch(self.checkpoint, unsaved))
-        # After it: a store that is away leaves something to be saved.
-        if self._unsaved == unsaved or self._is_elsewhere:
-            self._unsaved, self._has_unsaved = None, trio.Event()
-
-    async def _settle(
-        self, events: Sequence[StoredEvent], reached: Cursor, waits: Iterator[float]
-    ) -> bool:
-        """Apply and commit a batch; False when the run must begin anew."""
-        collection = self.checkpoint.collection
-        streams = sorted({event.stream_id for event in events})
-        parked = await self._store.parked_streams(collection, streams) if streams else frozenset()
-        await self._documents.begin(collection, streams)
-        refused: Exception | None = None
-        while True:
-            made = await attempt(
-                self._projection, events, parked, self._documents.read, collection, refused=refused
-            )
-            if made.has_failed and (wait_s := next(waits, None)) is not None:
-                # Again from the batch's begin: what is applied stays in the order of the log.
-                refused = None
-                await trio.sleep(wait_s)
-                continue
-            try:
-                return await self._commit(made, reached, forgets_of(events))
-            except WritesRefused as error:
-                if len(events) > 1:
-                    return await self._settle_singly(events, reached, waits)
-                if refused is not None or not events:
-                    raise  # nothing of a projection is left in it: the store is at fault
-                refused = error.error
-
-    async def _settle_singly(
-        self, events: Sequence[StoredEvent], reached: Cursor, waits: Iterator[float]
-    ) -> bool:
-        for event in events:
-            until = reached if event is events[-1] else event.cursor
-            if not await self._settle([event], until, waits):
-                return False
-        return True
-
-    async def _commit(self, made: Attempt, reached: Cursor, forgets: int | None) -> bool:
-        """Write what an attempt came to; False when the run must begin anew."""
-        if made.halted is not None:
-            # What came before it is kept: whoever waits reads a whole state.
-            reached = made.done or self.checkpoint.cursor
-        batch = ProjectionBatch(
-            self.checkpoint,
-            reached,
-            made.tx.documents,
-            made.tx.statements,
-            letters=made.letters,
-            halted=made.halted,
-            forgets=forgets,
-        )
-        if not await self._write(batch):
-            return False
-        self._applied += made.applied
-        name = self._projection.name
-        if made.letters:
-            _log.warning("persistence.events_set_aside", projection=name, count=len(made.letters))
-        if made.halted is None:
-            return True
-        _log.error("persistence.projection_halted", projection=name, error=made.halted)
-        await self._refresh()
-        return False
-
-    async def _write(self, batch: ProjectionBatch) -> bool:
-        if await self._store.commit(batch):
-            revision = batch.checkpoint.revision + 1
-            self.checkpoint = replace(self.checkpoint, cursor=batch.reached, revision=revision)
-            self._saved_at = trio.current_time()
-            return True
-        # Somebody else moved it: another runner of this part, or an operator who swapped. What
-        # they say holds; the caller reads on from there.
-        await self._refresh()
-        if batch.forgets is not None and self.checkpoint.revision == batch.checkpoint.revision:
-            await trio.sleep(UNHEARD_S)
-        return False
-
-    async def _refresh(self) -> None:
-        mine = (self.checkpoint.generation, self._partition)
-        known = await self._store.checkpoints(self._projection.name)
-        found = [one for one in known if (one.generation, one.partition) == mine]
-        # Missing: purged, long after it was retired.
-        retired = replace(self.checkpoint, state=GenerationState.RETIRED)
-        self.checkpoint = found[0] if found else retired
-        self._is_elsewhere = True
-        # Last of all: it may be the reading task that is here.
-        self._reading.cancel()
-
-    async def _replay(self, stream_id: str, limit: int) -> tuple[int, bool]:
-        """Apply a page of what is parked of a stream: how many, and whether to go on."""
-        collection = self.checkpoint.collection
-        parked = await self._store.parked_events(collection, stream_id, limit=limit)
-        if not parked:
-            return 0, False
-        tx, replayed = ProjectionTx(self._read_document), list[int]()
-        failed: tuple[int, str] | None = None
-        read: list[StoredEvent] = []
-        for one in parked:
-            event = await self._load(stream_id, one)
-            read.append(event)
-            error = await try_apply(self._projection, event, tx)
-            if error is not None:
-                failed = (one.letter_id, said_of(event, error))
-                break
-            replayed.append(one.letter_id)
-        batch = ProjectionBatch(
-            self.checkpoint,
-            self.checkpoint.cursor,
-            tx.documents,
-            tx.statements,
-            replayed=replayed,
-            failed=failed,
-            forgets=forgets_of(read),
-        )
-        try:
-            is_written = await self._write(batch)
-        except WritesRefused as refused:
-            if limit > 1 or not replayed:
-                raise
-            failed, replayed = (replayed[0], said_of(read[0], refused.error)), []
-            is_written = await self._write(
-                replace(batch, documents={}, statements=(), replayed=(), failed=failed)
-            )
-        if not is_written:
-            return 0, True  # read again
-        self._applied += len(replayed)
-        return len(replayed), failed is None
-
-    async def _load(self, stream_id: str, parked: ParkedEvent) -> StoredEvent:
-        at = parked.version
-        found = self._events.load(StreamId(stream_id), from_version=at, to_version=at)
-        (loaded,) = [event async for event in found]
-        return loaded
-
-    async def _maybe_swap(self, lag_max: int = SWAP_LAG_MAX) -> None:
-        """Take over when all parts of this generation have nearly caught up."""
-        if self.checkpoint.state is not GenerationState.BUILDING:
-            return
-        known = await self._store.checkpoints(self._projection.name)
-        await self._look_at_serving(known)
-        mine = [one for one in known if one.generation == self.checkpoint.generation]
-        if len(mine) < self._projection.partitions:
-            return
-        if any(one.is_halted or one.state is not GenerationState.BUILDING for one in mine):
-            await self._refresh()  # another part swapped already, or cannot go on
-            return
-        lag = await self._events.lag(min(one.cursor for one in mine))
-        if lag.events < lag_max:
-            await self._store.swap(self.checkpoint.projection, self.checkpoint.generation)
-            self.checkpoint = replace(self.checkpoint, state=GenerationState.LIVE)
-
-    async def _look_at_serving(self, known: Sequence[Checkpoint]) -> None:
-        """Find out whether somebody fills what serves while this is built, and tell it."""
-        if trio.current_time() < self._looked_at + LEFT_S:
-            return
-        self._looked_at = trio.current_time()
-        before, self._standing = self._standing, {}
-        for one in known:
-            if not serves(one) or one.is_halted or not one.is_filled:
-                continue
-            if (await self._events.lag(one.cursor)).events == 0:
-                continue
-            part = (one.generation, one.partition)
-            self._standing[part] = one.revision
-            if before.get(part) == one.revision:
-                await self._store.leave(one)
-
-    async def _read_document(self, key: str) -> Document | None:
-        return await self._store.get(self.checkpoint.collection, key)
-
-    def _is_ours(self, event: StoredEvent) -> bool:
-        parts = self._projection.partitions
-        return parts == 1 or crc32(event.stream_id.encode()) % parts == self._partition
+def _is_elsewhere(held: Checkpoint, known: Sequence[Checkpoint]) -> bool:
+    """Whether a row says otherwise than who fills its generation believes, or is gone."""
+    for one in known:
+        if one.generation == held.generation:
+            return (one.state, one.is_outdated) != (held.state, held.is_outdated)
+    return True

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
+from uuid import UUID
 
 from actors.persistence.beside_log.dead_letters import NewDeadLetter
-from actors.persistence.errors import StoreError
+from actors.persistence.errors import StoreError, StoreMisuse
 from actors.persistence.projections.projection import Document, Projection, collection_of
 from actors.persistence.words import Cursor, Version
 
@@ -52,6 +53,9 @@ class Checkpoint:
     partition: int = 0
     # How many commits there were; a replay is one too, and leaves the cursor where it is.
     revision: int = 0
+    # The event that halts it, and one that is left out when it comes to it.
+    poison: UUID | None = None
+    left_out: UUID | None = None
     # False when it stood still though there was something to read: no runner fills it.
     is_filled: bool = True
     # Made of private fields; and one of their subjects was forgotten since: it is built anew.
@@ -74,8 +78,9 @@ class ProjectionBatch:
     """What is committed at once: from one cursor to another, with what was written between.
 
     `letters` are of events set aside; `replayed` the ids of letters whose events the batch
-    applies, `failed` one whose event failed again, and why; `halted` stops the generation.
-    `forgets` is there when private fields were read: how many subjects had been forgotten then.
+    applies, `failed` one whose event failed again, and why; `halted` stops the generation, for the
+    event `poison`. `forgets` is there when private fields were read: how many subjects had been
+    forgotten then.
     """
 
     checkpoint: Checkpoint
@@ -87,6 +92,7 @@ class ProjectionBatch:
     failed: tuple[int, str] | None = None
     halted: str | None = None
     forgets: int | None = None
+    poison: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,29 @@ class WritesRefused(StoreError):
         self.collection, self.error = collection, error
 
 
+class UnknownProjection(StoreMisuse, LookupError):
+    """Raised for a projection, or a generation of it, that has no checkpoint; nothing was done."""
+
+    code = "unknown_projection"
+
+    def __init__(self, projection: str, generation: int | None = None) -> None:
+        which = "" if generation is None else f"no generation {generation} of "
+        super().__init__(f"there is {which or 'no '}projection {projection}; nothing was done")
+        self.projection, self.generation = projection, generation
+
+
+class NotRetired(StoreMisuse):
+    """Raised when a projection is to go back and no generation before is kept; nothing was done."""
+
+    code = "not_retired"
+
+    def __init__(self, projection: str) -> None:
+        super().__init__(
+            f"no former generation of {projection} is kept; nothing was done. Rebuild it instead."
+        )
+        self.projection = projection
+
+
 class ProjectionStore(Protocol):
     """Where read models and their checkpoints are kept."""
 
@@ -127,6 +156,10 @@ class ProjectionStore(Protocol):
 
     async def checkpoints(self, projection: str) -> Sequence[Checkpoint]:
         """Call this for all generations, by number and partition."""
+        ...
+
+    async def names(self) -> Sequence[str]:
+        """Call this for the names of all projections that have a checkpoint."""
         ...
 
     async def commit(self, batch: ProjectionBatch) -> bool:
@@ -152,6 +185,26 @@ class ProjectionStore(Protocol):
         """Call this for a stream's parked events, in the stream's order."""
         ...
 
+    async def wished_replays(self, collection: str) -> frozenset[str]:
+        """Call this for the streams whose parked events somebody asked to have applied.
+
+        That is `DeadLetters.hand_back` of one of their letters; it counts until the first of them
+        is applied or fails again.
+        """
+        ...
+
+    async def resume(self, projection: str, generation: int) -> bool:
+        """Call this to let all parts of a halted generation go on; False when none is halted."""
+        ...
+
+    async def leave_out(self, projection: str, generation: int) -> UUID | None:
+        """Call this to let a halted generation go on without the event that halts it.
+
+        Gives that event's id: it will be a dead letter. None when the generation is not halted by
+        an event; nothing was done then.
+        """
+        ...
+
     async def set_state(
         self, projection: str, generation: int, state: GenerationState, error: str | None = None
     ) -> None:
@@ -172,7 +225,8 @@ class ProjectionStore(Protocol):
         """Call this to make a generation the live one and retire the former, at once.
 
         One that was outdated by a forgotten subject loses its documents in that moment, and
-        cannot be made live: nothing is done then.
+        cannot be made live: nothing is done then. Raises `UnknownProjection` for one that is not
+        kept; the live one stays then.
         """
         ...
 
@@ -234,19 +288,60 @@ def next_generation(
     return last + 1, GenerationState.LIVE if is_first else GenerationState.BUILDING
 
 
+async def rebuild_by_name(store: ProjectionStore, name: str) -> int:
+    """Call this as `begin_rebuild` where the class is not at hand: version and parts are the rows'.
+
+    Whoever runs the projection fills the new generation, in whatever process. Raises
+    `UnknownProjection`.
+    """
+    serving = [one for one in await store.checkpoints(name) if serves(one)]
+    if not serving:
+        raise UnknownProjection(name)
+    current = [one for one in serving if one.generation == serving[-1].generation]
+    return await _begin(store, name, serving[-1].version, len(current))
+
+
+async def swap_back(store: ProjectionStore, name: str, generation: int | None = None) -> int:
+    """Call this to read from a former generation again; returns its number.
+
+    The last that was retired, unless told which. It goes on from where it was left, so readers
+    see an older state until its runner has caught up. Raises `UnknownProjection`, `NotRetired`.
+    """
+    known = await store.checkpoints(name)
+    if not known:
+        raise UnknownProjection(name)
+    # One that was outdated by a forgotten subject has no documents any more.
+    kept = {
+        one.generation
+        for one in known
+        if one.state is GenerationState.RETIRED and not one.is_outdated
+    }
+    if generation is None and not kept:
+        raise NotRetired(name)
+    to = max(kept) if generation is None else generation
+    if to not in kept:
+        raise UnknownProjection(name, to)
+    await store.swap(name, to)
+    return to
+
+
 async def begin_rebuild(store: ProjectionStore, projection: Projection) -> int:
     """Call this once to have a projection built anew beside the generation that serves.
 
-    Returns the new generation's number, or that of the one that is being built already. A
-    `ProjectionRunner` with `rebuild=True` for each part fills it, through any restart.
+    Returns the new generation's number, or that of the one that is being built already. The
+    runners of this version fill it beside the one that serves, through any restart.
     """
-    known = await store.checkpoints(projection.name)
+    return await _begin(store, projection.name, projection.version, projection.partitions)
+
+
+async def _begin(store: ProjectionStore, name: str, version: int, partitions: int) -> int:
+    known = await store.checkpoints(name)
     for one in known:
-        if one.version == projection.version and one.state is GenerationState.BUILDING:
+        if one.version == version and one.state is GenerationState.BUILDING:
             return one.generation
     generation = max((one.generation for one in known), default=0) + 1
     is_first = not any(serves(one) for one in known)
     state = GenerationState.LIVE if is_first else GenerationState.BUILDING
-    for partition in range(projection.partitions):
-        await store.open(projection.name, generation, projection.version, state, partition)
+    for partition in range(partitions):
+        await store.open(name, generation, version, state, partition)
     return generation

@@ -88,11 +88,11 @@ class ProjectionRebuildSuite:
         # PROJ-8: however often its runner starts anew
         first = await kept.events.append(A, paid(1, 2))
         async with open_actors() as system:
-            await _start(system, kept, Totals())
+            held = Held(kept.projections)
+            await _start(system, kept, Totals(), store=held)
             await wait_until(kept.projections, "totals", first.cursor, timeout_s=PATIENCE_S)
             assert await begin_rebuild(kept.projections, Totals()) == 2
             assert await begin_rebuild(kept.projections, Totals()) == 2
-            held = Held(kept.projections)
             for _ in range(3):
                 builder = await _start(system, kept, Totals(), store=held, rebuild=True)
                 # The one that serves goes on meanwhile.

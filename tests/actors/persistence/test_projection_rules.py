@@ -25,7 +25,7 @@ from actors.persistence import (
     check_projections,
     wait_until,
 )
-from actors.persistence.projections.runner import EMPTY_COMMIT_S, POISON_RETRIES_S
+from actors.persistence.projections.filling import EMPTY_COMMIT_S, POISON_RETRIES_S
 from actors.persistence.projections.store import next_generation
 from actors.runtime import StartError, open_actors
 from storage.memory import MemoryEventStore, MemoryProjections

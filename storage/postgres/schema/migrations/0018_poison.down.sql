@@ -1,0 +1,1 @@
+ALTER TABLE checkpoints DROP COLUMN poison, DROP COLUMN left_out;
