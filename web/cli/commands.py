@@ -53,7 +53,14 @@ def _run(parsed: argparse.Namespace, environment: dict[str, str]) -> int:
         from web.cli import serving
 
         return serving.serve(environment)
-    from web.cli import store
+    from web.cli import beside_log, projections, store
     from web.cli.answering import answer
 
-    return answer(store.command, parsed, environment)
+    match parsed.command:
+        case "migrate" | "store":
+            command = store.command
+        case "projection":
+            command = projections.command
+        case _:
+            command = beside_log.command
+    return answer(command, parsed, environment)

@@ -11,6 +11,13 @@ from typing import TypeAlias
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
+# A list that somebody reads; programs ask on with --after.
+ROWS = 50
+ROWS_MAX = 10_000
+KINDS = ("message", "effect", "event", "projection", "bus", "outbox", "mail", "saga")
+STATUSES = ("pending", "processing", "resolved", "discarded")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Call this for the parser of the whole command line."""
     parser = argparse.ArgumentParser(
@@ -28,7 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_store(serve)
     _add_migrate(commands)
-    _add_store_commands(commands)
+    for add in (_add_store_commands, _add_projection, _add_dlq, _add_outbox, _add_timers):
+        add(commands)
     return parser
 
 
@@ -79,6 +87,13 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+_limit, _id = _number(1, ROWS_MAX), _number(1, 2**63 - 1)
+
+
+def _add_paging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=_limit, default=ROWS, help=f"how many ({ROWS})")
+
+
 def _add_migrate(commands: Commands) -> None:
     parser = _changing(commands, "migrate", "bring the schema up, or only look at it")
     what = parser.add_mutually_exclusive_group()
@@ -119,3 +134,62 @@ def _add_store_commands(commands: Commands) -> None:
         metavar="LSN",
         help="how far the former server had written (pg_current_wal_lsn), with --lossless",
     )
+
+
+def _add_projection(commands: Commands) -> None:
+    actions = _group(commands, "projection", "see and steer what fills the read models")
+    _reading(actions, "list", "list all generations, with state and error")
+    lag = _reading(actions, "lag", "tell how far each serving generation is behind")
+    lag.add_argument("name", nargs="?", help="one projection")
+    rebuild = _changing(
+        actions, "rebuild", "have a projection built anew beside the one that serves"
+    )
+    rebuild.add_argument("--wait", action="store_true", help="show the progress until it serves")
+    back = _changing(actions, "swap-back", "read from the generation before, which is kept 24 h")
+    back.add_argument("--to", type=_id, metavar="GENERATION", help="another than the last one")
+    resume = _changing(actions, "resume", "let a halted projection go on, after a fix")
+    skip = _changing(
+        actions, "skip", "leave out the one event that halts a projection", needs_reason=True
+    )
+    for parser in (rebuild, back, resume, skip):
+        parser.add_argument("name", help="the projection")
+
+
+def _add_dlq(commands: Commands) -> None:
+    actions = _group(commands, "dlq", "see and settle dead letters")
+    found = _reading(actions, "list", "list dead letters by number")
+    found.add_argument("--status", choices=STATUSES, help="only of this status")
+    found.add_argument("--after", type=_id, metavar="ID", help="only behind this one")
+    show = _reading(actions, "show", "show one with all that is kept of it")
+    retry = _changing(actions, "retry", "hand one back to where it failed, to be tried again")
+    every = _changing(actions, "retry-all", "hand the pending ones back, oldest first")
+    for parser in (found, every):
+        parser.add_argument("--kind", choices=KINDS, help="only of this kind")
+        parser.add_argument("--source", help="only of this source, such as orders__g1")
+        _add_paging(parser)
+    discard = _changing(actions, "discard", "give one up, with a reason", needs_reason=True)
+    for parser in (show, retry, discard):
+        parser.add_argument("id", type=_id, help="its number")
+    _reading(actions, "stats", "count them by status")
+
+
+def _add_outbox(commands: Commands) -> None:
+    actions = _group(commands, "outbox", "see what waits to be sent")
+    _reading(actions, "stats", "count what waits and what was given up")
+    found = _reading(actions, "list", "list what was not sent, oldest first")
+    found.add_argument("--after", type=_id, metavar="ID", help="only behind this one")
+    held = _reading(actions, "held", "list the keys that wait behind a message that was given up")
+    for parser in (found, held):
+        _add_paging(parser)
+
+
+def _add_timers(commands: Commands) -> None:
+    actions = _group(commands, "timers", "see and cancel durable timers")
+    found = _reading(actions, "list", "list open timers, soonest first")
+    found.add_argument("--address", help="only of this address")
+    due = _reading(actions, "due", "list those that are due and were not handled")
+    for parser in (found, due):
+        _add_paging(parser)
+    cancel = _changing(actions, "cancel", "cancel the open timers of a name at an address")
+    cancel.add_argument("address", help="whose timers")
+    cancel.add_argument("name", help="their name")

@@ -46,8 +46,11 @@ async def audited(
     row = await database.run(_begin, action, resource, reason)
     try:
         yield row is not None
-    except StoreError as error:
-        await database.run(_end, row, words_of(error))
+    except Exception as error:
+        try:
+            await database.run(_end, row, words_of(error))
+        except StoreError:
+            pass  # the store went away: its row says that it is not finished
         raise
     await database.run(_end, row, None)
 

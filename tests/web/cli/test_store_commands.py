@@ -1,8 +1,7 @@
 """`greenroom migrate` and `greenroom store` on a real database: codes, words, what is changed."""
 
 import asyncio
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -14,6 +13,7 @@ from storage.errors import StateDirInUse
 from storage.postgres import read_migrations, system_user
 from storage.postgres.embedded.server import start
 from storage.testing import TemporaryServer
+from tests.web.cli.commanding import Commands, fetch
 from web.app import CannotStart, prepare_database
 from web.cli.commands import main
 from web.settings import Migrate, read_settings
@@ -35,19 +35,6 @@ def empty_url(postgres_server: TemporaryServer) -> Iterator[str]:
     postgres_server.drop_database(name)
 
 
-def fetch(url: str, statement: str, *args: object) -> list[tuple[object, ...]]:
-    """What a statement of another client gives."""
-
-    async def run() -> list[tuple[object, ...]]:
-        connection = await asyncpg.connect(url)
-        try:
-            return [tuple(row) for row in await connection.fetch(statement, *args)]
-        finally:
-            await connection.close()
-
-    return asyncio.run(run())
-
-
 def _insert_event(url: str, stream: str, version: int, data: bytes = b"{}") -> None:
     fetch(
         url,
@@ -65,28 +52,10 @@ def _versions(url: str) -> int:
     return len(fetch(url, "SELECT version FROM schema_migrations"))
 
 
-class _Run:
-    """Runs commands on one database, and keeps what the last one said."""
-
-    def __init__(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
-        self._url, self._capsys = url, capsys
-        self.out = self.err = ""
-
-    def __call__(self, *words: str) -> int:
-        code = main([*words, "--database-url", self._url])
-        self.out, self.err = self._capsys.readouterr()
-        assert "Traceback" not in self.err
-        return code
-
-    def json(self, *words: str) -> Sequence[dict[str, object]]:
-        assert self(*words, "--json") in (0, 1), self.err
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
 @pytest.mark.slow
 def test_migrating_is_a_job_of_its_own(empty_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     # STORE-32, CLI-20
-    run = _Run(empty_url, capsys)
+    run = Commands(empty_url, capsys)
     assert [row["version"] for row in run.json("migrate", "--plan")] == list(range(1, _LAST + 1))
     assert run("migrate", "--check") == 4
     assert "greenroom migrate" in run.err
@@ -145,7 +114,7 @@ def test_a_check_finds_what_readers_would_stumble_over(
     database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # STORE-24, STORE-26, CLI-6
-    run = _Run(database_url, capsys)
+    run = Commands(database_url, capsys)
     for version in (1, 2):
         _insert_event(database_url, "whole-1", version)
     assert run.json("store", "check") == [
@@ -189,7 +158,7 @@ def test_a_new_order_is_given_to_nobody_elses_store(
     database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # STORE-24, CLI-20
-    run = _Run(database_url, capsys)
+    run = Commands(database_url, capsys)
     _insert_event(database_url, "a-1", 1)
     before = fetch(database_url, "SELECT lineage, system_identifier FROM store_meta")
     assert run("store", "renumber") == 2
@@ -219,7 +188,7 @@ def test_a_store_that_went_back_is_served_when_somebody_says_so(
     database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # STORE-26, CLI-20
-    run = _Run(database_url, capsys)
+    run = Commands(database_url, capsys)
     assert run("store", "rewound", "--yes") == 4
     assert "did not go back" in run.err
     fetch(database_url, "UPDATE store_meta SET timeline = 7")
