@@ -182,15 +182,15 @@ class EventStore(Protocol):
         ...
 
     async def read_tagged(
-        self, query: Query, *, after: Cursor | None = None, limit: int = PAGE_LIMIT
+        self, query: Query, *, after: Cursor | Bookmark | None = None, limit: int = PAGE_LIMIT
     ) -> Page:
         """Call this to read what a decision is made on: the events of a query, in order.
 
         What is stored later of these tags comes behind `next`: read on until a page is the
         last, decide, and append with `Condition(query, page.next)`. Waits for appends of these
         tags that are under way. `after` is `next` of such a page, or the cursor that an append
-        with a condition of this query came to. Of an event stored under a name of before, the
-        types of today are asked.
+        with a condition of this query came to; a bookmark of another lineage is `CursorOutdated`.
+        Of an event stored under a name of before, the types of today are asked.
         """
         ...
 
@@ -444,11 +444,11 @@ def matches(query: Query, event: StoredEvent) -> bool:
     )
 
 
-def tagged_page(found: Sequence[StoredEvent], begin: Cursor, limit: int) -> Page:
+def tagged_page(found: Sequence[StoredEvent], begin: Cursor, limit: int, lineage: str) -> Page:
     """Call this with one event of a query more than a page has, if there is one."""
     events = found[:limit]
     at = events[-1].cursor if events else begin
-    return Page(events, at, found[-1].cursor if len(found) > limit else at)
+    return Page(events, at, found[-1].cursor if len(found) > limit else at, lineage)
 
 
 def conflict(request: AppendRequest, actual: Version) -> ConcurrencyConflict:

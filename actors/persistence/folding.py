@@ -22,10 +22,11 @@ import msgspec
 
 from actors.persistence.aggregate import Aggregate, read_state, schema_tag
 from actors.persistence.errors import InvalidField
-from actors.persistence.event_store import EventStore, Snapshots
+from actors.persistence.event_store import EventStore, Snapshots, place_of
 from actors.persistence.event_types import EVENTS, EventTypes
 from actors.persistence.words import (
     START,
+    Bookmark,
     Cursor,
     Query,
     Snapshot,
@@ -60,6 +61,8 @@ class Folded(Generic[S]):
     version: Version = 0
     cursor: Cursor = START
     recorded_at: datetime | None = None
+    # Of the store that was read by tags or as a log: an answer is read on in the same order only.
+    lineage: str = ""
 
 
 class View(Generic[S]):
@@ -231,7 +234,8 @@ async def view_log(
 
     Reads the log to its end, whatever is asked for: events recorded after `at` are left out, and
     in the order of the log times go up and down a little. `since` is an earlier answer, of the
-    same view and without `at`: only what came behind it is read.
+    same view and without `at`: only what came behind it is read. One of another lineage is
+    `CursorOutdated`.
     """
     view.types.check()
     if at is not None:
@@ -239,11 +243,11 @@ async def view_log(
     made = since or Folded(view.initial())
     types = view.types.stored_as(*view.handles)
     while True:
-        page = await store.read_all(after=made.cursor, types=types, categories=categories)
+        page = await store.read_all(after=_place(made), types=types, categories=categories)
         for event in page.events:
             if at is None or event.recorded_at <= at:
                 made = _folded(view, made, event)
-        made = Folded(made.state, 0, page.next, made.recorded_at)
+        made = Folded(made.state, 0, page.next, made.recorded_at, page.lineage)
         if page.is_last:
             return made
 
@@ -254,15 +258,15 @@ async def view_tagged(
     """Call this for what a decision over several streams is made on; `EventStore.read_tagged`.
 
     Append it under `Condition(query, folded.cursor)`. `since` is an earlier answer, of the same
-    view and query: only what came behind it is read.
+    view and query: only what came behind it is read. One of another lineage is `CursorOutdated`.
     """
     view.types.check()
     made = since or Folded(view.initial())
     while True:
-        page = await store.read_tagged(query, after=made.cursor)
+        page = await store.read_tagged(query, after=_place(made))
         for event in page.events:
             made = _folded(view, made, event)
-        made = Folded(made.state, 0, page.next, made.recorded_at)
+        made = Folded(made.state, 0, page.next, made.recorded_at, page.lineage)
         if page.is_last:
             return made
 
@@ -271,7 +275,11 @@ def _folded(view: View[S], made: Folded[S], event: StoredEvent) -> Folded[S]:
     state, recorded_at = made.state, made.recorded_at
     for part in view.types.parts(event, view.handles):
         state, recorded_at = view.apply(state, part), event.recorded_at
-    return Folded(state, 0, event.cursor, recorded_at)
+    return Folded(state, 0, event.cursor, recorded_at, made.lineage)
+
+
+def _place(made: Folded[S]) -> Cursor | Bookmark:
+    return place_of(made.cursor, made.lineage)
 
 
 def _closing(events: AsyncIterator[StoredEvent]) -> aclosing[AsyncGenerator[StoredEvent, None]]:

@@ -487,17 +487,27 @@ Query: TypeAlias = Sequence[Tagged]
 class Condition:
     """That no event of a query was stored behind a cursor: what was decided on is still all.
 
-    The cursor is `next` of the last page of `EventStore.read_tagged` with the same query;
-    START asks that there is none at all.
+    The cursor is `next` of the last page of `EventStore.read_tagged` with the same query, or its
+    `bookmark` where it was kept outside of the store; START asks that there is none at all.
     """
 
     query: Query
-    after: Cursor = START
+    after: Cursor | Bookmark = START
 
     def __post_init__(self) -> None:
         check_query(self.query)
-        check_integer("the txid of a cursor", self.after.txid, 0, BIGINT_MAX)
-        check_integer("the position of a cursor", self.after.position, 0, BIGINT_MAX)
+        check_integer("the txid of a cursor", self.cursor.txid, 0, BIGINT_MAX)
+        check_integer("the position of a cursor", self.cursor.position, 0, BIGINT_MAX)
+
+    @property
+    def cursor(self) -> Cursor:
+        """Call this for the place behind which nothing of the query may stand."""
+        return self.after.cursor if isinstance(self.after, Bookmark) else self.after
+
+    @property
+    def lineage(self) -> str:
+        """Call this for the lineage the store must have; empty for any."""
+        return self.after.lineage if isinstance(self.after, Bookmark) else ""
 
 
 def check_query(query: Query) -> Sequence[str]:

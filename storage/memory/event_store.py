@@ -312,15 +312,17 @@ class MemoryEventStore(Faults):
         return BackwardPage(page, page[-1].cursor if len(wanted) > limit else START)
 
     async def read_tagged(
-        self, query: Query, *, after: Cursor | None = None, limit: int = PAGE_LIMIT
+        self, query: Query, *, after: Cursor | Bookmark | None = None, limit: int = PAGE_LIMIT
     ) -> Page:
         """See `EventStore.read_tagged`."""
-        tags, begin = check_query(query), check_cursor(after)
+        tags, (begin, lineage) = check_query(query), check_place(after)
         check_limit(limit)
         await self.pass_faults()
         await self._wait_for_held([f"#{tag}" for tag in tags])
         found = list(islice(self._tagged(self._event_types.widened_query(query), begin), limit + 1))
-        return tagged_page(await open_events(self._keyring, found), begin, limit)
+        current = self.database.lineage
+        check_lineage(lineage, current)
+        return tagged_page(await open_events(self._keyring, found), begin, limit, current)
 
     async def count(
         self,
@@ -426,7 +428,8 @@ class MemoryEventStore(Faults):
             raise conflict(request, actual)
         if request.condition is not None:
             query = self._event_types.widened_query(request.condition.query)
-            behind = self._tagged(query, request.condition.after)
+            check_lineage(request.condition.lineage, database.lineage)
+            behind = self._tagged(query, request.condition.cursor)
             if (first := next(behind, None)) is not None:
                 raise ConditionFailed(request.stream_id, first.cursor)
         if any(message.message_id in database.message_ids for message in request.outbox):

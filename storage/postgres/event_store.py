@@ -55,6 +55,7 @@ from actors.persistence.event_store import (
     check_cursor,
     check_filter,
     check_limit,
+    check_lineage,
     check_names,
     check_place,
     conflict,
@@ -65,7 +66,7 @@ from actors.persistence.event_store import (
 )
 from actors.persistence.event_types import EVENTS as OWN_TYPES
 from actors.persistence.words import check_query, check_stream
-from storage.errors import ConditionFailed, DuplicateMessageId, Fenced, StoreError, StoreUnavailable
+from storage.errors import DuplicateMessageId, Fenced, StoreError, StoreUnavailable
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS, POLL_S
 from storage.postgres.connecting.pool import Work
@@ -92,9 +93,9 @@ RACES_MAX = 100
 class _Refused(Exception):
     """Rolls back an append whose stream is shorter than expected, or whose condition fails."""
 
-    def __init__(self, excluded: Cursor | None = None) -> None:
+    def __init__(self, why: StoreError | None = None) -> None:
         super().__init__()
-        self.excluded = excluded
+        self.why = why
 
 
 class PostgresEventStore:
@@ -160,7 +161,7 @@ class PostgresEventStore:
             if not fits(request.expected, actual):
                 raise conflict(request, actual)
             if tried is not None:
-                raise ConditionFailed(request.stream_id, tried)
+                raise tried
             # The stream is as expected again: the other writer rolled back, or any version
             # will do. Nothing was decided on what is stored, so the same append may go again.
         raise StoreUnavailable(
@@ -258,17 +259,20 @@ class PostgresEventStore:
         return replace(page, events=await open_events(self._keyring, page.events))
 
     async def read_tagged(
-        self, query: Query, *, after: Cursor | None = None, limit: int = PAGE_LIMIT
+        self, query: Query, *, after: Cursor | Bookmark | None = None, limit: int = PAGE_LIMIT
     ) -> Page:
         """See `EventStore.read_tagged`."""
-        tags, begin = check_query(query), check_cursor(after)
+        tags, (begin, lineage) = check_query(query), check_place(after)
         check_limit(limit)
         query = self._event_types.widened_query(query)
         try:
-            found = await self._database.transact(read_tagged, query, tags, begin, limit + 1)
+            found, current = await self._database.transact(
+                read_tagged, query, tags, begin, limit + 1
+            )
         except DRIVER as error:
             raise told(error) from None
-        return tagged_page(await open_events(self._keyring, found), begin, limit)
+        check_lineage(lineage, current)
+        return tagged_page(await open_events(self._keyring, found), begin, limit, current)
 
     async def count(
         self,
@@ -344,10 +348,10 @@ class PostgresEventStore:
         """Call this to see how single appends fared: how many shared a statement, who waits."""
         return self._gatherer.statistics()
 
-    async def _try(self, request: AppendRequest, lost: int) -> Appended | Cursor | None:
+    async def _try(self, request: AppendRequest, lost: int) -> Appended | StoreError | None:
         """The result; None when the version check or a constraint refused it.
 
-        A cursor is that of an event that its condition excludes.
+        An error is what its condition refuses it with.
         """
         is_plain = request.is_plain and not self._inline.wanting(request.events)
         is_in_line = lost >= RACES_BEFORE_LINE
@@ -363,7 +367,7 @@ class PostgresEventStore:
                 _insert_with_all, request, self._inline, is_in_line, channel=EVENTS
             )
         except _Refused as refused:
-            return refused.excluded
+            return refused.why
         except (*DRIVER, StoreUnavailable) as error:
             if _is_lost_race(error):
                 return None
@@ -405,7 +409,7 @@ async def _insert_with_all(
     """
     if is_in_line:
         await wait_in_line(connection, [request.stream_id])
-    excluded = await lock_tags(connection, request) if request.tags else None
+    refusal = await lock_tags(connection, request) if request.tags else None
     base = None if request.is_plain else await reading.head(connection, request.stream_id)
     if request.shard is not None:
         await _check_shard(connection, request.shard)
@@ -417,8 +421,8 @@ async def _insert_with_all(
         if isinstance(begun, bytes):
             return await _earlier(connection, kept_answer(request.idempotency, begun))
         held = begun
-    if excluded is not None:
-        raise _Refused(excluded)
+    if refusal is not None:
+        raise _Refused(refusal)
     appended = await insert(connection, request, base)
     if appended is None:
         raise _Refused

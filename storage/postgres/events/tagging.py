@@ -24,8 +24,18 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from actors.persistence import AppendRequest, Cursor, Query, StoredEvent
+from actors.persistence import (
+    AppendRequest,
+    ConditionFailed,
+    Cursor,
+    CursorOutdated,
+    Query,
+    StoredEvent,
+    StoreError,
+)
+from actors.persistence.event_store import check_lineage
 from storage.postgres.connecting.session import Connection
+from storage.postgres.events.reading import lineage
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
 # The space of two numbers, beside that of streams in line and of chat rooms.
@@ -64,27 +74,36 @@ ORDER BY txid, position
 """  # noqa: S608  (our own columns)
 
 
-async def lock_tags(connection: Connection, request: AppendRequest) -> Cursor | None:
+async def lock_tags(connection: Connection, request: AppendRequest) -> StoreError | None:
     """Call this first in an append's transaction, if it has tags or asks about some.
 
-    The first event that its condition excludes; what else may refuse the append comes before it.
+    What its condition refuses it with; what else may refuse the append comes before that.
     """
     tags, condition = request.tags, request.condition
     await _lock(connection, tags, is_asked=condition is not None)
     if condition is None:
         return None
-    found = await _find(connection, condition.query, condition.after, 1)
+    found = await _find(connection, condition.query, condition.cursor, 1)
     # What follows in this transaction is planned as ever.
     await connection.execute("RESET enable_sort")
-    return found[0].cursor if found else None
+    if condition.lineage:
+        try:
+            check_lineage(condition.lineage, await lineage(connection))
+        except CursorOutdated as outdated:
+            return outdated
+    return ConditionFailed(request.stream_id, found[0].cursor) if found else None
 
 
 async def read_tagged(
     connection: Connection, query: Query, tags: Sequence[str], after: Cursor, limit: int
-) -> list[StoredEvent]:
-    """Call this for the events of a query behind a cursor, with what is committed by now."""
+) -> tuple[list[StoredEvent], str]:
+    """Call this for the events of a query behind a cursor, and the lineage they were read under.
+
+    With what is committed by now.
+    """
     await _lock(connection, dict.fromkeys(tags, False), is_asked=True)
-    return await _find(connection, query, after, limit)
+    # Asked behind it: no lineage comes back, so one that is still the wanted one was so before.
+    return await _find(connection, query, after, limit), await lineage(connection)
 
 
 async def _lock(connection: Connection, tags: Mapping[str, bool], *, is_asked: bool) -> None:

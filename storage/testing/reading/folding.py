@@ -4,7 +4,7 @@ Its event store must be made with `event_types=TYPES`.
 """
 
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import msgspec
@@ -15,6 +15,7 @@ from actors.persistence import (
     Aggregate,
     Condition,
     ConditionFailed,
+    CursorOutdated,
     Decision,
     EventStore,
     EventTypes,
@@ -248,5 +249,10 @@ class FoldingSuite:
             await kept.events.append(A, [added(9, "Added", "ann")], condition=mine)
         more = await view_tagged(view, query, kept.events, since=first)
         assert more.state == (*first.state, "a9")
+        elsewhere = replace(more, lineage="other")
+        with pytest.raises(CursorOutdated):
+            await view_tagged(view, query, kept.events, since=elsewhere)
+        with pytest.raises(CursorOutdated):
+            await view_log(view, kept.events, since=elsewhere)
         again = Condition(query, more.cursor)
         await kept.events.append(A, [added(10, "Added", "ann")], condition=again)

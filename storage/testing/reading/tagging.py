@@ -13,10 +13,12 @@ from actors.persistence import (
     TAGS_MAX,
     Appended,
     AppendRequest,
+    Bookmark,
     ConcurrencyConflict,
     Condition,
     ConditionFailed,
     Cursor,
+    CursorOutdated,
     EventStore,
     Idempotent,
     InvalidField,
@@ -213,6 +215,24 @@ class TaggingSuite:
         again = await store.append(B, [joined(1, 2)], condition=at, idempotency=key)
         assert again == Appended(1, 1, kept.cursor, replayed=True)
         assert len(await found(store, query)) == 2
+
+    async def test_a_place_of_another_lineage_is_refused(self, store: EventStore) -> None:
+        # STORE-8, STORE-26: behind it nothing stands that is known
+        query, events = [Tagged(("course-1",))], [joined(1, 1)]
+        await store.append(A, events)
+        page = await store.read_tagged(query)
+        assert page.bookmark == Bookmark(await store.lineage(), page.next)
+        other = Bookmark("other", page.next)
+        with pytest.raises(CursorOutdated):
+            await store.read_tagged(query, after=other)
+        assert list((await store.read_tagged(query, after=page.bookmark)).events) == []
+        with pytest.raises(CursorOutdated):
+            await store.append(A, [joined(1, 2)], condition=Condition(query, other))
+        again = await store.append(A, events, condition=Condition(query, other))
+        assert again.replayed
+        await store.append(A, [joined(1, 2)], condition=Condition(query, page.bookmark))
+        with pytest.raises(ConditionFailed):
+            await store.append(A, [joined(1, 3)], condition=Condition(query, page.bookmark))
 
     async def test_of_many_who_ask_for_none_one_wins(self, store: EventStore) -> None:
         # STORE-8: a name that is taken once
