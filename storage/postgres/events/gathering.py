@@ -209,7 +209,13 @@ class Gatherer:
         Raises `StoreUnavailable` and its kin, and what the driver raises for this very event.
         """
         now = trio.current_time()
-        if self._is_free_for(request, now):
+        is_full = self._is_full(now)
+        if (
+            not is_full
+            and not self._count
+            and request.stream_id not in self._busy
+            and self._hold is None
+        ):
             self._singles += 1
             flight = object()
             self._flights[flight] = now
@@ -218,7 +224,7 @@ class Gatherer:
             finally:
                 del self._flights[flight]
                 self._send_on()
-        fate = await self._wait(request, now)
+        fate = await self._wait(request, now, is_full=is_full)
         if isinstance(fate, Appended):
             return fate
         if fate is _Fate.LEFT_OUT:
@@ -230,20 +236,11 @@ class Gatherer:
     def _is_full(self, now: float) -> bool:
         """Whether a statement must wait for those under way."""
         flights, settings = self._flights, self.settings
-        if not flights:
-            return False
-        return len(flights) >= settings.statements_max or any(
-            now - since < settings.overtake_after_s for since in flights.values()
-        )
-
-    def _is_free_for(self, request: AppendRequest, now: float) -> bool:
-        """Whether a request may leave at once, without company."""
-        return (
-            self._hold is None
-            and not self._count
-            and request.stream_id not in self._busy
-            and not self._is_full(now)
-        )
+        # A loop: of the one that there nearly always is, it is faster than `any`.
+        for since in flights.values():
+            if now - since < settings.overtake_after_s:
+                return True
+        return len(flights) >= settings.statements_max
 
     async def _go_alone(self, request: AppendRequest) -> Appended | None:
         """Send a request in its caller's task; those of its stream wait meanwhile."""
@@ -263,7 +260,7 @@ class Gatherer:
         if self._count and not self._is_full(trio.current_time()):
             self._start_flush()
 
-    async def _wait(self, request: AppendRequest, now: float) -> Appended | _Fate:
+    async def _wait(self, request: AppendRequest, now: float, *, is_full: bool) -> Appended | _Fate:
         if not self._is_watched:
             # Before anybody parks: without a loop there is nobody to wake them.
             self._is_watched = self._database.start_soon(self._watch)
@@ -276,7 +273,8 @@ class Gatherer:
         queue.append(waiter)
         self._by_age.append(waiter)
         self._count += 1
-        self._send_on()
+        if not is_full:
+            self._start_flush()
         # `Any`: what a parked task is woken with.
         return cast("Appended | _Fate", await trio.lowlevel.wait_task_rescheduled(waiter.withdraw))
 
@@ -449,7 +447,10 @@ _OF_ONE_ROW = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 def _size(request: AppendRequest) -> int:
     event = request.events[0]
-    return len(event.data) + sum(map(len, event.metadata.values()))
+    size = len(event.data)
+    for text in event.metadata.values():
+        size += len(text)
+    return size
 
 
 def _answer_all(batch: list[_Waiter], error: StoreUnavailable) -> None:
