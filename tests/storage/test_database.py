@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
@@ -416,3 +417,29 @@ def test_a_caller_of_a_frozen_server_has_its_answer_within_five_seconds() -> Non
 def test_nonsense_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
         PoolSettings(**wrong)
+
+
+async def test_a_task_of_the_handle_has_nothing_of_who_started_it(database: Database) -> None:
+    # STORE-18: neither his variables nor his end
+    seen: list[str] = []
+    ended, done = trio.Event(), trio.Event()
+
+    async def look() -> None:
+        await ended.wait()
+        seen.append(_var.get())
+        done.set()
+
+    async def start() -> None:
+        _var.set("mine")
+        assert database.start_soon(look)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start)
+    ended.set()
+    with trio.fail_after(PATIENCE_S):
+        await done.wait()
+    assert seen == ["nobody's"]
+    assert not Database(database.url).start_soon(look)
+
+
+_var: ContextVar[str] = ContextVar("_var", default="nobody's")

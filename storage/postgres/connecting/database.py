@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from typing import Any, Never, TypeVar
 
 import trio
@@ -60,6 +61,7 @@ class Database:
         self._thread: AsyncioThread | None = None
         self._pool: Pool | None = None
         self._tasks: trio.Nursery | None = None
+        self._context = copy_context()
         self._changed = trio.Event()
         self._is_notified = is_notified
         self._notices: Notices | None = None
@@ -109,11 +111,11 @@ class Database:
         """Call this for a trio task that lives as long as the loop that serves now.
 
         False when none does; nothing was started then. It is cancelled when the loop ends. What
-        it raises ends the loop.
+        it raises ends the loop. It has the context variables of whoever serves, not the caller's.
         """
         if self._tasks is None:
             return False
-        self._tasks.start_soon(task, *args)
+        self._context.run(self._tasks.start_soon, task, *args)
         return True
 
     def pool_stats(self) -> PoolStats:
@@ -158,6 +160,7 @@ class Database:
         try:
             async with trio.open_nursery() as nursery:
                 try:
+                    self._context = copy_context()
                     self._attach(thread, pool, nursery)
                     nursery.start_soon(self._keep, thread, pool.sweep_for_ever)
                     nursery.start_soon(self._keep, thread, self._notify, thread, pool)

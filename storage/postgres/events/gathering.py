@@ -172,8 +172,9 @@ class Gatherer:
         self._is_watched = False
         # Streams that a statement under way writes to.
         self._busy: set[str] = set()
-        # Statements under way, or about to leave, and since when.
+        # Statements under way, or about to leave, and since when; and how many are of batches.
         self._flights: dict[object, float] = {}
+        self._flushes = 0
         self._singles = self._statements = self._rows = self._left_out = self._alone = 0
 
     def __repr__(self) -> str:
@@ -240,7 +241,8 @@ class Gatherer:
         for since in flights.values():
             if now - since < settings.overtake_after_s:
                 return True
-        return len(flights) >= settings.statements_max
+        # Of batches only: singles may wait for locks of their own for long, as many as there are.
+        return self._flushes >= settings.statements_max
 
     async def _go_alone(self, request: AppendRequest) -> Appended | None:
         """Send a request in its caller's task; those of its stream wait meanwhile."""
@@ -292,8 +294,9 @@ class Gatherer:
         # Counted at once: who comes until it runs finds it there.
         flight = object()
         self._flights[flight] = trio.current_time()
+        self._flushes += 1
         if not self._database.start_soon(self._flush, flight):
-            del self._flights[flight]  # the loop ends: so does the watch, and tells them
+            self._landed(flight)  # the loop ends: so does the watch, and tells them
 
     async def _flush(self, flight: object) -> None:
         """A task of the handle: one batch after the other, until nobody waits."""
@@ -312,15 +315,19 @@ class Gatherer:
                     # Cancelled with the loop; who has an answer already does not hear it.
                     _answer_all(batch, StoreUnavailable("its loop ended"))
                 woken = len(batch)
-                del self._flights[flight]
                 while self._by_age and self._by_age[0].task is None:
                     self._by_age.popleft()
+                del self._flights[flight]
                 now = trio.current_time()
                 if self._is_full(now):
                     return  # one that left beside this one takes who waits
                 self._flights[flight] = now
         finally:
-            self._flights.pop(flight, None)
+            self._landed(flight)
+
+    def _landed(self, flight: object) -> None:
+        self._flights.pop(flight, None)
+        self._flushes -= 1
 
     async def _gather(self, woken: int) -> None:
         """Let those who were woken by the last statement come back, if they do so at once."""
