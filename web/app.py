@@ -252,7 +252,7 @@ async def _run_tree(
             settings.host, stopping.port, web.compose, stopping.started, stopping.drained
         ),
         close_streams=web.close_streams,
-        cleaning=lambda: make_cleaner(database, keyring),
+        cleaning=lambda: make_cleaner(database, keyring, directory.tell_forgotten),
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
@@ -286,16 +286,25 @@ async def check_store(database: Database, trouble: Trouble = str) -> None:
             raise Unhealthy("the database does not answer" + (f": {why}" if why else ""))
 
 
-def make_cleaner(database: Database, keyring: SubjectKeyring) -> Cleaner:
+def make_cleaner(
+    database: Database, keyring: SubjectKeyring, tell_forgotten: Callable[[], None] = lambda: None
+) -> Cleaner:
     """Call this for the actor that removes what each port has kept long enough."""
     log = PostgresChatLog(database, keyring)
+
+    async def purge_messages(limit: int) -> int:
+        gone = await log.purge_messages(limit)
+        if gone:
+            tell_forgotten()  # pages show the newest ones, however old they are
+        return gone
+
     return Cleaner(
         {
             "outbox": PostgresOutbox(database).purge,
             "timers": PostgresTimers(database).purge,
             "idempotency": PostgresIdempotency(database).purge,
             "dead_letters": PostgresDeadLetters(database).purge,
-            "chat_messages": log.purge_messages,
+            "chat_messages": purge_messages,
             "chat_texts": log.purge_texts,
             "audit": log.purge_audit,
             "chat_limits": log.purge_limits,

@@ -61,7 +61,17 @@ class RoomResumed:
     room: RoomName
 
 
-RoomEvent = MessagePosted | MessageWithdrawn | RoomResumed
+@dataclass(frozen=True, slots=True)
+class RoomForgot:
+    """Published on the room's topic when messages, or texts of them, went without an event.
+
+    By their age, or with their author: read its history again, whatever its number.
+    """
+
+    room: RoomName
+
+
+RoomEvent = MessagePosted | MessageWithdrawn | RoomResumed | RoomForgot
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
@@ -31,6 +31,7 @@ from actors.chat.stored import (
     AUDIT_KEPT,
     LIMITS_KEPT,
     MESSAGES_KEPT,
+    day_subject,
     over_before,
     post_event,
     stream_of,
@@ -211,11 +212,15 @@ class MemoryChatLog:
     async def purge_texts(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_texts`."""
         self._maybe_fail()
-        first = over_before(self._now()).isoformat()
+        first = over_before(self._now())
         old = [
             subject
             for subject, key in sorted(self.database.subject_keys.items())
-            if subject.startswith("room:") and not key.is_forgotten and subject[-10:] < first
+            if not key.is_forgotten
+            and any(
+                day_subject(table.room.id, date.min) <= subject < day_subject(table.room.id, first)
+                for table in self._rooms.values()
+            )
         ][:limit]
         for subject in old:
             await self._keyring.forget(subject, by="chat.purge")

@@ -110,8 +110,10 @@ class MemoryProjections(Faults):
             cursor=batch.reached,
             revision=kept.revision + 1,
             is_filled=True,
-            is_private=kept.is_private or batch.forgets is not None,
         )
+        if batch.subjects:
+            read_of = self.database.projection_subjects
+            read_of.setdefault(key[:2], set()).update(batch.subjects)
         for letter in batch.letters:
             add_letter(self.database, letter, self._letters_max)
         replayed(self.database, batch.replayed, REPLAY)
@@ -214,6 +216,7 @@ class MemoryProjections(Faults):
                 self._retired_at[name, other] = self.database.now()
                 if kept.is_outdated:
                     self.database.documents.pop(kept.collection, None)
+                    self.database.projection_subjects.pop((name, other), None)
         self._set(projection, generation, GenerationState.LIVE, None, is_filled=True)
         self._announce()
 
@@ -224,6 +227,7 @@ class MemoryProjections(Faults):
         gone = [key for key, at in self._retired_at.items() if key[0] == projection and at <= limit]
         for name, generation in gone:
             del self._retired_at[name, generation]
+            self.database.projection_subjects.pop((name, generation), None)
             self.database.documents.pop(collection_of(name, generation), None)
             for key in [key for key in self._checkpoints if key[:2] == (name, generation)]:
                 del self._checkpoints[key]

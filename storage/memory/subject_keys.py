@@ -37,20 +37,22 @@ class MemorySubjectKeys(Faults):
         number = 0 if kept is None else kept.number
         database.subject_keys[subject] = SubjectKey(subject, number, None, None)
         database.forgotten.append(subject)
-        private = {key[:2] for key, one in database.checkpoints.items() if one.is_private}
+        made_of_it = {
+            key for key, subjects in database.projection_subjects.items() if subject in subjects
+        }
         for key, one in database.checkpoints.items():
-            if key[:2] not in private:
+            if key[:2] not in made_of_it or one.is_outdated:
                 continue
             is_building = one.state is GenerationState.BUILDING
-            database.checkpoints[key] = replace(
+            made = database.checkpoints[key] = replace(
                 one,
                 is_outdated=True,
                 revision=one.revision + 1,
                 state=GenerationState.RETIRED if is_building else one.state,
             )
-        for key, one in database.checkpoints.items():
-            if key[:2] in private and one.state is GenerationState.RETIRED:
+            if made.state is GenerationState.RETIRED:
                 database.documents.pop(one.collection, None)
+                database.projection_subjects.pop(key[:2], None)
         self._audit(by, "subject.forget", subject)
         return True
 

@@ -118,9 +118,9 @@ DELETE FROM chat_rate_limits WHERE ctid = ANY(ARRAY(SELECT ctid FROM chat_rate_l
 """
 # `room:<id>:<day>`: a day as text sorts as a day.
 _OLD_DAYS = """
-SELECT subject FROM subject_keys
-WHERE subject LIKE 'room:%' AND wrapped IS NOT NULL AND right(subject, 10) < $1
-ORDER BY subject LIMIT $2
+SELECT k.subject FROM chat_rooms r JOIN subject_keys k
+    ON k.subject >= 'room:' || r.id || ':' AND k.subject < 'room:' || r.id || ':' || $1
+WHERE k.wrapped IS NOT NULL ORDER BY k.subject LIMIT $2
 """
 # Who forgets, in the audit.
 PURGE = "chat.purge"

@@ -37,10 +37,11 @@ from storage.postgres.connecting.notices import PROJECTIONS
 from storage.postgres.connecting.session import GONE, Connection, change_rows
 from storage.postgres.dead_letters import add_letter, replay_failed, replayed
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
+from storage.postgres.events.subject_keys import FORGET_RETIRED
 
 _CHECKPOINT = (
     "projection, generation, partition, version, txid, position, lineage, state, error, revision,"
-    " is_filled, is_private, is_outdated, poison, left_out"
+    " is_filled, is_outdated, poison, left_out"
 )
 
 _OPEN = """
@@ -62,7 +63,7 @@ ORDER BY generation, partition
 # and documents together, is built again. The swap waits, and with it the disk has all before it.
 _ADVANCE = """
 UPDATE checkpoints SET txid = $4::xid8, position = $5, revision = revision + 1,
-    is_filled = true, is_private = is_private OR $9, updated_at = clock_timestamp()
+    is_filled = true, updated_at = clock_timestamp()
 WHERE projection = $1 AND generation = $2 AND partition = $3
     AND txid = $6::xid8 AND position = $7 AND revision = $8
     AND state IN ('building', 'live') AND error IS NULL
@@ -128,6 +129,12 @@ WHERE collection = $1 AND starts_with(key, $2) AND ($3::text IS NULL OR key COLL
 ORDER BY key COLLATE "C" LIMIT $4
 """
 
+
+# Whose private fields a generation was made of.
+_READ_OF = """
+INSERT INTO projection_subjects (subject, projection, generation)
+SELECT subject, $1, $2 FROM unnest($3::text[]) AS s (subject) ON CONFLICT DO NOTHING
+"""
 
 _IS_OUTDATED = """
 SELECT EXISTS (SELECT FROM checkpoints
@@ -294,6 +301,7 @@ class PostgresProjections:
                 " AND d.collection = c.projection || '__g' || c.generation",
                 projection,
             )
+            await connection.execute(FORGET_RETIRED)
             await connection.execute(
                 "UPDATE checkpoints SET state = 'live', error = NULL, is_filled = true,"
                 " updated_at = clock_timestamp() WHERE projection = $1 AND generation = $2",
@@ -316,6 +324,11 @@ class PostgresProjections:
             gone = {row["generation"] for row in rows}
             names = [collection_of(projection, generation) for generation in gone]
             await connection.execute("DELETE FROM documents WHERE collection = ANY($1)", names)
+            await connection.execute(
+                "DELETE FROM projection_subjects WHERE projection = $1 AND generation = ANY($2)",
+                projection,
+                list(gone),
+            )
             return len(gone)
 
         return await self._database.transact(work)
@@ -388,10 +401,13 @@ async def _commit(connection: Connection, batch: ProjectionBatch, letters_max: i
         begun.cursor.txid,
         begun.cursor.position,
         begun.revision,
-        batch.forgets is not None,
     )
     if done != "UPDATE 1":
         raise _Elsewhere
+    if batch.subjects:
+        await connection.execute(
+            _READ_OF, begun.projection, begun.generation, sorted(batch.subjects)
+        )
     await _write(connection, begun.collection, reached, batch.documents, batch.statements)
     for letter in batch.letters:
         await add_letter(connection, letter, letters_max)
@@ -457,7 +473,6 @@ def _checkpoint(row: asyncpg.Record) -> Checkpoint:
         partition=row["partition"],
         revision=row["revision"],
         is_filled=row["is_filled"],
-        is_private=row["is_private"],
         is_outdated=row["is_outdated"],
         poison=row["poison"],
         left_out=row["left_out"],

@@ -22,6 +22,7 @@ from actors.persistence import (
     DuplicateEventId,
     EventStore,
     EventTypes,
+    GenerationState,
     KeyringMissing,
     NewEvent,
     Private,
@@ -37,6 +38,7 @@ from actors.persistence import (
     SubjectForgotten,
     SubjectKey,
     SubjectKeys,
+    begin_rebuild,
     execute,
     live_collection,
     wait_until,
@@ -535,7 +537,44 @@ class ForgettingSuite:
             await wait_until(place.projections, "names", last.cursor, timeout_s=PATIENCE_S)
             await ring.forget("customer:bob", by="admin")
             await wait_forgotten(place, b"Bob Open")
+            assert await live_collection(place.projections, "names") == "names__g3"
+            # One of whom it has read nothing outdates nothing.
+            await ring.forget("customer:unknown", by="admin")
+            known = await place.projections.checkpoints("names")
+            assert [one.is_outdated for one in known] == [True, True, False]
         assert b"Eve Open" in await place.dump()
+
+    async def test_what_is_being_built_begins_anew_only_when_it_must(self, place: Place) -> None:
+        # STORE-44: also one that is kept for going back is no way back
+        ring = place.ring()
+        store = place.events(ring)
+        last = await store.append(ANN, [encoded(Named("ann", Private("Ann Clear")))])
+        async with open_actors() as system:
+            await start_runner(system, place, store)
+            await wait_until(place.projections, "names", last.cursor, timeout_s=PATIENCE_S)
+        await begin_rebuild(place.projections, Names())
+        await ring.forget("customer:bob", by="admin")
+        known = await place.projections.checkpoints("names")
+        assert [one.state for one in known] == [GenerationState.LIVE, GenerationState.BUILDING]
+        async with open_actors() as system:
+            await system.start(
+                lambda: ProjectionRunner(Names(), store, place.projections, rebuild=True)
+            )
+            with trio.fail_after(PATIENCE_S):
+                while await live_collection(place.projections, "names") != "names__g2":
+                    await place.projections.changed(0.05)
+        assert await place.projections.get("names__g1", "ann") == {"name": "Ann Clear"}
+        await ring.forget("customer:ann", by="admin")
+        assert await place.projections.get("names__g1", "ann") is None
+        await place.projections.swap("names", 1)
+        known = await place.projections.checkpoints("names")
+        assert [one.state for one in known] == [GenerationState.RETIRED, GenerationState.LIVE]
+        assert [one.is_outdated for one in known] == [True, True]
+        # Found by the next start, too.
+        async with open_actors() as system:
+            await start_runner(system, place, store)
+            await wait_forgotten(place, b"Ann Clear")
+        assert await live_collection(place.projections, "names") == "names__g3"
 
     async def test_a_process_that_has_not_heard_writes_nothing_down(self, place: Place) -> None:
         # STORE-44: its keys still open the text, and its commits are refused until it asks

@@ -13,6 +13,7 @@ from actors.chat import (
     MessagePosted,
     MessageWithdrawn,
     ReadHistory,
+    RoomForgot,
     RoomName,
     RoomResumed,
     Rooms,
@@ -42,7 +43,7 @@ class ReadAgain:
     """The room could not tell its history; ask again."""
 
 
-Messages = MessagePosted | MessageWithdrawn | RoomResumed | Arrivals | ReadAgain
+Messages = MessagePosted | MessageWithdrawn | RoomResumed | RoomForgot | Arrivals | ReadAgain
 
 
 class RoomFeed(Actor[Messages]):
@@ -89,6 +90,12 @@ class RoomFeed(Actor[Messages]):
 
     async def on_room_resumed(self, _: RoomResumed) -> None:
         """The room restarted: an event may be stored that was never published."""
+        await self._resync()
+
+    async def on_room_forgot(self, _: RoomForgot) -> None:
+        """What is shown is not kept any more, in whole or in part."""
+        # Nothing of it is shown to who comes now, even when the store is away.
+        self._window = self._public_frame = None
         await self._resync()
 
     async def on_read_again(self, _: ReadAgain) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NewType, TypeVar, cast
 
 from actors.accounts.session import Messages as SessionMessage
-from actors.chat import RoomActor, RoomName, RoomRef
+from actors.chat import ROOM_NAMES, RoomActor, RoomForgot, RoomName, RoomRef, topic_of
 from actors.runtime import Actor, NoProc, Ref, System
 from supervision import Dynamic, Tree, handle_of, tree_of
 from web.chat.room_feed import Messages as RoomFeedMessage
@@ -67,6 +67,11 @@ class Directory:
     def room_feed(self, room: RoomName) -> Ref[RoomFeedMessage]:
         """Call this to find a room's feed."""
         return self._find(feed_name(room), RoomFeed)
+
+    def tell_forgotten(self) -> None:
+        """Call this when messages or their texts are gone: all rooms are read and shown again."""
+        for room in ROOM_NAMES:
+            self.system.topics.publish(topic_of(room), RoomForgot(room))
 
     def tree_feed(self) -> Ref[TreeFeedMessage]:
         """Call this to find the tree's feed."""

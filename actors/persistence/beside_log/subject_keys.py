@@ -65,8 +65,9 @@ class SubjectKeys(Protocol):
         """Call this to delete a subject's key, in one transaction with all that follows from it.
 
         Counts `forgets` up, audits `subject.forget` with who did it, and marks the generations of
-        projections that read private fields: they are built anew. False when it was forgotten
-        before; nothing was done then. A subject never heard of is forgotten in advance.
+        projections that were made of private fields of this subject: they are built anew. False
+        when it was forgotten before; nothing was done then. A subject never heard of is forgotten
+        in advance.
         """
         ...
 

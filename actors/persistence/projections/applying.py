@@ -127,6 +127,12 @@ def forgets_of(events: Iterable[StoredEvent]) -> int | None:
     return min((one.private.forgets for one in events if one.private is not None), default=None)
 
 
+def subjects_of(events: Iterable[StoredEvent]) -> frozenset[str]:
+    """Call this for the subjects whose private fields these events have."""
+    private = (event.private for event in events)
+    return frozenset(name for one in private if one is not None for name in one.subjects)
+
+
 def letter(event: StoredEvent, source: str, text: str, *, is_parked: bool) -> NewDeadLetter:
     """Call this for the letter of an event that a generation of a projection sets aside.
 

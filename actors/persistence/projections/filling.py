@@ -10,8 +10,8 @@ projection, or is skipped; nothing is lost silently. It makes no difference wher
 `apply`, at `put`, at a statement, or at the commit. A batch that the database refuses is
 committed event by event, and the one that it refuses alone is the poison.
 Rule 3: which streams are parked is asked of the store for each batch, and kept nowhere.
-Rule 4: a generation made of private fields is outdated when a subject was forgotten. Its filling
-ends, its runner fills a new one, and what was read before that is committed nowhere.
+Rule 4: a generation is outdated when a subject was forgotten whose private fields it was made of.
+Its filling ends, its runner fills a new one, and what was read before is committed nowhere.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -29,6 +29,7 @@ from actors.persistence.projections.applying import (
     attempt,
     forgets_of,
     said_of,
+    subjects_of,
     try_apply,
 )
 from actors.persistence.projections.projection import Document, Projection, ProjectionTx
@@ -308,7 +309,7 @@ class Filling:
                 await trio.sleep(wait_s)
                 continue
             try:
-                return await self._commit(made, reached, forgets_of(events))
+                return await self._commit(made, reached, events)
             except WritesRefused as error:
                 if len(events) > 1:
                     return await self._settle_singly(events, reached, waits)
@@ -325,7 +326,7 @@ class Filling:
                 return False
         return True
 
-    async def _commit(self, made: Attempt, reached: Cursor, forgets: int | None) -> bool:
+    async def _commit(self, made: Attempt, reached: Cursor, events: Sequence[StoredEvent]) -> bool:
         """Write what an attempt came to; False when the run must begin anew."""
         if made.halted is not None:
             # What came before it is kept: whoever waits reads a whole state.
@@ -338,7 +339,8 @@ class Filling:
             letters=made.letters,
             halted=made.halted,
             poison=made.poison,
-            forgets=forgets,
+            forgets=forgets_of(events),
+            subjects=subjects_of(events),
         )
         if not await self._write(batch):
             return False
@@ -407,6 +409,7 @@ class Filling:
             replayed=replayed,
             failed=failed,
             forgets=forgets_of(read),
+            subjects=subjects_of(read),
         )
         try:
             is_written = await self._write(batch)

@@ -58,8 +58,7 @@ class Checkpoint:
     left_out: UUID | None = None
     # False when it stood still though there was something to read: no runner fills it.
     is_filled: bool = True
-    # Made of private fields; and one of their subjects was forgotten since: it is built anew.
-    is_private: bool = False
+    # Whether a subject was forgotten whose private fields it was made of: it is built anew.
     is_outdated: bool = False
 
     @property
@@ -80,7 +79,7 @@ class ProjectionBatch:
     `letters` are of events set aside; `replayed` the ids of letters whose events the batch
     applies, `failed` one whose event failed again, and why; `halted` stops the generation, for the
     event `poison`. `forgets` is there when private fields were read: how many subjects had been
-    forgotten then.
+    forgotten then; `subjects` are those whose fields they were, and are kept with the generation.
     """
 
     checkpoint: Checkpoint
@@ -93,6 +92,7 @@ class ProjectionBatch:
     halted: str | None = None
     forgets: int | None = None
     poison: UUID | None = None
+    subjects: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

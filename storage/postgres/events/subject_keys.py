@@ -35,12 +35,17 @@ _OUTDATE = """
 UPDATE checkpoints c SET is_outdated = true, revision = revision + 1,
     state = CASE state WHEN 'building' THEN 'retired' ELSE state END,
     updated_at = clock_timestamp()
-WHERE EXISTS (SELECT FROM checkpoints p WHERE p.is_private
-    AND (p.projection, p.generation) = (c.projection, c.generation))
+WHERE NOT is_outdated AND EXISTS (SELECT FROM projection_subjects s WHERE s.subject = $1
+    AND (s.projection, s.generation) = (c.projection, c.generation))
 """
 _REMOVE_RETIRED = """
 DELETE FROM documents d USING checkpoints c
 WHERE c.state = 'retired' AND c.is_outdated AND d.collection = c.projection || '__g' || c.generation
+"""  # What was removed needs no mark any more.
+FORGET_RETIRED = """
+DELETE FROM projection_subjects s USING checkpoints c
+WHERE c.state = 'retired' AND c.is_outdated
+    AND (s.projection, s.generation) = (c.projection, c.generation)
 """
 
 _AUDIT = """
@@ -133,8 +138,9 @@ async def _forget(connection: Connection, subject: str, by: str) -> bool:
     if await change_rows(connection, _FORGET, subject, count) == 0:
         return False
     await connection.execute("UPDATE subject_forgets SET count = $1", count)
-    await connection.execute(_OUTDATE)
+    await connection.execute(_OUTDATE, subject)
     await connection.execute(_REMOVE_RETIRED)
+    await connection.execute(FORGET_RETIRED)
     await connection.execute(_AUDIT, by, "subject.forget", subject)
     return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trio import sleep
 from trio.testing import MockClock
 
-from actors.chat import LOBBY, MessageWithdrawn, RoomResumed, topic_of
+from actors.chat import LOBBY, MessageWithdrawn, RoomForgot, RoomResumed, topic_of
 from actors.chat.chat_log import HISTORY_LIMIT
 from actors.runtime import NoProc
 from tests.web.chat.feed_kit import FeedKit, Page, ids_of, open_kit
@@ -147,6 +147,20 @@ async def test_a_withdrawn_message_leaves_every_page() -> None:  # SITE-69
         await kit.settle()
         late = await kit.open_page("y")
     assert page.ids == late.ids == ids_of([posts[0], posts[2]])
+
+
+async def test_what_is_not_kept_any_more_leaves_every_page() -> None:  # SITE-79
+    async with open_kit() as kit:
+        pages = [await kit.open_page(name) for name in ("x", "y")]
+        old, new = await kit.say("a"), await kit.say("b")
+        table = kit.log._rooms[LOBBY]
+        table.messages = [one for one in table.messages if one.message.id != old.message.id]
+        kit.system.topics.publish(topic_of(LOBBY), RoomForgot(LOBBY))
+        await kit.settle()
+        pages.append(await kit.open_page("late"))
+        assert [page.ids for page in pages] == [ids_of([new])] * 3
+        later = await kit.say("a")
+    assert [page.ids for page in pages] == [ids_of([new, later])] * 3
 
 
 async def test_a_restarted_feed_serves_the_old_readers() -> None:  # SITE-91
