@@ -270,7 +270,8 @@ async def _retry(connection: Connection, id_: int, by: str) -> StoredDeadLetter:
 
 
 async def _hand_back(connection: Connection, id_: int, by: str) -> StoredDeadLetter:
-    stored = await _get(connection, id_, "FOR UPDATE")
+    # Not locked: a replay locks the letters of a stream, and would wait for us as we for it.
+    stored = await _get(connection, id_)
     letter = stored.letter
     if letter.kind == PROJECTION:
         await _wish_replay(connection, stored, by)

@@ -83,7 +83,7 @@ async def changing(
 
     `what` completes "This will ...". Raises `CommandFailed` when the answer is no.
     """
-    await _confirm(parsed, what)
+    await confirm(parsed, what)
     action = " ".join(word for word in (parsed.command, getattr(parsed, "action", "")) if word)
     async with audited(database, action, resource, parsed.reason) as is_kept:
         if not is_kept:
@@ -91,7 +91,8 @@ async def changing(
         yield
 
 
-async def _confirm(parsed: argparse.Namespace, what: str) -> None:
+async def confirm(parsed: argparse.Namespace, what: str) -> None:
+    """Call this before a change: asks on a terminal, unless `--yes`; raises `CommandFailed`."""
     if parsed.yes:
         return
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):

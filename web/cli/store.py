@@ -99,7 +99,9 @@ async def _check(parsed: argparse.Namespace, teller: Teller, database: Database)
     elif rows:
         teller.rows(rows, "")
     for kind, count in sorted(found.unknown.items()):
-        teller.note(f"{count} events {kind}: no class is known here, their bytes are whole")
+        teller.note(
+            f"{count} events {kind}: what they mean was not looked at, only that they are there"
+        )
     told = f"{len(rows)} problems" if rows else "no problem"
     teller.note(f"{found.events} events in {found.streams} streams: {told}")
     return Code.FAILED if rows else Code.DONE

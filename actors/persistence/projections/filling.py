@@ -73,6 +73,9 @@ LEFT_S = 3.0
 # After a commit that came too late for a forgetting of which this process has not heard yet.
 UNHEARD_S = 0.1
 
+# Why a parked event cannot be replayed that somebody has removed by hand.
+NOT_STORED = "it is not stored any more"
+
 _FILLED = (GenerationState.BUILDING, GenerationState.LIVE)
 
 _log = Log("actors.persistence")
@@ -395,6 +398,9 @@ class Filling:
         read: list[StoredEvent] = []
         for one in parked:
             event = await self._load(stream_id, one)
+            if event is None:
+                failed = (one.letter_id, NOT_STORED)
+                break
             read.append(event)
             error = await try_apply(self._projection, event, tx)
             if error is not None:
@@ -425,11 +431,11 @@ class Filling:
         self._applied += len(replayed)
         return len(replayed), failed is None
 
-    async def _load(self, stream_id: str, parked: ParkedEvent) -> StoredEvent:
+    async def _load(self, stream_id: str, parked: ParkedEvent) -> StoredEvent | None:
         at = parked.version
         found = self._events.load(StreamId(stream_id), from_version=at, to_version=at)
-        (loaded,) = [event async for event in found]
-        return loaded
+        loaded = [event async for event in found]
+        return loaded[0] if loaded else None
 
     async def _maybe_swap(self, lag_max: int = SWAP_LAG_MAX) -> None:
         """Take over when all parts of this generation have nearly caught up."""

@@ -291,12 +291,16 @@ def next_generation(
 async def rebuild_by_name(store: ProjectionStore, name: str) -> int:
     """Call this as `begin_rebuild` where the class is not at hand: version and parts are the rows'.
 
-    Whoever runs the projection fills the new generation, in whatever process. Raises
-    `UnknownProjection`.
+    Whoever runs the projection fills the new generation, in whatever process. One that is built
+    already, of a newer version too, is that one. Raises `UnknownProjection`.
     """
-    serving = [one for one in await store.checkpoints(name) if serves(one)]
+    known = await store.checkpoints(name)
+    serving = [one for one in known if serves(one)]
     if not serving:
         raise UnknownProjection(name)
+    for one in known:
+        if one.state is GenerationState.BUILDING and not one.is_outdated:
+            return one.generation
     current = [one for one in serving if one.generation == serving[-1].generation]
     return await _begin(store, name, serving[-1].version, len(current))
 

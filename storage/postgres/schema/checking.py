@@ -68,6 +68,20 @@ SELECT c.projection || '__g' || c.generation || ' part ' || c.partition AS place
 FROM checkpoints c, store_meta m WHERE c.lineage <> m.lineage ORDER BY 1 LIMIT $1
 """
 
+# A condition of an append looks at the rows, a reader at the events; they must say the same.
+_TAGS = """
+SELECT tag AS place, 'it is looked for at ' || txid || '.' || position || ', in vain' AS words
+FROM event_tags t WHERE NOT EXISTS (
+    SELECT FROM events e
+    WHERE e.txid = t.txid AND e.position = t.position AND t.tag = ANY(e.tags))
+UNION ALL
+SELECT tag, 'it is not found at ' || txid || '.' || position || ', where it is'
+FROM events e, unnest(e.tags) tag WHERE NOT EXISTS (
+    SELECT FROM event_tags t
+    WHERE t.tag = tag AND t.txid = e.txid AND t.position = e.position)
+ORDER BY 1 LIMIT $1
+"""
+
 _MISCOUNTED = """
 SELECT 'dead_letters' AS place, 'there are ' || found || ', counted were ' || taken AS words
 FROM (SELECT count(*) AS found FROM dead_letters) f, dead_letter_room
@@ -79,6 +93,7 @@ _QUESTIONS = {
     "order": _OUT_OF_ORDER,
     "ahead": _AHEAD,
     "lineage": _OF_ANOTHER_LINEAGE,
+    "tags": _TAGS,
     "counted": _MISCOUNTED,
 }
 
@@ -174,7 +189,8 @@ async def _page(connection: Connection, after: Cursor) -> Page:
 def _look_at(event: StoredEvent, types: EventTypes, looked: _Looked) -> None:
     looked.events += 1
     if event.codec != "json" or not types.knows(event):
-        looked.unknown[f"{event.type}.v{event.schema_version}"] += 1
+        sort = "" if event.codec == "json" else f" ({event.codec})"
+        looked.unknown[f"{event.type}.v{event.schema_version}{sort}"] += 1
     try:
         if event.codec == "json" and types.knows(event):
             types.decode(event)

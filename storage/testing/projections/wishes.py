@@ -195,6 +195,28 @@ class ProjectionWishesSuite:
         with pytest.raises(InvalidTransition):
             await letters.hand_back(first.id, "ada")
 
+    async def test_a_letter_of_an_event_that_is_gone_ends_nobody(self, kept: Kept) -> None:
+        # PROJ-7: a wish stays in the rows, and would end whoever comes after it too
+        async with open_actors() as system:
+            await start(system, kept, Seen())
+            await reach(kept, 7)
+            letter = NewDeadLetter(
+                "projection", "seen__g1", "e", "no", stream_id="till-gone", stream_version=3
+            )
+            id_ = await kept.dead_letters.add(letter)
+            await kept.dead_letters.hand_back(id_, "ada")
+            with trio.fail_after(PATIENCE_S):
+                while (await kept.dead_letters.get(id_)).retry_count == 0:
+                    await kept.projections.changed(0.02)
+            await reach(kept, 8)
+        assert "not stored" in (await kept.dead_letters.get(id_)).letter.error_message
+
+    async def test_what_is_built_of_a_newer_version_is_the_rebuild(self, kept: Kept) -> None:
+        # PROJ-8: nobody would fill one of the version before
+        await kept.projections.open("seen", 1, 1, GenerationState.LIVE)
+        await kept.projections.open("seen", 2, 2, GenerationState.BUILDING)
+        assert await rebuild_by_name(kept.projections, "seen") == 2
+
     @pytest.mark.slow
     async def test_what_was_skipped_cannot_be_replayed(self, kept: Kept) -> None:
         # PROJ-7

@@ -1,14 +1,19 @@
 """What the command line answers when things go wrong."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
 import structlog
+import trio
 
 from web.app import CannotStart
 from web.cli import commands, serving
+from web.cli.answering import CommandFailed
+from web.cli.opening import confirm
+from web.cli.parser import build_parser
 from web.settings import Settings
 
 
@@ -92,3 +97,34 @@ def test_help_loads_no_more_than_it_needs() -> None:
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "serve" in done.stdout
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _ask(said: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    asked = _Terminal()
+    monkeypatch.setattr(sys, "stdin", _Terminal(said))
+    monkeypatch.setattr(sys, "stderr", asked)
+    trio.run(confirm, build_parser().parse_args(["store", "renumber"]), "do it")
+    return asked.getvalue()
+
+
+def test_a_person_is_asked_and_only_a_yes_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    # CLI-20
+    for yes in ("yes\n", "Y\n"):
+        assert "This will do it" in _ask(yes, monkeypatch)
+    for no in ("no\n", "\n", "", "yesterday\n"):
+        with pytest.raises(CommandFailed, match="nothing was done"):
+            _ask(no, monkeypatch)
+
+
+def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    # CLI-20
+    parsed = build_parser().parse_args(["store", "renumber"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
+    with pytest.raises(CommandFailed, match="Say --yes"):
+        trio.run(confirm, parsed, "do it")
+    trio.run(confirm, build_parser().parse_args(["store", "renumber", "--yes"]), "do it")

@@ -134,6 +134,12 @@ def test_a_check_finds_what_readers_would_stumble_over(
         " LATERAL (VALUES ('ahead', '9000000000', m.lineage), ('stray', '0', gen_random_uuid()))"
         " v (p, t, l)",
     )
+    fetch(database_url, "INSERT INTO event_tags VALUES ('astray', '1', 1)")
+    fetch(
+        database_url,
+        "INSERT INTO events (stream_id, version, event_id, event_type, event_data, tags)"
+        " VALUES ('tagged-1', 1, gen_random_uuid(), 'Made', '{}', ARRAY['lost'])",
+    )
     fetch(database_url, "UPDATE dead_letter_room SET taken = 3")
     fetch(database_url, "UPDATE store_meta SET timeline = 7")
     (found,) = run.json("store", "check")
@@ -146,6 +152,8 @@ def test_a_check_finds_what_readers_would_stumble_over(
         ("decoding", "spoilt-1 version 1"),
         ("ahead", "ahead__g1 part 0"),
         ("lineage", "stray__g1 part 0"),
+        ("tags", "astray"),
+        ("tags", "lost"),
         ("counted", "dead_letters"),
     }
     assert run("store", "check") == 1
