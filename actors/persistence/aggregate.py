@@ -120,6 +120,13 @@ class Aggregate(Generic[S, C, E]):
         """Override this: the state after an event; a pure function that never refuses."""
         raise TypeError(f"{type(self).__name__} has no apply()")
 
+    def tags(self, event: E) -> Sequence[str]:
+        """Override this: what an event is about beside its stream, to be read by; a pure function.
+
+        See `NewEvent.tags`. They are stored as they are, and stay.
+        """
+        return ()
+
 
 def check_aggregate(aggregate: Aggregate[S, C, E]) -> None:
     """Call this at start; raises `AggregateContractError` naming what does not fit."""

@@ -245,7 +245,11 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
 
     def _encode(self, event: E, metadata: Mapping[str, str], tenant: str | None) -> NewEvent:
         return self.aggregate.types.encode(
-            event, event_id=self.env.ids.new_id(), metadata=metadata, tenant=tenant
+            event,
+            event_id=self.env.ids.new_id(),
+            metadata=metadata,
+            tenant=tenant,
+            tags=self.aggregate.tags(event),
         )
 
     def _metadata(self) -> tuple[dict[str, str], str | None]:

@@ -27,6 +27,7 @@ from actors.persistence import (
     Shard,
     StoreUnavailable,
     StreamId,
+    Tagged,
     execute,
 )
 from actors.persistence.aggregate import check_aggregate, schema_tag
@@ -95,6 +96,21 @@ async def test_the_context_is_stored_with_the_event() -> None:
     assert kept == {"correlation_id": "c-9", "traceparent": "t-9", "user_id": "u-9"}
     assert stored.metadata["timestamp"] == "2025-01-01T00:00:00+00:00"
     assert "causation_id" in stored.metadata
+
+
+async def test_events_have_the_tags_that_the_aggregate_gives() -> None:
+    # STORE-7
+    class Marked(Account):
+        def tags(self, event: Deposited | Withdrawn) -> Sequence[str]:
+            return ("large",) if event.amount > 5 else ()
+
+    store = MemoryEventStore()
+    async with open_actors() as system:
+        ref = await system.start(lambda: AggregateActor(Marked(), "1", store, environment()))
+        await execute(ref, Deposit(5))
+        await execute(ref, Deposit(6))
+    page = await store.read_tagged([Tagged(("large",))])
+    assert [event.version for event in page.events] == [2]
 
 
 async def test_a_new_incarnation_reads_its_stream() -> None:
