@@ -65,6 +65,8 @@ class EventTypes:
         self._roads = Roads()
         self._decoders: dict[type, Callable[[bytes], object]] = {}
         self._private: dict[type, PrivateShape] = {}
+        # By name and version of an event, and the classes that somebody wants.
+        self._parts_of: dict[tuple[str, int, tuple[type, ...] | None], int | None] = {}
         self._noted: set[str] = set()
 
     def __repr__(self) -> str:
@@ -110,6 +112,7 @@ class EventTypes:
             raise TypeError(f"an upcaster goes one version up, not from {old} to {new}")
 
         def register(function: Upcaster) -> Upcaster:
+            self._parts_of.clear()
             self._roads.lead(place, Step(function, (target,), is_split=False))
             return function
 
@@ -134,6 +137,7 @@ class EventTypes:
         check_targets(place, targets)
 
         def register(function: Splitter) -> Splitter:
+            self._parts_of.clear()
             self._roads.lead(place, Step(function, targets, is_split=True))
             return function
 
@@ -247,16 +251,15 @@ class EventTypes:
         and `part` counts them from 0. One that cannot be read is given as it is, for `decode`
         to tell why; a splitter that raises is a `CodecError`.
         """
-        place = (stored.type, stored.schema_version)
+        # Found out once for each kind of event, of which a program has some hundreds: this is asked
+        # of every event that a projection is given. -1 is "not yet".
+        key = (stored.type, stored.schema_version, None if wanted is None else tuple(wanted))
+        count = self._parts_of.get(key, -1)
+        if count == -1:
+            count = self._parts_of[key] = self._count_parts(key[:2], wanted)
+        if count is not None:
+            return (stored,) * count
         names = self._names(wanted)
-        ends = self._roads.ends(place)
-        if ends is None:
-            is_ours = names is None or stored.type in self._roads.stored_as(names)
-            return (stored,) if is_ours else ()
-        if names is not None and not names & ends:
-            return ()
-        if not self._roads.splits(place):
-            return (stored,)
         return [
             msgspec.structs.replace(
                 stored,
@@ -269,6 +272,15 @@ class EventTypes:
             for number, (name, data, private) in enumerate(self._travel(stored))
             if names is None or name in names
         ]
+
+    def _count_parts(self, place: Place, wanted: Sequence[type] | None) -> int | None:
+        """0 or 1 for an event that is given as it is, if at all; None for one that is split."""
+        names, ends = self._names(wanted), self._roads.ends(place)
+        if ends is None:
+            return int(names is None or place[0] in self._roads.stored_as(names))
+        if names is not None and not names & ends:
+            return 0
+        return None if self._roads.splits(place) else 1
 
     def stored_as(self, *classes: type) -> Sequence[str]:
         """Call this for the names under which events of these classes are stored: to filter by.
@@ -401,6 +413,7 @@ class EventTypes:
         if known is not None and where(known) != where(cls):
             raise TypeError(f"{name} is the name of {where(known)} and of {where(cls)}")
         _check_aliases(cls, aliases)
+        self._parts_of.clear()
         self._roads.write(name, version, aliases)
         self._classes[name] = cls
         self._marks[cls] = (name, version)

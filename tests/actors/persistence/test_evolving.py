@@ -145,6 +145,22 @@ def test_parts_stand_where_their_event_stands() -> None:
     assert (types.parts(unread, [Opened]), types.parts(unread, [Added])) == ((unread,), ())
 
 
+def test_what_is_declared_later_counts_from_then_on() -> None:
+    # STORE-41: modules are imported one after the other
+    types = EventTypes()
+    types.event()(Added)
+    types.event()(Closed)
+    old = stored("Old", 1, b'{"item": "x"}')
+    renamed = stored("Put", 1, b'{"item": "x"}')
+    unknown = [types.parts(one, [Added]) for one in (old, renamed)]
+    assert unknown == [(), ()]
+    types.event(aliases=["Put"])(Added)
+    assert types.parts(renamed, [Added]) == (renamed,)
+    types.splitter("Old.v1", "Added.v1", "Closed.v1")(lambda fields: [("Added.v1", fields)])
+    assert [types.decode(one) for one in types.parts(old, [Added])] == [Added("x")]
+    assert types.stored_as(Added) == ["Added", "Old", "Put"]
+
+
 def test_filters_know_the_names_of_before() -> None:
     # STORE-41
     types = types_of_today()
