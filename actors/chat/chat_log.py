@@ -10,6 +10,14 @@ from typing import Protocol
 from uuid import UUID
 
 from actors.chat.words import Draft, History, PostOutcome, Room, RoomName, Viewer
+from actors.persistence.words import (
+    BIGINT_MAX,
+    check_a,
+    check_integer,
+    check_list,
+    check_text,
+    check_uuid,
+)
 
 # One page of history: what a chat panel shows at once.
 HISTORY_LIMIT = 50
@@ -29,6 +37,30 @@ class UnknownRoom(LookupError):
     def __init__(self, room: str) -> None:
         super().__init__(f"there is no room {room!r}; rooms are a closed set made at start-up")
         self.room = room
+
+
+# What is asked of a caller before any I/O, by every engine. Each raises `InvalidField`.
+
+
+def check_rooms(names: Sequence[str]) -> None:
+    """Call this with the names of rooms."""
+    for name in check_list("names", names):
+        check_text("room", name)
+
+
+def check_member(room: str, user_id: UUID) -> None:
+    """Call this with who is, or shall be, a member of what."""
+    check_text("room", room)
+    check_uuid("user_id", user_id)
+
+
+def check_history(room: str, viewer: Viewer, before: int | None, limit: int) -> None:
+    """Call this with what is to be read, and for whom."""
+    check_text("room", room)
+    check_a("viewer", viewer, Viewer)
+    check_integer("limit", limit, 1, HISTORY_LIMIT)
+    if before is not None:
+        check_integer("before", before, 1, BIGINT_MAX)
 
 
 class ChatLog(Protocol):
@@ -68,8 +100,8 @@ class ChatLog(Protocol):
 
         Visible ones for all; pending ones for their author and moderators; removed ones for
         nobody. A text that was forgotten is `ERASED`. At most three queries. `limit` outside 1
-        to 50, or `before` below 1, is a `ValueError`. The messages and `n` come from one
-        snapshot.
+        to 50, or `before` below 1, is `InvalidField`, a `ValueError`. The messages and `n` come
+        from one snapshot.
         """
         ...
 

@@ -11,6 +11,17 @@ from enum import StrEnum
 from typing import NewType
 from uuid import UUID
 
+from actors.persistence.words import (
+    EVENT_BYTES_MAX,
+    KEY_BYTES_MAX,
+    check_a,
+    check_list,
+    check_text,
+    check_texts,
+    check_time,
+    check_uuid,
+)
+
 RoomName = NewType("RoomName", str)
 
 LOBBY = RoomName("Lobby")
@@ -56,6 +67,10 @@ class Author:
     def __post_init__(self) -> None:
         if self.user_id is None and self.session_id is None:
             raise ValueError("an author is a user, a session, or both; got neither")
+        if self.user_id is not None:
+            check_uuid("user_id", self.user_id)
+        if self.session_id is not None:
+            check_text("session_id", self.session_id)
 
     @property
     def key(self) -> str:
@@ -76,6 +91,7 @@ class PostLimit:
     period_s: float
 
     def __post_init__(self) -> None:
+        check_text("key", self.key, KEY_BYTES_MAX)
         if self.posts_max < 1:
             raise ValueError(f"posts_max must be at least 1, got {self.posts_max}")
         if not self.period_s > 0:
@@ -101,6 +117,22 @@ class Draft:
     created_at: datetime
     limits: Sequence[PostLimit] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # What a store cannot keep; what a post may say is the policy's business.
+        check_uuid("message_id", self.message_id)
+        check_uuid("event_id", self.event_id)
+        check_text("room", self.room)
+        check_a("author", self.author, Author)
+        check_text("body", self.body, EVENT_BYTES_MAX)
+        check_text("client_id", self.client_id, KEY_BYTES_MAX)
+        check_a("status", self.status, Status)
+        if self.reason is not None:
+            check_text("reason", self.reason)
+        check_time("created_at", self.created_at)
+        for limit in check_list("limits", self.limits):
+            check_a("a limit", limit, PostLimit)
+        check_texts("metadata", self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +162,12 @@ class Viewer:
     user_id: UUID | None = None
     session_id: str | None = None
     is_moderator: bool = False
+
+    def __post_init__(self) -> None:
+        if self.user_id is not None:
+            check_uuid("user_id", self.user_id)
+        if self.session_id is not None:
+            check_text("session_id", self.session_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ class InvalidStreamId(StoreMisuse, ValueError):
     code = "invalid_stream_id"
 
     def __init__(self, value: str, why: str) -> None:
-        super().__init__(f"{value!r} is not a stream id: {why}")
+        # As much of it as a name can be: what was given may be somebody's whole text.
+        super().__init__(f"{value[:80]!r} is not a stream id: {why}")
         self.value, self.why = value, why
 
 

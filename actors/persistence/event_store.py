@@ -58,7 +58,9 @@ from actors.persistence.words import (
     StreamInfo,
     TimerChange,
     Version,
+    check_a,
     check_integer,
+    check_list,
     check_stream,
     check_text,
 )
@@ -257,6 +259,7 @@ def check_cursor(after: Cursor | None) -> Cursor:
     """Call this for where reading begins."""
     if after is None:
         return START
+    check_a("a cursor", after, Cursor)
     check_integer("the txid of a cursor", after.txid, 0, BIGINT_MAX)
     check_integer("the position of a cursor", after.position, 0, BIGINT_MAX)
     return after
@@ -296,6 +299,7 @@ def check_filter(field: str, names: Sequence[str] | None) -> list[str] | None:
         return None
     if isinstance(names, str):
         raise InvalidField(field, "is one text; give a list of them")
+    check_list(field, names)
     for name in names:
         check_text(field, name)
     return list(names)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
@@ -47,6 +47,9 @@ KEY_BYTES_MAX = 1024
 # Correlation, causation, the headers of a trace, of which one may take 8 KiB.
 METADATA_BYTES_MAX = 16 * 1024
 
+# A state that is larger than many pages of events helps nobody to load it.
+SNAPSHOT_BYTES_MAX = 16 * 1024 * 1024
+
 # A relay holds a hundred messages at once.
 MESSAGE_BYTES_MAX = 1024 * 1024
 
@@ -72,6 +75,11 @@ COUNT_MAX = 100_000
 
 # The first is nearly always it, and asking the second takes longer than all other checks.
 _MAPPINGS = (dict, Mapping)
+
+# A year away from what a time can be, so that any time zone, and a claim added to it, has room.
+_FIRST_YEAR, _LAST_YEAR = 2, 9998
+# A hundred years: more is no delay but a mistake, and any of it can be added to a time of ours.
+DELAY_MAX = timedelta(days=36_500)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]*")
@@ -159,6 +167,34 @@ def check_time(field: str, value: object) -> None:
     """Call this to check a time; raises `InvalidField`."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidField(field, "is no time with a time zone")
+    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
+        raise InvalidField(field, f"is not in the years {_FIRST_YEAR} to {_LAST_YEAR}")
+
+
+def check_delay(field: str, value: object) -> None:
+    """Call this to check how long something takes or is ago; raises `InvalidField`."""
+    if not isinstance(value, timedelta):
+        raise InvalidField(field, f"is no timedelta but {type(value).__name__}")
+    if not timedelta(0) <= value <= DELAY_MAX:
+        raise InvalidField(field, f"must be from 0 to {DELAY_MAX.days} days")
+
+
+def check_row(id_: object) -> None:
+    """Call this with the number of a row; raises `InvalidField`."""
+    check_integer("an id", id_, 0, BIGINT_MAX)
+
+
+def check_a(field: str, value: object, kind: type) -> None:
+    """Call this to check what has a class of its own; raises `InvalidField`."""
+    if not isinstance(value, kind):
+        raise InvalidField(field, f"is no {kind.__name__} but {type(value).__name__}")
+
+
+def check_list(field: str, value: object) -> list[object]:
+    """Call this for several values as a list, of which one text is none; `InvalidField`."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise InvalidField(field, f"is no list but {type(value).__name__}")
+    return list(value)
 
 
 class StreamId(str):
@@ -172,6 +208,8 @@ class StreamId(str):
 
     def __new__(cls, value: str) -> StreamId:
         """Call this with the whole name."""
+        if not isinstance(value, str):
+            raise InvalidField("a stream id", f"is no text but {type(value).__name__}")
         category, hyphen, rest = value.partition("-")
         if not hyphen or not rest:
             raise InvalidStreamId(value, "it has the form category-id")
@@ -384,6 +422,10 @@ class Claim:
     request: Idempotent
     token: UUID
 
+    def __post_init__(self) -> None:
+        check_a("request", self.request, Idempotent)
+        check_uuid("token", self.token)
+
 
 # What an append may carry besides events; written in its transaction.
 
@@ -404,6 +446,7 @@ class OutboxMessage:
 
     def __post_init__(self) -> None:
         check_uuid("message_id", self.message_id)
+        check_text("kind", self.kind)
         if self.kind not in OUTBOX_KINDS:
             raise InvalidField("kind", f"is none of {', '.join(sorted(OUTBOX_KINDS))}")
         check_text("target", self.target, KEY_BYTES_MAX)
@@ -542,13 +585,33 @@ class AppendRequest:
     condition: Condition | None = None
 
     def __post_init__(self) -> None:
+        check_stream(self.stream_id)
+        if not isinstance(self.events, Sequence):
+            raise InvalidField("events", f"is no list but {type(self.events).__name__}")
         if not self.events:
             raise EmptyAppend(self.stream_id)
         if len(self.events) > APPEND_EVENTS_MAX:
             raise AppendTooLarge(self.stream_id, len(self.events), APPEND_EVENTS_MAX)
-        check_stream(self.stream_id)
+        for event in self.events:
+            if type(event) is not NewEvent:
+                check_a("an event", event, NewEvent)
+        # Most bring nothing else.
+        beside = (self.shard, self.idempotency, self.inbox, self.outbox, self.timers)
+        if beside != (None, None, None, (), ()):
+            self._check_what_goes_with_it()
         if not isinstance(self.expected, Expected):
             check_integer("expected", self.expected, 0, VERSION_MAX)
+
+    def _check_what_goes_with_it(self) -> None:
+        if self.shard is not None:
+            check_a("shard", self.shard, Shard)
+        if self.idempotency is not None:
+            check_a("idempotency", self.idempotency, Idempotent)
+        for one in check_list("outbox", self.outbox):
+            check_a("a message", one, OutboxMessage)
+        for change in check_list("timers", self.timers):
+            if not isinstance(change, (SetTimer, CancelTimer, CloseTimer)):
+                raise InvalidField("a timer", f"is no change but {type(change).__name__}")
         if self.inbox is not None:
             check_text("the consumer of inbox", self.inbox[0])
             check_uuid("the message id of inbox", self.inbox[1])
@@ -668,5 +731,7 @@ class Snapshot:
     subjects: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        check_stream(self.stream_id)
         check_integer("version", self.version, 1, BIGINT_MAX)
         check_text("schema", self.schema)
+        check_bytes("data", self.data, SNAPSHOT_BYTES_MAX)

@@ -26,7 +26,7 @@ from actors.chat import (
     Viewer,
     may_see,
 )
-from actors.chat.chat_log import HISTORY_LIMIT
+from actors.chat.chat_log import HISTORY_LIMIT, check_history, check_member, check_rooms
 from actors.chat.stored import (
     AUDIT_KEPT,
     LIMITS_KEPT,
@@ -44,6 +44,8 @@ from actors.persistence import (
     NewEvent,
     StoredEvent,
 )
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_a
 from actors.runtime import Secret
 from storage.errors import StoreUnavailable, SubjectForgotten, UnknownUser
 from storage.keyring import MASTER_BYTES, SubjectKeyring
@@ -109,6 +111,7 @@ class MemoryChatLog:
 
     async def ensure_rooms(self, names: Sequence[RoomName]) -> Mapping[RoomName, Room]:
         """See `ChatLog.ensure_rooms`."""
+        check_rooms(names)
         self._maybe_fail()
         for name in names:
             if name not in self._rooms:
@@ -118,6 +121,7 @@ class MemoryChatLog:
 
     async def post(self, draft: Draft) -> PostOutcome:
         """See `ChatLog.post`."""
+        check_a("draft", draft, Draft)
         self._maybe_fail()
         table = self._table(draft.room)
         request = AppendRequest(stream_of(table.room.id), [post_event(draft, table.room.id)])
@@ -143,11 +147,8 @@ class MemoryChatLog:
         limit: int = HISTORY_LIMIT,
     ) -> History:
         """See `ChatLog.history`."""
+        check_history(room, viewer, before, limit)
         self._maybe_fail()
-        if not 1 <= limit <= HISTORY_LIMIT:
-            raise ValueError(f"limit must be 1 to {HISTORY_LIMIT}, got {limit}")
-        if before is not None and before < 1:
-            raise ValueError(f"before must be at least 1, got {before}")
         table = self._table(room)
         seen = [
             kept
@@ -159,6 +160,7 @@ class MemoryChatLog:
 
     async def join(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.join`."""
+        check_member(room, user_id)
         self._maybe_fail()
         table = self._table(room)
         if user_id not in self.database.user_names:
@@ -171,6 +173,7 @@ class MemoryChatLog:
 
     async def is_member(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.is_member`."""
+        check_member(room, user_id)
         self._maybe_fail()
         return user_id in self._table(room).members
 
@@ -197,6 +200,7 @@ class MemoryChatLog:
 
     async def purge_messages(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_messages`."""
+        check_limit(limit)
         self._maybe_fail()
         first, gone = self._now() - MESSAGES_KEPT, 0
         for table in self._rooms.values():
@@ -211,6 +215,7 @@ class MemoryChatLog:
 
     async def purge_texts(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_texts`."""
+        check_limit(limit)
         self._maybe_fail()
         first = over_before(self._now())
         old = [
@@ -228,6 +233,7 @@ class MemoryChatLog:
 
     async def purge_audit(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_audit`."""
+        check_limit(limit)
         self._maybe_fail()
         first = self._now() - AUDIT_KEPT
         old = [row for row in self.audit if row.created_at <= first][:limit]
@@ -236,6 +242,7 @@ class MemoryChatLog:
 
     async def purge_limits(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_limits`."""
+        check_limit(limit)
         self._maybe_fail()
         first = self._now() - LIMITS_KEPT
         old = [

@@ -26,9 +26,14 @@ from actors.persistence.beside_log.dead_letters import (
     REPLAY_WISHED,
     ROWS_MAX,
     TRANSITIONS,
+    check_change,
+    check_query,
     outbox_id,
+    storable,
     timer_of,
 )
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_a, check_row
 from storage.memory.database import DeadLetterChange, DeadLetterRow, MemoryDatabase
 from storage.memory.faults import Faults
 
@@ -51,11 +56,13 @@ class MemoryDeadLetters(Faults):
 
     async def add(self, letter: NewDeadLetter) -> int:
         """See `DeadLetters.add`."""
+        check_a("letter", letter, NewDeadLetter)
         await self.pass_faults()
         return add_letter(self.database, letter, self._rows_max)
 
     async def get(self, id_: int) -> StoredDeadLetter:
         """See `DeadLetters.get`."""
+        check_row(id_)
         await self.pass_faults()
         return self._row(id_).stored
 
@@ -69,6 +76,7 @@ class MemoryDeadLetters(Faults):
         after: int | None = None,
     ) -> Sequence[StoredDeadLetter]:
         """See `DeadLetters.list`."""
+        check_query(status, kind, source, limit, after)
         await self.pass_faults()
         return [
             row.stored
@@ -81,6 +89,7 @@ class MemoryDeadLetters(Faults):
 
     async def retry(self, id_: int, by: str = "worker") -> StoredDeadLetter:
         """See `DeadLetters.retry`."""
+        check_change(id_, by)
         await self.pass_faults()
         row = self._row(id_)
         if self._is_abandoned(row):
@@ -95,6 +104,8 @@ class MemoryDeadLetters(Faults):
         self, *, kind: str | None = None, limit: int = 50, by: str = "worker"
     ) -> Sequence[StoredDeadLetter]:
         """See `DeadLetters.retry_all`."""
+        check_query(None, kind, None, limit, None)
+        check_change(0, by)
         ids = [
             row.stored.id
             for row in self._table.rows.values()
@@ -105,6 +116,7 @@ class MemoryDeadLetters(Faults):
 
     async def hand_back(self, id_: int, by: str) -> StoredDeadLetter:
         """See `DeadLetters.hand_back`."""
+        check_change(id_, by)
         await self.pass_faults()
         row, database = self._row(id_), self.database
         letter = row.stored.letter
@@ -133,21 +145,28 @@ class MemoryDeadLetters(Faults):
 
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
         """See `DeadLetters.failed_again`."""
+        check_change(id_, by, error_message)
+        error_message = storable(error_message)
         await self.pass_faults()
         _failed_again(self.database, self._row(id_), error_message, by)
 
     async def resolve(self, id_: int, by: str, notes: str = "") -> None:
         """See `DeadLetters.resolve`."""
+        check_change(id_, by, notes)
+        notes = storable(notes)
         await self.pass_faults()
         self._end(id_, DeadLetterStatus.RESOLVED, by, notes)
 
     async def discard(self, id_: int, by: str, reason: str) -> None:
         """See `DeadLetters.discard`."""
+        check_change(id_, by, reason)
+        reason = storable(reason)
         await self.pass_faults()
         self._end(id_, DeadLetterStatus.DISCARDED, by, reason)
 
     async def purge(self, limit: int = 1000) -> int:
         """See `DeadLetters.purge`."""
+        check_limit(limit)
         await self.pass_faults()
         oldest = self.database.now() - AUDIT_KEPT
         audit = self._table.audit

@@ -3,7 +3,9 @@
 from uuid import uuid4
 
 from actors.persistence import Claim, Idempotent
-from actors.persistence.beside_log.idempotency import LIFETIME, PENDING_LIFETIME
+from actors.persistence.beside_log.idempotency import ANSWER_BYTES_MAX, LIFETIME, PENDING_LIFETIME
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_a, check_bytes
 from storage.errors import IdempotencyInFlight, IdempotencyLost, IdempotencyMismatch
 from storage.memory.database import IdempotencyRow, MemoryDatabase
 from storage.memory.faults import Faults
@@ -53,17 +55,21 @@ class MemoryIdempotency(Faults):
 
     async def begin(self, request: Idempotent) -> Claim | bytes:
         """See `Idempotency.begin`."""
+        check_a("request", request, Idempotent)
         await self.pass_faults()
         answer = answer_of(self.database, request)
         return claim(self.database, request) if answer is None else answer
 
     async def finish(self, claim: Claim, result: bytes) -> None:
         """See `Idempotency.finish`."""
+        check_a("claim", claim, Claim)
+        check_bytes("result", result, ANSWER_BYTES_MAX)
         await self.pass_faults()
         remember(self.database, claim, result)
 
     async def abandon(self, claim: Claim) -> None:
         """See `Idempotency.abandon`."""
+        check_a("claim", claim, Claim)
         await self.pass_faults()
         row = self.database.idempotency.get(_key(claim.request))
         if row is not None and row.result is None and row.token == claim.token:
@@ -71,6 +77,7 @@ class MemoryIdempotency(Faults):
 
     async def purge(self, limit: int = 1000) -> int:
         """See `Idempotency.purge`."""
+        check_limit(limit)
         await self.pass_faults()
         now = self.database.now()
         table = self.database.idempotency

@@ -12,7 +12,15 @@ from actors.persistence.beside_log.outbox import (
     INBOX_KEPT,
     LEASE,
     SENT_KEPT,
+    check_asked,
+    check_failure,
+    check_noted,
+    check_part,
+    check_parts,
+    check_rows,
 )
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_row
 from storage.memory.database import MemoryDatabase, OutboxRow
 from storage.memory.faults import Faults
 
@@ -27,6 +35,7 @@ class MemoryOutbox(Faults):
 
     async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
         """See `Outbox.lease`."""
+        check_parts(owner, partitions)
         await self.pass_faults()
         now = self.database.now()
         held = {}
@@ -42,6 +51,7 @@ class MemoryOutbox(Faults):
 
     async def release(self, owner: str) -> None:
         """See `Outbox.release`."""
+        check_parts(owner, ())
         await self.pass_faults()
         for partition, (holder, epoch, _) in self._leases.items():
             if holder == owner:
@@ -56,6 +66,8 @@ class MemoryOutbox(Faults):
         skipping: Sequence[str] = (),
     ) -> Sequence[OutboxEntry]:
         """See `Outbox.next_batch`."""
+        check_part(partition, epoch)
+        check_asked(limit, skipping)
         await self.pass_faults()
         if not self._is_leased(partition, epoch):
             return []
@@ -76,6 +88,8 @@ class MemoryOutbox(Faults):
 
     async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
         """See `Outbox.mark_sent`."""
+        check_part(partition, epoch)
+        check_rows("ids", ids)
         await self.pass_faults()
         if not self._is_held(partition, epoch):
             return 0
@@ -91,6 +105,9 @@ class MemoryOutbox(Faults):
         self, partition: int, epoch: int, id_: int, error: str, retry_in: timedelta | None
     ) -> bool:
         """See `Outbox.mark_failed`."""
+        check_part(partition, epoch)
+        check_row(id_)
+        check_failure(error, retry_in)
         await self.pass_faults()
         row = self.database.outbox.get(id_)
         if row is None or row.sent_at is not None or not self._is_held(partition, epoch):
@@ -102,11 +119,13 @@ class MemoryOutbox(Faults):
 
     async def revive(self, id_: int) -> bool:
         """See `Outbox.revive`."""
+        check_row(id_)
         await self.pass_faults()
         return self.database.revive_message(id_)
 
     async def drop(self, id_: int) -> bool:
         """See `Outbox.drop`."""
+        check_row(id_)
         await self.pass_faults()
         row = self.database.outbox.get(id_)
         if row is None or not row.is_dead:
@@ -160,6 +179,7 @@ class MemoryOutbox(Faults):
 
     async def purge(self, limit: int = 1000) -> int:
         """See `Outbox.purge`."""
+        check_limit(limit)
         await self.pass_faults()
         now, tables = self.database.now(), self.database
         sent = [
@@ -176,6 +196,7 @@ class MemoryOutbox(Faults):
 
     async def note(self, consumer: str, message_id: UUID) -> bool:
         """See `Inbox.note`."""
+        check_noted(consumer, message_id)
         await self.pass_faults()
         if (consumer, message_id) in self.database.inbox:
             return False

@@ -30,9 +30,18 @@ from actors.persistence import (
     WritesRefused,
     inline_collection,
 )
-from actors.persistence.beside_log.dead_letters import ROWS_MAX
-from actors.persistence.projections.projection import check_key, collection_of, encoded
-from actors.persistence.projections.store import REPLAY, RETIRED_KEPT, serves
+from actors.persistence.beside_log.dead_letters import ROWS_MAX, storable
+from actors.persistence.projections.projection import check_key, collection_of, encoded, is_key
+from actors.persistence.projections.store import (
+    REPLAY,
+    RETIRED_KEPT,
+    check_documents,
+    check_generation,
+    check_parked,
+    check_seconds,
+    serves,
+)
+from actors.persistence.words import check_a, check_delay, check_list, check_text
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import add_letter, are_open, make_room, replay_failed, replayed
 from storage.memory.faults import Faults
@@ -66,6 +75,7 @@ class MemoryProjections(Faults):
         partition: int = 0,
     ) -> Checkpoint:
         """See `ProjectionStore.open`."""
+        check_generation(projection, generation, version, state, partition)
         await self.pass_faults()
         fresh = Checkpoint(
             projection, generation, version, START, self.database.lineage, state, None, partition
@@ -76,6 +86,7 @@ class MemoryProjections(Faults):
 
     async def checkpoints(self, projection: str) -> Sequence[Checkpoint]:
         """See `ProjectionStore.checkpoints`."""
+        check_text("projection", projection)
         await self.pass_faults()
         return [self._checkpoints[key] for key in sorted(self._checkpoints) if key[0] == projection]
 
@@ -86,6 +97,7 @@ class MemoryProjections(Faults):
 
     async def commit(self, batch: ProjectionBatch) -> bool:
         """See `ProjectionStore.commit`."""
+        check_a("batch", batch, ProjectionBatch)
         await self.pass_faults()
         begun = batch.checkpoint
         key = (begun.projection, begun.generation, begun.partition)
@@ -131,6 +143,7 @@ class MemoryProjections(Faults):
         self, collection: str, among: Sequence[str] | None = None
     ) -> frozenset[str]:
         """See `ProjectionStore.parked_streams`."""
+        check_parked(collection, among)
         await self.pass_faults()
         return frozenset(
             stream_id
@@ -142,12 +155,14 @@ class MemoryProjections(Faults):
         self, collection: str, stream_id: str, *, limit: int = 100
     ) -> Sequence[ParkedEvent]:
         """See `ProjectionStore.parked_events`."""
+        check_parked(collection, [stream_id], limit)
         await self.pass_faults()
         found = sorted(one for one in self._parked(collection) if one[1] == stream_id)
         return [ParkedEvent(letter_id, version) for version, _, letter_id in found[:limit]]
 
     async def wished_replays(self, collection: str) -> frozenset[str]:
         """See `ProjectionStore.wished_replays`."""
+        check_documents(collection)
         await self.pass_faults()
         rows = self.database.dead_letters.rows
         parked = self._parked(collection)
@@ -155,6 +170,7 @@ class MemoryProjections(Faults):
 
     async def resume(self, projection: str, generation: int) -> bool:
         """See `ProjectionStore.resume`."""
+        check_generation(projection, generation)
         await self.pass_faults()
         return self._resume(projection, generation)
 
@@ -174,6 +190,7 @@ class MemoryProjections(Faults):
 
     async def leave_out(self, projection: str, generation: int) -> UUID | None:
         """See `ProjectionStore.leave_out`."""
+        check_generation(projection, generation)
         await self.pass_faults()
         for key, one in self._checkpoints.items():
             is_it = key[:2] == (projection, generation) and one.state in _KEPT
@@ -187,6 +204,10 @@ class MemoryProjections(Faults):
         self, projection: str, generation: int, state: GenerationState, error: str | None = None
     ) -> None:
         """See `ProjectionStore.set_state`."""
+        check_generation(projection, generation, 1, state)
+        if error is not None:
+            check_a("error", error, str)
+            error = storable(error)
         await self.pass_faults()
         known = self._checkpoints.items()
         if any(key[:2] == (projection, generation) and one.state in _KEPT for key, one in known):
@@ -195,6 +216,7 @@ class MemoryProjections(Faults):
 
     async def leave(self, checkpoint: Checkpoint) -> None:
         """See `ProjectionStore.leave`."""
+        check_a("checkpoint", checkpoint, Checkpoint)
         await self.pass_faults()
         key = (checkpoint.projection, checkpoint.generation, checkpoint.partition)
         kept = self._checkpoints.get(key)
@@ -204,6 +226,7 @@ class MemoryProjections(Faults):
 
     async def swap(self, projection: str, generation: int) -> None:
         """See `ProjectionStore.swap`."""
+        check_generation(projection, generation)
         await self.pass_faults()
         if not any(key[:2] == (projection, generation) for key in self._checkpoints):
             raise UnknownProjection(projection, generation)
@@ -222,6 +245,8 @@ class MemoryProjections(Faults):
 
     async def purge(self, projection: str, *, older_than: timedelta = RETIRED_KEPT) -> int:
         """See `ProjectionStore.purge`."""
+        check_text("projection", projection)
+        check_delay("older_than", older_than)
         await self.pass_faults()
         limit = self.database.now() - older_than
         gone = [key for key, at in self._retired_at.items() if key[0] == projection and at <= limit]
@@ -235,23 +260,29 @@ class MemoryProjections(Faults):
 
     async def get(self, collection: str, key: str) -> Document | None:
         """See `ProjectionStore.get`."""
+        check_documents(collection)
         await self.pass_faults()
-        return deepcopy(self.database.documents.get(collection, {}).get(key))
+        kept = self.database.documents.get(collection, {})
+        return deepcopy(kept[key]) if is_key(key) and key in kept else None
 
     async def get_many(self, collection: str, keys: Sequence[str]) -> Mapping[str, Document]:
         """See `ProjectionStore.get_many`."""
+        check_documents(collection)
+        check_list("keys", keys)
         await self.pass_faults()
         kept = self.database.documents.get(collection, {})
-        return {key: deepcopy(kept[key]) for key in keys if key in kept}
+        return {key: deepcopy(kept[key]) for key in keys if is_key(key) and key in kept}
 
     async def exists(self, collection: str, key: str) -> bool:
         """See `ProjectionStore.exists`."""
+        check_documents(collection)
         return await self.get(collection, key) is not None
 
     async def query(
         self, collection: str, *, prefix: str = "", after: str | None = None, limit: int = 100
     ) -> Sequence[tuple[str, Document]]:
         """See `ProjectionStore.query`."""
+        check_documents(collection, prefix, after, limit)
         await self.pass_faults()
         kept = self.database.documents.get(collection, {})
         return [
@@ -262,6 +293,7 @@ class MemoryProjections(Faults):
 
     async def changed(self, timeout_s: float) -> None:
         """See `ProjectionStore.changed`."""
+        check_seconds("timeout_s", timeout_s)
         with trio.move_on_after(timeout_s):
             await self._changed.wait()
 

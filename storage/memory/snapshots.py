@@ -2,6 +2,7 @@
 
 from actors.persistence import Keyring, Snapshot, StreamId
 from actors.persistence.beside_log.subject_keys import open_snapshot, seal_snapshot
+from actors.persistence.words import check_a, check_stream
 from storage.memory.faults import Faults
 
 
@@ -17,6 +18,7 @@ class MemorySnapshots(Faults):
 
     async def save(self, snapshot: Snapshot) -> None:
         """See `Snapshots.save`."""
+        check_a("snapshot", snapshot, Snapshot)
         snapshot = await seal_snapshot(self._keyring, snapshot)
         await self.pass_faults()
         kept = self._kept.get(snapshot.stream_id)
@@ -25,10 +27,12 @@ class MemorySnapshots(Faults):
 
     async def latest(self, stream_id: StreamId) -> Snapshot | None:
         """See `Snapshots.latest`."""
+        check_stream(stream_id)
         await self.pass_faults()
         return await open_snapshot(self._keyring, self._kept.get(stream_id))
 
     async def discard(self, stream_id: StreamId) -> None:
         """See `Snapshots.discard`."""
+        check_stream(stream_id)
         await self.pass_faults()
         self._kept.pop(stream_id, None)

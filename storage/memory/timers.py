@@ -6,7 +6,16 @@ from uuid import UUID
 
 from actors.persistence import CancelTimer, DueTimer, OpenTimer, SetTimer
 from actors.persistence.beside_log.dead_letters import storable
-from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX, OVER_KEPT
+from actors.persistence.beside_log.timers import (
+    CLAIM,
+    CLAIM_MAX,
+    OVER_KEPT,
+    check_claimed,
+    check_due,
+    check_undelivered,
+)
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.database import MemoryDatabase, TimerRow
 from storage.memory.faults import Faults
 
@@ -20,6 +29,7 @@ class MemoryTimers(Faults):
 
     async def set(self, timer: SetTimer) -> None:
         """See `DurableTimers.set`."""
+        check_a("timer", timer, SetTimer)
         await self.pass_faults()
         self.database.change_timer(timer)
 
@@ -37,6 +47,7 @@ class MemoryTimers(Faults):
         busy: Sequence[str] = (),
     ) -> Sequence[DueTimer]:
         """See `DurableTimers.claim_due`."""
+        check_due(worker, now, limit, busy)
         await self.pass_faults()
         due = [
             row
@@ -53,8 +64,8 @@ class MemoryTimers(Faults):
 
     async def renew(self, worker: str, timer_ids: Iterable[UUID], now: datetime) -> int:
         """See `DurableTimers.renew`."""
+        ids = set(check_claimed(worker, timer_ids, now))
         await self.pass_faults()
-        ids = set(timer_ids)
         ours = [row for row in self._claimed(worker) if row.timer.timer_id in ids]
         for row in ours:
             row.claimed_until = now + CLAIM
@@ -62,6 +73,7 @@ class MemoryTimers(Faults):
 
     async def release(self, worker: str) -> int:
         """See `DurableTimers.release`."""
+        check_text("worker", worker)
         await self.pass_faults()
         ours = self._claimed(worker)
         for row in ours:
@@ -72,6 +84,7 @@ class MemoryTimers(Faults):
         self, worker: str, timer_id: UUID, error: str, retry_at: datetime | None
     ) -> bool:
         """See `DurableTimers.failed`."""
+        check_undelivered(worker, timer_id, error, retry_at)
         await self.pass_faults()
         row = self.database.timers.get(timer_id)
         if row is None or not row.is_open or row.claimed_by != worker:
@@ -84,11 +97,13 @@ class MemoryTimers(Faults):
 
     async def revive(self, timer_id: UUID) -> bool:
         """See `DurableTimers.revive`."""
+        check_uuid("timer_id", timer_id)
         await self.pass_faults()
         return self.database.revive_timer(timer_id)
 
     async def close(self, timer_id: UUID) -> bool:
         """See `DurableTimers.close`."""
+        check_uuid("timer_id", timer_id)
         await self.pass_faults()
         row = self.database.timers.get(timer_id)
         if row is None or not row.is_open:
@@ -129,6 +144,7 @@ class MemoryTimers(Faults):
 
     async def purge(self, limit: int = 1000) -> int:
         """See `DurableTimers.purge`."""
+        check_limit(limit)
         await self.pass_faults()
         oldest = self.database.now() - OVER_KEPT
         gone = [

@@ -29,7 +29,7 @@ from actors.chat import (
     UnknownRoom,
     Viewer,
 )
-from actors.chat.chat_log import HISTORY_LIMIT
+from actors.chat.chat_log import HISTORY_LIMIT, check_history, check_member, check_rooms
 from actors.chat.stored import (
     AUDIT_KEPT,
     LIMITS_KEPT,
@@ -41,6 +41,8 @@ from actors.chat.stored import (
     text_of,
 )
 from actors.persistence import AppendRequest, Keyring
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_a
 from storage.errors import StoreUnavailable, SubjectForgotten, UnknownUser
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
@@ -136,10 +138,12 @@ class PostgresChatLog:
 
     async def ensure_rooms(self, names: Sequence[RoomName]) -> Mapping[RoomName, Room]:
         """See `ChatLog.ensure_rooms`."""
+        check_rooms(names)
         return await _available(self._database.transact(_ensure_rooms, list(names)))
 
     async def post(self, draft: Draft) -> PostOutcome:
         """See `ChatLog.post`."""
+        check_a("draft", draft, Draft)
         room_id = await self._room_id(draft.room)
         request = AppendRequest(stream_of(room_id), [post_event(draft, room_id)])
         # Before the statement, which holds the room.
@@ -166,10 +170,7 @@ class PostgresChatLog:
         limit: int = HISTORY_LIMIT,
     ) -> History:
         """See `ChatLog.history`."""
-        if not 1 <= limit <= HISTORY_LIMIT:
-            raise ValueError(f"limit must be 1 to {HISTORY_LIMIT}, got {limit}")
-        if before is not None and before < 1:
-            raise ValueError(f"before must be at least 1, got {before}")
+        check_history(room, viewer, before, limit)
         rows = await _available(self._database.run(_history, room, viewer, before, limit))
         if not rows:
             raise UnknownRoom(room)
@@ -180,10 +181,12 @@ class PostgresChatLog:
 
     async def join(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.join`."""
+        check_member(room, user_id)
         return await _available(self._database.transact(_join, room, user_id))
 
     async def is_member(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.is_member`."""
+        check_member(room, user_id)
         return await _available(self._database.run(_is_member, room, user_id))
 
     async def rebuild(self) -> int:
@@ -192,10 +195,12 @@ class PostgresChatLog:
 
     async def purge_messages(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_messages`."""
+        check_limit(limit)
         return await self._purge(_PURGE_MESSAGES, MESSAGES_KEPT, limit)
 
     async def purge_texts(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_texts`."""
+        check_limit(limit)
         first = over_before(datetime.now(UTC)).isoformat()
         rows = await _available(self._database.run(_fetch, _OLD_DAYS, first, limit))
         for row in rows:
@@ -204,11 +209,13 @@ class PostgresChatLog:
 
     async def purge_audit(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_audit`."""
+        check_limit(limit)
         gone = await self._purge(_PURGE_CHAT_AUDIT, AUDIT_KEPT, limit)
         return gone or await self._purge(_PURGE_AUDIT, AUDIT_KEPT, limit)
 
     async def purge_limits(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_limits`."""
+        check_limit(limit)
         return await self._purge(_PURGE_LIMITS, LIMITS_KEPT, limit)
 
     async def _purge(self, statement: str, kept: timedelta, limit: int) -> int:
@@ -317,8 +324,8 @@ async def _join(connection: Connection, room: RoomName, user_id: UUID) -> bool:
             room_id,
             user_id,
         )
-    except asyncpg.ForeignKeyViolationError as error:
-        raise UnknownUser(str(user_id)) from error
+    except asyncpg.ForeignKeyViolationError:
+        raise UnknownUser(str(user_id)) from None
     if done == "INSERT 0 0":
         return False
     await _audit(connection, room_id, user_id, "chat.room.join", {"role": "member"})

@@ -27,9 +27,14 @@ from actors.persistence.beside_log.dead_letters import (
     REPLAY_WISHED,
     ROWS_MAX,
     TRANSITIONS,
+    check_change,
+    check_query,
     outbox_id,
+    storable,
     timer_of,
 )
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_a, check_row
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
@@ -133,10 +138,12 @@ class PostgresDeadLetters:
 
     async def add(self, letter: NewDeadLetter) -> int:
         """See `DeadLetters.add`."""
+        check_a("letter", letter, NewDeadLetter)
         return await self._database.transact(add_letter, letter, self._rows_max)
 
     async def get(self, id_: int) -> StoredDeadLetter:
         """See `DeadLetters.get`."""
+        check_row(id_)
         return await self._database.run(_get, id_)
 
     async def list(
@@ -149,6 +156,7 @@ class PostgresDeadLetters:
         after: int | None = None,
     ) -> Sequence[StoredDeadLetter]:
         """See `DeadLetters.list`."""
+        check_query(status, kind, source, limit, after)
 
         async def work(connection: Connection) -> Sequence[StoredDeadLetter]:
             rows = await connection.fetch(_LIST, status, kind, source, after or 0, limit)
@@ -158,12 +166,15 @@ class PostgresDeadLetters:
 
     async def retry(self, id_: int, by: str = "worker") -> StoredDeadLetter:
         """See `DeadLetters.retry`."""
+        check_change(id_, by)
         return await self._database.transact(_retry, id_, by)
 
     async def retry_all(
         self, *, kind: str | None = None, limit: int = 50, by: str = "worker"
     ) -> Sequence[StoredDeadLetter]:
         """See `DeadLetters.retry_all`."""
+        check_query(None, kind, None, limit, None)
+        check_change(0, by)
 
         async def work(connection: Connection) -> Sequence[StoredDeadLetter]:
             rows = await connection.fetch(_RETRYABLE, kind, CLAIM, limit)
@@ -173,23 +184,31 @@ class PostgresDeadLetters:
 
     async def hand_back(self, id_: int, by: str) -> StoredDeadLetter:
         """See `DeadLetters.hand_back`."""
+        check_change(id_, by)
         return await self._database.transact(_hand_back, id_, by)
 
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
         """See `DeadLetters.failed_again`."""
+        check_change(id_, by, error_message)
+        error_message = storable(error_message)
 
         await self._database.transact(_failed_again, id_, error_message, by)
 
     async def resolve(self, id_: int, by: str, notes: str = "") -> None:
         """See `DeadLetters.resolve`."""
+        check_change(id_, by, notes)
+        notes = storable(notes)
         await self._database.transact(_end, id_, DeadLetterStatus.RESOLVED, by, notes)
 
     async def discard(self, id_: int, by: str, reason: str) -> None:
         """See `DeadLetters.discard`."""
+        check_change(id_, by, reason)
+        reason = storable(reason)
         await self._database.transact(_end, id_, DeadLetterStatus.DISCARDED, by, reason)
 
     async def purge(self, limit: int = 1000) -> int:
         """See `DeadLetters.purge`."""
+        check_limit(limit)
         return await self._database.run(change_rows, _PURGE, AUDIT_KEPT, limit)
 
     async def counts(self) -> DeadLetterCounts:

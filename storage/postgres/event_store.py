@@ -8,7 +8,6 @@ brings more than events.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import asyncpg
 
@@ -66,11 +65,16 @@ from actors.persistence.event_store import (
 )
 from actors.persistence.event_types import EVENTS as OWN_TYPES
 from actors.persistence.words import check_query, check_stream
-from storage.errors import DuplicateMessageId, Fenced, StoreError, StoreUnavailable
+from storage.errors import (
+    DuplicateMessageId,
+    Fenced,
+    StatementRefused,
+    StoreError,
+    StoreUnavailable,
+)
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS, POLL_S
-from storage.postgres.connecting.pool import Work
-from storage.postgres.connecting.session import DRIVER, Connection, told
+from storage.postgres.connecting.session import Connection
 from storage.postgres.events import reading
 from storage.postgres.events.appending import RACES, append_batch, facts, insert, wait_in_line
 from storage.postgres.events.gathering import Gatherer, GatherStats
@@ -79,8 +83,6 @@ from storage.postgres.idempotency import claim, remember
 from storage.postgres.outbox import OUTBOX_IDS, add_to_outbox, note_handled
 from storage.postgres.projections import apply_inline
 from storage.postgres.timers import change_timer
-
-T = TypeVar("T")
 
 # Two races lost: the stream is a busy one. From there appends stand in line, one at a time.
 RACES_BEFORE_LINE = 2
@@ -114,7 +116,7 @@ class PostgresEventStore:
     ) -> None:
         if scanned_max < 1:
             raise ValueError(f"scanned_max must be at least 1, got {scanned_max}")
-        self._database, self._poll_s = database, poll_s
+        self._database, self._run, self._poll_s = database, database.run, poll_s
         self._scanned_max, self._event_types = scanned_max, event_types
         self._inline = InlineProjections(inline)
         self._gatherer = gatherer if gatherer is not None else Gatherer(database)
@@ -184,9 +186,9 @@ class PostgresEventStore:
                 return await self._database.transact(
                     _append_batch_in_line, requests, atomic, channel=EVENTS
                 )
-            except (*DRIVER, StoreUnavailable) as error:
+            except (StatementRefused, StoreUnavailable) as error:
                 if not _is_lost_race(error):
-                    raise told(error) from None
+                    raise
         raise StoreUnavailable(f"the batch lost {RACES_MAX} races in a row", nothing_written=True)
 
     async def load(
@@ -265,12 +267,7 @@ class PostgresEventStore:
         tags, (begin, lineage) = check_query(query), check_place(after)
         check_limit(limit)
         query = self._event_types.widened_query(query)
-        try:
-            found, current = await self._database.transact(
-                read_tagged, query, tags, begin, limit + 1
-            )
-        except DRIVER as error:
-            raise told(error) from None
+        found, current = await self._database.transact(read_tagged, query, tags, begin, limit + 1)
         check_lineage(lineage, current)
         return tagged_page(await open_events(self._keyring, found), begin, limit, current)
 
@@ -368,24 +365,18 @@ class PostgresEventStore:
             )
         except _Refused as refused:
             return refused.why
-        except (*DRIVER, StoreUnavailable) as error:
+        except (StatementRefused, StoreUnavailable) as error:
             if _is_lost_race(error):
                 return None
-            if getattr(error, "constraint_name", None) == OUTBOX_IDS:
+            if isinstance(error, StatementRefused) and error.constraint == OUTBOX_IDS:
                 raise DuplicateMessageId(request.stream_id) from None
-            raise told(error) from None
-
-    async def _run(self, work: Work[T], *args: object) -> T:
-        try:
-            return await self._database.run(work, *args)
-        except DRIVER as error:
-            raise told(error) from None
+            raise
 
 
 def _is_lost_race(error: Exception) -> bool:
     """Whether another writer was first; nothing was written then, and the same may go again."""
-    if isinstance(error, asyncpg.UniqueViolationError):
-        return error.constraint_name in RACES
+    if isinstance(error, StatementRefused):
+        return error.kind == asyncpg.UniqueViolationError.__name__ and error.constraint in RACES
     # Two that bring the same ids in another order wait for each other until the server ends one.
     return isinstance(error.__cause__, asyncpg.DeadlockDetectedError)
 

@@ -3,7 +3,9 @@
 from uuid import UUID
 
 from actors.persistence import Claim, Idempotent
-from actors.persistence.beside_log.idempotency import LIFETIME, PENDING_LIFETIME
+from actors.persistence.beside_log.idempotency import ANSWER_BYTES_MAX, LIFETIME, PENDING_LIFETIME
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_a, check_bytes
 from storage.errors import IdempotencyInFlight, IdempotencyLost, IdempotencyMismatch
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
@@ -89,16 +91,21 @@ class PostgresIdempotency:
 
     async def begin(self, request: Idempotent) -> Claim | bytes:
         """See `Idempotency.begin`."""
+        check_a("request", request, Idempotent)
         return await self._database.transact(claim, request)
 
     async def finish(self, claim: Claim, result: bytes) -> None:
         """See `Idempotency.finish`."""
+        check_a("claim", claim, Claim)
+        check_bytes("result", result, ANSWER_BYTES_MAX)
         await self._database.run(remember, claim, result)
 
     async def abandon(self, claim: Claim) -> None:
         """See `Idempotency.abandon`."""
+        check_a("claim", claim, Claim)
         await self._database.run(_abandon, claim)
 
     async def purge(self, limit: int = 1000) -> int:
         """See `Idempotency.purge`."""
+        check_limit(limit)
         return await self._database.run(_purge, limit)

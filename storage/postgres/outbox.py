@@ -23,8 +23,16 @@ from actors.persistence.beside_log.outbox import (
     INBOX_KEPT,
     LEASE,
     SENT_KEPT,
+    check_asked,
+    check_failure,
+    check_noted,
+    check_part,
+    check_parts,
+    check_rows,
     partition_of,
 )
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_row
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
@@ -170,6 +178,7 @@ class PostgresOutbox:
 
     async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
         """See `Outbox.lease`."""
+        check_parts(owner, partitions)
 
         async def work(connection: Connection) -> dict[int, int]:
             rows = await connection.fetch(_LEASE, owner, list(partitions), LEASE)
@@ -179,6 +188,7 @@ class PostgresOutbox:
 
     async def release(self, owner: str) -> None:
         """See `Outbox.release`."""
+        check_parts(owner, ())
         await self._change(
             "UPDATE outbox_leases SET lease_until = clock_timestamp() WHERE owner = $1", owner
         )
@@ -192,6 +202,8 @@ class PostgresOutbox:
         skipping: Sequence[str] = (),
     ) -> Sequence[OutboxEntry]:
         """See `Outbox.next_batch`."""
+        check_part(partition, epoch)
+        check_asked(limit, skipping)
 
         place = self._places.get(partition, _NOWHERE)
         if place.until <= trio.current_time() or place.skipping != tuple(skipping):
@@ -216,21 +228,28 @@ class PostgresOutbox:
 
     async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
         """See `Outbox.mark_sent`."""
+        check_part(partition, epoch)
+        check_rows("ids", ids)
         return await self._change(_SENT, partition, epoch, list(ids))
 
     async def mark_failed(
         self, partition: int, epoch: int, id_: int, error: str, retry_in: timedelta | None
     ) -> bool:
         """See `Outbox.mark_failed`."""
+        check_part(partition, epoch)
+        check_row(id_)
+        check_failure(error, retry_in)
         args = (partition, epoch, id_, storable(error), retry_in)
         return await self._change(_FAILED, *args) == 1
 
     async def revive(self, id_: int) -> bool:
         """See `Outbox.revive`."""
+        check_row(id_)
         return await self._change(_REVIVE, id_) == 1
 
     async def drop(self, id_: int) -> bool:
         """See `Outbox.drop`."""
+        check_row(id_)
         return await self._change(_DROP, id_) == 1
 
     async def stats(self) -> OutboxStats:
@@ -261,6 +280,7 @@ class PostgresOutbox:
 
     async def purge(self, limit: int = 1000) -> int:
         """See `Outbox.purge`."""
+        check_limit(limit)
         sent = _PURGE.format(table="outbox", column="sent_at")
         handled = _PURGE.format(table="inbox", column="handled_at")
         gone = await self._change(sent, SENT_KEPT, limit)
@@ -268,6 +288,7 @@ class PostgresOutbox:
 
     async def note(self, consumer: str, message_id: UUID) -> bool:
         """See `Inbox.note`."""
+        check_noted(consumer, message_id)
         return await self._change(_NOTE, consumer, message_id) == 1
 
     async def _change(self, statement: str, *args: object) -> int:

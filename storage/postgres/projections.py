@@ -24,17 +24,25 @@ from actors.persistence import (
     Projection,
     ProjectionBatch,
     StoredEvent,
-    StoreError,
     UnknownProjection,
     WritesRefused,
     inline_collection,
 )
-from actors.persistence.beside_log.dead_letters import ROWS_MAX
+from actors.persistence.beside_log.dead_letters import ROWS_MAX, storable
 from actors.persistence.projections.projection import collection_of, encoded, is_key
-from actors.persistence.projections.store import REPLAY, RETIRED_KEPT
+from actors.persistence.projections.store import (
+    REPLAY,
+    RETIRED_KEPT,
+    check_documents,
+    check_generation,
+    check_parked,
+    check_seconds,
+)
+from actors.persistence.words import check_a, check_delay, check_list, check_text
+from storage.errors import StatementRefused
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import PROJECTIONS
-from storage.postgres.connecting.session import GONE, Connection, change_rows
+from storage.postgres.connecting.session import GONE, Connection, change_rows, told
 from storage.postgres.dead_letters import add_letter, replay_failed, replayed
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 from storage.postgres.events.subject_keys import FORGET_RETIRED
@@ -161,6 +169,7 @@ class PostgresProjections:
         partition: int = 0,
     ) -> Checkpoint:
         """See `ProjectionStore.open`."""
+        check_generation(projection, generation, version, state, partition)
 
         async def work(connection: Connection) -> Checkpoint:
             await connection.execute(_OPEN, projection, generation, partition, version, state.value)
@@ -172,6 +181,7 @@ class PostgresProjections:
 
     async def checkpoints(self, projection: str) -> Sequence[Checkpoint]:
         """See `ProjectionStore.checkpoints`."""
+        check_text("projection", projection)
 
         async def work(connection: Connection) -> list[Checkpoint]:
             rows = await connection.fetch(_FIND, projection, None, None)
@@ -190,13 +200,12 @@ class PostgresProjections:
 
     async def commit(self, batch: ProjectionBatch) -> bool:
         """See `ProjectionStore.commit`."""
+        check_a("batch", batch, ProjectionBatch)
         try:
             await self._database.transact(_commit, batch, self._letters_max, channel=PROJECTIONS)
         except _Elsewhere:
             return False
-        except StoreError:
-            raise  # the world's: `translate` knows which of the driver's are
-        except (*GONE, TypeError, ValueError) as error:
+        except (StatementRefused, TypeError, ValueError) as error:
             raise WritesRefused(batch.checkpoint.collection, error) from error
         return True
 
@@ -204,9 +213,11 @@ class PostgresProjections:
         self, collection: str, among: Sequence[str] | None = None
     ) -> frozenset[str]:
         """See `ProjectionStore.parked_streams`."""
+        check_parked(collection, among)
+        asked = None if among is None else list(among)
 
         async def work(connection: Connection) -> frozenset[str]:
-            rows = await connection.fetch(_PARKED, collection, among)
+            rows = await connection.fetch(_PARKED, collection, asked)
             return frozenset(row["stream_id"] for row in rows)
 
         return await self._database.run(work)
@@ -215,6 +226,7 @@ class PostgresProjections:
         self, collection: str, stream_id: str, *, limit: int = 100
     ) -> Sequence[ParkedEvent]:
         """See `ProjectionStore.parked_events`."""
+        check_parked(collection, [stream_id], limit)
 
         async def work(connection: Connection) -> list[ParkedEvent]:
             rows = await connection.fetch(_PARKED_EVENTS, collection, stream_id, limit)
@@ -224,6 +236,7 @@ class PostgresProjections:
 
     async def wished_replays(self, collection: str) -> frozenset[str]:
         """See `ProjectionStore.wished_replays`."""
+        check_documents(collection)
 
         async def work(connection: Connection) -> frozenset[str]:
             rows = await connection.fetch(_WISHED, collection)
@@ -233,6 +246,7 @@ class PostgresProjections:
 
     async def resume(self, projection: str, generation: int) -> bool:
         """See `ProjectionStore.resume`."""
+        check_generation(projection, generation)
         changed = await self._database.run(
             change_rows, _RESUME, projection, generation, channel=PROJECTIONS
         )
@@ -240,6 +254,7 @@ class PostgresProjections:
 
     async def leave_out(self, projection: str, generation: int) -> UUID | None:
         """See `ProjectionStore.leave_out`."""
+        check_generation(projection, generation)
 
         async def work(connection: Connection) -> UUID | None:
             poison: UUID | None = await connection.fetchval(_LEAVE_OUT, projection, generation)
@@ -253,12 +268,17 @@ class PostgresProjections:
         self, projection: str, generation: int, state: GenerationState, error: str | None = None
     ) -> None:
         """See `ProjectionStore.set_state`."""
+        check_generation(projection, generation, 1, state)
+        if error is not None:
+            check_a("error", error, str)
+            error = storable(error)
         await self._database.run(
             _set_state, projection, generation, state, error, channel=PROJECTIONS
         )
 
     async def leave(self, checkpoint: Checkpoint) -> None:
         """See `ProjectionStore.leave`."""
+        check_a("checkpoint", checkpoint, Checkpoint)
 
         async def work(connection: Connection) -> None:
             await connection.execute(
@@ -274,6 +294,7 @@ class PostgresProjections:
 
     async def swap(self, projection: str, generation: int) -> None:
         """See `ProjectionStore.swap`."""
+        check_generation(projection, generation)
 
         async def work(connection: Connection) -> None:
             # Before the checkpoints, as who forgets takes them.
@@ -313,6 +334,8 @@ class PostgresProjections:
 
     async def purge(self, projection: str, *, older_than: timedelta = RETIRED_KEPT) -> int:
         """See `ProjectionStore.purge`."""
+        check_text("projection", projection)
+        check_delay("older_than", older_than)
 
         async def work(connection: Connection) -> int:
             rows = await connection.fetch(
@@ -335,10 +358,13 @@ class PostgresProjections:
 
     async def get(self, collection: str, key: str) -> Document | None:
         """See `ProjectionStore.get`."""
-        return (await self.get_many(collection, [key])).get(key)
+        check_documents(collection)
+        return (await self.get_many(collection, [key])).get(key) if is_key(key) else None
 
     async def get_many(self, collection: str, keys: Sequence[str]) -> Mapping[str, Document]:
         """See `ProjectionStore.get_many`."""
+        check_documents(collection)
+        check_list("keys", keys)
 
         async def work(connection: Connection) -> dict[str, Document]:
             rows = await connection.fetch(
@@ -352,6 +378,7 @@ class PostgresProjections:
 
     async def exists(self, collection: str, key: str) -> bool:
         """See `ProjectionStore.exists`."""
+        check_documents(collection)
         if not is_key(key):
             return False
 
@@ -370,6 +397,7 @@ class PostgresProjections:
         self, collection: str, *, prefix: str = "", after: str | None = None, limit: int = 100
     ) -> Sequence[tuple[str, Document]]:
         """See `ProjectionStore.query`."""
+        check_documents(collection, prefix, after, limit)
 
         async def work(connection: Connection) -> list[tuple[str, Document]]:
             rows = await connection.fetch(_QUERY, collection, prefix, after, limit)
@@ -379,6 +407,7 @@ class PostgresProjections:
 
     async def changed(self, timeout_s: float) -> None:
         """See `ProjectionStore.changed`."""
+        check_seconds("timeout_s", timeout_s)
         bell = self._database.bell(PROJECTIONS)
         with bell.heard():
             await bell.listen()(timeout_s)
@@ -522,6 +551,9 @@ async def apply_inline(
             # The database went away below the projection, which is not to blame.
             if isinstance(failed.error, GONE) and not isinstance(failed.error, _REFUSALS):
                 raise failed.error from None
+            if isinstance(failed.error, _REFUSALS):
+                refused = told(failed.error)
+                raise InlineProjectionFailed(one.name, failed.stream_id, refused) from None
             raise
 
 
@@ -544,4 +576,4 @@ async def _apply(
     try:
         await _write(connection, collection, last.cursor, tx.documents, tx.statements)
     except _REFUSALS as error:
-        raise InlineProjectionFailed(projection.name, last.stream_id, error) from error
+        raise InlineProjectionFailed(projection.name, last.stream_id, told(error)) from None

@@ -4,6 +4,7 @@ import asyncpg
 
 from actors.persistence import Keyring, Snapshot, StreamId
 from actors.persistence.beside_log.subject_keys import open_snapshot, seal_snapshot
+from actors.persistence.words import check_a, check_stream
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
 
@@ -16,10 +17,12 @@ class PostgresSnapshots:
 
     async def save(self, snapshot: Snapshot) -> None:
         """See `Snapshots.save`."""
+        check_a("snapshot", snapshot, Snapshot)
         await self._database.run(_save, await seal_snapshot(self._keyring, snapshot))
 
     async def latest(self, stream_id: StreamId) -> Snapshot | None:
         """See `Snapshots.latest`."""
+        check_stream(stream_id)
         row = await self._database.run(_latest, stream_id)
         if row is None:
             return None
@@ -28,6 +31,7 @@ class PostgresSnapshots:
 
     async def discard(self, stream_id: StreamId) -> None:
         """See `Snapshots.discard`."""
+        check_stream(stream_id)
         await self._database.run(_discard, stream_id)
 
 

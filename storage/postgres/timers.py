@@ -14,7 +14,16 @@ from actors.persistence import (
     TimerGone,
 )
 from actors.persistence.beside_log.dead_letters import storable
-from actors.persistence.beside_log.timers import CLAIM, CLAIM_MAX, OVER_KEPT
+from actors.persistence.beside_log.timers import (
+    CLAIM,
+    CLAIM_MAX,
+    OVER_KEPT,
+    check_claimed,
+    check_due,
+    check_undelivered,
+)
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_a, check_text, check_uuid
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
@@ -111,6 +120,7 @@ class PostgresTimers:
 
     async def set(self, timer: SetTimer) -> None:
         """See `DurableTimers.set`."""
+        check_a("timer", timer, SetTimer)
         await self._database.run(change_timer, timer)
 
     async def cancel(self, address: str, name: str) -> int:
@@ -126,28 +136,34 @@ class PostgresTimers:
         busy: Sequence[str] = (),
     ) -> Sequence[DueTimer]:
         """See `DurableTimers.claim_due`."""
+        check_due(worker, now, limit, busy)
         return await self._database.run(_claim_due, worker, now, limit, busy)
 
     async def renew(self, worker: str, timer_ids: Iterable[UUID], now: datetime) -> int:
         """See `DurableTimers.renew`."""
-        return await self._change(_RENEW, worker, list(timer_ids), now, CLAIM)
+        ids = check_claimed(worker, timer_ids, now)
+        return await self._change(_RENEW, worker, ids, now, CLAIM)
 
     async def release(self, worker: str) -> int:
         """See `DurableTimers.release`."""
+        check_text("worker", worker)
         return await self._change(_RELEASE, worker)
 
     async def failed(
         self, worker: str, timer_id: UUID, error: str, retry_at: datetime | None
     ) -> bool:
         """See `DurableTimers.failed`."""
+        check_undelivered(worker, timer_id, error, retry_at)
         return await self._change(_FAILED, worker, timer_id, storable(error), retry_at) == 1
 
     async def revive(self, timer_id: UUID) -> bool:
         """See `DurableTimers.revive`."""
+        check_uuid("timer_id", timer_id)
         return await self._change(_REVIVE, timer_id) == 1
 
     async def close(self, timer_id: UUID) -> bool:
         """See `DurableTimers.close`."""
+        check_uuid("timer_id", timer_id)
         return await self._database.run(_close, timer_id)
 
     async def open_timers(
@@ -175,6 +191,7 @@ class PostgresTimers:
 
     async def purge(self, limit: int = 1000) -> int:
         """See `DurableTimers.purge`."""
+        check_limit(limit)
         return await self._change(_PURGE, OVER_KEPT, limit)
 
     async def _change(self, statement: str, *args: object) -> int:

@@ -11,12 +11,27 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from actors.persistence.errors import StoreMisuse
+from actors.persistence.errors import InvalidField, StoreMisuse
+from actors.persistence.words import (
+    BIGINT_MAX,
+    INT_MAX,
+    KEY_BYTES_MAX,
+    READ_LIMIT_MAX,
+    check_a,
+    check_bytes,
+    check_integer,
+    check_row,
+    check_text,
+    check_texts,
+    check_uuid,
+)
 
 # Larger payloads are kept by reference to their event.
 PAYLOAD_BYTES_MAX = 256 * 1024
 # What is kept of an error: a person reads it, and some quote a whole page.
 ERROR_CHARS_MAX = 8192
+# That of the message, and what its handler adds.
+LETTER_METADATA_BYTES_MAX = 64 * 1024
 # The table is bounded; the oldest final rows make room, pending ones never do.
 ROWS_MAX = 100_000
 FULL_DEGRADED = 0.8
@@ -152,14 +167,36 @@ class NewDeadLetter:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+            raise InvalidField("kind", f"is none of {', '.join(KINDS)}")
+        check_text("source", self.source, KEY_BYTES_MAX)
+        check_text("message_id", self.message_id, KEY_BYTES_MAX)
         # Somebody else's words: no reason to lose the failure.
         for name in ("error_message", "error_details"):
+            check_a(name, getattr(self, name), str)
             object.__setattr__(self, name, storable(getattr(self, name)))
-        if self.payload is not None and len(self.payload) > PAYLOAD_BYTES_MAX:
-            if self.event_id is None:
-                raise ValueError(f"a payload over {PAYLOAD_BYTES_MAX} bytes needs its event's id")
-            object.__setattr__(self, "payload", None)
+        if self.event_id is not None:
+            check_uuid("event_id", self.event_id)
+            # What is larger stands in the event.
+            if isinstance(self.payload, bytes) and len(self.payload) > PAYLOAD_BYTES_MAX:
+                object.__setattr__(self, "payload", None)
+            if _size_of(self.metadata) > LETTER_METADATA_BYTES_MAX:
+                object.__setattr__(self, "metadata", {})
+        if self.payload is not None:
+            check_bytes("payload (of no event)", self.payload, PAYLOAD_BYTES_MAX)
+        check_texts("metadata", self.metadata, LETTER_METADATA_BYTES_MAX)
+        for name in ("stream_id", "event_type"):
+            if getattr(self, name) is not None:
+                check_text(name, getattr(self, name))
+        for name, most in (("event_version", INT_MAX), ("stream_version", BIGINT_MAX)):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), 0, most)
+
+
+def _size_of(metadata: Mapping[str, str]) -> int:
+    try:
+        return sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+    except (AttributeError, UnicodeEncodeError):
+        return 0  # told by its check
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +227,34 @@ class DeadLetterCounts:
         if self.by_status.get(DeadLetterStatus.PENDING, 0) >= ROWS_MAX:
             return "unhealthy"
         return "degraded" if self.fullness > FULL_DEGRADED else "healthy"
+
+
+# What is asked of a caller before any I/O, by every engine. Each raises `InvalidField`.
+
+
+def check_query(
+    status: DeadLetterStatus | None,
+    kind: str | None,
+    source: str | None,
+    limit: int,
+    after: int | None,
+) -> None:
+    """Call this with which letters are asked for."""
+    if status is not None:
+        check_a("status", status, DeadLetterStatus)
+    for field_, text in (("kind", kind), ("source", source)):
+        if text is not None:
+            check_text(field_, text, KEY_BYTES_MAX)
+    check_integer("limit", limit, 1, READ_LIMIT_MAX)
+    if after is not None:
+        check_integer("after", after, 0, BIGINT_MAX)
+
+
+def check_change(id_: int, by: str, words: str = "") -> None:
+    """Call this with who changes a letter's status, and what they say."""
+    check_row(id_)
+    check_text("by", by)
+    check_a("what is said", words, str)
 
 
 class DeadLetters(Protocol):

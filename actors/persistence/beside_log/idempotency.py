@@ -16,6 +16,10 @@ LIFETIME = timedelta(hours=24)
 PENDING_LIFETIME = timedelta(seconds=60)
 
 
+# What an answer says stands in tables; this is enough to find it there.
+ANSWER_BYTES_MAX = 1024 * 1024
+
+
 class Idempotency(Protocol):
     """Which requests were answered, and how."""
 

@@ -24,6 +24,19 @@ from actors.persistence.beside_log.dead_letters import (
     words_of,
 )
 from actors.persistence.errors import StoreError
+from actors.persistence.words import (
+    BIGINT_MAX,
+    INT_MAX,
+    KEY_BYTES_MAX,
+    READ_LIMIT_MAX,
+    check_a,
+    check_delay,
+    check_integer,
+    check_list,
+    check_row,
+    check_text,
+    check_uuid,
+)
 from actors.reducers import Environment
 from actors.runtime import Actor, Exit, Log, message
 
@@ -205,6 +218,48 @@ class Inbox(Protocol):
     async def note(self, consumer: str, message_id: UUID) -> bool:
         """Call this for a handler without an append: True the first time, False ever after."""
         ...
+
+
+# What is asked of a caller before any I/O, by every engine. Each raises `InvalidField`.
+
+
+def check_parts(owner: str, partitions: Sequence[int]) -> None:
+    """Call this with what is to be leased."""
+    check_text("owner", owner)
+    for partition in check_list("partitions", partitions):
+        check_integer("a partition", partition, 0, INT_MAX)
+
+
+def check_part(partition: int, epoch: int) -> None:
+    """Call this with a part and the epoch it is held in."""
+    check_integer("partition", partition, 0, INT_MAX)
+    check_integer("epoch", epoch, 0, BIGINT_MAX)
+
+
+def check_asked(limit: int, skipping: Sequence[str]) -> None:
+    """Call this with how many messages are asked for, and whose dead ones hold nobody up."""
+    check_integer("limit", limit, 1, READ_LIMIT_MAX)
+    for target in check_list("skipping", skipping):
+        check_text("a skipped target", target, KEY_BYTES_MAX)
+
+
+def check_rows(field: str, ids: Sequence[int]) -> None:
+    """Call this with the numbers of rows."""
+    for id_ in check_list(field, ids):
+        check_row(id_)
+
+
+def check_failure(error: str, retry_in: timedelta | None) -> None:
+    """Call this with why an attempt failed, and when the next is made."""
+    check_a("error", error, str)
+    if retry_in is not None:
+        check_delay("retry_in", retry_in)
+
+
+def check_noted(consumer: str, message_id: UUID) -> None:
+    """Call this with a message and who handled it."""
+    check_text("consumer", consumer)
+    check_uuid("message_id", message_id)
 
 
 Send = Callable[[OutboxEntry], Awaitable[None]]

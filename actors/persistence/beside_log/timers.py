@@ -24,7 +24,17 @@ from actors.persistence.beside_log.dead_letters import (
 )
 from actors.persistence.beside_log.outbox import retry_delay
 from actors.persistence.errors import StoreError
-from actors.persistence.words import SetTimer
+from actors.persistence.words import (
+    KEY_BYTES_MAX,
+    READ_LIMIT_MAX,
+    SetTimer,
+    check_a,
+    check_integer,
+    check_list,
+    check_text,
+    check_time,
+    check_uuid,
+)
 from actors.reducers import Environment
 from actors.runtime import Actor, Exit, Log, message
 
@@ -51,6 +61,37 @@ LOOK_S_MIN = 0.1
 AWAY_S = 1.0
 
 _log = Log("actors.persistence")
+
+
+# What is asked of a caller before any I/O, by every engine. Each raises `InvalidField`.
+
+
+def check_due(worker: str, now: datetime, limit: int, busy: Sequence[str]) -> None:
+    """Call this with who claims what."""
+    check_text("worker", worker)
+    check_time("now", now)
+    check_integer("limit", limit, 1, READ_LIMIT_MAX)
+    for address in check_list("busy", busy):
+        check_text("a busy address", address, KEY_BYTES_MAX)
+
+
+def check_claimed(worker: str, timer_ids: Iterable[UUID], now: datetime) -> list[UUID]:
+    """Call this with whose claims are renewed, for the ids as a list."""
+    check_text("worker", worker)
+    check_time("now", now)
+    ids = check_list("timer_ids", timer_ids)
+    for id_ in ids:
+        check_uuid("a timer's id", id_)
+    return [id_ for id_ in ids if isinstance(id_, UUID)]
+
+
+def check_undelivered(worker: str, timer_id: UUID, error: str, retry_at: datetime | None) -> None:
+    """Call this with a delivery that failed."""
+    check_text("worker", worker)
+    check_uuid("timer_id", timer_id)
+    check_a("error", error, str)
+    if retry_at is not None:
+        check_time("retry_at", retry_at)
 
 
 @dataclass(frozen=True, slots=True)

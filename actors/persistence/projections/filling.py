@@ -83,15 +83,19 @@ _log = Log("actors.persistence")
 
 @dataclass(frozen=True, slots=True)
 class ProjectionStatus:
-    """How a runner is: where, how far behind, how fast, and what it set aside."""
+    """How a runner is: where, how far behind, how fast, and what it set aside.
+
+    What only the store knows is None while it is away, and `store_error` is its error's code.
+    """
 
     checkpoint: Checkpoint
-    lag: Lag
+    lag: Lag | None
     applied: int
-    parked_streams: int
+    parked_streams: int | None
     rate: float
     eta_s: float | None
-    progress: float
+    progress: float | None
+    store_error: str | None = None
 
 
 class Filling:
@@ -130,11 +134,16 @@ class Filling:
         self.ended = trio.Event()
 
     async def status(self) -> ProjectionStatus:
-        """Call this for how it is."""
-        lag = await self._events.lag(self.checkpoint.cursor)
-        parked = await self._store.parked_streams(self.checkpoint.collection)
+        """Call this for how it is, whether the store answers or not."""
         elapsed = max(trio.current_time() - self._began, 0.001)
         rate = self._applied / elapsed
+        try:
+            lag = await self._events.lag(self.checkpoint.cursor)
+            parked = await self._store.parked_streams(self.checkpoint.collection)
+        except StoreError as error:
+            return ProjectionStatus(
+                self.checkpoint, None, self._applied, None, rate, None, None, error.code
+            )
         whole = self._applied + lag.events
         return ProjectionStatus(
             checkpoint=self.checkpoint,

@@ -144,6 +144,8 @@ def _plain(value: object) -> object:
 
 def check_key(key: str) -> None:
     """Call this before a key is written; `ValueError` for one that no document can have."""
+    if not isinstance(key, str):
+        raise TypeError(f"a document's key is a text, got {type(key).__name__}")
     if not is_key(key):
         raise ValueError(
             f"a document's key has no NUL, no half of a surrogate pair, and at most "
@@ -151,10 +153,11 @@ def check_key(key: str) -> None:
         )
 
 
-def is_key(key: str) -> bool:
+def is_key(key: object) -> bool:
     """Call this to decide whether a document can have this key."""
     return (
-        "\x00" not in key
+        isinstance(key, str)
+        and "\x00" not in key
         and len(key.encode(errors="replace")) <= KEY_BYTES_MAX
         and (key.isascii() or not any("\ud800" <= one <= "\udfff" for one in key))
     )

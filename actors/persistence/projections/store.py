@@ -19,10 +19,23 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from actors.persistence.beside_log.dead_letters import NewDeadLetter
-from actors.persistence.errors import StoreError, StoreMisuse
+from actors.persistence.beside_log.dead_letters import NewDeadLetter, storable
+from actors.persistence.errors import InvalidField, StoreError, StoreMisuse
+from actors.persistence.event_store import check_cursor
 from actors.persistence.projections.projection import Document, Projection, collection_of
-from actors.persistence.words import Cursor, Version
+from actors.persistence.words import (
+    BIGINT_MAX,
+    INT_MAX,
+    KEY_BYTES_MAX,
+    READ_LIMIT_MAX,
+    Cursor,
+    Version,
+    check_a,
+    check_integer,
+    check_list,
+    check_row,
+    check_text,
+)
 
 RETIRED_KEPT = timedelta(hours=24)
 
@@ -61,6 +74,11 @@ class Checkpoint:
     # Whether a subject was forgotten whose private fields it was made of: it is built anew.
     is_outdated: bool = False
 
+    def __post_init__(self) -> None:
+        check_generation(self.projection, self.generation, self.version, self.state, self.partition)
+        check_integer("revision", self.revision, 0, BIGINT_MAX)
+        check_cursor(self.cursor)
+
     @property
     def is_halted(self) -> bool:
         """Call this to ask whether an error stops the filling; a halted rebuild serves nobody."""
@@ -94,6 +112,23 @@ class ProjectionBatch:
     poison: UUID | None = None
     subjects: frozenset[str] = frozenset()
 
+    def __post_init__(self) -> None:
+        check_a("checkpoint", self.checkpoint, Checkpoint)
+        check_cursor(self.reached)
+        # The projection's own words: no reason to lose what they are about.
+        if self.failed is not None:
+            id_, text = self.failed
+            check_row(id_)
+            check_a("failed", text, str)
+            object.__setattr__(self, "failed", (id_, storable(text)))
+        if self.halted is not None:
+            check_a("halted", self.halted, str)
+            object.__setattr__(self, "halted", storable(self.halted))
+        for id_ in self.replayed:
+            check_row(id_)
+        for letter in self.letters:
+            check_a("a letter", letter, NewDeadLetter)
+
 
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
@@ -101,6 +136,48 @@ class ParkedEvent:
 
     letter_id: int
     version: Version
+
+
+# What is asked of a caller before any I/O, by every engine. Each raises `InvalidField`.
+
+
+def check_generation(
+    projection: str,
+    generation: int = 1,
+    version: int = 1,
+    state: GenerationState = GenerationState.LIVE,
+    partition: int = 0,
+) -> None:
+    """Call this with which part of which generation is meant."""
+    check_text("projection", projection)
+    check_integer("generation", generation, 1, INT_MAX)
+    check_integer("version", version, -INT_MAX, INT_MAX)
+    check_a("state", state, GenerationState)
+    check_integer("partition", partition, 0, INT_MAX)
+
+
+def check_parked(collection: str, streams: Sequence[str] | None, limit: int = 1) -> None:
+    """Call this with whose parked events are asked for."""
+    check_documents(collection, limit=limit)
+    for stream_id in check_list("streams", () if streams is None else streams):
+        check_text("a stream", stream_id)
+
+
+def check_documents(
+    collection: str, prefix: str = "", after: str | None = None, limit: int = 1
+) -> None:
+    """Call this with which documents are asked for."""
+    check_text("collection", collection, KEY_BYTES_MAX)
+    check_text("prefix", prefix, KEY_BYTES_MAX)
+    if after is not None:
+        check_text("after", after, KEY_BYTES_MAX)
+    check_integer("limit", limit, 1, READ_LIMIT_MAX)
+
+
+def check_seconds(field_: str, value: object) -> None:
+    """Call this with how long somebody waits."""
+    if not isinstance(value, (int, float)) or not value >= 0:
+        raise InvalidField(field_, "is no number of seconds from 0 on")
 
 
 class WritesRefused(StoreError):

@@ -20,6 +20,7 @@ from storage.errors import StoreError, StoreUnavailable
 from storage.postgres.connecting.asyncio_thread import SILENCE_S_MAX, AsyncioThread
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
 from storage.postgres.connecting.pool import Pool, PoolSettings, PoolStats, Work
+from storage.postgres.connecting.session import DRIVER, told
 
 T = TypeVar("T")
 
@@ -82,7 +83,8 @@ class Database:
 
         It may take `timeout_s` seconds, by default the settings' `operation_s_max`. When it is
         done, readers that wait for `channel` are told.
-        Raises `StoreUnavailable`, `StoreTimeout`, `PoolExhausted`, or what the work raises.
+        Raises `StoreUnavailable`, `StoreTimeout`, `PoolExhausted`, `StatementRefused` for whatever
+        else the driver raises in the work, or what the work itself raises.
         Cancelling cancels the query; the work may have happened or not, never half of a
         statement.
         """
@@ -217,7 +219,11 @@ class Database:
         channel: str | None,
         timeout_s: float,
     ) -> T:
-        result = await pool.run(work, *args, begin=begin, timeout_s=timeout_s)
+        try:
+            result = await pool.run(work, *args, begin=begin, timeout_s=timeout_s)
+        except DRIVER as error:
+            # The one way out of here: no driver's error ever leaves the package.
+            raise told(error) from None
         # After the commit, and on the loop: a hint from the trio side would be lost with a
         # caller that was cancelled in this very moment.
         if channel is not None and self._notices is not None:

@@ -5,8 +5,8 @@ A session is trusted while it can do the work. `connect` looks at what it was gi
 
 What asyncpg and the operating system raise is said in the words of `storage.errors` by one
 table, used where a connection is made or used (`connect` here, `run` of the pool). What is
-not in it is a bug of ours (bad SQL, a broken constraint nobody expected) and passes through
-unchanged.
+not in it is a bug of ours (bad SQL, a broken constraint nobody expected): work sees it as the
+driver raised it, and whoever called for the work gets a `StatementRefused` (`told`).
 """
 
 from __future__ import annotations
@@ -131,19 +131,19 @@ def _why_not(error: BaseException, timeout_s: float) -> StoreError:
     """Our word for what stopped a connection from being made."""
     match error:
         case asyncpg.ProtocolViolationError() if "startup parameter" in str(error):
-            return StoreRejected(f"{_words(error)}: {_POOLER}")
+            return StoreRejected(f"{first_words(error)}: {_POOLER}")
         case asyncpg.TargetServerAttributeNotMatched():
             return StoreUnavailable("no server there takes writes", nothing_written=True)
         case asyncpg.ClientConfigurationError():
-            return StoreRejected(_words(error) + named_in_environment())
+            return StoreRejected(first_words(error) + named_in_environment())
         case asyncpg.UndefinedObjectError():
             # The server's words name the parameter, which it was sent as nobody here knew it.
-            return StoreRejected(f"{_words(error)}, nor is it known to us")
+            return StoreRejected(f"{first_words(error)}, nor is it known to us")
     word = translate(error, timeout_s, nothing_written=True)
     if word is not None:
         return word
     if isinstance(error, asyncpg.PostgresError):
-        return StoreRejected(_words(error))
+        return StoreRejected(first_words(error))
     # A ValueError of the parser, which quotes what it could not read: it may be the password.
     return StoreRejected(f"the address cannot be read ({type(error).__name__})")
 
@@ -212,18 +212,18 @@ def translate(
         case TimeoutError() | asyncpg.QueryCanceledError():
             return StoreTimeout(timeout_s, nothing_written=nothing_written)
         case asyncpg.PostgresError() if isinstance(error, _REJECTED):
-            return StoreRejected(_words(error))
+            return StoreRejected(first_words(error))
         case asyncpg.PostgresError() if isinstance(error, _UNAVAILABLE):
-            return unavailable(_words(error))
+            return unavailable(first_words(error))
         case asyncpg.ClientConfigurationError():
-            return StoreRejected(_words(error))
+            return StoreRejected(first_words(error))
         case asyncpg.InternalClientError():
-            return unavailable(_words(error))
+            return unavailable(first_words(error))
         case asyncpg.InterfaceError() if "clos" in str(error) or "cancelling" in str(error):
             # asyncpg has no class for "the connection went away before you used it".
-            return unavailable(_words(error))
+            return unavailable(first_words(error))
         case OSError():
-            return unavailable(_words(error))
+            return unavailable(first_words(error))
     return None
 
 
@@ -231,21 +231,19 @@ def translate(
 DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
-def told(error: BaseException) -> BaseException:
-    """Call this at the edge of an adapter: a driver's error that nobody foresaw, in our words.
+def told(error: BaseException) -> StatementRefused:
+    """Call this where work ends: a driver's error that nobody foresaw, in our words.
 
     Raise it `from None`: the driver's own text quotes rows, and a traceback would tell them.
     """
-    if not isinstance(error, DRIVER):
-        return error
     sqlstate, constraint, table = (
         getattr(error, name, None) for name in ("sqlstate", "constraint_name", "table_name")
     )
     return StatementRefused(type(error).__name__, sqlstate, constraint, table)
 
 
-def _words(error: BaseException) -> str:
-    """One line without the query, its values or addresses with passwords."""
+def first_words(error: BaseException) -> str:
+    """Call this for one line without the query, its values or addresses with passwords."""
     text = without_passwords((str(error).splitlines() or [""])[0])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -38,7 +38,7 @@ import outcome
 import trio
 
 from actors.persistence import Appended, AppendRequest
-from storage.errors import PoolExhausted, StoreError, StoreTimeout, StoreUnavailable
+from storage.errors import PoolExhausted, StatementRefused, StoreTimeout, StoreUnavailable
 from storage.postgres.connecting.asyncio_thread import CANCEL_GRACE_S
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS
@@ -397,7 +397,7 @@ class Gatherer:
         """Answer a batch whose statement failed."""
         if isinstance(error, StoreUnavailable) and not isinstance(error.__cause__, _OF_ONE_ROW):
             _answer_all(batch, error)
-        elif isinstance(error, StoreError) or len(batch) == 1:
+        elif len(batch) == 1 or not isinstance(error, StatementRefused):
             # The server has undone it. In halves the one that waits would hold the others up
             # again and again.
             self._alone += len(batch)

@@ -28,7 +28,7 @@ from storage.errors import (
     StoreTimeout,
 )
 from storage.postgres.connecting.database import Database
-from storage.postgres.connecting.session import Connection
+from storage.postgres.connecting.session import Connection, first_words
 from storage.postgres.schema.holding import LOCK_KEY, hold_alone
 from storage.postgres.schema.rewind import read_timeline
 
@@ -264,8 +264,8 @@ async def _apply(connection: Connection, step: Migration, sql: str) -> None:
             await _note(connection, step, is_up=is_up)
     except asyncpg.PostgresError as error:
         raise MigrationFailed(
-            step.version, step.name, str(error), is_rolled_back=step.is_transactional
-        ) from error
+            step.version, step.name, first_words(error), is_rolled_back=step.is_transactional
+        ) from None  # its further lines quote rows
 
 
 async def _drop_invalid(connection: Connection, statement: str) -> None:

@@ -1,0 +1,300 @@
+"""Whatever is given to a port, both engines answer alike, and in the package's own words."""
+
+import dataclasses
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import cast
+from uuid import UUID
+
+import pytest
+
+from actors.chat import LOBBY, Author, ChatLog, Draft, Status, UnknownRoom, Viewer
+from actors.persistence import (
+    START,
+    Checkpoint,
+    Claim,
+    Cursor,
+    DeadLetterStatus,
+    GenerationState,
+    Idempotent,
+    NewDeadLetter,
+    NewEvent,
+    OutboxMessage,
+    ProjectionBatch,
+    SetTimer,
+    Shard,
+    Snapshot,
+    StreamId,
+)
+from actors.runtime import Secret
+from storage.errors import InvalidField, InvalidStreamId, StatementRefused, StoreError
+from storage.keyring import SubjectKeyring
+from storage.memory import MemoryChatLog
+from storage.postgres import Connection, Database, PostgresChatLog, PostgresSubjectKeys
+from storage.testing.kept import kept_in_memory, kept_in_postgres
+
+_SECRET = "a-secret-value"
+_NONSENSE: tuple[object, ...] = (
+    f"{_SECRET}\x00",
+    f"{_SECRET}\ud800",
+    _SECRET * 100_000,
+    "",
+    -1,
+    2**31,
+    2**63,
+    10**40,
+    0.5,
+    float("nan"),
+    None,
+    True,
+    b"\xff\x00",
+    [_SECRET, 5],
+    {_SECRET: 5},
+    object(),
+    datetime(2025, 1, 1),  # noqa: DTZ001  (it is the fault)
+    datetime.max.replace(tzinfo=UTC),
+    timedelta.max,
+    timedelta(days=-1),
+)
+_AT = datetime(2025, 1, 1, tzinfo=UTC)
+_A = StreamId("order-a")
+_ONE = UUID(int=1)
+_DRAFT = Draft(
+    _ONE, _ONE, LOBBY, Author(None, "s", "ada"), "hello", "c", Status.VISIBLE, None, _AT, [], {}
+)
+_IDEMPOTENT = Idempotent("scope", "key", b"hash")
+_CHECKPOINT = Checkpoint("p", 1, 1, START, "", GenerationState.LIVE)
+_LETTER = NewDeadLetter("mail", "source", "m-1", "boom", "details", b"x", {"a": "b"})
+
+# Of each port what a call is given; one value at a time is replaced by nonsense.
+_CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    "events": {
+        "append": {
+            "stream_id": _A,
+            "events": [NewEvent(event_id=_ONE, type="T", data=b"{}")],
+            "expected": 0,
+            "shard": None,
+            "outbox": [],
+            "timers": [],
+            "idempotency": None,
+        },
+        "load": {"stream_id": _A, "from_version": 1, "to_version": 3},
+        "load_backwards": {"stream_id": _A, "from_version": 1, "to_version": 3, "limit": 1},
+        "read_all": {"after": START, "limit": 5, "types": ["T"], "categories": ["c"]},
+        "read_backwards": {"before": START, "limit": 5, "types": ["T"], "categories": ["c"]},
+        "count": {"category": "c", "types": ["T"], "up_to": 5},
+        "lag": {"after": START},
+        "list_streams": {"category": "c", "prefix": "c-", "after": "c-1", "limit": 5},
+        "head": {"stream_id": _A},
+    },
+    "idempotency": {
+        "begin": {"request": _IDEMPOTENT},
+        "finish": {"claim": Claim(_IDEMPOTENT, _ONE), "result": b"x"},
+        "abandon": {"claim": Claim(_IDEMPOTENT, _ONE)},
+        "purge": {"limit": 5},
+    },
+    "outbox": {
+        "lease": {"owner": "o", "partitions": [1]},
+        "release": {"owner": "o"},
+        "next_batch": {"partition": 1, "epoch": 1, "limit": 5, "skipping": ["t"]},
+        "mark_sent": {"partition": 1, "epoch": 1, "ids": [1]},
+        "mark_failed": {
+            "partition": 1,
+            "epoch": 1,
+            "id_": 1,
+            "error": "e",
+            "retry_in": timedelta(seconds=1),
+        },
+        "revive": {"id_": 1},
+        "drop": {"id_": 1},
+        "purge": {"limit": 5},
+    },
+    "inbox": {"note": {"consumer": "c", "message_id": _ONE}},
+    "timers": {
+        "set": {"timer": SetTimer(_ONE, "a", "n", "t", _AT)},
+        "cancel": {"address": "a", "name": "n"},
+        "claim_due": {"worker": "w", "now": _AT, "limit": 5, "busy": ["a"]},
+        "renew": {"worker": "w", "timer_ids": [_ONE], "now": _AT},
+        "release": {"worker": "w"},
+        "close": {"timer_id": _ONE},
+        "failed": {"worker": "w", "timer_id": _ONE, "error": "e", "retry_at": _AT},
+        "revive": {"timer_id": _ONE},
+        "purge": {"limit": 5},
+    },
+    "dead_letters": {
+        "add": {"letter": _LETTER},
+        "get": {"id_": 99},
+        "list": {
+            "status": DeadLetterStatus.PENDING,
+            "kind": "mail",
+            "source": "s",
+            "limit": 5,
+            "after": 1,
+        },
+        "retry": {"id_": 99, "by": "ada"},
+        "retry_all": {"kind": "mail", "limit": 5, "by": "ada"},
+        "failed_again": {"id_": 99, "error_message": "e", "by": "ada"},
+        "resolve": {"id_": 99, "by": "ada", "notes": "n"},
+        "discard": {"id_": 99, "by": "ada", "reason": "r"},
+        "hand_back": {"id_": 99, "by": "ada"},
+        "purge": {"limit": 5},
+    },
+    "snapshots": {
+        "save": {"snapshot": Snapshot(_A, 1, "s", b"x")},
+        "latest": {"stream_id": _A},
+        "discard": {"stream_id": _A},
+    },
+    "projections": {
+        "open": {
+            "projection": "p",
+            "generation": 1,
+            "version": 1,
+            "state": GenerationState.LIVE,
+            "partition": 0,
+        },
+        "checkpoints": {"projection": "p"},
+        "commit": {"batch": ProjectionBatch(_CHECKPOINT, Cursor(0, 0))},
+        "parked_streams": {"collection": "p__g1", "among": ["a"]},
+        "parked_events": {"collection": "p__g1", "stream_id": "a", "limit": 5},
+        "set_state": {
+            "projection": "p",
+            "generation": 1,
+            "state": GenerationState.LIVE,
+            "error": "e",
+        },
+        "wished_replays": {"collection": "p__g1"},
+        "resume": {"projection": "p", "generation": 1},
+        "leave_out": {"projection": "p", "generation": 1},
+        "leave": {"checkpoint": _CHECKPOINT},
+        "swap": {"projection": "p", "generation": 1},
+        "purge": {"projection": "p", "older_than": timedelta(days=1)},
+        "get": {"collection": "p__g1", "key": "k"},
+        "get_many": {"collection": "p__g1", "keys": ["k"]},
+        "exists": {"collection": "p__g1", "key": "k"},
+        "query": {"collection": "p__g1", "prefix": "k", "after": "k", "limit": 5},
+    },
+}
+
+_CHAT: Mapping[str, Mapping[str, object]] = {
+    "post": {"draft": _DRAFT},
+    "history": {"room": LOBBY, "viewer": Viewer(session_id="s"), "before": 5, "limit": 5},
+    "join": {"room": LOBBY, "user_id": _ONE},
+    "is_member": {"room": LOBBY, "user_id": _ONE},
+    "ensure_rooms": {"names": [LOBBY]},
+    "purge_messages": {"limit": 5},
+    "purge_texts": {"limit": 5},
+    "purge_audit": {"limit": 5},
+    "purge_limits": {"limit": 5},
+}
+
+# What a call or an append is given whole: refused when it is made, so that no store ever sees it.
+_WORDS: tuple[object, ...] = (
+    NewEvent(event_id=_ONE, type="T", data=b"{}", metadata={"a": "b"}, tenant="t"),
+    OutboxMessage(_ONE, "bus", "t", "k", b"x", {"a": "b"}),
+    SetTimer(_ONE, "a", "n", "t", _AT, b"x", {"a": "b"}),
+    Shard(1, "o", 1),
+    _IDEMPOTENT,
+    Claim(_IDEMPOTENT, _ONE),
+    Snapshot(_A, 1, "s", b"x"),
+    _LETTER,
+    _CHECKPOINT,
+    _DRAFT,
+)
+
+
+async def _answer(call: Callable[[], object]) -> str:
+    """The class of the error, or `answered`; anything but the package's own errors fails."""
+    try:
+        answer = call()
+        if isinstance(answer, AsyncIterator):
+            _ = [one async for one in answer]
+        else:
+            await cast(Awaitable[object], answer)
+    except UnknownRoom:
+        return "no such room"
+    except StatementRefused as error:
+        raise AssertionError("no check foresaw it") from error
+    except StoreError as error:
+        return _judged(error)
+    return "answered"
+
+
+def _judged(error: StoreError) -> str:
+    # That one says what the name was.
+    assert isinstance(error, InvalidStreamId) or _SECRET not in str(error)
+    return type(error).__name__
+
+
+def _spoiled(values: Mapping[str, object]) -> Iterator[tuple[str, object, dict[str, object]]]:
+    for name in values:
+        for nonsense in _NONSENSE:
+            yield name, nonsense, {**values, name: nonsense}
+
+
+async def _compare(ports: list[object], calls: Mapping[str, Mapping[str, object]]) -> None:
+    for method, values in calls.items():
+        for name, nonsense, given in _spoiled(values):
+            at = f"{method}({name}={ascii(nonsense)[:60]})"
+            answers = []
+            for port in ports:
+                try:
+                    answers.append(await _answer(partial(getattr(port, method), **given)))
+                except Exception as error:
+                    raise AssertionError(f"{at}: {error!a}") from error
+            assert answers[0] == answers[1], f"{at}: {answers}"
+
+
+@pytest.mark.slow
+async def test_nonsense_is_refused_alike_before_it_is_sent(database: Database) -> None:
+    both = [kept_in_memory(), kept_in_postgres(database)]
+    for port, calls in _CALLS.items():
+        await _compare([getattr(kept, port) for kept in both], calls)
+    for kept in both:
+        for wait in ("1", None, -1, float("nan")):
+            with pytest.raises(InvalidField):
+                await kept.projections.changed(wait)  # type: ignore[arg-type]
+
+
+async def test_chat_refuses_nonsense_alike(database: Database) -> None:
+    keyring = SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32))
+    logs: list[ChatLog] = [MemoryChatLog(), PostgresChatLog(database, keyring)]
+    for log in logs:
+        await log.ensure_rooms([LOBBY])
+    await _compare([*logs], _CHAT)
+
+
+def test_nonsense_in_a_word_is_refused_when_it_is_made() -> None:
+    for word in _WORDS:
+        names = getattr(word, "__struct_fields__", None) or [one.name for one in _fields(word)]
+        for name, nonsense, given in _spoiled({name: getattr(word, name) for name in names}):
+            at = f"{type(word).__name__}({name}={ascii(nonsense)[:60]})"
+            try:
+                type(word)(**given)
+            except StoreError as error:
+                _judged(error)
+            except Exception as error:
+                raise AssertionError(f"{at}: {error!a}") from error
+
+
+def _fields(word: object) -> tuple[dataclasses.Field[object], ...]:
+    return dataclasses.fields(word)  # type: ignore[arg-type]
+
+
+async def test_what_the_database_refuses_is_told_without_values(database: Database) -> None:
+    # By `Database` itself, so that no port can forget it
+    async def break_a_rule(connection: Connection, statement: str) -> None:
+        await connection.execute(statement)
+
+    for work in (database.run, database.transact):
+        for statement in (
+            "INSERT INTO checkpoints VALUES ('a-secret-value', 1, 0, 1, '0', 0, NULL, 'live')",
+            "SELECT 'a-secret-value'::int",
+            'SELECT 1 FROM "a-secret-value"',
+        ):
+            with pytest.raises(StatementRefused) as caught:
+                await work(break_a_rule, statement)
+            told = "".join(traceback.format_exception(caught.value))
+            assert _SECRET not in told
+            assert "DETAIL" not in told
