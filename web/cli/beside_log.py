@@ -239,7 +239,8 @@ async def _cancel(parsed: argparse.Namespace, teller: Teller, database: Database
     timers = PostgresTimers(database)
     whose = f"timers {parsed.name} of {parsed.address}"
     known = await timers.open_timers(address=parsed.address, limit=ROWS_MAX)
-    if not any(one.name == parsed.name for one in known):
+    is_known = len(known) == ROWS_MAX or any(one.name == parsed.name for one in known)
+    if not is_known:
         raise CommandFailed(Code.UNKNOWN, f"{parsed.address} has no open timer {parsed.name}")
     async with changing(parsed, teller, database, f"cancel the {whose}", whose):
         count = await timers.cancel(parsed.address, parsed.name)

@@ -13,7 +13,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 # A list that somebody reads; programs ask on with --after.
 ROWS = 50
-ROWS_MAX = 10_000
+# Of dead letters with a payload of 256 KiB each.
+ROWS_MAX = 1000
 KINDS = ("message", "effect", "event", "projection", "bus", "outbox", "mail", "saga")
 STATUSES = ("pending", "processing", "resolved", "discarded")
 

@@ -8,6 +8,7 @@ new generation is filled. So a command in another process needs no way to this a
 How a generation is filled stands in `filling.py`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import trio
@@ -206,21 +207,33 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         filling = self._filling
         known = await self._store.checkpoints(self._projection.name)
         mine = [one for one in known if self._is_mine(one)]
-        current = filling.checkpoint.generation
         if self._building is not None and self._building.ended.is_set():
             self._building = None
         for filled in (filling, self._building):
             if filled is not None and _is_elsewhere(filled.checkpoint, mine):
                 await filled.look_again()
         if not self._until_replaced and self._building is None:
-            for one in mine:
-                is_building = one.state is GenerationState.BUILDING and not one.is_outdated
-                if one.generation != current and is_building:
-                    self._building = self._begin(one)
-                    break
+            wished = self._wished(known)
+            if wished is not None:
+                # All parts: whoever wished it may have been killed between two of them.
+                self._building = self._begin(await self._open(wished, GenerationState.BUILDING))
         for stream_id in await self._store.wished_replays(filling.checkpoint.collection):
             if filling.is_ours(stream_id):
                 await filling.replay(stream_id)
+
+    def _wished(self, known: Sequence[Checkpoint]) -> int | None:
+        """Which generation of this version is to be built beside the one that is filled."""
+        parts = Counter(
+            one.generation
+            for one in known
+            if one.version == self._projection.version
+            and one.generation != self._filling.checkpoint.generation
+            and one.state is GenerationState.BUILDING
+            and not one.is_outdated
+        )
+        # One of other parts is nobody's here; it must not end who fills what serves.
+        fitting = [one for one, count in parts.items() if count <= self._projection.partitions]
+        return min(fitting, default=None)
 
     def _tell_waiting(self, error: StoreError) -> None:
         name = self._projection.name

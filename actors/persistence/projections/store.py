@@ -417,10 +417,13 @@ async def begin_rebuild(store: ProjectionStore, projection: Projection) -> int:
 
 async def _begin(store: ProjectionStore, name: str, version: int, partitions: int) -> int:
     known = await store.checkpoints(name)
-    for one in known:
-        if one.version == version and one.state is GenerationState.BUILDING:
-            return one.generation
-    generation = max((one.generation for one in known), default=0) + 1
+    begun = [
+        one.generation
+        for one in known
+        if one.version == version and one.state is GenerationState.BUILDING
+    ]
+    # Whoever began one may have been killed between two parts: they are completed.
+    generation = begun[0] if begun else max((one.generation for one in known), default=0) + 1
     is_first = not any(serves(one) for one in known)
     state = GenerationState.LIVE if is_first else GenerationState.BUILDING
     for partition in range(partitions):

@@ -3,6 +3,7 @@
 Wishes are rows: whoever runs a projection, in whatever process, sees them.
 """
 
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,6 +18,7 @@ from actors.persistence import (
     NotHandedBack,
     NotRetired,
     ProjectionHalted,
+    ProjectionRunner,
     StreamId,
     UnknownDeadLetter,
     UnknownProjection,
@@ -30,6 +32,7 @@ from actors.persistence.projections import filling, runner
 from actors.runtime import open_actors
 from storage.testing.kept import Kept
 from storage.testing.projections.filling import paid
+from storage.testing.projections.parts import PARTS, Receipts
 from storage.testing.projections.poison import (
     A,
     B,
@@ -46,9 +49,9 @@ from storage.testing.samples import NOON, PATIENCE_S, message, new_events, timer
 _PENDING, _, _RESOLVED, _DISCARDED = DeadLetterStatus
 
 
-async def _until_live(kept: Kept, collection: str) -> None:
+async def _until_live(kept: Kept, collection: str, name: str = "seen") -> None:
     with trio.fail_after(PATIENCE_S):
-        while await live_collection(kept.projections, "seen") != collection:
+        while await live_collection(kept.projections, name) != collection:
             await kept.projections.changed(0.02)
 
 
@@ -97,6 +100,24 @@ class ProjectionWishesSuite:
             GenerationState.RETIRED,
             GenerationState.RETIRED,
         ]
+
+    @pytest.mark.slow
+    async def test_a_rebuild_that_was_half_begun_is_completed(self, kept: Kept) -> None:
+        # PROJ-8: who wished it was killed between two parts; one of other parts is nobody's
+        store, building = kept.projections, GenerationState.BUILDING
+        last = await kept.events.append(A, paid(1))
+        async with open_actors() as system:
+            for part in range(PARTS):
+                make = partial(ProjectionRunner, partition=part)
+                await system.start(make, Receipts(), kept.events, store)
+            await wait_until(store, "receipts", last.cursor, timeout_s=PATIENCE_S)
+            for part in range(PARTS + 1):
+                await store.open("receipts", 2, 1, building, part)
+            await store.open("receipts", 3, 1, building, 1)
+            await _until_live(kept, "receipts__g3", "receipts")
+            last = await kept.events.append(A, paid(2))
+            await wait_until(store, "receipts", last.cursor, timeout_s=PATIENCE_S)
+        assert await store.get("receipts__g3", A) == {"amounts": [1, 2]}
 
     async def test_what_is_not_there_is_not_steered(self, kept: Kept) -> None:
         # PROJ-8: least of all is the one that serves taken away for it
