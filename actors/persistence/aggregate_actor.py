@@ -32,7 +32,7 @@ from actors.persistence.aggregate import (
     write_state,
 )
 from actors.persistence.beside_log.subject_keys import Keyring
-from actors.persistence.errors import ConcurrencyConflict, Fenced, StoreError
+from actors.persistence.errors import ConcurrencyConflict, Fenced, StoreError, StreamGone
 from actors.persistence.event_store import EventStore, Snapshots
 from actors.persistence.words import (
     Appended,
@@ -160,8 +160,9 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         """Decide and store; see the module's rules."""
         try:
             return await self._execute(message)
-        except Fenced as error:
-            # Somebody else owns the stream now: this actor must not decide anything more.
+        except (Fenced, StreamGone) as error:
+            # Somebody else owns the stream now, or nobody ever will: this actor must not decide
+            # anything more, nor keep what was to be forgotten.
             self.stop(Shutdown(error.code))
             return Failed(error)
         except StoreError as error:
@@ -267,6 +268,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         """Apply what the stream has behind the state."""
         async for stored in self._store.load(self.stream_id, from_version=self.version + 1):
             self._subjects.update(() if stored.private is None else stored.private.subjects)
+            # None for what became of the stream: no news for the state, and a version all the same.
             state = self.state
             for event in self.aggregate.types.decode_all(stored):
                 state = self.aggregate.apply(state, event)  # type: ignore[arg-type]

@@ -162,6 +162,39 @@ class ConditionFailed(StoreError):
         self.stream_id, self.cursor = stream_id, cursor
 
 
+class StreamArchived(StoreMisuse):
+    """Raised by an append to a stream that is archived; nothing was written.
+
+    Its events can still be read, and `reopen` lets it be written again. `version` is that of
+    the event that says so.
+    """
+
+    code = "stream_archived"
+
+    def __init__(self, stream_id: str, version: int) -> None:
+        super().__init__(
+            f"{stream_id} is archived, since its version {version}; nothing was written. "
+            "Reopen it first, or write to another stream."
+        )
+        self.stream_id, self.version = stream_id, version
+
+
+class StreamGone(StoreMisuse):
+    """Raised by an append to a stream that was tombstoned; nothing was written.
+
+    It is closed for ever, and its events are gone: use another name.
+    """
+
+    code = "stream_gone"
+
+    def __init__(self, stream_id: str) -> None:
+        super().__init__(
+            f"{stream_id} was tombstoned and is gone for ever; nothing was written. "
+            "A new stream needs another name."
+        )
+        self.stream_id = stream_id
+
+
 class Fenced(StoreError):
     """Raised when this process no longer owns the shard it writes for; nothing was written."""
 

@@ -23,18 +23,24 @@ from actors.persistence.errors import (
     IdempotencyMismatch,
     InvalidField,
     StoreError,
+    StreamArchived,
+    StreamGone,
 )
 from actors.persistence.words import (
     ANY,
+    ARCHIVED,
     BATCH_EVENTS_MAX,
     BATCH_REQUESTS_MAX,
     BIGINT_MAX,
     COUNT_MAX,
     END,
+    EXISTS,
     KEY_BYTES_MAX,
     PAGE_LIMIT,
     READ_LIMIT_MAX,
+    REOPENED,
     START,
+    TOMBSTONED,
     VERSION_MAX,
     Appended,
     AppendRequest,
@@ -63,6 +69,7 @@ from actors.persistence.words import (
     check_list,
     check_stream,
     check_text,
+    check_texts,
 )
 
 
@@ -87,8 +94,9 @@ class EventStore(Protocol):
         earlier result as `replayed`, whatever is expected. Raises `ConcurrencyConflict` with
         the true version when the stream is not as expected, `ConditionFailed` when its condition
         no longer holds, `DuplicateEventId` for an id stored elsewhere or otherwise, `Fenced`,
-        `IdempotencyMismatch`, `IdempotencyInFlight`, `DuplicateMessageId`; before any I/O
-        `EmptyAppend`, `AppendTooLarge` and `InvalidField`. After each of them
+        `IdempotencyMismatch`, `IdempotencyInFlight`, `DuplicateMessageId`, `StreamArchived`,
+        `StreamGone`; before any I/O `EmptyAppend`, `AppendTooLarge` and `InvalidField`. After
+        each of them
         nothing was written. Cancelled, it is wholly there or wholly absent.
         """
         ...
@@ -223,12 +231,60 @@ class EventStore(Protocol):
         prefix: str | None = None,
         after: str | None = None,
         limit: int = 100,
+        include_archived: bool = False,
     ) -> list[StreamInfo]:
-        """Call this to list streams by name, after a given one."""
+        """Call this to list streams by name, after a given one; none that was tombstoned."""
+        ...
+
+    async def archive(
+        self,
+        stream_id: StreamId,
+        *,
+        expected: ExpectedVersion = EXISTS,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Appended:
+        """Call this to close a stream to appends; it stays readable, and can be reopened.
+
+        Appends an event `$archived` with this metadata. From the answer on every append is
+        `StreamArchived`, but for a repeat of an earlier one, which is `replayed`. Archiving what
+        is archived writes nothing and is `replayed` too. Raises `ConcurrencyConflict` when the
+        stream is not as expected, `StreamGone`. Cancelled, it is wholly done or not at all.
+        """
+        ...
+
+    async def reopen(
+        self,
+        stream_id: StreamId,
+        *,
+        expected: ExpectedVersion = EXISTS,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Appended:
+        """Call this to let an archived stream be written again, by an event `$reopened`.
+
+        One that is open already is left as it is, and the answer is `replayed` with its last
+        version. Raises as `archive` does.
+        """
+        ...
+
+    async def tombstone(
+        self,
+        stream_id: StreamId,
+        *,
+        expected: ExpectedVersion = ANY,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Appended:
+        """Call this to close a stream for ever and hide its events; there is no way back.
+
+        Appends an event `$tombstoned`, the only one of the stream that readers of the order
+        still get; its snapshot is discarded. From the answer on every append is `StreamGone`,
+        `load` gives nothing, and `head` the version of that event. A repeat is `replayed`. The
+        rows are removed later, by whoever may (`remove_tombstoned`); readers see no difference.
+        Raises `ConcurrencyConflict` when the stream is not as expected.
+        """
         ...
 
     async def head(self, stream_id: StreamId) -> Version:
-        """Call this for the last version of a stream; 0 when it is empty."""
+        """Call this for the last version of a stream, closed or not; 0 when it is empty."""
         ...
 
     async def lineage(self) -> str:
@@ -402,6 +458,62 @@ def repeat_of(request: AppendRequest, stored: Mapping[UUID, StoredEvent]) -> App
             raise DuplicateEventId(str(found[0].event_id), request.stream_id)
     last = found[-1]
     return Appended(last.version, first.version, last.cursor, replayed=True)
+
+
+def refuse_closed(stream_id: str, version: Version, last_type: str | None) -> None:
+    """Call this with the last event of a stream before one is stored behind it."""
+    if last_type == TOMBSTONED:
+        raise StreamGone(stream_id)
+    if last_type == ARCHIVED:
+        raise StreamArchived(stream_id, version)
+
+
+def outcome(
+    request: AppendRequest,
+    stored: Mapping[UUID, StoredEvent],
+    version: Version,
+    last_type: str | None,
+) -> Appended | None:
+    """Call this with what is stored of a request's ids and its stream; None when it may be stored.
+
+    Else the earlier result of a repeat, or the reason why not. A repeat counts more than a
+    stream that was archived since, and less than one that is gone: so is what was stored.
+    """
+    if last_type == TOMBSTONED:
+        raise StreamGone(request.stream_id)
+    repeated = repeat_of(request, stored)
+    if repeated is not None:
+        return repeated
+    refuse_closed(request.stream_id, version, last_type)
+    if not fits(request.expected, version):
+        raise conflict(request, version)
+    return None
+
+
+def check_closing(
+    stream_id: str, expected: ExpectedVersion, metadata: Mapping[str, str] | None
+) -> Mapping[str, str]:
+    """Call this before any I/O of closing or reopening a stream, for the metadata of its event."""
+    check_stream(stream_id)
+    if not isinstance(expected, Expected):
+        check_integer("expected", expected, 0, VERSION_MAX)
+    if metadata is None:
+        return {}
+    check_texts("metadata", metadata)
+    return metadata
+
+
+def is_closed_so(
+    stream_id: str, kind: str, expected: ExpectedVersion, version: Version, last_type: str | None
+) -> bool:
+    """Call this to decide whether a stream is already what it is to become; raises why not."""
+    if last_type == TOMBSTONED and kind != TOMBSTONED:
+        raise StreamGone(stream_id)
+    if last_type == kind or (kind == REOPENED and version > 0 and last_type != ARCHIVED):
+        return True
+    if not fits(expected, version):
+        raise ConcurrencyConflict(stream_id, spoken(expected), version)
+    return False
 
 
 class KeptAnswer(msgspec.Struct, frozen=True):

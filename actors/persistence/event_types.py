@@ -232,7 +232,12 @@ class EventTypes:
         return found[0]
 
     def decode_all(self, stored: StoredEvent) -> Sequence[object]:
-        """Call this as `decode`, for an event that may be read as none or several, in order."""
+        """Call this as `decode`, for an event that may be read as none or several, in order.
+
+        The store's own, which say what became of a stream, are read as none.
+        """
+        if stored.is_system:
+            return ()
         cls = self._classes.get(stored.type)
         if cls is not None and stored.schema_version == self._marks[cls][1]:
             return (self._decode(cls, stored.data, stored.private, stored),)

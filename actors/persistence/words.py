@@ -81,6 +81,11 @@ _FIRST_YEAR, _LAST_YEAR = 2, 9998
 # A hundred years: more is no delay but a mistake, and any of it can be added to a time of ours.
 DELAY_MAX = timedelta(days=36_500)
 
+# Types that begin so are the store's own, and say what became of a stream. They stand in its last
+# place while they hold, so whoever knows the last event knows whether another may follow.
+SYSTEM_MARK = "$"
+ARCHIVED, REOPENED, TOMBSTONED = "$archived", "$reopened", "$tombstoned"
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -333,6 +338,8 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
         check_uuid("event_id", self.event_id)
         if not check_text("type", self.type):
             raise InvalidField("type", "is empty")
+        if self.type[0] == SYSTEM_MARK:
+            raise InvalidField("type", f"begins with {SYSTEM_MARK}, which is for the store's own")
         check_bytes("data", self.data, sys.maxsize)
         if len(self.data) > EVENT_BYTES_MAX:
             raise EventTooLarge(self.type, len(self.data), EVENT_BYTES_MAX)
@@ -370,6 +377,11 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     tags: Sequence[str] = ()
     part: int = 0
     private: Opened | None = None
+
+    @property
+    def is_system(self) -> bool:
+        """Call this to ask whether it is the store's own: its stream was closed or reopened."""
+        return self.type.startswith(SYSTEM_MARK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -709,11 +721,12 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """One stream in a list: how long it is and when it was last written."""
+    """One stream in a list: how long it is, when it was last written, whether it is archived."""
 
     stream_id: str
     version: Version
     last_recorded_at: datetime
+    is_archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,10 @@ from actors.persistence import (
     NewEvent,
     StoredEvent,
 )
-from actors.persistence.event_store import check_limit
+from actors.persistence.event_store import check_limit, refuse_closed
 from actors.persistence.words import check_a
 from actors.runtime import Secret
-from storage.errors import StoreUnavailable, SubjectForgotten, UnknownUser
+from storage.errors import StoreMisuse, StoreUnavailable, SubjectForgotten, UnknownUser
 from storage.keyring import MASTER_BYTES, SubjectKeyring
 from storage.memory.database import MemoryDatabase
 from storage.memory.subject_keys import MemorySubjectKeys
@@ -184,6 +184,8 @@ class MemoryChatLog:
         for name, table in self._rooms.items():
             known = {kept.message.id for kept in table.messages}
             for event in self.database.streams.get(stream_of(table.room.id), ()):
+                if event.is_system:
+                    continue
                 fact = msgspec.json.decode(event.data, type=_Fact)
                 if event.codec != PRIVATE_CODEC or fact.message_id in known:
                     continue
@@ -266,7 +268,12 @@ class MemoryChatLog:
         ]
 
     def _store(self, table: _RoomTable, draft: Draft, event: NewEvent) -> Posted:
-        table.events += 1
+        version, last_type = self.database.end_of(stream_of(table.room.id))
+        try:
+            refuse_closed(stream_of(table.room.id), version, last_type)
+        except StoreMisuse as error:
+            raise ChatLogUnavailable(str(error)) from error
+        table.events = max(table.events, version) + 1
         table.seq += 1
         message = Message(
             id=draft.message_id,

@@ -24,6 +24,7 @@ from actors.persistence import (
     NewEvent,
     OutboxMessage,
     SetTimer,
+    Snapshot,
     StoredDeadLetter,
     StoredEvent,
     SubjectKey,
@@ -110,6 +111,16 @@ class DeadLetterTable:
     open_ids: dict[tuple[str, str, str], int] = field(default_factory=dict)
     final_ids: set[int] = field(default_factory=set)
 
+    def forget(self, stream_id: str) -> None:
+        """Call this to remove all letters of a stream."""
+        of_stream = {
+            id_ for id_, row in self.rows.items() if row.stored.letter.stream_id == stream_id
+        }
+        for id_ in of_stream:
+            del self.rows[id_]
+        self.final_ids -= of_stream
+        self.open_ids = {key: id_ for key, id_ in self.open_ids.items() if id_ not in of_stream}
+
 
 @dataclass(frozen=True, slots=True)
 class SubjectKeyChange:
@@ -134,6 +145,8 @@ class MemoryDatabase:
     events: list[StoredEvent] = field(default_factory=list)  # in the global order
     streams: dict[str, list[StoredEvent]] = field(default_factory=dict)
     by_id: dict[UUID, StoredEvent] = field(default_factory=dict)
+    gone: dict[str, StoredEvent] = field(default_factory=dict)  # by stream, its tombstone
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
     # As the indexes of the real table: what waits in each part, and the ids of all messages.
     unsent: dict[int, dict[int, OutboxRow]] = field(default_factory=dict)
@@ -204,6 +217,48 @@ class MemoryDatabase:
         if len(self.events) > len(placed) and self.events[-len(placed) - 1].cursor.txid > txid:
             self.events.sort(key=lambda event: event.cursor)
         self._announce()
+
+    def close(
+        self, txid: int, stream_id: str, version: int, kind: str, metadata: Mapping[str, str]
+    ) -> StoredEvent:
+        """Call this to make the store's own event about a stream; `commit` makes it visible."""
+        self._last_position += 1
+        return StoredEvent(
+            stream_id=stream_id,
+            version=version,
+            cursor=Cursor(txid, self._last_position),
+            event_id=uuid4(),
+            type=kind,
+            schema_version=1,
+            codec="json",
+            data=b"{}",
+            metadata=dict(metadata),
+            tenant=None,
+            recorded_at=self.now(),
+        )
+
+    def remove(self, tombstone: StoredEvent) -> None:
+        """Call this after a tombstone was committed: of its stream nothing else is left."""
+        stream_id = tombstone.stream_id
+        self.gone[stream_id] = tombstone
+        for event in self.streams.pop(stream_id):
+            if event is not tombstone:
+                del self.by_id[event.event_id]
+        self.events = [one for one in self.events if one.stream_id != stream_id or one is tombstone]
+        self.snapshots.pop(stream_id, None)
+        self.dead_letters.forget(stream_id)
+
+    def end_of(self, stream_id: str) -> tuple[int, str | None]:
+        """Call this for version and type of a stream's last event, which says if it is closed."""
+        last = self.last(stream_id)
+        return (0, None) if last is None else (last.version, last.type)
+
+    def last(self, stream_id: str) -> StoredEvent | None:
+        """Call this for the last event of a stream, closed or not."""
+        if stream_id in self.gone:
+            return self.gone[stream_id]
+        stored = self.streams.get(stream_id)
+        return stored[-1] if stored else None
 
     @property
     def horizon(self) -> int:

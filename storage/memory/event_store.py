@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections import ChainMap
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from uuid import UUID
@@ -11,10 +11,14 @@ import trio
 
 from actors.persistence import (
     ANY,
+    ARCHIVED,
     COUNT_MAX,
     EVENTS,
+    EXISTS,
     PAGE_LIMIT,
+    REOPENED,
     START,
+    TOMBSTONED,
     Appended,
     AppendRequest,
     BackwardPage,
@@ -40,8 +44,6 @@ from actors.persistence import (
     StreamInfo,
     TimerChange,
     Version,
-    fits,
-    repeat_of,
 )
 from actors.persistence.beside_log.subject_keys import open_events, seal_request, seal_requests
 from actors.persistence.event_store import (
@@ -49,6 +51,7 @@ from actors.persistence.event_store import (
     check_batch,
     check_before,
     check_bounds,
+    check_closing,
     check_count,
     check_cursor,
     check_filter,
@@ -56,10 +59,11 @@ from actors.persistence.event_store import (
     check_lineage,
     check_names,
     check_place,
-    conflict,
+    is_closed_so,
     keep_answer,
     kept_answer,
     matches,
+    outcome,
     place_of,
     tagged_page,
 )
@@ -111,7 +115,7 @@ class MemoryEventStore(Faults):
 
     def current_version(self, stream_id: str) -> Version:
         """Call this for the last version of a stream."""
-        return len(self.database.streams.get(stream_id, ()))
+        return self.database.end_of(stream_id)[0]
 
     def stream_exists(self, stream_id: str) -> bool:
         """Call this to ask whether a stream has an event."""
@@ -202,10 +206,9 @@ class MemoryEventStore(Faults):
         for request in requests:
             actual = heads.get(request.stream_id, self.current_version(request.stream_id))
             try:
-                result = repeat_of(request, by_id)
+                _, last_type = database.end_of(request.stream_id)
+                result = outcome(request, by_id, actual, last_type)
                 if result is None:
-                    if not fits(request.expected, actual):
-                        raise conflict(request, actual)
                     new = database.place(txid, request.stream_id, actual + 1, request.events)
                     placed += new
                     new_by_id.update((event.event_id, event) for event in new)
@@ -377,20 +380,24 @@ class MemoryEventStore(Faults):
         prefix: str | None = None,
         after: str | None = None,
         limit: int = 100,
+        include_archived: bool = False,
     ) -> list[StreamInfo]:
         """See `EventStore.list_streams`."""
         check_names(category, prefix, after)
         check_limit(limit)
         await self.pass_faults()
-        names = [
-            name
-            for name in sorted(self.database.streams, key=str.encode)
+        found = [
+            StreamInfo(name, last.version, last.recorded_at, last.type == ARCHIVED)
+            for name, last in sorted(
+                ((name, events[-1]) for name, events in self.database.streams.items()),
+                key=lambda one: one[0].encode(),
+            )
             if (category is None or name.partition("-")[0] == category)
             and (prefix is None or name.startswith(prefix))
             and (after is None or name.encode() > after.encode())
+            and (include_archived or last.type != ARCHIVED)
         ]
-        lasts = [self.database.streams[name][-1] for name in names[:limit]]
-        return [StreamInfo(last.stream_id, last.version, last.recorded_at) for last in lasts]
+        return found[:limit]
 
     async def head(self, stream_id: StreamId) -> Version:
         """See `EventStore.head`."""
@@ -402,6 +409,59 @@ class MemoryEventStore(Faults):
         """See `EventStore.lineage`."""
         await self.pass_faults()
         return self.database.lineage
+
+    async def archive(
+        self,
+        stream_id: StreamId,
+        *,
+        expected: ExpectedVersion = EXISTS,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Appended:
+        """See `EventStore.archive`."""
+        return await self._close(stream_id, ARCHIVED, expected, metadata)
+
+    async def reopen(
+        self,
+        stream_id: StreamId,
+        *,
+        expected: ExpectedVersion = EXISTS,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Appended:
+        """See `EventStore.reopen`."""
+        return await self._close(stream_id, REOPENED, expected, metadata)
+
+    async def tombstone(
+        self,
+        stream_id: StreamId,
+        *,
+        expected: ExpectedVersion = ANY,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Appended:
+        """See `EventStore.tombstone`."""
+        return await self._close(stream_id, TOMBSTONED, expected, metadata)
+
+    async def _close(
+        self,
+        stream_id: StreamId,
+        kind: str,
+        expected: ExpectedVersion,
+        metadata: Mapping[str, str] | None,
+    ) -> Appended:
+        metadata = check_closing(stream_id, expected, metadata)
+        await self.pass_faults()
+        await self._wait_for_held([stream_id])
+        database = self.database
+        last = database.last(stream_id)
+        version, last_type = database.end_of(stream_id)
+        if is_closed_so(stream_id, kind, expected, version, last_type):
+            assert last is not None, "an empty stream is not closed"
+            return Appended(version, version, last.cursor, replayed=True)
+        txid = database.begin()
+        closed = database.close(txid, stream_id, version + 1, kind, metadata)
+        database.commit(txid, [closed])
+        if kind == TOMBSTONED:
+            database.remove(closed)
+        return Appended(closed.version, closed.version, closed.cursor)
 
     # An append's checks, in the order of its transaction.
 
@@ -418,14 +478,13 @@ class MemoryEventStore(Faults):
             answer = answer_of(database, request.idempotency)
             if answer is not None:
                 kept = kept_answer(request.idempotency, answer)
-                cursor = database.streams[kept.stream_id][kept.version - 1].cursor
+                stored = database.streams.get(kept.stream_id)
+                # The start when its stream is gone.
+                cursor = stored[kept.version - 1].cursor if stored else START
                 return Appended(kept.version, kept.first_version, cursor, replayed=True)
-        earlier = repeat_of(request, database.by_id)
+        earlier = outcome(request, database.by_id, *database.end_of(request.stream_id))
         if earlier is not None:
             return earlier
-        actual = self.current_version(request.stream_id)
-        if not fits(request.expected, actual):
-            raise conflict(request, actual)
         if request.condition is not None:
             query = self._event_types.widened_query(request.condition.query)
             check_lineage(request.condition.lineage, database.lineage)

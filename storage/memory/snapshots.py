@@ -3,36 +3,40 @@
 from actors.persistence import Keyring, Snapshot, StreamId
 from actors.persistence.beside_log.subject_keys import open_snapshot, seal_snapshot
 from actors.persistence.words import check_a, check_stream
+from storage.memory.database import MemoryDatabase
 from storage.memory.faults import Faults
 
 
 class MemorySnapshots(Faults):
-    """The port `Snapshots` in a dictionary."""
+    """The port `Snapshots` on a `MemoryDatabase`."""
 
     def __init__(
-        self, kept: dict[str, Snapshot] | None = None, *, keyring: Keyring | None = None
+        self, database: MemoryDatabase | None = None, *, keyring: Keyring | None = None
     ) -> None:
         super().__init__()
         self._keyring = keyring
-        self._kept: dict[str, Snapshot] = {} if kept is None else kept
+        self.database = database if database is not None else MemoryDatabase()
 
     async def save(self, snapshot: Snapshot) -> None:
         """See `Snapshots.save`."""
         check_a("snapshot", snapshot, Snapshot)
         snapshot = await seal_snapshot(self._keyring, snapshot)
         await self.pass_faults()
-        kept = self._kept.get(snapshot.stream_id)
+        if snapshot.stream_id in self.database.gone:
+            return
+        kept = self.database.snapshots.get(snapshot.stream_id)
         if kept is None or kept.version < snapshot.version or kept.schema != snapshot.schema:
-            self._kept[snapshot.stream_id] = snapshot
+            self.database.snapshots[snapshot.stream_id] = snapshot
 
     async def latest(self, stream_id: StreamId) -> Snapshot | None:
         """See `Snapshots.latest`."""
         check_stream(stream_id)
         await self.pass_faults()
-        return await open_snapshot(self._keyring, self._kept.get(stream_id))
+        kept = self.database.snapshots.get(stream_id)
+        return await open_snapshot(self._keyring, kept)
 
     async def discard(self, stream_id: StreamId) -> None:
         """See `Snapshots.discard`."""
         check_stream(stream_id)
         await self.pass_faults()
-        self._kept.pop(stream_id, None)
+        self.database.snapshots.pop(stream_id, None)

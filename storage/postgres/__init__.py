@@ -28,6 +28,7 @@ from storage.postgres.embedded.server import (
     open_embedded,
 )
 from storage.postgres.event_store import PostgresEventStore
+from storage.postgres.events.closing import Removed, remove_tombstoned
 from storage.postgres.events.gathering import GatherSettings, GatherStats
 from storage.postgres.events.subject_keys import PostgresSubjectKeys
 from storage.postgres.idempotency import PostgresIdempotency
@@ -73,6 +74,7 @@ __all__ = [
     "PostgresSubjectKeys",
     "PostgresTimers",
     "Problem",
+    "Removed",
     "Renumbered",
     "Rewound",
     "StoreCheck",
@@ -91,6 +93,7 @@ __all__ = [
     "open_embedded",
     "plan_migrations",
     "read_migrations",
+    "remove_tombstoned",
     "renumber",
     "system_user",
 ]

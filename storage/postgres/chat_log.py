@@ -41,11 +41,18 @@ from actors.chat.stored import (
     text_of,
 )
 from actors.persistence import AppendRequest, Keyring
-from actors.persistence.event_store import check_limit
+from actors.persistence.event_store import check_limit, refuse_closed
 from actors.persistence.words import check_a
-from storage.errors import StoreUnavailable, SubjectForgotten, UnknownUser
+from storage.errors import (
+    StatementRefused,
+    StoreMisuse,
+    StoreUnavailable,
+    SubjectForgotten,
+    UnknownUser,
+)
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
+from storage.postgres.events.reading import last_event
 
 T = TypeVar("T")
 
@@ -73,6 +80,11 @@ FROM r LEFT JOIN m ON true LEFT JOIN users u ON u.id = m.user_id
 ORDER BY m.seq
 """
 
+# A post that finds its place taken goes again, as long as its room's stream is closed and reopened
+# under it: more often than that is no person.
+RACES_MAX = 3
+STREAM_KEY = "events_pkey"
+
 _SEQ_MAX = 2**63 - 1
 
 # Posts of before had no text in their event, and are not made again.
@@ -81,6 +93,7 @@ WITH posted AS (
     SELECT r.id AS room_id, e.event_id, convert_from(e.event_data, 'UTF8')::jsonb AS fact
     FROM chat_rooms r JOIN events e ON e.stream_id = 'room-' || r.id
     WHERE e.event_type = 'MessagePosted' AND e.codec = 'json+private'
+        AND e.stream_id NOT IN (SELECT stream_id FROM removals)
 ), made AS (
     INSERT INTO chat_messages (id, room_id, seq, user_id, author_session, author_key, event_id,
         sealed, status, client_id, created_at)
@@ -148,9 +161,7 @@ class PostgresChatLog:
         request = AppendRequest(stream_of(room_id), [post_event(draft, room_id)])
         # Before the statement, which holds the room.
         (sealed,) = await _available(self._keyring.seal([request]))
-        row: asyncpg.Record = await _available(
-            self._database.run(_post, draft, sealed.events[0].data.decode())
-        )
+        row: asyncpg.Record = await _available(self._post(draft, sealed.events[0].data.decode()))
         match row["outcome"]:
             case "posted":
                 return Posted(_message(row, draft.room, draft.body), row["n"])
@@ -160,6 +171,17 @@ class PostgresChatLog:
             case "too_many":
                 return TooManyPosts(row["retry_after_s"])
         raise UnknownRoom(draft.room)
+
+    async def _post(self, draft: Draft, event_data: str) -> asyncpg.Record:
+        for _ in range(RACES_MAX):
+            try:
+                return await self._database.run(_post, draft, event_data)
+            except StatementRefused as error:
+                if error.constraint != STREAM_KEY:
+                    raise
+                # The next place in the room's stream is taken, and not by a post: it was closed.
+                await self._database.transact(_catch_up, draft.room)
+        raise StoreUnavailable(f"the stream of {draft.room} changes all the time")
 
     async def history(
         self,
@@ -241,6 +263,24 @@ class PostgresChatLog:
         ]
         opened = iter(await _available(self._keyring.open(sealed)) if sealed else ())
         return [row["body"] if row["sealed"] is None else text_of(next(opened)) for row in rows]
+
+
+async def _catch_up(connection: Connection, room: RoomName) -> None:
+    """Count the room's events from where its stream is, unless that is closed."""
+    row = await connection.fetchrow("SELECT id FROM chat_rooms WHERE name = $1 FOR UPDATE", room)
+    if row is None:
+        raise UnknownRoom(room)
+    stream_id = f"room-{row['id']}"
+    version, last_type = await last_event(connection, stream_id)
+    try:
+        refuse_closed(stream_id, version, last_type)
+    except StoreMisuse as error:
+        raise ChatLogUnavailable(str(error)) from error
+    await connection.execute(
+        "UPDATE chat_rooms SET last_event = greatest(last_event, $2) WHERE id = $1",
+        row["id"],
+        version,
+    )
 
 
 async def _available(answer: Awaitable[T]) -> T:

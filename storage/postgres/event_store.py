@@ -6,15 +6,19 @@ its meaning. Below it stands the transaction of an append that
 brings more than events.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 import asyncpg
 
 from actors.persistence import (
     ANY,
+    ARCHIVED,
     COUNT_MAX,
+    EXISTS,
     PAGE_LIMIT,
+    REOPENED,
+    TOMBSTONED,
     Appended,
     AppendRequest,
     BackwardPage,
@@ -40,8 +44,6 @@ from actors.persistence import (
     StreamInfo,
     TimerChange,
     Version,
-    fits,
-    repeat_of,
 )
 from actors.persistence.beside_log.subject_keys import open_events, seal_request, seal_requests
 from actors.persistence.event_store import (
@@ -50,6 +52,7 @@ from actors.persistence.event_store import (
     check_batch,
     check_before,
     check_bounds,
+    check_closing,
     check_count,
     check_cursor,
     check_filter,
@@ -57,9 +60,9 @@ from actors.persistence.event_store import (
     check_lineage,
     check_names,
     check_place,
-    conflict,
     keep_answer,
     kept_answer,
+    outcome,
     place_of,
     tagged_page,
 )
@@ -77,6 +80,7 @@ from storage.postgres.connecting.notices import EVENTS, POLL_S
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events import reading
 from storage.postgres.events.appending import RACES, append_batch, facts, insert, wait_in_line
+from storage.postgres.events.closing import close
 from storage.postgres.events.gathering import Gatherer, GatherStats
 from storage.postgres.events.tagging import lock_tags, read_tagged
 from storage.postgres.idempotency import claim, remember
@@ -156,12 +160,9 @@ class PostgresEventStore:
             tried = await self._try(request, lost)
             if isinstance(tried, Appended):
                 return tried
-            known, actual = await self._run(facts, request)
-            repeated = repeat_of(request, known)
+            repeated = outcome(request, *await self._run(facts, request))
             if repeated is not None:
                 return repeated
-            if not fits(request.expected, actual):
-                raise conflict(request, actual)
             if tried is not None:
                 raise tried
             # The stream is as expected again: the other writer rolled back, or any version
@@ -321,6 +322,7 @@ class PostgresEventStore:
         prefix: str | None = None,
         after: str | None = None,
         limit: int = 100,
+        include_archived: bool = False,
     ) -> list[StreamInfo]:
         """See `EventStore.list_streams`."""
         check_names(category, prefix, after)
@@ -330,7 +332,7 @@ class PostgresEventStore:
             if not f"{category}-".startswith(beginning[: len(category) + 1]):
                 return []
             beginning = max(beginning, f"{category}-", key=len)
-        return await self._run(reading.streams, beginning, after or "", limit)
+        return await self._run(reading.streams, beginning, after or "", limit, include_archived)
 
     async def head(self, stream_id: StreamId) -> Version:
         """See `EventStore.head`."""
@@ -340,6 +342,55 @@ class PostgresEventStore:
     async def lineage(self) -> str:
         """See `EventStore.lineage`."""
         return await self._run(reading.lineage)
+
+    async def archive(
+        self,
+        stream_id: StreamId,
+        *,
+        expected: ExpectedVersion = EXISTS,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Appended:
+        """See `EventStore.archive`."""
+        return await self._close(stream_id, ARCHIVED, expected, metadata)
+
+    async def reopen(
+        self,
+        stream_id: StreamId,
+        *,
+        expected: ExpectedVersion = EXISTS,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Appended:
+        """See `EventStore.reopen`."""
+        return await self._close(stream_id, REOPENED, expected, metadata)
+
+    async def tombstone(
+        self,
+        stream_id: StreamId,
+        *,
+        expected: ExpectedVersion = ANY,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Appended:
+        """See `EventStore.tombstone`."""
+        return await self._close(stream_id, TOMBSTONED, expected, metadata)
+
+    async def _close(
+        self,
+        stream_id: StreamId,
+        kind: str,
+        expected: ExpectedVersion,
+        metadata: Mapping[str, str] | None,
+    ) -> Appended:
+        given = check_closing(stream_id, expected, metadata)
+        for lost in range(RACES_MAX):
+            is_in_line = lost >= RACES_BEFORE_LINE
+            try:
+                return await self._database.transact(
+                    close, stream_id, kind, expected, given, is_in_line, channel=EVENTS
+                )
+            except (StatementRefused, StoreUnavailable) as error:
+                if not _is_lost_race(error):
+                    raise
+        raise StoreUnavailable(f"{stream_id} lost {RACES_MAX} races in a row", nothing_written=True)
 
     def gather_stats(self) -> GatherStats:
         """Call this to see how single appends fared: how many shared a statement, who waits."""

@@ -8,6 +8,9 @@ from actors.persistence.words import check_a, check_stream
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
 
+# Asked when reading too: of a state that is saved while its stream is tombstoned, nobody hears.
+_IS_THERE = "NOT EXISTS (SELECT FROM tombstones WHERE stream_id = $1)"
+
 
 class PostgresSnapshots:
     """The port `Snapshots` on a `Database`."""
@@ -38,7 +41,7 @@ class PostgresSnapshots:
 async def _save(connection: Connection, snapshot: Snapshot) -> None:
     await connection.execute(
         "INSERT INTO snapshots AS s (stream_id, version, schema, state_data)"
-        " VALUES ($1, $2, $3, $4) ON CONFLICT (stream_id) DO UPDATE"
+        f" SELECT $1, $2, $3, $4 WHERE {_IS_THERE} ON CONFLICT (stream_id) DO UPDATE"
         " SET version = $2, schema = $3, state_data = $4, created_at = clock_timestamp()"
         " WHERE s.version < $2 OR s.schema <> $3",
         snapshot.stream_id,
@@ -50,7 +53,8 @@ async def _save(connection: Connection, snapshot: Snapshot) -> None:
 
 async def _latest(connection: Connection, stream_id: str) -> asyncpg.Record | None:
     return await connection.fetchrow(
-        "SELECT version, schema, state_data FROM snapshots WHERE stream_id = $1", stream_id
+        f"SELECT version, schema, state_data FROM snapshots WHERE stream_id = $1 AND {_IS_THERE}",  # noqa: S608  (our own words)
+        stream_id,
     )
 
 

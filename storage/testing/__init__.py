@@ -27,7 +27,7 @@ from storage.testing.projections.wishes import HandingBackSuite, ProjectionWishe
 from storage.testing.reading.evolving import EvolvingSuite
 from storage.testing.reading.folding import FoldingSuite
 from storage.testing.reading.tagging import TaggingSuite
-from storage.testing.streams import BackwardsSuite
+from storage.testing.streams import BackwardsSuite, ClosedStreamsSuite
 from storage.testing.temporary import TemporaryServer
 from storage.testing.with_append import WithAppendSuite
 
@@ -35,6 +35,7 @@ __all__ = [
     "BackwardsSuite",
     "ChatForgettingSuite",
     "ChatLogSuite",
+    "ClosedStreamsSuite",
     "DeadLettersSuite",
     "EventOrderSuite",
     "EventStoreSuite",

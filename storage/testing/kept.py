@@ -3,6 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import trio
 
 from actors.persistence import (
     EVENTS,
@@ -37,6 +40,7 @@ from storage.postgres import (
     PostgresProjections,
     PostgresSnapshots,
     PostgresTimers,
+    remove_tombstoned,
 )
 
 _AGE = """
@@ -67,6 +71,7 @@ class Kept:
     snapshots: Snapshots
     projections: ProjectionStore
     pass_time: Callable[[float], Awaitable[None]]
+    remove_tombstoned: Callable[[], Awaitable[object]]
 
 
 def kept_in_memory(inline: Sequence[Projection] = (), event_types: EventTypes = EVENTS) -> Kept:
@@ -85,9 +90,10 @@ def kept_in_memory(inline: Sequence[Projection] = (), event_types: EventTypes = 
         outbox,
         MemoryTimers(database),
         MemoryDeadLetters(database, rows_max=20),
-        MemorySnapshots(),
+        MemorySnapshots(database),
         MemoryProjections(database),
         pass_time,
+        trio.lowlevel.checkpoint,  # here it is done by the tombstone itself
     )
 
 
@@ -114,4 +120,5 @@ def kept_in_postgres(
         PostgresSnapshots(database),
         PostgresProjections(database),
         pass_time,
+        partial(remove_tombstoned, database, older_than=timedelta(0)),
     )

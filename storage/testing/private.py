@@ -110,11 +110,10 @@ class Place:
 def place_in_memory() -> Place:
     """Call this for the twins on one new database."""
     database = MemoryDatabase()
-    snapshots: dict[str, Snapshot] = {}
     keys = MemorySubjectKeys(database)
 
     async def dump() -> bytes:
-        return _shown(database, snapshots)
+        return _shown(database)
 
     async def audited() -> list[tuple[str, str, str]]:
         return [(one.by, one.action, one.subject) for one in database.subject_audit]
@@ -122,16 +121,16 @@ def place_in_memory() -> Place:
     return Place(
         keys,
         lambda ring: MemoryEventStore(database, keyring=ring),
-        lambda ring: MemorySnapshots(snapshots, keyring=ring),
+        lambda ring: MemorySnapshots(database, keyring=ring),
         MemoryProjections(database),
         dump,
         audited,
     )
 
 
-def _shown(database: MemoryDatabase, snapshots: dict[str, Snapshot]) -> bytes:
+def _shown(database: MemoryDatabase) -> bytes:
     # Its repr hides a snapshot's data; what is stored must be looked at.
-    return repr((database, [one.data for one in snapshots.values()])).encode()
+    return repr((database, [one.data for one in database.snapshots.values()])).encode()
 
 
 def place_in_postgres(database: Database) -> Place:

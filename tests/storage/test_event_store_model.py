@@ -215,9 +215,9 @@ def test_postgres_agrees_with_the_model(database_url: str) -> None:
         async def empty() -> None:
             async def work(connection: Connection) -> None:
                 await connection.execute(
-                    "ALTER TABLE events DISABLE TRIGGER events_are_immutable;"
+                    "ALTER TABLE events DISABLE TRIGGER USER;"
                     "DELETE FROM events;"
-                    "ALTER TABLE events ENABLE TRIGGER events_are_immutable"
+                    "ALTER TABLE events ENABLE TRIGGER USER"
                 )
 
             await database.run(work)

@@ -124,6 +124,7 @@ def _add_store_commands(commands: Commands) -> None:
         help="a module with event classes, so that its events are decoded too; may be repeated",
     )
     _changing(actions, "renumber", "give events a new order, after a restore into another cluster")
+    _changing(actions, "remove-tombstoned", "remove the events of tombstoned streams from the disk")
     rewound = _changing(actions, "rewound", "serve a store that went back in time, as it is")
     rewound.add_argument(
         "--lossless",

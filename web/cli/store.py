@@ -1,8 +1,9 @@
 """`greenroom migrate` and `greenroom store`: the schema, whether all is whole, and moved stores.
 
-Which may run beside a server: bringing the schema up (a deploy does it so) and `store check` (it
-only reads). Going down, `renumber` and a `rewound` with loss need the store for themselves, and are
-refused while a program of ours is connected.
+Which may run beside a server: bringing the schema up (a deploy does it so), `store check` (it
+only reads) and `store remove-tombstoned` (what nobody reads). Going down, `renumber` and a
+`rewound` with loss need the store for themselves, and are refused while a program of ours is
+connected.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from storage.postgres import (
     migrate_down,
     plan_migrations,
     read_migrations,
+    remove_tombstoned,
     renumber,
 )
 from web.cli.answering import Code, CommandFailed, Teller
@@ -47,8 +49,8 @@ async def command(
         plan = await plan_migrations(database)
         if plan.pending:
             await check_migrations(database)  # says so, in its own words
-        do = _renumber if parsed.action == "renumber" else _rewound
-        return await do(parsed, teller, database)
+        do = {"renumber": _renumber, "remove-tombstoned": _remove, "rewound": _rewound}
+        return await do[parsed.action](parsed, teller, database)
 
 
 async def _migrate(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
@@ -112,6 +114,14 @@ async def _renumber(parsed: argparse.Namespace, teller: Teller, database: Databa
     async with changing(parsed, teller, database, what, "store"):
         done = await renumber(database)
     teller.one({"events": done.events, "lineage": done.lineage})
+    return Code.DONE
+
+
+async def _remove(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    what = "remove the events of tombstoned streams, which nobody can read any more, from the disk"
+    async with changing(parsed, teller, database, what, "tombstoned streams"):
+        done = await remove_tombstoned(database)
+    teller.one({"streams": done.streams, "events": done.events})
     return Code.DONE
 
 

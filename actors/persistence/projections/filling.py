@@ -407,6 +407,9 @@ class Filling:
         read: list[StoredEvent] = []
         for one in parked:
             event = await self._load(stream_id, one)
+            if event is None and await self._is_gone(stream_id):
+                replayed.append(one.letter_id)
+                continue
             if event is None:
                 failed = (one.letter_id, NOT_STORED)
                 break
@@ -445,6 +448,12 @@ class Filling:
         found = self._events.load(StreamId(stream_id), from_version=at, to_version=at)
         loaded = [event async for event in found]
         return loaded[0] if loaded else None
+
+    async def _is_gone(self, stream_id: str) -> bool:
+        """Whether a stream was tombstoned since: nothing of it is left to be applied."""
+        one = StreamId(stream_id)
+        is_known = await self._events.head(one) > 0
+        return is_known and not (await self._events.count(stream_id=one, up_to=1)).events
 
     async def _maybe_swap(self, lag_max: int = SWAP_LAG_MAX) -> None:
         """Take over when all parts of this generation have nearly caught up."""

@@ -20,6 +20,12 @@ A single append is one round trip. A batch is two: versions are read first, all 
 here, and the one INSERT stores everything or nothing. Reading binds nothing, the key does;
 after a lost race the caller begins again, and then looks for known ids first.
 
+Nothing is stored behind the event that closed its stream (`closing.py`), which is always the last
+one. So it is enough to look at the event that an append builds on, and whether the name is one of
+the few that are gone: of those any event may have been removed. Who closes takes the next version
+as everyone does: an append that has not seen it loses that race, and is told why when it looks
+again.
+
 What goes with an append into its transaction stands in `event_store.py`.
 """
 
@@ -45,23 +51,27 @@ from actors.persistence import (
     fits,
     repeat_of,
 )
-from actors.persistence.event_store import conflict
+from actors.persistence.event_store import outcome
 from storage.postgres.connecting.session import Connection
-from storage.postgres.events.reading import head
-from storage.postgres.events.rows import EVENT_COLUMNS, metadata_json, to_columns, to_event
+from storage.postgres.events.reading import last_event
+from storage.postgres.events.rows import CLOSED, EVENT_COLUMNS, metadata_json, to_columns, to_event
 
 # Constraints whose violation means a lost race or a repeat, not a bug.
 RACES = frozenset({"events_pkey", "events_event_id_key"})
 
 # The condition says "the stream is not shorter than expected", the primary key says "nor
 # longer": together they are the version check, without a lock and in one round trip. A
-# stream that is to be empty has no row to look for, hence `$2 = 0 OR`.
+# stream that is to be empty has no row to look for.
+_IS_AT = f"""($2 = 0 OR EXISTS (
+    SELECT FROM events WHERE stream_id = $1 AND version = $2 AND event_type NOT IN {CLOSED}
+)) AND NOT EXISTS (SELECT FROM tombstones WHERE stream_id = $1)"""  # noqa: S608  (our own words)
+
 # Plain parameters for an event alone: arrays and unnest cost it more than they give.
-_ONE = """
+_ONE = f"""
 INSERT INTO events (stream_id, version, event_id, event_type, event_version, codec, event_data,
     metadata, tenant)
 SELECT $1, $2::bigint + 1, $3, $4, $5, $6, $7, $8::jsonb, $9
-WHERE $2 = 0 OR EXISTS (SELECT FROM events WHERE stream_id = $1 AND version = $2)
+WHERE {_IS_AT}
 RETURNING txid, position, version
 """
 
@@ -78,20 +88,18 @@ ORDER BY e.ord
 RETURNING txid, position, version
 """
 
-_MANY_AT = _MANY.format(
-    head="(SELECT $2::bigint AS version)",
-    condition="$2 = 0 OR EXISTS (SELECT FROM events WHERE stream_id = $1 AND version = $2)",
-)
+_MANY_AT = _MANY.format(head="(SELECT $2::bigint AS version)", condition=_IS_AT)
 # $2 is the least version the stream must have: 0 for any, 1 for an existing one. The head is
 # read by the statement itself; a writer in between takes the version, and the key says so.
 _MANY_ON = _MANY.format(
     head="(SELECT coalesce(max(version), 0) AS version FROM events WHERE stream_id = $1)",
-    condition="h.version >= $2::bigint",
+    condition=f"""h.version >= $2::bigint AND NOT EXISTS (SELECT FROM events c
+    WHERE c.stream_id = $1 AND c.version = h.version AND c.event_type IN {CLOSED})""",
 )
 
 # Of an append that goes its careful way: the version is known. Its tags are a JSON text an event,
 # for lists of different lengths are no array; they stand in their index in the same order.
-_TAGGED = """
+_TAGGED = f"""
 WITH added AS (
     INSERT INTO events (stream_id, version, event_id, event_type, event_version, codec,
         event_data, metadata, tenant, tags)
@@ -101,7 +109,7 @@ WITH added AS (
     FROM unnest($3::uuid[], $4::text[], $5::int[], $6::text[], $7::bytea[], $8::text[],
         $9::text[], $10::text[]) WITH ORDINALITY
         AS e (id, type, schema, codec, data, meta, tenant, tags, ord)
-    WHERE $2 = 0 OR EXISTS (SELECT FROM events WHERE stream_id = $1 AND version = $2)
+    WHERE {_IS_AT}
     ORDER BY e.ord
     RETURNING txid, position, version, tags
 ), marked AS (
@@ -109,7 +117,7 @@ WITH added AS (
     SELECT unnest(tags), txid, position FROM added
 )
 SELECT txid, position, version FROM added ORDER BY version
-"""
+"""  # noqa: S608  (our own words)
 
 _KNOWN = f"SELECT {EVENT_COLUMNS} FROM events WHERE event_id = ANY($1)"  # noqa: S608  (our own columns)
 
@@ -186,18 +194,21 @@ async def _insert_one(
 
 async def facts(
     connection: Connection, request: AppendRequest
-) -> tuple[dict[UUID, StoredEvent], int]:
-    """Call this after a refused append: the stored events with its ids, and the true version."""
+) -> tuple[dict[UUID, StoredEvent], int, str | None]:
+    """Call this after a refused append: the stored events with its ids, and the stream's end."""
     known = await _known(connection, [request])
-    return known, await head(connection, request.stream_id)
+    return known, *await last_event(connection, request.stream_id)
 
 
 # A batch.
 
-# NULL for a stream without events. One index look-up a stream, however long it is.
+# One index look-up a stream, however long it is.
 _HEADS = """
-SELECT s.stream_id, (SELECT max(version) FROM events e WHERE e.stream_id = s.stream_id) AS head
-FROM unnest($1::text[]) AS s (stream_id)
+SELECT s.stream_id, coalesce(last.version, 0), last.event_type
+FROM unnest($1::text[]) AS s (stream_id) LEFT JOIN LATERAL (
+    SELECT e.version, e.event_type FROM events e
+    WHERE e.stream_id = s.stream_id ORDER BY e.version DESC LIMIT 1
+) last ON true
 """
 
 # Positions are drawn in the order of requests (`ord`, below the inner ORDER BY), rows are inserted
@@ -229,7 +240,8 @@ _BEFORE = datetime(1970, 1, 1, tzinfo=UTC)
 class _Plan:
     """What a batch comes to: the events to insert, and each request's share of them."""
 
-    heads: dict[str, int]
+    # Of each stream the version, and the type of its last stored event.
+    heads: dict[str, tuple[int, str | None]]
     known: dict[UUID, StoredEvent]
     streams: list[str] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
@@ -247,7 +259,7 @@ class _Share(NamedTuple):
 
 
 class _Unsure(Exception):
-    """A request that does not fit may be a repeat: its ids must be looked for."""
+    """A request may be a repeat: its ids must be looked for."""
 
 
 async def append_batch(
@@ -263,7 +275,7 @@ async def append_batch(
     try:
         if is_doubtful:
             raise _Unsure
-        outcomes += [_decide(plan, request, is_sure=False) for request in requests]
+        outcomes += [_decide(plan, request) for request in requests]
     except (_Unsure, StoreError):
         plan = _Plan(await _heads(connection, requests), await _known(connection, requests))
         outcomes += [_answer(plan, request, atomic) for request in requests]
@@ -274,9 +286,11 @@ async def append_batch(
     return [_result(plan, outcome, cursors) for outcome in outcomes]
 
 
-async def _heads(connection: Connection, requests: Sequence[AppendRequest]) -> dict[str, int]:
+async def _heads(
+    connection: Connection, requests: Sequence[AppendRequest]
+) -> dict[str, tuple[int, str | None]]:
     names = list({request.stream_id for request in requests})
-    return {row[0]: row[1] or 0 for row in await connection.fetch(_HEADS, names)}
+    return {row[0]: (row[1], row[2]) for row in await connection.fetch(_HEADS, names)}
 
 
 async def _known(
@@ -288,33 +302,29 @@ async def _known(
 
 def _answer(plan: _Plan, request: AppendRequest, atomic: bool) -> Appended | _Share | StoreError:
     try:
-        return _decide(plan, request, is_sure=True)
+        return _decide(plan, request)
     except StoreError as error:
         if atomic:
             raise
         return error
 
 
-def _decide(plan: _Plan, request: AppendRequest, *, is_sure: bool) -> Appended | _Share:
+def _decide(plan: _Plan, request: AppendRequest) -> Appended | _Share:
     first = len(plan.events)
     places = plan.places
     if any(event.event_id in places for event in request.events):
         return _repeat_in_batch(plan, request)
-    repeated = repeat_of(request, plan.known)
+    actual, last_type = plan.heads[request.stream_id]
+    repeated = outcome(request, plan.known, actual, last_type)
     if repeated is not None:
         return repeated
-    actual = plan.heads[request.stream_id]
-    if not fits(request.expected, actual):
-        if not is_sure:
-            raise _Unsure
-        raise conflict(request, actual)
     count = len(request.events)
     plan.streams += [request.stream_id] * count
     plan.versions += range(actual + 1, actual + count + 1)
     plan.events += request.events
     for place, event in enumerate(request.events, start=first):
         places[event.event_id] = place
-    plan.heads[request.stream_id] = actual + count
+    plan.heads[request.stream_id] = (actual + count, request.events[-1].type)
     return _Share(first, first + count - 1, is_repeat=False)
 
 

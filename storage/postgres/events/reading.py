@@ -23,7 +23,9 @@ from typing import Any
 import asyncpg
 
 from actors.persistence import (
+    ARCHIVED,
     START,
+    TOMBSTONED,
     BackwardPage,
     Counted,
     Cursor,
@@ -35,6 +37,15 @@ from actors.persistence import (
 from actors.persistence.event_store import check_lineage
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
+
+# Of a stream that was tombstoned, until its rows are removed. The table of those is nearly always
+# empty. No reader of the order is given them, and their cursors are passed by as a filter does.
+_HIDDEN = f"(event_type <> '{TOMBSTONED}' AND stream_id IN (SELECT stream_id FROM removals))"  # noqa: S608  (our own words)
+# Without a type it is hidden: a column more would have to be taken off every row.
+_SHOWN_COLUMNS = EVENT_COLUMNS.replace(
+    "event_type", f"CASE WHEN {_HIDDEN} THEN NULL ELSE event_type END"
+)
+_IS_THERE = "NOT EXISTS (SELECT FROM tombstones WHERE stream_id = $1)"
 
 _HORIZON = "txid < pg_snapshot_xmin(pg_current_snapshot())"
 
@@ -48,12 +59,12 @@ SCANNED_MAX = 20_000
 # Both bounds are numbers of their own: a plan made for all streams must see that it is one page.
 _STREAM = f"""
 SELECT {EVENT_COLUMNS} FROM events
-WHERE stream_id = $1 AND version BETWEEN $2 AND $3
+WHERE stream_id = $1 AND version BETWEEN $2 AND $3 AND {_IS_THERE}
 ORDER BY version
 """  # noqa: S608  (our own columns)
 
 _PAGE = f"""
-SELECT {EVENT_COLUMNS} FROM events
+SELECT {_SHOWN_COLUMNS} FROM events
 WHERE (txid, position) > ($1::xid8, $2::bigint) AND {_HORIZON}
 ORDER BY txid, position LIMIT $3
 """  # noqa: S608  (our own columns)
@@ -68,6 +79,7 @@ SELECT {EVENT_COLUMNS} FROM (
 ) scanned
 WHERE ($6::text[] IS NULL OR event_type = ANY($6))
     AND ($7::text[] IS NULL OR split_part(stream_id, '-', 1) = ANY($7))
+    AND NOT {_HIDDEN}
 ORDER BY txid, position LIMIT $3
 """  # noqa: S608  (our own columns)
 
@@ -81,13 +93,13 @@ ORDER BY txid, position OFFSET $5 LIMIT 1
 # Newest first. The limit stands beside the bounds: the last ten of a long stream are ten rows.
 _STREAM_BACK = f"""
 SELECT {EVENT_COLUMNS} FROM events
-WHERE stream_id = $1 AND version BETWEEN $3 AND $2
+WHERE stream_id = $1 AND version BETWEEN $3 AND $2 AND {_IS_THERE}
 ORDER BY version DESC LIMIT $4
 """  # noqa: S608  (our own columns)
 
 # Below a cursor that lies below the horizon: what is there is all there will ever be.
 _PAGE_BACK = f"""
-SELECT {EVENT_COLUMNS} FROM events
+SELECT {_SHOWN_COLUMNS} FROM events
 WHERE (txid, position) < ($1::xid8, $2::bigint)
 ORDER BY txid DESC, position DESC LIMIT $3
 """  # noqa: S608  (our own columns)
@@ -100,6 +112,7 @@ SELECT {EVENT_COLUMNS} FROM (
 ) scanned
 WHERE ($4::text[] IS NULL OR event_type = ANY($4))
     AND ($5::text[] IS NULL OR split_part(stream_id, '-', 1) = ANY($5))
+    AND NOT {_HIDDEN}
 ORDER BY txid DESC, position DESC LIMIT $3
 """  # noqa: S608  (our own columns)
 
@@ -130,23 +143,25 @@ FROM unread
 # Counts. Each reads one index in its order and stops: sorted, or no plan but that one would be
 # taken for types that are everywhere, and one that is rare would be looked for in all rows.
 _COUNT_ALL = """
-SELECT count(*) FROM (SELECT FROM events ORDER BY txid, position LIMIT $1) counted
+SELECT count(*) FROM (SELECT FROM events WHERE {shown} ORDER BY txid, position LIMIT $1) counted
 """
 
 _COUNT_TYPES = """
 SELECT count(*) FROM (
     SELECT FROM unnest($1::text[]) asked (name) CROSS JOIN LATERAL (
-        SELECT FROM events WHERE event_type = asked.name ORDER BY event_version LIMIT $2
+        SELECT FROM events WHERE event_type = asked.name AND {shown}
+        ORDER BY event_version LIMIT $2
     ) one
     LIMIT $2
 ) counted
 """
 
 # The names between two: of one stream, or of a category, whose names end before the next letter
-# behind the hyphen.
+# behind the hyphen. The begin of a category is the name of no stream, so none of that name is gone.
 _COUNT_NAMES = """
 SELECT count(*) FROM (
     SELECT FROM events WHERE stream_id >= $1 AND stream_id < $2
+        AND {shown} AND {is_there}
     ORDER BY stream_id, version LIMIT $3
 ) counted
 """
@@ -154,25 +169,30 @@ SELECT count(*) FROM (
 _COUNT_TYPES_OF_NAMES = """
 SELECT count(*) AS looked_at, count(*) FILTER (WHERE event_type = ANY($4)) AS found FROM (
     SELECT event_type FROM events WHERE stream_id >= $1 AND stream_id < $2
+        AND {shown} AND {is_there}
     ORDER BY stream_id, version LIMIT $3
 ) scanned
 """
 
+_ANYTHING_HIDDEN = "SELECT EXISTS (SELECT FROM removals)"
+
 # A loose scan: one index look-up a stream, however many events each has.
-_STREAMS = """
+_STREAMS = f"""
 WITH RECURSIVE names AS (
     (SELECT stream_id FROM events WHERE stream_id > $1 AND stream_id >= $2 ORDER BY 1 LIMIT 1)
     UNION ALL
     SELECT (SELECT e.stream_id FROM events e WHERE e.stream_id > n.stream_id ORDER BY 1 LIMIT 1)
     FROM names n WHERE starts_with(n.stream_id, $2)
 )
-SELECT last.stream_id, last.version, last.recorded_at
-FROM (SELECT stream_id FROM names WHERE starts_with(stream_id, $2) LIMIT $3) found
-CROSS JOIN LATERAL (
-    SELECT e.stream_id, e.version, e.recorded_at FROM events e
-    WHERE e.stream_id = found.stream_id ORDER BY e.version DESC LIMIT 1
+SELECT last.stream_id, last.version, last.recorded_at, last.event_type = '{ARCHIVED}'
+FROM names CROSS JOIN LATERAL (
+    SELECT e.stream_id, e.version, e.recorded_at, e.event_type FROM events e
+    WHERE e.stream_id = names.stream_id ORDER BY e.version DESC LIMIT 1
 ) last
-"""
+WHERE starts_with(names.stream_id, $2) AND last.event_type <> '{TOMBSTONED}'
+    AND ($4 OR last.event_type <> '{ARCHIVED}')
+LIMIT $3
+"""  # noqa: S608  (our own words)
 
 
 async def stream_page(
@@ -222,11 +242,18 @@ async def page(
     # Read first, the end second: the end may only be later than what was read, and `is_last`
     # then says "no" when it could have said "yes"; the other way round it would lie.
     rows = await connection.fetch(_PAGE, after.txid, after.position, limit)
-    events = [to_event(row) for row in rows]
-    last = events[-1].cursor if events else after
-    if len(events) < limit:
+    events, last = _shown(rows, after)
+    if len(rows) < limit:
         return Page(events, last, last)
     return Page(events, last, max(last, await _end(connection)))
+
+
+def _shown(rows: Sequence[asyncpg.Record], begin: Cursor) -> tuple[list[StoredEvent], Cursor]:
+    """The events of a page that are not hidden, and where it ended, hidden ones included."""
+    # Marked, and not left out by a condition: however many there are, a page ends after so many.
+    events = [to_event(row) for row in rows]
+    last = events[-1].cursor if events else begin
+    return [event for event in events if event.type], last
 
 
 async def _filtered(
@@ -275,13 +302,13 @@ async def page_backwards(
     txid, position = min(before, Cursor(end.txid, end.position + 1))
     if types is None and categories is None:
         rows = await connection.fetch(_PAGE_BACK, txid, position, limit)
-        reached = START
-    else:
-        row = await connection.fetchrow(_SCAN_END_BACK, txid, position, scanned_max - 1)
-        reached = START if row is None else Cursor(row[0], row[1])
-        rows = await connection.fetch(
-            _FILTERED_BACK, txid, position, limit, types, categories, scanned_max
-        )
+        events, last = _shown(rows, START)
+        return BackwardPage(events, last if len(rows) == limit else START)
+    row = await connection.fetchrow(_SCAN_END_BACK, txid, position, scanned_max - 1)
+    reached = START if row is None else Cursor(row[0], row[1])
+    rows = await connection.fetch(
+        _FILTERED_BACK, txid, position, limit, types, categories, scanned_max
+    )
     events = [to_event(row) for row in rows]
     return BackwardPage(events, events[-1].cursor if len(events) == limit else reached)
 
@@ -295,16 +322,22 @@ async def count(
     scanned_max: int,
 ) -> Counted:
     """Call this to count events, one more than `up_to` at most."""
+    # Only while something is hidden: an index alone does not tell the stream of a row.
+    is_any = await connection.fetchval(_ANYTHING_HIDDEN)
+    shown = f"NOT {_HIDDEN}" if is_any else "true"
     if stream_id is None and category is None:
-        asked = (_COUNT_ALL,) if types is None else (_COUNT_TYPES, types)
-        found = int(await connection.fetchval(*asked, up_to + 1))
+        asked = (_COUNT_ALL, []) if types is None else (_COUNT_TYPES, [types])
+        statement, args = asked
+        found = int(await connection.fetchval(statement.format(shown=shown), *args, up_to + 1))
         return Counted(min(found, up_to), found <= up_to)
     # No name has a NUL, so nothing lies between a stream's name and the same with \x01 behind it.
     first, end = (stream_id, f"{stream_id}\x01") if stream_id else (f"{category}-", f"{category}.")
     if types is None:
-        found = int(await connection.fetchval(_COUNT_NAMES, first, end, up_to + 1))
+        statement = _COUNT_NAMES.format(shown=shown, is_there=_IS_THERE)
+        found = int(await connection.fetchval(statement, first, end, up_to + 1))
         return Counted(min(found, up_to), found <= up_to)
-    row = await connection.fetchrow(_COUNT_TYPES_OF_NAMES, first, end, scanned_max + 1, types)
+    statement = _COUNT_TYPES_OF_NAMES.format(shown=shown, is_there=_IS_THERE)
+    row = await connection.fetchrow(statement, first, end, scanned_max + 1, types)
     assert row is not None, "an aggregate gives one row"
     is_whole = row["looked_at"] <= scanned_max and row["found"] <= up_to
     return Counted(min(row["found"], up_to), is_whole)
@@ -327,20 +360,27 @@ async def lag(connection: Connection, after: Cursor) -> Lag:
 
 
 async def streams(
-    connection: Connection, beginning: str, after: str, limit: int
+    connection: Connection, beginning: str, after: str, limit: int, include_archived: bool
 ) -> list[StreamInfo]:
     """Call this for a list of streams by name, of those whose names begin so."""
-    rows: list[asyncpg.Record] = await connection.fetch(_STREAMS, after, beginning, limit)
-    return [StreamInfo(row[0], row[1], row[2]) for row in rows]
+    rows: list[asyncpg.Record] = await connection.fetch(
+        _STREAMS, after, beginning, limit, include_archived
+    )
+    return [StreamInfo(*row) for row in rows]
+
+
+async def last_event(connection: Connection, stream_id: str) -> tuple[int, str | None]:
+    """Call this for version and type of a stream's last event, which says if it is closed."""
+    row = await connection.fetchrow(
+        "SELECT version, event_type FROM events WHERE stream_id = $1 ORDER BY version DESC LIMIT 1",
+        stream_id,
+    )
+    return (0, None) if row is None else (row[0], row[1])
 
 
 async def head(connection: Connection, stream_id: str) -> int:
     """Call this for the last version of a stream."""
-    return int(
-        await connection.fetchval(
-            "SELECT coalesce(max(version), 0) FROM events WHERE stream_id = $1", stream_id
-        )
-    )
+    return (await last_event(connection, stream_id))[0]
 
 
 async def cursor_at(connection: Connection, stream_id: str, version: int) -> Cursor:

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping
 import asyncpg
 import msgspec
 
-from actors.persistence import Cursor, NewEvent, StoredEvent
+from actors.persistence import ARCHIVED, TOMBSTONED, Cursor, NewEvent, StoredEvent
 
 EVENT_COLUMNS = (
     "stream_id, version, txid, position, event_id, event_type, event_version, codec,"
     " event_data, metadata, tenant, recorded_at, tags"
 )
+
+# The types of events behind which none is stored; see `closing.py`.
+CLOSED = f"('{ARCHIVED}', '{TOMBSTONED}')"
 
 _decode_texts = msgspec.json.Decoder(dict[str, str]).decode
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from actors.persistence import Appended, AppendRequest, Cursor
 from storage.postgres.connecting.session import Connection
-from storage.postgres.events.rows import to_columns
+from storage.postgres.events.rows import CLOSED, to_columns
 
 # What an append of several callers may wait for the lock of a row: it is some other's, and all
 # wait for it. Then it fails as a whole, with nothing written, and each goes alone.
@@ -47,9 +47,12 @@ _VALUES = (
 )
 
 # A value and no EXISTS, for which a planner may choose to read the whole table once.
-_IS_LONG_ENOUGH = """(e.expected = 0 OR (
+_IS_LONG_ENOUGH = f"""((e.expected = 0 OR (
     SELECT p.version FROM events p WHERE p.stream_id = e.stream_id AND p.version = e.expected
-) IS NOT NULL)"""
+        AND p.event_type NOT IN {CLOSED}
+) IS NOT NULL) AND (
+    SELECT t.stream_id FROM tombstones t WHERE t.stream_id = e.stream_id
+) IS NULL)"""  # noqa: S608  (our own words)
 
 _SINGLES = f"""
 WITH {_PATIENCE}

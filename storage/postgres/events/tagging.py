@@ -64,7 +64,7 @@ SELECT {EVENT_COLUMNS} FROM events JOIN (
         SELECT t.txid, t.position
         FROM event_tags t JOIN events e ON (e.txid, e.position) = (t.txid, t.position)
         WHERE t.tag = asked.tags[1] AND (t.txid, t.position) > ($2::xid8, $3::bigint)
-            AND e.tags @> asked.tags
+            AND e.tags @> asked.tags AND e.stream_id NOT IN (SELECT stream_id FROM removals)
             AND (asked.types = '{{}}' OR e.event_type = ANY(asked.types))
         ORDER BY t.txid, t.position LIMIT $4
     ) item

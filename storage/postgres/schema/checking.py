@@ -32,10 +32,12 @@ PROBLEMS_MAX = 20
 # Of 64 KiB each at most.
 PAGE_EVENTS = min(1000, READ_LIMIT_MAX)
 
+# Of a stream that was tombstoned only the last event is to stay.
 _HOLES = """
 SELECT stream_id AS place, 'it has ' || count(*) || ' events, from version ' || min(version)
     || ' to ' || max(version) AS words
-FROM events GROUP BY stream_id HAVING min(version) <> 1 OR max(version) <> count(*)
+FROM events WHERE stream_id NOT IN (SELECT stream_id FROM tombstones)
+GROUP BY stream_id HAVING min(version) <> 1 OR max(version) <> count(*)
 ORDER BY 1 LIMIT $1
 """
 
@@ -188,6 +190,8 @@ async def _page(connection: Connection, after: Cursor) -> Page:
 
 def _look_at(event: StoredEvent, types: EventTypes, looked: _Looked) -> None:
     looked.events += 1
+    if event.is_system:
+        return
     if event.codec != "json" or not types.knows(event):
         sort = "" if event.codec == "json" else f" ({event.codec})"
         looked.unknown[f"{event.type}.v{event.schema_version}{sort}"] += 1

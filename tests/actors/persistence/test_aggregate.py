@@ -26,6 +26,8 @@ from actors.persistence import (
     Refusal,
     Shard,
     StoreUnavailable,
+    StreamArchived,
+    StreamGone,
     StreamId,
     Tagged,
     execute,
@@ -152,9 +154,9 @@ async def test_an_unreadable_snapshot_is_ignored(wrong: str) -> None:
             await execute(first, Deposit(2))
         await trio.testing.wait_all_tasks_blocked()
         await first.stop()
-        kept = snapshots._kept[ONE]
+        kept = snapshots.database.snapshots[ONE]
         changed = {"schema": ("other", b"{}"), "bytes": (kept.schema, b"nonsense")}[wrong]
-        snapshots._kept[ONE] = type(kept)(ONE, 99, *changed)
+        snapshots.database.snapshots[ONE] = type(kept)(ONE, 99, *changed)
         second = await _start(system, store, snapshots)
         assert await second.ask(ReadState()) == (5, Balance(10, 5))
 
@@ -444,3 +446,45 @@ async def test_what_an_event_cannot_hold_is_an_answer() -> None:
         done = await execute(ref, "whole")
         assert isinstance(done, Done)
         assert done.version == 1
+
+
+async def test_an_aggregate_passes_by_what_became_of_its_stream() -> None:
+    # STORE-28: archived it stores nothing, reopened it goes on
+    store = MemoryEventStore()
+    async with open_actors() as system:
+        one = await _start(system, store)
+        await execute(one, Deposit(5))
+        await store.archive(ONE)
+        for _ in range(2):
+            with pytest.raises(StreamArchived):
+                await execute(one, Deposit(1))
+        assert isinstance(await execute(one, HowMuch()), Done)
+        await store.reopen(ONE)
+        await execute(one, Deposit(1))
+        assert await one.ask(ReadState()) == (4, Balance(6, 2))
+        other = await _start(system, store)
+        assert await other.ask(ReadState()) == (4, Balance(6, 2))
+
+
+async def test_an_aggregate_whose_stream_is_gone_keeps_nothing() -> None:
+    # STORE-29
+    store = MemoryEventStore()
+    snapshots = MemorySnapshots(store.database)
+    async with open_actors() as system:
+        first = await _start(system, store, snapshots)
+        for _ in range(5):
+            await execute(first, Deposit(5))
+        await store.tombstone(ONE)
+        ends: list[object] = []
+
+        async def watch() -> None:
+            ends.append(await system.wait_down(first))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(StreamGone):
+                await execute(first, Deposit(1))
+        assert ends == [Shutdown("stream_gone")]
+        second = await _start(system, store, snapshots)
+        assert await second.ask(ReadState()) == (0, Balance(0, 0))

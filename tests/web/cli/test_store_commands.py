@@ -191,6 +191,30 @@ def test_a_new_order_is_given_to_nobody_elses_store(
     assert audit == [("store renumber", False), ("store renumber", True)]
 
 
+def test_what_a_tombstone_hides_is_removed(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # STORE-29, CLI-20: and a stream of which only the tombstone is left is whole
+    run = Commands(database_url, capsys)
+    for version in (1, 2):
+        _insert_event(database_url, "order-a", version)
+    fetch(
+        database_url,
+        "INSERT INTO events (stream_id, version, event_id, event_type, event_data)"
+        " VALUES ('order-a', 3, gen_random_uuid(), '$tombstoned', '{}')",
+    )
+    for table in ("tombstones", "removals"):
+        fetch(database_url, f"INSERT INTO {table} (stream_id) VALUES ('order-a')")  # noqa: S608
+    fetch(database_url, "UPDATE removals SET since = since - interval '2 minutes'")
+    assert run("store", "check") == 0
+    assert run("store", "remove-tombstoned") == 2
+    assert run.one("store", "remove-tombstoned", "--yes") == {"streams": 1, "events": 2}
+    assert fetch(database_url, "SELECT version FROM events") == [(3,)]
+    assert run("store", "check") == 0
+    assert "1 events in 1 streams: no problem" in run.err
+    assert fetch(database_url, "SELECT resource FROM audit_log") == [("tombstoned streams",)]
+
+
 @pytest.mark.slow
 def test_a_store_that_went_back_is_served_when_somebody_says_so(
     database_url: str, capsys: pytest.CaptureFixture[str]
