@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from actors.persistence import StreamId, Tagged
 from storage.errors import (
     MigrationChanged,
     MigrationFailed,
@@ -20,6 +21,7 @@ from storage.errors import (
 from storage.postgres import (
     Connection,
     Database,
+    PostgresEventStore,
     check_migrations,
     migrate,
     migrate_down,
@@ -28,6 +30,7 @@ from storage.postgres import (
 )
 from storage.postgres.schema.migrate import Migration, read_migrations, split_statements
 from storage.testing import TemporaryServer
+from storage.testing.samples import new_event
 from tests.patience import PATIENT_POOL
 
 _STEPS = read_migrations()
@@ -210,7 +213,11 @@ async def test_the_plan_and_the_check_change_nothing(database: Database) -> None
 
 async def test_going_down_never_drops_events_unasked(database: Database) -> None:
     # STORE-32
-    await database.run(_insert_event)
+    store = PostgresEventStore(database)
+    await store.append(StreamId("order-1"), [new_event(tags=("a",))])
+    with pytest.raises(MigrationRefused, match="tags of stored events"):
+        await migrate_down(database, 15)
+    assert len((await store.read_tagged([Tagged(("a",))])).events) == 1
     with pytest.raises(MigrationRefused, match="stored events"):
         await migrate_down(database, 0)
     with pytest.raises(MigrationRefused):

