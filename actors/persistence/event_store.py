@@ -162,7 +162,7 @@ class EventStore(Protocol):
     async def read_backwards(
         self,
         *,
-        before: Cursor | None = None,
+        before: Cursor | Bookmark | None = None,
         limit: int = PAGE_LIMIT,
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
@@ -171,7 +171,8 @@ class EventStore(Protocol):
 
         It begins where `read_all` ends: events whose transaction, or an earlier one, is still
         open are not there yet. So going on before `next` meets every older event once, whatever
-        is appended meanwhile. A page may be short, or empty, and not the last.
+        is appended meanwhile. A page may be short, or empty, and not the last. A `Bookmark` of
+        another lineage is `CursorOutdated`.
         """
         ...
 
@@ -321,9 +322,9 @@ def check_cursor(after: Cursor | None) -> Cursor:
     return after
 
 
-def check_before(before: Cursor | None) -> Cursor:
-    """Call this for where reading backwards begins."""
-    return END if before is None else check_cursor(before)
+def check_before(before: Cursor | Bookmark | None) -> tuple[Cursor, str]:
+    """Call this as `check_place`, for where reading backwards begins."""
+    return check_place(END if before is None else before)
 
 
 def check_place(after: Cursor | Bookmark | None) -> tuple[Cursor, str]:

@@ -691,11 +691,18 @@ class Page:
 class BackwardPage:
     """A stretch of the global order, newest first, and before which cursor to go on.
 
-    `next` may lie far below the last event: what lies between was left out by a filter.
+    `next` may lie far below the last event: what lies between was left out by a filter. `lineage`
+    is that of the store when the page was read.
     """
 
     events: Sequence[StoredEvent]
     next: Cursor
+    lineage: str = ""
+
+    @property
+    def bookmark(self) -> Bookmark:
+        """Call this for where to go on, to be kept outside of the store."""
+        return Bookmark(self.lineage, self.next)
 
     @property
     def is_last(self) -> bool:

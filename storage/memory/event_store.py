@@ -298,21 +298,23 @@ class MemoryEventStore(Faults):
     async def read_backwards(
         self,
         *,
-        before: Cursor | None = None,
+        before: Cursor | Bookmark | None = None,
         limit: int = PAGE_LIMIT,
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> BackwardPage:
         """See `EventStore.read_backwards`."""
-        begin = check_before(before)
+        begin, lineage = check_before(before)
         check_limit(limit)
         types = self._event_types.widened(check_filter("types", types))
         categories = check_filter("categories", categories)
         await self.pass_faults()
+        check_lineage(lineage, self.database.lineage)
         earlier = bisect_left(self.database.events, begin, hi=self._horizon(), key=_place)
         wanted = self._first(range(earlier - 1, -1, -1), limit + 1, types, categories)
         page = await open_events(self._keyring, wanted[:limit])
-        return BackwardPage(page, page[-1].cursor if len(wanted) > limit else START)
+        at = page[-1].cursor if len(wanted) > limit else START
+        return BackwardPage(page, at, self.database.lineage)
 
     async def read_tagged(
         self, query: Query, *, after: Cursor | Bookmark | None = None, limit: int = PAGE_LIMIT

@@ -246,18 +246,18 @@ class PostgresEventStore:
     async def read_backwards(
         self,
         *,
-        before: Cursor | None = None,
+        before: Cursor | Bookmark | None = None,
         limit: int = PAGE_LIMIT,
         types: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> BackwardPage:
         """See `EventStore.read_backwards`."""
-        begin = check_before(before)
+        begin, lineage = check_before(before)
         check_limit(limit)
         types = self._event_types.widened(check_filter("types", types))
         categories = check_filter("categories", categories)
         page = await self._run(
-            reading.page_backwards, begin, limit, types, categories, self._scanned_max
+            reading.page_backwards, lineage, begin, limit, types, categories, self._scanned_max
         )
         return replace(page, events=await open_events(self._keyring, page.events))
 

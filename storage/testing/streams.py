@@ -24,11 +24,13 @@ from actors.persistence import (
     TOMBSTONED,
     Appended,
     AppendRequest,
+    Bookmark,
     ConcurrencyConflict,
     Condition,
     ConditionFailed,
     Counted,
     Cursor,
+    CursorOutdated,
     EventStore,
     ExpectedVersion,
     Idempotent,
@@ -147,6 +149,11 @@ class BackwardsSuite:
         await store.append(A, new_events(5))
         rest = await _read_back(store, 2, page.next)
         assert [event.version for event in [*page.events, *rest]] == [5, 4, 3, 2, 1]
+        # Kept outside, and the store was given another order since.
+        kept = await store.read_backwards(before=page.bookmark)
+        assert list(kept.events) == rest[: len(kept.events)]
+        with pytest.raises(CursorOutdated):
+            await store.read_backwards(before=Bookmark("another-lineage", page.next))
 
     async def test_events_are_counted(self, store: EventStore) -> None:
         # STORE-27

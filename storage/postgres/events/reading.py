@@ -290,13 +290,28 @@ async def _filtered(
 
 async def page_backwards(
     connection: Connection,
+    wanted: str,
     before: Cursor,
     limit: int,
     types: Sequence[str] | None,
     categories: Sequence[str] | None,
     scanned_max: int,
 ) -> BackwardPage:
-    """Call this for the page of the order before a cursor, newest first."""
+    """Call this for the page before a cursor, newest first; `CursorOutdated` for a lineage."""
+    found = await _page_backwards(connection, before, limit, types, categories, scanned_max)
+    current = await lineage(connection)  # behind it, as in `page_of_lineage`
+    check_lineage(wanted, current)
+    return replace(found, lineage=current)
+
+
+async def _page_backwards(
+    connection: Connection,
+    before: Cursor,
+    limit: int,
+    types: Sequence[str] | None,
+    categories: Sequence[str] | None,
+    scanned_max: int,
+) -> BackwardPage:
     # The end first: below it nothing is added between the statements.
     end = await _end(connection)
     txid, position = min(before, Cursor(end.txid, end.position + 1))
