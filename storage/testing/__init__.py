@@ -6,8 +6,8 @@ are `streams.py`, `reading/`, `with_append.py`, `dead_letters.py`, `private.py`,
 `projections/` and `chat_log.py`.
 
 What they stand on: `samples.py` (events and the like), `kept.py` (all ports of one database),
-`temporary.py` (a PostgreSQL with a fresh database for each test), `faulty_adapters.py` (runs a
-suite against an adapter with a known fault, to show that it can fail).
+`servers/` (a PostgreSQL with a fresh database for each test, a bad network before any server),
+`faulty_adapters.py` (runs a suite against an adapter with a known fault, to show that it can fail).
 
 The suites use pytest and pytest-trio; nothing of the running program imports this package.
 """
@@ -27,8 +27,9 @@ from storage.testing.projections.wishes import HandingBackSuite, ProjectionWishe
 from storage.testing.reading.evolving import EvolvingSuite
 from storage.testing.reading.folding import FoldingSuite
 from storage.testing.reading.tagging import TaggingSuite
+from storage.testing.servers.temporary import TemporaryServer
+from storage.testing.servers.toxic_proxy import Toxic, ToxicProxy
 from storage.testing.streams import BackwardsSuite, ClosedStreamsSuite
-from storage.testing.temporary import TemporaryServer
 from storage.testing.with_append import WithAppendSuite
 
 __all__ = [
@@ -55,6 +56,8 @@ __all__ = [
     "SubjectKeysSuite",
     "TaggingSuite",
     "TemporaryServer",
+    "Toxic",
+    "ToxicProxy",
     "WithAppendSuite",
     "failing_cases",
 ]
