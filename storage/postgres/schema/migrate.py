@@ -63,6 +63,14 @@ _TOKEN = re.compile(
 )
 
 
+# What no step down drops unasked, by its table.
+_NOT_TO_BE_LOST = {
+    "events": "stored events",
+    "event_tags": "tags of stored events",
+    "tombstones": "which streams are gone for ever",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Migration:
     """One numbered step with its way back."""
@@ -159,9 +167,9 @@ async def migrate_down(
 ) -> int:
     """Call this by hand to go back to a version; returns how many steps were undone.
 
-    Raises `MigrationRefused` when it would drop stored events, or their tags, unless `drop_events`,
-    and `StoreInUse` while a program of ours is connected: it would meet tables that it does not
-    know.
+    Raises `MigrationRefused` when it would drop stored events, their tags, or which streams are
+    gone for ever, unless `drop_events`, and `StoreInUse` while a program of ours is connected: it
+    would meet tables that it does not know.
     """
     steps = read_migrations() if migrations is None else tuple(migrations)
     return await database.run(_migrate_down, steps, to, drop_events, timeout_s=MIGRATE_S_MAX)
@@ -202,7 +210,7 @@ async def _migrate_down(
         if not 0 <= to <= plan.applied:
             raise MigrationRefused(to, f"the schema is at {plan.applied:04}")
         undone = [step for step in reversed(steps) if to < step.version <= plan.applied]
-        for table, words in (("events", "stored events"), ("event_tags", "tags of stored events")):
+        for table, words in _NOT_TO_BE_LOST.items():
             drops = any(f"DROP TABLE {table};" in step.down for step in undone)
             if drops and not drop_events and await _has_rows(connection, table):
                 raise MigrationRefused(to, f"it would drop {words}")
