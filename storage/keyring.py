@@ -41,7 +41,7 @@ from actors.persistence.beside_log.subject_keys import with_events
 from actors.persistence.private import SUBJECT_BYTES_MAX
 from actors.persistence.words import check_text
 from actors.runtime import Log, Secret
-from storage.errors import MasterKeyMissing, StoredDataError, SubjectForgotten
+from storage.errors import InvalidField, MasterKeyMissing, StoredDataError, SubjectForgotten
 
 MASTER_BYTES = 32
 _NONCE_BYTES = 12
@@ -90,6 +90,10 @@ class _Key:
 
     def __init__(self, number: int, key: bytes) -> None:
         self.number, self.bytes = number, key
+
+
+# Stands for a key that is damaged, or gone though nobody was forgotten.
+_LOST = _Key(-1, b"")
 
 
 class _Cipher:
@@ -168,14 +172,18 @@ class SubjectKeyring:
     async def open(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """See `Keyring.open`."""
         boxes = [_box_of(event) if event.codec == PRIVATE_CODEC else None for event in events]
-        if not any(boxes):
+        if not any(event.codec == PRIVATE_CODEC for event in events):
             return events
         wanted = [subject for box in boxes if box is not None for subject in box.keys]
         # Before the keys are asked for: what is forgotten meanwhile counts as not heard of.
         forgets = await self.forgets()
         keys = await self._keys_of(wanted)
         return [
-            event if box is None else self._opened(event, box, keys, forgets)
+            self._opened(event, box, keys, forgets)
+            if box is not None
+            else event
+            if event.codec != PRIVATE_CODEC
+            else msgspec.structs.replace(event, private=_UNREADABLE)
             for event, box in zip(events, boxes, strict=True)
         ]
 
@@ -292,8 +300,10 @@ class SubjectKeyring:
         """
         moved = 0
         for old in await self._table.wrapped_by_others(self._master.id, limit=limit):
-            new = self._master.wrap(old.subject, old.number, self._unwrap(old))
-            moved += await self._table.rewrap(old, new)
+            key = self._unwrap(old)
+            if key is not None:
+                new = self._master.wrap(old.subject, old.number, key)
+                moved += await self._table.rewrap(old, new)
         return moved
 
     # Keys in this process.
@@ -347,11 +357,20 @@ class SubjectKeyring:
             kept |= await self._table.add(made)
         for subject in missing:
             one = kept.get(subject)
-            if one is None or one.is_forgotten:
+            if one is not None and one.is_forgotten:
                 if is_making:
                     raise SubjectForgotten(subject)
                 continue
-            found[subject] = _Key(one.number, self._unwrap(one))
+            key = None if one is None else self._unwrap(one)
+            if one is None or key is None:
+                if is_making:
+                    raise StoredDataError(
+                        "the key of a subject was changed in the store, or removed"
+                    )
+                # Who forgets leaves a row. So this is damage, and no reason to say "erased".
+                found[subject] = _LOST
+                continue
+            found[subject] = _Key(one.number, key)
             # Forgotten between the question and here: used for this work, and not kept.
             if asked == self._forgets:
                 self._keep(subject, found[subject])
@@ -362,7 +381,8 @@ class SubjectKeyring:
         while len(self._keys) > self._keys_max:
             self._keys.popitem(last=False)
 
-    def _unwrap(self, kept: SubjectKey) -> bytes:
+    def _unwrap(self, kept: SubjectKey) -> bytes | None:
+        """The key itself; None when it is not what was kept."""
         master = self._masters.get(kept.master or "")
         if master is None:
             raise MasterKeyMissing(kept.master or "?")
@@ -370,9 +390,7 @@ class SubjectKeyring:
             return master.unwrap(kept)
         except (InvalidTag, ValueError):
             _log.error("keyring.key_damaged", master=master.id)
-            raise StoredDataError(
-                f"a key that master key {master.id} wraps was changed in the store"
-            ) from None
+            return None
 
     # Events.
 
@@ -425,6 +443,8 @@ class SubjectKeyring:
         broken = set()
         for name, data in box.fields.items():
             fields[name] = None
+            if data is not None and _is_lost(box, keys):
+                broken.add(name)
             if cipher is not None and data is not None:
                 fields[name] = cipher.open(_place(where, name, box.keys), data)
                 if fields[name] is None:
@@ -443,11 +463,25 @@ _encode = msgspec.json.Encoder().encode
 _boxed = msgspec.json.Decoder(_Boxed).decode
 
 
+# Of a row that somebody wrote by hand: told when it is decoded, and keeps nobody from the others.
+_UNREADABLE = Opened((), {}, broken=frozenset({PRIVATE_KEY}))
+
+
 def _box_of(event: StoredEvent) -> SealedFields | None:
+    """What is sealed of an event; None when it cannot be read."""
     try:
-        return _boxed(event.data).private
-    except msgspec.DecodeError:
-        return None  # whoever decodes it is told
+        box = _boxed(event.data).private
+        for subject in box.keys:
+            check_text("subject", subject, SUBJECT_BYTES_MAX)
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidField):
+        return None
+    return box
+
+
+def _is_lost(box: SealedFields, keys: Mapping[str, _Key]) -> bool:
+    """Whether a key is damaged, and none of the others was deleted."""
+    found = [keys.get(subject) for subject in box.keys]
+    return None not in found and _LOST in found
 
 
 def _place_of(stream_id: str, event: NewEvent | StoredEvent) -> list[object]:

@@ -184,7 +184,11 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         """Begin anew when the state holds what was forgotten."""
         if self._keyring is None or not self._subjects:
             return
-        count = await self._keyring.forgets()
+        try:
+            count = await self._keyring.forgets()
+        except StoreError:
+            # Nothing is heard of others while the store is away; what this process forgot is known.
+            count = self._forgets
         is_outdated = self._keyring.has_forgotten(frozenset(self._subjects), self._forgets)
         self._forgets = count
         if is_outdated:

@@ -434,7 +434,7 @@ def _clear_fields(data: bytes, private: Opened | None, stored: StoredEvent) -> F
     if private is None:
         raise KeyringMissing(stored.type)
     if private.broken:
-        why = "does not open: it was changed, or moved from another event"
+        why = "does not open: it was changed, or moved from another event, or its key is damaged"
         place = (stored.type, stored.schema_version)
         raise CodecError(shown(place), stored.version, ", ".join(sorted(private.broken)), why)
     for name, value in private.fields().items():

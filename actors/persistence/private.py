@@ -302,6 +302,9 @@ def private_shape(cls: type, subject: str | Sequence[str] | None) -> PrivateShap
     """Call this when a class is registered; `TypeError` when it promises what it cannot hold."""
     hints, where = get_type_hints(cls), f"{cls.__module__}.{cls.__qualname__}"
     private = {name for name, hint in hints.items() if _is_private(hint)}
+    for name in sorted(private):
+        if any((get_origin(one) or one) in (list, dict, set) for one in _inner(hints[name])):
+            raise TypeError(f"{where}.{name} is mutable; events never change")
     for name, hint in hints.items():
         if name not in private and _holds_private(hint, set()):
             raise TypeError(
@@ -358,6 +361,14 @@ def _is_private(hint: object) -> bool:
     if get_origin(hint) is not Private and len(parts) == 1 and type(None) in get_args(hint):
         (hint,) = parts
     return hint is Private or get_origin(hint) is Private
+
+
+def _inner(hint: object) -> tuple[object, ...]:
+    """What a private field may hold."""
+    if get_origin(hint) is Private:
+        found = get_args(hint)
+        return (*found, *(part for one in found for part in get_args(one)))
+    return tuple(part for one in get_args(hint) for part in _inner(one))
 
 
 def _holds_private(hint: object, seen: set[object]) -> bool:

@@ -47,7 +47,14 @@ from actors.persistence import (
 from actors.persistence.event_store import check_limit, refuse_closed
 from actors.persistence.words import check_a
 from actors.runtime import Secret
-from storage.errors import StoreMisuse, StoreUnavailable, SubjectForgotten, UnknownUser
+from storage.errors import (
+    MasterKeyMissing,
+    StoredDataError,
+    StoreMisuse,
+    StoreUnavailable,
+    SubjectForgotten,
+    UnknownUser,
+)
 from storage.keyring import MASTER_BYTES, SubjectKeyring
 from storage.memory.database import MemoryDatabase
 from storage.memory.subject_keys import MemorySubjectKeys
@@ -127,7 +134,7 @@ class MemoryChatLog:
         request = AppendRequest(stream_of(table.room.id), [post_event(draft, table.room.id)])
         try:
             (sealed,) = await self._keyring.seal([request])
-        except (StoreUnavailable, SubjectForgotten) as error:
+        except (StoreUnavailable, SubjectForgotten, MasterKeyMissing, StoredDataError) as error:
             raise ChatLogUnavailable(str(error)) from error
         # From here to the end is no checkpoint, apart from reading a repeat.
         repeat = table.by_client_id.get((draft.author.key, draft.client_id))
@@ -260,7 +267,7 @@ class MemoryChatLog:
     async def _read(self, kept: Sequence[_Kept]) -> list[Message]:
         try:
             opened = await self._keyring.open([one.event for one in kept])
-        except StoreUnavailable as error:
+        except (StoreUnavailable, MasterKeyMissing) as error:
             raise ChatLogUnavailable(str(error)) from error
         return [
             self._named(replace(one.message, body=text_of(event)))

@@ -44,7 +44,9 @@ from actors.persistence import AppendRequest, Keyring
 from actors.persistence.event_store import check_limit, refuse_closed
 from actors.persistence.words import check_a
 from storage.errors import (
+    MasterKeyMissing,
     StatementRefused,
+    StoredDataError,
     StoreMisuse,
     StoreUnavailable,
     SubjectForgotten,
@@ -286,7 +288,9 @@ async def _catch_up(connection: Connection, room: RoomName) -> None:
 async def _available(answer: Awaitable[T]) -> T:
     try:
         return await answer
-    except (StoreUnavailable, SubjectForgotten) as error:
+    except (StoreUnavailable, SubjectForgotten, MasterKeyMissing, StoredDataError) as error:
+        # The last two concern a key: nobody can post or read with it until somebody mends that, and
+        # a room that crashes would not.
         raise ChatLogUnavailable(str(error)) from error
 
 

@@ -1,7 +1,7 @@
 """What private fields and their keys must do, as tests. Fixture `place`, empty."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -33,6 +33,7 @@ from actors.persistence import (
     ReadState,
     Snapshot,
     Snapshots,
+    StoredDataError,
     StoredEvent,
     StreamId,
     SubjectForgotten,
@@ -321,6 +322,44 @@ class PrivateFieldsSuite:
         turned = msgspec.json.encode(dict(reversed(fields.items())))
         (same,) = await ring.open([msgspec.structs.replace(stored, data=turned)])
         assert TYPES.decode(same) == Named("ann", Private("Ann"), note=Private("N"))
+
+    async def test_a_row_of_nonsense_keeps_nobody_from_the_others(self, place: Place) -> None:
+        # STORE-42, STORE-44: written by hand; it is an error of its own when it is decoded
+        ring = place.ring()
+        store = place.events(ring)
+        await store.append(ANN, [encoded(Named("ann", Private("Ann")))])
+        for data in (
+            b"{}",
+            b"[]",
+            b"\xff",
+            b'{"$private":7}',
+            b'{"$private":{"keys":{"a\\u0000":1},"fields":{"name":"AAAA"}}}',
+            b'{"$private":{"keys":{"customer:ann":1},"fields":{"name":"AAAA"}}}',
+            b'{"$private":{"keys":{"customer:ann":"x"},"fields":{}}}',
+            b'{"$private":{"keys":{"customer:nobody":1},"fields":{"name":"AAAA"}}}',
+        ):
+            await store.append(ANN, [NewEvent(uuid4(), "Named", data, codec=PRIVATE_CODEC)])
+        first, *others = (await place.events(place.ring()).read_all()).events
+        assert TYPES.decode(first) == Named("ann", Private("Ann"))
+        assert len(others) == 8
+        for event in others:
+            with pytest.raises(CodecError):
+                TYPES.decode(event)
+
+    async def test_a_damaged_key_is_told_and_erases_nothing(self, place: Place) -> None:
+        # STORE-44: other subjects are read all the same
+        store = place.events(place.ring())
+        await store.append(ANN, [encoded(Named(who, Private(who))) for who in ("ann", "bob")])
+        kept = (await place.keys.find(["customer:ann"]))["customer:ann"]
+        assert await place.keys.rewrap(kept, replace(kept, wrapped=b"x" * 60))
+        late = place.events(place.ring())
+        ann, bob = (await late.read_all()).events
+        assert TYPES.decode(bob) == Named("bob", Private("bob"))
+        with pytest.raises(CodecError, match="its key is damaged"):
+            TYPES.decode(ann)
+        with pytest.raises(StoredDataError):
+            await late.append(ANN, [encoded(Named("ann", Private("more")))])
+        assert await place.ring().rewrap() == 0
 
     async def test_of_two_who_make_a_key_one_wins(self, place: Place) -> None:
         # STORE-44: the texts of both can be read

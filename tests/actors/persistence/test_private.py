@@ -257,6 +257,8 @@ def _cls(annotations: dict[str, object], subject: str | Sequence[str] | None) ->
         ({"a": Private[str], "b": str}, "b:{b!r}", "must name fields"),
         ({"a": Private[str], "b": str}, "b:{b.x}", "must name fields"),
         ({"a": Private[str], "b": str}, "everybody", "must name fields"),
+        ({"a": Private[list[str]], "b": str}, "b", "mutable"),
+        ({"a": Private[dict[str, int] | None] | None, "b": str}, "b", "mutable"),
         ({"a": tuple[Private[str], ...], "b": str}, "b", "something private inside"),
         ({"a": Private[str], "m": Moved, "b": str}, "b", "something private inside"),
     ],
