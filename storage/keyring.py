@@ -37,9 +37,7 @@ from actors.persistence import (
     SubjectKey,
     SubjectKeys,
 )
-from actors.persistence.beside_log.subject_keys import with_events
-from actors.persistence.private import SUBJECT_BYTES_MAX
-from actors.persistence.words import check_text
+from actors.persistence.beside_log.subject_keys import check_subjects, with_events
 from actors.runtime import Log, Secret
 from storage.errors import InvalidField, MasterKeyMissing, StoredDataError, SubjectForgotten
 
@@ -265,8 +263,6 @@ class SubjectKeyring:
         Projections that read private fields are built anew by their runners. Cancelled, it is
         done wholly or not at all: call it again.
         """
-        check_text("subject", subject, SUBJECT_BYTES_MAX)
-        check_text("by", by)
         try:
             return await self._table.forget(subject, by=by)
         finally:
@@ -279,7 +275,6 @@ class SubjectKeyring:
 
         False when it is not forgotten.
         """
-        check_text("by", by)
         kept = (await self._table.find([subject])).get(subject)
         if kept is None or not kept.is_forgotten:
             return False
@@ -349,8 +344,7 @@ class SubjectKeyring:
         if not missing:
             return found
         if is_making:
-            for subject in missing:
-                check_text("subject", subject, SUBJECT_BYTES_MAX)
+            check_subjects(missing)
         kept = dict(await self._table.find(missing))
         if is_making and (new := [one for one in missing if one not in kept]):
             made = [self._master.wrap(one, 1, os.urandom(MASTER_BYTES)) for one in new]
@@ -471,8 +465,7 @@ def _box_of(event: StoredEvent) -> SealedFields | None:
     """What is sealed of an event; None when it cannot be read."""
     try:
         box = _boxed(event.data).private
-        for subject in box.keys:
-            check_text("subject", subject, SUBJECT_BYTES_MAX)
+        check_subjects(box.keys)
     except (msgspec.DecodeError, UnicodeDecodeError, InvalidField):
         return None
     return box

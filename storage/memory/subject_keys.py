@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from actors.persistence import GenerationState, SubjectKey
+from actors.persistence.beside_log.subject_keys import check_subjects
+from actors.persistence.words import check_text
 from storage.memory.database import MemoryDatabase, SubjectKeyChange
 from storage.memory.faults import Faults
 
@@ -17,6 +19,7 @@ class MemorySubjectKeys(Faults):
 
     async def find(self, subjects: Sequence[str]) -> Mapping[str, SubjectKey]:
         """See `SubjectKeys.find`."""
+        check_subjects(subjects)
         await self.pass_faults()
         kept = self.database.subject_keys
         return {one: kept[one] for one in subjects if one in kept}
@@ -29,6 +32,8 @@ class MemorySubjectKeys(Faults):
 
     async def forget(self, subject: str, *, by: str) -> bool:
         """See `SubjectKeys.forget`."""
+        check_subjects([subject])
+        check_text("by", by)
         await self.pass_faults()
         database = self.database
         kept = database.subject_keys.get(subject)
@@ -58,6 +63,7 @@ class MemorySubjectKeys(Faults):
 
     async def readmit(self, key: SubjectKey, *, by: str) -> bool:
         """See `SubjectKeys.readmit`."""
+        check_text("by", by)
         await self.pass_faults()
         kept = self.database.subject_keys.get(key.subject)
         if kept is None or not kept.is_forgotten or kept.number != key.number - 1:

@@ -23,6 +23,7 @@ from actors.persistence import (
     EventStore,
     EventTypes,
     GenerationState,
+    InvalidField,
     KeyringMissing,
     NewEvent,
     Private,
@@ -226,6 +227,21 @@ class SubjectKeysSuite:
         assert await place.keys.find(["a"]) == {"a": SubjectKey("a", 2, "m", b"2")}
         assert await place.keys.forget("a", by="ann")
         assert (await place.keys.forgets())[0] == 2
+
+    async def test_what_no_store_can_keep_is_refused(self, place: Place) -> None:
+        # STORE-44: alike everywhere, and nothing is forgotten
+        for subject in ("", "a\x00", "\ud800", "x" * 256):
+            with pytest.raises(InvalidField):
+                await place.keys.find(["a", subject])
+            with pytest.raises(InvalidField):
+                await place.keys.forget(subject, by="ann")
+            with pytest.raises(InvalidField):
+                SubjectKey(subject, 1, "m", b"1")
+            with pytest.raises(InvalidField):
+                await place.ring().forget(subject, by="ann")
+        with pytest.raises(InvalidField):
+            await place.keys.forget("a", by="\x00")
+        assert (await place.keys.forgets())[0] == 0
 
     async def test_a_wrapping_is_replaced_only_as_it_was(self, place: Place) -> None:
         # STORE-44

@@ -18,8 +18,17 @@ from typing import Protocol
 
 import msgspec
 
-from actors.persistence.errors import KeyringMissing
-from actors.persistence.words import AppendRequest, NewEvent, Snapshot, StoredEvent
+from actors.persistence.errors import InvalidField, KeyringMissing
+from actors.persistence.private import SUBJECT_BYTES_MAX
+from actors.persistence.words import (
+    INT_MAX,
+    AppendRequest,
+    NewEvent,
+    Snapshot,
+    StoredEvent,
+    check_integer,
+    check_text,
+)
 
 # How long another process may go on using a key that was deleted: so often a keyring that is in
 # use asks what was forgotten. A query a second at most, and none while it rests.
@@ -40,6 +49,10 @@ class SubjectKey:
     number: int
     master: str | None
     wrapped: bytes | None
+
+    def __post_init__(self) -> None:
+        check_subjects([self.subject])
+        check_integer("number", self.number, 0, INT_MAX)
 
     @property
     def is_forgotten(self) -> bool:
@@ -138,6 +151,13 @@ class Keyring(Protocol):
         True also where it is not known any more, long ago.
         """
         ...
+
+
+def check_subjects(subjects: Iterable[str]) -> None:
+    """Call this before any I/O with names of subjects; raises `InvalidField`."""
+    for subject in subjects:
+        if not check_text("subject", subject, SUBJECT_BYTES_MAX):
+            raise InvalidField("subject", "is empty")
 
 
 async def seal_requests(

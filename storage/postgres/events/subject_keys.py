@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 
 from actors.persistence import SubjectKey
+from actors.persistence.beside_log.subject_keys import check_subjects
+from actors.persistence.words import check_text
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 
@@ -67,6 +69,7 @@ class PostgresSubjectKeys:
 
     async def find(self, subjects: Sequence[str]) -> Mapping[str, SubjectKey]:
         """See `SubjectKeys.find`."""
+        check_subjects(subjects)
         return await self._database.run(_find, list(subjects))
 
     async def add(self, keys: Sequence[SubjectKey]) -> Mapping[str, SubjectKey]:
@@ -75,10 +78,13 @@ class PostgresSubjectKeys:
 
     async def forget(self, subject: str, *, by: str) -> bool:
         """See `SubjectKeys.forget`."""
+        check_subjects([subject])
+        check_text("by", by)
         return await self._database.transact(_forget, subject, by)
 
     async def readmit(self, key: SubjectKey, *, by: str) -> bool:
         """See `SubjectKeys.readmit`."""
+        check_text("by", by)
         return await self._database.transact(_readmit, key, by)
 
     async def forgets(
