@@ -611,6 +611,11 @@ class AppendRequest:
         beside = (self.shard, self.idempotency, self.inbox, self.outbox, self.timers)
         if beside != (None, None, None, (), ()):
             self._check_what_goes_with_it()
+        if self.condition is not None:
+            check_a("condition", self.condition, Condition)
+        if (self.condition is not None or self.is_tagged) and len(self.tags) > TAGS_MAX:
+            why = f"has {len(self.tags)} tags in events and condition, the limit is {TAGS_MAX}"
+            raise InvalidField("the append", f"{why}; split it")
         if not isinstance(self.expected, Expected):
             check_integer("expected", self.expected, 0, VERSION_MAX)
 
@@ -629,9 +634,6 @@ class AppendRequest:
             check_uuid("the message id of inbox", self.inbox[1])
         if len({one.message_id for one in self.outbox}) < len(self.outbox):
             raise InvalidField("outbox", "has one message id twice")
-        if (self.condition is not None or self.is_tagged) and len(self.tags) > TAGS_MAX:
-            why = f"has {len(self.tags)} tags in events and condition, the limit is {TAGS_MAX}"
-            raise InvalidField("the append", f"{why}; split it")
 
     @property
     def is_plain(self) -> bool:

@@ -20,7 +20,13 @@ from actors.persistence import (
     StreamId,
     Tagged,
 )
-from storage.errors import InvalidField, RewindNotLossless, StoreMoved, StoreRewound
+from storage.errors import (
+    InvalidField,
+    RewindNotLossless,
+    StatementRefused,
+    StoreMoved,
+    StoreRewound,
+)
 from storage.postgres import (
     Connection,
     Database,
@@ -156,7 +162,7 @@ async def test_tags_follow_the_new_order(database: Database) -> None:
     async def change(connection: Connection) -> None:
         await connection.execute("DELETE FROM event_tags")
 
-    with pytest.raises(Exception, match="never changed"):
+    with pytest.raises(StatementRefused, match="23001"):
         await database.run(change)
 
 
@@ -170,7 +176,7 @@ async def test_renumbered_events_are_immutable_again(
     async def change(connection: Connection) -> None:
         await connection.execute("DELETE FROM events")
 
-    with pytest.raises(Exception, match="never changed"):
+    with pytest.raises(StatementRefused, match="23001"):
         await database.run(change)
     assert await _place(database) == [(A, 1), (A, 2), (A, 3)]
 

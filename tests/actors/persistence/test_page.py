@@ -35,6 +35,7 @@ def test_the_page_names_what_there_is() -> None:
     text = re.sub(r"```.*?```", "", PAGE.read_text(), flags=re.DOTALL)
     named = set(re.findall(r"`([A-Z][A-Za-z]+)", text))
     elsewhere = {
+        "Database",
         "GatherSettings",
         "MemoryEventStore",
         "PostgresEventStore",
