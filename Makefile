@@ -21,7 +21,7 @@ define step
 @echo "== $(1)"; $(2) || { echo; echo "red: $(1). Repeat it with:  $(2)"; exit 1; }
 endef
 
-.PHONY: help run test check format bench conformance clean chromium
+.PHONY: help run test check format bench soak conformance clean chromium
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -47,6 +47,9 @@ format: $(VENV)/dev.stamp ## rewrite the files as the gate wants them
 
 bench: $(VENV)/bench.stamp $(DATASTAR) ## measure, with peers; ONLY=name runs one; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ONLY)
+
+soak: $(VENV)/dev.stamp $(DATASTAR) ## repeat the proofs for long; ONLY=name runs one, MINUTES=n shortens; writes build/soak.json
+	@$(BIN)/python -m tests.soak $(ONLY)
 
 conformance: $(VENV)/dev.stamp ## play random scenarios on Erlang's supervisor and on ours; SEED=n repeats one
 	@$(BIN)/python -m tests.conformance

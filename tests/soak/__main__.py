@@ -1,0 +1,117 @@
+"""`make soak`: the proofs of the suite, for long: each again and again, until its time is over.
+
+`python -m tests.soak` runs all, `python -m tests.soak order` one, `MINUTES=1` shortens each.
+A line a round, and a report in build/soak.json; a round that fails ends the run, with the seed
+that it printed. Every round is a process of its own, with servers and folders of its own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OUTPUT = ROOT / "build" / "soak.json"
+
+
+@dataclass(frozen=True)
+class Soak:
+    """A proof, how long or how often it is repeated, and what it is told beside."""
+
+    proves: str
+    test: str
+    minutes: float | None = None
+    rounds: int | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+SOAKS = {
+    "order": Soak(
+        "STORE-21",
+        "tests/storage/test_order_proof.py::test_nothing_is_skipped_or_doubled",
+        minutes=10,
+    ),
+    "server": Soak(
+        "REL-81, REL-91: the server killed three times a round",
+        "tests/storage/test_order_proof.py::test_a_killed_server_loses_and_doubles_nothing",
+        rounds=70,
+    ),
+    "site": Soak(
+        "REL-91: the site killed",
+        "tests/journeys/test_process.py::test_acknowledged_messages_survive_kill_9",
+        rounds=200,
+    ),
+    "durability": Soak(
+        "REL-92", "tests/storage/test_durability.py", rounds=1, environment=(("ROUNDS", "200"),)
+    ),
+    "network": Soak(
+        "REL-84",
+        "tests/storage/test_toxic_proxy.py",
+        minutes=10,
+    ),
+}
+
+
+@dataclass
+class Report:
+    """What came of a proof."""
+
+    name: str
+    proves: str
+    rounds: int
+    seconds: float
+    is_green: bool
+    last_lines: str = ""
+
+
+def soak(name: str, one: Soak, minutes: float | None) -> Report:
+    """Repeat a proof until its time or its rounds are over, or until it fails."""
+    began, done, limit_s = time.monotonic(), 0, None if one.minutes is None else one.minutes * 60
+    if minutes is not None:
+        limit_s = minutes * 60
+    while True:
+        process = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", one.test],
+            cwd=ROOT,
+            env={**os.environ, **dict(one.environment)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        done += 1
+        seconds = time.monotonic() - began
+        is_green = process.returncode == 0
+        print(
+            f"{name}: round {done}, {seconds:.0f} s, {'green' if is_green else 'RED'}", flush=True
+        )
+        if not is_green:
+            lines = "\n".join(process.stdout.splitlines()[-60:])
+            print(lines)
+            return Report(name, one.proves, done, seconds, is_green=False, last_lines=lines)
+        if (limit_s is not None and seconds >= limit_s) or done == one.rounds:
+            return Report(name, one.proves, done, seconds, is_green=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what is asked for; returns the exit code."""
+    unknown = [name for name in arguments if name not in SOAKS]
+    if unknown:
+        raise SystemExit(f"there is no soak {unknown[0]!r}; there are: {', '.join(SOAKS)}")
+    minutes = float(os.environ["MINUTES"]) if "MINUTES" in os.environ else None
+    reports = []
+    OUTPUT.parent.mkdir(exist_ok=True)
+    for name in arguments or SOAKS:
+        reports.append(soak(name, SOAKS[name], minutes))
+        # After each, so that an ended run has told what it has.
+        OUTPUT.write_text(json.dumps([asdict(one) for one in reports], indent=2) + "\n")
+    return 0 if all(one.is_green for one in reports) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

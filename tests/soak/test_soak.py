@@ -1,0 +1,30 @@
+"""The long runs name proofs that exist, end when their time is over, and say what failed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.soak.__main__ import ROOT, SOAKS, Soak, main, soak
+
+
+def test_every_soak_names_a_proof_of_the_suite() -> None:
+    for one in SOAKS.values():
+        path, _, name = one.test.partition("::")
+        text = (ROOT / path).read_text()
+        assert f"def {name}(" in text if name else text
+        assert (one.minutes is None) is not (one.rounds is None)
+
+
+def test_an_unknown_name_is_told() -> None:
+    with pytest.raises(SystemExit, match="there are: order"):
+        main(["nothing"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_green", [True, False])
+def test_it_repeats_until_it_is_over_or_red(tmp_path: Path, is_green: bool) -> None:
+    proof = tmp_path / "test_proof.py"
+    proof.write_text(f"def test_it():\n    print('SEED=7')\n    assert {is_green}\n")
+    report = soak("proof", Soak("nothing", str(proof), rounds=2), None)
+    assert (report.rounds, report.is_green) == ((2, True) if is_green else (1, False))
+    assert ("SEED=7" in report.last_lines) is not is_green
