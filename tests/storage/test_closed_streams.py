@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -34,6 +35,7 @@ from storage.postgres import (
     open_database,
     remove_tombstoned,
 )
+from storage.postgres.events.gathering import Gatherer
 from storage.testing import ClosedStreamsSuite
 from storage.testing.chat_log import draft
 from storage.testing.event_store import versions
@@ -57,6 +59,31 @@ class TestPostgresClosedStreams(ClosedStreamsSuite):
     @pytest.fixture
     def kept(self, database: Database) -> Kept:
         return kept_in_postgres(database)
+
+
+async def test_statements_of_many_see_what_is_closed_too(database: Database) -> None:
+    # STORE-28, STORE-29, PERF-30: every single event goes by the shared statement here
+    store = PostgresEventStore(database, gatherer=Gatherer(database, hold=trio.lowlevel.checkpoint))
+    kept = replace(kept_in_postgres(database), events=store)
+    await ClosedStreamsSuite().test_an_archived_stream_takes_no_event_and_gives_all(kept)
+    await store.append(A, new_events(3), expected=0)
+    await store.tombstone(A)
+    # One of its events has left already: its place is free.
+    await database.run(_execute, "DELETE FROM events WHERE stream_id = 'order-a' AND version = 3")
+
+    async def append(stream_id: StreamId, expected: int) -> None:
+        with pytest.raises(StreamGone):
+            await store.append(stream_id, new_events(1), expected=expected)
+
+    for _ in range(2):
+        # A chain of followers, and others beside it.
+        async with trio.open_nursery() as nursery:
+            for expected in range(6):
+                nursery.start_soon(append, A, expected)
+        await remove_tombstoned(database, older_than=NOW)
+    assert store.gather_stats().rows_per_statement > 1
+    assert await store.head(A) == 4
+    assert await database.run(_count, "events WHERE stream_id = 'order-a'") == 1
 
 
 async def _execute(connection: Connection, statement: str) -> str:
