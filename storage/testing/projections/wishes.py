@@ -104,16 +104,17 @@ class ProjectionWishesSuite:
     @pytest.mark.slow
     async def test_a_rebuild_that_was_half_begun_is_completed(self, kept: Kept) -> None:
         # PROJ-8: who wished it was killed between two parts; one of other parts is nobody's
-        store, building = kept.projections, GenerationState.BUILDING
-        last = await kept.events.append(A, paid(1))
+        store = kept.projections
+        for part in range(PARTS):
+            await store.open("receipts", 1, 1, GenerationState.LIVE, part)
+        for part in range(PARTS + 1):
+            await store.open("receipts", 2, 1, GenerationState.BUILDING, part)
+        await store.open("receipts", 3, 1, GenerationState.BUILDING, 1)
+        await kept.events.append(A, paid(1))
         async with open_actors() as system:
             for part in range(PARTS):
                 make = partial(ProjectionRunner, partition=part)
                 await system.start(make, Receipts(), kept.events, store)
-            await wait_until(store, "receipts", last.cursor, timeout_s=PATIENCE_S)
-            for part in range(PARTS + 1):
-                await store.open("receipts", 2, 1, building, part)
-            await store.open("receipts", 3, 1, building, 1)
             await _until_live(kept, "receipts__g3", "receipts")
             last = await kept.events.append(A, paid(2))
             await wait_until(store, "receipts", last.cursor, timeout_s=PATIENCE_S)
