@@ -29,7 +29,7 @@ from storage.postgres.embedded.server import (
 )
 from storage.postgres.event_store import PostgresEventStore
 from storage.postgres.events.closing import Removed, remove_tombstoned
-from storage.postgres.events.gathering import GatherSettings, GatherStats
+from storage.postgres.events.gathering import Gatherer, GatherSettings, GatherStats
 from storage.postgres.events.subject_keys import PostgresSubjectKeys
 from storage.postgres.idempotency import PostgresIdempotency
 from storage.postgres.outbox import PostgresOutbox
@@ -58,6 +58,7 @@ __all__ = [
     "EmbeddedServer",
     "GatherSettings",
     "GatherStats",
+    "Gatherer",
     "LoopLost",
     "Migration",
     "MigrationPlan",

@@ -235,6 +235,8 @@ async def test_what_is_more_than_one_small_event_goes_by_itself(database: Databa
     await store.append(A, [new_event(b"x" * 20_000)], expected=3)
     await store.append(A, [new_event(b"x" * 1000, metadata={"k": "v" * 16_000})], expected=4)
     assert await store.head(A) == 5
+    none = Gatherer(database, GatherSettings(event_bytes_max=0))
+    assert not none.takes(_one(A, event=new_event(b"")))
 
 
 async def _never() -> None:
@@ -539,8 +541,11 @@ async def test_all_cancelled_while_waiting_leave_nothing_behind(database: Databa
     assert store.gather_stats().rows == 1
 
 
-async def test_one_that_is_cancelled_when_sent_learns_what_happened(database: Database) -> None:
+async def test_one_that_is_cancelled_when_sent_learns_what_happened(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # STORE-18: the statement goes on for all
+    monkeypatch.setattr(gathering, "CANCEL_GRACE_S", PATIENCE_S)
     store, gate = _held(database, _PATIENT)
     async with _holding(database, (A, 1)) as commit:
         with trio.fail_after(PATIENCE_S):
@@ -574,24 +579,26 @@ async def test_one_that_is_cancelled_waits_no_longer_than_its_grace(
     assert await store.head(B) == 1
 
 
-async def test_time_runs_from_the_call(database_url: str) -> None:
+async def test_time_runs_from_the_call(database: Database) -> None:
     # STORE-10: who was not sent is certainly absent, who was sent may be there
-    pool = replace(PATIENT_POOL, operation_s_max=0.3)
-    async with open_database(database_url, settings=PATIENT_POOL) as patient:
-        async with open_database(database_url, settings=pool) as database:
-            store, gate = _held(database, replace(_PATIENT, rows_max=2, statements_max=1))
-            async with _holding(patient, (A, 1)) as commit:
-                with trio.fail_after(PATIENCE_S):
-                    async with _appending(store, _one(A), _one(B), _one(C)) as (outcomes, _):
-                        gate.opened.set()
-                        await _until_blocked(patient)
-                        assert store.gather_stats().oldest_waiting_s > 0
-                commit()
-        assert _short(outcomes) == ["StoreTimeout"] * 3
-        unknown = [o.nothing_written for o in outcomes if isinstance(o, StoreTimeout)]
-        assert unknown == [False, False, True]
-        assert await PostgresEventStore(patient).head(C) == 0
-        assert len({id(one) for one in outcomes}) == 3
+    store, gate = _held(database, replace(_PATIENT, rows_max=2, statements_max=1))
+    async with _holding(database, (A, 1)) as commit:
+        with trio.fail_after(PATIENCE_S):
+            async with _appending(store, _one(A), _one(B), _one(C)) as (outcomes, _):
+                gate.opened.set()
+                await _until_blocked(database)
+                assert store.gather_stats().oldest_waiting_s > 0
+                # Their time is over now, and that of the statement is not.
+                database.settings = replace(PATIENT_POOL, operation_s_max=0.001)
+            assert _short(outcomes) == ["StoreTimeout"] * 3
+            unknown = [o.nothing_written for o in outcomes if isinstance(o, StoreTimeout)]
+            assert unknown == [False, False, True]
+            assert len({id(one) for one in outcomes}) == 3
+            database.settings = PATIENT_POOL
+            commit()
+            # Behind the statement, which has gone on.
+            assert (await store.append(B, new_events(1), expected=1)).version == 2
+    assert await store.head(C) == 0
 
 
 # What the database does.
