@@ -512,6 +512,32 @@ async def test_a_statement_that_takes_long_is_overtaken(database: Database) -> N
     assert sorted(lost) == locked
 
 
+async def test_one_that_waits_for_a_lock_by_itself_holds_up_no_batch(database: Database) -> None:
+    # PERF-30: also when it had to wait for its turn
+    limits = replace(_PATIENT, statements_max=1)
+    store = PostgresEventStore(database, gatherer=Gatherer(database, limits))
+
+    async def lose(stream_id: StreamId) -> None:
+        with pytest.raises(ConcurrencyConflict):
+            await store.append(stream_id, new_events(1), expected=0)
+
+    async with _holding(database, (A, 1), (B, 1)) as commit:
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lose, A)
+                await _until_blocked(database)
+                # It waits for the one before it, and so does whoever comes, but not for long.
+                nursery.start_soon(lose, A)
+                await until(lambda: store.gather_stats().waiting == 1)
+                nursery.start_soon(lose, B)
+                await _until_blocked(database, 2)
+                for version in range(3):
+                    await store.append(C, new_events(1), expected=version)
+                assert store.gather_stats().waiting == 1
+                commit()
+    assert store.gather_stats().singles == 6
+
+
 # Callers that go, and time that runs out.
 
 

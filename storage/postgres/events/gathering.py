@@ -116,6 +116,12 @@ class _Fate(Enum):
     ALONE = "alone"  # nothing was written; it may be another's fault
 
 
+class _Flight:
+    """A statement under way, or about to leave."""
+
+    __slots__ = ()
+
+
 class _Waiter:
     """One request with its parked caller. `task` is None once nobody is to be woken."""
 
@@ -134,10 +140,10 @@ class _Waiter:
             self.gatherer.is_leaving(self)
             return trio.lowlevel.Abort.FAILED
         self.task = None
-        self.gatherer.is_gone(self)
+        self.gatherer.is_gone()
         return trio.lowlevel.Abort.SUCCEEDED
 
-    def answer(self, result: outcome.Outcome[Appended | _Fate]) -> None:
+    def answer(self, result: outcome.Outcome[Appended | _Fate | _Flight]) -> None:
         """Wake the caller, once."""
         task, self.task = self.task, None
         if task is None:
@@ -169,7 +175,7 @@ class Gatherer:
         self._database, self._hold = database, hold
         # By stream, and the streams in turn. Those that were withdrawn stay until they are met.
         self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
-        self._count = self._bytes = 0
+        self._count = 0
         # All that are parked, oldest first; and those that were cancelled when sent.
         self._by_age: deque[_Waiter] = deque()
         self._leaving: deque[tuple[float, _Waiter]] = deque()
@@ -177,7 +183,7 @@ class Gatherer:
         # Streams that a statement under way writes to.
         self._busy: set[str] = set()
         # Statements under way, or about to leave, and since when; and how many are of batches.
-        self._flights: dict[object, float] = {}
+        self._flights: dict[_Flight, float] = {}
         self._flushes = 0
         self._singles = self._statements = self._rows = self._left_out = self._alone = 0
 
@@ -221,17 +227,14 @@ class Gatherer:
             and request.stream_id not in self._busy
             and self._hold is None
         ):
-            self._singles += 1
-            flight = object()
+            flight = _Flight()
             self._flights[flight] = now
-            try:
-                return await self._go_alone(request)
-            finally:
-                del self._flights[flight]
-                self._send_on()
+            return await self._go_single(request, flight)
         fate = await self._wait(request, now, is_full=is_full)
         if isinstance(fate, Appended):
             return fate
+        if isinstance(fate, _Flight):
+            return await self._go_single(request, fate)
         if fate is _Fate.LEFT_OUT:
             return None
         return await self._go_alone(request)
@@ -247,6 +250,15 @@ class Gatherer:
                 return True
         # Of batches only: singles may wait for locks of their own for long, as many as there are.
         return self._flushes >= settings.statements_max
+
+    async def _go_single(self, request: AppendRequest, flight: _Flight) -> Appended | None:
+        """Send a request without company; who comes meanwhile waits for it."""
+        self._singles += 1
+        try:
+            return await self._go_alone(request)
+        finally:
+            del self._flights[flight]
+            self._send_on()
 
     async def _go_alone(self, request: AppendRequest) -> Appended | None:
         """Send a request in its caller's task; those of its stream wait meanwhile."""
@@ -266,7 +278,9 @@ class Gatherer:
         if self._count and not self._is_full(trio.current_time()):
             self._start_flush()
 
-    async def _wait(self, request: AppendRequest, now: float, *, is_full: bool) -> Appended | _Fate:
+    async def _wait(
+        self, request: AppendRequest, now: float, *, is_full: bool
+    ) -> Appended | _Fate | _Flight:
         if not self._is_watched:
             # Before anybody parks: without a loop there is nobody to wake them.
             self._is_watched = self._database.start_soon(self._watch)
@@ -282,9 +296,10 @@ class Gatherer:
         if not is_full:
             self._start_flush()
         # `Any`: what a parked task is woken with.
-        return cast("Appended | _Fate", await trio.lowlevel.wait_task_rescheduled(waiter.withdraw))
+        answer = await trio.lowlevel.wait_task_rescheduled(waiter.withdraw)
+        return cast("Appended | _Fate | _Flight", answer)
 
-    def is_gone(self, waiter: _Waiter) -> None:
+    def is_gone(self) -> None:
         """Called by a waiter that was withdrawn before it was sent."""
         self._count -= 1
 
@@ -296,13 +311,13 @@ class Gatherer:
 
     def _start_flush(self) -> None:
         # Counted at once: who comes until it runs finds it there.
-        flight = object()
+        flight = _Flight()
         self._flights[flight] = trio.current_time()
         self._flushes += 1
         if not self._database.start_soon(self._flush, flight):
             self._landed(flight)  # the loop ends: so does the watch, and tells them
 
-    async def _flush(self, flight: object) -> None:
+    async def _flush(self, flight: _Flight) -> None:
         """A task of the handle: one batch after the other, until nobody waits."""
         woken = 0
         try:
@@ -312,6 +327,9 @@ class Gatherer:
                 if not batch:
                     return
                 self._flights[flight] = trio.current_time()
+                if len(batch) == 1 and self._hold is None:
+                    self._hand_back(batch[0])
+                    return
                 try:
                     await self._send(batch)
                 finally:
@@ -329,7 +347,15 @@ class Gatherer:
         finally:
             self._landed(flight)
 
-    def _landed(self, flight: object) -> None:
+    def _hand_back(self, waiter: _Waiter) -> None:
+        """Let a caller that is alone send by itself: the lock it may wait for is its own."""
+        # Under way from here on, so that nobody leaves before it has begun.
+        flight = _Flight()
+        self._flights[flight] = trio.current_time()
+        self._busy.discard(waiter.request.stream_id)
+        waiter.answer(outcome.Value(flight))
+
+    def _landed(self, flight: _Flight) -> None:
         self._flights.pop(flight, None)
         self._flushes -= 1
 
@@ -374,26 +400,17 @@ class Gatherer:
     async def _send(self, batch: list[_Waiter]) -> None:
         """Send a batch and answer all of it; what went wrong is the answer."""
         requests = [waiter.request for waiter in batch]
-        is_single = len(batch) == 1 and self._hold is None
-        answers: list[Appended | None]
+        self._statements += 1
+        self._rows += len(batch)
         try:
-            if is_single:
-                self._singles += 1
-                answers = [await self._database.run(insert, requests[0], channel=EVENTS)]
-            else:
-                self._statements += 1
-                self._rows += len(batch)
-                answers = await self._database.run(
-                    insert_shared, requests, self.settings.lock_wait_s_max, channel=EVENTS
-                )
+            answers = await self._database.run(
+                insert_shared, requests, self.settings.lock_wait_s_max, channel=EVENTS
+            )
         except Exception as error:  # noqa: BLE001  (it is the callers', who know what to do)
-            if is_single:
-                batch[0].answer(outcome.Error(error))
-            else:
-                await self._not_sent(batch, error)
+            await self._not_sent(batch, error)
             return
         for waiter, answer in zip(batch, answers, strict=True):
-            if answer is None and not is_single:
+            if answer is None:
                 self._left_out += 1
             waiter.answer(outcome.Value(_Fate.LEFT_OUT if answer is None else answer))
 
@@ -446,7 +463,7 @@ class Gatherer:
             is_absent = not waiter.is_sent
             waiter.answer(outcome.Error(StoreTimeout(limit_s, nothing_written=is_absent)))
             if is_absent:
-                self.is_gone(waiter)
+                self.is_gone()
         while leaving and (leaving[0][1].task is None or now >= leaving[0][0]):
             _, waiter = leaving.popleft()
             waiter.answer(outcome.Value(_Fate.LEFT_OUT))  # cancelled, so it hears that
