@@ -207,6 +207,22 @@ async def test_one_alone_waits_for_nobody(database: Database) -> None:
     assert (stats.rows_per_statement, stats.apart, stats.oldest_waiting_s) == (0.0, 0.0, 0.0)
 
 
+async def test_a_few_writers_go_side_by_side(database: Database) -> None:
+    # PERF-30: as without sharing
+    limits = GatherSettings(overtake_after_s=PATIENCE_S)
+    store = PostgresEventStore(database, gatherer=Gatherer(database, limits))
+
+    async def write(stream_id: StreamId) -> None:
+        for version in range(10):
+            await store.append(stream_id, new_events(1), expected=version)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(limits.singles_max):
+            nursery.start_soon(write, StreamId(f"order-{number}"))
+    stats = store.gather_stats()
+    assert (stats.singles, stats.rows) == (10 * limits.singles_max, 0)
+
+
 async def test_many_writers_meet_in_the_same_statements(database: Database) -> None:
     # PERF-30: whoever is woken by one and goes on at once is in the next
     limits = GatherSettings(overtake_after_s=PATIENCE_S)
@@ -223,7 +239,7 @@ async def test_many_writers_meet_in_the_same_statements(database: Database) -> N
     assert stats.singles + stats.rows == 320
     assert stats.rows_per_statement > 12
     # The first of all, and none of those that were woken together.
-    assert stats.singles == 1
+    assert stats.singles == limits.singles_max
     await read_to_end(store, limit=500)
 
 
@@ -286,6 +302,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         {"rows_max": 0},
         {"bytes_max": 0},
         {"statements_max": 0},
+        {"singles_max": 0},
         {"event_bytes_max": -1},
         {"overtake_after_s": -0.1},
         {"lock_wait_s_max": 0.0},

@@ -3,8 +3,9 @@
 Runs on the trio thread, in front of the hand-over to the loop: those who wait are woken in one
 turn and meet in the next batch, and one crossing serves them all. `sharing.py` has the statement.
 
-Rule 1: nobody waits for company. With no statement under way a request leaves at once, by the
-statement for one; what comes meanwhile leaves together when it is answered.
+Rule 1: nobody waits for company. With no statement under way, or only two of others that are
+alone, a request leaves at once, by the statement for one; what comes meanwhile leaves together
+when they are answered.
 Rule 2: nobody waits for somebody else's trouble. When a statement has been under way for long,
 the next leaves beside it; when one row spoils it, all of it go alone or in halves.
 Rule 3: a stream is in one statement at a time: of two the later would not see the earlier one's
@@ -67,10 +68,13 @@ class GatherSettings:
     overtake_after_s: float = 0.02
     # Of the pool's ten connections less than half.
     statements_max: int = 4
+    # So few are faster side by side: the server flushes their commits together by itself, and
+    # works on one while the client is busy with another. With more, sharing saves more.
+    singles_max: int = 3
     lock_wait_s_max: float = LOCK_WAIT_S_MAX
 
     def __post_init__(self) -> None:
-        for name in ("rows_max", "bytes_max", "statements_max"):
+        for name in ("rows_max", "bytes_max", "statements_max", "singles_max"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("event_bytes_max", "overtake_after_s"):
@@ -222,7 +226,7 @@ class Gatherer:
         now = trio.current_time()
         is_full = self._is_full(now)
         if (
-            not is_full
+            (not is_full or self._are_few())
             and not self._count
             and request.stream_id not in self._busy
             and self._hold is None
@@ -250,6 +254,10 @@ class Gatherer:
                 return True
         # Of batches only: singles may wait for locks of their own for long, as many as there are.
         return self._flushes >= settings.statements_max
+
+    def _are_few(self) -> bool:
+        """Whether one more may go by itself beside those that do."""
+        return not self._flushes and len(self._flights) < self.settings.singles_max
 
     async def _go_single(self, request: AppendRequest, flight: _Flight) -> Appended | None:
         """Send a request without company; who comes meanwhile waits for it."""
