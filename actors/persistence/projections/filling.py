@@ -86,9 +86,10 @@ class ProjectionStatus:
     """How a runner is: where, how far behind, how fast, and what it set aside.
 
     What only the store knows is None while it is away, and `store_error` is its error's code.
+    `checkpoint` is None until a runner has begun: the store has been away since its start.
     """
 
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | None
     lag: Lag | None
     applied: int
     parked_streams: int | None
@@ -96,6 +97,11 @@ class ProjectionStatus:
     eta_s: float | None
     progress: float | None
     store_error: str | None = None
+
+
+def status_before(error: StoreError) -> ProjectionStatus:
+    """Call this for how a runner is that could not begin yet."""
+    return ProjectionStatus(None, None, 0, None, 0.0, None, None, error.code)
 
 
 class Filling:
@@ -206,15 +212,21 @@ class Filling:
     async def _fill(self) -> None:
         while not self.is_outdated and self.checkpoint.state is not GenerationState.RETIRED:
             try:
-                if self.checkpoint.is_halted:
-                    await self._wait_for_resume()
-                else:
-                    await self._read()
+                await self._fill_on()
             except CursorOutdated:
-                await self._take_translated()
+                raise
             except StoreError as error:
                 self._tell_waiting(error)
                 await trio.sleep(AWAY_S)
+
+    async def _fill_on(self) -> None:
+        try:
+            if self.checkpoint.is_halted:
+                await self._wait_for_resume()
+            else:
+                await self._read()
+        except CursorOutdated:
+            await self._take_translated()
 
     async def _take_translated(self) -> None:
         """Go on from where the checkpoint is in the order that the store was given meanwhile."""

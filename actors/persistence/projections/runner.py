@@ -13,9 +13,14 @@ from collections.abc import Sequence
 
 import trio
 
-from actors.persistence.errors import CursorOutdated, StoreError
+from actors.persistence.errors import CursorOutdated, StoreError, StoreTimeout
 from actors.persistence.event_store import EventStore
-from actors.persistence.projections.filling import AWAY_S, Filling, ProjectionStatus
+from actors.persistence.projections.filling import (
+    AWAY_S,
+    Filling,
+    ProjectionStatus,
+    status_before,
+)
 from actors.persistence.projections.projection import Projection
 from actors.persistence.projections.store import (
     Checkpoint,
@@ -29,6 +34,10 @@ from actors.runtime import Actor, Ask, Log, Normal, message
 # How soon a wish in the rows is seen, and that a subject was forgotten. Each look is two statements
 # by an index.
 LOOK_S = 1.0
+
+# How long a start waits for a store that says nothing. Well under `start_timeout`: a runner whose
+# store is away has started, and waits; one that has not started uses its supervisor's restarts up.
+START_S_MAX = 5.0
 
 _log = Log("actors.persistence")
 
@@ -80,12 +89,40 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         if not 0 <= partition < projection.partitions:
             raise ValueError(f"{projection.name} has {projection.partitions} parts, no {partition}")
         projection.types.check()
+        # What the store said when this began to wait for it; `_filling` is there when it is None.
+        self._waits_for: StoreError | None = None
+        self._is_resume_wished = False
         self._filling: Filling
         # What is built anew beside it.
         self._building: Filling | None = None
 
     async def on_start(self) -> None:
-        """Find the generation to fill, then begin."""
+        """Find the generation to fill and begin; a store that is away is waited for."""
+        with trio.move_on_after(START_S_MAX) as limit:
+            self._waits_for = await self._maybe_start()
+        if limit.cancelled_caught:
+            self._waits_for = StoreTimeout(START_S_MAX)
+        if self._waits_for is not None:
+            self._tell_waiting(self._waits_for)
+            self.start_soon(self._start_when_back)
+
+    async def _start_when_back(self) -> None:
+        while self._waits_for is not None:
+            await trio.sleep(AWAY_S)
+            self._waits_for = await self._maybe_start()
+
+    async def _maybe_start(self) -> StoreError | None:
+        """Begin; what the store said while it is away. What waiting does not mend is raised."""
+        try:
+            await self._start()
+        except StoreError as error:
+            if not error.is_transient:
+                raise
+            return error
+        return None
+
+    async def _start(self) -> None:
+        # Each step may have been done by an attempt before, and does no harm again.
         known = await self._store.checkpoints(self._projection.name)
         version = self._projection.version
         generation, state = next_generation(known, version, rebuild=self._rebuild)
@@ -103,20 +140,29 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
                 # Whoever still fills it says so with the next commit.
                 if serves(one) and one.version != version:
                     await self._store.leave(one)
+        if self._is_resume_wished:
+            await self._store.resume(self._projection.name, generation)
         self._filling = self._begin(checkpoint)
         self.start_soon(self._stay)
         self.start_soon(self._look_for_ever)
 
     async def on_ask_status(self, message: AskStatus) -> ProjectionStatus:
         """Tell how it is."""
+        if self._waits_for is not None:
+            return status_before(self._waits_for)
         return await self._filling.status()
 
     def on_resume(self, message: Resume) -> None:
         """Let a halted run go on, and with it all parts of its generation."""
-        self._filling.resume()
+        if self._waits_for is not None:
+            self._is_resume_wished = True
+        else:
+            self._filling.resume()
 
     async def on_replay_parked(self, message: ReplayParked) -> int:
         """Apply what was parked of one stream, all of it; stops at the first that fails again."""
+        if self._waits_for is not None:
+            return 0
         return await self._filling.replay(message.stream_id)
 
     async def _open(self, generation: int, state: GenerationState) -> Checkpoint:

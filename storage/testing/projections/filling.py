@@ -1,6 +1,7 @@
 """What every `ProjectionStore` must do, and what runs on it, as tests. Fixture `kept`, empty."""
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import pytest
 import trio
@@ -10,6 +11,7 @@ from actors.persistence import (
     AskStatus,
     Cursor,
     Document,
+    EventStore,
     EventTypes,
     GenerationState,
     Lag,
@@ -19,11 +21,13 @@ from actors.persistence import (
     ProjectionHalted,
     ProjectionRunner,
     ProjectionStatus,
+    ProjectionStore,
     ProjectionTimeout,
     ProjectionTx,
     ReplayParked,
     Resume,
     StoredEvent,
+    StoreUnavailable,
     StreamId,
     begin_rebuild,
     live_collection,
@@ -81,6 +85,32 @@ def _number(value: object) -> int:
 def paid(*amounts: int) -> list[NewEvent]:
     """Call this for events of the projection."""
     return [new_event(b'{"amount": %d}' % amount, type="Paid") for amount in amounts]
+
+
+@dataclass
+class Away:
+    """A port that was away when an answer was due: each call of `lost` is done, and raises."""
+
+    port: object
+    lost: list[str]
+    is_away: bool = True
+
+    def __getattr__(self, name: str) -> object:
+        method: object = getattr(self.port, name)
+        if name not in {"checkpoints", "open", "leave", "lineage"}:
+            return method
+        assert callable(method)
+
+        async def call(*given: object, **named: object) -> object:
+            if self.is_away:
+                raise StoreUnavailable("planted")
+            answer: object = await method(*given, **named)
+            if name in self.lost:
+                self.lost.remove(name)
+                raise StoreUnavailable("planted")
+            return answer
+
+        return call
 
 
 async def _start(
@@ -277,6 +307,39 @@ class ProjectionSuite:
         await kept.pass_time(25 * 3600)
         assert await kept.projections.purge("totals") == 1
         assert await _sums(kept) == {}
+
+    @pytest.mark.slow
+    async def test_a_runner_that_starts_while_the_store_is_away_waits_for_it(
+        self, kept: Kept
+    ) -> None:
+        # PROJ-5, PROJ-8: whatever step is cut short; it begins once, and has not crashed
+        last = await kept.events.append(A, paid(1, 2))
+        async with open_actors() as system:
+            first = await _start(system, kept, Totals())
+            await wait_until(kept.projections, "totals", last.cursor, timeout_s=PATIENCE_S)
+            await first.stop()
+            events = Away(kept.events, ["lineage"])
+            store = Away(kept.projections, ["checkpoints", "open", "leave"])
+            runner = await system.start(
+                ProjectionRunner,
+                Totals2(),
+                cast("EventStore", events),
+                cast("ProjectionStore", store),
+            )
+            status = await _status(runner)
+            assert (status.checkpoint, status.applied) == (None, 0)
+            assert status.store_error == StoreUnavailable.code
+            assert await runner.ask(ReplayParked(A), timeout=PATIENCE_S) == 0
+            events.is_away = store.is_away = False
+            with trio.fail_after(PATIENCE_S):
+                while await live_collection(kept.projections, "totals") != "totals__g2":
+                    await kept.projections.changed(0.05)
+            assert (store.lost, events.lost) == ([], [])
+            status = await _status(runner)
+            assert status.checkpoint is not None
+            assert (status.checkpoint.generation, status.store_error) == (2, None)
+        assert await _sums(kept, "totals__g2") == {A: 3}
+        assert len(await kept.projections.checkpoints("totals")) == 2
 
     async def test_a_rebuild_leaves_the_old_one_serving_and_can_be_undone(self, kept: Kept) -> None:
         # PROJ-8

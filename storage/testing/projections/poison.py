@@ -181,6 +181,7 @@ class ProjectionPoisonSuite:
             assert "behind" not in letters[0].letter.error_message
             assert "\n" not in letters[0].letter.error_message
             status = await runner.ask(AskStatus(), timeout=PATIENCE_S)
+            assert status.checkpoint is not None
             assert (status.parked_streams, status.checkpoint.error) == (1, None)
             assert await replay(runner, A) == 0
             first = (await kept.dead_letters.list(kind="projection"))[0]
@@ -400,6 +401,11 @@ class SeenInParts(SeenHalting):
     partitions = 2
 
 
+async def _is_halted(runner: RunnerRef) -> bool:
+    status = await runner.ask(AskStatus(), timeout=PATIENCE_S)
+    return status.checkpoint is not None and status.checkpoint.is_halted
+
+
 class ProjectionHaltSuite:
     """The conformance suite of a projection in parts that halts."""
 
@@ -427,9 +433,7 @@ class ProjectionHaltSuite:
                 last = await kept.events.append(till, paid(2))
             for runner in runners:
                 with trio.fail_after(PATIENCE_S):
-                    while not (
-                        await runner.ask(AskStatus(), timeout=PATIENCE_S)
-                    ).checkpoint.is_halted:
+                    while not await _is_halted(runner):
                         await trio.lowlevel.checkpoint()
             assert await seen(kept) == {}
             projection.is_strict = False

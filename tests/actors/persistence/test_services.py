@@ -601,3 +601,34 @@ async def test_what_is_over_is_removed_every_hour_in_chunks(
         await trio.sleep(3600)
     assert left == {"a": 0, "b": 0}
     assert cleaner.removed == {"a": 2500, "b": 15}
+
+
+async def test_services_that_start_while_the_store_is_away_wait_for_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-50, STORE-51: whoever crashed would never come back
+    database, env = _world()
+    timers, outbox = MemoryTimers(database), MemoryOutbox(database)
+    await timers.set(_timer(1))
+    await MemoryEventStore(database).append(A, new_events(1), outbox=[_message()])
+    done: list[str] = []
+
+    async def deliver(_: DueTimer) -> bool:
+        done.append("timer")
+        return True
+
+    async def send(_: OutboxEntry) -> None:
+        done.append("message")
+
+    ports = (timers, outbox)
+    for port in ports:
+        port.fail_next(StoreUnavailable("planted"), times=10**6)
+    async with open_actors() as system:
+        await system.start(TimerService, timers, deliver, env, "w")
+        await system.start(OutboxRelay, outbox, send, env, "r")
+        await trio.sleep(30)
+        assert done == []
+        for port in ports:
+            port.fail_next(StoreUnavailable("planted"), times=0)
+        await trio.sleep(5)
+    assert sorted(done) == ["message", "timer"]
