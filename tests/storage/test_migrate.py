@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
-from actors.persistence import StreamId, Tagged
+from actors.persistence import Idempotent, StreamId, Tagged
 from storage.errors import (
+    IdempotencyMismatch,
     MigrationChanged,
     MigrationFailed,
     MigrationGap,
@@ -22,6 +24,7 @@ from storage.postgres import (
     Connection,
     Database,
     PostgresEventStore,
+    PostgresIdempotency,
     check_migrations,
     migrate,
     migrate_down,
@@ -209,6 +212,39 @@ async def test_the_plan_and_the_check_change_nothing(database: Database) -> None
     assert (plan.applied, plan.pending) == (len(_STEPS), (_NEXT,))
     with pytest.raises(MigrationPending):
         await check_migrations(database, (*_STEPS, _NEXT))
+
+
+async def test_answers_kept_by_a_program_of_before_are_given_after_it(database: Database) -> None:
+    # STORE-55: they named the cursor, and could not be read: as if the key were another's
+    await migrate_down(database, 21)
+    store, key = PostgresEventStore(database), Idempotent("orders", "a", b"hash")
+    await store.append(StreamId("order-0"), [new_event()])
+    done = await store.append(StreamId("order-1"), [new_event(), new_event()], idempotency=key)
+    former = {
+        "a": msgspec.json.encode(done),  # as it was kept
+        "b": b"\\ \x00 its own",
+        "c": b'{"version":2,"first_version":1,"cursor":[1,1],"replayed":false}',
+    }
+
+    async def plant(connection: Connection) -> None:
+        for name, answer in former.items():
+            await connection.execute(
+                "INSERT INTO idempotency (scope, key, request_hash, state, result, expires_at)"
+                " VALUES ('orders', $1, 'hash', 'done', $2, now() + interval '1 day')"
+                " ON CONFLICT (tenant, scope, key) DO UPDATE SET result = excluded.result",
+                name,
+                answer,
+            )
+
+    await database.run(plant)
+    with pytest.raises(IdempotencyMismatch):
+        await store.append(StreamId("order-1"), [new_event()], idempotency=key)
+    await migrate(database)
+    again = await store.append(StreamId("order-1"), [new_event()], idempotency=key)
+    assert again == replace(done, replayed=True)
+    for name in ("b", "c"):
+        kept = await PostgresIdempotency(database).begin(Idempotent("orders", name, b"hash"))
+        assert kept == former[name]
 
 
 async def test_going_down_never_drops_events_unasked(database: Database) -> None:
