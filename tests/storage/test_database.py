@@ -156,6 +156,39 @@ async def test_a_full_pool_refuses_in_time(database_url: str) -> None:
         assert await database.run(_pid)
 
 
+async def test_who_waits_in_line_gets_the_room_of_a_session_that_ended(database_url: str) -> None:
+    # STORE-33: with two in line the first found the other there, and lined up behind it again
+    settings = replace(_ONE, connections_min=0, acquire_s_max=20.0)
+    pids: list[int] = []
+    async with (
+        open_database(database_url, part="watch", settings=PATIENT_POOL) as watch,
+        open_database(database_url, part="ended", settings=settings) as database,
+    ):
+
+        async def hold() -> None:
+            with pytest.raises(StoreUnavailable):
+                await database.run(_sleep, 30, timeout_s=PATIENCE_S)
+
+        async def wait() -> None:
+            pids.append(await database.run(_pid, timeout_s=PATIENCE_S))
+
+        async def kill(connection: Connection) -> None:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'greenroom:ended' AND datname = current_database()"
+            )
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold)
+            await _until_stats(database, lambda stats: stats.idle == 0 and stats.size == 1)
+            for _ in range(3):
+                nursery.start_soon(wait)
+            await _until_stats(database, lambda stats: stats.waiting == 3)
+            await watch.run(kill)
+        assert len(set(pids)) == 1
+        assert len(pids) == 3
+
+
 async def test_the_limit_of_connections_is_never_passed(database_url: str) -> None:
     # SITE DB_MAX_CONNECTIONS
     settings = replace(PATIENT_POOL, connections_min=2, connections_max=4)

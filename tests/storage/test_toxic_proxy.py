@@ -1,7 +1,7 @@
 """The proxy does each harm that it is told to, and no other; then a database behind it."""
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from urllib.parse import urlsplit
@@ -11,7 +11,14 @@ import trio
 from trio.testing import MockClock
 
 from actors.persistence import StoredEvent, StoreUnavailable, StreamId
-from storage.postgres import Database, PoolSettings, PostgresEventStore, check_health, open_database
+from storage.postgres import (
+    Connection,
+    Database,
+    PoolSettings,
+    PostgresEventStore,
+    check_health,
+    open_database,
+)
 from storage.testing import TemporaryServer, ToxicProxy
 from storage.testing.event_store import following
 from storage.testing.samples import PATIENCE_S, new_events
@@ -149,6 +156,50 @@ async def _far_database(
         async with open_database(far, part="far", settings=settings) as database:
             yield proxy, database
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["cancelled", "refused"])
+async def test_a_connection_that_did_not_come_about_holds_up_nobody_in_line(
+    postgres_server: TemporaryServer, database_url: str, is_refused: bool
+) -> None:
+    # STORE-33: its room is the next one's, or that one is told that there is none
+    settings = PoolSettings(connections_min=0, connections_max=1, acquire_s_max=20.0)
+    told: list[object] = []
+
+    async def one(connection: Connection) -> int:
+        return int(await connection.fetchval("SELECT 1"))
+
+    async def wait() -> None:
+        try:
+            told.append(await database.run(one, timeout_s=PATIENCE_S))
+        except StoreUnavailable as error:
+            told.append(type(error))
+
+    async with _far_database(postgres_server, database_url, settings) as (proxy, database):
+        proxy.cut_apart()
+        async with trio.open_nursery() as nursery:
+            first = await nursery.start(_in_a_scope, wait)
+            with trio.fail_after(PATIENCE_S):
+                while proxy.open_count == 0:  # noqa: ASYNC110  (of another thread)
+                    await trio.sleep(0.005)
+                for _ in range(2):
+                    nursery.start_soon(wait)
+                while database.pool_stats().waiting < 2:  # noqa: ASYNC110  (of another thread)
+                    await trio.sleep(0.005)
+            if is_refused:
+                proxy.reset_all()
+            else:
+                proxy.mend()
+                first.cancel()
+    assert told == ([StoreUnavailable] * 3 if is_refused else [1, 1])
+
+
+async def _in_a_scope(
+    work: Callable[[], Awaitable[None]], *, task_status: trio.TaskStatus[trio.CancelScope]
+) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await work()
 
 
 @pytest.mark.slow

@@ -218,6 +218,7 @@ class Pool:
         finally:
             if not is_open:
                 self._apart -= 1
+                self._hand_on(None)
         return connection
 
     def disconnect(self, connection: Connection) -> None:
@@ -262,15 +263,19 @@ class Pool:
 
     async def _acquire(self) -> Member:
         deadline = time.monotonic() + self._settings.acquire_s_max
+        is_called = False  # there is room, and it is our turn: those in line come behind us
         while True:
             now = time.monotonic()
             if self._idle:
                 member = self._idle.pop()
                 self._note_load(now)
-            elif self._size() < self._settings.connections_max and not self._waiters:
+            elif self._size() < self._settings.connections_max and (
+                is_called or not self._waiters
+            ):
                 return await self._open(min(CONNECT_S_MAX, deadline - now))
             else:
                 handed = await self._wait_for_one(deadline - now)
+                is_called = handed is None
                 if handed is None:
                     continue
                 member = handed
@@ -301,18 +306,25 @@ class Pool:
     async def _open(self, timeout_s: float) -> Member:
         now = time.monotonic()
         if now < self._down_until:
+            self._hand_on(None)  # who waits in line fails at once too
             raise StoreUnavailable(self._down_reason, nothing_written=True)
         # Counted before the await: others that open meanwhile must see the room taken.
         self._opening += 1
         self._note_load(now)
+        is_open = False
         try:
             connection = await connect(self._url, self._settings.session(self._part), timeout_s)
+            is_open = True
         except StoreError as error:
             self._down_until = time.monotonic() + RECONNECT_PAUSE_S
             self._down_reason = error.reason if isinstance(error, StoreUnavailable) else str(error)
             raise
         finally:
             self._opening -= 1
+            if not is_open:
+                # Refused, or its caller gone: the room is the next one's, who else sits in line
+                # for a connection that nobody opens.
+                self._hand_on(None)
         self._down_until = 0.0
         # No await between `_opening` going down and this, so that nobody sees it missing.
         member = Member(connection)
