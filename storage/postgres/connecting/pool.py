@@ -269,9 +269,7 @@ class Pool:
             if self._idle:
                 member = self._idle.pop()
                 self._note_load(now)
-            elif self._size() < self._settings.connections_max and (
-                is_called or not self._waiters
-            ):
+            elif self._size() < self._settings.connections_max and (is_called or not self._waiters):
                 return await self._open(min(CONNECT_S_MAX, deadline - now))
             else:
                 handed = await self._wait_for_one(deadline - now)
