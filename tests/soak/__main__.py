@@ -48,6 +48,11 @@ SOAKS = {
     "durability": Soak(
         "REL-92", "tests/storage/test_durability.py", rounds=1, environment=(("ROUNDS", "200"),)
     ),
+    "history": Soak(
+        "REL-93",
+        "tests/storage/test_history.py::test_one_order_explains_what_all_clients_saw",
+        minutes=10,
+    ),
     "network": Soak(
         "REL-84",
         "tests/storage/test_toxic_proxy.py",
