@@ -146,6 +146,9 @@ class SubjectKeyring:
         self._asked_at: float | None = None
         self._gone: deque[tuple[int, str]] = deque(maxlen=FORGOTTEN_MAX)
         self._gone_from = 0
+        # What this process forgot, or may have, since it last asked; and how often it did.
+        self._own: set[str] = set()
+        self._own_count = 0
 
     def __repr__(self) -> str:
         return f"<SubjectKeyring {self._master.id}: {len(self._keys)} keys>"
@@ -204,6 +207,8 @@ class SubjectKeyring:
 
     def has_forgotten(self, subjects: frozenset[str], since: int) -> bool:
         """See `Keyring.has_forgotten`."""
+        if not self._own.isdisjoint(subjects):
+            return True
         if self._forgets is None or since >= self._forgets or not subjects:
             return False
         return since < self._gone_from or any(
@@ -263,12 +268,15 @@ class SubjectKeyring:
         Projections that read private fields are built anew by their runners. Cancelled, it is
         done wholly or not at all: call it again.
         """
+        check_subjects([subject])
         try:
             return await self._table.forget(subject, by=by)
         finally:
             # Also when its outcome is not known: the table is asked again then.
             self._drop(subject)
             self._asked_at = None
+            self._own.add(subject)
+            self._own_count += 1
 
     async def readmit(self, subject: str, *, by: str) -> bool:
         """Call this to allow new private fields of a forgotten subject; the old stay erased.
@@ -305,7 +313,7 @@ class SubjectKeyring:
 
     async def _freshen(self) -> int:
         """Hear of what was forgotten elsewhere, when it was asked too long ago; how many it was."""
-        now, before = self._now(), self._forgets
+        now, before, own_count = self._now(), self._forgets, self._own_count
         is_fresh = self._asked_at is not None and now - self._asked_at < self._fresh_s
         if before is not None and is_fresh:
             return before
@@ -321,8 +329,12 @@ class SubjectKeyring:
             if len(self._gone) == FORGOTTEN_MAX:
                 self._gone_from = self._gone[0][0]
             self._gone.append((count, subject))
-        # The moment is that of the question: what was forgotten since then is asked for again.
-        self._forgets, self._asked_at = count, now
+        # The moment is that of the question: what was forgotten since then is asked for again, and
+        # at once what this process forgot meanwhile.
+        self._forgets = count
+        if own_count == self._own_count:
+            self._asked_at = now
+            self._own.clear()
         return count
 
     def _drop(self, subject: str) -> None:
@@ -337,6 +349,7 @@ class SubjectKeyring:
 
         A dictionary of its own: what is dropped meanwhile is still there for the work in hand.
         """
+        own_count = self._own_count
         asked = await self._freshen()
         wanted = dict.fromkeys(subjects)
         found = {one: self._keys[one] for one in wanted if one in self._keys}
@@ -366,7 +379,7 @@ class SubjectKeyring:
                 continue
             found[subject] = _Key(one.number, key)
             # Forgotten between the question and here: used for this work, and not kept.
-            if asked == self._forgets:
+            if asked == self._forgets and own_count == self._own_count:
                 self._keep(subject, found[subject])
         return found
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import cast
 from uuid import UUID, uuid4
 
 import msgspec
@@ -462,6 +463,41 @@ class _World:
 _ENV = Environment(_World(), _World())
 
 
+class _SlowKeys:
+    """A table of keys whose answers may be held up on their way."""
+
+    def __init__(self, keys: SubjectKeys) -> None:
+        self._keys = keys
+        self._held: dict[str, tuple[trio.Event, trio.Event]] = {}
+
+    def __getattr__(self, name: str) -> object:
+        call = getattr(self._keys, name)
+
+        async def answer(*args: object, **options: object) -> object:
+            found = await call(*args, **options)
+            if name in self._held:
+                is_there, go_on = self._held.pop(name)
+                is_there.set()
+                await go_on.wait()
+            return found
+
+        return answer
+
+    async def hold(
+        self,
+        name: str,
+        work: Callable[[], Awaitable[object]],
+        *,
+        task_status: trio.TaskStatus[trio.Event],
+    ) -> None:
+        """Call this in a nursery: started when the answer to the work's call is held up."""
+        is_there, go_on = self._held[name] = (trio.Event(), trio.Event())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            await is_there.wait()
+            task_status.started(go_on)
+
+
 class ForgettingSuite:
     """What remains of a forgotten subject, and what does not, on every engine."""
 
@@ -489,6 +525,33 @@ class ForgettingSuite:
             "ERASED",
             b'"ERASED"',
         )
+
+    async def test_what_this_process_forgot_is_known_at_once(self, place: Place) -> None:
+        # STORE-44: also by whoever has asked before, and hears the answer only afterwards
+        moment = 0.0
+        await place.events(place.ring()).append(ANN, [encoded(Named("ann", Private("Ann")))])
+        table = _SlowKeys(place.keys)
+        ring = SubjectKeyring(cast("SubjectKeys", table), MASTER, fresh_s=10.0, now=lambda: moment)
+        store, ann = place.events(ring), frozenset({"customer:ann"})
+        has_read = trio.Event()
+
+        async def read_once() -> None:
+            await read(store)
+            has_read.set()
+
+        async with trio.open_nursery() as nursery:
+            go_on_reading = await nursery.start(table.hold, "find", read_once)
+            moment = 100.0
+            go_on_asking = await nursery.start(table.hold, "forgets", ring.forgets)
+            await ring.forget("customer:ann", by="admin")
+            assert ring.has_forgotten(ann, 0)
+            go_on_reading.set()
+            await has_read.wait()
+            go_on_asking.set()
+        assert ring.has_forgotten(ann, 0)
+        assert await read(store) == [Named("ann", Private(ERASED))]
+        assert await ring.forgets() == 1
+        assert (ring.has_forgotten(ann, 0), ring.has_forgotten(ann, 1)) == (True, False)
 
     async def test_a_later_append_makes_no_key_in_silence(self, place: Place) -> None:
         # STORE-44: nor one of a process that had the key, once it has heard
