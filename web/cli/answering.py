@@ -32,7 +32,7 @@ from storage.errors import (
     StoreRejected,
     StoreRewound,
 )
-from web.observability import complain, configure_logging, first_leaf, say
+from web.observability import complain, configure_logging, first_leaf, tell
 from web.settings import BadSettings, LogFormat, LogLevel
 
 # A cell of a table for people; `--json` has the whole.
@@ -84,22 +84,26 @@ _CODES: Sequence[tuple[tuple[type[Exception], ...], Code]] = (
 
 
 class Teller:
-    """Where a command puts what it found: one object a line as JSON, or a table for people."""
+    """Where a command puts what it found: one object a line as JSON, or a table for people.
+
+    It is written when the command has ended: a pager may take its time, and no loop, connection or
+    lock waits for it.
+    """
 
     def __init__(self, *, is_json: bool) -> None:
         self.is_json = is_json
+        self._lines: list[str] = []
         self._is_watched = not is_json and sys.stderr is not None and sys.stderr.isatty()
 
     def rows(self, rows: Sequence[Mapping[str, object]], none: str) -> None:
         """Call this with a list; `none` is what people are told when there is nothing in it."""
         if self.is_json:
             for row in rows:
-                say(msgspec.json.encode(row, enc_hook=str).decode())
+                self._lines.append(msgspec.json.encode(row, enc_hook=str).decode())
         elif not rows:
-            say(none)
+            self._lines.append(none)
         else:
-            for line in _table(rows):
-                say(line)
+            self._lines.extend(_table(rows))
 
     def one(self, row: Mapping[str, object]) -> None:
         """Call this with one thing and all that is known of it."""
@@ -108,7 +112,19 @@ class Teller:
             return
         width = max(len(name) for name in row)
         for name, value in row.items():
-            say(f"{name:<{width}}  {_cell(value)}".rstrip())
+            self._lines.append(f"{name:<{width}}  {_cell(value)}".rstrip())
+
+    def write(self) -> None:
+        """Call this at the end: raises `CommandFailed` when not all of it can be written."""
+        try:
+            for line in self._lines:
+                tell(line)
+        except OSError as error:
+            raise CommandFailed(
+                Code.FAILED,
+                f"the answer could not be written ({error.strerror or error}); what the command "
+                "has changed is changed",
+            ) from error
 
     def progress(self, line: str) -> None:
         """Call this with how far a long command is; shown on a terminal only, on one line."""
@@ -163,8 +179,12 @@ def answer(command: Command, parsed: argparse.Namespace, environment: Mapping[st
     """Call this to run a command to its exit code; whatever it raises is told in one sentence."""
     # The answer is what the command says; of the log only what nobody expected.
     configure_logging(LogFormat.PRETTY, LogLevel.ERROR)
+    teller = Teller(is_json=parsed.json)
     try:
-        return trio.run(command, parsed, environment, Teller(is_json=parsed.json))
+        try:
+            return trio.run(command, parsed, environment, teller)
+        finally:
+            teller.write()
     except BaseException as raised:
         error = first_leaf(raised)
         if isinstance(error, KeyboardInterrupt):

@@ -11,6 +11,7 @@ from web.observability.streams import (
     let_go_of_streams,
     open_missing_streams,
     say,
+    tell,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "let_go_of_streams",
     "open_missing_streams",
     "say",
+    "tell",
 ]

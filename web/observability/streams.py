@@ -1,7 +1,7 @@
 """The program's own voice: what it says to the person who started it, and who may have gone.
 
-Rule: nothing here raises, and nothing is left behind that fails when Python ends: it would leave
-with exit code 120 for a stream that nobody reads.
+Rule: nothing here but `tell` raises, and nothing is left behind that fails when Python ends: it
+would leave with exit code 120 for a stream that nobody reads.
 """
 
 import os
@@ -26,13 +26,30 @@ def complain(line: str) -> None:
     _put(sys.stderr, line)
 
 
-def _put(stream: TextIO | None, line: str) -> None:
-    # What comes from elsewhere may hold anything; some of it is of several lines.
-    shown = "\n".join(one_line(part) for part in without_passwords(line).split("\n"))
+def tell(line: str) -> None:
+    """Call this to print a line that somebody asked for: waits until it is read, and all is.
+
+    Raises OSError when it cannot be written, on a full disk for one; not when who read has gone.
+    """
     try:
-        LineWriter(stream).write(shown)
+        LineWriter(sys.stdout, is_patient=True).write(_shown(line))
+    except (BrokenPipeError, ValueError):
+        return
+    except OSError:
+        if sys.stdout is not None:
+            raise
+
+
+def _put(stream: TextIO | None, line: str) -> None:
+    try:
+        LineWriter(stream).write(_shown(line))
     except (OSError, ValueError) as error:
         log.info("line_not_shown", error=type(error).__name__)
+
+
+def _shown(line: str) -> str:
+    # What comes from elsewhere may hold anything; some of it is of several lines.
+    return "\n".join(one_line(part) for part in without_passwords(line).split("\n"))
 
 
 def first_leaf(error: BaseException) -> BaseException:

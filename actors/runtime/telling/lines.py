@@ -24,11 +24,12 @@ _CHUNK: Final = getattr(select, "PIPE_BUF", 512)
 class LineWriter:
     """Writes to one stream, a line at once; threads may share it. `None` is a stream never opened.
 
-    Characters that the stream's encoding does not have are escaped.
+    Characters that the stream's encoding does not have are escaped. A patient one waits for a
+    reader for as long as it takes: for what somebody asked for, where nobody else is held up.
     """
 
-    def __init__(self, stream: TextIO | None) -> None:
-        self.stream = stream
+    def __init__(self, stream: TextIO | None, *, is_patient: bool = False) -> None:
+        self.stream, self._is_patient = stream, is_patient
         # Reentrant: an object that is collected while it is held may log in its `__del__`.
         self._lock = threading.RLock()
         # A disk that is full takes the first half of a line: the next begins on a line of its own.
@@ -39,7 +40,7 @@ class LineWriter:
         """Call this to write `line`, given without its end.
 
         Raises OSError or ValueError when it cannot be written, or only in part. Waits at most
-        `STALLED_S` for a reader.
+        `STALLED_S` for a reader, unless it is patient.
         """
         stream = self.stream
         if stream is None:
@@ -74,6 +75,9 @@ class LineWriter:
         ready = select.poll()
         ready.register(descriptor, select.POLLOUT)
         # An error counts as ready: the write then says which.
+        if self._is_patient:
+            ready.poll()
+            return
         if not ready.poll(0 if self._is_stalled else STALLED_S * 1000):
             self._is_stalled = True
             raise BlockingIOError(errno.EAGAIN, "whoever reads this stream does not read")

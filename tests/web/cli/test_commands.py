@@ -4,14 +4,17 @@ import io
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
 import trio
 
+from actors.runtime.telling import lines
 from web.app import CannotStart
 from web.cli import commands, serving
-from web.cli.answering import CommandFailed
+from web.cli.answering import CommandFailed, Teller, answer
 from web.cli.opening import confirm
 from web.cli.parser import build_parser
 from web.settings import Settings
@@ -128,3 +131,39 @@ def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(CommandFailed, match="Say --yes"):
         trio.run(confirm, parsed, "do it")
     trio.run(confirm, build_parser().parse_args(["store", "renumber", "--yes"]), "do it")
+
+
+def test_an_answer_is_whole_however_slowly_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # CLI-6: a log line is left out where nobody reads, and what was asked for is not
+    class Pager:
+        """Not ready, but for whoever waits as long as it takes."""
+
+        def register(self, descriptor: int, events: int) -> None: ...
+
+        def poll(self, timeout_ms: float | None = None) -> list[int]:
+            return [1] if timeout_ms is None else []
+
+    monkeypatch.setattr(lines, "select", SimpleNamespace(poll=Pager, POLLOUT=0))
+    with (tmp_path / "answer").open("w") as written:
+        monkeypatch.setattr(sys, "stdout", written)
+        teller = Teller(is_json=True)
+        teller.rows([{"n": 1}, {"n": 2}], "")
+        teller.write()
+    assert (tmp_path / "answer").read_text() == '{"n":1}\n{"n":2}\n'
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_an_answer_that_cannot_be_written_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    # CLI-6
+    async def command(*words: object) -> int:
+        teller = words[-1]
+        assert isinstance(teller, Teller)
+        teller.rows([{"n": 1}], "")
+        return 0
+
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert answer(command, build_parser().parse_args(["outbox", "list", "--json"]), {}) == 1
+    structlog.reset_defaults()
