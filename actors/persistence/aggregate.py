@@ -171,12 +171,15 @@ def check_snapshots(aggregate: Aggregate[S, C, E]) -> None:
     be read again, or not even stored.
     """
     cls = type(aggregate)
+    state_type = getattr(aggregate, "state_type", None)
+    if state_type is None:
+        raise AggregateContractError(f"{cls.__name__} has no state_type; name its state's class")
     try:
-        _schema(aggregate.state_type)
+        _schema(state_type)
         read_state(aggregate, write_state(aggregate.initial()))
     except Exception as error:
         raise AggregateContractError(
-            f"{cls.__name__}: {aggregate.state_type.__qualname__} cannot be kept as a snapshot: "
+            f"{cls.__name__}: {state_type.__qualname__} cannot be kept as a snapshot: "
             f"{error}; give it a state of plain data, or no snapshots"
         ) from error
 

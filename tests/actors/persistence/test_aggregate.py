@@ -409,6 +409,17 @@ class _Keeper(Aggregate[_Opaque, Deposit, Deposited]):
         return state
 
 
+def test_a_state_without_a_class_is_refused_where_snapshots_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # STORE-40
+    monkeypatch.delattr(_Keeper, "state_type")
+    with pytest.raises(AggregateContractError, match="_Keeper has no state_type"):
+        AggregateActor(
+            _Keeper(), "1", MemoryEventStore(), environment(), snapshots=MemorySnapshots()
+        )
+
+
 async def test_a_state_that_no_snapshot_can_hold_is_refused_at_start() -> None:
     # STORE-40: where there are snapshots; without them any state will do
     store, snapshots = MemoryEventStore(), MemorySnapshots()
