@@ -21,6 +21,7 @@ from actors.persistence import (
     ProjectionStore,
     ProjectionTx,
     StoredEvent,
+    StoreUnavailable,
     StreamId,
     check_projections,
     wait_until,
@@ -124,9 +125,12 @@ async def test_a_runner_goes_on_from_the_translated_checkpoint_of_a_new_order(
         first = await kept.events.append(account, [new_event(type="Other")])
         await wait_until(store, "deposits", first.cursor, timeout_s=3600.0)
         kept.events.database.lineage = "renumbered"
+        # It is away, too, when the runner looks for the translated one.
+        store.fail_next(StoreUnavailable("planted"), times=10)
         (key, checkpoint), *_ = store._checkpoints.items()
         store._checkpoints[key] = replace(checkpoint, lineage="renumbered", cursor=START)
         last = await kept.events.append(account, [new_event(type="Other")])
+        await trio.sleep(60)
         await wait_until(store, "deposits", last.cursor, timeout_s=3600.0)
     (reached,) = await store.checkpoints("deposits")
     assert (reached.lineage, reached.cursor) == ("renumbered", last.cursor)
