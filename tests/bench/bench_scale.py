@@ -8,7 +8,6 @@ are the median of three. Streams have ten events each, one has ten thousand.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import resource
 import statistics
@@ -18,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import trio
@@ -26,13 +25,9 @@ import trio
 from actors.persistence import (
     AppendRequest,
     AskStatus,
-    EventTypes,
     GenerationState,
     NewEvent,
-    Projection,
     ProjectionRunner,
-    ProjectionTx,
-    StoredEvent,
     StreamId,
     begin_rebuild,
 )
@@ -47,8 +42,9 @@ from storage.postgres import (
 )
 from storage.postgres.embedded.server import start
 from storage.testing.event_store import following
-from tests.bench.eventsourcing_peer import Peer, is_installed, new_stream
+from tests.bench.eventsourcing_peer import Peer, is_installed
 from tests.bench.rows import Row, row
+from tests.bench.spending import DATA, SECONDS, Sums, appends, new_id
 
 EVENTS = int(os.environ.get("EVENTS", "1000000"))
 LONG = 10_000
@@ -57,41 +53,16 @@ A_STREAM = 10
 AT_ONCE = 1000
 WRITERS = 4
 PAGE = 500
-SECONDS = 1.5
 RUNS = 3
-DATA = b'{"amount": 12, "reason": "rent", "account": "0191d3b0-0000-7000-8000-000000000000"}'
 PEER = "eventsourcing"
 
-TYPES = EventTypes()
 
-
-@TYPES.event()
-@dataclass(frozen=True)
-class Spent:
-    amount: int
-    reason: str
-    account: str
-
-
-class Sums(Projection):
-    """The sum spent in each stream."""
-
-    name = "bench_scale"
-    handles = (Spent,)
-    types = TYPES
-
-    async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
-        kept = await tx.get(event.stream_id) or {"sum": 0}
-        spent = self.types.decode(event)
-        assert isinstance(spent, Spent)
-        tx.put(event.stream_id, {"sum": int(str(kept["sum"])) + spent.amount})
-
-
-_numbers = itertools.count(time.time_ns())
+def _event() -> NewEvent:
+    return NewEvent(new_id(), "Spent", DATA)
 
 
 def _events(count: int) -> list[NewEvent]:
-    return [NewEvent(UUID(int=next(_numbers) << 64), "Spent", DATA) for _ in range(count)]
+    return [_event() for _ in range(count)]
 
 
 def _peak_mib() -> float:
@@ -122,23 +93,6 @@ async def _fill(store: PostgresEventStore, events: int) -> float:
         for _ in range(WRITERS):
             nursery.start_soon(write)
     return time.perf_counter() - began
-
-
-async def _appends(store: PostgresEventStore, writers: int) -> float:
-    count, deadline = 0, time.perf_counter() + SECONDS
-
-    async def write() -> None:
-        nonlocal count
-        stream_id, version = StreamId(f"single-{uuid4()}"), 0
-        while time.perf_counter() < deadline:
-            version = (await store.append(stream_id, _events(1), expected=version)).version
-            count += 1
-
-    began = time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for _ in range(writers):
-            nursery.start_soon(write)
-    return count / (time.perf_counter() - began)
 
 
 async def _load(store: PostgresEventStore, stream_id: StreamId) -> float:
@@ -243,7 +197,7 @@ async def _measure(server: EmbeddedServer, peer: Peer | None) -> list[Row]:
         )
         rows.append(row(f"fill a log {at}, thirds", "events/s", values, peers=peers))
         for writers in (1, 8):
-            values = await _runs(partial(_appends, store, writers))
+            values = await _runs(partial(appends, store, writers, _event))
             peers = figures.of(partial(_appends_of, writers))
             name = f"append 1 event to a log {at}, {writers} writers"
             rows.append(row(name, "events/s", values, peers=peers))
@@ -265,7 +219,7 @@ def _size(server: EmbeddedServer, peer: Peer | None) -> Row:
 async def _measure_reading(
     database: Database, store: PostgresEventStore, figures: Figures, at: str
 ) -> list[Row]:
-    long, theirs = StreamId(f"long-{uuid4()}"), new_stream()
+    long, theirs = StreamId(f"long-{uuid4()}"), new_id()
     for _ in range(LONG // AT_ONCE):
         await store.append(long, _events(AT_ONCE))
     if figures.peer is not None:

@@ -6,16 +6,14 @@ connections as writers and a transaction for each row.
 """
 
 import asyncio
-import itertools
 import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import trio
@@ -23,13 +21,9 @@ import uvloop
 
 from actors.persistence import (
     AppendRequest,
-    EventTypes,
     NewEvent,
-    Projection,
     ProjectionRunner,
-    ProjectionTx,
     Snapshot,
-    StoredEvent,
     StreamId,
     wait_until,
 )
@@ -46,12 +40,11 @@ from storage.postgres import (
 from storage.postgres.embedded.server import start
 from storage.testing.event_store import following
 from tests.bench.rows import Row
+from tests.bench.spending import DATA, SECONDS, TYPES, Spent, Sums, appends, new_id
 
 T = TypeVar("T")
 
 _RUNS = 3
-_SECONDS = 1.5
-_DATA = b'{"amount": 12, "reason": "rent", "account": "0191d3b0-0000-7000-8000-000000000000"}'
 _META = {"correlation_id": "0191d3b0-0000-7000-8000-000000000000"}
 
 _INSERT = """
@@ -60,45 +53,9 @@ INSERT INTO events (stream_id, version, event_id, event_type, event_version, cod
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9)
 """
 
-TYPES = EventTypes()
-
-
-@TYPES.event()
-@dataclass(frozen=True)
-class Spent:
-    amount: int
-    reason: str
-    account: str
-
-
-_numbers = itertools.count(time.time_ns())
-
-
-def _id() -> UUID:
-    """A rising id, as the product's are (UUIDv7); making it costs nobody a system call."""
-    return UUID(int=next(_numbers) << 64)
-
 
 def _event() -> NewEvent:
-    return NewEvent(_id(), "Spent", _DATA, 1, _META)
-
-
-async def _appends(store: PostgresEventStore, writers: int) -> float:
-    """Appends a second of so many writers, each to a stream of its own."""
-    count, deadline = 0, time.perf_counter() + _SECONDS
-
-    async def write() -> None:
-        nonlocal count
-        stream_id, version = StreamId(f"bench-{uuid4()}"), 0
-        while time.perf_counter() < deadline:
-            version = (await store.append(stream_id, [_event()], expected=version)).version
-            count += 1
-
-    began = time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for _ in range(writers):
-            nursery.start_soon(write)
-    return count / (time.perf_counter() - began)
+    return NewEvent(new_id(), "Spent", DATA, 1, _META)
 
 
 def _bare(url: str, writers: int) -> float:
@@ -106,7 +63,7 @@ def _bare(url: str, writers: int) -> float:
 
     async def main() -> float:
         connections = [await asyncpg.connect(url) for _ in range(writers)]
-        count, deadline = 0, time.perf_counter() + _SECONDS
+        count, deadline = 0, time.perf_counter() + SECONDS
 
         async def write(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
             nonlocal count
@@ -117,11 +74,11 @@ def _bare(url: str, writers: int) -> float:
                     _INSERT,
                     stream_id,
                     version,
-                    _id(),
+                    new_id(),
                     "Spent",
                     1,
                     "json",
-                    _DATA,
+                    DATA,
                     '{"correlation_id": "0191d3b0-0000-7000-8000-000000000000"}',
                     None,
                 )
@@ -139,7 +96,7 @@ def _bare(url: str, writers: int) -> float:
 
 async def _batches(store: PostgresEventStore) -> float:
     """Events a second of four writers with a hundred events a transaction."""
-    count, deadline = 0, time.perf_counter() + _SECONDS
+    count, deadline = 0, time.perf_counter() + SECONDS
 
     async def write() -> None:
         nonlocal count
@@ -203,27 +160,13 @@ async def _catch_up(store: PostgresEventStore, total: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-class _Sums(Projection):
-    """The sum spent in each stream."""
-
-    name = "bench_sums"
-    handles = (Spent,)
-    types = TYPES
-
-    async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
-        kept = await tx.get(event.stream_id) or {"sum": 0}
-        spent = self.types.decode(event)
-        assert isinstance(spent, Spent)
-        tx.put(event.stream_id, {"sum": int(str(kept["sum"])) + spent.amount})
-
-
 async def _projected(database: Database) -> float:
     """Milliseconds from append to projection, 99th percentile at 200 events a second."""
     store, projections = PostgresEventStore(database), PostgresProjections(database)
     took: list[float] = []
 
     def make() -> ProjectionRunner:
-        return ProjectionRunner(_Sums(), store, projections)
+        return ProjectionRunner(Sums(), store, projections)
 
     async def measure() -> None:
         stream_id = StreamId(f"sums-{uuid4()}")
@@ -304,9 +247,9 @@ async def _side_by_side(
 ) -> tuple[list[float], list[float]]:
     """Runs of ours and of the bare driver, by turns: the disk of one minute is not the next's."""
     ours, bare = [], []
-    await _appends(store, writers)
+    await appends(store, writers, _event)
     for _ in range(_RUNS):
-        ours.append(await _appends(store, writers))
+        ours.append(await appends(store, writers, _event))
         bare.append(await trio.to_thread.run_sync(_bare, url, writers))
     return ours, bare
 

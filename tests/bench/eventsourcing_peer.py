@@ -7,7 +7,6 @@ events have a place in one order. Without the library the figures say so.
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from tests.bench.spending import new_id
+
 if TYPE_CHECKING:
     from eventsourcing.persistence import StoredEvent
     from eventsourcing.postgres import PostgresApplicationRecorder
 
 TOPIC = "bench:Spent"
-
-_numbers = itertools.count(time.time_ns())
 
 
 def is_installed() -> bool:
@@ -73,7 +72,7 @@ class Peer:
                 batch = [
                     event
                     for _ in range(at_once // a_stream)
-                    for event in self.events(new_stream(), a_stream)
+                    for event in self.events(new_id(), a_stream)
                 ]
                 self.recorder.insert_events(batch)
 
@@ -85,7 +84,7 @@ class Peer:
         deadline = time.perf_counter() + seconds
 
         def write(number: int) -> None:
-            stream = new_stream()
+            stream = new_id()
             while time.perf_counter() < deadline:
                 counts[number] += 1
                 self.recorder.insert_events(self.events(stream, 1, counts[number]))
@@ -116,11 +115,6 @@ class Peer:
                 after = int(found[-1].id)
             rates.append(count / (time.perf_counter() - began))
         return rates
-
-
-def new_stream() -> UUID:
-    """Call this for the id of a stream; making it costs nobody a system call."""
-    return UUID(int=next(_numbers) << 64)
 
 
 def _timed(write: object, arguments: Sequence[tuple[int]]) -> float:

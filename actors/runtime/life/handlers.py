@@ -34,6 +34,7 @@ _LATE_MARK: Final = "__cancel_late__"
 
 P = ParamSpec("P")
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 class _Alias(Protocol):
@@ -66,11 +67,7 @@ class Table:
 
     def fits(self, kind: type, reply: object) -> bool:
         """Whether a reply is of the R of `Ask[R]`, as far as `isinstance` can tell."""
-        try:
-            promised = self.replies.get(kind, object)
-        except BaseException as error:  # noqa: BLE001 - a metaclass's `__hash__`, or `__eq__`
-            without_cancelled(error)
-            return True
+        promised = entry_for(self.replies, kind, object)
         if promised is None:
             promised = type(None)
         parts = (
@@ -84,6 +81,15 @@ class Table:
         except BaseException as error:  # noqa: BLE001 - a Protocol, or a user's class, refuses
             without_cancelled(error)
             return True
+
+
+def entry_for(table: Mapping[type, T], kind: type, default: D) -> T | D:
+    """Look a class of messages up; one whose metaclass cannot be hashed has no entry."""
+    try:
+        return table.get(kind, default)
+    except BaseException as error:  # noqa: BLE001 - a metaclass's `__hash__`, or `__eq__`
+        without_cancelled(error)
+        return default
 
 
 def _is_in(kinds: set[type], kind: type) -> bool:

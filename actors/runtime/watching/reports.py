@@ -16,11 +16,12 @@ from typing import Final
 
 from actors.runtime.delivery.envelope import Context
 from actors.runtime.life.cell import Life
+from actors.runtime.life.handlers import entry_for
 from actors.runtime.telling.log import Log
 from actors.runtime.watching.presenting import redacted_message, redacted_state
 from actors.runtime.watching.traces import Trace, trace_of
 from actors.runtime.words.errors import BadReply
-from actors.runtime.words.exits import Crashed, readable, without_cancelled
+from actors.runtime.words.exits import Crashed, readable
 from actors.runtime.words.places import place_of, place_of_code, told
 from actors.runtime.words.showing import class_name, redact_text
 from actors.runtime.words.weighing import weight_of
@@ -135,12 +136,7 @@ class Reports:
 def _where(life: Life, error: BaseException, message: object) -> str | None:
     if isinstance(error, BadReply):
         # Never raised, so without a traceback; the handler that returned it is at fault.
-        try:
-            handler = life.handlers.get(type(message))
-        except BaseException as failure:  # noqa: BLE001 - its metaclass cannot be hashed
-            without_cancelled(failure)
-            return None
-        return place_of_code(handler)
+        return place_of_code(entry_for(life.handlers, type(message), None))
     return place_of(error)
 
 
