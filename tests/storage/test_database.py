@@ -354,15 +354,25 @@ async def test_a_frozen_server_blocks_nobody_for_long(own_server: EmbeddedServer
                         nursery.start_soon(ask)
         finally:
             _signal_all(pid, signal.SIGCONT)
-
-        async def is_served() -> bool:
-            try:
-                return await database.run(_pid) > 0
-            except StoreUnavailable:
-                return False
-
-        await _until(is_served)
+        await database.wait_up(PATIENCE_S)
+        assert await database.run(_pid)
     assert len(answered) == 30
+
+
+@pytest.mark.slow
+async def test_a_database_is_up_when_it_answers(own_server: EmbeddedServer) -> None:
+    # REL-82: a pool full of sessions says nothing of the server behind them
+    async with open_database(own_server.url) as database:
+        assert database.pool_stats().size == database.settings.connections_min
+        pid = own_server.pid
+        assert pid is not None
+        _signal_all(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreUnavailable):
+                await database.wait_up(0)
+        finally:
+            _signal_all(pid, signal.SIGCONT)
+        await database.wait_up(PATIENCE_S)
 
 
 async def test_of_many_silent_sessions_one_call_pays(database: Database) -> None:

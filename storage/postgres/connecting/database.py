@@ -20,7 +20,7 @@ from storage.errors import StoreError, StoreUnavailable
 from storage.postgres.connecting.asyncio_thread import SILENCE_S_MAX, AsyncioThread
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
 from storage.postgres.connecting.pool import Pool, PoolSettings, PoolStats, Work
-from storage.postgres.connecting.session import DRIVER, told
+from storage.postgres.connecting.session import DRIVER, Connection, told
 
 T = TypeVar("T")
 
@@ -32,6 +32,10 @@ STARTUP_PAUSE_S = 0.25
 LOOP_WAIT_S_MAX = 2.0
 
 LOST_JOIN_S = 0.1
+
+
+async def _answer(connection: Connection) -> None:
+    await connection.execute("SELECT 1")
 
 
 class LoopLost(Exception):
@@ -132,7 +136,7 @@ class Database:
         return self._bells[channel]
 
     async def wait_up(self, timeout_s: float = STARTUP_S_MAX) -> None:
-        """Call this at start to wait for the database; raises what kept it away at the end.
+        """Call this to wait until the database answers; raises what kept it away at the end.
 
         `StoreRejected` comes at once: no waiting mends a wrong password.
         """
@@ -141,6 +145,8 @@ class Database:
             try:
                 thread, pool = await self._ready()
                 await thread.call(pool.fill)
+                # A pool that is full of sessions may not know yet that all of them are gone.
+                await self.run(_answer)
             except StoreUnavailable:
                 if trio.current_time() + STARTUP_PAUSE_S >= deadline:
                     raise
