@@ -133,6 +133,25 @@ async def test_other_topics_are_refused_alike(site: SiteProcess) -> None:  # WEB
     assert texts[0] == texts[1]
 
 
+async def test_the_fate_of_a_post_is_told_to_who_posted(site: SiteProcess) -> None:
+    """WEB-32 SITE-107: also when nobody hears of it, because it waits or was sent before."""
+    async with connect(site) as client:
+        await client.send({"type": "subscribe", "topics": ["room:lobby"]})
+        assert await client.hear() == {"type": "subscribed", "topics": ["room:lobby"]}
+        for body, client_id, told, status in (
+            ("plain", "c1", "MessagePosted", None),
+            ("plain", "c1", "PostStored", "visible"),
+            ("https://example.org", "c2", "PostStored", "pending"),
+        ):
+            await client.post(body, client_id)
+            heard = await client.hear()
+            assert heard["topic"] == "room:lobby"
+            action = heard["action"]
+            assert isinstance(action, dict)
+            assert list(action) == [told]
+            assert action[told].get("status") == status
+
+
 async def test_a_pending_message_is_not_published(site: SiteProcess) -> None:  # SITE-68
     link, plain = f"https://example.org/{uuid.uuid4()}", f"plain {uuid.uuid4()}"
     async with connect(site) as speaker, connect(site) as listener:

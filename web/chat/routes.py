@@ -134,11 +134,11 @@ def _room_shown(services: Services, chat: ChatServices, key: StreamKey) -> RoomN
     return None if stream is None else chat.shown.maybe_room(stream)
 
 
-def refuse_unless_stored(answer: PostAnswer) -> None:
+def refuse_unless_stored(answer: PostAnswer) -> Posted | Repeated:
     """Call this with a session's answer; raises what the visitor is told unless it is stored."""
     match answer:
         case Posted() | Repeated():
-            return
+            return answer
         case TooManyPosts(retry_after_s):
             raise RateLimited(retry_after_s)
         case TabUnbound():

@@ -10,15 +10,24 @@ from typing import Annotated
 import msgspec
 from hypercorn.typing import WebsocketScope
 
-from actors.accounts import PostInRoom
+from actors.accounts import PostAnswer, PostInRoom
 from actors.accounts.session import Messages as SessionMessage
-from actors.chat import LOBBY, ROOM_NAMES, BadPost, RoomName, Status, author_name, topic_of
+from actors.chat import (
+    LOBBY,
+    ROOM_NAMES,
+    BadPost,
+    Posted,
+    RoomName,
+    Status,
+    author_name,
+    topic_of,
+)
 from actors.chat import MessagePosted as PostedEvent
 from actors.chat import MessageWithdrawn as WithdrawnEvent
 from actors.chat.policy import BODY_LENGTH_MAX, CLIENT_ID_LENGTH_MAX, parse_body, parse_client_id
 from actors.runtime import AskError, Ref
 from web.chat.routes import address_key, refuse_unless_stored
-from web.realtime import Action, Caller, Event, Refused, encode_server
+from web.realtime import Action, Caller, Done, Event, Refused, encode_server
 from web.routing.errors import NotAvailable, RateLimited, TabNotBound
 from web.routing.services import FindSession
 from web.server import Frame, request_state
@@ -50,6 +59,14 @@ class MessageWithdrawn(msgspec.Struct, frozen=True):
 
     id: str
     n: int
+
+
+class PostStored(msgspec.Struct, frozen=True):
+    """Told to who posted, where it does not hear its message: it waits for review, or is known."""
+
+    client_id: str
+    id: str
+    status: Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +114,13 @@ class ChatService:
         """Guests read the Lobby; the other rooms have members."""
         return topic == topic_of(LOBBY)
 
-    async def may_publish(self, principal: SocketGuest, topic: str) -> bool:
-        """Whoever may read the Lobby may post there."""
-        return topic == topic_of(LOBBY)
+    async def may_publish(self, principal: SocketGuest, topic: str | None) -> bool:
+        """Whoever may read the Lobby may post there; without a topic it is meant."""
+        return topic is None or topic == topic_of(LOBBY)
 
     async def dispatch(
         self, command: msgspec.Struct, topic: str | None, principal: SocketGuest
-    ) -> None:
+    ) -> Done:
         """Post through the same session and room actors as the pages do."""
         assert isinstance(command, PostMessage), "the endpoint takes no other command"
         room = _room_of(topic)
@@ -114,12 +131,22 @@ class ChatService:
         post = PostInRoom(room, body, client_id, principal.address_key)
         try:
             session: Ref[SessionMessage] = self._session(principal.session_id)
-            refuse_unless_stored(await session.ask(post))
+            answer = await session.ask(post)
+            return _done(answer, client_id, topic_of(room))
         except RateLimited as error:
             seconds = f"{error.retry_after:.1f}"
             raise Refused(f"A limit is reached; post again in {seconds} s.") from error
         except (AskError, NotAvailable, TabNotBound) as error:
             raise Refused("The room does not answer; send it again with the same id.") from error
+
+
+def _done(answer: PostAnswer, client_id: str, topic: str) -> Done:
+    """Tell what became of a post; only a new one that all may see is heard by its topic."""
+    stored = refuse_unless_stored(answer)
+    message = stored.message
+    is_heard = isinstance(stored, Posted) and message.status is Status.VISIBLE
+    told = PostStored(client_id, str(message.id), message.status)
+    return Done(told, heard_on=topic if is_heard else None)
 
 
 def _room_of(topic: str | None) -> RoomName:

@@ -26,7 +26,7 @@ from web.realtime.errors import (
     TooManyStreams,
     UnsafeField,
 )
-from web.realtime.socket.connection import Connection, EndpointSettings, Refused, Service
+from web.realtime.socket.connection import Connection, Done, EndpointSettings, Refused, Service
 from web.realtime.socket.endpoint import (
     Caller,
     ConnectionRef,
@@ -110,6 +110,7 @@ __all__ = [
     "Connection",
     "ConnectionRef",
     "Delivery",
+    "Done",
     "ElementPatchMode",
     "Encoding",
     "EndpointSettings",

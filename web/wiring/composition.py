@@ -24,6 +24,7 @@ from web.chat.socket import (
     MessagePosted,
     MessageWithdrawn,
     PostMessage,
+    PostStored,
     RoomEncoding,
     SocketGuest,
     socket_guest,
@@ -199,7 +200,9 @@ class Web:
         )
         return SocketEndpoint(
             EndpointSettings(
-                commands=CommandTable([PostMessage], events=[MessagePosted, MessageWithdrawn]),
+                commands=CommandTable(
+                    [PostMessage], events=[MessagePosted, MessageWithdrawn, PostStored]
+                ),
                 service=ChatService(self._directory.session),
                 hub=hub,
                 aliases={"default": f"room:{LOBBY.lower()}"},

@@ -31,8 +31,8 @@ from actors.chat import (
 from actors.runtime import NoProc, Ref, open_actors
 from storage.memory import MemoryChatLog
 from tests.actors.chat.counting import CountingIds
-from web.chat.socket import ChatService, PostMessage, RoomEncoding, SocketGuest
-from web.realtime import Refused
+from web.chat.socket import ChatService, PostMessage, PostStored, RoomEncoding, SocketGuest
+from web.realtime import Done, Refused
 from web.routing.services import FindSession
 
 GUEST = SocketGuest("s1", "address")
@@ -55,8 +55,8 @@ class Kit:
         self.log = log
         self.service = ChatService(find)
 
-    async def post(self, body: str, client_id: str = "c1") -> None:
-        await self.service.dispatch(PostMessage(body, client_id), TOPIC, GUEST)
+    async def post(self, body: str, client_id: str = "c1") -> Done:
+        return await self.service.dispatch(PostMessage(body, client_id), TOPIC, GUEST)
 
     async def bodies(self) -> list[str]:
         history = await self.log.history(LOBBY, Viewer(is_moderator=True))
@@ -80,6 +80,18 @@ async def test_a_post_is_stored_once() -> None:  # SITE-66 SITE-107
         await kit.post("  hello  ")
         await kit.post("hello")
         assert await kit.bodies() == ["hello"]
+
+
+async def test_a_post_is_told_to_who_posted_where_its_topic_does_not() -> None:
+    """WEB-32: a pending and a repeated one are heard by nobody, so their sender is told."""
+    async with open_service() as kit:
+        new = await kit.post("hello")
+        again = await kit.post("hello")
+        link = await kit.post("https://example.org", "c2")
+    assert (new.heard_on, again.heard_on, link.heard_on) == (TOPIC, None, None)
+    assert new.result == again.result
+    assert isinstance(link.result, PostStored)
+    assert (link.result.client_id, link.result.status) == ("c2", Status.PENDING)
 
 
 @pytest.mark.parametrize("body", ["   ", "x" * 1001, "a\x00b", "a\tb"])

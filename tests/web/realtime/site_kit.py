@@ -18,6 +18,7 @@ from tests.patience import PATIENCE_S
 from web.realtime import (
     Caller,
     CommandTable,
+    Done,
     EndpointSettings,
     Hub,
     Refused,
@@ -97,16 +98,19 @@ class Room:
     async def may_hear(self, principal: str, topic: str) -> bool:
         return topic.startswith("room:")
 
-    async def may_publish(self, principal: str, topic: str) -> bool:
-        return topic == "room:lobby"
+    async def may_publish(self, principal: str, topic: str | None) -> bool:
+        return topic in {None, "room:lobby"}
 
-    async def dispatch(self, command: msgspec.Struct, topic: str | None, principal: str) -> None:
+    async def dispatch(self, command: msgspec.Struct, topic: str | None, principal: str) -> Done:
         assert isinstance(command, Say)
         if command.body == "forbidden":
             raise Refused("That word is not said here.")
         if command.body == "bug":
             raise ValueError("a bug")
+        if command.body == "pending":
+            return Done(Said(0, "pending"))
         self.say(command.body)
+        return Done(Said(self.n, command.body), heard_on="room:lobby")
 
     def say(self, body: str) -> None:
         self.n += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -48,31 +49,27 @@ class OrderPlaced(msgspec.Struct, frozen=True):
     n: int
 
 
-CLIENT: list[tuple[ClientMessage, bytes]] = [
-    (Subscribe(("a", "b")), b'{"type":"subscribe","topics":["a","b"]}'),
-    (Unsubscribe(("a",)), b'{"type":"unsubscribe","topics":["a"]}'),
-    (
-        Command(Action("Increment"), None),
-        b'{"type":"command","action":"Increment","topic":null}',
-    ),
-    (
-        Command(Action("PlaceOrder", b'{"n":1}'), "orders"),
-        b'{"type":"command","action":{"PlaceOrder":{"n":1}},"topic":"orders"}',
-    ),
-    (Ping(), b'{"type":"ping"}'),
-    (Pong(), b'{"type":"pong"}'),
-]
-SERVER: list[tuple[ServerMessage, bytes]] = [
-    (Subscribed(("a", "b")), b'{"type":"subscribed","topics":["a","b"]}'),
-    (Unsubscribed(("a",)), b'{"type":"unsubscribed","topics":["a"]}'),
-    (
-        Event(action_of(OrderPlaced(7)), "default"),
-        b'{"type":"event","action":{"OrderPlaced":{"n":7}},"topic":"default"}',
-    ),
-    (Error("no \u2028 \u00e4"), '{"type":"error","message":"no \u2028 \u00e4"}'.encode()),
-    (Ping(), b'{"type":"ping"}'),
-    (Pong(), b'{"type":"pong"}'),
-]
+# What each golden frame says; the frames stand in a file that clients are tested with too.
+CLIENT_SAYS: dict[str, ClientMessage] = {
+    "subscribe": Subscribe(("a", "b")),
+    "unsubscribe": Unsubscribe(("a",)),
+    "command without fields": Command(Action("Increment"), None),
+    "command with fields": Command(Action("PlaceOrder", b'{"n":1}'), "orders"),
+    "ping": Ping(),
+    "pong": Pong(),
+}
+SERVER_SAYS: dict[str, ServerMessage] = {
+    "subscribed": Subscribed(("a", "b")),
+    "unsubscribed": Unsubscribed(("a",)),
+    "event": Event(action_of(OrderPlaced(7)), "default"),
+    "error": Error("no \u2028 \u00e4"),
+    "server ping": Ping(),
+    "server pong": Pong(),
+}
+FRAMES = json.loads((Path(__file__).parents[1] / "frames.json").read_text())
+GOLDEN: dict[str, bytes] = {known["name"]: known["frame"].encode() for known in FRAMES}
+CLIENT = [(message, GOLDEN[name]) for name, message in CLIENT_SAYS.items()]
+SERVER = [(message, GOLDEN[name]) for name, message in SERVER_SAYS.items()]
 TABLE = CommandTable([PlaceOrder, Increment], events=[OrderPlaced])
 
 
@@ -85,6 +82,12 @@ def error_text(decision: Decision) -> str:
     found = decode_server(decision.payload)
     assert isinstance(found, Error)
     return found.message
+
+
+def test_every_golden_frame_is_looked_at() -> None:
+    # WEB-30
+    assert {known["name"] for known in FRAMES if known["from"] == "client"} == set(CLIENT_SAYS)
+    assert {known["name"] for known in FRAMES if known["from"] == "server"} == set(SERVER_SAYS)
 
 
 @pytest.mark.parametrize(("message", "golden"), CLIENT)

@@ -17,6 +17,8 @@ def say(body: str, topic: str = "null") -> str:
 
 
 async def closed_with(ws: trio_websocket.WebSocketConnection) -> int:
+    """Read to the close; every one says why (WEB-46)."""
+
     async def read() -> None:
         while True:
             await ws.get_message()
@@ -25,6 +27,7 @@ async def closed_with(ws: trio_websocket.WebSocketConnection) -> int:
         await read()
     reason = raised.value.reason
     assert reason is not None
+    assert reason.reason
     return int(reason.code)
 
 
@@ -47,6 +50,47 @@ async def test_subscribing_grants_in_order_and_refuses_the_rest() -> None:
         assert "No topic x" in await ws.get_message()
         site.room.say("hi")
         assert '"topic":"room:lobby"' in await ws.get_message()
+
+
+async def test_subscribing_by_name_moves_what_default_stands_for() -> None:
+    # WEB-30: nothing is heard twice, whichever name was asked for last
+    async with opened() as site, socket_client(site) as ws:
+        for names, heard in (
+            ('["room:lobby"]', "room:lobby"),
+            ('["default"]', "default"),
+            ('["default","room:lobby"]', "room:lobby"),
+            ('["room:lobby"]', "room:lobby"),
+        ):
+            await ws.send_message(f'{{"type":"subscribe","topics":{names}}}')
+            assert str(await ws.get_message()).startswith('{"type":"subscribed"')
+            site.room.say("once")
+            await ws.send_message('{"type":"ping"}')
+            assert str(await ws.get_message()).endswith(f'"topic":"{heard}"}}')
+            assert await ws.get_message() == '{"type":"pong"}'
+        await ws.send_message('{"type":"unsubscribe","topics":["room:lobby"]}')
+        await ws.get_message()
+        site.room.say("not heard")
+        await ws.send_message('{"type":"ping"}')
+        assert await ws.get_message() == '{"type":"pong"}'
+
+
+async def test_every_command_is_answered_to_its_sender_once() -> None:
+    # WEB-32: by the event it hears, by one of its own, or by an error
+    async with opened() as site, socket_client(site) as ws:
+        await ws.send_message(say("heard"))
+        await ws.send_message(say("pending"))
+        await ws.send_message(say("forbidden"))
+        await ws.send_message('{"type":"unsubscribe","topics":["default"]}')
+        await ws.send_message(say("unheard"))
+        await ws.send_message('{"type":"ping"}')
+        got = [str(await ws.get_message()) for _ in range(6)]
+    assert '"heard"' in got[0]
+    assert '{"Said":{"n":0,"body":"pending"}}' in got[1]
+    assert got[1].endswith('"topic":"default"}')
+    assert "not said here" in got[2]
+    assert '"unsubscribed"' in got[3]
+    assert '"unheard"' in got[4]
+    assert got[5] == '{"type":"pong"}'
 
 
 async def test_two_clients_hear_the_same_in_the_same_order() -> None:

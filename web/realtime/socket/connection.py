@@ -1,6 +1,6 @@
 """The actor of one WebSocket: carries out what the protocol decides.
 
-WEB-30, WEB-31, WEB-33, WEB-40, WEB-46, WEB-49.
+WEB-30, WEB-31, WEB-32, WEB-33, WEB-40, WEB-46, WEB-49.
 
 Rule 1: the client's messages pass through the mailbox one at a time, so replies keep their order.
 Rule 2: events never do: they go from the topic to the `Outlet` in the publisher's turn.
@@ -22,7 +22,7 @@ import trio
 
 from actors.runtime import Actor, Exit, Log, Normal, message
 from web.realtime.broadcast import Hub, Membership
-from web.realtime.socket.messages import CommandTable, Error, encode_server
+from web.realtime.socket.messages import CommandTable, Error, Event, action_of, encode_server
 from web.realtime.socket.outlet import Outlet, Policy
 from web.realtime.socket.protocol import (
     AskTopics,
@@ -43,6 +43,8 @@ P_contra = TypeVar("P_contra", contravariant=True)
 
 # WEB-33: browsers answer a protocol ping by themselves; two in a row must go unanswered.
 PING_S = 30.0
+# What a plain connection hears without asking.
+DEFAULT = "default"
 DEAD_S = 60.0
 # WEB-40: a person looks elsewhere by then; the command may still succeed.
 COMMAND_S = 10.0
@@ -52,18 +54,30 @@ class Refused(Exception):
     """Raised by `dispatch` when a command is refused; its text is for the client."""
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What `dispatch` gives for a command that is committed.
+
+    `result` is told to the sender. `heard_on` names the topic whose subscribers hear it anyway:
+    a plain connection that listens there is told nothing more.
+    """
+
+    result: msgspec.Struct | None = None
+    heard_on: str | None = None
+
+
 class Service(Protocol[P_contra]):
     """What an endpoint is for: who may hear and say what, and where commands go."""
 
     async def may_hear(self, principal: P_contra, topic: str) -> bool:
         """Tell whether this client may subscribe; an unknown topic is a plain no."""
 
-    async def may_publish(self, principal: P_contra, topic: str) -> bool:
-        """Tell whether this client may send commands to the topic."""
+    async def may_publish(self, principal: P_contra, topic: str | None) -> bool:
+        """Tell whether this client may send commands to the topic, or to none."""
 
     async def dispatch(
         self, command: msgspec.Struct, topic: str | None, principal: P_contra
-    ) -> None:
+    ) -> Done:
         """Carry a command out; returns after commit. Raise `Refused` with a text for the client."""
 
 
@@ -78,7 +92,7 @@ class EndpointSettings(Generic[P]):
     # What a plain connection calls a topic: {"default": "room:lobby"} (WEB-49).
     aliases: Mapping[str, str] = field(default_factory=dict)
     # Subscribed at open, as on the wire (WEB-30).
-    at_open: tuple[str, ...] = ("default",)
+    at_open: tuple[str, ...] = (DEFAULT,)
     policy: Callable[[str], Policy] = field(default=lambda topic: Policy.DISCONNECT)
     limits: ProtocolLimits = field(default_factory=ProtocolLimits)
     ping_s: float = PING_S
@@ -131,15 +145,17 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
             if await self._may_hear(topic):
                 self._protocol.granted([topic])
                 self._join(topic)
-        self.every(self._settings.ping_s, LookAlive())
+        self.after(self._settings.ping_s, LookAlive(), key="look")
 
     def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
         """Leave all topics and close; 1011 after a crash, 1001 otherwise."""
         for membership in self._joined.values():
             membership.leave()
         self._joined.clear()
-        code = CloseCode.GOING_AWAY if exit.clean else CloseCode.BUG
-        self._outlet.close(code, "")
+        if exit.clean:
+            self._outlet.close(CloseCode.GOING_AWAY, "the server restarts")
+        else:
+            self._outlet.close(CloseCode.BUG, "a bug here ended this connection")
 
     async def on_text(self, message: TextCame) -> None:
         """Do what the protocol decides about a message."""
@@ -153,11 +169,14 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
 
     def on_look_alive(self, message: LookAlive) -> None:
         """Ping; any frame since counts as life (WEB-33)."""
-        if trio.current_time() - self._wire.heard_at >= self._settings.dead_s:
-            self._outlet.close(CloseCode.DEAD, "no answer")
+        settings, silent_s = self._settings, trio.current_time() - self._wire.heard_at
+        if silent_s >= settings.dead_s:
+            self._outlet.close(CloseCode.DEAD, f"nothing was heard for {settings.dead_s:.0f} s")
             self.stop(Normal())
             return
         self._outlet.send_control(ping_frame())
+        # Not only once a beat: who fell silent just after one is given up in time as well.
+        self.after(min(settings.ping_s, settings.dead_s - silent_s), LookAlive(), key="look")
 
     def on_hang_up(self, message: HangUp) -> None:
         """Leave the tree."""
@@ -191,13 +210,14 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
 
     async def _run(self, command: msgspec.Struct, topic: str | None) -> None:
         service, principal = self._settings.service, self._principal
-        known = None if topic is None else self._settings.aliases.get(topic, topic)
-        if known is not None and not await service.may_publish(principal, known):
-            self._tell(f"You may not send commands to {topic}.")
+        known = None if topic is None else self._known(topic)
+        if not await service.may_publish(principal, known):
+            self._tell(f"You may not send commands to {'no topic' if topic is None else topic}.")
             return
         try:
             with trio.fail_after(self._settings.command_s):
-                await service.dispatch(command, known, principal)
+                done = await service.dispatch(command, known, principal)
+            self._tell_done(done, topic)
         except Refused as error:
             self._tell(str(error))
         except trio.TooSlowError:
@@ -207,14 +227,29 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
             log.exception("socket.command_failed", command=type(command).__name__)
             self._tell("An internal error occurred")
 
+    def _tell_done(self, done: Done, topic: str | None) -> None:
+        """Answer a command that is committed, unless its sender hears of it by its topic."""
+        if done.result is None:
+            return
+        if any(self._known(joined) == done.heard_on for joined in self._joined):
+            return
+        event = Event(action_of(done.result), topic or DEFAULT)
+        self._outlet.send(Frame(encode_server(event)))
+
     async def _may_hear(self, topic: str) -> bool:
-        known = self._settings.aliases.get(topic, topic)
-        return await self._settings.service.may_hear(self._principal, known)
+        return await self._settings.service.may_hear(self._principal, self._known(topic))
+
+    def _known(self, topic: str) -> str:
+        return self._settings.aliases.get(topic, topic)
 
     def _join(self, topic: str) -> None:
         if topic in self._joined:
             return
-        known = self._settings.aliases.get(topic, topic)
+        known = self._known(topic)
+        # Two names of one topic: the later one is heard, and nothing twice (WEB-30).
+        for other in [name for name in self._joined if self._known(name) == known]:
+            self._leave(other)
+            self._protocol.topics.pop(other, None)
         policy = self._settings.policy(known)
         outlet = self._outlet
 

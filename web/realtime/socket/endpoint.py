@@ -161,7 +161,7 @@ class SocketEndpoint(Generic[P]):
                 )
         finally:
             self._uncount(outlet)
-            outlet.close(CloseCode.NORMAL)
+            outlet.close(CloseCode.NORMAL, "the client left")
             if ref is not None:
                 ref.tell(HangUp())
 

@@ -29,6 +29,11 @@ from web.server.connection.settings import TransportSettings
 # Where a WebSocket handler finds its `Wire` in the scope's `state`.
 WIRE_KEY = "greenroom.wire"
 
+# RFC 6455 5.5: a control frame holds 125 bytes, of which two are the code. Ours are ASCII.
+REASON_LENGTH_MAX = 123
+# WEB-46: a close tells its reader what to change. What is not here is told by the library.
+_REASONS: dict[int, str] = {CloseReason.INVALID_FRAME_PAYLOAD_DATA: "text that is not UTF-8"}
+
 
 @dataclass(slots=True, eq=False)
 class Wire:
@@ -138,7 +143,7 @@ class WebSocketStream(WSStream):
         if self.connection.state is ConnectionState.REMOTE_CLOSING:
             await self._send_wsproto_event(event.response())
         elif self.connection.state is not ConnectionState.CLOSED:
-            await self._refuse(event.code)
+            await self._refuse(event.code, event.reason or "")
             return
         self._is_deaf = True
         self._peer_is_done.set()
@@ -154,7 +159,12 @@ class WebSocketStream(WSStream):
             self._part_bytes > self._settings.message_bytes_max
             or len(self._parts) > self._settings.fragments_max
         ):
-            await self._refuse(CloseReason.MESSAGE_TOO_BIG)
+            settings = self._settings
+            await self._refuse(
+                CloseReason.MESSAGE_TOO_BIG,
+                f"a message has at most {settings.message_bytes_max} bytes "
+                f"in {settings.fragments_max} fragments",
+            )
             return
         if event.message_finished:
             message = self._whole(event)
@@ -174,12 +184,14 @@ class WebSocketStream(WSStream):
     def _forget_parts(self) -> None:
         self._parts, self._part_bytes = [], 0
 
-    async def _refuse(self, code: int) -> None:
+    async def _refuse(self, code: int, reason: str) -> None:
         """Close for the peer's mistake and tell the handler; nothing more is read."""
+        # What the library says of a broken frame may quote none of it: cut to what a frame holds.
+        told = (_REASONS.get(code) or reason or "a broken frame")[:REASON_LENGTH_MAX]
         # Deaf first: sending is a checkpoint, and the reader may come with the next bytes.
         self._is_deaf = True
         self._forget_parts()
-        await self._send_wsproto_event(CloseConnection(code=code))
+        await self._send_wsproto_event(CloseConnection(code=code, reason=told))
         self.state = ASGIWebsocketState.CLOSED
         self._peer_is_done.set()
         if self.app_put is not None:
