@@ -34,6 +34,7 @@ from actors.persistence.aggregate_actor import (
     Execute,
     Failed,
     ReadState,
+    ask_state,
     execute,
 )
 from actors.persistence.beside_log.cleaning import Cleaner, CleanUp, Purge
@@ -358,6 +359,7 @@ __all__ = [
     "View",
     "WaitingMessage",
     "WritesRefused",
+    "ask_state",
     "begin_rebuild",
     "check_projections",
     "event",

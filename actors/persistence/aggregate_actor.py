@@ -6,6 +6,8 @@ the next decision. The same events with the same ids are never decided twice.
 Rule 3: a store that is away, and a conflict that stays, are answers (`Failed`), no crash.
 Rule 4: a state made of private fields is thrown away when one of their subjects was forgotten,
 and made again from what can still be read.
+Rule 5: a state that is not read yet, or doubtful, answers nobody: whoever asks meanwhile is told
+what the store says. So an outage ends no aggregate, and uses up no restarts of its supervisor.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +34,14 @@ from actors.persistence.aggregate import (
     write_state,
 )
 from actors.persistence.beside_log.subject_keys import Keyring
-from actors.persistence.errors import ConcurrencyConflict, Fenced, StoreError, StreamGone
+from actors.persistence.errors import (
+    ConcurrencyConflict,
+    Fenced,
+    StoreError,
+    StoreTimeout,
+    StoreUnavailable,
+    StreamGone,
+)
 from actors.persistence.event_store import EventStore, Snapshots
 from actors.persistence.words import (
     Appended,
@@ -65,12 +74,24 @@ E = TypeVar("E")
 # An aggregate nobody speaks to gives its memory back; the next command loads it again.
 IDLE_S = 900.0
 
+# How long a start reads its stream before it is over all the same, and the next message reads on.
+# Well under `start_timeout`: who has not started by then uses its supervisor's restarts up.
+START_S_MAX = 5.0
+
+# After a look at the store that took as long, and failed, everybody is told so for as long again:
+# who waits in the mailbox behind a look of 4 s would else wait out another, and miss the answer
+# in an ask of 5 s. A cut connection fails at once, and the next look may succeed.
+AWAY_S = 0.25
+
+# So long before the end of an ask its look at the store is given up: time for the answer.
+ANSWER_S = 0.25
+
 _log = Log("actors.persistence")
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The store refused or did not answer; `execute` raises the error at the caller's side."""
+    """The store refused or did not answer; `execute` and `ask_state` raise the error."""
 
     error: StoreError
 
@@ -86,7 +107,7 @@ class Execute(Ask[Done | Refusal | Failed]):
 
 
 @message
-class ReadState(Ask[tuple[int, object]]):
+class ReadState(Ask[tuple[int, object] | Failed]):
     """Asks an aggregate for its version and state, after all earlier commands."""
 
 
@@ -107,9 +128,21 @@ async def execute(
     return outcome
 
 
+async def ask_state(ref: AggregateRef, *, timeout: float = 5.0) -> tuple[int, object]:
+    """Call this for an aggregate's version and state, after all earlier commands.
+
+    Raises what the store says while the state cannot be read, and `AskError`.
+    """
+    found = await ref.ask(ReadState(), timeout=timeout)
+    if isinstance(found, Failed):
+        raise found.error
+    return found
+
+
 class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E]):
     """One stream of one aggregate. Start it under the stream's id; it ends when idle.
 
+    It starts while its store is away too, and answers with the store's error until it is back.
     Where an event has private fields it needs the `keyring` of its store too.
     """
 
@@ -145,20 +178,30 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         self.state: S = aggregate.initial()
         self.version = 0
         self._kept_version = 0
-        self._is_doubtful = False
+        # Whether the snapshot was looked for, and whether the stream may have more than the state.
+        self._is_begun, self._is_doubtful = False, True
+        # What the store said when it was last found away, and until when that is the answer.
+        self._away: StoreError | None = None
+        self._away_until = 0.0
 
     async def on_start(self) -> None:
-        """Load the stream: the latest snapshot, then the events behind it."""
+        """Load the stream: the latest snapshot, then the events behind it.
+
+        A store that is away, or takes long, is met again by the messages.
+        """
         self.idle_after(self._idle_s)
-        if self._keyring is not None:
-            self._forgets = await self._keyring.forgets()
-        if self._snapshots is not None:
-            await self._restore(self._snapshots)
-        await self._read_on()
+        try:
+            await self._be_sure(START_S_MAX)
+        except StoreError as error:
+            if not error.is_transient:
+                raise
+            _log.warning("persistence.aggregate_waits", stream_id=self.stream_id, code=error.code)
 
     async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
         """Decide and store; see the module's rules."""
+        began = trio.current_time()
         try:
+            await self._be_fit()
             return await self._execute(message)
         except (Fenced, StreamGone) as error:
             # Somebody else owns the stream now, or nobody ever will: this actor must not decide
@@ -169,11 +212,15 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             # Also after a refusal that is sure (`InlineProjectionFailed`): one read too many costs
             # less than a list of errors to keep true.
             self._is_doubtful = True
+            self._met(error, began)
             return Failed(error)
 
-    async def on_read_state(self, message: ReadState) -> tuple[int, object]:
+    async def on_read_state(self, message: ReadState) -> tuple[int, object] | Failed:
         """Give version and state; the state is frozen."""
-        await self._forget()
+        try:
+            await self._be_fit()
+        except StoreError as error:
+            return Failed(error)
         return self.version, self.state
 
     def on_idle_timeout(self, message: IdleTimeout) -> None:
@@ -184,10 +231,12 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         """Begin anew when the state holds what was forgotten."""
         if self._keyring is None or not self._subjects:
             return
+        began = trio.current_time()
         try:
             count = await self._keyring.forgets()
-        except StoreError:
+        except StoreError as error:
             # Nothing is heard of others while the store is away; what this process forgot is known.
+            self._met(error, began)
             count = self._forgets
         is_outdated = self._keyring.has_forgotten(frozenset(self._subjects), self._forgets)
         self._forgets = count
@@ -195,12 +244,52 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             self.state, self.version, self._kept_version = self.aggregate.initial(), 0, 0
             self._subjects.clear()
             self._is_doubtful = True
-            await self._read_on()
+
+    async def _be_fit(self) -> None:
+        """Have a state to answer from, or raise what the store says."""
+        if self._is_doubtful:
+            self._raise_if_away()
+        await self._forget()
+        await self._be_sure(self.remaining() - ANSWER_S)
+
+    def _raise_if_away(self) -> None:
+        """Say again what the store said a moment ago."""
+        if self._away is not None:
+            if trio.current_time() < self._away_until:
+                raise self._away
+            self._away = None
+
+    def _met(self, error: StoreError, began: float) -> None:
+        now = trio.current_time()
+        if isinstance(error, StoreUnavailable) and now - began >= AWAY_S:
+            self._away, self._away_until = error, now + AWAY_S
+
+    async def _be_sure(self, within_s: float) -> None:
+        """Read what the state lacks; what was read stays when the time is over, or it is cut."""
+        if not self._is_doubtful:
+            return
+        began, before = trio.current_time(), (self._is_begun, self.version)
+        try:
+            with trio.move_on_after(max(within_s, 0.0)) as limit:
+                if not self._is_begun:
+                    await self._begin()
+                await self._read_on()
+            if limit.cancelled_caught:
+                raise StoreTimeout(within_s, nothing_written=True)
+        except StoreError as error:
+            if before == (self._is_begun, self.version):
+                # Else it is only long, and the next look has less to read.
+                self._met(error, began)
+            raise
+
+    async def _begin(self) -> None:
+        if self._keyring is not None:
+            self._forgets = await self._keyring.forgets()
+        if self._snapshots is not None:
+            await self._restore(self._snapshots)
+        self._is_begun = True
 
     async def _execute(self, message: Execute) -> Done | Refusal:
-        await self._forget()
-        if self._is_doubtful:
-            await self._read_on()
         for attempt in range(CONFLICT_RETRIES_MAX + 1):
             decision = self.aggregate.decide(self.state, message.command, self.env)  # type: ignore[arg-type]
             if isinstance(decision, Refusal):
@@ -219,6 +308,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         raise AssertionError("the last attempt returns or raises")
 
     async def _append(self, events: tuple[E, ...], message: Execute) -> Done:
+        self._raise_if_away()
         metadata, tenant = self._metadata()
         stored = [self._encode(event, metadata, tenant) for event in events]
         appended = await self._store.append_request(

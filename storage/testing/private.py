@@ -32,7 +32,6 @@ from actors.persistence import (
     ProjectionRunner,
     ProjectionStore,
     ProjectionTx,
-    ReadState,
     Snapshot,
     Snapshots,
     StoredDataError,
@@ -41,6 +40,7 @@ from actors.persistence import (
     SubjectForgotten,
     SubjectKey,
     SubjectKeys,
+    ask_state,
     begin_rebuild,
     execute,
     live_collection,
@@ -616,18 +616,18 @@ class ForgettingSuite:
             assert "Clear" not in repr(kept)
             assert b"Clear" not in await place.dump()
             second = await system.start(make)
-            assert await second.ask(ReadState()) == (3, Customer(Private("Ann Clear"), 3))
+            assert await ask_state(second) == (3, Customer(Private("Ann Clear"), 3))
             await ring.forget("customer:ann", by="admin")
             erased = (3, Customer(Private(ERASED), 3))
-            assert await first.ask(ReadState()) == erased
+            assert await ask_state(first) == erased
             assert await snapshots.latest(ANN) is None
-            assert await (await system.start(make)).ask(ReadState()) == erased
+            assert await ask_state(await system.start(make)) == erased
             # What a process that has not heard would write is read by nobody.
             with pytest.raises(SubjectForgotten):
                 await snapshots.save(Snapshot(ANN, 9, "s", b"{}", frozenset({"customer:ann"})))
             # A snapshot of the erased state is one like any other.
             await execute(second, Named("bob", Private("Bob"), 1))
-            assert await second.ask(ReadState()) == (4, Customer(Private("Bob"), 4))
+            assert await ask_state(second) == (4, Customer(Private("Bob"), 4))
         with pytest.raises(AggregateContractError, match="keyring"):
             AggregateActor(Customers(), "ann", store, _ENV)
 

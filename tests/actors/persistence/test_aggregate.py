@@ -22,7 +22,6 @@ from actors.persistence import (
     Fenced,
     Idempotent,
     InvalidField,
-    ReadState,
     Refusal,
     Shard,
     StoreUnavailable,
@@ -30,6 +29,7 @@ from actors.persistence import (
     StreamGone,
     StreamId,
     Tagged,
+    ask_state,
     execute,
 )
 from actors.persistence.aggregate import check_aggregate, schema_tag
@@ -81,7 +81,7 @@ async def test_a_command_is_decided_stored_and_applied() -> None:
         answer = await execute(ref, HowMuch())
         assert isinstance(answer, Done)
         assert (answer.value, answer.cursor) == (5, None)
-        assert await ref.ask(ReadState()) == (1, Balance(5, 1))
+        assert await ask_state(ref) == (1, Balance(5, 1))
     assert store.event_count() == 1
 
 
@@ -123,7 +123,7 @@ async def test_a_new_incarnation_reads_its_stream() -> None:
             await execute(first, Deposit(amount))
         await first.stop()
         second = await _start(system, store)
-        assert await second.ask(ReadState()) == (7, Balance(28, 7))
+        assert await ask_state(second) == (7, Balance(28, 7))
 
 
 async def test_a_snapshot_shortens_loading_and_changes_nothing() -> None:
@@ -141,7 +141,7 @@ async def test_a_snapshot_shortens_loading_and_changes_nothing() -> None:
         # Were these read, the balance would be another one.
         store.database.streams[ONE][0:5] = [store.database.streams[ONE][0]] * 5
         second = await _start(system, store, snapshots)
-        assert await second.ask(ReadState()) == (7, Balance(28, 7))
+        assert await ask_state(second) == (7, Balance(28, 7))
 
 
 @pytest.mark.parametrize("wrong", ["schema", "bytes"])
@@ -158,7 +158,7 @@ async def test_an_unreadable_snapshot_is_ignored(wrong: str) -> None:
         changed = {"schema": ("other", b"{}"), "bytes": (kept.schema, b"nonsense")}[wrong]
         snapshots.database.snapshots[ONE] = type(kept)(ONE, 99, *changed)
         second = await _start(system, store, snapshots)
-        assert await second.ask(ReadState()) == (5, Balance(10, 5))
+        assert await ask_state(second) == (5, Balance(10, 5))
 
 
 async def test_a_failing_snapshot_hurts_nobody() -> None:
@@ -200,7 +200,7 @@ async def test_a_conflict_is_decided_again(autojump_clock: trio.testing.MockCloc
         began = trio.current_time()
         assert isinstance(await execute(ref, Withdraw(3)), Done)
         assert 0.01 <= trio.current_time() - began <= 0.1
-        assert await ref.ask(ReadState()) == (4, Balance(0, 4))
+        assert await ask_state(ref) == (4, Balance(0, 4))
         await execute(ref, Deposit(3))
         store.times = 1
         # After the other writer's withdrawal too little is left: refused, not appended.
@@ -255,7 +255,7 @@ async def test_a_repeat_with_its_key_has_one_effect() -> None:
         assert isinstance(first, Done)
         assert isinstance(again, Done)
         assert (again.version, again.cursor, again.replayed) == (1, first.cursor, True)
-        assert await ref.ask(ReadState()) == (1, Balance(5, 1))
+        assert await ask_state(ref) == (1, Balance(5, 1))
 
 
 async def test_an_idle_one_ends_and_a_fenced_one_too(
@@ -329,10 +329,10 @@ def test_snapshot_and_tail_equal_the_full_replay(commands: list[Deposit | Withdr
             for command in commands:
                 await execute(ref, command)
             await trio.testing.wait_all_tasks_blocked()
-            live = await ref.ask(ReadState())
+            live = await ask_state(ref)
             helped = await _start(system, store, snapshots)
             replayed = await _start(system, store)
-            assert await helped.ask(ReadState()) == live == await replayed.ask(ReadState())
+            assert await ask_state(helped) == live == await ask_state(replayed)
 
     trio.run(main)
 
@@ -472,9 +472,9 @@ async def test_an_aggregate_passes_by_what_became_of_its_stream() -> None:
         assert isinstance(await execute(one, HowMuch()), Done)
         await store.reopen(ONE)
         await execute(one, Deposit(1))
-        assert await one.ask(ReadState()) == (4, Balance(6, 2))
+        assert await ask_state(one) == (4, Balance(6, 2))
         other = await _start(system, store)
-        assert await other.ask(ReadState()) == (4, Balance(6, 2))
+        assert await ask_state(other) == (4, Balance(6, 2))
 
 
 async def test_an_aggregate_whose_stream_is_gone_keeps_nothing() -> None:
@@ -498,4 +498,4 @@ async def test_an_aggregate_whose_stream_is_gone_keeps_nothing() -> None:
                 await execute(first, Deposit(1))
         assert ends == [Shutdown("stream_gone")]
         second = await _start(system, store, snapshots)
-        assert await second.ask(ReadState()) == (0, Balance(0, 0))
+        assert await ask_state(second) == (0, Balance(0, 0))

@@ -19,10 +19,10 @@ from actors.persistence import (
     NewEvent,
     Projection,
     ProjectionRunner,
-    ReadState,
     StoredEvent,
     StreamId,
     UnknownEventType,
+    ask_state,
 )
 from actors.persistence.aggregate import check_aggregate, schema_tag
 from actors.reducers import Environment
@@ -427,7 +427,7 @@ async def test_an_aggregate_applies_all_parts_of_a_version() -> None:
     await store.append(StreamId("order-1"), events)
     async with open_actors() as system:
         ref = await system.start(lambda: AggregateActor(Orders(), "1", store, environment()))
-        assert await ref.ask(ReadState()) == (3, 202)
+        assert await ask_state(ref) == (3, 202)
 
 
 def test_other_upcasters_are_another_state() -> None:

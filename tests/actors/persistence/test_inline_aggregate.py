@@ -8,8 +8,8 @@ from actors.persistence import (
     InlineProjectionFailed,
     Projection,
     ProjectionTx,
-    ReadState,
     StoredEvent,
+    ask_state,
     execute,
 )
 from actors.runtime import open_actors
@@ -54,4 +54,4 @@ async def test_a_refused_append_is_an_answer_and_the_aggregate_lives_on() -> Non
         with pytest.raises(InlineProjectionFailed, match="more than ten"):
             await execute(ref, Deposit(11))
         assert isinstance(await execute(ref, Deposit(2)), Done)
-        assert await ref.ask(ReadState()) == (2, Balance(7, 2))
+        assert await ask_state(ref) == (2, Balance(7, 2))

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import trio
 
-from actors.persistence import AggregateActor, AggregateRef, Done, ReadState, execute
+from actors.persistence import AggregateActor, AggregateRef, Done, ask_state, execute
 from actors.reducers import Environment
 from actors.testing import EPOCH, Simulation, check_repeatable
 from storage.memory import MemoryEventStore
@@ -46,7 +46,7 @@ async def keeps_events(sim: Simulation) -> None:
     done = await execute(second, Deposit(sim.random.randrange(1, 9)))
     assert isinstance(done, Done)
     assert done.version == 2
-    version, _ = await second.ask(ReadState())
+    version, _ = await ask_state(second)
     assert version == 2
     events = store.database.events
     assert [event.recorded_at for event in events] == [EPOCH, EPOCH.replace(hour=1)]
