@@ -1,7 +1,8 @@
 """Serving HTTP: connections with deadlines, a fast lane to the socket, and the edge of the site.
 
-Read `serving.py` first (listen, serve, drain), then one of the two chapters:
+Read `serving.py` first (listen, serve, drain), then one of the chapters:
 
+- `reading/`: the grammar of HTTP/1.1, pure: which bytes are a request
 - `connection/`: one socket and its bytes; nothing there knows what is served
 - `edge/`: what happens to every request and answer, whatever handles it
 

@@ -66,7 +66,7 @@ class WebApp(QuartTrio):
         self.csrf = CsrfTokens(settings.ring)
         self._on_refused = on_refused
         self._sign_in_of = sign_in_of
-        self.edge = Edge(self.asgi_app, settings, sockets=sockets)
+        self.edge = Edge(self.asgi_app, settings, sockets=sockets, methods_of=self._methods_of)
         self.asgi_app = self.edge  # type: ignore[method-assign]  # reason: Quart's documented place for middleware
         self.before_request(self._check_token)
         self.context_processor(self._template_words)
@@ -91,6 +91,9 @@ class WebApp(QuartTrio):
         for name, value in [*headers, *_allow(error)]:
             response.headers.add(name.decode("ascii"), value.decode("latin-1"))
         return response
+
+    def _methods_of(self, path: str) -> list[str]:
+        return list(self.url_map.bind("").allowed_methods(path))
 
     def _row(self, error: BaseException) -> ErrorRow:
         if isinstance(error, HTTPException) and error.code is not None:

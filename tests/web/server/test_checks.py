@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
+from typing import cast
 
 import pytest
+from hypercorn.typing import HTTPScope
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.runtime import Secret
 from web.server import (
     Answer,
+    Checks,
     CookieTooLong,
     CsrfTokens,
     ErrorTable,
@@ -22,6 +25,7 @@ from web.server import (
     client_address,
     cookie_name,
     expire_cookie,
+    header_map,
     masked,
     read_cookies,
     row_of_status,
@@ -181,6 +185,22 @@ def test_of_repeated_cookies_the_first_counts() -> None:
     # SITE-43
     headers = [(b"cookie", b"a=1; b = 2;c"), (b"Cookie", b"a=9;d=x=y")]
     assert read_cookies(headers) == {"a": "1", "b ": " 2", "d": "x=y"}
+
+
+def test_repeated_headers_are_one_list() -> None:
+    # SEC-110: also when a proxy adds a line of its own
+    lines = ["X-Forwarded-For: 1.1.1.1", "cookie: a=1", "x-forwarded-for: 2.2.2.2", "Cookie: b=2"]
+    pairs = [line.encode().split(b": ") for line in lines]
+    headers = [(name, value) for name, value in pairs]
+    assert header_map(headers) == {"x-forwarded-for": "1.1.1.1, 2.2.2.2", "cookie": "a=1; b=2"}
+
+
+def test_of_two_that_must_be_one_http2_hears_400() -> None:
+    # SEC-30: HTTP/1.1 refuses them before
+    pairs = [(b"host", b"site.com"), (b"origin", b"a"), (b"origin", b"b")]
+    scope = cast("HTTPScope", {"path": "/", "headers": pairs})
+    row = Checks(own_origin=OWN).refusal(scope, header_map(pairs))
+    assert row is Answer.INVALID.value
 
 
 def test_a_visitor_id_is_believed_only_when_signed_here() -> None:

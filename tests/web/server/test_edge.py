@@ -79,7 +79,7 @@ async def test_the_request_id_is_ours() -> None:
     assert reply.headers["x-request-id"] != "theirs"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "", "127.0.0.1:1.evil"])
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "", "127.0.0.1:1"])
 async def test_an_unknown_host_is_421(host: str) -> None:
     # SITE-150
     async with edged() as ask:
@@ -169,6 +169,25 @@ async def test_head_has_no_body_and_405_tells_what_is_allowed() -> None:
         assert (wrong.status, wrong.headers["allow"]) == (405, "OPTIONS, POST")
         moved = await ask("GET /go")
         assert (moved.status, moved.headers["location"]) == (303, "/")
+
+
+@pytest.mark.parametrize("method", ["TRACE", "PURGE", "PROPFIND", "M-SEARCH"])
+async def test_a_strange_method_is_405_where_there_is_a_route_and_else_501(method: str) -> None:
+    # SEC-112: also without a word about its origin
+    async with edged() as ask:
+        here = await ask(f"{method} /command")
+        assert (here.status, here.headers["allow"]) == (405, "OPTIONS, POST")
+        assert (await ask(f"{method} /nowhere")).status == 501
+
+
+@pytest.mark.parametrize("name", ["origin", "content-type", "sec-fetch-site"])
+async def test_a_header_that_says_one_thing_comes_once(name: str) -> None:
+    # SEC-30, SEC-33: the check and the route may not read two different ones
+    async with edged() as ask:
+        twice = f"{name}: same-origin\r\n{name}: cross-site\r\n"
+        reply = await ask("POST /command", SAME.replace("sec-fetch-site", "a") + twice)
+        assert (reply.status, reply.headers["connection"]) == (400, "close")
+        assert "content-security-policy" in reply.headers
 
 
 async def test_a_route_can_ask_for_one_media_type() -> None:

@@ -42,6 +42,7 @@ async def wait_gone(server: Server) -> None:
         b"GET / HT",
         b"GET / HTTP/1.1\r\nHost: x\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf",
     ],
 )
 async def test_a_half_request_is_answered_408_and_closed(sent: bytes) -> None:

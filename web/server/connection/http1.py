@@ -1,18 +1,23 @@
-"""HTTP/1.1 as hypercorn speaks it, with our limits on heads and our answers to broken requests.
+"""HTTP/1.1 as hypercorn speaks it, given nothing but requests that were judged before.
 
-What lives here: the size limits of a request head, the full answer to a request that is not one
-(hypercorn's has no headers), `connection: close` while draining, and the choice of
-`WebSocketStream`. Deadlines are kept by `transport.py`. HTTP/2 exists over TLS only, so upgrades
-to it on a plain connection are not offered.
+Rule 1: no byte reaches h11 that our own grammar did not read: heads and bodies are cut by
+        `reading/requests.py`, and h11 gets them one request at a time, spelled anew.
+Rule 2: what the grammar refuses ends the connection: one answer with our headers, no handler for
+        it, nothing behind it is looked at.
+
+What else lives here: `connection: close` while draining, and the choice of `WebSocketStream`.
+Deadlines are kept by `transport.py`. HTTP/2 exists over TLS only, so upgrades to it on a plain
+connection are not offered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 import h11
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Request, Response
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
@@ -24,9 +29,15 @@ from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.typing import TaskGroup as TaskGroupPort
 from hypercorn.typing import WorkerContext as WorkerContextPort
 
+from actors.runtime import Log
+from web.server.connection.framing import chunk
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import TransportSettings
 from web.server.connection.websocket import WIRE_KEY, WebSocketStream
+from web.server.reading.heads import Head, Refusal
+from web.server.reading.requests import RequestReader
+
+log = Log(__name__)
 
 Address = tuple[str, int] | None
 StreamArguments = tuple[
@@ -42,6 +53,7 @@ StreamArguments = tuple[
 ]
 # permessage-deflate is off (SEC-45), and hypercorn would agree to it when offered.
 _DROPPED_HEADERS = frozenset({b"sec-websocket-extensions"})
+_LATE = Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
 
 
 class Http1(H11Protocol):
@@ -65,6 +77,10 @@ class Http1(H11Protocol):
         super().__init__(app, config, context, task_group, state, is_tls, client, server, send)
         self._pipe = pipe
         self._settings = settings
+        self._reader = RequestReader(settings.head_limits)
+        self._head: Head | None = None
+        # An answer of ours ended HTTP here; what a handler still says is for nobody.
+        self._is_over = False
         self._websocket: WebSocketStream | None = None
 
     @property
@@ -74,8 +90,8 @@ class Http1(H11Protocol):
 
     @property
     def has_started_head(self) -> bool:
-        """Tell whether bytes of an unfinished head lie in the parser."""
-        return bool(self.connection.trailing_data[0])
+        """Tell whether bytes that were not taken yet lie in the reader."""
+        return not self.is_websocket and len(self._reader) > 0
 
     @property
     def is_reading_body(self) -> bool:
@@ -95,18 +111,74 @@ class Http1(H11Protocol):
             return not self._websocket.peer_has_closed
         return self.is_reading_body or self.has_started_head
 
+    async def handle(self, event: Event) -> None:
+        """Take bytes or news of the connection; empty bytes are its client's end."""
+        if not isinstance(event, RawData) or self.is_websocket:
+            await super().handle(event)
+        elif event.data and not self._is_over:
+            self._reader.feed(event.data)
+            await self._take_requests()
+
     async def answer_late(self) -> None:
         """Call this when a head or body did not come in time: 408, if nothing was answered."""
-        # In every other state an answer has begun, and a second head would stand in its body.
-        if not self.is_websocket and self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            await self._send_error_response(408)
+        if not self.is_websocket:
+            await self._refuse(_LATE)
+
+    async def _take_requests(self) -> None:
+        """Give h11 what is complete, request by request; returns when more must come."""
+        while not self._is_over and await self._take_next():
+            pass
+
+    async def _take_next(self) -> bool:
+        """Pass on a head or a piece of a body; False when more must come, or nothing may."""
+        found: Head | bytes | Refusal | None
+        if self.is_between_requests:
+            found = self._reader.next_head()
+        elif self._reader.is_in_body:
+            found = self._reader.next_body()
+        elif len(self._reader):
+            # Pipelined: it waits for the answer before, and so does whoever reads for us.
+            await self.can_read.clear()
+            await self.can_read.wait()
+            return self.is_between_requests
+        else:
+            return False
+        if isinstance(found, Head):
+            self._head = found
+            await self._pass(found.wire())
+            if self.is_websocket:
+                await self._pass(self._reader.take_all())
+            return not self.is_websocket
+        if isinstance(found, bytes):
+            await self._pass(self._spelled(found))
+            return True
+        if found is not None:
+            await self._refuse(found)
+            await self.send(Closed())
+        return False
+
+    def _spelled(self, piece: bytes) -> bytes:
+        assert self._head is not None, "a body follows its head"
+        if self._head.length is not None:
+            return piece
+        return chunk(piece) if piece else b"0\r\n\r\n"
+
+    async def _pass(self, data: bytes) -> None:
+        if data:
+            self.connection.receive_data(data)
+            await self._handle_events()
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Pass an answer on; while draining it also ends the connection (REL-20, step 2)."""
+        """Pass an answer on; while draining it also ends the connection (REL-20, step 2).
+
+        So does the answer to a WebSocket that is refused: its client may have sent frames.
+        """
+        if self._is_over:
+            return
         if (
             isinstance(event, Response)
             and event.status_code >= 200
-            and self.context.terminated.is_set()
+            and (self.is_websocket or self.context.terminated.is_set())
         ):
             headers = [pair for pair in event.headers if pair[0].lower() != b"connection"]
             event = Response(
@@ -117,18 +189,10 @@ class Http1(H11Protocol):
         await super().stream_send(event)
 
     async def _create_stream(self, request: h11.Request) -> None:
-        status = self._refusal(request)
-        if status is not None:
-            # No stream was made, so nobody else will end this: the body is not read.
-            await self._send_error_response(status)
-            await self.send(Closed())
-            return
         headers = [pair for pair in request.headers if pair[0] not in _DROPPED_HEADERS]
         stream: WSStream | HTTPStream
         state = self.connection_state
-        if _is_websocket(request):
-            # Before the stream exists: bytes the client sent behind its handshake lie in h11, and
-            # move on to the WebSocket with this.
+        if self._head is not None and self._head.is_websocket:
             self.connection = H11WSConnection(_http(self.connection))
             websocket = WebSocketStream(
                 *self._stream_arguments(), pipe=self._pipe, settings=self._settings
@@ -143,7 +207,7 @@ class Http1(H11Protocol):
                 stream_id=STREAM_ID,
                 headers=headers,
                 http_version=request.http_version.decode(),
-                method=request.method.decode("ascii").upper(),
+                method=request.method.decode("ascii"),
                 raw_path=request.target,
                 state=state,
             )
@@ -166,37 +230,28 @@ class Http1(H11Protocol):
     async def _check_protocol(self, event: h11.Request) -> None:
         """Do nothing: HTTP/2 is spoken over TLS only, whatever the client offers here."""
 
-    def _refusal(self, request: h11.Request) -> int | None:
-        if request.http_version not in (b"1.0", b"1.1"):
-            return 505
-        if len(request.target) > self._settings.url_bytes_max:
-            return 414
-        size = sum(len(name) + len(value) + 4 for name, value in request.headers)
-        if size > self._settings.header_bytes_max:
-            return 431
-        return None
-
-    async def _send_error_response(self, status_code: int) -> None:
-        answer = self._settings.error_response(status_code)
+    async def _refuse(self, refusal: Refusal) -> None:
+        """Answer a request that is none, unless an answer has begun; HTTP ends here."""
+        if self._is_over:
+            return
+        self._is_over = True
+        log.debug("server.request_refused", status=int(refusal.status), rule=refusal.rule)
+        # In every other state a second head would stand in the body of the first.
+        if self.connection.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            return
+        answer = self._settings.error_response(refusal.status, refusal.rule)
         own = {name.lower() for name, _ in answer.headers}
-        headers = [*answer.headers, (b"connection", b"close")]
+        headers = [*answer.headers, *refusal.headers, (b"connection", b"close")]
         headers += [pair for pair in self.config.response_headers("h11") if pair[0] not in own]
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        if answer.body:
-            await self._send_h11_event(h11.Data(data=answer.body))
-        await self._send_h11_event(h11.EndOfMessage())
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
+        # Not by h11: it saw nothing of the request, and would not know a HEAD.
+        head = b"HTTP/1.1 %d \r\n%b\r\n" % (answer.status, lines)
+        await self.send(RawData(head if self._is_head() else head + answer.body))
 
-
-def _is_websocket(request: h11.Request) -> bool:
-    values: dict[bytes, bytes] = {}
-    for name, value in request.headers:
-        values[name] = value.lower()
-    tokens = [token.strip() for token in values.get(b"connection", b"").split(b",")]
-    return (
-        b"upgrade" in tokens
-        and values.get(b"upgrade", b"").strip() == b"websocket"
-        and request.method == b"GET"
-    )
+    def _is_head(self) -> bool:
+        if self._reader.is_in_body and self._head is not None:
+            return self._head.method == b"HEAD"
+        return self._reader.was_begun_by(b"HEAD ")
 
 
 def _http(connection: h11.Connection | H11WSConnection) -> h11.Connection:

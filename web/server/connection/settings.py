@@ -12,12 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
+from web.server.reading.heads import HEADER_BYTES_MAX, URL_BYTES_MAX, HeadLimits
+
 Headers = Sequence[tuple[bytes, bytes]]
 
-# One line of the address bar; longer ones are scripts or mistakes (SITE-150: 414).
-URL_BYTES_MAX = 8 * 1024
-# Browsers send 1-2 KiB; cookies may take 4 KiB each (SITE-150: 431).
-HEADER_BYTES_MAX = 16 * 1024
 # The parser holds an unfinished head no longer than a full URL and full headers together.
 HEAD_BYTES_MAX = URL_BYTES_MAX + HEADER_BYTES_MAX + 1024
 # A chat message is 1,000 characters; 64 KiB leaves room for every form of the site.
@@ -35,7 +33,7 @@ class ErrorResponse:
     body: bytes
 
 
-def bare_error(status: int) -> ErrorResponse:
+def bare_error(status: int, rule: str) -> ErrorResponse:
     """Call this to get the plainest answer for `status`: no body, nothing to leak."""
     return ErrorResponse(status, [(b"content-length", b"0")], b"")
 
@@ -70,7 +68,13 @@ class TransportSettings:
     header_bytes_max: int = HEADER_BYTES_MAX
     message_bytes_max: int = MESSAGE_BYTES_MAX
     fragments_max: int = FRAGMENTS_MAX
-    error_response: Callable[[int], ErrorResponse] = field(default=bare_error)
+    # Given the status and the rule that was broken, a fixed text.
+    error_response: Callable[[int, str], ErrorResponse] = field(default=bare_error)
+
+    @property
+    def head_limits(self) -> HeadLimits:
+        """Tell how large a request's head may be."""
+        return HeadLimits(self.url_bytes_max, self.header_bytes_max)
 
 
 class Phase(enum.Enum):

@@ -27,7 +27,7 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
@@ -43,6 +43,8 @@ from web.server.connection.settings import Phase, TransportSettings, allowed_s
 log = Log(__name__)
 
 TRANSPORT_KEY = "greenroom.transport"
+# REL-52: a head that is too large is known to be by the second of these.
+RECEIVE_BYTES = 16 * 1024
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 ByteStream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -203,7 +205,7 @@ class Transport(TCPServer):
         while True:
             with trio.CancelScope(deadline=self._read_deadline()) as self._read_scope:
                 try:
-                    data = await self.stream.receive_some(MAX_RECV)
+                    data = await self.stream.receive_some(RECEIVE_BYTES)
                 except _GONE:
                     return
             if self._read_scope.cancelled_caught:

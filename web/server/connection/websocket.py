@@ -73,6 +73,8 @@ class WebSocketStream(WSStream):
         # A frame of the message in hand was refused by the gate: the rest of it goes too.
         self._is_dropping = False
         self._peer_is_done = trio.Event()
+        # The handshake was accepted, refused, or left.
+        self._is_decided = trio.Event()
 
     @property
     def peer_has_closed(self) -> bool:
@@ -86,11 +88,14 @@ class WebSocketStream(WSStream):
         """Take bytes or news of the connection; bytes after a broken frame are ignored."""
         if isinstance(event, Data):
             self.wire.heard_at = trio.current_time()
+            if not self.handshake.accepted:
+                await self._wait_decided()
             if self._is_deaf:
                 return
         if isinstance(event, StreamClosed):
             self.wire.lane.close()
             self._peer_is_done.set()
+            self._is_decided.set()
         await super().handle(event)
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
@@ -104,6 +109,18 @@ class WebSocketStream(WSStream):
             with trio.move_on_after(limit):
                 await self._peer_is_done.wait()
         await super().app_send(message)
+        if self.handshake.accepted or self.state is not ASGIWebsocketState.HANDSHAKE:
+            self._is_decided.set()
+
+    async def _wait_decided(self) -> None:
+        """Hold frames that a client sent before it was let in; of a refused one they are dropped.
+
+        It should have waited (RFC 6455 4.1), so nothing more of it is read meanwhile.
+        """
+        with trio.move_on_after(self._settings.handshake_s):
+            await self._is_decided.wait()
+        if not self.handshake.accepted:
+            self._is_deaf = True
 
     def _we_closed_first(self) -> bool:
         return (

@@ -90,6 +90,9 @@ class Answer(enum.Enum):
     INTERNAL = ErrorRow(
         500, "internal", "Our mistake", "An internal error occurred", "INTERNAL_SERVER_ERROR"
     )
+    UNKNOWN_METHOD = ErrorRow(
+        501, "method", "Not possible", "This method is not known here.", "METHOD_NOT_ALLOWED"
+    )
     UNAVAILABLE = ErrorRow(
         503, "unavailable", "Back in a moment", "This is not available just now.",
         "SERVICE_UNAVAILABLE", 1,

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 from hypercorn.typing import HTTPScope, WebsocketScope
 
-from web.server.connection.settings import HEADER_BYTES_MAX, MESSAGE_BYTES_MAX, URL_BYTES_MAX
+from web.server.connection.settings import MESSAGE_BYTES_MAX
 from web.server.edge.answers import Answer, ErrorRow, Rendering
+from web.server.reading.heads import HEADER_BYTES_MAX, URL_BYTES_MAX, repeated
 
 # WEB-13: what a client program may send at once.
 API_BODY_BYTES_MAX = 1024 * 1024
@@ -31,8 +32,19 @@ _REPORTS = ("application/csp-report", "application/reports+json", _JSON)
 
 
 def header_map(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Call this to get a request's headers by lower-case name; of repeated ones the last."""
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+    """Call this to get a request's headers by lower-case name; repeated ones are one list.
+
+    The lines of a list are joined as RFC 9110 5.3 says: in their order, by a comma; those of
+    `cookie` by a semicolon. Which fields are no lists and must not come twice: `SINGLE`.
+    """
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        before = found.get(name)
+        if before is not None:
+            value = f"{before}; {value}" if name == "cookie" else f"{before}, {value}"
+        found[name] = value
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +89,9 @@ class Checks:
         self, scope: HTTPScope | WebsocketScope, headers: Mapping[str, str]
     ) -> ErrorRow | None:
         """Judge host, sizes and media type; None when nothing is wrong."""
+        # HTTP/1.1 refuses it before (`reading/heads.py`); here it is for HTTP/2.
+        if repeated(scope["headers"]) is not None:
+            return Answer.INVALID.value
         if not self._knows_host(headers.get("host", "")):
             return Answer.HOST.value
         if len(scope["raw_path"]) + len(scope["query_string"]) > URL_BYTES_MAX:
@@ -126,6 +141,8 @@ class Checks:
 # -- where a request comes from ---------------------------------------------------------------
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# What routes are made for; another word is answered 405 or 501 before anything else is asked.
+KNOWN_METHODS = _SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
 
 
 class Verdict(enum.Enum):

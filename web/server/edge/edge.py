@@ -11,8 +11,8 @@ Rule 2: nothing here reads a body; the CSRF token of a form is checked in `quart
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import trio
 from hypercorn.typing import (
@@ -43,7 +43,14 @@ from web.server.edge.answers import (
     row_of_status,
     secured,
 )
-from web.server.edge.checks import Checks, Network, Verdict, client_address, header_map
+from web.server.edge.checks import (
+    KNOWN_METHODS,
+    Checks,
+    Network,
+    Verdict,
+    client_address,
+    header_map,
+)
 from web.server.edge.request_state import STATE_KEY, RequestState
 from web.server.edge.visitor import (
     KeyRing,
@@ -81,7 +88,10 @@ class EdgeSettings:
 
 
 class Edge:
-    """Wraps an ASGI application; `sockets` maps WebSocket paths to their endpoints."""
+    """Wraps an ASGI application; `sockets` maps WebSocket paths to their endpoints.
+
+    `methods_of` tells which methods a path has; it is asked only for those few know.
+    """
 
     def __init__(
         self,
@@ -89,8 +99,10 @@ class Edge:
         settings: EdgeSettings,
         *,
         sockets: Mapping[str, ASGIFramework] | None = None,
+        methods_of: Callable[[str], Collection[str]] = lambda path: (),
     ) -> None:
         self._app = app
+        self._methods_of = methods_of
         self._settings = settings
         self._sockets = dict(sockets or {})
         self._signer = VisitorSigner(settings.ring)
@@ -107,10 +119,12 @@ class Edge:
         else:
             await self._app(scope, receive, send)
 
-    def protocol_error(self, status: int) -> ErrorResponse:
-        """Call this to answer bytes that never became a request (SITE-151)."""
+    def protocol_error(self, status: int, rule: str) -> ErrorResponse:
+        """Call this to answer bytes that never became a request (SITE-151); the rule is shown."""
         request_id, nonce = _new_id(), new_nonce()
-        row = row_of_status(status)
+        # 501 and 505 are the client's mistake, and not ours as other statuses from 500 on are.
+        known = Answer.INVALID.value if status >= 500 else row_of_status(status)
+        row = replace(known, status=status, text=rule)
         headers, body = render_error(
             row,
             Rendering.PAGE,
@@ -130,6 +144,12 @@ class Edge:
         state = self._new_state(scope, headers)
         answer = _Answering(self, scope, state, send)
         refused = self._settings.checks.refusal(scope, headers)
+        if refused is None and scope["method"] not in KNOWN_METHODS:
+            # SEC-112: told apart before the origin is asked, which knows no such method as safe.
+            allowed = self._methods_of(scope["path"])
+            if scope["method"] not in allowed:
+                await answer.refuse_method(allowed)
+                return
         verdict = Verdict.PASS if refused else self._settings.checks.origin(scope, headers)
         if verdict is Verdict.FORBIDDEN:
             refused = Answer.FORBIDDEN.value
@@ -271,9 +291,16 @@ class _Answering:
             message = {**message, "headers": headers}
         await self._send(message)
 
-    async def refuse(self, row: ErrorRow) -> None:
+    async def refuse_method(self, allowed: Collection[str]) -> None:
+        if not allowed:
+            await self.refuse(Answer.UNKNOWN_METHOD.value)
+            return
+        names = ", ".join(sorted(allowed)).encode("ascii")
+        await self.refuse(Answer.METHOD.value, (b"allow", names))
+
+    async def refuse(self, row: ErrorRow, *more: tuple[bytes, bytes]) -> None:
         headers, body = self._edge.error_answer(row, self._state)
-        headers = self._edge.dress(headers, self._state)
+        headers = self._edge.dress([*headers, *more], self._state)
         await self._send({"type": "http.response.start", "status": row.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
