@@ -5,7 +5,9 @@ published here.
 """
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Annotated
+from uuid import UUID
 
 import msgspec
 from hypercorn.typing import WebsocketScope
@@ -27,7 +29,17 @@ from actors.chat import MessageWithdrawn as WithdrawnEvent
 from actors.chat.policy import BODY_LENGTH_MAX, CLIENT_ID_LENGTH_MAX, parse_body, parse_client_id
 from actors.runtime import AskError, Ref
 from web.chat.routes import address_key, refuse_unless_stored
-from web.realtime import Action, Caller, Done, Event, Refused, encode_server
+from web.realtime import (
+    Action,
+    Caller,
+    Done,
+    Event,
+    Refused,
+    Request,
+    SocketCode,
+    client_of,
+    encode_server,
+)
 from web.routing.errors import NotAvailable, RateLimited, TabNotBound
 from web.routing.services import FindSession
 from web.server import Frame, request_state
@@ -118,26 +130,29 @@ class ChatService:
         """Whoever may read the Lobby may post there; without a topic it is meant."""
         return topic is None or topic == topic_of(LOBBY)
 
-    async def dispatch(
-        self, command: msgspec.Struct, topic: str | None, principal: SocketGuest
-    ) -> Done:
-        """Post through the same session and room actors as the pages do."""
+    async def dispatch(self, command: msgspec.Struct, request: Request[SocketGuest], /) -> Done:
+        """Post through the same session and room actors as the pages do.
+
+        The post's own id makes a repeat safe, also over restarts: the store knows it (SITE-66).
+        """
         assert isinstance(command, PostMessage), "the endpoint takes no other command"
-        room = _room_of(topic)
+        principal, room = request.principal, _room_of(request.topic)
         try:
             body, client_id = parse_body(command.body), parse_client_id(command.client_id)
         except BadPost as error:
-            raise Refused(str(error)) from error
+            raise Refused(str(error), SocketCode.VALIDATION_ERROR) from error
         post = PostInRoom(room, body, client_id, principal.address_key)
         try:
             session: Ref[SessionMessage] = self._session(principal.session_id)
             answer = await session.ask(post)
             return _done(answer, client_id, topic_of(room))
         except RateLimited as error:
-            seconds = f"{error.retry_after:.1f}"
-            raise Refused(f"A limit is reached; post again in {seconds} s.") from error
+            wait = error.retry_after
+            text = f"A limit is reached; post again in {wait:.1f} s."
+            raise Refused(text, SocketCode.TOO_MANY_REQUESTS, retry_after=wait) from error
         except (AskError, NotAvailable, TabNotBound) as error:
-            raise Refused("The room does not answer; send it again with the same id.") from error
+            text = "The room does not answer; send it again with the same id."
+            raise Refused(text, SocketCode.TIMEOUT, retry_after=1) from error
 
 
 def _done(answer: PostAnswer, client_id: str, topic: str) -> Done:
@@ -157,7 +172,17 @@ def _room_of(topic: str | None) -> RoomName:
 
 
 async def socket_guest(scope: WebsocketScope) -> Caller[SocketGuest]:
-    """Call this at the handshake: a guest is whoever the visitor cookie says, or someone new."""
-    state = request_state(scope)
+    """Call this at the handshake: a guest is whoever the visitor cookie says.
+
+    A program without one that names itself (`?client=`) is the same guest each time, else someone
+    new. Its id is random and its own, so nobody else becomes that guest by accident.
+    """
+    state, client = request_state(scope), client_of(scope)
     session_id = str(state.visitor.id)
-    return Caller(SocketGuest(session_id, address_key(state.address)), session_id)
+    if state.visitor.is_new and client is not None:
+        digest = blake2b(client.bytes, digest_size=16, person=b"gr-client").digest()
+        session_id = str(UUID(bytes=digest, version=4))
+    guest = SocketGuest(session_id, address_key(state.address))
+    if client is None:
+        return Caller(guest, session_id)
+    return Caller(guest, session_id, str(client))

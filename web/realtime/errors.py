@@ -6,6 +6,8 @@ where the application is composed.
 
 from __future__ import annotations
 
+import enum
+
 
 class RealtimeError(Exception):
     """Base of every error raised by `web.realtime`."""
@@ -48,6 +50,13 @@ class BadTabId(RealtimeError):
         super().__init__("a tab id is 1-64 letters, digits, hyphens or underscores.")
 
 
+class BadClientId(RealtimeError):
+    """Raised when a client's id for itself is no UUID; the socket is not opened (400)."""
+
+    def __init__(self) -> None:
+        super().__init__("client is given once, and is a UUID; the socket was not opened.")
+
+
 class NotACommandClass(RealtimeError):
     """Raised at start-up when an endpoint lists a class that may not come from a client."""
 
@@ -56,5 +65,30 @@ class NotACommandClass(RealtimeError):
         self.name, self.reason = name, reason
 
 
+class SocketCode(enum.StrEnum):
+    """What an `error` on a socket is about, for programs (WEB-43)."""
+
+    BAD_JSON = "BAD_JSON"
+    BAD_MESSAGE = "BAD_MESSAGE"
+    UNKNOWN_TYPE = "UNKNOWN_TYPE"
+    UNKNOWN_ACTION = "UNKNOWN_ACTION"
+    NOT_A_COMMAND = "NOT_A_COMMAND"
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    REFUSED = "REFUSED"
+    UNAUTHORIZED = "UNAUTHORIZED"
+    FORBIDDEN = "FORBIDDEN"
+    TOO_MANY_TOPICS = "TOO_MANY_TOPICS"
+    CONFLICT = "CONFLICT"
+    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
+    TIMEOUT = "TIMEOUT"
+    LAGGED = "LAGGED"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    INTERNAL = "INTERNAL_SERVER_ERROR"
+
+
 class ProtocolViolation(RealtimeError):
     """Raised by the decoders when a message is not one of the protocol's; says what and where."""
+
+    def __init__(self, text: str, code: SocketCode = SocketCode.BAD_MESSAGE) -> None:
+        super().__init__(text)
+        self.code = code

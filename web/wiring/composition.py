@@ -35,6 +35,7 @@ from web.lab.tree_feed import TreeFeed, TreeSource
 from web.lab.tree_picture import TreePicture
 from web.realtime import (
     Audience,
+    CommandMemory,
     CommandTable,
     EndpointSettings,
     Hub,
@@ -112,6 +113,8 @@ class Web:
         self.shown = ShownRooms(self._room_readers)
         self.tree_readers = Audience[Stream](waker(directory.tree_feed))
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
+        # What clients are told again who come back after the server was restarted alone.
+        self._commands = CommandMemory()
         self._lab_quota = LabQuota(trio.current_time)
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
@@ -206,6 +209,7 @@ class Web:
                 service=ChatService(self._directory.session),
                 hub=hub,
                 aliases={"default": f"room:{LOBBY.lower()}"},
+                memory=self._commands,
             ),
             caller_of=socket_guest,
             start=self._directory.start_socket,

@@ -32,7 +32,7 @@ from actors.runtime import NoProc, Ref, open_actors
 from storage.memory import MemoryChatLog
 from tests.actors.chat.counting import CountingIds
 from web.chat.socket import ChatService, PostMessage, PostStored, RoomEncoding, SocketGuest
-from web.realtime import Done, Refused
+from web.realtime import Done, Refused, Request, SocketCode
 from web.routing.services import FindSession
 
 GUEST = SocketGuest("s1", "address")
@@ -56,7 +56,7 @@ class Kit:
         self.service = ChatService(find)
 
     async def post(self, body: str, client_id: str = "c1") -> Done:
-        return await self.service.dispatch(PostMessage(body, client_id), TOPIC, GUEST)
+        return await self.service.dispatch(PostMessage(body, client_id), Request(GUEST, TOPIC))
 
     async def bodies(self) -> list[str]:
         history = await self.log.history(LOBBY, Viewer(is_moderator=True))
@@ -106,8 +106,10 @@ async def test_the_sixth_post_is_refused_with_the_wait() -> None:  # SITE-65 SIT
     async with open_service() as kit:
         for number in range(5):
             await kit.post("hello", f"c{number}")
-        with pytest.raises(Refused, match=r"again in 10\.0 s"):
+        with pytest.raises(Refused, match=r"again in 10\.0 s") as refused:
             await kit.post("hello", "c5")
+        assert refused.value.code is SocketCode.TOO_MANY_REQUESTS
+        assert refused.value.retry_after == 10.0
         assert len(await kit.bodies()) == 5
 
 
@@ -132,8 +134,9 @@ async def test_sessions_that_are_away_are_a_refusal() -> None:
     def nobody(session_id: str) -> Ref[SessionMessage]:
         raise NoProc("sessions")
 
+    request = Request(GUEST, TOPIC)
     with pytest.raises(Refused, match="same id"):
-        await ChatService(nobody).dispatch(PostMessage("hello", "c1"), TOPIC, GUEST)
+        await ChatService(nobody).dispatch(PostMessage("hello", "c1"), request)
 
 
 async def test_only_the_lobby_is_open_to_guests() -> None:  # SITE-75 SITE-107

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +11,7 @@ from functools import partial
 import msgspec
 import trio
 import trio_websocket
+from hypercorn.typing import WebsocketScope
 from quart import Response, request
 
 from actors.runtime import Secret, System, open_actors
@@ -22,6 +23,7 @@ from web.realtime import (
     EndpointSettings,
     Hub,
     Refused,
+    Request,
     SocketCaps,
     SocketEndpoint,
     Stream,
@@ -31,6 +33,7 @@ from web.realtime import (
     Streams,
     TooManyStreams,
     action_of,
+    client_of,
     encode_event,
     encode_server,
     open_stream,
@@ -94,6 +97,9 @@ class Room:
     def __init__(self, system: System) -> None:
         self.system = system
         self.n = 0
+        self.keys: list[str | None] = []
+        # What the command "slow" waits for.
+        self.go_on = trio.Event()
 
     async def may_hear(self, principal: str, topic: str) -> bool:
         return topic.startswith("room:")
@@ -101,8 +107,11 @@ class Room:
     async def may_publish(self, principal: str, topic: str | None) -> bool:
         return topic in {None, "room:lobby"}
 
-    async def dispatch(self, command: msgspec.Struct, topic: str | None, principal: str) -> Done:
+    async def dispatch(self, command: msgspec.Struct, request: Request[str], /) -> Done:
         assert isinstance(command, Say)
+        self.keys.append(request.key)
+        if command.body == "slow":
+            await self.go_on.wait()
         if command.body == "forbidden":
             raise Refused("That word is not said here.")
         if command.body == "bug":
@@ -195,8 +204,11 @@ async def opened(
 
         streams = Streams(caps=stream_caps, start_actor=start_stream)
 
-        async def caller_of(scope: object) -> Caller[str] | None:
-            return Caller("somebody", "somebody")
+        async def caller_of(scope: WebsocketScope) -> Caller[str] | None:
+            client = client_of(scope)
+            if client is None:
+                return Caller("somebody", "somebody")
+            return Caller("somebody", "somebody", str(client))
 
         settings = EndpointSettings[str](
             commands=CommandTable([Say], events=[Said]),
@@ -226,7 +238,7 @@ async def opened(
 
 @asynccontextmanager
 async def socket_client(
-    site: Site, *headers: tuple[bytes, bytes]
+    site: Site, *headers: tuple[bytes, bytes], path: str = "/ws", subprotocols: Sequence[str] = ()
 ) -> AsyncIterator[trio_websocket.WebSocketConnection]:
     """Connect to /ws. Unlike the library's own helper it closes the TCP socket in every case."""
     port = site.server.port
@@ -234,7 +246,12 @@ async def socket_client(
     try:
         async with trio.open_nursery() as nursery:
             ws = await trio_websocket.wrap_client_stream(
-                nursery, stream, f"127.0.0.1:{port}", "/ws", extra_headers=list(headers)
+                nursery,
+                stream,
+                f"127.0.0.1:{port}",
+                path,
+                subprotocols=list(subprotocols),
+                extra_headers=list(headers),
             )
             async with ws:
                 yield ws
@@ -243,12 +260,14 @@ async def socket_client(
         stream.socket.close()
 
 
-async def refusal(site: Site, *headers: tuple[bytes, bytes]) -> trio_websocket.ConnectionRejected:
-    """Connect to /ws, and return how that was refused."""
+async def refusal(
+    site: Site, *headers: tuple[bytes, bytes], path: str = "/ws"
+) -> trio_websocket.ConnectionRejected:
+    """Connect, and return how that was refused."""
     rejected: list[trio_websocket.ConnectionRejected] = []
 
     try:
-        async with socket_client(site, *headers):
+        async with socket_client(site, *headers, path=path):
             pass
     except* trio_websocket.ConnectionRejected as group:
         while isinstance(group.exceptions[0], BaseExceptionGroup):

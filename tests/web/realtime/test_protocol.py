@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from web.realtime import (
+    Ack,
     Action,
     ClientMessage,
     CloseCode,
@@ -18,12 +19,16 @@ from web.realtime import (
     CommandTable,
     Error,
     Event,
+    Form,
+    Mark,
     NotACommandClass,
     Ping,
     Pong,
+    Position,
     ProtocolViolation,
     ServerMessage,
     ServerProtocol,
+    SocketCode,
     Subscribe,
     Subscribed,
     Unsubscribe,
@@ -57,6 +62,10 @@ CLIENT_SAYS: dict[str, ClientMessage] = {
     "command with fields": Command(Action("PlaceOrder", b'{"n":1}'), "orders"),
     "ping": Ping(),
     "pong": Pong(),
+    "v1 subscribe": Subscribe(("orders",), "c1", {"orders": Mark("k3", 41)}),
+    "v1 unsubscribe": Unsubscribe(("orders",), "c2"),
+    "v1 command": Command(Action("PlaceOrder", b'{"n":1}'), "orders", "c3"),
+    "v1 ping": Ping("c4"),
 }
 SERVER_SAYS: dict[str, ServerMessage] = {
     "subscribed": Subscribed(("a", "b")),
@@ -65,6 +74,16 @@ SERVER_SAYS: dict[str, ServerMessage] = {
     "error": Error("no \u2028 \u00e4"),
     "server ping": Ping(),
     "server pong": Pong(),
+    "v1 subscribed": Subscribed(("orders",), "c1", {"orders": Position("k3", 44, True)}),
+    "v1 unsubscribed": Unsubscribed(("orders",), "c2"),
+    "v1 event": Event(action_of(OrderPlaced(7)), "orders", 45, "k3", "6f1c"),
+    "v1 event with a hole before it": Event(
+        action_of(OrderPlaced(7)), "orders", 45, "k3", "6f1c", prev=43
+    ),
+    "v1 ack": Ack("c3", b'{"n":7}', "1234.567"),
+    "v1 ack of nothing": Ack("c4"),
+    "v1 error": Error("Too many", SocketCode.TOO_MANY_REQUESTS, "c1", 2),
+    "v1 lagged": Error("You are behind", SocketCode.LAGGED, missed=17),
 }
 FRAMES = json.loads((Path(__file__).parents[1] / "frames.json").read_text())
 GOLDEN: dict[str, bytes] = {known["name"]: known["frame"].encode() for known in FRAMES}
@@ -73,8 +92,8 @@ SERVER = [(message, GOLDEN[name]) for name, message in SERVER_SAYS.items()]
 TABLE = CommandTable([PlaceOrder, Increment], events=[OrderPlaced])
 
 
-def protocol() -> ServerProtocol:
-    return ServerProtocol(TABLE, 0.0)
+def protocol(form: Form = Form.PLAIN) -> ServerProtocol:
+    return ServerProtocol(TABLE, 0.0, form=form)
 
 
 def error_text(decision: Decision) -> str:
@@ -113,6 +132,7 @@ def test_other_orders_spaces_and_keys_are_taken(message: ClientMessage, golden: 
         assert isinstance(found, Command)
         assert json.loads(found.action.fields) == json.loads(message.action.fields)
         assert (found.action.name, found.topic) == (message.action.name, message.topic)
+        assert found.id == message.id
     else:
         assert found == message
 
@@ -129,8 +149,9 @@ def test_mutated_frames_are_told_and_never_raise(text: str, data: st.DataObject)
     # SEC-51
     at = data.draw(st.integers(0, len(text)))
     mutated = text[:at] + data.draw(st.text(max_size=3)) + text[at + 1 :]
-    for decision in protocol().receive_text(mutated, 1.0):
-        assert isinstance(decision, Reply | AskTopics | DropTopics | RunCommand)
+    for form in Form:
+        for decision in protocol(form).receive_text(mutated, 1.0):
+            assert isinstance(decision, Reply | AskTopics | DropTopics | RunCommand)
 
 
 def test_nesting_without_end_is_an_error() -> None:
@@ -138,6 +159,81 @@ def test_nesting_without_end_is_an_error() -> None:
     assert error_text(protocol().receive_text("[" * 60_000, 0)[0])
     (decision,) = protocol().receive_text('{"type":"command","action":' + "[" * 30_000, 0)
     assert "not JSON" in error_text(decision)
+
+
+def answers(text: str, *, rounds: int = 1) -> list[ServerMessage]:
+    """Send a message `rounds` times on greenroom.v1; gives the bytes that answer the last."""
+    p = protocol(Form.V1)
+    decided: list[Decision] = []
+    for _ in range(rounds):
+        decided = p.receive_text(text, 0.0)
+    return [decode_server(each.payload) for each in decided if isinstance(each, Reply)]
+
+
+def test_a_plain_connection_takes_ids_as_any_unknown_key() -> None:
+    # WEB-30: whatever they are
+    for message_id in ('"c1"', "7", '""'):
+        text = f'{{"type":"ping","id":{message_id},"resume":9}}'
+        assert protocol().receive_text(text, 0.0) == [Reply(b'{"type":"pong"}')]
+
+
+def test_a_ping_with_an_id_is_acknowledged_behind_its_pong() -> None:
+    # WEB-33, WEB-40
+    assert answers('{"type":"ping","id":"c1"}') == [Pong(), Ack("c1")]
+    assert answers('{"type":"ping"}') == [Pong()]
+    assert answers('{"type":"pong","id":"c1"}') == [Ack("c1")]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('{"id":"c1"', SocketCode.BAD_JSON),
+        ("[]", SocketCode.BAD_MESSAGE),
+        ('{"type":"subscribe","topics":7,"id":"c1"}', SocketCode.BAD_MESSAGE),
+        ('{"type":"ping","id":7}', SocketCode.BAD_MESSAGE),
+        ('{"type":"ping","id":""}', SocketCode.BAD_MESSAGE),
+        ('{"type":"ping","id":"' + "x" * 65 + '"}', SocketCode.BAD_MESSAGE),
+        (
+            '{"type":"subscribe","topics":["a"],"id":"c1","resume":{"a":{"epoch":"k","seq":-1}}}',
+            SocketCode.BAD_MESSAGE,
+        ),
+        ('{"type":"shout","id":"c1"}', SocketCode.UNKNOWN_TYPE),
+        ('{"type":"command","action":"Nope","id":"c1"}', SocketCode.UNKNOWN_ACTION),
+        ('{"type":"command","action":"OrderPlaced","id":"c1"}', SocketCode.NOT_A_COMMAND),
+        ('{"type":"command","action":{"PlaceOrder":{}},"id":"c1"}', SocketCode.VALIDATION_ERROR),
+        (
+            json.dumps({"type": "subscribe", "topics": [f"t{n}" for n in range(101)], "id": "c1"}),
+            SocketCode.TOO_MANY_TOPICS,
+        ),
+    ],
+)
+def test_errors_have_a_code_and_the_id_where_it_can_be_read(text: str, code: SocketCode) -> None:
+    # WEB-43, SEC-51, WEB-40: one answer
+    (error,) = answers(text)
+    assert isinstance(error, Error)
+    is_readable = '"id":"c1"' in text.replace(": ", ":") and code is not SocketCode.BAD_JSON
+    assert (error.code, error.id) == (code, "c1" if is_readable else None)
+
+
+def test_one_command_too_many_is_told_with_its_id_and_when_to_come_back() -> None:
+    # SEC-47, WEB-43
+    (error,) = answers('{"type":"command","action":"Increment","id":"c1"}', rounds=41)
+    assert isinstance(error, Error)
+    told = (error.code, error.id, error.retry_after)
+    assert told == (SocketCode.TOO_MANY_REQUESTS, "c1", 1)
+
+
+def test_the_same_command_in_other_words_is_the_same() -> None:
+    # WEB-41: order and spaces are no other command; another topic or number is
+    def asked(action: str, topic: str = "a") -> bytes:
+        text = f'{{"type":"command","action":{action},"topic":"{topic}","id":"c1"}}'
+        (run,) = protocol(Form.V1).receive_text(text, 0.0)
+        assert isinstance(run, RunCommand)
+        return run.asked
+
+    one = asked('{"PlaceOrder":{"n":1}}')
+    assert one == asked('{ "PlaceOrder" : { "n" : 1 } }')
+    assert one not in {asked('{"PlaceOrder":{"n":2}}'), asked('{"PlaceOrder":{"n":1}}', "b")}
 
 
 def test_commands_are_a_closed_list() -> None:

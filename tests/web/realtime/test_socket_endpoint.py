@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from uuid import UUID
+
 import pytest
 import trio
 import trio.testing
@@ -9,7 +12,7 @@ import trio_websocket
 
 from tests.patience import until
 from tests.web.realtime.site_kit import opened, refusal, socket_client
-from web.realtime import SocketCaps
+from web.realtime import V1, SocketCaps
 
 
 def say(body: str, topic: str = "null") -> str:
@@ -161,6 +164,47 @@ async def test_a_message_over_64_kib_closes_1009() -> None:
         assert "not JSON" in await ws.get_message()
         await ws.send_message("x" * 65_537)
         assert await closed_with(ws) == 1009
+
+
+async def test_greenroom_v1_is_chosen_when_it_is_offered() -> None:
+    # WEB-40: nothing is subscribed at open, and what is said has ids
+    async with opened() as site:
+        for offered, chosen in (((V1,), V1), (("x", V1), V1), (("x",), None)):
+            async with socket_client(site, subprotocols=offered) as ws:
+                assert ws.subprotocol == chosen
+        async with socket_client(site, subprotocols=[V1]) as ws:
+            await ws.send_message(say("unheard", '"room:lobby","id":"c1"'))
+            ack = '{"type":"ack","id":"c1","result":{"n":1,"body":"unheard"},"position":null}'
+            assert await ws.get_message() == ack
+            for body, code in (("forbidden", "REFUSED"), ("bug", "INTERNAL_SERVER_ERROR")):
+                await ws.send_message(say(body, f'null,"id":"{body}"'))
+                assert f'"code":"{code}","id":"{body}"' in str(await ws.get_message())
+
+
+async def test_a_command_whose_socket_was_lost_is_carried_out_once() -> None:
+    # WEB-41: `client` makes a new connection the same client
+    path = f"/ws?client={uuid.uuid4()}"
+    slow = say("slow", 'null,"id":"c1"')
+    async with opened() as site:
+        async with socket_client(site, path=path, subprotocols=[V1]) as ws:
+            await ws.send_message(slow)
+            await until(lambda: len(site.room.keys) == 1)
+        await until(lambda: len(site.endpoint) == 0)
+        async with socket_client(site, path=path, subprotocols=[V1]) as ws:
+            await ws.send_message(slow)
+            site.room.go_on.set()
+            assert '"id":"c1","result":{"n":1,"body":"slow"}' in str(await ws.get_message())
+        assert site.room.n == 1
+
+
+@pytest.mark.parametrize("query", ["client=", "client=7", f"client={UUID(int=1)}&client=x"])
+async def test_a_client_that_is_no_uuid_is_told_so(query: str) -> None:
+    # WEB-41
+    async with opened() as site:
+        refused = await refusal(site, path=f"/ws?{query}")
+    assert refused.status_code == 400
+    assert refused.body is not None
+    assert b"UUID" in refused.body
 
 
 async def test_caps_answer_before_the_upgrade_and_are_freed() -> None:

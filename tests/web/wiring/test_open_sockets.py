@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from actors.chat import LOBBY, Viewer
+from storage.memory import MemoryChatLog
 from tests.patience import PATIENCE_S, until
 from tests.web.whole_site import WholeSite, open_whole_site
+from web.realtime import V1
 
 pytestmark = pytest.mark.slow
 
@@ -18,10 +22,13 @@ PING = '{"type":"ping"}'
 
 
 @asynccontextmanager
-async def open_socket(site: WholeSite) -> AsyncIterator[WebSocketConnection]:
+async def open_socket(
+    site: WholeSite, path: str = "/ws", subprotocols: Sequence[str] = ()
+) -> AsyncIterator[WebSocketConnection]:
     stream = await trio.open_tcp_stream("127.0.0.1", site.port)
     async with stream, trio.open_nursery() as nursery:
-        yield await wrap_client_stream(nursery, stream, f"127.0.0.1:{site.port}", "/ws")
+        host = f"127.0.0.1:{site.port}"
+        yield await wrap_client_stream(nursery, stream, host, path, subprotocols=list(subprotocols))
         nursery.cancel_scope.cancel()
 
 
@@ -62,3 +69,38 @@ async def test_a_socket_whose_actor_was_killed_is_closed() -> None:  # SITE-94
         await until(lambda: not site.servers[0].connections)
         async with open_socket(site) as again:
             assert await ping(again)
+
+
+async def test_a_post_is_acknowledged_alike_before_and_after_a_restart() -> None:
+    """WEB-41: the process that is asked again never saw it; the store knows it."""
+    path = f"/ws?client={uuid.uuid4()}"
+    post = (
+        '{"type":"command","action":{"PostMessage":{"body":"hello","client_id":"p1"}},'
+        '"topic":"room:lobby","id":"c1"}'
+    )
+    log, acks = MemoryChatLog(), []
+    for _ in range(2):
+        async with open_whole_site(log=log) as site, open_socket(site, path, [V1]) as socket:
+            for _ in range(2):
+                await socket.send_message(post)
+                acks.append(await socket.get_message())
+    assert set(acks) == {acks[0]}
+    assert '"id":"c1","result":{"client_id":"p1"' in str(acks[0])
+    history = await log.history(LOBBY, Viewer())
+    assert [message.body for message in history.messages] == ["hello"]
+
+
+async def test_a_program_that_names_itself_is_the_same_guest_each_time() -> None:
+    """WEB-41 SITE-107: without a cookie, by `client`; a new name is a new guest."""
+    one, other = uuid.uuid4(), uuid.uuid4()
+    log = MemoryChatLog()
+    async with open_whole_site(log=log) as site:
+        for number, client in enumerate((one, one, other)):
+            async with open_socket(site, f"/ws?client={client}") as socket:
+                fields = f'{{"body":"{number}","client_id":"{number}"}}'
+                action = f'{{"PostMessage":{fields}}}'
+                await socket.send_message(f'{{"type":"command","action":{action}}}')
+                await socket.get_message()
+    history = await log.history(LOBBY, Viewer())
+    first, second, third = (message.author_session for message in history.messages)
+    assert first == second != third

@@ -16,13 +16,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Protocol, TypeVar
+from uuid import uuid4
 
 import msgspec
 import trio
 
 from actors.runtime import Actor, Exit, Log, Normal, message
 from web.realtime.broadcast import Hub, Membership
-from web.realtime.socket.messages import CommandTable, Error, Event, action_of, encode_server
+from web.realtime.errors import SocketCode
+from web.realtime.socket.commands import CommandKey, CommandMemory, Done, Fate, Refused
+from web.realtime.socket.messages import (
+    PING,
+    CommandTable,
+    Event,
+    Form,
+    action_of,
+    encode_server,
+    fields_of,
+)
 from web.realtime.socket.outlet import Outlet, Policy
 from web.realtime.socket.protocol import (
     AskTopics,
@@ -39,6 +50,7 @@ from web.server import Frame, Wire, ping_frame
 
 log = Log(__name__)
 P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
 P_contra = TypeVar("P_contra", contravariant=True)
 
 # WEB-33: browsers answer a protocol ping by themselves; two in a row must go unanswered.
@@ -48,22 +60,33 @@ DEFAULT = "default"
 DEAD_S = 60.0
 # WEB-40: a person looks elsewhere by then; the command may still succeed.
 COMMAND_S = 10.0
-
-
-class Refused(Exception):
-    """Raised by `dispatch` when a command is refused; its text is for the client."""
+COMMAND_LATE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What `dispatch` gives for a command that is committed.
+class Caller(Generic[P]):
+    """Holds who opened a socket: what commands know, and whom the caps count.
 
-    `result` is told to the sender. `heard_on` names the topic whose subscribers hear it anyway:
-    a plain connection that listens there is told nothing more.
+    `client` tells the programs of one user apart, for as long as they live; a connection that
+    names none is one of its own.
     """
 
-    result: msgspec.Struct | None = None
-    heard_on: str | None = None
+    principal: P
+    user: str
+    client: str = field(default_factory=lambda: uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[P_co]):
+    """How a command came: who sent it, to which topic, and what tells a repeat of it.
+
+    `key` is the same whenever the client sends the command again, also to another process; None
+    for a command without an id. A store that keeps it (`Idempotency`) makes it safe over restarts.
+    """
+
+    principal: P_co
+    topic: str | None
+    key: str | None = None
 
 
 class Service(Protocol[P_contra]):
@@ -75,10 +98,11 @@ class Service(Protocol[P_contra]):
     async def may_publish(self, principal: P_contra, topic: str | None) -> bool:
         """Tell whether this client may send commands to the topic, or to none."""
 
-    async def dispatch(
-        self, command: msgspec.Struct, topic: str | None, principal: P_contra
-    ) -> Done:
-        """Carry a command out; returns after commit. Raise `Refused` with a text for the client."""
+    async def dispatch(self, command: msgspec.Struct, request: Request[P_contra], /) -> Done:
+        """Carry a command out; returns after commit. Raise `Refused` with a text for the client.
+
+        Cancelled a minute after the client was told that it took too long.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)  # slots and frozen refuse `EndpointSettings[Guest](...)`
@@ -98,6 +122,10 @@ class EndpointSettings(Generic[P]):
     ping_s: float = PING_S
     dead_s: float = DEAD_S
     command_s: float = COMMAND_S
+    # How long a command may go on after that, so that a repeat of it can be told the outcome.
+    command_late_s: float = COMMAND_LATE_S
+    # What became of commands; handed in where it shall outlive an endpoint.
+    memory: CommandMemory = field(default_factory=CommandMemory)
 
 
 @message
@@ -129,19 +157,30 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
     capacity: ClassVar[int] = 32
 
     def __init__(
-        self, settings: EndpointSettings[P], principal: P, outlet: Outlet, wire: Wire
+        self,
+        settings: EndpointSettings[P],
+        caller: Caller[P],
+        outlet: Outlet,
+        wire: Wire,
     ) -> None:
         self._settings = settings
-        self._principal = principal
+        self._caller = caller
         self._outlet = outlet
         self._wire = wire
-        self._protocol = ServerProtocol(settings.commands, trio.current_time(), settings.limits)
+        self._protocol = ServerProtocol(
+            settings.commands, trio.current_time(), settings.limits, outlet.form
+        )
         self._joined: dict[str, Membership] = {}
+        # Commands that run, also those whose sender was told that they take too long.
+        self._running = 0
+        self._is_left = False
 
     async def on_start(self) -> None:
         """Subscribe to what a plain connection hears, and watch its life."""
         self._wire.admit_frame = self._admit_frame
-        for topic in self._settings.at_open:
+        # greenroom.v1 says itself what it wants to hear, and from where.
+        at_open = self._settings.at_open if self._outlet.form is Form.PLAIN else ()
+        for topic in at_open:
             if await self._may_hear(topic):
                 self._protocol.granted([topic])
                 self._join(topic)
@@ -149,9 +188,7 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
 
     def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
         """Leave all topics and close; 1011 after a crash, 1001 otherwise."""
-        for membership in self._joined.values():
-            membership.leave()
-        self._joined.clear()
+        self._leave_all()
         if exit.clean:
             self._outlet.close(CloseCode.GOING_AWAY, "the server restarts")
         else:
@@ -174,70 +211,137 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
             self._outlet.close(CloseCode.DEAD, f"nothing was heard for {settings.dead_s:.0f} s")
             self.stop(Normal())
             return
-        self._outlet.send_control(ping_frame())
+        if self._outlet.send_control(ping_frame()) and self._outlet.form is Form.V1:
+            # For programs that cannot see a ping of the protocol below (WEB-33).
+            self._outlet.send(Frame(PING))
         # Not only once a beat: who fell silent just after one is given up in time as well.
         self.after(min(settings.ping_s, settings.dead_s - silent_s), LookAlive(), key="look")
 
     def on_hang_up(self, message: HangUp) -> None:
-        """Leave the tree."""
-        self.stop(Normal())
+        """Leave the tree; a command that still runs is first carried out to its end."""
+        self._is_left = True
+        self._leave_all()
+        if not self._running:
+            self.stop(Normal())
 
     async def _carry_out(self, decision: Decision) -> None:
         match decision:
             case Reply(payload):
                 self._outlet.send(Frame(payload))
-            case AskTopics(topics):
-                await self._subscribe(topics)
+            case AskTopics(topics, message_id):
+                await self._subscribe(topics, message_id)
             case DropTopics(topics, reply):
                 for topic in topics:
                     self._leave(topic)
                 self._outlet.send(Frame(reply))
-            case RunCommand(command, topic):
-                await self._run(command, topic)
+            case RunCommand():
+                await self._run(decision)
             case Close(code, reason):
                 self._outlet.close(code, reason)
                 self.stop(Normal())
 
-    async def _subscribe(self, topics: tuple[str, ...]) -> None:
+    async def _subscribe(self, topics: tuple[str, ...], message_id: str | None) -> None:
         granted = [topic for topic in topics if await self._may_hear(topic)]
         # Rule 3: from here to the last `_join` nothing waits.
-        self._outlet.send(Frame(self._protocol.granted(granted)))
+        self._outlet.send(Frame(self._protocol.granted(granted, message_id)))
         for topic in granted:
             self._join(topic)
         for topic in topics:
             if topic not in granted:
                 self._outlet.send(Frame(self._protocol.refused(topic)))
 
-    async def _run(self, command: msgspec.Struct, topic: str | None) -> None:
-        service, principal = self._settings.service, self._principal
-        known = None if topic is None else self._known(topic)
-        if not await service.may_publish(principal, known):
-            self._tell(f"You may not send commands to {'no topic' if topic is None else topic}.")
+    async def _run(self, run: RunCommand) -> None:
+        """Carry a command out, or wait for what becomes of the same one sent before."""
+        topic = None if run.topic is None else self._known(run.topic)
+        principal = self._caller.principal
+        if not await self._settings.service.may_publish(principal, topic):
+            named = "no topic" if run.topic is None else run.topic
+            text = f"You may not send commands to {named}."
+            self._tell(Refused(text, SocketCode.FORBIDDEN), run.id)
             return
+        key = self._key(run.id)
+        outcome: Done | Refused | None = None
+        with trio.move_on_after(self._settings.command_s):
+            while outcome is None:
+                fate = self._fate(run, key, Request(principal, topic, key and "/".join(key)))
+                if fate.asked != run.asked:
+                    text = "That id was given to another command; nothing was done."
+                    outcome = Refused(text, SocketCode.CONFLICT)
+                    break
+                await fate.known.wait()
+                # None: the connection that carried it out was stopped. It is our turn then.
+                outcome = fate.outcome
+        match outcome:
+            case Done():
+                self._tell_done(outcome, run)
+            case Refused():
+                self._tell(outcome, run.id)
+            case None:
+                text = "That took too long; it may still happen. Look before you repeat it."
+                if run.id is not None:
+                    text = "That took too long; it may still happen. Repeat it with the same id."
+                self._tell(Refused(text, SocketCode.TIMEOUT, retry_after=1), run.id)
+
+    def _key(self, message_id: str | None) -> CommandKey | None:
+        if message_id is None:
+            return None
+        return CommandKey(self._caller.user, self._caller.client, message_id)
+
+    def _fate(self, run: RunCommand, key: CommandKey | None, request: Request[P]) -> Fate:
+        if key is None:
+            fate, is_new = Fate(run.asked), True
+        else:
+            fate, is_new = self._settings.memory.claim(key, run.asked)
+        if is_new:
+            self._running += 1
+            # Not in this turn: it goes on when its sender is told that it takes too long, and what
+            # it comes to is told to whoever repeats it.
+            self.start_soon(self._carry, run.command, key, fate, request)
+        return fate
+
+    async def _carry(
+        self, command: msgspec.Struct, key: CommandKey | None, fate: Fate, request: Request[P]
+    ) -> None:
+        outcome: Done | Refused | None = None
+        settings = self._settings
         try:
-            with trio.fail_after(self._settings.command_s):
-                done = await service.dispatch(command, known, principal)
-            self._tell_done(done, topic)
+            with trio.move_on_after(settings.command_s + settings.command_late_s):
+                outcome = await settings.service.dispatch(command, request)
+            outcome = outcome or Refused("That took too long.", SocketCode.TIMEOUT, retry_after=1)
         except Refused as error:
-            self._tell(str(error))
-        except trio.TooSlowError:
-            self._tell("That took too long; it may still happen. Look before you repeat it.")
+            outcome = error
         except Exception:
             # A bug behind one command must not end the connection and its other topics.
             log.exception("socket.command_failed", command=type(command).__name__)
-            self._tell("An internal error occurred")
+            outcome = Refused("An internal error occurred", SocketCode.INTERNAL)
+        finally:
+            settings.memory.settle(key, fate, outcome)
+            self._running -= 1
+            if self._is_left:
+                self.ref.tell(HangUp())
 
-    def _tell_done(self, done: Done, topic: str | None) -> None:
-        """Answer a command that is committed, unless its sender hears of it by its topic."""
+    def _tell_done(self, done: Done, run: RunCommand) -> None:
+        """Answer a command that is committed; a plain sender that hears of it has its answer."""
+        if self._outlet.form is Form.V1:
+            if run.id is not None:
+                result = b"null" if done.result is None else fields_of(done.result)
+                answer = self._protocol.acknowledged(run.id, result, done.position)
+                self._outlet.send(Frame(answer))
+            return
         if done.result is None:
             return
         if any(self._known(joined) == done.heard_on for joined in self._joined):
             return
-        event = Event(action_of(done.result), topic or DEFAULT)
+        event = Event(action_of(done.result), run.topic or DEFAULT)
         self._outlet.send(Frame(encode_server(event)))
 
+    def _tell(self, refused: Refused, message_id: str | None) -> None:
+        wait = refused.retry_after
+        told = self._protocol.error(refused.text, refused.code, message_id, retry_after=wait)
+        self._outlet.send(Frame(told))
+
     async def _may_hear(self, topic: str) -> bool:
-        return await self._settings.service.may_hear(self._principal, self._known(topic))
+        return await self._settings.service.may_hear(self._caller.principal, self._known(topic))
 
     def _known(self, topic: str) -> str:
         return self._settings.aliases.get(topic, topic)
@@ -263,8 +367,10 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
         if membership is not None:
             membership.leave()
 
-    def _tell(self, text: str) -> None:
-        self._outlet.send(Frame(encode_server(Error(text))))
+    def _leave_all(self) -> None:
+        for membership in self._joined.values():
+            membership.leave()
+        self._joined.clear()
 
     def _admit_frame(self) -> bool:
         """Count a frame in the reader's turn; what follows from a flood is sent at once."""

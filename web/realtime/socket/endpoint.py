@@ -7,22 +7,27 @@ The origin was judged by the edge (SEC-40). Each accepted socket gets a `Connect
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
+from urllib.parse import parse_qs
+from uuid import UUID
 
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope, WebsocketScope
 
 from actors.runtime import NoProc, Ref
+from web.realtime.errors import BadClientId
 from web.realtime.socket.connection import (
     BytesCame,
+    Caller,
     Connection,
     EndpointSettings,
     HangUp,
     LookAlive,
     TextCame,
 )
+from web.realtime.socket.messages import V1, Form
 from web.realtime.socket.outlet import Outlet
 from web.realtime.socket.protocol import CloseCode
 from web.server import (
@@ -54,12 +59,20 @@ class SocketCaps:
     per_address: int = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Caller(Generic[P]):
-    """Holds who opened a socket: what commands know, and whom the caps count."""
+def client_of(scope: WebsocketScope) -> UUID | None:
+    """Call this for the id a client program gave itself with `?client=<uuid>`; None without one.
 
-    principal: P
-    user: str
+    Raises `BadClientId` for what is no UUID, or for two of them.
+    """
+    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    given = query.get("client")
+    if given is None:
+        return None
+    try:
+        (text,) = given
+        return UUID(text)
+    except ValueError:
+        raise BadClientId from None
 
 
 class SocketEndpoint(Generic[P]):
@@ -100,6 +113,11 @@ class SocketEndpoint(Generic[P]):
         await receive()
         wire = _wire(scope.get("state"))
         address = request_state(scope).address
+        try:
+            client_of(scope)
+        except BadClientId as error:
+            await _deny(scope, send, replace(Answer.INVALID.value, text=str(error)))
+            return
         caller = await self._caller_of(scope)
         refused = Answer.UNAUTHENTICATED.value
         if caller is not None:
@@ -108,8 +126,10 @@ class SocketEndpoint(Generic[P]):
             refusal = self._over_caps(caller.user, address)
             # HTTP/2 sockets have no lane of their own; clients fall back to HTTP/1.1.
             if refusal is None and wire is not None:
-                await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-                await self._serve(caller, address, wire, receive, send)
+                form = Form.V1 if V1 in scope["subprotocols"] else Form.PLAIN
+                chosen = None if form is Form.PLAIN else form.value
+                await send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
+                await self._serve(caller, address, wire, form, receive, send)
                 return
             refused = refusal or Answer.UNAVAILABLE.value
         await _deny(scope, send, refused)
@@ -136,14 +156,15 @@ class SocketEndpoint(Generic[P]):
         caller: Caller[P],
         address: str,
         wire: Wire,
+        form: Form,
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
-        outlet = Outlet(wire.lane)
+        outlet = Outlet(wire.lane, form)
         self._count(outlet, caller.user, address)
         ref: ConnectionRef | None = None
         try:
-            make = partial(Connection, self._settings, caller.principal, outlet, wire)
+            make = partial(Connection, self._settings, caller, outlet, wire)
             ref = await self._start(make)
             # Whoever is first ends it: the client (`_read` cancels), or our side (`closing`).
             async with trio.open_nursery() as nursery:

@@ -14,10 +14,12 @@ import enum
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
-from web.realtime.socket.messages import Error, encode_server
+from web.realtime.errors import SocketCode
+from web.realtime.socket.messages import Error, Form, encode_server
 from web.realtime.socket.protocol import CloseCode
 from web.server import COALESCE_BYTES, Frame, Lane
 
@@ -25,11 +27,21 @@ from web.server import COALESCE_BYTES, Frame, Lane
 class Outlet:
     """Sends to one client; `closing` is set when our side wants the end."""
 
-    __slots__ = ("_backlog", "_flushed", "_lane", "close_code", "close_reason", "closing", "sent")
+    __slots__ = (
+        "_backlog",
+        "_flushed",
+        "_lane",
+        "close_code",
+        "close_reason",
+        "closing",
+        "form",
+        "sent",
+    )
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, form: Form = Form.PLAIN) -> None:
         self._lane = lane
-        self._backlog = SocketBacklog(_lagged)
+        self.form = form
+        self._backlog = SocketBacklog(partial(_lagged, form))
         self._flushed = trio.Event()
         self.closing = trio.Event()
         self.close_code = CloseCode.NORMAL
@@ -96,9 +108,11 @@ class Outlet:
             self._flushed.set()
 
 
-def _lagged(topic: str, missed: int) -> Frame:
+def _lagged(form: Form, topic: str, missed: int) -> Frame:
     text = f"You are behind: {missed} events of {topic} were left out; load it anew."
-    return Frame(encode_server(Error(text)))
+    if form is Form.PLAIN:
+        return Frame(encode_server(Error(text)))
+    return Frame(encode_server(Error(text, SocketCode.LAGGED, missed=missed)))
 
 
 # A minute of a busy room; a reader further behind is not reading.

@@ -1,6 +1,6 @@
 """The WebSocket JSON protocol of one connection, without a socket.
 
-WEB-30, WEB-31, WEB-32, WEB-33, WEB-34.
+WEB-30, WEB-31, WEB-32, WEB-33, WEB-34, WEB-40, WEB-43.
 
 Messages go in with the time, decisions come out: reply, subscribe, carry out a command, close.
 No clock, no tasks: `connection.py` carries them out. The bytes of messages are in `messages.py`.
@@ -9,32 +9,40 @@ How often something may happen is counted in token buckets, by the time that is 
 Rule 1: a broken message costs its sender an error, never the connection, until there are too
         many of them.
 Rule 2: nothing is decided here about who may do what; that is asked by the connection.
+Rule 3: a message with an id is answered by exactly one message with that id.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 import re
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import msgspec
 
-from web.realtime.errors import ProtocolViolation
+from web.realtime.errors import ProtocolViolation, SocketCode
 from web.realtime.socket.messages import (
     PONG,
+    Ack,
     Command,
     CommandTable,
     Error,
+    Form,
+    Mark,
     Ping,
     Pong,
+    Position,
     Subscribe,
     Subscribed,
     Unsubscribe,
     Unsubscribed,
     decode_client,
     encode_server,
+    id_of,
 )
 
 
@@ -95,6 +103,8 @@ class AskTopics:
     """Authorise these topics, in this order, then answer with `granted`."""
 
     topics: tuple[str, ...]
+    id: str | None = None
+    resume: Mapping[str, Mark] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,9 @@ class RunCommand:
 
     command: msgspec.Struct
     topic: str | None
+    id: str | None = None
+    # Tells another command of the same id.
+    asked: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +141,15 @@ class ServerProtocol:
     """Decides what follows from each message of one client."""
 
     def __init__(
-        self, commands: CommandTable, now: float, limits: ProtocolLimits | None = None
+        self,
+        commands: CommandTable,
+        now: float,
+        limits: ProtocolLimits | None = None,
+        form: Form = Form.PLAIN,
     ) -> None:
         self._limits = limits or ProtocolLimits()
         self._commands = commands
+        self.form = form
         self._command_bucket = TokenBucket(self._limits.commands, now)
         self._frame_bucket = TokenBucket(self._limits.frames, now)
         self._flood_began = float("-inf")
@@ -160,73 +178,124 @@ class ServerProtocol:
         if now - self._flood_told < 1.0:
             return []
         self._flood_told = now
-        return [_error("Too many frames: at most 100 a second are read; some were dropped.")]
+        per_s = self._limits.frames.per_s
+        text = f"Too many frames: at most {per_s:.0f} a second are read; some were dropped."
+        return [Reply(self.error(text, SocketCode.TOO_MANY_REQUESTS, retry_after=1))]
+
+    def error(
+        self,
+        text: str,
+        code: SocketCode,
+        message_id: str | None = None,
+        *,
+        retry_after: float | None = None,
+        missed: int | None = None,
+    ) -> bytes:
+        """Call this for the bytes of an error; a plain connection is told the text alone."""
+        if self.form is Form.PLAIN:
+            return encode_server(Error(text))
+        wait = None if retry_after is None else max(1, math.ceil(retry_after))
+        return encode_server(Error(text, code, message_id, wait, missed))
 
     def receive_text(self, text: str, now: float) -> list[Decision]:
         """Call this with each text message, in order."""
         if not text:
-            return self._bad_message("That message is empty.", now)
+            return self._bad_message("That message is empty.", SocketCode.BAD_JSON, None, now)
+        message_id: str | None = None
         try:
-            message = decode_client(text)
+            message = decode_client(text, self.form)
+            message_id = message.id
             match message:
-                case Subscribe(topics):
-                    return self._subscribe(topics)
+                case Subscribe():
+                    return self._subscribe(message)
                 case Unsubscribe(topics):
-                    return self._unsubscribe(topics)
+                    return self._unsubscribe(topics, message_id)
                 case Command():
                     return self._command(message, now)
                 case Ping():
-                    return [Reply(PONG)]
+                    return [Reply(PONG), *_acknowledged(message_id)]
                 case Pong():
-                    return []
+                    return _acknowledged(message_id)
         except ProtocolViolation as error:
-            return self._bad_message(str(error), now)
+            if message_id is None and self.form is Form.V1:
+                message_id = id_of(text)
+            return self._bad_message(str(error), error.code, message_id, now)
 
     def receive_bytes(self, now: float) -> list[Decision]:
         """Call this for a binary message: this protocol has none."""
-        return self._bad_message("That message is binary; send JSON as text.", now)
+        text = "That message is binary; send JSON as text."
+        return self._bad_message(text, SocketCode.BAD_MESSAGE, None, now)
 
-    def granted(self, topics: Iterable[str]) -> bytes:
+    def granted(
+        self,
+        topics: Iterable[str],
+        message_id: str | None = None,
+        positions: Mapping[str, Position] | None = None,
+    ) -> bytes:
         """Call this with the granted ones of `AskTopics`: the reply; they are held from now on."""
         held = dict.fromkeys(topics)
         self.topics.update(held)
-        return encode_server(Subscribed(tuple(held)))
+        if self.form is Form.PLAIN:
+            return encode_server(Subscribed(tuple(held)))
+        return encode_server(Subscribed(tuple(held), message_id, positions or {}))
 
     def refused(self, topic: str) -> bytes:
         """Call this for each refused one: forbidden and unknown read alike (SEC-55)."""
+        # Without the id of the message: `subscribed` has it, and answers once.
         shown = topic if TOPIC_NAME.fullmatch(topic) else "that name"
-        return encode_server(Error(f"No topic {shown} for you here."))
+        return self.error(f"No topic {shown} for you here.", SocketCode.FORBIDDEN)
 
-    def _subscribe(self, topics: tuple[str, ...]) -> list[Decision]:
-        wanted = tuple(dict.fromkeys(topics))
+    def acknowledged(self, message_id: str, result: bytes, position: str | None) -> bytes:
+        """Call this for the answer to a command that is committed (greenroom.v1)."""
+        return encode_server(Ack(message_id, result, position))
+
+    def _subscribe(self, message: Subscribe) -> list[Decision]:
+        wanted = tuple(dict.fromkeys(message.topics))
         new = [topic for topic in wanted if topic not in self.topics]
         if len(self.topics) + len(new) > self._limits.topics_max:
-            return [_error(f"Too many topics: {self._limits.topics_max} at most; none was added.")]
-        return [AskTopics(wanted)]
+            text = f"Too many topics: {self._limits.topics_max} at most; none was added."
+            return [Reply(self.error(text, SocketCode.TOO_MANY_TOPICS, message.id))]
+        return [AskTopics(wanted, message.id, message.resume)]
 
-    def _unsubscribe(self, topics: tuple[str, ...]) -> list[Decision]:
+    def _unsubscribe(self, topics: tuple[str, ...], message_id: str | None) -> list[Decision]:
         wanted = tuple(dict.fromkeys(topics))
         for topic in wanted:
             self.topics.pop(topic, None)
-        return [DropTopics(wanted, encode_server(Unsubscribed(wanted)))]
+        return [DropTopics(wanted, encode_server(Unsubscribed(wanted, message_id)))]
 
     def _command(self, message: Command, now: float) -> list[Decision]:
         if not self._command_bucket.take(now):
-            return [_error("Too many commands: at most 20 a second; this one was not executed.")]
-        return [RunCommand(self._commands.parse(message.action), message.topic)]
+            per_s = self._limits.commands.per_s
+            text = f"Too many commands: at most {per_s:.0f} a second; this one was not executed."
+            code = SocketCode.TOO_MANY_REQUESTS
+            return [Reply(self.error(text, code, message.id, retry_after=1 / per_s))]
+        command = self._commands.parse(message.action)
+        asked = b"" if message.id is None else _asked(command, message.topic)
+        return [RunCommand(command, message.topic, message.id, asked)]
 
-    def _bad_message(self, text: str, now: float) -> list[Decision]:
+    def _bad_message(
+        self, text: str, code: SocketCode, message_id: str | None, now: float
+    ) -> list[Decision]:
+        told = Reply(self.error(text, code, message_id))
         # A window that slides: at most eleven times are kept, however many messages were broken.
         self._bad.append(now)
         while self._bad[0] <= now - self._limits.bad_messages_s:
             self._bad.popleft()
         if len(self._bad) > self._limits.bad_messages_max:
-            return [_error(text), Close(CloseCode.MISUSE, "too many broken messages")]
-        return [_error(text)]
+            return [told, Close(CloseCode.MISUSE, "too many broken messages")]
+        return [told]
 
 
-def _error(text: str) -> Reply:
-    return Reply(encode_server(Error(text)))
+def _acknowledged(message_id: str | None) -> list[Decision]:
+    return [] if message_id is None else [Reply(encode_server(Ack(message_id)))]
+
+
+def _asked(command: msgspec.Struct, topic: str | None) -> bytes:
+    # Of what was understood, so that other spaces are no other command; kept for ten minutes, so
+    # not the whole of it.
+    name = f"{type(command).__name__} {topic} "
+    whole = name.encode() + msgspec.json.encode(msgspec.structs.asdict(command))
+    return blake2b(whole, digest_size=16).digest()
 
 
 class TokenBucket:

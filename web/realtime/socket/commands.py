@@ -1,0 +1,156 @@
+"""What became of commands, by the ids their clients gave them (WEB-41).
+
+Rule 1: while a command of an id runs, and for ten minutes after, the same id is the same command:
+        it is not carried out again and is answered alike, on whichever connection it is sent.
+Rule 2: only what is final is kept. A command that may be tried again (a limit, a time-out, a bug)
+        is forgotten; the next one of its id is carried out.
+Rule 3: what clients can fill is bounded: the oldest answers of a client go first, then of all.
+
+Kept in memory: across a restart it is the store that knows a command, by the key it is handed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from web.realtime.errors import SocketCode
+
+# WEB-41: a client that comes back later loads what it shows anew.
+COMMAND_KEPT_S = 600.0
+# An offline queue holds a hundred; a command is rarely sent twice.
+PER_CLIENT_MAX = 1000
+# A few hundred bytes each: some 20 MiB at the worst.
+TOTAL_MAX = 50_000
+
+
+class CommandKey(NamedTuple):
+    """Names a command: whose it is, on which of their clients, and the id it has there."""
+
+    user: str
+    client: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What `dispatch` gives for a command that is committed.
+
+    `result` is told to the sender, with `position`, a place in the store behind what it did.
+    `heard_on` names the topic whose subscribers hear it anyway: a plain connection that listens
+    there is told nothing more.
+    """
+
+    result: msgspec.Struct | None = None
+    heard_on: str | None = None
+    position: str | None = None
+
+
+class Refused(Exception):
+    """Raised by `dispatch` when a command is refused; its text is for the client.
+
+    Nothing was done, or with `TIMEOUT` perhaps. `retry_after` seconds later it may be tried again.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        code: SocketCode = SocketCode.REFUSED,
+        *,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.text, self.code, self.retry_after = text, code, retry_after
+
+
+# Answers for good: whoever sends the same command again is told the same.
+_FINAL = frozenset(
+    {
+        SocketCode.REFUSED,
+        SocketCode.FORBIDDEN,
+        SocketCode.CONFLICT,
+        SocketCode.VALIDATION_ERROR,
+    }
+)
+
+
+@dataclass(slots=True, eq=False)
+class Fate:
+    """What becomes of one command; `known` is set when `outcome` is there.
+
+    An outcome of None: whoever carried it out was stopped before it was known.
+    """
+
+    # What was asked: the same id with another command is a mistake of the client.
+    asked: bytes
+    known: trio.Event = field(default_factory=trio.Event)
+    outcome: Done | Refused | None = None
+
+
+class CommandMemory:
+    """Remembers commands by their keys. One for an endpoint; it outlives connections."""
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float] = trio.current_time,
+        kept_s: float = COMMAND_KEPT_S,
+        per_client_max: int = PER_CLIENT_MAX,
+        total_max: int = TOTAL_MAX,
+    ) -> None:
+        self._now, self._kept_s = now, kept_s
+        self._per_client_max, self._total_max = per_client_max, total_max
+        # Oldest first, of each client and of all: they are told by the same order.
+        self._clients: dict[tuple[str, str], dict[str, Fate]] = {}
+        self._all: dict[CommandKey, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<CommandMemory commands={len(self._all)} clients={len(self._clients)}>"
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def claim(self, key: CommandKey, asked: bytes) -> tuple[Fate, bool]:
+        """Call this for a command; True when it is new and the caller has to carry it out."""
+        self._expire()
+        known = self._clients.get(key[:2], {}).get(key.id)
+        if known is not None:
+            return known, False
+        fate = Fate(asked)
+        ids = self._clients.setdefault(key[:2], {})
+        ids[key.id] = fate
+        self._all[key] = self._now()
+        if len(ids) > self._per_client_max:
+            self._drop(CommandKey(*key[:2], next(iter(ids))))
+        while len(self._all) > self._total_max:
+            self._drop(next(iter(self._all)))
+        return fate, True
+
+    def settle(self, key: CommandKey | None, fate: Fate, outcome: Done | Refused | None) -> None:
+        """Call this once for each claimed command, also for one that was cut off (None)."""
+        fate.outcome = outcome
+        fate.known.set()
+        is_final = isinstance(outcome, Done) or (
+            isinstance(outcome, Refused) and outcome.code in _FINAL
+        )
+        if key is not None and not is_final and self._clients.get(key[:2], {}).get(key.id) is fate:
+            self._drop(key)
+
+    def _expire(self) -> None:
+        before = self._now() - self._kept_s
+        while self._all:
+            key, at = next(iter(self._all.items()))
+            if at > before:
+                return
+            self._drop(key)
+
+    def _drop(self, key: CommandKey) -> None:
+        del self._all[key]
+        ids = self._clients[key[:2]]
+        del ids[key.id]
+        if not ids:
+            del self._clients[key[:2]]
