@@ -35,6 +35,7 @@ holds cells, calls them, and is told.
 from actors.runtime.actor.actor import Actor, AnyActor
 from actors.runtime.actor.relations import Down, Exited
 from actors.runtime.actor.timers import IdleTimeout
+from actors.runtime.delivery.batch import Batch, Taken
 from actors.runtime.delivery.clock import Alarm, Wheel
 from actors.runtime.delivery.envelope import Context, Later, current_context, edge_context
 from actors.runtime.delivery.mailbox import UNBOUNDED
@@ -117,6 +118,7 @@ __all__ = [
     "AskTimeout",
     "BadReply",
     "BadReturn",
+    "Batch",
     "ByName",
     "CallbackFailed",
     "Cell",
@@ -172,6 +174,7 @@ __all__ = [
     "StopTimeout",
     "System",
     "SystemStats",
+    "Taken",
     "Topics",
     "UnhandledMessage",
     "Watch",

@@ -9,6 +9,7 @@ from actors.runtime import (
     Actor,
     AnyRef,
     Ask,
+    Batch,
     ByName,
     Crashed,
     Exit,
@@ -156,3 +157,19 @@ async def extended(system: System) -> int:
     ref.tell(Add("x"))
     both: Ref[Add | Total] = ref
     return await both.ask(Total("x"))
+
+
+# Several at once
+
+
+class Gathering(Actor[Add | Total]):
+    async def on_total(self, totals: Batch[Total]) -> None:
+        print([total.message.item for total in totals], len(totals), totals[0].deadline)
+        for total in totals:
+            with total as message:
+                print(message.item)
+            total.reply(1)
+
+    def on_add(self, adds: Batch[Add]) -> None:
+        for add in adds:
+            add.done()

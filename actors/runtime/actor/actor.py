@@ -37,6 +37,7 @@ from actors.runtime.delivery.mailbox import check_mailbox
 from actors.runtime.delivery.ref import AnyRef, Ref, is_number
 from actors.runtime.life.cell import Cell, Life, cell_of
 from actors.runtime.life.child_tasks import ChildTasks
+from actors.runtime.life.gathering import gathering
 from actors.runtime.life.handlers import compile_table, protocol_of
 from actors.runtime.life.hooks import Hooks, check_class_names, reserve
 from actors.runtime.life.loop import is_async
@@ -83,7 +84,9 @@ class Actor(Hooks[M]):
         check_mailbox(cls.capacity, cls.overflow)
         _check_settings(cls)
         receive = None if cls.receive is Actor.receive else cls.receive
-        cls.__table__ = table = compile_table(cls, Actor, protocol_of(cls, Actor), receive)
+        cls.__table__ = table = compile_table(
+            cls, Actor, protocol_of(cls, Actor), receive, gathering
+        )
         if cls.trap_exits and receive is None and Exited not in table.handlers:
             raise TypeError(
                 f"{cls.__qualname__} traps exits but has no method on_...(self, message: Exited)"
@@ -185,7 +188,7 @@ class Actor(Hooks[M]):
         envelope = self._activity.envelope
         if envelope is None:
             raise RuntimeError("reply_later() is for handlers; no message is in hand here")
-        self._check_not_passed_on(envelope)
+        self._check_is_here(envelope)
         return self._life.owe(envelope)
 
     @overload
@@ -215,15 +218,20 @@ class Actor(Hooks[M]):
             raise RuntimeError("forward() is for handlers; no message is in hand here")
         if message is not None and message is not envelope[MESSAGE]:
             raise RuntimeError("forward() passes on the message in hand; tell any other")
-        self._check_not_passed_on(envelope)
+        self._check_is_here(envelope)
         reply = envelope[REPLY]
         if life.set_aside is envelope or (reply is not None and reply.outcome == "answered"):
             raise RuntimeError("the message in hand is stashed or answered; it was not passed on")
         life.pass_on(envelope, ref._target(cast(Never, envelope[MESSAGE])))
         return Later(life, envelope)
 
-    def _check_not_passed_on(self, envelope: Envelope) -> None:
-        if self._life.passed_on is envelope:
+    def _check_is_here(self, envelope: Envelope) -> None:
+        life = self._life
+        if life.gathered is not None and envelope is life.gathered.shared:
+            raise RuntimeError(
+                "a batch is in hand; take the message that is meant: `with taken: ...`"
+            )
+        if life.passed_on is envelope:
             raise RuntimeError("the message in hand was passed on; it is another actor's now")
 
     def stop(self, exit: Exit = Normal()) -> None:  # noqa: A002, B008 - exits are frozen
@@ -335,7 +343,7 @@ class Actor(Hooks[M]):
             raise RuntimeError(
                 "stash() is for handlers; hooks and child tasks have no message in hand"
             )
-        self._check_not_passed_on(envelope)
+        self._check_is_here(envelope)
         if life.set_aside is envelope:
             return  # Set aside already; once is enough to come back once.
         if life.stash is None:
@@ -383,6 +391,8 @@ def _check_settings(cls: type[AnyActor]) -> None:
             f"budget is {cls.budget!r}; it must be a tuple of messages >= 1 and seconds > 0"
         )
     check_level(cls.level)
+    if not _is_count(cls.batch_max):
+        raise ValueError(f"batch_max is {cls.batch_max!r}; it must be a number of messages >= 1")
     room = cls.stash_capacity
     if not is_number(room) or not room >= 0:
         raise ValueError(f"stash_capacity is {room!r}; it must be a number >= 0")
@@ -392,8 +402,11 @@ def _is_budget(budget: object) -> bool:
     if not isinstance(budget, tuple) or len(budget) != 2:
         return False
     messages, seconds = budget
-    is_count = isinstance(messages, int) and is_number(messages) and messages >= 1
-    return is_count and is_number(seconds) and seconds > 0
+    return _is_count(messages) and is_number(seconds) and seconds > 0
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and is_number(value) and value >= 1
 
 
 reserve(Actor)

@@ -62,6 +62,7 @@ from typing import Final, Literal, Never, Protocol, TypeAlias, cast
 
 import trio
 
+from actors.runtime.delivery.batch import Batch, Taken
 from actors.runtime.delivery.clock import Alarm
 from actors.runtime.delivery.dispatcher import WAKES_TASK
 from actors.runtime.delivery.envelope import (
@@ -937,7 +938,7 @@ class Life:
         # the budget of a turn
         "turn_left", "until_clock", "turn_began", "system_streak",
         # the message in hand
-        "coroutine", "awaiting_since", "handling_began", "set_aside", "passed_on",
+        "coroutine", "awaiting_since", "handling_began", "set_aside", "passed_on", "gathered",
         # what an actor changes of itself
         "suspended", "held_by", "behaviour", "stash",
         # what it has set going
@@ -980,8 +981,7 @@ class Life:
         # clock; when the turn began (0.0: the clock was not needed yet).
         self.turn_left = self.until_clock = 0
         self.turn_began = 0.0
-        # System entries in a row: a flood of them must let a user message through.
-        self.system_streak = 0
+        self.system_streak = 0  # A flood of system entries must let a user message through.
 
         # What an `async def` handler has made, until the task awaits it.
         self.coroutine: object = None
@@ -989,9 +989,10 @@ class Life:
         # By `perf_counter`, of a message that is measured and went another road than the batch.
         self.handling_began = 0.0
         # The message in hand, once its own handler has stashed it: it is not answered now; or
-        # once it has passed it on: it is another actor's.
+        # once it has passed it on: it is another actor's. Several, of one that takes a `Batch`.
         self.set_aside: Envelope | None = None
         self.passed_on: Envelope | None = None
+        self.gathered: Batch[object] | None = None
 
         self.suspended = False
         self.held_by: Holding | None = None  # Standing still as well, until that is done.
@@ -1239,6 +1240,12 @@ class Life:
             return
         self.last_in_hand = envelope
         self.activity.envelope = self.activity.out = None
+        batch, self.gathered = self.gathered, None
+        if batch is not None:
+            if batch.failed is not None:
+                self.last_in_hand = batch.failed.envelope
+            self._settle_batch(batch, exit_)
+            return
         if self.passed_on is envelope:
             return
         if self.set_aside is envelope:
@@ -1249,6 +1256,33 @@ class Life:
         reply = envelope[REPLY]
         if reply is not None and not self.owes(envelope):
             reply.fail(self._error_for(exit_, envelope))
+
+    def _settle_batch(self, batch: Batch[object], exit_: Exit) -> None:
+        """Each as one message in hand; what was done before the end stays done."""
+        failed = batch.failed
+        if failed is not None and failed.comes_back():
+            self._take_back(failed.envelope)
+        left = [taken for taken in batch if not taken.is_done]
+        if exit_.clean:
+            # `on_stop` may still answer these.
+            left = [taken for taken in left if not self.owes(taken.envelope)]
+        self.cell._in_slices(self._settle_each(left, failed, exit_), len(left))
+
+    def _settle_each(
+        self, left: list[Taken[object]], failed: Taken[object] | None, exit_: Exit
+    ) -> Iterator[int]:
+        # An end in good order was meant by whoever had one of them in hand; the others are lost by
+        # it, as if they had waited still.
+        reason: Reason = "stopped" if exit_.clean else "crashed"
+        if isinstance(exit_, Killed):
+            reason = "killed"
+        for taken in left:
+            envelope, reply = taken.envelope, taken.envelope[REPLY]
+            if not exit_.clean or taken is not failed:
+                self.cell.system.dead_letters.add(self.cell, envelope, reason, exit_)
+            if reply is not None:
+                reply.fail(self._error_for(exit_, envelope))
+            yield WAKES_TASK
 
     def _take_back(self, envelope: Envelope) -> None:
         if self.stash:  # Or back in the mailbox already; it never comes a second time.

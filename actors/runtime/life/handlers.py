@@ -23,11 +23,14 @@ from typing import (
     get_origin,
 )
 
+from actors.runtime.delivery.batch import Batch
 from actors.runtime.delivery.envelope import Later
 from actors.runtime.words.exits import without_cancelled
 from actors.runtime.words.messages import Ask, FromRuntime
 
 Handler: TypeAlias = Callable[[object, object], object]
+# Makes a handler of single messages out of one that takes them together, of these classes.
+Gathering: TypeAlias = Callable[[Handler, tuple[type, ...]], Handler]
 
 _HOOKS: Final = frozenset({"on_start", "on_stop", "on_system"})
 _LATE_MARK: Final = "__cancel_late__"
@@ -54,6 +57,9 @@ class Table:
     has_receive: bool = False
     receive_is_async: bool = False
     is_task: bool = False
+    # Whether the loop hands over one message at a time: an `async def` handler leaves it each time,
+    # one that takes a `Batch` changes what comes next.
+    one_by_one: bool = False
     # Whether an instance has started without taking a name of the runtime's.
     names_are_free: bool = False
 
@@ -119,12 +125,17 @@ def handler(*, cancel_late: bool) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def compile_table(
-    cls: type, root: type, protocol: tuple[object, ...] | None, receive: object
+    cls: type,
+    root: type,
+    protocol: tuple[object, ...] | None,
+    receive: object,
+    gathering: Gathering,
 ) -> Table:
     """Called when an actor class is made, with what `protocol_of` found.
 
     Raises TypeError when a member has no handler or two, when a handler is for a foreign message,
     when its return annotation is not the R of `Ask[R]`, or when an annotation is unresolvable.
+    `gathering` is asked for the handler of a `Batch`.
     """
     table = Table(has_receive=receive is not None)
     # A hook that may wait needs a task as well. Only where it is overridden: the root's own
@@ -147,7 +158,9 @@ def compile_table(
     for name, function in _handler_methods(cls, root):
         where = f"{cls.__qualname__}.{name}"
         hints = _hints(where, function, local)
-        for kind in _handled_by(where, function, hints):
+        kinds, takes_batch = _handled_by(where, function, hints)
+        call = gathering(function, tuple(kinds)) if takes_batch else function
+        for kind in kinds:
             if kind in owners:
                 raise TypeError(
                     f"{where} and {owners[kind]} both handle {kind.__name__}; keep one of them"
@@ -159,9 +172,11 @@ def compile_table(
                 )
             _check_return(where, hints, kind)
             owners[kind] = name
-            table.handlers[kind] = function
+            table.handlers[kind] = call
             table.replies[kind] = reply_type(kind)
+            table.one_by_one |= takes_batch
             if inspect.iscoroutinefunction(function):
+                table.one_by_one = True
                 table.is_task = True
                 table.asynchronous.add(kind)
                 if getattr(function, _LATE_MARK, False):
@@ -275,7 +290,10 @@ def _handler_methods(cls: type, root: type) -> Iterator[tuple[str, Handler]]:
             yield name, function
 
 
-def _handled_by(where: str, function: Handler, hints: Mapping[str, object]) -> list[type]:
+def _handled_by(
+    where: str, function: Handler, hints: Mapping[str, object]
+) -> tuple[list[type], bool]:
+    """Which classes of messages a handler takes, and whether it takes them together."""
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) != 2 or parameters[1].kind not in (
         inspect.Parameter.POSITIONAL_ONLY,
@@ -285,15 +303,33 @@ def _handled_by(where: str, function: Handler, hints: Mapping[str, object]) -> l
     annotation = hints.get(parameters[1].name)
     if annotation is None:
         raise TypeError(f"{where} must annotate its parameter with a message class")
+    takes_batch = get_origin(annotation) is Batch
+    named = get_args(annotation)[0] if takes_batch else annotation
     try:
-        return list(_members(annotation))
+        kinds = list(_members(named))
     except TypeError as error:
         raise TypeError(f"{where}: {error}") from error
+    if Batch in kinds:
+        raise TypeError(f"{where} takes messages or a Batch of some, `Batch[A | B]`, not both")
+    if takes_batch:
+        _check_of_batch(where, function, hints)
+    return kinds, takes_batch
+
+
+def _check_of_batch(where: str, function: Handler, hints: Mapping[str, object]) -> None:
+    if hints.get("return") not in (None, type(None)):
+        raise TypeError(
+            f"{where} returns nothing: each message of a Batch has a `reply` of its own"
+        )
+    if getattr(function, _LATE_MARK, False):
+        raise TypeError(
+            f"{where} takes a Batch, whose messages have a deadline each: no cancel_late"
+        )
 
 
 def _check_return(where: str, hints: Mapping[str, object], kind: type) -> None:
-    if "return" not in hints:
-        return
+    if "return" not in hints or Batch in map(get_origin, hints.values()):
+        return  # Of a batch that is looked at in `_check_of_batch`.
     given, promised = hints["return"], reply_type(kind)
     promised = type(None) if promised is None else promised
     if given == promised or promised is object:

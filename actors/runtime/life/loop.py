@@ -100,8 +100,8 @@ def run(life: Life) -> State:
                 life.until_clock = _pace(life)
                 if not life.until_clock:
                     return "more"
-            # An `async def` handler leaves the batch each time; a longer slice would be waste.
-            limit = 1 if life.table.asynchronous else life.until_clock
+            # An `async def` handler leaves the slice each time; a longer one would be waste.
+            limit = 1 if life.table.one_by_one else life.until_clock
             if cell.meter is None:
                 state = _run_batch(life, limit)
             else:
