@@ -6,6 +6,7 @@ values are true. The table in docs/reference/settings.md is checked against `VAR
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -193,11 +194,18 @@ def parse_origin(text: str) -> str:
         port = parts.port
     except ValueError:
         raise _Bad(f"must be an origin such as https://example.org, got {text!r}") from None
-    host = parts.hostname or ""
+    host = (parts.hostname or "").removesuffix(".")
     bare = f"[{host}]" if ":" in host else host
-    origin = f"{parts.scheme}://{bare}" + (f":{port}" if port is not None else "")
-    if parts.scheme not in {"http", "https"} or not host or origin != text.lower().rstrip("/"):
+    # Only an origin is left when what may be written in two ways is taken away (WEB-11): the
+    # scheme's own port, a dot at the end of the name, a slash, capital letters.
+    rest = parts.path.rstrip("/") + parts.query + parts.fragment
+    is_whole = not (rest or "@" in parts.netloc or "?" in text or "#" in text)
+    # A name that is not ASCII is sent by browsers in its other form (`xn--...`): give that one.
+    is_whole = is_whole and re.fullmatch(r"[0-9a-z._~-]+|[0-9a-f:.]+", host) is not None
+    if parts.scheme not in {"http", "https"} or not host or not is_whole:
         raise _Bad(f"must be an origin such as https://example.org, without path; got {text!r}")
+    default = 443 if parts.scheme == "https" else 80
+    origin = f"{parts.scheme}://{bare}" + (f":{port}" if port not in (None, default) else "")
     if parts.scheme == "http" and host not in {"localhost", "127.0.0.1", "::1"}:
         raise _Bad("http:// is only for localhost, 127.0.0.1 and [::1]; use https://")
     return origin

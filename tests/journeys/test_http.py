@@ -92,6 +92,18 @@ def test_an_unknown_host_is_misdirected(site: SiteProcess) -> None:  # SEC-84
     assert Visitor(site.url).get("/", host="evil.test").status == 421
 
 
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/ready"])
+def test_a_probe_may_use_any_host(site: SiteProcess, path: str) -> None:  # SEC-84
+    answer = Visitor(site.url).get(path, host="10.1.2.3:3000")
+    assert answer.status == 200
+    assert "set-cookie" not in answer.headers
+
+
+def test_who_comes_from_afar_is_not_told_why(site: SiteProcess) -> None:  # SEC-84
+    answer = Visitor(site.url).get("/ready", **{"x-forwarded-for": "203.0.113.7"})
+    assert json.loads(answer.text) == {"ready": True, "status": "healthy"}
+
+
 def test_the_client_cannot_choose_the_request_id(site: SiteProcess) -> None:  # SITE-156
     mine = str(uuid.uuid4())
     assert (

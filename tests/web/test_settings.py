@@ -169,6 +169,27 @@ def test_plain_http_is_for_loopback_only(origin: str, is_good: bool) -> None:  #
             parse_origin(origin)
 
 
+@pytest.mark.parametrize(
+    ("origin", "normal"),
+    [
+        ("https://example.org:443", "https://example.org"),
+        ("http://localhost:80", "http://localhost"),
+        ("https://Example.ORG./", "https://example.org"),
+        ("HTTPS://example.org:8443/", "https://example.org:8443"),
+    ],
+)
+def test_an_origin_has_one_form(origin: str, normal: str) -> None:  # WEB-11
+    assert parse_origin(origin) == normal
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://a/b", "https://a?b", "https://a#", "https://a,b", "https://ü.test", "https://u@a"]
+)  # fmt: skip
+def test_what_is_more_than_an_origin_is_refused(origin: str) -> None:  # SEC-2
+    with pytest.raises(ValueError, match=r"must be an origin"):
+        parse_origin(origin)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
 def test_loopback_hosts(host: str) -> None:
     assert is_loopback(host)

@@ -13,4 +13,5 @@ HEALTH = "/health"
 HEALTH_LIVE = "/health/live"
 READY = "/ready"
 HEALTH_READY = "/health/ready"
+PROBES = frozenset({HEALTH, HEALTH_LIVE, HEALTH_READY, READY})
 SOCKET = "/ws"

@@ -30,6 +30,16 @@ from web.server.connection.listening import open_listeners
 from web.server.connection.settings import ErrorResponse, TransportSettings
 from web.server.connection.transport import Transport, transport_of
 from web.server.connection.websocket import WIRE_KEY, Wire
+from web.server.edge.addresses import (
+    Client,
+    ClientAddresses,
+    ForwardingStatistics,
+    client_of,
+    host_of,
+    masked,
+    normal_origin,
+    origin_of,
+)
 from web.server.edge.answers import (
     Answer,
     ErrorRow,
@@ -40,7 +50,7 @@ from web.server.edge.answers import (
     render_error,
     row_of_status,
 )
-from web.server.edge.checks import Checks, client_address, header_map, masked
+from web.server.edge.checks import Checks, header_map
 from web.server.edge.edge import Edge, EdgeSettings
 from web.server.edge.request_state import NoRequestState, RequestState, request_state
 from web.server.edge.visitor import (
@@ -80,6 +90,8 @@ __all__ = [
     "WIRE_KEY",
     "Answer",
     "Checks",
+    "Client",
+    "ClientAddresses",
     "CookieTooLong",
     "CsrfTokenMissing",
     "CsrfTokens",
@@ -91,6 +103,7 @@ __all__ = [
     "ErrorRow",
     "ErrorTable",
     "ErrorView",
+    "ForwardingStatistics",
     "Frame",
     "Framing",
     "Key",
@@ -116,14 +129,17 @@ __all__ = [
     "WebApp",
     "Wire",
     "chunk",
-    "client_address",
+    "client_of",
     "close_frame",
     "cookie_name",
     "current_request_state",
     "expire_cookie",
     "header_map",
+    "host_of",
     "masked",
+    "normal_origin",
     "open_listeners",
+    "origin_of",
     "ping_frame",
     "plain_page",
     "pong_frame",

@@ -83,8 +83,12 @@ class HealthReport:
         found = {component.status for component in self.components.values()}
         return next((word for word in _WORST_FIRST if word in found), "healthy")
 
+    def to_public_json(self) -> dict[str, object]:
+        """Call this to get the answer of `/ready` for anybody: whether, and not why."""
+        return {"ready": self.is_ready, "status": "draining" if self.is_draining else self.status}
+
     def to_json(self) -> dict[str, object]:
-        """Call this to get the answer of `/ready`."""
+        """Call this to get the answer of `/ready` for an operator, with every component."""
         if self.is_draining:
             return {"ready": False, "status": "draining"}
         return {

@@ -63,7 +63,9 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
     @routes.get(paths.HEALTH_READY)
     async def ready() -> Response:
         report = await site.health.report()
-        return _json(report.to_json(), 200 if report.is_ready else 503)
+        # SEC-84: whoever may ask learns whether, and only an operator's own machines why.
+        shown = report.to_json() if current_request_state().is_near else report.to_public_json()
+        return _json(shown, 200 if report.is_ready else 503)
 
     return routes
 

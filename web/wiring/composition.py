@@ -194,6 +194,7 @@ class Web:
             allowed_origins=frozenset(settings.allowed_origins),
             extra_hosts=frozenset(names if is_local else ()),
             public_sockets=frozenset({paths.SOCKET}),
+            probe_paths=paths.PROBES,
         )
 
     def _socket_endpoint(self, system: System) -> SocketEndpoint[SocketGuest]:

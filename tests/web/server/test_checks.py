@@ -10,29 +10,35 @@ import pytest
 from hypercorn.typing import HTTPScope
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from actors.runtime import Secret
 from web.server import (
     Answer,
     Checks,
+    ClientAddresses,
     CookieTooLong,
     CsrfTokens,
+    ErrorRow,
     ErrorTable,
+    ForwardingStatistics,
     KeyRing,
     SecretTooShort,
     Visitor,
     VisitorSigner,
-    client_address,
+    client_of,
     cookie_name,
     expire_cookie,
     header_map,
+    host_of,
     masked,
+    origin_of,
     read_cookies,
     row_of_status,
     set_cookie,
 )
 from web.server.edge.answers import new_nonce
-from web.server.edge.checks import Verdict, judge_handshake, judge_read, judge_request, origin_of
+from web.server.edge.checks import Verdict, judge_handshake, judge_read, judge_request
 
 OWN = "https://site.com"
 ORIGINS = {OWN}
@@ -56,7 +62,12 @@ PASS, TOKEN, NO = Verdict.PASS, Verdict.NEEDS_TOKEN, Verdict.FORBIDDEN
         ({"origin": "https://site.com.evil"}, NO),
         ({"origin": "http://site.com"}, NO),
         ({"origin": "https://site.com:8443"}, NO),
-        ({"origin": "https://SITE.com"}, NO),
+        ({"origin": "https://SITE.com"}, PASS),
+        ({"origin": "https://site.com:443"}, PASS),
+        ({"origin": "https://site.com."}, PASS),
+        ({"origin": "https://site.com/"}, NO),
+        ({"origin": "https://u@site.com"}, NO),
+        ({"origin": "https://site.com, https://site.com"}, NO),
         ({"referer": "https://site.com/page?x"}, PASS),
         ({"referer": "https://evil.example/https://site.com/"}, NO),
         ({"referer": "about:blank"}, NO),
@@ -121,6 +132,45 @@ def test_origins_are_spelled_as_browsers_do() -> None:
 
 
 @pytest.mark.parametrize(
+    "host", ["site.com", "SITE.com", "site.com.", "site.com:443", "Site.Com.:0443", "x.test:443"]
+)
+def test_a_host_is_known_in_any_spelling(host: str) -> None:
+    # SEC-84, WEB-11
+    checks = Checks(own_origin="https://site.com:443", extra_hosts=frozenset({"X.test"}))
+    assert refusal_of(checks, host) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "site.com:80", "site.com:", "site.com:444", "site.com..", ".site.com", "site.com:x"],
+)
+def test_another_host_is_421_but_for_probes(host: str) -> None:
+    # SEC-84
+    checks = Checks(own_origin=OWN, probe_paths=frozenset({"/ready"}))
+    if host != "site.com:":  # RFC 3986 3.2.3: an empty port is the default one
+        assert refusal_of(checks, host) is Answer.HOST.value
+    assert refusal_of(checks, host, "/ready") is None
+
+
+def refusal_of(checks: Checks, host: str, path: str = "/") -> ErrorRow | None:
+    scope = {"path": path, "headers": [], "raw_path": b"/", "query_string": b""}
+    return checks.refusal(cast("HTTPScope", scope), {"host": host})
+
+
+def test_hosts_of_version_6_have_one_form() -> None:
+    # WEB-11
+    assert host_of("[0:0:0:0:0:0:0:1]:3000", "http") == "[::1]:3000"
+    assert host_of("[::FFFF:127.0.0.1]:80", "http") == "127.0.0.1"
+    assert host_of("[::1", "http") is host_of("::1", "http") is host_of("a:99999", "http") is None
+
+
+def test_checks_of_what_is_no_origin_are_not_made() -> None:
+    # SEC-31
+    with pytest.raises(ValueError, match="no origins: nonsense"):
+        Checks(own_origin=OWN, allowed_origins=frozenset({"nonsense"}))
+
+
+@pytest.mark.parametrize(
     ("peer", "forwarded", "trusted", "wanted"),
     [
         ("9.9.9.9", None, [], "9.9.9.9"),
@@ -132,19 +182,62 @@ def test_origins_are_spelled_as_browsers_do() -> None:
         ("10.0.0.1", "10.0.0.3, 10.0.0.2", ["10.0.0.0/8"], "10.0.0.3"),
         ("10.0.0.1", "nonsense", ["10.0.0.0/8"], "10.0.0.1"),
         ("10.0.0.1", "1.1.1.1, nonsense", ["10.0.0.0/8"], "10.0.0.1"),
+        ("10.0.0.1", "nonsense, 1.1.1.1", ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", "6.6.6.6, nonsense, 10.0.0.2", ["10.0.0.0/8"], "10.0.0.2"),
+        ("10.0.0.1", "6.6.6.6,, 10.0.0.2", ["10.0.0.0/8"], "10.0.0.2"),
         ("10.0.0.1", "", ["10.0.0.0/8"], "10.0.0.1"),
-        ("10.0.0.1", "1.1.1.1:80", ["10.0.0.0/8"], "10.0.0.1"),
-        ("10.0.0.1", ",".join(["1.1.1.1"] * 40), ["10.0.0.0/8"], "10.0.0.1"),
+        ("10.0.0.1", "1.1.1.1:51234", ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", "1.1.1.1:x", ["10.0.0.0/8"], "10.0.0.1"),
+        ("10.0.0.1", "1.1.1.999:80", ["10.0.0.0/8"], "10.0.0.1"),
+        ("10.0.0.1", "[2001:db8::1]:443", ["10.0.0.0/8"], "2001:db8::1"),
+        ("10.0.0.1", "[2001:db8::1]", ["10.0.0.0/8"], "2001:db8::1"),
+        ("10.0.0.1", "2001:DB8:0::1", ["10.0.0.0/8"], "2001:db8::1"),
+        ("10.0.0.1", "[::ffff:1.1.1.1]:80", ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", "1.1.1.1, [::ffff:10.0.0.9]:80", ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", ",".join(["1.1.1.1"] * 40), ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", "6.6.6.6," + ",".join(["10.0.0.2"] * 40), ["10.0.0.0/8"], "10.0.0.2"),
         ("::1", "2001:db8::1", ["::1/128"], "2001:db8::1"),
         ("::ffff:10.0.0.1", "1.1.1.1", ["10.0.0.0/8"], "1.1.1.1"),
         ("10.0.0.1", "::ffff:1.1.1.1", ["10.0.0.0/8"], "1.1.1.1"),
+        ("", "1.1.1.1", ["10.0.0.0/8"], ""),
     ],
 )
 def test_the_address_a_request_counts_for(
     peer: str, forwarded: str | None, trusted: list[str], wanted: str
 ) -> None:
-    # SEC-110, SITE-184
-    assert client_address(peer, forwarded, [ipaddress.ip_network(n) for n in trusted]) == wanted
+    # SEC-110, SITE-184, WEB-11
+    found = client_of(peer, forwarded, [ipaddress.ip_network(n) for n in trusted])
+    assert found.address == wanted
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "is_near"),
+    [
+        ("127.0.0.1", None, True),
+        ("::1", None, True),
+        ("10.0.0.1", None, True),
+        ("9.9.9.9", None, False),
+        ("10.0.0.1", "10.0.0.7", True),
+        ("10.0.0.1", "1.1.1.1", False),
+        ("127.0.0.1", "127.0.0.1", False),  # a proxy nobody named: who knows whom it speaks for
+        ("10.0.0.1", "nonsense", False),
+    ],
+)
+def test_who_is_near_enough_to_see_why(peer: str, forwarded: str | None, is_near: bool) -> None:
+    # SEC-84
+    assert client_of(peer, forwarded, [ipaddress.ip_network("10.0.0.0/8")]).is_near is is_near
+
+
+def test_what_is_not_believed_is_counted_and_told_once() -> None:
+    # WEB-11
+    addresses = ClientAddresses([ipaddress.ip_network("10.0.0.0/8")])
+    with capture_logs() as logged:
+        for _ in range(3):
+            addresses.of("10.0.0.1", "nonsense")
+            addresses.of("9.9.9.9", "1.1.1.1")
+    assert addresses.statistics() == ForwardingStatistics(unread_hops=3, unasked=3)
+    names = ["request.forwarded_hop_unreadable", "request.forwarded_by_untrusted"]
+    assert [entry["event"] for entry in logged] == names
 
 
 def test_addresses_are_shown_masked() -> None:

@@ -60,6 +60,57 @@ async def test_all_addresses_of_a_name_share_a_free_port() -> None:
             listener.close()
 
 
+def names_two(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[int, str]) -> None:
+    """Let every name mean these addresses, some of which the machine has not."""
+
+    def answer(host: object, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(family, socket.SOCK_STREAM, 6, "", (at, port)) for family, at in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+
+
+def test_of_a_name_the_addresses_that_are_not_here_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # WEB-11: Docker's own /etc/hosts gives localhost an address that its kernel has not
+    names_two(monkeypatch, (socket.AF_INET, "198.51.100.1"), (socket.AF_INET, "127.0.0.1"))
+    with capture_logs() as logged:
+        (listener,) = open_listeners("localhost", 0)
+    assert listener.getsockname()[0] == "127.0.0.1"
+    listener.close()
+    assert [(entry["event"], entry["errno"]) for entry in logged] == [
+        ("server.address_left_out", "EADDRNOTAVAIL")
+    ]
+
+
+def test_a_family_that_is_not_here_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    # WEB-11
+    names_two(monkeypatch, (4711, "::1"), (socket.AF_INET, "127.0.0.1"))
+    with capture_logs() as logged:
+        (listener,) = open_listeners("localhost", 0)
+    listener.close()
+    assert [entry["errno"] for entry in logged] == ["EAFNOSUPPORT"]
+
+
+def test_no_address_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    # REL-25
+    names_two(monkeypatch, (socket.AF_INET, "198.51.100.1"), (socket.AF_INET, "198.51.100.2"))
+    with pytest.raises(OSError, match="assign requested address"):
+        open_listeners("localhost", 0)
+
+
+def test_a_star_is_every_address_of_both_families() -> None:
+    # SITE-180
+    listeners = open_listeners("*", 0)
+    try:
+        families = {listener.family for listener in listeners}
+        assert socket.AF_INET in families
+        assert len({listener.getsockname()[1] for listener in listeners}) == 1
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
 async def test_connections_are_counted() -> None:
     # REL-20
     async with serving(hello) as server, await connect(server) as client:

@@ -20,6 +20,10 @@ from web.server.errors import PortBusy, PortForbidden
 BACKLOG = 1024
 # REL-15: no descriptor, buffer or memory for another connection just now.
 _CAPACITY_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+# The machine has no such address, or nothing of its whole family.
+_ABSENT_ERRNOS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+# Both families at once; `::` alone is version 6 only, whatever the machine's own default is.
+EVERY_ADDRESS = "*"
 _PAUSE_S = 0.1
 _LOG_EVERY_S = 10.0
 
@@ -29,18 +33,32 @@ log = Log(__name__)
 def open_listeners(host: str, port: int) -> list[socket.socket]:
     """Call this to bind and listen on every address of `host`; port 0 takes any free port.
 
-    Raises `PortBusy` when another process holds the port, `PortForbidden` when this one may not
-    have it; nothing stays open then.
+    `*` stands for every address of both families. Of a name's addresses those that this machine
+    does not have are left out, with a line in the log, as long as one remains: `localhost` names
+    two, and in a container only one of them may exist. Raises `PortBusy` when another process holds
+    the port, `PortForbidden` when this one may not have it, OSError for an address that cannot be;
+    nothing stays open then.
     """
     found = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        None if host == EVERY_ADDRESS else host,
+        port,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV,
     )
     opened: list[socket.socket] = []
+    absent: list[OSError] = []
     try:
         for family, kind, proto, _, address in dict.fromkeys(found):
             # All addresses of a name share the port the first one was given.
             wanted = opened[0].getsockname()[1] if opened and port == 0 else port
-            opened.append(_open_one(family, kind, proto, str(address[0]), wanted))
+            try:
+                opened.append(_open_one(family, kind, proto, str(address[0]), wanted))
+            except OSError as error:
+                if error.errno not in _ABSENT_ERRNOS:
+                    raise
+                absent.append(error)
+        if not opened:
+            raise absent[0]
     except OSError as error:
         for listener in opened:
             listener.close()
@@ -49,6 +67,8 @@ def open_listeners(host: str, port: int) -> list[socket.socket]:
         if error.errno == errno.EACCES:
             raise PortForbidden(host, port) from error
         raise
+    for missing in absent:
+        log.warning("server.address_left_out", errno=errno.errorcode[missing.errno or 0])
     return opened
 
 

@@ -1,25 +1,25 @@
-"""What is judged from a request's head alone: host, sizes, media type, origin, address.
+"""What is judged from a request's head alone: host, sizes, media type, origin.
 
 Pure decisions over header values and paths; `edge.py` carries them out before any handler runs.
-Three questions, in the order they are asked:
+Two questions, in the order they are asked:
 
 - may this be read here at all: `Checks.refusal`
 - may it come from where it comes from (SEC-30, SEC-31, SEC-36, SEC-40): `judge_request` and its
   siblings, by what a browser says about itself and a page's script cannot forge
-- whom does it count for: `client_address` (SEC-110)
+
+Whom it counts for, and the one form of every host and origin, is in `addresses.py`.
 """
 
 from __future__ import annotations
 
 import enum
-import ipaddress
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from hypercorn.typing import HTTPScope, WebsocketScope
 
 from web.server.connection.settings import MESSAGE_BYTES_MAX
+from web.server.edge.addresses import host_of, normal_origin, origin_of
 from web.server.edge.answers import Answer, ErrorRow, Rendering
 from web.server.reading.heads import HEADER_BYTES_MAX, URL_BYTES_MAX, repeated
 
@@ -52,7 +52,9 @@ class Checks:
     """Holds the site's names and limits, and judges requests by them.
 
     `own_origin` is `http://127.0.0.1:3000` or `https://site.example`; `extra_hosts` are further
-    values of `host` that are answered (loopback names of the same port).
+    values of `host` that are answered (loopback names of the same port). Of all of them any
+    spelling will do. `probe_paths` are answered whatever the host: a load balancer asks by address,
+    and many can be told no name (SEC-84). Raises ValueError for an origin or host that is none.
     """
 
     own_origin: str
@@ -60,14 +62,30 @@ class Checks:
     extra_hosts: frozenset[str] = field(default_factory=frozenset)
     api_prefix: str = "/api/"
     public_sockets: frozenset[str] = field(default_factory=frozenset)
+    probe_paths: frozenset[str] = field(default_factory=frozenset)
     body_bytes_max: int = MESSAGE_BYTES_MAX
+    # Every origin that may change something here, the own ones included.
+    origins: frozenset[str] = field(init=False)
+    _hosts: frozenset[str] = field(init=False)
+    _scheme: str = field(init=False)
 
-    @property
-    def origins(self) -> frozenset[str]:
-        """Tell every origin that may change something here, the own ones included."""
-        scheme = urlsplit(self.own_origin).scheme
-        hosts = {f"{scheme}://{host}" for host in self.extra_hosts}
-        return self.allowed_origins | hosts | {self.own_origin}
+    def __post_init__(self) -> None:
+        scheme = self.own_origin.partition(":")[0].lower()
+        given = [self.own_origin, *self.allowed_origins]
+        given += [f"{scheme}://{host}" for host in self.extra_hosts]
+        normal = {origin: normal_origin(origin) for origin in given}
+        origins = {found for found in normal.values() if found is not None}
+        if None in normal.values():
+            wrong = sorted(origin for origin, found in normal.items() if found is None)
+            raise ValueError(f"no origins: {', '.join(wrong)}")
+        own = [normal_origin(self.own_origin)]
+        own += [normal_origin(f"{scheme}://{host}") for host in self.extra_hosts]
+        hosts = {found.partition("://")[2] for found in own if found is not None}
+        # Once, and not for every request; the class is frozen for everybody else.
+        for name, value in (
+            ("origins", frozenset(origins)), ("_hosts", frozenset(hosts)), ("_scheme", scheme),
+        ):  # fmt: skip
+            object.__setattr__(self, name, value)
 
     def is_api(self, path: str) -> bool:
         """Tell whether a path belongs to client programs."""
@@ -92,7 +110,7 @@ class Checks:
         # HTTP/1.1 refuses it before (`reading/heads.py`); here it is for HTTP/2.
         if repeated(scope["headers"]) is not None:
             return Answer.INVALID.value
-        if not self._knows_host(headers.get("host", "")):
+        if not self._knows_host(headers.get("host", "")) and scope["path"] not in self.probe_paths:
             return Answer.HOST.value
         if len(scope["raw_path"]) + len(scope["query_string"]) > URL_BYTES_MAX:
             return Answer.URL_TOO_LONG.value
@@ -128,8 +146,8 @@ class Checks:
         return judge_handshake(headers, self.origins, is_public=is_public, has_ticket=has_ticket)
 
     def _knows_host(self, host: str) -> bool:
-        known = {urlsplit(self.own_origin).netloc, *self.extra_hosts}
-        return host.lower() in known
+        # Nearly always as it is: one look instead of a grammar.
+        return host in self._hosts or host_of(host, self._scheme) in self._hosts
 
     def _takes_media(self, path: str, given: str) -> bool:
         media = given.split(";", 1)[0].strip().lower()
@@ -170,17 +188,14 @@ def judge_request(
     if is_api and "cookie" not in headers and _is_bearer(headers):
         return Verdict.PASS  # SEC-37: no browser adds this header by itself
     site = headers.get("sec-fetch-site")
-    origin = headers.get("origin")
     if site is not None:
-        if site in ("same-origin", "none") or (origin is not None and origin in origins):
-            return Verdict.PASS
-        return Verdict.FORBIDDEN
-    if origin is None and "referer" in headers:
-        origin = origin_of(headers["referer"])
-        if origin is None:
-            return Verdict.FORBIDDEN
-    if origin is not None:
-        return Verdict.PASS if origin in origins else Verdict.FORBIDDEN
+        is_own = site in ("same-origin", "none") or _is_origin_of(headers, origins)
+        return Verdict.PASS if is_own else Verdict.FORBIDDEN
+    if "origin" in headers:
+        return Verdict.PASS if _is_origin_of(headers, origins) else Verdict.FORBIDDEN
+    if "referer" in headers:
+        known = origin_of(headers["referer"]) in origins
+        return Verdict.PASS if known else Verdict.FORBIDDEN
     if is_api and "cookie" not in headers:
         return Verdict.PASS  # a client program
     return Verdict.NEEDS_TOKEN
@@ -189,7 +204,7 @@ def judge_request(
 def judge_read(headers: Mapping[str, str], origins: Collection[str]) -> Verdict:
     """Call this for streams and JSON: embedded or fetched by another site is refused (SEC-36)."""
     site = headers.get("sec-fetch-site")
-    if site in ("cross-site", "same-site") and headers.get("origin") not in origins:
+    if site in ("cross-site", "same-site") and not _is_origin_of(headers, origins):
         return Verdict.FORBIDDEN
     return Verdict.PASS
 
@@ -200,9 +215,8 @@ def judge_handshake(
     """Call this for a WebSocket upgrade (SEC-40)."""
     # Browsers let any page open a socket to any site, cookies and all, and ask nobody. The origin
     # they tell is the only protection, so a cookie without one is not believed.
-    origin = headers.get("origin")
-    if origin is not None:
-        return Verdict.PASS if origin in origins else Verdict.FORBIDDEN
+    if "origin" in headers:
+        return Verdict.PASS if _is_origin_of(headers, origins) else Verdict.FORBIDDEN
     if "cookie" in headers:
         return Verdict.FORBIDDEN
     if _is_bearer(headers) or has_ticket or is_public:
@@ -210,70 +224,10 @@ def judge_handshake(
     return Verdict.FORBIDDEN
 
 
-def origin_of(url: str) -> str | None:
-    """Call this to get scheme, host and port of a URL as browsers spell an origin."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return None
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    default = 443 if parts.scheme == "https" else 80
-    return f"{parts.scheme}://{host}" + ("" if port in (None, default) else f":{port}")
+def _is_origin_of(headers: Mapping[str, str], origins: Collection[str]) -> bool:
+    given = headers.get("origin")
+    return given is not None and (given in origins or normal_origin(given) in origins)
 
 
 def _is_bearer(headers: Mapping[str, str]) -> bool:
     return headers.get("authorization", "").lower().startswith("bearer ")
-
-
-# -- whom a request counts for ---------------------------------------------------------------
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-# More hops than this are forged.
-_HOPS_MAX = 32
-
-
-def client_address(peer: str, forwarded_for: str | None, trusted: Sequence[Network]) -> str:
-    """Call this with the socket's peer and `X-Forwarded-For`; the right-most untrusted hop wins.
-
-    A malformed header counts as none.
-    """
-    if forwarded_for is None or not _is_trusted(peer, trusted):
-        return peer
-    # Each proxy appends the peer it saw, so the list can be believed from the right as far as our
-    # own proxies reach: the first other one is the client. Everything left of it may be invented.
-    hops = [hop.strip() for hop in forwarded_for.split(",")]
-    if len(hops) > _HOPS_MAX or not all(_parse(hop) for hop in hops):
-        return peer
-    for hop in reversed(hops):
-        if not _is_trusted(hop, trusted):
-            return str(_parse(hop))
-    return hops[0]
-
-
-def masked(address: str) -> str:
-    """Call this before an address is shown: the last half is hidden (SITE-184)."""
-    found = _parse(address)
-    if found is None:
-        return "unknown"
-    if isinstance(found, ipaddress.IPv4Address):
-        first, second, *_ = str(found).split(".")
-        return f"{first}.{second}.*.*"
-    return ":".join(found.exploded.split(":")[:4]) + ":*"
-
-
-def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        found = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        return found.ipv4_mapped
-    return found
-
-
-def _is_trusted(text: str, trusted: Sequence[Network]) -> bool:
-    found = _parse(text)
-    return found is not None and any(found in network for network in trusted)

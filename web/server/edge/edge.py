@@ -30,6 +30,7 @@ from hypercorn.typing import (
 from actors.runtime import Log
 from actors.runtime.telling.log import failure_of
 from web.server.connection.settings import ErrorResponse
+from web.server.edge.addresses import ClientAddresses, Network
 from web.server.edge.answers import (
     Answer,
     ErrorRow,
@@ -46,9 +47,7 @@ from web.server.edge.answers import (
 from web.server.edge.checks import (
     KNOWN_METHODS,
     Checks,
-    Network,
     Verdict,
-    client_address,
     header_map,
 )
 from web.server.edge.request_state import STATE_KEY, RequestState
@@ -105,6 +104,7 @@ class Edge:
         self._methods_of = methods_of
         self._settings = settings
         self._sockets = dict(sockets or {})
+        self.addresses = ClientAddresses(settings.trusted_proxies)
         self._signer = VisitorSigner(settings.ring)
         self._cookie = cookie_name("visitor", is_https=settings.is_https)
 
@@ -249,14 +249,14 @@ class Edge:
         cookies = read_cookies(scope["headers"])
         known = self._signer.maybe_visitor_id(cookies.get(self._cookie, ""))
         peer = (scope.get("client") or ("", 0))[0]
+        client = self.addresses.of(peer, headers.get("x-forwarded-for"))
         given = headers.get("x-request-id", "")[:_CLIENT_ID_MAX]
         state = RequestState(
             request_id=_new_id(),
             client_request_id=given if given.isprintable() and given else None,
             nonce=new_nonce(),
-            address=client_address(
-                peer, headers.get("x-forwarded-for"), self._settings.trusted_proxies
-            ),
+            address=client.address,
+            is_near=client.is_near,
             visitor=Visitor(known or uuid.uuid4(), is_new=known is None),
             rendering=self._settings.checks.rendering(scope, headers),
             needs_csrf_token=False,

@@ -23,6 +23,8 @@ class RequestState:
     client_request_id: str | None
     nonce: str
     address: str
+    # From this machine or a trusted network, with nobody else on the way: an operator's probe.
+    is_near: bool
     visitor: Visitor
     rendering: Rendering
     needs_csrf_token: bool
