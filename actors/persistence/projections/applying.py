@@ -10,7 +10,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from actors.persistence.beside_log.dead_letters import NewDeadLetter, words_of
-from actors.persistence.errors import StoredDataError, StoreError, StoreMisuse
+from actors.persistence.errors import StoredDataError, StoreError, StoreMisuse, UnknownEventType
 from actors.persistence.projections.projection import Document, Projection, ProjectionTx
 from actors.persistence.words import Cursor, StoredEvent
 
@@ -87,6 +87,8 @@ async def try_apply(
     One that a splitter makes several of is applied with all its parts or not at all.
     """
     try:
+        if projection.strict and not projection.types.knows(event):
+            raise UnknownEventType(event.type, event.stream_id, event.version)
         for part in projection.types.parts(event, projection.handles):
             await projection.apply(part, tx)
     except (StoredDataError, StoreMisuse) as error:

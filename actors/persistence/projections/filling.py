@@ -119,7 +119,7 @@ class Filling:
         self._projection, self._events, self._store = projection, events, store
         self.checkpoint = checkpoint
         self._keeps_outdated = keeps_outdated
-        self._types = projection.types.stored_as(*projection.handles)
+        self._handled = frozenset(projection.types.stored_as(*projection.handles))
         # A batch of the run or the replay of a stream: never both on one checkpoint.
         self._turn = trio.Lock()
         self._documents = DocumentReader(store)
@@ -253,7 +253,9 @@ class Filling:
         await self._maybe_swap(1)  # a log with nothing to read is caught up with already
         self._is_elsewhere, self._unsaved = False, None
         place = Bookmark(self.checkpoint.lineage, self.checkpoint.cursor)
-        pages = self._events.follow(after=place, types=self._types)
+        # A strict one looks at whatever there is: what it does not know may have any name.
+        types = None if self._projection.strict else sorted(self._handled)
+        pages = self._events.follow(after=place, types=types)
         with trio.CancelScope() as self._reading:
             async with aclosing(cast("AsyncGenerator[Page, None]", pages)) as reading:
                 async for page in reading:
@@ -263,12 +265,15 @@ class Filling:
 
     async def _read_page(self, page: Page) -> bool:
         """Apply and commit a page; False when the run must begin anew."""
-        if not page.events:
+        events = page.events
+        if self._projection.strict:
+            events = [event for event in events if self._concerns(event)]
+        if not events:
             self._unsaved = page.next
             self._has_unsaved.set()
-        for begin in range(0, len(page.events), COMMIT_EVENTS_MAX):
-            part = page.events[begin : begin + COMMIT_EVENTS_MAX]
-            is_last = begin + COMMIT_EVENTS_MAX >= len(page.events)
+        for begin in range(0, len(events), COMMIT_EVENTS_MAX):
+            part = events[begin : begin + COMMIT_EVENTS_MAX]
+            is_last = begin + COMMIT_EVENTS_MAX >= len(events)
             reached = page.next if is_last else part[-1].cursor
             mine = [event for event in part if self.is_ours(event.stream_id)]
             async with self._turn:
@@ -278,6 +283,12 @@ class Filling:
                 if not await self._settle(mine, reached, iter(POISON_RETRIES_S)):
                     return False
         return not self._is_elsewhere
+
+    def _concerns(self, event: StoredEvent) -> bool:
+        """Whether a strict one has to do with an event: it handles it, or does not know it."""
+        if event.type in self._handled:
+            return True
+        return not event.is_system and not self._projection.types.knows(event)
 
     async def save_for_ever(self) -> None:
         """Call this as a task beside the run: saves how far it has read, now and then.

@@ -32,6 +32,11 @@ class Projection:
     `version` when it would write something else than before: it is then rebuilt beside the
     old one, which serves until the new one has caught up. Events stored under former names come
     too, and of one that is split those parts that it handles, each in an `apply` of its own.
+
+    With `strict` an event of whatever type that `types` does not know is one that cannot be
+    applied (`UnknownEventType`), and `on_poison` decides: for a read model that must not be built
+    by a program that is older than its log. It reads the whole log for it. Without, such events
+    are passed over unread.
     """
 
     name: ClassVar[str]
@@ -41,6 +46,7 @@ class Projection:
     on_poison: ClassVar[Literal["park", "halt", "skip"]] = "park"
     partitions: ClassVar[int] = 1
     inline: ClassVar[bool] = False  # applied in the append, see `inline.py`
+    strict: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -48,6 +54,10 @@ class Projection:
             raise TypeError(f"{cls.__qualname__} handles no event; list the classes it wants")
         if not getattr(cls, "name", ""):
             raise TypeError(f"{cls.__qualname__} has no name")
+        if cls.strict and cls.inline:
+            raise TypeError(
+                f"{cls.__qualname__} is inline and strict; it is given only what it handles"
+            )
 
     async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
         """Override this: write what an event means; `self.types.decode(event)` reads it."""

@@ -12,6 +12,7 @@ from actors.persistence import (
     AskStatus,
     DeadLetterStatus,
     Document,
+    EventTypes,
     GenerationState,
     Projection,
     ProjectionBatch,
@@ -85,6 +86,23 @@ class SeenHalting(Seen):
 
 class SeenSkipping(Seen):
     on_poison = "skip"
+
+
+@dataclass(frozen=True)
+class Refunded:
+    """An event that the program knows and the projection does not handle."""
+
+
+@dataclass(frozen=True)
+class Tipped:
+    """An event of a later program."""
+
+
+def _types_of_before() -> EventTypes:
+    """The types of a program that knows payments only."""
+    types = EventTypes()
+    types.event(name=TYPES.name_of(Paid).rpartition(".v")[0])(Paid)
+    return types
 
 
 def broken(event: StoredEvent) -> StoredEvent:
@@ -225,6 +243,57 @@ class ProjectionPoisonSuite:
             await reach(kept, 8)
         assert await seen(kept) == {A: [1, 3, 4], B: [7, 8]}
         assert await versions(kept) == [None]
+
+    @pytest.mark.slow
+    async def test_a_strict_one_sets_aside_what_its_program_does_not_know(self, kept: Kept) -> None:
+        # STORE-42, PROJ-7: until the program knows it; and only that, of all it does not handle
+        types = _types_of_before()
+        strict = type("Strict", (Seen,), {"types": types, "strict": True})
+        types.event(name="Refunded")(Refunded)
+        refunded, later = new_event(type="Refunded"), new_event(b'{"amount": 9}', type="Tipped")
+        await kept.events.append(StreamId("till-c"), [refunded])
+        await kept.events.append(A, [*paid(1), later, *paid(2)])
+        await kept.events.archive(StreamId("till-c"))
+        async with open_actors() as system:
+            runner = await start(system, kept, strict())
+            await reach(kept, 7)
+            assert await seen(kept) == {A: [1], B: [7]}
+            letters = await kept.dead_letters.list(kind="projection")
+            assert [one.letter.stream_version for one in letters] == [2, 3]
+            assert "Tipped" in letters[0].letter.error_message
+            types.event(name="Tipped")(Tipped)
+            assert await replay(runner, A) == 2
+        assert await seen(kept) == {A: [1, 2], B: [7]}
+
+    async def test_another_passes_over_what_it_does_not_know(self, kept: Kept) -> None:
+        # STORE-42
+        lenient = type("Lenient", (Seen,), {"types": _types_of_before()})
+        await kept.events.append(A, [*paid(1), new_event(type="Tipped"), *paid(2)])
+        async with open_actors() as system:
+            await start(system, kept, lenient())
+            await reach(kept, 7)
+        assert await seen(kept) == {A: [1, 2], B: [7]}
+        assert await versions(kept) == []
+
+    @pytest.mark.slow
+    async def test_a_strict_one_halts_before_what_its_program_does_not_know(
+        self, kept: Kept
+    ) -> None:
+        # STORE-42, PROJ-7
+        types = _types_of_before()
+        strict = type("Strict", (SeenHalting,), {"types": types, "strict": True})
+        await kept.events.append(A, [*paid(1), new_event(type="Tipped")])
+        last = await kept.events.append(B, paid(3))
+        async with open_actors() as system:
+            runner = await start(system, kept, strict())
+            with pytest.raises(ProjectionHalted, match="Tipped"):
+                await wait_until(kept.projections, "seen", last.cursor, timeout_s=PATIENCE_S)
+            assert await seen(kept) == {A: [1]}
+            types.event(name="Tipped")(Tipped)
+            with trio.fail_after(PATIENCE_S):
+                while await seen(kept) != {A: [1], B: [3]}:
+                    runner.tell(Resume())
+                    await kept.projections.changed(0.05)
 
     @pytest.mark.slow
     async def test_a_commit_that_fails_once_parks_nothing_twice_or_backwards(

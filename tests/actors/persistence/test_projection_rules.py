@@ -54,6 +54,8 @@ def test_a_projection_without_events_or_name_is_refused() -> None:
         type("Nothing", (Projection,), {"name": "nothing"})
     with pytest.raises(TypeError, match="no name"):
         type("Nameless", (Projection,), {"handles": (Deposited,)})
+    with pytest.raises(TypeError, match="inline and strict"):
+        type("Both", (Deposits,), {"inline": True, "strict": True})
 
 
 def test_two_projections_of_one_name_are_refused() -> None:
