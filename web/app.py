@@ -11,12 +11,15 @@ import signal
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from actors.chat import ROOM_NAMES, ChatEnvironment
 from actors.persistence import Cleaner
+from actors.persistence.projections.store import RETIRED_KEPT
 from actors.runtime import Secret
 from storage.errors import EmbeddedFailed, MasterKeyMissing, StateDirInUse, StoreError, StoreRewound
 from storage.keyring import SubjectKeyring
@@ -28,6 +31,7 @@ from storage.postgres import (
     PostgresDeadLetters,
     PostgresIdempotency,
     PostgresOutbox,
+    PostgresProjections,
     PostgresSubjectKeys,
     PostgresTimers,
     accept_rewind,
@@ -252,7 +256,12 @@ async def _run_tree(
             settings.host, stopping.port, web.compose, stopping.started, stopping.drained
         ),
         close_streams=web.close_streams,
-        cleaning=lambda: make_cleaner(database, keyring, directory.tell_forgotten),
+        cleaning=lambda: make_cleaner(
+            database,
+            keyring,
+            directory.tell_forgotten,
+            projections_kept=timedelta(seconds=settings.projections_kept_s),
+        ),
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
@@ -287,7 +296,11 @@ async def check_store(database: Database, trouble: Trouble = str) -> None:
 
 
 def make_cleaner(
-    database: Database, keyring: SubjectKeyring, tell_forgotten: Callable[[], None] = lambda: None
+    database: Database,
+    keyring: SubjectKeyring,
+    tell_forgotten: Callable[[], None] = lambda: None,
+    *,
+    projections_kept: timedelta = RETIRED_KEPT,
 ) -> Cleaner:
     """Call this for the actor that removes what each port has kept long enough."""
     log = PostgresChatLog(database, keyring)
@@ -304,6 +317,9 @@ def make_cleaner(
             "timers": PostgresTimers(database).purge,
             "idempotency": PostgresIdempotency(database).purge,
             "dead_letters": PostgresDeadLetters(database).purge,
+            "projections": partial(
+                PostgresProjections(database).purge, older_than=projections_kept
+            ),
             "chat_messages": purge_messages,
             "chat_texts": log.purge_texts,
             "audit": log.purge_audit,

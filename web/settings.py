@@ -98,6 +98,7 @@ class Settings:
     chat_posts_per_address_max: int = 20
     drain_budget_s: int = 10
     database_wait_s: int = 30
+    projections_kept_s: int = 24 * 3600
     store_timeline: StoreTimeline = StoreTimeline.REFUSE
     migrate: Migrate = Migrate.APPLY
 
@@ -246,6 +247,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "PRIVATE_KEYS_PREVIOUS": ("private_keys_previous", _keys),
     "SESSION_CLEANUP_INTERVAL_SECS": ("session_cleanup_interval_s", _integer(1, 10**9)),
     "DATABASE_WAIT_SECS": ("database_wait_s", _integer(0, 600)),
+    "PROJECTIONS_KEPT_SECS": ("projections_kept_s", _integer(0, 10**9)),
     "STORE_TIMELINE": ("store_timeline", _word(StoreTimeline)),
     "MIGRATE": ("migrate", _word(Migrate)),
     "DB_MAX_CONNECTIONS": ("db_connections_max", _integer(1, 200)),

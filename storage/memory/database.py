@@ -159,7 +159,8 @@ class MemoryDatabase:
     dead_letters: DeadLetterTable = field(default_factory=DeadLetterTable)
     shards: dict[int, tuple[str, int]] = field(default_factory=dict)
     checkpoints: dict[tuple[str, int, int], Checkpoint] = field(default_factory=dict)
-    # Whose private fields a generation was made of: by projection and generation.
+    # By projection and generation; the latter: whose private fields it was made of.
+    retired_at: dict[tuple[str, int], datetime] = field(default_factory=dict)
     projection_subjects: dict[tuple[str, int], set[str]] = field(default_factory=dict)
     subject_keys: dict[str, SubjectKey] = field(default_factory=dict)
     forgotten: list[str] = field(default_factory=list)  # in their order, as often as it happened

@@ -23,7 +23,9 @@ from actors.persistence.beside_log.dead_letters import (
     OF_A_PROGRAM,
     OUTBOX,
     PROJECTION,
+    REMOVED,
     REPLAY_WISHED,
+    RETENTION,
     ROWS_MAX,
     TRANSITIONS,
     check_change,
@@ -257,10 +259,10 @@ def _wish_replay(database: MemoryDatabase, row: DeadLetterRow, by: str) -> None:
     """Note it at the first that is parked of its stream: where a replay begins."""
     stored, table = row.stored, database.dead_letters
     letter = stored.letter
-    if letter.stream_version is None:
-        raise NotHandedBack(stored.id, NOT_PARKED)
     if stored.status in _FINAL:
         raise InvalidTransition(stored.id, stored.status, DeadLetterStatus.PROCESSING)
+    if letter.stream_version is None:
+        raise NotHandedBack(stored.id, NOT_PARKED)
     rows = [table.rows[id_] for id_ in table.open_ids.values()]
     first = min(
         (one for one in rows if _is_parked_with(one.stored.letter, letter)),
@@ -294,6 +296,18 @@ def replayed(database: MemoryDatabase, ids: Sequence[int], by: str) -> None:
 def replay_failed(database: MemoryDatabase, id_: int, text: str, by: str) -> None:
     """Call this in a replay's transaction for the event that failed again."""
     _failed_again(database, _in_hand(database, id_, by), text, by)
+
+
+def give_up_parked(database: MemoryDatabase, source: str, limit: int) -> int:
+    """Call this to discard open letters of a generation that is removed; returns how many."""
+    table = database.dead_letters
+    ids = [id_ for key, id_ in table.open_ids.items() if key[:2] == (PROJECTION, source)]
+    for id_ in sorted(ids)[:limit]:
+        row = table.rows[id_]
+        if row.stored.status is DeadLetterStatus.PROCESSING:
+            _move(database, row, DeadLetterStatus.PENDING, RETENTION, "")
+        _end(database, row, DeadLetterStatus.DISCARDED, RETENTION, REMOVED)
+    return min(len(ids), limit)
 
 
 def _in_hand(database: MemoryDatabase, id_: int, by: str) -> DeadLetterRow:

@@ -31,7 +31,8 @@ from actors.persistence import (
     inline_collection,
 )
 from actors.persistence.beside_log.dead_letters import ROWS_MAX, storable
-from actors.persistence.projections.projection import check_key, collection_of, encoded, is_key
+from actors.persistence.event_store import check_limit
+from actors.persistence.projections.projection import check_key, encoded, is_key
 from actors.persistence.projections.store import (
     REPLAY,
     RETIRED_KEPT,
@@ -43,7 +44,14 @@ from actors.persistence.projections.store import (
 )
 from actors.persistence.words import check_a, check_delay, check_list, check_text
 from storage.memory.database import MemoryDatabase
-from storage.memory.dead_letters import add_letter, are_open, make_room, replay_failed, replayed
+from storage.memory.dead_letters import (
+    add_letter,
+    are_open,
+    give_up_parked,
+    make_room,
+    replay_failed,
+    replayed,
+)
 from storage.memory.faults import Faults
 
 T = TypeVar("T")
@@ -63,7 +71,6 @@ class MemoryProjections(Faults):
         self._letters_max = letters_max
         self.database = database if database is not None else MemoryDatabase()
         self._checkpoints = self.database.checkpoints
-        self._retired_at: dict[tuple[str, int], datetime] = {}
         self._changed = trio.Event()
 
     async def open(
@@ -236,27 +243,46 @@ class MemoryProjections(Faults):
         for (name, other, _), kept in tuple(self._checkpoints.items()):
             if name == projection and other != generation and serves(kept):
                 self._set(name, other, GenerationState.RETIRED, None)
-                self._retired_at[name, other] = self.database.now()
+                self.database.retired_at[name, other] = self.database.now()
                 if kept.is_outdated:
                     self.database.documents.pop(kept.collection, None)
                     self.database.projection_subjects.pop((name, other), None)
         self._set(projection, generation, GenerationState.LIVE, None, is_filled=True)
         self._announce()
 
-    async def purge(self, projection: str, *, older_than: timedelta = RETIRED_KEPT) -> int:
+    async def purge(self, limit: int = 1000, *, older_than: timedelta = RETIRED_KEPT) -> int:
         """See `ProjectionStore.purge`."""
-        check_text("projection", projection)
+        check_limit(limit)
         check_delay("older_than", older_than)
         await self.pass_faults()
-        limit = self.database.now() - older_than
-        gone = [key for key, at in self._retired_at.items() if key[0] == projection and at <= limit]
-        for name, generation in gone:
-            del self._retired_at[name, generation]
-            self.database.projection_subjects.pop((name, generation), None)
-            self.database.documents.pop(collection_of(name, generation), None)
-            for key in [key for key in self._checkpoints if key[:2] == (name, generation)]:
-                del self._checkpoints[key]
-        return len(gone)
+        database, gone = self.database, 0
+        for (name, generation), collection in self._over(database.now() - older_than).items():
+            documents = database.documents.get(collection, {})
+            for key in list(documents)[: limit - gone]:
+                del documents[key]
+                gone += 1
+            if gone < limit:
+                gone += give_up_parked(database, collection, limit - gone)
+            if gone == limit:
+                break
+            database.documents.pop(collection, None)
+            database.projection_subjects.pop((name, generation), None)
+            database.retired_at.pop((name, generation), None)
+            for of in [of for of in self._checkpoints if of[:2] == (name, generation)]:
+                del self._checkpoints[of]
+                gone += 1
+        return gone
+
+    def _over(self, at: datetime) -> dict[tuple[str, int], str]:
+        """Generations that were retired by then, with their collections: no way back from here."""
+        found: dict[tuple[str, int], str] = {}
+        for key, one in sorted(self._checkpoints.items()):
+            retired_at = self.database.retired_at.get(key[:2])
+            if one.state is not GenerationState.RETIRED or retired_at is None or retired_at > at:
+                continue
+            found[key[:2]] = one.collection
+            self._checkpoints[key] = replace(one, is_outdated=True)
+        return found
 
     async def get(self, collection: str, key: str) -> Document | None:
         """See `ProjectionStore.get`."""

@@ -56,6 +56,7 @@ class MemorySubjectKeys(Faults):
                 state=GenerationState.RETIRED if is_building else one.state,
             )
             if made.state is GenerationState.RETIRED:
+                database.retired_at[key[:2]] = database.now()
                 database.documents.pop(one.collection, None)
                 database.projection_subjects.pop(key[:2], None)
         self._audit(by, "subject.forget", subject)

@@ -24,7 +24,9 @@ from actors.persistence.beside_log.dead_letters import (
     OF_A_PROGRAM,
     OUTBOX,
     PROJECTION,
+    REMOVED,
     REPLAY_WISHED,
+    RETENTION,
     ROWS_MAX,
     TRANSITIONS,
     check_change,
@@ -91,6 +93,13 @@ UPDATE dead_letters SET next_retry_at = clock_timestamp() WHERE id = (
     WHERE source = $1 AND stream_id = $2 AND stream_version IS NOT NULL
         AND status IN ('pending', 'processing') AND kind = 'projection'
     ORDER BY stream_version LIMIT 1)
+"""
+
+# In one order, as everybody locks them who locks several.
+_OPEN_OF = """
+SELECT id FROM dead_letters
+WHERE kind = 'projection' AND source = $1 AND status IN ('pending', 'processing')
+ORDER BY id LIMIT $2 FOR UPDATE
 """
 
 _AUDIT = """
@@ -315,10 +324,10 @@ async def _hand_back(connection: Connection, id_: int, by: str) -> StoredDeadLet
 async def _wish_replay(connection: Connection, stored: StoredDeadLetter, by: str) -> None:
     """Note it at the first that is parked of its stream: where a replay begins."""
     letter = stored.letter
-    if letter.stream_version is None:
-        raise NotHandedBack(stored.id, NOT_PARKED)
     if not TRANSITIONS[stored.status]:
         raise InvalidTransition(stored.id, stored.status, DeadLetterStatus.PROCESSING)
+    if letter.stream_version is None:
+        raise NotHandedBack(stored.id, NOT_PARKED)
     await connection.execute(_WISH, letter.source, letter.stream_id)
     status = stored.status.value
     await connection.execute(_AUDIT, stored.id, by, status, status, REPLAY_WISHED)
@@ -350,6 +359,23 @@ async def replay_failed(connection: Connection, id_: int, text: str, by: str) ->
     except (InvalidTransition, UnknownDeadLetter):
         return False
     return True
+
+
+async def give_up_parked(connection: Connection, source: str, limit: int) -> int:
+    """Call this to discard open letters of a generation that is removed; returns how many."""
+    rows = await connection.fetch(_OPEN_OF, source, limit)
+    ids = [row["id"] for row in rows]
+    pending, given_up = DeadLetterStatus.PENDING, DeadLetterStatus.DISCARDED
+    await _move_all(connection, ids, DeadLetterStatus.PROCESSING, pending, RETENTION)
+    await _move_all(connection, ids, pending, given_up, RETENTION)
+    await connection.execute(
+        "UPDATE dead_letters SET resolved_at = clock_timestamp(), resolved_by = $2,"
+        " resolution_notes = $3 WHERE id = ANY($1)",
+        ids,
+        RETENTION,
+        REMOVED,
+    )
+    return len(ids)
 
 
 async def _failed_again(connection: Connection, id_: int, text: str, by: str) -> None:

@@ -29,7 +29,8 @@ from actors.persistence import (
     inline_collection,
 )
 from actors.persistence.beside_log.dead_letters import ROWS_MAX, storable
-from actors.persistence.projections.projection import collection_of, encoded, is_key
+from actors.persistence.event_store import check_limit
+from actors.persistence.projections.projection import encoded, is_key
 from actors.persistence.projections.store import (
     REPLAY,
     RETIRED_KEPT,
@@ -43,7 +44,7 @@ from storage.errors import StatementRefused
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import PROJECTIONS
 from storage.postgres.connecting.session import GONE, Connection, change_rows, told
-from storage.postgres.dead_letters import add_letter, replay_failed, replayed
+from storage.postgres.dead_letters import add_letter, give_up_parked, replay_failed, replayed
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 from storage.postgres.events.subject_keys import FORGET_RETIRED
 
@@ -152,6 +153,31 @@ SELECT EXISTS (SELECT FROM checkpoints
 
 class _Elsewhere(Exception):
     """Rolls back a batch whose checkpoint is not where it began."""
+
+
+# No way back from here on: a mark that a swap respects.
+_MARK_OVER = """
+UPDATE checkpoints SET is_outdated = true
+WHERE state = 'retired' AND NOT is_outdated AND (projection, generation) IN (
+    SELECT projection, generation FROM checkpoints
+    GROUP BY projection, generation HAVING max(updated_at) <= clock_timestamp() - $1::interval)
+"""
+_OVER = """
+UPDATE checkpoints c SET is_outdated = true
+WHERE c.state = 'retired' AND NOT c.is_outdated
+    AND c.updated_at <= clock_timestamp() - $1::interval
+"""
+_OVER = """
+SELECT projection, generation, projection || '__g' || generation AS collection
+FROM checkpoints WHERE state = 'retired' AND is_outdated
+GROUP BY projection, generation
+HAVING max(updated_at) <= clock_timestamp() - $1::interval
+ORDER BY projection, generation LIMIT 1
+"""
+_REMOVE_DOCUMENTS = """
+DELETE FROM documents WHERE collection = $1 AND key = ANY(ARRAY(
+    SELECT key FROM documents WHERE collection = $1 LIMIT $2))
+"""
 
 
 class PostgresProjections:
@@ -332,29 +358,11 @@ class PostgresProjections:
 
         await self._database.transact(work, channel=PROJECTIONS)
 
-    async def purge(self, projection: str, *, older_than: timedelta = RETIRED_KEPT) -> int:
+    async def purge(self, limit: int = 1000, *, older_than: timedelta = RETIRED_KEPT) -> int:
         """See `ProjectionStore.purge`."""
-        check_text("projection", projection)
+        check_limit(limit)
         check_delay("older_than", older_than)
-
-        async def work(connection: Connection) -> int:
-            rows = await connection.fetch(
-                "DELETE FROM checkpoints WHERE projection = $1 AND state = 'retired'"
-                " AND updated_at <= clock_timestamp() - $2::interval RETURNING generation",
-                projection,
-                older_than,
-            )
-            gone = {row["generation"] for row in rows}
-            names = [collection_of(projection, generation) for generation in gone]
-            await connection.execute("DELETE FROM documents WHERE collection = ANY($1)", names)
-            await connection.execute(
-                "DELETE FROM projection_subjects WHERE projection = $1 AND generation = ANY($2)",
-                projection,
-                list(gone),
-            )
-            return len(gone)
-
-        return await self._database.transact(work)
+        return await self._database.transact(_purge, limit, older_than)
 
     async def get(self, collection: str, key: str) -> Document | None:
         """See `ProjectionStore.get`."""
@@ -577,3 +585,26 @@ async def _apply(
         await _write(connection, collection, last.cursor, tx.documents, tx.statements)
     except _REFUSALS as error:
         raise InlineProjectionFailed(projection.name, last.stream_id, told(error)) from None
+
+
+async def _purge(connection: Connection, limit: int, older_than: timedelta) -> int:
+    """Remove up to `limit` rows of what is over, one generation after the other."""
+    await connection.execute(_MARK_OVER, older_than)
+    gone = 0
+    while gone < limit:
+        over = await connection.fetchrow(_OVER, older_than)
+        if over is None:
+            break
+        name = over["collection"]
+        gone += await change_rows(connection, _REMOVE_DOCUMENTS, name, limit - gone)
+        if gone < limit:
+            gone += await give_up_parked(connection, name, limit - gone)
+        if gone < limit:
+            of = (over["projection"], over["generation"])
+            await connection.execute(
+                "DELETE FROM projection_subjects WHERE projection = $1 AND generation = $2", *of
+            )
+            gone += await change_rows(
+                connection, "DELETE FROM checkpoints WHERE projection = $1 AND generation = $2", *of
+            )
+    return gone

@@ -18,6 +18,7 @@ from actors.persistence import (
     DeadLettersFull,
     ExpectedVersion,
     Fenced,
+    GenerationState,
     Idempotent,
     Shard,
     StoreError,
@@ -361,10 +362,13 @@ async def test_the_sites_cleaner_removes_what_was_kept_long_enough(database: Dat
     held = await kept.outbox.lease("r", [partition_of("k")])
     (entry,) = await kept.outbox.next_batch(*next(iter(held.items())))
     await kept.outbox.mark_sent(*next(iter(held.items())), [entry.id])
+    for generation in (1, 2):
+        await kept.projections.open("orders", generation, generation, GenerationState.LIVE)
+    await kept.projections.swap("orders", 2)
     await kept.pass_time(366 * 86400)
     keyring = SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32))
     cleaner = make_cleaner(database, keyring)
-    counts = {"outbox": 2, "timers": 1, "idempotency": 1, "dead_letters": 1}
+    counts = {"outbox": 2, "timers": 1, "idempotency": 1, "dead_letters": 1, "projections": 1}
     async with open_actors() as system:
         ref = await system.start(lambda: cleaner)
         ref.tell(CleanUp())

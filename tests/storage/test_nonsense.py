@@ -169,7 +169,7 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "leave_out": {"projection": "p", "generation": 1},
         "leave": {"checkpoint": _CHECKPOINT},
         "swap": {"projection": "p", "generation": 1},
-        "purge": {"projection": "p", "older_than": timedelta(days=1)},
+        "purge": {"limit": 5, "older_than": timedelta(days=1)},
         "get": {"collection": "p__g1", "key": "k"},
         "get_many": {"collection": "p__g1", "keys": ["k"]},
         "exists": {"collection": "p__g1", "key": "k"},

@@ -62,6 +62,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "CHAT_POSTS_PER_AUTHOR_MAX": "50",
             "CHAT_POSTS_PER_ADDRESS_MAX": "60",
             "DRAIN_BUDGET_SECS": "3",
+            "PROJECTIONS_KEPT_SECS": "60",
         }
     )
     assert all(

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 
 from actors.persistence import (
     DeadLetterStatus,
+    GenerationState,
     NotHandedBack,
     StoredDeadLetter,
     StoreMisuse,
 )
-from actors.persistence.projections.store import serves
+from actors.persistence.beside_log.dead_letters import TRANSITIONS
 from storage.postgres import (
     Database,
     PostgresDeadLetters,
@@ -115,16 +116,21 @@ async def _retry(parsed: argparse.Namespace, teller: Teller, database: Database)
 
 
 async def _check_served(database: Database, stored: StoredDeadLetter) -> None:
-    """Refuse a replay that nobody would make: of a generation that is not filled any more."""
+    """Refuse a replay that nobody would make: of a generation that does not serve."""
     named = _COLLECTION.fullmatch(stored.letter.source)
-    if stored.letter.kind != "projection" or named is None:
-        return
+    if stored.letter.kind != "projection" or named is None or not TRANSITIONS[stored.status]:
+        return  # what is settled is told by who hands it back
     known = await PostgresProjections(database).checkpoints(named[1])
-    filled = {one.generation for one in known if serves(one)}
-    if int(named[2]) not in filled:
-        raise NotHandedBack(
-            stored.id, f"{stored.letter.source} does not serve any more; discard it"
-        )
+    states = {one.state for one in known if one.generation == int(named[2])}
+    if GenerationState.BUILDING in states:
+        why = "is being built; ask again when it serves"
+    elif GenerationState.RETIRED in states:
+        why = "was retired; swap back to it first. It is given up when the generation is removed"
+    elif not states:
+        why = "is kept no more; discard it"
+    else:
+        return
+    raise NotHandedBack(stored.id, f"{stored.letter.source} {why}")
 
 
 async def _retry_all(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:

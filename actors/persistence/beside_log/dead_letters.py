@@ -83,6 +83,9 @@ def timer_of(kind: str, source: str, message_id: str) -> UUID | None:
 # Notes of the audit.
 HANDED_BACK = "handed back to be tried again"
 REPLAY_WISHED = "asked to be replayed"
+REMOVED = "the generation that it speaks of was removed, long after it had been retired"
+# Who gives up what nobody can try again.
+RETENTION = "retention"
 # Why one cannot be handed back.
 GONE = "what it speaks of is not waiting any more"
 NOT_PARKED = "its event was left out, nothing waits behind it; rebuild the projection"

@@ -307,8 +307,13 @@ class ProjectionStore(Protocol):
         """
         ...
 
-    async def purge(self, projection: str, *, older_than: timedelta = RETIRED_KEPT) -> int:
-        """Call this to remove generations that were retired long ago; returns how many."""
+    async def purge(self, limit: int = 1000, *, older_than: timedelta = RETIRED_KEPT) -> int:
+        """Call this to remove what generations that were retired long ago left; a `Purge`.
+
+        At most `limit` rows: of documents, then of dead letters, of which those still open are
+        given up, since nobody can apply them any more, then of checkpoints. Returns how many. From
+        the first of them on there is no way back to such a generation.
+        """
         ...
 
     async def get(self, collection: str, key: str) -> Document | None:

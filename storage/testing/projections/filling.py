@@ -303,10 +303,12 @@ class ProjectionSuite:
             (one.generation, one.state) for one in await kept.projections.checkpoints("totals")
         ]
         assert states == [(1, GenerationState.RETIRED), (2, _LIVE)]
-        assert await kept.projections.purge("totals") == 0
+        assert await kept.projections.purge() == 0
         await kept.pass_time(25 * 3600)
-        assert await kept.projections.purge("totals") == 1
+        # Its document and its checkpoint.
+        assert await kept.projections.purge() == 2
         assert await _sums(kept) == {}
+        assert await _sums(kept, "totals__g2") == {A: 150}
 
     @pytest.mark.slow
     async def test_a_runner_that_starts_while_the_store_is_away_waits_for_it(

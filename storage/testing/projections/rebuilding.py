@@ -1,5 +1,6 @@
 """Generations of a projection side by side, as tests. Fixture `kept`, empty."""
 
+from datetime import timedelta
 from typing import cast
 
 import pytest
@@ -7,14 +8,20 @@ import trio
 
 from actors.persistence import (
     Cursor,
+    DeadLetterStatus,
     GenerationState,
+    NewDeadLetter,
+    ProjectionBatch,
     ProjectionRunner,
     ProjectionStore,
     Rebuilding,
+    UnknownProjection,
     begin_rebuild,
     live_collection,
+    swap_back,
     wait_until,
 )
+from actors.persistence.beside_log.dead_letters import RETENTION
 from actors.runtime import System, open_actors
 from storage.testing.kept import Kept
 from storage.testing.projections.filling import A, Totals, paid
@@ -164,3 +171,45 @@ class ProjectionRebuildSuite:
                 await system.wait_down(again)
             assert await _states(kept) == [_RETIRED, _LIVE]
         assert await kept.projections.get("totals__g2", A) == {"sum": 21}
+
+    async def test_a_retired_generation_is_removed_in_pieces(self, kept: Kept) -> None:
+        # PROJ-8: what serves again stays, and from the first piece on there is no way back
+        store = kept.projections
+        for generation in (1, 2, 3):
+            await _filled(kept, generation, documents=5)
+            await store.swap("totals", generation)
+            await kept.pass_time(3600)
+        await store.swap("totals", 2)
+        letters = [await kept.dead_letters.add(_parked(f"totals__g{one}")) for one in (1, 2)]
+        await kept.dead_letters.retry(letters[0])
+        assert await store.purge(3) == 0
+        # Long ago for the first; the third serves no more since a moment ago.
+        assert await store.purge(3, older_than=timedelta(hours=1)) == 3
+        assert len(await store.query("totals__g1")) == 2
+        with pytest.raises(UnknownProjection):
+            await swap_back(store, "totals", 1)
+        # The rest of it: two documents, its letter and its checkpoint.
+        assert await store.purge(3, older_than=timedelta(hours=1)) == 3
+        assert await store.purge(3, older_than=timedelta(hours=1)) == 1
+        assert await _states(kept) == [_LIVE, _RETIRED]
+        given_up = await kept.dead_letters.get(letters[0])
+        assert (given_up.status, given_up.resolved_by) == (DeadLetterStatus.DISCARDED, RETENTION)
+        assert (await kept.dead_letters.get(letters[1])).status is DeadLetterStatus.PENDING
+        await kept.pass_time(25 * 3600)
+        assert await store.purge() == 6
+        assert await _states(kept) == [_LIVE]
+        assert len(await store.query("totals__g2")) == 5
+        # The number may come again, and finds nothing of before.
+        assert await begin_rebuild(store, Totals2()) == 3
+        assert await store.query("totals__g3") == []
+        assert await store.purge(older_than=timedelta(0)) == 0
+
+
+async def _filled(kept: Kept, generation: int, *, documents: int) -> None:
+    begun = await kept.projections.open("totals", generation, 1, _LIVE)
+    made = {f"till-{number}": {"sum": number} for number in range(documents)}
+    assert await kept.projections.commit(ProjectionBatch(begun, begun.cursor, made))
+
+
+def _parked(source: str) -> NewDeadLetter:
+    return NewDeadLetter("projection", source, "m", "broken", stream_id="till-a", stream_version=1)

@@ -204,7 +204,11 @@ def test_what_stands_beside_the_log_is_seen_and_settled(database_url: str, run: 
     assert run.one("dlq", "retry-all", "--yes") == {"handed_back": 1, "refused": 2}
     assert run("dlq", "retry-all", "--yes", "--kind", "mail") == 4
     assert run("dlq", "retry", "3", "--yes") == 4
-    assert "does not serve any more" in run.err
+    assert "is kept no more; discard it" in run.err
+    assert run.one("dlq", "discard", "3", "--yes", "--reason", "gone")["status"] == "discarded"
+    assert run("dlq", "retry", "3", "--yes") == 4
+    assert "is discarded and cannot" in run.err
+    assert "discard it" not in run.err
     assert run("dlq", "retry", "1", "--yes") == 4
     assert run.json("outbox", "held") == []
     assert run.one("dlq", "discard", "2", "--yes", "--reason", "no such person")["id"] == 2
