@@ -18,7 +18,7 @@ from pathlib import Path
 import trio
 
 from actors.chat import ROOM_NAMES, ChatEnvironment
-from actors.persistence import Cleaner
+from actors.persistence import Cleaner, ForgettingWatch
 from actors.persistence.projections.store import RETIRED_KEPT
 from actors.runtime import Secret
 from storage.errors import EmbeddedFailed, MasterKeyMissing, StateDirInUse, StoreError, StoreRewound
@@ -257,11 +257,9 @@ async def _run_tree(
         ),
         close_streams=web.close_streams,
         cleaning=lambda: make_cleaner(
-            database,
-            keyring,
-            directory.tell_forgotten,
-            projections_kept=timedelta(seconds=settings.projections_kept_s),
+            database, keyring, directory.tell_forgotten, settings.projections_kept
         ),
+        forgetting=lambda: ForgettingWatch(keyring, directory.tell_forgotten),
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
@@ -299,7 +297,6 @@ def make_cleaner(
     database: Database,
     keyring: SubjectKeyring,
     tell_forgotten: Callable[[], None] = lambda: None,
-    *,
     projections_kept: timedelta = RETIRED_KEPT,
 ) -> Cleaner:
     """Call this for the actor that removes what each port has kept long enough."""

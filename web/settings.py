@@ -9,6 +9,7 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -101,6 +102,11 @@ class Settings:
     projections_kept_s: int = 24 * 3600
     store_timeline: StoreTimeline = StoreTimeline.REFUSE
     migrate: Migrate = Migrate.APPLY
+
+    @property
+    def projections_kept(self) -> timedelta:
+        """Call this for how long a former generation of a projection is kept."""
+        return timedelta(seconds=self.projections_kept_s)
 
     @property
     def is_https(self) -> bool:

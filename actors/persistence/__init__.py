@@ -61,7 +61,9 @@ from actors.persistence.beside_log.outbox import (
 )
 from actors.persistence.beside_log.subject_keys import (
     FRESH_S,
+    ForgettingWatch,
     Keyring,
+    LookForForgotten,
     SealedFields,
     SubjectKey,
     SubjectKeys,
@@ -280,6 +282,7 @@ __all__ = [
     "Failed",
     "Fenced",
     "Folded",
+    "ForgettingWatch",
     "GenerationState",
     "HeldKey",
     "Idempotency",
@@ -296,6 +299,7 @@ __all__ = [
     "Keyring",
     "KeyringMissing",
     "Lag",
+    "LookForForgotten",
     "MasterKeyMissing",
     "NewDeadLetter",
     "NewEvent",

@@ -46,17 +46,20 @@ class MemorySubjectKeys(Faults):
             key for key, subjects in database.projection_subjects.items() if subject in subjects
         }
         for key, one in database.checkpoints.items():
-            if key[:2] not in made_of_it or one.is_outdated:
+            if key[:2] not in made_of_it:
                 continue
-            is_building = one.state is GenerationState.BUILDING
-            made = database.checkpoints[key] = replace(
-                one,
-                is_outdated=True,
-                revision=one.revision + 1,
-                state=GenerationState.RETIRED if is_building else one.state,
-            )
+            made = one
+            if not one.is_outdated:
+                is_building = one.state is GenerationState.BUILDING
+                made = database.checkpoints[key] = replace(
+                    one,
+                    is_outdated=True,
+                    revision=one.revision + 1,
+                    state=GenerationState.RETIRED if is_building else one.state,
+                )
+                if made.state is GenerationState.RETIRED:
+                    database.retired_at[key[:2]] = database.now()
             if made.state is GenerationState.RETIRED:
-                database.retired_at[key[:2]] = database.now()
                 database.documents.pop(one.collection, None)
                 database.projection_subjects.pop(key[:2], None)
         self._audit(by, "subject.forget", subject)

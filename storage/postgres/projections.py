@@ -46,7 +46,7 @@ from storage.postgres.connecting.notices import PROJECTIONS
 from storage.postgres.connecting.session import GONE, Connection, change_rows, told
 from storage.postgres.dead_letters import add_letter, give_up_parked, replay_failed, replayed
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
-from storage.postgres.events.subject_keys import FORGET_RETIRED
+from storage.postgres.events.subject_keys import remove_texts
 
 _CHECKPOINT = (
     "projection, generation, partition, version, txid, position, lineage, state, error, revision,"
@@ -335,20 +335,16 @@ class PostgresProjections:
                 raise UnknownProjection(projection, generation)
             if await connection.fetchval(_IS_OUTDATED, projection, generation):
                 return
-            await connection.execute(
+            rows = await connection.fetch(
                 "UPDATE checkpoints SET state = 'retired', error = NULL, poison = NULL,"
                 " updated_at = clock_timestamp()"
-                " WHERE projection = $1 AND generation <> $2 AND state IN ('live', 'halted')",
+                " WHERE projection = $1 AND generation <> $2 AND state IN ('live', 'halted')"
+                " RETURNING generation, is_outdated",
                 projection,
                 generation,
             )
-            await connection.execute(
-                "DELETE FROM documents d USING checkpoints c WHERE c.projection = $1"
-                " AND c.is_outdated AND c.state = 'retired'"
-                " AND d.collection = c.projection || '__g' || c.generation",
-                projection,
-            )
-            await connection.execute(FORGET_RETIRED)
+            outdated = {row["generation"] for row in rows if row["is_outdated"]}
+            await remove_texts(connection, [(projection, one) for one in outdated])
             await connection.execute(
                 "UPDATE checkpoints SET state = 'live', error = NULL, is_filled = true,"
                 " updated_at = clock_timestamp() WHERE projection = $1 AND generation = $2",

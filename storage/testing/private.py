@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import cast
 from uuid import UUID, uuid4
 
@@ -29,6 +29,7 @@ from actors.persistence import (
     NewEvent,
     Private,
     Projection,
+    ProjectionBatch,
     ProjectionRunner,
     ProjectionStore,
     ProjectionTx,
@@ -692,6 +693,25 @@ class ForgettingSuite:
             await start_runner(system, place, store)
             await wait_forgotten(place, b"Ann Clear")
         assert await live_collection(place.projections, "names") == "names__g3"
+
+    async def test_what_is_being_removed_says_nothing_of_who_is_forgotten(
+        self, place: Place
+    ) -> None:
+        # STORE-44, PROJ-8: nor does forgetting somebody else remove it at once, however large
+        store, ring = place.projections, place.ring()
+        begun = await store.open("names", 1, 1, GenerationState.LIVE)
+        names = {str(number): {"name": "Ann Clear"} for number in range(3)}
+        subjects = frozenset({"customer:ann", "customer:eve"})
+        batch = ProjectionBatch(begun, begun.cursor, names, forgets=0, subjects=subjects)
+        assert await store.commit(batch)
+        await store.open("names", 2, 2, GenerationState.LIVE)
+        await store.swap("names", 2)
+        assert await store.purge(1, older_than=timedelta(0)) == 1
+        await ring.forget("customer:bob", by="admin")
+        assert len(await store.query("names__g1")) == 2
+        await ring.forget("customer:ann", by="admin")
+        assert await store.query("names__g1") == []
+        assert await store.purge(older_than=timedelta(0)) == 1
 
     async def test_a_process_that_has_not_heard_writes_nothing_down(self, place: Place) -> None:
         # STORE-44: its keys still open the text, and its commits are refused until it asks

@@ -125,6 +125,15 @@ def _add_store_commands(commands: Commands) -> None:
     )
     _changing(actions, "renumber", "give events a new order, after a restore into another cluster")
     _changing(actions, "remove-tombstoned", "remove the events of tombstoned streams from the disk")
+    forget = _changing(
+        actions, "forget", "forget a subject: nobody reads its private texts any more, for ever"
+    )
+    forget.add_argument("subject", help="whose texts, such as user:7, as its events name it")
+    forget.add_argument(
+        "--in-advance",
+        action="store_true",
+        help="also when nothing private of it is here: what comes is refused",
+    )
     rewound = _changing(actions, "rewound", "serve a store that went back in time, as it is")
     rewound.add_argument(
         "--lossless",

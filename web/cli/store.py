@@ -1,9 +1,9 @@
 """`greenroom migrate` and `greenroom store`: the schema, whether all is whole, and moved stores.
 
 Which may run beside a server: bringing the schema up (a deploy does it so), `store check` (it
-only reads) and `store remove-tombstoned` (what nobody reads). Going down, `renumber` and a
-`rewound` with loss need the store for themselves, and are refused while a program of ours is
-connected.
+only reads), `store forget` and `store remove-tombstoned` (what nobody reads). Going down,
+`renumber` and a `rewound` with loss need the store for themselves, and are refused while a program
+of ours is connected.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from storage.errors import StoreRewound
 from storage.postgres import (
     Database,
+    PostgresSubjectKeys,
     accept_rewind,
     check_cluster,
     check_migrations,
@@ -23,6 +24,7 @@ from storage.postgres import (
     read_migrations,
     remove_tombstoned,
     renumber,
+    system_user,
 )
 from web.cli.answering import Code, CommandFailed, Teller
 from web.cli.opening import changing, open_store
@@ -49,7 +51,12 @@ async def command(
         plan = await plan_migrations(database)
         if plan.pending:
             await check_migrations(database)  # says so, in its own words
-        do = {"renumber": _renumber, "remove-tombstoned": _remove, "rewound": _rewound}
+        do = {
+            "forget": _forget,
+            "renumber": _renumber,
+            "remove-tombstoned": _remove,
+            "rewound": _rewound,
+        }
         return await do[parsed.action](parsed, teller, database)
 
 
@@ -122,6 +129,26 @@ async def _remove(parsed: argparse.Namespace, teller: Teller, database: Database
     async with changing(parsed, teller, database, what, "tombstoned streams"):
         done = await remove_tombstoned(database)
     teller.one({"streams": done.streams, "events": done.events})
+    return Code.DONE
+
+
+async def _forget(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
+    keys, subject = PostgresSubjectKeys(database), parsed.subject
+    kept = (await keys.find([subject])).get(subject)
+    if kept is None and not parsed.in_advance:
+        raise CommandFailed(
+            Code.UNKNOWN,
+            f"nothing private of {subject} is kept here; nothing was done",
+            "Look how its events name it (subject=), or say --in-advance",
+        )
+    if kept is not None and kept.is_forgotten:
+        teller.one({"subject": subject, "forgotten": "before"})
+        return Code.DONE
+    what = f"delete the key of {subject}: nobody can read its private texts again, ever"
+    async with changing(parsed, teller, database, what, subject):
+        is_new = await keys.forget(subject, by=system_user())
+    teller.one({"subject": subject, "forgotten": "now" if is_new else "before"})
+    teller.note("programs that run hear of it within two seconds, and their open pages are told")
     return Code.DONE
 
 

@@ -2,6 +2,7 @@
 
     site                one_for_one
       database          the asyncio loop under the event store
+      forgetting        tells open pages when somebody was forgotten, in whatever process
       rooms             one_for_one: lobby, demo, support
       sessions          dynamic, one actor per browser session, passivated when idle
       feeds             one_for_one: a feed per room, the tree, the proof
@@ -61,6 +62,7 @@ class SiteParts:
     # Ends the streams that a supervisor of streams before this one left without an actor.
     close_streams: Callable[[], None]
     cleaning: Callable[[], AnyActor] | None = None
+    forgetting: Callable[[], AnyActor] | None = None
 
 
 class RoomsSupervisor(Supervisor):
@@ -123,6 +125,9 @@ class Site(Supervisor):
         ]
         if parts.cleaning is not None:
             specs.insert(-1, ChildSpec("cleaning", parts.cleaning))
+        if parts.forgetting is not None:
+            # Before whoever reads: what is forgotten from then on is told.
+            specs.insert(0, ChildSpec("forgetting", parts.forgetting))
         if parts.database is not None:
             # A database that is away for long is tried for long: the site itself stays up.
             patient = Backoff(first=0.2, max=5.0)

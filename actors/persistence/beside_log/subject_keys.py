@@ -12,13 +12,14 @@ projection, in its documents) says at its commit which number it had seen, and i
 it is an older one: no cache in any process can bring back what was forgotten.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
+import trio
 
-from actors.persistence.errors import InvalidField, KeyringMissing
+from actors.persistence.errors import InvalidField, KeyringMissing, StoreError
 from actors.persistence.private import SUBJECT_BYTES_MAX
 from actors.persistence.words import (
     INT_MAX,
@@ -29,6 +30,7 @@ from actors.persistence.words import (
     check_integer,
     check_text,
 )
+from actors.runtime import Actor, Log, message
 
 # How long another process may go on using a key that was deleted: so often a keyring that is in
 # use asks what was forgotten. A query a second at most, and none while it rests.
@@ -36,6 +38,8 @@ FRESH_S = 1.0
 
 # No JSON begins so: a sealed snapshot is told from one in clear.
 SEALED = b"\x00sealed1"
+
+_log = Log("actors.persistence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,3 +233,47 @@ class SealedFields(msgspec.Struct, frozen=True):
     keys: Mapping[str, int]
     # None is a field that was erased when it was stored.
     fields: Mapping[str, bytes | None]
+
+
+@message
+class LookForForgotten:
+    """Tells the watch to look now; it tells itself so every second."""
+
+
+class ForgettingWatch(Actor[LookForForgotten]):
+    """Calls `tell` when a subject was forgotten, in whatever process; each second it looks.
+
+    For what holds texts that were opened before, such as a page that is shown: whoever reads again
+    reads `ERASED`. Start it before those who read. A look is one short query.
+    """
+
+    def __init__(self, keyring: Keyring, tell: Callable[[], None]) -> None:
+        self._keyring, self._tell = keyring, tell
+        # How many had been forgotten when it last looked; None: the store was away at the start.
+        self._forgets: int | None = None
+        self._is_away = False
+
+    async def on_start(self) -> None:
+        """Look, so that only what is forgotten from here on is told."""
+        with trio.move_on_after(FRESH_S):
+            self._forgets = await self._maybe_count()
+        self.after(FRESH_S, LookForForgotten(), key="look")
+
+    async def on_look_for_forgotten(self, message: LookForForgotten) -> None:
+        """Look, and tell."""
+        count = await self._maybe_count()
+        if count is not None and count != self._forgets:
+            self._forgets = count
+            self._tell()
+        self.after(FRESH_S, LookForForgotten(), key="look")
+
+    async def _maybe_count(self) -> int | None:
+        try:
+            count = await self._keyring.forgets()
+        except StoreError as error:
+            if not self._is_away:
+                _log.warning("persistence.forgetting_waits", code=error.code)
+            self._is_away = True
+            return None
+        self._is_away = False
+        return count

@@ -40,14 +40,21 @@ UPDATE checkpoints c SET is_outdated = true, revision = revision + 1,
 WHERE NOT is_outdated AND EXISTS (SELECT FROM projection_subjects s WHERE s.subject = $1
     AND (s.projection, s.generation) = (c.projection, c.generation))
 """
-_REMOVE_RETIRED = """
-DELETE FROM documents d USING checkpoints c
-WHERE c.state = 'retired' AND c.is_outdated AND d.collection = c.projection || '__g' || c.generation
-"""  # What was removed needs no mark any more.
-FORGET_RETIRED = """
-DELETE FROM projection_subjects s USING checkpoints c
-WHERE c.state = 'retired' AND c.is_outdated
-    AND (s.projection, s.generation) = (c.projection, c.generation)
+# Those that nobody reads any more, and were made of the subject. Others that wait to be removed are
+# none of its business, and may be large.
+_RETIRED_OF = """
+SELECT DISTINCT c.projection, c.generation FROM checkpoints c
+JOIN projection_subjects s USING (projection, generation)
+WHERE s.subject = $1 AND c.state = 'retired' AND c.is_outdated
+"""
+# What was removed needs no mark any more.
+_REMOVE_MARKS = """
+DELETE FROM projection_subjects WHERE (projection, generation) IN (
+    SELECT * FROM unnest($1::text[], $2::int[]))
+"""
+_REMOVE_DOCUMENTS = """
+DELETE FROM documents WHERE collection IN (
+    SELECT p || '__g' || g FROM unnest($1::text[], $2::int[]) AS u (p, g))
 """
 
 _AUDIT = """
@@ -145,10 +152,20 @@ async def _forget(connection: Connection, subject: str, by: str) -> bool:
         return False
     await connection.execute("UPDATE subject_forgets SET count = $1", count)
     await connection.execute(_OUTDATE, subject)
-    await connection.execute(_REMOVE_RETIRED)
-    await connection.execute(FORGET_RETIRED)
+    rows = await connection.fetch(_RETIRED_OF, subject)
+    await remove_texts(connection, [(row["projection"], row["generation"]) for row in rows])
     await connection.execute(_AUDIT, by, "subject.forget", subject)
     return True
+
+
+async def remove_texts(connection: Connection, generations: Sequence[tuple[str, int]]) -> None:
+    """Call this in a transaction to remove what outdated, retired generations of projections say.
+
+    At once, however much it is: it may quote whom somebody has just forgotten.
+    """
+    names, numbers = [name for name, _ in generations], [number for _, number in generations]
+    await connection.execute(_REMOVE_DOCUMENTS, names, numbers)
+    await connection.execute(_REMOVE_MARKS, names, numbers)
 
 
 async def _readmit(connection: Connection, key: SubjectKey, by: str) -> bool:
