@@ -1,18 +1,54 @@
 """From the words behind the program's name to an exit code.
 
 Each command imports what it needs when it is called: `greenroom --help` loads nothing of it.
+
+Rule 1: Ctrl-C ends a command with 130 and no traceback, in whatever moment. While nothing is open,
+which is while modules are loaded and after the command has ended, it ends the process at once; in
+between it is a `KeyboardInterrupt` that closes what was opened.
+Rule 2: before that holds nothing is imported here that takes time.
 """
 
-import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from web.cli.parser import build_parser
+EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Call this with the words behind the program's name; returns the exit code."""
+    """Call this with the words behind the program's name; returns the exit code.
+
+    Without them it is the program: what follows in its process is only its end.
+    """
+    is_set = _leave_at_once()
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    finally:
+        if is_set and arguments is not None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _leave_at_once() -> bool:
+    """Let Ctrl-C end the process; not where it is ignored, or another's, or of another thread."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return False
+    try:
+        signal.signal(signal.SIGINT, _leave)
+    except ValueError:
+        return False  # not the main thread
+    return True
+
+
+def _leave(_number: int, _frame: object) -> None:
+    os._exit(EXIT_INTERRUPTED)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    from web.cli.parser import build_parser, environment_of
+
     try:
         parsed = build_parser().parse_args(arguments)
     except SystemExit:
@@ -21,10 +57,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from web.observability import let_go_of_streams, open_missing_streams
 
     open_missing_streams()
+    environment = environment_of(parsed)
     try:
-        return _run(parsed, _environment(parsed))
+        if parsed.command == "serve":
+            from web.cli import serving
+
+            return _interruptibly(lambda: serving.serve(environment))
+        from web.cli import beside_log, projections, store
+        from web.cli.answering import answer
+
+        match parsed.command:
+            case "migrate" | "store":
+                command = store.command
+            case "projection":
+                command = projections.command
+            case _:
+                command = beside_log.command
+        return _interruptibly(lambda: answer(command, parsed, environment))
     finally:
         let_go_of_streams()
+
+
+def _interruptibly(run: Callable[[], int]) -> int:
+    """Run a command; Ctrl-C is an exception meanwhile, for trio too, which looks for it."""
+    if signal.getsignal(signal.SIGINT) is not _leave:
+        return run()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return run()
+    finally:
+        signal.signal(signal.SIGINT, _leave)
 
 
 def _flush() -> None:
@@ -37,30 +99,3 @@ def _flush() -> None:
             from web.observability import let_go_of_streams
 
             let_go_of_streams()
-
-
-def _environment(parsed: argparse.Namespace) -> dict[str, str]:
-    environment = dict(os.environ)
-    if parsed.state_dir is not None:
-        environment["STATE_DIR"] = parsed.state_dir
-    if parsed.database_url is not None:
-        environment["DATABASE_URL"] = parsed.database_url
-    return environment
-
-
-def _run(parsed: argparse.Namespace, environment: dict[str, str]) -> int:
-    if parsed.command == "serve":
-        from web.cli import serving
-
-        return serving.serve(environment)
-    from web.cli import beside_log, projections, store
-    from web.cli.answering import answer
-
-    match parsed.command:
-        case "migrate" | "store":
-            command = store.command
-        case "projection":
-            command = projections.command
-        case _:
-            command = beside_log.command
-    return answer(command, parsed, environment)

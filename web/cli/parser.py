@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -39,6 +40,16 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (_add_store_commands, _add_projection, _add_dlq, _add_outbox, _add_timers):
         add(commands)
     return parser
+
+
+def environment_of(parsed: argparse.Namespace) -> dict[str, str]:
+    """Call this for the environment with the options that stand before it."""
+    environment = dict(os.environ)
+    if parsed.state_dir is not None:
+        environment["STATE_DIR"] = parsed.state_dir
+    if parsed.database_url is not None:
+        environment["DATABASE_URL"] = parsed.database_url
+    return environment
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:

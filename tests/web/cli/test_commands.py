@@ -12,6 +12,8 @@ import structlog
 import trio
 
 from actors.runtime.telling import lines
+from tests.patience import PATIENCE_S
+from tests.signals import as_a_person_starts_it
 from web.app import CannotStart
 from web.cli import commands, serving
 from web.cli.answering import CommandFailed, Teller, answer
@@ -100,6 +102,58 @@ def test_help_loads_no_more_than_it_needs() -> None:
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "serve" in done.stdout
+
+
+# Ctrl-C in the moment in which a module is looked for, or when the command has ended.
+_STRUCK = """
+import atexit, os, signal, sys
+
+moment = sys.argv.pop(1)
+
+def strike():
+    os.kill(os.getpid(), signal.SIGINT)
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == moment:
+            strike()
+
+sys.meta_path.insert(0, Finder())
+if moment == "the end":
+    atexit.register(strike)
+from web.cli.commands import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "moment"),
+    [
+        ("projection list", "argparse"),
+        ("projection list", "trio"),
+        ("projection list", "asyncpg"),
+        ("projection list", "the end"),
+        ("serve", "web.app"),
+    ],
+)
+def test_ctrl_c_is_no_traceback_in_whatever_moment(
+    command: str, moment: str, tmp_path: Path
+) -> None:
+    # CLI-6
+    words = [sys.executable, "-c", _STRUCK, moment, *command.split(), "--state-dir", str(tmp_path)]
+    done = subprocess.run(
+        words,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        preexec_fn=as_a_person_starts_it,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    if moment != "the end":
+        assert (done.stdout, done.stderr) == ("", "")
 
 
 class _Terminal(io.StringIO):
