@@ -44,6 +44,7 @@ REQUEST = "0199aa11-2222-7333-8444-5555666600ff"
 FILES = {
     "app.css": b"body{}",
     "app.js": b"1;",
+    "connection.js": b"1;",
     "datastar.js": b"2;",
     "favicon.svg": b"<svg/>",
 }

@@ -51,7 +51,13 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
     runtime = tmp_path / "datastar-core.js"
     runtime.write_bytes(b"export{}")
     files = load(runtime)
-    assert set(files.hashed_names) == {"app.css", "app.js", "favicon.svg", DATASTAR}
+    assert set(files.hashed_names) == {
+        "app.css",
+        "app.js",
+        "connection.js",
+        "favicon.svg",
+        DATASTAR,
+    }
     assert files.find(files.hashed_names[DATASTAR]) == StaticFile(
         b"export{}", "text/javascript; charset=utf-8"
     )
@@ -68,7 +74,7 @@ def test_the_sheet_and_the_script_name_no_other_host_and_build_no_markup(tmp_pat
     runtime = tmp_path / "datastar.js"
     runtime.write_bytes(b"")
     files = load(runtime)
-    for name in ("app.css", "app.js"):
+    for name in ("app.css", "app.js", "connection.js"):
         found = files.find(files.hashed_names[name])
         assert found is not None
         text = found.body.decode()

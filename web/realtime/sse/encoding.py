@@ -116,5 +116,9 @@ def _safe(field: str, value: str) -> str:
     return value
 
 
-HEARTBEAT = Frame(encode_comment("beat"))
+# The comment is for what stands between; a page's script sees events only, and learns from this one
+# how long a silence it has to bear (SITE-98).
+HEARTBEAT = Frame(
+    encode_comment("beat") + encode_event(f"every {HEARTBEAT_S:g}", event="datastar-beat")
+)
 OPENING = encode_retry(RETRY_MS)

@@ -1,15 +1,9 @@
 // The page's own script: what the browser runtime's attributes cannot say.
 //
-// It keeps the stream open (Datastar makes each request, this file decides when), shows the
-// true state of the connection, turns refused commands into words, shows times in the
-// reader's zone, follows growing lists, and lets the tree be used by keyboard.
+// It turns refused commands into words, shows times in the reader's zone, follows growing lists,
+// and lets the tree be used by keyboard. The stream and its pill are in connection.js.
 // Rule: it never builds markup; texts are set as textContent only.
 
-const DELAY_FIRST_MS = 1000;
-const DELAY_MOST_MS = 30000;
-const DELAY_SPREAD = 0.2;
-// A stream that lived this long was a good one: the next loss starts again at one second.
-const STEADY_MS = 2000;
 // After this long without a result a composer may be used again.
 const ANSWER_MS = 5000;
 // A page left open for days keeps no more messages than this a list; the server has them all.
@@ -32,58 +26,8 @@ const REFUSAL_UNKNOWN = ["Something failed", "The server met an error and has lo
 
 const all = (selector) => document.querySelectorAll(selector);
 const tell = (target, name, detail) => target.dispatchEvent(new CustomEvent(name, { detail }));
-
-// ---- the stream and its pill -------------------------------------------------------------
-
-const pill = document.getElementById("connection-pill");
 const stream = document.getElementById("stream");
-let requestsOpen = 0;
-let attempt = 0;
-let connectedAt = null;
-let nextTryAt = 0;
-let nextTry = 0;
-
-function showPill(state, detail = "") {
-  if (!pill) return;
-  const word = pill.querySelector(".pill-word");
-  if (pill.dataset.state !== state) pill.dataset.state = state;
-  if (word.textContent !== state) word.textContent = state;
-  pill.querySelector(".pill-detail").textContent = detail;
-}
-
-function showWaiting() {
-  const seconds = Math.max(0, Math.ceil((nextTryAt - performance.now()) / 1000));
-  const detail = `attempt ${attempt}` + (requestsOpen ? "" : `, next in ${seconds} s`);
-  showPill(navigator.onLine ? "reconnecting" : "disconnected", detail);
-}
-
-function openStream() {
-  clearTimeout(nextTry);
-  if (requestsOpen === 0) tell(window, "greenroom-open");
-}
-
-function streamLost() {
-  const lived = connectedAt === null ? 0 : performance.now() - connectedAt;
-  attempt = lived >= STEADY_MS ? 1 : attempt + 1;
-  connectedAt = null;
-  tell(window, "greenroom-lost");
-  const delay = Math.min(DELAY_MOST_MS, DELAY_FIRST_MS * 2 ** Math.min(attempt - 1, 10));
-  const wait = delay * (1 - DELAY_SPREAD + 2 * DELAY_SPREAD * Math.random());
-  nextTryAt = performance.now() + wait;
-  nextTry = setTimeout(openStream, wait);
-  showWaiting();
-}
-
-function onStream(type) {
-  if (type === "started") requestsOpen += 1;
-  else if (type === "finished") {
-    requestsOpen -= 1;
-    if (requestsOpen === 0) streamLost();
-  } else if (type.startsWith("datastar-patch")) {
-    if (connectedAt === null) connectedAt = performance.now();
-    showPill("connected");
-  }
-}
+const isConnected = () => document.documentElement.dataset.connection === "connected";
 
 // ---- commands ------------------------------------------------------------------------------
 
@@ -95,7 +39,7 @@ function refuse(element, status) {
   const [title, message] = REFUSALS[status] ?? REFUSAL_UNKNOWN;
   tell(element, "greenroom-refused", `${title}: your draft is kept.`);
   // With a stream the server says it better there; without one these fixed words stand in.
-  if (connectedAt === null || status === 0) tell(window, "greenroom-banner", { title, message, status });
+  if (!isConnected() || status === 0) tell(window, "greenroom-banner", { title, message, status });
 }
 
 function onCommand(type, element, details) {
@@ -155,9 +99,8 @@ function spell(seconds) {
 }
 
 function everySecond() {
-  if (stream && connectedAt === null && attempt > 0) showWaiting();
   const uptime = document.querySelector("[data-uptime]");
-  if (!uptime || connectedAt === null) return;
+  if (!uptime || !isConnected()) return;
   if (uptime.dataset.uptime !== uptimeBase) {
     uptimeBase = uptime.dataset.uptime;
     uptimeBegan = performance.now() - Number(uptimeBase) * 1000;
@@ -219,19 +162,11 @@ function onComposerKey(event) {
 
 document.addEventListener("datastar-fetch", ({ detail }) => {
   if (detail.type.startsWith("datastar-patch-elements")) planTidy();
-  if (detail.el === stream) onStream(detail.type);
-  else onCommand(detail.type, detail.el, detail.argsRaw);
+  if (detail.el !== stream) onCommand(detail.type, detail.el, detail.argsRaw);
 });
-document.addEventListener("datastar-ready", openStream);
 document.addEventListener("keydown", onTreeKey);
 document.addEventListener("keydown", onComposerKey);
 document.addEventListener("click", onTreeClick);
-document.addEventListener("visibilitychange", () => {
-  // The runtime closes the stream of a hidden page and opens it again by itself.
-  if (!document.hidden && connectedAt !== null) showPill("reconnecting");
-});
-window.addEventListener("online", openStream);
-window.addEventListener("offline", () => stream && connectedAt === null && showWaiting());
 window.addEventListener("unhandledrejection", (event) => {
   // The runtime rejects a failed request after it has told us of it; it is dealt with above.
   if (String(event.reason).includes("FetchFailed")) event.preventDefault();

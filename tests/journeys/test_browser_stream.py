@@ -1,0 +1,183 @@
+"""A page and its stream: what the pill says on a bad line, with many tabs, and out of sight."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+import trio
+from playwright.sync_api import Locator, Page, expect
+
+from storage.testing import ToxicProxy
+from tests.journeys.kinds import OpenContext, OpenPage, StartSite
+from tests.journeys.site_process import SiteProcess
+from tests.journeys.test_browser_chat import open_lab, send
+from tests.patience import PATIENCE_S
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+# As many as a page shows connected at once (`STREAMS_MOST` in web/views/static/connection.js).
+_LIVE_MOST = 4
+# 2.5 beats of 15 s.
+_SILENCE_MS_MAX = 37_500
+
+
+def pill(page: Page) -> Locator:
+    return page.locator("#connection-pill")
+
+
+def expect_state(page: Page, state: str) -> None:
+    expect(pill(page)).to_have_attribute("data-state", state)
+
+
+def hold_time(page: Page) -> None:
+    """From here on no timer of the page fires by itself; it stays connected meanwhile."""
+    # A time to come, and near enough for the page not to think that it heard nothing for long.
+    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 20)
+
+
+class Line:
+    """A proxy in a thread of its own; `call` does something to it."""
+
+    def __init__(self, proxy: ToxicProxy, token: trio.lowlevel.TrioToken) -> None:
+        self.proxy, self._token = proxy, token
+
+    def call(self, what: Callable[[], object]) -> None:
+        trio.from_thread.run_sync(what, trio_token=self._token)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextmanager
+def bad_line() -> Iterator[tuple[Line, Callable[[int], None]]]:
+    """A line to a port that is named later."""
+    ports: list[int] = []
+    made: list[Line] = []
+    is_made, is_over = threading.Event(), trio.Event()
+
+    async def reach() -> trio.SocketStream:
+        return await trio.open_tcp_stream("127.0.0.1", ports[0])
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            proxy = await nursery.start(ToxicProxy(reach).serve)
+            made.append(Line(proxy, trio.lowlevel.current_trio_token()))
+            is_made.set()
+            await is_over.wait()
+            nursery.cancel_scope.cancel()
+
+    thread = threading.Thread(target=partial(trio.run, run))
+    thread.start()
+    assert is_made.wait(PATIENCE_S)
+    try:
+        yield made[0], ports.append
+    finally:
+        made[0].call(is_over.set)
+        thread.join(PATIENCE_S)
+
+
+def test_a_line_that_falls_silent_is_told_and_left(
+    start_site: StartSite, new_page: OpenPage
+) -> None:
+    """SITE-98: nothing ends, nothing comes: the page says so, and is live as soon as it can be."""
+    with bad_line() as (line, leads_to):
+        origin = f"http://127.0.0.1:{line.proxy.port}"
+        port = free_port()
+        leads_to(port)
+        start_site(PUBLIC_ORIGIN=origin, PORT=str(port))
+        page = new_page()
+        page.clock.install()
+        page.goto(f"{origin}/lab")
+        expect_state(page, "connected")
+        hold_time(page)
+        # What the page hears last, it hears at this moment.
+        send(page, "heard")
+        line.call(line.proxy.cut_apart)
+        page.clock.fast_forward(_SILENCE_MS_MAX - 2000)
+        expect_state(page, "connected")
+        page.clock.fast_forward(4000)
+        expect_state(page, "reconnecting")
+        page.clock.fast_forward(4000)
+        expect(page.locator("#stale")).to_be_visible()
+        draft = page.locator("#chat-you-draft")
+        draft.fill("kept")
+        draft.press("Enter")
+        expect(page.locator("#chat-you-note")).to_contain_text("your draft is kept")
+        expect(draft).to_have_value("kept")
+        line.call(line.proxy.mend)
+        page.clock.resume()
+        expect_state(page, "connected")
+        expect(page.locator("#stale")).to_be_hidden()
+        draft.press("Enter")
+        expect(page.locator("#chat-you-list > li .body").last).to_have_text("kept")
+
+
+def test_a_network_that_comes_back_is_used_at_once(
+    site: SiteProcess, new_context: OpenContext
+) -> None:
+    """SITE-98: `offline` is believed, `online` waits for no timer."""
+    context = new_context()
+    page = context.new_page()
+    page.clock.install()
+    open_lab(page, site)
+    hold_time(page)
+    expect_state(page, "connected")
+    context.set_offline(True)
+    expect_state(page, "reconnecting")
+    context.set_offline(False)
+    expect_state(page, "connected")
+
+
+def test_all_of_nine_tabs_load_and_the_newest_are_live(
+    site: SiteProcess, new_context: OpenContext
+) -> None:
+    """SITE-98 SITE-93: a browser has six connections a host; pages and commands need some."""
+    context = new_context()
+    pages = [open_lab(context.new_page(), site) for _ in range(9)]
+    for page in pages[-_LIVE_MOST:]:
+        expect_state(page, "connected")
+    for page in pages[:-_LIVE_MOST]:
+        expect_state(page, "disconnected")
+        expect(pill(page)).to_contain_text("too many tabs")
+    send(pages[-1], "from the newest")
+    first = pages[0]
+    pill(first).get_by_role("button", name="try now").click()
+    expect_state(first, "connected")
+    expect_state(pages[-_LIVE_MOST], "disconnected")
+    expect(first.locator("#chat-you-list > li .body").last).to_have_text("from the newest")
+    send(first, "from the oldest")
+    expect(pages[-1].locator("#chat-you-list > li .body").last).to_have_text("from the oldest")
+
+
+_HIDE = """is_hidden => {
+  Object.defineProperty(document, "hidden", {configurable: true, get: () => is_hidden});
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_page_out_of_sight_holds_no_connection(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-98: none is opened before it is shown; it is left after a while, and back."""
+    page = new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.add_init_script(f"({_HIDE})(true)")
+    page.clock.install()
+    page.goto(f"{site.url}/lab")
+    expect(page.locator("#chat-you-draft")).to_be_editable()
+    page.clock.fast_forward(20_000)
+    assert not any("/events" in url for url in asked)
+    page.evaluate(_HIDE, False)
+    expect_state(page, "connected")
+    page.evaluate(_HIDE, True)
+    page.clock.fast_forward(6000)
+    expect(page.locator("html")).not_to_have_attribute("data-connection", "connected")
+    page.evaluate(_HIDE, False)
+    expect_state(page, "connected")
