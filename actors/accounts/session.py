@@ -16,6 +16,7 @@ from actors.chat import (
     DEMO_USER_ID,
     Author,
     NotStored,
+    NotTaken,
     Post,
     PostOutcome,
     RoomName,
@@ -70,7 +71,7 @@ class TabExpired:
     tab: TabId
 
 
-PostAnswer = PostOutcome | NotStored | TabUnbound | RoomFailed
+PostAnswer = PostOutcome | NotStored | NotTaken | TabUnbound | RoomFailed
 
 
 @message

@@ -6,7 +6,13 @@ must do), then `room.py` (the actor that carries the
 rules out, and how it is found). Pages and sockets live in `web`.
 """
 
-from actors.chat.chat_log import ChatLog, ChatLogUnavailable, UnknownRoom
+from actors.chat.chat_log import (
+    ChatLog,
+    ChatLogUnavailable,
+    PostRefused,
+    PostVerdict,
+    UnknownRoom,
+)
 from actors.chat.guests import guest_name
 from actors.chat.policy import BadPost, author_name, hide_words, is_own, may_see, parse_room
 from actors.chat.room import (
@@ -16,6 +22,7 @@ from actors.chat.room import (
     MessagePosted,
     MessageWithdrawn,
     NotStored,
+    NotTaken,
     Post,
     ReadHistory,
     RoomActor,
@@ -69,10 +76,13 @@ __all__ = [
     "MessagePosted",
     "MessageWithdrawn",
     "NotStored",
+    "NotTaken",
     "Post",
     "PostLimit",
     "PostOutcome",
+    "PostRefused",
     "PostStored",
+    "PostVerdict",
     "Posted",
     "ReadHistory",
     "Repeated",

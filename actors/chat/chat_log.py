@@ -6,10 +6,11 @@ then to be stored, and a repeat with the same client id settles the doubt.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from actors.chat.words import Draft, History, PostOutcome, Room, RoomName, Viewer
+from actors.persistence.errors import InvalidField
 from actors.persistence.words import (
     BIGINT_MAX,
     check_a,
@@ -31,6 +32,18 @@ class ChatLogUnavailable(Exception):
     """
 
 
+class PostRefused(Exception):
+    """Raised for a post that the store does not take, however often it is tried.
+
+    Nothing of it was stored, and others are not concerned: a number of it is taken already, or the
+    tables hold a rule that no check of ours knows. Posting it again gives the same.
+    """
+
+
+# What becomes of one post among several: as it would have ended alone, with what would be raised.
+PostVerdict: TypeAlias = PostOutcome | ChatLogUnavailable | PostRefused
+
+
 class UnknownRoom(LookupError):
     """Raised when a room is named that `ensure_rooms` has not made; nothing was done."""
 
@@ -46,6 +59,15 @@ def check_rooms(names: Sequence[str]) -> None:
     """Call this with the names of rooms."""
     for name in check_list("names", names):
         check_text("room", name)
+
+
+def check_drafts(drafts: Sequence[Draft]) -> None:
+    """Call this with what is posted together: of one room, each with numbers of its own."""
+    for draft in check_list("drafts", drafts):
+        check_a("a draft", draft, Draft)
+    rooms = {draft.room for draft in drafts}
+    if len(rooms) > 1:
+        raise InvalidField("drafts", f"are of {len(rooms)} rooms; post those of each by themselves")
 
 
 def check_member(room: str, user_id: UUID) -> None:
@@ -85,6 +107,18 @@ class ChatLog(Protocol):
         `chat.message.post` are written together. Concurrent posts of a room are serialised:
         no `seq` and no event number is used twice or left out. The text is stored sealed,
         in the event and with the message. An author who was forgotten is told as unavailable.
+        `PostRefused` when a number of the draft is taken already; nothing is stored then.
+        """
+        ...
+
+    async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
+        """Call this to post several drafts of one room, in their order, with one commit.
+
+        Each ends as it would alone behind those before it: what comes back in its place is what
+        `post` would return or raise for it, `ChatLogUnavailable` and `PostRefused` as values. One
+        that is refused, or whose author was forgotten, harms no other. The store may be lost in the
+        middle: then each that is told as unavailable is stored wholly or not at all. `InvalidField`
+        for drafts of several rooms, `UnknownRoom` as `post`; nothing was stored then.
         """
         ...
 

@@ -1,4 +1,6 @@
-"""The room actor: one per room, through which every post of that room passes, one at a time.
+"""The room actor: one per room, through which every post of that room passes, in one line.
+
+Posts that wait are stored together, each as if it had come alone behind those before it.
 
 Rule 1: an event is published only after it is stored, so nobody sees what could be lost.
 Rule 2: a store that is away is an answer, not a crash: drafts stay with their authors.
@@ -12,7 +14,14 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from actors.chat import policy
-from actors.chat.chat_log import HISTORY_LIMIT, ChatLog, ChatLogUnavailable, UnknownRoom
+from actors.chat.chat_log import (
+    HISTORY_LIMIT,
+    ChatLog,
+    ChatLogUnavailable,
+    PostRefused,
+    PostVerdict,
+    UnknownRoom,
+)
 from actors.chat.words import (
     ROOM_NAMES,
     Author,
@@ -24,8 +33,13 @@ from actors.chat.words import (
     RoomName,
     Viewer,
 )
+from actors.persistence import InvalidField
 from actors.reducers import Environment
-from actors.runtime import Actor, Ask, NoProc, Ref, current_context, message
+from actors.runtime import Actor, Ask, Batch, NoProc, Ref, Taken, current_context, message
+
+# With so many posts a commit is shared well enough, and a post that comes meanwhile waits for some
+# 30 ms of theirs. They are all that a crash of the room leaves in doubt.
+POSTS_AT_ONCE_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +95,15 @@ class NotStored:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """The store does not take this post, however often it is sent; nothing was stored."""
+
+    reason: str
+
+
 @message
-class Post(Ask[PostOutcome | NotStored]):
+class Post(Ask[PostOutcome | NotStored | NotTaken]):
     """Asks the room to store a parsed body and publish it. Repeats of `client_id` are safe.
 
     `address_key` names the client's address for the limit of those not signed in.
@@ -126,6 +147,8 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
     that the store does not know, so a restart needs no reading.
     """
 
+    batch_max = POSTS_AT_ONCE_MAX
+
     def __init__(self, name: RoomName, environment: ChatEnvironment) -> None:
         self.name, self.environment = name, environment
         self.post_count = 0
@@ -134,16 +157,22 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
         """Begin at once, without asking the store, and tell the readers."""
         self._publish(RoomResumed(self.name))
 
-    async def on_post(self, message: Post) -> PostOutcome | NotStored:
-        """Store a post in one transaction, then publish it."""
-        try:
-            outcome = await self.environment.log.post(self._draft(message))
-        except ChatLogUnavailable as error:
-            return NotStored(str(error))
-        if isinstance(outcome, Posted):
-            self.post_count += 1
-            self._publish(MessagePosted(outcome.message, outcome.n))
-        return outcome
+    async def on_post(self, posts: Batch[Post]) -> None:
+        """Store the posts that wait, in one transaction; then publish each and answer it."""
+        drafts: list[Draft] = []
+        drafted: list[Taken[Post]] = []
+        for post in posts:
+            try:
+                with post as message:
+                    drafts.append(self._draft(message))
+                drafted.append(post)
+            except InvalidField as error:
+                # No store could keep it; the others shall not have to do with that.
+                post.reply(NotTaken(str(error)))
+        verdicts = await self.environment.log.post_all(drafts)
+        for post, verdict in zip(drafted, verdicts, strict=True):
+            with post:
+                post.reply(self._publish_posted(verdict))
 
     async def on_read_history(self, message: ReadHistory) -> History | NotStored:
         """Read from the store: after a restart the answer is the same."""
@@ -161,6 +190,17 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
     def redact(self, state: dict[str, object]) -> dict[str, object]:
         """Show nobody's words in reports."""
         return policy.hide_words(state)
+
+    def _publish_posted(self, verdict: PostVerdict) -> PostOutcome | NotStored | NotTaken:
+        match verdict:
+            case ChatLogUnavailable():
+                return NotStored(str(verdict))
+            case PostRefused():
+                return NotTaken(str(verdict))
+            case Posted(message, n):
+                self.post_count += 1
+                self._publish(MessagePosted(message, n))
+        return verdict
 
     def _draft(self, post: Post) -> Draft:
         env = self.environment

@@ -17,6 +17,8 @@ from actors.chat import (
     Posted,
     PostLimit,
     PostOutcome,
+    PostRefused,
+    PostVerdict,
     Repeated,
     Room,
     RoomName,
@@ -26,7 +28,13 @@ from actors.chat import (
     Viewer,
     may_see,
 )
-from actors.chat.chat_log import HISTORY_LIMIT, check_history, check_member, check_rooms
+from actors.chat.chat_log import (
+    HISTORY_LIMIT,
+    check_drafts,
+    check_history,
+    check_member,
+    check_rooms,
+)
 from actors.chat.stored import (
     AUDIT_KEPT,
     LIMITS_KEPT,
@@ -130,20 +138,39 @@ class MemoryChatLog:
         """See `ChatLog.post`."""
         check_a("draft", draft, Draft)
         self._maybe_fail()
+        verdict = await self._post(draft)
+        if isinstance(verdict, ChatLogUnavailable | PostRefused):
+            raise verdict
+        return verdict
+
+    async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
+        """See `ChatLog.post_all`."""
+        check_drafts(drafts)
+        try:
+            self._maybe_fail()
+        except ChatLogUnavailable as error:
+            return [error] * len(drafts)
+        return [await self._post(draft) for draft in drafts]
+
+    async def _post(self, draft: Draft) -> PostVerdict:
         table = self._table(draft.room)
         request = AppendRequest(stream_of(table.room.id), [post_event(draft, table.room.id)])
         try:
             (sealed,) = await self._keyring.seal([request])
+            # From here to the end is no checkpoint, apart from reading a repeat.
+            repeat = table.by_client_id.get((draft.author.key, draft.client_id))
+            if repeat is not None:
+                return Repeated((await self._read([repeat]))[0])
+            waits = [
+                wait for limit in draft.limits if (wait := _wait(table, limit, draft.created_at))
+            ]
+            if waits:
+                return TooManyPosts(max(waits))
+            return self._store(table, draft, sealed.events[0])
+        except (ChatLogUnavailable, PostRefused) as error:
+            return error
         except (StoreUnavailable, SubjectForgotten, MasterKeyMissing, StoredDataError) as error:
-            raise ChatLogUnavailable(str(error)) from error
-        # From here to the end is no checkpoint, apart from reading a repeat.
-        repeat = table.by_client_id.get((draft.author.key, draft.client_id))
-        if repeat is not None:
-            return Repeated((await self._read([repeat]))[0])
-        waits = [wait for limit in draft.limits if (wait := _wait(table, limit, draft.created_at))]
-        if waits:
-            return TooManyPosts(max(waits))
-        return self._store(table, draft, sealed.events[0])
+            return ChatLogUnavailable(str(error))
 
     async def history(
         self,
@@ -280,6 +307,8 @@ class MemoryChatLog:
             refuse_closed(stream_of(table.room.id), version, last_type)
         except StoreMisuse as error:
             raise ChatLogUnavailable(str(error)) from error
+        if self._is_taken(draft):
+            raise PostRefused("a number of the post is taken already; nothing was written")
         table.events = max(table.events, version) + 1
         table.seq += 1
         message = Message(
@@ -306,6 +335,11 @@ class MemoryChatLog:
         facts = {"message_id": str(message.id), "status": draft.status, "reason": draft.reason}
         self._audit(draft.room, message.user_id, "chat.message.post", facts, draft.created_at)
         return Posted(self._named(replace(message, body=draft.body)), table.events)
+
+    def _is_taken(self, draft: Draft) -> bool:
+        return draft.event_id in self.database.by_id or any(
+            kept.message.id == draft.message_id for t in self._rooms.values() for kept in t.messages
+        )
 
     def _named(self, message: Message) -> Message:
         if message.user_id is None:

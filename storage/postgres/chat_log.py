@@ -1,13 +1,15 @@
 """The chat log in tables of PostgreSQL; the twin of `storage/memory/chat_log.py`.
 
 A post is one statement: the function `chat_post` of the chat migration does all of it under
-a lock of the room, taken before the transaction has its number. The event of a post stands in
+a lock of the room, taken before the transaction has its number. Several posts are one statement as
+well; where one of them cannot be stored, each goes by itself. The event of a post stands in
 the stream `room-<id>`. Its text is sealed here, before the statement, and what is sealed stands in
 the event and with the message.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -21,6 +23,8 @@ from actors.chat import (
     Message,
     Posted,
     PostOutcome,
+    PostRefused,
+    PostVerdict,
     Repeated,
     Room,
     RoomName,
@@ -29,7 +33,13 @@ from actors.chat import (
     UnknownRoom,
     Viewer,
 )
-from actors.chat.chat_log import HISTORY_LIMIT, check_history, check_member, check_rooms
+from actors.chat.chat_log import (
+    HISTORY_LIMIT,
+    check_drafts,
+    check_history,
+    check_member,
+    check_rooms,
+)
 from actors.chat.stored import (
     AUDIT_KEPT,
     LIMITS_KEPT,
@@ -43,6 +53,7 @@ from actors.chat.stored import (
 from actors.persistence import AppendRequest, Keyring
 from actors.persistence.event_store import check_limit, refuse_closed
 from actors.persistence.words import check_a
+from actors.runtime import Log
 from storage.errors import (
     MasterKeyMissing,
     StatementRefused,
@@ -58,10 +69,31 @@ from storage.postgres.events.reading import last_event
 
 T = TypeVar("T")
 
+_log = Log(__name__)
+
+# They concern a key: nobody can post or read with it until somebody mends that, and a room that
+# crashes would not.
+_OF_A_KEY = (SubjectForgotten, MasterKeyMissing, StoredDataError)
+
 _POST = """
 SELECT outcome, n, retry_after_s, id, seq, user_id, author_session, author_name, body, event_id,
     sealed, status, client_id, created_at
 FROM chat_post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+"""
+
+# Several posts in one statement, and so with one commit: the function is called for each in turn,
+# and sees what it has written for those before. The room is held from the first to the last.
+_POST_ALL = """
+SELECT d.ordinality AS place, p.outcome, p.n, p.retry_after_s, p.id, p.seq, p.user_id,
+    p.author_session, p.author_name, p.body, p.event_id, p.sealed, p.status, p.client_id,
+    p.created_at
+FROM ROWS FROM (jsonb_to_recordset($2::jsonb) AS (
+    message_id uuid, event_id uuid, user_id uuid, session text, author_key text, event jsonb,
+    client_id text, status text, reason text, created_at timestamptz, metadata jsonb,
+    limit_keys text[], limit_max int[], limit_period float8[])) WITH ORDINALITY AS d
+CROSS JOIN LATERAL chat_post($1, d.message_id, d.event_id, d.user_id, d.session, d.author_key,
+    d.event, d.client_id, d.status, d.reason, d.created_at, d.metadata, d.limit_keys, d.limit_max,
+    d.limit_period) AS p
 """
 
 # One statement, so messages and event number come from one snapshot.
@@ -159,31 +191,98 @@ class PostgresChatLog:
     async def post(self, draft: Draft) -> PostOutcome:
         """See `ChatLog.post`."""
         check_a("draft", draft, Draft)
-        room_id = await self._room_id(draft.room)
-        request = AppendRequest(stream_of(room_id), [post_event(draft, room_id)])
-        # Before the statement, which holds the room.
-        (sealed,) = await _available(self._keyring.seal([request]))
-        row: asyncpg.Record = await _available(self._post(draft, sealed.events[0].data.decode()))
-        match row["outcome"]:
-            case "posted":
-                return Posted(_message(row, draft.room, draft.body), row["n"])
-            case "repeated":
-                (text,) = await self._texts(room_id, [row])
-                return Repeated(_message(row, draft.room, text))
-            case "too_many":
-                return TooManyPosts(row["retry_after_s"])
-        raise UnknownRoom(draft.room)
+        verdict = await self._post_alone(draft, await self._room_id(draft.room))
+        if isinstance(verdict, ChatLogUnavailable | PostRefused):
+            raise verdict
+        return verdict
 
-    async def _post(self, draft: Draft, event_data: str) -> asyncpg.Record:
+    async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
+        """See `ChatLog.post_all`."""
+        check_drafts(drafts)
+        if not drafts:
+            return ()
+        try:
+            room_id = await self._room_id(drafts[0].room)
+        except ChatLogUnavailable as error:
+            return [error] * len(drafts)
+        verdicts = None if len(drafts) == 1 else await self._post_together(drafts, room_id)
+        return verdicts or await self._post_apart(drafts, room_id)
+
+    async def _post_together(
+        self, drafts: Sequence[Draft], room_id: UUID
+    ) -> list[PostVerdict] | None:
+        """None when one of them cannot be stored: nothing is, and each has to try alone."""
+        try:
+            events = await self._seal(drafts, room_id)
+            rows = await self._retried(_post_all, drafts[0].room, drafts, events)
+            return [
+                await self._verdict(draft, room_id, row)
+                for draft, row in zip(drafts, rows, strict=True)
+            ]
+        except (StatementRefused, ChatLogUnavailable, *_OF_A_KEY):
+            return None
+        except StoreUnavailable as error:
+            return [_unavailable(error)] * len(drafts)
+
+    async def _post_apart(self, drafts: Sequence[Draft], room_id: UUID) -> list[PostVerdict]:
+        verdicts: list[PostVerdict] = []
+        for draft in drafts:
+            if verdicts and _is_away(verdicts[-1]):
+                # The next one would wait for the store as long, and the room with it.
+                verdicts.append(verdicts[-1])
+            else:
+                verdicts.append(await self._post_alone(draft, room_id))
+        return verdicts
+
+    async def _post_alone(self, draft: Draft, room_id: UUID) -> PostVerdict:
+        try:
+            events = await self._seal([draft], room_id)
+            row = await self._retried(_post, draft.room, draft, *events)
+            return await self._verdict(draft, room_id, row)
+        except StatementRefused as error:
+            _log.warning("chat.post_refused", room=draft.room, error=str(error))
+            refused = PostRefused(str(error))
+            refused.__cause__ = error
+            return refused
+        except ChatLogUnavailable as error:
+            return error  # The room is closed.
+        except (StoreUnavailable, *_OF_A_KEY) as error:
+            return _unavailable(error)
+
+    async def _seal(self, drafts: Sequence[Draft], room_id: UUID) -> list[str]:
+        # Before the statement, which holds the room.
+        request = AppendRequest(
+            stream_of(room_id), [post_event(draft, room_id) for draft in drafts]
+        )
+        (sealed,) = await self._keyring.seal([request])
+        return [event.data.decode() for event in sealed.events]
+
+    async def _retried(
+        self, work: Callable[..., Coroutine[Any, Any, T]], room: RoomName, *args: object
+    ) -> T:
         for _ in range(RACES_MAX):
             try:
-                return await self._database.run(_post, draft, event_data)
+                return await self._database.run(work, *args)
             except StatementRefused as error:
                 if error.constraint != STREAM_KEY:
                     raise
                 # The next place in the room's stream is taken, and not by a post: it was closed.
-                await self._database.transact(_catch_up, draft.room)
-        raise StoreUnavailable(f"the stream of {draft.room} changes all the time")
+                await self._database.transact(_catch_up, room)
+        raise StoreUnavailable(f"the stream of {room} changes all the time")
+
+    async def _verdict(self, draft: Draft, room_id: UUID, row: asyncpg.Record) -> PostVerdict:
+        match row["outcome"]:
+            case "posted":
+                return Posted(_message(row, draft.room, draft.body), row["n"])
+            case "repeated":
+                try:
+                    (text,) = await self._texts(room_id, [row])
+                except ChatLogUnavailable as error:
+                    return error  # Of this one alone: the others are stored by now.
+                return Repeated(_message(row, draft.room, text))
+            case "too_many":
+                return TooManyPosts(row["retry_after_s"])
+        raise UnknownRoom(draft.room)
 
     async def history(
         self,
@@ -288,10 +387,20 @@ async def _catch_up(connection: Connection, room: RoomName) -> None:
 async def _available(answer: Awaitable[T]) -> T:
     try:
         return await answer
-    except (StoreUnavailable, SubjectForgotten, MasterKeyMissing, StoredDataError) as error:
-        # The last two concern a key: nobody can post or read with it until somebody mends that, and
-        # a room that crashes would not.
-        raise ChatLogUnavailable(str(error)) from error
+    except (StoreUnavailable, *_OF_A_KEY) as error:
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> ChatLogUnavailable:
+    told = ChatLogUnavailable(str(error))
+    told.__cause__ = error
+    return told
+
+
+def _is_away(verdict: PostVerdict) -> bool:
+    return isinstance(verdict, ChatLogUnavailable) and isinstance(
+        verdict.__cause__, StoreUnavailable
+    )
 
 
 async def _fetch(connection: Connection, statement: str, *args: object) -> list[asyncpg.Record]:
@@ -324,6 +433,34 @@ async def _post(connection: Connection, draft: Draft, event: str) -> asyncpg.Rec
     )
     assert row is not None, "chat_post gives one row"
     return row
+
+
+async def _post_all(
+    connection: Connection, drafts: Sequence[Draft], events: Sequence[str]
+) -> list[asyncpg.Record]:
+    told = [_told(draft, event) for draft, event in zip(drafts, events, strict=True)]
+    rows = await connection.fetch(_POST_ALL, drafts[0].room, msgspec.json.encode(told).decode())
+    return sorted(rows, key=itemgetter("place"))
+
+
+def _told(draft: Draft, event: str) -> dict[str, object]:
+    author, limits = draft.author, draft.limits
+    return {
+        "message_id": draft.message_id,
+        "event_id": draft.event_id,
+        "user_id": author.user_id,
+        "session": author.session_id,
+        "author_key": author.key,
+        "event": msgspec.Raw(event.encode()),
+        "client_id": draft.client_id,
+        "status": draft.status.value,
+        "reason": draft.reason,
+        "created_at": draft.created_at,
+        "metadata": draft.metadata,
+        "limit_keys": [limit.key for limit in limits],
+        "limit_max": [limit.posts_max for limit in limits],
+        "limit_period": [limit.period_s for limit in limits],
+    }
 
 
 async def _history(

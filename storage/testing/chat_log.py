@@ -6,6 +6,7 @@ The adapter starts empty: no rooms, and the demo user as the only user.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from uuid import UUID, uuid4
 
 import pytest
@@ -23,7 +24,9 @@ from actors.chat import (
     Posted,
     PostLimit,
     PostOutcome,
+    PostRefused,
     PostStored,
+    PostVerdict,
     Repeated,
     RoomName,
     Status,
@@ -41,6 +44,7 @@ _OTHER = Author(None, "session-b", "brave owl 34")
 _DEMO = Author(DEMO_USER_ID, "session-a", DEMO_DISPLAY_NAME)
 _USER = Author(DEMO_USER_ID, None, DEMO_DISPLAY_NAME)
 _SUPPORT = RoomName("Support")
+_TWO = (LOBBY, _SUPPORT)
 
 
 def draft(
@@ -67,6 +71,11 @@ def draft(
         limits=limits,
         metadata={"correlation_id": "c-1"},
     )
+
+
+def _again(one: Draft, **changes: UUID) -> Draft:
+    """Give the same post with numbers that nobody has."""
+    return replace(one, **{"message_id": uuid4(), "event_id": uuid4(), **changes})  # type: ignore[arg-type]
 
 
 async def _bodies(
@@ -107,6 +116,18 @@ def _days_ago(days: float, one: Draft | None = None) -> Draft:
     return replace(one or draft(), created_at=datetime.now(UTC) - timedelta(days=days))
 
 
+def _told(verdict: PostVerdict) -> tuple[object, ...]:
+    """What became of a post, without what differs from room to room."""
+    match verdict:
+        case Posted(message, n):
+            return ("posted", n, message.seq, message.body, message.status, message.client_id)
+        case Repeated(message):
+            return ("repeated", message.seq, message.body, message.client_id)
+        case TooManyPosts(retry_after_s):
+            return ("too many", round(retry_after_s, 3))
+    return (type(verdict),)
+
+
 class ChatForgettingSuite:
     """How the texts of a chat end, and come again while they have not. Fixture `chat`."""
 
@@ -131,6 +152,20 @@ class ChatForgettingSuite:
             await log.post(_days_ago(0, draft("Marker four", author=_USER)))
         assert b"Marker" not in await chat.dump()
         assert (await log.history(LOBBY, Viewer())).n == 3
+
+    async def test_one_whose_author_was_forgotten_harms_no_other(self, chat: ChatPlace) -> None:
+        # STORE-44, SITE-62
+        log, keyring = chat.open()
+        await log.ensure_rooms(ROOM_NAMES)
+        assert isinstance(await log.post(_days_ago(0, draft(author=_USER))), Posted)
+        await keyring.forget(user_subject(DEMO_USER_ID), by="test")
+        for place in range(3):
+            drafts = [_days_ago(0, draft(str(number))) for number in range(3)]
+            drafts[place] = replace(drafts[place], author=_USER)
+            verdicts = list(await chat.open()[0].post_all(drafts))
+            assert isinstance(verdicts.pop(place), ChatLogUnavailable)
+            assert [type(verdict) for verdict in verdicts] == [Posted, Posted]
+        assert (await log.history(LOBBY, Viewer())).n == 7
 
     async def test_messages_are_made_again_from_the_log(self, chat: ChatPlace) -> None:
         # SITE-79, STORE-44
@@ -273,6 +308,71 @@ class ChatLogSuite:
         posted = [outcome for outcome in outcomes if isinstance(outcome, Posted)]
         assert sorted(one.n for one in posted) == list(range(1, 31))
         assert sorted(one.message.seq for one in posted) == list(range(1, 31))
+
+    async def test_posts_together_end_as_they_would_one_by_one(self, chat_log: ChatLog) -> None:
+        # SITE-62, SITE-63, SITE-65, SITE-66
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        chance = Random(9)
+        at_s = 0.0
+        kinds: set[object] = set()
+        for _ in range(12):
+            drafts = []
+            for _ in range(chance.randrange(1, 8)):
+                at_s += chance.random()
+                author = chance.choice((_GUEST, _OTHER, _DEMO, _USER))
+                drafts.append(
+                    draft(
+                        f"at {at_s}",
+                        client_id=f"c{chance.randrange(30)}",
+                        author=author,
+                        at_s=at_s,
+                        status=chance.choice((Status.VISIBLE, Status.PENDING)),
+                        limits=(PostLimit(author.key, 2, 4.0), PostLimit("all", 4, 3.0)),
+                    )
+                )
+            together = [_told(verdict) for verdict in await chat_log.post_all(drafts)]
+            alone = [
+                _told(await chat_log.post(replace(_again(one), room=_SUPPORT))) for one in drafts
+            ]
+            assert together == alone
+            kinds.update(verdict[0] for verdict in together)
+        assert kinds == {"posted", "repeated", "too many"}
+        pages = [await chat_log.history(room, Viewer(is_moderator=True)) for room in _TWO]
+        assert len({page.n for page in pages}) == 1
+        assert [one.body for one in pages[0].messages] == [one.body for one in pages[1].messages]
+
+    async def test_one_that_cannot_be_stored_harms_no_other(self, chat_log: ChatLog) -> None:
+        # SITE-62
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        limits = (PostLimit("k", 100, 10.0),)
+        first = draft("first", limits=limits)
+        assert isinstance(await chat_log.post(first), Posted)
+        for place in range(4):
+            drafts = [draft(f"{place}.{number}", limits=limits) for number in range(4)]
+            drafts[place] = replace(drafts[place], message_id=first.message_id)
+            verdicts = list(await chat_log.post_all(drafts))
+            refused = verdicts.pop(place)
+            assert isinstance(refused, PostRefused)
+            assert first.body not in str(refused)
+            assert [type(verdict) for verdict in verdicts] == [Posted] * 3
+            with pytest.raises(PostRefused):
+                await chat_log.post(_again(drafts[place], message_id=first.message_id))
+            taken = replace(_again(drafts[place]), event_id=drafts[place - 1].event_id)
+            with pytest.raises(PostRefused):
+                await chat_log.post(taken)
+        history = await chat_log.history(LOBBY, Viewer())
+        assert [message.seq for message in history.messages] == list(range(1, 14))
+        assert history.n == 13
+
+    async def test_posts_together_are_of_one_room_that_exists(self, chat_log: ChatLog) -> None:
+        # SITE-60
+        await chat_log.ensure_rooms([LOBBY, _SUPPORT])
+        assert list(await chat_log.post_all([])) == []
+        with pytest.raises(ValueError, match="rooms"):
+            await chat_log.post_all([draft(), draft(room=_SUPPORT)])
+        with pytest.raises(UnknownRoom):
+            await chat_log.post_all([draft(room=RoomName("Nowhere"))] * 2)
+        assert await _bodies(chat_log) == []
 
     async def test_of_fifty_parallel_posts_exactly_the_limit_passes(
         self, chat_log: ChatLog

@@ -1,6 +1,6 @@
 """The chat log in memory passes the suite of its port; the suite fails on faulty ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -13,6 +13,8 @@ from actors.chat import (
     Draft,
     History,
     PostOutcome,
+    PostRefused,
+    PostVerdict,
     RoomName,
     Viewer,
 )
@@ -71,6 +73,22 @@ class _ForgetsLimits(MemoryChatLog):
         return await super().post(replace(draft, limits=()))
 
 
+class _LosesAfterPoison(MemoryChatLog):
+    async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
+        verdicts: list[PostVerdict] = []
+        for one in drafts:
+            if verdicts and isinstance(verdicts[-1], PostRefused):
+                verdicts.append(verdicts[-1])
+            else:
+                verdicts += await super().post_all([one])
+        return verdicts
+
+
+class _TurnsThemRound(MemoryChatLog):
+    async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
+        return [*reversed(await super().post_all([*reversed(drafts)]))]
+
+
 class _ShowsPending(MemoryChatLog):
     async def history(
         self, room: RoomName, viewer: Viewer, *, before: int | None = None, limit: int = 50
@@ -83,6 +101,8 @@ class _ShowsPending(MemoryChatLog):
     [
         (_ForgetsClientIds, "test_a_repeat_stores_and_charges_nothing"),
         (_ForgetsLimits, "test_of_fifty_parallel_posts_exactly_the_limit_passes"),
+        (_LosesAfterPoison, "test_one_that_cannot_be_stored_harms_no_other"),
+        (_TurnsThemRound, "test_posts_together_end_as_they_would_one_by_one"),
         (_ShowsPending, "test_pending_is_for_its_author_and_moderators"),
     ],
 )

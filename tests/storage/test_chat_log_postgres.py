@@ -1,5 +1,6 @@
 """The chat log on PostgreSQL passes the suite of its port, in one transaction a post."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -18,7 +19,9 @@ from actors.chat import (
     Status,
     Viewer,
 )
+from actors.persistence import StreamId
 from actors.runtime import Secret
+from storage.errors import StoreUnavailable
 from storage.keyring import SubjectKeyring
 from storage.postgres import (
     Connection,
@@ -111,6 +114,64 @@ async def test_a_post_writes_all_its_rows(database: Database) -> None:
     assert await database.run(rows) == [
         ("MessagePosted", 1, "c-1", "pending", "chat.message.post", "pending", 0)
     ]
+
+
+async def test_posts_together_are_one_transaction(database: Database) -> None:
+    # SITE-62: one of them that cannot be stored makes it one for each
+    log = chat_log_on(database)
+    await log.ensure_rooms(ROOM_NAMES)
+
+    async def transactions(connection: Connection) -> list[int]:
+        rows = await connection.fetch(
+            "SELECT count(*) AS n FROM chat_messages GROUP BY xmin ORDER BY min(seq)"
+        )
+        return [row["n"] for row in rows]
+
+    drafts = [draft(str(number)) for number in range(5)]
+    await log.post_all(drafts)
+    assert await database.run(transactions) == [5]
+    again = [draft("new"), draft("taken"), draft("new")]
+    again[1] = replace(again[1], message_id=drafts[0].message_id)
+    await log.post_all(again)
+    assert await database.run(transactions) == [5, 1, 1]
+
+
+async def test_posts_together_in_a_closed_room(database: Database) -> None:
+    # STORE-28: what is known already is told as it is
+    log, store = chat_log_on(database), PostgresEventStore(database)
+    rooms = await log.ensure_rooms(ROOM_NAMES)
+    stream = StreamId(f"room-{rooms[LOBBY].id}")
+    known = draft("known")
+    await log.post(known)
+    await store.archive(stream)
+    verdicts = await log.post_all([draft(), known, draft()])
+    kinds: list[type] = [ChatLogUnavailable, Repeated, ChatLogUnavailable]
+    assert [type(verdict) for verdict in verdicts] == kinds
+    await store.reopen(stream)
+    verdicts = await log.post_all([draft(), draft()])
+    assert [(one.n, one.message.seq) for one in verdicts if isinstance(one, Posted)] == [
+        (4, 2),
+        (5, 3),
+    ]
+
+
+async def test_a_store_that_is_lost_is_asked_once(tmp_path: Path, database: Database) -> None:
+    # SITE-155: not once for each post, with all their patience
+    log, calls = chat_log_on(database), 0
+    await log.ensure_rooms(ROOM_NAMES)
+    await log.post(draft())
+    run = database.run
+
+    async def lost(*args: object, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        raise StoreUnavailable("lost")
+
+    database.run = lost  # type: ignore[method-assign, assignment]
+    verdicts = await log.post_all([draft() for _ in range(5)])
+    assert [type(verdict) for verdict in verdicts] == [ChatLogUnavailable] * 5
+    assert calls == 1
+    database.run = run  # type: ignore[method-assign]
 
 
 async def test_posts_of_a_room_ascend_along_the_order(database: Database) -> None:

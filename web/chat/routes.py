@@ -15,6 +15,7 @@ from actors.chat import (
     DEMO_DISPLAY_NAME,
     BadPost,
     NotStored,
+    NotTaken,
     Posted,
     ReadHistory,
     Repeated,
@@ -122,7 +123,10 @@ async def _post(
         # The session's actor was restarted; the page is open and works on.
         session.tell(StreamOpened(origin.tab, room))
         answer = await session.ask(post, timeout=services.remaining(state))
-    refuse_unless_stored(answer)
+    try:
+        refuse_unless_stored(answer)
+    except InvalidInput as error:
+        raise (InvalidForm(str(error)) if origin.is_form else error) from error
     if origin.is_form:
         return _redirect(303)
     services.streams.send_to(key, f"composer-{pane}", joined([patch_signals(_fresh(pane))]))
@@ -143,6 +147,8 @@ def refuse_unless_stored(answer: PostAnswer) -> Posted | Repeated:
             raise RateLimited(retry_after_s)
         case TabUnbound():
             raise TabNotBound
+        case NotTaken():
+            raise InvalidInput("this message cannot be kept; write it in another way")
         case NotStored(reason) | RoomFailed(reason):
             raise NotAvailable(reason)
 

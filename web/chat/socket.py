@@ -40,7 +40,7 @@ from web.realtime import (
     client_of,
     encode_server,
 )
-from web.routing.errors import NotAvailable, RateLimited, TabNotBound
+from web.routing.errors import InvalidInput, NotAvailable, RateLimited, TabNotBound
 from web.routing.services import FindSession
 from web.server import Frame, request_state
 
@@ -150,6 +150,8 @@ class ChatService:
             wait = error.retry_after
             text = f"A limit is reached; post again in {wait:.1f} s."
             raise Refused(text, SocketCode.TOO_MANY_REQUESTS, retry_after=wait) from error
+        except InvalidInput as error:
+            raise Refused(str(error), SocketCode.VALIDATION_ERROR) from error
         except (AskError, NotAvailable, TabNotBound) as error:
             text = "The room does not answer; send it again with the same id."
             raise Refused(text, SocketCode.TIMEOUT, retry_after=1) from error

@@ -37,6 +37,7 @@ from actors.chat import (
     CrashRoom,
     History,
     NotStored,
+    NotTaken,
     Post,
     PostOutcome,
     ReadHistory,
@@ -56,7 +57,7 @@ class FakeRoom(Actor[Post | ReadHistory | CrashRoom]):
     def __init__(self, seen: list[Post]) -> None:
         self.seen = seen
 
-    def on_post(self, message: Post) -> PostOutcome | NotStored:
+    def on_post(self, message: Post) -> PostOutcome | NotStored | NotTaken:
         self.seen.append(message)
         if message.body == "crash":
             raise RuntimeError("told to")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
 
 from actors.chat import (
     DEMO_DISPLAY_NAME,
@@ -21,9 +25,11 @@ from actors.chat import (
     History,
     MessagePosted,
     NotStored,
+    NotTaken,
     Post,
     Posted,
-    PostOutcome,
+    PostRefused,
+    PostVerdict,
     ReadHistory,
     Repeated,
     RoomActor,
@@ -35,8 +41,10 @@ from actors.chat import (
     guest_name,
     topic_of,
 )
-from actors.runtime import ActorCrashed, Crashed, Ref, System, open_actors
+from actors.chat.room import POSTS_AT_ONCE_MAX
+from actors.runtime import ActorCrashed, ActorExited, AskError, Crashed, Ref, System, open_actors
 from storage.memory import MemoryChatLog
+from supervision import Supervisor, child, open_system
 from tests.actors.chat.counting import CountingIds, SteppingClock
 
 GUEST = Author(None, "s1", guest_name("s1"))
@@ -48,10 +56,10 @@ class FlakyLog(MemoryChatLog):
 
     is_away = False
 
-    async def post(self, draft: Draft) -> PostOutcome:
+    async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
         if self.is_away:
-            raise ChatLogUnavailable("away for a test")
-        return await super().post(draft)
+            return [ChatLogUnavailable("away for a test")] * len(drafts)
+        return await super().post_all(drafts)
 
 
 @dataclass(eq=False)
@@ -156,6 +164,179 @@ async def test_a_room_told_to_crash_says_so() -> None:
     assert "the lab" in str(exit_.error)
 
 
+# Posts that wait are stored together
+
+
+class GatedLog(MemoryChatLog):
+    """The twin; each call waits for `free`, and is written down. May store and then not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = trio.Event()
+        self.calls: list[list[str]] = []
+        self.loses_answers = self.answers_late = False
+
+    async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
+        self.calls.append([draft.client_id for draft in drafts])
+        free = self.free
+        if not self.answers_late:
+            await free.wait()
+        verdicts = await super().post_all(drafts)
+        await free.wait()
+        return [ChatLogUnavailable("lost")] * len(drafts) if self.loses_answers else verdicts
+
+
+Answers = dict[str, object]
+RoomRef = Ref[Post | ReadHistory | CrashRoom]
+
+
+async def post_all(room: RoomRef, posts: Sequence[Post], log: GatedLog) -> Answers:
+    """Post in this order, so that all but the first wait; then let the store work."""
+    answers: Answers = {}
+
+    async def post(one: Post) -> None:
+        try:
+            answers[one.client_id] = await room.ask(one)
+        except AskError as error:
+            answers[one.client_id] = error
+
+    async with trio.open_nursery() as nursery:
+        for one in posts:
+            nursery.start_soon(post, one)
+            await trio.testing.wait_all_tasks_blocked()
+        log.free.set()
+    return answers
+
+
+def by(number: int, body: str = "hello") -> Post:
+    return Post(Author(None, f"s{number}", "x"), body, f"c{number}")
+
+
+async def test_posts_that_wait_are_stored_together_and_answered_each(
+    autojump_clock: MockClock,
+) -> None:  # SITE-62 SITE-63
+    log, listener = GatedLog(), Listener()
+    async with open_room(log, listener) as (system, room):
+        posts = [by(number) for number in range(70)]
+        posts[40] = replace(posts[40], body="see http://a")
+        posts[50] = replace(posts[49])
+        answers = await post_all(room, posts, log)
+        handled = system.stats(room).handled
+    assert [len(call) for call in log.calls] == [1, POSTS_AT_ONCE_MAX, 5]
+    assert handled == 70
+    stored = [answer for answer in answers.values() if isinstance(answer, Posted | Repeated)]
+    assert len(stored) == 69  # The same client id twice has the answer once in the table.
+    published = [event for event in listener.heard if isinstance(event, MessagePosted)]
+    assert [event.n for event in published] == list(range(1, 70))
+    assert [event.message.seq for event in published] == list(range(1, 70))
+    assert published[40].message.status is Status.PENDING
+
+
+@pytest.mark.parametrize("place", [1, 2, 4])
+async def test_one_that_no_store_could_keep_harms_no_other(
+    autojump_clock: MockClock, place: int
+) -> None:  # SITE-62
+    log = GatedLog()
+    async with open_room(log, Listener()) as (system, room):
+        posts = [by(number) for number in range(5)]
+        posts[place] = replace(posts[place], body="half a pair \ud800")
+        answers = await post_all(room, posts, log)
+        assert system.stats(room).crashes == 0
+    refused = answers.pop(f"c{place}")
+    assert isinstance(refused, NotTaken)
+    assert "half a pair" not in refused.reason
+    assert all(isinstance(answer, Posted) for answer in answers.values())
+
+
+async def test_one_that_the_store_refuses_harms_no_other(autojump_clock: MockClock) -> None:
+    # SITE-62
+    class Refusing(GatedLog):
+        async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
+            verdicts = [*await super().post_all(drafts)]
+            return [
+                PostRefused("no") if draft.client_id == "c2" else verdict
+                for draft, verdict in zip(drafts, verdicts, strict=True)
+            ]
+
+    log, listener = Refusing(), Listener()
+    async with open_room(log, listener) as (_, room):
+        answers = await post_all(room, [by(number) for number in range(4)], log)
+    assert answers.pop("c2") == NotTaken("no")
+    assert all(isinstance(answer, Posted) for answer in answers.values())
+    published = [event for event in listener.heard if isinstance(event, MessagePosted)]
+    assert [event.message.client_id for event in published] == ["c0", "c1", "c3"]
+
+
+async def test_an_unknown_outcome_is_settled_by_posting_again(autojump_clock: MockClock) -> None:
+    # SITE-66, SITE-155
+    log, listener = GatedLog(), Listener()
+    async with open_room(log, listener) as (_, room):
+        posts = [by(number) for number in range(4)]
+        log.loses_answers = True
+        answers = await post_all(room, posts, log)
+        assert all(isinstance(answer, NotStored) for answer in answers.values())
+        assert listener.heard == [RoomResumed(LOBBY)]
+        log.loses_answers = False
+        answers = await post_all(room, posts, log)
+    assert all(isinstance(answer, Repeated) for answer in answers.values())
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+async def test_a_room_killed_with_posts_in_hand_loses_none_it_has_accepted(
+    autojump_clock: MockClock, is_stored: bool
+) -> None:  # SITE-63: nor is a number used twice
+    log = GatedLog()
+    await log.ensure_rooms([LOBBY])
+    environment = ChatEnvironment(SteppingClock(step_s=0.1), CountingIds(), log)
+
+    class Tree(Supervisor):
+        room = child(partial(RoomActor, LOBBY, environment), restart="permanent")
+
+    answers: Answers = {}
+    async with open_system(Tree) as tree:
+        room: RoomRef = tree.room
+
+        async def post(one: Post) -> None:
+            try:
+                answers[one.client_id] = await room.ask(one)
+            except AskError as error:
+                answers[one.client_id] = error
+
+        async with trio.open_nursery() as nursery:
+            for number in range(7):
+                nursery.start_soon(post, by(number))
+                await trio.testing.wait_all_tasks_blocked()
+            first, log.free, log.answers_late = log.free, trio.Event(), is_stored
+            first.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert [len(call) for call in log.calls] == [1, 6]
+            room.kill()
+        log.free.set()
+        again = [await room.ask(by(number)) for number in range(7)]
+    assert isinstance(answers.pop("c0"), Posted)
+    assert [type(answer) for answer in answers.values()] == [ActorExited] * 6
+    known = [isinstance(answer, Repeated) for answer in again]
+    assert known == [True] + [is_stored] * 6
+    stored = [answer for answer in again if isinstance(answer, Posted | Repeated)]
+    assert [answer.message.seq for answer in stored] == [*range(1, 8)]
+
+
+async def test_a_post_that_was_given_up_while_it_waited_is_not_stored(
+    autojump_clock: MockClock,
+) -> None:  # SITE-62: a client that leaves
+    log = GatedLog()
+    async with open_room(log, Listener()) as (_, room), trio.open_nursery() as nursery:
+        nursery.start_soon(room.ask, by(0))
+        await trio.testing.wait_all_tasks_blocked()
+        for number in (1, 2, 3):
+            with trio.move_on_after(1.0 if number == 2 else 0.0):
+                await room.ask(by(number))
+        nursery.start_soon(room.ask, by(4))
+        await trio.testing.wait_all_tasks_blocked()
+        log.free.set()
+    assert log.calls == [["c0"], ["c4"]]
+
+
 def test_topics_are_lower_case() -> None:  # SITE-107
     assert topic_of(LOBBY) == "room:lobby"
 
@@ -178,5 +359,5 @@ async def test_reports_hold_nobodys_words() -> None:
 class BrokenLog(MemoryChatLog):
     """The twin, with a bug."""
 
-    async def post(self, draft: Draft) -> PostOutcome:
+    async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
         raise RuntimeError("a bug in the store")

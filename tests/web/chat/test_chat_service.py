@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,9 +17,12 @@ from actors.chat import (
     DEMO_USER_ID,
     LOBBY,
     ChatEnvironment,
+    Draft,
     Message,
     MessagePosted,
     MessageWithdrawn,
+    PostRefused,
+    PostVerdict,
     RoomActor,
     RoomRef,
     RoomResumed,
@@ -120,6 +123,21 @@ async def test_a_store_that_is_away_is_a_refusal() -> None:  # SITE-155
             await kit.post("hello")
         await kit.post("hello")
         assert await kit.bodies() == ["hello"]
+
+
+async def test_what_the_store_never_takes_is_refused_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # SITE-62: sent again it would be refused again
+    async with open_service() as kit:
+
+        async def refuses(drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
+            return [PostRefused("the row")] * len(drafts)
+
+        monkeypatch.setattr(kit.log, "post_all", refuses)
+        with pytest.raises(Refused, match="another way") as refused:
+            await kit.post("hello")
+        assert refused.value.code is SocketCode.VALIDATION_ERROR
+        assert refused.value.retry_after is None
 
 
 async def test_a_room_that_is_away_is_a_refusal() -> None:  # SITE-155
