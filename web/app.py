@@ -227,6 +227,8 @@ async def _run_tree(
     pool = PoolSettings(connections_max=settings.db_connections_max)
     database = Database(url, part="site", settings=pool)
     directory, clock = Directory(), SystemClock()
+    keyring = make_keyring(settings, database)
+    log = PostgresChatLog(database, keyring)
     web = Web(
         settings,
         secrets,
@@ -234,13 +236,13 @@ async def _run_tree(
         static,
         directory=directory,
         check_store=lambda: check_store(database, trouble),
+        chat_log=log,
     )
     stopping = Stopping(settings, web.begin_drain)
-    keyring = make_keyring(settings, database)
     chat = ChatEnvironment(
         clock,
         SystemIds(),
-        PostgresChatLog(database, keyring),
+        log,
         settings.chat_posts_per_author_max,
         settings.chat_posts_per_address_max,
     )
@@ -250,6 +252,7 @@ async def _run_tree(
         chat=chat,
         rooms=web.rooms,
         room_feed=web.room_feed,
+        socket_feed=web.socket_feed,
         tree_feed=web.tree_feed,
         proof_feed=web.proof_feed,
         server=lambda: ServingActor(

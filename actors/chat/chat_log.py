@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
-from actors.chat.words import Draft, History, PostOutcome, Room, RoomName, Viewer
+from actors.chat.words import (
+    Draft,
+    History,
+    PostOutcome,
+    Room,
+    RoomHead,
+    RoomName,
+    Said,
+    Viewer,
+)
 from actors.persistence.errors import InvalidField
 from actors.persistence.words import (
     BIGINT_MAX,
@@ -22,6 +31,9 @@ from actors.persistence.words import (
 
 # One page of history: what a chat panel shows at once.
 HISTORY_LIMIT = 50
+# What a client program missed is read by so many events, with at most this many at once.
+SAID_LIMIT = 200
+SAID_LIMIT_MAX = 1000
 
 
 class ChatLogUnavailable(Exception):
@@ -85,6 +97,14 @@ def check_history(room: str, viewer: Viewer, before: int | None, limit: int) -> 
         check_integer("before", before, 1, BIGINT_MAX)
 
 
+def check_said(room: str, after: int, limit: int) -> None:
+    """Call this with what is to be read again."""
+    check_text("room", room)
+    # So that the last event of the page has a number too.
+    check_integer("after", after, 0, BIGINT_MAX - SAID_LIMIT_MAX)
+    check_integer("limit", limit, 1, SAID_LIMIT_MAX)
+
+
 class ChatLog(Protocol):
     """The stored truth of all rooms: messages, members, limits, audit."""
 
@@ -136,6 +156,19 @@ class ChatLog(Protocol):
         nobody. A text that was forgotten is `ERASED`. At most three queries. `limit` outside 1
         to 50, or `before` below 1, is `InvalidField`, a `ValueError`. The messages and `n` come
         from one snapshot.
+        """
+        ...
+
+    async def head(self, room: RoomName) -> RoomHead:
+        """Call this to learn where a room stands, for who wants to hear what follows."""
+        ...
+
+    async def said(self, room: RoomName, *, after: int, limit: int = SAID_LIMIT) -> Said:
+        """Call this to read again what all could see in the `limit` events behind number `after`.
+
+        Read from the room's stream, so it is the same after any restart. What waits or waited for
+        review is not among it. A text that was forgotten is `ERASED`. `after` below 0, or `limit`
+        outside 1 to 1000, is `InvalidField`, a `ValueError`.
         """
         ...
 

@@ -5,12 +5,13 @@ enough, and the account that wrote it. So the messages can be made again from th
 and the log says nothing any more of what had to be forgotten.
 """
 
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
-from actors.chat.words import Draft, Status
+from actors.chat.words import Draft, Message, RoomName, Status
 from actors.persistence import (
     ERASED,
     EVENTS,
@@ -101,6 +102,45 @@ def sealed_text(room_id: UUID, event_id: UUID, sealed: str, at: datetime) -> Sto
         {},
         None,
         at,
+    )
+
+
+class PostFact(msgspec.Struct):
+    """What stands in clear in the event of a post."""
+
+    message_id: UUID
+    seq: int
+    user_id: UUID | None
+    author_session: str | None
+    client_id: str
+    status: Status
+    reason: str | None
+    created_at: datetime
+
+
+def seen_by_all(events: Iterable[StoredEvent]) -> list[tuple[StoredEvent, PostFact]]:
+    """Call this with events of a room: the posts among them that were shown to all."""
+    posts = [
+        (event, msgspec.json.decode(event.data, type=PostFact))
+        for event in events
+        if event.type == "MessagePosted"
+    ]
+    return [(event, fact) for event, fact in posts if fact.status is Status.VISIBLE]
+
+
+def message_of(room: RoomName, fact: PostFact, text: str, author_name: str | None) -> Message:
+    """Call this for the message that a post made."""
+    return Message(
+        id=fact.message_id,
+        room=room,
+        seq=fact.seq,
+        user_id=fact.user_id,
+        author_session=fact.author_session,
+        author_name=author_name,
+        body=text,
+        status=fact.status,
+        client_id=fact.client_id,
+        created_at=fact.created_at,
     )
 
 

@@ -184,6 +184,42 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class RoomHead:
+    """Where a room stands: the version `n` of its stream, and its last event that all may see.
+
+    `lineage` is the store's: numbers of another one say nothing here.
+    """
+
+    lineage: str
+    n: int
+    seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaidAgain:
+    """A message that was shown to all at event `n`, with the correlation id stored with it."""
+
+    message: Message
+    n: int
+    correlation_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What all could see of a room behind an event number, up to event `to`, in order.
+
+    `n` is the version of the room's stream when it was read. `is_whole` is False when some of
+    these messages are not kept any more; those taken away since are left out.
+    """
+
+    lineage: str
+    n: int
+    to: int
+    messages: tuple[SaidAgain, ...]
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Posted:
     """The post is stored as event `n` of its room."""
 

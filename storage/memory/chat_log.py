@@ -21,7 +21,10 @@ from actors.chat import (
     PostVerdict,
     Repeated,
     Room,
+    RoomHead,
     RoomName,
+    Said,
+    SaidAgain,
     Status,
     TooManyPosts,
     UnknownRoom,
@@ -30,18 +33,23 @@ from actors.chat import (
 )
 from actors.chat.chat_log import (
     HISTORY_LIMIT,
+    SAID_LIMIT,
     check_drafts,
     check_history,
     check_member,
     check_rooms,
+    check_said,
 )
 from actors.chat.stored import (
     AUDIT_KEPT,
     LIMITS_KEPT,
     MESSAGES_KEPT,
+    PostFact,
     day_subject,
+    message_of,
     over_before,
     post_event,
+    seen_by_all,
     stream_of,
     text_of,
 )
@@ -53,7 +61,7 @@ from actors.persistence import (
     StoredEvent,
 )
 from actors.persistence.event_store import check_limit, refuse_closed
-from actors.persistence.words import check_a
+from actors.persistence.words import check_a, check_text
 from actors.runtime import Secret
 from storage.errors import (
     MasterKeyMissing,
@@ -192,6 +200,41 @@ class MemoryChatLog:
         n = table.events
         return History(tuple(await self._read(seen[-limit:])), n, has_older=len(seen) > limit)
 
+    async def head(self, room: RoomName) -> RoomHead:
+        """See `ChatLog.head`."""
+        check_text("room", room)
+        self._maybe_fail()
+        stream = self._stream(self._table(room))
+        seen = seen_by_all(stream)
+        n = stream[-1].version if stream else 0
+        return RoomHead(self.database.lineage, n, seen[-1][0].version if seen else 0)
+
+    async def said(self, room: RoomName, *, after: int, limit: int = SAID_LIMIT) -> Said:
+        """See `ChatLog.said`."""
+        check_said(room, after, limit)
+        self._maybe_fail()
+        table = self._table(room)
+        stream = self._stream(table)
+        page = [event for event in stream if after < event.version <= after + limit]
+        known = {kept.message.id: kept.message.status for kept in table.messages}
+        seen = seen_by_all(page)
+        kept = [(event, fact) for event, fact in seen if _is_shown(known.get(fact.message_id))]
+        texts = await self._texts([event for event, _ in kept])
+        return Said(
+            self.database.lineage,
+            stream[-1].version if stream else 0,
+            page[-1].version if page else after,
+            tuple(
+                SaidAgain(
+                    self._named(message_of(room, fact, text, None)),
+                    event.version,
+                    event.metadata.get("correlation_id"),
+                )
+                for (event, fact), text in zip(kept, texts, strict=True)
+            ),
+            is_whole=all(fact.message_id in known for _, fact in seen),
+        )
+
     async def join(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.join`."""
         check_member(room, user_id)
@@ -220,12 +263,12 @@ class MemoryChatLog:
             for event in self.database.streams.get(stream_of(table.room.id), ()):
                 if event.is_system:
                     continue
-                fact = msgspec.json.decode(event.data, type=_Fact)
+                fact = msgspec.json.decode(event.data, type=PostFact)
                 if event.codec != PRIVATE_CODEC or fact.message_id in known:
                     continue
                 if fact.created_at <= first:
                     continue
-                kept = _Kept(_message(name, fact), event)
+                kept = _Kept(message_of(name, fact, "", None), event)
                 table.messages.append(kept)
                 table.by_client_id[_author_of(fact).key, fact.client_id] = kept
                 if fact.status is Status.PENDING:
@@ -292,14 +335,21 @@ class MemoryChatLog:
         return len(old)
 
     async def _read(self, kept: Sequence[_Kept]) -> list[Message]:
+        texts = await self._texts([one.event for one in kept])
+        return [
+            self._named(replace(one.message, body=text))
+            for one, text in zip(kept, texts, strict=True)
+        ]
+
+    async def _texts(self, events: Sequence[StoredEvent]) -> list[str]:
         try:
-            opened = await self._keyring.open([one.event for one in kept])
+            opened = await self._keyring.open(events)
         except (StoreUnavailable, MasterKeyMissing) as error:
             raise ChatLogUnavailable(str(error)) from error
-        return [
-            self._named(replace(one.message, body=text_of(event)))
-            for one, event in zip(kept, opened, strict=True)
-        ]
+        return [text_of(event) for event in opened]
+
+    def _stream(self, table: _RoomTable) -> Sequence[StoredEvent]:
+        return self.database.streams.get(stream_of(table.room.id), ())
 
     def _store(self, table: _RoomTable, draft: Draft, event: NewEvent) -> Posted:
         version, last_type = self.database.end_of(stream_of(table.room.id))
@@ -392,33 +442,9 @@ def _record(database: MemoryDatabase, table: _RoomTable, event: NewEvent) -> Sto
     return placed
 
 
-class _Fact(msgspec.Struct):
-    """What stands in clear in the event of a post."""
-
-    message_id: UUID
-    seq: int
-    user_id: UUID | None
-    author_session: str | None
-    client_id: str
-    status: Status
-    reason: str | None
-    created_at: datetime
+def _is_shown(status: Status | None) -> bool:
+    return status is not None and status is not Status.REMOVED
 
 
-def _author_of(fact: _Fact) -> Author:
+def _author_of(fact: PostFact) -> Author:
     return Author(fact.user_id, fact.author_session, "")
-
-
-def _message(room: RoomName, fact: _Fact) -> Message:
-    return Message(
-        id=fact.message_id,
-        room=room,
-        seq=fact.seq,
-        user_id=fact.user_id,
-        author_session=fact.author_session,
-        author_name=None,
-        body="",
-        status=fact.status,
-        client_id=fact.client_id,
-        created_at=fact.created_at,
-    )

@@ -27,7 +27,10 @@ from actors.chat import (
     PostVerdict,
     Repeated,
     Room,
+    RoomHead,
     RoomName,
+    Said,
+    SaidAgain,
     Status,
     TooManyPosts,
     UnknownRoom,
@@ -35,24 +38,28 @@ from actors.chat import (
 )
 from actors.chat.chat_log import (
     HISTORY_LIMIT,
+    SAID_LIMIT,
     check_drafts,
     check_history,
     check_member,
     check_rooms,
+    check_said,
 )
 from actors.chat.stored import (
     AUDIT_KEPT,
     LIMITS_KEPT,
     MESSAGES_KEPT,
+    message_of,
     over_before,
     post_event,
     sealed_text,
+    seen_by_all,
     stream_of,
     text_of,
 )
-from actors.persistence import AppendRequest, Keyring
+from actors.persistence import AppendRequest, Keyring, StreamId
 from actors.persistence.event_store import check_limit, refuse_closed
-from actors.persistence.words import check_a
+from actors.persistence.words import check_a, check_text
 from actors.runtime import Log
 from storage.errors import (
     MasterKeyMissing,
@@ -65,6 +72,7 @@ from storage.errors import (
 )
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
+from storage.postgres.event_store import PostgresEventStore
 from storage.postgres.events.reading import last_event
 
 T = TypeVar("T")
@@ -118,6 +126,12 @@ ORDER BY m.seq
 # under it: more often than that is no person.
 RACES_MAX = 3
 STREAM_KEY = "events_pkey"
+
+# What is kept of messages that were shown; the text as `_texts` reads it.
+_SHOWN = """
+SELECT m.id, m.status, m.body, m.event_id, m.sealed, m.created_at, u.display_name AS author_name
+FROM chat_messages m LEFT JOIN users u ON u.id = m.user_id WHERE m.id = ANY($1)
+"""
 
 _SEQ_MAX = 2**63 - 1
 
@@ -180,6 +194,8 @@ class PostgresChatLog:
 
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database, self._keyring = database, keyring
+        # Only read: rooms write their events with their messages.
+        self._events = PostgresEventStore(database)
         # Rooms are a closed set, and keep their ids.
         self._rooms: dict[RoomName, UUID] = {}
 
@@ -302,6 +318,16 @@ class PostgresChatLog:
         messages = [_message(row, room, text) for row, text in zip(found, texts, strict=True)]
         return History(tuple(messages[-limit:]), rows[0]["n"], has_older=len(found) > limit)
 
+    async def head(self, room: RoomName) -> RoomHead:
+        """See `ChatLog.head`."""
+        check_text("room", room)
+        return await _available(self._head(stream_of(await self._room_id(room))))
+
+    async def said(self, room: RoomName, *, after: int, limit: int = SAID_LIMIT) -> Said:
+        """See `ChatLog.said`."""
+        check_said(room, after, limit)
+        return await _available(self._said(room, await self._room_id(room), after, limit))
+
     async def join(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.join`."""
         check_member(room, user_id)
@@ -340,6 +366,52 @@ class PostgresChatLog:
         """See `ChatLog.purge_limits`."""
         check_limit(limit)
         return await self._purge(_PURGE_LIMITS, LIMITS_KEPT, limit)
+
+    async def _head(self, stream: StreamId) -> RoomHead:
+        lineage, n = await self._events.lineage(), await self._events.head(stream)
+        at = n
+        while at > 0:
+            # Few wait for review: the first page has one that all saw, as a rule its first.
+            newest = self._events.load_backwards(stream, from_version=at, limit=SAID_LIMIT)
+            page = [event async for event in newest]
+            for event in page:
+                if seen_by_all([event]):
+                    return RoomHead(lineage, n, event.version)
+            at = page[-1].version - 1 if page else 0
+        return RoomHead(lineage, n, 0)
+
+    async def _said(self, room: RoomName, room_id: UUID, after: int, limit: int) -> Said:
+        stream = stream_of(room_id)
+        page = [
+            event
+            async for event in self._events.load(
+                stream, from_version=after + 1, to_version=after + limit
+            )
+        ]
+        seen = seen_by_all(page)
+        ids = [fact.message_id for _, fact in seen]
+        rows = {row["id"]: row for row in await self._database.run(_fetch, _SHOWN, ids)}
+        shown = [
+            (event, fact, rows[fact.message_id])
+            for event, fact in seen
+            if fact.message_id in rows and rows[fact.message_id]["status"] != Status.REMOVED
+        ]
+        texts = await self._texts(room_id, [row for _, _, row in shown])
+        # Asked behind the page: no lineage comes back, so what it says held for the page.
+        return Said(
+            await self._events.lineage(),
+            await self._events.head(stream),
+            page[-1].version if page else after,
+            tuple(
+                SaidAgain(
+                    message_of(room, fact, text, row["author_name"]),
+                    event.version,
+                    event.metadata.get("correlation_id"),
+                )
+                for (event, fact, row), text in zip(shown, texts, strict=True)
+            ),
+            is_whole=len(rows) == len(seen),
+        )
 
     async def _purge(self, statement: str, kept: timedelta, limit: int) -> int:
         return await _available(self._database.run(change_rows, statement, kept, limit))

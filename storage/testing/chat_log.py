@@ -203,6 +203,21 @@ class ChatForgettingSuite:
         await log.rebuild()
         assert await _bodies(log, moderator) == [ERASED, ERASED, "waits", "hello"]
 
+    async def test_what_was_shown_says_when_some_of_it_is_gone(self, chat: ChatPlace) -> None:
+        # WEB-42, STORE-44
+        log, keyring = chat.open()
+        await log.ensure_rooms(ROOM_NAMES)
+        await log.post(_days_ago(31, draft("old")))
+        await log.post(_days_ago(0, draft("by a user", author=_USER)))
+        await log.post(_days_ago(0, draft("new")))
+        assert (await log.said(LOBBY, after=0)).is_whole
+        await log.purge_messages()
+        await keyring.forget(user_subject(DEMO_USER_ID), by="test")
+        part = await log.said(LOBBY, after=0)
+        assert not part.is_whole
+        assert [one.message.body for one in part.messages] == [ERASED, "new"]
+        assert (await log.said(LOBBY, after=1)).is_whole
+
     async def test_what_was_kept_long_enough_goes(self, chat: ChatPlace) -> None:
         # SITE-79: messages after 30 days, their texts in the log too, audit after 365
         log, _ = chat.open()
@@ -447,6 +462,43 @@ class ChatLogSuite:
                 await chat_log.history(LOBBY, Viewer(), limit=limit)
         with pytest.raises(ValueError, match="before"):
             await chat_log.history(LOBBY, Viewer(), before=0)
+
+    async def test_what_was_shown_is_read_again_from_any_number(self, chat_log: ChatLog) -> None:
+        # WEB-42: in order, with holes where nobody but the author saw something
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        assert await chat_log.head(LOBBY) == replace(await chat_log.head(_SUPPORT), n=0, seen=0)
+        for n in range(1, 7):
+            status = Status.PENDING if n in {2, 6} else Status.VISIBLE
+            author = _USER if n == 3 else _GUEST
+            posted = await chat_log.post(draft(f"m{n}", status=status, author=author))
+            assert isinstance(posted, Posted)
+            assert posted.n == n
+        await chat_log.post(draft("elsewhere", room=_SUPPORT))
+        head = await chat_log.head(LOBBY)
+        assert (head.n, head.seen) == (6, 5)
+        whole = await chat_log.said(LOBBY, after=0)
+        assert (whole.lineage, whole.n, whole.to, whole.is_whole) == (head.lineage, 6, 6, True)
+        assert [(one.n, one.message.body) for one in whole.messages] == [
+            (1, "m1"), (3, "m3"), (4, "m4"), (5, "m5"),
+        ]  # fmt: skip
+        assert {one.correlation_id for one in whole.messages} == {"c-1"}
+        history = await chat_log.history(LOBBY, Viewer())
+        assert [one.message for one in whole.messages] == list(history.messages)
+        part = await chat_log.said(LOBBY, after=1, limit=2)
+        assert (part.n, part.to, [one.n for one in part.messages]) == (6, 3, [3])
+        for after in (6, 9):
+            rest = await chat_log.said(LOBBY, after=after)
+            assert (rest.n, rest.to, rest.messages) == (6, after, ())
+
+    async def test_reading_again_refuses_nonsense(self, chat_log: ChatLog) -> None:
+        # WEB-42
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        for after, limit in ((-1, 1), (0, 0), (0, 1001), (True, 1), (2**63, 1)):
+            with pytest.raises(ValueError, match=r"after|limit"):
+                await chat_log.said(LOBBY, after=after, limit=limit)
+        for call in (chat_log.head(RoomName("Cellar")), chat_log.said(RoomName("Cellar"), after=0)):
+            with pytest.raises(UnknownRoom):
+                await call
 
     async def test_an_unknown_room_is_told_everywhere(self, chat_log: ChatLog) -> None:
         # SITE-60

@@ -23,6 +23,7 @@ from quart_trio import QuartTrio
 from actors.runtime import Secret, open_actors
 from web.realtime import (
     Hub,
+    Place,
     Stream,
     StreamActor,
     StreamCaps,
@@ -58,7 +59,7 @@ async def asked() -> int:
 class Numbers:
     """Events are numbers here; every viewer sees the same."""
 
-    def encode(self, message: object, viewer: str) -> Frame:
+    def encode(self, message: object, viewer: str, place: Place, /) -> Frame:
         return Frame(encode_event(BODY, event_id=str(message)))
 
     def position(self, message: object) -> int:

@@ -113,7 +113,8 @@ async def serve(database: Database) -> None:
     caps = StreamCaps(per_session=MANY, per_address=MANY, total=MANY)
     web = Web(
         Settings(port=0), Secrets(Secret(b"s" * 64), None), clock, static(),
-        directory=directory, check_store=partial(check_store, database), stream_caps=caps,
+        directory=directory, check_store=partial(check_store, database), chat_log=log,
+        stream_caps=caps,
     )  # fmt: skip
 
     def started(server: Server) -> None:
@@ -125,6 +126,7 @@ async def serve(database: Database) -> None:
         chat=ChatEnvironment(clock, SystemIds(), log, MANY, MANY),
         rooms=web.rooms,
         room_feed=web.room_feed,
+        socket_feed=web.socket_feed,
         tree_feed=web.tree_feed,
         proof_feed=web.proof_feed,
         server=lambda: ServingActor("127.0.0.1", lambda: 0, web.compose, started, lambda _: None),

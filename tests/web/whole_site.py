@@ -94,6 +94,7 @@ async def open_whole_site(
         static(),
         directory=directory,
         check_store=check_store,
+        chat_log=store,
         stream_caps=caps,
     )
     parts = SiteParts(
@@ -102,6 +103,7 @@ async def open_whole_site(
         chat=ChatEnvironment(clock, SystemIds(), store, posts_max, posts_max),
         rooms=web.rooms,
         room_feed=web.room_feed,
+        socket_feed=web.socket_feed,
         tree_feed=web.tree_feed,
         proof_feed=web.proof_feed,
         server=lambda: ServingActor(

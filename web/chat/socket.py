@@ -27,22 +27,22 @@ from actors.chat import (
 from actors.chat import MessagePosted as PostedEvent
 from actors.chat import MessageWithdrawn as WithdrawnEvent
 from actors.chat.policy import BODY_LENGTH_MAX, CLIENT_ID_LENGTH_MAX, parse_body, parse_client_id
+from actors.persistence import ERASED
 from actors.runtime import AskError, Ref
+from web.chat.presenting import ERASED_BODY
 from web.chat.routes import address_key, refuse_unless_stored
 from web.realtime import (
     Action,
     Caller,
     Done,
-    Event,
     Refused,
     Request,
     SocketCode,
     client_of,
-    encode_server,
 )
 from web.routing.errors import InvalidInput, NotAvailable, RateLimited, TabNotBound
 from web.routing.services import FindSession
-from web.server import Frame, request_state
+from web.server import request_state
 
 # A body is trimmed before it is measured: room for blanks around it.
 _BODY_SENT_MAX = 4 * BODY_LENGTH_MAX
@@ -89,11 +89,11 @@ class SocketGuest:
     address_key: str
 
 
-class RoomEncoding:
-    """Room events as frames of the plain protocol; `viewer` is the topic's name as heard."""
+class RoomTells:
+    """What client programs are told of room events; nothing of what not everybody may see."""
 
-    def encode(self, message: object, viewer: str) -> Frame | None:
-        """Turn an event into a frame; None for what not everybody may see."""
+    def action(self, message: object, /) -> Action | None:
+        """Write an event as an action."""
         match message:
             case PostedEvent(posted, n) if posted.status is Status.VISIBLE:
                 event: msgspec.Struct = MessagePosted(
@@ -101,19 +101,24 @@ class RoomEncoding:
                     room=posted.room,
                     n=n,
                     author=author_name(posted),
-                    body=posted.body,
+                    body=ERASED_BODY if posted.body is ERASED else posted.body,
                     at=posted.created_at.isoformat().replace("+00:00", "Z"),
                 )
             case WithdrawnEvent(_, message_id, n):
                 event = MessageWithdrawn(str(message_id), n)
             case _:
                 return None
-        action = Action(type(event).__name__, msgspec.json.encode(event))
-        return Frame(encode_server(Event(action, viewer)))
+        return Action(type(event).__name__, msgspec.json.encode(event))
 
-    def position(self, message: object) -> int:
+    def position(self, message: object, /) -> int | None:
         """Tell the room event's number."""
-        return message.n if isinstance(message, PostedEvent | WithdrawnEvent) else 0
+        match message:
+            case PostedEvent(posted, n) if posted.status is Status.VISIBLE:
+                return n
+            case WithdrawnEvent(_, _, n):
+                return n
+            case _:
+                return None
 
 
 class ChatService:

@@ -1,7 +1,8 @@
 """Streams and sockets: how what happens inside reaches browsers and programs, live.
 
-Read `broadcast.py` first (one message, encoded once, to everybody who hears a topic) and
-`audience.py` (who watches a feed, and who of them waits for the whole), then a chapter:
+Read `broadcast.py` first (one message, encoded once, to everybody who hears a topic, and again to
+who comes back), `stored.py` (topics that stand in the event store) and `audience.py` (who watches a
+feed, and who of them waits for the whole), then a chapter:
 
 - `sse/`: the streams of pages, one for each tab
 - `socket/`: WebSockets of client programs, and the protocol spoken on them
@@ -16,7 +17,16 @@ How bytes reach the socket is in `web.server`; what is said in a room, in `web.c
 """
 
 from web.realtime.audience import Arrivals, Audience, TakesArrivals, waker
-from web.realtime.broadcast import Broadcast, Encoding, Hub, Membership, Put, TopicSink
+from web.realtime.broadcast import (
+    Broadcast,
+    Encoding,
+    HistoryLimits,
+    Hub,
+    Membership,
+    Place,
+    Put,
+    TopicSink,
+)
 from web.realtime.errors import (
     BadClientId,
     BadTabId,
@@ -70,6 +80,7 @@ from web.realtime.socket.protocol import (
     ServerProtocol,
     TokenBucket,
 )
+from web.realtime.socket.topics import Heard, SocketEncoding, Tells
 from web.realtime.sse.encoding import (
     ElementPatchMode,
     encode_comment,
@@ -97,6 +108,7 @@ from web.realtime.sse.streams import (
     StreamCounts,
     Streams,
 )
+from web.realtime.stored import Again, StoreAway, StoredHead, StoredPage, StoredTopic
 
 # The names the backlogs had; an outbox is now only what is stored
 # (`actors.persistence.beside_log.outbox`).
@@ -107,6 +119,7 @@ __all__ = [
     "V1",
     "Ack",
     "Action",
+    "Again",
     "Arrivals",
     "Audience",
     "BacklogStatistics",
@@ -129,6 +142,8 @@ __all__ = [
     "Error",
     "Event",
     "Form",
+    "Heard",
+    "HistoryLimits",
     "Hub",
     "MakeConnection",
     "Mark",
@@ -138,6 +153,7 @@ __all__ = [
     "OutboxStatistics",
     "Outlet",
     "Ping",
+    "Place",
     "Policy",
     "Pong",
     "Position",
@@ -156,9 +172,14 @@ __all__ = [
     "SocketBacklog",
     "SocketCaps",
     "SocketCode",
+    "SocketEncoding",
     "SocketEndpoint",
     "SocketOutbox",
     "SseParser",
+    "StoreAway",
+    "StoredHead",
+    "StoredPage",
+    "StoredTopic",
     "Stream",
     "StreamActor",
     "StreamBacklog",
@@ -171,6 +192,7 @@ __all__ = [
     "Subscribe",
     "Subscribed",
     "TakesArrivals",
+    "Tells",
     "TokenBucket",
     "TooManyStreams",
     "TopicSink",

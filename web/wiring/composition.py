@@ -12,7 +12,7 @@ from math import floor
 
 import trio
 
-from actors.chat import LOBBY, ROOM_NAMES, RoomName, Rooms
+from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.reducers import Clock
 from actors.runtime import Secret, System
 from web.chat.presenting import RoomFrames
@@ -25,20 +25,25 @@ from web.chat.socket import (
     MessageWithdrawn,
     PostMessage,
     PostStored,
-    RoomEncoding,
+    RoomTells,
     SocketGuest,
     socket_guest,
 )
+from web.chat.socket_feed import RoomTopic, SocketFeed
 from web.lab.quota import LabQuota
 from web.lab.routes import LabServices, LabStreams, lab_routes
 from web.lab.tree_feed import TreeFeed, TreeSource
 from web.lab.tree_picture import TreePicture
 from web.realtime import (
     Audience,
+    Broadcast,
     CommandMemory,
     CommandTable,
     EndpointSettings,
+    Heard,
+    HistoryLimits,
     Hub,
+    SocketEncoding,
     SocketEndpoint,
     Stream,
     StreamCaps,
@@ -96,6 +101,7 @@ class Web:
         *,
         directory: Directory,
         check_store: Check,
+        chat_log: ChatLog,
         stream_caps: StreamCaps | None = None,
     ) -> None:
         self._settings, self._static = settings, static
@@ -115,6 +121,12 @@ class Web:
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
         # What clients are told again who come back after the server was restarted alone.
         self._commands = CommandMemory()
+        # What sockets are told of the Lobby; kept for those who come back.
+        self._told = SocketEncoding(RoomTells())
+        self._lobby_topic = RoomTopic(LOBBY, chat_log)
+        self._lobby: Broadcast[object, Heard] = Broadcast(
+            self._told, history=HistoryLimits(), source=self._lobby_topic
+        )
         self._lab_quota = LabQuota(trio.current_time)
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
@@ -136,6 +148,10 @@ class Web:
         """Call this to make a room's feed."""
         frames = RoomFrames(room, self._renderer)
         return RoomFeed(room, self.rooms, frames, self._room_readers[room])
+
+    def socket_feed(self) -> SocketFeed:
+        """Call this to make the feed of the Lobby's topic on sockets."""
+        return SocketFeed(LOBBY, self._lobby_topic, self._lobby)
 
     def tree_feed(self) -> TreeFeed:
         """Call this to make the tree's feed."""
@@ -199,8 +215,12 @@ class Web:
 
     def _socket_endpoint(self, system: System) -> SocketEndpoint[SocketGuest]:
         topics = system.topics
-        hub: Hub[object, str] = Hub(
-            RoomEncoding(), subscribe=topics.subscribe, unsubscribe=topics.unsubscribe
+        hub: Hub[object, Heard] = Hub(
+            self._told,
+            subscribe=topics.subscribe,
+            unsubscribe=topics.unsubscribe,
+            history=HistoryLimits(),
+            stored={topic_of(LOBBY): self._lobby},
         )
         return SocketEndpoint(
             EndpointSettings(
@@ -209,7 +229,7 @@ class Web:
                 ),
                 service=ChatService(self._directory.session),
                 hub=hub,
-                aliases={"default": f"room:{LOBBY.lower()}"},
+                aliases={"default": topic_of(LOBBY)},
                 memory=self._commands,
             ),
             caller_of=socket_guest,

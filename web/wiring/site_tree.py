@@ -5,7 +5,7 @@
       forgetting        tells open pages when somebody was forgotten, in whatever process
       rooms             one_for_one: lobby, demo, support
       sessions          dynamic, one actor per browser session, passivated when idle
-      feeds             one_for_one: a feed per room, the tree, the proof
+      feeds             one_for_one: a feed per room, the sockets', the tree, the proof
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
       cleaning          removes hourly what was kept long enough
@@ -24,6 +24,7 @@ from actors.chat import ROOM_NAMES, ChatEnvironment, RoomActor, RoomName, Rooms
 from actors.runtime import AnyActor
 from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
 from web.chat.room_feed import RoomFeed
+from web.chat.socket_feed import SocketFeed
 from web.lab.tree_feed import TreeFeed
 from web.realtime import StreamActor
 from web.site.proof_feed import ProofFeed
@@ -55,6 +56,7 @@ class SiteParts:
     chat: ChatEnvironment
     rooms: Rooms
     room_feed: Callable[[RoomName], RoomFeed]
+    socket_feed: Callable[[], SocketFeed]
     tree_feed: Callable[[], TreeFeed]
     proof_feed: Callable[[], ProofFeed]
     server: Callable[[], AnyActor]
@@ -90,11 +92,12 @@ class FeedsSupervisor(Supervisor):
         self._parts = parts
 
     def plan(self) -> Plan:
-        """A feed for each room, then the panels."""
+        """A feed for each room, one for the sockets that hear the Lobby, then the panels."""
         specs = [
             ChildSpec(room.lower(), partial(self._parts.room_feed, room), name=feed_name(room))
             for room in ROOM_NAMES
         ]
+        specs.append(ChildSpec("lobby-sockets", self._parts.socket_feed))
         specs.append(ChildSpec("tree", self._parts.tree_feed, name=TREE_FEED))
         specs.append(ChildSpec("proof", self._parts.proof_feed, name=PROOF_FEED))
         return Plan(Flags(intensity=5, period=10.0), specs)

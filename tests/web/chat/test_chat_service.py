@@ -34,8 +34,17 @@ from actors.chat import (
 from actors.runtime import NoProc, Ref, open_actors
 from storage.memory import MemoryChatLog
 from tests.actors.chat.counting import CountingIds
-from web.chat.socket import ChatService, PostMessage, PostStored, RoomEncoding, SocketGuest
-from web.realtime import Done, Refused, Request, SocketCode
+from web.chat.socket import ChatService, PostMessage, PostStored, RoomTells, SocketGuest
+from web.realtime import (
+    Done,
+    Form,
+    Heard,
+    Place,
+    Refused,
+    Request,
+    SocketCode,
+    SocketEncoding,
+)
 from web.routing.services import FindSession
 
 GUEST = SocketGuest("s1", "address")
@@ -168,10 +177,11 @@ async def test_only_the_lobby_is_open_to_guests() -> None:  # SITE-75 SITE-107
 class TestEncoding:
     """What everybody may see, and nothing else."""
 
-    encoding = RoomEncoding()
+    tells = RoomTells()
+    encoding = SocketEncoding(tells)
 
     def told(self, message: object, viewer: str = TOPIC) -> dict[str, object] | None:
-        frame = self.encoding.encode(message, viewer)
+        frame = self.encoding.encode(message, Heard(viewer, Form.PLAIN), Place(7, "k"))
         return None if frame is None else msgspec.json.decode(frame.payload, type=dict[str, object])
 
     def test_a_message_has_its_fields(self) -> None:  # SITE-107
@@ -192,7 +202,9 @@ class TestEncoding:
 
     def test_a_pending_or_removed_message_is_nothing(self) -> None:  # SITE-68
         for status in (Status.PENDING, Status.REMOVED):
-            assert self.told(MessagePosted(replace(MESSAGE, status=status), 7)) is None
+            event = MessagePosted(replace(MESSAGE, status=status), 7)
+            assert self.told(event) is None
+            assert self.encoding.position(event) is None
 
     def test_a_withdrawal_names_the_message_only(self) -> None:  # SITE-107
         told = self.told(MessageWithdrawn(LOBBY, MESSAGE.id, 8))
@@ -201,7 +213,7 @@ class TestEncoding:
 
     def test_other_events_are_nothing(self) -> None:
         assert self.told(RoomResumed(LOBBY)) is None
-        assert self.encoding.position(RoomResumed(LOBBY)) == 0
+        assert self.encoding.position(RoomResumed(LOBBY)) is None
         assert self.encoding.position(MessagePosted(MESSAGE, 7)) == 7
 
     def test_the_topic_is_named_as_it_is_heard(self) -> None:  # WEB-31

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,8 +19,10 @@ from web.realtime import (
     Done,
     EndpointSettings,
     Form,
+    Heard,
     Hub,
     Outlet,
+    Place,
     Refused,
     Request,
     SocketCode,
@@ -36,14 +39,14 @@ class Nap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Napping:
-    """Everybody may do everything but hear; commands are counted when they begin and end."""
+    """Everybody may hear two topics; commands are counted when they begin and end."""
 
     def __init__(self) -> None:
         self.begun: list[str | None] = []
         self.ended = 0
 
     async def may_hear(self, principal: str, topic: str) -> bool:
-        return False
+        return topic in {"memory", "stored"}
 
     async def may_publish(self, principal: str, topic: str | None) -> bool:
         return topic != "closed"
@@ -57,11 +60,20 @@ class Napping:
             raise Refused("no", SocketCode(command.word))
         return Done(command, position="1.2")
 
-    def encode(self, message: object, viewer: str) -> Frame | None:
+    def encode(self, message: object, viewer: Heard, place: Place, /) -> Frame | None:
         return None
 
-    def position(self, message: object) -> int:
-        return 0
+    def position(self, message: object) -> int | None:
+        return None
+
+
+def split(sent: bytes) -> list[dict[str, object]]:
+    """Take the messages of one write apart."""
+    text, at, found = sent.decode(), 0, []
+    while at < len(text):
+        value, at = json.JSONDecoder().raw_decode(text, at)
+        found.append(value)
+    return found
 
 
 class Peer:
@@ -71,9 +83,16 @@ class Peer:
         self.lane, self.wire, self.outlet, self.ref = lane, wire, outlet, ref
         self.got: list[bytes] = []
         self.answers_pings = True
+        # Unset, it does not read.
+        self.reads = trio.Event()
+        self.reads.set()
 
     async def live(self) -> None:
-        while (sent := await self.lane.pull()) is not None:
+        while True:
+            await self.reads.wait()
+            sent = await self.lane.pull()
+            if sent is None:
+                return
             self.got.append(sent)
             if self.answers_pings:
                 self.wire.heard_at = trio.current_time()
@@ -85,25 +104,25 @@ class Peer:
         fields = msgspec.json.encode(Nap(seconds, word)).decode()
         await self.say(f'{{"type":"command","action":{{"Nap":{fields}}},"id":"{message_id}"}}')
 
-    async def hang_up(self) -> None:
-        await self.ref.send(HangUp())
+    def hang_up(self) -> None:
+        self.ref.tell(HangUp())
 
     async def heard(self) -> list[dict[str, object]]:
         """Take what came, once nothing more comes without time passing."""
         await wait_all_tasks_blocked()
         got, self.got = self.got, []
-        return [
-            msgspec.json.decode(sent, type=dict[str, object]) for sent in got if sent[0] != 0x89
-        ]
+        return [told for sent in got if sent[0] != 0x89 for told in split(sent)]
 
 
 class Kit:
     """One endpoint's settings, and its connections."""
 
-    def __init__(self, system: System, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, system: System, nursery: trio.Nursery, hub: Hub[object, Heard] | None = None
+    ) -> None:
         self.system, self._nursery = system, nursery
         self.service = Napping()
-        hub: Hub[object, str] = Hub(
+        hub = hub or Hub(
             self.service, subscribe=lambda topic, sink: None, unsubscribe=lambda topic, sink: None
         )
         self.settings = EndpointSettings[str](

@@ -17,14 +17,19 @@ from quart import Response, request
 from actors.runtime import Secret, System, open_actors
 from tests.patience import PATIENCE_S
 from web.realtime import (
+    Action,
     Caller,
     CommandTable,
     Done,
     EndpointSettings,
+    Heard,
+    HistoryLimits,
     Hub,
+    Place,
     Refused,
     Request,
     SocketCaps,
+    SocketEncoding,
     SocketEndpoint,
     Stream,
     StreamActor,
@@ -35,12 +40,10 @@ from web.realtime import (
     action_of,
     client_of,
     encode_event,
-    encode_server,
     open_stream,
     patch_signals,
     stream_response,
 )
-from web.realtime import Event as SocketEvent
 from web.server import (
     Answer,
     Checks,
@@ -71,7 +74,7 @@ class SseEncoding:
     def __init__(self) -> None:
         self.encoded = 0
 
-    def encode(self, message: object, viewer: str) -> Frame | None:
+    def encode(self, message: object, viewer: str, place: Place, /) -> Frame | None:
         assert isinstance(message, Said)
         self.encoded += 1
         return Frame(encode_event(message.body, event_id=str(message.n)))
@@ -81,12 +84,12 @@ class SseEncoding:
         return message.n
 
 
-class SocketEncoding:
-    def encode(self, message: object, viewer: str) -> Frame | None:
+class RoomTells:
+    def action(self, message: object, /) -> Action | None:
         assert isinstance(message, Said)
-        return Frame(encode_server(SocketEvent(action_of(message), viewer)))
+        return action_of(message)
 
-    def position(self, message: object) -> int:
+    def position(self, message: object, /) -> int | None:
         assert isinstance(message, Said)
         return message.n
 
@@ -194,8 +197,11 @@ async def opened(
         hub: Hub[object, str] = Hub(
             encoding, subscribe=topics.subscribe, unsubscribe=topics.unsubscribe
         )
-        socket_hub: Hub[object, str] = Hub(
-            SocketEncoding(), subscribe=topics.subscribe, unsubscribe=topics.unsubscribe
+        socket_hub: Hub[object, Heard] = Hub(
+            SocketEncoding(RoomTells()),
+            subscribe=topics.subscribe,
+            unsubscribe=topics.unsubscribe,
+            history=HistoryLimits(),
         )
         windows: list[Stream] = []
 

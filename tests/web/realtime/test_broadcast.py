@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from web.realtime import Broadcast, Hub, TopicSink
+from web.realtime import (
+    Broadcast,
+    HistoryLimits,
+    Hub,
+    Place,
+    StoredHead,
+    StoredPage,
+    TopicSink,
+)
 from web.server import Frame
 
 
@@ -14,7 +22,7 @@ class Texts:
     def __init__(self) -> None:
         self.calls: list[tuple[object, str]] = []
 
-    def encode(self, message: object, viewer: str) -> Frame | None:
+    def encode(self, message: object, viewer: str, place: Place, /) -> Frame | None:
         self.calls.append((message, viewer))
         return None if viewer == "blind" else frame(f"{message} for {viewer}")
 
@@ -57,10 +65,10 @@ def test_members_may_leave_while_a_message_is_delivered() -> None:
 class Partly(Texts):
     """Cannot encode for one kind of viewer."""
 
-    def encode(self, message: object, viewer: str) -> Frame | None:
+    def encode(self, message: object, viewer: str, place: Place, /) -> Frame | None:
         if viewer == "odd":
             raise ZeroDivisionError
-        return super().encode(message, viewer)
+        return super().encode(message, viewer, place)
 
 
 def test_a_member_that_raises_is_removed_and_the_others_hear() -> None:
@@ -89,6 +97,7 @@ def test_a_topic_without_members_is_removed() -> None:
         Texts(),
         subscribe=subscribed.__setitem__,
         unsubscribe=lambda topic, sink: subscribed.pop(topic),
+        now=lambda: 0.0,
     )
     one = hub.join("t", "a", lambda _, __: None)
     two = hub.join("t", "b", lambda _, __: None)
@@ -96,3 +105,115 @@ def test_a_topic_without_members_is_removed() -> None:
     one.leave()
     two.leave()
     assert (hub.topic_count, hub.member_count("t"), subscribed) == (0, 0, {})
+
+
+class Numbers:
+    """Messages are their own numbers in the store; odd ones are for nobody."""
+
+    def encode(self, message: object, viewer: str, place: Place, /) -> Frame | None:
+        return frame(f"{viewer} {message} {place.prev}")
+
+    def position(self, message: object) -> int | None:
+        assert isinstance(message, int)
+        return None if message % 2 else message
+
+
+class Nowhere:
+    """A topic of the store that is never asked."""
+
+    async def head(self) -> StoredHead:
+        raise AssertionError
+
+    async def page(self, after: int, limit: int) -> StoredPage[object]:
+        raise AssertionError
+
+
+def test_a_topic_in_memory_counts_by_one_and_keeps_what_was_said() -> None:
+    # WEB-42, REL-70: so many, so long
+    now = 0.0
+    limits = HistoryLimits(events_max=3, kept_s=10)
+    cast: Broadcast[object, str] = Broadcast(Texts(), history=limits, now=lambda: now)
+    other: Broadcast[object, str] = Broadcast(Texts(), history=limits, now=lambda: now)
+    assert cast.epoch != other.epoch
+    for n in range(1, 6):
+        now = float(n)
+        cast.deliver(f"m{n}")
+    assert (cast.seq, cast.kept_count) == (5, 3)
+
+    def missed(seq: int) -> list[int] | None:
+        found = cast.after(seq)
+        return None if found is None else [kept.place.seq for kept in found]
+
+    assert [missed(seq) for seq in (1, 2, 4, 5)] == [None, [3, 4, 5], [5], []]
+    now = 14.0
+    assert [missed(seq) for seq in (3, 4)] == [None, [5]]
+    now = 15.0
+    assert [missed(seq) for seq in (4, 5)] == [None, []]
+
+
+def test_a_frame_is_encoded_once_for_who_hears_and_who_comes_back() -> None:
+    # WEB-35
+    texts = Texts()
+    cast: Broadcast[object, str] = Broadcast(texts, history=HistoryLimits(), now=lambda: 0.0)
+    got: list[Frame] = []
+    cast.join("a", lambda kept, _: got.append(kept))
+    cast.deliver("m")
+    missed = cast.after(0)
+    assert missed is not None
+    (kept,) = missed
+    assert cast.frame(kept, "a") is got[0]
+    assert cast.frame(kept, "b") is cast.frame(kept, "b")
+    assert len(texts.calls) == 2
+
+
+def test_a_topic_of_the_store_has_its_numbers_and_tells_the_one_before() -> None:
+    # WEB-42
+    cast: Broadcast[object, str] = Broadcast(
+        Numbers(), history=HistoryLimits(), source=Nowhere(), now=lambda: 0.0
+    )
+    assert not cast.begun.is_set()
+    cast.begin("lineage", 4, 5)
+    got: list[bytes] = []
+    cast.join("a", lambda kept, _: got.append(kept.payload))
+    for n in (6, 7, 10):
+        cast.deliver(n)
+    cast.pass_by(11)
+    assert got == [b"a 6 4", b"a 10 6"]
+    assert (cast.seq, cast.known) == (10, 11)
+    assert cast.after(4) is None, "what was before the start is not known to be whole"
+    assert [kept.place.seq for kept in cast.after(5) or ()] == [6, 10]
+    cast.forget()
+    assert cast.after(10) is None
+    assert cast.after(11) == []
+    cast.begin("another", 2, 2)
+    assert (cast.epoch, cast.after(1), cast.after(2)) == ("another", None, [])
+
+
+def test_a_topic_is_kept_for_who_may_come_back_and_not_longer() -> None:
+    # WEB-47
+    now = 0.0
+    subscribed: dict[str, TopicSink] = {}
+    hub: Hub[object, str] = Hub(
+        Texts(),
+        subscribe=subscribed.__setitem__,
+        unsubscribe=lambda topic, sink: subscribed.pop(topic),
+        history=HistoryLimits(kept_s=10),
+        now=lambda: now,
+    )
+    one = hub.join("t", "a", lambda _, __: None)
+    quiet = hub.join("quiet", "a", lambda _, __: None)
+    subscribed["t"].deliver("m")
+    one.leave()
+    quiet.leave()
+    assert [*subscribed] == ["t"]
+    epoch = hub.broadcast("t").epoch
+    now = 9.0
+    subscribed["t"].deliver("m")
+    back = hub.join("t", "a", lambda _, __: None)
+    assert hub.broadcast("t").epoch == epoch
+    back.leave()
+    now = 18.0
+    assert hub.topic_count == 1
+    subscribed["t"].deliver("m")
+    now = 19.0
+    assert (hub.topic_count, subscribed) == (0, {}), "also one where much is said"

@@ -35,7 +35,7 @@ async def test_the_same_id_is_carried_out_once_and_answered_alike(
         await peer.nap("c1")
         await peer.nap("c1")
         assert await peer.heard() == [ACK, ACK]
-        await peer.hang_up()
+        peer.hang_up()
         again = await kit.connect(Form.V1)
         await again.nap("c1")
         assert await again.heard() == [ACK]
@@ -84,14 +84,14 @@ async def test_a_command_goes_on_when_its_socket_is_lost(autojump_clock: MockClo
     async with open_kit() as kit:
         peer = await kit.connect(Form.V1)
         await peer.nap("c1", 15)
-        await peer.hang_up()
+        peer.hang_up()
         await trio.sleep(11)
         again = await kit.connect(Form.V1)
         await again.nap("c1", 15)
         await trio.sleep(5)
         assert [each["type"] for each in await again.heard()] == ["ack"]
         assert (len(kit.service.begun), kit.service.ended) == (1, 1)
-        await again.hang_up()
+        again.hang_up()
         await wait_all_tasks_blocked()
         assert not [cell for cell in kit.system.cells() if "onnection" in cell.path]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -55,7 +56,7 @@ async def test_sockets_leave_nothing_behind() -> None:  # SITE-94 REL-33
             await until(lambda: not site.servers[0].connections)
         await until(lambda: len([*site.system.cells()]) == cells)
         await until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
-        assert site.system.topics.subscribers("room:lobby") == 1, "only the feed"
+        assert site.system.topics.subscribers("room:lobby") == 2, "only the feeds"
 
 
 async def test_a_socket_whose_actor_was_killed_is_closed() -> None:  # SITE-94
@@ -104,3 +105,43 @@ async def test_a_program_that_names_itself_is_the_same_guest_each_time() -> None
     history = await log.history(LOBBY, Viewer())
     first, second, third = (message.author_session for message in history.messages)
     assert first == second != third
+
+
+async def test_a_client_that_comes_back_after_a_restart_gets_what_it_missed() -> None:
+    """WEB-42 SITE-107: page and socket post; the numbers mean the same to the next process."""
+    log = MemoryChatLog()
+
+    async def post(socket: WebSocketConnection, name: str, body: str) -> None:
+        fields = {"body": body, "client_id": name}
+        command = {"type": "command", "action": {"PostMessage": fields}, "id": name}
+        await socket.send_message(json.dumps(command))
+
+    async def subscribe(
+        socket: WebSocketConnection, resume: dict[str, object]
+    ) -> dict[str, object]:
+        topics = {"topics": ["room:lobby"], "resume": resume}
+        await socket.send_message(json.dumps({"type": "subscribe", "id": "s"} | topics))
+        told = json.loads(await socket.get_message())
+        assert (told["type"], told["id"]) == ("subscribed", "s")
+        at = told["positions"]["room:lobby"]
+        assert isinstance(at, dict)
+        return at
+
+    async with open_whole_site(log=log) as site, open_socket(site, "/ws", [V1]) as socket:
+        at = await subscribe(socket, {})
+        assert (at["seq"], at["recovered"]) == (0, False)
+        await post(socket, "a", "heard")
+        answers = [json.loads(await socket.get_message()) for _ in range(2)]
+        (told,) = (each for each in answers if each["type"] == "event")
+        assert told["action"]["MessagePosted"]["body"] == "heard"
+        assert (told["seq"], told["prev"], told["epoch"]) == (1, 0, at["epoch"])
+        async with open_socket(site, "/ws", [V1]) as other:
+            for name, body in (("b", "missed"), ("c", "https://waits"), ("d", "missed too")):
+                await post(other, name, body)
+                assert json.loads(await other.get_message())["type"] == "ack"
+    async with open_whole_site(log=log) as site, open_socket(site, "/ws", [V1]) as socket:
+        again = await subscribe(socket, {"room:lobby": {"epoch": told["epoch"], "seq": 1}})
+        assert again == {"epoch": at["epoch"], "seq": 4, "recovered": True}
+        missed = [json.loads(await socket.get_message()) for _ in range(2)]
+        assert [(each["prev"], each["seq"]) for each in missed] == [(1, 2), (2, 4)]
+        assert missed[1]["action"]["MessagePosted"]["body"] == "missed too"

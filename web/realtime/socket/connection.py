@@ -22,7 +22,7 @@ import msgspec
 import trio
 
 from actors.runtime import Actor, Exit, Log, Normal, message
-from web.realtime.broadcast import Hub, Membership
+from web.realtime.broadcast import Hub
 from web.realtime.errors import SocketCode
 from web.realtime.socket.commands import CommandKey, CommandMemory, Done, Fate, Refused
 from web.realtime.socket.messages import (
@@ -36,6 +36,7 @@ from web.realtime.socket.messages import (
 )
 from web.realtime.socket.outlet import Outlet, Policy
 from web.realtime.socket.protocol import (
+    TOPIC_NAME,
     AskTopics,
     Close,
     CloseCode,
@@ -46,6 +47,7 @@ from web.realtime.socket.protocol import (
     RunCommand,
     ServerProtocol,
 )
+from web.realtime.socket.topics import Heard, Topics
 from web.server import Frame, Wire, ping_frame
 
 log = Log(__name__)
@@ -111,8 +113,7 @@ class EndpointSettings(Generic[P]):
 
     commands: CommandTable
     service: Service[P]
-    # Viewers are the names topics are heard as.
-    hub: Hub[object, str]
+    hub: Hub[object, Heard]
     # What a plain connection calls a topic: {"default": "room:lobby"} (WEB-49).
     aliases: Mapping[str, str] = field(default_factory=dict)
     # Subscribed at open, as on the wire (WEB-30).
@@ -170,7 +171,7 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
         self._protocol = ServerProtocol(
             settings.commands, trio.current_time(), settings.limits, outlet.form
         )
-        self._joined: dict[str, Membership] = {}
+        self._topics = Topics(settings.hub, outlet, self._known, settings.policy)
         # Commands that run, also those whose sender was told that they take too long.
         self._running = 0
         self._is_left = False
@@ -188,7 +189,7 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
 
     def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
         """Leave all topics and close; 1011 after a crash, 1001 otherwise."""
-        self._leave_all()
+        self._topics.leave_all()
         if exit.clean:
             self._outlet.close(CloseCode.GOING_AWAY, "the server restarts")
         else:
@@ -220,7 +221,7 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
     def on_hang_up(self, message: HangUp) -> None:
         """Leave the tree; a command that still runs is first carried out to its end."""
         self._is_left = True
-        self._leave_all()
+        self._topics.leave_all()
         if not self._running:
             self.stop(Normal())
 
@@ -228,11 +229,11 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
         match decision:
             case Reply(payload):
                 self._outlet.send(Frame(payload))
-            case AskTopics(topics, message_id):
-                await self._subscribe(topics, message_id)
+            case AskTopics():
+                await self._subscribe(decision)
             case DropTopics(topics, reply):
                 for topic in topics:
-                    self._leave(topic)
+                    self._topics.leave(topic)
                 self._outlet.send(Frame(reply))
             case RunCommand():
                 await self._run(decision)
@@ -240,15 +241,38 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
                 self._outlet.close(code, reason)
                 self.stop(Normal())
 
-    async def _subscribe(self, topics: tuple[str, ...], message_id: str | None) -> None:
-        granted = [topic for topic in topics if await self._may_hear(topic)]
+    async def _subscribe(self, ask: AskTopics) -> None:
+        granted = [topic for topic in ask.topics if await self._may_hear(topic)]
+        found: dict[str, bool] = {}
+        if self._outlet.form is Form.V1:
+            try:
+                for topic in granted:
+                    found[topic] = await self._topics.look(topic, ask.resume.get(topic))
+            except trio.TooSlowError:
+                text = "A topic does not answer; subscribe again."
+                self._tell(Refused(text, SocketCode.TIMEOUT, retry_after=1), ask.id)
+                return
         # Rule 3: from here to the last `_join` nothing waits.
-        self._outlet.send(Frame(self._protocol.granted(granted, message_id)))
+        positions = {
+            topic: self._topics.place(topic, ask.resume.get(topic), is_stored=is_stored)
+            for topic, is_stored in found.items()
+        }
+        self._outlet.send(Frame(self._protocol.granted(granted, ask.id, positions)))
+        resumed = {topic: ask.resume[topic] for topic, at in positions.items() if at.is_recovered}
         for topic in granted:
-            self._join(topic)
-        for topic in topics:
+            if topic not in resumed:
+                self._join(topic)
+        missed = self._topics.missed(resumed)
+        for topic in [*self._protocol.topics]:
+            if topic not in granted and topic not in self._topics.names():
+                self._protocol.topics.pop(topic)  # another name of what is recovered
+        for topic in ask.topics:
             if topic not in granted:
                 self._outlet.send(Frame(self._protocol.refused(topic)))
+        for topic, rest in missed.items():
+            last = await rest.send()
+            if last is not None:
+                self._join(topic, after=last)
 
     async def _run(self, run: RunCommand) -> None:
         """Carry a command out, or wait for what becomes of the same one sent before."""
@@ -330,7 +354,7 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
             return
         if done.result is None:
             return
-        if any(self._known(joined) == done.heard_on for joined in self._joined):
+        if self._topics.hears(done.heard_on):
             return
         event = Event(action_of(done.result), run.topic or DEFAULT)
         self._outlet.send(Frame(encode_server(event)))
@@ -341,36 +365,17 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
         self._outlet.send(Frame(told))
 
     async def _may_hear(self, topic: str) -> bool:
+        if not TOPIC_NAME.fullmatch(topic):
+            return False
         return await self._settings.service.may_hear(self._caller.principal, self._known(topic))
 
     def _known(self, topic: str) -> str:
         return self._settings.aliases.get(topic, topic)
 
-    def _join(self, topic: str) -> None:
-        if topic in self._joined:
-            return
-        known = self._known(topic)
+    def _join(self, topic: str, after: int = -1) -> None:
         # Two names of one topic: the later one is heard, and nothing twice (WEB-30).
-        for other in [name for name in self._joined if self._known(name) == known]:
-            self._leave(other)
+        for other in self._topics.join(topic, after):
             self._protocol.topics.pop(other, None)
-        policy = self._settings.policy(known)
-        outlet = self._outlet
-
-        def put(frame: Frame, position: int) -> None:
-            outlet.send_topic(frame, topic, policy)
-
-        self._joined[topic] = self._settings.hub.join(known, topic, put)
-
-    def _leave(self, topic: str) -> None:
-        membership = self._joined.pop(topic, None)
-        if membership is not None:
-            membership.leave()
-
-    def _leave_all(self) -> None:
-        for membership in self._joined.values():
-            membership.leave()
-        self._joined.clear()
 
     def _admit_frame(self) -> bool:
         """Count a frame in the reader's turn; what follows from a flood is sent at once."""

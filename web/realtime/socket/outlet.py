@@ -31,6 +31,7 @@ class Outlet:
         "_backlog",
         "_flushed",
         "_lane",
+        "_room",
         "close_code",
         "close_reason",
         "closing",
@@ -43,6 +44,7 @@ class Outlet:
         self.form = form
         self._backlog = SocketBacklog(partial(_lagged, form))
         self._flushed = trio.Event()
+        self._room = trio.Event()
         self.closing = trio.Event()
         self.close_code = CloseCode.NORMAL
         self.close_reason = ""
@@ -79,6 +81,7 @@ class Outlet:
             self._backlog.clear()
         if not self._backlog:
             self._flushed.set()
+        self._room.set()
         self.closing.set()
 
     async def wait_flushed(self, limit_s: float) -> None:
@@ -86,6 +89,18 @@ class Outlet:
         with trio.move_on_after(limit_s):
             await self._flushed.wait()
         self._lane.close()
+
+    async def wait_room(self, limit_s: float) -> bool:
+        """Call this before more is sent than the reader may be behind: waits until nothing waits.
+
+        False when it took longer than the limit. A checkpoint in every case.
+        """
+        await trio.lowlevel.checkpoint()
+        with trio.move_on_after(limit_s):
+            while self._backlog and not self.closing.is_set():
+                self._room = trio.Event()
+                await self._room.wait()
+        return not self._backlog
 
     def _put(self, frame: Frame, topic: str | None, policy: Policy | None) -> None:
         if self.closing.is_set():
@@ -104,8 +119,10 @@ class Outlet:
             if not self._lane.write(wire):
                 return
             self.sent += len(frames)
-        if not self._backlog and self.closing.is_set():
-            self._flushed.set()
+        if not self._backlog:
+            self._room.set()
+            if self.closing.is_set():
+                self._flushed.set()
 
 
 def _lagged(form: Form, topic: str, missed: int) -> Frame:
