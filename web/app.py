@@ -265,6 +265,10 @@ async def _run_tree(
         forgetting=lambda: ForgettingWatch(keyring, directory.tell_forgotten),
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
+    return await _run_until_signal(parts, stopping)
+
+
+async def _run_until_signal(parts: SiteParts, stopping: Stopping) -> int:
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
     # SIGHUP too, unless `nohup` had it ignored: a terminal that is closed is a stop like any other.
     received = {signal.SIGINT, signal.SIGTERM, *stopping_signals()}
