@@ -37,7 +37,7 @@ from actors.persistence import (
     SubjectKey,
     SubjectKeys,
 )
-from actors.persistence.beside_log.subject_keys import check_subjects, with_events
+from actors.persistence.beside_log.subject_keys import check_subjects, owned_subject, with_events
 from actors.runtime import Log, Secret
 from storage.errors import InvalidField, MasterKeyMissing, StoredDataError, SubjectForgotten
 
@@ -166,7 +166,7 @@ class SubjectKeyring:
         ]
         keys = await self._keys_of(wanted, is_making=True)
         return [
-            with_events(request, [self._sealed(request.stream_id, e, keys) for e in request.events])
+            with_events(request, [self._sealed(request.key, e, keys) for e in request.events])
             for request in requests
         ]
 
@@ -261,14 +261,14 @@ class SubjectKeyring:
             )
         return found
 
-    async def forget(self, subject: str, *, by: str) -> bool:
+    async def forget(self, subject: str, *, by: str, tenant: str | None = None) -> bool:
         """Call this to forget a subject: nobody can read its private fields from here on.
 
-        False when it was forgotten before. Other processes may read them for `FRESH_S` longer.
-        Projections that read private fields are built anew by their runners. Cancelled, it is
-        done wholly or not at all: call it again.
+        It is that of a tenant, or of none. False when it was forgotten before. Other processes may
+        read them for `FRESH_S` longer. Projections that read private fields are built anew by their
+        runners. Cancelled, it is done wholly or not at all: call it again.
         """
-        check_subjects([subject])
+        subject = owned_subject(tenant, subject)
         try:
             return await self._table.forget(subject, by=by)
         finally:
@@ -278,11 +278,12 @@ class SubjectKeyring:
             self._own.add(subject)
             self._own_count += 1
 
-    async def readmit(self, subject: str, *, by: str) -> bool:
+    async def readmit(self, subject: str, *, by: str, tenant: str | None = None) -> bool:
         """Call this to allow new private fields of a forgotten subject; the old stay erased.
 
         False when it is not forgotten.
         """
+        subject = owned_subject(tenant, subject)
         kept = (await self._table.find([subject])).get(subject)
         if kept is None or not kept.is_forgotten:
             return False
@@ -445,7 +446,7 @@ class SubjectKeyring:
     def _opened(
         self, event: StoredEvent, box: SealedFields, keys: Mapping[str, _Key], forgets: int
     ) -> StoredEvent:
-        cipher, where = self._cipher_of(box, keys), _place_of(event.stream_id, event)
+        cipher, where = self._cipher_of(box, keys), _place_of(event.stream_key, event)
         fields: dict[str, bytes | None] = {}
         broken = set()
         for name, data in box.fields.items():

@@ -16,8 +16,10 @@ The adapters stand in `storage/postgres` and `storage/memory`; nothing here know
 
 Words of our own: the *order* of all events is that of their cursors, (transaction, position
 within). A *lineage* names one such order; a store that was moved to another cluster gets a
-new one. *Parked* is an event that a projection could not apply, with all later ones of its
-stream. *Beside the log* is what is written in an append's transaction and is no event.
+new one. A *tenant* has streams, tags and subjects of its own, and is given nothing of others;
+where all stand together, they go by their *owned* names, `@tenant/name`. *Parked* is an event
+that a projection could not apply, with all later ones of its stream. *Beside the log* is what is
+written in an append's transaction and is no event.
 """
 
 from actors.persistence.aggregate import (
@@ -82,11 +84,13 @@ from actors.persistence.errors import (
     EmptyAppend,
     EventTooLarge,
     Fenced,
+    ForeignTenant,
     IdempotencyInFlight,
     IdempotencyLost,
     IdempotencyMismatch,
     InvalidField,
     InvalidStreamId,
+    InvalidTenant,
     KeyringMissing,
     MasterKeyMissing,
     PoolExhausted,
@@ -179,6 +183,7 @@ from actors.persistence.words import (
     REOPENED,
     START,
     TAGS_MAX,
+    TENANT_BYTES_MAX,
     TOMBSTONED,
     Appended,
     AppendRequest,
@@ -207,6 +212,8 @@ from actors.persistence.words import (
     Tagged,
     TimerChange,
     Version,
+    owned_name,
+    split_name,
 )
 
 __all__ = [
@@ -233,6 +240,7 @@ __all__ = [
     "REOPENED",
     "START",
     "TAGS_MAX",
+    "TENANT_BYTES_MAX",
     "TOMBSTONED",
     "VIEW_STREAMS_MAX",
     "Aggregate",
@@ -282,6 +290,7 @@ __all__ = [
     "Failed",
     "Fenced",
     "Folded",
+    "ForeignTenant",
     "ForgettingWatch",
     "GenerationState",
     "HeldKey",
@@ -295,6 +304,7 @@ __all__ = [
     "InlineProjections",
     "InvalidField",
     "InvalidStreamId",
+    "InvalidTenant",
     "InvalidTransition",
     "Keyring",
     "KeyringMissing",
@@ -371,8 +381,10 @@ __all__ = [
     "fits",
     "inline_collection",
     "live_collection",
+    "owned_name",
     "rebuild_by_name",
     "repeat_of",
+    "split_name",
     "splitter",
     "state_of",
     "swap_back",

@@ -8,6 +8,8 @@ Rule 4: a state made of private fields is thrown away when one of their subjects
 and made again from what can still be read.
 Rule 5: a state that is not read yet, or doubtful, answers nobody: whoever asks meanwhile is told
 what the store says. So an outage ends no aggregate, and uses up no restarts of its supervisor.
+Rule 6: an actor is one tenant's, or none's: that of its store. Whoever asks in the context of
+another tenant is told so, before anything is read or decided.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,6 +39,7 @@ from actors.persistence.beside_log.subject_keys import Keyring
 from actors.persistence.errors import (
     ConcurrencyConflict,
     Fenced,
+    ForeignTenant,
     StoreError,
     StoreTimeout,
     StoreUnavailable,
@@ -53,6 +56,7 @@ from actors.persistence.words import (
     Snapshot,
     StreamId,
     TimerChange,
+    owned_name,
 )
 from actors.reducers import Environment
 from actors.runtime import (
@@ -143,7 +147,9 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
     """One stream of one aggregate. Start it under the stream's id; it ends when idle.
 
     It starts while its store is away too, and answers with the store's error until it is back.
-    Where an event has private fields it needs the `keyring` of its store too.
+    Where an event has private fields it needs the `keyring` of its store too. With `tenant`, or
+    on a tenant's view, the stream, its snapshots and inline projections are that tenant's, and
+    whoever asks in the context of another one is answered `ForeignTenant`. Raises `InvalidTenant`.
     """
 
     def __init__(
@@ -157,6 +163,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         shard: Shard | None = None,
         idle_s: float = IDLE_S,
         keyring: Keyring | None = None,
+        tenant: str | None = None,
     ) -> None:
         check_aggregate(aggregate)
         if keyring is None and has_private_events(aggregate):
@@ -168,6 +175,11 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             check_snapshots(aggregate)
         self.aggregate, self.env = aggregate, env
         self.stream_id = StreamId(f"{aggregate.category}-{id_}")
+        if tenant is not None:
+            store = store.for_tenant(tenant)
+        self._tenant = store.tenant
+        if snapshots is not None and self._tenant is not None:
+            snapshots = snapshots.for_tenant(self._tenant)
         self._store, self._snapshots, self._shard = store, snapshots, shard
         self._idle_s = idle_s
         self._schema = "" if snapshots is None else schema_tag(aggregate)
@@ -199,6 +211,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
 
     async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
         """Decide and store; see the module's rules."""
+        if (foreign := self._foreign()) is not None:
+            return Failed(foreign)
         began = trio.current_time()
         try:
             await self._be_fit()
@@ -217,6 +231,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
 
     async def on_read_state(self, message: ReadState) -> tuple[int, object] | Failed:
         """Give version and state; the state is frozen."""
+        if (foreign := self._foreign()) is not None:
+            return Failed(foreign)
         try:
             await self._be_fit()
         except StoreError as error:
@@ -226,6 +242,14 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
     def on_idle_timeout(self, message: IdleTimeout) -> None:
         """End; whoever speaks next starts a new incarnation from the store."""
         self.stop(Normal())
+
+    def _foreign(self) -> ForeignTenant | None:
+        """Why who asks is not answered, when it is for another tenant."""
+        context = current_context()
+        asking = None if context is None else context.tenant
+        if asking is None or self._tenant in (None, asking):
+            return None
+        return ForeignTenant(self._tenant, asking)
 
     async def _forget(self) -> None:
         """Begin anew when the state holds what was forgotten."""
@@ -309,8 +333,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
 
     async def _append(self, events: tuple[E, ...], message: Execute) -> Done:
         self._raise_if_away()
-        metadata, tenant = self._metadata()
-        stored = [self._encode(event, metadata, tenant) for event in events]
+        metadata = self._metadata()
+        stored = [self._encode(event, metadata) for event in events]
         appended = await self._store.append_request(
             AppendRequest(
                 self.stream_id,
@@ -327,7 +351,9 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             await self._read_on()
             return Done(appended.version, cursor=appended.cursor, replayed=True)
         for new in stored:
-            self._subjects.update(() if new.private is None else new.private.subjects)
+            if new.private is not None:
+                # As stored events name them.
+                self._subjects |= {owned_name(self._tenant, one) for one in new.private.subjects}
         for event in events:
             self.state = self.aggregate.apply(self.state, event)
         self.version = appended.version
@@ -338,25 +364,27 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
     def _done(appended: Appended, events: tuple[E, ...]) -> Done:
         return Done(appended.version, tuple(events), appended.cursor)
 
-    def _encode(self, event: E, metadata: Mapping[str, str], tenant: str | None) -> NewEvent:
+    def _encode(self, event: E, metadata: Mapping[str, str]) -> NewEvent:
         return self.aggregate.types.encode(
             event,
             event_id=self.env.ids.new_id(),
             metadata=metadata,
-            tenant=tenant,
+            tenant=self._tenant,
             tags=self.aggregate.tags(event),
         )
 
-    def _metadata(self) -> tuple[dict[str, str], str | None]:
+    def _metadata(self) -> dict[str, str]:
         context = current_context()
         found = {"timestamp": self.env.clock.now().isoformat()}
         if context is None:
-            return found, None
-        for name in ("correlation_id", "causation_id", "traceparent", "user_id"):
+            return found
+        # In the stream of no tenant it says for whom; a tenant's events have it anyhow.
+        own = () if self._tenant is not None else ("tenant",)
+        for name in ("correlation_id", "causation_id", "traceparent", "user_id", *own):
             value = getattr(context, name)
             if value is not None:
                 found[name] = str(value)
-        return found, context.tenant
+        return found
 
     async def _read_on(self) -> None:
         """Apply what the stream has behind the state."""

@@ -47,6 +47,41 @@ class InvalidField(StoreMisuse, ValueError):
         self.field, self.why = field, why
 
 
+class InvalidTenant(StoreMisuse, ValueError):
+    """Raised before any I/O for a name that no tenant can have.
+
+    A tenant's name is 1 to 64 of the characters `A-Z a-z 0-9 . _ -`. `value` is what was given,
+    which is not told. Nothing was written.
+    """
+
+    code = "invalid_tenant"
+
+    def __init__(self, value: str) -> None:
+        super().__init__(
+            f"a text of {len(value)} characters is no name of a tenant, which has 1 to 64 of "
+            "A-Z a-z 0-9 . _ -; nothing was written"
+        )
+        self.value = value
+
+
+class ForeignTenant(StoreMisuse):
+    """Raised before any I/O when what a store is given names another tenant than its own.
+
+    `own` is None for the store of no tenant: what belongs to one is given to
+    `store.for_tenant(...)`. Nothing was read or written.
+    """
+
+    code = "foreign_tenant"
+
+    def __init__(self, own: str | None, given: str) -> None:
+        whose = "that of no tenant" if own is None else f"that of {own}"
+        super().__init__(
+            f"the store is {whose}, and was given something of {given}; nothing was read or "
+            f"written. Use that tenant's own view, for_tenant({given!r})."
+        )
+        self.own, self.given = own, given
+
+
 class EmptyAppend(StoreMisuse):
     """Raised before any I/O when an append brings no event; nothing was written."""
 

@@ -10,7 +10,8 @@ their answers agree, and so do their refusals. The ports of what stands beside t
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, Self
 from uuid import UUID
 
 import msgspec
@@ -20,6 +21,7 @@ from actors.persistence.errors import (
     ConcurrencyConflict,
     CursorOutdated,
     DuplicateEventId,
+    ForeignTenant,
     IdempotencyMismatch,
     InvalidField,
     StoreError,
@@ -68,13 +70,33 @@ from actors.persistence.words import (
     check_integer,
     check_list,
     check_stream,
+    check_tenant,
     check_text,
     check_texts,
 )
 
 
 class EventStore(Protocol):
-    """The log: streams of events, and one global order over all of them."""
+    """The log: streams of events, and one global order over all of them.
+
+    A store is that of no tenant, or the view of one, from `for_tenant`. A view has streams, tags,
+    idempotency keys and private subjects of its own, and sees no event of others. The store of no
+    tenant likewise has its own, and beside that reads the whole order: `read_all`,
+    `read_backwards`, `follow`, `lag`, and `count` of all or of types. Cursors, the lineage and
+    event ids are those of all together.
+    """
+
+    @property
+    def tenant(self) -> str | None:
+        """Call this for whose view it is; None for the store of no tenant."""
+        ...
+
+    def for_tenant(self, tenant: str) -> Self:
+        """Call this for the view of a tenant on the same store; costs nothing, keeps nothing.
+
+        Raises `InvalidTenant`; from a view, `ForeignTenant` for any other than its own.
+        """
+        ...
 
     async def append(
         self,
@@ -95,8 +117,8 @@ class EventStore(Protocol):
         the true version when the stream is not as expected, `ConditionFailed` when its condition
         no longer holds, `DuplicateEventId` for an id stored elsewhere or otherwise, `Fenced`,
         `IdempotencyMismatch`, `IdempotencyInFlight`, `DuplicateMessageId`, `StreamArchived`,
-        `StreamGone`; before any I/O `EmptyAppend`, `AppendTooLarge` and `InvalidField`. After
-        each of them
+        `StreamGone`; before any I/O `EmptyAppend`, `AppendTooLarge`, `InvalidField`, and
+        `ForeignTenant` for an event or a key of another tenant. After each of them
         nothing was written. Cancelled, it is wholly there or wholly absent.
         """
         ...
@@ -187,7 +209,7 @@ class EventStore(Protocol):
         """Call this to count the stored events of a stream, a category, of types, or all.
 
         Counts `up_to` events at most (1 to 100,000), and looks at 20,000 at most where types of
-        one stream or category are asked for; `is_whole` says whether it came to the end. A
+        one stream, category or tenant are asked for; `is_whole` says whether it came to the end. A
         stream and a category at once is `InvalidField`, a `ValueError`.
         """
         ...
@@ -222,7 +244,10 @@ class EventStore(Protocol):
         ...
 
     async def lag(self, after: Cursor | None) -> Lag:
-        """Call this to learn how far a reader at a cursor is behind the order's end."""
+        """Call this to learn how far a reader at a cursor is behind the order's end.
+
+        In a tenant's view 100,000 events stand for that many or more.
+        """
         ...
 
     async def list_streams(
@@ -296,6 +321,10 @@ class EventStore(Protocol):
 class Snapshots(Protocol):
     """The latest state kept for a stream; only ever a help for loading."""
 
+    def for_tenant(self, tenant: str) -> Self:
+        """Call this for the states of a tenant's streams; as `EventStore.for_tenant`."""
+        ...
+
     async def save(self, snapshot: Snapshot) -> None:
         """Call this to keep a state; one of a lower version than the kept one is ignored."""
         ...
@@ -307,6 +336,47 @@ class Snapshots(Protocol):
     async def discard(self, stream_id: StreamId) -> None:
         """Call this to forget the kept state of a stream."""
         ...
+
+
+# Whose a store is.
+
+
+def check_view(own: str | None, wanted: str) -> None:
+    """Call this before a view is made; raises `InvalidTenant`, or `ForeignTenant` from a view."""
+    check_tenant(wanted)
+    if own not in (None, wanted):
+        raise ForeignTenant(own, wanted)
+
+
+def owned(request: AppendRequest, tenant: str | None) -> AppendRequest:
+    """Call this first in an engine's append, for the request as one of the store's tenant.
+
+    Raises `ForeignTenant` when it, its key or one of its events names another.
+    """
+    key = request.idempotency
+    if tenant is None:
+        # Nearly every append of all, so it is looked at only.
+        for event in request.events:
+            if event.tenant is not None:
+                raise ForeignTenant(None, event.tenant)
+        if request.tenant is not None or (key is not None and key.tenant):
+            raise ForeignTenant(None, request.tenant or (key.tenant if key else ""))
+        return request
+    named = {request.tenant, *(event.tenant for event in request.events)}
+    if key is not None:
+        named.add(key.tenant or None)
+    for other in named - {None, tenant}:
+        assert other is not None, "it was taken out"
+        raise ForeignTenant(tenant, other)
+    return replace(
+        request,
+        tenant=tenant,
+        idempotency=None if key is None else replace(key, tenant=tenant),
+        events=[
+            event if event.tenant is not None else msgspec.structs.replace(event, tenant=tenant)
+            for event in request.events
+        ],
+    )
 
 
 # What is asked of a reader before any I/O. Each raises `InvalidField`.
@@ -529,7 +599,7 @@ class KeptAnswer(msgspec.Struct, frozen=True):
 
 
 def keep_answer(stream_id: str, appended: Appended) -> bytes:
-    """Call this for the bytes of an append's answer."""
+    """Call this for the bytes of an append's answer; `stream_id` among those of all tenants."""
     # A plain text: the encoder knows no kind of its own.
     kept = KeptAnswer(str(stream_id), appended.first_version, appended.version)
     return msgspec.json.encode(kept)
@@ -546,6 +616,7 @@ def kept_answer(request: Idempotent, data: bytes) -> KeptAnswer:
 def _is_same(event: NewEvent, kept: StoredEvent, request: AppendRequest, version: Version) -> bool:
     return (
         kept.stream_id == request.stream_id
+        and kept.tenant == request.tenant
         and kept.version == version
         and kept.type == event.type
         and kept.schema_version == event.schema_version
@@ -554,7 +625,7 @@ def _is_same(event: NewEvent, kept: StoredEvent, request: AppendRequest, version
 
 
 def matches(query: Query, event: StoredEvent) -> bool:
-    """Call this to decide whether an event is of a query whose types are stored names."""
+    """Call this to decide whether a tenant's event is of its query; types are stored names."""
     return any(
         (not one.types or event.type in one.types) and set(one.tags) <= set(event.tags)
         for one in query

@@ -23,11 +23,17 @@ from actors.persistence.errors import (
     EventTooLarge,
     InvalidField,
     InvalidStreamId,
+    InvalidTenant,
 )
 from actors.persistence.private import Opened, Unsealed
 
 # The key of a row and of an index entry; longer names are somebody's text.
 STREAM_ID_BYTES_MAX = 255
+
+# As long as a correlation id, and of the same characters: what an edge lets through.
+TENANT_BYTES_MAX = 64
+# With the two marks of a tenant's names around it.
+KEY_OF_STREAM_BYTES_MAX = STREAM_ID_BYTES_MAX + TENANT_BYTES_MAX + 2
 
 # One transaction holds its locks for as long as it writes; more is a batch or a mistake.
 APPEND_EVENTS_MAX = 1000
@@ -37,7 +43,7 @@ BATCH_EVENTS_MAX = 10_000
 # An event is read by everything that ever replays the stream; blobs belong elsewhere.
 EVENT_BYTES_MAX = 64 * 1024
 
-# Names of types, codecs, tenants, consumers: what somebody typed into a program.
+# Names of types, codecs, consumers: what somebody typed into a program.
 NAME_BYTES_MAX = 255
 
 # Keys and addresses, made of other names. Up to two stand in one entry of an index with shorter
@@ -88,6 +94,11 @@ ARCHIVED, REOPENED, TOMBSTONED = "$archived", "$reopened", "$tombstoned"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]*")
+_TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+# A tenant's streams stand in one table with all others, as `@tenant/name`. No stream's own name
+# begins with this mark, and no tenant's has a slash: so nobody can name what is another's.
+TENANT_MARK = "@"
 
 Version: TypeAlias = int
 
@@ -242,6 +253,30 @@ def check_stream(value: str) -> None:
         StreamId(value)
 
 
+def check_tenant(value: object) -> None:
+    """Call this with the name of a tenant; raises `InvalidTenant`."""
+    if not isinstance(value, str):
+        raise InvalidField("a tenant", f"is no text but {type(value).__name__}")
+    if _TENANT.fullmatch(value) is None:
+        raise InvalidTenant(value)
+
+
+def owned_name(tenant: str | None, name: str) -> str:
+    """Call this for the name that tells a stream, a tag or a subject from all tenants' others.
+
+    `@acme/order-1` for `order-1` of `acme`; what is no tenant's has its own name.
+    """
+    return name if tenant is None else f"{TENANT_MARK}{tenant}/{name}"
+
+
+def split_name(owned: str) -> tuple[str | None, str]:
+    """Call this for the tenant and the name that `owned_name` made one of."""
+    if not owned.startswith(TENANT_MARK):
+        return None, owned
+    tenant, slash, name = owned[1:].partition("/")
+    return (tenant, name) if slash else (None, owned)
+
+
 class Cursor(NamedTuple):
     """A place in the global order: the transaction, then the position within."""
 
@@ -319,7 +354,8 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
     `event_id` is made by the caller, once for each fact: a repeated append with the same
     ids writes nothing twice. `private` has what the store seals before it writes. `tags` name
     what the fact is about, beside its stream, such as `course-7` and `student-3`: it can be read
-    by them, and appends can depend on it.
+    by them, and appends can depend on it. `tenant` is that of the store it is given to, which
+    fills it in.
     """
 
     event_id: UUID
@@ -348,7 +384,7 @@ class NewEvent(msgspec.Struct, frozen=True, gc=False):
         if self.codec != "json":
             check_text("codec", self.codec)
         if self.tenant is not None:
-            check_text("tenant", self.tenant)
+            check_tenant(self.tenant)
         if self.metadata != {}:
             check_texts("metadata", self.metadata)
         if self.tags != ():
@@ -360,7 +396,8 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
 
     `part` tells apart what one stored fact is read as today, when it was split: their version,
     cursor and id are those of the fact. `data` has private fields sealed, if at all; a store with
-    keys gives them beside it, in `private`.
+    keys gives them beside it, in `private`. `tenant` is whose stream it is, None for those of no
+    tenant: only together with it does `stream_id` name one stream.
     """
 
     stream_id: str
@@ -377,6 +414,15 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False):
     tags: Sequence[str] = ()
     part: int = 0
     private: Opened | None = None
+
+    @property
+    def stream_key(self) -> str:
+        """Call this for the name of its stream among those of all tenants: `@acme/order-1`.
+
+        What a projection over all tenants keeps it under. For the streams of no tenant it is
+        `stream_id`.
+        """
+        return owned_name(self.tenant, self.stream_id)
 
     @property
     def is_system(self) -> bool:
@@ -410,7 +456,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Idempotent:
-    """Which request an append answers; a repeat gets the stored answer."""
+    """Which request an append answers; a repeat gets the stored answer.
+
+    `tenant` is filled in by a tenant's store; with `Idempotency` alone the caller gives it.
+    """
 
     scope: str
     key: str
@@ -421,7 +470,8 @@ class Idempotent:
         check_text("scope", self.scope)
         check_text("key", self.key, KEY_BYTES_MAX)
         check_bytes("request_hash", self.request_hash, NAME_BYTES_MAX)
-        check_text("tenant", self.tenant)
+        if self.tenant != "":
+            check_tenant(self.tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -583,7 +633,10 @@ TimerChange: TypeAlias = SetTimer | CancelTimer | CloseTimer
 
 @dataclass(frozen=True, slots=True)
 class AppendRequest:
-    """One append with all that stands in its transaction; checked when made."""
+    """One append with all that stands in its transaction; checked when made.
+
+    `tenant` is filled in by a tenant's store.
+    """
 
     stream_id: StreamId
     events: Sequence[NewEvent]
@@ -595,9 +648,12 @@ class AppendRequest:
     # The consumer that handles a message with this append, and the message's id.
     inbox: tuple[str, UUID] | None = None
     condition: Condition | None = None
+    tenant: str | None = None
 
     def __post_init__(self) -> None:
         check_stream(self.stream_id)
+        if self.tenant is not None:
+            check_tenant(self.tenant)
         if not isinstance(self.events, Sequence):
             raise InvalidField("events", f"is no list but {type(self.events).__name__}")
         if not self.events:
@@ -636,6 +692,13 @@ class AppendRequest:
             raise InvalidField("outbox", "has one message id twice")
 
     @property
+    def key(self) -> str:
+        """Call this for the name of its stream among those of all tenants."""
+        if self.tenant is None:
+            return self.stream_id
+        return owned_name(self.tenant, self.stream_id)
+
+    @property
     def is_plain(self) -> bool:
         """Call this to ask whether only events are written, and nothing but its stream counts."""
         return not (
@@ -659,7 +722,10 @@ class AppendRequest:
 
     @property
     def tags(self) -> Mapping[str, bool]:
-        """Call this for the tags of its events (True) and, beside them, of its condition."""
+        """Call this for the tags of its events (True) and, beside them, of its condition.
+
+        By their own names, as `EventStore.read_tagged` is given them.
+        """
         asked = () if self.condition is None else check_query(self.condition.query)
         own = (tag for event in self.events for tag in event.tags)
         return {**dict.fromkeys(asked, False), **dict.fromkeys(own, True)}

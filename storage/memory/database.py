@@ -30,6 +30,7 @@ from actors.persistence import (
     SubjectKey,
 )
 from actors.persistence.beside_log.outbox import partition_of
+from actors.persistence.words import split_name
 
 
 @dataclass(slots=True)
@@ -111,10 +112,10 @@ class DeadLetterTable:
     open_ids: dict[tuple[str, str, str], int] = field(default_factory=dict)
     final_ids: set[int] = field(default_factory=set)
 
-    def forget(self, stream_id: str) -> None:
+    def forget(self, stream_key: str) -> None:
         """Call this to remove all letters of a stream."""
         of_stream = {
-            id_ for id_, row in self.rows.items() if row.stored.letter.stream_id == stream_id
+            id_ for id_, row in self.rows.items() if row.stored.letter.stream_key == stream_key
         }
         for id_ in of_stream:
             del self.rows[id_]
@@ -143,6 +144,7 @@ class MemoryDatabase:
     user_names: dict[UUID, str] = field(default_factory=lambda: {DEMO_USER_ID: DEMO_DISPLAY_NAME})
     lineage: str = field(default_factory=lambda: str(uuid4()))
     events: list[StoredEvent] = field(default_factory=list)  # in the global order
+    # Here and below streams go by their names among those of all tenants.
     streams: dict[str, list[StoredEvent]] = field(default_factory=dict)
     by_id: dict[UUID, StoredEvent] = field(default_factory=dict)
     gone: dict[str, StoredEvent] = field(default_factory=dict)  # by stream, its tombstone
@@ -183,10 +185,11 @@ class MemoryDatabase:
         self._announce()
 
     def place(
-        self, txid: int, stream_id: str, first_version: int, events: Sequence[NewEvent]
+        self, txid: int, stream_key: str, first_version: int, events: Sequence[NewEvent]
     ) -> list[StoredEvent]:
         """Call this to number events within a transaction; `commit` makes them visible."""
         placed = []
+        tenant, stream_id = split_name(stream_key)
         for version, event in enumerate(events, start=first_version):
             self._last_position += 1
             placed.append(
@@ -200,7 +203,7 @@ class MemoryDatabase:
                     codec=event.codec,
                     data=event.data,
                     metadata=dict(event.metadata),
-                    tenant=event.tenant,
+                    tenant=tenant,
                     recorded_at=self.now(),
                     tags=tuple(event.tags),
                 )
@@ -211,7 +214,7 @@ class MemoryDatabase:
         """Call this to end a transaction and let readers see its events."""
         self.open_txids.discard(txid)
         for event in placed:
-            self.streams.setdefault(event.stream_id, []).append(event)
+            self.streams.setdefault(event.stream_key, []).append(event)
             self.by_id[event.event_id] = event
         self.events.extend(placed)
         # A transaction that began earlier and commits later belongs before what is there.
@@ -220,10 +223,11 @@ class MemoryDatabase:
         self._announce()
 
     def close(
-        self, txid: int, stream_id: str, version: int, kind: str, metadata: Mapping[str, str]
+        self, txid: int, stream_key: str, version: int, kind: str, metadata: Mapping[str, str]
     ) -> StoredEvent:
         """Call this to make the store's own event about a stream; `commit` makes it visible."""
         self._last_position += 1
+        tenant, stream_id = split_name(stream_key)
         return StoredEvent(
             stream_id=stream_id,
             version=version,
@@ -234,31 +238,31 @@ class MemoryDatabase:
             codec="json",
             data=b"{}",
             metadata=dict(metadata),
-            tenant=None,
+            tenant=tenant,
             recorded_at=self.now(),
         )
 
     def remove(self, tombstone: StoredEvent) -> None:
         """Call this after a tombstone was committed: of its stream nothing else is left."""
-        stream_id = tombstone.stream_id
-        self.gone[stream_id] = tombstone
-        for event in self.streams.pop(stream_id):
+        key = tombstone.stream_key
+        self.gone[key] = tombstone
+        for event in self.streams.pop(key):
             if event is not tombstone:
                 del self.by_id[event.event_id]
-        self.events = [one for one in self.events if one.stream_id != stream_id or one is tombstone]
-        self.snapshots.pop(stream_id, None)
-        self.dead_letters.forget(stream_id)
+        self.events = [one for one in self.events if one.stream_key != key or one is tombstone]
+        self.snapshots.pop(key, None)
+        self.dead_letters.forget(key)
 
-    def end_of(self, stream_id: str) -> tuple[int, str | None]:
+    def end_of(self, stream_key: str) -> tuple[int, str | None]:
         """Call this for version and type of a stream's last event, which says if it is closed."""
-        last = self.last(stream_id)
+        last = self.last(stream_key)
         return (0, None) if last is None else (last.version, last.type)
 
-    def last(self, stream_id: str) -> StoredEvent | None:
+    def last(self, stream_key: str) -> StoredEvent | None:
         """Call this for the last event of a stream, closed or not."""
-        if stream_id in self.gone:
-            return self.gone[stream_id]
-        stored = self.streams.get(stream_id)
+        if stream_key in self.gone:
+            return self.gone[stream_key]
+        stored = self.streams.get(stream_key)
         return stored[-1] if stored else None
 
     @property

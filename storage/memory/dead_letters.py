@@ -125,8 +125,9 @@ class MemoryDeadLetters(Faults):
         if letter.kind == PROJECTION:
             _wish_replay(database, row, by)
             return row.stored
-        message = outbox_id(letter.message_id) if letter.kind == OUTBOX else None
-        timer = timer_of(letter.kind, letter.source, letter.message_id)
+        # A tenant's letter speaks of none: messages and timers are of the whole program.
+        message = outbox_id(letter.message_key) if letter.kind == OUTBOX else None
+        timer = timer_of(letter.kind, letter.source, letter.message_key)
         if message is None and timer is None:
             raise NotHandedBack(id_, OF_A_PROGRAM)
         is_abandoned = self._is_abandoned(row)
@@ -240,7 +241,7 @@ def add_letter(database: MemoryDatabase, letter: NewDeadLetter, rows_max: int) -
 
 
 def _failure(letter: NewDeadLetter) -> tuple[str, str, str]:
-    return (letter.kind, letter.source, letter.message_id)
+    return (letter.kind, letter.source, letter.message_key)
 
 
 def make_room(database: MemoryDatabase, count: int, rows_max: int) -> None:
@@ -276,8 +277,8 @@ def _wish_replay(database: MemoryDatabase, row: DeadLetterRow, by: str) -> None:
 
 
 def _is_parked_with(one: NewDeadLetter, other: NewDeadLetter) -> bool:
-    same = (other.kind, other.source, other.stream_id)
-    return (one.kind, one.source, one.stream_id) == same and one.stream_version is not None
+    same = (other.kind, other.source, other.stream_key)
+    return (one.kind, one.source, one.stream_key) == same and one.stream_version is not None
 
 
 def are_open(database: MemoryDatabase, ids: Sequence[int]) -> bool:
@@ -336,7 +337,7 @@ def _end(
         row.stored, resolved_at=database.now(), resolved_by=by, resolution_notes=notes
     )
     letter = row.stored.letter
-    if letter.kind != OUTBOX or (message := outbox_id(letter.message_id)) is None:
+    if letter.kind != OUTBOX or (message := outbox_id(letter.message_key)) is None:
         return
     # What waits behind a message in the outbox waits until its letter is settled.
     sent = database.outbox.get(message)

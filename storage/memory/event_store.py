@@ -3,8 +3,10 @@
 from bisect import bisect_left, bisect_right
 from collections import ChainMap
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import islice
+from typing import Self
 from uuid import UUID
 
 import trio
@@ -59,15 +61,17 @@ from actors.persistence.event_store import (
     check_lineage,
     check_names,
     check_place,
+    check_view,
     is_closed_so,
     keep_answer,
     kept_answer,
     matches,
     outcome,
+    owned,
     place_of,
     tagged_page,
 )
-from actors.persistence.words import check_query, check_stream
+from actors.persistence.words import check_query, check_stream, owned_name
 from storage.errors import (
     AlreadyHandled,
     ConditionFailed,
@@ -101,6 +105,7 @@ class MemoryEventStore(Faults):
         self.database = database if database is not None else MemoryDatabase()
         self._held: HeldCommit | None = None
         self._busy: dict[str, trio.Event] = {}
+        self._tenant: str | None = None
 
     # For tests.
 
@@ -115,17 +120,38 @@ class MemoryEventStore(Faults):
 
     def current_version(self, stream_id: str) -> Version:
         """Call this for the last version of a stream."""
-        return self.database.end_of(stream_id)[0]
+        return self.database.end_of(self._key(stream_id))[0]
 
     def stream_exists(self, stream_id: str) -> bool:
         """Call this to ask whether a stream has an event."""
-        return stream_id in self.database.streams
+        return self._key(stream_id) in self.database.streams
 
     def reset(self) -> None:
         """Call this to begin with an empty database."""
         self.database = MemoryDatabase(self.database.now)
 
     # The port.
+
+    @property
+    def tenant(self) -> str | None:
+        """See `EventStore.tenant`."""
+        return self._tenant
+
+    def for_tenant(self, tenant: str) -> Self:
+        """See `EventStore.for_tenant`."""
+        check_view(self._tenant, tenant)
+        view = copy(self)
+        view._tenant = tenant
+        return view
+
+    def _key(self, stream_id: str) -> str:
+        return owned_name(self._tenant, stream_id)
+
+    def _seen(self, events: Iterable[StoredEvent]) -> Iterable[StoredEvent]:
+        """Of the order: all, for the store of no tenant; a view has its own."""
+        if self._tenant is None:
+            return events
+        return (event for event in events if event.tenant == self._tenant)
 
     # Word by word as in the port and in the twin: one line of body is no reason for a base class.
     async def append(
@@ -156,7 +182,7 @@ class MemoryEventStore(Faults):
 
     async def append_request(self, request: AppendRequest) -> Appended:
         """See `EventStore.append_request`."""
-        request = await seal_request(self._keyring, request)
+        request = await seal_request(self._keyring, owned(request, self._tenant))
         await self.pass_faults()
         # Behind a commit that a test holds back, as the real one waits for a key that another
         # transaction has written and not committed. Below this loop is no checkpoint, apart
@@ -168,7 +194,7 @@ class MemoryEventStore(Faults):
         database = self.database
         txid = database.begin()
         actual = self.current_version(request.stream_id)
-        placed = database.place(txid, request.stream_id, actual + 1, request.events)
+        placed = database.place(txid, request.key, actual + 1, request.events)
         if self._held is not None and not await self._hold(request, txid):
             raise StoreUnavailable("a test rolled the append back")
         documents = apply_inline(self._inline, database, txid, placed)
@@ -180,7 +206,7 @@ class MemoryEventStore(Faults):
         appended = Appended(placed[-1].version, placed[0].version, placed[-1].cursor)
         if request.idempotency is not None:
             held = claim(database, request.idempotency)
-            remember(database, held, keep_answer(request.stream_id, appended))
+            remember(database, held, keep_answer(request.key, appended))
         database.write_documents(documents)
         database.commit(txid, placed)
         return appended
@@ -191,6 +217,7 @@ class MemoryEventStore(Faults):
         """See `EventStore.append_batch`."""
         check_batch(requests)
         self._inline.check_batch(requests)
+        requests = [owned(request, self._tenant) for request in requests]
         requests = await seal_requests(self._keyring, requests)
         await self.pass_faults()
         await self._wait_for_held(_places(requests))
@@ -206,10 +233,10 @@ class MemoryEventStore(Faults):
         for request in requests:
             actual = heads.get(request.stream_id, self.current_version(request.stream_id))
             try:
-                _, last_type = database.end_of(request.stream_id)
+                _, last_type = database.end_of(request.key)
                 result = outcome(request, by_id, actual, last_type)
                 if result is None:
-                    new = database.place(txid, request.stream_id, actual + 1, request.events)
+                    new = database.place(txid, request.key, actual + 1, request.events)
                     placed += new
                     new_by_id.update((event.event_id, event) for event in new)
                     heads[request.stream_id] = new[-1].version
@@ -229,7 +256,7 @@ class MemoryEventStore(Faults):
         """See `EventStore.load`."""
         first, last = check_bounds(stream_id, from_version, to_version)
         await self.pass_faults()
-        found = self.database.streams.get(stream_id, [])[first - 1 : last]
+        found = self.database.streams.get(self._key(stream_id), [])[first - 1 : last]
         for event in await open_events(self._keyring, found):
             yield event
 
@@ -244,7 +271,7 @@ class MemoryEventStore(Faults):
         """See `EventStore.load_backwards`."""
         first, last, count = check_backwards(stream_id, from_version, to_version, limit)
         await self.pass_faults()
-        found = self.database.streams.get(stream_id, [])[last - 1 : first]
+        found = self.database.streams.get(self._key(stream_id), [])[last - 1 : first]
         for event in await open_events(self._keyring, found[::-1][:count]):
             yield event
 
@@ -274,7 +301,8 @@ class MemoryEventStore(Faults):
         categories: Sequence[str] | None = None,
     ) -> Page:
         end = self._horizon()
-        head = max(begin, self.database.events[end - 1].cursor) if end else begin
+        last = self._first(range(end - 1, -1, -1), 1, None, None)
+        head = max(begin, last[0].cursor) if last else begin
         later = range(bisect_right(self.database.events, begin, hi=end, key=_place), end)
         wanted = self._first(later, limit + 1, types, categories)
         page = wanted[:limit]
@@ -292,8 +320,8 @@ class MemoryEventStore(Faults):
         types: Sequence[str] | None,
         categories: Sequence[str] | None,
     ) -> list[StoredEvent]:
-        events = self.database.events
-        return list(islice(_matching((events[at] for at in places), types, categories), count))
+        events = self._seen(self.database.events[at] for at in places)
+        return list(islice(_matching(events, types, categories), count))
 
     async def read_backwards(
         self,
@@ -323,7 +351,7 @@ class MemoryEventStore(Faults):
         tags, (begin, lineage) = check_query(query), check_place(after)
         check_limit(limit)
         await self.pass_faults()
-        await self._wait_for_held([f"#{tag}" for tag in tags])
+        await self._wait_for_held([f"#{self._key(tag)}" for tag in tags])
         found = list(islice(self._tagged(self._event_types.widened_query(query), begin), limit + 1))
         current = self.database.lineage
         check_lineage(lineage, current)
@@ -340,8 +368,14 @@ class MemoryEventStore(Faults):
         """See `EventStore.count`."""
         types = self._event_types.widened(check_count(stream_id, category, types, up_to))
         await self.pass_faults()
-        events = self.database.events if stream_id is None else self.database.streams.get(stream_id)
-        found = _matching(events or [], types, None if category is None else [category])
+        if stream_id is not None:
+            events: Iterable[StoredEvent] = self.database.streams.get(self._key(stream_id), [])
+        elif category is not None:
+            # By the beginning of names, which are a tenant's own, or those of none.
+            events = (one for one in self.database.events if one.tenant == self._tenant)
+        else:
+            events = self._seen(self.database.events)
+        found = _matching(events, types, None if category is None else [category])
         number = sum(1 for _ in islice(found, up_to + 1))
         return Counted(min(number, up_to), number <= up_to)
 
@@ -388,11 +422,15 @@ class MemoryEventStore(Faults):
         check_names(category, prefix, after)
         check_limit(limit)
         await self.pass_faults()
+        own = (
+            events[-1]
+            for events in self.database.streams.values()
+            if events[-1].tenant == self._tenant
+        )
         found = [
             StreamInfo(name, last.version, last.recorded_at, last.type == ARCHIVED)
             for name, last in sorted(
-                ((name, events[-1]) for name, events in self.database.streams.items()),
-                key=lambda one: one[0].encode(),
+                ((last.stream_id, last) for last in own), key=lambda one: one[0].encode()
             )
             if (category is None or name.partition("-")[0] == category)
             and (prefix is None or name.startswith(prefix))
@@ -451,15 +489,16 @@ class MemoryEventStore(Faults):
     ) -> Appended:
         metadata = check_closing(stream_id, expected, metadata)
         await self.pass_faults()
-        await self._wait_for_held([stream_id])
+        key = self._key(stream_id)
+        await self._wait_for_held([key])
         database = self.database
-        last = database.last(stream_id)
-        version, last_type = database.end_of(stream_id)
+        last = database.last(key)
+        version, last_type = database.end_of(key)
         if is_closed_so(stream_id, kind, expected, version, last_type):
             assert last is not None, "an empty stream is not closed"
             return Appended(version, version, last.cursor, replayed=True)
         txid = database.begin()
-        closed = database.close(txid, stream_id, version + 1, kind, metadata)
+        closed = database.close(txid, key, version + 1, kind, metadata)
         database.commit(txid, [closed])
         if kind == TOMBSTONED:
             database.remove(closed)
@@ -484,7 +523,7 @@ class MemoryEventStore(Faults):
                 # The start when its stream is gone.
                 cursor = stored[kept.version - 1].cursor if stored else START
                 return Appended(kept.version, kept.first_version, cursor, replayed=True)
-        earlier = outcome(request, database.by_id, *database.end_of(request.stream_id))
+        earlier = outcome(request, database.by_id, *database.end_of(request.key))
         if earlier is not None:
             return earlier
         if request.condition is not None:
@@ -508,7 +547,8 @@ class MemoryEventStore(Faults):
 
     def _tagged(self, query: Query, after: Cursor) -> Iterator[StoredEvent]:
         for event in self.database.events:
-            if event.cursor > after and matches(query, event):
+            is_ours = event.tenant == self._tenant and event.cursor > after
+            if is_ours and matches(query, event):
                 yield event
 
     async def _hold(self, request: AppendRequest, txid: int) -> bool:
@@ -530,8 +570,8 @@ class MemoryEventStore(Faults):
 
 def _places(requests: Sequence[AppendRequest]) -> set[str]:
     """What appends hold until they are over: their streams, and tags, which no stream is named."""
-    return {str(one.stream_id) for one in requests} | {
-        f"#{tag}" for one in requests for tag in one.tags
+    return {str(one.key) for one in requests} | {
+        f"#{owned_name(one.tenant, tag)}" for one in requests for tag in one.tags
     }
 
 

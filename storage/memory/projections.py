@@ -328,7 +328,7 @@ class MemoryProjections(Faults):
         for (kind, source, _), id_ in table.open_ids.items():
             letter = table.rows[id_].stored.letter
             if (kind, source) == ("projection", collection) and letter.stream_version is not None:
-                yield letter.stream_version, letter.stream_id or "", id_
+                yield letter.stream_version, letter.stream_key or "", id_
 
     def _set(
         self,
@@ -378,7 +378,9 @@ def apply_inline(
     """Call this in an append for what is to be written; a refusal rolls it back and is raised."""
     try:
         return {
-            inline_collection(one): _apply(inline, database, one, placed).documents
+            inline_collection(one, tenant=placed[0].tenant): _apply(
+                inline, database, one, placed
+            ).documents
             for one in inline.wanting(placed)
         }
     except Exception:
@@ -392,7 +394,7 @@ def _apply(
     projection: Projection,
     placed: Sequence[StoredEvent],
 ) -> ProjectionTx:
-    kept = database.documents.get(inline_collection(projection), {})
+    kept = database.documents.get(inline_collection(projection, tenant=placed[0].tenant), {})
 
     async def read(key: str) -> Document | None:
         return deepcopy(kept.get(key))

@@ -36,7 +36,7 @@ from actors.persistence.beside_log.dead_letters import (
     timer_of,
 )
 from actors.persistence.event_store import check_limit
-from actors.persistence.words import check_a, check_row
+from actors.persistence.words import check_a, check_row, owned_name, split_name
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
@@ -239,7 +239,7 @@ class PostgresDeadLetters:
 
 async def add_letter(connection: Connection, letter: NewDeadLetter, rows_max: int) -> int:
     """Call this in a transaction to keep a failure with what else is written there."""
-    known = await connection.fetchrow(_OPEN, letter.kind, letter.source, letter.message_id)
+    known = await connection.fetchrow(_OPEN, letter.kind, letter.source, letter.message_key)
     if known is not None:
         # Whoever had it in hand has failed; it needs no room.
         if known["status"] == DeadLetterStatus.PROCESSING:
@@ -255,8 +255,8 @@ async def add_letter(connection: Connection, letter: NewDeadLetter, rows_max: in
             _ADD,
             letter.kind,
             letter.source,
-            letter.message_id,
-            letter.stream_id,
+            letter.message_key,
+            letter.stream_key,
             letter.event_id,
             letter.event_type,
             letter.event_version,
@@ -304,8 +304,9 @@ async def _hand_back(connection: Connection, id_: int, by: str) -> StoredDeadLet
     if letter.kind == PROJECTION:
         await _wish_replay(connection, stored, by)
         return await _get(connection, id_)
-    message = outbox_id(letter.message_id) if letter.kind == OUTBOX else None
-    timer = timer_of(letter.kind, letter.source, letter.message_id)
+    # A tenant's letter speaks of none: messages and timers are of the whole program.
+    message = outbox_id(letter.message_key) if letter.kind == OUTBOX else None
+    timer = timer_of(letter.kind, letter.source, letter.message_key)
     if message is None and timer is None:
         raise NotHandedBack(id_, OF_A_PROGRAM)
     await _retry(connection, id_, by)
@@ -328,7 +329,7 @@ async def _wish_replay(connection: Connection, stored: StoredDeadLetter, by: str
         raise InvalidTransition(stored.id, stored.status, DeadLetterStatus.PROCESSING)
     if letter.stream_version is None:
         raise NotHandedBack(stored.id, NOT_PARKED)
-    await connection.execute(_WISH, letter.source, letter.stream_id)
+    await connection.execute(_WISH, letter.source, letter.stream_key)
     status = stored.status.value
     await connection.execute(_AUDIT, stored.id, by, status, status, REPLAY_WISHED)
 
@@ -425,19 +426,21 @@ async def _end(connection: Connection, id_: int, to: DeadLetterStatus, by: str, 
 
 
 def _stored(row: asyncpg.Record) -> StoredDeadLetter:
+    tenant, stream_id = split_name(row["stream_id"] or "")
     letter = NewDeadLetter(
         kind=row["kind"],
         source=row["source"],
-        message_id=row["message_id"],
+        message_id=row["message_id"].removeprefix(owned_name(tenant, "")),
         error_message=row["error_message"],
         error_details=row["error_details"],
         payload=row["payload"],
         metadata=read_texts(row["metadata"]),
-        stream_id=row["stream_id"],
+        stream_id=stream_id or None,
         event_id=row["event_id"],
         event_type=row["event_type"],
         event_version=row["event_version"],
         stream_version=row["stream_version"],
+        tenant=tenant,
     )
     return StoredDeadLetter(
         id=row["id"],

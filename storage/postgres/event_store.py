@@ -7,7 +7,9 @@ brings more than events.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
+from typing import Self
 
 import asyncpg
 
@@ -60,14 +62,16 @@ from actors.persistence.event_store import (
     check_lineage,
     check_names,
     check_place,
+    check_view,
     keep_answer,
     kept_answer,
     outcome,
+    owned,
     place_of,
     tagged_page,
 )
 from actors.persistence.event_types import EVENTS as OWN_TYPES
-from actors.persistence.words import check_query, check_stream
+from actors.persistence.words import check_query, check_stream, owned_name
 from storage.errors import (
     DuplicateMessageId,
     Fenced,
@@ -125,6 +129,20 @@ class PostgresEventStore:
         self._inline = InlineProjections(inline)
         self._gatherer = gatherer if gatherer is not None else Gatherer(database)
         self._keyring = keyring
+        self._tenant: str | None = None
+
+    @property
+    def tenant(self) -> str | None:
+        """See `EventStore.tenant`."""
+        return self._tenant
+
+    def for_tenant(self, tenant: str) -> Self:
+        """See `EventStore.for_tenant`."""
+        check_view(self._tenant, tenant)
+        # All it has is shared: connections, the statements that gather, keys.
+        view = copy(self)
+        view._tenant = tenant
+        return view
 
     # Word by word as in the port and in the twin: one line of body is no reason for a base class.
     async def append(
@@ -155,7 +173,7 @@ class PostgresEventStore:
 
     async def append_request(self, request: AppendRequest) -> Appended:
         """See `EventStore.append_request`."""
-        request = await seal_request(self._keyring, request)
+        request = await seal_request(self._keyring, owned(request, self._tenant))
         for lost in range(RACES_MAX):
             tried = await self._try(request, lost)
             if isinstance(tried, Appended):
@@ -177,6 +195,7 @@ class PostgresEventStore:
         """See `EventStore.append_batch`."""
         check_batch(requests)
         self._inline.check_batch(requests)
+        requests = [owned(request, self._tenant) for request in requests]
         requests = await seal_requests(self._keyring, requests)
         for lost in range(RACES_MAX):
             try:
@@ -197,10 +216,11 @@ class PostgresEventStore:
     ) -> AsyncIterator[StoredEvent]:
         """See `EventStore.load`."""
         at, last = check_bounds(stream_id, from_version, to_version)
+        key = owned_name(self._tenant, stream_id)
         while at <= last:
             # Versions have no holes: a page that is short is the last one.
             to = min(last, at + PAGE_LIMIT - 1)
-            page = await self._run(reading.stream_page, stream_id, at, to)
+            page = await self._run(reading.stream_page, key, at, to)
             for event in await open_events(self._keyring, page):
                 yield event
             if len(page) <= to - at:
@@ -217,9 +237,10 @@ class PostgresEventStore:
     ) -> AsyncIterator[StoredEvent]:
         """See `EventStore.load_backwards`."""
         at, last, left = check_backwards(stream_id, from_version, to_version, limit)
+        key = owned_name(self._tenant, stream_id)
         while last <= at and left > 0:
             wanted = min(PAGE_LIMIT, left)
-            page = await self._run(reading.stream_page_backwards, stream_id, at, last, wanted)
+            page = await self._run(reading.stream_page_backwards, key, at, last, wanted)
             for event in await open_events(self._keyring, page):
                 yield event
             if len(page) < wanted:
@@ -239,8 +260,16 @@ class PostgresEventStore:
         check_limit(limit)
         types = self._event_types.widened(check_filter("types", types))
         categories = check_filter("categories", categories)
-        work = reading.page_of_lineage
-        page = await self._run(work, lineage, begin, limit, types, categories, self._scanned_max)
+        page = await self._run(
+            reading.page_of_lineage,
+            lineage,
+            begin,
+            limit,
+            types,
+            categories,
+            self._scanned_max,
+            self._tenant,
+        )
         return replace(page, events=await open_events(self._keyring, page.events))
 
     async def read_backwards(
@@ -257,7 +286,14 @@ class PostgresEventStore:
         types = self._event_types.widened(check_filter("types", types))
         categories = check_filter("categories", categories)
         page = await self._run(
-            reading.page_backwards, lineage, begin, limit, types, categories, self._scanned_max
+            reading.page_backwards,
+            lineage,
+            begin,
+            limit,
+            types,
+            categories,
+            self._scanned_max,
+            self._tenant,
         )
         return replace(page, events=await open_events(self._keyring, page.events))
 
@@ -268,7 +304,9 @@ class PostgresEventStore:
         tags, (begin, lineage) = check_query(query), check_place(after)
         check_limit(limit)
         query = self._event_types.widened_query(query)
-        found, current = await self._database.transact(read_tagged, query, tags, begin, limit + 1)
+        found, current = await self._database.transact(
+            read_tagged, query, tags, begin, limit + 1, self._tenant
+        )
         check_lineage(lineage, current)
         return tagged_page(await open_events(self._keyring, found), begin, limit, current)
 
@@ -282,7 +320,9 @@ class PostgresEventStore:
     ) -> Counted:
         """See `EventStore.count`."""
         types = self._event_types.widened(check_count(stream_id, category, types, up_to))
-        return await self._run(reading.count, stream_id, category, types, up_to, self._scanned_max)
+        return await self._run(
+            reading.count, stream_id, category, types, up_to, self._scanned_max, self._tenant
+        )
 
     async def follow(
         self,
@@ -313,7 +353,7 @@ class PostgresEventStore:
 
     async def lag(self, after: Cursor | None) -> Lag:
         """See `EventStore.lag`."""
-        return await self._run(reading.lag, check_cursor(after))
+        return await self._run(reading.lag, check_cursor(after), self._tenant)
 
     async def list_streams(
         self,
@@ -332,12 +372,14 @@ class PostgresEventStore:
             if not f"{category}-".startswith(beginning[: len(category) + 1]):
                 return []
             beginning = max(beginning, f"{category}-", key=len)
-        return await self._run(reading.streams, beginning, after or "", limit, include_archived)
+        return await self._run(
+            reading.streams, beginning, after or "", limit, include_archived, self._tenant
+        )
 
     async def head(self, stream_id: StreamId) -> Version:
         """See `EventStore.head`."""
         check_stream(stream_id)
-        return await self._run(reading.head, stream_id)
+        return await self._run(reading.head, owned_name(self._tenant, stream_id))
 
     async def lineage(self) -> str:
         """See `EventStore.lineage`."""
@@ -385,7 +427,14 @@ class PostgresEventStore:
             is_in_line = lost >= RACES_BEFORE_LINE
             try:
                 return await self._database.transact(
-                    close, stream_id, kind, expected, given, is_in_line, channel=EVENTS
+                    close,
+                    stream_id,
+                    kind,
+                    expected,
+                    given,
+                    self._tenant,
+                    is_in_line,
+                    channel=EVENTS,
                 )
             except (StatementRefused, StoreUnavailable) as error:
                 if not _is_lost_race(error):
@@ -435,7 +484,7 @@ def _is_lost_race(error: Exception) -> bool:
 async def _append_batch_in_line(
     connection: Connection, requests: Sequence[AppendRequest], atomic: bool
 ) -> list[Appended | StoreError]:
-    await wait_in_line(connection, {request.stream_id for request in requests})
+    await wait_in_line(connection, {request.key for request in requests})
     return await append_batch(connection, requests, atomic, True)
 
 
@@ -450,9 +499,9 @@ async def _insert_with_all(
     and `events/tagging.py`.
     """
     if is_in_line:
-        await wait_in_line(connection, [request.stream_id])
+        await wait_in_line(connection, [request.key])
     refusal = await lock_tags(connection, request) if request.tags else None
-    base = None if request.is_plain else await reading.head(connection, request.stream_id)
+    base = None if request.is_plain else await reading.head(connection, request.key)
     if request.shard is not None:
         await _check_shard(connection, request.shard)
     if request.inbox is not None:
@@ -473,7 +522,7 @@ async def _insert_with_all(
     for change in request.timers:
         await change_timer(connection, change)
     if held is not None:
-        await remember(connection, held, keep_answer(request.stream_id, appended))
+        await remember(connection, held, keep_answer(request.key, appended))
     await apply_inline(connection, inline, request, appended)
     return appended
 

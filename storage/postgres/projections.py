@@ -544,9 +544,7 @@ async def apply_inline(
     wanting = inline.wanting(request.events)
     if not wanting or appended.replayed:
         return
-    rows = await connection.fetch(
-        _APPENDED, request.stream_id, appended.first_version, appended.version
-    )
+    rows = await connection.fetch(_APPENDED, request.key, appended.first_version, appended.version)
     events = [to_event(row) for row in rows]
     for one in wanting:
         try:
@@ -567,7 +565,7 @@ async def _apply(
     projection: Projection,
     events: Sequence[StoredEvent],
 ) -> None:
-    collection = inline_collection(projection)
+    collection = inline_collection(projection, tenant=events[0].tenant)
 
     async def read(key: str) -> Document | None:
         await connection.execute(_LOCK, collection, key)

@@ -27,6 +27,7 @@ from storage.testing.projections.wishes import HandingBackSuite, ProjectionWishe
 from storage.testing.reading.evolving import EvolvingSuite
 from storage.testing.reading.folding import FoldingSuite
 from storage.testing.reading.tagging import TaggingSuite
+from storage.testing.reading.tenants import TenantsSuite
 from storage.testing.servers.temporary import TemporaryServer
 from storage.testing.servers.toxic_proxy import Toxic, ToxicProxy
 from storage.testing.streams import BackwardsSuite, ClosedStreamsSuite
@@ -56,6 +57,7 @@ __all__ = [
     "SubjectKeysSuite",
     "TaggingSuite",
     "TemporaryServer",
+    "TenantsSuite",
     "Toxic",
     "ToxicProxy",
     "WithAppendSuite",

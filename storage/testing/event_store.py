@@ -56,7 +56,7 @@ class EventStoreSuite:
         # STORE-3, STORE-10
         events = [
             new_event(b'{"n": 1}', type="Made", metadata={"correlation_id": "c-1"}),
-            new_event(b"\x00\xff", type="Moved", schema_version=3, codec="raw", tenant="t"),
+            new_event(b"\x00\xff", type="Moved", schema_version=3, codec="raw"),
         ]
         appended = await store.append(A, events, expected=0)
         assert (appended.first_version, appended.version, appended.replayed) == (1, 2, False)
@@ -365,9 +365,9 @@ def assert_streams_ascend(events: Iterable[StoredEvent]) -> None:
     """Call this with events in the global order: of each stream every version, in its order."""
     reached: dict[str, int] = {}
     for event in events:
-        before = reached.get(event.stream_id, 0)
-        assert event.version == before + 1, (event.stream_id, before, event.version)
-        reached[event.stream_id] = event.version
+        before = reached.get(event.stream_key, 0)
+        assert event.version == before + 1, (event.stream_key, before, event.version)
+        reached[event.stream_key] = event.version
 
 
 async def read_to_end(store: EventStore, after: Cursor | None = None, limit: int = 3) -> list[Page]:
@@ -546,7 +546,6 @@ def _content(event: NewEvent | StoredEvent) -> tuple[object, ...]:
         event.codec,
         event.data,
         dict(event.metadata),
-        event.tenant,
     )
 
 

@@ -208,11 +208,11 @@ async def test_metadata_written_by_hand_keeps_nobody_from_reading_on(database: D
 async def test_what_no_check_foresaw_is_told_without_values(database: Database) -> None:
     # STORE-10: the driver's words quote the row
     async def forbid(connection: Connection) -> None:
-        await connection.execute("ALTER TABLE events ADD CONSTRAINT odd CHECK (tenant <> 'acme')")
+        await connection.execute("ALTER TABLE events ADD CONSTRAINT odd CHECK (codec <> 'acme')")
 
     await database.run(forbid)
     store = PostgresEventStore(database)
-    secret = new_events(1, tenant="acme", type="VerySecret")
+    secret = new_events(1, codec="acme", type="VerySecret")
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: store.append(A, secret),
         lambda: store.append(A, secret, idempotency=Idempotent("s", "k", b"h")),

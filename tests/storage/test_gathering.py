@@ -177,7 +177,7 @@ async def _until_blocked(database: Database, count: int = 1) -> None:
 
 
 async def _forbid_acme(connection: Connection) -> None:
-    await connection.execute("ALTER TABLE events ADD CONSTRAINT odd CHECK (tenant <> 'acme')")
+    await connection.execute("ALTER TABLE events ADD CONSTRAINT odd CHECK (codec <> 'acme')")
 
 
 # What is stored.
@@ -437,7 +437,7 @@ async def test_a_row_that_is_refused_refuses_no_other(database: Database) -> Non
     # STORE-10: halves find it, and it is told what it would be told alone
     await database.run(_forbid_acme)
     store, gate = _held(database)
-    events = [new_event(tenant="acme" if n == 5 else None) for n in range(16)]
+    events = [new_event(codec="acme" if n == 5 else "json") for n in range(16)]
     requests = [_one(StreamId(f"order-{n}"), 0, event) for n, event in enumerate(events)]
     outcomes = await _together(store, gate, *requests)
     wanted: list[object] = [(1, False)] * 16
@@ -794,7 +794,8 @@ async def _play(url: str, groups: list[list[_Act]], rows_max: int, is_held: bool
             outcomes: list[object] = [None] * len(group)
 
             async def act(number: int, act: _Act, outcomes: list[object] = outcomes) -> None:
-                event = new_event(event_id=ids[act.fact], tenant="acme" if act.is_poison else None)
+                codec = "acme" if act.is_poison else "json"
+                event = new_event(event_id=ids[act.fact], codec=codec)
                 try:
                     outcomes[number] = await store.append(
                         streams[act.stream], [event], expected=act.expected
@@ -845,7 +846,7 @@ def _judge(
     """The log is one that appends one after the other may have made, with the same answers."""
     everything = [event for events in stored for event in events]
     assert len({event.event_id for event in everything}) == len(everything)
-    assert all(event.tenant is None for event in everything)
+    assert all(event.codec == "json" for event in everything)
     for number, events in enumerate(stored):
         assert [event.version for event in events] == list(range(1, len(events) + 1))
         assert [event.cursor for event in events] == sorted({event.cursor for event in events})

@@ -2,21 +2,24 @@
 
 import dataclasses
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from actors.chat import LOBBY, Author, ChatLog, Draft, Status, UnknownRoom, Viewer
 from actors.persistence import (
     START,
+    AppendRequest,
     Checkpoint,
     Claim,
     Cursor,
     DeadLetterStatus,
+    EventStore,
     GenerationState,
     Idempotent,
     NewDeadLetter,
@@ -26,14 +29,23 @@ from actors.persistence import (
     SetTimer,
     Shard,
     Snapshot,
+    Snapshots,
     StreamId,
+    Tagged,
 )
 from actors.runtime import Secret
-from storage.errors import InvalidField, InvalidStreamId, StatementRefused, StoreError
+from storage.errors import (
+    InvalidField,
+    InvalidStreamId,
+    InvalidTenant,
+    StatementRefused,
+    StoreError,
+)
 from storage.keyring import SubjectKeyring
 from storage.memory import MemoryChatLog
 from storage.postgres import Connection, Database, PostgresChatLog, PostgresSubjectKeys
 from storage.testing.kept import kept_in_memory, kept_in_postgres
+from storage.testing.samples import new_events
 
 _SECRET = "a-secret-value"
 _NONSENSE: tuple[object, ...] = (
@@ -255,6 +267,76 @@ async def test_nonsense_is_refused_alike_before_it_is_sent(database: Database) -
         for wait in ("1", None, -1, float("nan")):
             with pytest.raises(InvalidField):
                 await kept.projections.changed(wait)  # type: ignore[arg-type]
+
+
+_EVENT = NewEvent(event_id=_ONE, type="T", data=b"{}", tags=("t",))
+# Of a view all that there is: what is swept above, and the rest.
+_OF_A_VIEW: Mapping[str, Mapping[str, object]] = {
+    "lineage": {},
+    **_CALLS["events"],
+    "append_request": {"request": AppendRequest(_A, [_EVENT])},
+    "append_batch": {
+        "requests": [AppendRequest(_A, [NewEvent(event_id=_ONE, type="T", data=b"1")])]
+    },
+    "read_tagged": {"query": [Tagged(("t",))]},
+    "follow": {"types": ["T"]},
+    "archive": {"stream_id": _A},
+    "reopen": {"stream_id": _A},
+    "tombstone": {"stream_id": _A},
+}
+
+
+async def _given_back(call: Callable[[], object]) -> object:
+    """What a call gives, or is refused with; of one that never ends the first."""
+    try:
+        answer = call()
+        if not isinstance(answer, AsyncIterator):
+            return await cast(Awaitable[object], answer)
+        async with aclosing(cast("AsyncGenerator[object, None]", answer)) as first:
+            return [await anext(first, None)]
+    except StoreError as error:
+        return (str(error), vars(error))
+
+
+@pytest.mark.parametrize("is_real", [False, True])
+async def test_no_call_of_a_view_gives_what_is_anothers(database: Database, is_real: bool) -> None:
+    # STORE-9: the list of calls is computed
+    kept = kept_in_postgres(database) if is_real else kept_in_memory()
+    for other in (kept.events, kept.events.for_tenant("globex")):
+        for name in (_A, "c-1", f"c-{_SECRET}"):
+            theirs = NewEvent(
+                event_id=uuid4(), type="T", data=f'"{_SECRET}"'.encode(), tags=("t", _SECRET)
+            )
+            await other.append(StreamId(name), [theirs, *new_events(2)])
+    for states in (kept.snapshots, kept.snapshots.for_tenant("globex")):
+        await states.save(Snapshot(_A, 3, _SECRET, b"x"))
+    view, states = kept.events.for_tenant("acme"), kept.snapshots.for_tenant("acme")
+    assert set(_OF_A_VIEW) == {one for one in vars(EventStore) if one[0] != "_"} - _NO_CALLS
+    assert set(_CALLS["snapshots"]) == {one for one in vars(Snapshots) if one[0] != "_"} - _NO_CALLS
+    await view.append(StreamId("c-own"), [NewEvent(event_id=uuid4(), type="T", data=b"{}")])
+    for port, calls in ((view, _OF_A_VIEW), (states, _CALLS["snapshots"])):
+        for method, values in calls.items():
+            found = await _given_back(partial(getattr(port, method), **values))
+            told = f"{method}: {found!r}"
+            assert _SECRET not in told
+            assert "globex" not in told
+    # Nothing of theirs was changed either.
+    for other in (kept.events, kept.events.for_tenant("globex")):
+        assert [one.version async for one in other.load(_A)] == [1, 2, 3]
+        assert (await other.append(_A, new_events(1), expected=3)).version == 4
+
+
+_NO_CALLS = {"tenant", "for_tenant"}
+
+
+def test_nonsense_is_no_tenant() -> None:
+    # STORE-9: told before there is a view, and without it
+    kept = kept_in_memory()
+    for port in (kept.events, kept.snapshots):
+        for nonsense in _NONSENSE:
+            with pytest.raises((InvalidField, InvalidTenant)) as caught:
+                port.for_tenant(nonsense)  # type: ignore[arg-type]
+            assert _SECRET not in str(caught.value)
 
 
 async def test_chat_refuses_nonsense_alike(database: Database) -> None:

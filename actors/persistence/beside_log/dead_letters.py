@@ -21,9 +21,12 @@ from actors.persistence.words import (
     check_bytes,
     check_integer,
     check_row,
+    check_tenant,
     check_text,
     check_texts,
     check_uuid,
+    owned_name,
+    split_name,
 )
 
 # Larger payloads are kept by reference to their event.
@@ -152,7 +155,10 @@ class DeadLettersFull(StoreMisuse):
 
 @dataclass(frozen=True, slots=True)
 class NewDeadLetter:
-    """Something that could not be handled, with all that is needed to try again."""
+    """Something that could not be handled, with all that is needed to try again.
+
+    `tenant` is whose it is, with the names of stream and message: filled in by a tenant's view.
+    """
 
     kind: str
     source: str
@@ -167,8 +173,15 @@ class NewDeadLetter:
     event_version: int | None = None
     # The place of a parked event in its stream; None when nothing waits behind the letter.
     stream_version: int | None = None
+    tenant: str | None = None
 
     def __post_init__(self) -> None:
+        if self.tenant is not None:
+            check_tenant(self.tenant)
+        elif self.stream_id is not None:
+            check_text("stream_id", self.stream_id)
+            if split_name(self.stream_id)[0] is not None:
+                raise InvalidField("stream_id", "is a tenant's, @tenant/name; name the tenant")
         if self.kind not in KINDS:
             raise InvalidField("kind", f"is none of {', '.join(KINDS)}")
         check_text("source", self.source, KEY_BYTES_MAX)
@@ -193,6 +206,21 @@ class NewDeadLetter:
         for name, most in (("event_version", INT_MAX), ("stream_version", BIGINT_MAX)):
             if getattr(self, name) is not None:
                 check_integer(name, getattr(self, name), 0, most)
+
+    @property
+    def stream_key(self) -> str | None:
+        """Call this for the name of its stream among those of all tenants; None without one.
+
+        For a tenant's letter of no stream it is the begin of all names of that tenant.
+        """
+        if self.tenant is None and self.stream_id is None:
+            return None
+        return owned_name(self.tenant, self.stream_id or "")
+
+    @property
+    def message_key(self) -> str:
+        """Call this for the id of its message among those of all tenants."""
+        return owned_name(self.tenant, self.message_id)
 
 
 def _size_of(metadata: Mapping[str, str]) -> int:

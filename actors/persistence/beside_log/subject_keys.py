@@ -4,6 +4,9 @@
 of the store, and the subjects that were forgotten. `Keyring` is what a program gives its stores:
 it has the master keys, seals what is written, opens what is read, and forgets.
 
+A tenant has subjects of its own: in the table, and wherever an event that was read names them,
+`user-7` of `acme` is `@acme/user-7`. So one keyring serves all views of a store.
+
 Rule 1: a forgotten subject stays in the table, without a key. So an append that comes later is
 refused (`SubjectForgotten`) and makes no new key in silence; one that was under way is stored,
 and reads `ERASED` as if it had come before.
@@ -19,16 +22,25 @@ from typing import Protocol
 import msgspec
 import trio
 
-from actors.persistence.errors import InvalidField, KeyringMissing, StoreError
-from actors.persistence.private import SUBJECT_BYTES_MAX
+from actors.persistence.errors import (
+    InvalidField,
+    KeyringMissing,
+    StoreError,
+    SubjectForgotten,
+)
+from actors.persistence.private import SUBJECT_BYTES_MAX, Unsealed
 from actors.persistence.words import (
     INT_MAX,
+    TENANT_BYTES_MAX,
     AppendRequest,
     NewEvent,
     Snapshot,
     StoredEvent,
     check_integer,
+    check_tenant,
     check_text,
+    owned_name,
+    split_name,
 )
 from actors.runtime import Actor, Log, message
 
@@ -141,8 +153,11 @@ class Keyring(Protocol):
         """Call this to open it; None when a key is gone, or it was changed or moved."""
         ...
 
-    async def forget(self, subject: str, *, by: str) -> bool:
-        """Call this to forget a subject; see `SubjectKeys.forget`. Here it holds at once."""
+    async def forget(self, subject: str, *, by: str, tenant: str | None = None) -> bool:
+        """Call this to forget a subject, of a tenant or of none; see `SubjectKeys.forget`.
+
+        Here it holds at once.
+        """
         ...
 
     async def forgets(self) -> int:
@@ -158,10 +173,24 @@ class Keyring(Protocol):
 
 
 def check_subjects(subjects: Iterable[str]) -> None:
-    """Call this before any I/O with names of subjects; raises `InvalidField`."""
+    """Call this before any I/O with names of subjects in the table; raises `InvalidField`."""
     for subject in subjects:
-        if not check_text("subject", subject, SUBJECT_BYTES_MAX):
+        if not check_text("subject", subject, SUBJECT_BYTES_MAX + TENANT_BYTES_MAX + 2):
             raise InvalidField("subject", "is empty")
+
+
+def owned_subject(tenant: str | None, subject: str) -> str:
+    """Call this for the name in the table of a tenant's subject, or of one of no tenant.
+
+    Raises `InvalidTenant`, and `InvalidField` for a name that nobody can have.
+    """
+    if tenant is not None:
+        check_tenant(tenant)
+    if not check_text("subject", subject, SUBJECT_BYTES_MAX):
+        raise InvalidField("subject", "is empty")
+    if tenant is None and split_name(subject)[0] is not None:
+        raise InvalidField("subject", "has the form of a tenant's, @tenant/name; name the tenant")
+    return owned_name(tenant, subject)
 
 
 async def seal_requests(
@@ -173,7 +202,21 @@ async def seal_requests(
         return requests
     if keyring is None:
         raise KeyringMissing(private[0].type)
-    return await keyring.seal(requests)
+    whose = [with_events(one, [_with_subjects(event) for event in one.events]) for one in requests]
+    try:
+        return await keyring.seal(whose)
+    except SubjectForgotten as error:
+        # By the name that it was given.
+        raise SubjectForgotten(split_name(error.subject)[1]) from None
+
+
+def _with_subjects(event: NewEvent) -> NewEvent:
+    """The event with the names of its subjects in the table."""
+    if event.private is None:
+        return event
+    subjects = tuple(owned_subject(event.tenant, one) for one in event.private.subjects)
+    private = Unsealed(subjects, event.private.fields())
+    return msgspec.structs.replace(event, private=private)
 
 
 async def seal_request(keyring: Keyring | None, request: AppendRequest) -> AppendRequest:
@@ -191,32 +234,37 @@ async def open_events(
     return events if keyring is None else await keyring.open(events)
 
 
-async def seal_snapshot(keyring: Keyring | None, snapshot: Snapshot) -> Snapshot:
-    """Call this before a snapshot is kept; `KeyringMissing`, or `SubjectForgotten` meanwhile."""
+async def seal_snapshot(keyring: Keyring | None, snapshot: Snapshot, key: str) -> Snapshot:
+    """Call this before a snapshot is kept; `KeyringMissing`, or `SubjectForgotten` meanwhile.
+
+    `key` is its stream's name among those of all tenants: it opens under no other.
+    """
     if not snapshot.subjects:
         return snapshot
     if keyring is None:
         raise KeyringMissing(f"the snapshot of {snapshot.stream_id}")
-    sealed = await keyring.seal_bytes(_place_of(snapshot), snapshot.subjects, snapshot.data)
+    sealed = await keyring.seal_bytes(_place_of(snapshot, key), snapshot.subjects, snapshot.data)
     return replace(snapshot, data=SEALED + sealed, subjects=frozenset())
 
 
-async def open_snapshot(keyring: Keyring | None, kept: Snapshot | None) -> Snapshot | None:
+async def open_snapshot(
+    keyring: Keyring | None, kept: Snapshot | None, key: str
+) -> Snapshot | None:
     """Call this with a kept snapshot; None when it cannot be read any more."""
     if kept is None or not kept.data.startswith(SEALED):
         return kept
     if keyring is None:
         return None
     sealed = kept.data.removeprefix(SEALED)
-    data = await keyring.open_bytes(_place_of(kept), sealed)
+    data = await keyring.open_bytes(_place_of(kept, key), sealed)
     if data is None:
         return None
     subjects = frozenset(msgspec.json.decode(sealed, type=SealedFields).keys)
     return replace(kept, data=data, subjects=subjects)
 
 
-def _place_of(snapshot: Snapshot) -> str:
-    return f"snapshot {snapshot.stream_id} {snapshot.version} {snapshot.schema}"
+def _place_of(snapshot: Snapshot, key: str) -> str:
+    return f"snapshot {key} {snapshot.version} {snapshot.schema}"
 
 
 def with_events(request: AppendRequest, events: Sequence[NewEvent]) -> AppendRequest:

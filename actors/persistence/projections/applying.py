@@ -49,12 +49,14 @@ async def attempt(
 ) -> Attempt:
     """Call this to apply events as the policy says; `parked` are the streams set aside before.
 
+    By their names among those of all tenants.
+
     With `refused` the (one) event is known to fail so; `left_out` is not tried at all. Raises when
     the store is away.
     """
     made, held = Attempt(ProjectionTx(read)), set(parked)
     for event in events:
-        if event.stream_id in held:
+        if event.stream_key in held:
             made.letters.append(letter(event, source, BEHIND, is_parked=True))
             made.done = event.cursor
             continue
@@ -73,7 +75,7 @@ async def attempt(
             break
         is_parked = projection.on_poison == "park"
         if is_parked:
-            held.add(event.stream_id)
+            held.add(event.stream_key)
         made.letters.append(letter(event, source, said_of(event, error), is_parked=is_parked))
         made.done = event.cursor
     return made
@@ -149,6 +151,7 @@ def letter(event: StoredEvent, source: str, text: str, *, is_parked: bool) -> Ne
         payload=event.data,
         metadata=event.metadata,
         stream_id=event.stream_id,
+        tenant=event.tenant,
         event_id=event.event_id,
         event_type=event.type,
         event_version=event.schema_version,

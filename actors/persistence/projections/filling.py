@@ -44,7 +44,16 @@ from actors.persistence.projections.store import (
     serves,
 )
 from actors.persistence.projections.waiting import next_waiter
-from actors.persistence.words import Bookmark, Cursor, Lag, Page, StoredEvent, StreamId
+from actors.persistence.words import (
+    Bookmark,
+    Cursor,
+    Lag,
+    Page,
+    StoredEvent,
+    StreamId,
+    owned_name,
+    split_name,
+)
 from actors.runtime import Log
 
 # Larger batches hold locks longer, smaller ones commit more often than a disk likes.
@@ -117,6 +126,7 @@ class Filling:
         keeps_outdated: bool = False,
     ) -> None:
         self._projection, self._events, self._store = projection, events, store
+        self._name = owned_name(events.tenant, projection.name)
         self.checkpoint = checkpoint
         self._keeps_outdated = keeps_outdated
         self._handled = frozenset(projection.types.stored_as(*projection.handles))
@@ -166,12 +176,12 @@ class Filling:
         self._resumed.set()
         self._resumed = trio.Event()
 
-    def is_ours(self, stream_id: str) -> bool:
+    def is_ours(self, stream_key: str) -> bool:
         """Call this to ask whether a stream belongs to this part."""
         parts = self._projection.partitions
-        return parts == 1 or crc32(stream_id.encode()) % parts == self.checkpoint.partition
+        return parts == 1 or crc32(stream_key.encode()) % parts == self.checkpoint.partition
 
-    async def replay(self, stream_id: str) -> int:
+    async def replay(self, stream_key: str) -> int:
         """Call this to apply what was parked of one stream; stops at the first that fails again.
 
         A page at a time, each in one transaction with what becomes of its letters; in between
@@ -181,7 +191,7 @@ class Filling:
         while is_more and not self.checkpoint.is_halted and self.checkpoint.state in _FILLED:
             async with self._turn:
                 try:
-                    done, is_more = await self._replay(stream_id, limit)
+                    done, is_more = await self._replay(stream_key, limit)
                 except WritesRefused as error:
                     if limit == 1:
                         self._tell_waiting(error)
@@ -236,7 +246,7 @@ class Filling:
             raise CursorOutdated(before, await self._events.lineage())
 
     def _tell_waiting(self, error: StoreError) -> None:
-        name = self._projection.name
+        name = self._name
         _log.warning("persistence.projection_waits", projection=name, code=error.code)
 
     async def _wait_for_resume(self) -> None:
@@ -275,7 +285,7 @@ class Filling:
             part = events[begin : begin + COMMIT_EVENTS_MAX]
             is_last = begin + COMMIT_EVENTS_MAX >= len(events)
             reached = page.next if is_last else part[-1].cursor
-            mine = [event for event in part if self.is_ours(event.stream_id)]
+            mine = [event for event in part if self.is_ours(event.stream_key)]
             async with self._turn:
                 # A replay may have met another runner while this one read.
                 if self._is_elsewhere:
@@ -302,7 +312,7 @@ class Filling:
         while True:
             await self._has_unsaved.wait()
             with trio.move_on_at(self._saved_at + EMPTY_COMMIT_S):
-                await next_waiter(self._store, self._projection.name)
+                await next_waiter(self._store, self._name)
             try:
                 async with self._turn:
                     await self._save()
@@ -324,9 +334,13 @@ class Filling:
     ) -> bool:
         """Apply and commit a batch; False when the run must begin anew."""
         collection = self.checkpoint.collection
-        streams = sorted({event.stream_id for event in events})
+        streams = sorted({event.stream_key for event in events})
         parked = await self._store.parked_streams(collection, streams) if streams else frozenset()
-        await self._documents.begin(collection, streams)
+        # By what its documents are likely to be kept under.
+        names = set(streams)
+        if self._events.tenant is not None:
+            names.update(event.stream_id for event in events)
+        await self._documents.begin(collection, sorted(names))
         refused: Exception | None = None
         while True:
             made = await attempt(
@@ -380,7 +394,7 @@ class Filling:
         if not await self._write(batch):
             return False
         self._applied += made.applied
-        name = self._projection.name
+        name = self._name
         if made.letters:
             _log.warning("persistence.events_set_aside", projection=name, count=len(made.letters))
         if made.halted is None:
@@ -410,7 +424,7 @@ class Filling:
     async def refresh(self) -> None:
         """Call this in one's turn when the checkpoint is elsewhere; what is read is read again."""
         mine = (self.checkpoint.generation, self.checkpoint.partition)
-        known = await self._store.checkpoints(self._projection.name)
+        known = await self._store.checkpoints(self._name)
         found = [one for one in known if (one.generation, one.partition) == mine]
         # Missing: purged, long after it was retired.
         retired = replace(self.checkpoint, state=GenerationState.RETIRED)
@@ -419,18 +433,18 @@ class Filling:
         # Last of all: it may be the reading task that is here.
         self._reading.cancel()
 
-    async def _replay(self, stream_id: str, limit: int) -> tuple[int, bool]:
+    async def _replay(self, stream_key: str, limit: int) -> tuple[int, bool]:
         """Apply a page of what is parked of a stream: how many, and whether to go on."""
         collection = self.checkpoint.collection
-        parked = await self._store.parked_events(collection, stream_id, limit=limit)
+        parked = await self._store.parked_events(collection, stream_key, limit=limit)
         if not parked:
             return 0, False
         tx, replayed = ProjectionTx(self._read_document), list[int]()
         failed: tuple[int, str] | None = None
         read: list[StoredEvent] = []
         for one in parked:
-            event = await self._load(stream_id, one)
-            if event is None and await self._is_gone(stream_id):
+            event = await self._load(stream_key, one)
+            if event is None and await self._is_gone(stream_key):
                 replayed.append(one.letter_id)
                 continue
             if event is None:
@@ -466,23 +480,30 @@ class Filling:
         self._applied += len(replayed)
         return len(replayed), failed is None
 
-    async def _load(self, stream_id: str, parked: ParkedEvent) -> StoredEvent | None:
+    def _whose(self, stream_key: str) -> tuple[EventStore, StreamId]:
+        """The store that has a stream, and its name there."""
+        tenant, name = split_name(stream_key)
+        own = self._events if tenant is None else self._events.for_tenant(tenant)
+        return own, StreamId(name)
+
+    async def _load(self, stream_key: str, parked: ParkedEvent) -> StoredEvent | None:
         at = parked.version
-        found = self._events.load(StreamId(stream_id), from_version=at, to_version=at)
+        events, stream_id = self._whose(stream_key)
+        found = events.load(stream_id, from_version=at, to_version=at)
         loaded = [event async for event in found]
         return loaded[0] if loaded else None
 
-    async def _is_gone(self, stream_id: str) -> bool:
+    async def _is_gone(self, stream_key: str) -> bool:
         """Whether a stream was tombstoned since: nothing of it is left to be applied."""
-        one = StreamId(stream_id)
-        is_known = await self._events.head(one) > 0
-        return is_known and not (await self._events.count(stream_id=one, up_to=1)).events
+        events, one = self._whose(stream_key)
+        is_known = await events.head(one) > 0
+        return is_known and not (await events.count(stream_id=one, up_to=1)).events
 
     async def _maybe_swap(self, lag_max: int = SWAP_LAG_MAX) -> None:
         """Take over when all parts of this generation have nearly caught up."""
         if self.checkpoint.state is not GenerationState.BUILDING:
             return
-        known = await self._store.checkpoints(self._projection.name)
+        known = await self._store.checkpoints(self._name)
         await self._look_at_serving(known)
         mine = [one for one in known if one.generation == self.checkpoint.generation]
         if len(mine) < self._projection.partitions:

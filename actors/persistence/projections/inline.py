@@ -7,6 +7,8 @@ key, so keep them few and small; everything else is a runner's (`runner.py`).
 Rule 1: `apply` waits for its `tx` only; the transaction is open meanwhile.
 Rule 2: a document is locked by reading it: of two appends that read one key, one comes after
 the other and sees what it wrote.
+Rule 3: what a tenant appends is applied to documents of that tenant: a name that is taken once is
+taken once for each.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -19,7 +21,13 @@ from actors.persistence.projections.projection import (
     check_projections,
     collection_of,
 )
-from actors.persistence.words import AppendRequest, NewEvent, StoredEvent
+from actors.persistence.words import (
+    AppendRequest,
+    NewEvent,
+    StoredEvent,
+    check_tenant,
+    owned_name,
+)
 
 
 class InlineProjectionFailed(StoreError):
@@ -40,13 +48,15 @@ class InlineProjectionFailed(StoreError):
         self.name, self.stream_id, self.error = name, stream_id, error
 
 
-def inline_collection(projection: Projection) -> str:
+def inline_collection(projection: Projection, *, tenant: str | None = None) -> str:
     """Call this for the collection of an inline projection's documents.
 
-    There is one for each version, and no checkpoint: what is appended is there. Events from
-    before the projection was declared are not in it.
+    There is one for each version and tenant, and no checkpoint: what is appended is there. Events
+    from before the projection was declared are not in it. Raises `InvalidTenant`.
     """
-    return collection_of(projection.name, projection.version)
+    if tenant is not None:
+        check_tenant(tenant)
+    return owned_name(tenant, collection_of(projection.name, projection.version))
 
 
 class InlineProjections:

@@ -29,6 +29,7 @@ from actors.persistence.projections.store import (
     next_generation,
     serves,
 )
+from actors.persistence.words import owned_name, split_name
 from actors.runtime import Actor, Ask, Log, Normal, message
 
 # How soon a wish in the rows is seen, and that a subject was forgotten. Each look is two statements
@@ -54,7 +55,10 @@ class Resume:
 
 @message
 class ReplayParked(Ask[int]):
-    """Asks to apply what was parked of a stream, in order; answers how many were applied."""
+    """Asks to apply what was parked of a stream, in order; answers how many were applied.
+
+    Of a tenant's stream to a runner of all tenants' events with `StoredEvent.stream_key`.
+    """
 
     stream_id: str
 
@@ -70,6 +74,10 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
     `rebuild=True` begins with the one that is built, and fills nothing else until it serves.
     `until_replaced=True` is for an old version beside the new one: it fills what serves, begins
     nothing, and ends when the new one has taken over.
+
+    From a tenant's view it fills generations of their own, of `owned_name(tenant, name)`; from the
+    store of no tenant it is given the events of all, and `StoredEvent.stream_key` tells their
+    streams apart.
     """
 
     def __init__(
@@ -82,6 +90,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         until_replaced: bool = False,
         partition: int = 0,
     ) -> None:
+        self._name = owned_name(events.tenant, projection.name)
         self._projection, self._events, self._store = projection, events, store
         self._rebuild, self._until_replaced, self._partition = rebuild, until_replaced, partition
         if projection.inline:
@@ -123,7 +132,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
 
     async def _start(self) -> None:
         # Each step may have been done by an attempt before, and does no harm again.
-        known = await self._store.checkpoints(self._projection.name)
+        known = await self._store.checkpoints(self._name)
         version = self._projection.version
         generation, state = next_generation(known, version, rebuild=self._rebuild)
         if self._until_replaced and not any(
@@ -141,7 +150,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
                 if serves(one) and one.version != version:
                     await self._store.leave(one)
         if self._is_resume_wished:
-            await self._store.resume(self._projection.name, generation)
+            await self._store.resume(self._name, generation)
         self._filling = self._begin(checkpoint)
         self.start_soon(self._stay)
         self.start_soon(self._look_for_ever)
@@ -163,21 +172,22 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         """Apply what was parked of one stream, all of it; stops at the first that fails again."""
         if self._waits_for is not None:
             return 0
-        return await self._filling.replay(message.stream_id)
+        stream_key = message.stream_id
+        if self._events.tenant is not None and split_name(stream_key)[0] is None:
+            stream_key = owned_name(self._events.tenant, stream_key)
+        return await self._filling.replay(stream_key)
 
     async def _open(self, generation: int, state: GenerationState) -> Checkpoint:
         """Make the checkpoints of all parts, so that nobody takes a part's for the whole."""
         projection = self._projection
         for partition in range(projection.partitions):
-            await self._store.open(
-                projection.name, generation, projection.version, state, partition
-            )
-        known = await self._store.checkpoints(projection.name)
+            await self._store.open(self._name, generation, projection.version, state, partition)
+        known = await self._store.checkpoints(self._name)
         mine = [one for one in known if one.generation == generation]
         if len(mine) != projection.partitions:
             # A stream may have moved to another part, whose checkpoint knows nothing of it.
             raise TypeError(
-                f"generation {generation} of {projection.name} has {len(mine)} parts, the class "
+                f"generation {generation} of {self._name} has {len(mine)} parts, the class "
                 f"declares {projection.partitions}; raise its version to have it rebuilt"
             )
         return mine[self._partition]
@@ -217,7 +227,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         """
         if self._until_replaced:
             return None
-        left, name = self._filling, self._projection.name
+        left, name = self._filling, self._name
         known = await self._store.checkpoints(name)
         if not left.is_outdated and not any(self._is_mine(one) and serves(one) for one in known):
             return None
@@ -251,7 +261,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
 
     async def _look(self) -> None:
         filling = self._filling
-        known = await self._store.checkpoints(self._projection.name)
+        known = await self._store.checkpoints(self._name)
         mine = [one for one in known if self._is_mine(one)]
         if self._building is not None and self._building.ended.is_set():
             self._building = None
@@ -263,9 +273,9 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
             if wished is not None:
                 # All parts: whoever wished it may have been killed between two of them.
                 self._building = self._begin(await self._open(wished, GenerationState.BUILDING))
-        for stream_id in await self._store.wished_replays(filling.checkpoint.collection):
-            if filling.is_ours(stream_id):
-                await filling.replay(stream_id)
+        for stream_key in await self._store.wished_replays(filling.checkpoint.collection):
+            if filling.is_ours(stream_key):
+                await filling.replay(stream_key)
 
     def _wished(self, known: Sequence[Checkpoint]) -> int | None:
         """Which generation of this version is to be built beside the one that is filled."""
@@ -282,7 +292,7 @@ class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):
         return min(fitting, default=None)
 
     def _tell_waiting(self, error: StoreError) -> None:
-        name = self._projection.name
+        name = self._name
         _log.warning("persistence.projection_waits", projection=name, code=error.code)
 
 

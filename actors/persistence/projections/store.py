@@ -27,6 +27,7 @@ from actors.persistence.words import (
     BIGINT_MAX,
     INT_MAX,
     KEY_BYTES_MAX,
+    KEY_OF_STREAM_BYTES_MAX,
     READ_LIMIT_MAX,
     Cursor,
     Version,
@@ -160,7 +161,7 @@ def check_parked(collection: str, streams: Sequence[str] | None, limit: int = 1)
     """Call this with whose parked events are asked for."""
     check_documents(collection, limit=limit)
     for stream_id in check_list("streams", () if streams is None else streams):
-        check_text("a stream", stream_id)
+        check_text("a stream", stream_id, KEY_OF_STREAM_BYTES_MAX)
 
 
 def check_documents(
@@ -253,7 +254,10 @@ class ProjectionStore(Protocol):
     async def parked_streams(
         self, collection: str, among: Sequence[str] | None = None
     ) -> frozenset[str]:
-        """Call this for the streams with parked events of a generation, among some or all."""
+        """Call this for the streams with parked events of a generation, among some or all.
+
+        As everywhere here, a stream is named by `StoredEvent.stream_key`.
+        """
         ...
 
     async def parked_events(

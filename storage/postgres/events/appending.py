@@ -26,6 +26,9 @@ the few that are gone: of those any event may have been removed. Who closes take
 as everyone does: an append that has not seen it loses that race, and is told why when it looks
 again.
 
+A stream goes by its name among those of all tenants (`AppendRequest.key`), and so do tags; the
+statements know nothing else of tenants.
+
 What goes with an append into its transaction stands in `event_store.py`.
 """
 
@@ -52,6 +55,7 @@ from actors.persistence import (
     repeat_of,
 )
 from actors.persistence.event_store import outcome
+from actors.persistence.words import owned_name, split_name
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events.reading import last_event
 from storage.postgres.events.rows import CLOSED, EVENT_COLUMNS, metadata_json, to_columns, to_event
@@ -160,19 +164,23 @@ async def insert(
         expected = base
     if request.is_tagged:
         assert base is not None, "an append with tags is not plain"
-        tags = [msgspec.json.encode(e.tags).decode() if e.tags else None for e in events]
-        rows = await connection.fetch(_TAGGED, request.stream_id, base, *to_columns(events), tags)
+        tags = [_tags_of(event) if event.tags else None for event in events]
+        rows = await connection.fetch(_TAGGED, request.key, base, *to_columns(events), tags)
     elif expected is ANY or expected is EXISTS:
         least = 0 if expected is ANY else 1
-        rows = await connection.fetch(_MANY_ON, request.stream_id, least, *to_columns(events))
+        rows = await connection.fetch(_MANY_ON, request.key, least, *to_columns(events))
     elif len(events) == 1:
-        rows = await _insert_one(connection, request.stream_id, expected, events[0])
+        rows = await _insert_one(connection, request.key, expected, events[0])
     else:
-        rows = await connection.fetch(_MANY_AT, request.stream_id, expected, *to_columns(events))
+        rows = await connection.fetch(_MANY_AT, request.key, expected, *to_columns(events))
     if not rows:
         return None
     first, last = rows[0], rows[-1]
     return Appended(last[2], first[2], Cursor(last[0], last[1]))
+
+
+def _tags_of(event: NewEvent) -> str:
+    return msgspec.json.encode([owned_name(event.tenant, tag) for tag in event.tags]).decode()
 
 
 async def _insert_one(
@@ -197,7 +205,7 @@ async def facts(
 ) -> tuple[dict[UUID, StoredEvent], int, str | None]:
     """Call this after a refused append: the stored events with its ids, and the stream's end."""
     known = await _known(connection, [request])
-    return known, *await last_event(connection, request.stream_id)
+    return known, *await last_event(connection, request.key)
 
 
 # A batch.
@@ -289,7 +297,7 @@ async def append_batch(
 async def _heads(
     connection: Connection, requests: Sequence[AppendRequest]
 ) -> dict[str, tuple[int, str | None]]:
-    names = list({request.stream_id for request in requests})
+    names = list({request.key for request in requests})
     return {row[0]: (row[1], row[2]) for row in await connection.fetch(_HEADS, names)}
 
 
@@ -314,17 +322,18 @@ def _decide(plan: _Plan, request: AppendRequest) -> Appended | _Share:
     places = plan.places
     if any(event.event_id in places for event in request.events):
         return _repeat_in_batch(plan, request)
-    actual, last_type = plan.heads[request.stream_id]
+    key = request.key
+    actual, last_type = plan.heads[key]
     repeated = outcome(request, plan.known, actual, last_type)
     if repeated is not None:
         return repeated
     count = len(request.events)
-    plan.streams += [request.stream_id] * count
+    plan.streams += [key] * count
     plan.versions += range(actual + 1, actual + count + 1)
     plan.events += request.events
     for place, event in enumerate(request.events, start=first):
         places[event.event_id] = place
-    plan.heads[request.stream_id] = (actual + count, request.events[-1].type)
+    plan.heads[key] = (actual + count, request.events[-1].type)
     return _Share(first, first + count - 1, is_repeat=False)
 
 
@@ -339,10 +348,10 @@ def _repeat_in_batch(plan: _Plan, request: AppendRequest) -> _Share:
     return _Share(first, first + len(request.events) - 1, is_repeat=True)
 
 
-def _unplaced(stream_id: str, version: int, event: NewEvent) -> StoredEvent:
+def _unplaced(key: str, version: int, event: NewEvent) -> StoredEvent:
     """An event of this batch as later requests of the batch see it."""
     return StoredEvent(
-        stream_id,
+        split_name(key)[1],
         version,
         _NOWHERE,
         event.event_id,

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from actors.persistence import TOMBSTONED, Appended, Cursor, ExpectedVersion
 from actors.persistence.event_store import is_closed_so
+from actors.persistence.words import owned_name
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events.appending import wait_in_line
@@ -33,8 +34,8 @@ REMOVED_AFTER = timedelta(seconds=60)
 REMOVED_AT_ONCE = 1000
 
 _CLOSE = """
-INSERT INTO events (stream_id, version, event_id, event_type, event_data, metadata)
-VALUES ($1, $2, $3, $4, '{}', $5::jsonb)
+INSERT INTO events (stream_id, version, event_id, event_type, event_data, metadata, tenant)
+VALUES ($1, $2, $3, $4, '{}', $5::jsonb, $6)
 RETURNING txid, position
 """
 
@@ -75,22 +76,24 @@ async def close(
     kind: str,
     expected: ExpectedVersion,
     metadata: Mapping[str, str],
+    tenant: str | None,
     is_in_line: bool,
 ) -> Appended:
     """Call this in a transaction; raises the driver's unique violation when it lost a race."""
+    key = owned_name(tenant, stream_id)
     if is_in_line:
-        await wait_in_line(connection, [stream_id])
-    version, last_type = await last_event(connection, stream_id)
+        await wait_in_line(connection, [key])
+    version, last_type = await last_event(connection, key)
     if is_closed_so(stream_id, kind, expected, version, last_type):
-        cursor = await cursor_at(connection, stream_id, version)
+        cursor = await cursor_at(connection, key, version)
         return Appended(version, version, cursor, replayed=True)
     at = version + 1
-    row = await connection.fetchrow(_CLOSE, stream_id, at, uuid4(), kind, metadata_json(metadata))
+    row = await connection.fetchrow(_CLOSE, key, at, uuid4(), kind, metadata_json(metadata), tenant)
     assert row is not None, "it was stored, or the statement failed"
     if kind == TOMBSTONED:
-        await connection.execute("INSERT INTO tombstones (stream_id) VALUES ($1)", stream_id)
-        await connection.execute("INSERT INTO removals (stream_id) VALUES ($1)", stream_id)
-        await connection.execute("DELETE FROM snapshots WHERE stream_id = $1", stream_id)
+        await connection.execute("INSERT INTO tombstones (stream_id) VALUES ($1)", key)
+        await connection.execute("INSERT INTO removals (stream_id) VALUES ($1)", key)
+        await connection.execute("DELETE FROM snapshots WHERE stream_id = $1", key)
     return Appended(at, at, Cursor(row[0], row[1]))
 
 

@@ -228,7 +228,7 @@ class Gatherer:
         if (
             (not is_full or self._are_few())
             and not self._count
-            and request.stream_id not in self._busy
+            and request.key not in self._busy
             and self._hold is None
         ):
             flight = _Flight()
@@ -271,14 +271,14 @@ class Gatherer:
     async def _go_alone(self, request: AppendRequest) -> Appended | None:
         """Send a request in its caller's task; those of its stream wait meanwhile."""
         # Taken already when two of one stream go alone; then the first frees it.
-        is_ours = request.stream_id not in self._busy
+        is_ours = request.key not in self._busy
         if is_ours:
-            self._busy.add(request.stream_id)
+            self._busy.add(request.key)
         try:
             return await self._database.run(insert, request, channel=EVENTS)
         finally:
             if is_ours:
-                self._busy.discard(request.stream_id)
+                self._busy.discard(request.key)
                 self._send_on()
 
     def _send_on(self) -> None:
@@ -295,9 +295,9 @@ class Gatherer:
             if not self._is_watched:
                 return _Fate.ALONE
         waiter = _Waiter(self, request, _size(request), now)
-        queue = self._queues.get(request.stream_id)
+        queue = self._queues.get(request.key)
         if queue is None:
-            queue = self._queues[request.stream_id] = deque()
+            queue = self._queues[request.key] = deque()
         queue.append(waiter)
         self._by_age.append(waiter)
         self._count += 1
@@ -341,7 +341,7 @@ class Gatherer:
                 try:
                     await self._send(batch)
                 finally:
-                    self._busy.difference_update([one.request.stream_id for one in batch])
+                    self._busy.difference_update([one.request.key for one in batch])
                     # Cancelled with the loop; who has an answer already does not hear it.
                     _answer_all(batch, StoreUnavailable("its loop ended"))
                 woken = len(batch)
@@ -360,7 +360,7 @@ class Gatherer:
         # Under way from here on, so that nobody leaves before it has begun.
         flight = _Flight()
         self._flights[flight] = trio.current_time()
-        self._busy.discard(waiter.request.stream_id)
+        self._busy.discard(waiter.request.key)
         waiter.answer(outcome.Value(flight))
 
     def _landed(self, flight: _Flight) -> None:
@@ -401,7 +401,7 @@ class Gatherer:
         for stream_id, queue in reversed(kept):
             queues[stream_id] = queue
             queues.move_to_end(stream_id, last=False)
-        self._busy.update([waiter.request.stream_id for waiter in batch])
+        self._busy.update([waiter.request.key for waiter in batch])
         self._count -= len(batch)
         return batch
 

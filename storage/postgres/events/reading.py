@@ -10,6 +10,11 @@ number has: every snapshot knows the oldest one that may still write, xmin. All 
 it are committed or gone, for ever. So a page stops there, and whatever becomes visible later
 has a txid of xmin or more: it sorts behind everything that any reader was ever given.
 
+A tenant's streams stand in the table as `@tenant/name`, and its events have it in a column too.
+What is asked by the name of a stream needs no more: the names of two tenants are never one. The
+order of a tenant's events is read from an index of its own (`events_of_tenant`), so that it costs
+what they are, however many others there are; `_Order` has the words of either way.
+
 The price: a transaction that has written and stays open hides itself and all later ones from
 readers of the order (`connecting/health.py` names it). The position only sorts within one
 transaction. Numbers belong to a cluster: a dump restored into another is renumbered
@@ -18,12 +23,13 @@ transaction. Numbers belong to a cluster: a dump restored into another is renumb
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
 from actors.persistence import (
     ARCHIVED,
+    COUNT_MAX,
     START,
     TOMBSTONED,
     BackwardPage,
@@ -35,6 +41,7 @@ from actors.persistence import (
     StreamInfo,
 )
 from actors.persistence.event_store import check_lineage
+from actors.persistence.words import TENANT_MARK, owned_name, split_name
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 
@@ -56,6 +63,61 @@ _LAG_COUNTED_MAX = 10_000
 # to: a page that reads on until it is full may take longer than any limit, and gives nothing then.
 SCANNED_MAX = 20_000
 
+# Behind every name of a tenant's stream, and before those of no tenant: these begin with a letter.
+BEHIND_TENANTS = chr(ord(TENANT_MARK) + 1)
+
+# As the condition of the index, word by word. Programs of before noted a tenant in streams of none.
+_IS_TENANTS = f"starts_with(stream_id, '{TENANT_MARK}')"
+
+# The category of a stream, whoever's it is.
+_CATEGORY = f"""split_part(CASE WHEN {_IS_TENANTS}
+    THEN substr(stream_id, strpos(stream_id, '/') + 1) ELSE stream_id END, '-', 1)"""
+
+
+class _Order(NamedTuple):
+    """The words of a statement that reads the order: of all events, or of a tenant's.
+
+    A tenant is asked for as a range of one, and sorted by: so no planner can think that the order
+    of all, with the others thrown away, would do as well.
+    """
+
+    behind: str
+    before: str
+    whole: str
+    up: str
+    down: str
+
+
+_ALL = _Order(
+    behind="(txid, position) > ($1::xid8, $2::bigint)",
+    before="(txid, position) < ($1::xid8, $2::bigint)",
+    whole="true",
+    up="txid, position",
+    down="txid DESC, position DESC",
+)
+
+
+def _order(tenant: str | None, number: int) -> _Order:
+    """The words, with a tenant as the parameter of that number, the last one."""
+    if tenant is None:
+        return _ALL
+    its = f"${number}::text"
+    return _Order(
+        behind=f"""(tenant, txid, position) > ({its}, $1::xid8, $2::bigint)
+            AND tenant <= {its} AND {_IS_TENANTS}""",
+        before=f"""(tenant, txid, position) < ({its}, $1::xid8, $2::bigint)
+            AND tenant >= {its} AND {_IS_TENANTS}""",
+        whole=f"tenant >= {its} AND tenant <= {its} AND {_IS_TENANTS}",
+        up="tenant, txid, position",
+        down="tenant DESC, txid DESC, position DESC",
+    )
+
+
+def _its(tenant: str | None) -> tuple[str, ...]:
+    """The last parameter of such a statement, if there is one."""
+    return () if tenant is None else (tenant,)
+
+
 # Both bounds are numbers of their own: a plan made for all streams must see that it is one page.
 _STREAM = f"""
 SELECT {EVENT_COLUMNS} FROM events
@@ -65,8 +127,8 @@ ORDER BY version
 
 _PAGE = f"""
 SELECT {_SHOWN_COLUMNS} FROM events
-WHERE (txid, position) > ($1::xid8, $2::bigint) AND {_HORIZON}
-ORDER BY txid, position LIMIT $3
+WHERE {{of.behind}} AND {_HORIZON}
+ORDER BY {{of.up}} LIMIT $3
 """  # noqa: S608  (our own columns)
 
 # The inner LIMIT keeps the filter out: rows are taken from the order one by one, whatever the
@@ -74,20 +136,20 @@ ORDER BY txid, position LIMIT $3
 _FILTERED = f"""
 SELECT {EVENT_COLUMNS} FROM (
     SELECT {EVENT_COLUMNS} FROM events
-    WHERE (txid, position) > ($1::xid8, $2::bigint) AND (txid, position) <= ($4::xid8, $5::bigint)
-    ORDER BY txid, position LIMIT $8
+    WHERE {{of.behind}} AND (txid, position) <= ($4::xid8, $5::bigint)
+    ORDER BY {{of.up}} LIMIT $8
 ) scanned
 WHERE ($6::text[] IS NULL OR event_type = ANY($6))
-    AND ($7::text[] IS NULL OR split_part(stream_id, '-', 1) = ANY($7))
+    AND ($7::text[] IS NULL OR {_CATEGORY} = ANY($7))
     AND NOT {_HIDDEN}
-ORDER BY txid, position LIMIT $3
+ORDER BY {{of.up}} LIMIT $3
 """  # noqa: S608  (our own columns)
 
 # The last row that a filter looks at, when there are more. From the index alone.
 _SCAN_END = """
 SELECT txid, position FROM events
-WHERE (txid, position) > ($1::xid8, $2::bigint) AND (txid, position) <= ($3::xid8, $4::bigint)
-ORDER BY txid, position OFFSET $5 LIMIT 1
+WHERE {of.behind} AND (txid, position) <= ($3::xid8, $4::bigint)
+ORDER BY {of.up} OFFSET $5 LIMIT 1
 """
 
 # Newest first. The limit stands beside the bounds: the last ten of a long stream are ten rows.
@@ -100,30 +162,30 @@ ORDER BY version DESC LIMIT $4
 # Below a cursor that lies below the horizon: what is there is all there will ever be.
 _PAGE_BACK = f"""
 SELECT {_SHOWN_COLUMNS} FROM events
-WHERE (txid, position) < ($1::xid8, $2::bigint)
-ORDER BY txid DESC, position DESC LIMIT $3
+WHERE {{of.before}}
+ORDER BY {{of.down}} LIMIT $3
 """  # noqa: S608  (our own columns)
 
 _FILTERED_BACK = f"""
 SELECT {EVENT_COLUMNS} FROM (
     SELECT {EVENT_COLUMNS} FROM events
-    WHERE (txid, position) < ($1::xid8, $2::bigint)
-    ORDER BY txid DESC, position DESC LIMIT $6
+    WHERE {{of.before}}
+    ORDER BY {{of.down}} LIMIT $6
 ) scanned
 WHERE ($4::text[] IS NULL OR event_type = ANY($4))
-    AND ($5::text[] IS NULL OR split_part(stream_id, '-', 1) = ANY($5))
+    AND ($5::text[] IS NULL OR {_CATEGORY} = ANY($5))
     AND NOT {_HIDDEN}
-ORDER BY txid DESC, position DESC LIMIT $3
+ORDER BY {{of.down}} LIMIT $3
 """  # noqa: S608  (our own columns)
 
 # The last row that a filter looks at on its way back. From the index alone.
 _SCAN_END_BACK = """
-SELECT txid, position FROM events WHERE (txid, position) < ($1::xid8, $2::bigint)
-ORDER BY txid DESC, position DESC OFFSET $3 LIMIT 1
+SELECT txid, position FROM events WHERE {of.before}
+ORDER BY {of.down} OFFSET $3 LIMIT 1
 """
 
 _END = f"""
-SELECT txid, position FROM events WHERE {_HORIZON} ORDER BY txid DESC, position DESC LIMIT 1
+SELECT txid, position FROM events WHERE {{of.whole}} AND {_HORIZON} ORDER BY {{of.down}} LIMIT 1
 """  # noqa: S608  (our own words)
 
 # The highest one may be another, of a transaction that took long: the index knows this one.
@@ -137,6 +199,17 @@ WITH unread AS (
 )
 SELECT count(*) AS counted, greatest(0, extract(epoch FROM clock_timestamp() - min(recorded_at)))
     AS seconds, ({_LAST_POSITION}) - min(position) + 1 AS spread
+FROM unread
+"""  # noqa: S608  (our own words)
+
+# Where positions tell nothing, for they are those of all.
+_LAG_OF_TENANT = f"""
+WITH unread AS (
+    SELECT recorded_at FROM events WHERE {{of.behind}} AND {_HORIZON}
+    ORDER BY {{of.up}} LIMIT {COUNT_MAX}
+)
+SELECT count(*) AS counted, greatest(0, extract(epoch FROM clock_timestamp() - min(recorded_at)))
+    AS seconds, 0 AS spread
 FROM unread
 """  # noqa: S608  (our own words)
 
@@ -156,8 +229,9 @@ SELECT count(*) FROM (
 ) counted
 """
 
-# The names between two: of one stream, or of a category, whose names end before the next letter
-# behind the hyphen. The begin of a category is the name of no stream, so none of that name is gone.
+# The names between two: of one stream, of a category, whose names end before the next letter
+# behind the hyphen, or of a tenant. The begin of several is the name of no stream, so none of that
+# name is gone.
 _COUNT_NAMES = """
 SELECT count(*) FROM (
     SELECT FROM events WHERE stream_id >= $1 AND stream_id < $2
@@ -219,9 +293,10 @@ async def page_of_lineage(
     types: Sequence[str] | None,
     categories: Sequence[str] | None,
     scanned_max: int,
+    tenant: str | None,
 ) -> Page:
     """Call this for a page, and the lineage it was read under; `CursorOutdated` for another."""
-    found = await page(connection, after, limit, types, categories, scanned_max)
+    found = await page(connection, after, limit, types, categories, scanned_max, tenant)
     # Asked behind it: no lineage comes back, so one that is still the wanted one was so before.
     current = await lineage(connection)
     check_lineage(wanted, current)
@@ -235,17 +310,19 @@ async def page(
     types: Sequence[str] | None,
     categories: Sequence[str] | None,
     scanned_max: int,
+    tenant: str | None = None,
 ) -> Page:
     """Call this for the next page of the order; a filter looks at `scanned_max` rows at most."""
     if types is not None or categories is not None:
-        return await _filtered(connection, after, limit, types, categories, scanned_max)
+        return await _filtered(connection, after, limit, types, categories, scanned_max, tenant)
+    statement = _PAGE.format(of=_order(tenant, 4))
     # Read first, the end second: the end may only be later than what was read, and `is_last`
     # then says "no" when it could have said "yes"; the other way round it would lie.
-    rows = await connection.fetch(_PAGE, after.txid, after.position, limit)
+    rows = await connection.fetch(statement, after.txid, after.position, limit, *_its(tenant))
     events, last = _shown(rows, after)
     if len(rows) < limit:
         return Page(events, last, last)
-    return Page(events, last, max(last, await _end(connection)))
+    return Page(events, last, max(last, await _end(connection, tenant)))
 
 
 def _shown(rows: Sequence[asyncpg.Record], begin: Cursor) -> tuple[list[StoredEvent], Cursor]:
@@ -263,18 +340,20 @@ async def _filtered(
     types: Sequence[str] | None,
     categories: Sequence[str] | None,
     scanned_max: int,
+    tenant: str | None,
 ) -> Page:
     # The end first: what is read is bounded by it, so that `next` leaves nothing out. The
     # reader moves on to the end of the scan although the last event it was given lies far
     # behind: what lies between was left out by its filter.
-    end = max(after, await _end(connection))
+    end = max(after, await _end(connection, tenant))
     if end == after:
         return Page([], end, end)
     bounds = (after.txid, after.position, end.txid, end.position)
-    row = await connection.fetchrow(_SCAN_END, *bounds, scanned_max - 1)
+    scan_end = _SCAN_END.format(of=_order(tenant, 6))
+    row = await connection.fetchrow(scan_end, *bounds, scanned_max - 1, *_its(tenant))
     reached = end if row is None else Cursor(row[0], row[1])
     rows = await connection.fetch(
-        _FILTERED,
+        _FILTERED.format(of=_order(tenant, 9)),
         after.txid,
         after.position,
         limit,
@@ -283,6 +362,7 @@ async def _filtered(
         types,
         categories,
         scanned_max,
+        *_its(tenant),
     )
     events = [to_event(row) for row in rows]
     return Page(events, events[-1].cursor if len(events) == limit else reached, end)
@@ -296,9 +376,10 @@ async def page_backwards(
     types: Sequence[str] | None,
     categories: Sequence[str] | None,
     scanned_max: int,
+    tenant: str | None,
 ) -> BackwardPage:
     """Call this for the page before a cursor, newest first; `CursorOutdated` for a lineage."""
-    found = await _page_backwards(connection, before, limit, types, categories, scanned_max)
+    found = await _page_backwards(connection, before, limit, types, categories, scanned_max, tenant)
     current = await lineage(connection)  # behind it, as in `page_of_lineage`
     check_lineage(wanted, current)
     return replace(found, lineage=current)
@@ -311,18 +392,23 @@ async def _page_backwards(
     types: Sequence[str] | None,
     categories: Sequence[str] | None,
     scanned_max: int,
+    tenant: str | None,
 ) -> BackwardPage:
     # The end first: below it nothing is added between the statements.
-    end = await _end(connection)
+    end = await _end(connection, tenant)
     txid, position = min(before, Cursor(end.txid, end.position + 1))
+    its = _its(tenant)
     if types is None and categories is None:
-        rows = await connection.fetch(_PAGE_BACK, txid, position, limit)
+        statement = _PAGE_BACK.format(of=_order(tenant, 4))
+        rows = await connection.fetch(statement, txid, position, limit, *its)
         events, last = _shown(rows, START)
         return BackwardPage(events, last if len(rows) == limit else START)
-    row = await connection.fetchrow(_SCAN_END_BACK, txid, position, scanned_max - 1)
+    scan_end = _SCAN_END_BACK.format(of=_order(tenant, 4))
+    row = await connection.fetchrow(scan_end, txid, position, scanned_max - 1, *its)
     reached = START if row is None else Cursor(row[0], row[1])
+    statement = _FILTERED_BACK.format(of=_order(tenant, 7))
     rows = await connection.fetch(
-        _FILTERED_BACK, txid, position, limit, types, categories, scanned_max
+        statement, txid, position, limit, types, categories, scanned_max, *its
     )
     events = [to_event(row) for row in rows]
     return BackwardPage(events, events[-1].cursor if len(events) == limit else reached)
@@ -335,18 +421,18 @@ async def count(
     types: Sequence[str] | None,
     up_to: int,
     scanned_max: int,
+    tenant: str | None,
 ) -> Counted:
     """Call this to count events, one more than `up_to` at most."""
     # Only while something is hidden: an index alone does not tell the stream of a row.
     is_any = await connection.fetchval(_ANYTHING_HIDDEN)
     shown = f"NOT {_HIDDEN}" if is_any else "true"
-    if stream_id is None and category is None:
+    if (stream_id, category, tenant) == (None, None, None):
         asked = (_COUNT_ALL, []) if types is None else (_COUNT_TYPES, [types])
         statement, args = asked
         found = int(await connection.fetchval(statement.format(shown=shown), *args, up_to + 1))
         return Counted(min(found, up_to), found <= up_to)
-    # No name has a NUL, so nothing lies between a stream's name and the same with \x01 behind it.
-    first, end = (stream_id, f"{stream_id}\x01") if stream_id else (f"{category}-", f"{category}.")
+    first, end = _names(stream_id, category, tenant)
     if types is None:
         statement = _COUNT_NAMES.format(shown=shown, is_there=_IS_THERE)
         found = int(await connection.fetchval(statement, first, end, up_to + 1))
@@ -358,14 +444,25 @@ async def count(
     return Counted(min(row["found"], up_to), is_whole)
 
 
-async def _end(connection: Connection) -> Cursor:
-    row: Any = await connection.fetchrow(_END)
+def _names(stream_id: str | None, category: str | None, tenant: str | None) -> tuple[str, str]:
+    """The first name that is meant, and the first behind all of them."""
+    if stream_id is not None:
+        # No name has a NUL: nothing lies between a stream's name and the same with \x01 behind it.
+        return owned_name(tenant, stream_id), owned_name(tenant, f"{stream_id}\x01")
+    if category is not None:
+        return owned_name(tenant, f"{category}-"), owned_name(tenant, f"{category}.")
+    return owned_name(tenant, ""), owned_name(tenant, "\U0010ffff")
+
+
+async def _end(connection: Connection, tenant: str | None) -> Cursor:
+    row: Any = await connection.fetchrow(_END.format(of=_order(tenant, 1)), *_its(tenant))
     return Cursor(0, 0) if row is None else Cursor(row[0], row[1])
 
 
-async def lag(connection: Connection, after: Cursor) -> Lag:
+async def lag(connection: Connection, after: Cursor, tenant: str | None) -> Lag:
     """Call this for how much is unread after a cursor."""
-    row = await connection.fetchrow(_LAG, after.txid, after.position)
+    statement = _LAG if tenant is None else _LAG_OF_TENANT.format(of=_order(tenant, 3))
+    row = await connection.fetchrow(statement, after.txid, after.position, *_its(tenant))
     assert row is not None, "an aggregate gives one row"
     counted = int(row["counted"])
     if counted == 0:
@@ -375,13 +472,20 @@ async def lag(connection: Connection, after: Cursor) -> Lag:
 
 
 async def streams(
-    connection: Connection, beginning: str, after: str, limit: int, include_archived: bool
+    connection: Connection,
+    beginning: str,
+    after: str,
+    limit: int,
+    include_archived: bool,
+    tenant: str | None,
 ) -> list[StreamInfo]:
-    """Call this for a list of streams by name, of those whose names begin so."""
+    """Call this for a list of a tenant's streams by name, of those whose names begin so."""
+    # Those of no tenant begin behind all tenants'.
+    behind = max(after, BEHIND_TENANTS) if tenant is None else owned_name(tenant, after)
     rows: list[asyncpg.Record] = await connection.fetch(
-        _STREAMS, after, beginning, limit, include_archived
+        _STREAMS, behind, owned_name(tenant, beginning), limit, include_archived
     )
-    return [StreamInfo(*row) for row in rows]
+    return [StreamInfo(split_name(row[0])[1], *row[1:]) for row in rows]
 
 
 async def last_event(connection: Connection, stream_id: str) -> tuple[int, str | None]:

@@ -6,6 +6,7 @@ import asyncpg
 import msgspec
 
 from actors.persistence import ARCHIVED, TOMBSTONED, Cursor, NewEvent, StoredEvent
+from actors.persistence.words import owned_name, split_name
 
 EVENT_COLUMNS = (
     "stream_id, version, txid, position, event_id, event_type, event_version, codec,"
@@ -38,6 +39,16 @@ def to_event(row: asyncpg.Record) -> StoredEvent:
         at,
         tags,
     ) = row
+    metadata = {} if meta == "{}" else read_texts(meta)
+    if tenant is not None:
+        noted, (tenant, stream_id) = tenant, split_name(stream_id)
+        if tenant is None:
+            # In a stream of no tenant by a program of before: for whom, and not whose it is.
+            metadata.setdefault("tenant", noted)
+        elif tags:
+            # Of each the same was put before it.
+            mark = len(owned_name(tenant, ""))
+            tags = [tag[mark:] for tag in tags]
     return StoredEvent(
         stream_id,
         version,
@@ -47,7 +58,7 @@ def to_event(row: asyncpg.Record) -> StoredEvent:
         schema,
         codec,
         data,
-        {} if meta == "{}" else read_texts(meta),
+        metadata,
         tenant,
         at,
         tuple(tags) if tags else (),

@@ -105,7 +105,7 @@ async def insert_shared(
     rows = [requests[number] for number in chosen]
     given: list[object] = [
         f"{lock_wait_s * 1000:.0f}ms",
-        [row.stream_id for row in rows],
+        [row.key for row in rows],
         [row.expected for row in rows],
         *to_columns([row.events[0] for row in rows]),
     ]
@@ -123,7 +123,7 @@ async def insert_shared(
     for number, row in zip(chosen, rows, strict=True):
         assert isinstance(row.expected, int)
         version = row.expected + 1
-        cursor = places.get((row.stream_id, version))
+        cursor = places.get((row.key, version))
         if cursor is not None:
             answers[number] = Appended(version, version, cursor)
     return answers
@@ -141,7 +141,7 @@ def choose(requests: Sequence[AppendRequest]) -> tuple[list[int], list[int] | No
     for number, request in enumerate(requests):
         expected = request.expected
         assert isinstance(expected, int)
-        place = (request.stream_id, expected)
+        place = (request.key, expected)
         id_ = request.events[0].event_id
         if place not in places and id_ not in ids:
             places[place] = number

@@ -34,6 +34,7 @@ from actors.persistence import (
     StoreError,
 )
 from actors.persistence.event_store import check_lineage
+from actors.persistence.words import TENANT_MARK, owned_name
 from storage.postgres.connecting.session import Connection
 from storage.postgres.events.reading import lineage
 from storage.postgres.events.rows import EVENT_COLUMNS, to_event
@@ -55,7 +56,8 @@ FROM (
 """  # noqa: S608  (our own numbers)
 
 # For each item the first rows of its first tag, from the index in order; the other tags and the
-# types are asked of the event. So a page costs no more the more events there are behind it.
+# types are asked of the event. So a page costs no more the more events there are behind it. Whether
+# it is a tenant's, too: a tag of no tenant may be any text, also `@acme/course-7`.
 _FIND = f"""
 SELECT {EVENT_COLUMNS} FROM events JOIN (
     SELECT DISTINCT item.txid, item.position
@@ -65,13 +67,15 @@ SELECT {EVENT_COLUMNS} FROM events JOIN (
         FROM event_tags t JOIN events e ON (e.txid, e.position) = (t.txid, t.position)
         WHERE t.tag = asked.tags[1] AND (t.txid, t.position) > ($2::xid8, $3::bigint)
             AND e.tags @> asked.tags AND e.stream_id NOT IN (SELECT stream_id FROM removals)
+            AND NOT starts_with(e.stream_id, '{TENANT_MARK}')
             AND (asked.types = '{{}}' OR e.event_type = ANY(asked.types))
         ORDER BY t.txid, t.position LIMIT $4
     ) item
     ORDER BY item.txid, item.position LIMIT $4
 ) found USING (txid, position)
 ORDER BY txid, position
-"""  # noqa: S608  (our own columns)
+"""  # noqa: S608  (our own words)
+_FIND_OF_TENANT = _FIND.replace("NOT starts_with", "starts_with")
 
 
 async def lock_tags(connection: Connection, request: AppendRequest) -> StoreError | None:
@@ -79,11 +83,12 @@ async def lock_tags(connection: Connection, request: AppendRequest) -> StoreErro
 
     What its condition refuses it with; what else may refuse the append comes before that.
     """
-    tags, condition = request.tags, request.condition
+    condition, tenant = request.condition, request.tenant
+    tags = {owned_name(tenant, tag): is_alone for tag, is_alone in request.tags.items()}
     await _lock(connection, tags, is_asked=condition is not None)
     if condition is None:
         return None
-    found = await _find(connection, condition.query, condition.cursor, 1)
+    found = await _find(connection, condition.query, condition.cursor, 1, tenant)
     # What follows in this transaction is planned as ever.
     await connection.execute("RESET enable_sort")
     if condition.lineage:
@@ -95,15 +100,21 @@ async def lock_tags(connection: Connection, request: AppendRequest) -> StoreErro
 
 
 async def read_tagged(
-    connection: Connection, query: Query, tags: Sequence[str], after: Cursor, limit: int
+    connection: Connection,
+    query: Query,
+    tags: Sequence[str],
+    after: Cursor,
+    limit: int,
+    tenant: str | None,
 ) -> tuple[list[StoredEvent], str]:
     """Call this for the events of a query behind a cursor, and the lineage they were read under.
 
     With what is committed by now.
     """
-    await _lock(connection, dict.fromkeys(tags, False), is_asked=True)
+    asked = {owned_name(tenant, tag): False for tag in tags}
+    await _lock(connection, asked, is_asked=True)
     # Asked behind it: no lineage comes back, so one that is still the wanted one was so before.
-    return await _find(connection, query, after, limit), await lineage(connection)
+    return await _find(connection, query, after, limit, tenant), await lineage(connection)
 
 
 async def _lock(connection: Connection, tags: Mapping[str, bool], *, is_asked: bool) -> None:
@@ -112,8 +123,12 @@ async def _lock(connection: Connection, tags: Mapping[str, bool], *, is_asked: b
 
 
 async def _find(
-    connection: Connection, query: Query, after: Cursor, limit: int
+    connection: Connection, query: Query, after: Cursor, limit: int, tenant: str | None
 ) -> list[StoredEvent]:
-    asked = msgspec.json.encode([{"tags": one.tags, "types": one.types} for one in query]).decode()
-    rows = await connection.fetch(_FIND, asked, after.txid, after.position, limit)
+    asked = [
+        {"tags": [owned_name(tenant, tag) for tag in one.tags], "types": one.types} for one in query
+    ]
+    statement = _FIND if tenant is None else _FIND_OF_TENANT
+    tags_and_types = msgspec.json.encode(asked).decode()
+    rows = await connection.fetch(statement, tags_and_types, after.txid, after.position, limit)
     return [to_event(row) for row in rows]

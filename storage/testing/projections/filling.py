@@ -60,8 +60,8 @@ class Totals(Projection):
     async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
         paid = self.types.decode(event)
         assert isinstance(paid, Paid)
-        kept = await tx.get(event.stream_id) or {}
-        tx.put(event.stream_id, {"sum": _number(kept.get("sum")) + paid.amount})
+        kept = await tx.get(event.stream_key) or {}
+        tx.put(event.stream_key, {"sum": _number(kept.get("sum")) + paid.amount})
         if paid.amount < 0 and self.is_strict:
             raise ValueError(f"{paid.amount} is less than nothing")
 

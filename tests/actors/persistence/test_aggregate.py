@@ -20,6 +20,7 @@ from actors.persistence import (
     Decision,
     Done,
     Fenced,
+    ForeignTenant,
     Idempotent,
     InvalidField,
     Refusal,
@@ -57,10 +58,19 @@ async def _start(
     snapshots: MemorySnapshots | None = None,
     shard: Shard | None = None,
     idle_s: float = 900.0,
+    tenant: str | None = None,
+    env: Environment | None = None,
 ) -> AggregateRef:
     def make() -> AggregateActor[Balance, Deposit | Withdraw | HowMuch, Deposited | Withdrawn]:
         return AggregateActor(
-            Account(), "1", store, environment(), snapshots=snapshots, shard=shard, idle_s=idle_s
+            Account(),
+            "1",
+            store,
+            env or environment(),
+            snapshots=snapshots,
+            shard=shard,
+            idle_s=idle_s,
+            tenant=tenant,
         )
 
     return await system.start(make)
@@ -86,18 +96,51 @@ async def test_a_command_is_decided_stored_and_applied() -> None:
 
 
 async def test_the_context_is_stored_with_the_event() -> None:
-    # CORE-31
+    # CORE-31: in the stream of no tenant with the tenant that it was for, which it is not of
     store = MemoryEventStore()
     async with open_actors() as system:
         ref = await _start(system, store)
         with edge_context(Context("c-9", traceparent="t-9", user_id="u-9", tenant="acme")):
             await execute(ref, Deposit(5))
     stored = store.database.events[0]
-    assert stored.tenant == "acme"
-    kept = {name: stored.metadata[name] for name in ("correlation_id", "traceparent", "user_id")}
-    assert kept == {"correlation_id": "c-9", "traceparent": "t-9", "user_id": "u-9"}
+    assert stored.tenant is None
+    names = ("correlation_id", "traceparent", "user_id", "tenant")
+    kept = {name: stored.metadata[name] for name in names}
+    assert kept == {
+        "correlation_id": "c-9",
+        "traceparent": "t-9",
+        "user_id": "u-9",
+        "tenant": "acme",
+    }
     assert stored.metadata["timestamp"] == "2025-01-01T00:00:00+00:00"
     assert "causation_id" in stored.metadata
+
+
+async def test_an_aggregate_of_a_tenant_uses_its_view() -> None:
+    # CORE-30: stream and snapshots; and it does nothing for another
+    store, snapshots, env = MemoryEventStore(), MemorySnapshots(), environment()
+    async with open_actors() as system:
+        free = await _start(system, store, snapshots, env=env)
+        await execute(free, Deposit(1))
+        acme = await _start(system, store, snapshots, tenant="acme", env=env)
+        for _ in range(5):
+            with edge_context(Context("c-1", tenant="acme")):
+                await execute(acme, Deposit(5))
+        with edge_context(Context("c-1", tenant="globex")), pytest.raises(ForeignTenant):
+            await execute(acme, HowMuch())
+        await execute(acme, Deposit(5))
+        assert await acme.ask(ReadState()) == (6, Balance(30, 6))
+        assert await free.ask(ReadState()) == (1, Balance(1, 1))
+        await trio.testing.wait_all_tasks_blocked()
+        # A view is enough: the snapshots follow it.
+        again = await _start(system, store.for_tenant("acme"), snapshots)
+        assert await again.ask(ReadState()) == (6, Balance(30, 6))
+    assert await snapshots.latest(ONE) is None
+    kept = await snapshots.for_tenant("acme").latest(ONE)
+    assert kept is not None
+    own = [event for event in store.database.events if event.tenant == "acme"]
+    assert len(own) == 6
+    assert all("tenant" not in event.metadata for event in own)
 
 
 async def test_events_have_the_tags_that_the_aggregate_gives() -> None:

@@ -19,6 +19,7 @@ from actors.persistence import (
     Idempotent,
     InvalidField,
     InvalidStreamId,
+    InvalidTenant,
     NewEvent,
     OutboxMessage,
     SetTimer,
@@ -103,6 +104,8 @@ _NOT_TEXTS = (
     [("a", "b")],
     None,
 )
+# STORE-9: a slash would make it another's name, and the rest is no identifier.
+_NOT_TENANTS = ("", "a/b", "@acme", "a b", "a\x00b", "ä", "\ud800", "x" * 65, 7, "acme\n")
 _MESSAGE = OutboxMessage(_ID, "bus", "t", "k", b"x")
 _WRONG: list[tuple[type, str, tuple[object, ...]]] = [
     (NewEvent, "event_id", ("x", None)),
@@ -111,7 +114,7 @@ _WRONG: list[tuple[type, str, tuple[object, ...]]] = [
     (NewEvent, "schema_version", (0, -1, 2**31, 2**70, 1.5, True + 1.0)),
     (NewEvent, "metadata", _NOT_TEXTS),
     (NewEvent, "codec", _NOT_TEXT),
-    (NewEvent, "tenant", _NOT_TEXT[:-1]),
+    (NewEvent, "tenant", _NOT_TENANTS),
     (OutboxMessage, "message_id", ("x",)),
     (OutboxMessage, "kind", ("pigeon", "")),
     (OutboxMessage, "target", _NOT_TEXT),
@@ -131,13 +134,14 @@ _WRONG: list[tuple[type, str, tuple[object, ...]]] = [
     (Idempotent, "scope", _NOT_TEXT),
     (Idempotent, "key", _NOT_TEXT),
     (Idempotent, "request_hash", ("x", b"x" * 256)),
-    (Idempotent, "tenant", _NOT_TEXT),
+    (Idempotent, "tenant", (*_NOT_TENANTS[1:], None)),
     (Shard, "id", (-1, 2**31, "1")),
     (Shard, "owner", _NOT_TEXT),
     (Shard, "epoch", (-1, 2**63)),
     (Snapshot, "version", (0, 2**63)),
     (Snapshot, "schema", _NOT_TEXT),
     (AppendRequest, "stream_id", ("a1", "a-\x00")),
+    (AppendRequest, "tenant", _NOT_TENANTS),
     (AppendRequest, "expected", (-1, 2**63 - 1, 2**70, 1.0, None)),
     (AppendRequest, "inbox", (("a\x00", _ID), ("a", "x"))),
     (AppendRequest, "outbox", ([_MESSAGE, _MESSAGE],)),
@@ -151,7 +155,7 @@ def test_what_no_store_can_keep_is_refused_when_it_is_made(
     # STORE-3, STORE-10
     assert word(**_GOOD[word])
     for value in values:
-        with pytest.raises((InvalidField, InvalidStreamId)) as caught:
+        with pytest.raises((InvalidField, InvalidStreamId, InvalidTenant)) as caught:
             word(**{**_GOOD[word], field: value})
         assert field.removesuffix("_id") in str(caught.value) or field == "stream_id"
         # Whoever logs it tells no secrets.
