@@ -175,7 +175,8 @@ class Keyring(Protocol):
 def check_subjects(subjects: Iterable[str]) -> None:
     """Call this before any I/O with names of subjects in the table; raises `InvalidField`."""
     for subject in subjects:
-        if not check_text("subject", subject, SUBJECT_BYTES_MAX + TENANT_BYTES_MAX + 2):
+        check_text("subject", subject, SUBJECT_BYTES_MAX + TENANT_BYTES_MAX + 2)
+        if not check_text("subject", split_name(subject)[1], SUBJECT_BYTES_MAX):
             raise InvalidField("subject", "is empty")
 
 

@@ -128,13 +128,15 @@ async def test_an_aggregate_of_a_tenant_uses_its_view() -> None:
                 await execute(acme, Deposit(5))
         with edge_context(Context("c-1", tenant="globex")), pytest.raises(ForeignTenant):
             await execute(acme, HowMuch())
+        with edge_context(Context("c-1", tenant="globex")), pytest.raises(ForeignTenant):
+            await ask_state(acme)
         await execute(acme, Deposit(5))
-        assert await acme.ask(ReadState()) == (6, Balance(30, 6))
-        assert await free.ask(ReadState()) == (1, Balance(1, 1))
+        assert await ask_state(acme) == (6, Balance(30, 6))
+        assert await ask_state(free) == (1, Balance(1, 1))
         await trio.testing.wait_all_tasks_blocked()
         # A view is enough: the snapshots follow it.
         again = await _start(system, store.for_tenant("acme"), snapshots)
-        assert await again.ask(ReadState()) == (6, Balance(30, 6))
+        assert await ask_state(again) == (6, Balance(30, 6))
     assert await snapshots.latest(ONE) is None
     kept = await snapshots.for_tenant("acme").latest(ONE)
     assert kept is not None
