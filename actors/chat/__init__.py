@@ -2,7 +2,7 @@
 
 Read `words.py` (the nouns), `policy.py` (the rules, pure; `guests.py` has the names it gives),
 `stored.py` (the event of a post, and how its text ends), `chat_log.py` (the port: what storage
-must do), then `room.py` (the actor that carries the
+must do), `newest.py` (what a room keeps of it), then `room.py` (the actor that carries the
 rules out, and how it is found). Pages and sockets live in `web`.
 """
 
@@ -19,6 +19,7 @@ from actors.chat.room import (
     ChatEnvironment,
     CrashedOnPurpose,
     CrashRoom,
+    ForgetNewest,
     MessagePosted,
     MessageWithdrawn,
     NotStored,
@@ -28,6 +29,7 @@ from actors.chat.room import (
     RoomActor,
     RoomEvent,
     RoomForgot,
+    RoomMessage,
     RoomRef,
     RoomResumed,
     Rooms,
@@ -45,6 +47,7 @@ from actors.chat.words import (
     Draft,
     History,
     Message,
+    Newest,
     Posted,
     PostLimit,
     PostOutcome,
@@ -74,10 +77,12 @@ __all__ = [
     "CrashRoom",
     "CrashedOnPurpose",
     "Draft",
+    "ForgetNewest",
     "History",
     "Message",
     "MessagePosted",
     "MessageWithdrawn",
+    "Newest",
     "NotStored",
     "NotTaken",
     "Post",
@@ -94,6 +99,7 @@ __all__ = [
     "RoomEvent",
     "RoomForgot",
     "RoomHead",
+    "RoomMessage",
     "RoomName",
     "RoomRef",
     "RoomResumed",

@@ -12,6 +12,7 @@ from uuid import UUID
 from actors.chat.words import (
     Draft,
     History,
+    Newest,
     PostOutcome,
     Room,
     RoomHead,
@@ -34,6 +35,8 @@ HISTORY_LIMIT = 50
 # What a client program missed is read by so many events, with at most this many at once.
 SAID_LIMIT = 200
 SAID_LIMIT_MAX = 1000
+# Of a room where more wait for review than this, `newest` does not tell whose they are.
+WAITING_MAX = 200
 
 
 class ChatLogUnavailable(Exception):
@@ -86,6 +89,12 @@ def check_member(room: str, user_id: UUID) -> None:
     """Call this with who is, or shall be, a member of what."""
     check_text("room", room)
     check_uuid("user_id", user_id)
+
+
+def check_newest(room: str, limit: int) -> None:
+    """Call this with how much is to be read of what."""
+    check_text("room", room)
+    check_integer("limit", limit, 1, HISTORY_LIMIT)
 
 
 def check_history(room: str, viewer: Viewer, before: int | None, limit: int) -> None:
@@ -169,6 +178,14 @@ class ChatLog(Protocol):
         Read from the room's stream, so it is the same after any restart. What waits or waited for
         review is not among it. A text that was forgotten is `ERASED`. `after` below 0, or `limit`
         outside 1 to 1000, is `InvalidField`, a `ValueError`.
+        """
+        ...
+
+    async def newest(self, room: RoomName, *, limit: int = HISTORY_LIMIT) -> Newest:
+        """Call this to read the newest `limit` messages that everybody may see, for many viewers.
+
+        What `history` would give each viewer who is no moderator and no author of what waits for
+        review. One query; errors as `history`.
         """
         ...
 

@@ -10,6 +10,7 @@ from actors.chat.guests import guest_name
 from actors.chat.words import (
     ROOM_NAMES,
     Author,
+    AuthorId,
     Message,
     PostLimit,
     RoomName,
@@ -31,7 +32,7 @@ POSTS_PER_ADDRESS_MAX = 20
 LIMIT_PERIOD_S = 10.0
 
 # Fields of messages and of actors that hold the words of visitors.
-_WORDS = frozenset({"body", "message", "messages", "_messages"})
+_WORDS = frozenset({"body", "message", "messages", "_messages", "_newest"})
 
 
 class BadPost(ValueError):
@@ -115,6 +116,11 @@ def is_own(message: Message, viewer: Viewer) -> bool:
     if message.author_session is not None:
         return message.author_session == viewer.session_id
     return message.user_id is not None and message.user_id == viewer.user_id
+
+
+def author_id(message: Message) -> AuthorId | None:
+    """Call this for whom a message is their own: `is_own` by a look into a set."""
+    return message.user_id if message.author_session is None else message.author_session
 
 
 def author_name(message: Message) -> str:

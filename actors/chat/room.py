@@ -11,7 +11,10 @@ that was itself restarted gives the room a new actor, which counts from 1 again.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 from uuid import UUID
+
+import trio
 
 from actors.chat import policy
 from actors.chat.chat_log import (
@@ -22,6 +25,7 @@ from actors.chat.chat_log import (
     PostVerdict,
     UnknownRoom,
 )
+from actors.chat.newest import NewestWindow
 from actors.chat.words import (
     ROOM_NAMES,
     Author,
@@ -40,6 +44,12 @@ from actors.runtime import Actor, Ask, Batch, NoProc, Ref, Taken, current_contex
 # With so many posts a commit is shared well enough, and a post that comes meanwhile waits for some
 # 30 ms of theirs. They are all that a crash of the room leaves in doubt.
 POSTS_AT_ONCE_MAX = 64
+
+
+# The room's own posts are in its newest messages at once. What others do to them (another process
+# that posts, moderates, forgets a person or removes what is old) is seen so much later at most, on
+# pages that load meanwhile. However many load, the store is asked no more often than that.
+NEWEST_KEPT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +135,18 @@ class ReadHistory(Ask[History | NotStored]):
 
 
 @message
+class ForgetNewest:
+    """Tells the room that messages, or texts of them, went without an event: read them again."""
+
+
+@message
 class CrashRoom:
     """Makes the room crash on purpose, for the lab; `because` stands in the crash report."""
 
     because: str
+
+
+RoomMessage: TypeAlias = Post | ReadHistory | ForgetNewest | CrashRoom
 
 
 class CrashedOnPurpose(Exception):
@@ -140,11 +158,12 @@ def topic_of(room: RoomName) -> str:
     return f"room:{room.lower()}"
 
 
-class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
+class RoomActor(Actor[RoomMessage]):
     """Serialises the posts of one room and publishes what was stored.
 
     Start it with the name of a room that `ChatLog.ensure_rooms` has made. It keeps nothing
-    that the store does not know, so a restart needs no reading.
+    that the store does not know, so a restart needs no reading; and what it keeps of the newest
+    messages only for a moment, for others may change them.
     """
 
     batch_max = POSTS_AT_ONCE_MAX
@@ -152,6 +171,8 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
     def __init__(self, name: RoomName, environment: ChatEnvironment) -> None:
         self.name, self.environment = name, environment
         self.post_count = 0
+        self._newest: NewestWindow | None = None
+        self._newest_read_at = 0.0
 
     def on_start(self) -> None:
         """Begin at once, without asking the store, and tell the readers."""
@@ -175,13 +196,21 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
                 post.reply(self._publish_posted(verdict))
 
     async def on_read_history(self, message: ReadHistory) -> History | NotStored:
-        """Read from the store: after a restart the answer is the same."""
+        """Answer from what is kept, or read the store: either way the answer is the same."""
         try:
+            if message.before is None and not message.viewer.is_moderator:
+                newest = await self._fresh_newest()
+                if (page := newest.history(message.viewer, message.limit)) is not None:
+                    return page
             return await self.environment.log.history(
                 self.name, message.viewer, before=message.before, limit=message.limit
             )
         except ChatLogUnavailable as error:
             return NotStored(str(error))
+
+    def on_forget_newest(self, _: ForgetNewest) -> None:
+        """Show nothing that may be gone."""
+        self._newest = None
 
     def on_crash(self, message: CrashRoom) -> None:
         """Crash, as asked."""
@@ -194,13 +223,25 @@ class RoomActor(Actor[Post | ReadHistory | CrashRoom]):
     def _publish_posted(self, verdict: PostVerdict) -> PostOutcome | NotStored | NotTaken:
         match verdict:
             case ChatLogUnavailable():
+                self._newest = None  # It may be stored all the same.
                 return NotStored(str(verdict))
             case PostRefused():
                 return NotTaken(str(verdict))
             case Posted(message, n):
                 self.post_count += 1
+                if self._newest is not None and not self._newest.follows(message, n):
+                    self._newest = None  # Somebody else has posted here.
                 self._publish(MessagePosted(message, n))
         return verdict
+
+    async def _fresh_newest(self) -> NewestWindow:
+        now = trio.current_time()
+        if self._newest is None or now - self._newest_read_at >= NEWEST_KEPT_S:
+            self._newest = None  # Nothing is kept when the store does not answer.
+            self._newest = NewestWindow(await self.environment.log.newest(self.name))
+            # What was true when it was asked, whenever the answer came.
+            self._newest_read_at = now
+        return self._newest
 
     def _draft(self, post: Post) -> Draft:
         env = self.environment
@@ -234,7 +275,7 @@ def _metadata() -> dict[str, str]:
     return {} if context is None else {"correlation_id": context.correlation_id}
 
 
-RoomRef = Ref[Post | ReadHistory | CrashRoom]
+RoomRef = Ref[RoomMessage]
 
 
 class Rooms:

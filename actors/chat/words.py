@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import NewType, TypeAlias
 from uuid import UUID
 
 from actors.persistence.words import (
@@ -181,6 +181,24 @@ class History:
     messages: tuple[Message, ...]
     n: int
     has_older: bool
+
+
+# By which an author is known again: the session, or the user where there is none.
+AuthorId: TypeAlias = str | UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest messages that everybody may see, oldest first, for pages of any viewer.
+
+    `waiting` are the authors of messages among them that wait for review: their page holds those
+    too. None when there are too many to tell. `n` and `has_older` as in `History`, of one snapshot.
+    """
+
+    messages: tuple[Message, ...]
+    n: int
+    has_older: bool
+    waiting: frozenset[AuthorId] | None
 
 
 @dataclass(frozen=True, slots=True)

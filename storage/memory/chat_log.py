@@ -14,6 +14,7 @@ from actors.chat import (
     Draft,
     History,
     Message,
+    Newest,
     Posted,
     PostLimit,
     PostOutcome,
@@ -34,12 +35,15 @@ from actors.chat import (
 from actors.chat.chat_log import (
     HISTORY_LIMIT,
     SAID_LIMIT,
+    WAITING_MAX,
     check_drafts,
     check_history,
     check_member,
+    check_newest,
     check_rooms,
     check_said,
 )
+from actors.chat.policy import author_id
 from actors.chat.stored import (
     AUDIT_KEPT,
     LIMITS_KEPT,
@@ -233,6 +237,26 @@ class MemoryChatLog:
                 for (event, fact), text in zip(kept, texts, strict=True)
             ),
             is_whole=all(fact.message_id in known for _, fact in seen),
+        )
+
+    async def newest(self, room: RoomName, *, limit: int = HISTORY_LIMIT) -> Newest:
+        """See `ChatLog.newest`."""
+        check_newest(room, limit)
+        self._maybe_fail()
+        table = self._table(room)
+        visible = [one for one in table.messages if one.message.status is Status.VISIBLE]
+        first = visible[-limit - 1].message.seq if len(visible) > limit else 0
+        waiting = [
+            author_id(one.message)
+            for one in table.messages
+            if one.message.status is Status.PENDING and one.message.seq > first
+        ]
+        n = table.events
+        return Newest(
+            tuple(await self._read(visible[-limit:])),
+            n,
+            has_older=len(visible) > limit,
+            waiting=None if len(waiting) > WAITING_MAX else frozenset(filter(None, waiting)),
         )
 
     async def join(self, room: RoomName, user_id: UUID) -> bool:

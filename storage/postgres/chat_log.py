@@ -21,6 +21,7 @@ from actors.chat import (
     Draft,
     History,
     Message,
+    Newest,
     Posted,
     PostOutcome,
     PostRefused,
@@ -39,9 +40,11 @@ from actors.chat import (
 from actors.chat.chat_log import (
     HISTORY_LIMIT,
     SAID_LIMIT,
+    WAITING_MAX,
     check_drafts,
     check_history,
     check_member,
+    check_newest,
     check_rooms,
     check_said,
 )
@@ -57,6 +60,7 @@ from actors.chat.stored import (
     stream_of,
     text_of,
 )
+from actors.chat.words import AuthorId
 from actors.persistence import AppendRequest, Keyring, StreamId
 from actors.persistence.event_store import check_limit, refuse_closed
 from actors.persistence.words import check_a, check_text
@@ -118,6 +122,30 @@ m AS (
 )
 SELECT r.id AS room_id, r.last_event AS n, m.id, m.seq, m.user_id, m.author_session,
     u.display_name AS author_name, m.body, m.event_id, m.sealed, m.status, m.client_id, m.created_at
+FROM r LEFT JOIN m ON true LEFT JOIN users u ON u.id = m.user_id
+ORDER BY m.seq
+"""
+
+# One statement again. Who has something that waits for review behind the first of these messages,
+# or at all where there is none before it: told on the last row only, there may be many.
+_NEWEST = """
+WITH r AS (SELECT id, last_event FROM chat_rooms WHERE name = $1),
+m AS (
+    SELECT m.id, m.seq, m.user_id, m.author_session, m.body, m.event_id, m.sealed, m.status,
+        m.client_id, m.created_at
+    FROM chat_messages m, r
+    WHERE m.room_id = r.id AND m.status = 'visible' ORDER BY m.seq DESC LIMIT $2 + 1
+),
+p AS (
+    SELECT p.author_session, p.user_id FROM chat_messages p, r
+    WHERE p.room_id = r.id AND p.status = 'pending'
+        AND p.seq > (SELECT CASE WHEN count(*) > $2 THEN min(seq) ELSE 0 END FROM m)
+    LIMIT $3 + 1
+)
+SELECT r.id AS room_id, r.last_event AS n, m.id, m.seq, m.user_id, m.author_session,
+    u.display_name AS author_name, m.body, m.event_id, m.sealed, m.status, m.client_id,
+    m.created_at, CASE WHEN m.seq IS NOT DISTINCT FROM (SELECT max(seq) FROM m) THEN
+        (SELECT array_agg(to_jsonb(p)) FROM p) END AS waiting
 FROM r LEFT JOIN m ON true LEFT JOIN users u ON u.id = m.user_id
 ORDER BY m.seq
 """
@@ -327,6 +355,23 @@ class PostgresChatLog:
         """See `ChatLog.said`."""
         check_said(room, after, limit)
         return await _available(self._said(room, await self._room_id(room), after, limit))
+
+    async def newest(self, room: RoomName, *, limit: int = HISTORY_LIMIT) -> Newest:
+        """See `ChatLog.newest`."""
+        check_newest(room, limit)
+        rows = await _available(self._database.run(_fetch, _NEWEST, room, limit, WAITING_MAX))
+        if not rows:
+            raise UnknownRoom(room)
+        found = [row for row in rows if row["id"] is not None][-limit:]
+        texts = await self._texts(rows[0]["room_id"], found)
+        messages = [_message(row, room, text) for row, text in zip(found, texts, strict=True)]
+        waiting = [msgspec.json.decode(one, type=_Waiting) for one in rows[-1]["waiting"] or ()]
+        return Newest(
+            tuple(messages),
+            rows[0]["n"],
+            has_older=len(rows) > limit,
+            waiting=None if len(waiting) > WAITING_MAX else frozenset(map(_author_id, waiting)),
+        )
 
     async def join(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.join`."""
@@ -632,6 +677,19 @@ def _message(row: asyncpg.Record, room: RoomName, body: str) -> Message:
         client_id=row["client_id"],
         created_at=row["created_at"],
     )
+
+
+class _Waiting(msgspec.Struct):
+    """Whose message waits for review."""
+
+    author_session: str | None
+    user_id: UUID | None
+
+
+def _author_id(waiting: _Waiting) -> AuthorId:
+    author = waiting.user_id if waiting.author_session is None else waiting.author_session
+    assert author is not None, "a message has an author (chat_messages_author)"
+    return author
 
 
 def _uuid(value: UUID) -> UUID:

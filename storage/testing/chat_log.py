@@ -21,6 +21,8 @@ from actors.chat import (
     ChatLog,
     ChatLogUnavailable,
     Draft,
+    History,
+    Newest,
     Posted,
     PostLimit,
     PostOutcome,
@@ -35,6 +37,7 @@ from actors.chat import (
     Viewer,
     user_subject,
 )
+from actors.chat.chat_log import WAITING_MAX
 from actors.persistence import ERASED, EVENTS, EventStore, Keyring
 from storage.errors import UnknownUser
 
@@ -147,6 +150,8 @@ class ChatForgettingSuite:
         await keyring.forget(user_subject(DEMO_USER_ID), by="test")
         for reader in (log, chat.open()[0]):
             assert await _bodies(reader) == [ERASED, "Marker two"]
+            newest = await reader.newest(LOBBY)
+            assert [message.body for message in newest.messages] == [ERASED, "Marker two"]
         assert isinstance(await log.post(_days_ago(0, draft("Marker three"))), Posted)
         with pytest.raises(ChatLogUnavailable, match="forgotten"):
             await log.post(_days_ago(0, draft("Marker four", author=_USER)))
@@ -454,12 +459,55 @@ class ChatLogSuite:
         first = await chat_log.history(LOBBY, Viewer(), before=1)
         assert (first.messages, first.n, first.has_older) == ((), 7, False)
 
+    async def test_the_newest_are_what_each_viewer_s_history_has(self, chat_log: ChatLog) -> None:
+        # SITE-68, SITE-73
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        authors = (_GUEST, _OTHER, _DEMO, _USER)
+        viewers = [Viewer(), Viewer(DEMO_USER_ID), *(Viewer(None, f"session-{x}") for x in "abc")]
+        assert await chat_log.newest(LOBBY) == Newest((), 0, has_older=False, waiting=frozenset())
+        chance = Random(4)
+        sizes: set[int] = set()
+        for round_ in range(8):
+            drafts = [
+                draft(
+                    f"{round_}.{number}",
+                    author=chance.choice(authors[: 1 + round_ // 2]),
+                    status=Status.PENDING if chance.random() < 0.2 else Status.VISIBLE,
+                )
+                for number in range(3)
+            ]
+            await chat_log.post_all(drafts)
+            for limit in (1, 2, 7, 50):
+                newest = await chat_log.newest(LOBBY, limit=limit)
+                assert newest.waiting is not None
+                sizes.add(len(newest.waiting))
+                for viewer in viewers:
+                    if {viewer.session_id, viewer.user_id}.isdisjoint(newest.waiting):
+                        history = await chat_log.history(LOBBY, viewer, limit=limit)
+                        page = History(newest.messages, newest.n, newest.has_older)
+                        assert page == history
+        assert len(sizes) > 1
+
+    async def test_of_too_many_that_wait_nobody_is_told(self, chat_log: ChatLog) -> None:
+        # SITE-68: then each viewer is looked up
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        waits = [draft("x", status=Status.PENDING) for _ in range(WAITING_MAX + 1)]
+        await chat_log.post_all(waits[:-1])
+        assert (await chat_log.newest(LOBBY)).waiting == frozenset({"session-a"})
+        await chat_log.post_all(waits[-1:])
+        assert (await chat_log.newest(LOBBY)).waiting is None
+        # Behind a full page of later ones they are of no interest.
+        await chat_log.post_all([draft("y") for _ in range(3)])
+        assert (await chat_log.newest(LOBBY, limit=2)).waiting == frozenset()
+
     async def test_history_refuses_nonsense(self, chat_log: ChatLog) -> None:
         # SITE-73
         await chat_log.ensure_rooms(ROOM_NAMES)
         for limit in (0, 51, -1):
             with pytest.raises(ValueError, match="limit"):
                 await chat_log.history(LOBBY, Viewer(), limit=limit)
+            with pytest.raises(ValueError, match="limit"):
+                await chat_log.newest(LOBBY, limit=limit)
         with pytest.raises(ValueError, match="before"):
             await chat_log.history(LOBBY, Viewer(), before=0)
 
@@ -508,6 +556,8 @@ class ChatLogSuite:
             await chat_log.post(draft(room=nowhere))
         with pytest.raises(UnknownRoom):
             await chat_log.history(nowhere, Viewer())
+        with pytest.raises(UnknownRoom):
+            await chat_log.newest(nowhere)
         with pytest.raises(UnknownRoom):
             await chat_log.join(nowhere, DEMO_USER_ID)
         with pytest.raises(UnknownRoom):

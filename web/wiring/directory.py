@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NewType, TypeVar, cast
 
 from actors.accounts.session import Messages as SessionMessage
-from actors.chat import ROOM_NAMES, RoomActor, RoomForgot, RoomName, RoomRef, topic_of
+from actors.chat import ROOM_NAMES, ForgetNewest, RoomActor, RoomForgot, RoomName, RoomRef, topic_of
 from actors.runtime import Actor, NoProc, Ref, System
 from supervision import Dynamic, Tree, handle_of, tree_of
 from web.chat.room_feed import Messages as RoomFeedMessage
@@ -71,6 +71,10 @@ class Directory:
     def tell_forgotten(self) -> None:
         """Call this when messages or their texts are gone: all rooms are read and shown again."""
         for room in ROOM_NAMES:
+            # First: whoever hears of it asks the room.
+            actor = self.maybe_room(room)
+            if actor is not None:
+                actor.tell(ForgetNewest())
             self.system.topics.publish(topic_of(room), RoomForgot(room))
 
     def tree_feed(self) -> Ref[TreeFeedMessage]:

@@ -35,12 +35,14 @@ from actors.chat import (
     LOBBY,
     Author,
     CrashRoom,
+    ForgetNewest,
     History,
     NotStored,
     NotTaken,
     Post,
     PostOutcome,
     ReadHistory,
+    RoomMessage,
     RoomName,
     Rooms,
     UnknownRoom,
@@ -51,7 +53,7 @@ from actors.runtime import Actor, NoProc, Ref, open_actors
 TAB = TabId("tab-1")
 
 
-class FakeRoom(Actor[Post | ReadHistory | CrashRoom]):
+class FakeRoom(Actor[RoomMessage]):
     """Remembers who posted; answers that nothing is stored, or crashes when asked to."""
 
     def __init__(self, seen: list[Post]) -> None:
@@ -65,6 +67,8 @@ class FakeRoom(Actor[Post | ReadHistory | CrashRoom]):
 
     def on_read_history(self, message: ReadHistory) -> History | NotStored:
         return NotStored("a fake stores nothing")
+
+    def on_forget_newest(self, message: ForgetNewest) -> None: ...
 
     def on_crash_room(self, message: CrashRoom) -> None:
         raise AssertionError("no session crashes a room")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from random import Random
 
 import pytest
 import trio
@@ -22,8 +23,10 @@ from actors.chat import (
     CrashedOnPurpose,
     CrashRoom,
     Draft,
+    ForgetNewest,
     History,
     MessagePosted,
+    Newest,
     NotStored,
     NotTaken,
     Post,
@@ -34,6 +37,8 @@ from actors.chat import (
     Repeated,
     RoomActor,
     RoomEvent,
+    RoomName,
+    RoomRef,
     RoomResumed,
     Status,
     TooManyPosts,
@@ -41,8 +46,9 @@ from actors.chat import (
     guest_name,
     topic_of,
 )
-from actors.chat.room import POSTS_AT_ONCE_MAX
-from actors.runtime import ActorCrashed, ActorExited, AskError, Crashed, Ref, System, open_actors
+from actors.chat.chat_log import HISTORY_LIMIT
+from actors.chat.room import NEWEST_KEPT_S, POSTS_AT_ONCE_MAX
+from actors.runtime import ActorCrashed, ActorExited, AskError, Crashed, System, open_actors
 from storage.memory import MemoryChatLog
 from supervision import Supervisor, child, open_system
 from tests.actors.chat.counting import CountingIds, SteppingClock
@@ -76,7 +82,7 @@ class Listener:
 @asynccontextmanager
 async def open_room(
     log: MemoryChatLog, listener: Listener
-) -> AsyncIterator[tuple[System, Ref[Post | ReadHistory | CrashRoom]]]:
+) -> AsyncIterator[tuple[System, RoomRef]]:
     async with open_actors() as system:
         await log.ensure_rooms([LOBBY])
         system.topics.subscribe(topic_of(LOBBY), listener)
@@ -187,7 +193,6 @@ class GatedLog(MemoryChatLog):
 
 
 Answers = dict[str, object]
-RoomRef = Ref[Post | ReadHistory | CrashRoom]
 
 
 async def post_all(room: RoomRef, posts: Sequence[Post], log: GatedLog) -> Answers:
@@ -335,6 +340,140 @@ async def test_a_post_that_was_given_up_while_it_waited_is_not_stored(
         await trio.testing.wait_all_tasks_blocked()
         log.free.set()
     assert log.calls == [["c0"], ["c4"]]
+
+
+# What the room keeps of the newest messages
+
+
+class CountedLog(MemoryChatLog):
+    """The twin, which counts how often it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+
+    async def newest(self, room: RoomName, *, limit: int = HISTORY_LIMIT) -> Newest:
+        self.reads += 1
+        return await super().newest(room, limit=limit)
+
+    async def history(
+        self,
+        room: RoomName,
+        viewer: Viewer,
+        *,
+        before: int | None = None,
+        limit: int = HISTORY_LIMIT,
+    ) -> History:
+        self.reads += 1
+        return await super().history(room, viewer, before=before, limit=limit)
+
+    async def truth(self, viewer: Viewer, limit: int = HISTORY_LIMIT) -> History:
+        return await super().history(LOBBY, viewer, limit=limit)
+
+
+async def test_many_views_and_posts_ask_the_store_once(autojump_clock: MockClock) -> None:
+    # SITE-73
+    log = CountedLog()
+    async with open_room(log, Listener()) as (_, room):
+        for number in range(60):
+            await room.ask(by(number))
+            history = await room.ask(ReadHistory(Viewer(session_id=f"s{number % 7}")))
+            assert history == await log.truth(Viewer())
+        assert log.reads == 1
+        await trio.sleep(NEWEST_KEPT_S)
+        await room.ask(ReadHistory(Viewer()))
+    assert log.reads == 2
+
+
+async def test_whoever_has_something_that_waits_is_looked_up(autojump_clock: MockClock) -> None:
+    # SITE-68
+    log = CountedLog()
+    async with open_room(log, Listener()) as (_, room):
+        await room.ask(ReadHistory(Viewer()))
+        await room.ask(by(1, "see http://a"))
+        for session, reads in (("s1", 2), ("s2", 2), ("s1", 3)):
+            viewer = Viewer(session_id=session)
+            history = await room.ask(ReadHistory(viewer))
+            assert history == await log.truth(viewer)
+            assert log.reads == reads
+        moderator = Viewer(is_moderator=True)
+        assert await room.ask(ReadHistory(moderator)) == await log.truth(moderator)
+        assert log.reads == 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_page_is_always_what_the_store_has(autojump_clock: MockClock, seed: int) -> None:
+    # SITE-73, SITE-79, STORE-44: whatever happens in this process
+    log, chance = CountedLog(), Random(seed)
+    viewers = [Viewer(), Viewer(is_moderator=True), *(Viewer(session_id=f"s{n}") for n in range(4))]
+    async with open_room(log, Listener()) as (system, room):
+        for step in range(150):
+            match chance.randrange(8):
+                case 0:
+                    await room.ask(by(step, "see http://a"))
+                case 1:
+                    log.fail_next()
+                    assert isinstance(await room.ask(by(step)), NotStored)
+                case 2:
+                    for kept in [*log._rooms[LOBBY].messages][:2]:
+                        log._rooms[LOBBY].messages.remove(kept)
+                    room.tell(ForgetNewest())
+                case 3:
+                    await trio.sleep(chance.random())
+                case _:
+                    await room.ask(Post(Author(None, f"s{step % 6}", "x"), "hello", f"n{step}"))
+            viewer, limit = chance.choice(viewers), chance.choice((1, 3, 50))
+            history = await room.ask(ReadHistory(viewer, limit=limit))
+            assert history == await log.truth(viewer, limit)
+        assert system.stats(room).crashes == 0
+    assert log.reads < 150
+
+
+async def test_what_others_post_is_seen_a_moment_later(autojump_clock: MockClock) -> None:
+    # SITE-73: at once, when the room's own next post tells that something is missing
+    log, listener = CountedLog(), Listener()
+    for waits in (True, False):
+        async with open_room(log, listener) as (_, room):
+            await room.ask(ReadHistory(Viewer()))
+            environment = ChatEnvironment(
+                SteppingClock(step_s=0.1), CountingIds(9_000 + waits), log
+            )
+            await log.post(draft_of(environment, f"other{waits}"))
+            if waits:
+                await trio.sleep(NEWEST_KEPT_S)
+            else:
+                await room.ask(by(7))
+            assert await room.ask(ReadHistory(Viewer())) == await log.truth(Viewer())
+
+
+async def test_nothing_is_kept_over_an_outcome_nobody_knows(autojump_clock: MockClock) -> None:
+    # SITE-155
+    log = GatedLog()
+    log.free.set()
+    async with open_room(log, Listener()) as (_, room):
+        await room.ask(ReadHistory(Viewer()))
+        log.loses_answers = True
+        assert isinstance(await room.ask(by(1)), NotStored)
+        history = await room.ask(ReadHistory(Viewer()))
+        assert isinstance(history, History)
+        assert len(history.messages) == 1
+        log.fail_next()
+        await trio.sleep(NEWEST_KEPT_S)
+        assert isinstance(await room.ask(ReadHistory(Viewer())), NotStored)
+
+
+def draft_of(environment: ChatEnvironment, client_id: str) -> Draft:
+    return Draft(
+        message_id=environment.ids.new_id(),
+        event_id=environment.ids.new_id(),
+        room=LOBBY,
+        author=GUEST,
+        body="from elsewhere",
+        client_id=client_id,
+        status=Status.VISIBLE,
+        reason=None,
+        created_at=environment.clock.now(),
+    )
 
 
 def test_topics_are_lower_case() -> None:  # SITE-107
