@@ -49,6 +49,10 @@ class Cells:
     def __len__(self) -> int:
         return len(self._slots)
 
+    def all(self) -> list[Cell]:
+        """Those of children; not those that are dormant."""
+        return list(self._slots)
+
     def slot_of(self, cell: Cell) -> Slot | None:
         """The place of a child, by its cell."""
         return self._slots.get(cell)

@@ -13,7 +13,7 @@ Rule 3: a call is answered exactly once; what is open when the supervisor ends i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Never, Protocol, assert_never
@@ -372,6 +372,15 @@ class Hands:
     def child_count(self) -> int:
         """How many children have a cell."""
         return len(self.cells)
+
+    @property
+    def cell(self) -> Cell:
+        """The supervisor's own cell."""
+        return self._principal.cell
+
+    def child_cells(self) -> Iterable[Cell]:
+        """Their cells."""
+        return self.cells.all()
 
     def restart_type(self, cell: Cell) -> str | None:
         """The restart type of a child."""

@@ -10,7 +10,7 @@ Rule 2: a change carries the node as it is after it, so applying changes in orde
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol, TypeAlias
@@ -147,8 +147,15 @@ class Overseer(Protocol):
     def own_window(self) -> Window:
         """The supervisor's own restart budget."""
 
+    @property
+    def cell(self) -> Cell:
+        """The supervisor's own cell."""
+
     def child_count(self) -> int:
         """How many children have a cell."""
+
+    def child_cells(self) -> Iterable[Cell]:
+        """Their cells."""
 
     def restart_type(self, cell: Cell) -> str | None:
         """The restart type of a child."""
@@ -182,6 +189,24 @@ class Tree:
             cells = [cell for cell in cells if cell.path == under or cell.path.startswith(below)]
         nodes = tuple(self.node(cell) for cell in cells)
         return TreeSnapshot(self._system.id, self.seq, self._system.now(), nodes)
+
+    def cells(self, closed: Container[str] = ()) -> list[Cell]:
+        """Call this for the actors of all supervisors, parents before their children.
+
+        Whoever is below a supervisor whose path is in `closed` is left out, and costs nothing,
+        however many they are.
+        """
+        # Of a root nobody here is the owner; most trees have one.
+        left = [one.cell for one in self._owners.values() if one.cell.owner not in self._owners]
+        found: dict[int, Cell] = {}
+        while left:
+            cell = left.pop()
+            found[cell.id] = cell
+            overseer = self._overseers.get(cell.id)
+            if overseer is not None and cell.path not in closed:
+                left += overseer.child_cells()
+        # In the order they were made, as those of the system are.
+        return [found[number] for number in sorted(found)]
 
     @contextmanager
     def watch(self, sink: ChangeSink) -> Iterator[TreeSnapshot]:

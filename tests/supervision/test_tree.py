@@ -17,6 +17,7 @@ from supervision import (
     Flags,
     TreeChange,
     TreeSnapshot,
+    handle_of,
     open_system,
     tree_of,
 )
@@ -78,6 +79,31 @@ async def test_a_snapshot_lists_the_whole_tree(kit: Kit, autojump_clock: MockClo
         ]
         json.dumps(snap.to_json())
         assert snap.epoch == app.system.id
+
+
+async def test_the_actors_of_a_tree_are_found_from_the_top(
+    kit: Kit, autojump_clock: MockClock
+) -> None:
+    # LAB-10: the same as the system has, but for what is below a closed path
+    async with open_system(Troupe, Flags(intensity=9), specs(kit), name="app") as app:
+        above = app.system.at("app/pool")
+        assert above is not None
+        pool = handle_of(Dynamic[Word], above.ref)
+        for number in range(3):
+            pool[f"key{number}"].tell(Note(f"{number}"))
+        await settle()
+
+        def paths(*closed: str) -> list[str]:
+            return [cell.path for cell in app.tree.cells(closed)]
+
+        for _ in range(2):
+            assert paths() == [node.path for node in app.tree.snapshot().actors]
+            assert paths("app/pool") == [path for path in paths() if "key" not in path]
+            assert paths("app") == ["app"]
+            cell = app.system.at("app/inner/x")
+            assert cell is not None
+            narrow(cell.ref, kit.puppet).tell(Crash(BOOM))
+            await settle()
 
 
 async def test_changes_tell_each_step_with_its_cause(kit: Kit, autojump_clock: MockClock) -> None:

@@ -125,6 +125,6 @@ def _offered(lab: LabServices, target: str) -> RoomRef:
     room = lab.chat.rooms.of(LOBBY)
     if target != str(room.id):
         raise NoSuchThing(target)
-    if lab.tree.target() is None:
+    if lab.tree.read().target is None:
         raise NotPossible(target)
     return room

@@ -5,15 +5,15 @@ what is true. Actors that visitors brought are counted, never read one by one: d
 tree costs the same with ten open pages and with ten thousand.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import trio
 
-from actors.runtime import Cell, ExitSummary, System
+from actors.runtime import ExitSummary, System
 from supervision import Node
 from supervision import tree_of as watched_tree
-from web.lab.views import ActorFacts, Crowd, exit_words, tree_of
+from web.lab.views import ActorFacts, Crowd, TreeFacts, exit_words, tree_of
 from web.views import (
     ActorStatus,
     Branch,
@@ -51,9 +51,24 @@ class TreePicture:
         self._system, self._now, self._target_path = system, now, target_path
         self._shown: tuple[tuple[int, float], datetime] | None = None
 
+    def read(self) -> TreeFacts:
+        """Call this to draw the tree, its target and its newest crash, with one look at it."""
+        nodes = self._own_nodes()
+        return TreeFacts(self._root(nodes), self._target(nodes), self._crash(nodes))
+
     def root(self) -> Branch:
         """Call this to draw the whole tree as it is now."""
-        nodes = [*self._own_nodes()]
+        return self._root(self._own_nodes())
+
+    def target(self) -> CrashTarget | None:
+        """Call this to get what the crash button crashes; None while it does not run."""
+        return self._target(self._own_nodes())
+
+    def crash(self) -> CrashView | None:
+        """Call this to tell the newest crash of the site's own actors and what became of it."""
+        return self._crash(self._own_nodes())
+
+    def _root(self, nodes: Sequence[Node]) -> Branch:
         ids = {node.path: str(node.id) for node in nodes}
         crowds = [
             Crowd(ids[node.path], CROWDS[node.path], node.children)
@@ -62,16 +77,13 @@ class TreePicture:
         ]
         return tree_of([_facts(node, ids) for node in nodes], crowds=crowds)
 
-    def target(self) -> CrashTarget | None:
-        """Call this to get what the crash button crashes; None while it does not run."""
-        node = self._target_node()
+    def _target(self, nodes: Sequence[Node]) -> CrashTarget | None:
+        node = next((node for node in nodes if node.path == self._target_path), None)
         if node is None or node.status != ActorStatus.RUNNING:
             return None
         return CrashTarget(element_id(str(node.id)), f"the {node.name.capitalize()} room")
 
-    def crash(self) -> CrashView | None:
-        """Call this to tell the newest crash of the site's own actors and what became of it."""
-        nodes = [*self._own_nodes()]
+    def _crash(self, nodes: Sequence[Node]) -> CrashView | None:
         crashes = [
             (exit_, node) for node in nodes for exit_ in node.last_exits if exit_.kind == "crashed"
         ]
@@ -108,15 +120,10 @@ class TreePicture:
         # A passivated child is only a name that can be woken.
         return sum(cell.status != "stopped" for cell in self._system().cells())
 
-    def _own_nodes(self) -> Iterator[Node]:
+    def _own_nodes(self) -> list[Node]:
         """Read the site's own actors, parents first; the crowds are not among them."""
         tree = watched_tree(self._system())
-        for cell in self._system().cells():
-            if not _is_in_crowd(cell):
-                yield tree.node(cell)
-
-    def _target_node(self) -> Node | None:
-        return next((node for node in self._own_nodes() if node.path == self._target_path), None)
+        return [tree.node(cell) for cell in tree.cells(CROWDS)]
 
     def _wall_clock(self, node: Node, exit_: ExitSummary) -> datetime:
         # Exits tell the loop's time. Taken once for each crash, so that it never flickers.
@@ -125,10 +132,6 @@ class TreePicture:
             ago = timedelta(seconds=trio.current_time() - exit_.at)
             self._shown = (key, self._now() - ago)
         return self._shown[1]
-
-
-def _is_in_crowd(cell: Cell) -> bool:
-    return cell.path.rpartition("/")[0] in CROWDS
 
 
 def _facts(node: Node, ids: dict[str, str]) -> ActorFacts:

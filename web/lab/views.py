@@ -13,6 +13,8 @@ from web.views import (
     ActorStatus,
     Branch,
     CountView,
+    CrashTarget,
+    CrashView,
     ElementId,
     ImpossibleView,
     NodeView,
@@ -32,6 +34,15 @@ class ActorFacts:
 
     supervisor: str | None
     row: NodeView
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFacts:
+    """The tree at one moment, what a visitor may crash in it, and its newest crash."""
+
+    root: Branch
+    target: CrashTarget | None
+    crash: CrashView | None
 
 
 @dataclass(frozen=True, slots=True)

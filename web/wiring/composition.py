@@ -131,7 +131,7 @@ class Web:
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
         picture = TreePicture(lambda: directory.system, clock.now, target)
-        self._tree = TreeSource(picture.root, picture.crash, picture.target, clock.now)
+        self._tree = TreeSource(picture.read, clock.now)
         self._proof = ProofSource(
             actors_alive=picture.actor_count,
             open_streams=lambda: len(self.streams),

@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.web.views.samples import renderer
 from tests.web.watcher import WatchedFeed, Watcher, open_feed
 from web.lab.tree_feed import PERIOD_S, Messages, TreeFeed, TreeSource
+from web.lab.views import TreeFacts
 from web.realtime import Audience, Stream
 from web.views import (
     ActorStatus,
@@ -64,7 +65,7 @@ class FakeTree:
         self.children = (Branch(again), *self.children[1:])
 
     def source(self) -> TreeSource:
-        return TreeSource(self.root, lambda: self.newest, lambda: None, lambda: AT)
+        return TreeSource(lambda: TreeFacts(self.root(), None, self.newest), lambda: AT)
 
 
 @dataclass
@@ -218,3 +219,16 @@ async def test_many_who_come_together_cost_one_drawing(autojump_clock: MockClock
         await wait_all_tasks_blocked()
         assert kit.tree.looks == 1
         assert all(watcher.stream.statistics().backlog.panels == 1 for watcher in watchers)
+
+
+async def test_pages_that_load_draw_the_tree_once_a_period(autojump_clock: MockClock) -> None:
+    # LAB-10
+    tree = FakeTree()
+    source = tree.source()
+    first = source.view()
+    tree.restart_lobby()
+    assert all(source.view() is first for _ in range(50))
+    assert tree.looks == 1
+    await trio.sleep(PERIOD_S)
+    assert source.view() != first
+    assert tree.looks == 2

@@ -8,18 +8,21 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import cast
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors.runtime import Actor, Ref, System, message
+from actors.runtime import Actor, Cell, Ref, System, message
 from supervision import (
     Backoff,
     ChildSpec,
     Dynamic,
     DynamicFlags,
     Flags,
+    Node,
     Plan,
     Supervisor,
+    Tree,
     handle_of,
     open_system,
 )
@@ -214,3 +217,26 @@ async def test_a_visitors_crash_is_no_news(autojump_clock: MockClock) -> None:  
         await site.crash("site/sessions/secret")
         assert site.picture.crash() is None
         assert "secret" not in repr(site.picture.root())
+
+
+async def test_what_visitors_brought_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    # LAB-10 LAB-93: the tree costs the same however many they are
+    async with open_site() as site:
+        site.visit(*(f"secret-{number}" for number in range(50)))
+        await wait_all_tasks_blocked()
+        looks: list[str] = []
+        node = Tree.node
+
+        def looked_at(tree: Tree, cell: Cell) -> Node:
+            looks.append(cell.path)
+            return node(tree, cell)
+
+        monkeypatch.setattr(Tree, "node", looked_at)
+        monkeypatch.setattr(System, "cells", None)  # Not even counted.
+        facts = site.picture.read()
+        own = ["site", "site/rooms", "site/rooms/lobby", "site/rooms/demo", "site/sessions"]
+        assert looks == own
+        assert (2, "50 SessionActor") in rows(facts.root)
+        monkeypatch.undo()
+        assert facts.root == site.picture.root()
+        assert facts.target == site.picture.target()
