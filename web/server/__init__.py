@@ -25,11 +25,11 @@ from web.server.connection.framing import (
     pong_frame,
     text_frame,
 )
+from web.server.connection.http.websocket import WIRE_KEY, Wire
 from web.server.connection.lanes import COALESCE_BYTES, Lane, PipeLane, PulledLane
 from web.server.connection.listening import open_listeners
 from web.server.connection.settings import ErrorResponse, TransportSettings
 from web.server.connection.transport import Transport, transport_of
-from web.server.connection.websocket import WIRE_KEY, Wire
 from web.server.edge.addresses import (
     Client,
     ClientAddresses,

@@ -27,6 +27,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, LifespanState
 
 from actors.runtime import Log
+from web.server.connection.http.exchange import Watchman
 from web.server.connection.listening import accept_forever, open_listeners
 from web.server.connection.pipe import STALLED
 from web.server.connection.settings import HEAD_BYTES_MAX, Phase, TransportSettings
@@ -101,6 +102,7 @@ class Server:
         self._listening = trio.CancelScope()
         self._drained = trio.Event()
         self._context = WorkerContext(None)
+        self._watchman = Watchman()
         self._accepted = 0
         self._stalled = 0
         self._empty = trio.Event()
@@ -238,6 +240,8 @@ async def serve(
                 config,
                 server._context,
                 state,
+                plain_app=app,
+                watchman=server._watchman,
                 settings=settings.transport,
                 on_cut=server._count_cut,
             )
@@ -270,6 +274,7 @@ async def _serve_until_drained(
             server._accepted += 1
             nursery.start_soon(server._serve_one, transport)
 
+        nursery.start_soon(server._watchman.run)
         task_status.started(server)
         with server._listening:
             async with trio.open_nursery() as accepting:

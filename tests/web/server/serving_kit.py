@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -22,6 +23,9 @@ from web.server import (
     serve,
     transport_of,
 )
+
+# Which of the two roads requests take; the fixture `road` sets it (conftest.py).
+USES_LIBRARY = False
 
 Handler = Callable[[Scope, ASGIReceiveCallable, ASGISendCallable], Awaitable[None]]
 
@@ -76,7 +80,8 @@ async def serving(
     handler: Handler, transport: TransportSettings | None = None
 ) -> AsyncIterator[Server]:
     """Serve `handler` on a free port; drained at the end."""
-    settings = ServerSettings(port=0, transport=transport or TransportSettings())
+    chosen = replace(transport or TransportSettings(), uses_library=USES_LIBRARY)
+    settings = ServerSettings(port=0, transport=chosen)
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, with_lifespan(handler), settings))
         yield server

@@ -111,6 +111,7 @@ def test_a_star_is_every_address_of_both_families() -> None:
             listener.close()
 
 
+@pytest.mark.usefixtures("road")
 async def test_connections_are_counted() -> None:
     # REL-20
     async with serving(hello) as server, await connect(server) as client:
@@ -157,6 +158,7 @@ async def test_accepting_pauses_without_descriptors_and_goes_on(
     listening.close()
 
 
+@pytest.mark.usefixtures("road")
 @pytest.mark.slow
 async def test_a_lowered_descriptor_limit_hurts_nobody_who_is_connected() -> None:
     # REL-15, with the kernel's own EMFILE
@@ -210,6 +212,7 @@ async def test_a_drain_runs_its_steps_in_order_and_names_what_was_cut() -> None:
     assert [name for name, _ in result.seconds] == ["listeners", "tell", "hang", "connections"]
 
 
+@pytest.mark.usefixtures("road")
 async def test_draining_refuses_new_and_idle_connections_and_finishes_answers() -> None:
     # REL-20 step 2, SITE-185
     entered, release = trio.Event(), trio.Event()
@@ -246,6 +249,7 @@ async def test_draining_refuses_new_and_idle_connections_and_finishes_answers() 
             await connect(server)
 
 
+@pytest.mark.usefixtures("road")
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["/lane", "/library"])
 async def test_a_drain_ends_whatever_clients_do(path: str) -> None:
@@ -285,6 +289,7 @@ async def test_a_drain_copes_with_a_connection_that_has_just_come() -> None:
     assert not server.connections
 
 
+@pytest.mark.usefixtures("road")
 async def test_a_cancelled_server_leaves_nothing_open() -> None:
     # REL-25: a failing start undoes the earlier steps
     with trio.CancelScope() as scope:

@@ -22,6 +22,9 @@ from tests.web.server.serving_kit import (
 )
 from web.server import Server, TransportSettings, chunk
 
+# REL-10 to REL-44 hold whoever speaks HTTP on a connection.
+pytestmark = pytest.mark.usefixtures("road")
+
 # Short only where the limit itself is what ends a test, and where nothing is lost by it.
 QUICK = TransportSettings(keep_alive_s=0.05, linger_s=0.05, gone_grace_s=0.05)
 

@@ -1,7 +1,7 @@
-"""One connection, from accept to the last byte: hypercorn's protocols with our hands on the socket.
+"""One connection, from accept to the last byte.
 
-Read `transport.py` (its life and its deadlines), then `pipe.py` (the only writer) and `lanes.py`
-(how a stream or socket writes past ASGI: the fast lane), with `framing.py` (what the bytes look
-like). `http1.py` and `websocket.py` are where hypercorn is changed; `listening.py` accepts;
-`settings.py` holds every limit. Nothing here knows Quart, a route or the edge.
+Read `transport.py` (its life and its deadlines), then `pipe.py` (the only writer) and `http/` (who
+speaks HTTP/1.1 on it). `lanes.py` is how a stream or socket writes past ASGI, with `framing.py`
+(what the bytes look like); `listening.py` accepts; `settings.py` holds every limit. Nothing here
+knows Quart, a route or the edge.
 """

@@ -1,6 +1,6 @@
 """How long and how much the server waits for: every limit of a connection, with its reason.
 
-Plain data, used by `transport.py` (writes, reads), `http1.py` (heads) and `serving.py` (drain).
+Plain data, used by `transport.py` (writes, reads), `http/` (requests) and `serving.py` (drain).
 What a connection waits for is its `Phase`; `transport.py` moves it from one to the next (REL-14).
 Nothing here reads the environment; the composition root builds these from its own settings.
 """
@@ -56,8 +56,9 @@ class TransportSettings:
     keep_alive_s: float = 5.0
     # RFC 9112 9.6: time for a client to read an answer sent while it was still writing.
     linger_s: float = 1.0
-    # REL-30: what a handler may still do after its client left.
-    gone_grace_s: float = 1.0
+    # REL-30: what a handler may still do after its client left; with the time until that is known
+    # it is a second.
+    gone_grace_s: float = 0.8
     # REL-43: a peer that does not answer our close frame is reset after this.
     close_reply_s: float = 5.0
     # SEC-49: TLS handshakes are two round trips.
@@ -68,6 +69,9 @@ class TransportSettings:
     header_bytes_max: int = HEADER_BYTES_MAX
     message_bytes_max: int = MESSAGE_BYTES_MAX
     fragments_max: int = FRAGMENTS_MAX
+    # All HTTP/1.1 by hypercorn and h11 instead of our own few lines, at a third of the speed: to
+    # compare the two, or to rule one out when something is wrong.
+    uses_library: bool = False
     # Given the status and the rule that was broken, a fixed text.
     error_response: Callable[[int, str], ErrorResponse] = field(default=bare_error)
 

@@ -8,16 +8,18 @@ Rule 3: a connection that failed is reset, and its tasks are cancelled at once.
 A handler finds its `Transport` in the ASGI scope (`transport_of(scope)`) and asks it for a lane
 once the response head is out. The accept loop and draining are in `serving.py`.
 
-How hypercorn hands over, and what is taken from it. Its `TCPServer` reads, and gives bytes to a
-protocol; the protocol parses and starts the application in the connection's nursery; what the
-application sends comes back as events through `protocol_send`. Overridden here are the ends of
-that road: `run` and `_read_data` (to have a deadline for every phase, where hypercorn has one for
-idle connections only) and `protocol_send` (to write through the pipe, where hypercorn writes under
-a lock in a shield without a limit, which a client that reads nothing holds for ever).
+HTTP/1.1 is spoken by `http/plain.py`, which reads and writes through `receive` and the pipe. HTTP/2
+and WebSockets are hypercorn's: its `TCPServer` reads, and gives bytes to a protocol; the protocol
+parses and starts the application in the connection's nursery; what the application sends comes back
+as events through `protocol_send`. Overridden here are the ends of that road: `run` and `_read_data`
+(to have a deadline for every phase, where hypercorn has one for idle connections only) and
+`protocol_send` (to write through the pipe, where hypercorn writes under a lock in a shield without
+a limit, which a client that reads nothing holds for ever).
 """
 
 from __future__ import annotations
 
+import os
 import socket as stdlib_socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,13 +31,15 @@ from hypercorn.protocol import ProtocolWrapper
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, LifespanState
 from hypercorn.utils import parse_socket_addr
 
 from actors.runtime import Log
 from actors.runtime.telling.log import failure_of
 from web.server.connection.framing import Framing
-from web.server.connection.http1 import Http1
+from web.server.connection.http.exchange import Watchman
+from web.server.connection.http.library import Http1
+from web.server.connection.http.plain import PlainHttp
 from web.server.connection.lanes import PipeLane
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
@@ -63,11 +67,15 @@ class Transport(TCPServer):
         state: LifespanState,
         stream: ByteStream,
         *,
+        plain_app: ASGIFramework,
         settings: TransportSettings,
+        watchman: Watchman,
         on_cut: Callable[[Transport, str], None],
     ) -> None:
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # reason: hypercorn takes plain streams too and annotates only the encrypted one
         self._settings = settings
+        self._plain_app, self._watchman = plain_app, watchman
+        self._plain: PlainHttp | None = None
         self._on_cut = on_cut
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
@@ -99,9 +107,7 @@ class Transport(TCPServer):
 
         HTTP/2 multiplexes, so only hypercorn may write there.
         """
-        if not isinstance(self.protocol.protocol, Http1):
-            return None
-        return PipeLane(self.pipe, framing)
+        return None if self._http() is None else PipeLane(self.pipe, framing)
 
     def begin_drain(self) -> None:
         """Call this when the server stops: idle connections end, stalled ones hurry."""
@@ -122,22 +128,60 @@ class Transport(TCPServer):
             if alpn is None:
                 return
             async with trio.open_nursery() as nursery:
-                # Opened here: `TaskGroup` would let its own cancellation escape to its parent.
                 self._nursery = nursery
-                self._task_group = task_group = TaskGroup()
-                task_group._nursery = nursery
-                self.protocol = self._make_protocol(alpn, task_group)
-                await self.protocol.initiate()
-                await self._read_data()
-                # The client has left or was sent away. The handler hears `http.disconnect`; one
-                # that never listens has this long (REL-30). Set before the protocol is told:
-                # telling may wait for room in the handler's queue.
-                nursery.cancel_scope.deadline = trio.current_time() + self._settings.gone_grace_s
-                await self.protocol.handle(Closed())
+                if alpn == "h2" or self._settings.uses_library:
+                    await self._serve_by_library(alpn, nursery)
+                    return
+                plain = self._plain = self._make_plain()
+                handshake = await plain.serve()
+                if handshake is None:
+                    await self._close()
+                    while self._phase is Phase.LINGERING and await self._receive_late():
+                        pass
+                    return
+                first = handshake.wire() + plain.reader.take_all()
+                self._plain = None
+                await self._serve_by_library(alpn, nursery, first)
         except OSError:
             pass  # the peer vanished between accept and the first call
         finally:
             self._close_now()
+
+    async def receive(self, phase: Phase, deadline: float) -> bytes | None:
+        """Read once: bytes, empty ones of a client that left, None when the time is over."""
+        self._enter(phase, keep_time=True)
+        with trio.CancelScope(deadline=deadline) as self._read_scope:
+            try:
+                if self._tls is not None:
+                    return bytes(await self._tls.receive_some(RECEIVE_BYTES))
+                number = self._raw.socket.fileno()
+                while number >= 0:
+                    # Not `receive_some`: it asks the kernel before it waits, and the next request
+                    # of a client that waits for our answer is never there yet.
+                    await trio.lowlevel.wait_readable(number)
+                    if self._raw.socket.fileno() != number:
+                        break  # closed meanwhile; by now the number may be another socket's
+                    try:
+                        return os.read(number, RECEIVE_BYTES)
+                    except BlockingIOError:
+                        continue
+            except _GONE:
+                pass
+            return b""
+        return None
+
+    def enter(self, phase: Phase) -> None:
+        """Say what the connection waits for, for whoever speaks HTTP on it."""
+        self._enter(phase)
+
+    def spawn(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Start a task that ends with the connection, for whoever speaks HTTP on it."""
+        self._spawn(task)
+
+    @property
+    def is_draining(self) -> bool:
+        """Tell whether the server stops, so that the answer in hand is the last here."""
+        return self.context.terminated.is_set()
 
     async def protocol_send(self, event: Event) -> None:
         """Write, end or re-time the connection for hypercorn's protocols."""
@@ -164,10 +208,54 @@ class Transport(TCPServer):
             return None
         return self._tls.selected_alpn_protocol() or "http/1.1"
 
-    def _make_protocol(self, alpn: str, task_group: TaskGroup) -> ProtocolWrapper:
+    async def _serve_by_library(self, alpn: str, nursery: trio.Nursery, first: bytes = b"") -> None:
+        # Made here: `TaskGroup` would let its own cancellation escape to its parent.
+        self._task_group = task_group = TaskGroup()
+        task_group._nursery = nursery
+        self.protocol = self._make_protocol(alpn, task_group)
+        await self.protocol.initiate()
+        if first:
+            await self.protocol.handle(RawData(first))
+            self._follow_request()
+        await self._read_data()
+        # The client has left or was sent away. The handler hears `http.disconnect`; one that never
+        # listens has this long (REL-30). Set before the protocol is told: telling may wait for
+        # room in the handler's queue.
+        nursery.cancel_scope.deadline = trio.current_time() + self._settings.gone_grace_s
+        await self.protocol.handle(Closed())
+
+    async def _receive_late(self) -> bytes | None:
+        """Read what a client still sends that was answered already; its bytes are thrown away."""
+        return await self.receive(Phase.LINGERING, self._read_deadline())
+
+    def _http(self) -> Http1 | PlainHttp | None:
+        """Tell who speaks HTTP/1.1 here; nobody where it is HTTP/2, or no byte was read."""
+        if self._plain is not None:
+            return self._plain
+        protocol = getattr(self, "protocol", None)
+        found = None if protocol is None else protocol.protocol
+        return found if isinstance(found, Http1) else None
+
+    def _make_plain(self) -> PlainHttp:
+        return PlainHttp(
+            self._plain_app,
+            self,
+            self._settings,
+            self._watchman,
+            ConnectionState({**self.state, TRANSPORT_KEY: self}),
+            self._addresses(),
+            is_tls=self._tls is not None,
+        )
+
+    def _addresses(self) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
         raw = self._raw.socket
-        client = parse_socket_addr(raw.family, raw.getpeername())
-        server = parse_socket_addr(raw.family, raw.getsockname())
+        return (
+            parse_socket_addr(raw.family, raw.getpeername()),
+            parse_socket_addr(raw.family, raw.getsockname()),
+        )
+
+    def _make_protocol(self, alpn: str, task_group: TaskGroup) -> ProtocolWrapper:
+        client, server = self._addresses()
         state = ConnectionState({**self.state, TRANSPORT_KEY: self})
         is_tls = self._tls is not None
         wrapper = ProtocolWrapper(
@@ -251,8 +339,8 @@ class Transport(TCPServer):
         self._read_scope.deadline = self._read_deadline()
 
     def _has_bytes(self) -> bool:
-        http = self.protocol.protocol
-        return isinstance(http, Http1) and http.has_started_head
+        http = self._http()
+        return http is not None and http.has_started_head
 
     async def _end_of_patience(self) -> None:
         """Answer 408 where a request was due (REL-14); a connection at rest just ends."""
@@ -270,8 +358,8 @@ class Transport(TCPServer):
         if self._is_closed or self._phase is Phase.LINGERING:
             return
         await self.pipe.wait_idle()
-        http = self.protocol.protocol
-        may_still_write = isinstance(http, Http1) and http.may_still_receive
+        http = self._http()
+        may_still_write = http is not None and http.may_still_receive
         if self._tls is not None:
             with trio.move_on_after(self._settings.linger_s):
                 await self._say_goodbye(self._tls)

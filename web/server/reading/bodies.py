@@ -56,6 +56,10 @@ class SizedBody:
         """Tell whether the next byte belongs to the next request."""
         return self._left == 0
 
+    def ends_within(self, count: int) -> bool:
+        """Tell whether the next `count` bytes hold the rest."""
+        return self._left <= count
+
     def take(self, buffer: bytearray) -> bytes | Refusal | None:
         """Take what is there: bytes, empty ones at the body's end, None when more must come."""
         if self._left == 0:
@@ -81,6 +85,10 @@ class ChunkedBody:
     @property
     def is_done(self) -> bool:
         """Tell whether the next byte belongs to the next request."""
+        return self._at is _At.DONE
+
+    def ends_within(self, count: int) -> bool:
+        """Tell whether the next `count` bytes hold the rest; not known before it was taken."""
         return self._at is _At.DONE
 
     def take(self, buffer: bytearray) -> bytes | Refusal | None:

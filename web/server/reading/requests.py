@@ -47,6 +47,11 @@ class RequestReader:
         """Tell whether the body of the last head has not been taken to its end."""
         return not self._body.is_done
 
+    @property
+    def is_whole_body_here(self) -> bool:
+        """Tell whether nothing more has to come for the body; of chunks only when taken."""
+        return self._body.ends_within(len(self._buffer))
+
     def was_begun_by(self, word: bytes) -> bool:
         """Tell whether an unread or refused head begins with `word`."""
         return self._buffer.startswith(word)

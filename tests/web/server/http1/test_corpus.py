@@ -77,6 +77,7 @@ async def problems_of(case: Case, server: Server, recorder: Recorder) -> list[st
     return [f"{case.name}: {one}" for one in problems]
 
 
+@pytest.mark.usefixtures("road")
 async def test_each_request_of_the_corpus_has_its_one_answer() -> None:
     # REL-50, SEC-112, REL-52: on one server, a connection each, a few at a time
     recorder = Recorder()
@@ -122,6 +123,7 @@ def _verdict(reader: RequestReader, before: Head | Refusal | None) -> Head | Ref
     return head
 
 
+@pytest.mark.usefixtures("road")
 async def test_a_refused_version_tells_the_right_one() -> None:
     # RFC 6455 4.4, SITE-50
     case = next(case for case in CASES if case.name == "version 8")

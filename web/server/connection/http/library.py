@@ -31,9 +31,10 @@ from hypercorn.typing import WorkerContext as WorkerContextPort
 
 from actors.runtime import Log
 from web.server.connection.framing import chunk
+from web.server.connection.http.answers import refusal_bytes
+from web.server.connection.http.websocket import WIRE_KEY, WebSocketStream
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import TransportSettings
-from web.server.connection.websocket import WIRE_KEY, WebSocketStream
 from web.server.reading.heads import Head, Refusal
 from web.server.reading.requests import RequestReader
 
@@ -239,14 +240,9 @@ class Http1(H11Protocol):
         # In every other state a second head would stand in the body of the first.
         if self.connection.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             return
-        answer = self._settings.error_response(refusal.status, refusal.rule)
-        own = {name.lower() for name, _ in answer.headers}
-        headers = [*answer.headers, *refusal.headers, (b"connection", b"close")]
-        headers += [pair for pair in self.config.response_headers("h11") if pair[0] not in own]
-        lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
         # Not by h11: it saw nothing of the request, and would not know a HEAD.
-        head = b"HTTP/1.1 %d \r\n%b\r\n" % (answer.status, lines)
-        await self.send(RawData(head if self._is_head() else head + answer.body))
+        data = refusal_bytes(refusal, self._settings, is_head=self._is_head())
+        await self.send(RawData(data))
 
     def _is_head(self) -> bool:
         if self._reader.is_in_body and self._head is not None:

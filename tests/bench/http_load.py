@@ -1,0 +1,66 @@
+"""The load generator of bench_http: a few kept connections that ask for one thing again and again.
+
+    python -m tests.bench.http_load PORT PATH SECONDS
+
+Prints the answers a second. All answers must be as long as the first one.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import sys
+import time
+
+# Enough that a server on one core never waits for its clients.
+CONNECTIONS = 8
+
+
+def first_answer(port: int, request: bytes) -> int:
+    """Ask once, to learn how many bytes an answer has."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(request)
+        got = client.recv(65_536)
+        while b"\r\n\r\n" not in got:
+            got += client.recv(65_536)
+        assert got.startswith(b"HTTP/1.1 200 "), got[:200]
+        head, _, body = got.partition(b"\r\n\r\n")
+        if b"chunked" in head.lower():
+            while not got.endswith(b"0\r\n\r\n"):
+                got += client.recv(65_536)
+            return len(got)
+        lines = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+        return len(head) + 4 + int(lines[0].partition(b":")[2])
+
+
+def run(port: int, path: str, seconds: float) -> float:
+    """Ask for `seconds`; answers a second."""
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    size = first_answer(port, request)
+    chooser = selectors.DefaultSelector()
+    missing: dict[socket.socket, int] = {}
+    for _ in range(CONNECTIONS):
+        client = socket.create_connection(("127.0.0.1", port))
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        chooser.register(client, selectors.EVENT_READ)
+        client.sendall(request)
+        missing[client] = size
+    began, answers = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        for key, _ in chooser.select(1):
+            found = key.fileobj
+            assert isinstance(found, socket.socket)
+            missing[found] -= len(found.recv(262_144))
+            if missing[found] <= 0:
+                assert missing[found] == 0, "an answer has another length than the first"
+                answers += 1
+                missing[found] = size
+                found.sendall(request)
+    took = time.perf_counter() - began
+    for client in missing:
+        client.close()
+    return answers / took
+
+
+if __name__ == "__main__":
+    print(run(int(sys.argv[1]), sys.argv[2], float(sys.argv[3])))  # noqa: T201 - read by the bench

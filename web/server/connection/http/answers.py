@@ -1,0 +1,49 @@
+"""The bytes of an answer's head, and of an answer to what is no request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+
+from web.server.connection.settings import TransportSettings
+from web.server.reading.heads import Refusal
+
+CONTINUE = b"HTTP/1.1 100 \r\n\r\n"
+
+
+class _Date:
+    """The header `date`, made once a second."""
+
+    def __init__(self) -> None:
+        self._second, self._line = 0, b""
+
+    def line(self) -> bytes:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._line = b"date: %b\r\n" % formatdate(now, usegmt=True).encode("ascii")
+        return self._line
+
+
+_DATE = _Date()
+
+
+def head_bytes(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Call this to write a head, with its date; raises ValueError for what would break it."""
+    pairs = list(headers)
+    lines = b"".join([b"%b: %b\r\n" % pair for pair in pairs])
+    # Counted, not looked at one by one: a name or value that holds an end of line makes one more.
+    if not (lines.count(b"\n") == lines.count(b"\r") == len(pairs)) or b"\0" in lines:
+        raise ValueError("an answer's header holds a control character; nothing was sent")
+    return b"HTTP/1.1 %d \r\n%b%b\r\n" % (status, lines, _DATE.line())
+
+
+def refusal_bytes(refusal: Refusal, settings: TransportSettings, *, is_head: bool) -> bytes:
+    """Call this to write the whole answer to a request that is none; the connection ends after."""
+    answer = settings.error_response(refusal.status, refusal.rule)
+    options = [value for name, value in refusal.headers if name == b"connection"]
+    more = [pair for pair in refusal.headers if pair[0] != b"connection"]
+    connection = (b"connection", b", ".join([b"close", *options]))
+    head = head_bytes(answer.status, [*answer.headers, *more, connection])
+    return head if is_head else head + answer.body

@@ -1,0 +1,358 @@
+"""One request and its answer: what an ASGI application gets for `receive` and `send`.
+
+Rule 1: nobody but `receive` and the watch reads the socket, and never both at once.
+Rule 2: a head is written once, with the body where its length is known; then what was announced is
+        kept, or the connection ends.
+Rule 3: a client that left is known within two rounds of the `Watchman`; the application hears
+        `http.disconnect` and is cancelled when `gone_grace_s` is over (REL-30).
+
+There is no task for a request. The body is read when the application asks for it, so a slow one
+holds its client back in the kernel. Who is long at it is watched: a task then reads ahead, within
+a limit, to see the client's end.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Protocol
+
+import trio
+from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, HTTPResponseStartEvent
+
+from actors.runtime import Log
+from web.server.connection.framing import chunk
+from web.server.connection.http.answers import CONTINUE, head_bytes, refusal_bytes
+from web.server.connection.pipe import WritePipe
+from web.server.connection.settings import Phase, TransportSettings
+from web.server.reading.heads import Head, HeaderList, Refusal
+from web.server.reading.requests import RequestReader
+
+log = Log(__name__)
+
+# How long a request may take before somebody looks whether its client is still there. Quick ones
+# never pay for it; REL-30 gives a second.
+WATCH_AFTER_S = 0.1
+LATE = Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
+_FAILED = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "An internal error occurred")
+# Written here, whatever the application says of them.
+_OURS = frozenset({b"connection", b"transfer-encoding", b"date", b"keep-alive"})
+
+
+class Link(Protocol):
+    """What an exchange needs of its connection."""
+
+    @property
+    def pipe(self) -> WritePipe:
+        """The only writer."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the connection ends with this answer."""
+
+    async def receive(self, phase: Phase, deadline: float) -> bytes | None:
+        """Bytes; empty ones when the client left; None at the deadline, or when a drain ends it."""
+
+    def enter(self, phase: Phase) -> None:
+        """Say what the connection waits for."""
+
+    def spawn(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Start a task that ends with the connection."""
+
+
+class _At(enum.Enum):
+    NOTHING = enum.auto()
+    HEAD = enum.auto()  # known and held back until the first bytes of the body come
+    BODY = enum.auto()
+    DONE = enum.auto()
+
+
+class Watchman:
+    """Has the clients of long requests watched; one for all connections of a server."""
+
+    def __init__(self) -> None:
+        self._new: set[Exchange] = set()
+        self._old: set[Exchange] = set()
+        self._wake: trio.Event | None = None
+
+    def __repr__(self) -> str:
+        return f"<Watchman of {len(self._new) + len(self._old)}>"
+
+    def add(self, exchange: Exchange) -> None:
+        """Call this when a request begins."""
+        self._new.add(exchange)
+        if self._wake is not None:
+            self._wake.set()
+            self._wake = None
+
+    def discard(self, exchange: Exchange) -> None:
+        """Call this when it is over."""
+        self._new.discard(exchange)
+        self._old.discard(exchange)
+
+    async def run(self) -> None:
+        """Call this in a task beside the connections; ends by cancellation."""
+        while True:
+            if not self._new and not self._old:
+                # With nothing to look at nobody wakes ten times a second.
+                self._wake = trio.Event()
+                await self._wake.wait()
+            await trio.sleep(WATCH_AFTER_S)
+            late = {exchange for exchange in self._old if not exchange.watch()}
+            self._old, self._new = late | self._new, set()
+
+
+class Exchange:
+    """One request on its way through an application."""
+
+    __slots__ = (
+        "_at",
+        "_body_left_s",
+        "_ended",
+        "_head",
+        "_held",
+        "_is_bodyless",
+        "_is_chunked",
+        "_is_lost",
+        "_is_read",
+        "_is_receiving",
+        "_keeps",
+        "_left",
+        "_link",
+        "_reader",
+        "_settings",
+        "_watch_over",
+        "_watching",
+        "_watchman",
+        "scope",
+    )
+
+    def __init__(
+        self,
+        head: Head,
+        reader: RequestReader,
+        link: Link,
+        settings: TransportSettings,
+        watchman: Watchman,
+        *,
+        may_stay: bool,
+    ) -> None:
+        self._watchman = watchman
+        self._is_receiving = False
+        self._head, self._reader, self._link, self._settings = head, reader, link, settings
+        self._keeps = may_stay and head.keeps_open
+        self._body_left_s = settings.body_s
+        self._at = _At.NOTHING
+        self._held = b""
+        self._left: int | None = None
+        self._is_bodyless = head.method == b"HEAD"
+        self._is_chunked = False
+        self._is_read = False
+        self._is_lost = False
+        # Set when nothing more will come of it: answered, or its client gone.
+        self._ended = trio.Event()
+        self._watching: trio.CancelScope | None = None
+        self._watch_over: trio.Event | None = None
+        self.scope = trio.CancelScope()
+
+    # -- what comes in ---------------------------------------------------------------------------
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """ASGI's `receive`: the body piece by piece, then the client's end."""
+        if self._is_read or self._is_lost or self._at is _At.DONE:
+            if not self._ended.is_set():
+                self.watch()
+                await self._ended.wait()
+            await trio.lowlevel.checkpoint()
+            return {"type": "http.disconnect"}
+        if self._watching is not None:
+            await self._end_watch()
+            self._watchman.add(self)
+        found = self._reader.next_body()
+        if found is None and self._head.expects_continue and self._at is _At.NOTHING:
+            # REL-52: only now is it known that the body is wanted.
+            self._head.expects_continue = False
+            await self._write(CONTINUE)
+        while found is None:
+            found = await self._more()
+        if isinstance(found, Refusal):
+            await self.refuse(found)
+            return {"type": "http.disconnect"}
+        if not self._reader.is_in_body:
+            self._is_read = True
+            self._link.enter(Phase.ANSWERING)
+        return {"type": "http.request", "body": found, "more_body": not self._is_read}
+
+    async def _more(self) -> bytes | Refusal | None:
+        """Read once; bytes of a body, a refusal, or None: not yet enough."""
+        began = trio.current_time()
+        self._is_receiving = True
+        try:
+            data = await self._link.receive(Phase.BODY, began + self._body_left_s)
+        finally:
+            self._is_receiving = False
+        # Only the time that the client is waited for counts against it.
+        self._body_left_s -= trio.current_time() - began
+        if data is None:
+            return LATE
+        if not data:
+            self._lose()
+            return LATE
+        self._reader.feed(data)
+        return self._reader.next_body()
+
+    def watch(self) -> bool:
+        """Call this to have the client watched; False while `receive` reads and sees its end."""
+        if self._is_receiving:
+            return False
+        if self._watching is None and not self._ended.is_set():
+            self._watching = trio.CancelScope()
+            self._watch_over = trio.Event()
+            self._link.spawn(self._watch)
+        return True
+
+    async def _watch(self) -> None:
+        assert self._watching is not None
+        assert self._watch_over is not None
+        limit = self._settings.head_limits.whole
+        try:
+            with self._watching:
+                # What comes meanwhile is the next request; past a head of it nobody reads on, and
+                # that client's end is not seen before the answer is written to it.
+                while len(self._reader) < limit:
+                    phase = Phase.BODY if self._reader.is_in_body else Phase.ANSWERING
+                    data = await self._link.receive(phase, float("inf"))
+                    if not data:
+                        self._lose()
+                        break
+                    self._reader.feed(data)
+        finally:
+            self._watch_over.set()
+
+    async def _end_watch(self) -> None:
+        if self._watching is None or self._watch_over is None:
+            return
+        self._watching.cancel()
+        await self._watch_over.wait()
+        self._watching = self._watch_over = None
+
+    def _lose(self) -> None:
+        """Note that the client is gone: the application has a moment to see it."""
+        self._is_lost = True
+        self._keeps = False
+        self._ended.set()
+        self.scope.deadline = trio.current_time() + self._settings.gone_grace_s
+
+    # -- what goes out ---------------------------------------------------------------------------
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """ASGI's `send`; of a client that is gone it takes everything and does nothing."""
+        if self._is_lost or self._at is _At.DONE:
+            await trio.lowlevel.checkpoint()
+        elif message["type"] == "http.response.start" and self._at is _At.NOTHING:
+            await self._begin(message)
+        elif message["type"] == "http.response.body" and self._at is not _At.NOTHING:
+            body = bytes(message.get("body", b""))
+            await self._go_on(body, is_last=not message.get("more_body", False))
+        else:
+            raise RuntimeError(f"{message['type']} has no place here ({self._at.name.lower()})")
+
+    async def _begin(self, message: HTTPResponseStartEvent) -> None:
+        status = int(message["status"])
+        if not 200 <= status <= 999:
+            raise ValueError(f"an answer's status is from 200 to 999, not {status}")
+        headers: HeaderList = []
+        for raw_name, value in message.get("headers", []):
+            name = raw_name.lower()
+            if name == b"connection" and b"close" in value.lower():
+                self._keeps = False
+            if name == b"content-length":
+                self._left = int(value)
+            if name not in _OURS:
+                headers.append((name, value))
+        if status in (204, 304):
+            self._is_bodyless = True
+        if self._left is None and not self._is_bodyless:
+            # HTTP/1.0 has no chunks: there the body ends with the connection.
+            self._is_chunked = self._head.version == b"1.1"
+            if self._is_chunked:
+                headers.append((b"transfer-encoding", b"chunked"))
+        if self._link.is_draining or not self._reader.is_whole_body_here:
+            self._keeps = False
+        if not self._keeps:
+            headers.append((b"connection", b"close"))
+        self._held = head_bytes(status, headers)
+        self._at = _At.HEAD
+        if self._left is None and not self._is_bodyless:
+            # A stream: its head says that it is open, whenever its first event comes.
+            held, self._held, self._at = self._held, b"", _At.BODY
+            await self._write(held)
+
+    async def _go_on(self, body: bytes, *, is_last: bool) -> None:
+        data = b"" if self._is_bodyless else body
+        if self._left is not None and not self._is_bodyless:
+            self._left -= len(body)
+            if self._left < 0:
+                raise RuntimeError("an answer's body is longer than its content-length")
+        elif self._is_chunked:
+            data = chunk(body) if body else b""
+            if is_last:
+                data += b"0\r\n\r\n"
+        if self._at is _At.HEAD:
+            held, self._held, self._at = self._held, b"", _At.BODY
+            data = held + data
+        if not is_last:
+            await self._write(data)
+            return
+        if self._left and not self._is_bodyless:
+            raise RuntimeError("an answer's body is shorter than its content-length")
+        self._at = _At.DONE
+        self._ended.set()
+        await self._write_last(data)
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            await self._link.pipe.write(data)
+        except trio.BrokenResourceError:
+            self._lose()
+
+    async def _write_last(self, data: bytes) -> None:
+        """Write without a turn of the loop where the kernel takes all; the next read has one."""
+        pipe = self._link.pipe
+        if not data:
+            return
+        if not pipe.offer(data):
+            await self._write(data)
+        elif not pipe.is_idle:
+            await pipe.wait_idle()
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Call this to end the request by our own answer, if none has begun; nothing follows it."""
+        is_first = self._at in (_At.NOTHING, _At.HEAD) and not self._is_lost
+        self._at = _At.DONE
+        self._keeps = False
+        self._ended.set()
+        log.debug("server.request_refused", status=int(refusal.status), rule=refusal.rule)
+        if is_first:
+            await self._write(
+                refusal_bytes(refusal, self._settings, is_head=self._head.method == b"HEAD")
+            )
+
+    # -- its end ---------------------------------------------------------------------------------
+
+    async def finish(self, *, has_failed: bool) -> bool:
+        """Call this when the application returned: whether another request may follow."""
+        await self._end_watch()
+        if self._at in (_At.NOTHING, _At.HEAD) and not self._is_lost:
+            if not has_failed:
+                log.error("server.request_not_answered", path=self._head.target.partition(b"?")[0])
+            await self.refuse(_FAILED)
+        if self._at is not _At.DONE or self._is_lost:
+            return False  # cut off: its reader sees that the length is wrong or the end missing
+        while self._reader.is_in_body:
+            # What the application did not want; only what is here, for nobody waits for more.
+            found = self._reader.next_body()
+            if found is None or isinstance(found, Refusal):
+                return False
+        return self._keeps and not self._link.is_draining

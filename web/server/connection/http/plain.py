@@ -1,0 +1,167 @@
+"""HTTP/1.1, request after request, in the task of its connection.
+
+What is read is judged by `web/server/reading`, handed to the application as ASGI wants it, and
+answered in one write where that is possible. No task, nursery or channel is made for a request:
+that is why it is fast. A WebSocket's handshake is handed over, with what came behind it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from typing import cast
+from urllib.parse import unquote
+
+import trio
+from hypercorn.typing import ASGIFramework, ConnectionState, HTTPScope
+
+from actors.runtime import Log
+from web.server.connection.http.answers import refusal_bytes
+from web.server.connection.http.exchange import LATE, Exchange, Link, Watchman
+from web.server.connection.settings import Phase, TransportSettings, allowed_s
+from web.server.reading.heads import Head, Refusal
+from web.server.reading.requests import RequestReader
+
+log = Log(__name__)
+
+# REL-53: who asks more than this begins anew, so that no connection is for ever.
+REQUESTS_MAX = 1000
+# An application finds this in `extensions` where the server itself cancels it when its client
+# leaves: it need not listen for that.
+WATCHED = "greenroom.watched"
+Address = tuple[str, int] | None
+
+
+class PlainHttp:
+    """Speaks HTTP/1.1 on one connection; `serve` is its whole life."""
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        link: Link,
+        settings: TransportSettings,
+        watchman: Watchman,
+        state: ConnectionState,
+        addresses: tuple[Address, Address],
+        *,
+        is_tls: bool,
+    ) -> None:
+        self._app, self._link, self._settings = app, link, settings
+        self._watchman = watchman
+        self._state = state
+        self._client, self._server = addresses
+        self._scheme = "https" if is_tls else "http"
+        self.reader = RequestReader(settings.head_limits)
+        self._served = 0
+        # Of the connection's own task; each request gets a copy, so that a variable one sets is
+        # seen by no other (REL-36).
+        self._context = contextvars.copy_context()
+
+    @property
+    def has_started_head(self) -> bool:
+        """Tell whether bytes that were not taken yet lie in the reader."""
+        return len(self.reader) > 0
+
+    @property
+    def may_still_receive(self) -> bool:
+        """Tell whether the client may be writing while our answer is on its way."""
+        return self.reader.is_in_body or self.has_started_head
+
+    async def serve(self) -> Head | None:
+        """Serve until the connection is to end (None) or leaves HTTP by this handshake."""
+        while True:
+            found = await self._next_head()
+            if found is None:
+                return None
+            if isinstance(found, Refusal):
+                await self._refuse(found)
+                return None
+            if found.is_websocket:
+                return found
+            self._served += 1
+            if not await self._answer(found):
+                return None
+
+    async def _next_head(self) -> Head | Refusal | None:
+        """Wait for a head; None when the client left, or had nothing to say in its time."""
+        # Takes effect with the task's next step, which is behind the wait for a head or, for a
+        # pipelined one, behind the checkpoint.
+        trio.lowlevel.current_task().context = self._context.copy()
+        found = self.reader.next_head()
+        if found is not None:
+            await trio.lowlevel.checkpoint()
+        began, was_due = 0.0, None
+        while found is None:
+            # A fresh connection owes its first request; later ones may rest for a while.
+            is_due = self.has_started_head or not self._served
+            if is_due is not was_due:
+                # One deadline for a head that comes byte by byte, not one a byte.
+                began, was_due = trio.current_time(), is_due
+            if self._link.is_draining and not self.has_started_head:
+                return None
+            phase = Phase.HEAD if is_due else Phase.IDLE
+            deadline = began + allowed_s(phase, self._settings)
+            data = await self._link.receive(phase, deadline)
+            if data is None:
+                return LATE if is_due and not self._link.is_draining else None
+            if not data:
+                return None
+            self.reader.feed(data)
+            found = self.reader.next_head()
+        return found
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        log.debug("server.request_refused", status=int(refusal.status), rule=refusal.rule)
+        is_head = self.reader.was_begun_by(b"HEAD ")
+        try:
+            await self._link.pipe.write(refusal_bytes(refusal, self._settings, is_head=is_head))
+        except trio.BrokenResourceError:
+            pass  # it did not want to hear it
+
+    async def _answer(self, head: Head) -> bool:
+        """Run the application for one request; whether another may follow."""
+        may_stay = self._served < REQUESTS_MAX
+        exchange = Exchange(
+            head, self.reader, self._link, self._settings, self._watchman, may_stay=may_stay
+        )
+        is_body_due = self.reader.is_in_body
+        self._link.enter(Phase.BODY if is_body_due else Phase.ANSWERING)
+        has_failed = False
+        self._watchman.add(exchange)
+        try:
+            with exchange.scope:
+                await self._app(self._scope(head), exchange.receive, exchange.send)
+        except Exception as error:
+            has_failed = True
+            log.error("server.application_failed", exc_info=error)
+        except BaseExceptionGroup as group:
+            cancelled, others = group.split(trio.Cancelled)
+            if cancelled is None or not isinstance(others, ExceptionGroup):
+                raise
+            log.error("server.application_failed", exc_info=others)
+            raise cancelled from None
+        finally:
+            self._watchman.discard(exchange)
+        return await exchange.finish(has_failed=has_failed or exchange.scope.cancelled_caught)
+
+    def _scope(self, head: Head) -> HTTPScope:
+        raw_path, _, query = head.target.partition(b"?")
+        path = raw_path.decode("ascii")
+        return cast(
+            "HTTPScope",
+            {
+                "type": "http",
+                "asgi": {"version": "3.0", "spec_version": "2.1"},
+                "http_version": head.version.decode("ascii"),
+                "method": head.method.decode("ascii"),
+                "scheme": self._scheme,
+                "path": unquote(path) if "%" in path else path,
+                "raw_path": raw_path,
+                "query_string": query,
+                "root_path": "",
+                "headers": head.headers,
+                "client": self._client,
+                "server": self._server,
+                "state": ConnectionState(self._state.copy()),
+                "extensions": {WATCHED: {}},
+            },
+        )
