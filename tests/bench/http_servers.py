@@ -85,7 +85,7 @@ async def run(kind: str) -> None:
             transport = TransportSettings(uses_library=kind.endswith("library"))
             settings = ServerSettings(transport=transport)
             await nursery.start(partial(serve, app, settings, sockets=[listener]))
-        print(port, flush=True)  # noqa: T201 - read by the bench
+        print(port, flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         nursery.cancel_scope.cancel()
 

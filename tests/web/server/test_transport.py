@@ -22,7 +22,7 @@ from tests.web.server.serving_kit import (
 )
 from web.server import Server, TransportSettings, chunk
 
-# REL-10 to REL-44 hold whoever speaks HTTP on a connection.
+# The limits hold whoever speaks HTTP on a connection.
 pytestmark = pytest.mark.usefixtures("road")
 
 # Short only where the limit itself is what ends a test, and where nothing is lost by it.

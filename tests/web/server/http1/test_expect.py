@@ -1,4 +1,4 @@
-"""`Expect: 100-continue`: the word to go on is given when somebody wants the body, and only then."""
+"""`Expect: 100-continue`: the word to go on is given to who reads the body, and only then."""
 
 from __future__ import annotations
 
