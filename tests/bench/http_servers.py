@@ -94,7 +94,7 @@ async def _serve_bare(listener: socket.socket) -> None:
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     config.errorlog = None
-    await hypercorn.trio.serve(bare(), config)  # type: ignore[arg-type]  # reason: Quart is an ASGI application, and hypercorn's types ask for its own union
+    await hypercorn.trio.serve(bare(), config)
 
 
 if __name__ == "__main__":
