@@ -54,10 +54,8 @@ def routes_of(app: WebApp) -> dict[str, str]:
 async def test_the_list_is_the_applications() -> None:  # SITE-1
     async with open_whole_site() as site:
         assert routes_of(site.apps[0]) == ROUTES
-    listed = {
-        value for value in vars(paths).values() if isinstance(value, str) and value[:1] == "/"
-    }
-    listed.discard(paths.__file__)
+    named = {name: value for name, value in vars(paths).items() if name.isupper()}
+    listed = {value for value in named.values() if isinstance(value, str)}
     assert listed == {*ROUTES, *SOCKETS, *LINKS}
     assert listed > paths.PROBES
 
