@@ -186,3 +186,26 @@ async def test_a_peer_that_left_breaks_the_pipe() -> None:
         assert len(pair.broken) == 1
         with pytest.raises(trio.BrokenResourceError):
             await pair.pipe.write(b"x")
+
+
+async def test_several_may_wait_for_the_same_end() -> None:
+    # REL-11: who closes a connection waits behind whoever writes to it
+    async with paired() as pair:
+        ended: list[str] = []
+
+        async def write() -> None:
+            await pair.pipe.write(b"x" * 300_000)
+            ended.append("written")
+
+        async def wait() -> None:
+            await pair.pipe.wait_idle()
+            ended.append("idle")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(wait)
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            await pair.read(300_000)
+        assert sorted(ended) == ["idle", "idle", "written"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from dataclasses import replace
 
 import pytest
 import trio
 import trio.testing
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from structlog.testing import capture_logs
 
 from tests.patience import PATIENCE_S, until
 from tests.web.server.serving_kit import (
@@ -81,6 +84,19 @@ async def test_a_byte_now_and_then_does_not_extend_the_time_for_a_head() -> None
         nursery.start_soon(drip)
         assert (await client.read_to_end()).startswith(b"HTTP/1.1 408 ")
         nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_is_gone_when_it_is_accepted_is_no_error() -> None:
+    # REL-33: reset before its connection had a task
+    with capture_logs() as logged:
+        async with serving(hello, QUICK) as server:
+            for _ in range(5):
+                client = socket.create_connection(("127.0.0.1", server.port))
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+            await until(lambda: server.statistics().accepted == 5)
+            await wait_gone(server)
+    assert [entry for entry in logged if entry["log_level"] == "error"] == []
 
 
 async def test_an_idle_connection_ends_without_a_word() -> None:

@@ -172,7 +172,8 @@ class WritePipe:
             return
         # The last entry's end is the end of all; it may have no waiter yet, so it is given one.
         data, done = self._pending.pop()
-        done = done or trio.Event()
+        if done is None:
+            done = trio.Event()
         self._pending.append((data, done))
         await done.wait()
 

@@ -39,7 +39,7 @@ from actors.runtime.telling.log import failure_of
 from web.server.connection.framing import Framing
 from web.server.connection.http.exchange import Watchman
 from web.server.connection.http.library import Http1
-from web.server.connection.http.plain import PlainHttp
+from web.server.connection.http.plain import Address, PlainHttp
 from web.server.connection.lanes import PipeLane
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
@@ -76,6 +76,7 @@ class Transport(TCPServer):
         self._settings = settings
         self._plain_app, self._watchman = plain_app, watchman
         self._plain: PlainHttp | None = None
+        self._addresses: tuple[Address, Address] = (None, None)
         self._on_cut = on_cut
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
@@ -127,6 +128,12 @@ class Transport(TCPServer):
             alpn = await self._handshake()
             if alpn is None:
                 return
+            # Before the nursery: of a peer that vanished since it was accepted nobody knows it.
+            raw = self._raw.socket
+            self._addresses = (
+                parse_socket_addr(raw.family, raw.getpeername()),
+                parse_socket_addr(raw.family, raw.getsockname()),
+            )
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 if alpn == "h2" or self._settings.uses_library:
@@ -243,19 +250,12 @@ class Transport(TCPServer):
             self._settings,
             self._watchman,
             ConnectionState({**self.state, TRANSPORT_KEY: self}),
-            self._addresses(),
+            self._addresses,
             is_tls=self._tls is not None,
         )
 
-    def _addresses(self) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
-        raw = self._raw.socket
-        return (
-            parse_socket_addr(raw.family, raw.getpeername()),
-            parse_socket_addr(raw.family, raw.getsockname()),
-        )
-
     def _make_protocol(self, alpn: str, task_group: TaskGroup) -> ProtocolWrapper:
-        client, server = self._addresses()
+        client, server = self._addresses
         state = ConnectionState({**self.state, TRANSPORT_KEY: self})
         is_tls = self._tls is not None
         wrapper = ProtocolWrapper(
