@@ -81,7 +81,7 @@ def test_what_is_accepted_is_read_in_the_same_way(seed: int) -> None:
 
 
 def test_what_we_spell_anew_is_read_as_what_came() -> None:
-    # Rule 1 of `connection/http1.py`: h11 is given our own spelling only.
+    # Rule 1 of `connection/http/library.py`: h11 is given our own spelling only.
     for raw in mutants(7, 300):
         reader = RequestReader(HeadLimits())
         reader.feed(raw)
