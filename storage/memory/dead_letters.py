@@ -1,8 +1,10 @@
 """Dead letters in memory; the twin of `storage/postgres/dead_letters.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from heapq import nsmallest
+from typing import Self
 
 from actors.persistence import (
     DeadLetterCounts,
@@ -31,11 +33,12 @@ from actors.persistence.beside_log.dead_letters import (
     check_change,
     check_query,
     outbox_id,
+    owned_letter,
     storable,
     timer_of,
 )
-from actors.persistence.event_store import check_limit
-from actors.persistence.words import check_a, check_row
+from actors.persistence.event_store import check_limit, check_view
+from actors.persistence.words import check_row
 from storage.memory.database import DeadLetterChange, DeadLetterRow, MemoryDatabase
 from storage.memory.faults import Faults
 
@@ -50,6 +53,14 @@ class MemoryDeadLetters(Faults):
         self.database = database if database is not None else MemoryDatabase()
         self._rows_max = rows_max
         self._table = self.database.dead_letters
+        self._tenant: str | None = None
+
+    def for_tenant(self, tenant: str) -> Self:
+        """See `DeadLetters.for_tenant`."""
+        check_view(self._tenant, tenant)
+        view = copy(self)
+        view._tenant = tenant
+        return view
 
     @property
     def audit(self) -> Sequence[DeadLetterChange]:
@@ -58,7 +69,7 @@ class MemoryDeadLetters(Faults):
 
     async def add(self, letter: NewDeadLetter) -> int:
         """See `DeadLetters.add`."""
-        check_a("letter", letter, NewDeadLetter)
+        letter = owned_letter(letter, self._tenant)
         await self.pass_faults()
         return add_letter(self.database, letter, self._rows_max)
 
@@ -82,7 +93,7 @@ class MemoryDeadLetters(Faults):
         await self.pass_faults()
         return [
             row.stored
-            for row in self._table.rows.values()
+            for row in self._rows()
             if (status is None or row.stored.status is status)
             and (kind is None or row.stored.letter.kind == kind)
             and (source is None or row.stored.letter.source == source)
@@ -110,7 +121,7 @@ class MemoryDeadLetters(Faults):
         check_change(0, by)
         ids = [
             row.stored.id
-            for row in self._table.rows.values()
+            for row in self._rows()
             if (row.stored.status is DeadLetterStatus.PENDING or self._is_abandoned(row))
             and (kind is None or row.stored.letter.kind == kind)
         ]
@@ -171,6 +182,8 @@ class MemoryDeadLetters(Faults):
         """See `DeadLetters.purge`."""
         check_limit(limit)
         await self.pass_faults()
+        if self._tenant is not None:
+            return 0
         oldest = self.database.now() - AUDIT_KEPT
         audit = self._table.audit
         gone = [at for at, change in enumerate(audit) if change.at <= oldest][:limit]
@@ -182,11 +195,11 @@ class MemoryDeadLetters(Faults):
     async def counts(self) -> DeadLetterCounts:
         """See `DeadLetters.counts`."""
         await self.pass_faults()
-        rows = self._table.rows.values()
+        rows = list(self._rows())
         found = {
             status: sum(row.stored.status is status for row in rows) for status in DeadLetterStatus
         }
-        return DeadLetterCounts(found, len(self._table.rows) / self._rows_max)
+        return DeadLetterCounts(found, len(rows) / self._rows_max)
 
     def _end(self, id_: int, to: DeadLetterStatus, by: str, notes: str) -> None:
         _end(self.database, self._row(id_), to, by, notes)
@@ -201,11 +214,16 @@ class MemoryDeadLetters(Faults):
             and row.claimed_at + CLAIM <= self.database.now()
         )
 
+    def _rows(self) -> Iterator[DeadLetterRow]:
+        for row in self._table.rows.values():
+            if self._tenant in (None, row.stored.letter.tenant):
+                yield row
+
     def _row(self, id_: int) -> DeadLetterRow:
-        try:
-            return self._table.rows[id_]
-        except KeyError:
-            raise UnknownDeadLetter(id_) from None
+        row = self._table.rows.get(id_)
+        if row is None or self._tenant not in (None, row.stored.letter.tenant):
+            raise UnknownDeadLetter(id_)
+        return row
 
 
 # In the transaction of whoever calls: no checkpoint stands between check and change.

@@ -1,7 +1,9 @@
 """Dead letters in PostgreSQL; the twin of `storage/memory/dead_letters.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from copy import copy
 from dataclasses import replace
+from typing import Any, Self, TypeVar
 
 import asyncpg
 
@@ -32,16 +34,19 @@ from actors.persistence.beside_log.dead_letters import (
     check_change,
     check_query,
     outbox_id,
+    owned_letter,
     storable,
     timer_of,
 )
-from actors.persistence.event_store import check_limit
-from actors.persistence.words import check_a, check_row, owned_name, split_name
+from actors.persistence.event_store import check_limit, check_view
+from actors.persistence.words import check_row, owned_name, split_name
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
 from storage.postgres.outbox import revive_message
 from storage.postgres.timers import revive_timer
+
+T = TypeVar("T")
 
 _COLUMNS = (
     "id, kind, source, message_id, stream_id, stream_version, event_id, event_type,"
@@ -49,6 +54,13 @@ _COLUMNS = (
     " metadata, error_message, error_details, retry_count, first_failed_at, last_failed_at,"
     " status, resolved_at, resolved_by, resolution_notes"
 )
+
+# By a view: those whose names begin as its tenant's do.
+_IS_SEEN = "(${0}::text IS NULL OR starts_with(stream_id, ${0}))"
+
+_GET = f"""
+SELECT {_COLUMNS} FROM dead_letters WHERE id = $1 AND {_IS_SEEN.format(2)}
+"""  # noqa: S608  (our own words)
 
 # The open letter of a failure; a settled one stays as it is.
 _OPEN = """
@@ -118,16 +130,20 @@ DELETE FROM dead_letters WHERE id IN (
 _LIST = f"""
 SELECT {_COLUMNS} FROM dead_letters
 WHERE ($1::text IS NULL OR status = $1) AND ($2::text IS NULL OR kind = $2)
-    AND ($3::text IS NULL OR source = $3) AND id > $4
+    AND ($3::text IS NULL OR source = $3) AND id > $4 AND {_IS_SEEN.format(6)}
 ORDER BY id LIMIT $5
 """  # noqa: S608  (our own columns)
 
-_RETRYABLE = """
+_COUNTS = f"""
+SELECT status, count(*) AS n FROM dead_letters WHERE {_IS_SEEN.format(1)} GROUP BY status
+"""  # noqa: S608  (our own words)
+
+_RETRYABLE = f"""
 SELECT id FROM dead_letters
-WHERE ($1::text IS NULL OR kind = $1) AND (status = 'pending'
+WHERE ($1::text IS NULL OR kind = $1) AND {_IS_SEEN.format(4)} AND (status = 'pending'
     OR status = 'processing' AND claimed_at <= clock_timestamp() - $2::interval)
 ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
-"""
+"""  # noqa: S608  (our own words)
 
 
 # Those of many that stand so, with their lines of the audit.
@@ -144,16 +160,29 @@ class PostgresDeadLetters:
 
     def __init__(self, database: Database, *, rows_max: int = ROWS_MAX) -> None:
         self._database, self._rows_max = database, rows_max
+        self._tenant: str | None = None
+
+    def for_tenant(self, tenant: str) -> Self:
+        """See `DeadLetters.for_tenant`."""
+        check_view(self._tenant, tenant)
+        view = copy(self)
+        view._tenant = tenant
+        return view
+
+    @property
+    def _mark(self) -> str | None:
+        """How the names of its letters begin; None where all are seen."""
+        return None if self._tenant is None else owned_name(self._tenant, "")
 
     async def add(self, letter: NewDeadLetter) -> int:
         """See `DeadLetters.add`."""
-        check_a("letter", letter, NewDeadLetter)
+        letter = owned_letter(letter, self._tenant)
         return await self._database.transact(add_letter, letter, self._rows_max)
 
     async def get(self, id_: int) -> StoredDeadLetter:
         """See `DeadLetters.get`."""
         check_row(id_)
-        return await self._database.run(_get, id_)
+        return await self._database.run(_get, id_, "", self._mark)
 
     async def list(
         self,
@@ -168,7 +197,9 @@ class PostgresDeadLetters:
         check_query(status, kind, source, limit, after)
 
         async def work(connection: Connection) -> Sequence[StoredDeadLetter]:
-            rows = await connection.fetch(_LIST, status, kind, source, after or 0, limit)
+            rows = await connection.fetch(
+                _LIST, status, kind, source, after or 0, limit, self._mark
+            )
             return [_stored(row) for row in rows]
 
         return await self._database.run(work)
@@ -176,7 +207,7 @@ class PostgresDeadLetters:
     async def retry(self, id_: int, by: str = "worker") -> StoredDeadLetter:
         """See `DeadLetters.retry`."""
         check_change(id_, by)
-        return await self._database.transact(_retry, id_, by)
+        return await self._change(_retry, id_, by)
 
     async def retry_all(
         self, *, kind: str | None = None, limit: int = 50, by: str = "worker"
@@ -186,7 +217,7 @@ class PostgresDeadLetters:
         check_change(0, by)
 
         async def work(connection: Connection) -> Sequence[StoredDeadLetter]:
-            rows = await connection.fetch(_RETRYABLE, kind, CLAIM, limit)
+            rows = await connection.fetch(_RETRYABLE, kind, CLAIM, limit, self._mark)
             return [await _retry(connection, row["id"], by) for row in rows]
 
         return await self._database.transact(work)
@@ -194,44 +225,57 @@ class PostgresDeadLetters:
     async def hand_back(self, id_: int, by: str) -> StoredDeadLetter:
         """See `DeadLetters.hand_back`."""
         check_change(id_, by)
-        return await self._database.transact(_hand_back, id_, by)
+        return await self._change(_hand_back, id_, by)
 
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
         """See `DeadLetters.failed_again`."""
         check_change(id_, by, error_message)
         error_message = storable(error_message)
 
-        await self._database.transact(_failed_again, id_, error_message, by)
+        await self._change(_failed_again, id_, error_message, by)
 
     async def resolve(self, id_: int, by: str, notes: str = "") -> None:
         """See `DeadLetters.resolve`."""
         check_change(id_, by, notes)
         notes = storable(notes)
-        await self._database.transact(_end, id_, DeadLetterStatus.RESOLVED, by, notes)
+        await self._change(_end, id_, DeadLetterStatus.RESOLVED, by, notes)
 
     async def discard(self, id_: int, by: str, reason: str) -> None:
         """See `DeadLetters.discard`."""
         check_change(id_, by, reason)
         reason = storable(reason)
-        await self._database.transact(_end, id_, DeadLetterStatus.DISCARDED, by, reason)
+        await self._change(_end, id_, DeadLetterStatus.DISCARDED, by, reason)
 
     async def purge(self, limit: int = 1000) -> int:
         """See `DeadLetters.purge`."""
         check_limit(limit)
+        if self._tenant is not None:
+            return 0
         return await self._database.run(change_rows, _PURGE, AUDIT_KEPT, limit)
 
     async def counts(self) -> DeadLetterCounts:
         """See `DeadLetters.counts`."""
 
         async def work(connection: Connection) -> dict[DeadLetterStatus, int]:
-            rows = await connection.fetch(
-                "SELECT status, count(*) AS n FROM dead_letters GROUP BY status"
-            )
+            rows = await connection.fetch(_COUNTS, self._mark)
             return {DeadLetterStatus(row["status"]): row["n"] for row in rows}
 
         found = await self._database.run(work)
         whole = {status: found.get(status, 0) for status in DeadLetterStatus}
         return DeadLetterCounts(whole, sum(whole.values()) / self._rows_max)
+
+    async def _change(
+        self, work: Callable[..., Coroutine[Any, Any, T]], id_: int, *args: object
+    ) -> T:
+        """Do what changes a letter, in a transaction; another tenant's is unknown."""
+        mark = self._mark
+
+        async def checked(connection: Connection) -> T:
+            if mark is not None:
+                await _get(connection, id_, "", mark)
+            return await work(connection, id_, *args)
+
+        return await self._database.transact(checked)
 
 
 # In the transaction of whoever calls.
@@ -269,11 +313,10 @@ async def add_letter(connection: Connection, letter: NewDeadLetter, rows_max: in
     )
 
 
-async def _get(connection: Connection, id_: int, lock: str = "") -> StoredDeadLetter:
-    row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM dead_letters WHERE id = $1 {lock}",  # noqa: S608  (our own)
-        id_,
-    )
+async def _get(
+    connection: Connection, id_: int, lock: str = "", mark: str | None = None
+) -> StoredDeadLetter:
+    row = await connection.fetchrow(f"{_GET} {lock}", id_, mark)
     if row is None:
         raise UnknownDeadLetter(id_)
     return _stored(row)

@@ -18,6 +18,7 @@ from actors.persistence import (
     Checkpoint,
     Claim,
     Cursor,
+    DeadLetters,
     DeadLetterStatus,
     EventStore,
     GenerationState,
@@ -308,13 +309,29 @@ async def test_no_call_of_a_view_gives_what_is_anothers(database: Database, is_r
                 event_id=uuid4(), type="T", data=f'"{_SECRET}"'.encode(), tags=("t", _SECRET)
             )
             await other.append(StreamId(name), [theirs, *new_events(2)])
-    for states in (kept.snapshots, kept.snapshots.for_tenant("globex")):
+    ids = []
+    for tenant in (None, "globex"):
+        states = kept.snapshots if tenant is None else kept.snapshots.for_tenant(tenant)
         await states.save(Snapshot(_A, 3, _SECRET, b"x"))
+        letter = dataclasses.replace(_LETTER, error_message=_SECRET, tenant=tenant)
+        ids.append(await kept.dead_letters.add(letter))
     view, states = kept.events.for_tenant("acme"), kept.snapshots.for_tenant("acme")
-    assert set(_OF_A_VIEW) == {one for one in vars(EventStore) if one[0] != "_"} - _NO_CALLS
-    assert set(_CALLS["snapshots"]) == {one for one in vars(Snapshots) if one[0] != "_"} - _NO_CALLS
+    assert set(_OF_A_VIEW) == _methods_of(EventStore)
+    assert set(_CALLS["snapshots"]) == _methods_of(Snapshots)
     await view.append(StreamId("c-own"), [NewEvent(event_id=uuid4(), type="T", data=b"{}")])
-    for port, calls in ((view, _OF_A_VIEW), (states, _CALLS["snapshots"])):
+    swept: list[tuple[object, Mapping[str, Mapping[str, object]]]] = [
+        (view, _OF_A_VIEW),
+        (states, _CALLS["snapshots"]),
+    ]
+    letters = kept.dead_letters.for_tenant("acme")
+    for id_ in ids:
+        calls: Mapping[str, Mapping[str, object]] = {
+            method: {**values, "id_": id_} if "id_" in values else values
+            for method, values in {**_CALLS["dead_letters"], "counts": {}}.items()
+        }
+        assert set(calls) == _methods_of(DeadLetters)
+        swept.append((letters, calls))
+    for port, calls in swept:
         for method, values in calls.items():
             found = await _given_back(partial(getattr(port, method), **values))
             told = f"{method}: {found!r}"
@@ -326,13 +343,14 @@ async def test_no_call_of_a_view_gives_what_is_anothers(database: Database, is_r
         assert (await other.append(_A, new_events(1), expected=3)).version == 4
 
 
-_NO_CALLS = {"tenant", "for_tenant"}
+def _methods_of(port: type) -> set[str]:
+    return {one for one in vars(port) if one[0] != "_"} - {"tenant", "for_tenant"}
 
 
 def test_nonsense_is_no_tenant() -> None:
     # STORE-9: told before there is a view, and without it
     kept = kept_in_memory()
-    for port in (kept.events, kept.snapshots):
+    for port in (kept.events, kept.snapshots, kept.dead_letters):
         for nonsense in _NONSENSE:
             with pytest.raises((InvalidField, InvalidTenant)) as caught:
                 port.for_tenant(nonsense)  # type: ignore[arg-type]

@@ -5,13 +5,13 @@ is for looking, this one is kept until somebody has decided.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, Self
 from uuid import UUID
 
-from actors.persistence.errors import InvalidField, StoreMisuse
+from actors.persistence.errors import ForeignTenant, InvalidField, StoreMisuse
 from actors.persistence.words import (
     BIGINT_MAX,
     INT_MAX,
@@ -288,8 +288,29 @@ def check_change(id_: int, by: str, words: str = "") -> None:
     check_a("what is said", words, str)
 
 
+def owned_letter(letter: NewDeadLetter, tenant: str | None) -> NewDeadLetter:
+    """Call this first when a letter is added, for the letter as one of a view's tenant.
+
+    Raises `ForeignTenant` when it is another's. Where there is no tenant it may be anybody's.
+    """
+    check_a("letter", letter, NewDeadLetter)
+    if tenant is None or letter.tenant == tenant:
+        return letter
+    if letter.tenant is not None:
+        raise ForeignTenant(tenant, letter.tenant)
+    return replace(letter, tenant=tenant)
+
+
 class DeadLetters(Protocol):
-    """The kept failures. Each change of status is audited with who made it."""
+    """The kept failures. Each change of status is audited with who made it.
+
+    A tenant's view has the letters of that tenant, and no other has an id there. The table is
+    one: a letter may find it full of others', and the upkeep is not a view's.
+    """
+
+    def for_tenant(self, tenant: str) -> Self:
+        """Call this for the letters of a tenant; as `EventStore.for_tenant`."""
+        ...
 
     async def add(self, letter: NewDeadLetter) -> int:
         """Call this to keep a failure; one with an open letter raises its `retry_count`.
@@ -353,9 +374,12 @@ class DeadLetters(Protocol):
         ...
 
     async def purge(self, limit: int = 1000) -> int:
-        """Call this to remove lines of the audit of over a year ago, at most `limit`."""
+        """Call this to remove lines of the audit of over a year ago, at most `limit`.
+
+        In a tenant's view nothing is removed.
+        """
         ...
 
     async def counts(self) -> DeadLetterCounts:
-        """Call this for the gauges."""
+        """Call this for the gauges; in a tenant's view of its own letters."""
         ...

@@ -203,6 +203,6 @@ def _look_at(event: StoredEvent, types: EventTypes, looked: _Looked) -> None:
     except (StoredDataError, msgspec.DecodeError, RecursionError) as error:
         told = sum(one.kind == "decoding" for one in looked.problems)
         if told < PROBLEMS_MAX:
-            place = f"{event.stream_id} version {event.version}"
+            place = f"{event.stream_key} version {event.version}"
             words = str(error) if isinstance(error, StoredDataError) else "its bytes are no JSON"
             looked.problems.append(Problem("decoding", place, words))

@@ -6,6 +6,7 @@ tenant's view must pass every other suite of its port.
 
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import cast
 from uuid import UUID
@@ -21,6 +22,7 @@ from actors.persistence import (
     Condition,
     ConditionFailed,
     Counted,
+    DeadLetterStatus,
     DuplicateEventId,
     EventStore,
     ForeignTenant,
@@ -28,7 +30,9 @@ from actors.persistence import (
     Idempotent,
     InlineProjectionFailed,
     InvalidTenant,
+    NewDeadLetter,
     NewEvent,
+    NotHandedBack,
     ProjectionRunner,
     ReplayParked,
     Snapshot,
@@ -37,6 +41,7 @@ from actors.persistence import (
     StreamGone,
     StreamId,
     Tagged,
+    UnknownDeadLetter,
     inline_collection,
     live_collection,
     owned_name,
@@ -47,7 +52,7 @@ from storage.testing.event_store import following, read_to_end, versions
 from storage.testing.kept import Kept
 from storage.testing.projections.filling import Totals, paid
 from storage.testing.projections.inline import NAMES, taken
-from storage.testing.samples import PATIENCE_S, new_event, new_events
+from storage.testing.samples import PATIENCE_S, message, new_event, new_events
 
 A, B = StreamId("order-a"), StreamId("order-b")
 USER, TILL = StreamId("user-a"), StreamId("till-a")
@@ -67,6 +72,7 @@ async def settle(kept: Kept, tenant: str = "acme") -> Kept:
             await store.append(name, [new_event(tags=("course-1",)), *new_events(2)])
     kept.events = kept.events.for_tenant(tenant)
     kept.snapshots = kept.snapshots.for_tenant(tenant)
+    kept.dead_letters = kept.dead_letters.for_tenant(tenant)
     return kept
 
 
@@ -89,7 +95,7 @@ def _ids(events: Sequence[StoredEvent | NewEvent]) -> list[UUID]:
 
 
 class TenantsSuite:
-    """The conformance suite of `EventStore.for_tenant` and `Snapshots.for_tenant`."""
+    """The conformance suite of `for_tenant`: of the events, snapshots and dead letters."""
 
     async def test_streams_of_one_name_are_each_tenants_own(self, kept: Kept) -> None:
         # STORE-9
@@ -400,6 +406,48 @@ class TenantsSuite:
         assert await projections.parked_streams("@globex/totals__g1") == {"@globex/till-a"}
         assert await projections.checkpoints("totals") == []
 
+    async def test_letters_are_a_tenants_own(self, kept: Kept) -> None:
+        # STORE-9, STORE-61
+        free, acme = kept.dead_letters, kept.dead_letters.for_tenant("acme")
+        globex = free.for_tenant("globex")
+        one = NewDeadLetter("mail", "source", "m-1", "boom", stream_id=A)
+        mine = await acme.add(one)
+        theirs, common = await globex.add(one), await free.add(replace(one, stream_id=None))
+        assert len({mine, theirs, common}) == 3
+        assert await acme.add(replace(one, error_message="again")) == mine
+        (found,) = await acme.list()
+        assert (found.id, found.retry_count, found.letter.tenant) == (mine, 1, "acme")
+        assert (found.letter.stream_id, found.letter.message_id) == (A, "m-1")
+        assert [letter.id for letter in await free.list()] == [mine, theirs, common]
+        assert [letter.letter.tenant for letter in await free.list()] == ["acme", "globex", None]
+        assert (await acme.counts()).by_status[DeadLetterStatus.PENDING] == 1
+        assert (await free.counts()).by_status[DeadLetterStatus.PENDING] == 3
+        for other in (theirs, common):
+            for call in (
+                acme.get(other),
+                acme.retry(other),
+                acme.hand_back(other, "eve"),
+                acme.failed_again(other, "e"),
+                acme.resolve(other, "eve"),
+                acme.discard(other, "eve", "r"),
+            ):
+                with pytest.raises(UnknownDeadLetter):
+                    await call
+            assert (await free.get(other)).status is DeadLetterStatus.PENDING
+        assert [letter.id for letter in await acme.retry_all()] == [mine]
+        await acme.resolve(mine, "ada")
+        with pytest.raises(ForeignTenant):
+            await acme.add(replace(one, tenant="globex"))
+        # One that speaks of a message or a timer of the whole program is no tenant's to hand back.
+        await kept.events.append(A, new_events(1), outbox=[message()])
+        forged = await acme.add(NewDeadLetter("outbox", "source", "1", "boom"))
+        with pytest.raises(NotHandedBack):
+            await acme.hand_back(forged, "eve")
+        await acme.discard(forged, "eve", "r")
+        assert (await kept.outbox.stats()).pending == 1
+        assert (await acme.list())[-1].letter.stream_id is None
+        assert await acme.purge() == 0
+
     async def test_nobody_names_what_is_anothers(self, kept: Kept) -> None:
         # STORE-9
         free, acme = kept.events, kept.events.for_tenant("acme")
@@ -419,11 +467,12 @@ class TenantsSuite:
                 with pytest.raises((ForeignTenant, ValueError)):
                     await store.append_batch([AppendRequest(B, new_events(1)), request])
             assert await store.head(A) == await store.head(B) == 0
-        for ports in (acme, kept.snapshots.for_tenant("acme")):
+        letters = kept.dead_letters
+        for view in (acme, kept.snapshots.for_tenant("acme"), letters.for_tenant("acme")):
             with pytest.raises(ForeignTenant):
-                ports.for_tenant("globex")
+                view.for_tenant("globex")
         for name in ("", "a/b", "@acme", "acme\n", "ä", "x" * 65, "a\x00"):
-            for port in (free, acme, kept.snapshots):
+            for port in (free, acme, kept.snapshots, letters):
                 with pytest.raises(InvalidTenant):
                     port.for_tenant(name)
         # A raw text in the place of a name is refused as ever.
