@@ -54,9 +54,11 @@ SOAKS = {
         minutes=10,
     ),
     "network": Soak(
-        "REL-84",
-        "tests/storage/test_toxic_proxy.py",
+        "REL-84: cut apart for 10 s, refused for 10 s, 200 ms a round trip",
+        "tests/storage/test_toxic_proxy.py::"
+        "test_a_program_cut_off_from_its_database_recovers_by_itself",
         minutes=10,
+        environment=(("FORM", "long"),),
     ),
 }
 

@@ -51,7 +51,8 @@ Work: TypeAlias = Callable[..., Coroutine[Any, Any, T]]
 OPERATION_S_MAX = 4.0
 SETTLE_S_MAX = 1.0
 
-# After a failed connect callers fail at once for so long: no crowd meets a starting database.
+# After a failed connect callers fail at once for so long, and then one of them tries again while
+# the others wait in line: no crowd meets a starting database.
 RECONNECT_PAUSE_S = 0.5
 
 # How often idle and old connections are looked for.
@@ -130,6 +131,8 @@ class Pool:
         self._apart = 0  # lent out by `connect`, for as long as the loop turns
         self._waiters: deque[asyncio.Future[Member | None]] = deque()
         self._trusted_from = 0.0  # sessions born before are ended when they are next seen
+        # Since a connect failed: until when nobody tries, why, and whether somebody does now.
+        self._is_down = self._is_probing = False
         self._down_until = 0.0
         self._down_reason = ""
         self._load = Load(settings)
@@ -209,16 +212,19 @@ class Pool:
         """Call this for a connection apart, counted too; `PoolExhausted` when there is no room."""
         if self._size() >= self._settings.connections_max:
             raise PoolExhausted(len(self._waiters), self._settings.connections_max)
+        if self._is_probing:
+            raise self._away()
+        session = {**self._settings.session(f"{self._part}-{part}"), **settings}
         is_open = False
         self._apart += 1
         try:
-            session = {**self._settings.session(f"{self._part}-{part}"), **settings}
-            connection = await connect(self._url, session)
+            connection = await self._connect(session, CONNECT_S_MAX)
             is_open = True
         finally:
             if not is_open:
                 self._apart -= 1
                 self._hand_on(None)
+        self._let_in()
         return connection
 
     def disconnect(self, connection: Connection) -> None:
@@ -269,7 +275,7 @@ class Pool:
             if self._idle:
                 member = self._idle.pop()
                 self._note_load(now)
-            elif self._size() < self._settings.connections_max and (is_called or not self._waiters):
+            elif self._has_room() and (is_called or not self._waiters):
                 return await self._open(min(CONNECT_S_MAX, deadline - now))
             else:
                 handed = await self._wait_for_one(deadline - now)
@@ -279,6 +285,12 @@ class Pool:
                 member = handed
             if await self._is_usable(member, now):
                 return member
+
+    def _has_room(self) -> bool:
+        return self._size() < self._settings.connections_max and not self._is_probing
+
+    def _away(self) -> StoreUnavailable:
+        return StoreUnavailable(self._down_reason, nothing_written=True)
 
     async def _wait_for_one(self, patience_s: float) -> Member | None:
         """Wait in line for a connection; None means that there is room for a new one."""
@@ -290,6 +302,8 @@ class Pool:
                 member = await waiter
             is_taken = True
         except TimeoutError:
+            if self._is_down:
+                raise self._away() from None
             most = self._settings.connections_max
             raise PoolExhausted(len(self._waiters), most) from None
         finally:
@@ -302,33 +316,48 @@ class Pool:
         return member
 
     async def _open(self, timeout_s: float) -> Member:
-        now = time.monotonic()
-        if now < self._down_until:
-            self._hand_on(None)  # who waits in line fails at once too
-            raise StoreUnavailable(self._down_reason, nothing_written=True)
         # Counted before the await: others that open meanwhile must see the room taken.
         self._opening += 1
-        self._note_load(now)
         is_open = False
         try:
-            connection = await connect(self._url, self._settings.session(self._part), timeout_s)
+            connection = await self._connect(self._settings.session(self._part), timeout_s)
             is_open = True
-        except StoreError as error:
-            self._down_until = time.monotonic() + RECONNECT_PAUSE_S
-            self._down_reason = error.reason if isinstance(error, StoreUnavailable) else str(error)
-            raise
         finally:
             self._opening -= 1
             if not is_open:
                 # Refused, or its caller gone: the room is the next one's, who else sits in line
                 # for a connection that nobody opens.
                 self._hand_on(None)
-        self._down_until = 0.0
         # No await between `_opening` going down and this, so that nobody sees it missing.
         member = Member(connection)
         self._all.add(member)
         connection.add_termination_listener(lambda _connection: self._forget(member))
+        self._let_in()
         return member
+
+    def _let_in(self) -> None:
+        """Whoever waited for an attempt that came about may open one too, and lets in the next."""
+        if self._has_room():
+            self._hand_on(None)
+
+    async def _connect(self, session: dict[str, str], timeout_s: float) -> Connection:
+        """Connect, if it may be tried; the first after a failure is tried alone."""
+        now = time.monotonic()
+        if now < self._down_until:
+            raise self._away()  # who waits in line is told in turn
+        self._note_load(now)
+        self._is_probing = is_probing = self._is_down
+        try:
+            connection = await connect(self._url, session, timeout_s)
+        except StoreError as error:
+            self._is_down, self._down_until = True, time.monotonic() + RECONNECT_PAUSE_S
+            self._down_reason = error.reason if isinstance(error, StoreUnavailable) else str(error)
+            raise
+        finally:
+            if is_probing:
+                self._is_probing = False
+        self._is_down, self._down_until = False, 0.0
+        return connection
 
     async def _is_usable(self, member: Member, now: float) -> bool:
         if (
