@@ -45,6 +45,12 @@ SOAKS = {
         "tests/journeys/test_process.py::test_acknowledged_messages_survive_kill_9",
         rounds=200,
     ),
+    "ports": Soak(
+        "REL-91: a program on all ports killed, its server, and both",
+        "tests/storage/test_crash_rounds.py",
+        rounds=1,
+        environment=(("ROUNDS", "200"),),
+    ),
     "durability": Soak(
         "REL-92", "tests/storage/test_durability.py", rounds=1, environment=(("ROUNDS", "200"),)
     ),
