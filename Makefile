@@ -51,8 +51,15 @@ bench: $(VENV)/bench.stamp $(DATASTAR) ## measure, with peers; ONLY=name runs on
 soak: $(VENV)/dev.stamp $(DATASTAR) ## repeat the proofs for long; ONLY=name runs one, MINUTES=n shortens; writes build/soak.json
 	@$(BIN)/python -m tests.soak $(ONLY)
 
-conformance: $(VENV)/dev.stamp ## play random scenarios on Erlang's supervisor and on ours; SEED=n repeats one
+conformance: $(VENV)/dev.stamp ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript
 	@$(BIN)/python -m tests.conformance
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/node/stamp; fi
+	@$(BIN)/python -m pytest -q -rs tests/web/client
+
+build/node/stamp: tests/web/client/packages/package-lock.json
+	@mkdir -p build/node && cp tests/web/client/packages/*.json build/node/
+	@npm ci --prefix build/node --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 clean: ## remove what was made here: environment, caches, build; data in .greenroom stay
 	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
