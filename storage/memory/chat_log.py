@@ -183,6 +183,8 @@ class MemoryChatLog:
             return error
         except (StoreUnavailable, SubjectForgotten, MasterKeyMissing, StoredDataError) as error:
             return ChatLogUnavailable(str(error))
+        except StoreMisuse as error:
+            return PostRefused(str(error))
 
     async def history(
         self,

@@ -263,7 +263,7 @@ class PostgresChatLog:
                 await self._verdict(draft, room_id, row)
                 for draft, row in zip(drafts, rows, strict=True)
             ]
-        except (StatementRefused, ChatLogUnavailable, *_OF_A_KEY):
+        except (StatementRefused, StoreMisuse, ChatLogUnavailable, *_OF_A_KEY):
             return None
         except StoreUnavailable as error:
             return [_unavailable(error)] * len(drafts)
@@ -283,15 +283,16 @@ class PostgresChatLog:
             events = await self._seal([draft], room_id)
             row = await self._retried(_post, draft.room, draft, *events)
             return await self._verdict(draft, room_id, row)
-        except StatementRefused as error:
-            _log.warning("chat.post_refused", room=draft.room, error=str(error))
-            refused = PostRefused(str(error))
-            refused.__cause__ = error
-            return refused
         except ChatLogUnavailable as error:
             return error  # The room is closed.
         except (StoreUnavailable, *_OF_A_KEY) as error:
             return _unavailable(error)
+        except (StatementRefused, StoreMisuse) as error:
+            # Too large once it is sealed, or what no check of ours foresaw.
+            _log.warning("chat.post_refused", room=draft.room, error=str(error))
+            refused = PostRefused(str(error))
+            refused.__cause__ = error
+            return refused
 
     async def _seal(self, drafts: Sequence[Draft], room_id: UUID) -> list[str]:
         # Before the statement, which holds the room.

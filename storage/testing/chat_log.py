@@ -39,6 +39,7 @@ from actors.chat import (
 )
 from actors.chat.chat_log import WAITING_MAX
 from actors.persistence import ERASED, EVENTS, EventStore, Keyring
+from actors.persistence.words import EVENT_BYTES_MAX
 from storage.errors import UnknownUser
 
 _NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -380,6 +381,10 @@ class ChatLogSuite:
             taken = replace(_again(drafts[place]), event_id=drafts[place - 1].event_id)
             with pytest.raises(PostRefused):
                 await chat_log.post(taken)
+            # Not too long for a text, but for an event with the text sealed in it.
+            too_long = draft("x" * EVENT_BYTES_MAX, limits=limits)
+            verdicts = [*await chat_log.post_all([too_long, _again(drafts[place - 1])])]
+            assert [type(verdict) for verdict in verdicts] == [PostRefused, Repeated]
         history = await chat_log.history(LOBBY, Viewer())
         assert [message.seq for message in history.messages] == list(range(1, 14))
         assert history.n == 13

@@ -180,14 +180,15 @@ async def test_posts_of_a_room_ascend_along_the_order(database: Database) -> Non
     await log.ensure_rooms(ROOM_NAMES)
 
     async def post(writer: int) -> None:
-        for number in range(10):
+        for number in range(5):
             await log.post(draft(f"{writer}.{number}"))
+            await log.post_all([draft(), draft()])
 
     async with trio.open_nursery() as nursery:
         for writer in range(8):
             nursery.start_soon(post, writer)
     pages = await read_to_end(store, limit=50)
-    assert sum(len(page.events) for page in pages) == 80
+    assert sum(len(page.events) for page in pages) == 120
 
 
 @pytest.mark.parametrize(
