@@ -4,6 +4,7 @@ Readers fall into classes that see a message alike, so that it is rendered and e
 each class and the bytes are shared: the public, and the session that wrote it.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from actors.chat import (
@@ -17,6 +18,8 @@ from actors.chat import (
     is_own,
     may_see,
 )
+from actors.chat.policy import author_id
+from actors.chat.words import AuthorId
 from actors.persistence import ERASED
 from web.realtime import ElementPatchMode, joined, patch_elements, remove_elements
 from web.server import Frame
@@ -55,6 +58,44 @@ def class_of(message: Message, viewer: Viewer) -> ViewerClass:
 def window_views(messages: tuple[Message, ...], viewer: Viewer) -> tuple[MessageView, ...]:
     """Call this to show a page of history to one viewer, oldest first."""
     return tuple(message_view(message, class_of(message, viewer)) for message in messages)
+
+
+class PageViews:
+    """The views of each room's newest window for all who wrote nothing in it, made once.
+
+    As long as the room gives the very same messages, that is: it does so while nothing changes.
+    Whoever sees one of them as their own has views made for themselves, and nobody else gets them.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[RoomName, _Window] = {}
+
+    def of(
+        self, room: RoomName, messages: tuple[Message, ...], viewer: Viewer
+    ) -> tuple[MessageView, ...]:
+        """Call this for what `window_views` gives."""
+        kept = self._kept.get(room)
+        if kept is None or kept.messages is not messages:
+            authors = frozenset(map(author_id, messages))
+            if _wrote_one(viewer, authors):
+                return window_views(messages, viewer)
+            kept = _Window(messages, authors, window_views(messages, viewer))
+            self._kept[room] = kept
+        if _wrote_one(viewer, kept.authors):
+            return window_views(messages, viewer)
+        return kept.views
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    messages: tuple[Message, ...]
+    authors: frozenset[AuthorId | None]
+    views: tuple[MessageView, ...]
+
+
+def _wrote_one(viewer: Viewer, authors: frozenset[AuthorId | None]) -> bool:
+    ids = (viewer.session_id, viewer.user_id)
+    return any(one is not None and one in authors for one in ids)
 
 
 def _speaker(message: Message, viewer_class: ViewerClass) -> Speaker:

@@ -3,7 +3,7 @@
 The panel itself stands on the lab's page, which asks here for what it shows at first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from uuid import uuid4
 
@@ -26,7 +26,7 @@ from actors.chat import (
     guest_name,
 )
 from actors.chat.policy import parse_body, parse_client_id
-from web.chat.presenting import window_views
+from web.chat.presenting import PageViews
 from web.chat.readers import ShownRooms
 from web.realtime import StreamKey, joined, patch_signals
 from web.routing import paths
@@ -43,6 +43,7 @@ class ChatServices:
 
     rooms: Rooms
     shown: ShownRooms
+    views: PageViews = field(default_factory=PageViews)
 
 
 class PostCommand(msgspec.Struct, frozen=True):
@@ -95,7 +96,7 @@ async def chat_view(
         room=element_id(room),
         you_name=guest_name(str(state.visitor.id)),
         demo_name=DEMO_DISPLAY_NAME,
-        messages=window_views(history.messages, viewer),
+        messages=chat.views.of(room, history.messages, viewer),
         tab_id=element_id(tab),
         client_id=element_id(str(uuid4())),
         demo_client_id=element_id(str(uuid4())),

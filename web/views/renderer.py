@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from web.views.chat import MessageFragments, MessageView
 from web.views.pages import ErrorPage, ErrorView, HomePage, LabPage, ProofView
@@ -17,6 +18,10 @@ from web.views.tree import Branch, CountView, CrashView, NodeView
 from web.views.words import dsid
 
 TEMPLATES = Path(__file__).with_name("templates")
+
+MESSAGE_LIST = "fragments/message_list.html"
+# The tree and the two lists of what everybody sees; and of some who see messages of their own.
+PARTS_KEPT_MAX = 12
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
@@ -27,6 +32,7 @@ _TEMPLATES = (
     "fragments/proof.html",
     "fragments/message.html",
     "fragments/chat_window.html",
+    "fragments/message_list.html",
     "fragments/tree.html",
     "fragments/tree_row.html",
     "fragments/tree_branch.html",
@@ -45,6 +51,8 @@ class Renderer:
         self._environment: Environment = make_environment(static)
         for name in _TEMPLATES:
             self._environment.get_template(name)
+        # What was looked at last comes last.
+        self._parts: dict[tuple[int, str, object], tuple[object, Markup]] = {}
 
     def _render(self, name: str, **values: object) -> str:
         return self._environment.get_template(name).render(**values)
@@ -54,8 +62,29 @@ class Renderer:
         return self._render("home.html", page=page, shell=page.shell)
 
     def lab_page(self, page: LabPage) -> str:
-        """Call this to render `/lab`."""
-        return self._render("lab.html", page=page, shell=page.shell)
+        """Call this to render `/lab`; what is the same on many pages is rendered once for them."""
+        messages, root = page.chat.messages, page.tree.root
+        parts = {
+            "tree": self._part(root, "fragments/tree.html", root=root),
+            "you": self._part(messages, MESSAGE_LIST, messages=messages, pane="you"),
+            "demo": self._part(messages, MESSAGE_LIST, messages=messages, pane="demo"),
+        }
+        return self._render("lab.html", page=page, shell=page.shell, parts=parts)
+
+    def _part(self, shown: object, name: str, **values: object) -> Markup:
+        """Render a part that says nothing of who looks, unless the very same was rendered before.
+
+        By the object itself and not by what it equals: that would cost as much. It is kept along
+        with its part, so nothing else can be at its place.
+        """
+        key = id(shown), name, values.get("pane")
+        kept = self._parts.pop(key, None)
+        if kept is None:
+            kept = shown, Markup(self._render(name, **values))
+        self._parts[key] = kept
+        while len(self._parts) > PARTS_KEPT_MAX:
+            del self._parts[next(iter(self._parts))]
+        return kept[1]
 
     def error_page(self, page: ErrorPage) -> str:
         """Call this to render the answer to a plain request that failed."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from actors.chat import LOBBY, History, Message, Status, Viewer, may_see
 from actors.chat.chat_log import HISTORY_LIMIT
+from web.chat.presenting import PageViews, window_views
 from web.chat.window import PENDING_MAX, RoomWindow, is_whole, merged
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,3 +70,19 @@ def test_everything_is_bounded() -> None:  # REL-70
 def test_a_removed_message_is_never_kept() -> None:
     window = RoomWindow(messages_of([Status.REMOVED]), 1)
     assert window.seen_by(Viewer(is_moderator=True)) == ()
+
+
+@given(st.lists(_STATUSES, max_size=20), st.integers(0, 4), st.integers(0, 4))
+def test_the_views_of_a_page_are_shared_by_those_who_wrote_nothing_in_it(
+    statuses: list[Status], first: int, second: int
+) -> None:  # SITE-68, SITE-77
+    kept = PageViews()
+    messages = tuple(messages_of(statuses))
+    viewers = [Viewer(session_id=f"s{number}") for number in (first, second)]
+    for viewer in (*viewers, Viewer(), *viewers):
+        assert kept.of(LOBBY, messages, viewer) == window_views(messages, viewer)
+    strangers = [Viewer(session_id=name) for name in ("t1", "t2")]
+    one, other = (kept.of(LOBBY, messages, viewer) for viewer in strangers)
+    assert one is other
+    longer = (*messages, messages_of([Status.VISIBLE])[0])
+    assert kept.of(LOBBY, longer, strangers[0]) == window_views(longer, strangers[0])

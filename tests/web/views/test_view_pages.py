@@ -9,7 +9,7 @@ from jinja2 import StrictUndefined, UndefinedError
 
 from tests.web.views import samples
 from web.views import MessageState, Renderer, Speaker, make_environment
-from web.views.renderer import TEMPLATES
+from web.views.renderer import MESSAGE_LIST, PARTS_KEPT_MAX, TEMPLATES
 
 # SITE-97, and the six of SITE-101.
 SIGNALS = set(
@@ -159,3 +159,27 @@ def test_pages_are_small() -> None:
     assert len(PAGES["home"]().encode()) <= 30_000
     assert len(PAGES["lab"]().encode()) <= 30_000
     assert len(samples.read(PAGES["lab"]()).elements) <= 3_000
+
+
+def test_what_is_the_same_on_many_pages_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # SEC-62, SITE-68: the page is what it is without; nobody gets the list of another
+    here, rendered = samples.renderer(), list[str]()
+    render = here._render
+
+    def counted(name: str, **values: object) -> str:
+        rendered.append(name)
+        return render(name, **values)
+
+    monkeypatch.setattr(here, "_render", counted)
+    shared = samples.lab(samples.message(body="<b>for all</b>"))
+    own = samples.lab(samples.message(body="mine", speaker=Speaker.YOU))
+    for page in (shared, own, shared, own):
+        html = here.lab_page(page)
+        assert html == samples.renderer().lab_page(page)
+        assert ("mine" in html) is (page is own)
+        assert "<b>for all" not in html
+    assert rendered.count(MESSAGE_LIST) == 4
+    for number in range(2 * PARTS_KEPT_MAX):
+        here.lab_page(samples.lab(samples.message(body=str(number))))
+    assert len(here._parts) == PARTS_KEPT_MAX
+    assert here.lab_page(shared) == samples.renderer().lab_page(shared)
