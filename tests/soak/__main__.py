@@ -59,6 +59,12 @@ SOAKS = {
         "tests/storage/test_history.py::test_one_order_explains_what_all_clients_saw",
         minutes=10,
     ),
+    "tags": Soak(
+        "STORE-8: conditions over tags in three processes, one killed a round",
+        "tests/storage/test_tag_race.py::test_no_seat_is_taken_twice_by_several_processes",
+        minutes=10,
+        environment=(("ROUNDS", "40"),),
+    ),
     "network": Soak(
         "REL-84: cut apart for 10 s, refused for 10 s, 200 ms a round trip",
         "tests/storage/test_toxic_proxy.py::"
