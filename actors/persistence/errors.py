@@ -76,8 +76,8 @@ class ForeignTenant(StoreMisuse):
     def __init__(self, own: str | None, given: str) -> None:
         whose = "that of no tenant" if own is None else f"that of {own}"
         super().__init__(
-            f"the store is {whose}, and was given something of {given}; nothing was read or "
-            f"written. Use that tenant's own view, for_tenant({given!r})."
+            f"the store is {whose}, and was given something of {given[:80]!r}; nothing was read "
+            "or written. Use that tenant's own view, from for_tenant."
         )
         self.own, self.given = own, given
 

@@ -48,6 +48,8 @@ from actors.persistence.words import (
     AppendRequest,
     BackwardPage,
     Bookmark,
+    CancelTimer,
+    CloseTimer,
     Condition,
     Counted,
     Cursor,
@@ -59,6 +61,7 @@ from actors.persistence.words import (
     OutboxMessage,
     Page,
     Query,
+    SetTimer,
     Shard,
     Snapshot,
     StoredEvent,
@@ -73,6 +76,7 @@ from actors.persistence.words import (
     check_tenant,
     check_text,
     check_texts,
+    owned_name,
 )
 
 
@@ -351,7 +355,9 @@ def check_view(own: str | None, wanted: str) -> None:
 def owned(request: AppendRequest, tenant: str | None) -> AppendRequest:
     """Call this first in an engine's append, for the request as one of the store's tenant.
 
-    Raises `ForeignTenant` when it, its key or one of its events names another.
+    What goes with it and is known by a name has its owned name from here on: the key of a message,
+    the address of a timer, the consumer of the inbox. Raises `ForeignTenant` when the request, its
+    key or one of its events names another tenant, `InvalidField` when a name is too long so.
     """
     key = request.idempotency
     if tenant is None:
@@ -372,11 +378,24 @@ def owned(request: AppendRequest, tenant: str | None) -> AppendRequest:
         request,
         tenant=tenant,
         idempotency=None if key is None else replace(key, tenant=tenant),
+        outbox=[replace(one, key=owned_name(tenant, one.key)) for one in request.outbox],
+        timers=[_owned_change(one, tenant) for one in request.timers],
+        inbox=None
+        if request.inbox is None
+        else (owned_name(tenant, request.inbox[0]), request.inbox[1]),
         events=[
             event if event.tenant is not None else msgspec.structs.replace(event, tenant=tenant)
             for event in request.events
         ],
     )
+
+
+def _owned_change(change: TimerChange, tenant: str) -> TimerChange:
+    match change:
+        case SetTimer() | CancelTimer():
+            return replace(change, address=owned_name(tenant, change.address))
+        case CloseTimer():
+            return change  # by its id, which nobody else has
 
 
 # What is asked of a reader before any I/O. Each raises `InvalidField`.

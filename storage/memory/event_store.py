@@ -103,7 +103,8 @@ class MemoryEventStore(Faults):
         self._inline = InlineProjections(inline)
         self._event_types = event_types
         self.database = database if database is not None else MemoryDatabase()
-        self._held: HeldCommit | None = None
+        # One at most; a list, which views of the store have too.
+        self._held: list[HeldCommit] = []
         self._busy: dict[str, trio.Event] = {}
         self._tenant: str | None = None
 
@@ -111,8 +112,8 @@ class MemoryEventStore(Faults):
 
     def hold_next_commit(self) -> HeldCommit:
         """Call this to hold back the commit of the next append until it is released."""
-        self._held = HeldCommit()
-        return self._held
+        self._held[:] = [HeldCommit()]
+        return self._held[0]
 
     def event_count(self) -> int:
         """Call this for the number of stored events."""
@@ -195,7 +196,7 @@ class MemoryEventStore(Faults):
         txid = database.begin()
         actual = self.current_version(request.stream_id)
         placed = database.place(txid, request.key, actual + 1, request.events)
-        if self._held is not None and not await self._hold(request, txid):
+        if self._held and not await self._hold(request, txid):
             raise StoreUnavailable("a test rolled the append back")
         documents = apply_inline(self._inline, database, txid, placed)
         database.add_outbox(txid, request.outbox)
@@ -552,8 +553,7 @@ class MemoryEventStore(Faults):
                 yield event
 
     async def _hold(self, request: AppendRequest, txid: int) -> bool:
-        held, self._held = self._held, None
-        assert held is not None
+        held = self._held.pop()
         done, places = trio.Event(), _places([request])
         self._busy.update(dict.fromkeys(places, done))
         is_kept = False

@@ -1,25 +1,34 @@
 """Switches for tests: a twin that fails as the real store does, and a commit held back."""
 
+from dataclasses import dataclass
+
 import trio
 
 from storage.errors import StoreError, StoreUnavailable
+
+
+@dataclass(slots=True)
+class _Planted:
+    """What a test has planted in a twin, and in all views of it."""
+
+    error: StoreError | None = None
+    times: int = 0
+    delay_s: float = 0.0
 
 
 class Faults:
     """Base of the twins: every operation passes here first, which is also a checkpoint."""
 
     def __init__(self) -> None:
-        self._error: StoreError | None = None
-        self._times = 0
-        self._delay_s = 0.0
+        self._planted = _Planted()
 
     def fail_next(self, error: StoreError, times: int = 1) -> None:
         """Call this to make the next operations raise an error before they do anything."""
-        self._error, self._times = error, times
+        self._planted.error, self._planted.times = error, times
 
     def slow(self, seconds: float) -> None:
         """Call this to make every operation take so long; 0 ends it."""
-        self._delay_s = seconds
+        self._planted.delay_s = seconds
 
     def lose_connection(self) -> None:
         """Call this to fail the next operation as a cut connection does."""
@@ -27,10 +36,11 @@ class Faults:
 
     async def pass_faults(self) -> None:
         """Call this at the head of an operation, before it looks at any state."""
-        await trio.sleep(self._delay_s)
-        if self._times and self._error is not None:
-            self._times -= 1
-            raise self._error
+        planted = self._planted
+        await trio.sleep(planted.delay_s)
+        if planted.times and planted.error is not None:
+            planted.times -= 1
+            raise planted.error
 
 
 class HeldCommit:

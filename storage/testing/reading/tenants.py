@@ -7,9 +7,10 @@ tenant's view must pass every other suite of its port.
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import trio
@@ -17,8 +18,11 @@ import trio
 from actors.persistence import (
     EXISTS,
     START,
+    AlreadyHandled,
     Appended,
     AppendRequest,
+    CancelTimer,
+    CloseTimer,
     Condition,
     ConditionFailed,
     Counted,
@@ -29,6 +33,7 @@ from actors.persistence import (
     IdempotencyMismatch,
     Idempotent,
     InlineProjectionFailed,
+    InvalidField,
     InvalidTenant,
     NewDeadLetter,
     NewEvent,
@@ -45,6 +50,7 @@ from actors.persistence import (
     inline_collection,
     live_collection,
     owned_name,
+    split_name,
     wait_until,
 )
 from actors.runtime import open_actors
@@ -52,7 +58,7 @@ from storage.testing.event_store import following, read_to_end, versions
 from storage.testing.kept import Kept
 from storage.testing.projections.filling import Totals, paid
 from storage.testing.projections.inline import NAMES, taken
-from storage.testing.samples import PATIENCE_S, message, new_event, new_events
+from storage.testing.samples import NOON, PATIENCE_S, message, new_event, new_events, timer
 
 A, B = StreamId("order-a"), StreamId("order-b")
 USER, TILL = StreamId("user-a"), StreamId("till-a")
@@ -447,6 +453,35 @@ class TenantsSuite:
         assert (await kept.outbox.stats()).pending == 1
         assert (await acme.list())[-1].letter.stream_id is None
         assert await acme.purge() == 0
+
+    async def test_what_goes_with_an_append_is_named_after_its_tenant(self, kept: Kept) -> None:
+        # STORE-9, CORE-31: whose it is, is told to who sends and who delivers
+        free, acme = kept.events, kept.events.for_tenant("acme")
+        handled = ("billing", uuid4())
+        for store in (free, acme, free.for_tenant("globex")):
+            await store.append_request(
+                AppendRequest(
+                    A,
+                    new_events(1),
+                    outbox=[message("k")],
+                    timers=[timer(address="saga/1")],
+                    inbox=handled,
+                )
+            )
+            with pytest.raises(AlreadyHandled):
+                await store.append_request(AppendRequest(A, new_events(1), inbox=handled))
+        await acme.append(A, new_events(1), timers=[CancelTimer("saga/1", "step")])
+        due = await kept.timers.claim_due("w", NOON + timedelta(hours=1))
+        assert {split_name(one.address) for one in due} == {(None, "saga/1"), ("globex", "saga/1")}
+        keys = list[str]()
+        for part in range(8):
+            held = await kept.outbox.lease("relay", [part])
+            keys += [one.key for one in await kept.outbox.next_batch(part, held[part])]
+        assert sorted(keys) == ["@acme/k", "@globex/k", "k"]
+        # By its id a timer is closed, whoever was given it.
+        await acme.append(A, new_events(1), timers=[CloseTimer(due[0].timer_id)])
+        with pytest.raises(InvalidField):
+            await acme.append(A, new_events(1), outbox=[message("k" * 1024)])
 
     async def test_nobody_names_what_is_anothers(self, kept: Kept) -> None:
         # STORE-9
