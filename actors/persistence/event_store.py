@@ -378,8 +378,8 @@ def owned(request: AppendRequest, tenant: str | None) -> AppendRequest:
         request,
         tenant=tenant,
         idempotency=None if key is None else replace(key, tenant=tenant),
-        outbox=[replace(one, key=owned_name(tenant, one.key)) for one in request.outbox],
-        timers=[_owned_change(one, tenant) for one in request.timers],
+        outbox=tuple(replace(one, key=owned_name(tenant, one.key)) for one in request.outbox),
+        timers=tuple(_owned_change(one, tenant) for one in request.timers),
         inbox=None
         if request.inbox is None
         else (owned_name(tenant, request.inbox[0]), request.inbox[1]),
