@@ -97,6 +97,8 @@ class Settings:
     datastar_js: Path | None = None
     chat_posts_per_author_max: int = 5
     chat_posts_per_address_max: int = 20
+    streams_per_address_max: int = 100
+    sockets_per_address_max: int = 50
     drain_budget_s: int = 10
     database_wait_s: int = 30
     projections_kept_s: int = 24 * 3600
@@ -267,6 +269,9 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "DATASTAR_JS": ("datastar_js", _file),
     "CHAT_POSTS_PER_AUTHOR_MAX": ("chat_posts_per_author_max", _integer(1, 10**6)),
     "CHAT_POSTS_PER_ADDRESS_MAX": ("chat_posts_per_address_max", _integer(1, 10**6)),
+    # No more than all of them, which is what the process takes.
+    "STREAMS_PER_ADDRESS_MAX": ("streams_per_address_max", _integer(1, 10_000)),
+    "SOCKETS_PER_ADDRESS_MAX": ("sockets_per_address_max", _integer(1, 10_000)),
     "DRAIN_BUDGET_SECS": ("drain_budget_s", _integer(1, 600)),
 }
 

@@ -76,7 +76,10 @@ async def in_thread(work: Callable[[], R]) -> R:
 
 @asynccontextmanager
 async def open_whole_site(
-    *, caps: StreamCaps | None = None, posts_max: int = MANY, log: MemoryChatLog | None = None
+    *,
+    caps: StreamCaps | None = None,
+    posts_max: int = MANY,
+    log: MemoryChatLog | None = None,
 ) -> AsyncIterator[WholeSite]:
     """Open the site on a free port of this machine."""
     clock, directory = SystemClock(), Directory()

@@ -127,6 +127,9 @@ class ChatService:
     def __init__(self, session: FindSession) -> None:
         self._session = session
 
+    async def may_stay(self, principal: SocketGuest) -> None:
+        """Guests have no session that could end."""
+
     async def may_hear(self, principal: SocketGuest, topic: str) -> bool:
         """Guests read the Lobby; the other rooms have members."""
         return topic == topic_of(LOBBY)

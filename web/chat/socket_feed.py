@@ -5,6 +5,8 @@ Rule 1: the feed delivers every event that all may see, once and in order. What 
 Rule 2: what is delivered outlives an incarnation of the feed; the next one goes on behind it.
 """
 
+import trio
+
 from actors.chat import (
     ChatLog,
     ChatLogUnavailable,
@@ -22,6 +24,8 @@ from web.realtime import Again, Broadcast, Heard, StoreAway, StoredHead, StoredP
 
 # While the store is away, it is asked again this often.
 RETRY_S = 0.5
+# Clients that read what they missed, at the same time; the pool has ten connections.
+READERS_MAX = 3
 
 
 class RoomTopic:
@@ -29,6 +33,8 @@ class RoomTopic:
 
     def __init__(self, room: RoomName, log: ChatLog) -> None:
         self._room, self._log = room, log
+        # However many come back at once, most connections of the pool are for those who post.
+        self._readers = trio.CapacityLimiter(READERS_MAX)
 
     async def head(self) -> StoredHead:
         """See `StoredTopic.head`."""
@@ -41,7 +47,8 @@ class RoomTopic:
     async def page(self, after: int, limit: int) -> StoredPage[object]:
         """See `StoredTopic.page`."""
         try:
-            said = await self._log.said(self._room, after=after, limit=limit)
+            async with self._readers:
+                said = await self._log.said(self._room, after=after, limit=limit)
         except ChatLogUnavailable as error:
             raise StoreAway(str(error)) from error
         again: list[Again[object]] = [

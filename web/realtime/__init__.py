@@ -72,8 +72,9 @@ from web.realtime.socket.messages import (
     encode_client,
     encode_server,
 )
-from web.realtime.socket.outlet import Outlet, Policy, SocketBacklog
+from web.realtime.socket.outlet import Outlet, OutletStatistics, Policy, SocketBacklog
 from web.realtime.socket.protocol import (
+    Close,
     CloseCode,
     ProtocolLimits,
     Rate,
@@ -128,6 +129,7 @@ __all__ = [
     "Broadcast",
     "Caller",
     "ClientMessage",
+    "Close",
     "CloseCode",
     "Command",
     "CommandMemory",
@@ -152,6 +154,7 @@ __all__ = [
     "Outbox",
     "OutboxStatistics",
     "Outlet",
+    "OutletStatistics",
     "Ping",
     "Place",
     "Policy",

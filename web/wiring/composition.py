@@ -43,6 +43,7 @@ from web.realtime import (
     Heard,
     HistoryLimits,
     Hub,
+    SocketCaps,
     SocketEncoding,
     SocketEndpoint,
     Stream,
@@ -112,7 +113,8 @@ class Web:
         self._began = trio.current_time()
         self.is_draining = False
         self.rooms = Rooms(directory.maybe_room)
-        self.streams = Streams(caps=stream_caps, start_actor=self._start_stream)
+        caps = stream_caps or StreamCaps(per_address=settings.streams_per_address_max)
+        self.streams = Streams(caps=caps, start_actor=self._start_stream)
         self._room_readers = {
             room: Readers(waker(partial(directory.room_feed, room))) for room in ROOM_NAMES
         }
@@ -192,8 +194,8 @@ class Web:
             # Told first: what a tab hears is how soon to come back, and it does so spread over
             # seconds. Commands finish while the streams are open, for they answer through them.
             (
-                DrainStep("tell streams", TELL_S_MAX, self._tell_streams),
-                DrainStep("finish commands", COMMANDS_S_MAX, commands.wait_none),
+                DrainStep("tell streams", TELL_S_MAX, partial(self._tell_streams, endpoint)),
+                DrainStep("finish commands", COMMANDS_S_MAX, partial(_finish, commands, endpoint)),
                 DrainStep("close streams", CLOSE_S_MAX, self.streams.close_all),
                 DrainStep("close sockets", CLOSE_S_MAX, endpoint.close_all),
             ),
@@ -234,6 +236,7 @@ class Web:
             ),
             caller_of=socket_guest,
             start=self._directory.start_socket,
+            caps=SocketCaps(per_address=self._settings.sockets_per_address_max),
         )
 
     def _register_routes(self, app: WebApp) -> None:
@@ -282,7 +285,8 @@ class Web:
     async def _start_stream(self, stream: Stream) -> None:
         await self._directory.start_stream(stream, self.shown.want_window)
 
-    async def _tell_streams(self) -> None:
+    async def _tell_streams(self, endpoint: SocketEndpoint[SocketGuest]) -> None:
+        endpoint.begin_drain()
         self.streams.tell_draining()
 
     async def _check_streams(self) -> None:
@@ -293,3 +297,9 @@ class Web:
         for room in ROOM_NAMES:
             if self._directory.maybe_room(room) is None:
                 raise Unhealthy("a room has no actor")
+
+
+async def _finish(commands: CommandsInFlight, endpoint: SocketEndpoint[SocketGuest]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(commands.wait_none)
+        nursery.start_soon(endpoint.wait_answered)

@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from actors.runtime import System, open_actors
 from web.realtime import (
     Caller,
+    Close,
     CommandTable,
     Connection,
     ConnectionRef,
@@ -44,9 +45,14 @@ class Napping:
     def __init__(self) -> None:
         self.begun: list[str | None] = []
         self.ended = 0
+        self.open = {"memory", "stored"}
+        self.end: Close | None = None
+
+    async def may_stay(self, principal: str) -> Close | None:
+        return self.end
 
     async def may_hear(self, principal: str, topic: str) -> bool:
-        return topic in {"memory", "stored"}
+        return topic in self.open
 
     async def may_publish(self, principal: str, topic: str | None) -> bool:
         return topic != "closed"
@@ -98,6 +104,7 @@ class Peer:
                 self.wire.heard_at = trio.current_time()
 
     async def say(self, text: str) -> None:
+        self.outlet.ask()
         await self.ref.send(TextCame(text))
 
     async def nap(self, message_id: str, seconds: float = 0, word: str = "") -> None:
@@ -130,7 +137,7 @@ class Kit:
         )
 
     async def connect(
-        self, form: Form = Form.PLAIN, *, user: str = "who", client: str = "phone"
+        self, form: Form = Form.PLAIN, *, user: str = "who", client: str | None = "phone"
     ) -> Peer:
         lane = PulledLane()
         # A wire has the fast lane in service; here the test plays the socket.

@@ -104,6 +104,9 @@ class Room:
         # What the command "slow" waits for.
         self.go_on = trio.Event()
 
+    async def may_stay(self, principal: str) -> None:
+        return None
+
     async def may_hear(self, principal: str, topic: str) -> bool:
         return topic.startswith("room:")
 
@@ -151,6 +154,7 @@ class Site:
 
         return [
             DrainStep("tell streams", PATIENCE_S, tell),
+            DrainStep("finish commands", PATIENCE_S, self.endpoint.wait_answered),
             DrainStep("close streams", PATIENCE_S, self.streams.close_all),
             DrainStep("close sockets", PATIENCE_S, self.endpoint.close_all),
         ]

@@ -269,3 +269,37 @@ def test_a_bucket_allows_its_burst_and_then_its_rate() -> None:
     assert sum(bucket.take(1.0) for _ in range(100)) == 20
     assert sum(bucket.take(100.0) for _ in range(100)) == 40
     assert not bucket.take(50.0)  # a clock that goes back earns nothing
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*Policy, None, "open", "stall"]), st.integers(1, 400)),
+        max_size=12,
+    )
+)
+@settings(max_examples=25, deadline=None)
+def test_every_frame_is_delivered_dropped_replaced_or_waits(
+    steps: list[tuple[Policy | str | None, int]],
+) -> None:
+    # REL-73
+    lane = SlowLane()
+    outlet = Outlet(lane)
+    for step, count in steps:
+        if step == "open":
+            lane.open()
+        elif step == "stall":
+            lane.is_ready = False
+        else:
+            for _ in range(count):
+                if isinstance(step, Policy):
+                    outlet.send_topic(frame("x" * 50), f"t-{step.value}", step)
+                else:
+                    outlet.send(frame("r" * 50))
+        found = outlet.statistics()
+        told = found.delivered + found.dropped + found.replaced + found.waiting
+        assert found.sent == told
+    outlet.close(CloseCode.NORMAL, "over")
+    outlet.end()
+    found = outlet.statistics()
+    assert found.waiting == 0
+    assert found.sent == found.delivered + found.dropped + found.replaced

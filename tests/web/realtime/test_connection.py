@@ -6,8 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.web.realtime.connection_kit import connected
-from web.realtime import CloseCode, Form
+from tests.web.realtime.connection_kit import connected, open_kit
+from web.realtime import Close, CloseCode, Form
+from web.realtime.socket.connection import Recheck
 
 
 async def test_a_silent_but_healthy_client_lives_for_an_hour(autojump_clock: MockClock) -> None:
@@ -82,3 +83,51 @@ async def test_a_flood_is_told_once_a_second_and_closed_after_two(
         assert 2 <= trio.current_time() - began <= 2.5
         await wait_all_tasks_blocked()
         assert sum(b"Too many frames" in sent for sent in peer.got) == 2
+
+
+async def test_the_end_of_a_session_is_noticed_though_nobody_tells(
+    autojump_clock: MockClock,
+) -> None:
+    # SEC-44, WEB-45, WEB-46
+    async with open_kit() as kit:
+        peer = await kit.connect(Form.V1)
+        await trio.sleep(90)
+        assert not peer.outlet.closing.is_set()
+        kit.service.end = Close(CloseCode.SESSION_ENDED, "the session ended")
+        began = trio.current_time()
+        await peer.outlet.closing.wait()
+        assert trio.current_time() - began <= 60
+        told = (peer.outlet.close_code, peer.outlet.close_reason)
+        assert told == (CloseCode.SESSION_ENDED, "the session ended")
+
+
+async def test_a_topic_that_may_not_be_heard_any_more_is_taken_away(
+    autojump_clock: MockClock,
+) -> None:
+    # WEB-45, SEC-43, SEC-55: at once when it is told, and the rest goes on
+    async with open_kit() as kit:
+        peer = await kit.connect(Form.V1)
+        await peer.say('{"type":"subscribe","topics":["memory","stored"]}')
+        await peer.heard()
+        kit.service.open = {"stored"}
+        peer.ref.tell(Recheck())
+        unsubscribed, error = await peer.heard()
+        assert unsubscribed == {"type": "unsubscribed", "topics": ["memory"]}
+        assert error["code"] == "FORBIDDEN"
+        assert kit.settings.hub.member_count("memory") == 0
+        assert kit.settings.hub.member_count("stored") == 1
+        assert await peer.heard() == [], "told once"
+
+
+@pytest.mark.parametrize("name", ["Room", "0", "", "a" * 129, "a b", "a\\u0000"])
+async def test_names_that_can_be_no_topic_are_refused_and_nobody_is_asked(
+    name: str, autojump_clock: MockClock
+) -> None:
+    # SEC-55
+    async with open_kit() as kit:
+        kit.service.open.add(name)
+        peer = await kit.connect(Form.V1)
+        await peer.say(f'{{"type":"subscribe","topics":["{name}"],"id":"c1"}}')
+        subscribed, error = await peer.heard()
+        assert (subscribed["topics"], subscribed["id"]) == ([], "c1")
+        assert (error["code"], error.get("id")) == ("FORBIDDEN", None)

@@ -223,6 +223,16 @@ def test_one_command_too_many_is_told_with_its_id_and_when_to_come_back() -> Non
     assert told == (SocketCode.TOO_MANY_REQUESTS, "c1", 1)
 
 
+def test_who_asks_again_and_again_for_what_it_missed_is_slowed_down() -> None:
+    # SEC-47, WEB-42: a resume may read the store; a plain subscription does not
+    resume = '{"type":"subscribe","topics":["a"],"id":"c1","resume":{"a":{"epoch":"k","seq":1}}}'
+    assert answers(resume, rounds=40) == []
+    (error,) = answers(resume, rounds=41)
+    assert isinstance(error, Error)
+    assert (error.code, error.id) == (SocketCode.TOO_MANY_REQUESTS, "c1")
+    assert answers('{"type":"subscribe","topics":["a"],"id":"c1"}', rounds=41) == []
+
+
 def test_the_same_command_in_other_words_is_the_same() -> None:
     # WEB-41: order and spaces are no other command; another topic or number is
     def asked(action: str, topic: str = "a") -> bytes:

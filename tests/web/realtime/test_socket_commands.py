@@ -139,6 +139,33 @@ async def test_a_topic_one_may_not_publish_to_is_forbidden(autojump_clock: MockC
         assert (error["code"], error["id"]) == ("FORBIDDEN", "c1")
 
 
+async def test_a_connection_that_names_no_client_leaves_nothing_to_remember(
+    autojump_clock: MockClock,
+) -> None:
+    # WEB-41, REL-70
+    async with open_kit() as kit:
+        for client, kept in ((None, 0), ("phone", 1)):
+            peer = await kit.connect(Form.V1, client=client)
+            await peer.nap("c1")
+            await peer.nap("c1")
+            assert await peer.heard() == [ACK, ACK]
+            peer.hang_up()
+            await wait_all_tasks_blocked()
+            assert len(kit.settings.memory) == kept
+
+
+async def test_a_late_command_outlives_its_socket_by_more_than_the_silence_allowed(
+    autojump_clock: MockClock,
+) -> None:
+    # WEB-41, WEB-33
+    async with open_kit() as kit:
+        peer = await kit.connect(Form.V1)
+        await peer.nap("c1", 65)
+        peer.hang_up()
+        await trio.sleep(66)
+        assert kit.service.ended == 1
+
+
 def key(n: int, client: str = "phone") -> CommandKey:
     return CommandKey("who", client, f"c{n}")
 

@@ -12,7 +12,7 @@ import trio_websocket
 
 from tests.patience import until
 from tests.web.realtime.site_kit import opened, refusal, socket_client
-from web.realtime import V1, SocketCaps
+from web.realtime import V1, CloseCode, SocketCaps
 
 
 def say(body: str, topic: str = "null") -> str:
@@ -213,7 +213,9 @@ async def test_caps_answer_before_the_upgrade_and_are_freed() -> None:
         async with socket_client(site):
             refused = await refusal(site)
             assert refused.status_code == 429
-            assert (b"retry-after", b"1") in refused.headers
+            assert (b"retry-after", b"10") in refused.headers
+            assert refused.body is not None
+            assert b"you have 1 open sockets" in refused.body
         await until(lambda: len(site.endpoint) == 0)
         async with socket_client(site) as ws:
             await ws.send_message('{"type":"ping"}')
@@ -239,3 +241,59 @@ async def test_a_drain_closes_sockets_with_1001() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(site.server.drain, site.steps)
             assert await closed_with(ws) == 1001
+
+
+async def test_a_burst_of_handshakes_does_not_pass_the_caps() -> None:
+    # SEC-48: counted before the first one is accepted
+    async with opened(socket_caps=SocketCaps(per_address=3)) as site:
+        codes: list[int] = []
+
+        async def connect() -> None:
+            try:
+                async with socket_client(site):
+                    codes.append(101)
+                    await until(lambda: len(codes) == 8)
+            except* trio_websocket.ConnectionRejected:
+                codes.append(429)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(connect)
+        assert sorted(codes) == [101] * 3 + [429] * 5
+
+
+async def test_a_session_that_ends_closes_its_sockets_4401() -> None:
+    # SEC-44, WEB-45, WEB-46
+    async with opened() as site, socket_client(site) as ws:
+        await ws.send_message('{"type":"ping"}')
+        await ws.get_message()
+        assert site.endpoint.close_user("nobody", CloseCode.SESSION_ENDED, "over") == 0
+        assert site.endpoint.recheck_user("somebody") == 1
+        assert site.endpoint.close_user("somebody", CloseCode.SESSION_ENDED, "over") == 1
+        assert await closed_with(ws) == 4401
+
+
+async def test_a_drain_answers_what_came_before_it_and_refuses_the_rest() -> None:
+    # WEB-46, REL-20 step 3: then 1001
+    async with opened() as site, socket_client(site, subprotocols=[V1]) as ws:
+        await ws.send_message(say("slow", 'null,"id":"c1"'))
+        await ws.send_message(say("waits behind it", 'null,"id":"c2"'))
+        await until(lambda: len(site.room.keys) == 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(site.server.drain, site.steps)
+            await until(lambda: site.endpoint.is_draining)
+            await ws.send_message(say("too late", 'null,"id":"c3"'))
+            await ws.send_message('{"type":"ping","id":"c4"}')
+            # The socket's reader took them: the server has read what was sent before the pong.
+            await ws.ping()
+            site.room.go_on.set()
+            got = [str(await ws.get_message()) for _ in range(5)]
+            assert await closed_with(ws) == 1001
+    assert got[0].startswith('{"type":"ack","id":"c1"')
+    assert got[1].startswith('{"type":"ack","id":"c2"')
+    assert '"code":"SHUTTING_DOWN","id":"c3"' in got[2]
+    assert got[3:] == [
+        '{"type":"pong"}',
+        '{"type":"ack","id":"c4","result":null,"position":null}',
+    ]
+    assert site.room.n == 2

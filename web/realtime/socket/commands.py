@@ -140,6 +140,11 @@ class CommandMemory:
         if key is not None and not is_final and self._clients.get(key[:2], {}).get(key.id) is fate:
             self._drop(key)
 
+    def forget(self, user: str, client: str) -> None:
+        """Call this when a client cannot come back; what still runs is not remembered then."""
+        for message_id in self._clients.pop((user, client), {}):
+            del self._all[CommandKey(user, client, message_id)]
+
     def _expire(self) -> None:
         before = self._now() - self._kept_s
         while self._all:

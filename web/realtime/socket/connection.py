@@ -63,6 +63,8 @@ DEAD_S = 60.0
 # WEB-40: a person looks elsewhere by then; the command may still succeed.
 COMMAND_S = 10.0
 COMMAND_LATE_S = 60.0
+# SEC-44: whoever was not told that a session ended learns it in this time.
+RECHECK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Caller(Generic[P]):
 
     principal: P
     user: str
-    client: str = field(default_factory=lambda: uuid4().hex)
+    client: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,9 @@ class Request(Generic[P_co]):
 
 class Service(Protocol[P_contra]):
     """What an endpoint is for: who may hear and say what, and where commands go."""
+
+    async def may_stay(self, principal: P_contra) -> Close | None:
+        """Tell how the connection ends: the session is over, the user is banned; None if not."""
 
     async def may_hear(self, principal: P_contra, topic: str) -> bool:
         """Tell whether this client may subscribe; an unknown topic is a plain no."""
@@ -121,6 +126,7 @@ class EndpointSettings(Generic[P]):
     policy: Callable[[str], Policy] = field(default=lambda topic: Policy.DISCONNECT)
     limits: ProtocolLimits = field(default_factory=ProtocolLimits)
     ping_s: float = PING_S
+    recheck_s: float = RECHECK_S
     dead_s: float = DEAD_S
     command_s: float = COMMAND_S
     # How long a command may go on after that, so that a repeat of it can be told the outcome.
@@ -131,9 +137,10 @@ class EndpointSettings(Generic[P]):
 
 @message
 class TextCame:
-    """The client sent a text message."""
+    """The client sent a text message; a late one came when the server was stopping."""
 
     text: str
+    is_late: bool = False
 
 
 @message
@@ -147,11 +154,19 @@ class LookAlive:
 
 
 @message
+class Recheck:
+    """Ask anew whether the client may stay, and what it may hear."""
+
+
+@message
 class HangUp:
     """The socket is closed."""
 
 
-class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
+Messages = TextCame | BytesCame | LookAlive | Recheck | HangUp
+
+
+class Connection(Actor[Messages], Generic[P]):
     """Owns one client's subscriptions and commands; stopping closes the socket."""
 
     # The reader waits for room, so the client's TCP window fills instead of our memory.
@@ -166,6 +181,7 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
     ) -> None:
         self._settings = settings
         self._caller = caller
+        self._client = uuid4().hex if caller.client is None else caller.client
         self._outlet = outlet
         self._wire = wire
         self._protocol = ServerProtocol(
@@ -186,10 +202,14 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
                 self._protocol.granted([topic])
                 self._join(topic)
         self.after(self._settings.ping_s, LookAlive(), key="look")
+        self.every(self._settings.recheck_s, Recheck())
 
     def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
         """Leave all topics and close; 1011 after a crash, 1001 otherwise."""
         self._topics.leave_all()
+        if self._caller.client is None:
+            # Nobody can come back as this client: its answers only take the place of others.
+            self._settings.memory.forget(self._caller.user, self._client)
         if exit.clean:
             self._outlet.close(CloseCode.GOING_AWAY, "the server restarts")
         else:
@@ -197,16 +217,21 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
 
     async def on_text(self, message: TextCame) -> None:
         """Do what the protocol decides about a message."""
-        for decision in self._protocol.receive_text(message.text, trio.current_time()):
+        now, is_late = trio.current_time(), message.is_late
+        for decision in self._protocol.receive_text(message.text, now, is_late=is_late):
             await self._carry_out(decision)
+        self._outlet.answer()
 
     async def on_bytes(self, message: BytesCame) -> None:
         """Refuse a binary message."""
         for decision in self._protocol.receive_bytes(trio.current_time()):
             await self._carry_out(decision)
+        self._outlet.answer()
 
     def on_look_alive(self, message: LookAlive) -> None:
         """Ping; any frame since counts as life (WEB-33)."""
+        if self._is_left:
+            return  # a command of it still runs, and is given its time
         settings, silent_s = self._settings, trio.current_time() - self._wire.heard_at
         if silent_s >= settings.dead_s:
             self._outlet.close(CloseCode.DEAD, f"nothing was heard for {settings.dead_s:.0f} s")
@@ -217,6 +242,21 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
             self._outlet.send(Frame(PING))
         # Not only once a beat: who fell silent just after one is given up in time as well.
         self.after(min(settings.ping_s, settings.dead_s - silent_s), LookAlive(), key="look")
+
+    async def on_recheck(self, message: Recheck) -> None:
+        """End what the client may not have any more: the connection, or some of its topics."""
+        if self._is_left:
+            return
+        end = await self._settings.service.may_stay(self._caller.principal)
+        if end is not None:
+            self._outlet.close(end.code, end.reason)
+            self.stop(Normal())
+            return
+        for topic in self._topics.names():
+            if not await self._may_hear(topic):
+                self._topics.leave(topic)
+                for told in self._protocol.withdrawn(topic):
+                    self._outlet.send(Frame(told))
 
     def on_hang_up(self, message: HangUp) -> None:
         """Leave the tree; a command that still runs is first carried out to its end."""
@@ -309,7 +349,7 @@ class Connection(Actor[TextCame | BytesCame | LookAlive | HangUp], Generic[P]):
     def _key(self, message_id: str | None) -> CommandKey | None:
         if message_id is None:
             return None
-        return CommandKey(self._caller.user, self._caller.client, message_id)
+        return CommandKey(self._caller.user, self._client, message_id)
 
     def _fate(self, run: RunCommand, key: CommandKey | None, request: Request[P]) -> Fate:
         if key is None:

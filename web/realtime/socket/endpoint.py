@@ -24,7 +24,8 @@ from web.realtime.socket.connection import (
     Connection,
     EndpointSettings,
     HangUp,
-    LookAlive,
+    Messages,
+    Recheck,
     TextCame,
 )
 from web.realtime.socket.messages import V1, Form
@@ -43,11 +44,13 @@ from web.server import (
 )
 
 P = TypeVar("P")
-ConnectionRef = Ref[TextCame | BytesCame | LookAlive | HangUp]
+ConnectionRef = Ref[Messages]
 MakeConnection = Callable[[], Connection[P]]
 
 # What was taken before a close is written in this time, or not at all.
 _FLUSH_S = 1.0
+# SEC-48: who has too many sockets must close one first.
+FULL_RETRY_S = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,13 @@ def client_of(scope: WebsocketScope) -> UUID | None:
         raise BadClientId from None
 
 
+@dataclass(slots=True)
+class _Open:
+    user: str
+    address: str
+    ref: ConnectionRef | None = None
+
+
 class SocketEndpoint(Generic[P]):
     """Serves one WebSocket path.
 
@@ -94,7 +104,7 @@ class SocketEndpoint(Generic[P]):
         self._caller_of = caller_of
         self._start = start
         self._caps = caps or SocketCaps()
-        self._open: dict[Outlet, tuple[str, str]] = {}
+        self._open: dict[Outlet, _Open] = {}
         self._per_user: dict[str, int] = {}
         self._per_address: dict[str, int] = {}
         self.is_draining = False
@@ -121,25 +131,39 @@ class SocketEndpoint(Generic[P]):
         caller = await self._caller_of(scope)
         refused = Answer.UNAUTHENTICATED.value
         if caller is not None:
-            # Counted in `_serve`, behind the checkpoint of `accept`: a burst may pass the caps by
-            # as many as are being accepted at once, and none is counted that was never open.
             refusal = self._over_caps(caller.user, address)
             # HTTP/2 sockets have no lane of their own; clients fall back to HTTP/1.1.
             if refusal is None and wire is not None:
                 form = Form.V1 if V1 in scope["subprotocols"] else Form.PLAIN
-                chosen = None if form is Form.PLAIN else form.value
-                await send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
                 await self._serve(caller, address, wire, form, receive, send)
                 return
             refused = refusal or Answer.UNAVAILABLE.value
         await _deny(scope, send, refused)
 
     def close_user(self, user: str, code: CloseCode, reason: str = "") -> int:
-        """Call this when a session ends, a user is banned: their sockets close at once."""
-        found = [outlet for outlet, (owner, _) in self._open.items() if owner == user]
+        """Call this when a session ends (4401), a user is banned (4403): their sockets close."""
+        found = [outlet for outlet, known in self._open.items() if known.user == user]
         for outlet in found:
             outlet.close(code, reason)
         return len(found)
+
+    def recheck_user(self, user: str) -> int:
+        """Call this when a role or a membership changed: what they may not hear is taken away."""
+        found = [known.ref for known in self._open.values() if known.user == user]
+        for ref in found:
+            if ref is not None:
+                ref.tell(Recheck())
+        return len(found)
+
+    def begin_drain(self) -> None:
+        """Call this when the server begins to stop: no new sockets, no new commands."""
+        self.is_draining = True
+
+    async def wait_answered(self) -> None:
+        """Call this in a drain: waits until commands that came before it are answered."""
+        self.begin_drain()
+        for outlet in [*self._open]:
+            await outlet.wait_answered()
 
     async def close_all(self, reason: str = "the server restarts") -> None:
         """Call this as step 5 of a drain: 200 sockets per 100 ms get 1001."""
@@ -160,15 +184,17 @@ class SocketEndpoint(Generic[P]):
         receive: ASGIReceiveCallable,
         send: ASGISendCallable,
     ) -> None:
-        outlet = Outlet(wire.lane, form)
-        self._count(outlet, caller.user, address)
+        outlet, chosen = Outlet(wire.lane, form), None if form is Form.PLAIN else form.value
+        # Counted before the first checkpoint: a burst does not pass the caps either.
+        known = self._count(outlet, caller.user, address)
         ref: ConnectionRef | None = None
         try:
+            await send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
             make = partial(Connection, self._settings, caller, outlet, wire)
-            ref = await self._start(make)
+            known.ref = ref = await self._start(make)
             # Whoever is first ends it: the client (`_read` cancels), or our side (`closing`).
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_read, receive, ref, outlet, nursery.cancel_scope)
+                nursery.start_soon(self._read, receive, ref, outlet, nursery.cancel_scope)
                 await outlet.closing.wait()
                 nursery.cancel_scope.cancel()
             if outlet.closing.is_set():
@@ -183,51 +209,70 @@ class SocketEndpoint(Generic[P]):
         finally:
             self._uncount(outlet)
             outlet.close(CloseCode.NORMAL, "the client left")
+            outlet.end()
             if ref is not None:
                 ref.tell(HangUp())
 
+    async def _read(
+        self,
+        receive: ASGIReceiveCallable,
+        ref: ConnectionRef,
+        outlet: Outlet,
+        scope: trio.CancelScope,
+    ) -> None:
+        """Pass messages to the actor until the socket is gone; waits while its mailbox is full.
+
+        That wait is the backpressure on who sends too much: nothing is received meanwhile,
+        hypercorn's queue fills, its reader waits, and the client's TCP window closes.
+        """
+        while True:
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                scope.cancel()
+                return
+            text = message.get("text")
+            outlet.ask()
+            try:
+                await ref.send(BytesCame() if text is None else TextCame(text, self.is_draining))
+            except NoProc:
+                # It is ending and has closed the socket, or it was killed and could not.
+                outlet.close(CloseCode.BUG, "its actor ended")
+                return
+
     def _over_caps(self, user: str, address: str) -> ErrorRow | None:
-        if self.is_draining or len(self._open) >= self._caps.total:
+        if self.is_draining:
             return Answer.UNAVAILABLE.value
-        if self._per_user.get(user, 0) >= self._caps.per_user:
-            return Answer.RATE_LIMITED.value
-        if self._per_address.get(address, 0) >= self._caps.per_address:
-            return Answer.RATE_LIMITED.value
+        caps = self._caps
+        if len(self._open) >= caps.total:
+            return _full(Answer.UNAVAILABLE, f"all {caps.total} sockets are in use")
+        for whose, count, limit in (
+            ("you have", self._per_user.get(user, 0), caps.per_user),
+            ("your address has", self._per_address.get(address, 0), caps.per_address),
+        ):
+            if count >= limit:
+                return _full(
+                    Answer.RATE_LIMITED, f"{whose} {count} open sockets, and may have no more"
+                )
         return None
 
-    def _count(self, outlet: Outlet, user: str, address: str) -> None:
-        self._open[outlet] = (user, address)
+    def _count(self, outlet: Outlet, user: str, address: str) -> _Open:
+        known = self._open[outlet] = _Open(user, address)
         self._per_user[user] = self._per_user.get(user, 0) + 1
         self._per_address[address] = self._per_address.get(address, 0) + 1
+        return known
 
     def _uncount(self, outlet: Outlet) -> None:
-        user, address = self._open.pop(outlet)
-        for counts, key in ((self._per_user, user), (self._per_address, address)):
+        known = self._open.pop(outlet)
+        for counts, key in ((self._per_user, known.user), (self._per_address, known.address)):
             counts[key] -= 1
             if not counts[key]:
                 del counts[key]
 
 
-async def _read(
-    receive: ASGIReceiveCallable, ref: ConnectionRef, outlet: Outlet, scope: trio.CancelScope
-) -> None:
-    """Pass messages to the actor until the socket is gone; waits while its mailbox is full.
-
-    That wait is the backpressure on who sends too much: nothing is received meanwhile, hypercorn's
-    queue fills, its reader waits, and the client's TCP window closes.
-    """
-    while True:
-        message = await receive()
-        if message["type"] != "websocket.receive":
-            scope.cancel()
-            return
-        text = message.get("text")
-        try:
-            await ref.send(BytesCame() if text is None else TextCame(text))
-        except NoProc:
-            # It is ending and has closed the socket, or it was killed and could not.
-            outlet.close(CloseCode.BUG, "its actor ended")
-            return
+def _full(answer: Answer, what: str) -> ErrorRow:
+    # Not a matter of speed, as the row says: a second later it is the same.
+    text = f"No socket was opened: {what}. Close one, or come back later."
+    return replace(answer.value, text=text, retry_after_s=FULL_RETRY_S)
 
 
 async def _deny(scope: WebsocketScope, send: ASGISendCallable, row: ErrorRow) -> None:

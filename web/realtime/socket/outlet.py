@@ -4,6 +4,7 @@ Rule 1: `send` and `send_topic` are plain calls that return at once and never ra
 Rule 2: after `close` nothing more is taken; what was taken is still written, for a second.
 Rule 3: what a busy reader has not taken waits in a bounded backlog, with a policy for each topic
         when it is full (REL-70).
+Rule 4: every frame that was given is delivered, dropped, replaced, or waits (REL-73).
 
 Who decides what is sent: `connection.py`. The ASGI side around it: `endpoint.py`.
 """
@@ -24,14 +25,31 @@ from web.realtime.socket.protocol import CloseCode
 from web.server import COALESCE_BYTES, Frame, Lane
 
 
+@dataclass(frozen=True, slots=True)
+class OutletStatistics:
+    """Counts what became of the frames given to one client: `sent` is the sum of the others."""
+
+    sent: int
+    delivered: int
+    dropped: int
+    replaced: int
+    waiting: int
+
+
 class Outlet:
-    """Sends to one client; `closing` is set when our side wants the end."""
+    """Sends to one client; `closing` is set when our side wants the end.
+
+    It also counts the messages of the client that are not answered yet, for a drain.
+    """
 
     __slots__ = (
+        "_answered",
         "_backlog",
         "_flushed",
+        "_given",
         "_lane",
         "_room",
+        "_unanswered",
         "close_code",
         "close_reason",
         "closing",
@@ -45,6 +63,8 @@ class Outlet:
         self._backlog = SocketBacklog(partial(_lagged, form))
         self._flushed = trio.Event()
         self._room = trio.Event()
+        self._given = self._unanswered = 0
+        self._answered = trio.Event()
         self.closing = trio.Event()
         self.close_code = CloseCode.NORMAL
         self.close_reason = ""
@@ -58,6 +78,29 @@ class Outlet:
     def queued(self) -> int:
         """Count the messages that wait for the reader."""
         return len(self._backlog)
+
+    def statistics(self) -> OutletStatistics:
+        """Call this for the lab and the metrics."""
+        backlog = self._backlog
+        return OutletStatistics(
+            self._given, self.sent, backlog.dropped, backlog.replaced, len(backlog)
+        )
+
+    def ask(self) -> None:
+        """Call this when a message of the client is taken; `answer` when it is dealt with."""
+        self._unanswered += 1
+
+    def answer(self) -> None:
+        """Call this for each `ask`."""
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._answered.set()
+
+    async def wait_answered(self) -> None:
+        """Call this in a drain: waits until every message is dealt with, or the end."""
+        while self._unanswered and not self.closing.is_set():
+            self._answered = trio.Event()
+            await self._answered.wait()
 
     def send(self, frame: Frame) -> None:
         """Send a reply, or keep it in order."""
@@ -82,13 +125,19 @@ class Outlet:
         if not self._backlog:
             self._flushed.set()
         self._room.set()
+        self._answered.set()
         self.closing.set()
 
     async def wait_flushed(self, limit_s: float) -> None:
         """Call this after `close`: waits until what was taken is written, or the limit."""
         with trio.move_on_after(limit_s):
             await self._flushed.wait()
+        self.end()
+
+    def end(self) -> None:
+        """Call this when the connection is over: what still waits is dropped."""
         self._lane.close()
+        self._backlog.clear()
 
     async def wait_room(self, limit_s: float) -> bool:
         """Call this before more is sent than the reader may be behind: waits until nothing waits.
@@ -105,6 +154,7 @@ class Outlet:
     def _put(self, frame: Frame, topic: str | None, policy: Policy | None) -> None:
         if self.closing.is_set():
             return
+        self._given += 1
         # The lane is tried only when nothing older waits: replies and events keep their order.
         if not self._backlog and self._lane.write(frame.wire(self._lane.framing)):
             self.sent += 1
@@ -114,9 +164,13 @@ class Outlet:
 
     def _flush(self) -> None:
         while self._backlog and self._lane.is_ready:
+            waited = len(self._backlog)
             frames = self._backlog.take(COALESCE_BYTES)
+            # Notes of gaps were given by nobody, and count when they go out.
+            self._given += len(frames) - (waited - len(self._backlog))
             wire = b"".join([frame.wire(self._lane.framing) for frame in frames])
             if not self._lane.write(wire):
+                self._backlog.dropped += len(frames)  # the connection broke
                 return
             self.sent += len(frames)
         if not self._backlog:
@@ -154,13 +208,14 @@ class _Entry:
 class SocketBacklog:
     """Holds what waits for one WebSocket; `lagged(topic, missed)` builds the note for a gap."""
 
-    __slots__ = ("_bytes", "_entries", "_lagged", "_missed")
+    __slots__ = ("_bytes", "_entries", "_lagged", "_missed", "dropped", "replaced")
 
     def __init__(self, lagged: Callable[[str, int], Frame]) -> None:
         self._entries: deque[_Entry] = deque()
         self._bytes = 0
         self._missed: dict[str, int] = {}
         self._lagged = lagged
+        self.dropped = self.replaced = 0
 
     def __bool__(self) -> bool:
         return bool(self._entries)
@@ -203,6 +258,7 @@ class SocketBacklog:
 
     def clear(self) -> None:
         """Forget everything: the connection is over."""
+        self.dropped += len(self._entries)
         self._entries.clear()
         self._missed.clear()
         self._bytes = 0
@@ -212,6 +268,7 @@ class SocketBacklog:
             if entry.topic == topic:
                 self._entries.remove(entry)
                 self._bytes -= len(entry.frame)
+                self.replaced += 1
                 return
 
     def _drop(self, topic: str) -> bool:
@@ -220,5 +277,6 @@ class SocketBacklog:
                 self._entries.remove(entry)
                 self._bytes -= len(entry.frame)
                 self._missed[topic] = self._missed.get(topic, 0) + 1
+                self.dropped += 1
                 return True
         return False

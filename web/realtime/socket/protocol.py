@@ -197,8 +197,8 @@ class ServerProtocol:
         wait = None if retry_after is None else max(1, math.ceil(retry_after))
         return encode_server(Error(text, code, message_id, wait, missed))
 
-    def receive_text(self, text: str, now: float) -> list[Decision]:
-        """Call this with each text message, in order."""
+    def receive_text(self, text: str, now: float, *, is_late: bool = False) -> list[Decision]:
+        """Call this with each text message, in order; late ones came when the server stopped."""
         if not text:
             return self._bad_message("That message is empty.", SocketCode.BAD_JSON, None, now)
         message_id: str | None = None
@@ -207,11 +207,11 @@ class ServerProtocol:
             message_id = message.id
             match message:
                 case Subscribe():
-                    return self._subscribe(message)
+                    return self._subscribe(message, now)
                 case Unsubscribe(topics):
                     return self._unsubscribe(topics, message_id)
                 case Command():
-                    return self._command(message, now)
+                    return self._command(message, now, is_late=is_late)
                 case Ping():
                     return [Reply(PONG), *_acknowledged(message_id)]
                 case Pong():
@@ -245,16 +245,25 @@ class ServerProtocol:
         shown = topic if TOPIC_NAME.fullmatch(topic) else "that name"
         return self.error(f"No topic {shown} for you here.", SocketCode.FORBIDDEN)
 
+    def withdrawn(self, topic: str) -> tuple[bytes, bytes]:
+        """Call this for a topic that the client may not hear any more (WEB-45)."""
+        self.topics.pop(topic, None)
+        text = f"No topic {topic} for you here any more."
+        return encode_server(Unsubscribed((topic,))), self.error(text, SocketCode.FORBIDDEN)
+
     def acknowledged(self, message_id: str, result: bytes, position: str | None) -> bytes:
         """Call this for the answer to a command that is committed (greenroom.v1)."""
         return encode_server(Ack(message_id, result, position))
 
-    def _subscribe(self, message: Subscribe) -> list[Decision]:
+    def _subscribe(self, message: Subscribe, now: float) -> list[Decision]:
         wanted = tuple(dict.fromkeys(message.topics))
         new = [topic for topic in wanted if topic not in self.topics]
         if len(self.topics) + len(new) > self._limits.topics_max:
             text = f"Too many topics: {self._limits.topics_max} at most; none was added."
             return [Reply(self.error(text, SocketCode.TOO_MANY_TOPICS, message.id))]
+        if message.resume and not self._command_bucket.take(now):
+            # What it missed is perhaps read from the store: as dear as a command.
+            return [self._too_many(message.id, "nothing was subscribed")]
         return [AskTopics(wanted, message.id, message.resume)]
 
     def _unsubscribe(self, topics: tuple[str, ...], message_id: str | None) -> list[Decision]:
@@ -263,15 +272,22 @@ class ServerProtocol:
             self.topics.pop(topic, None)
         return [DropTopics(wanted, encode_server(Unsubscribed(wanted, message_id)))]
 
-    def _command(self, message: Command, now: float) -> list[Decision]:
+    def _command(self, message: Command, now: float, *, is_late: bool) -> list[Decision]:
+        if is_late:
+            text = "The server stops; this was not executed. Send it again after the restart."
+            code = SocketCode.SHUTTING_DOWN
+            return [Reply(self.error(text, code, message.id, retry_after=1))]
         if not self._command_bucket.take(now):
-            per_s = self._limits.commands.per_s
-            text = f"Too many commands: at most {per_s:.0f} a second; this one was not executed."
-            code = SocketCode.TOO_MANY_REQUESTS
-            return [Reply(self.error(text, code, message.id, retry_after=1 / per_s))]
+            return [self._too_many(message.id, "this one was not executed")]
         command = self._commands.parse(message.action)
         asked = b"" if message.id is None else _asked(command, message.topic)
         return [RunCommand(command, message.topic, message.id, asked)]
+
+    def _too_many(self, message_id: str | None, what: str) -> Reply:
+        per_s = self._limits.commands.per_s
+        text = f"Too many commands: at most {per_s:.0f} a second; {what}."
+        code = SocketCode.TOO_MANY_REQUESTS
+        return Reply(self.error(text, code, message_id, retry_after=1 / per_s))
 
     def _bad_message(
         self, text: str, code: SocketCode, message_id: str | None, now: float
