@@ -10,7 +10,7 @@ import pytest
 
 from actors.runtime import Secret, presentable
 from storage.errors import StoreError, StoreRejected, StoreUnavailable
-from storage.postgres import Database, PoolSettings
+from storage.postgres import Connection, Database, PoolSettings
 from storage.postgres.connecting.pool import Pool
 from storage.postgres.connecting.session import connect, translate
 from storage.testing import TemporaryServer
@@ -113,3 +113,21 @@ def test_variables_of_the_shell_are_blamed_where_they_are_to_blame(
     word = _refusal("postgresql://postgres@127.0.0.1:1/nowhere")
     assert isinstance(word, StoreRejected)
     assert "PGSSLMODE" in str(word)
+
+
+def test_a_session_apart_that_is_refused_holds_up_no_other(database_url: str) -> None:
+    # STORE-33: it is refused for what it asks; that says nothing of the database
+    async def run() -> int:
+        pool = Pool(Secret(database_url), "test", PoolSettings(connections_min=0))
+        with pytest.raises(StoreRejected):
+            await pool.connect("apart", work_mem="plenty")
+        try:
+            return await pool.run(_one)
+        finally:
+            await pool.close()
+
+    assert asyncio.run(run()) == 1
+
+
+async def _one(connection: Connection) -> int:
+    return int(await connection.fetchval("SELECT 1"))

@@ -218,7 +218,7 @@ class Pool:
         is_open = False
         self._apart += 1
         try:
-            connection = await self._connect(session, CONNECT_S_MAX)
+            connection = await self._connect(session, CONNECT_S_MAX, is_apart=True)
             is_open = True
         finally:
             if not is_open:
@@ -340,7 +340,9 @@ class Pool:
         if self._has_room():
             self._hand_on(None)
 
-    async def _connect(self, session: dict[str, str], timeout_s: float) -> Connection:
+    async def _connect(
+        self, session: dict[str, str], timeout_s: float, *, is_apart: bool = False
+    ) -> Connection:
         """Connect, if it may be tried; the first after a failure is tried alone."""
         now = time.monotonic()
         if now < self._down_until:
@@ -350,6 +352,8 @@ class Pool:
         try:
             connection = await connect(self._url, session, timeout_s)
         except StoreError as error:
+            if is_apart and not isinstance(error, StoreUnavailable):
+                raise  # for what it asks of its session, which the others do not
             self._is_down, self._down_until = True, time.monotonic() + RECONNECT_PAUSE_S
             self._down_reason = error.reason if isinstance(error, StoreUnavailable) else str(error)
             raise
