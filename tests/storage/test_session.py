@@ -44,6 +44,18 @@ def test_what_a_driver_says_is_passed_on_without_passwords(error: Exception) -> 
     assert "postgresql://me:***@db.example/site" in str(word)
 
 
+@pytest.mark.parametrize(
+    "kind", [asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError]
+)
+def test_a_pooler_that_lends_sessions_by_transaction_is_named(
+    kind: type[asyncpg.PostgresError],
+) -> None:
+    # STORE-33: seen with PgBouncer, where the server has our settings and so the start succeeds
+    word = translate(kind('prepared statement "__asyncpg_stmt_1__" does not exist'), 1.0)
+    assert isinstance(word, StoreRejected)
+    assert "pooler" in str(word)
+
+
 def _refusal(url: str, **session: str) -> StoreError:
     async def try_it() -> None:
         (await connect(Secret(url), session)).terminate()

@@ -211,6 +211,9 @@ def translate(
             return error
         case TimeoutError() | asyncpg.QueryCanceledError():
             return StoreTimeout(timeout_s, nothing_written=nothing_written)
+        case asyncpg.InvalidSQLStatementNameError() | asyncpg.DuplicatePreparedStatementError():
+            # Our session was another one a moment ago. Nothing of the statement was done.
+            return StoreRejected(f"{first_words(error)}: {_POOLER}")
         case asyncpg.PostgresError() if isinstance(error, _REJECTED):
             return StoreRejected(first_words(error))
         case asyncpg.PostgresError() if isinstance(error, _UNAVAILABLE):
