@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
+import trio
 
 from actors.persistence import (
     START,
@@ -13,7 +14,15 @@ from actors.persistence import (
     SubjectForgotten,
 )
 from storage.errors import InvalidField, MigrationFailed
-from storage.postgres import Connection, Database, PostgresEventStore, migrate, migrate_down
+from storage.postgres import (
+    Connection,
+    Database,
+    Gatherer,
+    PostgresEventStore,
+    check_store,
+    migrate,
+    migrate_down,
+)
 from storage.testing import (
     BackwardsSuite,
     ClosedStreamsSuite,
@@ -186,6 +195,36 @@ async def test_a_tenant_pays_for_its_own_events_only(database: Database) -> None
         for number, call in enumerate(calls):
             await call()
             assert max(await touched()) <= 62, number  # twice all of its own
+
+
+async def test_tenants_share_statements_and_no_streams(database: Database) -> None:
+    # STORE-9, PERF-30: one name and one version at once, and who is cancelled hinders nobody
+    gatherer = Gatherer(database, hold=trio.lowlevel.checkpoint)
+    store, name = PostgresEventStore(database, gatherer=gatherer), StreamId("order-a")
+    stores = [store, *(store.for_tenant(f"t-{n}") for n in range(5))]
+
+    async def write(own: PostgresEventStore) -> None:
+        for version in range(4):
+            await own.append(name, [new_event(tags=())], expected=version)
+
+    async def write_until_cancelled(own: PostgresEventStore) -> None:
+        with trio.move_on_after(0.02):
+            await write(own)
+
+    gone = store.for_tenant("gone")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write_until_cancelled, gone)
+        for own in stores:
+            nursery.start_soon(write, own)
+    stats = store.gather_stats()
+    assert stats.rows > stats.statements
+    for own in stores:
+        assert [event.version async for event in own.load(name)] == [1, 2, 3, 4]
+    versions = [event.version async for event in gone.load(name)]
+    assert versions == list(range(1, len(versions) + 1))
+    await stores[1].append(name, [new_event(tags=("a",))])
+    checked = await check_store(database)
+    assert (checked.problems, checked.streams) == ((), 6 + bool(versions))
 
 
 # What programs of before sent, word by word.
