@@ -202,15 +202,13 @@ SELECT count(*) AS counted, greatest(0, extract(epoch FROM clock_timestamp() - m
 FROM unread
 """  # noqa: S608  (our own words)
 
-# Where positions tell nothing, for they are those of all.
+# Where positions tell nothing, for they are those of all. Counted from the index alone, so that it
+# can go further; the first of the order stands for the oldest.
+_UNREAD_OF_TENANT = f"FROM events WHERE {{of.behind}} AND {_HORIZON} ORDER BY {{of.up}}"
 _LAG_OF_TENANT = f"""
-WITH unread AS (
-    SELECT recorded_at FROM events WHERE {{of.behind}} AND {_HORIZON}
-    ORDER BY {{of.up}} LIMIT {COUNT_MAX}
-)
-SELECT count(*) AS counted, greatest(0, extract(epoch FROM clock_timestamp() - min(recorded_at)))
-    AS seconds, 0 AS spread
-FROM unread
+SELECT (SELECT count(*) FROM (SELECT {_UNREAD_OF_TENANT} LIMIT {COUNT_MAX}) unread) AS counted,
+    greatest(0, extract(epoch FROM clock_timestamp() - (
+        SELECT recorded_at {_UNREAD_OF_TENANT} LIMIT 1))) AS seconds, 0 AS spread
 """  # noqa: S608  (our own words)
 
 # Counts. Each reads one index in its order and stops: sorted, or no plan but that one would be
