@@ -30,6 +30,7 @@ from web.server import (
     TransportSettings,
     WebApp,
     open_listeners,
+    ready_answer,
     serve,
 )
 
@@ -51,8 +52,12 @@ async def raw(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
 def edged(port: int) -> WebApp:
     """Make an application with one small route behind the edge."""
     checks = Checks(own_origin=f"http://127.0.0.1:{port}")
+    health = {"/health": ready_answer("text/plain", BODY)}
     app = WebApp(
-        __name__, EdgeSettings(checks=checks, ring=KeyRing(Secret(b"k" * 64))), ErrorTable()
+        __name__,
+        EdgeSettings(checks=checks, ring=KeyRing(Secret(b"k" * 64))),
+        ErrorTable(),
+        ready_answer=health.get,
     )
 
     @app.get("/")

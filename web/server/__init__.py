@@ -6,7 +6,8 @@ Read `serving.py` first (listen, serve, drain), then one of the chapters:
 - `connection/`: one socket and its bytes; nothing there knows what is served
 - `edge/`: what happens to every request and answer, whatever handles it
 
-`quart_app.py` puts the edge around a Quart application; `errors.py` is what can go wrong here.
+`quart_app.py` puts the edge around a Quart application, `lean.py` is how Quart is called here, and
+`errors.py` what can go wrong here.
 
 Our words: a *transport* is one connection; its *pipe* is the only writer of its socket; a *lane* is
 what a stream or WebSocket holds of the pipe, and the *fast lane* writes to the socket in one plain
@@ -51,7 +52,7 @@ from web.server.edge.answers import (
     row_of_status,
 )
 from web.server.edge.checks import Checks, header_map
-from web.server.edge.edge import Edge, EdgeSettings
+from web.server.edge.edge import Edge, EdgeSettings, ReadyAnswer, ready_answer
 from web.server.edge.request_state import NoRequestState, RequestState, request_state
 from web.server.edge.visitor import (
     CsrfTokens,
@@ -115,6 +116,7 @@ __all__ = [
     "PortBusy",
     "PortForbidden",
     "PulledLane",
+    "ReadyAnswer",
     "Rendering",
     "RequestState",
     "SecretTooShort",
@@ -144,6 +146,7 @@ __all__ = [
     "plain_page",
     "pong_frame",
     "read_cookies",
+    "ready_answer",
     "render_error",
     "request_state",
     "require_media",

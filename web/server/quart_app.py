@@ -18,9 +18,10 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from actors.runtime import Log
 from actors.runtime.telling.log import failure_of
 from web.server.edge.answers import Answer, ErrorRow, ErrorTable, row_of_status
-from web.server.edge.edge import Edge, EdgeSettings
+from web.server.edge.edge import Edge, EdgeSettings, ReadyAnswer
 from web.server.edge.request_state import RequestState, request_state
 from web.server.edge.visitor import CsrfTokens
+from web.server.lean import LeanConnection, LeanRequest
 
 log = Log(__name__)
 
@@ -40,8 +41,13 @@ class WebApp(QuartTrio):
 
     `sockets` maps WebSocket paths to ASGI endpoints. `on_refused` is told of every error answered
     to a command, so that its tab's stream can show it (SITE-101). `sign_in_of` tells the reference
-    of the auth session a CSRF token is bound to.
+    of the auth session a CSRF token is bound to. `ready_answer` gives the whole answer to a GET of
+    a path where it needs nothing of Quart; its route is registered all the same, for every other
+    method.
     """
+
+    asgi_http_class = LeanConnection
+    request_class = LeanRequest
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class WebApp(QuartTrio):
         sockets: Mapping[str, ASGIFramework] | None = None,
         on_refused: OnRefused | None = None,
         sign_in_of: Callable[[], str] = lambda: "",
+        ready_answer: Callable[[str], ReadyAnswer | None] = lambda path: None,
         template_folder: str | None = None,
     ) -> None:
         # Static files have their own route with hashed names, so Quart's is off.
@@ -66,7 +73,13 @@ class WebApp(QuartTrio):
         self.csrf = CsrfTokens(settings.ring)
         self._on_refused = on_refused
         self._sign_in_of = sign_in_of
-        self.edge = Edge(self.asgi_app, settings, sockets=sockets, methods_of=self._methods_of)
+        self.edge = Edge(
+            self.asgi_app,
+            settings,
+            sockets=sockets,
+            methods_of=self._methods_of,
+            ready_answer=ready_answer,
+        )
         self.asgi_app = self.edge  # type: ignore[method-assign]  # reason: Quart's documented place for middleware
         self.before_request(self._check_token)
         self.context_processor(self._template_words)

@@ -1,16 +1,17 @@
 """The routes that belong to no panel: home and its stream, static files, health."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
 import msgspec
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 
 from web.realtime import Audience, Stream
 from web.routing import paths
 from web.routing.errors import NoSuchThing
 from web.routing.services import Services
-from web.server import current_request_state
+from web.server import ReadyAnswer, current_request_state, ready_answer
 from web.site.events import StreamQuery
 from web.site.health import Health
 from web.site.pages import PAGE_HOME, page_response, shell
@@ -42,22 +43,16 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
         page = HomePage(frame, site.proof.view(), code)
         return page_response(services.renderer.home_page(page))
 
+    # A GET of these is answered before Quart is asked (`ready_answers`). They are routes for what
+    # else comes: names that are no files, and methods that are answered 405 with the right ones.
     @routes.get(paths.STATIC)
     async def static(name: str) -> Response:
-        found = site.static.find(name)
-        if found is None:
-            raise NoSuchThing(name)
-        return Response(
-            found.body, content_type=found.content_type, headers={"cache-control": CACHE_CONTROL}
-        )
+        raise NoSuchThing(name)
 
     @routes.get(paths.HEALTH)
-    async def health() -> Response:
-        return Response(b"OK", content_type="text/plain; charset=utf-8")
-
     @routes.get(paths.HEALTH_LIVE)
-    async def live() -> Response:
-        return _json({"status": "ok", "version": services.version})
+    async def probe() -> Response:
+        raise NoSuchThing(request.path)
 
     @routes.get(paths.READY)
     @routes.get(paths.HEALTH_READY)
@@ -68,6 +63,22 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
         return _json(shown, 200 if report.is_ready else 503)
 
     return routes
+
+
+def ready_answers(static: StaticTable, version: str) -> Callable[[str], ReadyAnswer | None]:
+    """Call this to get the answers that are the same for everybody: probes and files, by path."""
+    kept = (b"cache-control", CACHE_CONTROL.encode("ascii"))
+    found = {
+        paths.HEALTH: ready_answer("text/plain; charset=utf-8", b"OK"),
+        paths.HEALTH_LIVE: ready_answer(
+            JSON,
+            msgspec.json.encode({"status": "ok", "version": version}),
+            (b"cache-control", b"no-store"),
+        ),
+    }
+    for name, file in static.files.items():
+        found[f"/static/{name}"] = ready_answer(file.content_type, file.body, kept)
+    return found.get
 
 
 class HomeStreams:

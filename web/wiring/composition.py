@@ -69,7 +69,7 @@ from web.site.events import StreamedPage, event_routes
 from web.site.health import Check, Health, Unhealthy
 from web.site.pages import PAGE_HOME, PAGE_LAB, ErrorPages, program_version
 from web.site.proof_feed import ProofFeed, ProofSource
-from web.site.routes import HomeStreams, SiteServices, site_routes
+from web.site.routes import HomeStreams, SiteServices, ready_answers, site_routes
 from web.views import Renderer, StaticTable
 from web.wiring.directory import Directory
 from web.wiring.stopping import Served
@@ -183,6 +183,7 @@ class Web:
             error_table(),
             sockets={paths.SOCKET: endpoint},
             on_refused=RefusalTeller(self.streams),
+            ready_answer=ready_answers(self._static, self._version),
         )
         commands = CommandsInFlight()
         commands.watch(app)

@@ -11,6 +11,7 @@ from quart import Response, abort, g, redirect, render_template_string, request
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from actors.runtime import Secret
+from tests.web.server import serving_kit
 from tests.web.server.serving_kit import Client
 from web.server import (
     Answer,
@@ -26,6 +27,7 @@ from web.server import (
     WebApp,
     current_request_state,
     open_listeners,
+    ready_answer,
     require_media,
     serve,
 )
@@ -47,7 +49,13 @@ def page(view: ErrorView) -> str:
     return f"<h1>{view.title}</h1> {view.request_id} {view.nonce}"
 
 
-def make_app(origin: str, refused: list[ErrorRow], request_s: float) -> WebApp:
+class KitApp(WebApp):
+    """Tells when a handler that waited for its body was cancelled."""
+
+    hung: trio.Event
+
+
+def make_app(origin: str, refused: list[ErrorRow], request_s: float) -> KitApp:
     table = ErrorTable()
     table.add(Away, Answer.UNAVAILABLE)
     table.add(Gone, Answer.NOT_FOUND)
@@ -59,7 +67,9 @@ def make_app(origin: str, refused: list[ErrorRow], request_s: float) -> WebApp:
         if row.status == 404:
             raise ValueError("the teller is broken")
 
-    app = WebApp(__name__, settings, table, on_refused=note)
+    files = {"/file": ready_answer("text/css", b"body", (b"cache-control", b"public"))}
+    app = KitApp(__name__, settings, table, on_refused=note, ready_answer=files.get)
+    app.hung = trio.Event()
 
     @app.get("/")
     async def home() -> str:
@@ -73,6 +83,39 @@ def make_app(origin: str, refused: list[ErrorRow], request_s: float) -> WebApp:
     @app.post("/command")
     async def command() -> tuple[str, int]:
         return str(len(await request.get_data())), 202
+
+    @app.post("/pieces")
+    async def pieces() -> str:
+        return ",".join([str(len(piece)) async for piece in request.body])
+
+    @app.post("/twice")
+    async def twice() -> str:
+        found: list[int] = []
+
+        async def read() -> None:
+            found.append(len(await request.get_data()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            nursery.start_soon(read)
+        return repr(found)
+
+    @app.post("/hangs")
+    async def hangs() -> str:
+        try:
+            return str(len(await request.get_data()))
+        except trio.Cancelled:
+            app.hung.set()
+            raise
+
+    @app.get("/streamed")
+    async def streamed() -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            for number in range(3):
+                await trio.lowlevel.checkpoint()
+                yield b"%d\n" % number
+
+        return Response(body(), content_type="text/plain")
 
     @app.post("/json")
     async def json() -> str:
@@ -116,8 +159,8 @@ class Reply:
 class Asker:
     """Sends one request a connection."""
 
-    def __init__(self, port: int, refused: list[ErrorRow]) -> None:
-        self.port, self.refused = port, refused
+    def __init__(self, port: int, refused: list[ErrorRow], app: KitApp) -> None:
+        self.port, self.refused, self.app = port, refused, app
 
     async def __call__(
         self, line: str, headers: str = "", body: bytes = b"", host: str | None = None
@@ -137,9 +180,11 @@ async def edged(request_s: float = 10, *, is_https: bool = False) -> AsyncIterat
     refused: list[ErrorRow] = []
     scheme = "https" if is_https else "http"
     app = make_app(f"{scheme}://127.0.0.1:{port}", refused, request_s)
-    transport = TransportSettings(error_response=app.edge.protocol_error)
+    transport = TransportSettings(
+        error_response=app.edge.protocol_error, uses_library=serving_kit.USES_LIBRARY
+    )
     settings = ServerSettings(transport=transport)
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, app, settings, sockets=sockets))
-        yield Asker(port, refused)
+        yield Asker(port, refused, app)
         await server.drain()

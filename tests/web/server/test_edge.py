@@ -10,6 +10,9 @@ import trio
 from tests.web.server.edge_kit import Reply, edged
 from tests.web.server.serving_kit import Client
 
+# What a visitor is answered does not depend on the road: by our own class for Quart, or its own.
+pytestmark = pytest.mark.usefixtures("road")
+
 SAME = "sec-fetch-site: same-origin\r\n"
 JSON = "content-type: application/json\r\n"
 FORM = "content-type: application/x-www-form-urlencoded\r\n"

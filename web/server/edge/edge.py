@@ -13,6 +13,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import trio
 from hypercorn.typing import (
@@ -65,6 +66,7 @@ log = Log(__name__)
 # SITE-153: a page that takes longer is not worth waiting for.
 REQUEST_S = 10.0
 _CLIENT_ID_MAX = 128
+_READS = frozenset({"GET", "HEAD"})
 _COOKIE_TYPES = frozenset({b"text/html", b"text/event-stream"})
 # Probes of machines; they keep no cookies.
 _COOKIELESS = ("/static/", "/health", "/ready", "/metrics", "/api/", "/csp-report")
@@ -86,10 +88,26 @@ class EdgeSettings:
         return self.checks.own_origin.startswith("https://")
 
 
+@dataclass(frozen=True, slots=True)
+class ReadyAnswer:
+    """Holds an answer that is known before anybody asks: a probe's, or a file's."""
+
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def ready_answer(content_type: str, body: bytes, *more: tuple[bytes, bytes]) -> ReadyAnswer:
+    """Call this to make one with its type and length; `more` are further headers."""
+    length = str(len(body)).encode("ascii")
+    headers = ((b"content-type", content_type.encode("ascii")), (b"content-length", length), *more)
+    return ReadyAnswer(headers, body)
+
+
 class Edge:
     """Wraps an ASGI application; `sockets` maps WebSocket paths to their endpoints.
 
-    `methods_of` tells which methods a path has; it is asked only for those few know.
+    `methods_of` tells which methods a path has; it is asked only for those few know. `ready_answer`
+    gives the whole answer to a GET or HEAD of a path, or None where the application is asked.
     """
 
     def __init__(
@@ -99,7 +117,9 @@ class Edge:
         *,
         sockets: Mapping[str, ASGIFramework] | None = None,
         methods_of: Callable[[str], Collection[str]] = lambda path: (),
+        ready_answer: Callable[[str], ReadyAnswer | None] = lambda path: None,
     ) -> None:
+        self._ready_answer = ready_answer
         self._app = app
         self._methods_of = methods_of
         self._settings = settings
@@ -155,6 +175,9 @@ class Edge:
             refused = Answer.FORBIDDEN.value
         if refused is not None:
             await answer.refuse(refused)
+            return
+        if scope["method"] in _READS and (ready := self._ready_answer(scope["path"])) is not None:
+            await answer.tell(ready)
             return
         state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
         # The length a head tells was judged; a chunked body tells none, so it is counted.
@@ -290,6 +313,11 @@ class _Answering:
                 self.scope.deadline = self._state.deadline = float("inf")
             message = {**message, "headers": headers}
         await self._send(message)
+
+    async def tell(self, ready: ReadyAnswer) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": ready.headers}
+        await self.send(cast("ASGISendEvent", start))
+        await self._send({"type": "http.response.body", "body": ready.body, "more_body": False})
 
     async def refuse_method(self, allowed: Collection[str]) -> None:
         if not allowed:

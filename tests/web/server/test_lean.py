@@ -1,0 +1,71 @@
+"""How Quart is called: bodies that are read when they are wanted, answers in one piece, ends."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.patience import PATIENCE_S
+from tests.web.server.edge_kit import Reply, edged
+from tests.web.server.serving_kit import Client
+
+pytestmark = pytest.mark.usefixtures("road")
+
+SAME = "sec-fetch-site: same-origin\r\n"
+JSON = "content-type: application/json\r\n"
+
+
+def head(port: int, path: str, more: str) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{SAME}{JSON}{more}\r\n".encode()
+
+
+async def test_a_body_is_read_in_pieces_or_whole_by_one_or_by_several() -> None:
+    async with edged() as ask:
+        pieces = (await ask("POST /pieces", SAME + JSON, b"x" * 50_000)).body
+        assert sum(int(size) for size in pieces.split(b",")) == 50_000
+        assert (await ask("POST /twice", SAME + JSON, b"x" * 5000)).body == b"[5000, 5000]"
+        assert (await ask("POST /twice", SAME)).body == b"[0, 0]"
+        assert (await ask("POST /pieces", SAME)).body == b""
+
+
+async def test_a_client_that_leaves_in_its_body_cancels_its_handler() -> None:
+    # REL-30
+    async with edged() as ask:
+        async with Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) as client:
+            await client.send(head(ask.port, "/hangs", "content-length: 9\r\n") + b"half")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        with trio.fail_after(PATIENCE_S):
+            await ask.app.hung.wait()
+
+
+async def test_a_stream_of_quarts_is_sent_as_it_comes() -> None:
+    async with edged() as ask:
+        reply = await ask("GET /streamed")
+        assert reply.headers["transfer-encoding"] == "chunked"
+        assert reply.body == b"".join(b"2\r\n%d\n\r\n" % n for n in range(3)) + b"0\r\n\r\n"
+        assert (await ask("HEAD /streamed")).body == b""
+
+
+async def test_a_ready_answer_has_the_headers_and_its_other_methods_go_on() -> None:
+    # SITE-1, SITE-50
+    async with edged() as ask:
+        got, without = await ask("GET /file"), await ask("HEAD /file")
+        assert (got.status, got.body, without.body) == (200, b"body", b"")
+        assert (got.headers["content-type"], got.headers["cache-control"]) == ("text/css", "public")
+        assert got.headers["x-content-type-options"] == "nosniff"
+        assert without.headers["content-length"] == "4"
+        assert (await ask("GET /file", host="evil.test")).status == 421
+        assert (await ask("POST /file", SAME)).status == 404
+
+
+async def test_what_is_refused_for_its_address_never_asks_for_its_body(road: str) -> None:
+    # REL-52: the status is certain before a byte of the body is
+    if road == "library":
+        pytest.skip("h11 says go on by itself")
+    async with (
+        edged() as ask,
+        Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) as client,
+    ):
+        await client.send(head(ask.port, "/no", "expect: 100-continue\r\ncontent-length: 9\r\n"))
+        reply = Reply(await client.read_to_end())
+    assert (reply.status, reply.headers["connection"]) == (404, "close")

@@ -1,0 +1,146 @@
+"""How Quart is called on our own server: without a nursery and two tasks for every request.
+
+Quart's own class reads the body in one task and handles the request in another, so that a client
+that leaves cancels the handler. Here the server cancels it anyway (an entry `WATCHED` in the
+scope's extensions says so), so the body is read by whoever asks for it, in the handler's own task,
+and an answer that is ready leaves in one piece. Streams still get a task that listens.
+
+Under any other server, and over HTTP/2, everything is as Quart does it. Only seams that Quart made
+for this are used: `asgi_http_class`, `request_class`, `body_class`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import cast
+
+import trio
+from hypercorn.typing import (
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    HTTPResponseBodyEvent,
+    HTTPResponseStartEvent,
+)
+from quart import Request, Response
+from quart.utils import encode_headers
+from quart.wrappers.response import DataBody
+from quart_trio.asgi import TrioASGIHTTPConnection
+from quart_trio.wrappers.request import TrioBody, TrioRequest
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from web.server.connection.http.plain import WATCHED
+
+# What tells that a request has a body (RFC 9112 6).
+_BODY_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
+
+
+class LazyBody(TrioBody):
+    """A body that is read when somebody asks for it; filled from outside as Quart's own is."""
+
+    _receive: ASGIReceiveCallable | None = None
+    _scope: trio.CancelScope
+    _turn: trio.Lock
+
+    def read_by(self, receive: ASGIReceiveCallable, scope: trio.CancelScope) -> None:
+        """Call this before the handler runs; a client that leaves cancels `scope`."""
+        self._receive, self._scope, self._turn = receive, scope, trio.Lock()
+
+    def __await__(self) -> Generator[object, None, bytes]:
+        return self._whole().__await__()
+
+    async def __anext__(self) -> bytes:
+        if self._receive is not None and not self._data and not self._complete.is_set():
+            await self._more(self._receive)
+        return await super().__anext__()
+
+    async def _whole(self) -> bytes:
+        while self._receive is not None and not self._complete.is_set():
+            await self._more(self._receive)
+        await self._complete.wait()
+        if self._must_raise is not None:
+            raise self._must_raise
+        return bytes(self._data)
+
+    async def _more(self, receive: ASGIReceiveCallable) -> None:
+        async with self._turn:
+            if self._complete.is_set():
+                return  # another task read it to its end meanwhile
+            message = await receive()
+            if message["type"] == "http.request":
+                self.append(message.get("body", b""))
+                if not message.get("more_body", False):
+                    self.set_complete()
+                return
+            # Left, or sent more than it may. Nobody is there to be answered by the handler.
+            self._scope.cancel()
+            await trio.lowlevel.checkpoint()
+
+
+class LeanRequest(TrioRequest):
+    """Quart's request with a body that is read when it is wanted."""
+
+    body_class = LazyBody
+
+
+class LeanConnection(TrioASGIHTTPConnection):
+    """One request through Quart."""
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Handle the request in this task where the server watches its client."""
+        if WATCHED not in (self.scope.get("extensions") or {}):
+            await super().__call__(receive, send)
+            return
+        request = self._create_request_from_scope(send)
+        if not any(name in _BODY_FIELDS for name, _ in self.scope["headers"]):
+            request.body.set_complete()
+            await self._answer(request, receive, send)
+            return
+        with trio.CancelScope() as scope:
+            assert isinstance(request.body, LazyBody), "WebApp's request class makes these"
+            request.body.read_by(receive, scope)
+            await self._answer(request, receive, send)
+
+    async def _answer(
+        self, request: Request, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        response = await self.app.handle_request(request)
+        ready = _ready_body(response)
+        if ready is None:
+            await self._stream(receive, send, response)
+            return
+        start = {
+            "type": "http.response.start",
+            "status": response.status_code,
+            "headers": encode_headers(response.headers),
+        }
+        body = {"type": "http.response.body", "body": ready, "more_body": False}
+        await send(cast("HTTPResponseStartEvent", start))
+        await send(cast("HTTPResponseBodyEvent", body))
+
+    async def _stream(
+        self,
+        receive: ASGIReceiveCallable,
+        send: ASGISendCallable,
+        response: Response | WerkzeugResponse,
+    ) -> None:
+        async def listen() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass  # a body that nobody asked for
+            nursery.cancel_scope.cancel()
+
+        timeout = getattr(response, "timeout", ...)
+        if timeout is ...:
+            timeout = self.app.config["RESPONSE_TIMEOUT"]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            with trio.move_on_after(float("inf") if timeout is None else timeout):
+                await self._send_response(send, response)
+            nursery.cancel_scope.cancel()
+
+
+def _ready_body(response: Response | WerkzeugResponse) -> bytes | None:
+    """Give all bytes of an answer that has them; None for one that makes them as it goes."""
+    if isinstance(response, WerkzeugResponse):
+        return response.get_data() if response.is_sequence else None
+    found = response.response
+    return found.data[found.begin : found.end] if isinstance(found, DataBody) else None
