@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from tests.patience import PATIENCE_S
-from tests.web.server.edge_kit import Reply, edged
+from tests.web.server.edge_kit import edged
 from tests.web.server.serving_kit import Client
 
 pytestmark = pytest.mark.usefixtures("road")
@@ -56,16 +56,3 @@ async def test_a_ready_answer_has_the_headers_and_its_other_methods_go_on() -> N
         assert without.headers["content-length"] == "4"
         assert (await ask("GET /file", host="evil.test")).status == 421
         assert (await ask("POST /file", SAME)).status == 404
-
-
-async def test_what_is_refused_for_its_address_never_asks_for_its_body(road: str) -> None:
-    # REL-52: the status is certain before a byte of the body is
-    if road == "library":
-        pytest.skip("h11 says go on by itself")
-    async with (
-        edged() as ask,
-        Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) as client,
-    ):
-        await client.send(head(ask.port, "/no", "expect: 100-continue\r\ncontent-length: 9\r\n"))
-        reply = Reply(await client.read_to_end())
-    assert (reply.status, reply.headers["connection"]) == (404, "close")

@@ -336,7 +336,8 @@ class Transport(TCPServer):
             return
         self._phase = phase
         self._phase_began = trio.current_time()
-        self._read_scope.deadline = self._read_deadline()
+        if self._plain is None:  # which tells its own deadline at each read
+            self._read_scope.deadline = self._read_deadline()
 
     def _has_bytes(self) -> bool:
         http = self._http()

@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 from actors.runtime import Log
 
@@ -28,6 +29,8 @@ _URL = re.compile(r"(?i:(https?))://([^/?#@\s,]+)(?:[/?#].*)?")
 _HOP = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
 # More hops than this are forged; of a longer list the nearest are looked at.
 _HOPS_MAX = 32
+# Addresses that were read and are kept; some 100 bytes each.
+PEERS_KEPT = 4096
 
 
 def host_of(text: str, scheme: str) -> str | None:
@@ -147,11 +150,16 @@ class ClientAddresses:
 
     def __init__(self, trusted: Sequence[Network]) -> None:
         self._trusted = tuple(trusted)
+        # Reading an address is dear, and most peers ask more than once.
+        self._direct = lru_cache(PEERS_KEPT)(partial(self._read, forwarded_for=None))
         self._unread_hops = 0
         self._unasked = 0
 
     def __repr__(self) -> str:
         return f"<ClientAddresses {self.statistics()!r}>"
+
+    def _read(self, peer: str, forwarded_for: str | None) -> Client:
+        return client_of(peer, forwarded_for, self._trusted)
 
     def statistics(self) -> ForwardingStatistics:
         """Call this for the counts since the start."""
@@ -159,7 +167,9 @@ class ClientAddresses:
 
     def of(self, peer: str, forwarded_for: str | None) -> Client:
         """Call this with the socket's peer and all of `X-Forwarded-For`."""
-        found = client_of(peer, forwarded_for, self._trusted)
+        if forwarded_for is None:
+            return self._direct(peer)
+        found = self._read(peer, forwarded_for)
         if found.unread_hop:
             self._unread_hops += 1
             if self._unread_hops == 1:

@@ -134,20 +134,30 @@ def read_cookies(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 class Visitor:
-    """The browser of one request. `rotate` when someone signs in or out (SEC-13)."""
+    """The browser of one request. `rotate` when someone signs in or out (SEC-13).
 
-    __slots__ = ("id", "is_new", "must_be_set")
+    Without an id it is new, and gets one when somebody asks for it: a probe never does.
+    """
 
-    def __init__(self, visitor_id: uuid.UUID, *, is_new: bool) -> None:
-        self.id = visitor_id
+    __slots__ = ("_id", "is_new", "must_be_set")
+
+    def __init__(self, visitor_id: uuid.UUID | None, *, is_new: bool) -> None:
+        self._id = visitor_id
         self.is_new = is_new
         self.must_be_set = False
 
+    @property
+    def id(self) -> uuid.UUID:
+        """Tell which browser this is; the same at every look."""
+        if self._id is None:
+            self._id = uuid.uuid4()
+        return self._id
+
     def rotate(self) -> uuid.UUID:
         """Call this to give the browser another id with this answer; returns the new one."""
-        self.id = uuid.uuid4()
+        self._id = uuid.uuid4()
         self.is_new = self.must_be_set = True
-        return self.id
+        return self._id
 
 
 class VisitorSigner:

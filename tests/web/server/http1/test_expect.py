@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
+from tests.web.server.edge_kit import edged
 from tests.web.server.http1.wire import split_answers
-from tests.web.server.serving_kit import answer, connect, serving
+from tests.web.server.serving_kit import Client, answer, connect, serving
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n"
 
@@ -50,3 +52,16 @@ async def test_a_body_that_is_here_already_needs_no_word() -> None:
         await client.send(POST + b"hello")
         got = await client.read_until(b"hello")
     assert [one.status for one in split_answers(got, [b"POST"])] == [200]
+
+
+async def test_what_is_refused_for_its_address_never_asks_for_its_body() -> None:
+    # REL-52: through Quart too the status is certain before a byte of the body is
+    async with (
+        edged() as ask,
+        Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) as client,
+    ):
+        head = f"POST /no HTTP/1.1\r\nHost: 127.0.0.1:{ask.port}\r\nSec-Fetch-Site: same-origin\r\n"
+        more = "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+        await client.send((head + more).encode())
+        (only,) = split_answers(await client.read_to_end(), [b"POST"])
+    assert (only.status, only.closes) == (404, True)
