@@ -274,7 +274,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         if self._is_doubtful:
             self._raise_if_away()
         await self._forget()
-        await self._be_sure(self.remaining() - ANSWER_S)
+        left_s = self.remaining()
+        await self._be_sure(max(left_s - ANSWER_S, left_s / 2))
 
     def _raise_if_away(self) -> None:
         """Say again what the store said a moment ago."""
@@ -299,7 +300,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
                     await self._begin()
                 await self._read_on()
             if limit.cancelled_caught:
-                raise StoreTimeout(within_s, nothing_written=True)
+                raise StoreTimeout(max(within_s, 0.0), nothing_written=True)
         except StoreError as error:
             if before == (self._is_begun, self.version):
                 # Else it is only long, and the next look has less to read.

@@ -102,7 +102,8 @@ async def test_one_that_starts_without_its_store_answers_until_it_is_back(
             with pytest.raises(StoreUnavailable):
                 await ask_state(ref)
         stores.come_back()
-        done = await execute(ref, Deposit(1))
+        # However short the ask: half of its time is for reading on.
+        done = await execute(ref, Deposit(1), timeout=0.2)
         assert isinstance(done, Done)
         assert done.version == 8
         assert await ask_state(ref) == (8, Balance(8, 8))
