@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import msgspec
@@ -347,4 +347,28 @@ async def test_a_store_that_stays_away_is_told_and_nothing_is_subscribed(
         server.say()
         (error,) = await peer.heard()
         assert (error["code"], error["id"]) == ("TIMEOUT", "c")
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_missed_comes_once_however_many_names_it_has(
+    autojump_clock: MockClock,
+) -> None:
+    # WEB-30, WEB-42
+    async with open_actors() as system, trio.open_nursery() as nursery:
+        server = Server(system, nursery, Store([Happened(1), Happened(2)]))
+        server.kit.settings = replace(server.kit.settings, aliases={"default": "stored"})
+        server.kit.service.open.add("default")
+        await server.begin()
+        peer = await server.kit.connect(Form.V1)
+        mark = {"epoch": "lineage", "seq": 0}
+        names = ["default", "stored"]
+        ask = {"type": "subscribe", "topics": names, "resume": dict.fromkeys(names, mark)}
+        await peer.say(msgspec.json.encode(ask).decode())
+        subscribed, *missed = await peer.heard()
+        server.say()
+        heard = missed + await peer.heard()
+        assert subscribed["topics"] == names
+        assert [(told["topic"], told["seq"]) for told in heard] == [
+            ("stored", 1), ("stored", 2), ("stored", 3),
+        ]  # fmt: skip
         nursery.cancel_scope.cancel()

@@ -298,7 +298,9 @@ class Connection(Actor[Messages], Generic[P]):
             for topic, is_stored in found.items()
         }
         self._outlet.send(Frame(self._protocol.granted(granted, ask.id, positions)))
-        resumed = {topic: ask.resume[topic] for topic, at in positions.items() if at.is_recovered}
+        # Of two names of one topic the later one is heard, and so is what was missed.
+        names = {self._known(topic): topic for topic, at in positions.items() if at.is_recovered}
+        resumed = {topic: ask.resume[topic] for topic in names.values()}
         for topic in granted:
             if topic not in resumed:
                 self._join(topic)
