@@ -88,6 +88,14 @@ class WebApp(QuartTrio):
         """Answer an error by the table; the cause goes to the log, 5xx with its traceback."""
         if isinstance(error, HTTPException) and (error.code or 0) < 400:
             return error.get_response()  # a redirect of the router
+        if isinstance(error, BaseExceptionGroup):
+            cancelled, others = error.split(trio.Cancelled)
+            if cancelled is not None:
+                # Out of a nursery of the handler: its client left, or its time is over. That is for
+                # whoever cancelled it to answer, and no failure; what else failed is.
+                if others is not None:
+                    log.error("request.failed", exc_info=others)
+                raise cancelled
         state = request_state(request.scope)
         row = self._row(error)
         if row.status >= 500:

@@ -137,6 +137,10 @@ def make_app(origin: str, refused: list[ErrorRow], request_s: float) -> KitApp:
             raise ExceptionGroup("both", [Gone(), Away()])
         if word == "slow":
             await trio.sleep(60)
+        if word == "nursery":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep, 60)
+                nursery.start_soon(trio.sleep, 60)
         if word == "conflict":
             abort(409)
         raise ValueError("a secret cause")

@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from tests.web.server.edge_kit import Reply, edged
 from tests.web.server.serving_kit import Client
@@ -202,8 +203,11 @@ async def test_a_route_can_ask_for_one_media_type() -> None:
         assert (await ask("POST /json", SAME + FORM, b"a=b")).status == 415
 
 
-async def test_a_request_past_its_deadline_is_503() -> None:
-    # SITE-153, REL-16
-    async with edged(request_s=0.05) as ask:
-        reply = await ask("GET /fail/slow")
-        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+@pytest.mark.parametrize("word", ["slow", "nursery"])
+async def test_a_request_past_its_deadline_is_503(word: str) -> None:
+    # SITE-153, REL-16: also when what was cancelled comes as a group, out of its own nursery
+    with capture_logs() as logged:
+        async with edged(request_s=0.05) as ask:
+            reply = await ask(f"GET /fail/{word}")
+    assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+    assert [entry for entry in logged if entry["log_level"] == "error"] == []
