@@ -26,7 +26,9 @@ from actors.runtime import (
     Context,
     DeadLetter,
     Delta,
+    Down,
     Later,
+    Overflow,
     Ref,
     StopActor,
     System,
@@ -34,6 +36,7 @@ from actors.runtime import (
     current_context,
     edge_context,
     handler,
+    latest,
     message,
 )
 from actors.runtime.words.places import place_of
@@ -113,6 +116,11 @@ def _answer(one: Taken[Add | Note]) -> None:
 def _add(one: Taken[Add | Note]) -> Taken[Add]:
     assert isinstance(one.message, Add)
     return one  # type: ignore[return-value]  # a type checker cannot narrow what a generic holds
+
+
+def _short_of(message: object) -> object:
+    """What `latest` keeps one of: of those that say the same."""
+    return getattr(message, "text", None)
 
 
 Held: TypeAlias = tuple[Ref[Add | Note | Hold], trio.Event]
@@ -302,6 +310,74 @@ async def test_any_mixture_is_handled_in_the_order_it_was_sent(
                 await trio.lowlevel.checkpoint()
         await trio.testing.wait_all_tasks_blocked()
         assert [one for batch in log for one in (batch if type(batch) is list else [batch])] == sent
+        await ref.stop()
+
+
+async def test_a_down_keeps_its_place_between_two_batches(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-22, ACT-150
+    class Watches(Adder):
+        def on_down(self, message: Down) -> None:
+            self.log.append("down")
+
+        async def on_hold(self, message: Hold) -> None:
+            self.monitor(told)
+            await message.free.wait()
+
+    class Tells(Actor[Hold]):
+        def on_hold(self, message: Hold) -> None:
+            for text in "ab":
+                watcher.tell(Note(text))
+            self.stop()
+
+    log: list[object] = []
+    told = await system.start(Tells)
+    watcher, free = await _held(system, log, kind=Watches)
+    watcher.tell(Note("first"))
+    told.tell(Hold(free))
+    await trio.testing.wait_all_tasks_blocked()
+    watcher.tell(Note("behind"))
+    free.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == [["first", "a", "b"], "down", ["behind"]]
+
+
+@pytest.mark.parametrize("overflow", ["drop_new", "drop_old", latest(_short_of)])
+async def test_every_message_is_accounted_for(
+    autojump_clock: MockClock, system: System, overflow: Overflow
+) -> None:
+    # ACT-23, ACT-150
+    for seed in range(12):
+        chance = Random(seed)
+        log: list[object] = []
+        kind = type(
+            "Tight",
+            (chance.choice((Adder, Many)),),
+            {"overflow": overflow, "capacity": chance.choice((1, 5, 40))},
+        )
+        ref: Ref[Add | Note | Hold] = await system.start(kind, log)
+        free = trio.Event()
+        free.set()
+        outcomes, sent = Outcomes(), 0
+        async with trio.open_nursery() as nursery:
+            for number in range(80):
+                match chance.randrange(4):
+                    case 0:
+                        nursery.start_soon(outcomes.ask, ref, number)
+                    case 1:
+                        ref.tell(Hold(free))
+                    case _:
+                        ref.tell(Note(str(number)))
+                sent += 1
+                if chance.random() < 0.15:
+                    await trio.testing.wait_all_tasks_blocked()
+        await trio.testing.wait_all_tasks_blocked()
+        stats = system.stats(ref)
+        assert stats.handled is not None
+        assert stats.handled + stats.overflowed + stats.coalesced == sent
+        assert sum(len(one) if isinstance(one, list) else 1 for one in log) == stats.handled
+        assert all(reply == number + 1 for number, reply in outcomes.of.items())
         await ref.stop()
 
 
