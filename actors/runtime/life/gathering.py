@@ -96,11 +96,8 @@ def _gather(life: Life, kinds: tuple[type, ...], more: int) -> Batch[object]:
         if envelope is None:
             break
         taken.append(Taken(life, envelope))
-    if len(taken) > 1:
-        # The loop may be walking through a slice that holds what was taken here.
-        mailbox.attention = True
-        if mailbox.waiting:
-            mailbox.admit()
+    if mailbox.waiting:
+        mailbox.admit()
     batch = life.gathered = Batch(taken, began)
     life.activity.envelope = batch.shared
     return batch

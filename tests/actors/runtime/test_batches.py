@@ -27,6 +27,7 @@ from actors.runtime import (
     DeadLetter,
     Delta,
     Down,
+    Exit,
     Later,
     Overflow,
     Ref,
@@ -244,9 +245,17 @@ async def test_senders_that_wait_for_room_come_in(
     class Small(Adder):
         capacity = 2
 
+    queued: list[int] = []
+
+    def work(me: Adder, batch: Batch[Add | Note]) -> None:
+        queued.append(system.stats(ref).queued)  # They do not wait for the handler to end.
+        for one in batch:
+            _answer(one)
+
     log: list[object] = []
-    ref, free = await _held(system, log, kind=Small)
+    ref, free = await _held(system, log, work, kind=Small)
     outcomes = await _ask_all(ref, free, range(6))
+    assert queued == [2, 0]
     assert outcomes.of == {number: number + 1 for number in range(6)}
     assert [number for batch in log if isinstance(batch, list) for number in batch] == [*range(6)]
     assert system.stats(ref).peak == 2
@@ -255,25 +264,57 @@ async def test_senders_that_wait_for_room_come_in(
 async def test_of_two_busy_actors_neither_takes_65_in_a_row(
     autojump_clock: MockClock, system: System
 ) -> None:
-    # ACT-26, ACT-150
-    class Logged(Dispatched):
+    # ACT-26, ACT-150: also when a turn has begun with others
+    class Logged(Actor[Add | Note | Hold]):
+        def __init__(self, log: list[object]) -> None:
+            self.log = log
+
         def on_batch(self, batch: Batch[Add | Note]) -> None:
             self.log.extend([self] * len(batch))
+
+        def on_hold(self, message: Hold) -> None:
+            self.log.append(self)
 
     class LoggedTask(Adder):
         async def on_batch(self, batch: Batch[Add | Note]) -> None:
             self.log.extend([self] * len(batch))
 
-    for kind in (Logged, LoggedTask):
+        async def on_hold(self, message: Hold) -> None:
+            self.log.append(self)
+
+    kinds: tuple[Callable[[list[object]], Actor[Add | Note | Hold]], ...] = (Logged, LoggedTask)
+    for kind in kinds:
         log: list[object] = []
-        refs = [await system.start(kind, log) for _ in range(2)]
-        for _ in range(200):
+        refs: list[Ref[Add | Note | Hold]] = [await system.start(kind, log) for _ in range(2)]
+        for number in range(210):
             for ref in refs:
-                ref.tell(Note(""))
+                ref.tell(Hold(trio.Event()) if number < 10 else Note(""))
         await trio.testing.wait_all_tasks_blocked()
-        assert len(log) == 400
+        assert len(log) == 420
         rows = [len(list(row)) for _, row in groupby(log, key=id)]
         assert max(rows) <= 64
+
+
+async def test_what_the_system_has_to_say_comes_first(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-20, ACT-21, ACT-150: of a flood of ticks one message is let through, not a batch
+    class Ticks(Adder):
+        async def on_hold(self, message: Hold) -> None:
+            self.log.append("tick")
+            if not message.free.is_set():
+                for _ in range(100):
+                    self.after(0.5, message)
+                await message.free.wait()
+
+    log: list[object] = []
+    ref, free = await _held(system, log, kind=Ticks)
+    for number in range(5):
+        ref.tell(Note(str(number)))
+    await trio.sleep(1.0)
+    free.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == [*["tick"] * 64, ["0"], *["tick"] * 36, ["1", "2", "3", "4"]]
 
 
 async def test_a_stop_takes_no_more(autojump_clock: MockClock, system: System) -> None:
@@ -513,6 +554,27 @@ async def test_an_end_in_order_does_not_lose_the_others_in_silence(
     free.set()
     await trio.testing.wait_all_tasks_blocked()
     assert _letters(system) == [("a", "stopped"), ("c", "stopped")]
+
+
+async def test_what_is_owed_at_an_end_in_order_may_still_be_answered(
+    autojump_clock: MockClock, system: System
+) -> None:
+    # ACT-45, ACT-150
+    laters: list[Later[int]] = []
+
+    class Answers(Adder):
+        def on_stop(self, exit: Exit) -> None:  # noqa: A002
+            laters[0].reply(30)
+
+    def work(me: Adder, batch: Batch[Add | Note]) -> None:
+        with _add(batch[0]) as add:
+            laters.append(me.reply_later(add))
+        raise StopActor
+
+    ref, free = await _held(system, [], work, kind=Answers)
+    outcomes = await _ask_all(ref, free, [1, 2])
+    assert outcomes.of == {1: 30, 2: ActorExited}
+    assert _letters(system) == [(2, "stopped")]
 
 
 async def test_one_that_is_forgotten_is_a_bad_reply(
