@@ -7,6 +7,8 @@ Rule 2: a store that is away is an answer, not a crash: drafts stay with their a
 Rule 3: a room that starts says so (`RoomResumed`), because an incarnation before it may have
 stored an event and died before publishing it. Also the first one of its actor: a supervisor
 that was itself restarted gives the room a new actor, which counts from 1 again.
+Rule 4: it says so as well when an answer of the store was lost and its event may be stored all the
+same: nobody else would show it before the next one.
 """
 
 from collections.abc import Callable
@@ -34,6 +36,7 @@ from actors.chat.words import (
     Message,
     Posted,
     PostOutcome,
+    Repeated,
     RoomName,
     Viewer,
 )
@@ -50,6 +53,10 @@ POSTS_AT_ONCE_MAX = 64
 # that posts, moderates, forgets a person or removes what is old) is seen so much later at most, on
 # pages that load meanwhile. However many load, the store is asked no more often than that.
 NEWEST_KEPT_S = 1.0
+
+# A store that lost an answer is asked so long after whether it is back. Who posts again hears of it
+# at once; this is for the readers, when nobody does.
+SETTLED_AFTER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +147,18 @@ class ForgetNewest:
 
 
 @message
+class Settle:
+    """Posts may be stored that were never published; tell the readers once the store answers."""
+
+
+@message
 class CrashRoom:
     """Makes the room crash on purpose, for the lab; `because` stands in the crash report."""
 
     because: str
 
 
-RoomMessage: TypeAlias = Post | ReadHistory | ForgetNewest | CrashRoom
+RoomMessage: TypeAlias = Post | ReadHistory | ForgetNewest | Settle | CrashRoom
 
 
 class CrashedOnPurpose(Exception):
@@ -173,6 +185,8 @@ class RoomActor(Actor[RoomMessage]):
         self.post_count = 0
         self._newest: NewestWindow | None = None
         self._newest_read_at = 0.0
+        # The highest number of a message that the readers were told of.
+        self._told_seq = 0
 
     def on_start(self) -> None:
         """Begin at once, without asking the store, and tell the readers."""
@@ -212,6 +226,15 @@ class RoomActor(Actor[RoomMessage]):
         """Show nothing that may be gone."""
         self._newest = None
 
+    async def on_settle(self, _: Settle) -> None:
+        """Tell the readers to read again, if the store answers; else ask it later."""
+        try:
+            await self._fresh_newest()
+        except ChatLogUnavailable:
+            self._settle_later()
+        else:
+            self._publish(RoomResumed(self.name))
+
     def on_crash(self, message: CrashRoom) -> None:
         """Crash, as asked."""
         raise CrashedOnPurpose(message.because)
@@ -224,6 +247,7 @@ class RoomActor(Actor[RoomMessage]):
         match verdict:
             case ChatLogUnavailable():
                 self._newest = None  # It may be stored all the same.
+                self._settle_later()
                 return NotStored(str(verdict))
             case PostRefused():
                 return NotTaken(str(verdict))
@@ -231,8 +255,17 @@ class RoomActor(Actor[RoomMessage]):
                 self.post_count += 1
                 if self._newest is not None and not self._newest.follows(message, n):
                     self._newest = None  # Somebody else has posted here.
+                self._told_seq = max(self._told_seq, message.seq)
                 self._publish(MessagePosted(message, n))
+            case Repeated(message) if message.seq > self._told_seq:
+                # The answer of the first time was lost, and the event with it.
+                self._told_seq = message.seq
+                self._newest = None
+                self._publish(RoomResumed(self.name))
         return verdict
+
+    def _settle_later(self) -> None:
+        self.after(SETTLED_AFTER_S, Settle(), key="settle")
 
     async def _fresh_newest(self) -> NewestWindow:
         now = trio.current_time()

@@ -47,7 +47,7 @@ from actors.chat import (
     topic_of,
 )
 from actors.chat.chat_log import HISTORY_LIMIT
-from actors.chat.room import NEWEST_KEPT_S, POSTS_AT_ONCE_MAX
+from actors.chat.room import NEWEST_KEPT_S, POSTS_AT_ONCE_MAX, SETTLED_AFTER_S
 from actors.runtime import ActorCrashed, ActorExited, AskError, Crashed, System, open_actors
 from storage.memory import MemoryChatLog
 from supervision import Supervisor, child, open_system
@@ -180,7 +180,12 @@ class GatedLog(MemoryChatLog):
         super().__init__()
         self.free = trio.Event()
         self.calls: list[list[str]] = []
-        self.loses_answers = self.answers_late = False
+        self.loses_answers = self.answers_late = self.is_unreadable = False
+
+    async def newest(self, room: RoomName, *, limit: int = HISTORY_LIMIT) -> Newest:
+        if self.is_unreadable:
+            raise ChatLogUnavailable("away")
+        return await super().newest(room, limit=limit)
 
     async def post_all(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
         self.calls.append([draft.client_id for draft in drafts])
@@ -283,7 +288,29 @@ async def test_an_unknown_outcome_is_settled_by_posting_again(autojump_clock: Mo
         assert listener.heard == [RoomResumed(LOBBY)]
         log.loses_answers = False
         answers = await post_all(room, posts, log)
+        # What nobody was shown is read again, by all.
+        assert set(listener.heard) == {RoomResumed(LOBBY)}
+        assert len(listener.heard) > 1
+        told = len(listener.heard)
+        await room.ask(posts[0])
+        assert len(listener.heard) == told
     assert all(isinstance(answer, Repeated) for answer in answers.values())
+
+
+async def test_an_unknown_outcome_is_shown_also_when_nobody_posts_again(
+    autojump_clock: MockClock,
+) -> None:  # SITE-66, SITE-155
+    log, listener = GatedLog(), Listener()
+    async with open_room(log, listener) as (_, room):
+        log.loses_answers = log.is_unreadable = True
+        await post_all(room, [by(0)], log)
+        await trio.sleep(10 * SETTLED_AFTER_S)
+        assert listener.heard == [RoomResumed(LOBBY)]
+        log.is_unreadable = False
+        await trio.sleep(SETTLED_AFTER_S)
+        assert listener.heard == [RoomResumed(LOBBY)] * 2
+        await trio.sleep(10 * SETTLED_AFTER_S)
+    assert listener.heard == [RoomResumed(LOBBY)] * 2
 
 
 @pytest.mark.parametrize("is_stored", [False, True])
