@@ -270,11 +270,15 @@ def owned_name(tenant: str | None, name: str) -> str:
 
 
 def split_name(owned: str) -> tuple[str | None, str]:
-    """Call this for the tenant and the name that `owned_name` made one of."""
+    """Call this for the tenant and the name that `owned_name` made one of.
+
+    What stands before the slash has to be a tenant's name: a letter of a program of before may
+    speak of any text, such as `@a b/c`, and is no tenant's.
+    """
     if not owned.startswith(TENANT_MARK):
         return None, owned
     tenant, slash, name = owned[1:].partition("/")
-    return (tenant, name) if slash else (None, owned)
+    return (tenant, name) if slash and _TENANT.fullmatch(tenant) else (None, owned)
 
 
 class Cursor(NamedTuple):

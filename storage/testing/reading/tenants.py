@@ -454,6 +454,21 @@ class TenantsSuite:
         assert (await acme.list())[-1].letter.stream_id is None
         assert await acme.purge() == 0
 
+    async def test_a_letter_may_speak_of_what_only_looks_like_a_tenants(self, kept: Kept) -> None:
+        # STORE-9, STORE-61: programs of before kept such letters, and one must not hide the rest
+        free = kept.dead_letters
+        names = ["@a b/c", "@/c", "@\u00fc/c", f"@{'x' * 65}/c", "@acme"]
+        for number, name in enumerate(names):
+            await free.add(NewDeadLetter("mail", "source", f"m-{number}", "boom", stream_id=name))
+        found = [kept_one.letter for kept_one in await free.list()]
+        assert [(letter.tenant, letter.stream_id) for letter in found] == [
+            (None, name) for name in names
+        ]
+        assert len(await free.retry_all()) == len(names)
+        assert await free.for_tenant("acme").list() == []
+        with pytest.raises(InvalidField):
+            NewDeadLetter("mail", "source", "m", "boom", stream_id="@acme/c")
+
     async def test_what_goes_with_an_append_is_named_after_its_tenant(self, kept: Kept) -> None:
         # STORE-9, CORE-31: whose it is, is told to who sends and who delivers
         free, acme = kept.events, kept.events.for_tenant("acme")
