@@ -158,7 +158,7 @@ class CrashRoom:
     because: str
 
 
-RoomMessage: TypeAlias = Post | ReadHistory | ForgetNewest | Settle | CrashRoom
+RoomMessage: TypeAlias = Post | ReadHistory | ForgetNewest | CrashRoom
 
 
 class CrashedOnPurpose(Exception):
@@ -170,7 +170,7 @@ def topic_of(room: RoomName) -> str:
     return f"room:{room.lower()}"
 
 
-class RoomActor(Actor[RoomMessage]):
+class RoomActor(Actor[RoomMessage | Settle]):
     """Serialises the posts of one room and publishes what was stored.
 
     Start it with the name of a room that `ChatLog.ensure_rooms` has made. It keeps nothing
