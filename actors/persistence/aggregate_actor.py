@@ -193,7 +193,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         # Whether the snapshot was looked for, and whether the stream may have more than the state.
         self._is_begun, self._is_doubtful = False, True
         # What the store said when it was last found away, and until when that is the answer.
-        self._away: StoreError | None = None
+        self._away: StoreUnavailable | None = None
         self._away_until = 0.0
 
     async def on_start(self) -> None:
@@ -281,7 +281,9 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         """Say again what the store said a moment ago."""
         if self._away is not None:
             if trio.current_time() < self._away_until:
-                raise self._away
+                # One for each: raised by many, one error carries every place any of them was at.
+                # The store was not asked, so nothing was written.
+                raise StoreUnavailable(self._away.reason, nothing_written=True)
             self._away = None
 
     def _met(self, error: StoreError, began: float) -> None:

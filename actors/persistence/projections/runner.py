@@ -29,7 +29,12 @@ from actors.persistence.projections.store import (
     next_generation,
     serves,
 )
-from actors.persistence.words import owned_name, split_name
+from actors.persistence.words import (
+    KEY_OF_STREAM_BYTES_MAX,
+    check_text,
+    owned_name,
+    split_name,
+)
 from actors.runtime import Actor, Ask, Log, Normal, message
 
 # How soon a wish in the rows is seen, and that a subject was forgotten. Each look is two statements
@@ -57,10 +62,14 @@ class Resume:
 class ReplayParked(Ask[int]):
     """Asks to apply what was parked of a stream, in order; answers how many were applied.
 
-    Of a tenant's stream to a runner of all tenants' events with `StoredEvent.stream_key`.
+    Of a tenant's stream to a runner of all tenants' events with `StoredEvent.stream_key`. Raises
+    `InvalidField` for what no stream can be called.
     """
 
     stream_id: str
+
+    def __post_init__(self) -> None:
+        check_text("stream_id", self.stream_id, KEY_OF_STREAM_BYTES_MAX)
 
 
 class ProjectionRunner(Actor[AskStatus | Resume | ReplayParked]):

@@ -15,11 +15,13 @@ from actors.persistence import (
     CursorOutdated,
     Document,
     GenerationState,
+    InvalidField,
     Projection,
     ProjectionBatch,
     ProjectionRunner,
     ProjectionStore,
     ProjectionTx,
+    ReplayParked,
     StoredEvent,
     StoreUnavailable,
     StreamId,
@@ -56,6 +58,13 @@ def test_a_projection_without_events_or_name_is_refused() -> None:
         type("Nameless", (Projection,), {"handles": (Deposited,)})
     with pytest.raises(TypeError, match="inline and strict"):
         type("Both", (Deposits,), {"inline": True, "strict": True})
+
+
+@pytest.mark.parametrize("name", ["\x00", "\ud800", "x" * 322])
+def test_a_replay_of_what_no_stream_is_called_is_refused(name: str) -> None:
+    # STORE-61
+    with pytest.raises(InvalidField, match="stream_id"):
+        ReplayParked(name)
 
 
 def test_two_projections_of_one_name_are_refused() -> None:
