@@ -7,7 +7,6 @@ its reverse order.
 """
 
 import os
-import signal
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -41,7 +40,7 @@ from storage.postgres import (
     open_database,
     open_embedded,
 )
-from supervision import StartFailed, open_system, stopping_signals
+from supervision import StartFailed, open_system
 from web.observability import first_leaf
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.settings import Migrate, Settings, StoreTimeline
@@ -53,6 +52,7 @@ from web.views.browser_runtime import fetch as fetch_runtime
 from web.wiring.composition import Secrets, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.leaving import WayOut
 from web.wiring.secret import FILE_NAME as SECRET_FILE_NAME
 from web.wiring.secret import (
     PRIVATE_FILE_NAME,
@@ -87,9 +87,14 @@ async def run_site(settings: Settings) -> int:
     check_port(settings)
     secrets = Secrets(_secret(settings), settings.session_secret_previous)
     static = await trio.to_thread.run_sync(_static, settings)
-    async with _database(settings) as (url, trouble):
-        await prepare_database(settings, url)
-        return await _run_tree(settings, secrets, static, url, trouble)
+    stopping = Stopping(settings)
+    with WayOut(settings.drain_budget_s, stopping.left) as way_out:
+        async with _database(settings) as (url, trouble):
+            await prepare_database(settings, url)
+            await _run_tree(settings, secrets, static, url, trouble, stopping, way_out)
+            if settings.database_url is None:
+                stopping.enter("database server")
+        return stopping.exit_code()
 
 
 def prepare_state_dir(settings: Settings) -> None:
@@ -223,7 +228,9 @@ async def _run_tree(
     static: StaticTable,
     url: Secret[str],
     trouble: Trouble,
-) -> int:
+    stopping: Stopping,
+    way_out: WayOut,
+) -> None:
     pool = PoolSettings(connections_max=settings.db_connections_max)
     database = Database(url, part="site", settings=pool)
     directory, clock = Directory(), SystemClock()
@@ -238,7 +245,6 @@ async def _run_tree(
         check_store=lambda: check_store(database, trouble),
         chat_log=log,
     )
-    stopping = Stopping(settings, web.begin_drain)
     chat = ChatEnvironment(
         clock,
         SystemIds(),
@@ -265,25 +271,15 @@ async def _run_tree(
         forgetting=lambda: ForgettingWatch(keyring, directory.tell_forgotten),
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
-    return await _run_until_signal(parts, stopping)
-
-
-async def _run_until_signal(parts: SiteParts, stopping: Stopping) -> int:
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
-    # SIGHUP too, unless `nohup` had it ignored: a terminal that is closed is a stop like any other.
-    received = {signal.SIGINT, signal.SIGTERM, *stopping_signals()}
-    with trio.open_signal_receiver(*received) as signals:
-        async with trio.open_nursery() as nursery:
-            try:
-                async with open_system(Site, parts, name="site"):
-                    await stopping.wait(signals)
-                    # From here on the tree stops, which may take the whole drain budget; the
-                    # second signal is heard beside that.
-                    nursery.start_soon(stopping.leave_at_second, signals)
-            except StartFailed as error:
-                raise _start_problem(error) from error
-            nursery.cancel_scope.cancel()
-    return stopping.exit_code()
+    way_out.open()
+    try:
+        async with open_system(Site, parts, name="site") as site:
+            number = await way_out.first()
+            web.begin_drain()
+            stopping.begin(number, site.system)
+    except StartFailed as error:
+        raise _start_problem(error) from error
 
 
 async def check_store(database: Database, trouble: Trouble = str) -> None:

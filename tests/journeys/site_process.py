@@ -22,6 +22,8 @@ class SiteProcess:
     `log` is its standard error, by default one with its output, which `lines` keeps.
     """
 
+    module = "web.cli"
+
     def __init__(
         self, state_dir: Path, log: int = subprocess.STDOUT, /, **environment: str
     ) -> None:
@@ -39,7 +41,7 @@ class SiteProcess:
             **self._environment,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "web.cli", "serve"],
+            [sys.executable, "-m", self.module, "serve"],
             cwd=ROOT,
             env={**kept, **settings, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,

@@ -145,7 +145,7 @@ class Server:
         # whoever reads slower than the limit: its bytes are lost, the process is not held.
         first = DrainStep("listeners", CLOSE_S_MAX, self._stop_listening)
         last = DrainStep("connections", CLOSE_S_MAX, self._close_connections)
-        result = await run_steps([first, *steps, last])
+        result = await run_steps([first, *steps, last], lambda: len(self.connections))
         for transport in tuple(self.connections):
             transport.reset("the server is stopping")
         # A reset connection still has a task that must see its cancellation; one that will not
@@ -296,8 +296,8 @@ async def _serve_until_drained(
         nursery.cancel_scope.cancel()
 
 
-async def run_steps(steps: Sequence[DrainStep]) -> DrainResult:
-    """Call this to run `steps` in order, one log line each (REL-20).
+async def run_steps(steps: Sequence[DrainStep], left: Callable[[], int]) -> DrainResult:
+    """Call this to run `steps` in order, one log line each, with what `left` says then (REL-20).
 
     A step over its time is cancelled and named in the result; a step that raises is a bug and
     ends the drain.
@@ -317,5 +317,6 @@ async def run_steps(steps: Sequence[DrainStep]) -> DrainResult:
             step=step.name,
             seconds=round(took, 3),
             was_cut=scope.cancelled_caught,
+            left=left(),
         )
     return DrainResult(tuple(seconds), tuple(cut))

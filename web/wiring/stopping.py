@@ -2,21 +2,21 @@
 
 The order of an end, each step behind the one before it:
 
-1. The first signal: `Stopping.wait` returns, `/ready` says no, and `app.py` leaves the tree.
+1. The first signal: `/ready` says no, and `app.py` leaves the tree.
 2. The tree stops its children in reverse order. The server started last, so it is the first; its
    stop is the drain: new connections refused, streams told, commands finished, streams and
    sockets closed, connections closed. Everything it serves still runs behind it meanwhile.
 3. The sockets', streams', feeds', sessions' and rooms' actors stop, then the database; then
    `app.py` leaves the embedded PostgreSQL.
 
-A second SIGINT or SIGTERM leaves at once (REL-23). What had to be cut is told in the log and by the
-exit code.
+Each has a line in the log, with its time and what was left (REL-20); what had to be cut is named
+in the last one, and the exit code is 1 then. `leaving.py` ends the process when this takes longer
+than its budget, or when a second signal comes.
 """
 
-import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,30 +24,37 @@ from typing import Never
 
 import trio
 
-from actors.runtime import Actor, Exit, Log, System
+from actors.runtime import Actor, Cell, Exit, Log, System
+from supervision import REPORTS, Report
 from web.observability import say
 from web.routing import paths
 from web.server import DrainResult, DrainStep, Server, ServerSettings, WebApp, open_listeners, serve
 from web.settings import Settings
+from web.wiring.leaving import EXIT_CUT, threads_left
 
 log = Log(__name__)
 
-# What the shell expects of a process that a signal ended.
-EXIT_OF_SIGNAL = 128
+# What a supervisor reports of a child that did not end as it was asked to.
+_CUT = frozenset({"shutdown_error", "unkillable"})
+# More names than this say nothing more; their number does.
+_CUT_MAX = 20
 
 Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class Stopping:
-    """Holds what is learnt of a run's start and end; `begin_drain` is told of the first signal."""
+    """Holds what is learnt of a run's start and end."""
 
     settings: Settings
-    begin_drain: Callable[[], None]
     say: Say = say
     _port: int | None = None
-    _cut: list[str] = field(default_factory=list)
+    _cut: dict[str, None] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
+    # Which part of an end is going on, and since when.
+    _part: str = "the start"
+    _part_began: float = 0.0
+    _system: System | None = None
 
     def port(self) -> int:
         """The port to listen on; once it is known, also when any free one was asked for."""
@@ -67,32 +74,61 @@ class Stopping:
 
     def drained(self, result: DrainResult) -> None:
         """Called when the server let go of its clients."""
-        self._cut += result.cut
+        self._cut |= dict.fromkeys(result.cut)
 
-    async def wait(self, signals: AsyncIterator[int]) -> None:
-        """Call this in the tree: returns at the first signal; a second one ends the process."""
-        async for number in signals:
-            self.begin_drain()
-            name = signal.Signals(number).name
-            log.info("site.stopping", signal=name, budget_s=self.settings.drain_budget_s)
-            break
+    def begin(self, number: signal.Signals, system: System) -> None:
+        """Call this at the first signal: from now on it is noted what has to be cut."""
+        self._system = system
+        system.topics.subscribe(REPORTS, self)
+        log.info("site.stopping", signal=number.name, budget_s=self.settings.drain_budget_s)
+        self.enter("actors")
 
-    async def leave_at_second(self, signals: AsyncIterator[int]) -> None:
-        """Call this in a task beside the stop; the guard of the embedded server outlives us."""
-        async for number in signals:
-            # A terminal that closes sends it more than once: that is no second wish.
-            if signal.Signals(number).name == "SIGHUP":
-                continue
-            log.warning("site.stopped_at_once", signal=signal.Signals(number).name)
-            os._exit(EXIT_OF_SIGNAL + number)
+    def deliver(self, message: object) -> None:
+        """Called with what supervisors report meanwhile (a `Sink` of the system's topics)."""
+        if isinstance(message, Report) and message.context in _CUT:
+            self._cut[f"actor {message.offender.path}"] = None
+
+    def enter(self, part: str) -> None:
+        """Call this when a part of the end begins; what came before is over."""
+        now = time.monotonic()
+        if self._part_began:
+            seconds = round(now - self._part_began, 3)
+            log.info("site.stop_step", step=self._part, seconds=seconds, left=self._actors_left())
+        self._part, self._part_began = part, now
+
+    def left(self) -> list[str]:
+        """Call this in any thread for what has been cut so far, and what has not ended yet.
+
+        Of the actors those that were asked to end; one above them waits for them only.
+        """
+        ending = [cell.path for cell in self._cells() if cell.status in {"stopping", "unkillable"}]
+        leaves = [
+            f"actor {path}"
+            for path in ending
+            if not any(other.startswith(f"{path}/") for other in ending)
+        ]
+        return _shortened([*self._cut, self._part, *leaves, *threads_left()])
 
     def exit_code(self) -> int:
         """Call this at the end: 0 when everything ended by itself, else 1 with a list."""
+        self.enter("")
         if not self._cut:
             log.info("site.stopped", uptime_s=round(time.monotonic() - self._began, 1))
             return 0
-        log.warning("site.stopped", cut=self._cut)
-        return 1
+        log.warning("site.stopped", cut=_shortened(self._cut))
+        return EXIT_CUT
+
+    def _cells(self) -> Iterable[Cell]:
+        return () if self._system is None else self._system.cells()
+
+    def _actors_left(self) -> int:
+        return len(list(self._cells()))
+
+
+def _shortened(names: Iterable[str]) -> list[str]:
+    found = list(dict.fromkeys(names))
+    more = len(found) - _CUT_MAX
+    return found if more <= 0 else [*found[:_CUT_MAX], f"and {more} more"]
 
 
 @dataclass(frozen=True, slots=True)

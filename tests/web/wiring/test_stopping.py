@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Never
 
 import structlog.testing
+import trio
+from trio.testing import MockClock
 
-from actors.runtime import Secret
+from actors.runtime import Actor, Exit, Secret
+from supervision import ChildSpec, Flags, Plan, Supervisor, open_system
 from web.server import DrainResult, Server
 from web.server.serving import CLOSE_S_MAX as SERVER_CLOSE_S_MAX
 from web.settings import Settings
@@ -21,11 +24,7 @@ class Said:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.lines: list[str] = []
-        self.drains = 0
-        self.stopping = Stopping(settings or Settings(port=0), self.begin, self.lines.append)
-
-    def begin(self) -> None:
-        self.drains += 1
+        self.stopping = Stopping(settings or Settings(port=0), self.lines.append)
 
 
 def test_the_steps_of_a_drain_fit_into_its_budget() -> None:  # SITE-185 REL-21
@@ -64,35 +63,41 @@ def test_no_secret_of_the_database_is_told() -> None:  # SEC-131
     assert "hunter2" not in "\n".join(said.lines)
 
 
-class Signals:
-    """Signals that have come, as trio hands them out."""
-
-    def __init__(self, *numbers: signal.Signals) -> None:
-        self._numbers = iter(numbers)
-
-    def __aiter__(self) -> AsyncIterator[int]:
-        return self
-
-    async def __anext__(self) -> int:
-        for number in self._numbers:
-            return number
-        raise StopAsyncIteration
+class Hanging(Actor[Never]):
+    async def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
+        await trio.sleep_forever()
 
 
-async def test_the_first_signal_begins_the_drain() -> None:  # SITE-185
+class Shop(Supervisor):
+    def plan(self) -> Plan:
+        return Plan(Flags(), [ChildSpec("quick", Actor), ChildSpec("slow", Hanging, shutdown=2.0)])
+
+
+async def test_who_had_to_be_killed_at_the_stop_is_named(autojump_clock: MockClock) -> None:
+    # REL-20, REL-22
     said = Said()
     with structlog.testing.capture_logs() as logged:
-        await said.stopping.wait(Signals(signal.SIGTERM, signal.SIGTERM))
-    assert said.drains == 1
-    assert [entry["event"] for entry in logged] == ["site.stopping"]
-    assert logged[0]["signal"] == "SIGTERM"
+        async with trio.open_nursery() as beside, open_system(Shop) as shop:
+
+            async def look() -> None:
+                await trio.sleep(1)
+                assert said.stopping.left()[:2] == ["actors", "actor shop/slow"]
+
+            beside.start_soon(look)
+            said.stopping.begin(signal.SIGTERM, shop.system)
+        assert said.stopping.exit_code() == 1
+    lines = [entry for entry in logged if entry["event"].startswith("site.")]
+    assert [line["event"] for line in lines] == ["site.stopping", "site.stop_step", "site.stopped"]
+    assert (lines[1]["step"], lines[1]["left"]) == ("actors", 0)
+    assert lines[2]["cut"] == ["actor shop/slow"]
 
 
-async def test_a_further_hangup_is_no_second_signal() -> None:  # REL-23
+def test_a_long_list_of_what_was_cut_is_shortened() -> None:
     said = Said()
+    said.stopping.drained(DrainResult((), tuple(map(str, range(30)))))
     with structlog.testing.capture_logs() as logged:
-        await said.stopping.leave_at_second(Signals(signal.SIGHUP, signal.SIGHUP))
-    assert logged == []
+        assert said.stopping.exit_code() == 1
+    assert logged[-1]["cut"] == [*map(str, range(20)), "and 10 more"]
 
 
 def test_the_exit_code_says_whether_something_was_cut() -> None:  # SITE-185 REL-22
