@@ -146,14 +146,19 @@ class Visitor:
         finally:
             connection.close()
 
-    def open_stream(self) -> OpenStream:
-        """Open the tab's stream; the caller closes it."""
+    def open_stream(self, **more: str) -> OpenStream:
+        """Open the tab's stream, with more headers; the caller closes it."""
         signals = {"sseTabId": self.tab, "ssePage": "lab", "roomName": "Lobby"}
         connection = self._connect()
         connection.request(
             "GET",
             f"/events?datastar={quote(json.dumps(signals))}",
-            headers={**self._headers(), "datastar-request": "true", "accept": "text/event-stream"},
+            headers={
+                **self._headers(),
+                "datastar-request": "true",
+                "accept": "text/event-stream",
+                **more,
+            },
         )
         return OpenStream(connection, connection.getresponse())
 

@@ -4,6 +4,7 @@ Readers fall into classes that see a message alike, so that it is rendered and e
 each class and the bytes are shared: the public, and the session that wrote it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -129,6 +130,36 @@ class RoomFrames:
                 ),
             ]
         )
+
+    def missing(
+        self, shown: Sequence[MessageView], held: Sequence[str], n: int
+    ) -> list[bytes] | None:
+        """Call this for what turns a page that holds `held` (marks) into one that shows `shown`.
+
+        None when that cannot be told by taking away and appending, or is not worth it: then it is
+        sent the window. An empty list when nothing is missing.
+        """
+        marks = [view.mark for view in shown]
+        known = frozenset(marks)
+        kept = [mark for mark in held if mark in known]
+        if kept != marks[: len(kept)] or len(shown) > 2 * len(kept):
+            return None
+        events: list[bytes] = []
+        # Only what the page said it has: a selector that finds nothing is a warning in its console.
+        gone = [mark for mark in held if mark not in known]
+        if gone:
+            events.append(remove_elements(",".join(f"[data-mark={mark!r}]" for mark in gone)))
+        parts = [self._renderer.message(view) for view in shown[len(kept) :]]
+        if parts:
+            append = ElementPatchMode.APPEND
+            you, demo = "".join(part.you for part in parts), "".join(part.demo for part in parts)
+            events.append(patch_elements(you, selector="#chat-you-list", mode=append))
+            events.append(
+                patch_elements(
+                    demo, selector="#chat-demo-list", mode=append, event_id=self.event_id(n)
+                )
+            )
+        return events
 
     def withdrawn(self, event: MessageWithdrawn) -> Frame:
         """Call this to take a message out of both panes."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from actors.chat import RoomName
-from web.realtime import Audience, Stream
+from web.realtime import Audience, PageHolds, Stream
 from web.server import Frame
 
 
@@ -37,10 +37,10 @@ class Readers(Audience[Reader]):
         self.delivered = 0
         self._by_session: dict[str, dict[Reader, None]] = {}
 
-    def join(self, reader: Reader) -> None:
+    def join(self, reader: Reader, holds: PageHolds | None = None) -> None:
         """Call this when a stream opens."""
         self._by_session.setdefault(reader.session_id, {})[reader] = None
-        super().join(reader)
+        super().join(reader, holds)
 
     def leave(self, reader: Reader) -> None:
         """Call this when a stream closed; harmless when it had left."""
@@ -74,11 +74,14 @@ class ShownRooms:
     def __len__(self) -> int:
         return len(self._shown)
 
-    def show(self, stream: Stream, room: RoomName) -> None:
-        """Call this when an open stream shows a room: the window comes, then every event."""
+    def show(self, stream: Stream, room: RoomName, holds: PageHolds | None = None) -> None:
+        """Call this when an open stream shows a room: the window comes, then every event.
+
+        Of the window only what its page does not hold yet.
+        """
         self._shown[stream] = room
         stream.when_closed(self._forget)
-        self._readers[room].join(stream)
+        self._readers[room].join(stream, holds)
 
     def maybe_room(self, stream: Stream) -> RoomName | None:
         """Call this to learn which room a stream shows; None for most pages."""

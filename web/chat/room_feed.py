@@ -5,6 +5,8 @@ every later event from one place, in one turn, without a gap and without a query
 Rule 2: an event whose number does not follow the last one means that one was missed: the
 feed reads the history again and sends every reader a whole window.
 Rule 3: the readers outlive an incarnation of the feed; a restarted one serves them anew.
+Rule 4: a page that says what it holds is sent what it misses of the window. Compared is what is
+shown, not when it was said: so it holds across restarts, other stores and what was forgotten.
 """
 
 from actors.chat import (
@@ -24,11 +26,12 @@ from actors.chat import (
     topic_of,
 )
 from actors.runtime import Actor, AskError, message
-from web.chat.presenting import RoomFrames, ViewerClass
+from web.chat.presenting import RoomFrames, ViewerClass, window_views
 from web.chat.readers import Reader, Readers
 from web.chat.window import RoomWindow, is_whole, merged
-from web.realtime import Arrivals
+from web.realtime import Arrivals, joined
 from web.server import Frame
+from web.views import MessageView
 
 # While the room cannot tell its history (the store is away), it is asked again this often.
 RETRY_S = 0.5
@@ -36,6 +39,11 @@ RETRY_S = 0.5
 # Sees pending messages too: the feed shows each reader its part.
 _EVERYTHING = Viewer(is_moderator=True)
 _PUBLIC = Viewer()
+
+# Pages that come back together mostly hold one of a few windows; for others the rest is made anew.
+RESTS_KEPT_MAX = 64
+# The name under which a page tells the marks of its messages.
+PANEL = "chat"
 
 
 @message
@@ -53,7 +61,7 @@ class RoomFeed(Actor[Messages]):
         self.room, self._rooms, self._frames, self._readers = room, rooms, frames, readers
         # None until the history was read.
         self._window: RoomWindow | None = None
-        self._public_frame: Frame | None = None
+        self._public: _Shown | None = None
         self.resync_count = 0
 
     async def on_start(self) -> None:
@@ -95,7 +103,7 @@ class RoomFeed(Actor[Messages]):
     async def on_room_forgot(self, _: RoomForgot) -> None:
         """What is shown is not kept any more, in whole or in part."""
         # Nothing of it is shown to who comes now, even when the store is away.
-        self._window = self._public_frame = None
+        self._window = self._public = None
         await self._resync()
 
     async def on_read_again(self, _: ReadAgain) -> None:
@@ -120,7 +128,7 @@ class RoomFeed(Actor[Messages]):
             return None  # read with the history already
         # Who waits gets the window as it is before this event, and then the event, like all.
         self._serve_waiting()
-        self._public_frame = None
+        self._public = None
         return window
 
     async def _resync(self) -> None:
@@ -131,7 +139,7 @@ class RoomFeed(Actor[Messages]):
             return
         # The same number is the same history: nobody missed anything, and nothing is sent.
         if self._window is None or self._window.n != window.n:
-            self._window, self._public_frame = window, None
+            self._window, self._public = window, None
             self.resync_count += 1
             self._readers.want_all()
         self._serve_waiting()
@@ -164,18 +172,52 @@ class RoomFeed(Actor[Messages]):
     def _serve_waiting(self) -> None:
         """Render the window once for all who wrote nothing in it, and once for each who did."""
         window = self._window
-        waiting = self._readers.take_waiting() if window is not None else []
+        waiting = self._readers.take_waiting() if window is not None else {}
         if window is None or not waiting:
             return
-        authors, own = window.sessions(), dict[str, Frame]()
-        for reader in waiting:
+        authors, own = window.sessions(), dict[str, _Shown]()
+        for reader, holds in waiting.items():
             session = reader.session_id
             if session not in authors:
-                frame = self._public_frame = self._public_frame or self._render(window, _PUBLIC)
+                shown = self._public = self._public or _Shown(self._frames, window, _PUBLIC)
             else:
-                frame = own.get(session) or self._render(window, Viewer(session_id=session))
-                own[session] = frame
-            reader.put_window(frame, window.n)
+                viewer = Viewer(session_id=session)
+                shown = own.get(session) or _Shown(self._frames, window, viewer)
+                own[session] = shown
+            frame = shown.rest(None if holds is None else holds.all(PANEL))
+            if frame is not None:
+                reader.put_window(frame, window.n)
 
-    def _render(self, window: RoomWindow, viewer: Viewer) -> Frame:
-        return self._frames.window(window.seen_by(viewer), window.n, viewer)
+
+class _Shown:
+    """What a window is to one viewer: rendered when somebody needs it, and the rest of it."""
+
+    def __init__(self, frames: RoomFrames, window: RoomWindow, viewer: Viewer) -> None:
+        self._frames, self._n, self._viewer = frames, window.n, viewer
+        self._messages = window.seen_by(viewer)
+        self._whole: Frame | None = None
+        self._views: tuple[MessageView, ...] | None = None
+        self._rests: dict[tuple[str, ...], Frame | None] = {}
+
+    def rest(self, held: tuple[str, ...] | None) -> Frame | None:
+        """Call this for what a page that holds `held` is sent; None when it misses nothing."""
+        if held is None:
+            return self._window()
+        if held not in self._rests:
+            if len(self._rests) >= RESTS_KEPT_MAX:
+                self._rests.clear()
+            self._rests[held] = self._made(held)
+        return self._rests[held]
+
+    def _made(self, held: tuple[str, ...]) -> Frame | None:
+        if self._views is None:
+            self._views = window_views(self._messages, self._viewer)
+        events = self._frames.missing(self._views, held, self._n)
+        if events is None:
+            return self._window()
+        return joined(events) if events else None
+
+    def _window(self) -> Frame:
+        if self._whole is None:
+            self._whole = self._frames.window(self._messages, self._n, self._viewer)
+        return self._whole

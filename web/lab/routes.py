@@ -12,7 +12,7 @@ from actors.runtime import NoProc
 from web.chat.routes import ChatServices, chat_view
 from web.lab.quota import LabQuota
 from web.lab.tree_feed import TreeSource
-from web.realtime import Audience, Stream, StreamKey
+from web.realtime import Audience, PageHolds, Stream, StreamKey
 from web.routing import paths
 from web.routing.commands import parse_tab, read_command
 from web.routing.errors import (
@@ -101,7 +101,7 @@ class LabStreams:
         if parse_room(query.room) is None:
             raise InvalidInput("this page shows a room, and there is none of that name")
 
-    def fill(self, stream: Stream, query: StreamQuery) -> None:
+    def fill(self, stream: Stream, query: StreamQuery, holds: PageHolds | None) -> None:
         """Join the feeds and bind the tab; everything is given back when the stream closes."""
         room, tab = parse_room(query.room), parse_tab(query.tab)
         assert room is not None, "the query was checked"
@@ -115,8 +115,8 @@ class LabStreams:
 
         self._services.session(stream.key.session).tell(StreamOpened(tab, room))
         stream.when_closed(leave)
-        self._lab.chat.shown.show(stream, room)
-        self._lab.tree_readers.join(stream)
+        self._lab.chat.shown.show(stream, room, holds)
+        self._lab.tree_readers.join(stream, holds)
 
 
 def _offered(lab: LabServices, target: str) -> RoomRef:

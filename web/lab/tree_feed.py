@@ -3,15 +3,18 @@
 Rule 1: with nobody watching it looks at nothing.
 Rule 2: several changes within a period are one patch: a page is sent at most five a second,
 and only the rows that changed.
+Rule 3: the name of a tree is sent behind all that leads to it. A page that was cut off before it
+says the name of an older one, and is sent every row that changed since, whether it had it or not.
 """
 
+import secrets
 from collections.abc import Callable
 from datetime import datetime
 
 import trio
 
 from actors.runtime import Actor, message
-from web.lab.views import TreeChanges, TreeFacts, changes
+from web.lab.views import TreeChanges, TreeFacts, changes, changes_since
 from web.realtime import (
     Arrivals,
     Audience,
@@ -22,10 +25,14 @@ from web.realtime import (
     remove_elements,
 )
 from web.server import Frame
-from web.views import Branch, CrashView, Renderer, TreeView
+from web.views import Branch, CrashView, ElementId, Renderer, TreeView, element_id
 
 # LAB-10: changed nodes at most five times a second, a status within 200 ms.
 PERIOD_S = 0.2
+# Who comes back within some seconds of a busy tree, or any time later of a quiet one, is sent rows.
+TREES_KEPT = 16
+# What a page calls its marks, and what it says of a crash when it shows none.
+PANEL, CRASH_PANEL, NO_CRASH = "tree", "crash", "none"
 
 
 class TreeSource:
@@ -34,6 +41,11 @@ class TreeSource:
     def __init__(self, read: Callable[[], TreeFacts], now: Callable[[], datetime]) -> None:
         self.read, self._now = read, now
         self._kept: tuple[float, TreeView] | None = None
+        # Random: a page of another process must not take its trees for ours.
+        self._epoch = secrets.token_hex(4)
+        self._trees: dict[ElementId, Branch] = {}
+        self._newest: ElementId | None = None
+        self._count = 0
 
     def view(self) -> TreeView:
         """Call this to get the whole panel as a page shows it first.
@@ -44,8 +56,29 @@ class TreeSource:
         at = trio.current_time()
         if self._kept is None or at - self._kept[0] >= PERIOD_S:
             facts = self.read()
-            self._kept = at, TreeView(facts.root, self._now(), facts.target, facts.crash)
+            mark = self.mark(facts.root)
+            self._kept = at, TreeView(facts.root, self._now(), facts.target, facts.crash, mark)
         return self._kept[1]
+
+    def mark(self, root: Branch) -> ElementId:
+        """Call this to name a tree; one that equals the newest is the same."""
+        if self._newest is not None and self._trees[self._newest] == root:
+            return self._newest
+        self._count += 1
+        self._newest = element_id(f"{self._epoch}-{self._count}")
+        self._trees[self._newest] = root
+        while len(self._trees) > TREES_KEPT:
+            del self._trees[next(iter(self._trees))]
+        return self._newest
+
+    def changes_since(self, mark: str, root: Branch) -> TreeChanges | None:
+        """Call this for what turns a page showing `mark` into one showing `root`; None: unknown."""
+        trees = [*self._trees.items()]
+        known = [at for at, (name, _) in enumerate(trees) if name == mark]
+        if not known:
+            return None
+        before, *between = (tree for _, tree in trees[known[0] :])
+        return changes_since(before, between, root)
 
 
 @message
@@ -64,8 +97,11 @@ class TreeFeed(Actor[Messages]):
         # What every reader that was served shows; None while nobody watches.
         self._shown: Branch | None = None
         self._crash: CrashView | None = None
-        # The whole of `_shown`, rendered once for all who come within a period.
+        self._mark: ElementId | None = None
+        # The whole of `_shown`, rendered once for all who come within a period; and what leads to
+        # it from older trees.
         self._whole: Frame | None = None
+        self._rests: dict[str, dict[str, Frame]] = {}
 
     def on_start(self) -> None:
         """Go on with the readers of an incarnation before: they are sent the whole tree."""
@@ -78,7 +114,8 @@ class TreeFeed(Actor[Messages]):
         """Send the whole tree at once, then what changes."""
         if self._shown is None and self._readers:
             facts = self._source.read()
-            self._shown, self._crash = facts.root, facts.crash
+            self._show(facts.root)
+            self._crash = facts.crash
             self.after(PERIOD_S, Look(), key="look")
         self._serve_waiting()
 
@@ -86,14 +123,15 @@ class TreeFeed(Actor[Messages]):
         """Send what changed since the last look."""
         if not self._readers:
             self._shown = self._whole = None
+            self._rests.clear()
             return
         self.after(PERIOD_S, Look(), key="look")
         facts = self._source.read()
-        before, self._shown = self._shown, facts.root
-        if self._shown != before:
-            self._whole = None
+        before = self._shown
+        if facts.root != before:
+            self._show(facts.root)
         if before is not None:
-            self._send(self._patches(changes(before, self._shown)))
+            self._send(self._patches(changes(before, facts.root)))
         crash = facts.crash
         if crash is not None and crash != self._crash:
             self._send({"crash": self._crash_frame(crash)})
@@ -107,20 +145,40 @@ class TreeFeed(Actor[Messages]):
         waiting = self._readers.take_waiting()
         if not waiting:
             return
-        if self._whole is None:
-            self._whole = self._tree_frame(self._shown)
-        crash = None if self._crash is None else self._crash_frame(self._crash)
-        for stream in waiting:
-            stream.put_panel("tree", self._whole)
-            if crash is not None:
+        mark = NO_CRASH if self._crash is None else self._crash.mark
+        crash: Frame | None = None
+        for stream, holds in waiting.items():
+            held = None if holds is None else holds.one(PANEL)
+            for panel, frame in self._rest(self._shown, held).items():
+                stream.put_panel(panel, frame)
+            # A page that says nothing came with none, or with the one that is newest.
+            held = None if holds is None else holds.one(CRASH_PANEL)
+            if held != mark and (self._crash is not None or held is not None):
+                crash = crash or self._crash_frame(self._crash)
                 stream.put_panel("crash", crash)
+
+    def _show(self, root: Branch) -> None:
+        self._shown, self._mark, self._whole = root, self._source.mark(root), None
+        self._rests.clear()
+
+    def _rest(self, root: Branch, held: str | None) -> dict[str, Frame]:
+        """Give what turns a page that holds `held` into one that shows `root`, by panel."""
+        if held is not None and held not in self._rests:
+            found = self._source.changes_since(held, root)
+            if found is not None and found.whole is None:
+                self._rests[held] = {} if held == self._mark else self._patches(found, is_old=True)
+        if held is not None and held in self._rests:
+            return self._rests[held]
+        if self._whole is None:
+            self._whole = self._tree_frame(root)
+        return {"tree": self._whole}
 
     def _send(self, panels: dict[str, Frame]) -> None:
         for stream in self._readers:
             for panel, frame in panels.items():
                 stream.put_panel(panel, frame)
 
-    def _patches(self, changed: TreeChanges) -> dict[str, Frame]:
+    def _patches(self, changed: TreeChanges, *, is_old: bool = False) -> dict[str, Frame]:
         # Each node has a panel name of its own: for a reader that is behind, the newest state
         # of a node replaces the older one.
         if changed.whole is not None:
@@ -139,10 +197,17 @@ class TreeFeed(Actor[Messages]):
             panels[f"node-{name}"] = joined([remove_elements(f"#node-{name}"), append])
         for row in changed.rows:
             panels[f"row-{row.id}"] = joined([patch_elements(self._renderer.tree_row(row))])
+        if self._mark is not None and (panels or is_old):
+            # Put last, so it leaves last, also when a reader is behind (rule 3).
+            named = self._renderer.tree_mark(self._mark)
+            panels["tree-mark"] = joined([patch_elements(named)])
         return panels
 
     def _tree_frame(self, root: Branch) -> Frame:
-        return joined([patch_elements(self._renderer.tree(root))])
+        html = self._renderer.tree(root)
+        if self._mark is not None:
+            html += self._renderer.tree_mark(self._mark)
+        return joined([patch_elements(html)])
 
-    def _crash_frame(self, crash: CrashView) -> Frame:
+    def _crash_frame(self, crash: CrashView | None) -> Frame:
         return joined([patch_elements(self._renderer.crash(crash))])

@@ -7,7 +7,7 @@ templates of `web.views`. `changes` patches single rows, so that no other row mo
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from web.views import (
     ActorStatus,
@@ -186,6 +186,33 @@ def changes(before: Branch, after: Branch) -> TreeChanges:
             if key not in new and (place.parent is None or place.parent in new)
         ),
     )
+
+
+def changes_since(before: Branch, between: Sequence[Branch], after: Branch) -> TreeChanges:
+    """Call this for a page that showed `before` and may have been sent any of what came since.
+
+    Gives every row that was another one at any time since `before`, as it is in `after`. If a node
+    came and went, or went and came, it cannot be known what the page shows: then it is `whole`.
+    """
+    last = changes(before, after)
+    if last.whole is not None:
+        return last
+    touched = {row.id for row in last.rows}
+    for tree in between:
+        found = changes(before, tree)
+        is_known = set(found.removed) <= set(last.removed) and (
+            {_id_of(new) for new in found.added} <= {_id_of(new) for new in last.added}
+        )
+        if found.whole is not None or not is_known:
+            return TreeChanges(whole=after)
+        touched.update(row.id for row in found.rows)
+    there = {place.row.id for place in _places(before, None, _ROOT_LEVEL)}
+    rows = [place.row for place in _places(after, None, _ROOT_LEVEL)]
+    return replace(last, rows=tuple(row for row in rows if row.id in touched & there))
+
+
+def _id_of(new: NewBranch) -> ElementId:
+    return new.branch.node.id if isinstance(new.branch, Branch) else new.branch.id
 
 
 def _places(item: Branch | CountView, parent: ElementId | None, level: int) -> Iterator[_Place]:

@@ -16,7 +16,14 @@ whole of a chat as a page shows it; a *backlog* is what still has to be sent to 
 How bytes reach the socket is in `web.server`; what is said in a room, in `web.chat`.
 """
 
-from web.realtime.audience import Arrivals, Audience, TakesArrivals, waker
+from web.realtime.audience import (
+    Arrivals,
+    Audience,
+    PageHolds,
+    TakesArrivals,
+    read_holds,
+    waker,
+)
 from web.realtime.broadcast import (
     Broadcast,
     Encoding,
@@ -155,6 +162,7 @@ __all__ = [
     "OutboxStatistics",
     "Outlet",
     "OutletStatistics",
+    "PageHolds",
     "Ping",
     "Place",
     "Policy",
@@ -216,6 +224,7 @@ __all__ = [
     "open_stream",
     "patch_elements",
     "patch_signals",
+    "read_holds",
     "remove_elements",
     "stream_response",
     "waker",

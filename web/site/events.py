@@ -13,10 +13,12 @@ from quart import Blueprint, Response, request
 
 from web.realtime import (
     STREAM_HEADERS,
+    PageHolds,
     Stream,
     StreamKey,
     open_stream,
     patch_signals,
+    read_holds,
     stream_response,
 )
 from web.routing import paths
@@ -24,6 +26,10 @@ from web.routing.commands import parse_tab
 from web.routing.errors import InvalidInput
 from web.routing.services import Services
 from web.server import current_request_state
+
+# What the page shows already, by its marks. Datastar's request carries no `Last-Event-ID`, and a
+# page has several panels: so it says itself what it has (`web/views/static/connection.js`).
+HOLDS_HEADER = "x-page-holds"
 
 _CONNECTED = patch_signals({"sseConnected": True, "serverConnected": True})
 
@@ -42,8 +48,8 @@ class StreamedPage(Protocol):
     def check(self, query: StreamQuery) -> None:
         """Refuse what this page cannot be asking for; raises `InvalidInput`."""
 
-    def fill(self, stream: Stream, query: StreamQuery) -> None:
-        """Join the feeds of the page's panels."""
+    def fill(self, stream: Stream, query: StreamQuery, holds: PageHolds | None) -> None:
+        """Join the feeds of the page's panels; of what the page holds only the rest is sent."""
 
 
 def event_routes(services: Services, pages: Mapping[str, StreamedPage]) -> Blueprint:
@@ -62,7 +68,7 @@ def event_routes(services: Services, pages: Mapping[str, StreamedPage]) -> Bluep
         # It may be over already: the tab was faster to open another one. From here to the
         # answer nothing waits, so whoever is told of its end is told once.
         if stream.is_open:
-            page.fill(stream, query)
+            page.fill(stream, query, read_holds(request.headers.get(HOLDS_HEADER, "")))
         return stream_response(stream, request.scope, first=_CONNECTED)
 
     return routes

@@ -7,7 +7,7 @@ from uuid import uuid4
 import msgspec
 from quart import Blueprint, Response, request
 
-from web.realtime import Audience, Stream
+from web.realtime import Audience, PageHolds, Stream
 from web.routing import paths
 from web.routing.errors import NoSuchThing
 from web.routing.services import Services
@@ -90,8 +90,8 @@ class HomeStreams:
     def check(self, query: StreamQuery) -> None:
         """Every query is one for this page."""
 
-    def fill(self, stream: Stream, query: StreamQuery) -> None:
-        """Join the feed of the figures, until the stream closes."""
+    def fill(self, stream: Stream, query: StreamQuery, holds: PageHolds | None) -> None:
+        """Join the feed of the figures, until the stream closes; they are never the same."""
         stream.when_closed(self._readers.leave)
         self._readers.join(stream)
 

@@ -16,6 +16,7 @@ from web.views.words import (
     check_utc,
     csrf_token,
     element_id,
+    mark_of,
 )
 
 
@@ -53,6 +54,13 @@ class MessageView:
         check_text("author", self.author)
         check_text("body", self.body)
         check_utc("at", self.at)
+
+    @property
+    def mark(self) -> str:
+        """Call this to name what is shown of the message: another word, another mark."""
+        return mark_of(
+            self.id, self.author, self.body, self.at.isoformat(), self.state, self.speaker
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ _TEMPLATES = (
     "fragments/tree.html",
     "fragments/tree_row.html",
     "fragments/tree_branch.html",
+    "fragments/tree_mark.html",
     "fragments/crash.html",
     "fragments/error.html",
 )
@@ -124,8 +125,12 @@ class Renderer:
         """
         return self._render("fragments/tree_branch.html", branch=branch, level=level)
 
-    def crash(self, crash: CrashView) -> str:
-        """Call this to render what a crash led to; patch it as it is (`#crash-result`, outer)."""
+    def tree_mark(self, mark: str) -> str:
+        """Call this to render the name of the tree that is shown (`#tree-mark`, outer)."""
+        return self._render("fragments/tree_mark.html", mark=mark)
+
+    def crash(self, crash: CrashView | None) -> str:
+        """Call this to render what a crash led to, or that none was (`#crash-result`, outer)."""
         return self._render("fragments/crash.html", crash=crash)
 
     def error_fragment(self, error: ErrorView) -> str:

@@ -17,7 +17,11 @@ from web.views.words import (
     check_text,
     check_utc,
     element_id,
+    mark_of,
 )
+
+# Of a tree that nobody keeps: who says it shows this one is sent the whole.
+UNKNOWN_MARK = element_id("unknown")
 
 
 class ActorStatus(StrEnum):
@@ -199,6 +203,11 @@ class CrashView:
             check_count("incarnation", self.incarnation, least=2)
 
     @property
+    def mark(self) -> ElementId:
+        """Call this to name what is told here: another word, another mark."""
+        return mark_of(repr(self))
+
+    @property
     def decision_text(self) -> str:
         """Call this to get the decision as a sentence's end."""
         return _DECISION_TEXTS[self.decision]
@@ -212,6 +221,8 @@ class TreeView:
     at: datetime
     target: CrashTarget | None = None
     crash: CrashView | None = None
+    # What the tree is called when the page asks for what has changed since.
+    mark: ElementId = UNKNOWN_MARK
 
     def __post_init__(self) -> None:
         check_utc("at", self.at)

@@ -188,7 +188,7 @@ async def test_who_left_is_sent_nothing_more() -> None:  # SITE-94
         assert page.ids == ids_of(posts)
         assert len(kit.readers) == 0
         assert kit.readers.of_session("x") == []
-        assert kit.readers.take_waiting() == []
+        assert kit.readers.take_waiting() == {}
 
 
 async def test_a_hundred_readers_cost_one_render_for_each_class() -> None:  # SITE-77
@@ -261,4 +261,4 @@ def test_a_feed_that_is_away_is_not_nudged() -> None:
     readers = Readers(waker(find))  # type: ignore[arg-type]
     page = Page("x")
     readers.join(page)
-    assert readers.take_waiting() == [page]
+    assert readers.take_waiting() == {page: None}

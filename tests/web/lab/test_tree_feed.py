@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -14,7 +15,7 @@ from tests.web.views.samples import renderer
 from tests.web.watcher import WatchedFeed, Watcher, open_feed
 from web.lab.tree_feed import PERIOD_S, Messages, TreeFeed, TreeSource
 from web.lab.views import TreeFacts
-from web.realtime import Audience, Stream
+from web.realtime import Audience, PageHolds, Stream
 from web.views import (
     ActorStatus,
     Branch,
@@ -73,6 +74,7 @@ class Kit:
     """The feed, and what it looks at."""
 
     tree: FakeTree
+    source: TreeSource
     feed: WatchedFeed[Messages]
 
     @property
@@ -83,8 +85,9 @@ class Kit:
 @asynccontextmanager
 async def open_kit() -> AsyncIterator[Kit]:
     tree = FakeTree()
-    async with open_feed(lambda readers: TreeFeed(tree.source(), RENDERER, readers)) as feed:
-        yield Kit(tree, feed)
+    source = tree.source()
+    async with open_feed(lambda readers: TreeFeed(source, RENDERER, readers)) as feed:
+        yield Kit(tree, source, feed)
 
 
 async def test_nobody_watching_nobody_looks(autojump_clock: MockClock) -> None:  # LAB-5
@@ -112,7 +115,8 @@ async def test_the_whole_tree_first_then_only_changed_rows(autojump_clock: MockC
         assert await watcher.events() == []
         kit.tree.restart_lobby()
         await trio.sleep(PERIOD_S + 0.01)
-        (row,) = await watcher.events()
+        row, mark = await watcher.events()
+    assert 'id="tree-mark"' in mark
     assert 'id="row-lobby"' in row
     assert 'id="tree"' not in row
     assert "row-demo" not in row
@@ -126,7 +130,7 @@ async def test_at_most_five_patches_a_second(autojump_clock: MockClock) -> None:
         for _ in range(100):
             kit.tree.restart_lobby()
             await trio.sleep(0.01)
-        patches = await watcher.events()
+        patches = [told for told in await watcher.events() if 'id="row-lobby"' in told]
     assert 4 <= len(patches) <= 5
 
 
@@ -140,7 +144,7 @@ async def test_new_and_gone_children_are_told(autojump_clock: MockClock) -> None
         added = "\n".join(await watcher.events())
         kit.tree.children = kit.tree.children[:-1]
         await trio.sleep(PERIOD_S + 0.01)
-        (gone,) = await watcher.events()
+        gone, _ = await watcher.events()
     assert "selector #kids-root" in added
     assert 'id="node-support"' in added
     assert "mode remove" in gone
@@ -207,8 +211,96 @@ async def test_a_restarted_feed_sends_the_whole_tree(autojump_clock: MockClock) 
         assert 'id="tree"' in whole
         kit.tree.restart_lobby()
         await trio.sleep(PERIOD_S + 0.01)
-        (row,) = await watcher.events()
+        row, _ = await watcher.events()
     assert 'id="row-lobby"' in row
+
+
+def holding(source: TreeSource) -> PageHolds:
+    """What a page says that was loaded now."""
+    view = source.view()
+    return PageHolds({"tree": (view.mark,), "crash": ("none",)})
+
+
+async def told_to(kit: Kit, holds: PageHolds) -> list[str]:
+    watcher = Watcher()
+    kit.readers.join(watcher.stream, holds)
+    return await watcher.events()
+
+
+async def test_a_page_that_shows_the_tree_is_sent_nothing(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:  # SITE-91
+        assert await told_to(kit, holding(kit.source)) == []
+        await trio.sleep(60)
+        assert await told_to(kit, holding(kit.source)) == []
+
+
+async def test_a_page_that_comes_back_is_sent_the_rows_that_changed(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_kit() as kit:  # SITE-91
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        holds = holding(kit.source)
+        kit.tree.restart_lobby()
+        kit.tree.children = (*kit.tree.children, Branch(node("support")))
+        await trio.sleep(PERIOD_S + 0.01)
+        told = await told_to(kit, holds)
+        again = await told_to(kit, PageHolds({"tree": (kit.source.view().mark,)}))
+    whole = "".join(told)
+    assert 'id="row-lobby"' in whole
+    assert 'id="node-support"' in whole
+    assert 'id="tree"' not in whole
+    assert "row-demo" not in whole
+    assert 'id="tree-mark"' in told[-1]
+    assert again == []
+
+
+async def test_a_row_that_changed_and_changed_back_is_sent(autojump_clock: MockClock) -> None:
+    """A page cut off between a row and the tree's name may show either."""
+    async with open_kit() as kit:  # SITE-91
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        holds, first = holding(kit.source), kit.tree.children
+        kit.tree.restart_lobby()
+        await trio.sleep(PERIOD_S + 0.01)
+        kit.tree.children = first
+        await trio.sleep(PERIOD_S + 0.01)
+        told = await told_to(kit, holds)
+    assert 'id="row-lobby"' in told[0]
+
+
+@pytest.mark.parametrize("is_there_again", [False, True])
+async def test_a_node_that_came_and_went_makes_it_whole(
+    autojump_clock: MockClock, is_there_again: bool
+) -> None:
+    async with open_kit() as kit:  # SITE-91
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        if is_there_again:
+            kit.tree.children = (*kit.tree.children, Branch(node("support")))
+            await trio.sleep(PERIOD_S + 0.01)
+        holds, first = holding(kit.source), kit.tree.children
+        more = (*first, Branch(node("support")))
+        kit.tree.children = first[:-1] if is_there_again else more
+        await trio.sleep(PERIOD_S + 0.01)
+        kit.tree.children = first
+        await trio.sleep(PERIOD_S + 0.01)
+        (whole,) = await told_to(kit, holds)
+    assert 'id="tree"' in whole
+
+
+async def test_a_page_of_another_process_is_sent_the_whole(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:  # SITE-91
+        other = holding(FakeTree().source())
+        (whole,) = await told_to(kit, other)
+    assert 'id="tree"' in whole
+
+
+async def test_a_crash_that_is_shown_no_more_is_taken_away(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:  # SITE-91
+        mark = kit.source.view().mark
+        (told,) = await told_to(kit, PageHolds({"tree": (mark,), "crash": ("older",)}))
+    assert 'class="no-crash"' in told
 
 
 async def test_many_who_come_together_cost_one_drawing(autojump_clock: MockClock) -> None:

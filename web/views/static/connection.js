@@ -109,6 +109,19 @@ function dropPlace() {
   lock = null;
 }
 
+// ---- what the page has already ----------------------------------------------------------------
+
+// Everything that is shown has a mark, and the server sends only what differs. The two lists of the
+// chat differ where the line was cut within an event: then nothing is said of them, and both come.
+function holds() {
+  const marks = (selector) => [...document.querySelectorAll(selector)].map((one) => one.dataset.mark);
+  const said = [...document.querySelectorAll("[data-holds]")]
+    .map((one) => `${one.dataset.holds}=${one.dataset.mark}`);
+  const [you, demo] = ["you", "demo"].map((pane) => marks(`#chat-${pane}-list > li`).join());
+  if (document.getElementById("chat-you-list") && you === demo) said.push(`chat=${you}`);
+  return said.join(";");
+}
+
 // ---- opening and losing ----------------------------------------------------------------------
 
 function end() {
@@ -134,7 +147,7 @@ function open() {
   heardAt = performance.now();
   holdPlace();
   showState();
-  tell(window, "greenroom-open", request);
+  tell(window, "greenroom-open", { request, holds: holds() });
 }
 
 function lose() {
