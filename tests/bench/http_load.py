@@ -14,6 +14,7 @@ import time
 
 # Enough that a server on one core never waits for its clients.
 CONNECTIONS = 8
+LAST = b"connection: close\r\n"
 
 
 def first_answer(port: int, request: bytes) -> int:
@@ -33,27 +34,51 @@ def first_answer(port: int, request: bytes) -> int:
         return len(head) + 4 + int(lines[0].partition(b":")[2])
 
 
+def connect(port: int) -> socket.socket:
+    """Open a connection that waits for nothing before it sends."""
+    client = socket.create_connection(("127.0.0.1", port))
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
 def run(port: int, path: str, seconds: float) -> float:
     """Ask for `seconds`; answers a second."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
     size = first_answer(port, request)
     chooser = selectors.DefaultSelector()
     missing: dict[socket.socket, int] = {}
-    for _ in range(CONNECTIONS):
-        client = socket.create_connection(("127.0.0.1", port))
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    ending: set[socket.socket] = set()
+
+    def begin() -> None:
+        client = connect(port)
         chooser.register(client, selectors.EVENT_READ)
         client.sendall(request)
         missing[client] = size
+
+    for _ in range(CONNECTIONS):
+        begin()
     began, answers = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         for key, _ in chooser.select(1):
             found = key.fileobj
             assert isinstance(found, socket.socket)
-            missing[found] -= len(found.recv(262_144))
-            if missing[found] <= 0:
-                assert missing[found] == 0, "an answer has another length than the first"
-                answers += 1
+            got = found.recv(262_144)
+            if LAST in got:
+                # A server ends a connection after so many requests; then the next one is opened.
+                ending.add(found)
+                missing[found] += len(LAST)
+            missing[found] -= len(got)
+            if missing[found] > 0:
+                continue
+            assert missing[found] == 0, "an answer has another length than the first"
+            answers += 1
+            if found in ending:
+                chooser.unregister(found)
+                ending.remove(found)
+                del missing[found]
+                found.close()
+                begin()
+            else:
                 missing[found] = size
                 found.sendall(request)
     took = time.perf_counter() - began

@@ -6,8 +6,8 @@ Read `serving.py` first (listen, serve, drain), then one of the chapters:
 - `connection/`: one socket and its bytes; nothing there knows what is served
 - `edge/`: what happens to every request and answer, whatever handles it
 
-`quart_app.py` puts the edge around a Quart application, `lean.py` is how Quart is called here, and
-`errors.py` what can go wrong here.
+`quart_app.py` puts the edge around a Quart application, `lean.py` is how Quart is called here,
+`dispatch.py` how a request goes through it, and `errors.py` what can go wrong here.
 
 Our words: a *transport* is one connection; its *pipe* is the only writer of its socket; a *lane* is
 what a stream or WebSocket holds of the pipe, and the *fast lane* writes to the socket in one plain

@@ -5,13 +5,15 @@ that leaves cancels the handler. Here the server cancels it anyway (an entry `WA
 scope's extensions says so), so the body is read by whoever asks for it, in the handler's own task,
 and an answer that is ready leaves in one piece. Streams still get a task that listens.
 
-Under any other server, and over HTTP/2, everything is as Quart does it. Only seams that Quart made
-for this are used: `asgi_http_class`, `request_class`, `body_class`.
+Under any other server, and over HTTP/2, everything is as Quart does it. The seams are those Quart
+made for this: `asgi_http_class`, `request_class`, `body_class`; what is touched of its inside is
+told in `dispatch.py`, which is how a request goes on from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
+from functools import lru_cache, partial
 from typing import cast
 
 import trio
@@ -20,12 +22,14 @@ from hypercorn.typing import (
     ASGISendCallable,
     HTTPResponseBodyEvent,
     HTTPResponseStartEvent,
+    HTTPScope,
 )
 from quart import Request, Response
 from quart.utils import encode_headers
 from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers.request import TrioBody, TrioRequest
+from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from web.server.connection.http.plain import WATCHED
@@ -81,9 +85,78 @@ class LeanRequest(TrioRequest):
 
     body_class = LazyBody
 
+    def __init__(
+        self,
+        method: str,
+        scheme: str,
+        path: str,
+        query_string: bytes,
+        headers: Headers,
+        root_path: str,
+        http_version: str,
+        scope: HTTPScope,
+        *,
+        max_content_length: int | None = None,
+        body_timeout: int | None = None,
+        send_push_promise: Callable[[str, Headers], Awaitable[None]],
+    ) -> None:
+        if not _has_body(scope):
+            # What Quart would find out by looking for two fields in the list of all.
+            self.__dict__["content_length"] = None
+        super().__init__(
+            method,
+            scheme,
+            path,
+            query_string,
+            headers,
+            root_path,
+            http_version,
+            scope,
+            max_content_length=max_content_length,
+            body_timeout=body_timeout,
+            send_push_promise=send_push_promise,
+        )
+
+    @property
+    def blueprints(self) -> list[str]:
+        """Tell the blueprints of the route, the innermost first."""
+        return [] if self.url_rule is None else list(_blueprints_of(self.url_rule.endpoint))
+
+    async def close(self) -> None:
+        """Close the files that came with the request, if any did."""
+        if self._files:
+            await super().close()
+
 
 class LeanConnection(TrioASGIHTTPConnection):
     """One request through Quart."""
+
+    def _create_request_from_scope(self, send: ASGISendCallable) -> Request:
+        scope = self.scope
+        is_ours = WATCHED in (scope.get("extensions") or {})
+        if not is_ours or scope["http_version"] < "1.1" or scope["path"][:1] != "/":
+            return super()._create_request_from_scope(send)
+        headers = Headers()
+        # Put in its place and not added one by one: each would be looked at for line ends, which
+        # no field of a request has that was read here.
+        headers._list = [
+            ("Remote-Addr", (scope.get("client") or ("<local>", 0))[0]),
+            *[(_titled(name), value.decode("latin1")) for name, value in scope["headers"]],
+        ]
+        config = self.app.config
+        return self.app.request_class(
+            scope["method"],
+            scope["scheme"],
+            scope["path"],
+            scope["query_string"],
+            headers,
+            "",
+            scope["http_version"],
+            max_content_length=config["MAX_CONTENT_LENGTH"],
+            body_timeout=config["BODY_TIMEOUT"],
+            send_push_promise=partial(self._send_push_promise, send),
+            scope=scope,
+        )
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Handle the request in this task where the server watches its client."""
@@ -91,7 +164,7 @@ class LeanConnection(TrioASGIHTTPConnection):
             await super().__call__(receive, send)
             return
         request = self._create_request_from_scope(send)
-        if not any(name in _BODY_FIELDS for name, _ in self.scope["headers"]):
+        if not _has_body(self.scope):
             request.body.set_complete()
             await self._answer(request, receive, send)
             return
@@ -136,6 +209,22 @@ class LeanConnection(TrioASGIHTTPConnection):
             with trio.move_on_after(float("inf") if timeout is None else timeout):
                 await self._send_response(send, response)
             nursery.cancel_scope.cancel()
+
+
+def _has_body(scope: HTTPScope) -> bool:
+    return any(name in _BODY_FIELDS for name, _ in scope["headers"])
+
+
+@lru_cache(256)
+def _blueprints_of(endpoint: str) -> tuple[str, ...]:
+    name, dot, _ = endpoint.rpartition(".")
+    return (name, *_blueprints_of(name)) if dot else ()
+
+
+@lru_cache(256)
+def _titled(name: bytes) -> str:
+    """Spell a field's name as Quart does; what browsers send is the same few names."""
+    return name.decode("latin1").title()
 
 
 def _ready_body(response: Response | WerkzeugResponse) -> bytes | None:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 import trio
 from hypercorn.typing import ASGIFramework
 from quart import Response, g, request
-from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from actors.runtime import Log
 from actors.runtime.telling.log import failure_of
+from web.server.dispatch import LeanApp
 from web.server.edge.answers import Answer, ErrorRow, ErrorTable, row_of_status
 from web.server.edge.edge import Edge, EdgeSettings, ReadyAnswer
 from web.server.edge.request_state import RequestState, request_state
@@ -36,7 +36,7 @@ class MediaTypeRefused(Exception):
     """Raised by a route that reads another media type than the body's; answered 415."""
 
 
-class WebApp(QuartTrio):
+class WebApp(LeanApp):
     """A Quart application behind the edge.
 
     `sockets` maps WebSocket paths to ASGI endpoints. `on_refused` is told of every error answered
@@ -125,8 +125,8 @@ class WebApp(QuartTrio):
 
     async def _check_token(self) -> None:
         state = request_state(request.scope)
-        g.edge = state
-        g.csp_nonce = state.nonce
+        kept = g._get_current_object()  # asked once, and not for each of them
+        kept.edge, kept.csp_nonce = state, state.nonce
         if not state.needs_csrf_token:
             return
         token = request.headers.get("x-csrf-token", "")

@@ -241,6 +241,7 @@ _COMMON: HeaderList = [
     (b"vary", b"Sec-Fetch-Site, Origin"),
 ]
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+_COMMON_HTTPS: HeaderList = [*_COMMON, _HSTS]
 _BARE_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}' 'unsafe-eval'; style-src 'self'; "
@@ -262,20 +263,20 @@ def new_nonce() -> str:
     return secrets.token_urlsafe(16)
 
 
-def common_headers(request_id: str, *, is_https: bool) -> HeaderList:
-    """Call this to get the headers every answer carries, whatever it is."""
-    headers = [(b"x-request-id", request_id.encode("ascii")), *_COMMON]
-    if is_https:
-        headers.append(_HSTS)
-    return headers
-
-
 def secured(given: HeaderList, *, request_id: str, nonce: str, is_https: bool) -> HeaderList:
     """Call this with an answer's headers to get them with ours; ours win over the same names."""
-    kept = [(name, value) for name, value in given if name.lower() not in _OWN]
-    # `Vary` of the application says what else its answers depend on, so both are sent.
-    kept += [(name, value) for name, value in given if name.lower() == b"vary"]
-    headers = kept + common_headers(request_id, is_https=is_https)
+    headers: HeaderList = []
+    varies: HeaderList = []
+    for pair in given:
+        name = pair[0].lower()
+        if name == b"vary":
+            # The application's says what else its answers depend on, so both are sent.
+            varies.append(pair)
+        elif name not in _OWN:
+            headers.append(pair)
+    headers += varies
+    headers.append((b"x-request-id", request_id.encode("ascii")))
+    headers += _COMMON_HTTPS if is_https else _COMMON
     if content_type(given) == b"text/html":
         policy = _PAGE_POLICY.format(nonce=nonce).encode("ascii")
         headers = [pair for pair in headers if pair[0].lower() != b"cache-control"]

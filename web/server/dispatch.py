@@ -1,0 +1,179 @@
+"""How a request goes through Quart here: the same steps, without the work that nobody asked for.
+
+Quart asks at each request whether a session is kept, sends six signals to nobody, reads the `Host`
+again and looks at every function whether it is async. `LeanApp` does each of these steps where
+somebody needs it: where a secret key or another session interface is set, where a signal has a
+receiver, where a host was not seen before. What an extension registers is therefore called as ever.
+
+Rule 1: a method here does what Quart's of the same name does, and is replaced only by its name; so
+        an application or extension that replaces one of them again is asked as ever.
+Rule 2: nothing is remembered of a request but its host, and that by the application itself: two
+        applications of one process share nothing.
+
+All methods are public, but they repeat what Quart's do, and two lines of `lean.py` look inside
+(`Headers._list`, and the cached `content_length`). That is right for the versions that `VERSIONS`
+names; a test says so when others are installed, and `tests/web/server/test_dispatch.py` compares
+every kind of answer with an application that has nothing of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from inspect import CO_COROUTINE
+from types import CodeType
+from typing import ParamSpec, TypeVar, cast, overload
+
+from quart import Response, signals
+from quart.ctx import RequestContext
+from quart.globals import request_ctx
+from quart.sessions import SecureCookieSessionInterface
+from quart.typing import ResponseReturnValue
+from quart.wrappers.base import BaseRequestWebsocket
+from quart_trio import QuartTrio
+from quart_trio.wrappers.request import TrioRequest
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# What this file was compared with. Before others are pinned, read what they changed in their
+# modules ctx, app and routing, let `tests/web/server/test_dispatch.py` compare, and name them here.
+VERSIONS = {"quart": "0.22.0", "quart-trio": "0.12.0", "werkzeug": "3.1.9"}
+# A site has a handful of names; probes come by any. Some 200 bytes each.
+HOSTS_KEPT = 64
+
+
+class SharedContext(RequestContext):
+    """A request's context that opens no session where none can be kept."""
+
+    async def push(self) -> None:
+        """Make it the context of this task."""
+        if self.session is None:
+            interface = self.app.session_interface
+            # Exactly Quart's own: one that was derived may keep sessions without a key.
+            if type(interface) is SecureCookieSessionInterface and not self.app.secret_key:
+                self.session = interface.null_session_class()
+        await super().push()
+
+
+class LeanApp(QuartTrio):
+    """Quart, with each step of a request taken only where somebody needs it."""
+
+    def __init__(
+        self, import_name: str, *, static_folder: str | None, template_folder: str | None
+    ) -> None:
+        super().__init__(import_name, static_folder=static_folder, template_folder=template_folder)
+        self._hosts: dict[tuple[str, str], tuple[str, str, str | None]] = {}
+
+    @overload
+    def ensure_async(self, func: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]: ...
+
+    @overload
+    def ensure_async(self, func: Callable[P, T]) -> Callable[P, Awaitable[T]]: ...
+
+    def ensure_async(
+        self, func: Callable[P, Awaitable[T]] | Callable[P, T]
+    ) -> Callable[P, Awaitable[T]]:
+        """Give `func` if it is async, and Quart's wrapper of it if not."""
+        code = getattr(func, "__code__", None)
+        if isinstance(code, CodeType) and code.co_flags & CO_COROUTINE:
+            return cast("Callable[P, Awaitable[T]]", func)
+        return super().ensure_async(cast("Callable[P, T]", func))
+
+    def request_context(self, request: TrioRequest) -> RequestContext:  # type: ignore[override]  # reason: quart-trio makes no other
+        """Give a request its context."""
+        return SharedContext(self, request)
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """Bind the routes to a request; of a host that was seen before nothing is read again."""
+        if request is None or not self._may_remember(request):
+            return super().create_url_adapter(request)
+        host = request.headers.get("host")
+        if host is None:
+            return super().create_url_adapter(request)
+        known = self._hosts.get((request.scheme, host))
+        if known is None:
+            made = super().create_url_adapter(request)
+            if made is not None:
+                if len(self._hosts) >= HOSTS_KEPT:
+                    self._hosts.clear()
+                known = made.server_name, made.script_name, made.subdomain
+                self._hosts[request.scheme, host] = known
+            return made
+        name, script, subdomain = known
+        return MapAdapter(
+            self.url_map,
+            name,
+            script,
+            subdomain,
+            request.scheme,
+            request.path,
+            request.method,
+            request.query_string.decode(),
+        )
+
+    def _may_remember(self, request: BaseRequestWebsocket) -> bool:
+        return (
+            self.config["SERVER_NAME"] is None
+            and not request.root_path
+            and request.trusted_hosts is None
+            and not self.url_map.host_matching
+            and not self.subdomain_matching
+        )
+
+    async def full_dispatch_request(
+        self, request_context: RequestContext | None = None
+    ) -> Response | WerkzeugResponse:
+        """Take a request through its hooks and its handler."""
+        if signals.request_started.receivers:
+            return await super().full_dispatch_request(request_context)
+        try:
+            result: ResponseReturnValue | HTTPException | None
+            result = await self.preprocess_request(request_context)
+            if result is None:
+                result = await self.dispatch_request(request_context)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001  # reason: Quart's own line; the hook below decides of every error
+            result = await self.handle_user_exception(error)
+        return await self.finalize_request(result, request_context)
+
+    async def preprocess_request(
+        self, request_context: RequestContext | None = None
+    ) -> ResponseReturnValue | None:
+        """Call the hooks before a request, the application's and then its blueprints'."""
+        request = (request_context or request_ctx).request
+        names = [None, *reversed(request.blueprints)]
+        if self.url_value_preprocessors:
+            for name in names:
+                for processor in self.url_value_preprocessors.get(name, ()):
+                    processor(request.endpoint, request.view_args)
+        for name in names:
+            for function in self.before_request_funcs.get(name, ()):
+                result = await self.ensure_async(function)()
+                if result is not None:
+                    return cast("ResponseReturnValue", result)
+        return None
+
+    async def finalize_request(
+        self,
+        result: ResponseReturnValue | HTTPException,
+        request_context: RequestContext | None = None,
+        from_error_handler: bool = False,
+    ) -> Response | WerkzeugResponse:
+        """Make an answer of what a handler gave, and call the hooks behind it."""
+        if from_error_handler or signals.request_finished.receivers:
+            return await super().finalize_request(result, request_context, from_error_handler)
+        return await self.process_response(await self.make_response(result), request_context)
+
+    async def do_teardown_request(
+        self, exc: BaseException | None, request_context: RequestContext | None = None
+    ) -> None:
+        """Call what was registered for the end of a request, if anything was."""
+        if any(self.teardown_request_funcs.values()) or signals.request_tearing_down.receivers:
+            await super().do_teardown_request(exc, request_context)
+
+    async def do_teardown_appcontext(self, exc: BaseException | None) -> None:
+        """Call what was registered for the end of a context, if anything was."""
+        if self.teardown_appcontext_funcs or signals.appcontext_tearing_down.receivers:
+            await super().do_teardown_appcontext(exc)
