@@ -74,6 +74,13 @@ class LabMode(StrEnum):
     OFF = "off"
 
 
+class Compression(StrEnum):
+    """Whether pages, files and streams are compressed for who takes gzip."""
+
+    ON = "on"
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of the site. Times in seconds; None means: made or derived at start."""
@@ -93,6 +100,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     lab_mode: LabMode = LabMode.PUBLIC
+    compression: Compression = Compression.ON
     state_dir: Path = Path(".greenroom")
     datastar_js: Path | None = None
     chat_posts_per_author_max: int = 5
@@ -265,6 +273,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "ALLOWED_ORIGINS": ("allowed_origins", _origins),
     "TRUSTED_PROXIES": ("trusted_proxies", _networks),
     "LAB_MODE": ("lab_mode", _word(LabMode)),
+    "COMPRESSION": ("compression", _word(Compression)),
     "STATE_DIR": ("state_dir", _folder),
     "DATASTAR_JS": ("datastar_js", _file),
     "CHAT_POSTS_PER_AUTHOR_MAX": ("chat_posts_per_author_max", _integer(1, 10**6)),

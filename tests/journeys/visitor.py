@@ -78,11 +78,11 @@ class Visitor:
                 method, path, body=body, headers={**self._headers(), **(headers or {})}
             )
             response = connection.getresponse()
-            answer = Answer(
-                response.status,
-                {name.lower(): value for name, value in response.getheaders()},
-                response.read(),
-            )
+            told: dict[str, str] = {}
+            for name, value in response.getheaders():
+                key = name.lower()
+                told[key] = f"{told[key]}, {value}" if key in told else value
+            answer = Answer(response.status, told, response.read())
         finally:
             connection.close()
         for name, value in response.getheaders():
@@ -146,13 +146,18 @@ class Visitor:
         finally:
             connection.close()
 
+    @property
+    def stream_path(self) -> str:
+        """Where the lab page of this visitor's tab asks for its stream."""
+        signals = {"sseTabId": self.tab, "ssePage": "lab", "roomName": "Lobby"}
+        return f"/events?datastar={quote(json.dumps(signals))}"
+
     def open_stream(self, **more: str) -> OpenStream:
         """Open the tab's stream, with more headers; the caller closes it."""
-        signals = {"sseTabId": self.tab, "ssePage": "lab", "roomName": "Lobby"}
         connection = self._connect()
         connection.request(
             "GET",
-            f"/events?datastar={quote(json.dumps(signals))}",
+            self.stream_path,
             headers={
                 **self._headers(),
                 "datastar-request": "true",

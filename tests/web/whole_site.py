@@ -80,6 +80,7 @@ async def open_whole_site(
     caps: StreamCaps | None = None,
     posts_max: int = MANY,
     log: MemoryChatLog | None = None,
+    settings: Settings | None = None,
 ) -> AsyncIterator[WholeSite]:
     """Open the site on a free port of this machine."""
     clock, directory = SystemClock(), Directory()
@@ -91,7 +92,7 @@ async def open_whole_site(
         await kit[0].check_store()
 
     web = Web(
-        Settings(port=0),
+        settings or Settings(port=0),
         Secrets(Secret(b"s" * 64), None),
         clock,
         static(),

@@ -100,7 +100,13 @@ from web.realtime.sse.encoding import (
     remove_elements,
 )
 from web.realtime.sse.parser import ServerEvent, SseParser
-from web.realtime.sse.responding import STREAM_HEADERS, fast_lane, open_stream, stream_response
+from web.realtime.sse.responding import (
+    STREAM_HEADERS,
+    fast_lane,
+    open_stream,
+    stream_headers,
+    stream_response,
+)
 from web.realtime.sse.stream import (
     BacklogStatistics,
     Stream,
@@ -226,6 +232,7 @@ __all__ = [
     "patch_signals",
     "read_holds",
     "remove_elements",
+    "stream_headers",
     "stream_response",
     "waker",
 ]

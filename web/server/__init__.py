@@ -26,6 +26,7 @@ from web.server.connection.framing import (
     pong_frame,
     text_frame,
 )
+from web.server.connection.gzip import STREAM_HEAD, GzipSum, deflated, gzipped
 from web.server.connection.http.websocket import WIRE_KEY, Wire
 from web.server.connection.lanes import COALESCE_BYTES, Lane, PipeLane, PulledLane
 from web.server.connection.listening import open_listeners
@@ -88,6 +89,7 @@ __all__ = [
     "CLOSE_BATCH",
     "CLOSE_PAUSE_S",
     "COALESCE_BYTES",
+    "STREAM_HEAD",
     "WIRE_KEY",
     "Answer",
     "Checks",
@@ -107,6 +109,7 @@ __all__ = [
     "ForwardingStatistics",
     "Frame",
     "Framing",
+    "GzipSum",
     "Key",
     "KeyRing",
     "Lane",
@@ -135,7 +138,9 @@ __all__ = [
     "close_frame",
     "cookie_name",
     "current_request_state",
+    "deflated",
     "expire_cookie",
+    "gzipped",
     "header_map",
     "host_of",
     "masked",

@@ -12,13 +12,13 @@ import msgspec
 from quart import Blueprint, Response, request
 
 from web.realtime import (
-    STREAM_HEADERS,
     PageHolds,
     Stream,
     StreamKey,
     open_stream,
     patch_signals,
     read_holds,
+    stream_headers,
     stream_response,
 )
 from web.routing import paths
@@ -63,7 +63,7 @@ def event_routes(services: Services, pages: Mapping[str, StreamedPage]) -> Bluep
         key = StreamKey(state.visitor.id, parse_tab(query.tab))
         if request.method == "HEAD":
             # Opening would close the stream that the tab has.
-            return Response(b"", headers=STREAM_HEADERS)
+            return Response(b"", headers=stream_headers(request.scope))
         stream = await open_stream(services.streams, key, request.scope)
         # It may be over already: the tab was faster to open another one. From here to the
         # answer nothing waits, so whoever is told of its end is told once.

@@ -7,7 +7,7 @@ from quart import Response
 from actors.chat import LOBBY, guest_name
 from web.routing import paths
 from web.server import ErrorView as Told
-from web.server import RequestState
+from web.server import RequestState, current_request_state, gzipped
 from web.views import (
     ErrorPage,
     ErrorView,
@@ -59,8 +59,17 @@ def navigation(page: str) -> tuple[NavLink, ...]:
 
 
 def page_response(html: str) -> Response:
-    """Call this to answer a page; it holds a nonce and names, so no cache keeps it (SEC-60)."""
-    return Response(html, content_type=HTML, headers={"cache-control": "no-store"})
+    """Call this to answer a page; it holds a nonce and names, so no cache keeps it (SEC-60).
+
+    Compressed for who takes gzip. Beside what people wrote stands no secret that is the same in two
+    answers (SEC-32), so the length tells nobody anything.
+    """
+    headers = {"cache-control": "no-store", "vary": "accept-encoding"}
+    body = html.encode()
+    if current_request_state().takes_gzip:
+        body = gzipped(body)
+        headers["content-encoding"] = "gzip"
+    return Response(body, content_type=HTML, headers=headers)
 
 
 class ErrorPages:

@@ -77,7 +77,7 @@ def ready_answers(static: StaticTable, version: str) -> Callable[[str], ReadyAns
         ),
     }
     for name, file in static.files.items():
-        found[f"/static/{name}"] = ready_answer(file.content_type, file.body, kept)
+        found[f"/static/{name}"] = ready_answer(file.content_type, file.body, kept, has_gzip=True)
     return found.get
 
 

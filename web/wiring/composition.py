@@ -64,7 +64,7 @@ from web.server import (
     TransportSettings,
     WebApp,
 )
-from web.settings import LabMode, Settings, is_loopback
+from web.settings import Compression, LabMode, Settings, is_loopback
 from web.site.events import StreamedPage, event_routes
 from web.site.health import Check, Health, Unhealthy
 from web.site.pages import PAGE_HOME, PAGE_LAB, ErrorPages, program_version
@@ -176,6 +176,7 @@ class Web:
             ring=self._ring,
             trusted_proxies=self._settings.trusted_proxies,
             error_page=pages.render,
+            compresses=self._settings.compression is Compression.ON,
         )
         app = WebApp(
             __name__,

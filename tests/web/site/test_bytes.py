@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+from functools import partial
+from pathlib import Path
+
+import pytest
 
 from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.settings import Compression, Settings
+from web.site.routes import ready_answers
+from web.views import load
 
 # A reconnect of a page that misses nothing; a whole window and tree are ten times that.
 RECONNECT_BYTES_MAX = 5 * 1024
+# Of a first visit to /lab: the page, its files, and its stream until it is live.
+LAB_BYTES_MAX = 60 * 1024
+# Longer than any head of ours.
+HEAD_BYTES = 1200
+GZIP = {"accept-encoding": "gzip, deflate, br"}
+_DATASTAR = Path(__file__).parents[3] / "build" / "datastar" / "datastar.js"
 _HOLDS = re.compile(r'data-holds="([^"]+)" data-mark="([^"]+)"')
 _MARK = re.compile(r'id="chat-you-[0-9a-f-]{36}"[^>]* data-mark="([^"]+)"')
 
@@ -56,3 +70,82 @@ async def test_a_page_that_comes_back_costs_little() -> None:  # SITE-91, WEB-42
         assert b"of somebody who has" not in seen
         assert len(seen) < RECONNECT_BYTES_MAX
     assert everything.count(b"of somebody who has") >= 2 * 45
+
+
+async def test_a_first_visit_to_the_lab_costs_little() -> None:  # LAB-80
+    async with open_whole_site() as site:
+        await in_thread(lambda: fill(site))
+        reader = site.visitor()
+
+        def visit() -> tuple[Answer, Answer, Answer, bytes]:
+            reader.open_lab()
+            plain, packed = reader.get("/lab"), reader.get("/lab", **GZIP)
+            head = reader.request("HEAD", "/lab", headers=GZIP)
+            holds = holds_of(plain)
+            with reader.open_stream(**{"x-page-holds": holds}) as stream:
+                return plain, packed, head, stream.read_until(b"sseConnected", b"tree-mark")
+
+        plain, packed, head, live = await in_thread(visit)
+    page = gzip.decompress(packed.body)
+    assert page.count(b"of somebody who has") == plain.body.count(b"of somebody who has") == 100
+    assert packed.headers["content-encoding"] == head.headers["content-encoding"] == "gzip"
+    assert "accept-encoding" in packed.headers["vary"]
+    assert head.body == b""
+    files = ready_answers(load(_DATASTAR), "1")
+    names = ("app.css", "app.js", "connection.js", "datastar.js", "favicon.svg")
+    found = [files(load(_DATASTAR).url(name)) for name in names]
+    bodies = [(one.gzip or one).body for one in found if one is not None]
+    assert len(bodies) == len(names)
+    total = len(packed.body) + len(live) + sum(map(len, bodies)) + 7 * HEAD_BYTES
+    assert total < LAB_BYTES_MAX, f"{total} bytes"
+
+
+async def test_no_secret_stands_twice_in_what_is_compressed() -> None:  # SEC-32
+    """What is the same in two answers to one visitor, and in none to another, is no secret."""
+    async with open_whole_site() as site:
+        author = await in_thread(lambda: fill(site))
+
+        def words(path: str) -> list[set[str]]:
+            other = site.visitor()
+            other.get("/lab")
+            pages = [author.get(path), author.get(path), other.get(path)]
+            return [set(re.findall(r"[A-Za-z0-9+/_=.-]{12,}", page.text)) for page in pages]
+
+        for path in ("/", "/lab"):
+            first, second, others = await in_thread(partial(words, path))
+            # Marks tell an own message from another's, and nothing of who it is.
+            constant = {
+                word for word in first & second - others if not word.startswith("data-mark")
+            }
+            assert not constant
+            cookie = next(iter(author.cookies.values()))
+            assert not any(part in word for word in first for part in cookie.split("."))
+
+
+async def test_compression_can_be_left_to_a_proxy() -> None:
+    async with open_whole_site(settings=Settings(port=0, compression=Compression.OFF)) as site:
+        reader = site.visitor()
+
+        def visit() -> list[str | None]:
+            page = reader.get("/lab", **GZIP)
+            reader.open_lab()
+            with reader.open_stream(**GZIP) as stream:
+                return [page.headers.get("content-encoding"), stream.header("content-encoding")]
+
+        assert await in_thread(visit) == [None, None]
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+async def test_a_head_of_a_stream_says_what_a_get_would(is_gzip: bool) -> None:
+    async with open_whole_site() as site:
+        reader = site.visitor()
+
+        def visit() -> tuple[str | None, str | None]:
+            reader.open_lab()
+            headers = GZIP if is_gzip else {}
+            with reader.open_stream(**headers) as stream:
+                head = reader.request("HEAD", reader.stream_path, headers=headers)
+                return stream.header("content-encoding"), head.headers.get("content-encoding")
+
+        found = await in_thread(visit)
+    assert found == (("gzip",) * 2 if is_gzip else (None,) * 2)

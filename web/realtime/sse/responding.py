@@ -2,8 +2,9 @@
 
 The body's iterator gives the opening bytes, and when Quart asks for more the head is out: the
 stream takes the lane and the iterator only waits for the end. Where there is no lane (HTTP/2,
-test clients) it passes on what a `PulledLane` holds. Leaving it, however that happens, closes
-the stream, so a disconnect frees everything (SITE-94).
+test clients) it passes on what a `PulledLane` holds. A client that takes gzip gets it: frames are
+compressed once for all of them (`web.server`), and the end is written here. Leaving it, however
+that happens, closes the stream, so a disconnect frees everything (SITE-94).
 """
 
 from __future__ import annotations
@@ -19,14 +20,31 @@ from quart.wrappers.response import ResponseBody
 from web.realtime.sse.encoding import OPENING
 from web.realtime.sse.stream import Stream, StreamKey
 from web.realtime.sse.streams import Streams
-from web.server import Framing, Lane, PulledLane, request_state, transport_of
+from web.server import (
+    STREAM_HEAD,
+    Framing,
+    GzipSum,
+    Lane,
+    PulledLane,
+    deflated,
+    request_state,
+    transport_of,
+)
 
 # SITE-92, SEC-52.
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache, no-transform, no-store",
     "x-accel-buffering": "no",
+    "vary": "accept-encoding",
 }
+
+
+def stream_headers(scope: Scope) -> dict[str, str]:
+    """Call this for the headers of the stream that a request is answered with."""
+    if request_state(scope).takes_gzip:
+        return {**STREAM_HEADERS, "content-encoding": "gzip"}
+    return STREAM_HEADERS
 
 
 class StreamBody(ResponseBody):
@@ -54,19 +72,27 @@ class StreamBody(ResponseBody):
         return self._bytes
 
     async def _generate(self) -> AsyncGenerator[bytes, None]:
-        yield OPENING + self._first
+        # Of a compressed stream, all that it carries: its end tells the sum.
+        told = GzipSum() if request_state(self._scope).takes_gzip else None
+        first = OPENING + self._first
+        if told is not None:
+            told.add(first)
+            first = STREAM_HEAD + deflated(first)
+        yield first
         # Asked for the next piece, so Quart has sent the head and the first one and holds nothing
         # that could come later. From here on the lane writes chunks of its own past ASGI; h11
         # keeps no account of chunks and adds the last, empty one at the end.
         lane = fast_lane(self._scope)
         if lane is not None:
-            self._stream.attach(lane)
+            self._stream.attach(lane, told)
             await self._stream.closed.wait()
-            return
-        pulled = PulledLane()
-        self._stream.attach(pulled)
-        while (held := await pulled.pull()) is not None:
-            yield held
+        else:
+            pulled = PulledLane(Framing.RAW if told is None else Framing.RAW_GZIP)
+            self._stream.attach(pulled, told)
+            while (held := await pulled.pull()) is not None:
+                yield held
+        if told is not None:
+            yield told.end()
 
 
 async def open_stream(streams: Streams, key: StreamKey, scope: Scope) -> Stream:
@@ -89,8 +115,8 @@ def stream_response(stream: Stream, scope: Scope, *, first: bytes = b"") -> Resp
     """
     if scope["type"] != "http" or scope["method"] == "HEAD":
         stream.close("head only")
-        return Response(b"", headers=STREAM_HEADERS)
-    response = Response(StreamBody(stream, scope, first), headers=STREAM_HEADERS)
+        return Response(b"", headers=stream_headers(scope))
+    response = Response(StreamBody(stream, scope, first), headers=stream_headers(scope))
     response.timeout = None  # REL-16
     return response
 
@@ -100,4 +126,7 @@ def fast_lane(scope: Scope) -> Lane | None:
     transport = transport_of(scope)
     if transport is None or scope["type"] != "http":
         return None
-    return transport.lane(Framing.CHUNKED if scope["http_version"] == "1.1" else Framing.RAW)
+    is_chunked, is_gzip = scope["http_version"] == "1.1", request_state(scope).takes_gzip
+    if is_gzip:
+        return transport.lane(Framing.CHUNKED_GZIP if is_chunked else Framing.RAW_GZIP)
+    return transport.lane(Framing.CHUNKED if is_chunked else Framing.RAW)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import trio
 
 from web.realtime.errors import BadTabId
-from web.server import COALESCE_BYTES, Frame, Lane
+from web.server import COALESCE_BYTES, Frame, GzipSum, Lane
 
 _TAB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -68,6 +68,7 @@ class Stream:
         "_backlog",
         "_lane",
         "_on_closed",
+        "_sum",
         "address",
         "close_reason",
         "closed",
@@ -84,6 +85,8 @@ class Stream:
         self.session_id = str(key.session)
         self.address = address
         self._lane: Lane | None = None
+        # Of a compressed stream, what it was sent.
+        self._sum: GzipSum | None = None
         self._backlog = StreamBacklog()
         self.closed = trio.Event()
         self.close_reason = ""
@@ -111,11 +114,14 @@ class Stream:
         """Call this to be told, once and synchronously, when the stream ended."""
         self._on_closed.append(told)
 
-    def attach(self, lane: Lane) -> None:
-        """Call this once, when the response head is out: what waited is written now."""
+    def attach(self, lane: Lane, told: GzipSum | None = None) -> None:
+        """Call this once, when the response head is out: what waited is written now.
+
+        Where the lane compresses, every frame is added to `told`, the sum of what was sent before.
+        """
         # No checkpoint from here to the end, so nothing is put between what waited and what the
         # lane is given next. The stream may have closed while the head was on its way.
-        self._lane = lane
+        self._lane, self._sum = lane, told
         lane.when_ready(self._flush)
         self._flush()
         if self.closed.is_set():
@@ -172,6 +178,8 @@ class Stream:
             return False
         if not lane.write(frame.wire(lane.framing)):
             return False
+        if self._sum is not None:
+            self._sum.add(frame.payload)
         self.frames_sent += 1
         self.sent_at = trio.current_time()
         return True
@@ -187,6 +195,9 @@ class Stream:
                 return
             if not lane.write(b"".join([frame.wire(lane.framing) for frame in frames])):
                 return  # the connection broke; its tasks are being cancelled
+            if self._sum is not None:
+                for frame in frames:
+                    self._sum.add(frame.payload)
             self.frames_sent += len(frames)
             self.sent_at = trio.current_time()
 

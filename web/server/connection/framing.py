@@ -10,6 +10,8 @@ from __future__ import annotations
 import enum
 import struct
 
+from web.server.connection.gzip import deflated
+
 # RFC 6455 5.2: FIN set; opcodes text, close, ping, pong. A server never masks.
 _TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
 CONTROL_PAYLOAD_MAX = 125
@@ -21,6 +23,14 @@ class Framing(enum.Enum):
     RAW = "raw"  # HTTP/1.0, HTTP/2 through hypercorn, tests
     CHUNKED = "chunked"  # HTTP/1.1 without a content length
     SOCKET = "socket"  # a WebSocket text message
+    # The same two of a stream that is compressed: a piece of gzip (`gzip.py`).
+    RAW_GZIP = "raw_gzip"
+    CHUNKED_GZIP = "chunked_gzip"
+
+    @property
+    def is_gzip(self) -> bool:
+        """Tell whether payloads are compressed for it."""
+        return self in {Framing.RAW_GZIP, Framing.CHUNKED_GZIP}
 
 
 def chunk(payload: bytes) -> bytes:
@@ -66,7 +76,7 @@ def _frame(first: int, payload: bytes) -> bytes:
 class Frame:
     """Holds one encoded message; each wire form is made once and shared by all (ACT-145)."""
 
-    __slots__ = ("_chunked", "_socket", "payload")
+    __slots__ = ("_chunked", "_gzip", "_socket", "payload")
 
     def __init__(self, payload: bytes) -> None:
         if not payload:
@@ -75,6 +85,7 @@ class Frame:
         self.payload = payload
         self._chunked: bytes | None = None
         self._socket: bytes | None = None
+        self._gzip: bytes | None = None
 
     def __repr__(self) -> str:
         return f"<Frame {len(self.payload)} bytes>"
@@ -92,4 +103,9 @@ class Frame:
             if self._socket is None:
                 self._socket = text_frame(self.payload)
             return self._socket
-        return self.payload
+        if framing is Framing.CHUNKED_GZIP:
+            if self._gzip is None:
+                self._gzip = chunk(deflated(self.payload))
+            return self._gzip
+        # Rare: not worth a place in every frame.
+        return deflated(self.payload) if framing is Framing.RAW_GZIP else self.payload

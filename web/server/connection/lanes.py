@@ -79,8 +79,8 @@ class PulledLane:
 
     __slots__ = ("_closed", "_held", "_on_ready", "_wake", "framing")
 
-    def __init__(self) -> None:
-        self.framing = Framing.RAW
+    def __init__(self, framing: Framing = Framing.RAW) -> None:
+        self.framing = framing
         self._held: bytes | None = None
         self._on_ready: Callable[[], None] | None = None
         self._wake = trio.Event()

@@ -47,6 +47,24 @@ def header_map(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return found
 
 
+def takes_gzip(accepted: str | None) -> bool:
+    """Call this with `Accept-Encoding` to learn whether gzip may be sent; without one it may not.
+
+    RFC 9110 12.5.3 would let us send anything to who says nothing; those are the programs that
+    know of no encoding.
+    """
+    is_rest_taken = False
+    for part in (accepted or "").lower().split(","):
+        coding, _, parameter = part.partition(";")
+        name, _, weight = parameter.strip().partition("=")
+        is_taken = name.strip() != "q" or weight.strip().strip("0.") != ""
+        if coding.strip() in {"gzip", "x-gzip"}:
+            return is_taken
+        if coding.strip() == "*":
+            is_rest_taken = is_taken
+    return is_rest_taken
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checks:
     """Holds the site's names and limits, and judges requests by them.

@@ -30,6 +30,7 @@ from hypercorn.typing import (
 
 from actors.runtime import Log
 from actors.runtime.telling.log import failure_of
+from web.server.connection.gzip import LEVEL_KEPT, gzipped
 from web.server.connection.settings import ErrorResponse
 from web.server.edge.addresses import ClientAddresses, Network
 from web.server.edge.answers import (
@@ -50,6 +51,7 @@ from web.server.edge.checks import (
     Checks,
     Verdict,
     header_map,
+    takes_gzip,
 )
 from web.server.edge.request_state import STATE_KEY, RequestState
 from web.server.edge.visitor import (
@@ -81,6 +83,8 @@ class EdgeSettings:
     trusted_proxies: tuple[Network, ...] = ()
     request_s: float = REQUEST_S
     error_page: RenderPage = field(default=plain_page)
+    # Off where a proxy in front compresses.
+    compresses: bool = True
 
     @property
     def is_https(self) -> bool:
@@ -90,17 +94,31 @@ class EdgeSettings:
 
 @dataclass(frozen=True, slots=True)
 class ReadyAnswer:
-    """Holds an answer that is known before anybody asks: a probe's, or a file's."""
+    """Holds an answer that is known before anybody asks: a probe's, or a file's.
+
+    `gzip` is the same for who takes gzip, where that is shorter.
+    """
 
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+    gzip: ReadyAnswer | None = None
 
 
-def ready_answer(content_type: str, body: bytes, *more: tuple[bytes, bytes]) -> ReadyAnswer:
+def ready_answer(
+    content_type: str, body: bytes, *more: tuple[bytes, bytes], has_gzip: bool = False
+) -> ReadyAnswer:
     """Call this to make one with its type and length; `more` are further headers."""
-    length = str(len(body)).encode("ascii")
-    headers = ((b"content-type", content_type.encode("ascii")), (b"content-length", length), *more)
-    return ReadyAnswer(headers, body)
+
+    def made(body: bytes, *encoded: tuple[bytes, bytes]) -> ReadyAnswer:
+        length = str(len(body)).encode("ascii")
+        named = (b"content-type", content_type.encode("ascii")), (b"content-length", length)
+        return ReadyAnswer((*named, *more, *encoded), body)
+
+    packed = gzipped(body, LEVEL_KEPT) if has_gzip else body
+    if len(packed) >= len(body):
+        return made(body)
+    vary = (b"vary", b"accept-encoding")
+    return replace(made(body, vary), gzip=made(packed, vary, (b"content-encoding", b"gzip")))
 
 
 class Edge:
@@ -283,6 +301,7 @@ class Edge:
             visitor=Visitor(known, is_new=known is None),
             rendering=self._settings.checks.rendering(scope, headers),
             needs_csrf_token=False,
+            takes_gzip=self._settings.compresses and takes_gzip(headers.get("accept-encoding")),
             deadline=trio.current_time() + self._settings.request_s,
         )
         if scope.get("state") is None:  # other servers need not give one
@@ -315,6 +334,8 @@ class _Answering:
         await self._send(message)
 
     async def tell(self, ready: ReadyAnswer) -> None:
+        if self._state.takes_gzip and ready.gzip is not None:
+            ready = ready.gzip
         start = {"type": "http.response.start", "status": 200, "headers": ready.headers}
         await self.send(cast("ASGISendEvent", start))
         await self._send({"type": "http.response.body", "body": ready.body, "more_body": False})

@@ -28,6 +28,8 @@ class RequestState:
     visitor: Visitor
     rendering: Rendering
     needs_csrf_token: bool
+    # The client reads gzip, and we are to send it.
+    takes_gzip: bool
     # In the loop's clock; streams have none. Messages a request causes carry it (SITE-153).
     deadline: float
     # Called, in order, when the request is over, however it ended; they return at once.
