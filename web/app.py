@@ -31,6 +31,8 @@ from storage.postgres import (
     PostgresIdempotency,
     PostgresOutbox,
     PostgresProjections,
+    PostgresSessionEnds,
+    PostgresSocketTickets,
     PostgresSubjectKeys,
     PostgresTimers,
     accept_rewind,
@@ -233,8 +235,7 @@ async def _run_tree(
 ) -> None:
     pool = PoolSettings(connections_max=settings.db_connections_max)
     database = Database(url, part="site", settings=pool)
-    directory, clock = Directory(), SystemClock()
-    keyring = make_keyring(settings, database)
+    directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
     log = PostgresChatLog(database, keyring)
     web = Web(
         settings,
@@ -244,6 +245,8 @@ async def _run_tree(
         directory=directory,
         check_store=lambda: check_store(database, trouble),
         chat_log=log,
+        session_ends=PostgresSessionEnds(database),
+        socket_tickets=PostgresSocketTickets(database),
     )
     chat = ChatEnvironment(
         clock,
@@ -265,10 +268,11 @@ async def _run_tree(
             settings.host, stopping.port, web.compose, stopping.started, stopping.drained
         ),
         close_streams=web.close_streams,
-        cleaning=lambda: make_cleaner(
-            database, keyring, directory.tell_forgotten, settings.projections_kept
+        cleaning=partial(
+            make_cleaner, database, keyring, directory.tell_forgotten, settings.projections_kept
         ),
         forgetting=lambda: ForgettingWatch(keyring, directory.tell_forgotten),
+        ending=web.session_end_watch,
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
@@ -324,6 +328,7 @@ def make_cleaner(
             "chat_texts": log.purge_texts,
             "audit": log.purge_audit,
             "chat_limits": log.purge_limits,
+            "session_ends": PostgresSessionEnds(database).purge,
             # Removes the need of a former master key.
             "former_wrappings": keyring.rewrap,
         }

@@ -4,7 +4,7 @@ The twins of `storage/postgres` under the same names, used by fast tests and by 
 wants to try an actor without a database.
 
 Read `database.py` (the tables that adapters share, and what a transaction is here), then
-`event_store.py` and the rest, one file a port (hence eleven files). `faults.py` has the switches
+`event_store.py` and the rest, one file a port (hence twelve files). `faults.py` has the switches
 that make a twin fail.
 """
 
@@ -16,6 +16,7 @@ from storage.memory.faults import HeldCommit
 from storage.memory.idempotency import MemoryIdempotency
 from storage.memory.outbox import MemoryOutbox
 from storage.memory.projections import MemoryProjections
+from storage.memory.sessions import MemorySessionEnds, MemorySocketTickets
 from storage.memory.snapshots import MemorySnapshots
 from storage.memory.subject_keys import MemorySubjectKeys
 from storage.memory.timers import MemoryTimers
@@ -29,7 +30,9 @@ __all__ = [
     "MemoryIdempotency",
     "MemoryOutbox",
     "MemoryProjections",
+    "MemorySessionEnds",
     "MemorySnapshots",
+    "MemorySocketTickets",
     "MemorySubjectKeys",
     "MemoryTimers",
 ]

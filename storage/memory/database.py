@@ -132,6 +132,22 @@ class SubjectKeyChange:
     action: str
 
 
+@dataclass(slots=True)
+class SessionEndRow:
+    """A browser session that is over."""
+
+    how: str
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SocketTicketRow:
+    """Whose a ticket is, and until when; by its digest."""
+
+    session_id: str
+    expires_at: datetime
+
+
 def _real_now() -> datetime:
     return datetime.now(UTC)
 
@@ -167,6 +183,9 @@ class MemoryDatabase:
     subject_keys: dict[str, SubjectKey] = field(default_factory=dict)
     forgotten: list[str] = field(default_factory=list)  # in their order, as often as it happened
     subject_audit: list[SubjectKeyChange] = field(default_factory=list)
+    session_ends: dict[str, SessionEndRow] = field(default_factory=dict)
+    sessions_changed: trio.Event = field(default_factory=trio.Event)
+    socket_tickets: dict[bytes, SocketTicketRow] = field(default_factory=dict)
     open_txids: set[int] = field(default_factory=set)
     changed: trio.Event = field(default_factory=trio.Event)
     _last_txid: int = 0

@@ -1,7 +1,7 @@
 """Every port on PostgreSQL, through asyncpg on an asyncio thread of its own.
 
 One file a port lies here, named as its twin in `storage/memory`; below them four chapters,
-each needing only those above it in this list (hence twelve entries):
+each needing only those above it in this list (hence thirteen entries):
 
 - `connecting/`: from a trio task to an open session; the `Database` every adapter is given;
 - `embedded/`: the server that comes with the package;
@@ -48,6 +48,7 @@ from storage.postgres.schema.migrate import (
 )
 from storage.postgres.schema.renumber import Renumbered, renumber
 from storage.postgres.schema.rewind import Rewound, accept_rewind
+from storage.postgres.sessions import PostgresSessionEnds, PostgresSocketTickets
 from storage.postgres.snapshots import PostgresSnapshots
 from storage.postgres.timers import PostgresTimers
 
@@ -71,7 +72,9 @@ __all__ = [
     "PostgresIdempotency",
     "PostgresOutbox",
     "PostgresProjections",
+    "PostgresSessionEnds",
     "PostgresSnapshots",
+    "PostgresSocketTickets",
     "PostgresSubjectKeys",
     "PostgresTimers",
     "Problem",

@@ -3,7 +3,7 @@
 Subclass a suite in a test file and give it a fixture that makes the adapter; the suite does
 the work. Read `event_store.py` first, and `memory/event_store.py` beside it; the other suites
 are `streams.py`, `reading/`, `with_append.py`, `dead_letters.py`, `private.py`,
-`projections/` and `chat_log.py`.
+`projections/`, `sessions.py` and `chat_log.py`.
 
 What they stand on: `samples.py` (events and the like), `kept.py` (all ports of one database),
 `servers/` (a PostgreSQL with a fresh database for each test, a bad network before any server),
@@ -30,6 +30,7 @@ from storage.testing.reading.tagging import TaggingSuite
 from storage.testing.reading.tenants import TenantsSuite
 from storage.testing.servers.temporary import TemporaryServer
 from storage.testing.servers.toxic_proxy import Toxic, ToxicProxy
+from storage.testing.sessions import SessionsSuite
 from storage.testing.streams import BackwardsSuite, ClosedStreamsSuite
 from storage.testing.with_append import WithAppendSuite
 
@@ -54,6 +55,7 @@ __all__ = [
     "ProjectionSuite",
     "ProjectionWaitingSuite",
     "ProjectionWishesSuite",
+    "SessionsSuite",
     "SubjectKeysSuite",
     "TaggingSuite",
     "TemporaryServer",

@@ -36,6 +36,8 @@ from storage.postgres import (
     DatabaseActor,
     PoolSettings,
     PostgresChatLog,
+    PostgresSessionEnds,
+    PostgresSocketTickets,
     PostgresSubjectKeys,
     migrate,
     open_database,
@@ -114,7 +116,8 @@ async def serve(database: Database) -> None:
     web = Web(
         Settings(port=0), Secrets(Secret(b"s" * 64), None), clock, static(),
         directory=directory, check_store=partial(check_store, database), chat_log=log,
-        stream_caps=caps,
+        stream_caps=caps, session_ends=PostgresSessionEnds(database),
+        socket_tickets=PostgresSocketTickets(database),
     )  # fmt: skip
 
     def started(server: Server) -> None:

@@ -11,7 +11,7 @@ import trio
 
 from actors.chat import LOBBY, ROOM_NAMES, ChatEnvironment
 from actors.runtime import Secret, System
-from storage.memory import MemoryChatLog
+from storage.memory import MemoryChatLog, MemorySessionEnds, MemorySocketTickets
 from supervision import open_system
 from tests.journeys.visitor import Visitor
 from tests.web.views.samples import static
@@ -38,6 +38,7 @@ class WholeSite:
     web: Web
     directory: Directory
     log: MemoryChatLog
+    ends: MemorySessionEnds
     apps: list[WebApp] = field(default_factory=list)
     servers: list[Server] = field(default_factory=list)
     drains: list[DrainResult] = field(default_factory=list)
@@ -86,6 +87,7 @@ async def open_whole_site(
     clock, directory = SystemClock(), Directory()
     store = log or MemoryChatLog()
     await store.ensure_rooms(ROOM_NAMES)
+    ends = MemorySessionEnds(store.database)
     kit: list[WholeSite] = []
 
     async def check_store() -> None:
@@ -99,6 +101,8 @@ async def open_whole_site(
         directory=directory,
         check_store=check_store,
         chat_log=store,
+        session_ends=ends,
+        socket_tickets=MemorySocketTickets(store.database),
         stream_caps=caps,
     )
     parts = SiteParts(
@@ -119,9 +123,10 @@ async def open_whole_site(
         ),
         close_streams=web.close_streams,
         server_shutdown_s=7.0,
+        ending=web.session_end_watch,
     )
     # The root's handle is known once it is open; its children start before.
-    kit.append(WholeSite(Site(parts), web, directory, store))
+    kit.append(WholeSite(Site(parts), web, directory, store, ends))
     async with open_system(Site, parts, name="site") as site:
         kit[0].site = site
         yield kit[0]

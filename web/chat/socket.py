@@ -4,6 +4,7 @@ The same actors, limits and visibility as on the page: only what everybody may s
 published here.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Annotated
@@ -34,6 +35,7 @@ from web.chat.routes import address_key, refuse_unless_stored
 from web.realtime import (
     Action,
     Caller,
+    Close,
     Done,
     Refused,
     Request,
@@ -42,7 +44,7 @@ from web.realtime import (
 )
 from web.routing.errors import InvalidInput, NotAvailable, RateLimited, TabNotBound
 from web.routing.services import FindSession
-from web.server import request_state
+from web.server import Answer, request_state
 
 # A body is trimmed before it is measured: room for blanks around it.
 _BODY_SENT_MAX = 4 * BODY_LENGTH_MAX
@@ -124,11 +126,14 @@ class RoomTells:
 class ChatService:
     """What a socket may hear and do in chat."""
 
-    def __init__(self, session: FindSession) -> None:
-        self._session = session
+    def __init__(
+        self, session: FindSession, how_closed: Callable[[str], Close | None] = lambda session: None
+    ) -> None:
+        self._session, self._how_closed = session, how_closed
 
-    async def may_stay(self, principal: SocketGuest) -> None:
-        """Guests have no session that could end."""
+    async def may_stay(self, principal: SocketGuest) -> Close | None:
+        """As long as the session goes on."""
+        return self._how_closed(principal.session_id)
 
     async def may_hear(self, principal: SocketGuest, topic: str) -> bool:
         """Guests read the Lobby; the other rooms have members."""
@@ -181,18 +186,34 @@ def _room_of(topic: str | None) -> RoomName:
     return LOBBY
 
 
-async def socket_guest(scope: WebsocketScope) -> Caller[SocketGuest]:
-    """Call this at the handshake: a guest is whoever the visitor cookie says.
+# Uses a ticket up: the session whose it is, None for no good one. Raises `NotAvailable`.
+TakeTicket = Callable[[str], Awaitable[str | None]]
 
-    A program without one that names itself (`?client=`) is the same guest each time, else someone
-    new. Its id is random and its own, so nobody else becomes that guest by accident.
+
+async def socket_guest(
+    take_ticket: TakeTicket, scope: WebsocketScope
+) -> Caller[SocketGuest] | Answer:
+    """Call this at the handshake: a guest is whoever the visitor cookie says, else the ticket.
+
+    A program without either that names itself (`?client=`) is the same guest each time, else
+    someone new. Its id is random and its own, so nobody else becomes that guest by accident. Who
+    shows a bearer token, or a ticket that is none, is not taken for a guest: that is 401.
     """
     state, client = request_state(scope), client_of(scope)
     session_id = str(state.visitor.id)
-    if state.visitor.is_new and client is not None:
-        digest = blake2b(client.bytes, digest_size=16, person=b"gr-client").digest()
-        session_id = str(UUID(bytes=digest, version=4))
+    if state.visitor.is_new:
+        if any(name == b"authorization" for name, _ in scope["headers"]):
+            return Answer.UNAUTHENTICATED
+        if state.ticket is not None:
+            try:
+                known = await take_ticket(state.ticket.reveal())
+            except NotAvailable:
+                return Answer.UNAVAILABLE
+            if known is None:
+                return Answer.UNAUTHENTICATED
+            session_id = known
+        elif client is not None:
+            digest = blake2b(client.bytes, digest_size=16, person=b"gr-client").digest()
+            session_id = str(UUID(bytes=digest, version=4))
     guest = SocketGuest(session_id, address_key(state.address))
-    if client is None:
-        return Caller(guest, session_id)
-    return Caller(guest, session_id, str(client))
+    return Caller(guest, session_id, None if client is None else str(client))

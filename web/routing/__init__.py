@@ -1,5 +1,6 @@
 """What the routes of every feature share.
 
 Read `services.py` (what routes are handed), `errors.py` (what they raise, and the answer to each),
-`commands.py` (how a page's command is read, refused and waited for), `paths.py` (every path, once).
+`commands.py` (how a page's command is read, refused and waited for), `quota.py` (how often),
+`paths.py` (every path, once).
 """

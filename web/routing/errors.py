@@ -26,6 +26,10 @@ class TabNotBound(Refused):
     """Raised for a tab that is bound to no room; answered 412: load the page again."""
 
 
+class NotSignedIn(Refused):
+    """Raised for a credential that is none here, such as a bearer token; answered 401."""
+
+
 class NoSuchThing(Refused):
     """Raised for an unknown path, slug or actor, also for others' ones; answered 404."""
 
@@ -65,6 +69,7 @@ def error_table() -> ErrorTable:
         (InvalidInput, Answer.INVALID, "A value is missing or outside its rule."),
         (InvalidForm, Answer.VALIDATION, None),
         (TabNotBound, Answer.PRECONDITION, "This tab is bound to no room; load the page again."),
+        (NotSignedIn, Answer.UNAUTHENTICATED, None),
         (NoSuchThing, Answer.NOT_FOUND, None),
         (UnknownRoom, Answer.NOT_FOUND, "There is no such room."),
         (NotPossible, Answer.CONFLICT, "This is not possible in its present state."),

@@ -15,3 +15,4 @@ READY = "/ready"
 HEALTH_READY = "/health/ready"
 PROBES = frozenset({HEALTH, HEALTH_LIVE, HEALTH_READY, READY})
 SOCKET = "/ws"
+SOCKET_TICKET = "/api/v1/ws-ticket"

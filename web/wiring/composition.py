@@ -12,6 +12,7 @@ from math import floor
 
 import trio
 
+from actors.accounts import SessionEnds, SessionEndWatch, SocketTickets
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.reducers import Clock
 from actors.runtime import Secret, System
@@ -70,8 +71,10 @@ from web.site.health import Check, Health, Unhealthy
 from web.site.pages import PAGE_HOME, PAGE_LAB, ErrorPages, program_version
 from web.site.proof_feed import ProofFeed, ProofSource
 from web.site.routes import HomeStreams, SiteServices, ready_answers, site_routes
+from web.site.tickets import TicketOffice, ticket_routes
 from web.views import Renderer, StaticTable
 from web.wiring.directory import Directory
+from web.wiring.ending import OpenSessions
 from web.wiring.stopping import Served
 
 # Of the whole budget: telling and closing take little, commands get the middle.
@@ -103,6 +106,8 @@ class Web:
         directory: Directory,
         check_store: Check,
         chat_log: ChatLog,
+        session_ends: SessionEnds,
+        socket_tickets: SocketTickets,
         stream_caps: StreamCaps | None = None,
     ) -> None:
         self._settings, self._static = settings, static
@@ -121,6 +126,9 @@ class Web:
         self.shown = ShownRooms(self._room_readers)
         self.tree_readers = Audience[Stream](waker(directory.tree_feed))
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
+        self._session_ends = session_ends
+        self.open_sessions = OpenSessions(self.streams)
+        self._tickets = TicketOffice(socket_tickets, trio.current_time)
         # What clients are told again who come back after the server was restarted alone.
         self._commands = CommandMemory()
         # What sockets are told of the Lobby; kept for those who come back.
@@ -163,6 +171,11 @@ class Web:
         """Call this to make the feed of the home page's figures."""
         return ProofFeed(self._proof, self._renderer, self.proof_readers)
 
+    def session_end_watch(self) -> SessionEndWatch:
+        """Call this to make what hears that browser sessions are over."""
+        opened = self.open_sessions
+        return SessionEndWatch(self._session_ends, opened.all, opened.end)
+
     # -- the application -----------------------------------------------------------------------
 
     def compose(self, system: System, port: int) -> Served:
@@ -170,6 +183,7 @@ class Web:
         # A server that is restarted drained its streams before; this one takes new ones.
         self.streams.is_draining = False
         endpoint = self._socket_endpoint(system)
+        self.open_sessions.attach(endpoint)
         pages = ErrorPages(self._renderer, self._version)
         edge = EdgeSettings(
             checks=self._checks(port),
@@ -177,6 +191,7 @@ class Web:
             trusted_proxies=self._settings.trusted_proxies,
             error_page=pages.render,
             compresses=self._settings.compression is Compression.ON,
+            has_ended=self.open_sessions.has_ended,
         )
         app = WebApp(
             __name__,
@@ -231,12 +246,12 @@ class Web:
                 commands=CommandTable(
                     [PostMessage], events=[MessagePosted, MessageWithdrawn, PostStored]
                 ),
-                service=ChatService(self._directory.session),
+                service=ChatService(self._directory.session, self.open_sessions.how_closed),
                 hub=hub,
                 aliases={"default": topic_of(LOBBY)},
                 memory=self._commands,
             ),
-            caller_of=socket_guest,
+            caller_of=partial(socket_guest, self._tickets.take),
             start=self._directory.start_socket,
             caps=SocketCaps(per_address=self._settings.sockets_per_address_max),
         )
@@ -262,6 +277,7 @@ class Web:
         }
         app.register_blueprint(site_routes(services, site))
         app.register_blueprint(event_routes(services, pages))
+        app.register_blueprint(ticket_routes(self._tickets))
         app.register_blueprint(chat_routes(services, chat))
         app.register_blueprint(lab_routes(services, lab))
 

@@ -8,6 +8,7 @@
       feeds             one_for_one: a feed per room, the sockets', the tree, the proof
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
+      ending            closes what browser sessions that are over have open
       cleaning          removes hourly what was kept long enough
       server            HTTP; started last, so it is the first to stop and drains the rest
 
@@ -65,6 +66,7 @@ class SiteParts:
     close_streams: Callable[[], None]
     cleaning: Callable[[], AnyActor] | None = None
     forgetting: Callable[[], AnyActor] | None = None
+    ending: Callable[[], AnyActor] | None = None
 
 
 class RoomsSupervisor(Supervisor):
@@ -126,6 +128,8 @@ class Site(Supervisor):
             ChildSpec(SOCKETS, _sockets, name=SOCKETS, type="supervisor"),
             ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),
         ]
+        if parts.ending is not None:
+            specs.insert(-1, ChildSpec("ending", parts.ending))
         if parts.cleaning is not None:
             specs.insert(-1, ChildSpec("cleaning", parts.cleaning))
         if parts.forgetting is not None:

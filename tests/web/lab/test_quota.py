@@ -9,11 +9,11 @@ import pytest
 from web.lab.quota import (
     ACTIONS_PER_ADDRESS_MAX,
     ACTIONS_PER_SESSION_MAX,
-    KEPT_MAX,
     PERIOD_S,
     LabQuota,
 )
 from web.routing.errors import RateLimited
+from web.routing.quota import KEPT_MAX
 
 
 class Clock:

@@ -88,15 +88,15 @@ class _Open:
 class SocketEndpoint(Generic[P]):
     """Serves one WebSocket path.
 
-    `caller_of(scope)` tells who it is, None refuses with 401; `start(make)` starts the actor that
-    `make()` builds under its supervisor and gives its ref.
+    `caller_of(scope)` tells who it is, None refuses with 401 and an `Answer` with itself;
+    `start(make)` starts the actor that `make()` builds under its supervisor and gives its ref.
     """
 
     def __init__(
         self,
         settings: EndpointSettings[P],
         *,
-        caller_of: Callable[[WebsocketScope], Awaitable[Caller[P] | None]],
+        caller_of: Callable[[WebsocketScope], Awaitable[Caller[P] | Answer | None]],
         start: Callable[[MakeConnection[P]], Awaitable[ConnectionRef]],
         caps: SocketCaps | None = None,
     ) -> None:
@@ -129,8 +129,8 @@ class SocketEndpoint(Generic[P]):
             await _deny(scope, send, replace(Answer.INVALID.value, text=str(error)))
             return
         caller = await self._caller_of(scope)
-        refused = Answer.UNAUTHENTICATED.value
-        if caller is not None:
+        refused = (caller if isinstance(caller, Answer) else Answer.UNAUTHENTICATED).value
+        if isinstance(caller, Caller):
             refusal = self._over_caps(caller.user, address)
             # HTTP/2 sockets have no lane of their own; clients fall back to HTTP/1.1.
             if refusal is None and wire is not None:
@@ -139,6 +139,10 @@ class SocketEndpoint(Generic[P]):
                 return
             refused = refusal or Answer.UNAVAILABLE.value
         await _deny(scope, send, refused)
+
+    def users(self) -> set[str]:
+        """Call this for those who have a socket open."""
+        return set(self._per_user)
 
     def close_user(self, user: str, code: CloseCode, reason: str = "") -> int:
         """Call this when a session ends (4401), a user is banned (4403): their sockets close."""

@@ -116,6 +116,10 @@ class Streams:
         """Call this to find the stream of one tab, or None."""
         return self._by_session.get(key.session, {}).get(key.tab)
 
+    def sessions(self) -> set[uuid.UUID]:
+        """Call this for the browsers that have a stream open."""
+        return set(self._by_session)
+
     def tabs(self, session: uuid.UUID) -> list[Stream]:
         """Call this to get the streams of all tabs of a browser."""
         return [*self._by_session.get(session, {}).values()]

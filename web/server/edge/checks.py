@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from hypercorn.typing import HTTPScope, WebsocketScope
 
+from actors.runtime import Secret
 from web.server.connection.settings import MESSAGE_BYTES_MAX
 from web.server.edge.addresses import host_of, normal_origin, origin_of
 from web.server.edge.answers import Answer, ErrorRow, Rendering
@@ -157,9 +158,10 @@ class Checks:
             return judge_read(headers, self.origins)
         return verdict
 
-    def handshake(self, scope: WebsocketScope, headers: Mapping[str, str]) -> Verdict:
+    def handshake(
+        self, scope: WebsocketScope, headers: Mapping[str, str], *, has_ticket: bool
+    ) -> Verdict:
         """Judge where a WebSocket comes from."""
-        has_ticket = b"ticket=" in scope["query_string"]
         is_public = scope["path"] in self.public_sockets
         return judge_handshake(headers, self.origins, is_public=is_public, has_ticket=has_ticket)
 
@@ -172,6 +174,21 @@ class Checks:
         if path == "/csp-report":
             return media in _REPORTS
         return media == _JSON or (media == _FORM and not self.is_api(path))
+
+
+def cut_ticket(query: bytes) -> tuple[Secret[str] | None, bytes]:
+    """Call this with a query: the ticket of a socket in it, and the query without (SEC-42).
+
+    Two of them are none that could be right.
+    """
+    if b"ticket=" not in query:
+        return None, query
+    parts = query.split(b"&")
+    tickets = [part for part in parts if part.startswith(b"ticket=")]
+    if not tickets:
+        return None, query
+    text = tickets[0].removeprefix(b"ticket=").decode("latin-1") if len(tickets) == 1 else ""
+    return Secret(text), b"&".join(part for part in parts if not part.startswith(b"ticket="))
 
 
 # -- where a request comes from ---------------------------------------------------------------

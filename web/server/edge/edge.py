@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
+from uuid import UUID
 
 import trio
 from hypercorn.typing import (
@@ -50,6 +51,7 @@ from web.server.edge.checks import (
     KNOWN_METHODS,
     Checks,
     Verdict,
+    cut_ticket,
     header_map,
     takes_gzip,
 )
@@ -85,6 +87,8 @@ class EdgeSettings:
     error_page: RenderPage = field(default=plain_page)
     # Off where a proxy in front compresses.
     compresses: bool = True
+    # Tells of a visitor's id whether its session is over, as far as this process has heard.
+    has_ended: Callable[[UUID], bool] = field(default=lambda visitor_id: False)
 
     @property
     def is_https(self) -> bool:
@@ -228,7 +232,8 @@ class Edge:
         row = self._settings.checks.refusal(scope, headers)
         if row is None and endpoint is None:
             row = Answer.NOT_FOUND.value
-        verdict = self._settings.checks.handshake(scope, headers)
+        has_ticket = state.ticket is not None
+        verdict = self._settings.checks.handshake(scope, headers, has_ticket=has_ticket)
         if row is None and verdict is Verdict.FORBIDDEN:
             row = Answer.FORBIDDEN.value
         if row is not None or endpoint is None:
@@ -289,6 +294,10 @@ class Edge:
     ) -> RequestState:
         cookies = read_cookies(scope["headers"])
         known = self._signer.maybe_visitor_id(cookies.get(self._cookie, ""))
+        if known is not None and self._settings.has_ended(known):
+            known = None  # as a cookie that was not signed here: the browser is given another
+        # First of all: nobody behind us sees it, and so no log line, error or report can.
+        ticket, scope["query_string"] = cut_ticket(scope["query_string"])
         peer = (scope.get("client") or ("", 0))[0]
         client = self.addresses.of(peer, headers.get("x-forwarded-for"))
         given = headers.get("x-request-id", "")[:_CLIENT_ID_MAX]
@@ -303,6 +312,7 @@ class Edge:
             needs_csrf_token=False,
             takes_gzip=self._settings.compresses and takes_gzip(headers.get("accept-encoding")),
             deadline=trio.current_time() + self._settings.request_s,
+            ticket=ticket,
         )
         if scope.get("state") is None:  # other servers need not give one
             scope["state"] = ConnectionState({})

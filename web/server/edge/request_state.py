@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from actors.runtime import Secret
 from web.server.edge.answers import Rendering
 from web.server.edge.visitor import Visitor
 
@@ -32,6 +33,8 @@ class RequestState:
     takes_gzip: bool
     # In the loop's clock; streams have none. Messages a request causes carry it (SITE-153).
     deadline: float
+    # What stood as `?ticket=` in the query, which is without it now (SEC-42).
+    ticket: Secret[str] | None = None
     # Called, in order, when the request is over, however it ended; they return at once.
     at_end: list[Callable[[], None]] = field(default_factory=list)
 

@@ -1,0 +1,72 @@
+"""The one place of a process that hears when browser sessions end (SEC-44).
+
+Rule 1: a ring is only a hint. What is over is asked of the store: at each ring, and every half
+        minute without one, about the sessions that have something open here.
+Rule 2: whoever is told closes what is open; it is told again at every look while something is.
+"""
+
+from collections.abc import Callable, Collection
+from contextlib import aclosing
+from typing import Never
+
+import trio
+
+from actors.accounts.ports import ASKED_MAX, SessionEnded, SessionEnds
+from actors.accounts.words import SessionId
+from actors.persistence.errors import StoreError
+from actors.runtime import Actor, Log
+
+# SEC-44 gives a minute when the push is lost; a look may also be late by a store that was away.
+LOOK_S = 30.0
+# While the store is away, and between two looks when sessions end one after the other.
+RETRY_S = 1.0
+PAUSE_S = 0.1
+
+_log = Log("actors.accounts")
+
+
+class SessionEndWatch(Actor[Never]):
+    """Calls `tell` for each session that is over and has something open in this process.
+
+    `open_sessions` says which have; `tell` closes it and returns at once. Ends of other processes
+    are heard within a second, and within a minute when the ring is lost.
+    """
+
+    def __init__(
+        self,
+        ends: SessionEnds,
+        open_sessions: Callable[[], Collection[SessionId]],
+        tell: Callable[[SessionEnded], None],
+        *,
+        look_s: float = LOOK_S,
+    ) -> None:
+        self._ends, self._open_sessions, self._tell = ends, open_sessions, tell
+        self._look_s = look_s
+        self._is_away = False
+
+    def on_start(self) -> None:
+        """Begin to listen; what ended meanwhile is found at once."""
+        self.start_soon(self._listen)
+
+    async def _listen(self) -> None:
+        async with aclosing(self._ends.rings(self._look_s)) as rings:
+            async for _ in rings:
+                await self._look()
+                await trio.sleep(PAUSE_S)
+
+    async def _look(self) -> None:
+        waiting = [*self._open_sessions()]
+        while waiting:
+            asked = waiting[:ASKED_MAX]
+            try:
+                found = await self._ends.ended(asked)
+            except StoreError as error:
+                if not self._is_away:
+                    _log.warning("sessions.ends_unknown", code=error.code)
+                self._is_away = True
+                await trio.sleep(RETRY_S)
+                continue
+            self._is_away = False
+            del waiting[:ASKED_MAX]
+            for session_id, how in found.items():
+                self._tell(SessionEnded(session_id, how))

@@ -1,0 +1,53 @@
+"""How often visitors may do something: per session, and per address behind it.
+
+Bounded: whoever has done nothing for long is forgotten first, and by then has full quota again.
+"""
+
+from collections.abc import Callable, Hashable
+from uuid import UUID
+
+from web.routing.errors import RateLimited
+
+# Some hundred bytes each; far more visitors than act within a minute.
+KEPT_MAX = 10_000
+
+
+class Quota:
+    """Counts what is done; `now` is the loop's clock.
+
+    At most so many within any `period_s` seconds, of a session and of an address.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        per_session_max: int,
+        per_address_max: int,
+        period_s: float,
+        kept_max: int = KEPT_MAX,
+    ) -> None:
+        self._now, self._period_s, self._kept_max = now, period_s, kept_max
+        self._per_session_max, self._per_address_max = per_session_max, per_address_max
+        self._times: dict[Hashable, list[float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def take(self, session: UUID, address: str) -> None:
+        """Call this for each time; raises `RateLimited`, and then nothing was counted."""
+        now = self._now()
+        limits = {session: self._per_session_max, address: self._per_address_max}
+        recent = {who: self._recent(who, now) for who in limits}
+        for who, limit in limits.items():
+            if len(recent[who]) >= limit:
+                raise RateLimited(recent[who][-limit] + self._period_s - now)
+        for who, times in recent.items():
+            # To the end: the least recently active is forgotten first.
+            self._times.pop(who, None)
+            self._times[who] = [*times, now]
+        while len(self._times) > self._kept_max:
+            del self._times[next(iter(self._times))]
+
+    def _recent(self, who: Hashable, now: float) -> list[float]:
+        return [at for at in self._times.get(who, ()) if now - at < self._period_s]

@@ -1,0 +1,74 @@
+"""What closes when a browser session ends: its sockets, its streams, and its cookie (SEC-44).
+
+`actors.accounts.SessionEndWatch` says which are over; whoever ends one tells the store
+(`SessionEnds.end`) and nobody else.
+"""
+
+from collections.abc import Sized
+from typing import Protocol
+from uuid import UUID
+
+from actors.accounts import HowEnded, SessionEnded, SessionId
+from web.realtime import Close, CloseCode, Streams
+
+# The newest that ended with something open here, some 150 bytes each. An older one whose cookie
+# comes again opens nothing that the next look of the watch does not close.
+ENDED_KEPT = 10_000
+
+_CLOSES = {
+    HowEnded.ENDED: Close(CloseCode.SESSION_ENDED, "the session is over"),
+    HowEnded.BANNED: Close(CloseCode.BANNED, "banned"),
+}
+
+
+class OpenSockets(Sized, Protocol):
+    """What is needed of a socket endpoint."""
+
+    def users(self) -> set[str]:
+        """See `SocketEndpoint.users`."""
+
+    def close_user(self, user: str, code: CloseCode, reason: str = "") -> int:
+        """See `SocketEndpoint.close_user`."""
+
+
+class OpenSessions:
+    """What of each session is open in this process, and which are over."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._sockets: OpenSockets | None = None
+        self._ended: dict[str, HowEnded] = {}
+
+    def __repr__(self) -> str:
+        return f"<OpenSessions ended={len(self._ended)}>"
+
+    def attach(self, sockets: OpenSockets) -> None:
+        """Call this when the server has an endpoint; the one before is closed by then."""
+        self._sockets = sockets
+
+    def all(self) -> set[SessionId]:
+        """Call this for the sessions that have a stream or a socket open."""
+        found = {SessionId(str(session)) for session in self._streams.sessions()}
+        if self._sockets is not None:
+            found.update(map(SessionId, self._sockets.users()))
+        return found
+
+    def end(self, ended: SessionEnded) -> None:
+        """Call this when a session is over; harmless to repeat. Returns at once."""
+        session, close = ended.session_id, _CLOSES[ended.how]
+        self._ended.pop(session, None)
+        self._ended[session] = ended.how
+        while len(self._ended) > ENDED_KEPT:
+            del self._ended[next(iter(self._ended))]
+        if self._sockets is not None:
+            self._sockets.close_user(session, close.code, close.reason)
+        self._streams.close_session(UUID(session), close.reason)
+
+    def how_closed(self, session: str) -> Close | None:
+        """Call this for how a socket of a session ends; None while that is not over."""
+        how = self._ended.get(session)
+        return None if how is None else _CLOSES[how]
+
+    def has_ended(self, visitor: UUID) -> bool:
+        """Call this with a visitor's id: the cookie of a session that is over counts as none."""
+        return bool(self._ended) and str(visitor) in self._ended
