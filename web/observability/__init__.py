@@ -1,10 +1,11 @@
 """How the running site is watched from outside: log lines now, metrics and spans to come.
 
-Read `logs.py`: how one log line looks and what can never be in it; then `streams.py`: what the
-program says to whoever started it.
+Read `logs.py`: how one log line looks and what can never be in it; `requests.py`: the log of
+requests; then `streams.py`: what the program says to whoever started it.
 """
 
 from web.observability.logs import configure_logging
+from web.observability.requests import RequestLog
 from web.observability.streams import (
     complain,
     first_leaf,
@@ -15,6 +16,7 @@ from web.observability.streams import (
 )
 
 __all__ = [
+    "RequestLog",
     "complain",
     "configure_logging",
     "first_leaf",

@@ -159,13 +159,14 @@ def _guarded(
         self: structlog.BoundLoggerBase, method: str, event: str | None = None, **fields: object
     ) -> None:
         original = structlog.BoundLoggerBase._proxy_to_logger
-        lost.guard(lambda: original(self, method, event, **fields), _tell_lost)
+        lost.guard(lambda: original(self, method, event, **fields), tell_lost)
 
     # structlog's documented place for wrappers: all of its methods end here.
     return type("GuardedLogger", (kind,), {"_proxy_to_logger": proxy})
 
 
-def _tell_lost(fields: Mapping[str, object]) -> None:
+def tell_lost(fields: Mapping[str, object]) -> None:
+    """Call this to tell, as a line of the log, how many lines could not be written."""
     structlog.get_logger().error(LOST, **fields)
 
 

@@ -55,6 +55,7 @@ from web.server.edge.answers import (
 from web.server.edge.checks import Checks, header_map
 from web.server.edge.edge import Edge, EdgeSettings, ReadyAnswer, ready_answer
 from web.server.edge.request_state import NoRequestState, RequestState, request_state
+from web.server.edge.span import RequestSpan, TellSpan
 from web.server.edge.visitor import (
     CsrfTokens,
     Key,
@@ -121,12 +122,14 @@ __all__ = [
     "PulledLane",
     "ReadyAnswer",
     "Rendering",
+    "RequestSpan",
     "RequestState",
     "SecretTooShort",
     "Server",
     "ServerError",
     "ServerSettings",
     "ServerStatistics",
+    "TellSpan",
     "Transport",
     "TransportSettings",
     "Visitor",

@@ -127,6 +127,7 @@ class WebApp(LeanApp):
         state = request_state(request.scope)
         kept = g._get_current_object()  # asked once, and not for each of them
         kept.edge, kept.csp_nonce = state, state.nonce
+        state.route = None if request.url_rule is None else request.url_rule.rule
         if not state.needs_csrf_token:
             return
         token = request.headers.get("x-csrf-token", "")

@@ -25,22 +25,6 @@ PARTS_KEPT_MAX = 12
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
-_TEMPLATES = (
-    "home.html",
-    "lab.html",
-    "error.html",
-    "fragments/proof.html",
-    "fragments/message.html",
-    "fragments/chat_window.html",
-    "fragments/message_list.html",
-    "fragments/tree.html",
-    "fragments/tree_row.html",
-    "fragments/tree_branch.html",
-    "fragments/tree_mark.html",
-    "fragments/crash.html",
-    "fragments/error.html",
-)
-
 
 class Renderer:
     """Call this once at start-up; every template is compiled here, so a broken one stops us.
@@ -50,7 +34,8 @@ class Renderer:
 
     def __init__(self, static: StaticTable) -> None:
         self._environment: Environment = make_environment(static)
-        for name in _TEMPLATES:
+        # Those that others import too, else the first visitor waits until they are compiled.
+        for name in self._environment.list_templates(extensions=["html"]):
             self._environment.get_template(name)
         # What was looked at last comes last.
         self._parts: dict[tuple[int, str, object], tuple[object, Markup]] = {}

@@ -35,6 +35,7 @@ from web.lab.quota import LabQuota
 from web.lab.routes import LabServices, LabStreams, lab_routes
 from web.lab.tree_feed import TreeFeed, TreeSource
 from web.lab.tree_picture import TreePicture
+from web.observability import RequestLog
 from web.realtime import (
     Audience,
     Broadcast,
@@ -192,6 +193,7 @@ class Web:
             error_page=pages.render,
             compresses=self._settings.compression is Compression.ON,
             has_ended=self.open_sessions.has_ended,
+            tell_span=RequestLog(self._settings.log_format).tell,
         )
         app = WebApp(
             __name__,

@@ -21,6 +21,7 @@ from web.server import (
     ErrorTable,
     ErrorView,
     KeyRing,
+    RequestSpan,
     RequestState,
     ServerSettings,
     TransportSettings,
@@ -53,14 +54,20 @@ class KitApp(WebApp):
     """Tells when a handler that waited for its body was cancelled."""
 
     hung: trio.Event
+    # How many requests have begun to be slow.
+    slow = 0
 
 
-def make_app(origin: str, refused: list[ErrorRow], request_s: float) -> KitApp:
+def make_app(
+    origin: str, refused: list[ErrorRow], request_s: float, spans: list[RequestSpan]
+) -> KitApp:
     table = ErrorTable()
     table.add(Away, Answer.UNAVAILABLE)
     table.add(Gone, Answer.NOT_FOUND)
     checks = Checks(own_origin=origin, extra_hosts=frozenset({"localhost:1"}))
-    settings = EdgeSettings(checks=checks, ring=RING, error_page=page, request_s=request_s)
+    settings = EdgeSettings(
+        checks=checks, ring=RING, error_page=page, request_s=request_s, tell_span=spans.append
+    )
 
     def note(state: RequestState, row: ErrorRow) -> None:
         refused.append(row)
@@ -140,6 +147,7 @@ def make_app(origin: str, refused: list[ErrorRow], request_s: float) -> KitApp:
         if word == "away":
             raise ExceptionGroup("both", [Gone(), Away()])
         if word == "slow":
+            app.slow += 1
             await trio.sleep(60)
         if word == "nursery":
             async with trio.open_nursery() as nursery:
@@ -171,8 +179,10 @@ class Reply:
 class Asker:
     """Sends one request a connection."""
 
-    def __init__(self, port: int, refused: list[ErrorRow], app: KitApp) -> None:
-        self.port, self.refused, self.app = port, refused, app
+    def __init__(
+        self, port: int, refused: list[ErrorRow], app: KitApp, spans: list[RequestSpan]
+    ) -> None:
+        self.port, self.refused, self.app, self.spans = port, refused, app, spans
 
     async def __call__(
         self, line: str, headers: str = "", body: bytes = b"", host: str | None = None
@@ -190,13 +200,14 @@ async def edged(request_s: float = 10, *, is_https: bool = False) -> AsyncIterat
     sockets = open_listeners("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
     refused: list[ErrorRow] = []
+    spans: list[RequestSpan] = []
     scheme = "https" if is_https else "http"
-    app = make_app(f"{scheme}://127.0.0.1:{port}", refused, request_s)
+    app = make_app(f"{scheme}://127.0.0.1:{port}", refused, request_s, spans)
     transport = TransportSettings(
         error_response=app.edge.protocol_error, uses_library=serving_kit.USES_LIBRARY
     )
     settings = ServerSettings(transport=transport)
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, app, settings, sockets=sockets))
-        yield Asker(port, refused, app)
+        yield Asker(port, refused, app, spans)
         await server.drain()

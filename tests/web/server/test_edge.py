@@ -9,6 +9,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from tests.patience import until
 from tests.web.server.edge_kit import Reply, edged
 from tests.web.server.serving_kit import Client
 
@@ -211,3 +212,51 @@ async def test_a_request_past_its_deadline_is_503(word: str) -> None:
             reply = await ask(f"GET /fail/{word}")
     assert (reply.status, reply.headers["retry-after"]) == (503, "1")
     assert [entry for entry in logged if entry["log_level"] == "error"] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "status", "route"),
+    [
+        ("GET /?token=canary", "", 200, "/"),
+        ("GET /file", "", 200, None),
+        ("GET /nope", "", 404, None),
+        ("POST /command", "sec-fetch-site: cross-site\r\n", 403, None),
+        ("GET /fail/x", "", 500, "/fail/<word>"),
+        ("TRACE /", "", 405, None),
+    ],
+)
+async def test_every_request_is_told_once(
+    line: str, headers: str, status: int, route: str | None
+) -> None:  # SITE-121, SITE-133
+    async with edged() as ask:
+        reply = await ask(line, f"user-agent: a browser\r\nx-request-id: mine\r\n{headers}")
+        # The answer may be here before the server's task has gone on.
+        await until(lambda: bool(ask.spans))
+    (span,) = ask.spans
+    method, path = line.split(" ")
+    assert (span.method, span.path) == (method, path.partition("?")[0])
+    assert (span.status, span.route, reply.status) == (status, route, status)
+    assert span.request_id == reply.headers["x-request-id"]
+    assert (span.client_request_id, span.address) == ("mine", "127.0.0.1")
+    assert span.latency_s >= 0
+    assert "canary" not in repr(span)
+
+
+async def test_bytes_that_were_no_request_are_told_too() -> None:  # SITE-133
+    async with edged() as ask:
+        reply = await ask("BROKEN")
+        (span,) = ask.spans
+    assert (span.status, span.request_id) == (400, reply.headers["x-request-id"])
+    assert span.rule
+
+
+async def test_a_client_that_left_is_told_without_a_status() -> None:  # SITE-121
+    async with edged() as ask:
+        client = Client(await trio.open_tcp_stream("127.0.0.1", ask.port))
+        async with client:
+            host = f"Host: 127.0.0.1:{ask.port}"
+            await client.send(f"GET /fail/slow HTTP/1.1\r\n{host}\r\n\r\n".encode())
+            await until(lambda: ask.app.slow > 0)
+        await until(lambda: bool(ask.spans))
+        (span,) = ask.spans
+    assert (span.status, span.route) == (None, "/fail/<word>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -9,7 +10,16 @@ import pytest
 import trio
 from quart import Response
 
-from actors.runtime import Crashed, Secret, StartError, System, open_actors
+from actors.runtime import (
+    Actor,
+    Crashed,
+    Secret,
+    StartError,
+    System,
+    current_context,
+    message,
+    open_actors,
+)
 from tests.patience import PATIENCE_S
 from web.routing.errors import error_table
 from web.server import (
@@ -26,12 +36,30 @@ from web.server import (
 from web.wiring.stopping import Served, ServingActor
 
 
+@message
+class Note:
+    """Somebody asked for the page that tells an actor."""
+
+
+class Noting(Actor[Note]):
+    """Keeps the correlation ids of what it was told."""
+
+    def __init__(self, ids: list[str]) -> None:
+        self.ids = ids
+
+    def on_note(self, message: Note) -> None:
+        context = current_context()
+        assert context is not None
+        self.ids.append(context.correlation_id)
+
+
 class Kit:
     """Composes a small application; notes what happens in which order."""
 
     def __init__(self) -> None:
         self.port = 0
         self.happened: list[str] = []
+        self.correlation_ids: list[str] = []
         self.results: list[DrainResult] = []
         self.error: Exception | None = None
 
@@ -56,6 +84,11 @@ class Kit:
         async def home() -> Response:
             return Response(b"here")
 
+        @app.get("/tells")
+        async def tells() -> Response:
+            (await system.start(Noting, self.correlation_ids)).tell(Note())
+            return Response(b"told")
+
         steps = tuple(DrainStep(name, PATIENCE_S, self.noting(name)) for name in ("tell", "finish"))
         return Served(app, ServerSettings(host="127.0.0.1", port=port), steps)
 
@@ -66,11 +99,13 @@ class Kit:
         return note
 
 
-async def get(port: int) -> bytes:
+async def get(port: int, path: bytes = b"/") -> bytes:
     stream = await trio.open_tcp_stream("127.0.0.1", port)
     async with stream:
         host = f"host: 127.0.0.1:{port}".encode()
-        await stream.send_all(b"GET / HTTP/1.1\r\n" + host + b"\r\nconnection: close\r\n\r\n")
+        await stream.send_all(
+            b"GET " + path + b" HTTP/1.1\r\n" + host + b"\r\nconnection: close\r\n\r\n"
+        )
         received = b""
         with trio.fail_after(PATIENCE_S):
             async for chunk in stream:
@@ -98,6 +133,20 @@ async def test_it_serves_then_drains_in_order() -> None:  # SITE-185
         names = [name for name, _ in result.seconds]
         assert names == ["listeners", "tell", "finish", "connections"]
         assert not await is_listening(kit.port)
+
+
+async def test_what_a_request_leads_to_carries_its_id() -> None:  # SITE-120
+    """Also here, where the server itself is an actor, and has a context of its own."""
+    kit = Kit()
+    async with open_actors() as system:
+        await system.start(kit.actor)
+        answers = [await get(kit.port, b"/tells") for _ in range(2)]
+        with trio.fail_after(PATIENCE_S):
+            while len(kit.correlation_ids) < 2:
+                await trio.lowlevel.checkpoint()
+    ids = [re.findall(rb"x-request-id: ([0-9a-f-]{36})", answer)[0].decode() for answer in answers]
+    assert ids[0] != ids[1]
+    assert kit.correlation_ids == ids
 
 
 async def test_the_next_one_listens_on_the_same_port() -> None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 from urllib.parse import parse_qs
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope, WebsocketScope
 
-from actors.runtime import NoProc, Ref
+from actors.runtime import Context, NoProc, Ref, edge_context
 from web.realtime.errors import BadClientId
 from web.realtime.socket.connection import (
     BytesCame,
@@ -237,7 +237,10 @@ class SocketEndpoint(Generic[P]):
             text = message.get("text")
             outlet.ask()
             try:
-                await ref.send(BytesCame() if text is None else TextCame(text, self.is_draining))
+                # What a frame leads to is told apart from what the ones before it did.
+                with edge_context(Context(str(uuid4()))):
+                    heard = BytesCame() if text is None else TextCame(text, self.is_draining)
+                    await ref.send(heard)
             except NoProc:
                 # It is ending and has closed the socket, or it was killed and could not.
                 outlet.close(CloseCode.BUG, "its actor ended")

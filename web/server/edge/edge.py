@@ -6,6 +6,8 @@ request's deadline. WebSocket paths go to their own ASGI endpoints, not through 
 
 Rule 1: no answer leaves without the headers of `answers.py`, errors of this file included.
 Rule 2: nothing here reads a body; the CSRF token of a form is checked in `quart_app.py`.
+Rule 3: what a request makes actors do carries its id as correlation id, and each request, refused
+ones too, is told once to whoever keeps the log of them (SITE-121, SITE-133).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from hypercorn.typing import (
     WebsocketScope,
 )
 
-from actors.runtime import Log
+from actors.runtime import Context, Log, edge_context
 from actors.runtime.telling.log import failure_of
 from web.server.connection.gzip import LEVEL_KEPT, gzipped
 from web.server.connection.settings import ErrorResponse
@@ -56,6 +58,7 @@ from web.server.edge.checks import (
     takes_gzip,
 )
 from web.server.edge.request_state import STATE_KEY, RequestState
+from web.server.edge.span import RequestSpan, TellSpan, user_agent_of
 from web.server.edge.visitor import (
     KeyRing,
     Visitor,
@@ -78,7 +81,10 @@ _COOKIELESS = ("/static/", "/health", "/ready", "/metrics", "/api/", "/csp-repor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeSettings:
-    """Holds what the edge must know of the site: its names, keys, limits and error page."""
+    """Holds what the edge must know of the site: its names, keys, limits and error page.
+
+    `tell_span` is told of every request once its answer has begun, or nobody waits for one.
+    """
 
     checks: Checks
     ring: KeyRing
@@ -89,6 +95,7 @@ class EdgeSettings:
     compresses: bool = True
     # Tells of a visitor's id whether its session is over, as far as this process has heard.
     has_ended: Callable[[UUID], bool] = field(default=lambda visitor_id: False)
+    tell_span: TellSpan | None = None
 
     @property
     def is_https(self) -> bool:
@@ -177,6 +184,17 @@ class Edge:
         headers = secured(
             headers, request_id=request_id, nonce=nonce, is_https=self._settings.is_https
         )
+        if self._settings.tell_span is not None:
+            self._settings.tell_span(
+                RequestSpan(
+                    method="",
+                    path="",
+                    status=status,
+                    latency_s=0.0,
+                    request_id=request_id,
+                    rule=rule,
+                )
+            )
         return ErrorResponse(status, headers, body)
 
     async def _http(
@@ -185,6 +203,18 @@ class Edge:
         headers = header_map(scope["headers"])
         state = self._new_state(scope, headers)
         answer = _Answering(self, scope, state, send)
+        try:
+            await self._judge(scope, headers, receive, answer)
+        finally:
+            self._tell(scope, headers, state, answer.begin)
+
+    async def _judge(
+        self,
+        scope: HTTPScope,
+        headers: Mapping[str, str],
+        receive: ASGIReceiveCallable,
+        answer: _Answering,
+    ) -> None:
         refused = self._settings.checks.refusal(scope, headers)
         if refused is None and scope["method"] not in KNOWN_METHODS:
             # SEC-112: told apart before the origin is asked, which knows no such method as safe.
@@ -201,11 +231,20 @@ class Edge:
         if scope["method"] in _READS and (ready := self._ready_answer(scope["path"])) is not None:
             await answer.tell(ready)
             return
-        state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
+        answer.state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
+        await self._run(scope, receive, answer)
+
+    async def _run(
+        self, scope: HTTPScope, receive: ASGIReceiveCallable, answer: _Answering
+    ) -> None:
+        state = answer.state
         # The length a head tells was judged; a chunked body tells none, so it is counted.
         body = _LimitedBody(receive, self._settings.checks.body_limit(scope["path"]))
         try:
-            with trio.CancelScope(deadline=state.deadline) as answer.scope:
+            with (
+                trio.CancelScope(deadline=state.deadline) as answer.scope,
+                edge_context(Context(state.request_id)),
+            ):
                 await self._app(scope, body.receive, answer.send)
         finally:
             # Also when the client left and this task is being cancelled: they do not wait.
@@ -236,23 +275,30 @@ class Edge:
         verdict = self._settings.checks.handshake(scope, headers, has_ticket=has_ticket)
         if row is None and verdict is Verdict.FORBIDDEN:
             row = Answer.FORBIDDEN.value
-        if row is not None or endpoint is None:
-            # `websocket.connect` is taken first, as the protocol of ASGI wants it.
-            await receive()
-            await self.deny(send, state, row or Answer.NOT_FOUND.value)
-            return
+        begin = _Begin()
 
         async def send_secured(message: ASGISendEvent) -> None:
             if message["type"] == "websocket.accept":
+                begin.mark(101)
+                self._tell(scope, headers, state, begin)
                 message = {**message, "headers": self.dress(message.get("headers", []), state)}
             elif message["type"] == "websocket.http.response.start":
+                begin.mark(message["status"])
                 message = {**message, "headers": self.dress(message["headers"], state)}
             await send(message)
 
-        await endpoint(scope, receive, send_secured)
+        try:
+            if row is None and endpoint is not None:
+                await endpoint(scope, receive, send_secured)
+            else:
+                # `websocket.connect` is taken first, as the protocol of ASGI wants it.
+                await receive()
+                await self._deny(send_secured, state, row or Answer.NOT_FOUND.value)
+        finally:
+            if begin.status != 101:
+                self._tell(scope, headers, state, begin)
 
-    async def deny(self, send: ASGISendCallable, state: RequestState, row: ErrorRow) -> None:
-        """Call this to answer a WebSocket handshake with an HTTP error."""
+    async def _deny(self, send: ASGISendCallable, state: RequestState, row: ErrorRow) -> None:
         headers, body = render_error(
             row, Rendering.API, request_id=state.request_id, nonce=state.nonce
         )
@@ -260,7 +306,7 @@ class Edge:
             {
                 "type": "websocket.http.response.start",
                 "status": row.status,
-                "headers": self.dress(headers, state),
+                "headers": headers,
             }
         )
         await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
@@ -287,6 +333,30 @@ class Edge:
             request_id=state.request_id,
             nonce=state.nonce,
             page=self._settings.error_page,
+        )
+
+    def _tell(
+        self,
+        scope: HTTPScope | WebsocketScope,
+        headers: Mapping[str, str],
+        state: RequestState,
+        begin: _Begin,
+    ) -> None:
+        if self._settings.tell_span is None:
+            return
+        self._settings.tell_span(
+            RequestSpan(
+                method=scope["method"] if scope["type"] == "http" else "GET",
+                path=scope["raw_path"].decode("ascii", "backslashreplace"),
+                status=begin.status,
+                latency_s=(begin.at or trio.current_time()) - begin.since,
+                request_id=state.request_id,
+                address=state.address,
+                route=state.route,
+                client_request_id=state.client_request_id,
+                session_id=None if state.visitor.is_new else str(state.visitor.id),
+                user_agent=user_agent_of(headers.get("user-agent")),
+            )
         )
 
     def _new_state(
@@ -320,26 +390,44 @@ class Edge:
         return state
 
 
+class _Begin:
+    """When an answer began, and with which status; both None while none did."""
+
+    __slots__ = ("at", "since", "status")
+
+    def __init__(self) -> None:
+        self.since = trio.current_time()
+        self.at: float | None = None
+        self.status: int | None = None
+
+    def mark(self, status: int) -> None:
+        self.status, self.at = status, trio.current_time()
+
+
 class _Answering:
     """One answer on its way out: remembers whether it started, dresses its head."""
 
     def __init__(
         self, edge: Edge, scope: HTTPScope, state: RequestState, send: ASGISendCallable
     ) -> None:
-        self._edge, self._path, self._state, self._send = edge, scope["path"], state, send
-        self.has_started = False
+        self._edge, self._path, self.state, self._send = edge, scope["path"], state, send
+        self.begin = _Begin()
         self.scope = trio.CancelScope()
+
+    @property
+    def has_started(self) -> bool:
+        return self.begin.status is not None
 
     async def send(self, message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start":
-            self.has_started = True
+            self.begin.mark(message["status"])
             given = list(message.get("headers", []))
-            headers = self._edge.dress(given, self._state)
+            headers = self._edge.dress(given, self.state)
             if self._sets_cookie(given):
-                headers.append(self._edge.visitor_cookie(self._state))
+                headers.append(self._edge.visitor_cookie(self.state))
             if content_type(given) == b"text/event-stream":
                 # REL-16: streams have no total time limit.
-                self.scope.deadline = self._state.deadline = float("inf")
+                self.scope.deadline = self.state.deadline = float("inf")
             message = {**message, "headers": headers}
         await self._send(message)
 
@@ -358,13 +446,14 @@ class _Answering:
         await self.refuse(Answer.METHOD.value, (b"allow", names))
 
     async def refuse(self, row: ErrorRow, *more: tuple[bytes, bytes]) -> None:
-        headers, body = self._edge.error_answer(row, self._state)
-        headers = self._edge.dress([*headers, *more], self._state)
+        headers, body = self._edge.error_answer(row, self.state)
+        headers = self._edge.dress([*headers, *more], self.state)
+        self.begin.mark(row.status)
         await self._send({"type": "http.response.start", "status": row.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _sets_cookie(self, headers: HeaderList) -> bool:
-        visitor = self._state.visitor
+        visitor = self.state.visitor
         if visitor.must_be_set:
             return True
         if not visitor.is_new or self._path.startswith(_COOKIELESS):

@@ -35,6 +35,8 @@ class RequestState:
     deadline: float
     # What stood as `?ticket=` in the query, which is without it now (SEC-42).
     ticket: Secret[str] | None = None
+    # The pattern of the route that took it, once one did; for the log.
+    route: str | None = None
     # Called, in order, when the request is over, however it ended; they return at once.
     at_end: list[Callable[[], None]] = field(default_factory=list)
 

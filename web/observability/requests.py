@@ -1,0 +1,73 @@
+"""The log of requests: one line each, on standard output (SITE-121, SITE-133).
+
+Apart from the log of what the program does, as other servers keep it: `LOG_LEVEL` has no say here,
+and whoever wants none of it sends standard output to nowhere. A line never holds a query, a body,
+a cookie or a whole address (SEC-131, SEC-132). One that cannot be written is lost and counted, as
+in `logs.py`; nobody waits for a reader.
+"""
+
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+import msgspec
+
+from actors.runtime.telling.lines import LineWriter
+from actors.runtime.telling.log import lost, one_line
+from web.observability.logs import tell_lost
+from web.server import RequestSpan, masked
+from web.settings import LogFormat
+
+# Of an address longer than this the start is shown: the edge takes up to 8 KiB.
+PATH_SHOWN_MAX = 512
+_encode = msgspec.json.Encoder().encode
+
+
+class RequestLog:
+    """Writes a line for every request it is told of; `RequestSpan` says what is known of one."""
+
+    def __init__(self, log_format: LogFormat, stream: TextIO | None = None) -> None:
+        self._writer = LineWriter(sys.stdout if stream is None else stream)
+        self._line = _as_json if log_format is LogFormat.JSON else _as_text
+
+    def tell(self, span: RequestSpan) -> None:
+        """Call this once a request; never raises, and waits for nobody."""
+        lost.guard(lambda: self._writer.write(self._line(span)), tell_lost)
+
+
+def _fields(span: RequestSpan) -> dict[str, object]:
+    """What is known of a request, in the order of the line; what is not known is left out."""
+    found: dict[str, object] = {
+        "method": one_line(span.method),
+        "route": span.route,
+        "path": one_line(span.path[:PATH_SHOWN_MAX]),
+        "status": span.status,
+        "latency_ms": round(span.latency_s * 1000, 1),
+        "request_id": span.request_id,
+        "client_request_id": span.client_request_id,
+        "session_id": span.session_id,
+        "user_id": span.user_id,
+        "client_ip": masked(span.address) if span.address else None,
+        "user_agent": span.user_agent,
+        "rule": None if span.rule is None else one_line(span.rule),
+    }
+    return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def _as_json(span: RequestSpan) -> str:
+    record = {"timestamp": _now(), "level": "info", "event": "request.end", **_fields(span)}
+    return _encode(record).decode("utf-8")
+
+
+def _as_text(span: RequestSpan) -> str:
+    status = "left" if span.status is None else str(span.status)
+    what = f"{one_line(span.method)} {one_line(span.path[:PATH_SHOWN_MAX])}".strip()
+    if span.rule is not None:
+        what = f"no request: {one_line(span.rule)}"
+    took = f"{span.latency_s * 1000:.1f} ms"
+    who = masked(span.address) if span.address else ""
+    return f"{_now()} {status:>4} {took:>9}  {what}  {who} {span.request_id}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

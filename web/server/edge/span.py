@@ -1,0 +1,44 @@
+"""What is told of one request when its answer is on its way (SITE-121)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+# Told of a client's program; longer names are cut.
+USER_AGENT_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSpan:
+    """One request from its head to the head of its answer; streams go on behind that.
+
+    `path` is without its query and as it came, `route` the pattern that took it, if one did.
+    `status` is None for a client that left before there was one. `address` is whole: whoever shows
+    it masks it. `rule` is what a request broke that never came so far as to be one.
+    """
+
+    method: str
+    path: str
+    status: int | None
+    latency_s: float
+    request_id: str
+    address: str = ""
+    route: str | None = None
+    client_request_id: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    user_agent: str | None = None
+    rule: str | None = None
+
+
+# Called once a request, in its task: returns at once, and does nothing that the request waits for.
+TellSpan: TypeAlias = Callable[[RequestSpan], None]
+
+
+def user_agent_of(given: str | None) -> str | None:
+    """Call this to get what a client says it is: printable ASCII, of a bounded length."""
+    if not given:
+        return None
+    return "".join(c for c in given[:USER_AGENT_MAX] if " " <= c <= "~") or None
