@@ -20,6 +20,7 @@ LOOKS_WITH_REASON = {
     "storage.postgres.chat_log": "when something was decided; which days are over",
     "storage.testing": "suites compare moments",
     "web.cli.beside_log": "an operator asks what is due by now",
+    "web.observability.requests": "the time of a line",
     "web.server.connection.http.answers": "the Date of an answer",
     "web.wiring.environment": "the one clock that actors are given, and ids that never fall",
 }
