@@ -432,7 +432,7 @@ class _Answering:
         await self._send(message)
 
     async def tell(self, ready: ReadyAnswer) -> None:
-        if self._state.takes_gzip and ready.gzip is not None:
+        if self.state.takes_gzip and ready.gzip is not None:
             ready = ready.gzip
         start = {"type": "http.response.start", "status": 200, "headers": ready.headers}
         await self.send(cast("ASGISendEvent", start))
