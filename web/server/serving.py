@@ -201,7 +201,7 @@ def hypercorn_config(settings: TransportSettings) -> Config:
     config = Config()
     config.include_server_header = False
     config.h11_max_incomplete_size = HEAD_BYTES_MAX
-    # A net: hypercorn's own count is reached only over HTTP/2, where the endpoint refuses sockets.
+    # A net: our own count is reached before.
     config.websocket_max_message_size = settings.message_bytes_max
     config.keep_alive_max_requests = 1000
     config.accesslog = None

@@ -20,7 +20,7 @@ CONTROL_PAYLOAD_MAX = 125
 class Framing(enum.Enum):
     """Names how a payload is wrapped for its connection."""
 
-    RAW = "raw"  # HTTP/1.0, HTTP/2 through hypercorn, tests
+    RAW = "raw"  # HTTP/1.0, HTTP/2, tests
     CHUNKED = "chunked"  # HTTP/1.1 without a content length
     SOCKET = "socket"  # a WebSocket text message
     # The same two of a stream that is compressed: a piece of gzip (`gzip.py`).

@@ -8,8 +8,8 @@ Rule 3: a connection that failed is reset, and its tasks are cancelled at once.
 A handler finds its `Transport` in the ASGI scope (`transport_of(scope)`) and asks it for a lane
 once the response head is out. The accept loop and draining are in `serving.py`.
 
-HTTP/1.1 is spoken by `http/plain.py`, which reads and writes through `receive` and the pipe. HTTP/2
-and WebSockets are hypercorn's: its `TCPServer` reads, and gives bytes to a protocol; the protocol
+HTTP/1.1 is spoken by `http/plain.py` and HTTP/2 by `http/http2.py`, which read and write through
+`receive` and the pipe. WebSockets are hypercorn's: its `TCPServer` reads, and gives bytes to a protocol; the protocol
 parses and starts the application in the connection's nursery; what the application sends comes back
 as events through `protocol_send`. Overridden here are the ends of that road: `run` and `_read_data`
 (to have a deadline for every phase, where hypercorn has one for idle connections only) and
@@ -38,10 +38,11 @@ from actors.runtime import Log
 from actors.runtime.telling.log import failure_of
 from web.server.connection.framing import Framing
 from web.server.connection.http.exchange import Watchman
+from web.server.connection.http.http2 import Http2
 from web.server.connection.http.library import Http1
 from web.server.connection.http.plain import Address, PlainHttp
 from web.server.connection.lanes import PipeLane
-from web.server.connection.pipe import WritePipe
+from web.server.connection.pipe import STALLED, WritePipe
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
 
 log = Log(__name__)
@@ -76,6 +77,7 @@ class Transport(TCPServer):
         self._settings = settings
         self._plain_app, self._watchman = plain_app, watchman
         self._plain: PlainHttp | None = None
+        self._http2: Http2 | None = None
         self._addresses: tuple[Address, Address] = (None, None)
         self._on_cut = on_cut
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
@@ -106,7 +108,7 @@ class Transport(TCPServer):
     def lane(self, framing: Framing) -> PipeLane | None:
         """Call this after the response head is out: the fast lane, or None where it may not be.
 
-        HTTP/2 multiplexes, so only hypercorn may write there.
+        HTTP/2 multiplexes, so only `http2.py` may write there.
         """
         return None if self._http() is None else PipeLane(self.pipe, framing)
 
@@ -117,6 +119,8 @@ class Transport(TCPServer):
             return  # accepted a moment ago, or shaking hands: the drain's last step ends it
         if self._phase is Phase.IDLE or (self._phase is Phase.HEAD and not self._has_bytes()):
             self._read_scope.cancel()
+        elif self._http2 is not None:
+            self._http2.drain()
 
     def reset(self, reason: str) -> None:
         """Call this to cut the client off at once; its tasks are cancelled."""
@@ -136,8 +140,11 @@ class Transport(TCPServer):
             )
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                if alpn == "h2" or self._settings.uses_library:
-                    await self._serve_by_library(alpn, nursery)
+                if alpn == "h2":
+                    await self._serve_http2(nursery)
+                    return
+                if self._settings.uses_library:
+                    await self._serve_by_library(nursery)
                     return
                 plain = self._plain = self._make_plain()
                 handshake = await plain.serve()
@@ -148,7 +155,7 @@ class Transport(TCPServer):
                     return
                 first = handshake.wire() + plain.reader.take_all()
                 self._plain = None
-                await self._serve_by_library(alpn, nursery, first)
+                await self._serve_by_library(nursery, first)
         except OSError:
             pass  # the peer vanished between accept and the first call
         finally:
@@ -185,6 +192,14 @@ class Transport(TCPServer):
         """Start a task that ends with the connection, for whoever speaks HTTP on it."""
         self._spawn(task)
 
+    def stop_waiting(self) -> None:
+        """Have a `receive` that waits give None, for whoever speaks HTTP on it."""
+        self._read_scope.cancel()
+
+    def count_stalled(self) -> None:
+        """Note that a client was cut off on a part of this connection."""
+        self._on_cut(self, STALLED)
+
     @property
     def is_draining(self) -> bool:
         """Tell whether the server stops, so that the answer in hand is the last here."""
@@ -215,11 +230,23 @@ class Transport(TCPServer):
             return None
         return self._tls.selected_alpn_protocol() or "http/1.1"
 
-    async def _serve_by_library(self, alpn: str, nursery: trio.Nursery, first: bytes = b"") -> None:
+    async def _serve_http2(self, nursery: trio.Nursery) -> None:
+        self._http2 = http2 = Http2(
+            self._plain_app,
+            self,
+            self._settings,
+            ConnectionState({**self.state, TRANSPORT_KEY: self}),
+            self._addresses,
+        )
+        await http2.serve()
+        await self._close()
+        nursery.cancel_scope.cancel()
+
+    async def _serve_by_library(self, nursery: trio.Nursery, first: bytes = b"") -> None:
         # Made here: `TaskGroup` would let its own cancellation escape to its parent.
         self._task_group = task_group = TaskGroup()
         task_group._nursery = nursery
-        self.protocol = self._make_protocol(alpn, task_group)
+        self.protocol = self._make_protocol(task_group)
         await self.protocol.initiate()
         if first:
             await self.protocol.handle(RawData(first))
@@ -254,7 +281,7 @@ class Transport(TCPServer):
             is_tls=self._tls is not None,
         )
 
-    def _make_protocol(self, alpn: str, task_group: TaskGroup) -> ProtocolWrapper:
+    def _make_protocol(self, task_group: TaskGroup) -> ProtocolWrapper:
         client, server = self._addresses
         state = ConnectionState({**self.state, TRANSPORT_KEY: self})
         is_tls = self._tls is not None
@@ -268,23 +295,22 @@ class Transport(TCPServer):
             client,
             server,
             self.protocol_send,
-            alpn,
+            "http/1.1",
         )
-        if alpn != "h2":
-            # The wrapper has made hypercorn's own; it is replaced before a byte was read.
-            wrapper.protocol = Http1(
-                self.app,
-                self.config,
-                self.context,
-                task_group,
-                state,
-                (client, server),
-                self.protocol_send,
-                is_tls=is_tls,
-                pipe=self.pipe,
-                settings=self._settings,
-            )
-        self._enter(Phase.HEAD if alpn != "h2" else Phase.ANSWERING)
+        # The wrapper has made hypercorn's own; it is replaced before a byte was read.
+        wrapper.protocol = Http1(
+            self.app,
+            self.config,
+            self.context,
+            task_group,
+            state,
+            (client, server),
+            self.protocol_send,
+            is_tls=is_tls,
+            pipe=self.pipe,
+            settings=self._settings,
+        )
+        self._enter(Phase.HEAD)
         return wrapper
 
     async def _read_data(self) -> None:
@@ -397,7 +423,12 @@ class Transport(TCPServer):
             # Linger of no seconds: the kernel forgets what it still holds for this client and
             # sends a reset, so nothing of a stalled connection outlives it (REL-11).
             linger = struct.pack("ii", 1, 0)
-            self._raw.socket.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger)
+            try:
+                self._raw.socket.setsockopt(
+                    stdlib_socket.SOL_SOCKET, stdlib_socket.SO_LINGER, linger
+                )
+            except OSError:
+                pass  # closed already: TLS closes it itself, and `_close` goes on a turn later
             self._raw.socket.close()
             error = failure_of(self._on_cut, self, reason)
             if error is not None:

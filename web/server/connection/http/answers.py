@@ -29,6 +29,12 @@ class _Date:
 _DATE = _Date()
 
 
+def date_header() -> tuple[bytes, bytes]:
+    """Call this for the header `date`, as a pair."""
+    name, _, value = _DATE.line().rstrip().partition(b": ")
+    return name, value
+
+
 def head_bytes(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Call this to write a head, with its date; raises ValueError for what would break it."""
     pairs = list(headers)

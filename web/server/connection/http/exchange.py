@@ -19,7 +19,15 @@ from http import HTTPStatus
 from typing import Protocol
 
 import trio
-from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent, HTTPResponseStartEvent
+from hypercorn.typing import (
+    ASGIFramework,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    ASGISendEvent,
+    HTTPResponseStartEvent,
+    HTTPScope,
+)
 
 from actors.runtime import Log
 from web.server.connection.framing import chunk
@@ -66,6 +74,27 @@ class _At(enum.Enum):
     HEAD = enum.auto()  # known and held back until the first bytes of the body come
     BODY = enum.auto()
     DONE = enum.auto()
+
+
+async def run_application(
+    app: ASGIFramework,
+    scope: HTTPScope,
+    receive: ASGIReceiveCallable,
+    send: ASGISendCallable,
+) -> bool:
+    """Call this to have an application serve a request; whether it failed, which is logged."""
+    try:
+        await app(scope, receive, send)
+    except Exception as error:
+        log.error("server.application_failed", exc_info=error)
+        return True
+    except BaseExceptionGroup as group:
+        cancelled, others = group.split(trio.Cancelled)
+        if cancelled is None or not isinstance(others, ExceptionGroup):
+            raise
+        log.error("server.application_failed", exc_info=others)
+        raise cancelled from None
+    return False
 
 
 class Watchman:

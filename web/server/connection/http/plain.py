@@ -16,7 +16,7 @@ from hypercorn.typing import ASGIFramework, ConnectionState, HTTPScope
 
 from actors.runtime import Log
 from web.server.connection.http.answers import refusal_bytes
-from web.server.connection.http.exchange import LATE, Exchange, Link, Watchman
+from web.server.connection.http.exchange import LATE, Exchange, Link, Watchman, run_application
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
 from web.server.reading.heads import Head, Refusal
 from web.server.reading.requests import RequestReader
@@ -129,16 +129,9 @@ class PlainHttp:
         self._watchman.add(exchange)
         try:
             with exchange.scope:
-                await self._app(self._scope(head), exchange.receive, exchange.send)
-        except Exception as error:
-            has_failed = True
-            log.error("server.application_failed", exc_info=error)
-        except BaseExceptionGroup as group:
-            cancelled, others = group.split(trio.Cancelled)
-            if cancelled is None or not isinstance(others, ExceptionGroup):
-                raise
-            log.error("server.application_failed", exc_info=others)
-            raise cancelled from None
+                has_failed = await run_application(
+                    self._app, self._scope(head), exchange.receive, exchange.send
+                )
         finally:
             self._watchman.discard(exchange)
         return await exchange.finish(has_failed=has_failed or exchange.scope.cancelled_caught)

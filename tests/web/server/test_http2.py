@@ -1,0 +1,318 @@
+"""HTTP/2: each request at its own pace, and whoever stalls or floods is sent away."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from structlog.testing import capture_logs
+
+from tests.patience import FOR_EVER_S, PATIENCE_S, until
+from tests.web.server.http2_kit import Contexts, Http2Client, connected, serving2
+from tests.web.server.serving_kit import answer
+from web.server import DrainStep, TransportSettings
+
+NO_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0, 7, 8, 11
+LARGE = 200_000
+IMPATIENT = TransportSettings(write_stall_s=0.05)
+
+
+class App:
+    """Answers by path; keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[Scope] = []
+        self.begun, self.ended = 0, 0
+        self.release = trio.Event()
+
+    async def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        assert scope["type"] == "http"
+        self.seen.append(scope)
+        self.begun += 1
+        try:
+            await self._serve(scope["path"], receive, send)
+        finally:
+            self.ended += 1
+
+    async def _serve(self, path: str, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        match path:
+            case "/large":
+                await answer(send, b"x" * LARGE)
+            case "/echo":
+                body = b""
+                while (message := await receive())["type"] == "http.request":
+                    body += message["body"]
+                    if not message["more_body"]:
+                        break
+                await answer(send, body)
+            case "/stream":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                while True:
+                    await send(
+                        {"type": "http.response.body", "body": b"x" * 1000, "more_body": True}
+                    )
+            case "/deaf":
+                await trio.sleep_forever()
+            case "/slow":
+                await self.release.wait()
+                await answer(send, b"done")
+            case "/fails":
+                raise RuntimeError("planted")
+            case "/half":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"half", "more_body": True})
+                raise RuntimeError("planted")
+            case _:
+                await answer(send, b"here")
+
+
+async def whole(client: Http2Client, number: int) -> tuple[str, bytes]:
+    await client.until(lambda: number in client.ended, opens_window=True)
+    return client.status[number], client.bodies[number]
+
+
+async def test_requests_are_answered_side_by_side(contexts: Contexts) -> None:
+    # REL-51, SEC-112: judged by the grammar of HTTP/1.1, and heard as one head
+    app = App()
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        large = await client.ask("/large?a=%20b")
+        echo = await client.ask("/echo", "POST", body=b"abc" * 20_000)
+        client.frames.end_stream(echo)
+        await client.flush()
+        head = await client.ask("/large", "HEAD")
+        assert await whole(client, large) == ("200", b"x" * LARGE)
+        assert await whole(client, echo) == ("200", b"abc" * 20_000)
+        assert await whole(client, head) == ("200", b"")
+        bad = await client.ask("/#fragment")
+        assert (await whole(client, bad))[0] == "400"
+    first = app.seen[0]
+    assert first["type"] == "http"
+    assert (first["http_version"], first["path"], first["query_string"]) == (
+        "2",
+        "/large",
+        b"a=%20b",
+    )
+    assert (b"host", b"x") in first["headers"]
+    assert len(app.seen) == 3
+
+
+async def test_a_failing_application_harms_no_other_request(contexts: Contexts) -> None:
+    # REL-51
+    async with serving2(contexts, App()) as server, connected(server, contexts) as client:
+        with capture_logs() as logged:
+            fails, half = await client.ask("/fails"), await client.ask("/half")
+            assert (await whole(client, fails))[0] == "500"
+            await client.until(lambda: half in client.resets)
+        assert await whole(client, await client.ask("/")) == ("200", b"here")
+    failures = [entry["event"] for entry in logged if entry["log_level"] == "error"]
+    assert failures == ["server.application_failed"] * 2
+
+
+@pytest.mark.parametrize("path", ["/large", "/stream"])
+async def test_a_stream_without_window_is_reset_and_its_siblings_go_on(
+    contexts: Contexts, path: str
+) -> None:
+    # REL-12, REL-11
+    app = App()
+    async with serving2(contexts, app, IMPATIENT) as server, connected(server, contexts) as client:
+        # So that the window that ends is the stream's, not the connection's.
+        client.frames.increment_flow_control_window(10 * LARGE)
+        stalled = await client.ask(path)
+        await client.until(lambda: len(client.bodies[stalled]) == 65_535)
+        assert await whole(client, await client.ask("/")) == ("200", b"here")
+        await client.until(lambda: stalled in client.resets)
+        assert client.resets == {stalled: CANCEL}
+        await until(lambda: app.ended == 2)
+        assert await whole(client, await client.ask("/")) == ("200", b"here")
+        assert server.statistics().stalled == 1
+
+
+async def test_what_an_application_is_ahead_of_its_client_is_bounded(contexts: Contexts) -> None:
+    # REL-70, REL-12
+    sent = 0
+
+    async def stream(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        nonlocal sent
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 1000, "more_body": True})
+            sent += 1000
+
+    patient = TransportSettings(write_stall_s=FOR_EVER_S)
+    async with serving2(contexts, stream, patient) as server, connected(server, contexts) as client:
+        number = await client.ask("/")
+        await client.until(lambda: len(client.bodies[number]) == 65_535)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert 65_535 < sent <= 65_535 + 33 * 1024
+
+
+async def test_a_body_that_nobody_takes_holds_up_no_other_request(contexts: Contexts) -> None:
+    # REL-12: neither by many pieces nor by its bytes
+    app = App()
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        # Whoever has an answer has read how much the server takes.
+        await whole(client, await client.ask("/"))
+        for _ in range(2):
+            deaf = await client.ask("/deaf", "POST", body=b"")
+            for _ in range(60):
+                client.frames.send_data(deaf, b"x" * 1000)
+        await client.flush()
+        echo = await client.ask("/echo", "POST", body=b"abc" * 10_000)
+        client.frames.end_stream(echo)
+        await client.flush()
+        assert await whole(client, echo) == ("200", b"abc" * 10_000)
+
+
+@pytest.mark.parametrize("ending", ["reset", "leave"])
+async def test_a_client_that_resets_or_leaves_cancels_its_request(
+    contexts: Contexts, ending: str
+) -> None:
+    # REL-30: also a handler that never calls `receive`, writing or idle
+    app = App()
+    quick = TransportSettings(gone_grace_s=0.05)
+    async with serving2(contexts, app, quick) as server:
+        async with connected(server, contexts) as client:
+            numbers = [await client.ask(path) for path in ("/deaf", "/stream", "/slow")]
+            await until(lambda: app.begun == 3)
+            if ending == "reset":
+                for number in numbers:
+                    client.frames.reset_stream(number, CANCEL)
+                await client.flush()
+                await until(lambda: app.ended == 3)
+                assert await whole(client, await client.ask("/")) == ("200", b"here")
+        await until(lambda: app.ended == app.begun)
+        await until(lambda: not server.connections)
+
+
+async def test_a_flood_of_resets_ends_the_connection(contexts: Contexts) -> None:
+    # REL-12: 1000 in a second; fewer are enough
+    app = App()
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        with capture_logs() as logged:
+            for _ in range(1000):
+                number = await client.ask("/deaf")
+                client.frames.reset_stream(number, CANCEL)
+            await client._answer()
+            await client.until_closed()
+        assert client.goodbye in {ENHANCE_YOUR_CALM, None}  # a reset may overtake it
+        await until(lambda: not server.connections)
+    assert "server.http2_resets" in [entry["event"] for entry in logged]
+    assert app.begun <= 200
+    assert app.ended == app.begun
+
+
+async def test_a_drain_says_goodbye_and_finishes_what_it_has(contexts: Contexts) -> None:
+    # REL-20 step 2, REL-21
+    app = App()
+    quick = TransportSettings(write_stall_draining_s=0.05)
+    async with (
+        serving2(contexts, app, quick) as server,
+        connected(server, contexts) as busy,
+        connected(server, contexts) as idle,
+        connected(server, contexts) as stalled,
+    ):
+        slow = await busy.ask("/slow")
+        assert await whole(idle, await idle.ask("/")) == ("200", b"here")
+        number = await stalled.ask("/stream")
+        await stalled.until(lambda: len(stalled.bodies[number]) == 65_535)
+
+        results = []
+
+        async def drain() -> None:
+            results.append(await server.drain([DrainStep("finish", PATIENCE_S, app.release.wait)]))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drain)
+            await idle.until_closed()
+            await busy.until(lambda: busy.goodbye is not None)
+            app.release.set()
+            await busy.until_closed()
+        assert (idle.goodbye, busy.goodbye) == (NO_ERROR, NO_ERROR)
+        assert (busy.status[slow], busy.bodies[slow]) == ("200", b"done")
+        assert slow in busy.ended
+        assert not server.connections
+        assert app.ended == app.begun
+    assert results[0].cut == ()
+
+
+async def test_a_request_behind_the_goodbye_is_refused_and_may_be_repeated(
+    contexts: Contexts,
+) -> None:
+    # REL-24
+    app = App()
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        slow = await client.ask("/slow")
+        await until(lambda: app.begun == 1)
+        (transport,) = server.connections
+        transport.begin_drain()
+        late = await client.ask("/late")
+        await until(lambda: transport.pipe.is_idle)
+        app.release.set()
+        await client.until_closed()
+        assert client.resets == {late: REFUSED_STREAM}
+        assert client.bodies[slow] == b"done"
+    assert app.begun == 1
+
+
+async def test_a_silent_client_has_the_time_of_a_head(contexts: Contexts) -> None:
+    # REL-14
+    quick = TransportSettings(head_s=0.05, keep_alive_s=0.05)
+    async with (
+        serving2(contexts, App(), quick) as server,
+        connected(server, contexts) as silent,
+        connected(server, contexts) as resting,
+    ):
+        assert await whole(resting, await resting.ask("/")) == ("200", b"here")
+        for client in (silent, resting):
+            await client.until_closed()
+            assert client.goodbye == NO_ERROR
+
+
+async def test_a_body_that_does_not_come_is_told(contexts: Contexts) -> None:
+    # REL-14
+    quick = TransportSettings(body_s=0.05)
+    async with serving2(contexts, App(), quick) as server, connected(server, contexts) as client:
+        number = await client.ask("/echo", "POST", body=b"half")
+        await client.until(lambda: number in client.resets or number in client.ended)
+        assert client.status[number] == "408"
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [
+            (":method", "GET"),
+            (":path", "/"),
+            (":scheme", "https"),
+            (":authority", "x"),
+            ("host", "y"),
+        ],
+        [(":method", "CONNECT"), (":authority", "x:1")],
+        [(":method", "GET"), (":path", "/a b"), (":scheme", "https"), (":authority", "x")],
+        [(":method", "GET"), (":path", "/\u00e4"), (":scheme", "https"), (":authority", "x")],
+        [
+            (":method", "GET"),
+            (":path", "/"),
+            (":scheme", "https"),
+            (":authority", "x"),
+            ("a", "b\r\nc: d"),
+        ],
+    ],
+)
+async def test_a_broken_head_enters_no_handler(
+    contexts: Contexts, pairs: list[tuple[str, str]]
+) -> None:
+    # REL-50, SEC-112
+    app = App()
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        client.frames.config.validate_outbound_headers = False
+        client.frames.config.normalize_outbound_headers = False
+        client.frames.send_headers(1, pairs, end_stream=True)
+        with capture_logs() as logged:
+            await client.flush()
+            await client.until(lambda: bool(client.status or client.resets))
+        assert client.status.get(1, "400") in {"400", "501"}
+        assert {entry["log_level"] for entry in logged} <= {"debug"}
+    assert app.seen == []
