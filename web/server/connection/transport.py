@@ -9,12 +9,12 @@ A handler finds its `Transport` in the ASGI scope (`transport_of(scope)`) and as
 once the response head is out. The accept loop and draining are in `serving.py`.
 
 HTTP/1.1 is spoken by `http/plain.py` and HTTP/2 by `http/http2.py`, which read and write through
-`receive` and the pipe. WebSockets are hypercorn's: its `TCPServer` reads, and gives bytes to a protocol; the protocol
-parses and starts the application in the connection's nursery; what the application sends comes back
-as events through `protocol_send`. Overridden here are the ends of that road: `run` and `_read_data`
-(to have a deadline for every phase, where hypercorn has one for idle connections only) and
-`protocol_send` (to write through the pipe, where hypercorn writes under a lock in a shield without
-a limit, which a client that reads nothing holds for ever).
+`receive` and the pipe. WebSockets are hypercorn's: its `TCPServer` reads, and gives bytes to a
+protocol; the protocol parses and starts the application in the connection's nursery; what the
+application sends comes back as events through `protocol_send`. Overridden here are the ends of that
+road: `run` and `_read_data` (to have a deadline for every phase, where hypercorn has one for idle
+connections only) and `protocol_send` (to write through the pipe, where hypercorn writes under a
+lock in a shield without a limit, which a client that reads nothing holds for ever).
 """
 
 from __future__ import annotations
