@@ -28,7 +28,7 @@ class Http2Client:
     def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         self.stream = stream
         self.frames = h2.connection.H2Connection(
-            h2.config.H2Configuration(client_side=True, header_encoding="ascii")
+            h2.config.H2Configuration(client_side=True, header_encoding=None)
         )
         self.bodies: defaultdict[int, bytes] = defaultdict(bytes)
         self.status: dict[int, str] = {}
@@ -97,7 +97,7 @@ class Http2Client:
     def _note(self, event: h2.events.Event, *, opens_window: bool) -> None:
         match event:
             case h2.events.ResponseReceived(stream_id=number, headers=headers):
-                self.status[number] = str(dict(headers)[":status"])
+                self.status[number] = dict(headers)[b":status"].decode()
             case h2.events.DataReceived(stream_id=number, data=data):
                 self.bodies[number] += data
                 if opens_window:

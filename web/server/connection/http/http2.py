@@ -425,7 +425,7 @@ class Request:
 
     def feed(self, data: bytes) -> bool:
         """Take a piece of the body; False when nobody will ask for it."""
-        if self._is_over:
+        if self._has_ended():
             return False
         self._body += data
         self._fed.set()
@@ -452,8 +452,8 @@ class Request:
 
     async def receive(self) -> ASGIReceiveEvent:
         """ASGI's `receive`: the body piece by piece, then the client's end."""
-        if self._is_read or self._is_over:
-            while not self._is_over:
+        if self._is_read or self._has_ended():
+            while not self._has_ended():
                 self._fed = trio.Event()
                 await self._fed.wait()
             await trio.lowlevel.checkpoint()
@@ -467,7 +467,7 @@ class Request:
         self._body_left_s -= trio.current_time() - began
         if patience.cancelled_caught:
             await self._refuse(LATE)
-        if self._is_over:
+        if self._has_ended():
             return {"type": "http.disconnect"}
         body = bytes(self._body)
         self._body.clear()
@@ -476,8 +476,7 @@ class Request:
         await self._connection.flush()
         return {"type": "http.request", "body": body, "more_body": not self._is_read}
 
-    @property
-    def _is_over(self) -> bool:
+    def _has_ended(self) -> bool:
         return self._is_lost or self._is_written
 
     async def _say_continue(self) -> None:
