@@ -1,7 +1,7 @@
 """The site, but its rooms end badly: `python -m tests.journeys.hanging_site serve`.
 
-HANGS says how: `hook` waits for ever, `thread` has a thread that never returns, `loop` holds the
-loop itself. Several, with blanks between them, are one room each.
+HANGS says how: `hook` waits for ever, `thread` has a thread that never returns. Several, with
+blanks between them, are one room each.
 """
 
 from __future__ import annotations
@@ -26,9 +26,6 @@ async def hang(self: RoomActor, exit: Exit) -> None:  # noqa: A002 - the runtime
         await trio.sleep(FOR_EVER_S)
     elif way == "thread":
         await trio.to_thread.run_sync(time.sleep, FOR_EVER_S)
-    elif way == "loop":
-        print("the loop is held", flush=True)
-        time.sleep(FOR_EVER_S)  # noqa: ASYNC251 - this is the fault
 
 
 RoomActor.on_stop = hang  # type: ignore[method-assign, assignment]  # reason: planted

@@ -122,7 +122,7 @@ def test_hostile_text_stays_text(site: SiteProcess, new_page: OpenPage) -> None:
 
 
 def test_the_pill_tells_the_truth(start_site: StartSite, new_page: OpenPage) -> None:
-    """SITE-98 SITE-91: stop the server, it changes; start it, the open page works on."""
+    """SITE-98 SITE-91 REL-24: stop the server, it changes; start it, the open page works on."""
     site = start_site()
     page = open_lab(new_page(), site)
     send(page, "first life")

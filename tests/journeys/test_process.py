@@ -146,12 +146,6 @@ def test_a_stalled_reader_does_not_delay_the_others(start_site: StartSite) -> No
 class HangingSite(SiteProcess):
     module = "tests.journeys.hanging_site"
 
-    def wait_for(self, text: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not any(text in line for line in self.lines):
-            assert time.monotonic() < deadline, self.lines
-            time.sleep(0.01)  # a line of another process sets no event
-
 
 def test_what_never_ends_is_named_and_cut_at_the_budget(tmp_path: Path) -> None:
     """REL-22: a hook, a thread and the database's server hang, and all are gone at the budget."""
@@ -169,15 +163,6 @@ def test_what_never_ends_is_named_and_cut_at_the_budget(tmp_path: Path) -> None:
     assert (last["event"], last["was_forced"]) == ("site.stopped", True)
     assert "actor site/rooms/support" in last["cut"]
     assert "actors" in last["cut"]
-
-
-def test_a_second_signal_ends_a_site_whose_loop_hangs(tmp_path: Path) -> None:
-    """REL-23: at once, and by its own code."""
-    site = HangingSite(tmp_path / "state", HANGS="loop")
-    site.process.send_signal(signal.SIGTERM)
-    site.wait_for("the loop is held")
-    assert site.stop() == 128 + signal.SIGTERM
-    assert "site.stopped_at_once" in site.lines[-1]
 
 
 def run_serve(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -45,6 +45,12 @@ SOAKS = {
         "tests/journeys/test_process.py::test_acknowledged_messages_survive_kill_9",
         rounds=200,
     ),
+    "rolling": Soak(
+        "REL-24: 200 clients, 20 processes one after the other on one port",
+        "tests/journeys/test_rolling_restart.py::test_a_rolling_restart_loses_and_doubles_nothing",
+        rounds=1,
+        environment=(("CLIENTS", "200"), ("ROUNDS", "20")),
+    ),
     "ports": Soak(
         "REL-91: a program on all ports killed, its server, and both",
         "tests/storage/test_crash_rounds.py",

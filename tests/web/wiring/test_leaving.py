@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog.testing
 import trio
 
 from tests.patience import FOR_EVER_S, PATIENCE_S
 from web.wiring.leaving import WayOut, threads_left
+
+
+ROOT = Path(__file__).parents[3]
 
 
 class Left:
@@ -57,6 +63,35 @@ async def test_a_second_signal_ends_the_process_although_the_loop_hangs() -> Non
         # No turn of the loop: this is the thread of a handler that never returns.
         assert left._codes.get(timeout=PATIENCE_S) == 128 + signal.SIGINT
     assert logged == [{"event": "site.stopped_at_once", "log_level": "warning", "signal": "SIGINT"}]
+
+
+HOLDS_ITS_LOOP = """
+import time, trio
+from web.wiring.leaving import WayOut
+
+async def main():
+    with WayOut(3600, list) as way_out:
+        way_out.open()
+        print("up", flush=True)
+        await way_out.first()
+        print("held", flush=True)
+        time.sleep(3600)
+
+trio.run(main)
+"""
+
+
+def test_a_process_whose_loop_hangs_is_gone_at_the_second_signal() -> None:
+    # REL-23: by its own code, which is no kill
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_ITS_LOOP], cwd=ROOT, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == b"held\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
 async def test_a_stop_over_its_budget_is_cut_and_tells_what_was_left() -> None:
