@@ -17,7 +17,6 @@ import trio
 from tests.patience import FOR_EVER_S, PATIENCE_S
 from web.wiring.leaving import WayOut, threads_left
 
-
 ROOT = Path(__file__).parents[3]
 
 
