@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog.testing
 import trio
 
-from tests.patience import FOR_EVER_S, PATIENCE_S
+from tests.patience import FOR_EVER_S, PATIENCE_S, until
 from web.wiring.leaving import WayOut, threads_left
 
 ROOT = Path(__file__).parents[3]
@@ -109,11 +109,13 @@ async def test_a_log_that_hangs_holds_nobody_up() -> None:
     stuck = threading.Event()
     left = Left(budget_s=0.01)
     left.way_out._left = lambda: [str(stuck.wait(PATIENCE_S))]
-    with left.way_out as way_out:
+    with structlog.testing.capture_logs() as logged, left.way_out as way_out:
         way_out.open()
         signal.raise_signal(signal.SIGTERM)
         assert await left.code() == 1
-    stuck.set()
+        assert logged == []
+        stuck.set()
+        await until(lambda: bool(logged))
 
 
 async def test_without_a_signal_nothing_ends() -> None:

@@ -108,7 +108,7 @@ class Transport(TCPServer):
     def lane(self, framing: Framing) -> PipeLane | None:
         """Call this after the response head is out: the fast lane, or None where it may not be.
 
-        HTTP/2 multiplexes, so only `http2.py` may write there.
+        HTTP/2 multiplexes, so only `http/http2.py` may write there.
         """
         return None if self._http() is None else PipeLane(self.pipe, framing)
 
