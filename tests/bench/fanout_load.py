@@ -1,45 +1,245 @@
-"""The load generator of bench_fanout: opens streams and only counts bytes.
+"""The load generator of the fan-out: opens streams or sockets and only counts their bytes.
 
-    python -m tests.bench.fanout_load PORT SUBSCRIBERS
+    python -m tests.bench.fanout_load KIND PORT COUNT [TASK]
 
-Prints `ready` once every stream sent something, then bytes and seconds when all have ended.
+KIND is `sse` or `ws` for the bare servers and the peers, `site-sse` or `site-ws` for the site.
+Prints `ready` once everybody is live. Then, by TASK, one line of JSON:
+
+- `rate` (the default): bytes, seconds from the first of them to the moment everybody has had the
+  event with `LAST` in it, and the processor time of this process in between
+- `latency`: microseconds from the stamp in an event to its arrival, for every event and reader
 """
 
 from __future__ import annotations
 
-import selectors
+import array
+import http.client
+import json
+import re
+import select
 import socket
+import struct
 import sys
 import time
+import uuid
+from dataclasses import dataclass
+from urllib.parse import quote
+
+CHUNK = 262_144
+# In the body of the last event of a run.
+LAST = b"the-last-of-this-run"
+# A stamp of `time.monotonic_ns`, which all processes of a machine share.
+STAMP = re.compile(rb"at=(\d+);")
+# A marker or stamp may be cut in two by a read: so much is kept of the read before.
+TAIL = 64
+# A server's queue of connections that it has not accepted yet is far longer.
+OPENED_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a stream of a kind begins: what is sent, what shows that it is live, and what then."""
+
+    request: bytes
+    live: bytes
+    then: bytes = b""
+
+
+def masked(text: bytes) -> bytes:
+    """Wrap a short text as a client's WebSocket frame."""
+    assert len(text) < 126
+    return struct.pack("!BB4s", 0x81, 0x80 | len(text), b"\0\0\0\0") + text
+
+
+def get(port: int, target: str, *headers: str) -> bytes:
+    lines = [f"GET {target} HTTP/1.1", f"Host: 127.0.0.1:{port}", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def upgrade(port: int, *headers: str) -> bytes:
+    return get(
+        port, "/ws", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *headers,
+    )  # fmt: skip
+
+
+def kind_of(name: str, port: int, cookie: str) -> Kind:
+    """Tell how one stream of a kind begins; each of the site's pages is a tab of its own."""
+    match name:
+        case "sse":
+            return Kind(get(port, f"/events?tab={uuid.uuid4()}"), b": open\n\n")
+        case "ws":
+            return Kind(upgrade(port), b"open now")
+        case "site-sse":
+            signals = {"sseTabId": str(uuid.uuid4()), "ssePage": "lab", "roomName": "Lobby"}
+            target = f"/events?datastar={quote(json.dumps(signals))}"
+            head = get(port, target, f"cookie: {cookie}", "datastar-request: true")
+            return Kind(head, b'id="chat-demo-list"')
+        case "site-ws":
+            wish = masked(b'{"type":"subscribe","topics":["room:lobby"]}')
+            origin = f"Origin: http://127.0.0.1:{port}"
+            head = upgrade(port, "Sec-WebSocket-Protocol: greenroom.v1", origin)
+            return Kind(head, b'"subscribed"', wish)
+    raise SystemExit(f"there is no kind {name!r}")
+
+
+class Page:
+    """A visitor of the lab who posts by one kept connection."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        self._connection.request("GET", "/lab")
+        answer = self._connection.getresponse()
+        self.cookie = (answer.getheader("set-cookie") or "").partition(";")[0]
+        found = re.search(rb'name="sseTabId" value="([0-9a-f-]+)"', answer.read())
+        assert found
+        self.tab = found.group(1).decode()
+
+    def send(self, body: str) -> None:
+        """Send a post; `finish` reads its answer."""
+        values = {"chatDraftBody": body, "clientId": str(uuid.uuid4()), "sseTabId": self.tab}
+        headers = {
+            "content-type": "application/json",
+            "datastar-request": "true",
+            "sec-fetch-site": "same-origin",
+            "cookie": self.cookie,
+        }
+        self._connection.request("POST", "/demo/chat/messages", json.dumps(values), headers)
+
+    def finish(self) -> int:
+        """Give the answer's status."""
+        answer = self._connection.getresponse()
+        answer.read()
+        return answer.status
+
+
+class Client:
+    """One open connection, and the end of what it read."""
+
+    __slots__ = ("count", "kind", "socket", "tail")
+
+    def __init__(self, opened: socket.socket, kind: Kind) -> None:
+        self.socket, self.kind, self.tail, self.count = opened, kind, b"", 0
+
+
+class Crowd:
+    """Open connections, read as fast as this process can."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self._name, self._port = name, port
+        self._cookie = Page(port).cookie if name == "site-sse" else ""
+        self._epoll = select.epoll()
+        self._clients: dict[int, Client] = {}
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def open(self, count: int, *, receive_bytes: int | None = None) -> list[Client]:
+        """Connect so many; `receive_bytes` makes the kernel's room for each small."""
+        opened: list[Client] = []
+        for _ in range(count):
+            kind = kind_of(self._name, self._port, self._cookie)
+            client = socket.socket()
+            if receive_bytes is not None:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            client.connect(("127.0.0.1", self._port))
+            client.sendall(kind.request)
+            client.setblocking(False)
+            one = self._clients[client.fileno()] = Client(client, kind)
+            opened.append(one)
+            self._epoll.register(client.fileno(), select.EPOLLIN)
+        return opened
+
+    def open_until_live(self, count: int) -> None:
+        """Connect so many, not too many at the same time."""
+        for at in range(0, count, OPENED_AT_ONCE):
+            self.read_until_live(self.open(min(OPENED_AT_ONCE, count - at)))
+
+    def read_until_live(self, opened: list[Client]) -> None:
+        waiting = {client.socket.fileno() for client in opened}
+        upgraded: set[int] = set()
+        while waiting:
+            for number, client, data in self.read():
+                assert data, "a stream ended"
+                seen = client.tail + data
+                if client.kind.then and number not in upgraded and b"\r\n\r\n" in seen:
+                    upgraded.add(number)
+                    client.socket.sendall(client.kind.then)
+                if client.kind.live in seen:
+                    waiting.discard(number)
+                client.tail = data[-TAIL:]
+
+    def stop_reading(self, clients: list[Client]) -> None:
+        """Leave these connected and read them no more."""
+        for client in clients:
+            self._epoll.unregister(client.socket.fileno())
+            del self._clients[client.socket.fileno()]
+
+    def read_until_all_have(self, marker: bytes) -> float:
+        """Read until every stream has shown `marker`; gives the moment of the last."""
+        waiting, at = set(self._clients), 0.0
+        while waiting:
+            for number, client, data in self.read():
+                assert data, "a stream ended"
+                client.count += len(data)
+                if marker in data or (client.tail and marker in client.tail + data[:TAIL]):
+                    waiting.discard(number)
+                    at = time.perf_counter()
+                client.tail = data[-TAIL:]
+        return at
+
+    def read_stamps_until_all_have(self, marker: bytes) -> array.array[float]:
+        """Read until every stream has shown `marker`; gives every event's microseconds."""
+        waiting, took = set(self._clients), array.array("f")
+        while waiting:
+            for number, client, data in self.read():
+                assert data, "a stream ended"
+                now, seen = time.monotonic_ns(), client.tail + data
+                end = 0
+                for found in STAMP.finditer(seen):
+                    took.append((now - int(found.group(1))) / 1000)
+                    end = found.end()
+                if marker in seen:
+                    waiting.discard(number)
+                client.tail = seen[max(end, len(seen) - TAIL) :]
+        return took
+
+    def read(self) -> list[tuple[int, Client, bytes]]:
+        """Wait for bytes and give what came."""
+        clients = self._clients
+        came = []
+        for number, _ in self._epoll.poll():
+            client = clients[number]
+            came.append((number, client, client.socket.recv(CHUNK)))
+        return came
+
+    def rate(self) -> dict[str, float]:
+        """Read a run of events; everybody must have the same number of bytes."""
+        first = self.read()
+        began, used = time.perf_counter(), time.process_time()
+        for _, client, data in first:
+            client.count += len(data)
+            client.tail = data[-TAIL:]
+        at = self.read_until_all_have(LAST)
+        counts = {client.count for client in self._clients.values()}
+        return {
+            "bytes": sum(client.count for client in self._clients.values()),
+            "uneven": max(counts) - min(counts),
+            "seconds": at - began,
+            "cpu": time.process_time() - used,
+        }
 
 
 def main() -> None:
-    port, count = int(sys.argv[1]), int(sys.argv[2])
-    selector = selectors.DefaultSelector()
-    for n in range(count):
-        client = socket.create_connection(("127.0.0.1", port))
-        client.sendall(b"GET /events?tab=t%d HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % (n, port))
-        client.setblocking(False)
-        selector.register(client, selectors.EVENT_READ)
-    silent = {key.fileobj for key in selector.get_map().values()}
-    total, began, last = 0, 0.0, 0.0
-    while selector.get_map():
-        for key, _ in selector.select():
-            assert isinstance(key.fileobj, socket.socket)
-            data = key.fileobj.recv(262_144)
-            if not data:
-                selector.unregister(key.fileobj)
-                key.fileobj.close()
-                continue
-            if b"\n\n" in data and key.fileobj in silent:
-                silent.discard(key.fileobj)
-                if not silent:
-                    print("ready", flush=True)
-                continue
-            last = time.perf_counter()
-            began = began or last
-            total += len(data)
-    print(total, last - began, flush=True)
+    name, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    task = sys.argv[4] if len(sys.argv) > 4 else "rate"
+    crowd = Crowd(name, port)
+    crowd.open_until_live(count)
+    print("ready", flush=True)
+    if task == "rate":
+        print(json.dumps(crowd.rate()), flush=True)
+    elif task == "latency":
+        print(json.dumps([round(one) for one in crowd.read_stamps_until_all_have(LAST)]))
 
 
 if __name__ == "__main__":

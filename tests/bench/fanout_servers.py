@@ -1,17 +1,24 @@
-"""The servers of bench_fanout: ours, and the stock framework ours is built on.
+"""The servers of bench_fanout: ours without the site, and the Python peers.
 
-    python -m tests.bench.fanout_servers ours|stock
+    python -m tests.bench.fanout_servers ours|stock|fastapi
 
-Prints its port, reads a number from stdin, sends that many events to every stream and ends.
+Prints its port. Each line `COUNT TOGETHER SIZE` on standard input is a run: COUNT events with
+bodies of SIZE characters to everybody, TOGETHER of them in one turn of the loop; then a line with
+the processor time it took is printed. The end of the input ends the process.
 """
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import json
 import logging
+import resource
 import sys
 import uuid
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Protocol
 
 import hypercorn.trio
 import structlog
@@ -21,6 +28,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from actors.runtime import Secret, open_actors
+from tests.bench.fanout_load import LAST
 from web.realtime import (
     Hub,
     Place,
@@ -35,7 +43,6 @@ from web.realtime import (
 )
 from web.server import (
     Checks,
-    DrainStep,
     EdgeSettings,
     ErrorTable,
     Frame,
@@ -46,32 +53,52 @@ from web.server import (
     serve,
 )
 
-# A rendered chat message is about this long.
-BODY = "x" * 200
 # Far below the 64 chat events a stream may wait with: nothing is dropped in this benchmark.
 AHEAD_MAX = 16
 
 
-async def asked() -> int:
-    return int(await trio.to_thread.run_sync(sys.stdin.readline))
+def used_s() -> float:
+    """Tell the processor time of the whole process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
-class Numbers:
-    """Events are numbers here; every viewer sees the same."""
+def bodies(count: int, size: int) -> list[str]:
+    """Make the bodies of a run; the last one says that it is."""
+    body, last = "x" * size, LAST.decode()
+    return [body] * (count - 1) + [last + body[len(last) :]]
+
+
+async def asked() -> tuple[int, int, int] | None:
+    """Wait for the next run that is asked for; None at the end."""
+    line = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+    if not line:
+        return None
+    count, together, size = map(int, line.split())
+    return count, together, size
+
+
+def tell(used: float) -> None:
+    """Tell that a run is over, and what it took."""
+    print(json.dumps({"cpu": used}), flush=True)
+
+
+class Bodies:
+    """Events are numbered texts here; every viewer sees the same."""
 
     def encode(self, message: object, viewer: str, place: Place, /) -> Frame:
-        return Frame(encode_event(BODY, event_id=str(message)))
+        assert isinstance(message, str)
+        return Frame(encode_event(message, event_id=str(place.seq)))
 
     def position(self, message: object) -> int:
-        assert isinstance(message, int)
-        return message
+        return 0
 
 
 async def ours() -> None:
     async with open_actors() as system, trio.open_nursery() as nursery:
         topics = system.topics
         hub: Hub[object, str] = Hub(
-            Numbers(), subscribe=topics.subscribe, unsubscribe=topics.unsubscribe
+            Bodies(), subscribe=topics.subscribe, unsubscribe=topics.unsubscribe
         )
 
         async def start(stream: Stream) -> None:
@@ -92,19 +119,28 @@ async def ours() -> None:
             stream = await open_stream(streams, key, request.scope)
             membership = hub.join("numbers", "all", stream.put_chat)
             stream.when_closed(lambda _: membership.leave())
-            return stream_response(stream, request.scope)
+            return stream_response(stream, request.scope, first=b": open\n\n")
 
-        server = await nursery.start(partial(serve, app, ServerSettings(), sockets=sockets))
+        await nursery.start(partial(serve, app, ServerSettings(), sockets=sockets))
         print(port, flush=True)
-        count = await asked()
-        everybody = streams.all()
-        for n in range(count):
-            topics.publish("numbers", n)
-            await trio.lowlevel.checkpoint()
-            if n % AHEAD_MAX == 0:
-                while any(stream.statistics().backlog.chat_events for stream in everybody):  # noqa: ASYNC110 - nobody tells when a reader caught up
-                    await trio.sleep(0.001)
-        await server.drain([DrainStep("close", 5, streams.close_all)])
+        while (run := await asked()) is not None:
+            count, together, size = run
+            used, everybody = used_s(), streams.all()
+            for n, body in enumerate(bodies(count, size), 1):
+                topics.publish("numbers", body)
+                if n % together == 0:
+                    await trio.lowlevel.checkpoint()
+                if n % AHEAD_MAX == 0:
+                    await caught_up(everybody)
+            await caught_up(everybody)
+            tell(used_s() - used)
+        nursery.cancel_scope.cancel()
+
+
+async def caught_up(streams: list[Stream]) -> None:
+    """Wait until nothing waits for any of these."""
+    while any(stream.is_behind for stream in streams):  # noqa: ASYNC110 - nobody tells when a reader caught up
+        await trio.sleep(0.001)
 
 
 async def stock() -> None:
@@ -133,17 +169,129 @@ async def stock() -> None:
         serving = partial(hypercorn.trio.serve, app, config, shutdown_trigger=done.wait)
         binds = await nursery.start(serving)
         print(binds[0].rpartition(":")[2], flush=True)
-        count = await asked()
-        for n in range(count):
-            event = encode_event(BODY, event_id=str(n))
+        while (run := await asked()) is not None:
+            used = used_s()
+            for n, body in enumerate(bodies(run[0], run[2])):
+                event = encode_event(body, event_id=str(n))
+                for channel in channels:
+                    await channel.send(event)
+            while any(one.statistics().current_buffer_used for one in channels):  # noqa: ASYNC110 - nobody tells when a reader caught up
+                await trio.sleep(0.001)
+            tell(used_s() - used)
             for channel in channels:
-                await channel.send(event)
-        for channel in channels:
-            channel.close()
-        await trio.sleep(1)
-        done.set()
+                channel.close()
+            channels.clear()
+        nursery.cancel_scope.cancel()
+
+
+def fastapi() -> None:
+    """Serve by uvicorn with uvloop and httptools, as it is deployed; no word a request."""
+    uvicorn = importlib.import_module("uvicorn")
+    queues: set[asyncio.Queue[str]] = set()
+    app = fastapi_app(queues)
+
+    async def main() -> None:
+        config = uvicorn.Config(
+            app, port=0, loop="uvloop", http="httptools", log_level="error", access_log=False
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - it has no event of it
+            await asyncio.sleep(0.01)
+        print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+        loop = asyncio.get_running_loop()
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            await asyncio_run(queues, *map(int, line.split()))
+        server.should_exit = server.force_exit = True
+        await serving
+
+    importlib.import_module("uvloop").run(main())
+
+
+async def emptied(queues: set[asyncio.Queue[str]]) -> None:
+    while any(queue.qsize() for queue in queues):  # noqa: ASYNC110 - nobody tells when a reader caught up
+        await asyncio.sleep(0.001)
+
+
+async def asyncio_run(
+    queues: set[asyncio.Queue[str]], count: int, together: int, size: int
+) -> None:
+    used = used_s()
+    for n, body in enumerate(bodies(count, size), 1):
+        for queue in queues:
+            queue.put_nowait(body)
+        if n % together == 0:
+            await asyncio.sleep(0)
+        if n % AHEAD_MAX == 0:
+            await emptied(queues)
+    await emptied(queues)
+    tell(used_s() - used)
+
+
+class Talking(Protocol):
+    """What is used of FastAPI's WebSocket, which is not installed where types are checked."""
+
+    async def accept(self) -> None: ...
+
+    async def send_text(self, data: str) -> None: ...
+
+    async def receive_text(self) -> str: ...
+
+
+def fastapi_app(queues: set[asyncio.Queue[str]]) -> object:
+    """Make the application: a queue a client, and a task that waits for it, as its users do."""
+    framework = importlib.import_module("fastapi")
+    responses = importlib.import_module("fastapi.responses")
+    app = framework.FastAPI()
+
+    async def events() -> object:
+        queue: asyncio.Queue[str] = asyncio.Queue(4 * AHEAD_MAX)
+        queues.add(queue)
+
+        async def body() -> AsyncIterator[str]:
+            try:
+                yield ": open\n\n"
+                n = 0
+                while True:
+                    n += 1
+                    yield f"id: {n}\ndata: {await queue.get()}\n\n"
+            finally:
+                queues.discard(queue)
+
+        return responses.StreamingResponse(body(), media_type="text/event-stream")
+
+    async def talk(socket: Talking) -> None:
+        queue: asyncio.Queue[str] = asyncio.Queue(4 * AHEAD_MAX)
+        await socket.accept()
+        queues.add(queue)
+        await socket.send_text("open now")
+
+        async def send() -> None:
+            while True:
+                await socket.send_text(await queue.get())
+
+        sending = asyncio.create_task(send())
+        try:
+            while True:
+                await socket.receive_text()
+        except framework.WebSocketDisconnect:
+            pass
+        finally:
+            queues.discard(queue)
+            sending.cancel()
+
+    talk.__annotations__["socket"] = framework.WebSocket
+    app.add_api_route("/events", events, response_model=None)
+    app.add_api_websocket_route("/ws", talk)
+    return app
 
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    trio.run(ours if sys.argv[1] == "ours" else stock)
+    match sys.argv[1]:
+        case "ours":
+            trio.run(ours)
+        case "stock":
+            trio.run(stock)
+        case "fastapi":
+            fastapi()

@@ -2,14 +2,24 @@
 
     python -m tests.bench.site_server
 
-Prints the port; then `publish N` on standard input sends N events of the Lobby through its feed
-and closes every stream, and the end of the input ends the process.
+Prints the port. Lines on standard input are obeyed, each with a line of JSON when it is done:
+
+- `publish COUNT TOGETHER SIZE`: a run of the fan-out, as `fanout_servers.py` tells, through the
+  Lobby's feeds; tells the processor time and how many readers were sent a window instead
+- `beat COUNT PER_S`: so many events a second, each with the moment it was published in its body
+- `memory`: the bytes of this process, after a full collection
+
+The end of the input ends the process.
 """
 
 from __future__ import annotations
 
+import gc
+import json
+import resource
 import sys
 import tempfile
+import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -44,6 +54,8 @@ from storage.postgres import (
     open_embedded,
 )
 from supervision import open_system
+from tests.bench.fanout_load import LAST
+from tests.bench.fanout_servers import AHEAD_MAX, used_s
 from tests.web.views.samples import static
 from web.app import check_store
 from web.realtime import StreamCaps
@@ -56,40 +68,84 @@ from web.wiring.site_tree import Site, SiteParts
 from web.wiring.stopping import ServingActor
 
 MANY = 10**6
-# Events between two looks at who is behind, so that nobody is sent a window instead.
-BATCH = 16
 
 
-async def publish(web: Web, directory: Directory, first: int, count: int) -> None:
-    """Send `count` events through the Lobby's feed, as fast as its readers take them."""
-    body = "a line of chat as people write it, neither long nor short"
-    topics = directory.system.topics
-    for n in range(first, first + count):
+class Lobby:
+    """Publishes events of the Lobby that nobody stored, numbered on behind those that are."""
+
+    def __init__(self, web: Web, directory: Directory, log: PostgresChatLog) -> None:
+        self._web, self._directory, self._log = web, directory, log
+        self._n: int | None = None
+
+    async def obey(self, command: str, *numbers: int) -> dict[str, float]:
+        """Do what a line says."""
+        match command:
+            case "publish":
+                return await self.publish(*numbers)
+            case "beat":
+                return await self.beat(*numbers)
+            case "memory":
+                gc.collect()
+                return {"bytes": resident_bytes()}
+        raise ValueError(command)
+
+    async def publish(self, count: int, together: int, size: int) -> dict[str, float]:
+        """Send as fast as the readers take it, `together` events in each turn of the loop."""
+        words = ("a line of chat as people write it, neither long nor short " * 20)[:size]
+        resyncs, used = self._web.streams.counts().resyncs, used_s()
+        for number in range(1, count + 1):
+            await self._say(LAST.decode() if number == count else words)
+            if number % together == 0:
+                await trio.lowlevel.checkpoint()
+            if number % AHEAD_MAX == 0:
+                await self._caught_up()
+        await self._caught_up()
+        return {
+            "cpu": used_s() - used,
+            "resyncs": self._web.streams.counts().resyncs - resyncs,
+        }
+
+    async def beat(self, count: int, per_s: int) -> dict[str, float]:
+        """Send at an even pace; each body says when it was published."""
+        began, resyncs, used = trio.current_time(), self._web.streams.counts().resyncs, used_s()
+        words = "x" * 100
+        for number in range(1, count + 1):
+            await trio.sleep_until(began + number / per_s)
+            last = LAST.decode() if number == count else ""
+            await self._say(f"at={time.monotonic_ns()};{words}{last}")
+        await self._caught_up()
+        return {
+            "cpu": used_s() - used,
+            "resyncs": self._web.streams.counts().resyncs - resyncs,
+        }
+
+    async def _say(self, body: str) -> None:
+        if self._n is None:
+            self._n = (await self._log.history(LOBBY, Viewer())).n
+        self._n += 1
         message = Message(
-            uuid4(), LOBBY, n, None, "somebody else", None, body, Status.VISIBLE, "c",
+            uuid4(), LOBBY, self._n, None, "somebody else", None, body, Status.VISIBLE, "c",
             datetime.now(UTC),
         )  # fmt: skip
-        topics.publish(topic_of(LOBBY), MessagePosted(message, n))
-        if n % BATCH == 0:
-            while feed_is_behind(directory) or any(
-                stream.statistics().backlog.chat_events for stream in web.streams.all()
-            ):
-                await trio.lowlevel.checkpoint()
-    while feed_is_behind(directory):
-        await trio.lowlevel.checkpoint()
+        topics = self._directory.system.topics
+        topics.publish(topic_of(LOBBY), MessagePosted(message, self._n))
+
+    async def _caught_up(self) -> None:
+        """Wait until the feeds have handed everything out and nothing waits for a reader."""
+        feed, web = self._directory.system.cell_named("feed-lobby"), self._web
+        while feed.mailbox.queued or web.lobby.known != self._n:
+            await trio.lowlevel.checkpoint()
+        while any(stream.is_behind for stream in web.streams.all()):  # noqa: ASYNC110 - nobody tells when a reader caught up
+            await trio.sleep(0.001)
+        assert web.sockets is not None
+        while web.sockets.queued:  # noqa: ASYNC110 - nobody tells when a reader caught up
+            await trio.sleep(0.001)
 
 
-def feed_is_behind(directory: Directory) -> bool:
-    return bool(directory.system.cell_named("feed-lobby").mailbox.queued)
-
-
-async def obey(web: Web, directory: Directory, log: PostgresChatLog) -> None:
-    """Carry out what comes on standard input until it ends."""
-    while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-        history = await log.history(LOBBY, Viewer())
-        await publish(web, directory, history.n + 1, int(line.split()[1]))
-        await web.streams.close_all()
-        print(web.streams.counts().resyncs, flush=True)
+def resident_bytes() -> int:
+    """Tell how much memory this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def chat_log(database: Database) -> PostgresChatLog:
@@ -114,7 +170,8 @@ async def serve(database: Database) -> None:
     directory, clock, log = Directory(), SystemClock(), chat_log(database)
     caps = StreamCaps(per_session=MANY, per_address=MANY, total=MANY)
     web = Web(
-        Settings(port=0), Secrets(Secret(b"s" * 64), None), clock, static(),
+        Settings(port=0, sockets_per_address_max=MANY), Secrets(Secret(b"s" * 64), None),
+        clock, static(),
         directory=directory, check_store=partial(check_store, database), chat_log=log,
         stream_caps=caps, session_ends=PostgresSessionEnds(database),
         socket_tickets=PostgresSocketTickets(database),
@@ -137,7 +194,10 @@ async def serve(database: Database) -> None:
         close_streams=web.close_streams,
     )
     async with open_system(Site, parts, name="site"):
-        await obey(web, directory, log)
+        lobby = Lobby(web, directory, log)
+        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            command, *numbers = line.split()
+            print(json.dumps(await lobby.obey(command, *map(int, numbers))), flush=True)
 
 
 if __name__ == "__main__":

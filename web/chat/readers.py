@@ -8,7 +8,7 @@ from typing import Protocol
 
 from actors.chat import RoomName
 from web.realtime import Audience, PageHolds, Stream
-from web.server import Frame
+from web.server import Bundle, Frame
 
 
 class Reader(Protocol):
@@ -21,6 +21,10 @@ class Reader(Protocol):
 
     def put_chat(self, frame: Frame, position: int, /) -> None:
         """Send one event."""
+        ...
+
+    def put_chats(self, bundle: Bundle, /) -> None:
+        """Send several events that follow each other."""
         ...
 
     def put_window(self, frame: Frame, position: int, /) -> None:
@@ -50,15 +54,9 @@ class Readers(Audience[Reader]):
             self._by_session.pop(reader.session_id, None)
         super().leave(reader)
 
-    def of_session(self, session_id: str | None) -> list[Reader]:
-        """Call this to get the streams of one session."""
-        return [] if session_id is None else [*self._by_session.get(session_id, ())]
-
-    def of_others(self, session_id: str | None) -> list[Reader]:
-        """Call this to get the streams of all other sessions."""
-        if session_id not in self._by_session:
-            return [*self]
-        return [reader for reader in self if reader.session_id != session_id]
+    def has_session(self, session_id: str | None) -> bool:
+        """Call this to learn whether a session has a stream open here."""
+        return session_id in self._by_session
 
 
 class ShownRooms:

@@ -19,7 +19,7 @@ from actors.chat import (
     topic_of,
 )
 from actors.chat.chat_log import SAID_LIMIT
-from actors.runtime import Actor, message
+from actors.runtime import Actor, Batch, current_context, message
 from web.realtime import Again, Broadcast, Heard, StoreAway, StoredHead, StoredPage
 
 # While the store is away, it is asked again this often.
@@ -81,18 +81,32 @@ class SocketFeed(Actor[Messages]):
         self.system.topics.subscribe(topic_of(self.room), self.ref)
         await self._catch_up()
 
-    async def on_message_posted(self, event: MessagePosted) -> None:
-        """Deliver a message that all may see."""
-        if await self._is_next(event.n):
-            if event.message.status is Status.VISIBLE:
-                self._broadcast.deliver(event)
-            else:
-                self._broadcast.pass_by(event.n)
+    async def on_message_posted(self, events: Batch[MessagePosted]) -> None:
+        """Deliver messages that all may see."""
+        run: list[tuple[MessagePosted, str | None]] = []
+        for one in events:
+            event = one.message
+            if not run or event.n != run[-1][0].n + 1:
+                await self._spread(run)
+                run = []
+                if not await self._is_next(event.n):
+                    continue
+            with one:
+                # Each has its own cause, see `Batch`.
+                context = current_context()
+                run.append((event, "" if context is None else context.correlation_id))
+        await self._spread(run)
 
     async def on_message_withdrawn(self, event: MessageWithdrawn) -> None:
         """Tell that a message was taken away."""
         if await self._is_next(event.n):
-            self._broadcast.deliver(event)
+            await self._broadcast.spread([(event, None)])
+
+    async def _spread(self, run: list[tuple[MessagePosted, str | None]]) -> None:
+        shown = [one for one in run if one[0].message.status is Status.VISIBLE]
+        await self._broadcast.spread(shown)
+        if run:
+            self._broadcast.pass_by(run[-1][0].n)
 
     async def on_room_resumed(self, _: RoomResumed) -> None:
         """The room restarted: an event may be stored that was never published."""
@@ -131,8 +145,9 @@ class SocketFeed(Actor[Messages]):
                 cast.begin(head.epoch, head.seq, head.head)
                 return
             before = cast.known
-            for again in page.events:
-                cast.deliver(again.message, again.correlation_id or "")
+            await cast.spread(
+                [(again.message, again.correlation_id or "") for again in page.events]
+            )
             cast.pass_by(page.to)
             if page.to >= page.head or page.to <= before:
                 return

@@ -32,6 +32,8 @@ from web.realtime.broadcast import (
     Membership,
     Place,
     Put,
+    PutAll,
+    Slices,
     TopicSink,
 )
 from web.realtime.errors import (
@@ -177,6 +179,7 @@ __all__ = [
     "ProtocolLimits",
     "ProtocolViolation",
     "Put",
+    "PutAll",
     "Rate",
     "RealtimeError",
     "Refused",
@@ -186,6 +189,7 @@ __all__ = [
     "ServerMessage",
     "ServerProtocol",
     "Service",
+    "Slices",
     "SocketBacklog",
     "SocketCaps",
     "SocketCode",

@@ -7,6 +7,9 @@ that somebody may come back for (WEB-47). What a member does with a frame is its
 
 Rule 1: a message is delivered within the publisher's turn, without a checkpoint. So all members
         hear a topic's messages in one order, and who joins hears every later one and none before.
+        An actor that fills a topic may `spread` instead: several messages in one write for each
+        member, and others have their turns between slices of members. Order, and who hears what,
+        are the same: who joins meanwhile joins behind those messages, who leaves hears no more.
 Rule 2: `seq` rises with every message that members hear, by one where the topic counts for itself.
         Of a topic that stands in the store it is the store's number (see `stored.py`), which has
         holes where nobody hears of an event; `prev` then tells the one before.
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, cast
 
@@ -26,7 +29,7 @@ import trio
 
 from actors.runtime import Log, current_context
 from web.realtime.stored import StoredTopic
-from web.server import Frame
+from web.server import COALESCE_BYTES, Bundle, Frame, bundled
 
 log = Log(__name__)
 
@@ -38,8 +41,33 @@ V_contra = TypeVar("V_contra", bound=Hashable, contravariant=True)
 # A topic without history is kept for who looks at it and joins a little later.
 IDLE_S = 1.0
 
+# Members between two checkpoints of `spread`: a write costs 5 to 10 us, so two milliseconds and a
+# half; and no more bytes than the kernel copies in one.
+SLICE_MEMBERS = 256
+SLICE_BYTES = 2 * 1024 * 1024
+
 # Takes a frame and its number in the topic; returns at once.
 Put = Callable[[Frame, int], None]
+# Takes several of them; returns at once.
+PutAll = Callable[[Bundle], None]
+
+
+class Slices:
+    """Says when somebody who hands bytes to many should let others have their turn."""
+
+    __slots__ = ("_bytes", "_count")
+
+    def __init__(self) -> None:
+        self._count = self._bytes = 0
+
+    def is_over(self, size: int) -> bool:
+        """Call this before each write of `size` bytes: True when a checkpoint is due first."""
+        if self._count == SLICE_MEMBERS or (self._count and self._bytes + size > SLICE_BYTES):
+            self._count, self._bytes = 1, size
+            return True
+        self._count += 1
+        self._bytes += size
+        return False
 
 
 class TopicSink(Protocol):
@@ -111,9 +139,9 @@ class Broadcast(Generic[M, V]):
     ) -> None:
         self._encoding = encoding
         self._history, self._now = history, now
-        self._members: dict[V, dict[Membership, Put]] = {}
+        self._members: dict[V, dict[Membership, None]] = {}
         # Rebuilt after a change; see `deliver`.
-        self._lists: dict[V, list[Put]] | None = None
+        self._lists: dict[V, list[Membership]] | None = None
         self.source = source
         self.begun = trio.Event()
         self.epoch = ""
@@ -163,10 +191,13 @@ class Broadcast(Generic[M, V]):
         """Call this for an event of the store that no member hears."""
         self.known = max(self.known, number)
 
-    def join(self, viewer: V, put: Put) -> Membership:
-        """Call this to receive every later message as `viewer` sees it."""
-        membership = Membership(lambda: self._leave(viewer, membership))
-        self._members.setdefault(viewer, {})[membership] = put
+    def join(self, viewer: V, put: Put, put_all: PutAll | None = None) -> Membership:
+        """Call this to receive every later message as `viewer` sees it.
+
+        Who gives `put_all` is told so of messages that come together.
+        """
+        membership = Membership(lambda: self._leave(viewer, membership), put, put_all)
+        self._members.setdefault(viewer, {})[membership] = None
         self._lists = None
         return membership
 
@@ -181,24 +212,75 @@ class Broadcast(Generic[M, V]):
         if number is None:
             return
         kept = self._keep(known, number, correlation_id)
-        # The lists are kept, not the dicts: a `put` may close its stream, which leaves, which would
-        # change a dict under the loop. The one that left is still called; it is closed and takes
-        # nothing.
-        lists = self._lists
-        if lists is None:
-            lists = {viewer: [*puts.values()] for viewer, puts in self._members.items()}
-            self._lists = lists
         seq = kept.place.seq
-        for viewer, puts in lists.items():
+        for viewer, members in self._listed().items():
             frame = self.frame(kept, viewer)
             if frame is None:
                 continue
-            for put in puts:
+            for member in members:
                 try:
-                    put(frame, seq)
+                    member.put(frame, seq)
                 except Exception:
                     log.exception("broadcast.member_failed", viewer=str(viewer))
-                    self._drop(viewer, put)
+                    member.leave()
+
+    async def spread(self, messages: Sequence[tuple[object, str | None]]) -> None:
+        """Call this, for the topic's only source, to deliver messages and correlation ids.
+
+        Each member gets them with one write; a checkpoint stands between slices of members, and
+        nowhere else. Cancelled there, the rest is handed out at once before the cancellation goes
+        on: nobody misses a message.
+        """
+        kept: list[Kept[M, V]] = []
+        for message, correlation_id in messages:
+            known = cast("M", message)
+            number = self._encoding.position(known)
+            if number is not None:
+                kept.append(self._keep(known, number, correlation_id))
+        # Encoded, and the members listed, before anything can change.
+        due = [
+            (viewer, bundle, member)
+            for viewer, members in (self._listed().items() if kept else ())
+            for bundle in self._bundles(kept, viewer)
+            for member in members
+        ]
+        slices, at = Slices(), 0
+        try:
+            while at < len(due):
+                if slices.is_over(due[at][1].size):
+                    await trio.lowlevel.checkpoint()
+                at += 1
+                self._hand(*due[at - 1])
+        finally:
+            for one in due[at:]:
+                self._hand(*one)
+
+    def _bundles(self, kept: list[Kept[M, V]], viewer: V) -> list[Bundle]:
+        frames = [(self.frame(one, viewer), one.place.seq) for one in kept]
+        return bundled([(frame, seq) for frame, seq in frames if frame], COALESCE_BYTES)
+
+    def _hand(self, viewer: V, bundle: Bundle, member: Membership) -> None:
+        # Since the last checkpoint a client may have been told that it hears the topic no more.
+        if member.is_left:
+            return
+        try:
+            if member.put_all is not None and len(bundle) > 1:
+                member.put_all(bundle)
+            else:
+                for frame, seq in bundle.entries:
+                    member.put(frame, seq)
+        except Exception:
+            log.exception("broadcast.member_failed", viewer=str(viewer))
+            member.leave()
+
+    def _listed(self) -> dict[V, list[Membership]]:
+        """Give the members, as they are now, in lists that nobody changes."""
+        # The lists are kept, not the dicts: a `put` may close its stream, which leaves, which would
+        # change a dict under the loop. The one that left is still called; it is closed and takes
+        # nothing.
+        if self._lists is None:
+            self._lists = {viewer: [*members] for viewer, members in self._members.items()}
+        return self._lists
 
     def after(self, seq: int) -> list[Kept[M, V]] | None:
         """Call this for all events behind a number, oldest first; None when some are not kept."""
@@ -254,11 +336,6 @@ class Broadcast(Generic[M, V]):
         while self._kept and (len(self._kept) > limits.events_max or self._kept[0].at <= before):
             self._floor = self._kept.popleft().place.seq
 
-    def _drop(self, viewer: V, put: Put) -> None:
-        for membership, known in [*self._members.get(viewer, {}).items()]:
-            if known is put:
-                self._leave(viewer, membership)
-
     def _leave(self, viewer: V, membership: Membership) -> None:
         members = self._members.get(viewer, {})
         members.pop(membership, None)
@@ -270,10 +347,16 @@ class Broadcast(Generic[M, V]):
 class Membership:
     """Holds one place in a topic; `leave` gives it back and may be repeated."""
 
-    __slots__ = ("_leave",)
+    __slots__ = ("_leave", "put", "put_all")
 
-    def __init__(self, leave: Callable[[], None]) -> None:
+    def __init__(self, leave: Callable[[], None], put: Put, put_all: PutAll | None = None) -> None:
         self._leave: Callable[[], None] | None = leave
+        self.put, self.put_all = put, put_all
+
+    @property
+    def is_left(self) -> bool:
+        """Tell whether the place was given back."""
+        return self._leave is None
 
     def leave(self) -> None:
         """Call this to hear nothing more."""
@@ -335,11 +418,11 @@ class Hub(Generic[M, V]):
             self._subscribe(topic, found)
         return found
 
-    def join(self, topic: str, viewer: V, put: Put) -> Membership:
+    def join(self, topic: str, viewer: V, put: Put, put_all: PutAll | None = None) -> Membership:
         """Call this to receive every later message of `topic`; no checkpoint."""
-        membership = self.broadcast(topic).join(viewer, put)
+        membership = self.broadcast(topic).join(viewer, put, put_all)
         self._idle.pop(topic, None)
-        return Membership(lambda: self._leave(topic, membership))
+        return Membership(lambda: self._leave(topic, membership), put, put_all)
 
     def _find(self, topic: str) -> Broadcast[M, V] | None:
         return self._stored.get(topic) or self._topics.get(topic)

@@ -18,8 +18,10 @@ What streams and sockets say is in `web.realtime`; routes live in the feature fo
 """
 
 from web.server.connection.framing import (
+    Bundle,
     Frame,
     Framing,
+    bundled,
     chunk,
     close_frame,
     ping_frame,
@@ -93,6 +95,7 @@ __all__ = [
     "STREAM_HEAD",
     "WIRE_KEY",
     "Answer",
+    "Bundle",
     "Checks",
     "Client",
     "ClientAddresses",
@@ -136,6 +139,7 @@ __all__ = [
     "VisitorSigner",
     "WebApp",
     "Wire",
+    "bundled",
     "chunk",
     "client_of",
     "close_frame",

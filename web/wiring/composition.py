@@ -135,9 +135,11 @@ class Web:
         # What sockets are told of the Lobby; kept for those who come back.
         self._told = SocketEncoding(RoomTells())
         self._lobby_topic = RoomTopic(LOBBY, chat_log)
-        self._lobby: Broadcast[object, Heard] = Broadcast(
+        self.lobby: Broadcast[object, Heard] = Broadcast(
             self._told, history=HistoryLimits(), source=self._lobby_topic
         )
+        # The endpoint of the newest application.
+        self.sockets: SocketEndpoint[SocketGuest] | None = None
         self._lab_quota = LabQuota(trio.current_time)
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
@@ -162,7 +164,7 @@ class Web:
 
     def socket_feed(self) -> SocketFeed:
         """Call this to make the feed of the Lobby's topic on sockets."""
-        return SocketFeed(LOBBY, self._lobby_topic, self._lobby)
+        return SocketFeed(LOBBY, self._lobby_topic, self.lobby)
 
     def tree_feed(self) -> TreeFeed:
         """Call this to make the tree's feed."""
@@ -183,7 +185,7 @@ class Web:
         """Call this to get the application that serves on `port`, with its drain."""
         # A server that is restarted drained its streams before; this one takes new ones.
         self.streams.is_draining = False
-        endpoint = self._socket_endpoint(system)
+        endpoint = self.sockets = self._socket_endpoint(system)
         self.open_sessions.attach(endpoint)
         pages = ErrorPages(self._renderer, self._version)
         edge = EdgeSettings(
@@ -241,7 +243,7 @@ class Web:
             subscribe=topics.subscribe,
             unsubscribe=topics.unsubscribe,
             history=HistoryLimits(),
-            stored={topic_of(LOBBY): self._lobby},
+            stored={topic_of(LOBBY): self.lobby},
         )
         return SocketEndpoint(
             EndpointSettings(

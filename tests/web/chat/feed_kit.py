@@ -38,7 +38,7 @@ from web.chat.presenting import RoomFrames, ViewerClass
 from web.chat.readers import Readers
 from web.chat.room_feed import Messages, RoomFeed
 from web.realtime import waker
-from web.server import Frame
+from web.server import Bundle, Frame
 
 RENDERER = renderer()
 
@@ -87,7 +87,7 @@ class Page:
         self.ids: list[str] = []
         self.positions: list[int] = []
         self.frames: list[Frame] = []
-        self.window_count = 0
+        self.window_count = self.bundle_count = 0
 
     def put_window(self, frame: Frame, position: int, /) -> None:
         self.window_count += 1
@@ -101,6 +101,11 @@ class Page:
             self._note(frame, position)
         else:
             self._show(frame, position)
+
+    def put_chats(self, bundle: Bundle, /) -> None:
+        self.bundle_count += 1
+        for frame, position in bundle.entries:
+            self.put_chat(frame, position)
 
     @property
     def text(self) -> str:

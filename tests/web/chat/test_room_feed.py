@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trio import sleep
+from trio.lowlevel import checkpoint
 from trio.testing import MockClock
 
 from actors.chat import LOBBY, MessageWithdrawn, RoomForgot, RoomResumed, topic_of
@@ -13,6 +14,7 @@ from web.chat.presenting import ViewerClass
 from web.chat.readers import Readers
 from web.chat.room_feed import RETRY_S
 from web.realtime import waker
+from web.realtime.broadcast import SLICE_MEMBERS
 
 
 async def test_a_page_gets_the_window_then_every_event() -> None:  # SITE-91 SITE-76
@@ -24,6 +26,56 @@ async def test_a_page_gets_the_window_then_every_event() -> None:  # SITE-91 SIT
     assert page.ids == ids_of([*before, *after])
     assert page.window_count == 1
     assert page.positions == [2, 3, 4, 5]
+
+
+async def test_events_that_wait_together_leave_in_one_write() -> None:  # SITE-77 SITE-78
+    async with open_kit() as kit:
+        reader, author = await kit.open_page("reader"), await kit.open_page("a")
+        posts = [await kit.store(name) for name in ("a", "b", "a", "c")]
+        kit.frames.posts.clear()
+        for posted in posts[:3]:
+            kit.publish(posted)
+        kit.publish(posts[1])  # known already
+        kit.publish(posts[3])
+        await kit.settle()
+        assert reader.ids == author.ids == ids_of(posts)
+        assert (reader.bundle_count, author.bundle_count) == (1, 1)
+        assert kit.frames.posts.count(ViewerClass.PUBLIC) == 4
+        assert kit.frames.posts.count(ViewerClass.AUTHOR) == 2
+        assert kit.readers.delivered == 8
+
+
+async def test_a_gap_among_events_that_wait_together_is_mended() -> None:  # SITE-95
+    async with open_kit() as kit:
+        reader = await kit.open_page("reader")
+        posts = [await kit.store("a") for _ in range(5)]
+        for n in (0, 1, 3, 4):
+            kit.publish(posts[n])
+        await kit.settle()
+        assert reader.ids == ids_of(posts)
+        assert (reader.bundle_count, reader.window_count) == (1, 2)
+        posts.append(await kit.say("a"))
+    assert reader.ids == ids_of(posts)
+
+
+async def test_a_crowd_is_served_in_slices_and_who_comes_between_misses_nothing() -> None:
+    # REL-13 SITE-78
+    async with open_kit() as kit:
+        pages = [await kit.open_page("reader") for _ in range(2)]
+        for _ in range(2 * SLICE_MEMBERS):
+            kit.readers.join(Page("crowd"))
+        await kit.settle()
+        pages.append(await kit.open_page("reader"))
+        posted, late = await kit.store("a"), Page("late")
+        kit.publish(posted)
+        while not pages[0].ids:
+            await checkpoint()
+        served = kit.readers.delivered
+        kit.readers.join(late)
+        await kit.settle()
+        assert served in {SLICE_MEMBERS, 2 * SLICE_MEMBERS}, "some are served, others wait"
+    assert [page.ids for page in (*pages, late)] == [ids_of([posted])] * 4
+    assert (late.window_count, late.positions) == (1, [1])
 
 
 async def test_an_event_between_join_and_window_is_shown_once() -> None:  # SITE-78
@@ -187,7 +239,7 @@ async def test_who_left_is_sent_nothing_more() -> None:  # SITE-94
         await kit.say("a")
         assert page.ids == ids_of(posts)
         assert len(kit.readers) == 0
-        assert kit.readers.of_session("x") == []
+        assert not kit.readers.has_session("x")
         assert kit.readers.take_waiting() == {}
 
 

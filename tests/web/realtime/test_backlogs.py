@@ -24,7 +24,7 @@ from web.realtime import (
     StreamKey,
     TokenBucket,
 )
-from web.server import Frame, Framing
+from web.server import Bundle, Frame, Framing, bundled
 
 
 class SlowLane:
@@ -221,6 +221,32 @@ async def test_a_stream_writes_what_waited_and_then_directly() -> None:
     assert repr(found).startswith("<Stream 00000000.tab done")
 
 
+def bundle(*texts: str, first: int = 1) -> Bundle:
+    (found,) = bundled([(frame(text), n) for n, text in enumerate(texts, first)], 10**9)
+    return found
+
+
+async def test_a_stream_takes_a_bundle_in_one_write_or_event_by_event() -> None:
+    # SITE-95, REL-73: what waits is counted and dropped as if each had come alone
+    lane, found = SlowLane(), stream()
+    found.attach(lane)
+    lane.open()
+    found.put_chats(bundle("a", "b"))
+    assert (lane.wrote, found.frames_sent) == ([b"ab"], 2)
+    lane.is_ready = False
+    found.put_chats(bundle("c", "d", first=3))
+    assert found.statistics().backlog.chat_events == 2
+    found.put_chats(bundle(*(f"m{n}" for n in range(5, 68)), first=5))
+    assert found.is_behind
+    found.put_chats(bundle("e", "f", first=68))
+    found.put_window(frame("window"), 68)
+    lane.open()
+    assert lane.wrote == [b"ab", b"windowf"]
+    found.close("done")
+    found.put_chats(bundle("g", "h"))
+    assert len(lane.wrote) == 2
+
+
 @pytest.mark.parametrize("tab", ["", "x" * 65, "a b", "a\n", "ä", "../x"])
 def test_a_malformed_tab_id_is_refused(tab: str) -> None:
     # SITE-91
@@ -291,7 +317,9 @@ def test_every_frame_is_delivered_dropped_replaced_or_waits(
             lane.is_ready = False
         else:
             for _ in range(count):
-                if isinstance(step, Policy):
+                if isinstance(step, Policy) and count % 2:
+                    outlet.send_topics(bundle("x" * 50, "y" * 50), f"t-{step.value}", step)
+                elif isinstance(step, Policy):
                     outlet.send_topic(frame("x" * 50), f"t-{step.value}", step)
                 else:
                     outlet.send(frame("r" * 50))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+import trio
+
 from web.realtime import (
     Broadcast,
     HistoryLimits,
     Hub,
+    Membership,
     Place,
     StoredHead,
     StoredPage,
     TopicSink,
 )
-from web.server import Frame
+from web.realtime.broadcast import SLICE_MEMBERS
+from web.server import Bundle, Frame
 
 
 def frame(text: str) -> Frame:
@@ -217,3 +222,103 @@ def test_a_topic_is_kept_for_who_may_come_back_and_not_longer() -> None:
     subscribed["t"].deliver("m")
     now = 19.0
     assert (hub.topic_count, subscribed) == (0, {}), "also one where much is said"
+
+
+class Ears:
+    """A member that notes what it hears, bundles as such."""
+
+    def __init__(self, cast: Broadcast[object, str]) -> None:
+        self.heard: list[bytes] = []
+        self.bundles: list[int] = []
+        self.place: Membership = cast.join("a", self.put, self.put_all)
+
+    def put(self, kept: Frame, _: int) -> None:
+        self.heard.append(kept.payload)
+
+    def put_all(self, bundle: Bundle) -> None:
+        self.bundles.append(len(bundle))
+        self.heard += [kept.payload for kept, _ in bundle.entries]
+
+
+def stored() -> Broadcast[object, str]:
+    cast: Broadcast[object, str] = Broadcast(
+        Numbers(), history=HistoryLimits(), source=Nowhere(), now=lambda: 0.0
+    )
+    cast.begin("lineage", 0, 0)
+    return cast
+
+
+async def test_what_is_spread_comes_in_one_bundle_and_is_kept() -> None:
+    # WEB-35, WEB-42
+    cast = stored()
+    one, plain = Ears(cast), list[bytes]()
+    cast.join("b", lambda kept, _: plain.append(kept.payload))
+    await cast.spread([(n, "") for n in (1, 2, 3, 4)])
+    await cast.spread([(5, "")])
+    await cast.spread([(6, "")])
+    assert one.heard == [b"a 2 0", b"a 4 2", b"a 6 4"]
+    assert one.bundles == [2], "one alone is no bundle"
+    assert plain == [b"b 2 0", b"b 4 2", b"b 6 4"], "who takes no bundles gets each"
+    assert [kept.place.seq for kept in cast.after(0) or ()] == [2, 4, 6]
+
+
+async def test_others_have_their_turn_between_slices_of_members() -> None:
+    # REL-13: 2000 members must not hold up who has nothing to do with them
+    cast = stored()
+    crowd = [Ears(cast) for _ in range(6 * SLICE_MEMBERS + 1)]
+    heard: list[int] = []
+
+    async def look() -> None:
+        while not crowd[-1].heard:
+            heard.append(sum(len(one.heard) for one in crowd))
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await cast.spread([(2, "")])
+    steps = {count for count in heard if 0 < count < len(crowd)}
+    # Which of two tasks has its turn first is for trio to choose.
+    assert steps <= {n * SLICE_MEMBERS for n in range(1, 7)}
+    assert len(steps) >= 2
+
+
+async def test_who_joins_between_slices_is_behind_and_who_leaves_hears_no_more() -> None:
+    # WEB-31: no event is missed and none comes early
+    cast = stored()
+    crowd = [Ears(cast) for _ in range(SLICE_MEMBERS + 2)]
+    late: list[Ears] = []
+    missed: list[int] = []
+
+    async def change() -> None:
+        while not crowd[0].heard:
+            await trio.lowlevel.checkpoint()
+        crowd[-1].place.leave()
+        missed.extend(kept.place.seq for kept in cast.after(0) or ())
+        late.append(Ears(cast))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(change)
+        await cast.spread([(2, "")])
+    assert [len(one.heard) for one in (crowd[0], crowd[-2], crowd[-1])] == [1, 1, 0]
+    assert missed == [2], "who joins finds it among what is kept"
+    assert late[0].heard == []
+    await cast.spread([(4, "")])
+    assert late[0].heard == crowd[0].heard[1:] == [b"a 4 2"]
+
+
+async def test_a_spread_that_is_cancelled_leaves_nobody_out() -> None:
+    # REL-30, WEB-42: its numbers count as heard by all
+    cast = stored()
+    crowd = [Ears(cast) for _ in range(2 * SLICE_MEMBERS)]
+
+    def fall(*_: object) -> None:
+        raise OSError
+
+    cast.join("a", fall, fall)
+    crowd.append(Ears(cast))
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await cast.spread([(2, ""), (4, "")])
+        pytest.fail("it is a checkpoint")
+    assert {len(one.heard) for one in crowd} == {2}
+    assert cast.member_count == len(crowd), "who raises is removed"

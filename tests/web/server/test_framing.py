@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
-from web.server import Frame, Framing, chunk, close_frame, ping_frame, pong_frame, text_frame
+from web.server import (
+    Frame,
+    Framing,
+    bundled,
+    chunk,
+    close_frame,
+    ping_frame,
+    pong_frame,
+    text_frame,
+)
 
 
 def library() -> Connection:
@@ -63,6 +72,25 @@ def test_a_frame_is_wrapped_once_for_each_framing() -> None:
     assert frame.wire(Framing.CHUNKED) is frame.wire(Framing.CHUNKED)
     assert frame.wire(Framing.SOCKET) is frame.wire(Framing.SOCKET)
     assert frame.wire(Framing.RAW) is frame.payload
+
+
+def test_a_bundle_is_the_frames_one_behind_the_other_and_is_joined_once() -> None:
+    # ACT-145, REL-44: each is a chunk, or a message, of its own
+    frames = [Frame(b"a"), Frame(b"b" * 200)]
+    (bundle,) = bundled([(frames[0], 4), (frames[1], 6)], 1000)
+    for framing in Framing:
+        assert bundle.wire(framing) == b"".join(frame.wire(framing) for frame in frames)
+        assert bundle.wire(framing) is bundle.wire(framing)
+    assert (len(bundle), bundle.first, bundle.size) == (2, 4, 201)
+
+
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 100))
+def test_bundles_lose_nothing_and_are_limited(sizes: list[int], most: int) -> None:
+    # REL-70: what the kernel does not take of a write waits outside of every backlog
+    frames = [(Frame(b"x" * size), n) for n, size in enumerate(sizes)]
+    bundles = bundled(frames, most)
+    assert [entry for bundle in bundles for entry in bundle.entries] == frames
+    assert all(bundle.size <= most or len(bundle) == 1 for bundle in bundles)
 
 
 def test_an_empty_frame_is_refused() -> None:

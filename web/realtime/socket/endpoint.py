@@ -115,6 +115,11 @@ class SocketEndpoint(Generic[P]):
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def queued(self) -> int:
+        """Count the messages that wait for readers."""
+        return sum(outlet.queued for outlet in self._open)
+
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> None:

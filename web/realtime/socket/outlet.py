@@ -22,7 +22,7 @@ import trio
 from web.realtime.errors import SocketCode
 from web.realtime.socket.messages import Error, Form, encode_server
 from web.realtime.socket.protocol import CloseCode
-from web.server import COALESCE_BYTES, Frame, Lane
+from web.server import COALESCE_BYTES, Bundle, Frame, Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,16 @@ class Outlet:
     def send_topic(self, frame: Frame, topic: str, policy: Policy) -> None:
         """Send an event of a topic, or keep it by the topic's policy."""
         self._put(frame, topic, policy)
+
+    def send_topics(self, bundle: Bundle, topic: str, policy: Policy) -> None:
+        """Send several events of a topic with one write, or keep each by the topic's policy."""
+        lane = self._lane
+        if self._backlog or self.closing.is_set() or not lane.write(bundle.wire(lane.framing)):
+            for frame, _ in bundle.entries:
+                self._put(frame, topic, policy)
+            return
+        self._given += len(bundle)
+        self.sent += len(bundle)
 
     def send_control(self, wire: bytes) -> bool:
         """Send a ping if nothing is waiting; False means the reader is behind anyway."""

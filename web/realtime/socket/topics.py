@@ -22,7 +22,7 @@ from web.realtime.socket.messages import Action, Event, Form, Mark, Position, en
 from web.realtime.socket.outlet import Outlet, Policy
 from web.realtime.socket.protocol import CloseCode
 from web.realtime.stored import PAGE, RECOVERED_MAX, StoreAway, StoredPage, StoredTopic
-from web.server import Frame
+from web.server import Bundle, Frame
 
 # How long a reader may take over a handful, and a store over an answer.
 PATIENCE_S = 10.0
@@ -116,15 +116,23 @@ class Topics:
         others = [other for other in self._joined if self._known(other) == known]
         for other in others:
             self.leave(other)
-        policy, send_topic = self._policy(known), self._outlet.send_topic
+        policy, outlet = self._policy(known), self._outlet
+        send_topic = outlet.send_topic
 
         def put(frame: Frame, position: int) -> None:
             # A client that was here before may be ahead of what this process has heard.
             if position > after:
                 send_topic(frame, name, policy)
 
-        viewer = Heard(name, self._outlet.form)
-        self._joined[name] = self._hub.join(known, viewer, put)
+        def put_all(bundle: Bundle) -> None:
+            if bundle.first > after:
+                outlet.send_topics(bundle, name, policy)
+                return
+            for frame, position in bundle.entries:
+                put(frame, position)
+
+        viewer = Heard(name, outlet.form)
+        self._joined[name] = self._hub.join(known, viewer, put, put_all)
         return others
 
     async def look(self, name: str, mark: Mark | None) -> bool:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import trio
 
 from web.realtime.errors import BadTabId
-from web.server import COALESCE_BYTES, Frame, GzipSum, Lane
+from web.server import COALESCE_BYTES, Bundle, Frame, GzipSum, Lane
 
 _TAB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -104,6 +104,11 @@ class Stream:
         """Tell whether frames still reach the tab."""
         return not self.closed.is_set()
 
+    @property
+    def is_behind(self) -> bool:
+        """Tell whether anything waits for the reader."""
+        return bool(self._backlog.bytes) or self._backlog.window_wanted
+
     def statistics(self) -> StreamStatistics:
         """Call this for the lab and the metrics."""
         return StreamStatistics(
@@ -136,6 +141,13 @@ class Stream:
         self._backlog.put_chat(frame, position)
         if self._backlog.window_wanted and not had_wish and self.on_window_wanted is not None:
             self.on_window_wanted()
+
+    def put_chats(self, bundle: Bundle) -> None:
+        """Send several chat events with one write, or keep each as `put_chat` does."""
+        if self._written(bundle, len(bundle)):
+            return
+        for frame, position in bundle.entries:
+            self.put_chat(frame, position)
 
     def put_panel(self, panel: str, frame: Frame) -> bool:
         """Send a panel's state, or keep it instead of its older one; False when closed."""
@@ -170,17 +182,17 @@ class Stream:
         for told in self._on_closed:
             told(self)
 
-    def _written(self, frame: Frame) -> bool:
+    def _written(self, frame: Frame | Bundle, count: int = 1) -> bool:
         # While a window is wanted the lane is not tried, though the backlog may be empty: events
         # were dropped, and the next one would be shown behind a silent gap.
-        lane = self._lane
-        if lane is None or self._backlog or self._backlog.window_wanted:
+        lane, backlog = self._lane, self._backlog
+        if lane is None or backlog.bytes or backlog.window_wanted:
             return False
         if not lane.write(frame.wire(lane.framing)):
             return False
         if self._sum is not None:
             self._sum.add(frame.payload)
-        self.frames_sent += 1
+        self.frames_sent += count
         self.sent_at = trio.current_time()
         return True
 
@@ -224,13 +236,14 @@ class StreamBacklog:
     `window_wanted` turns true when chat overflowed; it stays until `put_window`.
     """
 
-    __slots__ = ("_bytes", "_chat", "_panels", "_window", "resyncs", "window_wanted")
+    __slots__ = ("_chat", "_panels", "_window", "bytes", "resyncs", "window_wanted")
 
     def __init__(self) -> None:
         self._chat: deque[tuple[int, Frame]] = deque()
         self._panels: dict[str, Frame] = {}
         self._window: Frame | None = None
-        self._bytes = 0
+        # Of everything that waits: 0 means that nothing does, for no frame is empty.
+        self.bytes = 0
         self.window_wanted = False
         self.resyncs = 0
 
@@ -239,25 +252,25 @@ class StreamBacklog:
 
     def __repr__(self) -> str:
         return (
-            f"<StreamBacklog chat={len(self._chat)} panels={len(self._panels)} bytes={self._bytes}>"
+            f"<StreamBacklog chat={len(self._chat)} panels={len(self._panels)} bytes={self.bytes}>"
         )
 
     def statistics(self) -> BacklogStatistics:
         """Call this for the lab and the metrics."""
-        return BacklogStatistics(len(self._chat), len(self._panels), self._bytes, self.resyncs)
+        return BacklogStatistics(len(self._chat), len(self._panels), self.bytes, self.resyncs)
 
     def put_chat(self, frame: Frame, position: int) -> None:
         """Keep a chat event; one too many replaces them all by the wish for a window."""
         self._chat.append((position, frame))
-        self._bytes += len(frame)
-        if len(self._chat) <= CHAT_EVENTS_MAX and self._bytes <= BACKLOG_BYTES_MAX:
+        self.bytes += len(frame)
+        if len(self._chat) <= CHAT_EVENTS_MAX and self.bytes <= BACKLOG_BYTES_MAX:
             return
         # Events since the wish are in the window, or come after it and are kept again.
         for _, dropped in self._chat:
-            self._bytes -= len(dropped)
+            self.bytes -= len(dropped)
         self._chat.clear()
         if self._window is not None:
-            self._bytes -= len(self._window)
+            self.bytes -= len(self._window)
             self._window = None
         if not self.window_wanted:
             self.window_wanted = True
@@ -268,9 +281,9 @@ class StreamBacklog:
         # To the end: what is newer is applied later, also across panels that overlap.
         older = self._panels.pop(panel, None)
         if older is not None:
-            self._bytes -= len(older)
+            self.bytes -= len(older)
         self._panels[panel] = frame
-        self._bytes += len(frame)
+        self.bytes += len(frame)
         return sum(len(kept) for kept in self._panels.values()) <= BACKLOG_BYTES_MAX
 
     def put_window(self, frame: Frame, position: int) -> None:
@@ -278,12 +291,12 @@ class StreamBacklog:
         self.window_wanted = False
         if self._window is not None:
             # One that still waits is replaced by the newer one, which holds all of it.
-            self._bytes -= len(self._window)
+            self.bytes -= len(self._window)
         self._window = frame
-        self._bytes += len(frame)
+        self.bytes += len(frame)
         while self._chat and self._chat[0][0] <= position:
             _, covered = self._chat.popleft()
-            self._bytes -= len(covered)
+            self.bytes -= len(covered)
 
     def take(self, bytes_max: int) -> list[Frame]:
         """Take what may be sent next: the window, chat in order, then panels.
@@ -299,7 +312,7 @@ class StreamBacklog:
                 break
             taken.append(frame)
             size += len(frame)
-        self._bytes -= size
+        self.bytes -= size
         return taken
 
     def clear(self) -> None:
@@ -307,7 +320,7 @@ class StreamBacklog:
         self._chat.clear()
         self._panels.clear()
         self._window = None
-        self._bytes = 0
+        self.bytes = 0
 
     def _next(self) -> Frame | None:
         if self._window is not None:

@@ -1,14 +1,16 @@
 """What an encoded message looks like on the wire, for each kind of connection.
 
-Pure functions and one small value, `Frame`: a payload that is wrapped at most once for each
-framing and then shared by every connection that hears it. Bytes are those h11 and wsproto
-would produce (REL-44); `tests/web/server/test_framing.py` compares them.
+Pure functions and two small values. `Frame` is a payload that is wrapped at most once for each
+framing and then shared by every connection that hears it; `Bundle` holds several that leave in one
+write. Bytes are those h11 and wsproto would produce (REL-44); `tests/web/server/test_framing.py`
+compares them.
 """
 
 from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Iterable
 
 from web.server.connection.gzip import deflated
 
@@ -109,3 +111,62 @@ class Frame:
             return self._gzip
         # Rare: not worth a place in every frame.
         return deflated(self.payload) if framing is Framing.RAW_GZIP else self.payload
+
+
+class Bundle:
+    """Holds frames that follow each other, with their numbers; `bundled` makes them.
+
+    One write brings all of them to a connection, and the bytes of each wire form are shared by all
+    connections like those of a `Frame`. Each is a chunk or a message of its own nevertheless.
+    """
+
+    __slots__ = ("_wires", "entries", "size")
+
+    def __init__(self, entries: tuple[tuple[Frame, int], ...]) -> None:
+        self.entries = entries
+        self.size = sum(len(frame) for frame, _ in entries)
+        self._wires: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"<Bundle of {len(self.entries)}>"
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def first(self) -> int:
+        """The lowest number in it."""
+        return self.entries[0][1]
+
+    @property
+    def payload(self) -> bytes:
+        """What all of them say, without their wrapping."""
+        return self.wire(Framing.RAW)
+
+    def wire(self, framing: Framing) -> bytes:
+        """Call this to get the bytes of all of them for one kind of connection."""
+        # By the name: the hash of an enum's member is a call of Python.
+        wire = self._wires.get(framing.value)
+        if wire is None:
+            wire = b"".join([frame.wire(framing) for frame, _ in self.entries])
+            self._wires[framing.value] = wire
+        return wire
+
+
+def bundled(entries: Iterable[tuple[Frame, int]], bytes_max: int) -> list[Bundle]:
+    """Call this to put frames with rising numbers into bundles; at least one frame in each.
+
+    What the kernel does not take of a write waits outside of every backlog, so a bundle is limited.
+    """
+    bundles: list[Bundle] = []
+    taken: list[tuple[Frame, int]] = []
+    size = 0
+    for frame, number in entries:
+        if taken and size + len(frame) > bytes_max:
+            bundles.append(Bundle(tuple(taken)))
+            taken, size = [], 0
+        taken.append((frame, number))
+        size += len(frame)
+    if taken:
+        bundles.append(Bundle(tuple(taken)))
+    return bundles

@@ -47,21 +47,18 @@ class Lane(Protocol):
 class PipeLane:
     """The fast lane: `write` is one system call when the kernel has room."""
 
-    __slots__ = ("_closed", "_pipe", "framing")
+    __slots__ = ("_pipe", "framing", "write")
 
     def __init__(self, pipe: WritePipe, framing: Framing) -> None:
         self._pipe = pipe
         self.framing = framing
-        self._closed = False
+        # The pipe's own method: a fan-out calls it once a connection.
+        self.write: Callable[[bytes], bool] = pipe.offer
 
     @property
     def is_ready(self) -> bool:
         """Tell whether the socket takes bytes now, as far as is known."""
-        return not self._closed and self._pipe.is_idle
-
-    def write(self, wire: bytes) -> bool:
-        """Take all of `wire` (True) or nothing (False)."""
-        return not self._closed and self._pipe.offer(wire)
+        return self.write is not _refuse and self._pipe.is_idle
 
     def when_ready(self, on_ready: Callable[[], None] | None) -> None:
         """Set who is told that the socket takes bytes again."""
@@ -70,8 +67,12 @@ class PipeLane:
     def close(self) -> None:
         """Refuse everything from now on; hypercorn's own writes go on."""
         # The last chunk of a response and a WebSocket's close frame are hypercorn's to write.
-        self._closed = True
+        self.write = _refuse
         self._pipe.on_idle = None
+
+
+def _refuse(_: bytes) -> bool:
+    return False
 
 
 class PulledLane:
