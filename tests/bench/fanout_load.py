@@ -7,7 +7,12 @@ Prints `ready` once everybody is live. Then, by TASK, one line of JSON:
 
 - `rate` (the default): bytes, seconds from the first of them to the moment everybody has had the
   event with `LAST` in it, and the processor time of this process in between
-- `latency`: microseconds from the stamp in an event to its arrival, for every event and reader
+- `latency [STALLED]`: microseconds from the stamp in an event to its arrival, for every event and
+  reader; so many more are connected and never read
+- `posts COUNT`: milliseconds from a post's first byte to its arrival at the last reader
+- `reconnect`: a line on standard input cuts everybody off and connects them anew, all at once; the
+  seconds until all are live, and how a visitor's posts were answered meanwhile
+- `idle`: nothing, until standard input ends
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import select
 import socket
 import struct
 import sys
+import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -34,6 +40,10 @@ STAMP = re.compile(rb"at=(\d+);")
 TAIL = 64
 # A server's queue of connections that it has not accepted yet is far longer.
 OPENED_AT_ONCE = 100
+# A visitor who posts while others come back; one address has 20 posts in 10 s.
+POST_EVERY_S = 0.1
+# The least the kernel gives; a reader that stalls fills it at once.
+STALLED_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -116,10 +126,11 @@ class Page:
 class Client:
     """One open connection, and the end of what it read."""
 
-    __slots__ = ("count", "kind", "socket", "tail")
+    __slots__ = ("count", "is_asked", "kind", "socket", "tail")
 
     def __init__(self, opened: socket.socket, kind: Kind) -> None:
         self.socket, self.kind, self.tail, self.count = opened, kind, b"", 0
+        self.is_asked = True
 
 
 class Crowd:
@@ -169,6 +180,28 @@ class Crowd:
                     waiting.discard(number)
                 client.tail = data[-TAIL:]
 
+    def reconnect(self) -> float:
+        """Cut everybody off and connect them anew in one moment; gives the seconds it took."""
+        before = [*self._clients.values()]
+        for client in before:
+            self._epoll.unregister(client.socket.fileno())
+            client.socket.close()
+        self._clients.clear()
+        began = time.perf_counter()
+        opened = [self._begin(client.kind) for client in before]
+        self.read_until_live(opened)
+        return time.perf_counter() - began
+
+    def _begin(self, kind: Kind) -> Client:
+        """Connect without waiting; the request follows when the connection stands."""
+        client = socket.socket()
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", self._port))
+        one = self._clients[client.fileno()] = Client(client, kind)
+        one.is_asked = False
+        self._epoll.register(client.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        return one
+
     def stop_reading(self, clients: list[Client]) -> None:
         """Leave these connected and read them no more."""
         for client in clients:
@@ -210,6 +243,11 @@ class Crowd:
         came = []
         for number, _ in self._epoll.poll():
             client = clients[number]
+            if not client.is_asked:
+                client.socket.sendall(client.kind.request)
+                client.is_asked = True
+                self._epoll.modify(number, select.EPOLLIN)
+                continue
             came.append((number, client, client.socket.recv(CHUNK)))
         return came
 
@@ -230,16 +268,70 @@ class Crowd:
         }
 
 
+class Poster:
+    """Posts as a visitor, one after the other, in a thread of its own until it is told to stop."""
+
+    def __init__(self, port: int) -> None:
+        self._page, self.statuses = Page(port), list[int]()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> dict[str, float]:
+        """Tell how many were sent, and how many were answered by anything but 202."""
+        self._is_over.set()
+        self._thread.join()
+        refused = [status for status in self.statuses if status != 202]
+        return {"posts": len(self.statuses), "refused": len(refused)}
+
+    def _run(self) -> None:
+        while not self._is_over.wait(POST_EVERY_S):
+            self._page.send("a word in between")
+            self.statuses.append(self._page.finish())
+
+
+def posts(crowd: Crowd, port: int, count: int) -> list[float]:
+    """Post and wait until everybody has it, again and again; gives the milliseconds."""
+    page, took = Page(port), list[float]()
+    for number in range(count):
+        began = time.perf_counter()
+        page.send(f"post-{number}-of-many")
+        took.append((crowd.read_until_all_have(b"post-%d-of" % number) - began) * 1000)
+        assert page.finish() == 202
+    return took
+
+
+def do(task: str, numbers: list[int], crowd: Crowd, port: int) -> object:
+    """Do what the command line says; gives what is told of it."""
+    match task:
+        case "rate":
+            return crowd.rate()
+        case "latency":
+            return [round(one) for one in crowd.read_stamps_until_all_have(LAST)]
+        case "posts":
+            return posts(crowd, port, *numbers)
+        case "reconnect":
+            sys.stdin.readline()
+            poster = Poster(port)
+            seconds = crowd.reconnect()
+            return {"seconds": seconds, **poster.stop()}
+        case "idle":
+            return sys.stdin.readline()
+    raise SystemExit(f"there is no task {task!r}")
+
+
 def main() -> None:
     name, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    task = sys.argv[4] if len(sys.argv) > 4 else "rate"
+    task, *rest = sys.argv[4:] or ["rate"]
+    numbers = [int(one) for one in rest]
     crowd = Crowd(name, port)
+    if task == "latency" and numbers:
+        stalled = crowd.open(numbers[0], receive_bytes=STALLED_BYTES)
+        crowd.read_until_live(stalled)
+        crowd.stop_reading(stalled)
     crowd.open_until_live(count)
     print("ready", flush=True)
-    if task == "rate":
-        print(json.dumps(crowd.rate()), flush=True)
-    elif task == "latency":
-        print(json.dumps([round(one) for one in crowd.read_stamps_until_all_have(LAST)]))
+    print(json.dumps(do(task, numbers, crowd, port)), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from actors.chat import (
 )
 from actors.runtime import Actor, AskError, Batch, message
 from web.chat.presenting import RoomFrames, ViewerClass, window_views
-from web.chat.readers import Reader, Readers
+from web.chat.readers import Readers
 from web.chat.window import RoomWindow, is_whole, merged
 from web.realtime import Arrivals, Slices, joined
 from web.server import COALESCE_BYTES, Bundle, Frame, bundled

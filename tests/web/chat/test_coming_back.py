@@ -12,7 +12,7 @@ from actors.chat import LOBBY, RoomForgot, RoomResumed, topic_of
 from actors.chat.chat_log import HISTORY_LIMIT
 from tests.web.chat.feed_kit import FeedKit, open_kit
 from web.realtime import PageHolds, SseParser, read_holds
-from web.server import Frame
+from web.server import Bundle, Frame
 
 _MARKED = re.compile(r'id="chat-(you|demo)-([0-9a-f]{8}-[0-9a-f-]{27})"[^>]* data-mark="([^"]+)"')
 _UNMARKED = re.compile(r"\[data-mark='([^']+)'\]")
@@ -45,6 +45,10 @@ class Tab:
         self.wire += frame.payload
 
     put_window = put_chat
+
+    def put_chats(self, bundle: Bundle, /) -> None:
+        for frame, position in bundle.entries:
+            self.put_chat(frame, position)
 
     def holds(self) -> PageHolds | None:
         """What `holds` in web/views/static/connection.js gives."""

@@ -285,7 +285,7 @@ async def test_others_have_their_turn_between_slices_of_members() -> None:
 async def test_who_joins_between_slices_is_behind_and_who_leaves_hears_no_more() -> None:
     # WEB-31: no event is missed and none comes early
     cast = stored()
-    crowd = [Ears(cast) for _ in range(SLICE_MEMBERS + 2)]
+    crowd = [Ears(cast) for _ in range(6 * SLICE_MEMBERS)]
     late: list[Ears] = []
     missed: list[int] = []
 
