@@ -65,7 +65,7 @@ def lab_routes(services: Services, lab: LabServices) -> Blueprint:
         frame = shell(state, "Lab", PAGE_LAB, services.version, tab)
         services.session(state.visitor.id).tell(BindTab(TabId(tab), LOBBY))
         page = LabPage(frame, lab.tree.view(), chat)
-        return page_response(services.renderer.lab_page(page))
+        return page_response(services.renderer.filled.lab(page))
 
     @routes.post(paths.LAB_ACTION)
     async def act(target: str, action: str) -> Response:

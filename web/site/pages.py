@@ -6,11 +6,18 @@ from quart import Response
 
 from actors.chat import LOBBY, guest_name
 from web.routing import paths
+from web.server import (
+    STREAM_HEAD,
+    GzipSum,
+    RequestState,
+    current_request_state,
+    deflated,
+)
 from web.server import ErrorView as Told
-from web.server import RequestState, current_request_state, gzipped
 from web.views import (
     ErrorPage,
     ErrorView,
+    FilledPage,
     NavLink,
     Renderer,
     Shell,
@@ -58,16 +65,20 @@ def navigation(page: str) -> tuple[NavLink, ...]:
     )
 
 
-def page_response(html: str) -> Response:
+def page_response(page: FilledPage) -> Response:
     """Call this to answer a page; it holds a nonce and names, so no cache keeps it (SEC-60).
 
     Compressed for who takes gzip. Beside what people wrote stands no secret that is the same in two
     answers (SEC-32), so the length tells nobody anything.
     """
     headers = {"cache-control": "no-store", "vary": "accept-encoding"}
-    body = html.encode()
+    body = page.body()
     if current_request_state().takes_gzip:
-        body = gzipped(body)
+        # What all visitors see is compressed once for all; each one's own words stand between, as
+        # they are. Only the sum is counted for each.
+        total = GzipSum()
+        total.add(body)
+        body = b"".join([STREAM_HEAD, page.packed(deflated), total.end()])
         headers["content-encoding"] = "gzip"
     return Response(body, content_type=HTML, headers=headers)
 

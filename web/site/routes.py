@@ -41,7 +41,7 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
         state = current_request_state()
         frame = shell(state, "Home", PAGE_HOME, services.version, str(uuid4()))
         page = HomePage(frame, site.proof.view(), code)
-        return page_response(services.renderer.home_page(page))
+        return page_response(services.renderer.filled.home(page))
 
     # A GET of these is answered before Quart is asked (`ready_answers`). They are routes for what
     # else comes: names that are no files, and methods that are answered 405 with the right ones.

@@ -4,7 +4,8 @@ Read in this order:
 
 - `words`: what may stand in an attribute, and what is refused
 - `pages`, and the panels on them, `tree`, `chat` and `code`: one frozen view model a template
-- `renderer`: a method for each page and for each fragment a stream patches; Jinja2's settings
+- `renderer`: a method for each page and for each fragment a stream patches; whole pages that are
+  rendered once for all and filled with each visitor's own words; Jinja2's settings
 - `static`: the files under `/static/`, named by their hash; `browser_runtime`: the one of them
   that is fetched and never committed
 - `greeter`: the actor the home page shows; `templates/` and `static/` hold the rest
@@ -22,7 +23,7 @@ from web.views.pages import (
     Shell,
     StreamView,
 )
-from web.views.renderer import Renderer, make_environment
+from web.views.renderer import FilledPage, Renderer, make_environment
 from web.views.static import CACHE_CONTROL, PREFIX, StaticFile, StaticTable, load, table
 from web.views.tree import (
     ActorStatus,
@@ -66,6 +67,7 @@ __all__ = [
     "ElementId",
     "ErrorPage",
     "ErrorView",
+    "FilledPage",
     "HomePage",
     "ImpossibleView",
     "LabPage",

@@ -1,33 +1,48 @@
 """View models in, HTML out: whole pages, and the fragments that streams patch into them.
 
 Each method is pure and costs microseconds; each fragment's method tells which element it
-replaces. Fragments carry no nonce and no script. Below the renderer is the Jinja2 environment it
-works in: strict, autoescaping, with the few filters that templates may use.
+replaces. Fragments carry no nonce and no script. Below the renderer are pages that are rendered
+once for all and filled for each visitor, and the Jinja2 environment all works in: strict,
+autoescaping, with the few filters that templates may use.
 """
 
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from web.views.chat import MessageFragments, MessageView
-from web.views.pages import ErrorPage, ErrorView, HomePage, LabPage, ProofView
+from web.views.chat import ChatView, MessageFragments, MessageView
+from web.views.pages import ErrorPage, ErrorView, HomePage, LabPage, ProofView, Shell, StreamView
 from web.views.static import StaticTable
 from web.views.tree import Branch, CountView, CrashView, NodeView
-from web.views.words import dsid
+from web.views.words import csrf_token, dsid, element_id, nonce
 
 TEMPLATES = Path(__file__).with_name("templates")
 
 MESSAGE_LIST = "fragments/message_list.html"
 # The tree and the two lists of what everybody sees; and of some who see messages of their own.
 PARTS_KEPT_MAX = 12
+# Home and the lab for who wrote nothing, in the states of this moment; some 60 KB each, and a fifth
+# of that compressed.
+PAGES_KEPT_MAX = 12
+
+Pack = Callable[[bytes], bytes]
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 
 class Renderer:
     """Call this once at start-up; every template is compiled here, so a broken one stops us.
+
+    `filled` gives the same pages as `home_page` and `lab_page`, and renders them only when what all
+    visitors see of them has changed.
 
     Raises `jinja2.TemplateError` for a broken template.
     """
@@ -39,6 +54,7 @@ class Renderer:
             self._environment.get_template(name)
         # What was looked at last comes last.
         self._parts: dict[tuple[int, str, object], tuple[object, Markup]] = {}
+        self.filled = FilledPages(self.home_page, self.lab_page)
 
     def _render(self, name: str, **values: object) -> str:
         return self._environment.get_template(name).render(**values)
@@ -121,6 +137,174 @@ class Renderer:
     def error_fragment(self, error: ErrorView) -> str:
         """Call this to render a failure into an open page (`#error-fragment`, outer)."""
         return self._render("fragments/error.html", error=error)
+
+
+# -- pages that are filled -----------------------------------------------------------------------
+#
+# Rule 1: a mark is random for each process and never leaves it. What people write can therefore not
+#         hold one, and would otherwise be taken for a place to fill.
+# Rule 2: a word is escaped as the template would have escaped it; what goes into attributes is of a
+#         kind that needs no escape (`words.py`), and is checked when its view is made.
+# Rule 3: what a template does with a word but to print it (a filter, a condition) would be done to
+#         the mark. `tests/web/views/test_view_filling.py` compares filled pages with rendered ones.
+
+# 128 bits, as a nonce has: nobody guesses one. Letters and digits only, so nothing escapes it.
+_MARKS = secrets.token_hex(16)
+
+
+def _mark(number: int) -> str:
+    # Of one length, so that none is the beginning of another.
+    return f"{_MARKS}{number:02d}"
+
+
+_CUT = re.compile(rf"{_MARKS}([0-9]{{2}})")
+
+
+class Filling:
+    """A page with holes."""
+
+    __slots__ = ("_holes", "_packed", "_pieces")
+
+    def __init__(self, html: str) -> None:
+        parts = _CUT.split(html)
+        # A piece, the number of its hole, a piece, and so on.
+        self._holes = [(at, int(parts[at])) for at in range(1, len(parts), 2)]
+        self._pieces = [part.encode() for part in parts]
+        self._packed: list[bytes] | None = None
+
+    def filled(self, words: Sequence[bytes]) -> bytes:
+        """Call this with the words in the order of their marks."""
+        return self._joined(self._pieces, words)
+
+    def packed(self, words: Sequence[bytes], pack: Pack) -> bytes:
+        """Call this for the same with every piece and word packed by itself, pieces only once."""
+        if self._packed is None:
+            self._packed = [pack(piece) for piece in self._pieces]
+        return self._joined(self._packed, [pack(word) for word in words])
+
+    def _joined(self, pieces: list[bytes], words: Sequence[bytes]) -> bytes:
+        pieces = pieces.copy()
+        for at, number in self._holes:
+            pieces[at] = words[number]
+        return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class FilledPage:
+    """A page and the words of one visitor, to be sent as it is or compressed."""
+
+    filling: Filling
+    words: Sequence[bytes]
+
+    def body(self) -> bytes:
+        """Call this for the page."""
+        return self.filling.filled(self.words)
+
+    def packed(self, pack: Pack) -> bytes:
+        """Call this for the page in pieces that `pack` has packed, each by itself.
+
+        `pack` is always the same function: what all visitors see is packed by it only once.
+        """
+        return self.filling.packed(self.words, pack)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    # What the page was made of: as long as it is held here, nothing else has its identity.
+    shown: tuple[object, ...]
+    filling: Filling
+
+
+class FilledPages:
+    """Keeps the newest pages, rendered by the given functions.
+
+    A page is the same for all who look at the same things, but for a few words: its nonce, its tab,
+    the visitor's name, the ids and the token of its forms. So it is rendered once with marks in the
+    places of these words, cut at the marks, and a visitor's page is the pieces with their words
+    between them. Templates know nothing of it: they are given marks where they are otherwise given
+    words.
+    """
+
+    def __init__(
+        self, render_home: Callable[[HomePage], str], render_lab: Callable[[LabPage], str]
+    ) -> None:
+        self._render_home, self._render_lab = render_home, render_lab
+        # What was looked at last comes last.
+        self._kept: dict[tuple[object, ...], _Kept] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def home(self, page: HomePage) -> FilledPage:
+        """Call this for `/`."""
+        key = ("home", id(page.code), page.proof, *_alike(page.shell))
+        kept = self._maybe_kept(key)
+        if kept is None:
+            marked = replace(page, shell=_marked(page.shell))
+            kept = self._keep(key, (page.code,), self._render_home(marked))
+        return FilledPage(kept, _words(page.shell))
+
+    def lab(self, page: LabPage) -> FilledPage:
+        """Call this for `/lab`."""
+        chat = page.chat
+        # The tree and the messages by identity: comparing them would cost what this saves.
+        shown = page.tree, chat.messages
+        key = ("lab", *map(id, shown), chat.room, chat.demo_name, *_alike(page.shell))
+        kept = self._maybe_kept(key)
+        if kept is None:
+            marked = replace(page, shell=_marked(page.shell), chat=_marked_chat(chat))
+            kept = self._keep(key, shown, self._render_lab(marked))
+        words = chat.tab_id, chat.client_id, chat.demo_client_id, chat.csrf
+        own = [escape(chat.you_name).encode(), *[word.encode() for word in words]]
+        return FilledPage(kept, _words(page.shell) + own)
+
+    def _maybe_kept(self, key: tuple[object, ...]) -> Filling | None:
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            return None
+        self._kept[key] = kept
+        return kept.filling
+
+    def _keep(self, key: tuple[object, ...], shown: tuple[object, ...], html: str) -> Filling:
+        filling = Filling(html)
+        self._kept[key] = _Kept(shown, filling)
+        while len(self._kept) > PAGES_KEPT_MAX:
+            del self._kept[next(iter(self._kept))]
+        return filling
+
+
+# The order of the marks: first what every page has, then what the chat's panel has.
+_NONCE, _NAME, _TAB, _YOU, _CHAT_TAB, _CLIENT, _DEMO_CLIENT, _CSRF = map(_mark, range(8))
+
+
+def _words(shell: Shell) -> list[bytes]:
+    tab = "" if shell.stream is None else shell.stream.tab_id
+    return [shell.nonce.encode(), escape(shell.viewer_name).encode(), tab.encode()]
+
+
+def _alike(shell: Shell) -> tuple[object, ...]:
+    """Give what the frame shows to all: everything else of it is a word."""
+    room = None if shell.stream is None else (shell.stream.room,)
+    return shell.title, shell.page, shell.nav, shell.version, room
+
+
+def _marked(shell: Shell) -> Shell:
+    stream = shell.stream and StreamView(element_id(_TAB), shell.stream.room)
+    return replace(shell, nonce=nonce(_NONCE), viewer_name=_NAME, stream=stream)
+
+
+def _marked_chat(chat: ChatView) -> ChatView:
+    return replace(
+        chat,
+        you_name=_YOU,
+        tab_id=element_id(_CHAT_TAB),
+        client_id=element_id(_CLIENT),
+        demo_client_id=element_id(_DEMO_CLIENT),
+        csrf=csrf_token(_CSRF),
+    )
+
+
+# -- the environment of the templates ------------------------------------------------------------
 
 
 def make_environment(static: StaticTable) -> Environment:

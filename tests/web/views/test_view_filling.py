@@ -1,0 +1,158 @@
+"""Filled pages are the rendered ones, byte for byte, whoever looks and whatever was written."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from tests.web.views import samples
+from web.server import STREAM_HEAD, GzipSum, deflated
+from web.views import (
+    CsrfToken,
+    HomePage,
+    LabPage,
+    Renderer,
+    StreamView,
+    csrf_token,
+    element_id,
+    nonce,
+)
+from web.views import renderer as rendering
+from web.views.renderer import PAGES_KEPT_MAX, FilledPages
+
+HOSTILE = [
+    "</bdi><script>alert(1)</script>",
+    "\"'><img src=x>",
+    "{{ 7*7 }}",
+    "&lt;&amp;",
+    "\x00é🎭",
+]
+
+
+def viewed(page: HomePage, number: int, name: str) -> HomePage:
+    """The same page as another visitor sees it."""
+    assert page.shell.stream is not None
+    stream = StreamView(element_id(f"tab-{number}"), page.shell.stream.room)
+    shell = replace(page.shell, nonce=nonce(f"{number:022d}"), viewer_name=name, stream=stream)
+    return replace(page, shell=shell)
+
+
+def viewed_lab(page: LabPage, number: int, name: str) -> LabPage:
+    shell = viewed(HomePage(page.shell, samples.proof(), samples.home().code), number, name).shell
+    token: CsrfToken = csrf_token(f"token.{number}-_=")
+    chat = replace(
+        page.chat,
+        you_name=name,
+        tab_id=element_id(f"tab-{number}"),
+        client_id=element_id(f"client-{number}"),
+        demo_client_id=element_id(f"demo-{number}"),
+        csrf=token,
+    )
+    return replace(page, shell=shell, chat=chat)
+
+
+@pytest.fixture
+def renderer() -> Renderer:
+    return samples.renderer()
+
+
+@pytest.mark.parametrize("name", ["Quiet Heron 42", *HOSTILE])
+def test_a_filled_page_is_the_rendered_one(renderer: Renderer, name: str) -> None:
+    home, lab = samples.home(), samples.lab(samples.message(1), samples.message(2, body=name))
+    for number in range(3):
+        page, other = viewed(home, number, name), viewed_lab(lab, number, name)
+        assert renderer.filled.home(page).body() == renderer.home_page(page).encode()
+        assert renderer.filled.lab(other).body() == renderer.lab_page(other).encode()
+    assert len(renderer.filled) == 2
+
+
+def test_a_page_without_a_stream_is_another_one(renderer: Renderer) -> None:
+    home = samples.home()
+    quiet = replace(home, shell=replace(home.shell, stream=None))
+    for page in (home, quiet, home, quiet):
+        assert renderer.filled.home(page).body() == renderer.home_page(page).encode()
+
+
+def test_what_all_see_is_rendered_once_and_again_when_it_changes(renderer: Renderer) -> None:
+    # PERF-40
+    rendered: list[str] = []
+
+    def home(page: HomePage) -> str:
+        rendered.append("home")
+        return renderer.home_page(page)
+
+    def lab(page: LabPage) -> str:
+        rendered.append("lab")
+        return renderer.lab_page(page)
+
+    pages, first = FilledPages(home, lab), samples.lab(samples.message(1))
+    for number in range(5):
+        pages.home(viewed(samples.home(), number, "somebody"))
+        pages.lab(viewed_lab(first, number, "somebody"))
+    assert rendered.count("lab") == 1
+    changed = [
+        replace(first, tree=replace(first.tree)),
+        replace(first, chat=replace(first.chat, messages=(samples.message(1), samples.message(2)))),
+        replace(first, shell=replace(first.shell, version="2")),
+        replace(first, shell=replace(first.shell, nav=first.shell.nav[:1])),
+        replace(first, shell=replace(first.shell, title="Another")),
+        replace(first, chat=replace(first.chat, demo_name="Another")),
+    ]
+    for count, page in enumerate(changed, 2):
+        assert pages.lab(page).body() == renderer.lab_page(page).encode()
+        assert rendered.count("lab") == count
+    figures = samples.home()
+    for alive in range(2):
+        shown = replace(figures, proof=replace(figures.proof, actors_alive=alive))
+        assert pages.home(shown).body() == renderer.home_page(shown).encode()
+
+
+def test_pages_are_kept_within_a_limit(renderer: Renderer) -> None:
+    for alive in range(PAGES_KEPT_MAX + 5):
+        page = samples.home()
+        renderer.filled.home(replace(page, proof=replace(page.proof, actors_alive=alive)))
+    assert len(renderer.filled) == PAGES_KEPT_MAX
+
+
+def test_the_pieces_of_a_page_are_packed_once_and_its_words_by_themselves(
+    renderer: Renderer,
+) -> None:
+    # REL-61
+    packed: list[bytes] = []
+
+    def pack(piece: bytes) -> bytes:
+        packed.append(piece)
+        return deflated(piece)
+
+    lab = samples.lab(*[samples.message(number, body=HOSTILE[4] * 40) for number in range(1, 51)])
+    for number in range(2):
+        page = renderer.filled.lab(viewed_lab(lab, number, "somebody"))
+        packed.clear()
+        whole, total = page.body(), GzipSum()
+        total.add(whole)
+        sent = STREAM_HEAD + page.packed(pack) + total.end()
+        assert gzip.decompress(sent) == whole
+        assert len(sent) < len(whole) / 4
+        if number:
+            assert packed == list(page.words)
+
+
+def test_what_a_visitor_writes_is_no_mark(renderer: Renderer) -> None:
+    # SEC-64: marks cannot be guessed and are in no page; other numbers than ours fill nothing.
+    lab = viewed_lab(samples.lab(samples.message(1, body="0" * 32 + "07")), 1, "0" * 32 + "03")
+    body = renderer.filled.lab(lab).body()
+    assert body == renderer.lab_page(lab).encode()
+    assert rendering._MARKS.encode() not in body
+    assert len(rendering._MARKS) == 32
+
+
+def test_another_process_has_other_marks() -> None:
+    code = "from web.views import renderer as rendering; print(rendering._MARKS)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert done.stdout.strip() != rendering._MARKS
