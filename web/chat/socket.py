@@ -11,7 +11,7 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from hypercorn.typing import WebsocketScope
+from hypercorn.typing import HTTPScope, WebsocketScope
 
 from actors.accounts import PostAnswer, PostInRoom
 from actors.accounts.session import Messages as SessionMessage
@@ -191,7 +191,7 @@ TakeTicket = Callable[[str], Awaitable[str | None]]
 
 
 async def socket_guest(
-    take_ticket: TakeTicket, scope: WebsocketScope
+    take_ticket: TakeTicket, scope: WebsocketScope | HTTPScope
 ) -> Caller[SocketGuest] | Answer:
     """Call this at the handshake: a guest is whoever the visitor cookie says, else the ticket.
 

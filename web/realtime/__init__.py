@@ -7,7 +7,8 @@ feed, and who of them waits for the whole), then a chapter:
 - `sse/`: the streams of pages, one for each tab
 - `socket/`: WebSockets of client programs, and the protocol spoken on them
 
-`errors.py` is what can go wrong in either. The chapters do not know each other.
+`event_stream.py` is the sockets' topics as server-sent events, made of both chapters, which do not
+know each other. `errors.py` is what can go wrong in any of them.
 
 Our words: a *stream* is one open SSE connection of a tab (what an event store calls so is always a
 `stream_id`); a *panel* is a part of a page whose newest state replaces the older; a *window* is the
@@ -39,13 +40,22 @@ from web.realtime.broadcast import (
 from web.realtime.errors import (
     BadClientId,
     BadTabId,
+    CallerUnknown,
     NotACommandClass,
     ProtocolViolation,
     RealtimeError,
     SocketCode,
     StreamsFull,
     TooManyStreams,
+    TopicRefused,
     UnsafeField,
+)
+from web.realtime.event_stream import (
+    EventEncoding,
+    EventMessages,
+    EventStreamActor,
+    EventStreams,
+    read_last_id,
 )
 from web.realtime.socket.commands import CommandMemory, Done, Refused
 from web.realtime.socket.connection import Caller, Connection, EndpointSettings, Request, Service
@@ -143,6 +153,7 @@ __all__ = [
     "BadTabId",
     "Broadcast",
     "Caller",
+    "CallerUnknown",
     "ClientMessage",
     "Close",
     "CloseCode",
@@ -158,6 +169,10 @@ __all__ = [
     "EndpointSettings",
     "Error",
     "Event",
+    "EventEncoding",
+    "EventMessages",
+    "EventStreamActor",
+    "EventStreams",
     "Form",
     "Heard",
     "HistoryLimits",
@@ -216,6 +231,7 @@ __all__ = [
     "Tells",
     "TokenBucket",
     "TooManyStreams",
+    "TopicRefused",
     "TopicSink",
     "UnsafeField",
     "Unsubscribe",
@@ -235,6 +251,7 @@ __all__ = [
     "patch_elements",
     "patch_signals",
     "read_holds",
+    "read_last_id",
     "remove_elements",
     "stream_headers",
     "stream_response",

@@ -57,6 +57,20 @@ class BadClientId(RealtimeError):
         super().__init__("client is given once, and is a UUID; the socket was not opened.")
 
 
+class CallerUnknown(RealtimeError):
+    """Raised when a program shows who it is by something that is not taken (401)."""
+
+    def __init__(self) -> None:
+        super().__init__("who you are cannot be told by that; nothing was opened.")
+
+
+class TopicRefused(RealtimeError):
+    """Raised for a topic that may not be heard, and for one there is none of alike (403)."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no topic of that name for you; nothing was opened.")
+
+
 class NotACommandClass(RealtimeError):
     """Raised at start-up when an endpoint lists a class that may not come from a client."""
 

@@ -6,7 +6,14 @@ stands in an answer.
 
 from actors.chat import ChatLogUnavailable, UnknownRoom
 from actors.runtime import AskError
-from web.realtime import BadTabId, StreamsFull, TooManyStreams
+from web.realtime import (
+    BadClientId,
+    BadTabId,
+    CallerUnknown,
+    StreamsFull,
+    TooManyStreams,
+    TopicRefused,
+)
 from web.server import Answer, ErrorTable
 
 
@@ -81,6 +88,9 @@ def error_table() -> ErrorTable:
         (AskError, Answer.UNAVAILABLE, None),
         (ChatLogUnavailable, Answer.UNAVAILABLE, None),
         (BadTabId, Answer.INVALID, None),
+        (BadClientId, Answer.INVALID, None),
+        (CallerUnknown, Answer.UNAUTHENTICATED, None),
+        (TopicRefused, Answer.FORBIDDEN, "There is no topic of that name for you."),
         (TooManyStreams, Answer.RATE_LIMITED, "Too many open streams; close a tab first."),
         (StreamsFull, Answer.UNAVAILABLE, None),
     ):

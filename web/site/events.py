@@ -5,10 +5,11 @@ feed has the reader (SITE-91). Which feeds they are is told by the feature that 
 a `StreamedPage`. Everything a stream took is given back when it closes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import msgspec
+from hypercorn.typing import HTTPScope
 from quart import Blueprint, Response, request
 
 from web.realtime import (
@@ -52,12 +53,23 @@ class StreamedPage(Protocol):
         """Join the feeds of the page's panels; of what the page holds only the rest is sent."""
 
 
-def event_routes(services: Services, pages: Mapping[str, StreamedPage]) -> Blueprint:
-    """Call this to get the route of all pages' streams; `pages` by the name a page gives itself."""
+# Opens the stream of a topic for a program: its scope, the topic, and what it heard last.
+OpenTopic = Callable[[HTTPScope, str, str], Awaitable[Response]]
+
+
+def event_routes(
+    services: Services, pages: Mapping[str, StreamedPage], open_topic: OpenTopic
+) -> Blueprint:
+    """Call this to get the route of all pages' streams; `pages` by the name a page gives itself.
+
+    Programs name a topic instead, and are given its stream by `open_topic` (WEB-48).
+    """
     routes = Blueprint("events", __name__)
 
     @routes.get(paths.EVENTS)
     async def events() -> Response:
+        if "topic" in request.args:
+            return await open_topic(_http_scope(), _read_topic(), _last_event_id())
         query, page = _read_query(pages)
         state = current_request_state()
         key = StreamKey(state.visitor.id, parse_tab(query.tab))
@@ -72,6 +84,25 @@ def event_routes(services: Services, pages: Mapping[str, StreamedPage]) -> Bluep
         return stream_response(stream, request.scope, first=_CONNECTED)
 
     return routes
+
+
+def _http_scope() -> HTTPScope:
+    scope = request.scope
+    assert scope["type"] == "http", "this is the route of a request"
+    return scope
+
+
+def _read_topic() -> str:
+    topics = request.args.getlist("topic")
+    if len(topics) != 1:
+        raise InvalidInput("a stream has one topic; open another for another")
+    return topics[0]
+
+
+def _last_event_id() -> str:
+    # It is UTF-8 (the HTML standard), and headers are read as latin-1.
+    given = request.headers.get("last-event-id", "")
+    return given.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _read_query(pages: Mapping[str, StreamedPage]) -> tuple[StreamQuery, StreamedPage]:

@@ -42,11 +42,12 @@ from web.realtime import (
     CommandMemory,
     CommandTable,
     EndpointSettings,
+    EventEncoding,
+    EventStreams,
     Heard,
     HistoryLimits,
     Hub,
     SocketCaps,
-    SocketEncoding,
     SocketEndpoint,
     Stream,
     StreamCaps,
@@ -133,7 +134,7 @@ class Web:
         # What clients are told again who come back after the server was restarted alone.
         self._commands = CommandMemory()
         # What sockets are told of the Lobby; kept for those who come back.
-        self._told = SocketEncoding(RoomTells())
+        self._told = EventEncoding(RoomTells())
         self._lobby_topic = RoomTopic(LOBBY, chat_log)
         self.lobby: Broadcast[object, Heard] = Broadcast(
             self._told, history=HistoryLimits(), source=self._lobby_topic
@@ -185,7 +186,8 @@ class Web:
         """Call this to get the application that serves on `port`, with its drain."""
         # A server that is restarted drained its streams before; this one takes new ones.
         self.streams.is_draining = False
-        endpoint = self.sockets = self._socket_endpoint(system)
+        endpoint, listening = self._endpoints(system)
+        self.sockets = endpoint
         self.open_sessions.attach(endpoint)
         pages = ErrorPages(self._renderer, self._version)
         edge = EdgeSettings(
@@ -207,7 +209,7 @@ class Web:
         )
         commands = CommandsInFlight()
         commands.watch(app)
-        self._register_routes(app)
+        self._register_routes(app, listening)
         transport = TransportSettings(error_response=app.edge.protocol_error)
         return Served(
             app,
@@ -236,7 +238,10 @@ class Web:
             probe_paths=paths.PROBES,
         )
 
-    def _socket_endpoint(self, system: System) -> SocketEndpoint[SocketGuest]:
+    def _endpoints(
+        self, system: System
+    ) -> tuple[SocketEndpoint[SocketGuest], EventStreams[SocketGuest]]:
+        """Make what programs connect to: sockets, and streams of what is told on them."""
         topics = system.topics
         hub: Hub[object, Heard] = Hub(
             self._told,
@@ -245,22 +250,28 @@ class Web:
             history=HistoryLimits(),
             stored={topic_of(LOBBY): self.lobby},
         )
-        return SocketEndpoint(
-            EndpointSettings(
-                commands=CommandTable(
-                    [PostMessage], events=[MessagePosted, MessageWithdrawn, PostStored]
-                ),
-                service=ChatService(self._directory.session, self.open_sessions.how_closed),
-                hub=hub,
-                aliases={"default": topic_of(LOBBY)},
-                memory=self._commands,
+        settings = EndpointSettings(
+            commands=CommandTable(
+                [PostMessage], events=[MessagePosted, MessageWithdrawn, PostStored]
             ),
-            caller_of=partial(socket_guest, self._tickets.take),
+            service=ChatService(self._directory.session, self.open_sessions.how_closed),
+            hub=hub,
+            aliases={"default": topic_of(LOBBY)},
+            memory=self._commands,
+        )
+        caller_of = partial(socket_guest, self._tickets.take)
+        sockets = SocketEndpoint(
+            settings,
+            caller_of=caller_of,
             start=self._directory.start_socket,
             caps=SocketCaps(per_address=self._settings.sockets_per_address_max),
         )
+        listening = EventStreams(
+            settings, sockets, caller_of=caller_of, start=self._directory.start_event_stream
+        )
+        return sockets, listening
 
-    def _register_routes(self, app: WebApp) -> None:
+    def _register_routes(self, app: WebApp, listening: EventStreams[SocketGuest]) -> None:
         directory, settings = self._directory, self._settings
         services = Services(
             self._version, directory.session, self.streams, self._renderer, app.csrf
@@ -280,7 +291,7 @@ class Web:
             PAGE_LAB: LabStreams(services, lab),
         }
         app.register_blueprint(site_routes(services, site))
-        app.register_blueprint(event_routes(services, pages))
+        app.register_blueprint(event_routes(services, pages, listening.open))
         app.register_blueprint(ticket_routes(self._tickets))
         app.register_blueprint(chat_routes(services, chat))
         app.register_blueprint(lab_routes(services, lab))

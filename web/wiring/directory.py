@@ -14,7 +14,7 @@ from web.chat.room_feed import Messages as RoomFeedMessage
 from web.chat.room_feed import RoomFeed
 from web.lab.tree_feed import Messages as TreeFeedMessage
 from web.lab.tree_feed import TreeFeed
-from web.realtime import ConnectionRef, Stream
+from web.realtime import ConnectionRef, EventMessages, Stream
 from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed
 
@@ -97,6 +97,11 @@ class Directory:
         """Call this to put a socket's actor into the tree."""
         started = await self._dynamic(SOCKETS).start_child(make)
         return cast("ConnectionRef", started.ref)
+
+    async def start_event_stream(self, make: Callable[[], object]) -> Ref[EventMessages]:
+        """Call this to put the actor of a program's event stream into the tree, beside sockets."""
+        started = await self._dynamic(SOCKETS).start_child(make)
+        return cast("Ref[EventMessages]", started.ref)
 
     def _dynamic(self, name: Name) -> Dynamic[object]:
         return handle_of(Dynamic, self._find(name, Dynamic))

@@ -22,6 +22,7 @@ ROUTES = {
     paths.CHAT_POST: "POST",
     paths.CHAT_POST_AS_DEMO: "POST",
     paths.LAB_ACTION: "POST",
+    paths.SOCKET_TICKET: "POST",
     paths.STATIC: "GET",
     paths.HEALTH: "GET",
     paths.HEALTH_LIVE: "GET",

@@ -7,17 +7,23 @@ The origin was judged by the edge (SEC-40). Each accepted socket gets a `Connect
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import parse_qs
 from uuid import UUID, uuid4
 
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope, WebsocketScope
+from hypercorn.typing import (
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    HTTPScope,
+    Scope,
+    WebsocketScope,
+)
 
 from actors.runtime import Context, NoProc, Ref, edge_context
-from web.realtime.errors import BadClientId
+from web.realtime.errors import BadClientId, StreamsFull, TooManyStreams
 from web.realtime.socket.connection import (
     BytesCame,
     Caller,
@@ -62,7 +68,7 @@ class SocketCaps:
     per_address: int = 50
 
 
-def client_of(scope: WebsocketScope) -> UUID | None:
+def client_of(scope: WebsocketScope | HTTPScope) -> UUID | None:
     """Call this for the id a client program gave itself with `?client=<uuid>`; None without one.
 
     Raises `BadClientId` for what is no UUID, or for two of them.
@@ -78,11 +84,21 @@ def client_of(scope: WebsocketScope) -> UUID | None:
         raise BadClientId from None
 
 
+class TakesRecheck(Protocol):
+    """A connection's ref, as far as an endpoint needs it."""
+
+    def tell(self, message: Recheck, /) -> object:
+        """Ask anew what the client may hear."""
+
+
 @dataclass(slots=True)
-class _Open:
+class Hold:
+    """A place among the open connections; `release` gives it back and may be repeated."""
+
     user: str
     address: str
-    ref: ConnectionRef | None = None
+    release: Callable[[], None] = field(default=lambda: None)
+    ref: TakesRecheck | None = None
 
 
 class SocketEndpoint(Generic[P]):
@@ -104,7 +120,7 @@ class SocketEndpoint(Generic[P]):
         self._caller_of = caller_of
         self._start = start
         self._caps = caps or SocketCaps()
-        self._open: dict[Outlet, _Open] = {}
+        self._open: dict[Outlet, Hold] = {}
         self._per_user: dict[str, int] = {}
         self._per_address: dict[str, int] = {}
         self.is_draining = False
@@ -163,6 +179,22 @@ class SocketEndpoint(Generic[P]):
             if ref is not None:
                 ref.tell(Recheck())
         return len(found)
+
+    def check_caps(self, user: str, address: str) -> None:
+        """Call this before `hold`; raises `TooManyStreams` or `StreamsFull` at a cap (SEC-48)."""
+        row = self._over_caps(user, address)
+        if row is None:
+            return
+        if row.status == Answer.UNAVAILABLE.value.status:
+            raise StreamsFull(self._caps.total)
+        is_user = self._per_user.get(user, 0) >= self._caps.per_user
+        raise TooManyStreams(
+            *(("user", self._caps.per_user) if is_user else ("address", self._caps.per_address))
+        )
+
+    def hold(self, outlet: Outlet, user: str, address: str) -> Hold:
+        """Call this to count a connection that is no WebSocket, and to have it drained too."""
+        return self._count(outlet, user, address)
 
     def begin_drain(self) -> None:
         """Call this when the server begins to stop: no new sockets, no new commands."""
@@ -267,14 +299,16 @@ class SocketEndpoint(Generic[P]):
                 )
         return None
 
-    def _count(self, outlet: Outlet, user: str, address: str) -> _Open:
-        known = self._open[outlet] = _Open(user, address)
+    def _count(self, outlet: Outlet, user: str, address: str) -> Hold:
+        known = self._open[outlet] = Hold(user, address, partial(self._uncount, outlet))
         self._per_user[user] = self._per_user.get(user, 0) + 1
         self._per_address[address] = self._per_address.get(address, 0) + 1
         return known
 
     def _uncount(self, outlet: Outlet) -> None:
-        known = self._open.pop(outlet)
+        known = self._open.pop(outlet, None)
+        if known is None:
+            return
         for counts, key in ((self._per_user, known.user), (self._per_address, known.address)):
             counts[key] -= 1
             if not counts[key]:

@@ -26,10 +26,12 @@ MESSAGE_ID_LENGTH_MAX = 64
 
 
 class Form(enum.Enum):
-    """Which of the two forms a connection speaks."""
+    """Which form a connection speaks."""
 
     PLAIN = "plain"
     V1 = V1
+    # No socket: the client only listens (`web/realtime/event_stream.py`).
+    EVENTS = "events"
 
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MESSAGE_ID_LENGTH_MAX)] | None

@@ -56,13 +56,17 @@ class SocketEncoding:
 
     def encode(self, message: object, viewer: Heard, place: Place, /) -> Frame | None:
         """Turn a message into a frame; None for what nobody is told of."""
-        action = self._tells.action(message)
+        action = self.action(message)
         if action is None:
             return None
         if viewer.form is Form.PLAIN:
             return Frame(encode_server(Event(action, viewer.name)))
         event = Event(action, viewer.name, place.seq, place.epoch, place.correlation_id, place.prev)
         return Frame(encode_server(event))
+
+    def action(self, message: object) -> Action | None:
+        """Write a message as an action; None when nobody is told of it."""
+        return self._tells.action(message)
 
     def position(self, message: object) -> int | None:
         """Tell the store's number of a message, see `Encoding`."""

@@ -121,12 +121,15 @@ def stream_response(stream: Stream, scope: Scope, *, first: bytes = b"") -> Resp
     return response
 
 
-def fast_lane(scope: Scope) -> Lane | None:
-    """Call this once a streaming response's head is out; None where only Quart may write."""
+def fast_lane(scope: Scope, *, is_plain: bool = False) -> Lane | None:
+    """Call this once a streaming response's head is out; None where only Quart may write.
+
+    A lane that `is_plain` is not compressed, whatever the client takes.
+    """
     transport = transport_of(scope)
     if transport is None or scope["type"] != "http":
         return None
-    is_chunked, is_gzip = scope["http_version"] == "1.1", request_state(scope).takes_gzip
-    if is_gzip:
+    is_chunked = scope["http_version"] == "1.1"
+    if request_state(scope).takes_gzip and not is_plain:
         return transport.lane(Framing.CHUNKED_GZIP if is_chunked else Framing.RAW_GZIP)
     return transport.lane(Framing.CHUNKED if is_chunked else Framing.RAW)
