@@ -1,5 +1,6 @@
 """The routes of the lab: the page, its stream, and what a visitor may do to the actors it shows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -44,6 +45,7 @@ class LabServices:
     mode: LabMode
     quota: LabQuota
     is_loopback: bool
+    has_offered: Callable[[str], bool]
 
 
 class LabCommand(msgspec.Struct, frozen=True):
@@ -122,9 +124,10 @@ class LabStreams:
 def _offered(lab: LabServices, target: str) -> RoomRef:
     """Find what may be crashed. Judged before the command counts as given: a refused one may
     be sent again, and a repeat is answered as the first was (SITE-102)."""
-    room = lab.chat.rooms.of(LOBBY)
-    if target != str(room.id):
+    offered = lab.tree.read().target
+    if offered is None or not lab.has_offered(target):
         raise NoSuchThing(target)
-    if lab.tree.read().target is None:
+    if not offered.is_running:
         raise NotPossible(target)
-    return room
+    # A page may show a former life of it: after a give-up above, the same actor has another id.
+    return lab.chat.rooms.of(LOBBY)

@@ -9,6 +9,7 @@ says the name of an older one, and is sent every row that changed since, whether
 
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 import trio
@@ -25,14 +26,14 @@ from web.realtime import (
     remove_elements,
 )
 from web.server import Frame
-from web.views import Branch, CrashView, ElementId, Renderer, TreeView, element_id
+from web.views import Branch, CrashTarget, CrashView, ElementId, Renderer, TreeView, element_id
 
 # LAB-10: changed nodes at most five times a second, a status within 200 ms.
 PERIOD_S = 0.2
 # Who comes back within some seconds of a busy tree, or any time later of a quiet one, is sent rows.
 TREES_KEPT = 16
 # What a page calls its marks, and what it says of a crash when it shows none.
-PANEL, CRASH_PANEL, NO_CRASH = "tree", "crash", "none"
+PANEL, CRASH_PANEL, TARGET_PANEL, NO_CRASH = "tree", "crash", "target", "none"
 
 
 class TreeSource:
@@ -81,6 +82,14 @@ class TreeSource:
         return changes_since(before, between, root)
 
 
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """What a panel is sent, and what instead where an older patch of it still waits."""
+
+    frame: Frame
+    over: Frame | None = None
+
+
 @message
 class Look:
     """Time to see what changed."""
@@ -97,11 +106,12 @@ class TreeFeed(Actor[Messages]):
         # What every reader that was served shows; None while nobody watches.
         self._shown: Branch | None = None
         self._crash: CrashView | None = None
+        self._target: CrashTarget | None = None
         self._mark: ElementId | None = None
         # The whole of `_shown`, rendered once for all who come within a period; and what leads to
         # it from older trees.
         self._whole: Frame | None = None
-        self._rests: dict[str, dict[str, Frame]] = {}
+        self._rests: dict[str, dict[str, Patch]] = {}
 
     def on_start(self) -> None:
         """Go on with the readers of an incarnation before: they are sent the whole tree."""
@@ -115,7 +125,7 @@ class TreeFeed(Actor[Messages]):
         if self._shown is None and self._readers:
             facts = self._source.read()
             self._show(facts.root)
-            self._crash = facts.crash
+            self._crash, self._target = facts.crash, facts.target
             self.after(PERIOD_S, Look(), key="look")
         self._serve_waiting()
 
@@ -134,8 +144,10 @@ class TreeFeed(Actor[Messages]):
             self._send(self._patches(changes(before, facts.root)))
         crash = facts.crash
         if crash is not None and crash != self._crash:
-            self._send({"crash": self._crash_frame(crash)})
-        self._crash = crash
+            self._send({"crash": Patch(self._crash_frame(crash))})
+        if facts.target is not None and facts.target != self._target:
+            self._send({TARGET_PANEL: Patch(self._target_frame(facts.target))})
+        self._crash, self._target = crash, facts.target
         self._serve_waiting()
 
     def _serve_waiting(self) -> None:
@@ -149,19 +161,22 @@ class TreeFeed(Actor[Messages]):
         crash: Frame | None = None
         for stream, holds in waiting.items():
             held = None if holds is None else holds.one(PANEL)
-            for panel, frame in self._rest(self._shown, held).items():
-                stream.put_panel(panel, frame)
+            for panel, patch in self._rest(self._shown, held).items():
+                stream.put_panel(panel, patch.frame, patch.over)
             # A page that says nothing came with none, or with the one that is newest.
             held = None if holds is None else holds.one(CRASH_PANEL)
             if held != mark and (self._crash is not None or held is not None):
                 crash = crash or self._crash_frame(self._crash)
                 stream.put_panel("crash", crash)
+            held = None if holds is None else holds.one(TARGET_PANEL)
+            if self._target is not None and held not in (None, self._target.mark):
+                stream.put_panel(TARGET_PANEL, self._target_frame(self._target))
 
     def _show(self, root: Branch) -> None:
         self._shown, self._mark, self._whole = root, self._source.mark(root), None
         self._rests.clear()
 
-    def _rest(self, root: Branch, held: str | None) -> dict[str, Frame]:
+    def _rest(self, root: Branch, held: str | None) -> dict[str, Patch]:
         """Give what turns a page that holds `held` into one that shows `root`, by panel."""
         if held is not None and held not in self._rests:
             found = self._source.changes_since(held, root)
@@ -171,36 +186,39 @@ class TreeFeed(Actor[Messages]):
             return self._rests[held]
         if self._whole is None:
             self._whole = self._tree_frame(root)
-        return {"tree": self._whole}
+        return {"tree": Patch(self._whole)}
 
-    def _send(self, panels: dict[str, Frame]) -> None:
+    def _send(self, panels: dict[str, Patch]) -> None:
         for stream in self._readers:
-            for panel, frame in panels.items():
-                stream.put_panel(panel, frame)
+            for panel, patch in panels.items():
+                stream.put_panel(panel, patch.frame, patch.over)
 
-    def _patches(self, changed: TreeChanges, *, is_old: bool = False) -> dict[str, Frame]:
+    def _patches(self, changed: TreeChanges, *, is_old: bool = False) -> dict[str, Patch]:
         # Each node has a panel name of its own: for a reader that is behind, the newest state
         # of a node replaces the older one.
         if changed.whole is not None:
-            return {"tree": self._tree_frame(changed.whole)}
-        panels: dict[str, Frame] = {}
+            return {"tree": Patch(self._tree_frame(changed.whole))}
+        panels: dict[str, Patch] = {}
         for gone in changed.removed:
-            panels[f"node-{gone}"] = joined([remove_elements(f"#node-{gone}")])
+            panels[f"node-{gone}"] = Patch(joined([remove_elements(f"#node-{gone}")]))
         for new in changed.added:
             html = self._renderer.tree_branch(new.branch, level=new.level)
             name = new.branch.node.id if isinstance(new.branch, Branch) else new.branch.id
-            # Removed first: for a reader that is behind, this takes the place of a patch that
-            # removed an element of the same name, as the number of a kind has.
             append = patch_elements(
                 html, selector=f"#kids-{new.parent}", mode=ElementPatchMode.APPEND
             )
-            panels[f"node-{name}"] = joined([remove_elements(f"#node-{name}"), append])
+            # Of the same name as one that went, as the number of a kind is: for a reader that was
+            # not sent its end yet, this takes the place of that. To all others nothing is removed,
+            # for a browser complains of an element that is not there.
+            over = joined([remove_elements(f"#node-{name}"), append])
+            panels[f"node-{name}"] = Patch(over if is_old else joined([append]), over)
         for row in changed.rows:
-            panels[f"row-{row.id}"] = joined([patch_elements(self._renderer.tree_row(row))])
+            row_patch = patch_elements(self._renderer.tree_row(row))
+            panels[f"row-{row.id}"] = Patch(joined([row_patch]))
         if self._mark is not None and (panels or is_old):
             # Put last, so it leaves last, also when a reader is behind (rule 3).
             named = self._renderer.tree_mark(self._mark)
-            panels["tree-mark"] = joined([patch_elements(named)])
+            panels["tree-mark"] = Patch(joined([patch_elements(named)]))
         return panels
 
     def _tree_frame(self, root: Branch) -> Frame:
@@ -208,6 +226,9 @@ class TreeFeed(Actor[Messages]):
         if self._mark is not None:
             html += self._renderer.tree_mark(self._mark)
         return joined([patch_elements(html)])
+
+    def _target_frame(self, target: CrashTarget) -> Frame:
+        return joined([patch_elements(self._renderer.crash_button(target))])
 
     def _crash_frame(self, crash: CrashView | None) -> Frame:
         return joined([patch_elements(self._renderer.crash(crash))])

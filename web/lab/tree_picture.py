@@ -34,6 +34,12 @@ CROWDS: Mapping[str, str] = {
     "site/sockets": "Connection",
 }
 
+# What a supervisor that gives up says first in its exit (SUP-42).
+GAVE_UP = "reached_max_restart_intensity"
+# Lives of the target that pages may still show; a page is told of another within a second.
+OFFERED_KEPT = 64
+NOWHERE = element_id("none")
+
 _DECISIONS = {
     StrategyBadge.ONE_FOR_ONE: Decision.RESTART,
     StrategyBadge.DYNAMIC: Decision.RESTART,
@@ -50,6 +56,8 @@ class TreePicture:
     ) -> None:
         self._system, self._now, self._target_path = system, now, target_path
         self._shown: tuple[tuple[int, float], datetime] | None = None
+        # Ids under which the target was shown: a page knows of another one a moment later.
+        self._offered: dict[str, None] = {}
 
     def read(self) -> TreeFacts:
         """Call this to draw the tree, its target and its newest crash, with one look at it."""
@@ -61,11 +69,18 @@ class TreePicture:
         return self._root(self._own_nodes())
 
     def target(self) -> CrashTarget | None:
-        """Call this to get what the crash button crashes; None while it does not run."""
+        """Call this to get what the crash button crashes; None where nothing may be crashed."""
         return self._target(self._own_nodes())
 
+    def has_offered(self, target: str) -> bool:
+        """Tell whether an id was the target's, in this life of it or a former one."""
+        return target in self._offered
+
     def crash(self) -> CrashView | None:
-        """Call this to tell the newest crash of the site's own actors and what became of it."""
+        """Call this to tell the newest crash of the site's own actors and what became of it.
+
+        A supervisor that gave up counts as one: its end is that of all below it.
+        """
         return self._crash(self._own_nodes())
 
     def _root(self, nodes: Sequence[Node]) -> Branch:
@@ -78,14 +93,25 @@ class TreePicture:
         return tree_of([_facts(node, ids) for node in nodes], crowds=crowds)
 
     def _target(self, nodes: Sequence[Node]) -> CrashTarget | None:
-        node = next((node for node in nodes if node.path == self._target_path), None)
-        if node is None or node.status != ActorStatus.RUNNING:
+        if self._target_path is None:
             return None
-        return CrashTarget(element_id(str(node.id)), f"the {node.name.capitalize()} room")
+        label = f"the {self._target_path.rpartition('/')[2].capitalize()} room"
+        node = next((node for node in nodes if node.path == self._target_path), None)
+        if node is None:
+            # Its supervisor gave up and is being restarted, and all below it with it.
+            return CrashTarget(NOWHERE, label, is_running=False)
+        target = str(node.id)
+        self._offered[target] = None
+        while len(self._offered) > OFFERED_KEPT:
+            del self._offered[next(iter(self._offered))]
+        return CrashTarget(element_id(target), label, node.status == ActorStatus.RUNNING)
 
     def _crash(self, nodes: Sequence[Node]) -> CrashView | None:
         crashes = [
-            (exit_, node) for node in nodes for exit_ in node.last_exits if exit_.kind == "crashed"
+            (exit_, node)
+            for node in nodes
+            for exit_ in node.last_exits
+            if exit_.kind == "crashed" or _is_give_up(exit_)
         ]
         if not crashes:
             return None
@@ -94,15 +120,22 @@ class TreePicture:
         strategy = StrategyBadge((above and above.strategy) or StrategyBadge.ONE_FOR_ONE)
         is_back = node.incarnation > exit_.incarnation and node.status == ActorStatus.RUNNING
         is_left = node.status == ActorStatus.STOPPED
+        has_given_up = _is_give_up(exit_)
+        below = [other for other in nodes if other.parent == node.path]
+        running = [other for other in below if other.status == ActorStatus.RUNNING]
         return CrashView(
             name=node.name,
-            cause=exit_words(exit_.error or "crash", None, exit_.message, None),
+            cause=_give_up_words(exit_)
+            if has_given_up
+            else exit_words(exit_.error or "crash", None, exit_.message, None),
             supervisor="nobody" if above is None else above.name,
             strategy=strategy,
             decision=Decision.STOP if is_left else _DECISIONS[strategy],
             at=self._wall_clock(node, exit_),
             restart_ms=node.restart_s * 1000 if is_back and node.restart_s is not None else None,
             incarnation=node.incarnation if is_back else None,
+            has_given_up=has_given_up,
+            children_back=len(running) if has_given_up and is_back else None,
         )
 
     def restarts(self) -> tuple[int, float | None]:
@@ -132,6 +165,15 @@ class TreePicture:
             ago = timedelta(seconds=trio.current_time() - exit_.at)
             self._shown = (key, self._now() - ago)
         return self._shown[1]
+
+
+def _is_give_up(exit_: ExitSummary) -> bool:
+    return exit_.kind == "shutdown" and (exit_.info or exit_.message or "").startswith(GAVE_UP)
+
+
+def _give_up_words(exit_: ExitSummary) -> str:
+    words = (exit_.info or exit_.message or "").removeprefix(GAVE_UP).removeprefix(": ")
+    return exit_words(words or "too many crashes", None, None, None)
 
 
 def _facts(node: Node, ids: dict[str, str]) -> ActorFacts:

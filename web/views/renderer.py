@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from web.views.chat import ChatView, MessageFragments, MessageView
 from web.views.pages import ErrorPage, ErrorView, HomePage, LabPage, ProofView, Shell, StreamView
 from web.views.static import StaticTable
-from web.views.tree import Branch, CountView, CrashView, NodeView
+from web.views.tree import Branch, CountView, CrashTarget, CrashView, NodeView
 from web.views.words import csrf_token, dsid, element_id, nonce
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -133,6 +133,10 @@ class Renderer:
     def crash(self, crash: CrashView | None) -> str:
         """Call this to render what a crash led to, or that none was (`#crash-result`, outer)."""
         return self._render("fragments/crash.html", crash=crash)
+
+    def crash_button(self, target: CrashTarget) -> str:
+        """Call this to render what crashes an actor (`#crash-button`, outer)."""
+        return self._render("fragments/crash_button.html", target=target)
 
     def error_fragment(self, error: ErrorView) -> str:
         """Call this to render a failure into an open page (`#error-fragment`, outer)."""

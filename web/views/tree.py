@@ -168,19 +168,32 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class CrashTarget:
-    """The actor the crash button is for; offered only where crashing the site is allowed."""
+    """The actor the crash button is for; offered only where crashing the site is allowed.
+
+    While it does not run the button says so: the actor has no id, or one that soon is another's.
+    """
 
     id: ElementId
     label: str
+    is_running: bool = True
 
     def __post_init__(self) -> None:
         element_id(self.id)
         check_text("label", self.label)
 
+    @property
+    def mark(self) -> ElementId:
+        """Call this to name what the button shows: another actor or state, another mark."""
+        return mark_of(repr(self))
+
 
 @dataclass(frozen=True, slots=True)
 class CrashView:
-    """A crash and what followed. `incarnation` and `restart_ms` are None until it is back."""
+    """A crash and what followed. `incarnation` and `restart_ms` are None until it is back.
+
+    `has_given_up` tells that it was a supervisor whose children crashed too often: it ended, and
+    the one above it decided; `children_back` is how many run again below it.
+    """
 
     name: str
     cause: str
@@ -192,6 +205,8 @@ class CrashView:
     backoff_ms: float | None = None
     restart_ms: float | None = None
     incarnation: int | None = None
+    has_given_up: bool = False
+    children_back: int | None = None
 
     def __post_init__(self) -> None:
         for field, text in (("name", self.name), ("cause", self.cause), ("by", self.supervisor)):
@@ -201,6 +216,8 @@ class CrashView:
         check_milliseconds("restart_ms", self.restart_ms)
         if self.incarnation is not None:
             check_count("incarnation", self.incarnation, least=2)
+        if self.children_back is not None:
+            check_count("children_back", self.children_back)
 
     @property
     def mark(self) -> ElementId:

@@ -146,6 +146,7 @@ class Web:
         target = LOBBY_PATH if is_open and not settings.is_https else None
         picture = TreePicture(lambda: directory.system, clock.now, target)
         self._tree = TreeSource(picture.read, clock.now)
+        self._has_offered = picture.has_offered
         self._proof = ProofSource(
             actors_alive=picture.actor_count,
             open_streams=lambda: len(self.streams),
@@ -285,6 +286,7 @@ class Web:
             settings.lab_mode,
             self._lab_quota,
             is_loopback(settings.host) and not settings.is_https,
+            self._has_offered,
         )
         pages: dict[str, StreamedPage] = {
             PAGE_HOME: HomeStreams(site),

@@ -27,7 +27,15 @@ from supervision import (
     open_system,
 )
 from web.lab.tree_picture import TreePicture
-from web.views import ActorStatus, Branch, CountView, Decision, StrategyBadge
+from web.views import (
+    ActorStatus,
+    Branch,
+    CountView,
+    CrashTarget,
+    Decision,
+    StrategyBadge,
+    element_id,
+)
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 TARGET = "site/rooms/lobby"
@@ -207,7 +215,25 @@ async def test_only_a_running_target_is_offered(autojump_clock: MockClock) -> No
         assert nowhere.target() is None
         away = TreePicture(lambda: site.system, lambda: AT, "site/rooms/demo")
         await site.crash("site/rooms/demo")
-        assert away.target() is None
+        waiting = away.target()
+        assert waiting is not None
+        assert not waiting.is_running
+        gone = TreePicture(lambda: site.system, lambda: AT, "site/rooms/nobody")
+        assert gone.target() == CrashTarget(element_id("none"), "the Nobody room", is_running=False)
+        assert site.picture.has_offered(offered.id)
+        assert not site.picture.has_offered(str(site.ref("site/rooms/demo").id))
+
+
+async def test_a_supervisor_that_gave_up_is_the_newest_crash(autojump_clock: MockClock) -> None:
+    async with open_site() as site:  # LAB-12
+        while (told := site.picture.crash()) is None or not told.has_given_up:
+            await site.crash(TARGET)
+        assert (told.name, told.supervisor) == ("rooms", "site")
+        assert told.cause.startswith("lobby needed")
+        assert (told.incarnation, told.children_back) == (2, 2)
+        offered = site.picture.target()
+        assert offered is not None
+        assert offered.is_running
 
 
 async def test_a_visitors_crash_is_no_news(autojump_clock: MockClock) -> None:  # LAB-93

@@ -149,13 +149,17 @@ class Stream:
         for frame, position in bundle.entries:
             self.put_chat(frame, position)
 
-    def put_panel(self, panel: str, frame: Frame) -> bool:
-        """Send a panel's state, or keep it instead of its older one; False when closed."""
+    def put_panel(self, panel: str, frame: Frame, over: Frame | None = None) -> bool:
+        """Send a panel's state, or keep it instead of its older one; False when closed.
+
+        `over` is kept in place of `frame` where an older one waits: for a patch that is right only
+        behind the one it now replaces.
+        """
         if self._written(frame):
             return True
         if self.closed.is_set():
             return False
-        if not self._backlog.put_panel(panel, frame):
+        if not self._backlog.put_panel(panel, frame, over):
             self.close("panels overflowed")
             return False
         return True
@@ -276,12 +280,13 @@ class StreamBacklog:
             self.window_wanted = True
             self.resyncs += 1
 
-    def put_panel(self, panel: str, frame: Frame) -> bool:
+    def put_panel(self, panel: str, frame: Frame, over: Frame | None = None) -> bool:
         """Keep the latest state of a panel; False if panels alone are more than fits."""
         # To the end: what is newer is applied later, also across panels that overlap.
         older = self._panels.pop(panel, None)
         if older is not None:
             self.bytes -= len(older)
+            frame = frame if over is None else over
         self._panels[panel] = frame
         self.bytes += len(frame)
         return sum(len(kept) for kept in self._panels.values()) <= BACKLOG_BYTES_MAX
