@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from functools import partial
 
 import pytest
 import trio
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from storage.testing import ToxicProxy
 from tests.journeys.kinds import OpenContext, OpenPage, StartSite
@@ -181,3 +182,60 @@ def test_a_page_out_of_sight_holds_no_connection(site: SiteProcess, new_page: Op
     expect(page.locator("html")).not_to_have_attribute("data-connection", "connected")
     page.evaluate(_HIDE, False)
     expect_state(page, "connected")
+
+
+# What is cut off in the middle of a message: one list has it, the other has not.
+_HALF = """event: datastar-patch-elements
+data: mode append
+data: selector #chat-you-list
+data: elements <li id="chat-you-half" data-mark="half">never said</li>
+
+event: datastar-patch-elements
+data: mode append
+data: selector #chat-demo-list
+data: elements <li id="chat-dem"""
+
+_SHOWN = """[...document.querySelectorAll("#chat-you-list > li, #chat-demo-list > li")]
+    .map((one) => `${one.id} ${one.dataset.mark} ${one.querySelector(".body")?.textContent}`)"""
+
+
+def test_a_page_comes_back_from_every_loss_and_shows_what_a_new_one_does(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """REL-63, REL-37, SITE-91: refused, reset, 503, a clean end, a cut within an event."""
+    writer, page = open_lab(new_page(), site), new_page()
+    said: list[str] = []
+    page.on("console", lambda line: said.append(line.text))
+    held: list[str] = []
+    losses: list[Callable[[Route], None]] = [
+        lambda route: route.abort("connectionrefused"),
+        lambda route: route.abort("connectionreset"),
+        lambda route: route.fulfill(status=503, body=""),
+        lambda route: route.fulfill(body="retry: 2000\n\n", content_type="text/event-stream"),
+        lambda route: route.fulfill(body=_HALF, content_type="text/event-stream"),
+    ]
+
+    def answer(route: Route) -> None:
+        held.append(route.request.headers["x-page-holds"])
+        if losses:
+            losses.pop(0)(route)
+        else:
+            route.continue_()
+
+    page.route(re.compile(r"/events\?"), answer)
+    page.clock.install()
+    page.goto(f"{site.url}/lab")
+    for tries in range(1, 6):
+        expect_state(page, "reconnecting")
+        expect(pill(page)).to_contain_text(f"attempt {tries}")
+        send(writer, f"missed {tries}")
+        # The longest wait of this try: 1 s doubling, a fifth more.
+        page.clock.fast_forward(1200 * 2 ** (tries - 1))
+    expect_state(page, "connected")
+    expect(page.locator("#chat-you-list > li .body").last).to_have_text("missed 5")
+    # Another visitor, to whom the same messages are another's too.
+    assert page.evaluate(_SHOWN) == open_lab(new_page(), site).evaluate(_SHOWN)
+    # All but the last knew what both lists show; then they differed.
+    assert all("chat=" in one for one in held[:5])
+    assert "chat=" not in held[5]
+    assert not any("NoTargets" in line for line in said)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 import pytest
+import trio
 
 from storage.memory import MemoryChatLog
 from tests.journeys.visitor import Visitor
@@ -173,3 +175,38 @@ async def test_a_drain_tells_programs_when_to_come_back() -> None:  # WEB-48, RE
         opened.__exit__(None, None, None)
         assert [drain.is_clean for drain in site.drains] == [True]
     assert rest.startswith(b"retry: ")
+
+
+async def test_streams_go_on_where_the_server_may_not_write_itself() -> None:
+    # WEB-48, REL-61: HTTP/2 and test clients pull
+    async with open_whole_site() as site:
+        author = await in_thread(lambda: author_of(site))
+        cookie = "; ".join(f"{name}={value}" for name, value in author.cookies.items())
+        headers = {
+            "host": f"127.0.0.1:{site.port}", "accept-encoding": "gzip", "cookie": cookie,
+        }  # fmt: skip
+        client, inflate = site.apps[0].test_client(), zlib.decompressobj(31)
+        with trio.fail_after(PATIENCE_S):
+            async with client.request(LOBBY, headers=headers) as program:
+                await program.send_complete()
+                seen = b""
+                while b"subscribed" not in seen:
+                    seen += await program.receive()
+                await in_thread(lambda: author.post("pulled"))
+                while b"pulled" not in seen:
+                    seen += await program.receive()
+                assert site.web.sockets is not None
+                await site.web.sockets.close_all()
+                while not seen.rpartition(b"}")[2].startswith(b"\n\nretry: "):
+                    seen += await program.receive()
+                await program.disconnect()
+            async with client.request(author.stream_path, headers=headers) as page:
+                await page.send_complete()
+                seen = b""
+                while b"pulled" not in seen:
+                    seen += inflate.decompress(await page.receive())
+                site.web.streams.all()[0].close("test")
+                while not inflate.eof:
+                    inflate.decompress(await page.receive())
+                await page.disconnect()
+        await until(lambda: not len(site.web.streams) and not site.web.sockets)
