@@ -106,6 +106,33 @@ def test_more_crashes_than_a_supervisor_bears_are_told_and_go_on(
     expect(page.locator("#error-target")).not_to_contain_text("Not found")
 
 
+def test_a_draft_outlives_reload_and_back_and_no_one_else_sees_it(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """SITE-64: of this tab, of this composer, until it is sent."""
+    page = open_lab(new_page(), site)
+    you, demo = page.locator("#chat-you-draft"), page.locator("#chat-demo-draft")
+    you.fill("half a <b>thought</b>\nof two lines")
+    page.reload()
+    expect(you).to_have_value("half a <b>thought</b>\nof two lines")
+    expect(demo).to_have_value("")
+    page.goto(f"{site.url}/")
+    page.go_back()
+    expect(you).to_have_value("half a <b>thought</b>\nof two lines")
+    other = open_lab(page.context.new_page(), site)
+    expect(other.locator("#chat-you-draft")).to_have_value("")
+    send(page, "a whole thought")
+    page.reload()
+    expect(page.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+    expect(you).to_have_value("")
+    # The next person at this browser: another name, and no draft of the one before.
+    you.fill("a secret")
+    page.context.clear_cookies()
+    page.reload()
+    expect(page.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+    expect(you).to_have_value("")
+
+
 def incarnation(row: str) -> int:
     found = re.search(r"incarnation\D*(\d+)", row) or re.search(r"(\d+)", row)
     assert found, row

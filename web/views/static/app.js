@@ -158,6 +158,26 @@ function onComposerKey(event) {
   event.target.form.requestSubmit();
 }
 
+// ---- drafts --------------------------------------------------------------------------------
+
+// Of this tab, and of whom the composer speaks for: the next person at this browser sees no draft.
+const draftKey = (form) => `draft ${form.id} ${form.querySelector("label bdi").textContent}`;
+
+// Called by the composer's attributes: gives the draft that is kept, or keeps another.
+window.greenroomDraft = (form, draft) => {
+  try {
+    if (draft) sessionStorage.setItem(draftKey(form), draft);
+    else if (draft === "") sessionStorage.removeItem(draftKey(form));
+    return sessionStorage.getItem(draftKey(form)) ?? "";
+  } catch {
+    return ""; // a browser that stores nothing, or has no room left
+  }
+};
+
+function onDraft(event) {
+  if (event.target.matches(".composer textarea")) greenroomDraft(event.target.form, event.target.value);
+}
+
 // ---- wiring --------------------------------------------------------------------------------
 
 document.addEventListener("datastar-fetch", ({ detail }) => {
@@ -167,6 +187,7 @@ document.addEventListener("datastar-fetch", ({ detail }) => {
 document.addEventListener("keydown", onTreeKey);
 document.addEventListener("keydown", onComposerKey);
 document.addEventListener("click", onTreeClick);
+document.addEventListener("input", onDraft);
 window.addEventListener("unhandledrejection", (event) => {
   // The runtime rejects a failed request after it has told us of it; it is dealt with above.
   if (String(event.reason).includes("FetchFailed")) event.preventDefault();
