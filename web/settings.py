@@ -107,6 +107,7 @@ class Settings:
     chat_posts_per_address_max: int = 20
     streams_per_address_max: int = 100
     sockets_per_address_max: int = 50
+    requests_max: int = 1000
     drain_budget_s: int = 10
     database_wait_s: int = 30
     projections_kept_s: int = 24 * 3600
@@ -281,6 +282,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     # No more than all of them, which is what the process takes.
     "STREAMS_PER_ADDRESS_MAX": ("streams_per_address_max", _integer(1, 10_000)),
     "SOCKETS_PER_ADDRESS_MAX": ("sockets_per_address_max", _integer(1, 10_000)),
+    "REQUESTS_MAX": ("requests_max", _integer(1, 100_000)),
     "DRAIN_BUDGET_SECS": ("drain_budget_s", _integer(1, 600)),
 }
 

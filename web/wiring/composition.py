@@ -195,6 +195,8 @@ class Web:
             checks=self._checks(port),
             ring=self._ring,
             trusted_proxies=self._settings.trusted_proxies,
+            requests_max=self._settings.requests_max,
+            uncounted_paths=paths.PROBES | {paths.EVENTS},
             error_page=pages.render,
             compresses=self._settings.compression is Compression.ON,
             has_ended=self.open_sessions.has_ended,

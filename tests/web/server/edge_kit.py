@@ -196,7 +196,9 @@ class Asker:
 
 
 @asynccontextmanager
-async def edged(request_s: float = 10, *, is_https: bool = False) -> AsyncIterator[Asker]:
+async def edged(
+    request_s: float = 10, *, is_https: bool = False, requests_max: int = 1000
+) -> AsyncIterator[Asker]:
     sockets = open_listeners("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
     refused: list[ErrorRow] = []

@@ -260,3 +260,32 @@ async def test_a_client_that_left_is_told_without_a_status() -> None:  # SITE-12
         await until(lambda: bool(ask.spans))
         (span,) = ask.spans
     assert (span.status, span.route) == (None, "/fail/<word>")
+
+
+async def test_more_requests_than_may_be_in_hand_are_refused_at_once() -> None:
+    # REL-74
+    held, body = "Content-Length: 4\r\n", b"body"
+    async with edged(requests_max=3) as ask:
+        clients = [Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) for _ in range(3)]
+        origin = f"Host: 127.0.0.1:{ask.port}\r\n{SAME}"
+        with capture_logs() as logged:
+            for client in clients:
+                await client.send(f"POST /hangs HTTP/1.1\r\n{origin}{held}\r\n".encode())
+            # Each is in hand until its body is here.
+            await until(lambda: ask.app.edge._in_hand == 3)
+            for _ in range(2):
+                reply = await ask("GET /")
+                assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+                assert "content-security-policy" in reply.headers
+            assert (await ask("GET /probe")).status == 200
+            assert (await ask("GET /file")).status == 200
+        assert [entry["event"] for entry in logged].count("request.overload") == 1
+        assert ask.app.edge.overloads == 2
+        await clients[0].send(body)
+        assert b" 200 " in await clients[0].read_until(b"4")
+        assert (await ask("GET /")).status == 200
+        # One that leaves is not in hand any more.
+        clients[1].stream.socket.close()
+        await until(lambda: ask.app.edge._in_hand == 1)
+        for client in clients:
+            client.stream.socket.close()

@@ -12,6 +12,7 @@ ones too, is told once to whoever keeps the log of them (SITE-121, SITE-133).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -72,7 +73,14 @@ log = Log(__name__)
 
 # SITE-153: a page that takes longer is not worth waiting for.
 REQUEST_S = 10.0
+# About what is written in a second here: whoever comes behind that would wait longer than anybody
+# likes, and make all others wait too (REL-74).
+REQUESTS_MAX = 1000
 _CLIENT_ID_MAX = 128
+_OVERLOADED = replace(
+    Answer.UNAVAILABLE.value, text="Too many are here at once; try again in a moment."
+)
+_OVERLOAD_TOLD_EVERY_S = 10.0
 _READS = frozenset({"GET", "HEAD"})
 _COOKIE_TYPES = frozenset({b"text/html", b"text/event-stream"})
 # Probes of machines; they keep no cookies.
@@ -83,6 +91,8 @@ _COOKIELESS = ("/static/", "/health", "/ready", "/metrics", "/api/", "/csp-repor
 class EdgeSettings:
     """Holds what the edge must know of the site: its names, keys, limits and error page.
 
+    `requests_max` may be in hand at once, further ones are answered 503 at once; those for
+    `uncounted_paths` are none of them: probes, and streams, which have a limit of their own.
     `tell_span` is told of every request once its answer has begun, or nobody waits for one.
     """
 
@@ -90,6 +100,8 @@ class EdgeSettings:
     ring: KeyRing
     trusted_proxies: tuple[Network, ...] = ()
     request_s: float = REQUEST_S
+    requests_max: int = REQUESTS_MAX
+    uncounted_paths: frozenset[str] = frozenset()
     error_page: RenderPage = field(default=plain_page)
     # Off where a proxy in front compresses.
     compresses: bool = True
@@ -156,6 +168,10 @@ class Edge:
         self.addresses = ClientAddresses(settings.trusted_proxies)
         self._signer = VisitorSigner(settings.ring)
         self._cookie = cookie_name("visitor", is_https=settings.is_https)
+        self._in_hand = 0
+        self._overload_told_at = -math.inf
+        # How many were turned away because there were too many in hand.
+        self.overloads = 0
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -232,7 +248,25 @@ class Edge:
             await answer.tell(ready)
             return
         answer.state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
-        await self._run(scope, receive, answer)
+        if scope["path"] in self._settings.uncounted_paths:
+            await self._run(scope, receive, answer)
+            return
+        if self._in_hand >= self._settings.requests_max:
+            self._note_overload()
+            await answer.refuse(_OVERLOADED)
+            return
+        self._in_hand += 1
+        try:
+            await self._run(scope, receive, answer)
+        finally:
+            self._in_hand -= 1
+
+    def _note_overload(self) -> None:
+        self.overloads += 1
+        now = trio.current_time()
+        if now - self._overload_told_at >= _OVERLOAD_TOLD_EVERY_S:
+            self._overload_told_at = now
+            log.warning("request.overload", in_hand=self._in_hand, refused=self.overloads)
 
     async def _run(
         self, scope: HTTPScope, receive: ASGIReceiveCallable, answer: _Answering
