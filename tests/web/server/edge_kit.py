@@ -59,14 +59,24 @@ class KitApp(WebApp):
 
 
 def make_app(
-    origin: str, refused: list[ErrorRow], request_s: float, spans: list[RequestSpan]
+    origin: str,
+    refused: list[ErrorRow],
+    request_s: float,
+    spans: list[RequestSpan],
+    requests_max: int,
 ) -> KitApp:
     table = ErrorTable()
     table.add(Away, Answer.UNAVAILABLE)
     table.add(Gone, Answer.NOT_FOUND)
     checks = Checks(own_origin=origin, extra_hosts=frozenset({"localhost:1"}))
     settings = EdgeSettings(
-        checks=checks, ring=RING, error_page=page, request_s=request_s, tell_span=spans.append
+        checks=checks,
+        ring=RING,
+        error_page=page,
+        request_s=request_s,
+        requests_max=requests_max,
+        uncounted_paths=frozenset({"/probe"}),
+        tell_span=spans.append,
     )
 
     def note(state: RequestState, row: ErrorRow) -> None:
@@ -204,7 +214,7 @@ async def edged(
     refused: list[ErrorRow] = []
     spans: list[RequestSpan] = []
     scheme = "https" if is_https else "http"
-    app = make_app(f"{scheme}://127.0.0.1:{port}", refused, request_s, spans)
+    app = make_app(f"{scheme}://127.0.0.1:{port}", refused, request_s, spans, requests_max)
     transport = TransportSettings(
         error_response=app.edge.protocol_error, uses_library=serving_kit.USES_LIBRARY
     )

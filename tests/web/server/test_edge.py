@@ -267,7 +267,7 @@ async def test_more_requests_than_may_be_in_hand_are_refused_at_once() -> None:
     held, body = "Content-Length: 4\r\n", b"body"
     async with edged(requests_max=3) as ask:
         clients = [Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) for _ in range(3)]
-        origin = f"Host: 127.0.0.1:{ask.port}\r\n{SAME}"
+        origin = f"Host: 127.0.0.1:{ask.port}\r\n{SAME}{JSON}"
         with capture_logs() as logged:
             for client in clients:
                 await client.send(f"POST /hangs HTTP/1.1\r\n{origin}{held}\r\n".encode())
@@ -282,7 +282,7 @@ async def test_more_requests_than_may_be_in_hand_are_refused_at_once() -> None:
         assert [entry["event"] for entry in logged].count("request.overload") == 1
         assert ask.app.edge.overloads == 2
         await clients[0].send(body)
-        assert b" 200 " in await clients[0].read_until(b"4")
+        assert b" 200 " in await clients[0].read_until(b"\r\n\r\n4")
         assert (await ask("GET /")).status == 200
         # One that leaves is not in hand any more.
         clients[1].stream.socket.close()
