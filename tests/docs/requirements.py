@@ -5,7 +5,9 @@ that name it. The sentences are written by hand; the last column is written by
 
     python -m tests.docs.requirements
 
-which also sorts the rows and drops those that a merge left twice. Ids are named in full, one by
+which also sorts the rows and drops those that a merge left twice, and writes the table of
+`docs/reference/reliability.md`: the rows of REL again, each with its last figure, which is written
+there by hand (REL-4). Ids are named in full, one by
 one: a row can then be looked up by searching for the id, and nobody has to expand "7 to 12".
 """
 
@@ -21,6 +23,7 @@ from typing import NewType
 
 ROOT = Path(__file__).parents[2]
 PAGE = Path("docs/reference/requirements.md")
+RELIABILITY = Path("docs/reference/reliability.md")
 COMMAND = "python -m tests.docs.requirements"
 
 Id = NewType("Id", str)
@@ -29,7 +32,12 @@ Id = NewType("Id", str)
 FOLDERS = ("actors", "supervision", "storage", "web", "tests", "docs")
 _SUFFIXES = frozenset({".py", ".md", ".sql", ".html", ".css", ".js", ".sh", ".erl"})
 # These files speak about ids in general; what they name is an example or planted.
-_ABOUT_IDS = (PAGE, Path("tests/docs/requirements.py"), Path("tests/docs/test_requirements.py"))
+_ABOUT_IDS = (
+    PAGE,
+    RELIABILITY,
+    Path("tests/docs/requirements.py"),
+    Path("tests/docs/test_requirements.py"),
+)
 
 # Words of the trade that are written as ids are.
 FOREIGN = frozenset({"AES", "CRC", "SHA", "UTF"})
@@ -193,10 +201,37 @@ def rewritten(page: str, files: Mapping[str, str]) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+# What stands in the column of figures of a row that nothing proves, or that nobody has measured.
+OPEN, HELD = "open", "held"
+
+
+def reliability(page: str, table: str) -> str:
+    """Call this with both pages for that of reliability, its figures kept, its rest written anew.
+
+    A figure without a test is none: it is dropped.
+    """
+    head, _, _ = table.partition("| id |")
+    figures = {}
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) == 5 and _ID.fullmatch(cells[1]):
+            figures[Id(cells[1])] = cells[2]
+    lines = ["| id | last figure | tests |", "|---|---|---|"]
+    for row in parse(page):
+        if row.id.startswith("REL-"):
+            kept = figures.get(row.id, HELD)
+            figure = (HELD if kept == OPEN else kept) if row.tests else OPEN
+            tests = ", ".join(f"`{path}`" for path in row.tests) or NO_TEST
+            lines.append(f"| {row.id} | {figure} | {tests} |")
+    return head + "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """Call this to write the tests column; tells what only a person can mend."""
     page, files = ROOT / PAGE, read_files(ROOT)
     page.write_text(rewritten(page.read_text(), files))
+    table = ROOT / RELIABILITY
+    table.write_text(reliability(page.read_text(), table.read_text()))
     left = problems(page.read_text(), files)
     print(*left, sep="\n", end="\n" if left else "")
     return 1 if left else 0

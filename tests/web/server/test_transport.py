@@ -271,6 +271,76 @@ async def test_empty_messages_arrive_as_their_kind() -> None:
     assert kinds == [("", None), (None, b"")]
 
 
+class Planted(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Planted("one"),
+        ExceptionGroup("outer", [Planted("one"), ExceptionGroup("inner", [Planted("two")])]),
+    ],
+)
+async def test_a_socket_whose_handler_fails_is_closed_1011_and_says_why(
+    fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    # REL-34, WEB-46: never 1000, and each leaf of a group is logged
+    async def fail(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await accept(scope, receive, send)
+        raise fault
+
+    async with serving(fail, QUICK) as server, await connect(server) as client:
+        await client.send(UPGRADE)
+        (last,) = split_frames((await client.read_to_end()).partition(b"\r\n\r\n")[2])
+        assert last == (0x88, (1011).to_bytes(2, "big") + b"a bug here ended this connection")
+        await wait_gone(server)
+    leaves = ["one"] if isinstance(fault, Planted) else ["one", "two"]
+    assert all(f"Planted: {leaf}" in caplog.text for leaf in leaves)
+
+
+async def test_a_failure_on_the_way_out_of_a_socket_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # REL-34: beside the cancellation of a handler whose client left
+    begun, failed = trio.Event(), trio.Event()
+
+    async def fail(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await accept(scope, receive, send)
+        begun.set()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    failed.set()
+                    raise Planted("on the way out")
+        finally:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async with serving(fail, QUICK) as server:
+        async with await connect(server) as client:
+            await client.send(UPGRADE)
+            await begun.wait()
+        await failed.wait()
+        await wait_gone(server)
+    assert "Planted: on the way out" in caplog.text
+
+
+async def test_a_handler_that_fails_before_it_accepts_is_500(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # REL-34
+    async def fail(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        raise Planted("early")
+
+    async with serving(fail, QUICK) as server, await connect(server) as client:
+        await client.send(UPGRADE)
+        assert (await client.read_to_end()).startswith(b"HTTP/1.1 500 ")
+    assert "Planted: early" in caplog.text
+
+
 async def test_a_peer_that_does_not_answer_our_close_is_left() -> None:
     # REL-43
     async def leave(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

@@ -33,6 +33,7 @@ WIRE_KEY = "greenroom.wire"
 REASON_LENGTH_MAX = 123
 # WEB-46: a close tells its reader what to change. What is not here is told by the library.
 _REASONS: dict[int, str] = {CloseReason.INVALID_FRAME_PAYLOAD_DATA: "text that is not UTF-8"}
+_BUG = "a bug here ended this connection"
 
 
 @dataclass(slots=True, eq=False)
@@ -100,6 +101,12 @@ class WebSocketStream(WSStream):
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         """Send for the handler; at its end, wait for the peer's close reply, not for ever."""
+        if message is None and not self.closed and self._is_left_open():
+            # REL-34: by an exception, or by a handler that forgot it. The library would say no why.
+            await self._send_wsproto_event(
+                CloseConnection(code=CloseReason.INTERNAL_ERROR, reason=_BUG)
+            )
+            self.state = ASGIWebsocketState.CLOSED
         # The handler is done (`None`), the closing handshake is not: until the peer has answered
         # our close frame it may be sending, and hypercorn would end the connection under it.
         if message is None and not self.closed and self._we_closed_first():
@@ -121,6 +128,10 @@ class WebSocketStream(WSStream):
             await self._is_decided.wait()
         if not self.handshake.accepted:
             self._is_deaf = True
+
+    def _is_left_open(self) -> bool:
+        is_connected = self.state is ASGIWebsocketState.CONNECTED
+        return is_connected and self.connection.state is ConnectionState.OPEN
 
     def _we_closed_first(self) -> bool:
         return (
