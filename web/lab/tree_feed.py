@@ -15,7 +15,7 @@ from datetime import datetime
 import trio
 
 from actors.runtime import Actor, message
-from web.lab.views import TreeChanges, TreeFacts, changes, changes_since
+from web.lab.views import TreeChanges, TreeFacts, branch_of, changes, changes_since
 from web.realtime import (
     Arrivals,
     Audience,
@@ -202,6 +202,13 @@ class TreeFeed(Actor[Messages]):
         for gone in changed.removed:
             panels[f"node-{gone}"] = Patch(joined([remove_elements(f"#node-{gone}")]))
         for new in changed.added:
+            if is_old and self._shown is not None:
+                # The page may have been sent it already, or not: its parent comes as a whole, which
+                # is right for both, and removes nothing that may not be there.
+                parent = branch_of(self._shown, new.parent)
+                html = self._renderer.tree_branch(parent, level=new.level - 1)
+                panels[f"node-{new.parent}"] = Patch(joined([patch_elements(html)]))
+                continue
             html = self._renderer.tree_branch(new.branch, level=new.level)
             name = new.branch.node.id if isinstance(new.branch, Branch) else new.branch.id
             append = patch_elements(
@@ -211,7 +218,7 @@ class TreeFeed(Actor[Messages]):
             # not sent its end yet, this takes the place of that. To all others nothing is removed,
             # for a browser complains of an element that is not there.
             over = joined([remove_elements(f"#node-{name}"), append])
-            panels[f"node-{name}"] = Patch(over if is_old else joined([append]), over)
+            panels[f"node-{name}"] = Patch(joined([append]), over)
         for row in changed.rows:
             row_patch = patch_elements(self._renderer.tree_row(row))
             panels[f"row-{row.id}"] = Patch(joined([row_patch]))

@@ -211,6 +211,14 @@ def changes_since(before: Branch, between: Sequence[Branch], after: Branch) -> T
     return replace(last, rows=tuple(row for row in rows if row.id in touched & there))
 
 
+def branch_of(root: Branch, node: ElementId) -> Branch:
+    """Call this to find a supervisor and what is below it; raises KeyError when it is not there."""
+    for place in _places(root, None, _ROOT_LEVEL):
+        if place.row.id == node and isinstance(place.branch, Branch):
+            return place.branch
+    raise KeyError(node)
+
+
 def _id_of(new: NewBranch) -> ElementId:
     return new.branch.node.id if isinstance(new.branch, Branch) else new.branch.id
 

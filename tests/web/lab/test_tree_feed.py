@@ -242,17 +242,37 @@ async def test_a_page_that_comes_back_is_sent_the_rows_that_changed(
         kit.readers.join(watcher.stream)
         holds = holding(kit.source)
         kit.tree.restart_lobby()
-        kit.tree.children = (*kit.tree.children, Branch(node("support")))
         await trio.sleep(PERIOD_S + 0.01)
         told = await told_to(kit, holds)
         again = await told_to(kit, PageHolds({"tree": (kit.source.view().mark,)}))
     whole = "".join(told)
     assert 'id="row-lobby"' in whole
-    assert 'id="node-support"' in whole
     assert 'id="tree"' not in whole
     assert "row-demo" not in whole
     assert 'id="tree-mark"' in told[-1]
     assert again == []
+
+
+async def test_a_page_that_may_have_a_new_node_is_sent_its_parent(
+    autojump_clock: MockClock,
+) -> None:
+    """A page that was just loaded has it not, one that was cut off may: nothing is removed."""
+    async with open_kit() as kit:  # SITE-91, LAB-10
+        watcher = Watcher()
+        kit.readers.join(watcher.stream)
+        streams = Branch(node("streams", is_supervisor=True))
+        kit.tree.children = (*kit.tree.children, streams)
+        await trio.sleep(PERIOD_S + 0.01)
+        holds = holding(kit.source)
+        crowd = CountView(element_id("streams-StreamActor"), "StreamActor", 1)
+        kit.tree.children = (*kit.tree.children[:-1], Branch(streams.node, (crowd,)))
+        await trio.sleep(PERIOD_S + 0.01)
+        parent, mark = await told_to(kit, holds)
+    assert parent.startswith('elements <li id="node-streams"')
+    assert 'aria-level="2"' in parent
+    assert 'id="node-streams-StreamActor"' in parent
+    assert "row-lobby" not in parent
+    assert 'id="tree-mark"' in mark
 
 
 async def test_a_row_that_changed_and_changed_back_is_sent(autojump_clock: MockClock) -> None:
