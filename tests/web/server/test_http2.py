@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 import pytest
 import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
@@ -262,6 +264,35 @@ async def test_a_request_behind_the_goodbye_is_refused_and_may_be_repeated(
         assert client.resets == {late: REFUSED_STREAM}
         assert client.bodies[slow] == b"done"
     assert app.begun == 1
+
+
+async def test_a_variable_of_one_stream_reaches_no_other(contexts: Contexts) -> None:
+    # REL-36: fifty of them side by side on one connection, and what comes behind them
+    name: ContextVar[str] = ContextVar("name", default="nobody")
+    seen: list[tuple[str, str]] = []
+    begun, release = trio.Event(), trio.Event()
+
+    async def own(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        assert scope["type"] == "http"
+        before = name.get()
+        name.set(scope["path"])
+        if len(seen) + 1 == 50:
+            begun.set()
+        seen.append((scope["path"], before))
+        await release.wait()
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+            assert name.get() == scope["path"]
+        await answer(send, name.get().encode())
+
+    async with serving2(contexts, own) as server, connected(server, contexts) as client:
+        numbers = [await client.ask(f"/{one}") for one in range(50)]
+        await begun.wait()
+        release.set()
+        for one, number in enumerate(numbers):
+            assert await whole(client, number) == ("200", f"/{one}".encode())
+        assert await whole(client, await client.ask("/last")) == ("200", b"/last")
+    assert {before for _, before in seen} == {"nobody"}
 
 
 async def test_a_silent_client_has_the_time_of_a_head(contexts: Contexts) -> None:
