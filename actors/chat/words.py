@@ -247,9 +247,13 @@ class Posted:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """The same author had sent this client id before; nothing was stored, charged or audited."""
+    """The same author had sent this client id before; nothing was stored, charged or audited.
+
+    It is event `n` of its room; None for one that was stored before events were kept with it.
+    """
 
     message: Message
+    n: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,7 @@ class MemoryChatLog:
             # From here to the end is no checkpoint, apart from reading a repeat.
             repeat = table.by_client_id.get((draft.author.key, draft.client_id))
             if repeat is not None:
-                return Repeated((await self._read([repeat]))[0])
+                return Repeated((await self._read([repeat]))[0], repeat.event.version)
             waits = [
                 wait for limit in draft.limits if (wait := _wait(table, limit, draft.created_at))
             ]

@@ -322,9 +322,10 @@ class PostgresChatLog:
             case "repeated":
                 try:
                     (text,) = await self._texts(room_id, [row])
+                    n = await _available(self._database.run(_version_of, row["event_id"]))
                 except ChatLogUnavailable as error:
                     return error  # Of this one alone: the others are stored by now.
-                return Repeated(_message(row, draft.room, text))
+                return Repeated(_message(row, draft.room, text), n)
             case "too_many":
                 return TooManyPosts(row["retry_after_s"])
         raise UnknownRoom(draft.room)
@@ -482,6 +483,14 @@ class PostgresChatLog:
         ]
         opened = iter(await _available(self._keyring.open(sealed)) if sealed else ())
         return [row["body"] if row["sealed"] is None else text_of(next(opened)) for row in rows]
+
+
+async def _version_of(connection: Connection, event_id: UUID | None) -> int | None:
+    """The place of an event in its stream; messages of long ago do not name theirs."""
+    version: int | None = await connection.fetchval(
+        "SELECT version FROM events WHERE event_id = $1", event_id
+    )
+    return version
 
 
 async def _catch_up(connection: Connection, room: RoomName) -> None:

@@ -302,7 +302,7 @@ class ChatLogSuite:
         first = await chat_log.post(draft("one", client_id="c", limits=limits))
         again = await chat_log.post(draft("other", client_id="c", limits=limits))
         assert isinstance(first, Posted)
-        assert again == Repeated(first.message)
+        assert again == Repeated(first.message, first.n)
         assert isinstance(await chat_log.post(draft("two", limits=limits)), Posted)
         assert await _bodies(chat_log) == ["one", "two"]
 

@@ -5,7 +5,7 @@ published here.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Annotated
 from uuid import UUID
@@ -20,6 +20,7 @@ from actors.chat import (
     ROOM_NAMES,
     BadPost,
     Posted,
+    Repeated,
     RoomName,
     Status,
     author_name,
@@ -127,9 +128,14 @@ class ChatService:
     """What a socket may hear and do in chat."""
 
     def __init__(
-        self, session: FindSession, how_closed: Callable[[str], Close | None] = lambda session: None
+        self,
+        session: FindSession,
+        how_closed: Callable[[str], Close | None] = lambda session: None,
+        *,
+        epoch: Callable[[], Awaitable[str | None]],
     ) -> None:
-        self._session, self._how_closed = session, how_closed
+        """`epoch` tells the one of the Lobby's topic, None while nobody knows it."""
+        self._session, self._how_closed, self._epoch = session, how_closed, epoch
 
     async def may_stay(self, principal: SocketGuest) -> Close | None:
         """As long as the session goes on."""
@@ -158,7 +164,8 @@ class ChatService:
         try:
             session: Ref[SessionMessage] = self._session(principal.session_id)
             answer = await session.ask(post)
-            return _done(answer, client_id, topic_of(room))
+            done = _done(answer, client_id, topic_of(room))
+            return replace(done, position=await self._position(refuse_unless_stored(answer)))
         except RateLimited as error:
             wait = error.retry_after
             text = f"A limit is reached; post again in {wait:.1f} s."
@@ -168,6 +175,11 @@ class ChatService:
         except (AskError, NotAvailable, TabNotBound) as error:
             text = "The room does not answer; send it again with the same id."
             raise Refused(text, SocketCode.TIMEOUT, retry_after=1) from error
+
+    async def _position(self, stored: Posted | Repeated) -> str | None:
+        """Where the post stands: `epoch.seq`, as its event has them (WEB-40)."""
+        epoch = None if stored.n is None else await self._epoch()
+        return None if epoch is None else f"{epoch}.{stored.n}"
 
 
 def _done(answer: PostAnswer, client_id: str, topic: str) -> Done:
@@ -216,4 +228,5 @@ async def socket_guest(
             digest = blake2b(client.bytes, digest_size=16, person=b"gr-client").digest()
             session_id = str(UUID(bytes=digest, version=4))
     guest = SocketGuest(session_id, address_key(state.address))
-    return Caller(guest, session_id, None if client is None else str(client))
+    name = None if client is None else str(client)
+    return Caller(guest, session_id, name, guest.address_key)

@@ -5,7 +5,7 @@ export type Action = string | { readonly [name: string]: { readonly [field: stri
 
 export type State = "idle" | "connecting" | "open" | "waiting" | "closed";
 
-/** The answer to a command. `position` is a place in the server's event store, where it has one. */
+/** The answer to a command. `position` is `${epoch}.${seq}` of the event it made, where it made one. */
 export interface Ack<Result = unknown> {
   readonly result: Result;
   readonly position: string | null;

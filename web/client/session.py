@@ -49,6 +49,11 @@ class TopicEvent:
     seq: int | None
     epoch: str | None
 
+    @property
+    def position(self) -> str | None:
+        """Its place, as an `Acknowledged` command has it: so a program knows its own."""
+        return None if self.seq is None else f"{self.epoch}.{self.seq}"
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -59,7 +64,10 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The answer to a command: its result, and a place in the server's store where it has one."""
+    """The answer to a command: its result, and its place where it has one.
+
+    `position` is that of the event the command made, which may come before or after the answer.
+    """
 
     result: object
     position: str | None

@@ -84,6 +84,9 @@ TELL_S_MAX = 0.5
 COMMANDS_S_MAX = 4.0
 CLOSE_S_MAX = 1.0
 
+# What an acknowledgement waits for the feed of a topic that has just been restarted.
+EPOCH_S_MAX = 1.0
+
 LOBBY_PATH = f"site/rooms/{LOBBY.lower()}"
 
 
@@ -257,7 +260,9 @@ class Web:
             commands=CommandTable(
                 [PostMessage], events=[MessagePosted, MessageWithdrawn, PostStored]
             ),
-            service=ChatService(self._directory.session, self.open_sessions.how_closed),
+            service=ChatService(
+                self._directory.session, self.open_sessions.how_closed, epoch=self._lobby_epoch
+            ),
             hub=hub,
             aliases={"default": topic_of(LOBBY)},
             memory=self._commands,
@@ -316,6 +321,12 @@ class Web:
         """Call this when streams lost their actors: their browsers open others."""
         for stream in self.streams.all():
             stream.close("its supervisor was restarted")
+
+    async def _lobby_epoch(self) -> str | None:
+        # Asked behind a post that is stored, so the store is there and the topic soon as well.
+        with trio.move_on_after(EPOCH_S_MAX):
+            await self.lobby.begun.wait()
+        return self.lobby.epoch or None
 
     # -- small duties ----------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ async def test_a_post_is_stored_then_published_once() -> None:  # SITE-62 SITE-6
         again = await room.ask(Post(GUEST, "hello", "c1"))
         history = await room.ask(ReadHistory(Viewer()))
     assert isinstance(first, Posted)
-    assert again == Repeated(first.message)
+    assert again == Repeated(first.message, first.n)
     assert listener.heard == [RoomResumed(LOBBY), MessagePosted(first.message, first.n)]
     assert isinstance(history, History)
     assert history.messages == (first.message,)

@@ -53,6 +53,10 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 MESSAGE = Message(UUID(int=1), LOBBY, 1, None, "s1", None, "hello", Status.VISIBLE, "c1", AT)
 
 
+async def epoch() -> str | None:
+    return "k"
+
+
 class StillClock:
     """The same moment at each look."""
 
@@ -65,7 +69,7 @@ class Kit:
 
     def __init__(self, log: MemoryChatLog, find: FindSession) -> None:
         self.log = log
-        self.service = ChatService(find)
+        self.service = ChatService(find, epoch=epoch)
 
     async def post(self, body: str, client_id: str = "c1") -> Done:
         return await self.service.dispatch(PostMessage(body, client_id), Request(GUEST, TOPIC))
@@ -104,6 +108,17 @@ async def test_a_post_is_told_to_who_posted_where_its_topic_does_not() -> None:
     assert new.result == again.result
     assert isinstance(link.result, PostStored)
     assert (link.result.client_id, link.result.status) == ("c2", Status.PENDING)
+
+
+async def test_a_post_is_told_with_its_place() -> None:
+    """WEB-40: also one that waits for review, and one that was sent before."""
+    async with open_service() as kit:
+        posts = [("hello", "c1"), ("https://example.org", "c2"), ("more", "c3")]
+        first = [(await kit.post(*post)).position for post in posts]
+        again = [(await kit.post(*post)).position for post in posts]
+        head = await kit.log.head(LOBBY)
+    assert first == again == ["k.1", "k.2", "k.3"]
+    assert head.n == 3
 
 
 @pytest.mark.parametrize("body", ["   ", "x" * 1001, "a\x00b", "a\tb"])
@@ -163,7 +178,7 @@ async def test_sessions_that_are_away_are_a_refusal() -> None:
 
     request = Request(GUEST, TOPIC)
     with pytest.raises(Refused, match="same id"):
-        await ChatService(nobody).dispatch(PostMessage("hello", "c1"), request)
+        await ChatService(nobody, epoch=epoch).dispatch(PostMessage("hello", "c1"), request)
 
 
 async def test_only_the_lobby_is_open_to_guests() -> None:  # SITE-75 SITE-107

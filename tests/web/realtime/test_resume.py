@@ -24,6 +24,7 @@ from web.realtime import (
     Heard,
     HistoryLimits,
     Hub,
+    Policy,
     SocketEncoding,
     StoreAway,
     StoredHead,
@@ -371,4 +372,49 @@ async def test_what_was_missed_comes_once_however_many_names_it_has(
         assert [(told["topic"], told["seq"]) for told in heard] == [
             ("stored", 1), ("stored", 2), ("stored", 3),
         ]  # fmt: skip
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_removed_during_a_resume_is_not_skipped(autojump_clock: MockClock) -> None:
+    # WEB-42: `recovered` was told; who comes back is told that it is not so any more
+    async with open_actors() as system, trio.open_nursery() as nursery:
+        store = Store([Happened(n) for n in range(1, 1001)])
+        server = Server(system, nursery, store)
+        await server.begin()
+        peer = await server.kit.connect(Form.V1)
+        mark: dict[str, object] = {"epoch": "lineage", "seq": 0}
+        ask = {"type": "subscribe", "topics": ["stored"], "resume": {"stored": mark}}
+        await peer.say(msgspec.json.encode(ask).decode())
+        peer.reads = trio.Event()
+        assert await peer.heard() == [], "the first handful waits for it"
+        store.is_whole = False
+        peer.reads.set()
+        await trio.sleep(1)
+        events = [told for told in await peer.heard() if told["type"] == "event"]
+        assert len(events) < 1000
+        assert peer.outlet.close_code is CloseCode.SLOW
+        assert peer.outlet.close_reason == "what was missed is not kept any more"
+        _, at = await resumed(server, "stored", {"epoch": "lineage", "seq": len(events)})
+        assert at["recovered"] is False
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_topic_of_the_newest_only_has_no_holes(autojump_clock: MockClock) -> None:
+    # WEB-42, REL-70: what was replaced is not missed, so nobody asks for it
+    async with open_actors() as system, trio.open_nursery() as nursery:
+        server = Server(system, nursery, Store([Happened(1)]))
+        newest = replace(server.kit.settings, policy=lambda topic: Policy.LATEST)
+        for settings, prevs in ((server.kit.settings, [1, 2, 3]), (newest, [None])):
+            server.kit.settings = settings
+            await server.begin()
+            peer, _ = await resumed(server, "stored", None)
+            # Its lane is busy with the first, and two wait.
+            peer.reads = trio.Event()
+            for _ in range(3):
+                server.say()
+            peer.reads.set()
+            heard = [told for told in await peer.heard() if told["type"] == "event"]
+            assert [told.get("prev") for told in heard][-len(prevs) :] == prevs
+            assert heard[-1]["seq"] == len(server.store.events)
+            server.store.events[1:] = []
         nursery.cancel_scope.cancel()

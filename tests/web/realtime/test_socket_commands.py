@@ -196,3 +196,22 @@ def test_one_that_was_dropped_while_it_ran_takes_no_other_with_it() -> None:
     new, _ = memory.claim(key(0), b"x")
     memory.settle(key(0), old, Refused("no", SocketCode.TIMEOUT))
     assert memory.claim(key(0), b"x") == (new, False)
+
+
+def test_a_flood_of_one_address_pushes_out_nobody_elses() -> None:
+    # WEB-41, REL-70: however many clients it calls itself
+    memory = CommandMemory(now=lambda: 0.0, per_share_max=6, total_max=10)
+    for n in range(3):
+        memory.claim(key(n, "quiet"), b"x", "home")
+    for n in range(100):
+        memory.claim(key(n, f"loud{n}"), b"x", "flood")
+    assert len(memory) == 9
+    for n in range(3):
+        memory.claim(key(n, "other"), b"x", "office")
+    # All is full, and it is the largest share that gives.
+    assert len(memory) == 10
+    for n in range(3):
+        assert not memory.claim(key(n, "quiet"), b"x", "home")[1]
+        assert not memory.claim(key(n, "other"), b"x", "office")[1]
+    memory.forget("who", "quiet")
+    assert len(memory) == 7

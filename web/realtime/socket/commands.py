@@ -4,7 +4,9 @@ Rule 1: while a command of an id runs, and for ten minutes after, the same id is
         it is not carried out again and is answered alike, on whichever connection it is sent.
 Rule 2: only what is final is kept. A command that may be tried again (a limit, a time-out, a bug)
         is forgotten; the next one of its id is carried out.
-Rule 3: what clients can fill is bounded: the oldest answers of a client go first, then of all.
+Rule 3: what clients can fill is bounded, of each client, of each share (the clients of one address)
+        and of all. Who has too much loses its own oldest answers; when all is full, the share that
+        has most. So nobody's flood pushes out what others wait to repeat.
 
 Kept in memory: across a restart it is the store that knows a command, by the key it is handed.
 """
@@ -24,6 +26,8 @@ from web.realtime.errors import SocketCode
 COMMAND_KEPT_S = 600.0
 # An offline queue holds a hundred; a command is rarely sent twice.
 PER_CLIENT_MAX = 1000
+# A tenth of all: five clients of an address may be full, and ten addresses.
+PER_SHARE_MAX = 5000
 # A few hundred bytes each: some 20 MiB at the worst.
 TOTAL_MAX = 50_000
 
@@ -100,13 +104,16 @@ class CommandMemory:
         now: Callable[[], float] = trio.current_time,
         kept_s: float = COMMAND_KEPT_S,
         per_client_max: int = PER_CLIENT_MAX,
+        per_share_max: int = PER_SHARE_MAX,
         total_max: int = TOTAL_MAX,
     ) -> None:
         self._now, self._kept_s = now, kept_s
         self._per_client_max, self._total_max = per_client_max, total_max
-        # Oldest first, of each client and of all: they are told by the same order.
+        self._per_share_max = per_share_max
+        # Oldest first, of each client, of each share and of all: they are told by the same order.
         self._clients: dict[tuple[str, str], dict[str, Fate]] = {}
-        self._all: dict[CommandKey, float] = {}
+        self._shares: dict[str, dict[CommandKey, None]] = {}
+        self._all: dict[CommandKey, tuple[float, str]] = {}
 
     def __repr__(self) -> str:
         return f"<CommandMemory commands={len(self._all)} clients={len(self._clients)}>"
@@ -114,8 +121,11 @@ class CommandMemory:
     def __len__(self) -> int:
         return len(self._all)
 
-    def claim(self, key: CommandKey, asked: bytes) -> tuple[Fate, bool]:
-        """Call this for a command; True when it is new and the caller has to carry it out."""
+    def claim(self, key: CommandKey, asked: bytes, share: str = "") -> tuple[Fate, bool]:
+        """Call this for a command; True when it is new and the caller has to carry it out.
+
+        `share` names whose memory it takes.
+        """
         self._expire()
         known = self._clients.get(key[:2], {}).get(key.id)
         if known is not None:
@@ -123,11 +133,17 @@ class CommandMemory:
         fate = Fate(asked)
         ids = self._clients.setdefault(key[:2], {})
         ids[key.id] = fate
-        self._all[key] = self._now()
+        self._all[key] = (self._now(), share)
+        of_share = self._shares.setdefault(share, {})
+        of_share[key] = None
         if len(ids) > self._per_client_max:
             self._drop(CommandKey(*key[:2], next(iter(ids))))
-        while len(self._all) > self._total_max:
-            self._drop(next(iter(self._all)))
+        if len(of_share) > self._per_share_max:
+            self._drop(next(iter(of_share)))
+        if len(self._all) > self._total_max:
+            # Some thousand shares at the most, and only while all is full.
+            largest = max(self._shares, key=lambda one: len(self._shares[one]))
+            self._drop(next(iter(self._shares[largest])))
         return fate, True
 
     def settle(self, key: CommandKey | None, fate: Fate, outcome: Done | Refused | None) -> None:
@@ -143,18 +159,25 @@ class CommandMemory:
     def forget(self, user: str, client: str) -> None:
         """Call this when a client cannot come back; what still runs is not remembered then."""
         for message_id in self._clients.pop((user, client), {}):
-            del self._all[CommandKey(user, client, message_id)]
+            self._unlist(CommandKey(user, client, message_id))
 
     def _expire(self) -> None:
         before = self._now() - self._kept_s
         while self._all:
-            key, at = next(iter(self._all.items()))
+            key, (at, _) = next(iter(self._all.items()))
             if at > before:
                 return
             self._drop(key)
 
+    def _unlist(self, key: CommandKey) -> None:
+        _, share = self._all.pop(key)
+        of_share = self._shares[share]
+        del of_share[key]
+        if not of_share:
+            del self._shares[share]
+
     def _drop(self, key: CommandKey) -> None:
-        del self._all[key]
+        self._unlist(key)
         ids = self._clients[key[:2]]
         del ids[key.id]
         if not ids:

@@ -72,12 +72,14 @@ class Caller(Generic[P]):
     """Holds who opened a socket: what commands know, and whom the caps count.
 
     `client` tells the programs of one user apart, for as long as they live; a connection that
-    names none is one of its own.
+    names none is one of its own. `share` is whose part of the memory of commands it takes, by
+    default the user's; give the address, for one of those may be many users.
     """
 
     principal: P
     user: str
     client: str | None = None
+    share: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +359,8 @@ class Connection(Actor[Messages], Generic[P]):
         if key is None:
             fate, is_new = Fate(run.asked), True
         else:
-            fate, is_new = self._settings.memory.claim(key, run.asked)
+            share = self._caller.user if self._caller.share is None else self._caller.share
+            fate, is_new = self._settings.memory.claim(key, run.asked, share)
         if is_new:
             self._running += 1
             # Not in this turn: it goes on when its sender is told that it takes too long, and what

@@ -36,6 +36,8 @@ class Heard(NamedTuple):
 
     name: str
     form: Form
+    # Of a topic whose readers miss events on purpose: a hole is none then.
+    is_latest: bool = False
 
 
 class Tells(Protocol):
@@ -61,7 +63,8 @@ class SocketEncoding:
             return None
         if viewer.form is Form.PLAIN:
             return Frame(encode_server(Event(action, viewer.name)))
-        event = Event(action, viewer.name, place.seq, place.epoch, place.correlation_id, place.prev)
+        prev = None if viewer.is_latest else place.prev
+        event = Event(action, viewer.name, place.seq, place.epoch, place.correlation_id, prev)
         return Frame(encode_server(event))
 
     def action(self, message: object) -> Action | None:
@@ -135,7 +138,7 @@ class Topics:
             for frame, position in bundle.entries:
                 put(frame, position)
 
-        viewer = Heard(name, outlet.form)
+        viewer = self._viewer(name)
         self._joined[name] = self._hub.join(known, viewer, put, put_all)
         return others
 
@@ -183,9 +186,13 @@ class Topics:
                 self.leave(name)
         return {name: self._missed(name, mark) for name, mark in marks.items()}
 
+    def _viewer(self, name: str) -> Heard:
+        is_latest = self._policy(self._known(name)) is Policy.LATEST
+        return Heard(name, self._outlet.form, is_latest)
+
     def _missed(self, name: str, mark: Mark) -> Missed:
         broadcast = self._hub.broadcast(self._known(name))
-        missed = Missed(broadcast, Heard(name, self._outlet.form), mark.seq, self._outlet)
+        missed = Missed(broadcast, self._viewer(name), mark.seq, self._outlet)
         if broadcast.source is None:
             # Now: what a topic in memory keeps may go while earlier topics are recovered.
             missed.take_kept()
@@ -257,6 +264,10 @@ class Missed:
             return
         if page.epoch != self._epoch or page.to <= self._at:
             self._give_up("the topic began anew")
+            return
+        if not page.is_whole:
+            # Removed since `recovered` was told. Who comes back is told that it is not, and loads.
+            self._give_up("what was missed is not kept any more")
             return
         for again in page.events:
             place = Place(again.seq, page.epoch, self._last, again.correlation_id)
