@@ -21,7 +21,7 @@ define step
 @echo "== $(1)"; $(2) || { echo; echo "red: $(1). Repeat it with:  $(2)"; exit 1; }
 endef
 
-.PHONY: help run test check format bench soak conformance clean chromium
+.PHONY: help run test check format bench soak conformance conformance-clients clean chromium
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -51,8 +51,13 @@ bench: $(VENV)/bench.stamp $(DATASTAR) ## measure, with peers; ONLY=name runs on
 soak: $(VENV)/dev.stamp $(DATASTAR) ## repeat the proofs for long; ONLY=name runs one, MINUTES=n shortens; writes build/soak.json
 	@$(BIN)/python -m tests.soak $(ONLY)
 
-conformance: $(VENV)/dev.stamp ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript
-	@$(BIN)/python -m tests.conformance
+conformance: $(VENV)/dev.stamp $(DATASTAR) ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript; Autobahn, h2spec, nginx, HAProxy (ONLY=name runs one)
+	@if [ -z "$(ONLY)" ]; then $(BIN)/python -m tests.conformance; fi
+	@bash tests/conformance/outside/fetch.sh
+	@$(BIN)/python -m tests.conformance.outside
+	@if [ -n "$(ONLY)" ]; then exit; fi; $(MAKE) --no-print-directory conformance-clients
+
+conformance-clients: $(VENV)/dev.stamp
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/node/stamp; fi
 	@$(BIN)/python -m pytest -q -rs tests/web/client
 

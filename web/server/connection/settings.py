@@ -69,6 +69,9 @@ class TransportSettings:
     header_bytes_max: int = HEADER_BYTES_MAX
     message_bytes_max: int = MESSAGE_BYTES_MAX
     fragments_max: int = FRAGMENTS_MAX
+    # permessage-deflate on sockets whose client offers it. Not for strangers (SEC-45): what comes
+    # in one read may swell a thousandfold before it is counted. On for the conformance program.
+    agrees_to_deflate: bool = False
     # All HTTP/1.1 by hypercorn and h11 instead of our own few lines, at a third of the speed: to
     # compare the two, or to rule one out when something is wrong.
     uses_library: bool = False

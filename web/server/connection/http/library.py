@@ -190,7 +190,8 @@ class Http1(H11Protocol):
         await super().stream_send(event)
 
     async def _create_stream(self, request: h11.Request) -> None:
-        headers = [pair for pair in request.headers if pair[0] not in _DROPPED_HEADERS]
+        dropped = frozenset() if self._settings.agrees_to_deflate else _DROPPED_HEADERS
+        headers = [pair for pair in request.headers if pair[0] not in dropped]
         stream: WSStream | HTTPStream
         state = self.connection_state
         if self._head is not None and self._head.is_websocket:
