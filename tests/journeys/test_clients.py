@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import trio
@@ -16,7 +17,8 @@ from web.client import Client, ClientSettings, Gap, connect
 
 pytestmark = pytest.mark.slow
 
-_MESSAGES = 120
+# The long form is in `make soak`.
+_MESSAGES = int(os.environ.get("MESSAGES", "120"))
 # The same times, a tenth as long: a test waits for events, and these are between them.
 _QUICK = ClientSettings(delay_s_first=0.1, delay_s_max=0.5, restart_spread_s=0.2)
 

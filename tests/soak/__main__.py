@@ -51,6 +51,12 @@ SOAKS = {
         rounds=1,
         environment=(("CLIENTS", "200"), ("ROUNDS", "20")),
     ),
+    "clients": Soak(
+        "WEB-54: 1,000 messages to a client, the site killed and drained in between",
+        "tests/journeys/test_clients.py::test_a_killed_site_loses_and_doubles_nothing",
+        rounds=3,
+        environment=(("MESSAGES", "1000"),),
+    ),
     "ports": Soak(
         "REL-91: a program on all ports killed, its server, and both",
         "tests/storage/test_crash_rounds.py",

@@ -26,6 +26,9 @@ from web.server.connection.lanes import PipeLane
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import TransportSettings
 
+# Turns of the loop that a handler has for what came before a broken frame.
+ANSWER_TURNS = 3
+
 # Where a WebSocket handler finds its `Wire` in the scope's `state`.
 WIRE_KEY = "greenroom.wire"
 
@@ -219,7 +222,12 @@ class WebSocketStream(WSStream):
         # Deaf first: sending is a checkpoint, and the reader may come with the next bytes.
         self._is_deaf = True
         self._forget_parts()
-        await self._send_wsproto_event(CloseConnection(code=code, reason=told))
+        # What came whole before the broken frame, perhaps in the same packet, is answered first by
+        # a handler that has its answer at once: a turn to take it, and one to speak.
+        for _ in range(ANSWER_TURNS):
+            await trio.lowlevel.checkpoint()
+        if self.connection.state is ConnectionState.OPEN:  # else it ended meanwhile, by itself
+            await self._send_wsproto_event(CloseConnection(code=code, reason=told))
         self.state = ASGIWebsocketState.CLOSED
         self._peer_is_done.set()
         if self.app_put is not None:
