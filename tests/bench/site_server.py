@@ -1,4 +1,4 @@
-"""The real site for bench_site: whole tree, embedded PostgreSQL, caps raised for one machine.
+"""The real site for the benchmarks: whole tree, embedded PostgreSQL, caps raised for one machine.
 
     python -m tests.bench.site_server
 
@@ -8,6 +8,8 @@ Prints the port. Lines on standard input are obeyed, each with a line of JSON wh
   Lobby's feeds; tells the processor time and how many readers were sent a window instead
 - `beat COUNT PER_S`: so many events a second, each with the moment it was published in its body
 - `memory`: the bytes of this process, after a full collection
+- `store COUNT`: so many messages of one guest are in the Lobby, as if posted before the start
+- `state`: how many streams are open
 
 The end of the input ends the process.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -23,6 +26,7 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 from uuid import uuid4
 
 import structlog
@@ -39,6 +43,7 @@ from actors.chat import (
     Viewer,
     topic_of,
 )
+from actors.chat.words import Author, Draft
 from actors.runtime import Secret
 from storage.keyring import SubjectKeyring
 from storage.postgres import (
@@ -87,6 +92,10 @@ class Lobby:
             case "memory":
                 gc.collect()
                 return {"bytes": resident_bytes()}
+            case "state":
+                return {"streams": len(self._web.streams.all())}
+            case "store":
+                return await self.store(*numbers)
         raise ValueError(command)
 
     async def publish(self, count: int, together: int, size: int) -> dict[str, float]:
@@ -104,6 +113,19 @@ class Lobby:
             "cpu": used_s() - used,
             "resyncs": self._web.streams.counts().resyncs - resyncs,
         }
+
+    async def store(self, count: int) -> dict[str, float]:
+        """Have so many messages of one guest stored, for pages that are loaded later."""
+        author = Author(None, str(uuid4()), "somebody else")
+        for number in range(count):
+            body = f"{number}: a line of chat as people write it, neither long nor short"
+            await self._log.post(
+                Draft(
+                    uuid4(), uuid4(), LOBBY, author, body, str(number), Status.VISIBLE, None,
+                    datetime.now(UTC),
+                )
+            )  # fmt: skip
+        return {"stored": count}
 
     async def beat(self, count: int, per_s: int) -> dict[str, float]:
         """Send at an even pace; each body says when it was published."""
@@ -155,17 +177,17 @@ def chat_log(database: Database) -> PostgresChatLog:
     )
 
 
-async def main() -> None:
+async def main(answers: TextIO) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     with tempfile.TemporaryDirectory() as folder:
         async with open_embedded(Path(folder)) as server:
             async with open_database(server.url, part="start") as opened:
                 await migrate(opened)
                 await chat_log(opened).ensure_rooms(ROOM_NAMES)
-            await serve(Database(server.url, part="site", settings=PoolSettings()))
+            await serve(Database(server.url, part="site", settings=PoolSettings()), answers)
 
 
-async def serve(database: Database) -> None:
+async def serve(database: Database, answers: TextIO) -> None:
     """Run the tree of the site until the input ends."""
     directory, clock, log = Directory(), SystemClock(), chat_log(database)
     caps = StreamCaps(per_session=MANY, per_address=MANY, total=MANY)
@@ -178,7 +200,7 @@ async def serve(database: Database) -> None:
     )  # fmt: skip
 
     def started(server: Server) -> None:
-        print(server.port, flush=True)
+        print(server.port, file=answers, flush=True)
 
     parts = SiteParts(
         directory=directory,
@@ -197,8 +219,11 @@ async def serve(database: Database) -> None:
         lobby = Lobby(web, directory, log)
         while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             command, *numbers = line.split()
-            print(json.dumps(await lobby.obey(command, *map(int, numbers))), flush=True)
+            told = await lobby.obey(command, *map(int, numbers))
+            print(json.dumps(told), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    # What stands on standard output otherwise is the log of requests: written, and read by nobody.
+    told, sys.stdout = sys.stdout, Path(os.devnull).open("w")  # noqa: SIM115 - until the end
+    trio.run(main, told)

@@ -1,0 +1,92 @@
+"""Whole pages of the site, and one visitor's burst of them beside everybody else.
+
+    make bench ONLY=pages
+
+`/` and `/lab` are asked for by a known visitor, by turns with two bytes of bare quart-trio on
+hypercorn; told is the processor time of the server for one page, its line in the log included.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+
+from tests.bench.bench_fanout import module, opened
+from tests.bench.bench_http import spent_s
+from tests.bench.bench_streams import load, percentile
+from tests.bench.rows import RUNS_MIN, Row, row
+
+RUNS, SECONDS, MESSAGES = 5, 1.5, 50
+# PERF-42.
+BURST, READERS = 5000, 200
+
+
+def asked(port: str, path: str, *more: object) -> str:
+    """Run the load generator to its end; what it says."""
+    command = module("page_load", port, path, *map(str, more))
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def pages() -> list[Row]:
+    """Measure `/` and `/lab` with a full room beside the bare framework."""
+    found: dict[str, list[float]] = {"/": [], "/lab": [], "bare": []}
+    with (
+        opened(module("site_server")) as site,
+        opened(module("http_servers", "bare")) as bare,
+    ):
+        site.ask(f"store {MESSAGES}")
+        for _ in range(RUNS):
+            for path in ("/", "/lab"):
+                began = spent_s(site.pid)
+                count = int(asked(site.port, path, SECONDS))
+                found[path].append((spent_s(site.pid) - began) / count * 1e6)
+            began = spent_s(bare.pid)
+            answers = subprocess.run(
+                module("http_load", bare.port, "/", str(SECONDS)),
+                stdout=subprocess.PIPE, text=True, check=True,
+            )  # fmt: skip
+            count = round(float(answers.stdout) * SECONDS)
+            found["bare"].append((spent_s(bare.pid) - began) / count * 1e6)
+    peers = {"two bytes of bare quart-trio on hypercorn": statistics.median(found["bare"])}
+    lab = f"/lab with {MESSAGES} messages"
+    return [
+        row(
+            "a page, /", "us", found["/"], peers=peers, target="PERF-40: 1.6x", is_lower_better=True
+        ),
+        row(f"a page, {lab}", "us", found["/lab"], peers=peers, is_lower_better=True),
+    ]
+
+
+def burst() -> list[Row]:
+    """Measure what others wait while one visitor asks for 5000 pages at once (PERF-42)."""
+    slowest: list[float] = []
+    alone: list[float] = []
+    dropped = 0.0
+    for _ in range(RUNS_MIN):
+        with (
+            opened(module("site_server")) as site,
+            load("site-sse", site, READERS, "idle"),
+        ):
+            site.ask(f"store {MESSAGES}")
+            for count, found in ((0, alone), (BURST, slowest)):
+                pipe = subprocess.PIPE
+                command = module("page_load", site.port, "/", "others")
+                with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as others:
+                    before = site.ask("state")["streams"]
+                    asked(site.port, "/lab", *(("burst", count) if count else (SECONDS,)))
+                    dropped += before - site.ask("state")["streams"]
+                    told, _ = others.communicate("")
+                found.append(percentile(json.loads(told), 99))
+    what = f"a burst of {BURST} pages beside {READERS} streams"
+    return [
+        row(
+            f"{what}: p99 of another visitor", "ms", slowest,
+            peers={"beside four kept connections": statistics.median(alone)},
+            target="PERF-42: <= 250", is_lower_better=True,
+        ),
+        row(f"{what}: streams dropped", "", [dropped] * RUNS_MIN, target="0", is_lower_better=True),
+    ]  # fmt: skip
+
+
+benchmarks = [pages, burst]

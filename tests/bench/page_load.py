@@ -1,0 +1,138 @@
+"""The load generator of bench_pages: a known visitor who asks for whole pages.
+
+    python -m tests.bench.page_load PORT PATH SECONDS
+    python -m tests.bench.page_load PORT PATH burst COUNT
+    python -m tests.bench.page_load PORT PATH others
+
+The first prints how many pages came in that time, over a few kept connections; `burst` asks for so
+many as fast as it can, over as many connections as a browser would never open, and prints its
+seconds; `others` asks for one after the other with a pause between, until standard input ends, and
+prints the milliseconds of each.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import selectors
+import socket
+import sys
+import time
+
+# A browser opens six; a script that wants to harm opens more, but for one address 100 are plenty.
+CONNECTIONS, BURST_CONNECTIONS = 4, 100
+PAUSE_S = 0.02
+
+
+class Asker:
+    """One kept connection, opened anew when the server ends it."""
+
+    def __init__(self, port: int, path: str, cookie: str) -> None:
+        self._port = port
+        self._request = (
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nSec-Fetch-Site: none\r\n{cookie}\r\n"
+        ).encode()
+        self.socket = self._connect()
+
+    def _connect(self) -> socket.socket:
+        opened = socket.create_connection(("127.0.0.1", self._port))
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
+
+    def ask(self) -> None:
+        self.socket.sendall(self._request)
+
+    def read(self) -> bytes:
+        """Read a whole answer; returns its head."""
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += self._some()
+        head, _, body = got.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        found = re.search(rb"content-length: (\d+)", head)
+        assert found
+        missing = int(found[1]) - len(body)
+        while missing > 0:
+            missing -= len(self._some())
+        if b"connection: close" in head:
+            self.socket.close()
+            self.socket = self._connect()
+        return head
+
+    def _some(self) -> bytes:
+        got = self.socket.recv(262_144)
+        assert got, "the connection ended within an answer"
+        return got
+
+
+def cookie_of(port: int, path: str) -> str:
+    """Come as somebody new, and stay the same from then on."""
+    asker = Asker(port, path, "")
+    asker.ask()
+    found = re.search(rb"set-cookie: ([^;]+)", asker.read())
+    asker.socket.close()
+    return f"Cookie: {found[1].decode()}\r\n" if found else ""
+
+
+def steady(port: int, path: str, seconds: float) -> int:
+    """Ask over a few connections by turns; how many came."""
+    cookie, count = cookie_of(port, path), 0
+    askers = [Asker(port, path, cookie) for _ in range(CONNECTIONS)]
+    for asker in askers:
+        asker.ask()
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        for asker in askers:
+            asker.read()
+            asker.ask()
+            count += 1
+    return count
+
+
+def burst(port: int, path: str, count: int) -> float:
+    """Ask for `count` as fast as they come; the seconds."""
+    cookie, left, due = cookie_of(port, path), count, count
+    chooser = selectors.DefaultSelector()
+    began = time.perf_counter()
+    for _ in range(BURST_CONNECTIONS):
+        asker = Asker(port, path, cookie)
+        chooser.register(asker.socket, selectors.EVENT_READ, asker)
+        asker.ask()
+        due -= 1
+    while left:
+        for key, _ in chooser.select(10):
+            asker = key.data
+            before = asker.socket
+            chooser.unregister(before)
+            asker.read()
+            left -= 1
+            if due:
+                asker.ask()
+                due -= 1
+                chooser.register(asker.socket, selectors.EVENT_READ, asker)
+    return time.perf_counter() - began
+
+
+def others(port: int, path: str) -> list[float]:
+    """Ask as people do, until standard input ends; the milliseconds of each."""
+    asker, took = Asker(port, path, cookie_of(port, path)), []
+    while not select.select([sys.stdin], [], [], PAUSE_S)[0]:
+        began = time.perf_counter()
+        asker.ask()
+        asker.read()
+        took.append((time.perf_counter() - began) * 1000)
+    return took
+
+
+def main(port: int, path: str, what: str, *more: str) -> None:
+    if what == "burst":
+        print(burst(port, path, int(more[0])))
+    elif what == "others":
+        print(json.dumps(others(port, path)))
+    else:
+        print(steady(port, path, float(what)))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), *sys.argv[2:])
