@@ -130,9 +130,10 @@ def measure(one: Contender, server: Server, readers: int, together: int) -> None
         told = server.ask(f"{verb}{count} {together} {one.size}")
         came = json.loads(client.stdout.readline())
     assert not told.get("resyncs"), "a reader fell behind: windows were measured"
-    # The numbers in events grow a digit now and then; a lost event would be more than that.
-    assert not came["uneven"], f"{one.name}: not everybody had everything"
     deliveries = count * readers
+    # Some had a heartbeat or a ping in between; one event less would be more than that.
+    is_even = came["uneven"] < came["bytes"] / deliveries / 2
+    assert is_even, f"{one.name}: not everybody had everything"
     one.rates.append(deliveries / came["seconds"])
     one.microseconds.append(told["cpu"] / deliveries * 1e6)
     one.event_bytes = round(came["bytes"] / deliveries)

@@ -316,7 +316,8 @@ def do(task: str, numbers: list[int], crowd: Crowd, port: int) -> object:
             seconds = crowd.reconnect()
             return {"seconds": seconds, **poster.stop()}
         case "idle":
-            return sys.stdin.readline()
+            sys.stdin.readline()
+            return None
     raise SystemExit(f"there is no task {task!r}")
 
 
@@ -331,7 +332,9 @@ def main() -> None:
         crowd.stop_reading(stalled)
     crowd.open_until_live(count)
     print("ready", flush=True)
-    print(json.dumps(do(task, numbers, crowd, port)), flush=True)
+    told = do(task, numbers, crowd, port)
+    if told is not None:
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

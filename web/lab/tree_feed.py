@@ -20,12 +20,13 @@ from web.realtime import (
     Arrivals,
     Audience,
     ElementPatchMode,
+    Slices,
     Stream,
     joined,
     patch_elements,
     remove_elements,
 )
-from web.server import Frame
+from web.server import Bundle, Frame
 from web.views import Branch, CrashTarget, CrashView, ElementId, Renderer, TreeView, element_id
 
 # LAB-10: changed nodes at most five times a second, a status within 200 ms.
@@ -129,7 +130,7 @@ class TreeFeed(Actor[Messages]):
             self.after(PERIOD_S, Look(), key="look")
         self._serve_waiting()
 
-    def on_look(self, _: Look) -> None:
+    async def on_look(self, _: Look) -> None:
         """Send what changed since the last look."""
         if not self._readers:
             self._shown = self._whole = None
@@ -141,12 +142,12 @@ class TreeFeed(Actor[Messages]):
         if facts.root != before:
             self._show(facts.root)
         if before is not None:
-            self._send(self._patches(changes(before, facts.root)))
+            await self._send(self._patches(changes(before, facts.root)))
         crash = facts.crash
         if crash is not None and crash != self._crash:
-            self._send({"crash": Patch(self._crash_frame(crash))})
+            await self._send({"crash": Patch(self._crash_frame(crash))})
         if facts.target is not None and facts.target != self._target:
-            self._send({TARGET_PANEL: Patch(self._target_frame(facts.target))})
+            await self._send({TARGET_PANEL: Patch(self._target_frame(facts.target))})
         self._crash, self._target = crash, facts.target
         self._serve_waiting()
 
@@ -188,10 +189,17 @@ class TreeFeed(Actor[Messages]):
             self._whole = self._tree_frame(root)
         return {"tree": Patch(self._whole)}
 
-    def _send(self, panels: dict[str, Patch]) -> None:
+    async def _send(self, panels: dict[str, Patch]) -> None:
+        """Send to the readers of this moment, with one write each; who comes meanwhile waits."""
+        if not panels:
+            return
+        slices, bundle = Slices(), Bundle(tuple((patch.frame, 0) for patch in panels.values()))
         for stream in self._readers:
-            for panel, patch in panels.items():
-                stream.put_panel(panel, patch.frame, patch.over)
+            if slices.is_over(bundle.size):
+                await trio.lowlevel.checkpoint()
+            if not stream.write_now(bundle):
+                for panel, patch in panels.items():
+                    stream.put_panel(panel, patch.frame, patch.over)
 
     def _patches(self, changed: TreeChanges, *, is_old: bool = False) -> dict[str, Patch]:
         # Each node has a panel name of its own: for a reader that is behind, the newest state

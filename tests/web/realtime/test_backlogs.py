@@ -247,6 +247,21 @@ async def test_a_stream_takes_a_bundle_in_one_write_or_event_by_event() -> None:
     assert len(lane.wrote) == 2
 
 
+async def test_a_stream_takes_several_panels_in_one_write_while_nothing_waits() -> None:
+    # SITE-95
+    lane, found = SlowLane(), stream()
+    assert not found.write_now(bundle("p0", "q0")), "its head is not out"
+    found.attach(lane)
+    lane.open()
+    assert found.write_now(bundle("p1", "q1"))
+    lane.is_ready = False
+    assert found.put_panel("p", frame("p2"))
+    assert not found.write_now(bundle("p3", "q3"))
+    lane.open()
+    assert lane.wrote == [b"p1q1", b"p2"]
+    assert found.frames_sent == 3
+
+
 @pytest.mark.parametrize("tab", ["", "x" * 65, "a b", "a\n", "ä", "../x"])
 def test_a_malformed_tab_id_is_refused(tab: str) -> None:
     # SITE-91

@@ -248,3 +248,29 @@ async def test_overflowing_chat_becomes_one_window() -> None:
         assert seen.count("window") == 1
         assert seen[-2:] == ["window", "after"]
         assert site.streams.counts().resyncs == 1
+
+
+async def test_readers_that_stall_cost_their_own_backlog_and_nobody_a_message() -> None:
+    # REL-13, REL-70, SITE-96: ten that never read, beside three that do
+    async with opened(stream_caps=StreamCaps(per_session=30)) as site:
+        stalled = [await connect(site, tab=f"s{n}") for n in range(10)]
+        readers = [await connect(site, tab=f"t{n}") for n in range(3)]
+        for reader in (*stalled, *readers):
+            await reader.wait_head()
+            await reader.wait_events(1)
+        # More than the kernel takes for who does not read: about 6 MB on Linux.
+        text, count = "x" * 100_000, 100
+        for n in range(count):
+            site.room.say(f"{n} {text}")
+            for reader in readers:
+                last = (await reader.wait_events(n + 2))[n + 1]
+                assert last.data.startswith(f"{n} ")
+                reader.events[n + 1] = ServerEvent("", f"{n}", "")
+        waiting = [found.statistics() for found in site.streams.all()]
+        behind = [found.backlog for found in waiting if found.key.tab.startswith("s")]
+        assert all(found.resyncs for found in behind), "all of them fell behind"
+        assert all(found.chat_events <= 64 for found in behind)
+        assert all(found.bytes <= 256 * 1024 for found in behind)
+        # Of what the pipe took, one write of each stalled reader waits at most.
+        pending = [connection.pipe.pending_bytes for connection in site.server.connections]
+        assert max(pending) <= len(text) + 1000

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -164,6 +163,13 @@ class Stream:
             return False
         return True
 
+    def write_now(self, bundle: Bundle) -> bool:
+        """Send states of several panels with one write; False when nothing of it was taken.
+
+        Then each is put by its name.
+        """
+        return self._written(bundle, len(bundle))
+
     def put_window(self, frame: Frame, position: int) -> None:
         """Send the whole chat as it is; covers every event up to `position`."""
         if self.closed.is_set():
@@ -243,7 +249,8 @@ class StreamBacklog:
     __slots__ = ("_chat", "_panels", "_window", "bytes", "resyncs", "window_wanted")
 
     def __init__(self) -> None:
-        self._chat: deque[tuple[int, Frame]] = deque()
+        # A list: it is short, and an empty deque holds 600 bytes for each idle stream.
+        self._chat: list[tuple[int, Frame]] = []
         self._panels: dict[str, Frame] = {}
         self._window: Frame | None = None
         # Of everything that waits: 0 means that nothing does, for no frame is empty.
@@ -300,7 +307,7 @@ class StreamBacklog:
         self._window = frame
         self.bytes += len(frame)
         while self._chat and self._chat[0][0] <= position:
-            _, covered = self._chat.popleft()
+            _, covered = self._chat.pop(0)
             self.bytes -= len(covered)
 
     def take(self, bytes_max: int) -> list[Frame]:
@@ -332,7 +339,7 @@ class StreamBacklog:
             frame, self._window = self._window, None
             return frame
         if self._chat and not self.window_wanted:
-            return self._chat.popleft()[1]
+            return self._chat.pop(0)[1]
         if self._panels:
             return self._panels.pop(next(iter(self._panels)))
         return None
