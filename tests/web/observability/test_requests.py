@@ -5,7 +5,9 @@ import json
 from dataclasses import replace
 
 import pytest
+import trio
 
+from tests.patience import until
 from web.observability import RequestLog
 from web.server import RequestSpan
 from web.settings import LogFormat
@@ -24,9 +26,14 @@ SPAN = RequestSpan(
 every_format = pytest.mark.parametrize("log_format", list(LogFormat))
 
 
+async def tell(log: RequestLog, span: RequestSpan) -> None:
+    log.tell(span)
+    log.flush()
+
+
 def line_of(span: RequestSpan, log_format: LogFormat) -> str:
     output = io.StringIO()
-    RequestLog(log_format, output).tell(span)
+    trio.run(tell, RequestLog(log_format, output), span)
     (line,) = output.getvalue().splitlines()
     return line
 
@@ -73,4 +80,20 @@ def test_what_is_not_known_is_left_out(span: RequestSpan, log_format: LogFormat)
 def test_a_line_that_cannot_be_written_hurts_nobody() -> None:  # SITE-133
     closed = io.StringIO()
     closed.close()
-    RequestLog(LogFormat.JSON, closed).tell(SPAN)
+    trio.run(tell, RequestLog(LogFormat.JSON, closed), SPAN)
+
+
+async def test_what_is_told_in_one_turn_is_one_write() -> None:  # SITE-133
+    writes: list[str] = []
+
+    class Output(io.StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    log = RequestLog(LogFormat.PRETTY, Output())
+    for _ in range(3):
+        log.tell(SPAN)
+    assert writes == []
+    await until(lambda: bool(writes))
+    assert [len(text.splitlines()) for text in writes] == [3]
