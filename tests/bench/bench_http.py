@@ -1,4 +1,5 @@
-"""Ordinary requests of two bytes: our server, its library road, bare quart-trio on hypercorn.
+"""Ordinary requests of two bytes: our server, its library road, and the peers: bare quart-trio on
+hypercorn, and FastAPI on uvicorn.
 
     python -m tests.bench http
 
@@ -21,7 +22,14 @@ from tests.bench.rows import Row, row
 RUNS = 5
 SECONDS = 1.5
 # kind of server -> path
-ASKED = {"raw": "/", "raw-library": "/", "health": "/health", "route": "/", "bare": "/"}
+ASKED = {
+    "raw": "/",
+    "raw-library": "/",
+    "health": "/health",
+    "route": "/",
+    "bare": "/",
+    "fastapi": "/",
+}
 
 
 def spent_s(pid: int) -> float:
@@ -57,16 +65,24 @@ def measure() -> dict[str, list[float]]:
 def ordinary_requests() -> list[Row]:
     """Measure all of them in one run."""
     found = measure()
-    bare = {"bare quart-trio on hypercorn": statistics.median(found["bare"])}
+    peers = {
+        "bare quart-trio on hypercorn": statistics.median(found["bare"]),
+        "FastAPI on uvicorn": statistics.median(found["fastapi"]),
+    }
     library = {"the same by hypercorn's h11": statistics.median(found["raw-library"])}
     rows = [
         ("http, a request to an ASGI application", "raw", library, "3.5x"),
-        ("http, a request to /health", "health", bare, "4.5x"),
-        ("http, a request to a small Quart route", "route", bare, "2.5x"),
+        ("http, a request to /health", "health", peers, "4.5x of bare, 0.9x of FastAPI"),
+        (
+            "http, a request to a small Quart route",
+            "route",
+            peers,
+            "2.5x of bare, 0.45x of FastAPI",
+        ),
     ]
     return [
-        row(name, "us", found[kind], peers=peers, target=target, is_lower_better=True)
-        for name, kind, peers, target in rows
+        row(name, "us", found[kind], peers=others, target=target, is_lower_better=True)
+        for name, kind, others, target in rows
     ]
 
 

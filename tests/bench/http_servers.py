@@ -4,13 +4,16 @@
 
 Prints its port, and ends when its standard input does. Kinds: `raw` and `raw-library` are an ASGI
 application of two bytes on our server, by either road; `route` and `health` a small route behind
-the edge; `bare` the same in quart-trio on hypercorn, as its users run it.
+the edge; `bare` the same in quart-trio on hypercorn, and `fastapi` in FastAPI on uvicorn with
+uvloop and httptools, each as its users run it, but without a log of requests.
 """
 
 from __future__ import annotations
 
+import importlib
 import socket
 import sys
+import threading
 from functools import partial
 
 import hypercorn.trio
@@ -78,6 +81,30 @@ def bare() -> QuartTrio:
     return app
 
 
+def fastapi() -> None:
+    """Serve the same from FastAPI until standard input ends."""
+    framework = importlib.import_module("fastapi")
+    answers = importlib.import_module("fastapi.responses")
+    uvicorn = importlib.import_module("uvicorn")
+    app = framework.FastAPI()
+
+    async def route() -> object:
+        return answers.PlainTextResponse(BODY)
+
+    app.add_api_route("/", route, methods=["GET"], response_model=None)
+    (listener,) = open_listeners("127.0.0.1", 0)
+    config = uvicorn.Config(app, log_level="error", access_log=False, loop="uvloop")
+    server = uvicorn.Server(config)
+
+    def end() -> None:
+        sys.stdin.read()
+        server.should_exit = True
+
+    threading.Thread(target=end, daemon=True).start()
+    print(listener.getsockname()[1], flush=True)
+    server.run(sockets=[listener])
+
+
 async def run(kind: str) -> None:
     """Serve until standard input ends."""
     (listener,) = open_listeners("127.0.0.1", 0)
@@ -103,4 +130,7 @@ async def _serve_bare(listener: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(run, sys.argv[1])
+    if sys.argv[1] == "fastapi":
+        fastapi()
+    else:
+        trio.run(run, sys.argv[1])
