@@ -4,10 +4,11 @@ The twins of `storage/postgres` under the same names, used by fast tests and by 
 wants to try an actor without a database.
 
 Read `database.py` (the tables that adapters share, and what a transaction is here), then
-`event_store.py` and the rest, one file a port (hence twelve files). `faults.py` has the switches
+`event_store.py` and the rest, one file a port (hence thirteen files). `faults.py` has the switches
 that make a twin fail.
 """
 
+from storage.memory.accounts import MemoryAccounts, MemoryAttempts
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
@@ -23,6 +24,8 @@ from storage.memory.timers import MemoryTimers
 
 __all__ = [
     "HeldCommit",
+    "MemoryAccounts",
+    "MemoryAttempts",
     "MemoryChatLog",
     "MemoryDatabase",
     "MemoryDeadLetters",

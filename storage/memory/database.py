@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import trio
 
-from actors.chat import DEMO_DISPLAY_NAME, DEMO_USER_ID
+from actors.chat import DEMO_DISPLAY_NAME, DEMO_EMAIL, DEMO_USER_ID, DEMO_USERNAME
 from actors.persistence import (
     CancelTimer,
     Checkpoint,
@@ -148,6 +148,41 @@ class SocketTicketRow:
     expires_at: datetime
 
 
+@dataclass(slots=True)
+class UserRow:
+    """A person with an account; without a hash of a password nobody can sign in as it."""
+
+    username: str
+    email: str
+    role: str
+    created_at: datetime
+    password_hash: str | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class SignInRow:
+    """One sign-in of one browser; by the digest of its token."""
+
+    reference: UUID
+    user_id: UUID
+    session_id: str
+    browser: str
+    created_at: datetime
+    seen_at: datetime
+
+
+@dataclass(slots=True)
+class AttemptsRow:
+    """Tries that count under a key, oldest first."""
+
+    tried_at: list[datetime]
+    expires_at: datetime
+
+
+def _demo_user() -> dict[UUID, UserRow]:
+    return {DEMO_USER_ID: UserRow(DEMO_USERNAME, DEMO_EMAIL, "user", datetime.now(UTC))}
+
+
 def _real_now() -> datetime:
     return datetime.now(UTC)
 
@@ -186,6 +221,9 @@ class MemoryDatabase:
     session_ends: dict[str, SessionEndRow] = field(default_factory=dict)
     sessions_changed: trio.Event = field(default_factory=trio.Event)
     socket_tickets: dict[bytes, SocketTicketRow] = field(default_factory=dict)
+    users: dict[UUID, UserRow] = field(default_factory=_demo_user)
+    sign_ins: dict[bytes, SignInRow] = field(default_factory=dict)
+    attempts: dict[str, AttemptsRow] = field(default_factory=dict)
     open_txids: set[int] = field(default_factory=set)
     changed: trio.Event = field(default_factory=trio.Event)
     _last_txid: int = 0

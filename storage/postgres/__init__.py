@@ -1,7 +1,7 @@
 """Every port on PostgreSQL, through asyncpg on an asyncio thread of its own.
 
 One file a port lies here, named as its twin in `storage/memory`; below them four chapters,
-each needing only those above it in this list (hence thirteen entries):
+each needing only those above it in this list (hence fourteen entries):
 
 - `connecting/`: from a trio task to an open session; the `Database` every adapter is given;
 - `embedded/`: the server that comes with the package;
@@ -15,6 +15,7 @@ died, or fell silent) and is then made anew; *twin* is the adapter of the same p
 Only this package names asyncpg, and `storage.testing`, which makes databases for tests.
 """
 
+from storage.postgres.accounts import PostgresAccounts, PostgresAttempts
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
 from storage.postgres.connecting.health import OldestTransaction, StoreHealth, check_health
@@ -66,6 +67,8 @@ __all__ = [
     "OldestTransaction",
     "PoolSettings",
     "PoolStats",
+    "PostgresAccounts",
+    "PostgresAttempts",
     "PostgresChatLog",
     "PostgresDeadLetters",
     "PostgresEventStore",

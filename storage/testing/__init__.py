@@ -3,7 +3,7 @@
 Subclass a suite in a test file and give it a fixture that makes the adapter; the suite does
 the work. Read `event_store.py` first, and `memory/event_store.py` beside it; the other suites
 are `streams.py`, `reading/`, `with_append.py`, `dead_letters.py`, `private.py`,
-`projections/`, `sessions.py` and `chat_log.py`.
+`projections/`, `sessions.py`, `accounts.py` and `chat_log.py`.
 
 What they stand on: `samples.py` (events and the like), `kept.py` (all ports of one database),
 `servers/` (a PostgreSQL with a fresh database for each test, a bad network before any server),
@@ -12,6 +12,7 @@ What they stand on: `samples.py` (events and the like), `kept.py` (all ports of 
 The suites use pytest and pytest-trio; nothing of the running program imports this package.
 """
 
+from storage.testing.accounts import AccountsSuite, AttemptsSuite
 from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
@@ -35,6 +36,8 @@ from storage.testing.streams import BackwardsSuite, ClosedStreamsSuite
 from storage.testing.with_append import WithAppendSuite
 
 __all__ = [
+    "AccountsSuite",
+    "AttemptsSuite",
     "BackwardsSuite",
     "ChatForgettingSuite",
     "ChatLogSuite",

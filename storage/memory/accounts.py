@@ -1,0 +1,292 @@
+"""Accounts, sign-ins and counted tries in memory; the twin of `storage/postgres/accounts.py`."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import trio
+
+from actors.accounts.members import (
+    DELETED_NAME,
+    SEEN_EVERY,
+    SIGN_IN_IDLE,
+    SIGN_IN_KEPT,
+    SIGN_INS_PER_USER_MAX,
+    Credentials,
+    Member,
+    NewAccount,
+    NewPassword,
+    NewSignIn,
+    Role,
+    SignIn,
+    Swept,
+    Taken,
+    check_hash,
+    check_role,
+)
+from actors.accounts.ports import HowEnded, check_digest, check_session
+from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
+from actors.accounts.words import SessionId
+from actors.persistence.event_store import check_limit
+from actors.persistence.words import check_a, check_text, check_uuid
+from storage.memory.database import AttemptsRow, MemoryDatabase, SessionEndRow, SignInRow, UserRow
+from storage.memory.faults import Faults
+
+
+class MemoryAccounts(Faults):
+    """The port `Accounts` on a `MemoryDatabase`."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        super().__init__()
+        self.database = database if database is not None else MemoryDatabase()
+
+    async def register(self, account: NewAccount, sign_in: NewSignIn) -> Taken | None:
+        """See `Accounts.register`."""
+        check_a("account", account, NewAccount)
+        check_a("sign_in", sign_in, NewSignIn)
+        await self.pass_faults()
+        database = self.database
+        for user in database.users.values():
+            if user.username == account.username:
+                return Taken.USERNAME
+            if user.email == account.email:
+                return Taken.EMAIL
+        database.users[account.user_id] = UserRow(
+            account.username,
+            account.email,
+            Role.USER.value,
+            database.now(),
+            account.password_hash,
+        )
+        database.user_names[account.user_id] = account.username
+        self._add_sign_in(account.user_id, sign_in)
+        return None
+
+    async def credentials(self, email: str) -> Credentials | None:
+        """See `Accounts.credentials`."""
+        check_text("email", email, 1024)
+        await self.pass_faults()
+        found = (id_ for id_, user in self.database.users.items() if user.email == email)
+        return self._credentials(next(found, None))
+
+    async def credentials_of(self, user_id: UUID) -> Credentials | None:
+        """See `Accounts.credentials_of`."""
+        check_uuid("user_id", user_id)
+        await self.pass_faults()
+        return self._credentials(user_id)
+
+    async def renew_hash(self, user_id: UUID, former: str, renewed: str) -> None:
+        """See `Accounts.renew_hash`."""
+        check_uuid("user_id", user_id)
+        check_hash(former)
+        check_hash(renewed)
+        await self.pass_faults()
+        user = self.database.users.get(user_id)
+        if user is not None and user.password_hash == former:
+            user.password_hash = renewed
+
+    async def sign_in(self, user_id: UUID, sign_in: NewSignIn) -> bool:
+        """See `Accounts.sign_in`."""
+        check_uuid("user_id", user_id)
+        check_a("sign_in", sign_in, NewSignIn)
+        await self.pass_faults()
+        if self._credentials(user_id) is None:
+            return False
+        self._add_sign_in(user_id, sign_in)
+        others = [
+            row
+            for row in self.database.sign_ins.values()
+            if row.user_id == user_id and row.reference != sign_in.reference
+        ]
+        others.sort(key=lambda row: (row.seen_at, row.created_at), reverse=True)
+        over = {row.reference for row in others[SIGN_INS_PER_USER_MAX - 1 :]}
+        self._end(lambda row: row.reference in over)
+        return True
+
+    async def who(self, digest: bytes) -> Member | None:
+        """See `Accounts.who`."""
+        check_digest(digest)
+        await self.pass_faults()
+        row, now = self.database.sign_ins.get(digest), self.database.now()
+        if row is None or self._left(row) <= timedelta(0):
+            return None
+        if now - row.seen_at >= SEEN_EVERY:
+            row.seen_at = now
+        user = self.database.users[row.user_id]
+        return Member(
+            row.user_id,
+            user.username,
+            user.email,
+            Role(user.role),
+            user.created_at,
+            row.reference,
+            SessionId(row.session_id),
+        )
+
+    async def sign_out(self, session_id: SessionId) -> None:
+        """See `Accounts.sign_out`."""
+        check_session(session_id)
+        await self.pass_faults()
+        self._end(lambda row: row.session_id == session_id)
+
+    async def sign_ins(self, user_id: UUID) -> Sequence[SignIn]:
+        """See `Accounts.sign_ins`."""
+        check_uuid("user_id", user_id)
+        await self.pass_faults()
+        rows = [
+            row
+            for row in self.database.sign_ins.values()
+            if row.user_id == user_id and self._left(row) > timedelta(0)
+        ]
+        rows.sort(key=lambda row: row.created_at, reverse=True)
+        return [SignIn(row.reference, row.browser, row.created_at, row.seen_at) for row in rows]
+
+    async def end_sign_in(self, user_id: UUID, reference: UUID) -> bool:
+        """See `Accounts.end_sign_in`."""
+        check_uuid("user_id", user_id)
+        check_uuid("reference", reference)
+        await self.pass_faults()
+        return bool(self._end(lambda row: (row.user_id, row.reference) == (user_id, reference)))
+
+    async def end_others(self, user_id: UUID, reference: UUID) -> int:
+        """See `Accounts.end_others`."""
+        check_uuid("user_id", user_id)
+        check_uuid("reference", reference)
+        await self.pass_faults()
+        return self._end_others(user_id, reference)
+
+    async def change_password(self, change: NewPassword) -> bool:
+        """See `Accounts.change_password`."""
+        check_a("change", change, NewPassword)
+        await self.pass_faults()
+        user = self.database.users.get(change.user_id)
+        if user is None or user.password_hash != change.former_hash:
+            return False
+        user.password_hash = change.password_hash
+        sign_ins = self.database.sign_ins
+        for digest, row in [*sign_ins.items()]:
+            if (row.user_id, row.reference) == (change.user_id, change.reference):
+                sign_ins[change.digest] = sign_ins.pop(digest)
+        if change.ends_others:
+            self._end_others(change.user_id, change.reference)
+        return True
+
+    async def delete(self, user_id: UUID, former_hash: str) -> bool:
+        """See `Accounts.delete`."""
+        check_uuid("user_id", user_id)
+        check_hash(former_hash)
+        await self.pass_faults()
+        user = self.database.users.get(user_id)
+        if user is None or user.password_hash != former_hash:
+            return False
+        self._end(lambda row: row.user_id == user_id)
+        del self.database.users[user_id]
+        self.database.user_names[user_id] = DELETED_NAME
+        return True
+
+    async def grant(self, username: str, role: Role) -> Role | None:
+        """See `Accounts.grant`."""
+        check_text("username", username, 1024)
+        check_role(role)
+        await self.pass_faults()
+        for user in self.database.users.values():
+            if user.username == username:
+                before, user.role = Role(user.role), role.value
+                return before
+        return None
+
+    async def sweep(self, limit: int = 1000) -> Swept:
+        """See `Accounts.sweep`."""
+        check_limit(limit)
+        await self.pass_faults()
+        rows = self.database.sign_ins.values()
+        over = [row.reference for row in rows if self._left(row) <= timedelta(0)][:limit]
+        count = self._end(lambda row: row.reference in over)
+        left = [self._left(row).total_seconds() for row in rows]
+        return Swept(count, max(0.0, min(left)) if left else None)
+
+    def _credentials(self, user_id: UUID | None) -> Credentials | None:
+        user = None if user_id is None else self.database.users.get(user_id)
+        if user_id is None or user is None or user.password_hash is None:
+            return None
+        return Credentials(user_id, user.username, user.email, user.password_hash)
+
+    def _add_sign_in(self, user_id: UUID, sign_in: NewSignIn) -> None:
+        database, now = self.database, self.database.now()
+        if sign_in.former is not None:
+            former = sign_in.former
+            self._end(lambda row: row.session_id == former)
+            database.session_ends.setdefault(former, SessionEndRow(HowEnded.ENDED, now))
+            self._ring()
+        database.sign_ins[sign_in.digest] = SignInRow(
+            sign_in.reference, user_id, sign_in.session_id, sign_in.browser, now, now
+        )
+
+    def _end_others(self, user_id: UUID, reference: UUID) -> int:
+        return self._end(lambda row: row.user_id == user_id and row.reference != reference)
+
+    def _end(self, is_over: Callable[[SignInRow], bool]) -> int:
+        database, now = self.database, self.database.now()
+        over = [digest for digest, row in database.sign_ins.items() if is_over(row)]
+        for digest in over:
+            row = database.sign_ins.pop(digest)
+            database.session_ends.setdefault(row.session_id, SessionEndRow(HowEnded.ENDED, now))
+        if over:
+            self._ring()
+        return len(over)
+
+    def _left(self, row: SignInRow) -> timedelta:
+        return min(row.seen_at + SIGN_IN_IDLE, row.created_at + SIGN_IN_KEPT) - self.database.now()
+
+    def _ring(self) -> None:
+        self.database.sessions_changed.set()
+        self.database.sessions_changed = trio.Event()
+
+
+class MemoryAttempts(Faults):
+    """The port `Attempts` on a `MemoryDatabase`."""
+
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        super().__init__()
+        self.database = database if database is not None else MemoryDatabase()
+
+    async def take(self, limits: Sequence[Limit]) -> float:
+        """See `Attempts.take`."""
+        checked = check_limits(limits)
+        await self.pass_faults()
+        kept, now = self.database.attempts, self.database.now()
+        known = {
+            limit.key: kept[limit.key].tried_at if limit.key in kept else [] for limit in checked
+        }
+        wait = max(wait_s(limit, known[limit.key], now) for limit in checked)
+        if wait > 0:
+            return wait
+        for limit in checked:
+            tries = [*recent(limit, known[limit.key], now), now][-limit.kept_max :]
+            kept[limit.key] = AttemptsRow(tries, now + limit.period)
+        return 0.0
+
+    async def give_back(self, keys: Sequence[str]) -> None:
+        """See `Attempts.give_back`."""
+        checked = check_keys(keys)
+        await self.pass_faults()
+        for key in checked:
+            row = self.database.attempts.get(key)
+            if row is not None and row.tried_at:
+                row.tried_at.pop()
+
+    async def forget(self, key: str) -> None:
+        """See `Attempts.forget`."""
+        (known,) = check_keys([key])
+        await self.pass_faults()
+        self.database.attempts.pop(known, None)
+
+    async def purge(self, limit: int = 1000) -> int:
+        """See `Attempts.purge`."""
+        check_limit(limit)
+        await self.pass_faults()
+        kept, now = self.database.attempts, self.database.now()
+        over = [key for key, row in kept.items() if row.expires_at <= now][:limit]
+        for key in over:
+            del kept[key]
+        return len(over)

@@ -1,0 +1,369 @@
+"""Accounts, sign-ins and counted tries, as tests. Fixtures `kept` and `tries`, empty."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from uuid import UUID, uuid4
+
+import pytest
+import trio
+
+from actors.accounts import (
+    SIGN_IN_IDLE,
+    SIGN_IN_KEPT,
+    SIGN_INS_PER_USER_MAX,
+    Accounts,
+    Attempts,
+    HowEnded,
+    Limit,
+    NewAccount,
+    NewPassword,
+    NewSignIn,
+    Role,
+    SessionEnds,
+    SessionId,
+    Taken,
+    login_limits,
+)
+from storage.errors import InvalidField
+from storage.memory import MemoryAccounts, MemoryAttempts, MemoryDatabase, MemorySessionEnds
+from storage.postgres import (
+    Connection,
+    Database,
+    PostgresAccounts,
+    PostgresAttempts,
+    PostgresSessionEnds,
+)
+
+HASH, OTHER_HASH = "$argon2id$one", "$argon2id$two"
+SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class KeptAccounts:
+    """The ports of one database; `pass_time` lets it be later there."""
+
+    accounts: Accounts
+    attempts: Attempts
+    ends: SessionEnds
+    pass_time: Callable[[timedelta], Awaitable[None]]
+
+    async def register(self, name: str = "ada") -> NewAccount:
+        """Register somebody whose sign-in is of the session of that name."""
+        account = NewAccount(uuid4(), name, f"{name}@example.org", HASH)
+        assert await self.accounts.register(account, sign_in_of(name)) is None
+        return account
+
+    async def sessions_over(self, *names: str) -> set[str]:
+        """Tell which of these sessions are over."""
+        return set(await self.ends.ended([SessionId(name) for name in names]))
+
+
+def accounts_in_memory() -> KeptAccounts:
+    """Call this for the twins on one new database."""
+    late = [timedelta(0)]
+    real = MemoryDatabase()
+    database = MemoryDatabase(now=lambda: real.now() + late[0])
+
+    async def pass_time(so_long: timedelta) -> None:
+        late[0] += so_long
+
+    return KeptAccounts(
+        MemoryAccounts(database),
+        MemoryAttempts(database),
+        MemorySessionEnds(database),
+        pass_time,
+    )
+
+
+def accounts_in_postgres(database: Database) -> KeptAccounts:
+    """Call this for the adapters; time passes by making rows older."""
+
+    async def pass_time(so_long: timedelta) -> None:
+        async def work(connection: Connection) -> None:
+            await connection.execute(
+                "UPDATE sign_ins SET seen_at = seen_at - $1::interval,"
+                " created_at = created_at - $1::interval",
+                so_long,
+            )
+            await connection.execute(
+                "UPDATE attempts SET expires_at = expires_at - $1::interval,"
+                " tried_at = ARRAY(SELECT t - $1::interval FROM unnest(tried_at) t)",
+                so_long,
+            )
+
+        await database.run(work)
+
+    return KeptAccounts(
+        PostgresAccounts(database),
+        PostgresAttempts(database),
+        PostgresSessionEnds(database),
+        pass_time,
+    )
+
+
+def digest_of(session: str) -> bytes:
+    """Call this for the digest of the token of that session's sign-in."""
+    return sha256(session.encode()).digest()
+
+
+def sign_in_of(session: str, former: str | None = None) -> NewSignIn:
+    """Call this for a sign-in that goes with a session."""
+    return NewSignIn(
+        uuid4(),
+        digest_of(session),
+        SessionId(session),
+        "Firefox on Linux",
+        None if former is None else SessionId(former),
+    )
+
+
+class AccountsSuite:
+    """An account is made once; a sign-in ends with its session, its time, or its account."""
+
+    async def test_who_registered_is_signed_in(self, kept: KeptAccounts) -> None:
+        # SITE-33, SITE-37
+        ada = await kept.register()
+        member = await kept.accounts.who(digest_of("ada"))
+        assert member is not None
+        assert (member.user_id, member.username, member.email) == (ada.user_id, "ada", ada.email)
+        assert (member.role, member.session_id) == (Role.USER, "ada")
+        found = await kept.accounts.credentials(ada.email)
+        assert found is not None
+        assert found.password_hash == HASH
+        assert await kept.accounts.credentials_of(ada.user_id) == found
+        assert await kept.accounts.credentials("nobody@example.org") is None
+        assert await kept.accounts.who(digest_of("invented")) is None
+
+    async def test_nobody_signs_in_as_the_demo_user(self, kept: KeptAccounts) -> None:
+        # SEC-78, SITE-80
+        assert await kept.accounts.credentials("demo.bot@example.com") is None
+
+    async def test_of_twenty_at_once_one_gets_the_name(self, kept: KeptAccounts) -> None:
+        # SITE-33
+        told: list[Taken | None] = []
+
+        async def register(number: int) -> None:
+            account = NewAccount(uuid4(), "ada", f"ada{number}@example.org", HASH)
+            told.append(await kept.accounts.register(account, sign_in_of(f"s{number}")))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(register, number)
+        assert sorted(told, key=str) == [None, *[Taken.USERNAME] * 19]
+        account = NewAccount(uuid4(), "bob", "ada@example.org", HASH)
+        await kept.accounts.register(account, sign_in_of("first"))
+        account = NewAccount(uuid4(), "eve", "ada@example.org", HASH)
+        assert await kept.accounts.register(account, sign_in_of("second")) is Taken.EMAIL
+        assert await kept.accounts.who(digest_of("second")) is None
+
+    async def test_a_sign_in_ends_what_the_browser_had_before(self, kept: KeptAccounts) -> None:
+        # SITE-34, SEC-13
+        ada = await kept.register()
+        assert await kept.accounts.sign_in(ada.user_id, sign_in_of("new", former="ada"))
+        assert await kept.accounts.who(digest_of("ada")) is None
+        assert await kept.accounts.sign_in(ada.user_id, sign_in_of("newer", former="a guest"))
+        assert await kept.sessions_over("ada", "new", "a guest") == {"ada", "a guest"}
+        assert not await kept.accounts.sign_in(uuid4(), sign_in_of("nobody"))
+
+    async def test_parallel_logins_leave_five(self, kept: KeptAccounts) -> None:
+        # SEC-19
+        ada = await kept.register()
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(
+                    kept.accounts.sign_in, ada.user_id, sign_in_of(f"session {number}")
+                )
+        assert len(await kept.accounts.sign_ins(ada.user_id)) == SIGN_INS_PER_USER_MAX
+        names = ["ada", *(f"session {number}" for number in range(20))]
+        assert len(await kept.sessions_over(*names)) == 21 - SIGN_INS_PER_USER_MAX
+
+    async def test_a_request_within_a_week_keeps_a_sign_in(self, kept: KeptAccounts) -> None:
+        # SITE-39, SEC-14
+        await kept.register()
+        for _ in range(4):
+            await kept.pass_time(SIGN_IN_IDLE - SECOND)
+            assert await kept.accounts.who(digest_of("ada")) is not None
+        await kept.pass_time(SIGN_IN_KEPT - 4 * SIGN_IN_IDLE + 2 * SECOND)
+        assert await kept.accounts.who(digest_of("ada")) is not None
+        await kept.pass_time(3 * SECOND)
+        assert await kept.accounts.who(digest_of("ada")) is None
+
+    async def test_without_a_request_it_is_over_and_swept(self, kept: KeptAccounts) -> None:
+        # SITE-39, SITE-40
+        ada = await kept.register()
+        await kept.pass_time(SIGN_IN_IDLE - timedelta(minutes=1))
+        swept = await kept.accounts.sweep()
+        assert swept.count == 0
+        assert swept.next_in_s is not None
+        assert 50 < swept.next_in_s <= 60
+        assert await kept.sessions_over("ada") == set()
+        await kept.pass_time(timedelta(minutes=1))
+        assert await kept.accounts.who(digest_of("ada")) is None
+        assert await kept.accounts.sign_ins(ada.user_id) == []
+        assert (await kept.accounts.sweep()).count == 1
+        assert await kept.sessions_over("ada") == {"ada"}
+        assert (await kept.accounts.sweep()).next_in_s is None
+
+    async def test_a_visit_is_noted_once_a_minute(self, kept: KeptAccounts) -> None:
+        # SITE-39
+        ada = await kept.register()
+        (before,) = await kept.accounts.sign_ins(ada.user_id)
+        await kept.accounts.who(digest_of("ada"))
+        assert await kept.accounts.sign_ins(ada.user_id) == [before]
+        await kept.pass_time(timedelta(minutes=2))
+        await kept.accounts.who(digest_of("ada"))
+        (after,) = await kept.accounts.sign_ins(ada.user_id)
+        assert after.seen_at - after.created_at >= timedelta(minutes=2)
+
+    async def test_sign_ins_are_ended_by_their_owner_only(self, kept: KeptAccounts) -> None:
+        # SITE-45, SEC-19
+        ada, bob = await kept.register(), await kept.register("bob")
+        for name in ("second", "third"):
+            assert await kept.accounts.sign_in(ada.user_id, sign_in_of(name))
+        third, second, first = await kept.accounts.sign_ins(ada.user_id)
+        assert not await kept.accounts.end_sign_in(bob.user_id, third.reference)
+        assert not await kept.accounts.end_sign_in(ada.user_id, uuid4())
+        assert await kept.accounts.end_sign_in(ada.user_id, second.reference)
+        assert not await kept.accounts.end_sign_in(ada.user_id, second.reference)
+        assert await kept.accounts.end_others(ada.user_id, third.reference) == 1
+        assert await kept.accounts.sign_ins(ada.user_id) == [third]
+        assert await kept.sessions_over("ada", "second", "third", "bob") == {"ada", "second"}
+        assert first.reference != third.reference
+
+    async def test_signing_out_ends_one(self, kept: KeptAccounts) -> None:
+        # SITE-40
+        ada = await kept.register()
+        await kept.accounts.sign_in(ada.user_id, sign_in_of("other"))
+        await kept.accounts.sign_out(SessionId("ada"))
+        await kept.accounts.sign_out(SessionId("ada"))
+        await kept.accounts.sign_out(SessionId("a guest"))
+        assert await kept.accounts.who(digest_of("ada")) is None
+        assert await kept.accounts.who(digest_of("other")) is not None
+        assert await kept.sessions_over("ada", "a guest", "other") == {"ada"}
+
+    async def test_a_new_password_gives_a_new_token(self, kept: KeptAccounts) -> None:
+        # SITE-46, SEC-17
+        ada = await kept.register()
+        await kept.accounts.sign_in(ada.user_id, sign_in_of("other"))
+        _, own = await kept.accounts.sign_ins(ada.user_id)
+        change = NewPassword(ada.user_id, HASH, OTHER_HASH, own.reference, digest_of("renewed"))
+        assert await kept.accounts.change_password(change)
+        assert await kept.accounts.who(digest_of("ada")) is None
+        assert await kept.accounts.who(digest_of("other")) is None
+        member = await kept.accounts.who(digest_of("renewed"))
+        assert member is not None
+        assert member.session_id == "ada"
+        assert await kept.sessions_over("ada", "other") == {"other"}
+        # Of two changes from one password the second finds another.
+        assert not await kept.accounts.change_password(change)
+        await kept.accounts.sign_in(ada.user_id, sign_in_of("kept"))
+        again = NewPassword(
+            ada.user_id, OTHER_HASH, HASH, own.reference, digest_of("again"), ends_others=False
+        )
+        assert await kept.accounts.change_password(again)
+        assert await kept.accounts.who(digest_of("kept")) is not None
+
+    async def test_a_hash_is_renewed_unless_it_changed(self, kept: KeptAccounts) -> None:
+        # SITE-36
+        ada = await kept.register()
+        await kept.accounts.renew_hash(ada.user_id, OTHER_HASH, "$argon2id$never")
+        await kept.accounts.renew_hash(ada.user_id, HASH, OTHER_HASH)
+        found = await kept.accounts.credentials(ada.email)
+        assert found is not None
+        assert found.password_hash == OTHER_HASH
+
+    async def test_a_deleted_account_is_gone_and_free(self, kept: KeptAccounts) -> None:
+        # SITE-47, SEC-16
+        ada = await kept.register()
+        assert not await kept.accounts.delete(ada.user_id, OTHER_HASH)
+        assert await kept.accounts.delete(ada.user_id, HASH)
+        assert not await kept.accounts.delete(ada.user_id, HASH)
+        assert await kept.accounts.credentials(ada.email) is None
+        assert await kept.accounts.who(digest_of("ada")) is None
+        assert await kept.accounts.grant("ada", Role.MODERATOR) is None
+        assert await kept.sessions_over("ada") == {"ada"}
+        again = NewAccount(uuid4(), "ada", ada.email, HASH)
+        assert await kept.accounts.register(again, sign_in_of("again")) is None
+
+    async def test_a_role_counts_from_the_next_request(self, kept: KeptAccounts) -> None:
+        # SITE-49
+        await kept.register()
+        assert await kept.accounts.grant("ada", Role.MODERATOR) is Role.USER
+        member = await kept.accounts.who(digest_of("ada"))
+        assert member is not None
+        assert member.role is Role.MODERATOR
+        assert await kept.accounts.grant("ada", Role.USER) is Role.MODERATOR
+        assert await kept.accounts.grant("nobody", Role.ADMIN) is None
+
+    async def test_nonsense_is_refused(self, kept: KeptAccounts) -> None:
+        for wrong in (b"", b"x" * 31, "x" * 32, None):
+            with pytest.raises(InvalidField):
+                await kept.accounts.who(wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidField):
+            await kept.accounts.sign_ins("ada")  # type: ignore[arg-type]
+        with pytest.raises(InvalidField):
+            await kept.accounts.grant("ada", "admin")  # type: ignore[arg-type]
+        with pytest.raises(InvalidField):
+            NewAccount(uuid4(), "ada", "ada@example.org", "a password")
+        with pytest.raises(InvalidField):
+            NewAccount(UUID(int=1), "a\0", "ada@example.org", HASH)
+        with pytest.raises(InvalidField):
+            await kept.accounts.register(None, sign_in_of("ada"))  # type: ignore[arg-type]
+        with pytest.raises(InvalidField):
+            await kept.ends.end([SessionId("")], HowEnded.ENDED)
+
+
+class AttemptsSuite:
+    """Tries are counted whatever becomes of them, and by all processes together."""
+
+    async def test_of_fifty_at_once_ten_are_made(self, kept: KeptAccounts) -> None:
+        # SITE-48, SEC-76
+        waits: list[float] = []
+
+        async def try_it(number: int) -> None:
+            limits = login_limits("address", f"account {number}")
+            waits.append(await kept.attempts.take(limits))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(try_it, number)
+        assert sum(wait == 0 for wait in waits) == 10
+        assert all(890 < wait <= 900 for wait in waits if wait)
+        await kept.pass_time(timedelta(minutes=15))
+        assert await kept.attempts.take(login_limits("address", "account")) == 0
+
+    async def test_an_account_becomes_slow_and_never_locked(self, kept: KeptAccounts) -> None:
+        # SITE-48, SEC-76: from one address after another
+        told: list[float] = []
+        for number in range(15):
+            limits = login_limits(f"address {number}", "ada")
+            wait = await kept.attempts.take(limits)
+            told.append(round(wait))
+            if wait:
+                await kept.pass_time(timedelta(seconds=wait))
+                assert await kept.attempts.take(limits) == 0
+        assert told == [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+        await kept.attempts.forget("account:ada")
+        assert await kept.attempts.take(login_limits("another", "ada")) == 0
+
+    async def test_a_good_try_is_given_back(self, kept: KeptAccounts) -> None:
+        limit = Limit("key", 2, timedelta(minutes=1))
+        for _ in range(6):
+            assert await kept.attempts.take([limit]) == 0
+            await kept.attempts.give_back(["key", "unknown"])
+        assert [await kept.attempts.take([limit]) == 0 for _ in range(3)] == [True, True, False]
+
+    async def test_a_refused_try_counts_under_no_key(self, kept: KeptAccounts) -> None:
+        full, other = (Limit(key, 1, timedelta(minutes=1)) for key in ("full", "other"))
+        assert await kept.attempts.take([full]) == 0
+        assert await kept.attempts.take([full, other]) > 0
+        assert await kept.attempts.take([other]) == 0
+
+    async def test_what_is_over_is_removed(self, kept: KeptAccounts) -> None:
+        await kept.attempts.take([Limit("short", 1, timedelta(minutes=5))])
+        await kept.attempts.take([Limit("long", 1, timedelta(minutes=50))])
+        await kept.pass_time(timedelta(minutes=10))
+        assert await kept.attempts.purge() == 1
+        assert await kept.attempts.take([Limit("long", 1, timedelta(minutes=50))]) > 0
