@@ -26,6 +26,8 @@ from storage.postgres import (
     Database,
     DatabaseActor,
     PoolSettings,
+    PostgresAccounts,
+    PostgresAttempts,
     PostgresChatLog,
     PostgresDeadLetters,
     PostgresIdempotency,
@@ -51,7 +53,7 @@ from web.views import StaticTable, load
 from web.views.browser_runtime import FILE_NAME as DATASTAR_FILE
 from web.views.browser_runtime import RuntimeNotFetched
 from web.views.browser_runtime import fetch as fetch_runtime
-from web.wiring.composition import Secrets, Web
+from web.wiring.composition import Secrets, Store, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.leaving import WayOut
@@ -235,7 +237,8 @@ async def _run_tree(
 ) -> None:
     pool = PoolSettings(connections_max=settings.db_connections_max)
     database = Database(url, part="site", settings=pool)
-    directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
+    directory, clock, ids = Directory(), SystemClock(), SystemIds()
+    keyring = make_keyring(settings, database)
     log = PostgresChatLog(database, keyring)
     web = Web(
         settings,
@@ -244,13 +247,12 @@ async def _run_tree(
         static,
         directory=directory,
         check_store=lambda: check_store(database, trouble),
-        chat_log=log,
-        session_ends=PostgresSessionEnds(database),
-        socket_tickets=PostgresSocketTickets(database),
+        store=store_of(database, log),
+        ids=ids,
     )
     chat = ChatEnvironment(
         clock,
-        SystemIds(),
+        ids,
         log,
         settings.chat_posts_per_author_max,
         settings.chat_posts_per_address_max,
@@ -273,6 +275,7 @@ async def _run_tree(
         ),
         forgetting=lambda: ForgettingWatch(keyring, directory.tell_forgotten),
         ending=web.session_end_watch,
+        sweeping=web.sign_in_sweeper,
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
     )
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
@@ -284,6 +287,17 @@ async def _run_tree(
             stopping.begin(number, site.system)
     except StartFailed as error:
         raise _start_problem(error) from error
+
+
+def store_of(database: Database, log: PostgresChatLog) -> Store:
+    """Call this for the ports that the web half needs, all of one database."""
+    return Store(
+        chat_log=log,
+        session_ends=PostgresSessionEnds(database),
+        socket_tickets=PostgresSocketTickets(database),
+        accounts=PostgresAccounts(database),
+        attempts=PostgresAttempts(database),
+    )
 
 
 async def check_store(database: Database, trouble: Trouble = str) -> None:
@@ -329,6 +343,7 @@ def make_cleaner(
             "audit": log.purge_audit,
             "chat_limits": log.purge_limits,
             "session_ends": PostgresSessionEnds(database).purge,
+            "attempts": PostgresAttempts(database).purge,
             # Removes the need of a former master key.
             "former_wrappings": keyring.rewrap,
         }

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from actors.runtime import Secret
+from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
 
 Network = IPv4Network | IPv6Network
 
@@ -109,6 +110,10 @@ class Settings:
     sockets_per_address_max: int = 50
     requests_max: int = 1000
     drain_budget_s: int = 10
+    password_passes: int = PASSES
+    password_memory_kib: int = MEMORY_KIB
+    password_threads: int | None = None
+    passwords_waiting_max: int = WAITING_MAX
     database_wait_s: int = 30
     projections_kept_s: int = 24 * 3600
     store_timeline: StoreTimeline = StoreTimeline.REFUSE
@@ -284,6 +289,11 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SOCKETS_PER_ADDRESS_MAX": ("sockets_per_address_max", _integer(1, 10_000)),
     "REQUESTS_MAX": ("requests_max", _integer(1, 100_000)),
     "DRAIN_BUDGET_SECS": ("drain_budget_s", _integer(1, 600)),
+    "PASSWORD_PASSES": ("password_passes", _integer(1, 100)),
+    # A gigabyte a hash is more than anybody has for strangers.
+    "PASSWORD_MEMORY_KIB": ("password_memory_kib", _integer(1, 2**20)),
+    "PASSWORD_THREADS": ("password_threads", _integer(1, 256)),
+    "PASSWORDS_WAITING_MAX": ("passwords_waiting_max", _integer(1, 10_000)),
 }
 
 
@@ -320,6 +330,11 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
         problems.append(
             "SESSION_SECRET: is required with an https:// PUBLIC_ORIGIN or a HOST that is not "
             f"loopback; give {SECRET_BYTES_MIN} random bytes as base64url without padding"
+        )
+    if not is_strong(settings.password_passes, settings.password_memory_kib):
+        problems.append(
+            "PASSWORD_MEMORY_KIB: must be 19456 or more with 2 PASSWORD_PASSES, 12288 with 3, "
+            "47104 with 1; hashes of less are broken too soon"
         )
     # In a server of one's own the data outlive this machine, and a key made here would not.
     needs_key = needs_secret and settings.database_url is not None

@@ -6,10 +6,7 @@ Rule 2: a problem is told in words for the person at the form, and quotes nothin
 """
 
 import unicodedata
-from collections.abc import Callable
-from functools import cache
-from importlib.resources import files
-from urllib.parse import unquote
+from collections.abc import Callable, Container
 
 USERNAME_LENGTH_MAX = 20
 EMAIL_LENGTH_MAX = 254
@@ -79,16 +76,16 @@ def parse_email(text: str) -> str:
     return address
 
 
-def check_password(password: str, username: str, email: str) -> None:
+def check_password(password: str, username: str, email: str, common: Container[str]) -> None:
     """Call this with a new password as it was typed; raises `BadField` (SITE-32, SEC-70, SEC-72).
 
-    Empty names are left out of the comparison.
+    Empty names are left out of the comparison; `common` holds, in small letters, what is tried first.
     """
     if len(password) < PASSWORD_LENGTH_MIN:
         raise BadField("password", f"Use at least {PASSWORD_LENGTH_MIN} characters; 15 are better.")
     if len(password) > PASSWORD_LENGTH_MAX:
         raise BadField("password", f"Use at most {PASSWORD_LENGTH_MAX} characters.")
-    if is_common(password):
+    if _is_common(password.lower(), common):
         raise BadField("password", "Many people use this one, so it is tried first; take another.")
     lowered = password.lower()
     for word in (*_SITE_WORDS, username.lower(), email.lower(), email.lower().partition("@")[0]):
@@ -96,35 +93,26 @@ def check_password(password: str, username: str, email: str) -> None:
             raise BadField("password", "A name with a little behind it is guessed; take another.")
 
 
-def is_common(password: str) -> bool:
-    """Call this to ask whether a password is one of those that are tried first."""
-    lowered = password.lower()
+def _is_common(lowered: str, common: Container[str]) -> bool:
     # One sign again and again, or a short piece: the list has a few of them, a guesser all.
     repeats = any(lowered == (lowered[:size] * len(lowered))[: len(lowered)] for size in (1, 2, 3))
-    return repeats or lowered in _common_passwords()
+    return repeats or lowered in common
 
 
-@cache
-def _common_passwords() -> frozenset[str]:
-    text = files("actors.accounts").joinpath("common_passwords.txt").read_text("utf-8")
-    return frozenset(line for line in text.splitlines() if line and not line.startswith("# "))
-
-
-def safe_next(text: str, is_page: Callable[[str], bool]) -> str:
+def safe_next(text: str, decode: Callable[[str], str], is_page: Callable[[str], bool]) -> str:
     """Call this with the page somebody wants after the sign-in; another site's never (SITE-42).
 
-    `is_page` tells whether a path, decoded and without query, can be asked for by GET. What breaks
-    a rule counts as nothing said.
+    `decode` takes the signs out of their `%` form. `is_page` tells whether a path, decoded and
+    without query, can be asked for by GET. What breaks a rule counts as nothing said.
     """
-    decoded = unquote(text)
-    for form in (text, decoded):
+    for form in (text, decode(text)):
         is_local = form.startswith("/") and not form.startswith(("//", "/\\"))
         if not is_local or "\\" in form:
             return NEXT_DEFAULT
         if any(unicodedata.category(sign) in _HIDDEN for sign in form):
             return NEXT_DEFAULT
     path = text.partition("#")[0].partition("?")[0]
-    return text if is_page(unquote(path)) else NEXT_DEFAULT
+    return text if is_page(decode(path)) else NEXT_DEFAULT
 
 
 def mask_email(email: str) -> str:

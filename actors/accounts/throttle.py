@@ -74,7 +74,7 @@ def wait_s(limit: Limit, tries: Sequence[datetime], now: datetime) -> float:
     if len(counted) < limit.tries_max:
         return 0.0
     if limit.delays:
-        doubled = DELAY_FIRST * 2 ** (len(counted) - limit.tries_max)
+        doubled = DELAY_FIRST * (1 << (len(counted) - limit.tries_max))
         left = counted[-1] + min(DELAY_MAX, doubled) - now
     else:
         left = counted[-limit.tries_max] + limit.period - now

@@ -51,8 +51,6 @@ from storage.postgres import (
     DatabaseActor,
     PoolSettings,
     PostgresChatLog,
-    PostgresSessionEnds,
-    PostgresSocketTickets,
     PostgresSubjectKeys,
     migrate,
     open_database,
@@ -62,7 +60,7 @@ from supervision import open_system
 from tests.bench.fanout_load import LAST
 from tests.bench.fanout_servers import AHEAD_MAX, used_s
 from tests.web.views.samples import static
-from web.app import check_store
+from web.app import check_store, store_of
 from web.realtime import StreamCaps
 from web.server import Server
 from web.settings import Settings
@@ -194,9 +192,8 @@ async def serve(database: Database, answers: TextIO) -> None:
     web = Web(
         Settings(port=0, sockets_per_address_max=MANY), Secrets(Secret(b"s" * 64), None),
         clock, static(),
-        directory=directory, check_store=partial(check_store, database), chat_log=log,
-        stream_caps=caps, session_ends=PostgresSessionEnds(database),
-        socket_tickets=PostgresSocketTickets(database),
+        directory=directory, check_store=partial(check_store, database),
+        store=store_of(database, log), ids=SystemIds(), stream_caps=caps,
     )  # fmt: skip
 
     def started(server: Server) -> None:

@@ -67,6 +67,10 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "REQUESTS_MAX": "3",
             "DRAIN_BUDGET_SECS": "3",
             "PROJECTIONS_KEPT_SECS": "60",
+            "PASSWORD_PASSES": "3",
+            "PASSWORD_MEMORY_KIB": "12288",
+            "PASSWORD_THREADS": "2",
+            "PASSWORDS_WAITING_MAX": "10",
         }
     )
     assert all(

@@ -11,7 +11,13 @@ import trio
 
 from actors.chat import LOBBY, ROOM_NAMES, ChatEnvironment
 from actors.runtime import Secret, System
-from storage.memory import MemoryChatLog, MemorySessionEnds, MemorySocketTickets
+from storage.memory import (
+    MemoryAccounts,
+    MemoryAttempts,
+    MemoryChatLog,
+    MemorySessionEnds,
+    MemorySocketTickets,
+)
 from supervision import open_system
 from tests.journeys.visitor import Visitor
 from tests.web.views.samples import static
@@ -19,7 +25,7 @@ from web.realtime import StreamCaps
 from web.server import DrainResult, Server, WebApp
 from web.settings import Settings
 from web.site.health import Unhealthy
-from web.wiring.composition import Secrets, Web
+from web.wiring.composition import Secrets, Store, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
 from web.wiring.site_tree import Site, SiteParts
@@ -39,6 +45,7 @@ class WholeSite:
     directory: Directory
     log: MemoryChatLog
     ends: MemorySessionEnds
+    accounts: MemoryAccounts
     apps: list[WebApp] = field(default_factory=list)
     servers: list[Server] = field(default_factory=list)
     drains: list[DrainResult] = field(default_factory=list)
@@ -88,6 +95,7 @@ async def open_whole_site(
     store = log or MemoryChatLog()
     await store.ensure_rooms(ROOM_NAMES)
     ends = MemorySessionEnds(store.database)
+    accounts = MemoryAccounts(store.database)
     kit: list[WholeSite] = []
 
     async def check_store() -> None:
@@ -100,9 +108,14 @@ async def open_whole_site(
         static(),
         directory=directory,
         check_store=check_store,
-        chat_log=store,
-        session_ends=ends,
-        socket_tickets=MemorySocketTickets(store.database),
+        store=Store(
+            chat_log=store,
+            session_ends=ends,
+            socket_tickets=MemorySocketTickets(store.database),
+            accounts=accounts,
+            attempts=MemoryAttempts(store.database),
+        ),
+        ids=SystemIds(),
         stream_caps=caps,
     )
     parts = SiteParts(
@@ -124,9 +137,10 @@ async def open_whole_site(
         close_streams=web.close_streams,
         server_shutdown_s=7.0,
         ending=web.session_end_watch,
+        sweeping=web.sign_in_sweeper,
     )
     # The root's handle is known once it is open; its children start before.
-    kit.append(WholeSite(Site(parts), web, directory, store, ends))
+    kit.append(WholeSite(Site(parts), web, directory, store, ends, accounts))
     async with open_system(Site, parts, name="site") as site:
         kit[0].site = site
         yield kit[0]

@@ -34,7 +34,7 @@ from web.routing.commands import Origin, read_command
 from web.routing.errors import InvalidForm, InvalidInput, NotAvailable, RateLimited, TabNotBound
 from web.routing.services import Services
 from web.server import RequestState, current_request_state
-from web.views import ChatView, csrf_token, element_id
+from web.views import ChatView, element_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ async def chat_view(
         tab_id=element_id(tab),
         client_id=element_id(str(uuid4())),
         demo_client_id=element_id(str(uuid4())),
-        csrf=csrf_token(services.csrf.make(state.visitor.id)),
+        csrf=services.csrf_of(state),
     )
 
 

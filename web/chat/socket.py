@@ -30,6 +30,7 @@ from actors.chat import MessagePosted as PostedEvent
 from actors.chat import MessageWithdrawn as WithdrawnEvent
 from actors.chat.policy import BODY_LENGTH_MAX, CLIENT_ID_LENGTH_MAX, parse_body, parse_client_id
 from actors.persistence import ERASED
+from actors.persistence.errors import StoreUnavailable
 from actors.runtime import AskError, Ref
 from web.chat.presenting import ERASED_BODY
 from web.chat.routes import address_key, refuse_unless_stored
@@ -45,7 +46,7 @@ from web.realtime import (
 )
 from web.routing.errors import InvalidInput, NotAvailable, RateLimited, TabNotBound
 from web.routing.services import FindSession
-from web.server import Answer, request_state
+from web.server import Answer, RequestState, request_state
 
 # A body is trimmed before it is measured: room for blanks around it.
 _BODY_SENT_MAX = 4 * BODY_LENGTH_MAX
@@ -202,8 +203,12 @@ def _room_of(topic: str | None) -> RoomName:
 TakeTicket = Callable[[str], Awaitable[str | None]]
 
 
+# Finds out who is signed in; raises `StoreUnavailable` and its kin.
+Identify = Callable[[RequestState, WebsocketScope], Awaitable[None]]
+
+
 async def socket_guest(
-    take_ticket: TakeTicket, scope: WebsocketScope | HTTPScope
+    take_ticket: TakeTicket, identify: Identify, scope: WebsocketScope | HTTPScope
 ) -> Caller[SocketGuest] | Answer:
     """Call this at the handshake: a guest is whoever the visitor cookie says, else the ticket.
 
@@ -212,6 +217,10 @@ async def socket_guest(
     shows a bearer token, or a ticket that is none, is not taken for a guest: that is 401.
     """
     state, client = request_state(scope), client_of(scope)
+    try:
+        await identify(state, scope)
+    except StoreUnavailable:
+        return Answer.UNAVAILABLE
     session_id = str(state.visitor.id)
     if state.visitor.is_new:
         if any(name == b"authorization" for name, _ in scope["headers"]):

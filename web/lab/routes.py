@@ -64,7 +64,7 @@ def lab_routes(services: Services, lab: LabServices) -> Blueprint:
         state = current_request_state()
         tab = str(uuid4())
         chat = await chat_view(services, lab.chat, state, LOBBY, tab)
-        frame = shell(state, "Lab", PAGE_LAB, services.version, tab)
+        frame = shell(services, state, "Lab", PAGE_LAB, tab)
         services.session(state.visitor.id).tell(BindTab(TabId(tab), LOBBY))
         page = LabPage(frame, lab.tree.view(), chat)
         return page_response(services.renderer.filled.lab(page))

@@ -156,7 +156,7 @@ def _guarded(
     """Give the same class of loggers, but what they raise is counted."""
 
     def proxy(
-        self: structlog.BoundLoggerBase, method: str, event: str | None = None, **fields: object
+        self: structlog.BoundLoggerBase, method: str, event: str | None = None, /, **fields: object
     ) -> None:
         original = structlog.BoundLoggerBase._proxy_to_logger
         lost.guard(lambda: original(self, method, event, **fields), tell_lost)

@@ -5,6 +5,7 @@ stands in an answer.
 """
 
 from actors.chat import ChatLogUnavailable, UnknownRoom
+from actors.persistence.errors import StoreUnavailable
 from actors.runtime import AskError
 from web.realtime import (
     BadClientId,
@@ -86,6 +87,7 @@ def error_table() -> ErrorTable:
         (RateLimited, Answer.RATE_LIMITED, None),
         (NotAvailable, Answer.UNAVAILABLE, None),
         (AskError, Answer.UNAVAILABLE, None),
+        (StoreUnavailable, Answer.UNAVAILABLE, None),
         (ChatLogUnavailable, Answer.UNAVAILABLE, None),
         (BadTabId, Answer.INVALID, None),
         (BadClientId, Answer.INVALID, None),

@@ -14,8 +14,8 @@ import trio
 from actors.accounts.session import Messages as SessionMessage
 from actors.runtime import Ref
 from web.realtime import Streams
-from web.server import CsrfTokens, RequestState
-from web.views import Renderer
+from web.server import CsrfTokens, RequestState, sign_in_of
+from web.views import CsrfToken, Renderer, csrf_token
 
 # A request without a deadline of its own still ends: streams ask nothing of this kind.
 ASK_S_MAX = 10.0
@@ -37,6 +37,10 @@ class Services:
     def session(self, visitor: UUID) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; it starts with its first message."""
         return self.session_of(str(visitor))
+
+    def csrf_of(self, state: RequestState) -> CsrfToken:
+        """Call this once a form for the token it brings back (SEC-32)."""
+        return csrf_token(self.csrf.make(state.visitor.id, sign_in_of(state)))
 
     def remaining(self, state: RequestState) -> float:
         """Call this to get the seconds a request may still take, 0 when it is late."""

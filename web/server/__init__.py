@@ -62,6 +62,7 @@ from web.server.edge.visitor import (
     CsrfTokens,
     Key,
     KeyRing,
+    SignedIn,
     Visitor,
     VisitorSigner,
     cookie_name,
@@ -76,6 +77,7 @@ from web.server.quart_app import (
     WebApp,
     current_request_state,
     require_media,
+    sign_in_of,
 )
 from web.server.serving import (
     CLOSE_BATCH,
@@ -132,6 +134,7 @@ __all__ = [
     "ServerError",
     "ServerSettings",
     "ServerStatistics",
+    "SignedIn",
     "TellSpan",
     "Transport",
     "TransportSettings",
@@ -165,6 +168,7 @@ __all__ = [
     "row_of_status",
     "serve",
     "set_cookie",
+    "sign_in_of",
     "text_frame",
     "transport_of",
 ]

@@ -6,10 +6,10 @@ is in `edge/edge.py`; which error becomes which answer in `edge/answers.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
-from hypercorn.typing import ASGIFramework
+from hypercorn.typing import ASGIFramework, HTTPScope, WebsocketScope
 from quart import Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
@@ -26,6 +26,13 @@ from web.server.lean import LeanConnection, LeanRequest
 log = Log(__name__)
 
 OnRefused = Callable[[RequestState, ErrorRow], None]
+# Finds out who is signed in and sets `signed_in`, before any route and its token; what it raises is
+# the answer.
+Identify = Callable[[RequestState, HTTPScope | WebsocketScope], Awaitable[None]]
+
+
+async def nobody(state: RequestState, scope: HTTPScope | WebsocketScope) -> None:
+    """Say that all are guests: for a site without accounts."""
 
 
 class CsrfTokenMissing(Exception):
@@ -40,9 +47,9 @@ class WebApp(LeanApp):
     """A Quart application behind the edge.
 
     `sockets` maps WebSocket paths to ASGI endpoints. `on_refused` is told of every error answered
-    to a command, so that its tab's stream can show it (SITE-101). `sign_in_of` tells the reference
-    of the auth session a CSRF token is bound to. `ready_answer` gives the whole answer to a GET of
-    a path where it needs nothing of Quart; its route is registered all the same, for every other
+    to a command, so that its tab's stream can show it (SITE-101). `identify` finds out who is
+    signed in; CSRF tokens are bound to that sign-in. `ready_answer` gives the whole answer to a GET
+    of a path where it needs nothing of Quart; its route is registered all the same, for every other
     method.
     """
 
@@ -57,7 +64,7 @@ class WebApp(LeanApp):
         *,
         sockets: Mapping[str, ASGIFramework] | None = None,
         on_refused: OnRefused | None = None,
-        sign_in_of: Callable[[], str] = lambda: "",
+        identify: Identify = nobody,
         ready_answer: Callable[[str], ReadyAnswer | None] = lambda path: None,
         template_folder: str | None = None,
     ) -> None:
@@ -72,7 +79,7 @@ class WebApp(LeanApp):
         self.error_table = table
         self.csrf = CsrfTokens(settings.ring)
         self._on_refused = on_refused
-        self._sign_in_of = sign_in_of
+        self._identify = identify
         self.edge = Edge(
             self.asgi_app,
             settings,
@@ -128,25 +135,31 @@ class WebApp(LeanApp):
         kept = g._get_current_object()  # asked once, and not for each of them
         kept.edge, kept.csp_nonce = state, state.nonce
         state.route = None if request.url_rule is None else request.url_rule.rule
+        await self._identify(state, request.scope)
         if not state.needs_csrf_token:
             return
         token = request.headers.get("x-csrf-token", "")
         if not token and request.mimetype == "application/x-www-form-urlencoded":
             token = (await request.form).get("csrf", "")
-        if not self.csrf.verifies(token, state.visitor.id, self._sign_in_of()):
+        if not self.csrf.verifies(token, state.visitor.id, sign_in_of(state)):
             raise CsrfTokenMissing
 
     def _template_words(self) -> dict[str, object]:
         state = request_state(request.scope)
 
         def csrf_token() -> str:
-            return self.csrf.make(state.visitor.id, self._sign_in_of())
+            return self.csrf.make(state.visitor.id, sign_in_of(state))
 
         return {
             "csp_nonce": state.nonce,
             "csrf_token": csrf_token,
             "request_id": state.request_id,
         }
+
+
+def sign_in_of(state: RequestState) -> str:
+    """Call this for what a CSRF token is bound to beside the visitor; empty for guests."""
+    return "" if state.signed_in is None else state.signed_in.reference.hex
 
 
 def current_request_state() -> RequestState:

@@ -24,9 +24,10 @@ from web.realtime import (
 )
 from web.routing import paths
 from web.routing.commands import parse_tab
-from web.routing.errors import InvalidInput
+from web.routing.errors import InvalidInput, NotPossible
 from web.routing.services import Services
 from web.server import current_request_state
+from web.site.pages import viewer_mark
 
 # What the page shows already, by its marks. Datastar's request carries no `Last-Event-ID`, and a
 # page has several panels: so it says itself what it has (`web/views/static/connection.js`).
@@ -72,6 +73,11 @@ def event_routes(
             return await open_topic(_http_scope(), _read_topic(), _last_event_id())
         query, page = _read_query(pages)
         state = current_request_state()
+        holds = read_holds(request.headers.get(HOLDS_HEADER, ""))
+        shown_to = None if holds is None else holds.one("viewer")
+        if shown_to is not None and shown_to != viewer_mark(state):
+            # SITE-43: it shows what another viewer may see, under another name.
+            raise NotPossible("the page was rendered for somebody else; load it again")
         key = StreamKey(state.visitor.id, parse_tab(query.tab))
         if request.method == "HEAD":
             # Opening would close the stream that the tab has.
@@ -80,7 +86,7 @@ def event_routes(
         # It may be over already: the tab was faster to open another one. From here to the
         # answer nothing waits, so whoever is told of its end is told once.
         if stream.is_open:
-            page.fill(stream, query, read_holds(request.headers.get(HOLDS_HEADER, "")))
+            page.fill(stream, query, holds)
         return stream_response(stream, request.scope, first=_CONNECTED)
 
     return routes

@@ -1,29 +1,39 @@
 """What every page has: its frame, its answer, and the page that is shown when there is none."""
 
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import quote
 
 from quart import Response
 
 from actors.chat import LOBBY, guest_name
 from web.routing import paths
+from web.routing.services import Services
 from web.server import (
     STREAM_HEAD,
+    CsrfTokens,
     GzipSum,
     RequestState,
     current_request_state,
     deflated,
+    gzipped,
 )
 from web.server import ErrorView as Told
 from web.views import (
+    ElementId,
     ErrorPage,
     ErrorView,
     FilledPage,
+    LocalPath,
+    MemberView,
     NavLink,
     Renderer,
     Shell,
     StreamView,
+    csrf_token,
     element_id,
     local_path,
+    mark_of,
     nonce,
 )
 
@@ -31,8 +41,14 @@ from web.views import (
 PAGE_HOME = "home"
 PAGE_LAB = "lab"
 PAGE_ERROR = "error"
+PAGE_LOGIN = "login"
+PAGE_REGISTER = "register"
+PAGE_PROTECTED = "protected"
 
 HTML = "text/html; charset=utf-8"
+
+# Who signs in from there is back there.
+_BACK_TO = {PAGE_HOME: paths.HOME, PAGE_LAB: paths.LAB}
 
 
 def program_version() -> str:
@@ -43,18 +59,51 @@ def program_version() -> str:
         return "development"
 
 
-def shell(state: RequestState, title: str, page: str, version_text: str, tab: str | None) -> Shell:
+def shell(
+    services: Services, state: RequestState, title: str, page: str, tab: str | None = None
+) -> Shell:
     """Call this to get the frame of a page; without a tab it opens no stream."""
     room = element_id(LOBBY) if page == PAGE_LAB else None
-    return Shell(
+    signed_in = state.signed_in
+    frame = Shell(
         title=title,
         page=element_id(page),
         nonce=nonce(state.nonce),
         nav=navigation(page),
-        viewer_name=guest_name(str(state.visitor.id)),
-        version=version_text,
-        stream=None if tab is None else StreamView(element_id(tab), room),
+        viewer_name=viewer_name(state),
+        version=services.version,
+        stream=None if tab is None else StreamView(element_id(tab), room, viewer_mark(state)),
     )
+    if signed_in is not None:
+        return replace(frame, member=MemberView(services.csrf_of(state)))
+    back = _BACK_TO.get(page)
+    return replace(frame, sign_in=sign_in_path(back), register=register_path(back))
+
+
+def viewer_name(state: RequestState) -> str:
+    """Call this for the name under which somebody is here: a member's, or a guest's own."""
+    if state.signed_in is not None:
+        return state.signed_in.name
+    return guest_name(str(state.visitor.id))
+
+
+def viewer_mark(state: RequestState) -> ElementId:
+    """Call this for what names a viewer on their pages: another one after a sign-in or its end."""
+    return mark_of("viewer", str(state.visitor.id))
+
+
+def sign_in_path(back: str | None = None) -> LocalPath:
+    """Call this for the way to the sign-in, and back to a page of this site."""
+    return local_path(paths.LOGIN + _next(back))
+
+
+def register_path(back: str | None = None) -> LocalPath:
+    """Call this for the way to the registration, and back to a page of this site."""
+    return local_path(paths.REGISTER + _next(back))
+
+
+def _next(back: str | None) -> str:
+    return "" if back is None else f"?next={quote(back, safe='')}"
 
 
 def navigation(page: str) -> tuple[NavLink, ...]:
@@ -83,11 +132,28 @@ def page_response(page: FilledPage) -> Response:
     return Response(body, content_type=HTML, headers=headers)
 
 
-class ErrorPages:
-    """Renders error pages. They open no stream and name nobody: they must work at the worst."""
+def form_response(html: str, status: int = 200, **more: str) -> Response:
+    """Call this to answer a page that is made for one visitor; otherwise as `page_response`.
 
-    def __init__(self, renderer: Renderer, version: str) -> None:
-        self._renderer, self._version = renderer, version
+    `more` are headers, their names with `_` for `-`.
+    """
+    headers = {"cache-control": "no-store", "vary": "accept-encoding"}
+    headers |= {name.replace("_", "-"): value for name, value in more.items()}
+    body = html.encode()
+    if current_request_state().takes_gzip:
+        body = gzipped(body)
+        headers["content-encoding"] = "gzip"
+    return Response(body, status=status, content_type=HTML, headers=headers)
+
+
+class ErrorPages:
+    """Renders error pages. They open no stream and ask nobody: they must work at the worst.
+
+    Who is known to be signed in is named, as on any page (SITE-4).
+    """
+
+    def __init__(self, renderer: Renderer, version: str, csrf: CsrfTokens) -> None:
+        self._renderer, self._version, self._csrf = renderer, version, csrf
 
     def render(self, told: Told) -> str:
         """Call this with what may be told; returns the whole page."""
@@ -96,9 +162,18 @@ class ErrorPages:
             page=element_id(PAGE_ERROR),
             nonce=nonce(told.nonce),
             nav=navigation(PAGE_ERROR),
-            viewer_name="a visitor",
+            viewer_name="a visitor" if told.signed_in is None else told.signed_in.name,
             version=self._version,
+            member=self._member(told),
+            sign_in=sign_in_path(),
+            register=register_path(),
         )
         error = ErrorView(told.status, told.title, told.message, element_id(told.request_id))
         page = ErrorPage(frame, error, local_path(paths.HOME), "Back to the start")
         return self._renderer.error_page(page)
+
+    def _member(self, told: Told) -> MemberView | None:
+        if told.signed_in is None or told.visitor_id is None:
+            return None
+        token = self._csrf.make(told.visitor_id, told.signed_in.reference.hex)
+        return MemberView(csrf_token(token))

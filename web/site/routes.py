@@ -39,7 +39,7 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
     @routes.get(paths.HOME)
     async def home() -> Response:
         state = current_request_state()
-        frame = shell(state, "Home", PAGE_HOME, services.version, str(uuid4()))
+        frame = shell(services, state, "Home", PAGE_HOME, str(uuid4()))
         page = HomePage(frame, site.proof.view(), code)
         return page_response(services.renderer.filled.home(page))
 

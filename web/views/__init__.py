@@ -3,7 +3,8 @@
 Read in this order:
 
 - `words`: what may stand in an attribute, and what is refused
-- `pages`, and the panels on them, `tree`, `chat` and `code`: one frozen view model a template
+- `pages` and `accounts`, and the panels on them, `tree`, `chat` and `code`: one frozen view model a
+  template
 - `renderer`: a method for each page and for each fragment a stream patches; whole pages that are
   rendered once for all and filled with each visitor's own words; Jinja2's settings
 - `static`: the files under `/static/`, named by their hash; `browser_runtime`: the one of them
@@ -11,6 +12,11 @@ Read in this order:
 - `greeter`: the actor the home page shows; `templates/` and `static/` hold the rest
 """
 
+from web.views.accounts import (
+    ProtectedPage,
+    RegisterPage,
+    SignInPage,
+)
 from web.views.chat import ChatView, MessageFragments, MessageState, MessageView, Speaker
 from web.views.code import CodeView, sample_code
 from web.views.pages import (
@@ -18,6 +24,7 @@ from web.views.pages import (
     ErrorView,
     HomePage,
     LabPage,
+    MemberView,
     NavLink,
     ProofView,
     Shell,
@@ -49,6 +56,7 @@ from web.views.words import (
     dsid,
     element_id,
     local_path,
+    mark_of,
     nonce,
 )
 
@@ -72,6 +80,7 @@ __all__ = [
     "ImpossibleView",
     "LabPage",
     "LocalPath",
+    "MemberView",
     "MessageFragments",
     "MessageState",
     "MessageView",
@@ -79,9 +88,12 @@ __all__ = [
     "NodeView",
     "Nonce",
     "ProofView",
+    "ProtectedPage",
+    "RegisterPage",
     "Renderer",
     "RestartWindow",
     "Shell",
+    "SignInPage",
     "Speaker",
     "StaticFile",
     "StaticTable",
@@ -96,6 +108,7 @@ __all__ = [
     "load",
     "local_path",
     "make_environment",
+    "mark_of",
     "nonce",
     "sample_code",
     "table",

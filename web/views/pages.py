@@ -11,6 +11,7 @@ from web.views.chat import ChatView
 from web.views.code import CodeView
 from web.views.tree import TreeView
 from web.views.words import (
+    CsrfToken,
     ElementId,
     ImpossibleView,
     LocalPath,
@@ -18,6 +19,7 @@ from web.views.words import (
     check_count,
     check_milliseconds,
     check_text,
+    csrf_token,
     element_id,
     local_path,
     nonce,
@@ -41,23 +43,42 @@ class NavLink:
 class StreamView:
     """What a page tells the server when it opens its stream: which tab, and which room.
 
-    `tab_id` is new for every rendered page. `room` is a name of the closed set of rooms.
+    `tab_id` is new for every rendered page. `room` is a name of the closed set of rooms. `viewer`
+    names for whom the page was rendered (`mark_of`): a browser that is somebody else's by now has
+    to load it again.
     """
 
     tab_id: ElementId
     room: ElementId | None = None
+    viewer: ElementId | None = None
 
     def __post_init__(self) -> None:
         element_id(self.tab_id)
         if self.room is not None:
             element_id(self.room)
+        if self.viewer is not None:
+            element_id(self.viewer)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """What the frame offers to who is signed in: their account, and the form that signs out."""
+
+    csrf: CsrfToken
+    account: LocalPath | None = None
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        if self.account is not None:
+            local_path(self.account)
 
 
 @dataclass(frozen=True, slots=True)
 class Shell:
     """All that the frame shows. `page` becomes the signal `ssePage`.
 
-    A page without `stream` loads no browser runtime and opens no connection.
+    A page without `stream` loads no browser runtime and opens no connection. Without a `member` it
+    is a guest's, who is offered to sign in and to register where these paths are given.
     """
 
     title: str
@@ -67,9 +88,15 @@ class Shell:
     viewer_name: str
     version: str
     stream: StreamView | None = None
+    member: MemberView | None = None
+    sign_in: LocalPath | None = None
+    register: LocalPath | None = None
 
     def __post_init__(self) -> None:
         check_text("title", self.title)
+        for path in (self.sign_in, self.register):
+            if path is not None:
+                local_path(path)
         element_id(self.page)
         nonce(self.nonce)
         check_text("viewer_name", self.viewer_name)

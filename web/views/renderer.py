@@ -18,8 +18,18 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from web.views.accounts import ProtectedPage, RegisterPage, SignInPage
 from web.views.chat import ChatView, MessageFragments, MessageView
-from web.views.pages import ErrorPage, ErrorView, HomePage, LabPage, ProofView, Shell, StreamView
+from web.views.pages import (
+    ErrorPage,
+    ErrorView,
+    HomePage,
+    LabPage,
+    MemberView,
+    ProofView,
+    Shell,
+    StreamView,
+)
 from web.views.static import StaticTable
 from web.views.tree import Branch, CountView, CrashTarget, CrashView, NodeView
 from web.views.words import csrf_token, dsid, element_id, nonce
@@ -87,6 +97,18 @@ class Renderer:
         while len(self._parts) > PARTS_KEPT_MAX:
             del self._parts[next(iter(self._parts))]
         return kept[1]
+
+    def sign_in_page(self, page: SignInPage) -> str:
+        """Call this to render `/login`."""
+        return self._render("login.html", page=page, shell=page.shell)
+
+    def register_page(self, page: RegisterPage) -> str:
+        """Call this to render `/register`."""
+        return self._render("register.html", page=page, shell=page.shell)
+
+    def protected_page(self, page: ProtectedPage) -> str:
+        """Call this to render `/protected`."""
+        return self._render("protected.html", page=page, shell=page.shell)
 
     def error_page(self, page: ErrorPage) -> str:
         """Call this to render the answer to a plain request that failed."""
@@ -278,23 +300,35 @@ class FilledPages:
 
 
 # The order of the marks: first what every page has, then what the chat's panel has.
-_NONCE, _NAME, _TAB, _YOU, _CHAT_TAB, _CLIENT, _DEMO_CLIENT, _CSRF = map(_mark, range(8))
+_NONCE, _NAME, _TAB, _VIEWER, _SIGN_OUT = map(_mark, range(5))
+_YOU, _CHAT_TAB, _CLIENT, _DEMO_CLIENT, _CSRF = map(_mark, range(5, 10))
 
 
 def _words(shell: Shell) -> list[bytes]:
-    tab = "" if shell.stream is None else shell.stream.tab_id
-    return [shell.nonce.encode(), escape(shell.viewer_name).encode(), tab.encode()]
+    stream, member = shell.stream, shell.member
+    tab, viewer = ("", "") if stream is None else (stream.tab_id, stream.viewer or "")
+    sign_out = "" if member is None else member.csrf
+    name = escape(shell.viewer_name)
+    return [word.encode() for word in (shell.nonce, name, tab, viewer, sign_out)]
 
 
 def _alike(shell: Shell) -> tuple[object, ...]:
     """Give what the frame shows to all: everything else of it is a word."""
-    room = None if shell.stream is None else (shell.stream.room,)
-    return shell.title, shell.page, shell.nav, shell.version, room
+    stream, member = shell.stream, shell.member
+    live = None if stream is None else (stream.room, stream.viewer is None)
+    entry = (shell.sign_in, shell.register, None if member is None else (member.account,))
+    return shell.title, shell.page, shell.nav, shell.version, live, entry
 
 
 def _marked(shell: Shell) -> Shell:
-    stream = shell.stream and StreamView(element_id(_TAB), shell.stream.room)
-    return replace(shell, nonce=nonce(_NONCE), viewer_name=_NAME, stream=stream)
+    stream, member = shell.stream, shell.member
+    if stream is not None:
+        viewer = stream.viewer and element_id(_VIEWER)
+        stream = StreamView(element_id(_TAB), stream.room, viewer)
+    if member is not None:
+        member = MemberView(csrf_token(_SIGN_OUT), member.account)
+    name = {"viewer_name": _NAME, "nonce": nonce(_NONCE)}
+    return replace(shell, **name, stream=stream, member=member)
 
 
 def _marked_chat(chat: ChatView) -> ChatView:

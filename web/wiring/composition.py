@@ -12,10 +12,21 @@ from math import floor
 
 import trio
 
-from actors.accounts import SessionEnds, SessionEndWatch, SocketTickets
+from actors.accounts import (
+    Accounts,
+    Attempts,
+    SessionEnds,
+    SessionEndWatch,
+    SignInSweeper,
+    SocketTickets,
+)
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
-from actors.reducers import Clock
+from actors.reducers import Clock, Ids
 from actors.runtime import Secret, System
+from web.accounts.entering import AccountServices
+from web.accounts.hashing import Cost, Passwords
+from web.accounts.identity import Identity, SignInCookie
+from web.accounts.routes import account_routes
 from web.chat.presenting import RoomFrames
 from web.chat.readers import Readers, ShownRooms
 from web.chat.room_feed import RoomFeed
@@ -60,6 +71,7 @@ from web.routing.errors import error_table
 from web.routing.services import Services
 from web.server import (
     Checks,
+    CsrfTokens,
     DrainStep,
     EdgeSettings,
     KeyRing,
@@ -98,6 +110,17 @@ class Secrets:
     previous: Secret[bytes] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What the web half keeps in the store, port by port."""
+
+    chat_log: ChatLog
+    session_ends: SessionEnds
+    socket_tickets: SocketTickets
+    accounts: Accounts
+    attempts: Attempts
+
+
 class Web:
     """Everything between the actors and the network. Made once; `compose` once a port."""
 
@@ -110,9 +133,8 @@ class Web:
         *,
         directory: Directory,
         check_store: Check,
-        chat_log: ChatLog,
-        session_ends: SessionEnds,
-        socket_tickets: SocketTickets,
+        store: Store,
+        ids: Ids,
         stream_caps: StreamCaps | None = None,
     ) -> None:
         self._settings, self._static = settings, static
@@ -131,14 +153,19 @@ class Web:
         self.shown = ShownRooms(self._room_readers)
         self.tree_readers = Audience[Stream](waker(directory.tree_feed))
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
-        self._session_ends = session_ends
+        self._store = store
+        cookie = SignInCookie(is_https=settings.is_https)
+        self.identity = Identity(store.accounts, cookie)
+        self._accounts = AccountServices(
+            store.accounts, store.attempts, make_passwords(settings), cookie, ids
+        )
         self.open_sessions = OpenSessions(self.streams)
-        self._tickets = TicketOffice(socket_tickets, trio.current_time)
+        self._tickets = TicketOffice(store.socket_tickets, trio.current_time)
         # What clients are told again who come back after the server was restarted alone.
         self._commands = CommandMemory()
         # What sockets are told of the Lobby; kept for those who come back.
         self._told = EventEncoding(RoomTells())
-        self._lobby_topic = RoomTopic(LOBBY, chat_log)
+        self._lobby_topic = RoomTopic(LOBBY, store.chat_log)
         self.lobby: Broadcast[object, Heard] = Broadcast(
             self._told, history=HistoryLimits(), source=self._lobby_topic
         )
@@ -182,7 +209,11 @@ class Web:
     def session_end_watch(self) -> SessionEndWatch:
         """Call this to make what hears that browser sessions are over."""
         opened = self.open_sessions
-        return SessionEndWatch(self._session_ends, opened.all, opened.end)
+        return SessionEndWatch(self._store.session_ends, opened.all, opened.end)
+
+    def sign_in_sweeper(self) -> SignInSweeper:
+        """Call this to make what ends sign-ins by their age."""
+        return SignInSweeper(self._store.accounts, float(self._settings.session_cleanup_interval_s))
 
     # -- the application -----------------------------------------------------------------------
 
@@ -193,7 +224,7 @@ class Web:
         endpoint, listening = self._endpoints(system)
         self.sockets = endpoint
         self.open_sessions.attach(endpoint)
-        pages = ErrorPages(self._renderer, self._version)
+        pages = ErrorPages(self._renderer, self._version, CsrfTokens(self._ring))
         edge = EdgeSettings(
             checks=self._checks(port),
             ring=self._ring,
@@ -212,6 +243,7 @@ class Web:
             sockets={paths.SOCKET: endpoint},
             on_refused=RefusalTeller(self.streams),
             ready_answer=ready_answers(self._static, self._version),
+            identify=self.identity,
         )
         commands = CommandsInFlight()
         commands.watch(app)
@@ -267,7 +299,7 @@ class Web:
             aliases={"default": topic_of(LOBBY)},
             memory=self._commands,
         )
-        caller_of = partial(socket_guest, self._tickets.take)
+        caller_of = partial(socket_guest, self._tickets.take, self.identity)
         sockets = SocketEndpoint(
             settings,
             caller_of=caller_of,
@@ -303,6 +335,7 @@ class Web:
         app.register_blueprint(event_routes(services, pages, listening.open))
         app.register_blueprint(ticket_routes(self._tickets))
         app.register_blueprint(chat_routes(services, chat))
+        app.register_blueprint(account_routes(services, self._accounts, partial(_is_page, app)))
         app.register_blueprint(lab_routes(services, lab))
 
     def _health(self) -> Health:
@@ -345,6 +378,19 @@ class Web:
         for room in ROOM_NAMES:
             if self._directory.maybe_room(room) is None:
                 raise Unhealthy("a room has no actor")
+
+
+def make_passwords(settings: Settings) -> Passwords:
+    """Call this for what hashes passwords as the settings say."""
+    return Passwords(
+        Cost(settings.password_passes, settings.password_memory_kib),
+        threads=settings.password_threads,
+        waiting_max=settings.passwords_waiting_max,
+    )
+
+
+def _is_page(app: WebApp, path: str) -> bool:
+    return app.url_map.bind("").test(path, method="GET")
 
 
 async def _finish(commands: CommandsInFlight, endpoint: SocketEndpoint[SocketGuest]) -> None:

@@ -9,6 +9,7 @@
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
       ending            closes what browser sessions that are over have open
+      sweeping          ends sign-ins by their age
       cleaning          removes hourly what was kept long enough
       server            HTTP; started last, so it is the first to stop and drains the rest
 
@@ -67,6 +68,7 @@ class SiteParts:
     cleaning: Callable[[], AnyActor] | None = None
     forgetting: Callable[[], AnyActor] | None = None
     ending: Callable[[], AnyActor] | None = None
+    sweeping: Callable[[], AnyActor] | None = None
 
 
 class RoomsSupervisor(Supervisor):
@@ -130,6 +132,8 @@ class Site(Supervisor):
         ]
         if parts.ending is not None:
             specs.insert(-1, ChildSpec("ending", parts.ending))
+        if parts.sweeping is not None:
+            specs.insert(-1, ChildSpec("sweeping", parts.sweeping))
         if parts.cleaning is not None:
             specs.insert(-1, ChildSpec("cleaning", parts.cleaning))
         if parts.forgetting is not None:

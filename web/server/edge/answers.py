@@ -15,12 +15,14 @@ import enum
 import html
 import math
 import secrets
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from actors.runtime import Log
+from web.server.edge.visitor import SignedIn
 
 log = Log(__name__)
 
@@ -165,13 +167,18 @@ class Rendering(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorView:
-    """Holds exactly what the error page shows."""
+    """Holds exactly what the error page shows, and for whom.
+
+    Without a `visitor_id` nothing is known of who asked: no request came so far.
+    """
 
     status: int
     title: str
     message: str
     request_id: str
     nonce: str
+    visitor_id: uuid.UUID | None = None
+    signed_in: SignedIn | None = None
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):
@@ -200,20 +207,23 @@ def render_error(
     request_id: str,
     nonce: str,
     page: RenderPage = plain_page,
+    visitor_id: uuid.UUID | None = None,
+    signed_in: SignedIn | None = None,
 ) -> tuple[HeaderList, bytes]:
     """Call this to get the headers and body of an error answer; security headers come later."""
     headers: HeaderList = []
     if row.retry_after_s is not None:
         headers.append((b"retry-after", str(row.retry_after_s).encode("ascii")))
-    if row.status == 401 and rendering is Rendering.API:
-        headers.append((b"www-authenticate", b"Bearer"))
+    if row.status == 401:
+        scheme = b"Bearer" if rendering is Rendering.API else b"Session"
+        headers.append((b"www-authenticate", scheme))
     body = b""
     if rendering is Rendering.API:
         headers.append((b"content-type", b"application/json"))
         body = msgspec.json.encode(_ErrorBody(row.code, row.text))
     elif rendering is Rendering.PAGE:
         headers.append((b"content-type", b"text/html; charset=utf-8"))
-        view = ErrorView(row.status, row.title, row.text, request_id, nonce)
+        view = ErrorView(row.status, row.title, row.text, request_id, nonce, visitor_id, signed_in)
         body = _page(page, view).encode()
     headers.append((b"content-length", str(len(body)).encode("ascii")))
     return headers, body

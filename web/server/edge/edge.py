@@ -367,6 +367,8 @@ class Edge:
             request_id=state.request_id,
             nonce=state.nonce,
             page=self._settings.error_page,
+            visitor_id=state.visitor.id if state.signed_in is not None else None,
+            signed_in=state.signed_in,
         )
 
     def _tell(
@@ -389,6 +391,7 @@ class Edge:
                 route=state.route,
                 client_request_id=state.client_request_id,
                 session_id=None if state.visitor.is_new else str(state.visitor.id),
+                user_id=None if state.signed_in is None else str(state.signed_in.user_id),
                 user_agent=user_agent_of(headers.get("user-agent")),
             )
         )
@@ -459,6 +462,7 @@ class _Answering:
             headers = self._edge.dress(given, self.state)
             if self._sets_cookie(given):
                 headers.append(self._edge.visitor_cookie(self.state))
+            headers += self.state.set_cookies
             if content_type(given) == b"text/event-stream":
                 # REL-16: streams have no total time limit.
                 self.scope.deadline = self.state.deadline = float("inf")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from actors.runtime import Secret
 from web.server.edge.answers import Rendering
-from web.server.edge.visitor import Visitor
+from web.server.edge.visitor import SignedIn, Visitor
 
 STATE_KEY = "greenroom.request"
 
@@ -35,6 +35,10 @@ class RequestState:
     deadline: float
     # What stood as `?ticket=` in the query, which is without it now (SEC-42).
     ticket: Secret[str] | None = None
+    # Who is signed in, once somebody asked; None for guests.
+    signed_in: SignedIn | None = None
+    # Headers that set cookies with whatever the answer is.
+    set_cookies: list[tuple[bytes, bytes]] = field(default_factory=list)
     # The pattern of the route that took it, once one did; for the log.
     route: str | None = None
     # Called, in order, when the request is over, however it ended; they return at once.

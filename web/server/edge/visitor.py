@@ -16,6 +16,7 @@ import hmac
 import secrets
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from actors.runtime import Secret
 from web.server.errors import CookieTooLong, SecretTooShort
@@ -153,11 +154,30 @@ class Visitor:
             self._id = uuid.uuid4()
         return self._id
 
+    def adopt(self, visitor_id: uuid.UUID) -> None:
+        """Call this when a sign-in says which browser this is: it goes by that id from now on."""
+        if self._id != visitor_id:
+            self._id = visitor_id
+            self.is_new, self.must_be_set = False, True
+
     def rotate(self) -> uuid.UUID:
         """Call this to give the browser another id with this answer; returns the new one."""
         self._id = uuid.uuid4()
         self.is_new = self.must_be_set = True
         return self._id
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who is signed in on the browser of a request; `reference` names the sign-in, and opens none.
+
+    `role` is what they may do, in the words of whoever told (`WebApp`, `identify`).
+    """
+
+    user_id: uuid.UUID
+    name: str
+    role: str
+    reference: uuid.UUID
 
 
 class VisitorSigner:

@@ -178,6 +178,17 @@ function onDraft(event) {
   if (event.target.matches(".composer textarea")) greenroomDraft(event.target.form, event.target.value);
 }
 
+// ---- forms ----------------------------------------------------------------------------------
+
+function onShowPassword(event) {
+  const button = event.target.closest(".show-password");
+  if (!button) return;
+  const input = document.getElementById(button.getAttribute("aria-controls"));
+  const isShown = input.type === "text";
+  input.type = isShown ? "password" : "text";
+  button.textContent = isShown ? "Show" : "Hide";
+}
+
 // ---- wiring --------------------------------------------------------------------------------
 
 document.addEventListener("datastar-fetch", ({ detail }) => {
@@ -188,6 +199,7 @@ document.addEventListener("keydown", onTreeKey);
 document.addEventListener("keydown", onComposerKey);
 document.addEventListener("click", onTreeClick);
 document.addEventListener("input", onDraft);
+document.addEventListener("click", onShowPassword);
 window.addEventListener("unhandledrejection", (event) => {
   // The runtime rejects a failed request after it has told us of it; it is dealt with above.
   if (String(event.reason).includes("FetchFailed")) event.preventDefault();

@@ -28,6 +28,7 @@ const LOST_SHORT_MS = 3000;
 
 const LOCKS = "greenroom-stream/";
 const TOO_MANY = "too many tabs of this site are open";
+const OUTDATED = "you signed in or out meanwhile: load this page again";
 const NO_ANSWER = "no answer yet: a bad line, or too many tabs of this site";
 
 const root = document.documentElement;
@@ -53,6 +54,7 @@ let nextTry = 0;
 let nextTryAt = 0;
 let trouble = ""; // why the last try failed, in words
 let hasGivenWay = false;
+let isOutdated = false; // rendered for who is not here any more
 let hiddenTimer = 0;
 let lock = null; // {name, release}
 
@@ -64,6 +66,7 @@ function show(state, detail = "") {
   if (pill.dataset.state !== state) pill.dataset.state = state;
   if (word.textContent !== state) word.textContent = state;
   pill.querySelector(".pill-detail").textContent = detail;
+  pill.querySelector("button").textContent = isOutdated ? "load again" : "try now";
   pill.querySelector("button").hidden = state === "connected" || state === "connecting";
   // A short loss moves nothing on the page.
   const isShort = performance.now() - lostAt < LOST_SHORT_MS && !hasGivenWay;
@@ -75,6 +78,7 @@ function show(state, detail = "") {
 
 function showState() {
   if (connectedAt !== null) show("connected");
+  else if (isOutdated) show("disconnected", OUTDATED);
   else if (hasGivenWay) show("disconnected", TOO_MANY);
   else if (attempt === 0) show("connecting", trouble);
   else {
@@ -140,7 +144,7 @@ function end() {
 }
 
 function open() {
-  if (!isReady || document.hidden) return;
+  if (!isReady || document.hidden || isOutdated) return;
   end();
   hasGivenWay = false;
   request = new AbortController();
@@ -151,6 +155,11 @@ function open() {
 }
 
 function lose() {
+  if (isOutdated) {
+    end();
+    showState();
+    return;
+  }
   const lived = connectedAt === null ? 0 : performance.now() - connectedAt;
   attempt = lived >= STEADY_MS ? 1 : attempt + 1;
   end();
@@ -171,7 +180,8 @@ function heard() {
 }
 
 function refused(status) {
-  if (status === 429) trouble = TOO_MANY;
+  if (status === 409) isOutdated = true;
+  else if (status === 429) trouble = TOO_MANY;
   else if (status === 503) trouble = "the server has no room";
   else trouble = `the server said ${status}`;
 }
@@ -221,7 +231,7 @@ if (stream) {
     if (detail.el === stream) onStream(detail);
   });
   document.addEventListener("visibilitychange", onVisibility);
-  pill.querySelector("button").addEventListener("click", open);
+  pill.querySelector("button").addEventListener("click", () => (isOutdated ? location.reload() : open()));
   channel.addEventListener("message", ({ data }) => {
     if (!lock || data.giveWay !== lock.name) return;
     end();

@@ -1,0 +1,233 @@
+"""What a registration, a login and a logout do, whatever page they come from.
+
+Every try is logged, accepted or refused, with its reason and without what was typed (SEC-130).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from uuid import UUID, uuid4
+
+from actors.accounts import (
+    Accounts,
+    Attempts,
+    BadField,
+    NewAccount,
+    NewSignIn,
+    SessionId,
+    Taken,
+    browser_family,
+    check_password,
+    login_limits,
+    parse_email,
+    parse_username,
+    register_limits,
+)
+from actors.reducers import Ids
+from actors.runtime import Log
+from web.accounts.hashing import Passwords, common_passwords
+from web.accounts.identity import SignInCookie, new_token
+from web.chat.routes import address_key
+from web.server import RequestState, masked
+
+log = Log("web.accounts")
+
+# One text for a wrong address and a wrong password (SEC-77).
+WRONG = "This address and password do not go together."
+_TAKEN = {
+    Taken.USERNAME: "Somebody has this name already; choose another.",
+    Taken.EMAIL: "There is an account with this address already; sign in instead.",
+}
+
+
+class NotEntered(Exception):
+    """Raised when a form is shown again; nothing was changed.
+
+    `problems` are by the name of their field, "" for the whole form. `retry_after` in seconds.
+    """
+
+    def __init__(
+        self, status: int, problems: Mapping[str, str], retry_after: float | None = None
+    ) -> None:
+        super().__init__(f"{status}: {', '.join(problems)}")
+        self.status, self.problems, self.retry_after = status, dict(problems), retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class AccountServices:
+    """What accounts need beside the services of every feature."""
+
+    accounts: Accounts
+    attempts: Attempts
+    passwords: Passwords
+    cookie: SignInCookie
+    ids: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What somebody typed to register."""
+
+    username: str
+    email: str
+    password: str
+
+
+async def register(
+    services: AccountServices, state: RequestState, typed: Registration, user_agent: str
+) -> None:
+    """Call this to make an account and sign its browser in; raises `NotEntered`.
+
+    Also `HashingBusy`, and `StoreUnavailable` and its kin.
+    """
+    account, problems = _checked(typed)
+    if problems:
+        raise NotEntered(422, problems)
+    tries, accounts = register_limits(address_key(state.address))
+    wait = await services.attempts.take([tries, accounts])
+    if wait > 0:
+        _tell(state, "accounts.register", "refused", reason="too_many")
+        raise NotEntered(
+            429, {"": "Too many accounts were made from here; " + in_words(wait)}, wait
+        )
+    is_made = False
+    try:
+        password_hash = await services.passwords.hash(typed.password)
+        new = NewAccount(services.ids.new_id(), *account, password_hash)
+        token, sign_in = _new_sign_in(services, state, user_agent)
+        taken = await services.accounts.register(new, sign_in)
+        is_made = taken is None
+    finally:
+        if not is_made:
+            await services.attempts.give_back([accounts.key])
+    if taken is not None:
+        _tell(state, "accounts.register", "refused", reason=f"{taken}_taken")
+        raise NotEntered(409, {taken.value: _TAKEN[taken]})
+    _tell(state, "accounts.register", "accepted", user_id=str(new.user_id))
+    _enter(services, state, sign_in, token)
+
+
+def _checked(typed: Registration) -> tuple[tuple[str, str], dict[str, str]]:
+    problems: dict[str, str] = {}
+    found = {"username": "", "email": ""}
+    for name, parse in (("username", parse_username), ("email", parse_email)):
+        try:
+            found[name] = parse(getattr(typed, name))
+        except BadField as error:
+            problems[name] = error.problem
+    try:
+        check_password(typed.password, found["username"], found["email"], common_passwords())
+    except BadField as error:
+        problems["password"] = error.problem
+    return (found["username"], found["email"]), problems
+
+
+async def log_in(
+    services: AccountServices, state: RequestState, email: str, password: str, user_agent: str
+) -> None:
+    """Call this to sign a browser in by a password; raises as `register`."""
+    blank = {
+        name: text
+        for name, value, text in (
+            ("email", email.strip(), "Give your address."),
+            ("password", password, "Give your password."),
+        )
+        if not value
+    }
+    if blank:
+        raise NotEntered(422, blank)
+    address = email.strip().lower()
+    limits = login_limits(address_key(state.address), _account_key(address))
+    wait = await services.attempts.take(limits)
+    if wait > 0:
+        _tell(state, "accounts.sign_in", "refused", reason="too_many")
+        raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)
+    by_address, by_account = (limit.key for limit in limits)
+    is_judged = False
+    try:
+        credentials = await services.accounts.credentials(_sendable(address))
+        kept = None if credentials is None else credentials.password_hash
+        verified = await services.passwords.verify(kept, password)
+        is_judged = True
+    finally:
+        if not is_judged:  # by no fault of theirs
+            await services.attempts.give_back([by_address, by_account])
+    if credentials is None or not verified.is_right:
+        _tell(state, "accounts.sign_in", "refused", reason="wrong")
+        raise NotEntered(401, {"": WRONG})
+    if verified.is_weak:
+        renewed = await services.passwords.hash(password)
+        await services.accounts.renew_hash(credentials.user_id, credentials.password_hash, renewed)
+    token, sign_in = _new_sign_in(services, state, user_agent)
+    if not await services.accounts.sign_in(credentials.user_id, sign_in):
+        raise NotEntered(401, {"": WRONG})  # deleted in this moment
+    await services.attempts.give_back([by_address])
+    await services.attempts.forget(by_account)
+    _tell(state, "accounts.sign_in", "accepted", user_id=str(credentials.user_id))
+    _enter(services, state, sign_in, token)
+
+
+async def log_out(services: AccountServices, state: RequestState) -> None:
+    """Call this to end the sign-in of a browser; of a guest's it changes nothing."""
+    if state.signed_in is None:
+        return
+    await services.accounts.sign_out(SessionId(str(state.visitor.id)))
+    _tell(state, "accounts.sign_out", "accepted", user_id=str(state.signed_in.user_id))
+    leave(services, state)
+
+
+def leave(services: AccountServices, state: RequestState) -> None:
+    """Call this when the sign-in of a browser is over: nothing of it stays there (SEC-13)."""
+    state.signed_in = None
+    state.set_cookies.append(services.cookie.expire())
+    state.visitor.rotate()
+
+
+def in_words(seconds: float) -> str:
+    """Call this to say when to try again."""
+    if seconds > 90:
+        return f"try again in {round(seconds / 60)} minutes."
+    whole = max(1, round(seconds + 0.5))
+    return "try again in a second." if whole == 1 else f"try again in {whole} seconds."
+
+
+def _new_sign_in(
+    services: AccountServices, state: RequestState, user_agent: str
+) -> tuple[str, NewSignIn]:
+    token, digest = new_token()
+    former = None if state.visitor.is_new else SessionId(str(state.visitor.id))
+    return token, NewSignIn(
+        services.ids.new_id(),
+        digest,
+        SessionId(str(uuid4())),
+        browser_family(user_agent),
+        former,
+    )
+
+
+def _enter(services: AccountServices, state: RequestState, sign_in: NewSignIn, token: str) -> None:
+    state.set_cookies.append(services.cookie.set(token))
+    state.visitor.adopt(UUID(sign_in.session_id))
+
+
+def _account_key(address: str) -> str:
+    # Of any address typed, known or not: a delay tells nobody that there is an account.
+    data = address.encode("utf-8", "surrogatepass")
+    return blake2b(data, digest_size=16, person=b"gr-account").hexdigest()
+
+
+def _sendable(address: str) -> str:
+    # What no store keeps is nobody's address: it is asked for all the same, for the time it takes.
+    is_plain = len(address) <= 254 and address.isprintable()
+    return address if is_plain else ""
+
+
+def _tell(state: RequestState, act: str, outcome: str, **facts: str) -> None:
+    log.info(
+        act,
+        outcome=outcome,
+        method="password",
+        address=masked(state.address),
+        request_id=state.request_id,
+        **facts,
+    )

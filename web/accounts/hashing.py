@@ -1,0 +1,133 @@
+"""Passwords: those that are tried first, and all others as Argon2id hashes, computed in threads of their own (SITE-36, SEC-74, SEC-75).
+
+A hash takes a core for some 20 ms and 19 MiB for as long: so only a few are made at once, a bounded
+number waits, and whoever comes then is told to try again.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import trio
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+# SEC-74, from OWASP's password storage guide. Of another shape these are as strong.
+PASSES = 2
+MEMORY_KIB = 19456
+_STRONG_ENOUGH = ((1, 47104), (2, MEMORY_KIB), (3, 12288))
+# Beyond this many a person waits for longer than they would try again.
+WAITING_MAX = 64
+
+_COMMON = Path(__file__).with_name("common_passwords.txt")
+
+_NOBODYS = "nobody's password"
+
+
+class HashingBusy(Exception):
+    """Raised when too many passwords wait to be hashed; nothing was done. Try again in a second."""
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} passwords wait to be hashed; nothing was done")
+        self.waiting = waiting
+        self.retry_after = 1.0
+
+
+@cache
+def common_passwords() -> frozenset[str]:
+    """Call this for the passwords that many people use, in small letters (SEC-72)."""
+    lines = _COMMON.read_text("utf-8").splitlines()
+    return frozenset(line for line in lines if line and not line.startswith("# "))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a hash costs: `passes` over `memory_kib`. Raises ValueError below SEC-74's bounds."""
+
+    passes: int = PASSES
+    memory_kib: int = MEMORY_KIB
+
+    def __post_init__(self) -> None:
+        if not is_strong(self.passes, self.memory_kib):
+            raise ValueError(f"{self.passes} passes over {self.memory_kib} KiB are too weak")
+
+
+def is_strong(passes: int, memory_kib: int) -> bool:
+    """Call this to ask whether a hash of that cost may be made here."""
+    return any(passes >= least and memory_kib >= kib for least, kib in _STRONG_ENOUGH)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Whether a password is the right one, and whether its hash should be made anew."""
+
+    is_right: bool
+    is_weak: bool = False
+
+
+class Passwords:
+    """Makes and verifies hashes. Cancelled, a hash that is under way is finished and thrown away.
+
+    `made` counts what was computed: a login of nobody counts as much as any other (SITE-35).
+    """
+
+    def __init__(
+        self,
+        cost: Cost | None = None,
+        *,
+        threads: int | None = None,
+        waiting_max: int = WAITING_MAX,
+    ) -> None:
+        cost = cost or Cost()
+        self._hasher = PasswordHasher(
+            time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=1
+        )
+        self._limiter = trio.CapacityLimiter(threads or os.cpu_count() or 1)
+        self._waiting_max = waiting_max
+        # Compared with where there is no hash, so that nobody learns from the time that it is so.
+        self._dummy = self._hasher.hash(_NOBODYS)
+        self.made = 0
+
+    def __repr__(self) -> str:
+        return f"<Passwords waiting={self.waiting}>"
+
+    @property
+    def waiting(self) -> int:
+        """Call this for how many wait for a thread."""
+        return self._limiter.statistics().tasks_waiting
+
+    async def hash(self, password: str) -> str:
+        """Call this for the hash of a new password; raises `HashingBusy`."""
+        self._refuse_if_full()
+        return await trio.to_thread.run_sync(self._hash, password, limiter=self._limiter)
+
+    async def verify(self, password_hash: str | None, password: str) -> Verified:
+        """Call this with a kept hash, or None where there is none; raises `HashingBusy`."""
+        self._refuse_if_full()
+        return await trio.to_thread.run_sync(
+            self._verify, password_hash, password, limiter=self._limiter
+        )
+
+    def _refuse_if_full(self) -> None:
+        if self.waiting >= self._waiting_max:
+            raise HashingBusy(self.waiting)
+
+    def _hash(self, password: str) -> str:
+        self.made += 1
+        return self._hasher.hash(_bytes(password))
+
+    def _verify(self, password_hash: str | None, password: str) -> Verified:
+        self.made += 1
+        try:
+            self._hasher.verify(password_hash or self._dummy, _bytes(password))
+        except (VerificationError, InvalidHashError):
+            return Verified(is_right=False)
+        if password_hash is None:
+            return Verified(is_right=False)
+        return Verified(is_right=True, is_weak=self._hasher.check_needs_rehash(password_hash))
+
+
+def _bytes(password: str) -> bytes:
+    # As it was typed, whatever it is (SEC-71): half a surrogate pair has bytes here too.
+    return password.encode("utf-8", "surrogatepass")

@@ -1,0 +1,104 @@
+"""Who is signed in on a request: the cookie of a sign-in, and what the store says of it.
+
+Rule 1: a token that was not issued here is never adopted, and opens nothing (SEC-21).
+Rule 2: the store is asked at each request of a member, so a role and an end count from the next
+        one on, in every process. While it is away the answer is 503, and no guest's page (SITE-51).
+Rule 3: a sign-in says which browser session it goes with: the visitor's cookie follows it.
+"""
+
+import re
+import secrets
+from hashlib import sha256
+from uuid import UUID
+
+from hypercorn.typing import HTTPScope, WebsocketScope
+
+from actors.accounts import SIGN_IN_KEPT, Accounts, Member
+from web.server import (
+    Rendering,
+    RequestState,
+    SignedIn,
+    cookie_name,
+    expire_cookie,
+    read_cookies,
+    set_cookie,
+)
+
+# SEC-12.
+TOKEN_BYTES = 32
+# As `secrets` writes that many bytes.
+_FORM = re.compile(r"[A-Za-z0-9_-]{43}")
+_MEMBER_KEY = "greenroom.member"
+
+
+def new_token() -> tuple[str, bytes]:
+    """Call this for the token of a new sign-in and its digest; only the digest is kept."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    return token, digest_of(token)
+
+
+def digest_of(token: str) -> bytes:
+    """Call this for what the store knows a token by."""
+    return sha256(token.encode("ascii")).digest()
+
+
+class SignInCookie:
+    """The cookie that holds a token, in either mode (SEC-10, SITE-38)."""
+
+    def __init__(self, *, is_https: bool) -> None:
+        self._is_https = is_https
+        self._name = cookie_name("auth", is_https=is_https)
+        self._sign = self._name.encode("ascii")
+
+    def set(self, token: str) -> tuple[bytes, bytes]:
+        """Call this for the header that gives a browser its token."""
+        kept = round(SIGN_IN_KEPT.total_seconds())
+        return set_cookie(self._name, token, is_https=self._is_https, max_age_s=kept)
+
+    def expire(self) -> tuple[bytes, bytes]:
+        """Call this for the header that takes it away."""
+        return expire_cookie(self._name, is_https=self._is_https)
+
+    def read(self, scope: HTTPScope | WebsocketScope) -> str | None:
+        """Call this for what a request brought as its token, whatever it is; None for nothing."""
+        # Most requests are guests': one look, before the cookies are taken apart.
+        if not any(name == b"cookie" and self._sign in value for name, value in scope["headers"]):
+            return None
+        return read_cookies(scope["headers"]).get(self._name) or None
+
+
+class Identity:
+    """Finds out who is signed in; given to `WebApp` as `identify`, and asked at each handshake."""
+
+    def __init__(self, accounts: Accounts, cookie: SignInCookie) -> None:
+        self._accounts, self._cookie = accounts, cookie
+
+    async def __call__(self, state: RequestState, scope: HTTPScope | WebsocketScope) -> None:
+        """Set who is signed in; raises `StoreUnavailable` and its kin."""
+        token = self._cookie.read(scope)
+        if token is None:
+            return
+        member = await self._accounts.who(digest_of(token)) if _FORM.fullmatch(token) else None
+        if member is None:
+            self._forget(state, scope)
+            return
+        state.signed_in = SignedIn(
+            member.user_id, member.username, member.role.value, member.reference
+        )
+        state.visitor.adopt(UUID(member.session_id))
+        # Where `state` was found: the edge puts it there.
+        scope["state"][_MEMBER_KEY] = member
+
+    def _forget(self, state: RequestState, scope: HTTPScope | WebsocketScope) -> None:
+        """Of a sign-in that is over nothing is left in its browser, which the next one may use."""
+        state.set_cookies.append(self._cookie.expire())
+        if scope["type"] != "http" or scope["method"] != "GET" or state.visitor.is_new:
+            return
+        if state.rendering is Rendering.PAGE:
+            state.visitor.rotate()
+
+
+def member_of(scope: HTTPScope | WebsocketScope) -> Member | None:
+    """Call this with a request's scope for all that is known of its member; None for guests."""
+    found = scope["state"].get(_MEMBER_KEY)
+    return found if isinstance(found, Member) else None

@@ -1,0 +1,189 @@
+"""The pages that sign in and out: plain forms, which need no script (SITE-19).
+
+A form that is refused comes back with what was typed, but for passwords, and a word beside the
+field. One that is taken answers with a redirect, so a reload sends nothing again.
+"""
+
+from collections.abc import Callable, Mapping
+from math import ceil
+from urllib.parse import quote, unquote
+
+from quart import Blueprint, Response, request
+
+from actors.accounts import safe_next
+from actors.persistence.errors import StoreUnavailable
+from web.accounts.entering import (
+    AccountServices,
+    NotEntered,
+    Registration,
+    log_in,
+    log_out,
+    register,
+)
+from web.accounts.hashing import HashingBusy
+from web.routing import paths
+from web.routing.services import Services
+from web.server import RequestState, current_request_state, require_media
+from web.site.pages import (
+    PAGE_LOGIN,
+    PAGE_PROTECTED,
+    PAGE_REGISTER,
+    form_response,
+    register_path,
+    shell,
+    sign_in_path,
+)
+from web.views import (
+    LocalPath,
+    ProtectedPage,
+    RegisterPage,
+    SignInPage,
+    UnsafeAttribute,
+    local_path,
+)
+
+FORM = "application/x-www-form-urlencoded"
+
+IsPage = Callable[[str], bool]
+
+
+def account_routes(services: Services, mine: AccountServices, is_page: IsPage) -> Blueprint:
+    """Call this to get the routes; `is_page` tells whether a path can be asked for by GET."""
+    routes = Blueprint("accounts", __name__)
+    forms = Forms(services, is_page)
+
+    @routes.get(paths.LOGIN)
+    async def login_form() -> Response:
+        return _go_on(forms, current_request_state()) or forms.sign_in({})
+
+    @routes.post(paths.LOGIN)
+    async def login() -> Response:
+        require_media(FORM)
+        typed, state = await request.form, current_request_state()
+        email, password = typed.get("email", ""), typed.get("password", "")
+        try:
+            await log_in(mine, state, email, password, user_agent())
+        except REFUSED as error:
+            return forms.sign_in(typed, refused(error))
+        return redirect(forms.next_of(typed))
+
+    @routes.get(paths.REGISTER)
+    async def register_form() -> Response:
+        return _go_on(forms, current_request_state()) or forms.register({})
+
+    @routes.post(paths.REGISTER)
+    async def make_account() -> Response:
+        require_media(FORM)
+        typed, state = await request.form, current_request_state()
+        given = Registration(*(typed.get(name, "") for name in ("username", "email", "password")))
+        try:
+            await register(mine, state, given, user_agent())
+        except REFUSED as error:
+            return forms.register(typed, refused(error))
+        return redirect(forms.next_of(typed))
+
+    @routes.post(paths.LOGOUT)
+    async def logout() -> Response:
+        await log_out(mine, current_request_state())
+        answer = redirect(paths.HOME)
+        # SEC-22: drafts and the like; of what the server gave nothing is cached.
+        answer.headers["clear-site-data"] = '"storage"'
+        return answer
+
+    @routes.get(paths.PROTECTED)
+    async def protected() -> Response:
+        state = current_request_state()
+        if state.signed_in is None:
+            return to_sign_in()
+        frame = shell(services, state, "Members only", PAGE_PROTECTED)
+        page = ProtectedPage(frame, state.signed_in.name)
+        return form_response(services.renderer.protected_page(page))
+
+    return routes
+
+
+class Forms:
+    """Shows the two forms, for the first time or again with what was wrong."""
+
+    def __init__(self, services: Services, is_page: IsPage) -> None:
+        self._services, self._is_page = services, is_page
+
+    def next_of(self, given: Mapping[str, str]) -> LocalPath:
+        """Call this with a form or a query for the page that is wanted next (SITE-42)."""
+        wanted = safe_next(given.get("next", ""), unquote, self._is_page)
+        try:
+            return local_path(quote(wanted, safe="/?#=&%+,~"))
+        except UnsafeAttribute:
+            return local_path(paths.PROTECTED)
+
+    def sign_in(self, typed: Mapping[str, str], problem: NotEntered | None = None) -> Response:
+        """Call this for the form that signs in."""
+        state, then = current_request_state(), self.next_of(typed or request.args)
+        page = SignInPage(
+            shell=shell(self._services, state, "Sign in", PAGE_LOGIN),
+            csrf=self._services.csrf_of(state),
+            next=then,
+            register=register_path(then),
+            email=typed.get("email", ""),
+            problems={} if problem is None else problem.problems,
+        )
+        return _form_page(self._services.renderer.sign_in_page(page), problem)
+
+    def register(self, typed: Mapping[str, str], problem: NotEntered | None = None) -> Response:
+        """Call this for the form that makes an account."""
+        state, then = current_request_state(), self.next_of(typed or request.args)
+        page = RegisterPage(
+            shell=shell(self._services, state, "Create an account", PAGE_REGISTER),
+            csrf=self._services.csrf_of(state),
+            next=then,
+            sign_in=sign_in_path(then),
+            username=typed.get("username", ""),
+            email=typed.get("email", ""),
+            problems={} if problem is None else problem.problems,
+        )
+        return _form_page(self._services.renderer.register_page(page), problem)
+
+
+# What shows a form again: nothing that was typed is lost while the store is away.
+REFUSED = (NotEntered, HashingBusy, StoreUnavailable)
+_LATER = "This cannot be done just now; nothing was changed. Try again in a moment."
+
+
+def refused(error: Exception) -> NotEntered:
+    """Call this with one of `REFUSED` for what its form says."""
+    if isinstance(error, NotEntered):
+        return error
+    return NotEntered(503, {"": _LATER}, 1.0)
+
+
+def to_sign_in() -> Response:
+    """Call this for a guest who asked for a page of members: sign in, then back (SITE-41)."""
+    query = request.query_string.decode("latin-1")
+    wanted = quote(request.path, safe="/") + (f"?{query}" if query else "")
+    return redirect(sign_in_path(wanted))
+
+
+def redirect(path: str) -> Response:
+    """Call this to answer a form that was taken."""
+    headers = {"location": path, "cache-control": "no-store"}
+    return Response(b"", status=303, headers=headers, content_type=None)
+
+
+def user_agent() -> str:
+    """Call this for what the browser says it is."""
+    return request.headers.get("user-agent", "")
+
+
+def _go_on(forms: Forms, state: RequestState) -> Response | None:
+    return None if state.signed_in is None else redirect(forms.next_of(request.args))
+
+
+def _form_page(html: str, problem: NotEntered | None) -> Response:
+    if problem is None:
+        return form_response(html)
+    headers = {}
+    if problem.status == 401:
+        headers["www_authenticate"] = "Session"
+    if problem.retry_after is not None:
+        headers["retry_after"] = str(max(1, ceil(problem.retry_after)))
+    return form_response(html, problem.status, **headers)
