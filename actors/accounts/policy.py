@@ -79,7 +79,7 @@ def parse_email(text: str) -> str:
 def check_password(password: str, username: str, email: str, common: Container[str]) -> None:
     """Call this with a new password as it was typed; raises `BadField` (SITE-32, SEC-70, SEC-72).
 
-    Empty names are left out of the comparison; `common` holds, in small letters, what is tried first.
+    Empty names are left out of the comparison; `common` has, in small letters, what is tried first.
     """
     if len(password) < PASSWORD_LENGTH_MIN:
         raise BadField("password", f"Use at least {PASSWORD_LENGTH_MIN} characters; 15 are better.")

@@ -21,6 +21,7 @@ from storage.memory import (
 from supervision import open_system
 from tests.journeys.visitor import Visitor
 from tests.web.views.samples import static
+from web.accounts.hashing import Passwords
 from web.realtime import StreamCaps
 from web.server import DrainResult, Server, WebApp
 from web.settings import Settings
@@ -59,6 +60,10 @@ class WholeSite:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def passwords(self) -> Passwords:
+        return self.web.accounts.passwords
 
     def visitor(self) -> Visitor:
         return Visitor(self.url)

@@ -1,4 +1,6 @@
-"""Passwords: those that are tried first, and all others as Argon2id hashes, computed in threads of their own (SITE-36, SEC-74, SEC-75).
+"""Passwords: those that all guessers try first, and the Argon2id hashes of the others.
+
+Hashes are made in threads of their own (SITE-36, SEC-74, SEC-75).
 
 A hash takes a core for some 20 ms and 19 MiB for as long: so only a few are made at once, a bounded
 number waits, and whoever comes then is told to try again.

@@ -204,7 +204,7 @@ TakeTicket = Callable[[str], Awaitable[str | None]]
 
 
 # Finds out who is signed in; raises `StoreUnavailable` and its kin.
-Identify = Callable[[RequestState, WebsocketScope], Awaitable[None]]
+Identify = Callable[[RequestState, HTTPScope | WebsocketScope], Awaitable[None]]
 
 
 async def socket_guest(

@@ -327,8 +327,7 @@ def _marked(shell: Shell) -> Shell:
         stream = StreamView(element_id(_TAB), stream.room, viewer)
     if member is not None:
         member = MemberView(csrf_token(_SIGN_OUT), member.account)
-    name = {"viewer_name": _NAME, "nonce": nonce(_NONCE)}
-    return replace(shell, **name, stream=stream, member=member)
+    return replace(shell, nonce=nonce(_NONCE), viewer_name=_NAME, stream=stream, member=member)
 
 
 def _marked_chat(chat: ChatView) -> ChatView:

@@ -156,7 +156,7 @@ class Web:
         self._store = store
         cookie = SignInCookie(is_https=settings.is_https)
         self.identity = Identity(store.accounts, cookie)
-        self._accounts = AccountServices(
+        self.accounts = AccountServices(
             store.accounts, store.attempts, make_passwords(settings), cookie, ids
         )
         self.open_sessions = OpenSessions(self.streams)
@@ -335,7 +335,7 @@ class Web:
         app.register_blueprint(event_routes(services, pages, listening.open))
         app.register_blueprint(ticket_routes(self._tickets))
         app.register_blueprint(chat_routes(services, chat))
-        app.register_blueprint(account_routes(services, self._accounts, partial(_is_page, app)))
+        app.register_blueprint(account_routes(services, self.accounts, partial(_is_page, app)))
         app.register_blueprint(lab_routes(services, lab))
 
     def _health(self) -> Health:
