@@ -237,8 +237,7 @@ async def _run_tree(
 ) -> None:
     pool = PoolSettings(connections_max=settings.db_connections_max)
     database = Database(url, part="site", settings=pool)
-    directory, clock, ids = Directory(), SystemClock(), SystemIds()
-    keyring = make_keyring(settings, database)
+    directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
     log = PostgresChatLog(database, keyring)
     web = Web(
         settings,
@@ -248,11 +247,11 @@ async def _run_tree(
         directory=directory,
         check_store=lambda: check_store(database, trouble),
         store=store_of(database, log),
-        ids=ids,
+        ids=SystemIds(),
     )
     chat = ChatEnvironment(
         clock,
-        ids,
+        SystemIds(),
         log,
         settings.chat_posts_per_author_max,
         settings.chat_posts_per_address_max,

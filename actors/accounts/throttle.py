@@ -47,7 +47,7 @@ class Limit:
         return _FAILURES_KEPT if self.delays else self.tries_max
 
 
-def login_limits(address: str, account: str) -> tuple[Limit, ...]:
+def login_limits(address: str, account: str) -> tuple[Limit, Limit]:
     """Call this for the limits of a login; both are digests, and `account` of any address typed."""
     return (
         Limit(f"login:{address}", LOGINS_FAILED_PER_ADDRESS_MAX, LOGIN_PERIOD),
@@ -55,7 +55,7 @@ def login_limits(address: str, account: str) -> tuple[Limit, ...]:
     )
 
 
-def register_limits(address: str) -> tuple[Limit, ...]:
+def register_limits(address: str) -> tuple[Limit, Limit]:
     """Call this for the limits of a registration: tries, then accounts that come of them."""
     return (
         Limit(f"register:{address}", REGISTER_TRIES_PER_ADDRESS_MAX, REGISTER_PERIOD),

@@ -1,6 +1,7 @@
 """Accounts on the web: who is signed in on a request, and the pages that sign in and out.
 
 Read `identity.py` (the cookie of a sign-in, and whose it is), `hashing.py` (passwords, in threads
-of their own), `entering.py` (what a registration and a login do), then `routes.py`. The rules stand
-in `actors.accounts`.
+of their own), then `entering.py` (what a registration and a login do) with `routes.py`, and
+`managing.py` (what members do to their own account) with `account.py`. The rules stand in
+`actors.accounts`.
 """

@@ -3,7 +3,7 @@
 Every try is logged, accepted or refused, with its reason and without what was typed (SEC-130).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from uuid import UUID, uuid4
@@ -12,6 +12,7 @@ from actors.accounts import (
     Accounts,
     Attempts,
     BadField,
+    Limit,
     NewAccount,
     NewSignIn,
     SessionId,
@@ -62,6 +63,12 @@ class AccountServices:
     passwords: Passwords
     cookie: SignInCookie
     ids: Ids
+    # Called when a name is gone: pages that are open show it no more.
+    tell_forgotten: Callable[[], None]
+
+    def login_limits(self, state: RequestState, email: str) -> tuple[Limit, Limit]:
+        """Call this for how often a password may be tried: by an address, and of an account."""
+        return login_limits(address_key(state.address), _account_key(email))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ async def register(
     tries, accounts = register_limits(address_key(state.address))
     wait = await services.attempts.take([tries, accounts])
     if wait > 0:
-        _tell(state, "accounts.register", "refused", reason="too_many")
+        tell(state, "accounts.register", "refused", reason="too_many")
         raise NotEntered(
             429, {"": "Too many accounts were made from here; " + in_words(wait)}, wait
         )
@@ -101,9 +108,9 @@ async def register(
         if not is_made:
             await services.attempts.give_back([accounts.key])
     if taken is not None:
-        _tell(state, "accounts.register", "refused", reason=f"{taken}_taken")
+        tell(state, "accounts.register", "refused", reason=f"{taken}_taken")
         raise NotEntered(409, {taken.value: _TAKEN[taken]})
-    _tell(state, "accounts.register", "accepted", user_id=str(new.user_id))
+    tell(state, "accounts.register", "accepted", user_id=str(new.user_id))
     _enter(services, state, sign_in, token)
 
 
@@ -137,10 +144,10 @@ async def log_in(
     if blank:
         raise NotEntered(422, blank)
     address = email.strip().lower()
-    limits = login_limits(address_key(state.address), _account_key(address))
+    limits = services.login_limits(state, address)
     wait = await services.attempts.take(limits)
     if wait > 0:
-        _tell(state, "accounts.sign_in", "refused", reason="too_many")
+        tell(state, "accounts.sign_in", "refused", reason="too_many")
         raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)
     by_address, by_account = (limit.key for limit in limits)
     is_judged = False
@@ -153,7 +160,7 @@ async def log_in(
         if not is_judged:  # by no fault of theirs
             await services.attempts.give_back([by_address, by_account])
     if credentials is None or not verified.is_right:
-        _tell(state, "accounts.sign_in", "refused", reason="wrong")
+        tell(state, "accounts.sign_in", "refused", reason="wrong")
         raise NotEntered(401, {"": WRONG})
     if verified.is_weak:
         renewed = await services.passwords.hash(password)
@@ -163,7 +170,7 @@ async def log_in(
         raise NotEntered(401, {"": WRONG})  # deleted in this moment
     await services.attempts.give_back([by_address])
     await services.attempts.forget(by_account)
-    _tell(state, "accounts.sign_in", "accepted", user_id=str(credentials.user_id))
+    tell(state, "accounts.sign_in", "accepted", user_id=str(credentials.user_id))
     _enter(services, state, sign_in, token)
 
 
@@ -172,7 +179,7 @@ async def log_out(services: AccountServices, state: RequestState) -> None:
     if state.signed_in is None:
         return
     await services.accounts.sign_out(SessionId(str(state.visitor.id)))
-    _tell(state, "accounts.sign_out", "accepted", user_id=str(state.signed_in.user_id))
+    tell(state, "accounts.sign_out", "accepted", user_id=str(state.signed_in.user_id))
     leave(services, state)
 
 
@@ -181,6 +188,18 @@ def leave(services: AccountServices, state: RequestState) -> None:
     state.signed_in = None
     state.set_cookies.append(services.cookie.expire())
     state.visitor.rotate()
+
+
+def tell(state: RequestState, act: str, outcome: str, **facts: object) -> None:
+    """Call this to log what somebody tried, and what became of it (SEC-130)."""
+    log.info(
+        act,
+        outcome=outcome,
+        method="password",
+        address=masked(state.address),
+        request_id=state.request_id,
+        **facts,
+    )
 
 
 def in_words(seconds: float) -> str:
@@ -220,14 +239,3 @@ def _sendable(address: str) -> str:
     # What no store keeps is nobody's address: it is asked for all the same, for the time it takes.
     is_plain = len(address) <= 254 and address.isprintable()
     return address if is_plain else ""
-
-
-def _tell(state: RequestState, act: str, outcome: str, **facts: str) -> None:
-    log.info(
-        act,
-        outcome=outcome,
-        method="password",
-        address=masked(state.address),
-        request_id=state.request_id,
-        **facts,
-    )

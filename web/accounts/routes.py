@@ -22,8 +22,9 @@ from web.accounts.entering import (
 )
 from web.accounts.hashing import HashingBusy
 from web.routing import paths
+from web.routing.errors import NotSignedIn
 from web.routing.services import Services
-from web.server import RequestState, current_request_state, require_media
+from web.server import Rendering, RequestState, current_request_state, require_media
 from web.site.pages import (
     PAGE_LOGIN,
     PAGE_PROTECTED,
@@ -127,7 +128,7 @@ class Forms:
             email=typed.get("email", ""),
             problems={} if problem is None else problem.problems,
         )
-        return _form_page(self._services.renderer.sign_in_page(page), problem)
+        return answer_form(self._services.renderer.sign_in_page(page), problem)
 
     def register(self, typed: Mapping[str, str], problem: NotEntered | None = None) -> Response:
         """Call this for the form that makes an account."""
@@ -141,7 +142,7 @@ class Forms:
             email=typed.get("email", ""),
             problems={} if problem is None else problem.problems,
         )
-        return _form_page(self._services.renderer.register_page(page), problem)
+        return answer_form(self._services.renderer.register_page(page), problem)
 
 
 # What shows a form again: nothing that was typed is lost while the store is away.
@@ -156,8 +157,15 @@ def refused(error: Exception) -> NotEntered:
     return NotEntered(503, {"": _LATER}, 1.0)
 
 
-def to_sign_in() -> Response:
-    """Call this for a guest who asked for a page of members: sign in, then back (SITE-41)."""
+def to_sign_in(back: str | None = None) -> Response:
+    """Call this for a guest who asked for a page of members: sign in, then back (SITE-41).
+
+    `back` is the page that held the form, where it was one. A command is refused (401).
+    """
+    if current_request_state().rendering is Rendering.BARE:
+        raise NotSignedIn("this needs a sign-in")
+    if back is not None:
+        return redirect(sign_in_path(back))
     query = request.query_string.decode("latin-1")
     wanted = quote(request.path, safe="/") + (f"?{query}" if query else "")
     return redirect(sign_in_path(wanted))
@@ -178,7 +186,8 @@ def _go_on(forms: Forms, state: RequestState) -> Response | None:
     return None if state.signed_in is None else redirect(forms.next_of(request.args))
 
 
-def _form_page(html: str, problem: NotEntered | None) -> Response:
+def answer_form(html: str, problem: NotEntered | None) -> Response:
+    """Call this to answer a page with forms, with the status of what was wrong with one."""
     if problem is None:
         return form_response(html)
     headers = {}

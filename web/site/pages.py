@@ -20,6 +20,7 @@ from web.server import (
 )
 from web.server import ErrorView as Told
 from web.views import (
+    CsrfToken,
     ElementId,
     ErrorPage,
     ErrorView,
@@ -44,6 +45,7 @@ PAGE_ERROR = "error"
 PAGE_LOGIN = "login"
 PAGE_REGISTER = "register"
 PAGE_PROTECTED = "protected"
+PAGE_ACCOUNT = "account"
 
 HTML = "text/html; charset=utf-8"
 
@@ -75,9 +77,13 @@ def shell(
         stream=None if tab is None else StreamView(element_id(tab), room, viewer_mark(state)),
     )
     if signed_in is not None:
-        return replace(frame, member=MemberView(services.csrf_of(state)))
+        return replace(frame, member=_member(services.csrf_of(state)))
     back = _BACK_TO.get(page)
     return replace(frame, sign_in=sign_in_path(back), register=register_path(back))
+
+
+def _member(csrf: CsrfToken) -> MemberView:
+    return MemberView(csrf, local_path(paths.ACCOUNT))
 
 
 def viewer_name(state: RequestState) -> str:
@@ -176,4 +182,4 @@ class ErrorPages:
         if told.signed_in is None or told.visitor_id is None:
             return None
         token = self._csrf.make(told.visitor_id, told.signed_in.reference.hex)
-        return MemberView(csrf_token(token))
+        return _member(csrf_token(token))

@@ -13,9 +13,11 @@ Read in this order:
 """
 
 from web.views.accounts import (
+    AccountPage,
     ProtectedPage,
     RegisterPage,
     SignInPage,
+    SignInView,
 )
 from web.views.chat import ChatView, MessageFragments, MessageState, MessageView, Speaker
 from web.views.code import CodeView, sample_code
@@ -63,6 +65,7 @@ from web.views.words import (
 __all__ = [
     "CACHE_CONTROL",
     "PREFIX",
+    "AccountPage",
     "ActorStatus",
     "Branch",
     "ChatView",
@@ -94,6 +97,7 @@ __all__ = [
     "RestartWindow",
     "Shell",
     "SignInPage",
+    "SignInView",
     "Speaker",
     "StaticFile",
     "StaticTable",

@@ -6,9 +6,19 @@ of its field, which is escaped text in quotes like any other; a password never d
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from web.views.pages import Shell
-from web.views.words import CsrfToken, LocalPath, check_text, csrf_token, local_path
+from web.views.words import (
+    CsrfToken,
+    ElementId,
+    LocalPath,
+    check_text,
+    check_utc,
+    csrf_token,
+    element_id,
+    local_path,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +65,43 @@ class ProtectedPage:
 
     def __post_init__(self) -> None:
         check_text("username", self.username)
+
+
+@dataclass(frozen=True, slots=True)
+class SignInView:
+    """One sign-in of a member. `reference` names it and opens nothing."""
+
+    reference: ElementId
+    browser: str
+    created_at: datetime
+    seen_at: datetime
+    is_this: bool
+
+    def __post_init__(self) -> None:
+        element_id(self.reference)
+        check_text("browser", self.browser)
+        check_utc("created_at", self.created_at)
+        check_utc("seen_at", self.seen_at)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPage:
+    """What a member sees of their account, and may change of it."""
+
+    shell: Shell
+    csrf: CsrfToken
+    username: str
+    email: str
+    role: str
+    since: datetime
+    sign_ins: tuple[SignInView, ...]
+    # By field: `current_password`, `new_password`, and `password` of the deletion.
+    problems: Mapping[str, str] = field(default_factory=dict)
+    ends_others: bool = True
+
+    def __post_init__(self) -> None:
+        csrf_token(self.csrf)
+        check_text("username", self.username)
+        check_text("email", self.email)
+        check_text("role", self.role)
+        check_utc("since", self.since)

@@ -18,7 +18,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from web.views.accounts import ProtectedPage, RegisterPage, SignInPage
+from web.views.accounts import AccountPage, ProtectedPage, RegisterPage, SignInPage
 from web.views.chat import ChatView, MessageFragments, MessageView
 from web.views.pages import (
     ErrorPage,
@@ -109,6 +109,10 @@ class Renderer:
     def protected_page(self, page: ProtectedPage) -> str:
         """Call this to render `/protected`."""
         return self._render("protected.html", page=page, shell=page.shell)
+
+    def account_page(self, page: AccountPage) -> str:
+        """Call this to render `/account`."""
+        return self._render("account.html", page=page, shell=page.shell)
 
     def error_page(self, page: ErrorPage) -> str:
         """Call this to render the answer to a plain request that failed."""
@@ -360,6 +364,7 @@ def make_environment(static: StaticTable) -> Environment:
     environment.filters["duration"] = duration
     environment.filters["iso"] = iso
     environment.filters["clock"] = clock
+    environment.filters["day"] = day
     environment.globals["static_url"] = static.url
     return environment
 
@@ -396,3 +401,8 @@ def iso(at: datetime) -> str:
 def clock(at: datetime) -> str:
     """Call this to write a UTC time for people; the client script shows it in their zone."""
     return at.strftime("%H:%M:%S UTC")
+
+
+def day(at: datetime) -> str:
+    """Call this to write a UTC time with its day: `21 November 2026, 08:14 UTC`."""
+    return f"{at.day} {at.strftime('%B %Y, %H:%M UTC')}"

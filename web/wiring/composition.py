@@ -23,6 +23,7 @@ from actors.accounts import (
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.reducers import Clock, Ids
 from actors.runtime import Secret, System
+from web.accounts.account import own_account_routes
 from web.accounts.entering import AccountServices
 from web.accounts.hashing import Cost, Passwords
 from web.accounts.identity import Identity, SignInCookie
@@ -154,11 +155,8 @@ class Web:
         self.tree_readers = Audience[Stream](waker(directory.tree_feed))
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
         self._store = store
-        cookie = SignInCookie(is_https=settings.is_https)
-        self.identity = Identity(store.accounts, cookie)
-        self.accounts = AccountServices(
-            store.accounts, store.attempts, make_passwords(settings), cookie, ids
-        )
+        self.accounts = account_services(settings, store, ids, directory.tell_forgotten)
+        self.identity = Identity(store.accounts, self.accounts.cookie)
         self.open_sessions = OpenSessions(self.streams)
         self._tickets = TicketOffice(store.socket_tickets, trio.current_time)
         # What clients are told again who come back after the server was restarted alone.
@@ -336,6 +334,7 @@ class Web:
         app.register_blueprint(ticket_routes(self._tickets))
         app.register_blueprint(chat_routes(services, chat))
         app.register_blueprint(account_routes(services, self.accounts, partial(_is_page, app)))
+        app.register_blueprint(own_account_routes(services, self.accounts))
         app.register_blueprint(lab_routes(services, lab))
 
     def _health(self) -> Health:
@@ -380,13 +379,17 @@ class Web:
                 raise Unhealthy("a room has no actor")
 
 
-def make_passwords(settings: Settings) -> Passwords:
-    """Call this for what hashes passwords as the settings say."""
-    return Passwords(
+def account_services(
+    settings: Settings, store: Store, ids: Ids, tell_forgotten: Callable[[], None]
+) -> AccountServices:
+    """Call this for what accounts need, with passwords hashed as the settings say."""
+    passwords = Passwords(
         Cost(settings.password_passes, settings.password_memory_kib),
         threads=settings.password_threads,
         waiting_max=settings.passwords_waiting_max,
     )
+    cookie = SignInCookie(is_https=settings.is_https)
+    return AccountServices(store.accounts, store.attempts, passwords, cookie, ids, tell_forgotten)
 
 
 def _is_page(app: WebApp, path: str) -> bool:

@@ -23,6 +23,10 @@ ROUTES = {
     paths.REGISTER: "GET,POST",
     paths.LOGOUT: "POST",
     paths.PROTECTED: "GET",
+    paths.ACCOUNT: "GET",
+    paths.ACCOUNT_PASSWORD: "POST",
+    paths.ACCOUNT_SIGN_INS: "POST",
+    paths.ACCOUNT_DELETE: "POST",
     paths.CHAT_POST: "POST",
     paths.CHAT_POST_AS_DEMO: "POST",
     paths.LAB_ACTION: "POST",
@@ -44,7 +48,13 @@ SAMPLES = {
     paths.LAB_ACTION: "/api/lab/actors/999999/crash",
 }
 # Answers of a GET without anything: a page, or why not.
-BARE_GETS = {paths.EVENTS: 400, paths.STATIC: 404, paths.CHAT: 308, paths.PROTECTED: 303}
+BARE_GETS = {
+    paths.EVENTS: 400,
+    paths.STATIC: 404,
+    paths.CHAT: 308,
+    paths.PROTECTED: 303,
+    paths.ACCOUNT: 303,
+}
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PURGE"]
 

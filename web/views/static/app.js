@@ -57,13 +57,15 @@ function onCommand(type, element, details) {
 // ---- what follows a patch ------------------------------------------------------------------
 
 const clockFormat = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const dayFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "short" });
 const followed = new Set();
 let isTidyPlanned = false;
 
 function tidy() {
   isTidyPlanned = false;
   for (const time of all("time[datetime]")) {
-    const text = clockFormat.format(new Date(time.dateTime));
+    const format = time.dataset.form === "day" ? dayFormat : clockFormat;
+    const text = format.format(new Date(time.dateTime));
     if (time.textContent !== text) time.textContent = text;
   }
   for (const log of followed) {

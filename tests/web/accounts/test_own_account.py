@@ -1,0 +1,121 @@
+"""Members see and change their own account, and nobody else's."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.journeys.visitor import Answer, Visitor
+from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
+from tests.web.whole_site import WholeSite, open_whole_site
+
+pytestmark = pytest.mark.slow
+
+NEW = "another 7 words"
+
+
+def references(page: Answer) -> list[str]:
+    return re.findall(r'name="session_ref" value="([^"]+)"', page.text)
+
+
+async def signed_in_again(site: WholeSite, password: str = PASSWORD) -> Visitor:
+    other = site.visitor()
+    answer = await form(other, "/login", email="ada@example.org", password=password)
+    assert answer.status == 303
+    return other
+
+
+async def test_an_account_shows_its_sign_ins_and_ends_them() -> None:
+    # SITE-45, SEC-19
+    async with open_whole_site() as site:
+        visitor = await register(site)
+        second, third = await signed_in_again(site), await signed_in_again(site)
+        page = await get(visitor, "/account")
+        assert page.status == 200
+        assert "ada@example.org" in page.text
+        assert page.text.count("this one") == 1
+        assert len(references(page)) == 2
+        for cookies in (visitor.cookies, second.cookies, third.cookies):
+            assert cookies["gr_auth"] not in page.text
+        eve = await register(site, username="eve", email="eve@example.org")
+        chosen = references(page)[0]
+        for reference in (chosen, "nonsense", ""):
+            answer = await form(eve, "/account/sessions/revoke", session_ref=reference)
+            assert answer.status == 404
+        answer = await form(visitor, "/account/sessions/revoke", session_ref=chosen)
+        assert (answer.status, answer.headers["location"]) == (303, "/account")
+        alive = [(await get(one, "/account")).status for one in (second, third)]
+        assert sorted(alive) == [200, 303]
+        assert (await form(visitor, "/account/sessions/revoke", others="1")).status == 303
+        for one in (second, third):
+            assert (await get(one, "/account")).status == 303
+        page = await get(visitor, "/account")
+        assert references(page) == []
+        assert "End all others" not in page.text
+        assert (await get(eve, "/account")).status == 200
+
+
+async def test_a_password_is_changed_with_the_current_one() -> None:
+    # SITE-46, SEC-17, SITE-32
+    async with open_whole_site() as site:
+        visitor = await register(site)
+        second = await signed_in_again(site)
+        wrong = {"current_password": "wrong words", "new_password": NEW}
+        refused = await form(visitor, "/account/password", **wrong)
+        assert (refused.status, set(problems(refused))) == (422, {"current_password"})
+        common = {"current_password": PASSWORD, "new_password": "football"}
+        refused = await form(visitor, "/account/password", **common)
+        assert (refused.status, set(problems(refused))) == (422, {"new_password"})
+        assert (await get(second, "/account")).status == 200
+        token = visitor.cookies["gr_auth"]
+        right = {"current_password": PASSWORD, "new_password": NEW, "end_others": "1"}
+        answer = await form(visitor, "/account/password", **right)
+        assert (answer.status, answer.headers["location"]) == (303, "/account")
+        assert visitor.cookies["gr_auth"] != token
+        assert (await get(visitor, "/account")).status == 200
+        assert (await get(second, "/account")).status == 303
+        old = Visitor(site.url, {**visitor.cookies, "gr_auth": token})
+        assert (await get(old, "/account")).status == 303
+        kept = await signed_in_again(site, NEW)
+        back = {"current_password": NEW, "new_password": PASSWORD}
+        assert (await form(visitor, "/account/password", **back)).status == 303
+        assert (await get(kept, "/account")).status == 200
+
+
+async def test_a_deleted_account_is_gone_everywhere() -> None:
+    # SITE-47, SEC-16
+    async with open_whole_site() as site:
+        visitor = await register(site)
+        second = await signed_in_again(site)
+        refused = await form(visitor, "/account/delete", password="wrong words")
+        assert (refused.status, set(problems(refused))) == (422, {"password"})
+        answer = await form(visitor, "/account/delete", password=PASSWORD)
+        assert (answer.status, answer.headers["location"]) == (303, "/")
+        assert visitor.cookies["gr_auth"] == ""
+        assert (await get(second, "/account")).status == 303
+        again = await form(visitor, "/login", email="ada@example.org", password=PASSWORD)
+        assert again.status == 401
+        await register(site)
+
+
+async def test_a_password_is_not_guessed_at_an_open_browser() -> None:
+    # SITE-48
+    async with open_whole_site() as site:
+        visitor = await register(site)
+        statuses = []
+        for _ in range(6):
+            answer = await form(visitor, "/account/delete", password="wrong words")
+            statuses.append(answer.status)
+        assert statuses == [422] * 5 + [429]
+
+
+async def test_guests_are_sent_to_sign_in_and_then_to_the_page_of_the_form() -> None:
+    # SITE-41
+    async with open_whole_site() as site:
+        guest = site.visitor()
+        for path in ("/account/password", "/account/delete", "/account/sessions/revoke"):
+            answer = await form(guest, path, password=PASSWORD)
+            assert (answer.status, answer.headers["location"]) == (303, "/login?next=%2Faccount")
+        page = await get(guest, "/account?a=b%20c")
+        assert page.headers["location"] == "/login?next=%2Faccount%3Fa%3Db%2520c"

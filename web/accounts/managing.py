@@ -1,0 +1,103 @@
+"""What a member may do to their own account: see it, end sign-ins, change the password, delete it.
+
+Each act is logged as a try is, with its reason and without what was typed (SEC-130).
+"""
+
+from uuid import UUID
+
+from actors.accounts import BadField, Credentials, Member, NewPassword, check_password
+from web.accounts.entering import AccountServices, NotEntered, in_words, leave, tell
+from web.accounts.hashing import common_passwords
+from web.accounts.identity import new_token
+from web.server import RequestState
+
+WRONG = "This is not your password."
+_CHANGED = "Your password was changed meanwhile, elsewhere; try again with the new one."
+
+
+async def end_sign_ins(
+    services: AccountServices, state: RequestState, member: Member, reference: str | None
+) -> bool:
+    """Call this to end one of a member's other sign-ins, or all of them; False for none such.
+
+    The sign-in that asks is not among them: it ends by signing out.
+    """
+    if reference is None:
+        count = await services.accounts.end_others(member.user_id, member.reference)
+        tell(state, "accounts.sign_ins_end", "accepted", user_id=str(member.user_id), count=count)
+        return True
+    try:
+        named = UUID(reference)
+    except ValueError:
+        return False
+    if named == member.reference:
+        return False
+    is_ended = await services.accounts.end_sign_in(member.user_id, named)
+    outcome = "accepted" if is_ended else "refused"
+    tell(state, "accounts.sign_ins_end", outcome, user_id=str(member.user_id))
+    return is_ended
+
+
+async def change_password(
+    services: AccountServices,
+    state: RequestState,
+    member: Member,
+    current: str,
+    new: str,
+    *,
+    ends_others: bool,
+) -> None:
+    """Call this to change a password; this sign-in goes on under a new token (SITE-46).
+
+    Raises `NotEntered`, `HashingBusy`, and `StoreUnavailable` and its kin.
+    """
+    try:
+        check_password(new, member.username, member.email, common_passwords())
+    except BadField as error:
+        raise NotEntered(422, {"new_password": error.problem}) from error
+    kept = await _prove(services, state, member, current, "current_password")
+    password_hash = await services.passwords.hash(new)
+    token, digest = new_token()
+    change = NewPassword(
+        member.user_id, kept.password_hash, password_hash, member.reference, digest, ends_others
+    )
+    if not await services.accounts.change_password(change):
+        raise NotEntered(422, {"current_password": _CHANGED})
+    tell(state, "accounts.password", "accepted", user_id=str(member.user_id))
+    state.set_cookies.append(services.cookie.set(token))
+
+
+async def delete(
+    services: AccountServices, state: RequestState, member: Member, password: str
+) -> None:
+    """Call this to delete an account, and sign out everywhere; raises as `change_password`."""
+    kept = await _prove(services, state, member, password, "password")
+    if not await services.accounts.delete(member.user_id, kept.password_hash):
+        raise NotEntered(422, {"password": _CHANGED})
+    tell(state, "accounts.delete", "accepted", user_id=str(member.user_id))
+    leave(services, state)
+    services.tell_forgotten()
+
+
+async def _prove(
+    services: AccountServices, state: RequestState, member: Member, password: str, field: str
+) -> Credentials:
+    """Ask for the password again, no more often than a login may: a browser left open is no key."""
+    limits = services.login_limits(state, member.email)
+    wait = await services.attempts.take(limits)
+    if wait > 0:
+        tell(state, "accounts.prove", "refused", reason="too_many", user_id=str(member.user_id))
+        raise NotEntered(429, {field: "Too many tries; " + in_words(wait)}, wait)
+    is_judged = is_right = False
+    try:
+        kept = await services.accounts.credentials_of(member.user_id)
+        password_hash = None if kept is None else kept.password_hash
+        verified = await services.passwords.verify(password_hash, password)
+        is_judged, is_right = True, verified.is_right
+    finally:
+        if not is_judged or is_right:
+            await services.attempts.give_back([limit.key for limit in limits])
+    if kept is None or not is_right:
+        tell(state, "accounts.prove", "refused", reason="wrong", user_id=str(member.user_id))
+        raise NotEntered(422, {field: WRONG})
+    return kept
