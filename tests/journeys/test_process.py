@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
@@ -106,9 +105,9 @@ def test_a_stalled_reader_does_not_delay_the_stop(start_site: StartSite) -> None
         for number in range(120):
             assert writer.post(f"{number} " + "x" * 280).status == 202
         code = site.stop()
-    assert code in {0, 1}, site.lines
-    # By its own deadline or by the drain's: there was somebody to wait for.
-    assert re.search(r"server\.reader_cut|cut=\['connections'\]", "\n".join(site.lines))
+    # Whoever does not read is reset, by its own deadline or by the drain's; no work is lost by it.
+    assert code == 0, site.lines
+    assert "server.reader_cut" in "\n".join(site.lines)
 
 
 def stall(visitor: Visitor) -> socket.socket:

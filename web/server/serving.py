@@ -35,7 +35,7 @@ from web.server.connection.transport import ByteStream, Transport
 
 log = Log(__name__)
 
-# Reset whatever is left after the close step; it takes one turn of the loop.
+# For what is written when all is done; whatever is left then is reset, which takes one turn.
 CLOSE_S_MAX = 1.0
 # REL-20, step 5: closing thousands of sockets in one turn would stall the loop.
 CLOSE_BATCH = 200
@@ -62,13 +62,21 @@ class ServerStatistics:
     is_draining: bool
 
 
+def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class DrainStep:
-    """Holds one step of a shutdown: cut after `limit_s`, the next one follows all the same."""
+    """Holds one step of a shutdown: cut after `limit_s`, the next one follows all the same.
+
+    When its time is over `loses_work` is asked whether that is a loss: only then is it named cut.
+    """
 
     name: str
     limit_s: float
     run: Callable[[], Awaitable[None]]
+    loses_work: Callable[[], bool] = _always
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +150,13 @@ class Server:
         # The order is the point (REL-20). Listeners first, so that nobody new arrives to be cut;
         # `steps` next, while every connection still stands, because a stream is told through its
         # connection and a command answered on it; connections last. The reset behind them is for
-        # whoever reads slower than the limit: its bytes are lost, the process is not held.
+        # whoever reads slower than the limit: its bytes are lost, the process is not held. That is
+        # no cut: nothing of ours was left undone (REL-21).
         first = DrainStep("listeners", CLOSE_S_MAX, self._stop_listening)
-        last = DrainStep("connections", CLOSE_S_MAX, self._close_connections)
+        last = DrainStep("connections", CLOSE_S_MAX, self._close_connections, self._is_work_left)
         result = await run_steps([first, *steps, last], lambda: len(self.connections))
         for transport in tuple(self.connections):
-            transport.reset("the server is stopping")
+            transport.reset("the server is stopping" if transport.pipe.is_idle else STALLED)
         # A reset connection still has a task that must see its cancellation; one that will not
         # end is left to `serve`, whose nursery is cancelled now.
         with trio.move_on_after(CLOSE_S_MAX):
@@ -175,6 +184,10 @@ class Server:
             if transport.phase is not Phase.ANSWERING:
                 transport.reset("the server is stopping")
         await self._empty.wait()
+
+    def _is_work_left(self) -> bool:
+        """Tell whether an answer is not done yet, on a connection whose client would take it."""
+        return any(not transport.waits_for_client for transport in self.connections)
 
     def _note_empty(self) -> None:
         if self.is_draining and not self.connections:
@@ -299,8 +312,8 @@ async def _serve_until_drained(
 async def run_steps(steps: Sequence[DrainStep], left: Callable[[], int]) -> DrainResult:
     """Call this to run `steps` in order, one log line each, with what `left` says then (REL-20).
 
-    A step over its time is cancelled and named in the result; a step that raises is a bug and
-    ends the drain.
+    A step over its time is cancelled, and named in the result if that loses work; a step that
+    raises is a bug and ends the drain.
     """
     seconds: list[tuple[str, float]] = []
     cut: list[str] = []
@@ -310,13 +323,14 @@ async def run_steps(steps: Sequence[DrainStep], left: Callable[[], int]) -> Drai
             await step.run()
         took = trio.current_time() - began
         seconds.append((step.name, took))
-        if scope.cancelled_caught:
+        was_cut = scope.cancelled_caught and step.loses_work()
+        if was_cut:
             cut.append(step.name)
         log.info(
             "server.drain_step",
             step=step.name,
             seconds=round(took, 3),
-            was_cut=scope.cancelled_caught,
+            was_cut=was_cut,
             left=left(),
         )
     return DrainResult(tuple(seconds), tuple(cut))

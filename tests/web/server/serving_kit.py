@@ -129,6 +129,15 @@ async def connect(server: Server) -> Client:
     return Client(await trio.open_tcp_stream("127.0.0.1", server.port))
 
 
+async def connect_narrow(server: Server) -> Client:
+    """Connect with a receive buffer of a few kilobytes, which the kernel does not widen."""
+    raw = trio.socket.socket()
+    # Before the connection is made: afterwards the kernel has promised more.
+    raw.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
+    await raw.connect(("127.0.0.1", server.port))
+    return Client(trio.SocketStream(raw))
+
+
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

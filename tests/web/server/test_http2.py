@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 
 import pytest
@@ -245,6 +246,51 @@ async def test_a_drain_says_goodbye_and_finishes_what_it_has(contexts: Contexts)
         assert not server.connections
         assert app.ended == app.begun
     assert results[0].cut == ()
+
+
+@pytest.mark.slow
+async def test_a_tenth_of_a_hundred_streams_stalled_is_reset_and_nothing_is_cut(
+    contexts: Contexts,
+) -> None:
+    # REL-21: ten connections with ten streams each, of which one has no window
+    closing = trio.Event()
+
+    async def stream(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        assert scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        body = b"x" * 1000
+        while scope["path"] == "/ahead":
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await closing.wait()
+        await send({"type": "http.response.body", "body": b"bye", "more_body": False})
+
+    async def close() -> None:
+        closing.set()
+        await trio.lowlevel.checkpoint()
+
+    async def begin(client: Http2Client) -> None:
+        ahead = await client.ask("/ahead")
+        for _ in range(9):
+            await client.ask("/")
+        await client.until(lambda: len(client.status) == 10 and len(client.bodies[ahead]) == 65_535)
+
+    patient = TransportSettings(write_stall_s=FOR_EVER_S, write_stall_draining_s=FOR_EVER_S)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving2(contexts, stream, patient))
+        clients = [await stack.enter_async_context(connected(server, contexts)) for _ in range(10)]
+        for client in clients:
+            # So that the window that ends is the stream's, not the connection's.
+            client.frames.increment_flow_control_window(LARGE)
+            await begin(client)
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for client in clients:
+                    nursery.start_soon(client.until_closed)
+                result = await server.drain([DrainStep("close", PATIENCE_S, close)])
+        assert result.is_clean, result
+        assert not server.connections
+        for client in clients:
+            assert len(client.ended) == 9
 
 
 async def test_a_request_behind_the_goodbye_is_refused_and_may_be_repeated(

@@ -6,6 +6,7 @@ import errno
 import resource
 import socket
 import ssl
+from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
@@ -15,7 +16,19 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from structlog.testing import capture_logs
 
 from tests.patience import FOR_EVER_S, PATIENCE_S, until
-from tests.web.server.serving_kit import GET, answer, begin_stream, connect, serving, with_lifespan
+from tests.web.server.serving_kit import (
+    GET,
+    UPGRADE,
+    Client,
+    accept,
+    answer,
+    begin_stream,
+    connect,
+    connect_narrow,
+    frame,
+    serving,
+    with_lifespan,
+)
 from web.server import (
     DrainStep,
     PortBusy,
@@ -25,6 +38,7 @@ from web.server import (
     serve,
 )
 from web.server.connection.listening import accept_forever
+from web.server.connection.settings import Phase
 
 
 async def hello(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -275,6 +289,87 @@ async def test_a_drain_ends_whatever_clients_do(path: str) -> None:
             with trio.fail_after(PATIENCE_S):
                 await server.drain()
         assert not server.connections
+
+
+async def _stream_until_closed(
+    scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable, closing: trio.Event
+) -> None:
+    """Be a stream of the kind that is asked for; one that is told to be ahead of its reader is."""
+    is_socket = scope["type"] == "websocket"
+    lane = (
+        (await accept(scope, receive, send)).lane if is_socket else await begin_stream(scope, send)
+    )
+    piece = frame("x" * 65_536) if is_socket else b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    assert scope["type"] != "lifespan"
+    while b"ahead" in scope["query_string"] and not closing.is_set():
+        lane.write(piece)  # not taken while something waits: more than the kernel holds
+        await trio.sleep(0.005)
+    await closing.wait()
+    if is_socket:
+        await send({"type": "websocket.close", "code": 1001, "reason": "the server restarts"})
+    else:
+        await send({"type": "http.response.body", "body": b": bye\n\n", "more_body": False})
+
+
+@pytest.mark.usefixtures("road")
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sse", "websocket"])
+async def test_a_tenth_of_a_hundred_stalled_is_reset_and_nothing_is_cut(
+    kind: str,
+) -> None:
+    # REL-21: the others get their end; who reads nothing, or never answers a close, loses no work
+    closing = trio.Event()
+    asked, end = (GET, b"0\r\n\r\n") if kind == "sse" else (UPGRADE, b"restarts")
+    patient = TransportSettings(write_stall_s=FOR_EVER_S, close_reply_s=FOR_EVER_S)
+
+    async def close() -> None:
+        closing.set()
+        await trio.lowlevel.checkpoint()
+
+    async def read(client: Client) -> None:
+        await client.read_until(end)
+        if kind == "websocket":
+            await client.send(b"\x88\x82\0\0\0\0\x03\xe9")
+        assert await client.read_to_end() == b""
+
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(
+            serving(partial(_stream_until_closed, closing=closing), patient)
+        )
+        made = [await (connect_narrow if at < 5 else connect)(server) for at in range(100)]
+        clients = [await stack.enter_async_context(client) for client in made]
+        for at, client in enumerate(clients):
+            await client.send(asked.replace(b"GET /", b"GET /?ahead") if at < 5 else asked)
+            await client.read_until(b"\r\n\r\n")
+        await until(lambda: sum(not one.pipe.is_idle for one in server.connections) == 5)
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for client in clients[10:]:
+                    nursery.start_soon(read, client)
+                result = await server.drain([DrainStep("close", PATIENCE_S, close)])
+        assert result.is_clean, result
+        assert not server.connections
+        assert server.statistics().stalled == 5
+
+
+@pytest.mark.slow
+async def test_an_answer_that_is_not_done_is_cut_beside_a_stalled_reader() -> None:
+    # REL-20, REL-21: that is work lost, and is said
+    async def hang(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        assert scope["type"] == "http"
+        if b"ahead" in scope["query_string"]:
+            await _stream_until_closed(scope, receive, send, trio.Event())
+        await trio.sleep_forever()
+
+    patient = TransportSettings(write_stall_s=FOR_EVER_S, write_stall_draining_s=FOR_EVER_S)
+    async with serving(hang, patient) as server, await connect_narrow(server) as stalled:
+        await stalled.send(GET.replace(b"GET /", b"GET /?ahead"))
+        await until(lambda: any(not one.pipe.is_idle for one in server.connections))
+        async with await connect(server) as asking:
+            await asking.send(GET)
+            await until(lambda: [one.phase for one in server.connections] == [Phase.ANSWERING] * 2)
+            result = await server.drain()
+    assert result.cut == ("connections",)
 
 
 async def test_a_drain_copes_with_a_connection_that_has_just_come() -> None:

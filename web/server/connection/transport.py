@@ -105,6 +105,16 @@ class Transport(TCPServer):
         """Tell what the connection waits for."""
         return self._phase
 
+    @property
+    def waits_for_client(self) -> bool:
+        """Tell whether nothing but the client holds the connection: it does not read, or answer."""
+        if self._phase is not Phase.ANSWERING or not self.pipe.is_idle:
+            return True
+        if self._http2 is not None:
+            return self._http2.waits_for_client
+        http = self._http()
+        return isinstance(http, Http1) and http.waits_for_client
+
     def lane(self, framing: Framing) -> PipeLane | None:
         """Call this after the response head is out: the fast lane, or None where it may not be.
 

@@ -149,6 +149,11 @@ class Http2:
             self._at_rest = trio.Event()
             await self._at_rest.wait()
 
+    @property
+    def waits_for_client(self) -> bool:
+        """Tell whether every answer in hand has no window: its client does not read."""
+        return all(request.blocked_at is not None for request in self._streams.values())
+
     def drain(self) -> None:
         """Call this when the server stops: no further request, and whoever stalls has to hurry."""
         self._stall_s = min(self._stall_s, self.settings.write_stall_draining_s)

@@ -112,6 +112,11 @@ class Http1(H11Protocol):
             return not self._websocket.peer_has_closed
         return self.is_reading_body or self.has_started_head
 
+    @property
+    def waits_for_client(self) -> bool:
+        """Tell whether a WebSocket that we closed waits for its client's reply."""
+        return self._websocket is not None and self._websocket.awaits_close_reply
+
     async def handle(self, event: Event) -> None:
         """Take bytes or news of the connection; empty bytes are its client's end."""
         if not isinstance(event, RawData) or self.is_websocket:

@@ -88,6 +88,11 @@ class WebSocketStream(WSStream):
             ConnectionState.REMOTE_CLOSING,
         }
 
+    @property
+    def awaits_close_reply(self) -> bool:
+        """Tell whether we have closed and the peer has not answered that."""
+        return hasattr(self, "connection") and self._we_closed_first()
+
     async def handle(self, event: Event) -> None:
         """Take bytes or news of the connection; bytes after a broken frame are ignored."""
         if isinstance(event, Data):
