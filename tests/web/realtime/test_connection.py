@@ -27,7 +27,7 @@ async def test_a_program_is_pinged_in_its_own_protocol_as_well(autojump_clock: M
 
 
 async def test_a_dead_peer_is_closed_4408_in_time(autojump_clock: MockClock) -> None:
-    # WEB-33, SEC-49
+    # WEB-33, SEC-49, REL-32: also where a proxy acknowledges for it
     async with connected() as peer:
         peer.answers_pings = False
         began = trio.current_time()
