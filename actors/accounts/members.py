@@ -222,6 +222,10 @@ class Accounts(Protocol):
         """
         ...
 
+    async def role_of(self, username: str) -> Role | None:
+        """Call this for somebody's role; None when there is nobody of that name."""
+        ...
+
     async def sweep(self, limit: int = 1000) -> Swept:
         """Call this to end at most so many sign-ins whose time is over."""
         ...

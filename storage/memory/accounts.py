@@ -195,6 +195,13 @@ class MemoryAccounts(Faults):
                 return before
         return None
 
+    async def role_of(self, username: str) -> Role | None:
+        """See `Accounts.role_of`."""
+        check_text("username", username, 1024)
+        await self.pass_faults()
+        users = self.database.users.values()
+        return next((Role(user.role) for user in users if user.username == username), None)
+
     async def sweep(self, limit: int = 1000) -> Swept:
         """See `Accounts.sweep`."""
         check_limit(limit)

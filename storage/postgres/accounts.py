@@ -206,6 +206,11 @@ class PostgresAccounts:
         check_role(role)
         return await self._database.run(_grant, username, role)
 
+    async def role_of(self, username: str) -> Role | None:
+        """See `Accounts.role_of`."""
+        check_text("username", username, 1024)
+        return await self._database.run(_role_of, username)
+
     async def sweep(self, limit: int = 1000) -> Swept:
         """See `Accounts.sweep`."""
         check_limit(limit)
@@ -318,6 +323,13 @@ async def _delete(connection: Connection, user_id: UUID, former_hash: str) -> bo
 async def _grant(connection: Connection, username: str, role: Role) -> Role | None:
     before = await connection.fetchval(_GRANT, username, role.value)
     return None if before is None else Role(before)
+
+
+async def _role_of(connection: Connection, username: str) -> Role | None:
+    role = await connection.fetchval(
+        "SELECT role FROM users WHERE username = $1 AND deleted_at IS NULL", username
+    )
+    return None if role is None else Role(role)
 
 
 async def _sweep(connection: Connection, limit: int) -> Swept:

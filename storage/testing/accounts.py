@@ -296,6 +296,8 @@ class AccountsSuite:
         assert member.role is Role.MODERATOR
         assert await kept.accounts.grant("ada", Role.USER) is Role.MODERATOR
         assert await kept.accounts.grant("nobody", Role.ADMIN) is None
+        assert await kept.accounts.role_of("ada") is Role.USER
+        assert await kept.accounts.role_of("nobody") is None
 
     async def test_nonsense_is_refused(self, kept: KeptAccounts) -> None:
         for wrong in (b"", b"x" * 31, "x" * 32, None):

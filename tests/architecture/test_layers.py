@@ -18,6 +18,7 @@ FULLER_WITH_REASON = {
     "storage.postgres": "one file a port, and the chapters below them",
     "storage.testing": "a suite a port or subject, and what they stand on",
     "supervision": "the six files a person uses, and the chapters below them",
+    "web.cli": "a file a group of commands, and what they stand on",
     "web.views": "a file a panel or subject, and what all of them stand on",
     "web": "a folder a feature, looked for by its name",
 }

@@ -63,12 +63,14 @@ def _main(arguments: Sequence[str] | None) -> int:
             from web.cli import serving
 
             return _interruptibly(lambda: serving.serve(environment))
-        from web.cli import beside_log, projections, store
+        from web.cli import beside_log, projections, roles, store
         from web.cli.answering import answer
 
         match parsed.command:
             case "migrate" | "store":
                 command = store.command
+            case "roles":
+                command = roles.command
             case "projection":
                 command = projections.command
             case _:

@@ -17,6 +17,7 @@ ROWS = 50
 # Of dead letters with a payload of 256 KiB each.
 ROWS_MAX = 1000
 KINDS = ("message", "effect", "event", "projection", "bus", "outbox", "mail", "saga")
+ROLES = ("moderator", "admin")
 STATUSES = ("pending", "processing", "resolved", "discarded")
 
 
@@ -37,7 +38,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_store(serve)
     _add_migrate(commands)
-    for add in (_add_store_commands, _add_projection, _add_dlq, _add_outbox, _add_timers):
+    for add in (
+        _add_store_commands, _add_roles, _add_projection, _add_dlq, _add_outbox, _add_timers,
+    ):  # fmt: skip
         add(commands)
     return parser
 
@@ -156,6 +159,15 @@ def _add_store_commands(commands: Commands) -> None:
         metavar="LSN",
         help="how far the former server had written (pg_current_wal_lsn), with --lossless",
     )
+
+
+def _add_roles(commands: Commands) -> None:
+    actions = _group(commands, "roles", "say who decides over messages and who operates the site")
+    grant = _changing(actions, "grant", "give a member a role, from their next request on")
+    revoke = _changing(actions, "revoke", "take a role from a member; without it nothing changes")
+    for parser in (grant, revoke):
+        parser.add_argument("role", choices=ROLES, help="which role")
+        parser.add_argument("username", help="whose, by the name they registered with")
 
 
 def _add_projection(commands: Commands) -> None:

@@ -1,0 +1,54 @@
+"""`greenroom roles` on a real database: codes, words, what is changed and kept of it."""
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from storage.postgres import Database
+from storage.testing.accounts import accounts_in_postgres
+from tests.web.cli.commanding import Commands, fetch, on
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_roles_are_given_and_taken_by_name(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # SITE-49, SEC-78
+    async def register(database: Database) -> None:
+        await accounts_in_postgres(database).register("ada")
+
+    on(database_url, register)
+    run = Commands(database_url, capsys)
+    assert fetch(database_url, "SELECT username FROM users WHERE role <> 'user'") == []
+    assert run("roles", "grant", "moderator", "nobody", "--yes") == 3
+    assert "there is no member 'nobody'" in run.err
+    assert run("roles", "grant", "moderator", "demo bot", "--yes") == 3
+    for wrong in (("user", "ada"), ("moderator",), ()):
+        with pytest.raises(SystemExit) as ended:
+            run("roles", "grant", *wrong)
+        assert ended.value.code == 2
+    capsys.readouterr()
+    assert run("roles", "grant", "moderator", "ada") == 2  # nobody can be asked
+    told = run.one("roles", "grant", "moderator", " ADA ", "--yes", "--reason", "first")
+    assert told == {"username": "ada", "before": "user", "role": "moderator"}
+    again = run.one("roles", "grant", "moderator", "ada", "--yes")
+    assert again == {"username": "ada", "before": "moderator", "role": "moderator"}
+    other = run.one("roles", "revoke", "admin", "ada", "--yes")
+    assert other == {"username": "ada", "before": "moderator", "role": "moderator"}
+    taken = run.one("roles", "revoke", "moderator", "ada", "--yes")
+    assert taken == {"username": "ada", "before": "moderator", "role": "user"}
+    audit = fetch(
+        database_url,
+        "SELECT action, resource, success, metadata ->> 'reason' FROM audit_log"
+        " WHERE event_type = 'command' ORDER BY id",
+    )
+    assert audit == [
+        ("roles grant", "ada moderator", True, "first"),
+        ("roles revoke", "ada moderator", True, ""),
+    ]
