@@ -53,7 +53,7 @@ from actors.accounts.session import (
 )
 from actors.accounts.sweeping import SignInSweeper
 from actors.accounts.throttle import Attempts, Limit, login_limits, register_limits, wait_s
-from actors.accounts.words import Pane, RoomFailed, SessionId, TabId, TabUnbound
+from actors.accounts.words import Pane, Poster, RoomFailed, SessionId, TabId, TabUnbound
 
 __all__ = [
     "DELETED_NAME",
@@ -79,6 +79,7 @@ __all__ = [
     "PostAnswer",
     "PostInRoom",
     "PostInTab",
+    "Poster",
     "Role",
     "RoomFailed",
     "RoomOfTab",

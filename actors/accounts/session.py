@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from actors.accounts.words import Pane, RoomFailed, SessionId, TabId, TabUnbound
+from actors.accounts.words import Pane, Poster, RoomFailed, SessionId, TabId, TabUnbound
 from actors.chat import (
     DEMO_DISPLAY_NAME,
     DEMO_USER_ID,
@@ -76,13 +76,14 @@ PostAnswer = PostOutcome | NotStored | NotTaken | TabUnbound | RoomFailed
 
 @message
 class PostInTab(Ask[PostAnswer]):
-    """A visitor posts from a tab; the body is parsed already."""
+    """A visitor posts from a tab; the body is parsed already. `member` where one is signed in."""
 
     tab: TabId
     pane: Pane
     body: str = field(repr=False)
     client_id: str
     address_key: str | None
+    member: Poster | None = None
 
 
 @message
@@ -100,12 +101,13 @@ class _Tab:
 
 @message
 class PostInRoom(Ask[PostAnswer]):
-    """A client program posts to a room it names; the body is parsed already."""
+    """A client program posts to a room it names; otherwise as `PostInTab`."""
 
     room: RoomName
     body: str = field(repr=False)
     client_id: str
     address_key: str | None
+    member: Poster | None = None
 
 
 @message
@@ -131,8 +133,8 @@ Messages = (
 class SessionActor(Actor[Messages]):
     """Holds the tabs of one browser session and posts on the visitor's behalf.
 
-    A guest posts under a readable name that belongs to the session; the demo composer
-    posts as the demo user, counted for this session.
+    A member posts as themselves, a guest under a readable name that belongs to the session; the
+    demo composer posts as the demo user, counted for this session.
     """
 
     def __init__(self, session_id: SessionId, rooms: Rooms) -> None:
@@ -173,12 +175,13 @@ class SessionActor(Actor[Messages]):
         known = self._tabs.get(message.tab)
         if known is None:
             return TabUnbound()
-        post = Post(self.author(message.pane), message.body, message.client_id, message.address_key)
+        author = self.author(message.pane, message.member)
+        post = Post(author, message.body, message.client_id, message.address_key)
         return await self._post(known.room, post)
 
     async def on_post_in_room(self, message: PostInRoom) -> PostAnswer:
         """Hand a client program's post to the room it names."""
-        author = self.author(Pane.YOU)
+        author = self.author(Pane.YOU, message.member)
         post = Post(author, message.body, message.client_id, message.address_key)
         return await self._post(message.room, post)
 
@@ -194,9 +197,11 @@ class SessionActor(Actor[Messages]):
             del self._commands[next(iter(self._commands))]
         return True
 
-    def author(self, pane: Pane) -> Author:
+    def author(self, pane: Pane, member: Poster | None = None) -> Author:
         """Call this to learn under which name a pane posts."""
         match pane:
+            case Pane.YOU if member is not None:
+                return Author(member.user_id, None, member.name)
             case Pane.YOU:
                 return Author(None, self.session_id, guest_name(self.session_id))
             case Pane.DEMO:

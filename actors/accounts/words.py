@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
+from uuid import UUID
 
 SessionId = NewType("SessionId", str)
 TabId = NewType("TabId", str)
@@ -13,6 +14,14 @@ class Pane(StrEnum):
 
     YOU = "you"
     DEMO = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Poster:
+    """The member in whose name something is posted; as whoever asks for it has found out."""
+
+    user_id: UUID
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ Streams are handed to a room's feed as they are: what it calls of them is `Reade
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
+from uuid import UUID
 
-from actors.chat import RoomName
+from actors.chat import Message, RoomName, Viewer
+from actors.chat.policy import author_id
 from web.realtime import Audience, PageHolds, Stream
 from web.server import Bundle, Frame
 
@@ -40,10 +42,16 @@ class Readers(Audience[Reader]):
         # Messages handed to streams since the process started.
         self.delivered = 0
         self._by_session: dict[str, dict[Reader, None]] = {}
+        # Of those sessions that have one: a sign-in and its session begin and end together.
+        self._members: dict[str, UUID] = {}
 
-    def join(self, reader: Reader, holds: PageHolds | None = None) -> None:
-        """Call this when a stream opens."""
+    def join(
+        self, reader: Reader, holds: PageHolds | None = None, member: UUID | None = None
+    ) -> None:
+        """Call this when a stream opens; `member` is who is signed in on its session."""
         self._by_session.setdefault(reader.session_id, {})[reader] = None
+        if member is not None:
+            self._members[reader.session_id] = member
         super().join(reader, holds)
 
     def leave(self, reader: Reader) -> None:
@@ -52,11 +60,19 @@ class Readers(Audience[Reader]):
         readers.pop(reader, None)
         if not readers:
             self._by_session.pop(reader.session_id, None)
+            self._members.pop(reader.session_id, None)
         super().leave(reader)
 
-    def has_session(self, session_id: str | None) -> bool:
-        """Call this to learn whether a session has a stream open here."""
-        return session_id in self._by_session
+    def viewer(self, session_id: str) -> Viewer:
+        """Call this for who reads on the streams of a session."""
+        return Viewer(user_id=self._members.get(session_id), session_id=session_id)
+
+    def sessions_of(self, message: Message) -> set[str]:
+        """Call this for the sessions with a stream open here that see a message as their own."""
+        author = author_id(message)
+        if isinstance(author, str):
+            return {author} if author in self._by_session else set()
+        return {session for session, member in self._members.items() if member == author}
 
 
 class ShownRooms:
@@ -72,14 +88,20 @@ class ShownRooms:
     def __len__(self) -> int:
         return len(self._shown)
 
-    def show(self, stream: Stream, room: RoomName, holds: PageHolds | None = None) -> None:
+    def show(
+        self,
+        stream: Stream,
+        room: RoomName,
+        holds: PageHolds | None = None,
+        member: UUID | None = None,
+    ) -> None:
         """Call this when an open stream shows a room: the window comes, then every event.
 
         Of the window only what its page does not hold yet.
         """
         self._shown[stream] = room
         stream.when_closed(self._forget)
-        self._readers[room].join(stream, holds)
+        self._readers[room].join(stream, holds, member)
 
     def maybe_room(self, stream: Stream) -> RoomName | None:
         """Call this to learn which room a stream shows; None for most pages."""

@@ -182,16 +182,16 @@ class RoomFeed(Actor[Messages]):
         shown = [event for event in run if event.message.status is Status.VISIBLE]
         public = bundled([frame(event, ViewerClass.PUBLIC) for event in shown], COALESCE_BYTES)
         own: dict[str, list[Bundle]] = {}
-        for session in {event.message.author_session for event in run}:
-            if session is not None and self._readers.has_session(session):
-                seen = [
-                    frame(event, ViewerClass.AUTHOR)
-                    if event.message.author_session == session
-                    else frame(event, ViewerClass.PUBLIC)
-                    for event in run
-                    if event in shown or event.message.author_session == session
-                ]
-                own[session] = bundled(seen, COALESCE_BYTES)
+        writers = {event.n: self._readers.sessions_of(event.message) for event in run}
+        for session in set().union(*writers.values()):
+            seen = [
+                frame(event, ViewerClass.AUTHOR)
+                if session in writers[event.n]
+                else frame(event, ViewerClass.PUBLIC)
+                for event in run
+                if event in shown or session in writers[event.n]
+            ]
+            own[session] = bundled(seen, COALESCE_BYTES)
         await self._put(public, own)
 
     async def _put(self, public: list[Bundle], own: dict[str, list[Bundle]]) -> None:
@@ -216,13 +216,13 @@ class RoomFeed(Actor[Messages]):
         waiting = self._readers.take_waiting() if window is not None else {}
         if window is None or not waiting:
             return
-        authors, own = window.sessions(), dict[str, _Shown]()
+        authors, own = window.authors(), dict[str, _Shown]()
         for reader, holds in waiting.items():
             session = reader.session_id
-            if session not in authors:
+            viewer = self._readers.viewer(session)
+            if session not in authors and (viewer.user_id or session) not in authors:
                 shown = self._public = self._public or _Shown(self._frames, window, _PUBLIC)
             else:
-                viewer = Viewer(session_id=session)
                 shown = own.get(session) or _Shown(self._frames, window, viewer)
                 own[session] = shown
             frame = shown.rest(None if holds is None else holds.all(PANEL))

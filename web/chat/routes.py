@@ -10,7 +10,15 @@ from uuid import uuid4
 import msgspec
 from quart import Blueprint, Response
 
-from actors.accounts import Pane, PostAnswer, PostInTab, RoomFailed, StreamOpened, TabUnbound
+from actors.accounts import (
+    Pane,
+    PostAnswer,
+    Poster,
+    PostInTab,
+    RoomFailed,
+    StreamOpened,
+    TabUnbound,
+)
 from actors.chat import (
     DEMO_DISPLAY_NAME,
     BadPost,
@@ -87,14 +95,15 @@ async def chat_view(
     services: Services, chat: ChatServices, state: RequestState, room: RoomName, tab: str
 ) -> ChatView:
     """Call this to get a room's panel as a page shows it first; raises `NotAvailable`."""
-    viewer = Viewer(session_id=str(state.visitor.id))
+    member = None if state.signed_in is None else state.signed_in.user_id
+    viewer = Viewer(user_id=member, session_id=str(state.visitor.id))
     question = ReadHistory(viewer)
     history = await chat.rooms.of(room).ask(question, timeout=services.remaining(state))
     if isinstance(history, NotStored):
         raise NotAvailable(history.reason)
     return ChatView(
         room=element_id(room),
-        you_name=guest_name(str(state.visitor.id)),
+        you_name=own_name(state),
         demo_name=DEMO_DISPLAY_NAME,
         messages=chat.views.of(room, history.messages, viewer),
         tab_id=element_id(tab),
@@ -118,7 +127,8 @@ async def _post(
         raise (InvalidForm if origin.is_form else InvalidInput)(str(error)) from error
     session = services.session(state.visitor.id)
     key = StreamKey(state.visitor.id, origin.tab)
-    post = PostInTab(origin.tab, pane, body, client_id, address_key(state.address))
+    address, member = address_key(state.address), poster_of(state)
+    post = PostInTab(origin.tab, pane, body, client_id, address, member)
     answer = await session.ask(post, timeout=services.remaining(state))
     if isinstance(answer, TabUnbound) and (room := _room_shown(services, chat, key)) is not None:
         # The session's actor was restarted; the page is open and works on.
@@ -152,6 +162,18 @@ def refuse_unless_stored(answer: PostAnswer) -> Posted | Repeated:
             raise InvalidInput("this message cannot be kept; write it in another way")
         case NotStored(reason) | RoomFailed(reason):
             raise NotAvailable(reason)
+
+
+def own_name(state: RequestState) -> str:
+    """Call this for the name under which somebody posts: a member's own, or a guest's."""
+    member = poster_of(state)
+    return guest_name(str(state.visitor.id)) if member is None else member.name
+
+
+def poster_of(state: RequestState) -> Poster | None:
+    """Call this for the member in whose name a request posts; None for a guest."""
+    signed_in = state.signed_in
+    return None if signed_in is None else Poster(signed_in.user_id, signed_in.name)
 
 
 def address_key(address: str) -> str:

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from hypercorn.typing import HTTPScope, WebsocketScope
 
-from actors.accounts import PostAnswer, PostInRoom
+from actors.accounts import PostAnswer, Poster, PostInRoom
 from actors.accounts.session import Messages as SessionMessage
 from actors.chat import (
     LOBBY,
@@ -33,7 +33,7 @@ from actors.persistence import ERASED
 from actors.persistence.errors import StoreUnavailable
 from actors.runtime import AskError, Ref
 from web.chat.presenting import ERASED_BODY
-from web.chat.routes import address_key, refuse_unless_stored
+from web.chat.routes import address_key, poster_of, refuse_unless_stored
 from web.realtime import (
     Action,
     Caller,
@@ -91,6 +91,8 @@ class SocketGuest:
 
     session_id: str
     address_key: str
+    # Where one is signed in on it: session and sign-in end together, and the socket with them.
+    member: Poster | None = None
 
 
 class RoomTells:
@@ -161,7 +163,7 @@ class ChatService:
             body, client_id = parse_body(command.body), parse_client_id(command.client_id)
         except BadPost as error:
             raise Refused(str(error), SocketCode.VALIDATION_ERROR) from error
-        post = PostInRoom(room, body, client_id, principal.address_key)
+        post = PostInRoom(room, body, client_id, principal.address_key, principal.member)
         try:
             session: Ref[SessionMessage] = self._session(principal.session_id)
             answer = await session.ask(post)
@@ -236,6 +238,6 @@ async def socket_guest(
         elif client is not None:
             digest = blake2b(client.bytes, digest_size=16, person=b"gr-client").digest()
             session_id = str(UUID(bytes=digest, version=4))
-    guest = SocketGuest(session_id, address_key(state.address))
+    guest = SocketGuest(session_id, address_key(state.address), poster_of(state))
     name = None if client is None else str(client)
     return Caller(guest, session_id, name, guest.address_key)

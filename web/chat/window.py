@@ -9,6 +9,8 @@ from uuid import UUID
 
 from actors.chat import History, Message, Status, Viewer, may_see
 from actors.chat.chat_log import HISTORY_LIMIT
+from actors.chat.policy import author_id
+from actors.chat.words import AuthorId
 
 # Seen by their authors only; older ones they find in the history when they load the page.
 PENDING_MAX = 100
@@ -38,10 +40,9 @@ class RoomWindow:
         self._visible = [kept for kept in self._visible if kept.id != message_id]
         self._pending = [kept for kept in self._pending if kept.id != message_id]
 
-    def sessions(self) -> frozenset[str]:
-        """Call this to get the sessions that wrote something here: they see it as their own."""
-        kept = (*self._visible, *self._pending)
-        return frozenset(message.author_session for message in kept if message.author_session)
+    def authors(self) -> frozenset[AuthorId | None]:
+        """Call this for who wrote something here, sessions and members: they see it as theirs."""
+        return frozenset(map(author_id, (*self._visible, *self._pending)))
 
     def seen_by(self, viewer: Viewer) -> tuple[Message, ...]:
         """Call this to get what a viewer sees, oldest first: the page of history, from memory."""

@@ -117,7 +117,9 @@ class LabStreams:
 
         self._services.session(stream.key.session).tell(StreamOpened(tab, room))
         stream.when_closed(leave)
-        self._lab.chat.shown.show(stream, room, holds)
+        signed_in = current_request_state().signed_in
+        member = None if signed_in is None else signed_in.user_id
+        self._lab.chat.shown.show(stream, room, holds, member)
         self._lab.tree_readers.join(stream, holds)
 
 

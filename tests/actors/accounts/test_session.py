@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
 import trio
@@ -13,6 +14,8 @@ from actors.accounts import (
     BindTab,
     ClaimCommand,
     Pane,
+    Poster,
+    PostInRoom,
     PostInTab,
     RoomFailed,
     RoomOfTab,
@@ -95,6 +98,21 @@ async def test_a_guest_posts_under_a_readable_name() -> None:  # SITE-9
     assert [post.author for post in seen] == [
         Author(None, "s1", guest_name("s1")),
         Author(DEMO_USER_ID, "s1", "Demo Bot"),
+    ]
+
+
+async def test_a_member_posts_as_themselves() -> None:  # SITE-62, SITE-9
+    seen: list[Post] = []
+    ada = Poster(UUID(int=7), "ada")
+    async with open_session(seen) as session:
+        session.tell(BindTab(TAB, LOBBY))
+        for pane in Pane:
+            await session.ask(PostInTab(TAB, pane, "hello", "c1", "address", ada))
+        await session.ask(PostInRoom(LOBBY, "hello", "c1", "address", ada))
+    assert [post.author for post in seen] == [
+        Author(ada.user_id, None, "ada"),
+        Author(DEMO_USER_ID, "s1", "Demo Bot"),
+        Author(ada.user_id, None, "ada"),
     ]
 
 

@@ -57,7 +57,7 @@ def test_an_author_sees_own_pending_ones_in_order(statuses: list[Status]) -> Non
     assert len(seen) <= HISTORY_LIMIT
     if len(stored) <= HISTORY_LIMIT:
         assert seen == page(stored, viewer, 0).messages
-    assert window.sessions() <= {"s0", "s1", "s2"}
+    assert window.authors() <= {"s0", "s1", "s2"}
 
 
 def test_everything_is_bounded() -> None:  # REL-70
