@@ -1,10 +1,11 @@
 """Sample view models for these tests, and a small reader of rendered HTML."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 from web.views import (
+    AccountPage,
     ActorStatus,
     Branch,
     ChatView,
@@ -16,14 +17,19 @@ from web.views import (
     ErrorView,
     HomePage,
     LabPage,
+    MemberView,
     MessageState,
     MessageView,
     NavLink,
     NodeView,
     ProofView,
+    ProtectedPage,
+    RegisterPage,
     Renderer,
     RestartWindow,
     Shell,
+    SignInPage,
+    SignInView,
     Speaker,
     StaticTable,
     StrategyBadge,
@@ -204,6 +210,50 @@ def lab(*messages: MessageView, is_breakable: bool = True) -> LabPage:
 
 def home() -> HomePage:
     return HomePage(shell(page="home"), proof(), sample_code())
+
+
+def member_shell(page: str = "account", viewer_name: str = "ada") -> Shell:
+    """The frame of a member's page."""
+    member = MemberView(csrf_token("sign.out-token"), local_path("/account"))
+    frame = shell(page=page, has_stream=False, viewer_name=viewer_name)
+    return replace(frame, member=member)
+
+
+def sign_in(email: str = "", /, **problems: str) -> SignInPage:
+    return SignInPage(
+        shell(page="login", has_stream=False),
+        csrf_token("a.token"),
+        local_path("/lab"),
+        local_path("/register"),
+        email,
+        problems,
+    )
+
+
+def registration(username: str = "", /, **problems: str) -> RegisterPage:
+    return RegisterPage(
+        shell(page="register", has_stream=False),
+        csrf_token("a.token"),
+        local_path("/lab"),
+        local_path("/login"),
+        username,
+        problems=problems,
+    )
+
+
+def protected(username: str = "ada") -> ProtectedPage:
+    return ProtectedPage(member_shell("protected", username), username)
+
+
+def account(username: str = "ada", /, **problems: str) -> AccountPage:
+    sign_ins = tuple(
+        SignInView(element_id(f"sign-in-{number}"), "Firefox on Linux", AT, AT, number == 0)
+        for number in range(2)
+    )
+    frame, token = member_shell("account", username), csrf_token("a.token")
+    return AccountPage(
+        frame, token, username, "ada@example.org", "user", AT, sign_ins, problems=problems
+    )
 
 
 def error() -> ErrorPage:

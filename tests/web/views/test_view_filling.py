@@ -15,10 +15,12 @@ from web.views import (
     CsrfToken,
     HomePage,
     LabPage,
+    MemberView,
     Renderer,
     StreamView,
     csrf_token,
     element_id,
+    local_path,
     nonce,
 )
 from web.views import renderer as rendering
@@ -67,6 +69,29 @@ def test_a_filled_page_is_the_rendered_one(renderer: Renderer, name: str) -> Non
         page, other = viewed(home, number, name), viewed_lab(lab, number, name)
         assert renderer.filled.home(page).body() == renderer.home_page(page).encode()
         assert renderer.filled.lab(other).body() == renderer.lab_page(other).encode()
+    assert len(renderer.filled) == 2
+
+
+def test_a_members_page_is_another_one_and_filled_with_their_own_words(renderer: Renderer) -> None:
+    # SITE-4, SEC-32
+    home = samples.home()
+    assert home.shell.stream is not None
+    for number in range(3):
+        viewer = element_id(f"viewer-{number}")
+        guest = replace(
+            viewed(home, number, "a guest"),
+            shell=replace(
+                home.shell,
+                stream=replace(home.shell.stream, viewer=viewer),
+                sign_in=local_path("/login"),
+                register=local_path("/register"),
+            ),
+        )
+        member = MemberView(csrf_token(f"sign-out.{number}"), local_path("/account"))
+        own = replace(guest, shell=replace(guest.shell, member=member, sign_in=None))
+        for page in (guest, own):
+            assert renderer.filled.home(page).body() == renderer.home_page(page).encode()
+        assert b"sign-out" not in renderer.filled.home(guest).body()
     assert len(renderer.filled) == 2
 
 

@@ -67,6 +67,8 @@ def error_with(text: str) -> str:
 PLACES: dict[str, Callable[[str], str]] = {
     "lab": lab_with,
     "error page": error_with,
+    "account": lambda text: RENDERER.account_page(samples.account(text)),
+    "protected": lambda text: RENDERER.protected_page(samples.protected(text)),
     "message": lambda text: RENDERER.message(samples.message(1, author=text, body=text)).you,
     "tree row": lambda text: RENDERER.tree_row(
         replace(samples.node("Lobby"), name=text, kind=text, last_exit=text)

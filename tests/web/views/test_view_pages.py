@@ -28,6 +28,15 @@ PAGES: dict[str, Callable[[], str]] = {
     "home": lambda: RENDERER.home_page(samples.home()),
     "lab": lambda: RENDERER.lab_page(samples.lab(*MESSAGES)),
     "error": lambda: RENDERER.error_page(samples.error()),
+    "sign-in": lambda: RENDERER.sign_in_page(samples.sign_in()),
+    "refused sign-in": lambda: RENDERER.sign_in_page(samples.sign_in("a@b", password="Blank.")),
+    "registration": lambda: RENDERER.register_page(samples.registration()),
+    "refused registration": lambda: RENDERER.register_page(
+        samples.registration("ada", username="Taken.", password="Short.")
+    ),
+    "protected": lambda: RENDERER.protected_page(samples.protected()),
+    "account": lambda: RENDERER.account_page(samples.account()),
+    "refused account": lambda: RENDERER.account_page(samples.account(password="Wrong.")),
 }
 FRAGMENTS: dict[str, Callable[[], str]] = {
     "proof": lambda: RENDERER.proof(samples.proof()),
@@ -184,3 +193,32 @@ def test_what_is_the_same_on_many_pages_is_rendered_once(monkeypatch: pytest.Mon
         here.lab_page(samples.lab(samples.message(body=str(number))))
     assert len(here._parts) == PARTS_KEPT_MAX
     assert here.lab_page(shared) == samples.renderer().lab_page(shared)
+
+
+def test_forms_are_for_password_managers() -> None:
+    # SEC-70, SITE-33
+    fields = {
+        "sign-in": ["username", "current-password"],
+        "registration": ["nickname", "username", "new-password"],
+        "account": ["username", "current-password", "new-password", "current-password"],
+    }
+    for name, expected in fields.items():
+        page = samples.read(PAGES[name]())
+        assert page.values("autocomplete") == expected, name
+        inputs = [dict(attributes) for tag, attributes in page.elements if tag == "input"]
+        secret = [one for one in inputs if (one.get("autocomplete") or "").endswith("password")]
+        assert all(one["type"] == "password" and one["value"] == "" for one in secret)
+        # Nothing cuts what is pasted.
+        assert "maxlength" not in {key for one in inputs for key in one}
+
+
+def test_what_was_typed_comes_back_as_the_value_of_its_field() -> None:
+    # SITE-19, SITE-21, SITE-33
+    for typed in ('"><script>alert(1)</script>', "' onfocus=alert(1) x='", "{{ 7*7 }}", "&quot;"):
+        page = samples.read(RENDERER.sign_in_page(samples.sign_in(typed, email="No.")))
+        plain = samples.read(RENDERER.sign_in_page(samples.sign_in("plain", email="No.")))
+        assert typed in page.values("value")
+        assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
+        assert [[key for key, _ in one] for _, one in page.elements] == [
+            [key for key, _ in one] for _, one in plain.elements
+        ]

@@ -1,0 +1,76 @@
+"""A person with a browser: registers, signs out and in, with and without scripts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.journeys.kinds import OpenContext
+from tests.journeys.site_process import SiteProcess
+from tests.patience import PATIENCE_S
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PASSWORD = "x9 qv, tz!"
+
+
+def register(page: Page, site: SiteProcess, name: str) -> None:
+    page.goto(f"{site.url}/register?next=/account")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("E-mail address").fill(f"{name}@example.org")
+    page.get_by_label("Password").fill("football")
+    page.get_by_role("main").get_by_role("button", name="Create account").click()
+    expect(page.locator("#register-password-problem")).to_contain_text("Many people")
+    expect(page.get_by_label("Name")).to_have_value(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("main").get_by_role("button", name="Create account").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+
+
+def test_a_person_registers_and_other_tabs_follow(
+    site: SiteProcess, new_context: OpenContext
+) -> None:
+    # SITE-33, SITE-40, SITE-43, SITE-45
+    context = new_context()
+    lab, page = context.new_page(), context.new_page()
+    lab.goto(f"{site.url}/lab")
+    expect(lab.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+    register(page, site, "ada")
+    expect(lab.locator("#connection-pill")).to_contain_text("load this page again")
+    lab.get_by_role("button", name="load again").click()
+    expect(lab.locator(".viewer")).to_contain_text("ada")
+    expect(lab.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+    lab.locator("#chat-you-draft").fill("as myself")
+    lab.locator("#chat-you-draft").press("Enter")
+    expect(lab.locator("#chat-you-list > li").last).to_contain_text("as myself")
+    expect(lab.locator("#chat-you-list > li .author").last).to_have_text("ada")
+    expect(lab.locator("#chat-you-list > li").last).to_have_class(re.compile("is-own"))
+    password = page.locator("#change-current_password")
+    page.get_by_role("button", name="Show").first.click()
+    expect(password).to_have_attribute("type", "text")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("link", name="Create account")).to_be_visible()
+    page.go_back()
+    # SEC-22: nothing of a member's page is kept
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    expect(lab.locator("#connection-pill")).to_contain_text("load this page again")
+
+
+def test_without_scripts_it_is_the_same(site: SiteProcess, browser: Browser) -> None:
+    # SITE-19
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_S * 1000)
+    register(page, site, "grace")
+    page.get_by_role("button", name="Sign out").click()
+    page.goto(f"{site.url}/protected")
+    page.get_by_label("E-mail address").fill("grace@example.org")
+    page.get_by_label("Password").fill("wrong words")
+    page.get_by_role("main").get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert").last).to_contain_text("do not go together")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("main").get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("You are in, grace")
+    context.close()
