@@ -9,7 +9,11 @@ number waits, and whoever comes then is told to try again.
 import os
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
+from runpy import run_path
+from typing import cast
 
 import trio
 from argon2 import PasswordHasher
@@ -22,7 +26,9 @@ _STRONG_ENOUGH = ((1, 47104), (2, MEMORY_KIB), (3, 12288))
 # Beyond this many a person waits for longer than they would try again.
 WAITING_MAX = 64
 
-_COMMON = Path(__file__).with_name("common_passwords.txt")
+# SEC-72: as many of the commonest that are long enough to be chosen here.
+COMMON_KEPT = 3000
+COMMON_LENGTH_MIN = 8
 
 _NOBODYS = "nobody's password"
 
@@ -38,9 +44,19 @@ class HashingBusy(Exception):
 
 @cache
 def common_passwords() -> frozenset[str]:
-    """Call this for the passwords that many people use, in small letters (SEC-72)."""
-    lines = _COMMON.read_text("utf-8").splitlines()
-    return frozenset(line for line in lines if line and not line.startswith("# "))
+    """Call this for the passwords that many people use, in small letters (SEC-72).
+
+    From the list of zxcvbn (https://github.com/dwolfhub/zxcvbn-python), the commonest first. It is
+    read once, when the server starts: it takes a tenth of a second.
+    """
+    package = find_spec("zxcvbn")
+    assert package is not None, "a dependency of this package"
+    assert package.origin is not None, "which is a folder with files"
+    # Only the file of the list is run: the package makes tables of 10 MB of it, for other uses.
+    path = Path(package.origin).with_name("frequency_lists.py")
+    words = cast("list[str]", run_path(str(path))["FREQUENCY_LISTS"]["passwords"])
+    fitting = (word.lower() for word in words if len(word) >= COMMON_LENGTH_MIN)
+    return frozenset(islice(fitting, COMMON_KEPT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,7 @@ class Passwords:
         self._hasher = PasswordHasher(
             time_cost=cost.passes, memory_cost=cost.memory_kib, parallelism=1
         )
+        common_passwords()  # now, and not while the first visitor waits
         self._limiter = trio.CapacityLimiter(threads or os.cpu_count() or 1)
         self._waiting_max = waiting_max
         # Compared with where there is no hash, so that nobody learns from the time that it is so.
