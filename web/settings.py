@@ -109,6 +109,7 @@ class Settings:
     streams_per_address_max: int = 100
     sockets_per_address_max: int = 50
     requests_max: int = 1000
+    requests_per_address: int = 8
     drain_budget_s: int = 10
     password_passes: int = PASSES
     password_memory_kib: int = MEMORY_KIB
@@ -288,6 +289,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "STREAMS_PER_ADDRESS_MAX": ("streams_per_address_max", _integer(1, 10_000)),
     "SOCKETS_PER_ADDRESS_MAX": ("sockets_per_address_max", _integer(1, 10_000)),
     "REQUESTS_MAX": ("requests_max", _integer(1, 100_000)),
+    # Further ones wait; as many as all may have are no limit.
+    "REQUESTS_PER_ADDRESS": ("requests_per_address", _integer(1, 100_000)),
     "DRAIN_BUDGET_SECS": ("drain_budget_s", _integer(1, 600)),
     "PASSWORD_PASSES": ("password_passes", _integer(1, 100)),
     # A gigabyte a hash is more than anybody has for strangers.

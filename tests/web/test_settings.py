@@ -65,6 +65,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "STREAMS_PER_ADDRESS_MAX": "200",
             "SOCKETS_PER_ADDRESS_MAX": "70",
             "REQUESTS_MAX": "3",
+            "REQUESTS_PER_ADDRESS": "2",
             "DRAIN_BUDGET_SECS": "3",
             "PROJECTIONS_KEPT_SECS": "60",
             "PASSWORD_PASSES": "3",

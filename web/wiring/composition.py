@@ -228,6 +228,7 @@ class Web:
             ring=self._ring,
             trusted_proxies=self._settings.trusted_proxies,
             requests_max=self._settings.requests_max,
+            requests_per_address=self._settings.requests_per_address,
             uncounted_paths=paths.PROBES | {paths.EVENTS},
             error_page=pages.render,
             compresses=self._settings.compression is Compression.ON,

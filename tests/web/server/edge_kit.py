@@ -23,6 +23,7 @@ from web.server import (
     KeyRing,
     RequestSpan,
     RequestState,
+    Server,
     ServerSettings,
     TransportSettings,
     WebApp,
@@ -64,6 +65,7 @@ def make_app(
     request_s: float,
     spans: list[RequestSpan],
     requests_max: int,
+    requests_per_address: int,
 ) -> KitApp:
     table = ErrorTable()
     table.add(Away, Answer.UNAVAILABLE)
@@ -75,6 +77,7 @@ def make_app(
         error_page=page,
         request_s=request_s,
         requests_max=requests_max,
+        requests_per_address=requests_per_address,
         uncounted_paths=frozenset({"/probe"}),
         tell_span=spans.append,
     )
@@ -190,9 +193,15 @@ class Asker:
     """Sends one request a connection."""
 
     def __init__(
-        self, port: int, refused: list[ErrorRow], app: KitApp, spans: list[RequestSpan]
+        self,
+        port: int,
+        refused: list[ErrorRow],
+        app: KitApp,
+        spans: list[RequestSpan],
+        server: Server,
     ) -> None:
         self.port, self.refused, self.app, self.spans = port, refused, app, spans
+        self.server = server
 
     async def __call__(
         self, line: str, headers: str = "", body: bytes = b"", host: str | None = None
@@ -207,19 +216,25 @@ class Asker:
 
 @asynccontextmanager
 async def edged(
-    request_s: float = 10, *, is_https: bool = False, requests_max: int = 1000
+    request_s: float = 10,
+    *,
+    is_https: bool = False,
+    requests_max: int = 1000,
+    requests_per_address: int = 8,
 ) -> AsyncIterator[Asker]:
     sockets = open_listeners("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
     refused: list[ErrorRow] = []
     spans: list[RequestSpan] = []
     scheme = "https" if is_https else "http"
-    app = make_app(f"{scheme}://127.0.0.1:{port}", refused, request_s, spans, requests_max)
+    origin = f"{scheme}://127.0.0.1:{port}"
+    app = make_app(origin, refused, request_s, spans, requests_max, requests_per_address)
     transport = TransportSettings(
         error_response=app.edge.protocol_error, uses_library=serving_kit.USES_LIBRARY
     )
     settings = ServerSettings(transport=transport)
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, app, settings, sockets=sockets))
-        yield Asker(port, refused, app, spans)
-        await server.drain()
+        yield Asker(port, refused, app, spans, server)
+        if not server.is_draining:
+            await server.drain()

@@ -60,6 +60,7 @@ from web.server.edge.checks import (
 )
 from web.server.edge.request_state import STATE_KEY, RequestState
 from web.server.edge.span import RequestSpan, TellSpan, user_agent_of
+from web.server.edge.turns import REQUESTS_PER_ADDRESS, Place, Turns
 from web.server.edge.visitor import (
     KeyRing,
     Visitor,
@@ -91,7 +92,8 @@ _COOKIELESS = ("/static/", "/health", "/ready", "/metrics", "/api/", "/csp-repor
 class EdgeSettings:
     """Holds what the edge must know of the site: its names, keys, limits and error page.
 
-    `requests_max` may be in hand at once, further ones are answered 503 at once; those for
+    `requests_max` may be in hand at once, further ones are answered 503 at once, and of these
+    `requests_per_address` of one address, whose further ones wait for their turn. Those for
     `uncounted_paths` are none of them: probes, and streams, which have a limit of their own.
     `tell_span` is told of every request once its answer has begun, or nobody waits for one.
     """
@@ -101,6 +103,7 @@ class EdgeSettings:
     trusted_proxies: tuple[Network, ...] = ()
     request_s: float = REQUEST_S
     requests_max: int = REQUESTS_MAX
+    requests_per_address: int = REQUESTS_PER_ADDRESS
     uncounted_paths: frozenset[str] = frozenset()
     error_page: RenderPage = field(default=plain_page)
     # Off where a proxy in front compresses.
@@ -169,6 +172,7 @@ class Edge:
         self._signer = VisitorSigner(settings.ring)
         self._cookie = cookie_name("visitor", is_https=settings.is_https)
         self._in_hand = 0
+        self.turns = Turns(settings.requests_per_address)
         self._overload_told_at = -math.inf
         # How many were turned away because there were too many in hand.
         self.overloads = 0
@@ -249,7 +253,7 @@ class Edge:
             return
         answer.state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
         if scope["path"] in self._settings.uncounted_paths:
-            await self._run(scope, receive, answer)
+            await self._run(scope, receive, answer, has_turn=True)
             return
         if self._in_hand >= self._settings.requests_max:
             self._note_overload()
@@ -257,9 +261,10 @@ class Edge:
             return
         self._in_hand += 1
         try:
-            await self._run(scope, receive, answer)
+            await self._run(scope, receive, answer, has_turn=False)
         finally:
             self._in_hand -= 1
+            answer.leave()
 
     def _note_overload(self) -> None:
         self.overloads += 1
@@ -269,7 +274,7 @@ class Edge:
             log.warning("request.overload", in_hand=self._in_hand, refused=self.overloads)
 
     async def _run(
-        self, scope: HTTPScope, receive: ASGIReceiveCallable, answer: _Answering
+        self, scope: HTTPScope, receive: ASGIReceiveCallable, answer: _Answering, *, has_turn: bool
     ) -> None:
         state = answer.state
         # The length a head tells was judged; a chunked body tells none, so it is counted.
@@ -279,6 +284,12 @@ class Edge:
                 trio.CancelScope(deadline=state.deadline) as answer.scope,
                 edge_context(Context(state.request_id)),
             ):
+                if not has_turn:
+                    # Waiting for it is part of the request's time, and ends when its client leaves.
+                    answer.place = self.turns.maybe_place(state.address)
+                    if answer.place is None:
+                        visitor = None if state.visitor.is_new else state.visitor.id
+                        answer.place = await self.turns.wait_place(state.address, visitor)
                 await self._app(scope, body.receive, answer.send)
         finally:
             # Also when the client left and this task is being cancelled: they do not wait.
@@ -450,6 +461,11 @@ class _Answering:
         self._edge, self._path, self.state, self._send = edge, scope["path"], state, send
         self.begin = _Begin()
         self.scope = trio.CancelScope()
+        self.place: Place | None = None
+
+    def leave(self) -> None:
+        if self.place is not None:
+            self.place.leave()
 
     @property
     def has_started(self) -> bool:
@@ -458,6 +474,8 @@ class _Answering:
     async def send(self, message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start":
             self.begin.mark(message["status"])
+            # What is still to do is its client's to take, and streams are long.
+            self.leave()
             given = list(message.get("headers", []))
             headers = self._edge.dress(given, self.state)
             if self._sets_cookie(given):

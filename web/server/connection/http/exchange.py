@@ -250,7 +250,8 @@ class Exchange:
                 # What comes meanwhile is the next request; past a head of it nobody reads on, and
                 # that client's end is not seen before the answer is written to it.
                 while len(self._reader) < limit:
-                    phase = Phase.BODY if self._reader.is_in_body else Phase.ANSWERING
+                    is_here = self._reader.is_whole_body_here
+                    phase = Phase.ANSWERING if is_here else Phase.BODY
                     data = await self._link.receive(phase, float("inf"))
                     if not data:
                         self._lose()

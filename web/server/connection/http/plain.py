@@ -123,7 +123,9 @@ class PlainHttp:
         exchange = Exchange(
             head, self.reader, self._link, self._settings, self._watchman, may_stay=may_stay
         )
-        is_body_due = self.reader.is_in_body
+        # A body that is here is not due from its client, though nobody may have come to read it: a
+        # drain waits for the answer.
+        is_body_due = self.reader.is_in_body and not self.reader.is_whole_body_here
         self._link.enter(Phase.BODY if is_body_due else Phase.ANSWERING)
         has_failed = False
         self._watchman.add(exchange)

@@ -1,0 +1,106 @@
+"""A burst at the edge, on real sockets: who is in hand, who waits, and what ends the wait."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from tests.patience import FOR_EVER_S, until
+from tests.web.server.edge_kit import Asker, Reply, edged
+from tests.web.server.serving_kit import Client
+from web.server.edge import turns
+
+pytestmark = pytest.mark.usefixtures("road")
+
+SAME_JSON = "content-type: application/json\r\nsec-fetch-site: same-origin\r\n"
+HELD = f"{SAME_JSON}Content-Length: 4\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count who is in hand for as long as the test holds it."""
+    monkeypatch.setattr(turns, "PLACE_S", FOR_EVER_S)
+
+
+@asynccontextmanager
+async def held(ask: Asker, count: int) -> AsyncIterator[list[Client]]:
+    """Send requests without their bodies, which the application waits for."""
+    clients = [Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) for _ in range(count)]
+    host = f"Host: 127.0.0.1:{ask.port}\r\n"
+    for client in clients:
+        await client.send(f"POST /hangs HTTP/1.1\r\n{host}{HELD}\r\n".encode())
+    try:
+        await until(lambda: ask.app.edge._in_hand == count)
+        yield clients
+    finally:
+        for client in clients:
+            client.stream.socket.close()
+
+
+async def test_further_requests_of_an_address_wait_and_probes_files_and_refusals_do_not() -> None:
+    # PERF-42, SITE-143
+    found: list[Reply] = []
+    async with edged(requests_per_address=2) as ask, held(ask, 2) as clients:
+
+        async def page() -> None:
+            found.append(await ask("GET /"))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(page)
+            await until(lambda: ask.app.edge.turns.waiting_count() == 3)
+            assert (await ask("GET /probe")).status == 200
+            assert (await ask("GET /file")).status == 200
+            assert (await ask("POST /", "sec-fetch-site: cross-site\r\n")).status == 403
+            assert not found
+            # One place is enough for all three, one after the other.
+            await clients[0].send(b"body")
+        assert [reply.status for reply in found] == [200, 200, 200]
+        assert ask.app.edge.turns.waiting_count() == 0
+
+
+async def test_a_request_whose_time_is_over_in_line_is_answered_503() -> None:
+    # SITE-153
+    async with edged(requests_per_address=1, request_s=0.3) as ask:
+        place = await ask.app.edge.turns.wait_place("127.0.0.1", None)
+        assert (await ask("GET /")).status == 503
+        assert ask.app.edge.turns.waiting_count() == 0
+        place.leave()
+        assert (await ask("GET /")).status == 200
+
+
+async def test_a_client_that_leaves_the_line_is_not_served() -> None:
+    # REL-30
+    async with edged(requests_per_address=1) as ask, held(ask, 1) as clients:
+        async with await trio.open_tcp_stream("127.0.0.1", ask.port) as leaving:
+            await leaving.send_all(
+                f"GET /fail/slow HTTP/1.1\r\nHost: 127.0.0.1:{ask.port}\r\n\r\n".encode()
+            )
+            await until(lambda: ask.app.edge.turns.waiting_count() == 1)
+        await until(lambda: ask.app.edge.turns.waiting_count() == 0)
+        await clients[0].send(b"body")
+        assert (await ask("GET /")).status == 200
+        assert ask.app.slow == 0
+
+
+async def test_a_drain_answers_who_stands_in_line() -> None:
+    # REL-20
+    found: list[Reply] = []
+    async with (
+        trio.open_nursery() as nursery,
+        edged(requests_per_address=1) as ask,
+        held(ask, 1),
+    ):
+
+        async def post() -> None:
+            found.append(await ask("POST /command", SAME_JSON, b"body"))
+
+        for _ in range(2):
+            nursery.start_soon(post)
+        await until(lambda: ask.app.edge.turns.waiting_count() == 2)
+        # Who owes a body is cut off; these two owe nothing.
+        await ask.server.drain()
+    assert [(reply.status, reply.body) for reply in found] == [(202, b"4")] * 2
