@@ -273,6 +273,7 @@ class Web:
             extra_hosts=frozenset(names if is_local else ()),
             public_sockets=frozenset({paths.SOCKET}),
             probe_paths=paths.PROBES,
+            stream_paths=frozenset({paths.EVENTS}),
         )
 
     def _endpoints(

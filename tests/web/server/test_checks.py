@@ -104,6 +104,22 @@ def test_reads_embedded_by_another_site_are_refused() -> None:
     assert judge_read({"sec-fetch-site": "cross-site"}, ORIGINS) is NO
     assert judge_read({"sec-fetch-site": "cross-site", "origin": OWN}, ORIGINS) is PASS
     assert judge_read({}, ORIGINS) is PASS
+    assert judge_read({"sec-fetch-site": "same-origin"}, ORIGINS) is PASS
+    assert judge_read({"sec-fetch-site": "none"}, ORIGINS) is PASS
+    assert judge_read({"sec-fetch-site": "a new word"}, ORIGINS) is NO
+    assert judge_read({"origin": "https://site.com.evil"}, ORIGINS) is NO
+    assert judge_read({"origin": "null", "sec-fetch-site": "same-origin"}, ORIGINS) is NO
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_streams_are_read_as_the_api_is_and_pages_by_a_link(method: str) -> None:
+    # SEC-36
+    checks = Checks(own_origin=OWN, stream_paths=frozenset({"/events"}))
+    foreign = {"sec-fetch-site": "cross-site"}
+    for path, verdict in (("/events", NO), ("/api/v1/x", NO), ("/lab", PASS)):
+        scope = cast("HTTPScope", {"method": method, "path": path})
+        assert checks.origin(scope, foreign) is verdict
+        assert checks.origin(scope, {}) is PASS
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,10 @@ async def test_what_is_no_topic_for_you_is_refused(path: str, status: int) -> No
         if status == 403:
             other = await in_thread(lambda: site.visitor().get("/events?topic=room:other"))
             assert answer.headers.keys() == other.headers.keys()
+        # SEC-36: nor may a page of another site open one in somebody's browser
+        embedded = {"sec-fetch-site": "cross-site"}
+        foreign = await in_thread(lambda: site.visitor().request("GET", LOBBY, headers=embedded))
+        assert foreign.status == 403
         head = await in_thread(lambda: site.visitor().request("HEAD", LOBBY))
         assert (head.status, head.body) == (200, b"")
         assert head.headers["content-type"] == "text/event-stream; charset=utf-8"

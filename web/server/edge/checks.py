@@ -73,7 +73,8 @@ class Checks:
     `own_origin` is `http://127.0.0.1:3000` or `https://site.example`; `extra_hosts` are further
     values of `host` that are answered (loopback names of the same port). Of all of them any
     spelling will do. `probe_paths` are answered whatever the host: a load balancer asks by address,
-    and many can be told no name (SEC-84). Raises ValueError for an origin or host that is none.
+    and many can be told no name (SEC-84). `stream_paths` are read by scripts and programs as the
+    API is, and embedded by nobody else (SEC-36). Raises ValueError for an origin or host that is none.
     """
 
     own_origin: str
@@ -82,6 +83,7 @@ class Checks:
     api_prefix: str = "/api/"
     public_sockets: frozenset[str] = field(default_factory=frozenset)
     probe_paths: frozenset[str] = field(default_factory=frozenset)
+    stream_paths: frozenset[str] = field(default_factory=frozenset)
     body_bytes_max: int = MESSAGE_BYTES_MAX
     # Every origin that may change something here, the own ones included.
     origins: frozenset[str] = field(init=False)
@@ -153,10 +155,9 @@ class Checks:
         is_api = self.is_api(scope["path"])
         if scope["path"] == "/csp-report":
             return Verdict.PASS  # browsers send it without credentials, and it changes nothing
-        verdict = judge_request(scope["method"], headers, self.origins, is_api=is_api)
-        if verdict is Verdict.PASS and scope["method"] == "GET" and is_api:
+        if scope["method"] in _READS and (is_api or scope["path"] in self.stream_paths):
             return judge_read(headers, self.origins)
-        return verdict
+        return judge_request(scope["method"], headers, self.origins, is_api=is_api)
 
     def handshake(
         self, scope: WebsocketScope, headers: Mapping[str, str], *, has_ticket: bool
@@ -193,7 +194,8 @@ def cut_ticket(query: bytes) -> tuple[Secret[str] | None, bytes]:
 
 # -- where a request comes from ---------------------------------------------------------------
 
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_READS = frozenset({"GET", "HEAD"})
+_SAFE_METHODS = _READS | {"OPTIONS"}
 # What routes are made for; another word is answered 405 or 501 before anything else is asked.
 KNOWN_METHODS = _SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
 
@@ -238,8 +240,11 @@ def judge_request(
 
 def judge_read(headers: Mapping[str, str], origins: Collection[str]) -> Verdict:
     """Call this for streams and JSON: embedded or fetched by another site is refused (SEC-36)."""
-    site = headers.get("sec-fetch-site")
-    if site in ("cross-site", "same-site") and not _is_origin_of(headers, origins):
+    # A browser says `Origin` for a read only if another site's script asks (or this one's, which
+    # is listed), so an unlisted one is foreign also where the newer header is missing.
+    if "origin" in headers:
+        return Verdict.PASS if _is_origin_of(headers, origins) else Verdict.FORBIDDEN
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return Verdict.FORBIDDEN
     return Verdict.PASS
 
