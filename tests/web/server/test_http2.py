@@ -375,6 +375,20 @@ async def test_a_body_that_does_not_come_is_told(contexts: Contexts) -> None:
             ("host", "y"),
         ],
         [(":method", "CONNECT"), (":authority", "x:1")],
+        [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":path", "/"),
+            (":scheme", "https"),
+            (":authority", "x"),
+        ],
+        [
+            (":method", "POST"),
+            (":path", "/"),
+            (":scheme", "https"),
+            (":authority", "x"),
+            ("content-length", "5"),
+        ],
         [(":method", "GET"), (":path", "/a b"), (":scheme", "https"), (":authority", "x")],
         [(":method", "GET"), (":path", "/\u00e4"), (":scheme", "https"), (":authority", "x")],
         [

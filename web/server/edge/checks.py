@@ -74,7 +74,8 @@ class Checks:
     values of `host` that are answered (loopback names of the same port). Of all of them any
     spelling will do. `probe_paths` are answered whatever the host: a load balancer asks by address,
     and many can be told no name (SEC-84). `stream_paths` are read by scripts and programs as the
-    API is, and embedded by nobody else (SEC-36). Raises ValueError for an origin or host that is none.
+    API is, and embedded by nobody else (SEC-36). Raises ValueError for an origin or host that is
+    none.
     """
 
     own_origin: str

@@ -202,6 +202,9 @@ def _head(method: bytes, target: bytes, version: bytes, headers: HeaderList) -> 
     if len(fields) != len(headers):
         headers, fields = _joined(headers)
     _check_host(version, fields)
+    if method == b"CONNECT":
+        # Whatever it asks for: also a path, as a WebSocket over HTTP/2 would (RFC 8441).
+        raise _Refused(HTTPStatus.NOT_IMPLEMENTED, "This is no proxy.")
     if not target.startswith(b"/"):
         target = _origin_form(method, target, fields)
     if b"#" in target:
@@ -261,8 +264,6 @@ def _check_host(version: bytes, fields: Mapping[bytes, bytes]) -> None:
 
 def _origin_form(method: bytes, target: bytes, fields: Mapping[bytes, bytes]) -> bytes:
     """Give the path of a target that is none; what names another server is refused."""
-    if method == b"CONNECT":
-        raise _Refused(HTTPStatus.NOT_IMPLEMENTED, "This is no proxy.")
     if target == b"*" and method == b"OPTIONS":
         return target
     found = _ABSOLUTE.fullmatch(target)

@@ -197,6 +197,7 @@ TARGETS = [
     refused("an address of another kind", line(b"GET ftp://x/ HTTP/1.1")),
     refused("an authority for a GET", line(b"GET x:80 HTTP/1.1")),
     refused("CONNECT", line(b"CONNECT x:80 HTTP/1.1"), 501),
+    refused("CONNECT of a path", line(b"CONNECT / HTTP/1.1"), 501),
     refused("a long target", line(b"GET /" + b"a" * 8200 + b" HTTP/1.1"), 414),
     refused("a long target without an end", b"GET /" + b"a" * 9000, 414),
     served("an absolute address of this host", line(b"GET http://X/a?b HTTP/1.1")),
