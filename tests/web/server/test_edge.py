@@ -214,6 +214,19 @@ async def test_a_request_past_its_deadline_is_503(word: str) -> None:
     assert [entry for entry in logged if entry["log_level"] == "error"] == []
 
 
+@pytest.mark.parametrize("path", ["/command", "/pieces", "/twice"])
+@pytest.mark.parametrize("framing", ["content-length: 5", "transfer-encoding: chunked"])
+async def test_a_body_that_does_not_come_is_408_also_where_both_times_are_over(
+    path: str, framing: str
+) -> None:
+    # REL-14: the request's deadline is no later than the body's
+    with capture_logs() as logged:
+        async with edged(request_s=0.05) as ask:
+            reply = await ask(f"POST {path}", f"{SAME}{JSON}{framing}\r\n")
+    assert reply.status == 408
+    assert [entry for entry in logged if entry["log_level"] in ("warning", "error")] == []
+
+
 @pytest.mark.parametrize(
     ("line", "headers", "status", "route"),
     [

@@ -303,6 +303,10 @@ class Edge:
             return
         if body.is_too_large:
             await answer.refuse(Answer.TOO_LARGE.value)
+        elif answer.scope.cancelled_caught and body.is_awaited:
+            # REL-14: its client's time is over, by the same ten seconds as ours; that is no
+            # failure of the site's, and nothing to wait and try again for.
+            await answer.refuse(Answer.LATE.value)
         elif answer.scope.cancelled_caught:
             log.warning("request.deadline_passed", path=scope["path"])
             await answer.refuse(Answer.UNAVAILABLE.value)
@@ -518,15 +522,23 @@ class _Answering:
 
 
 class _LimitedBody:
-    """Counts a body; one byte over the limit and the handler's client is gone."""
+    """Counts a body; one byte over the limit and the handler's client is gone.
+
+    `is_awaited` tells whether a handler waits for a part that did not come, or did when it ended.
+    """
 
     def __init__(self, receive: ASGIReceiveCallable, limit: int) -> None:
         self._receive, self._left = receive, limit
-        self.is_too_large = False
+        self.is_too_large = self.is_awaited = False
+        self._is_whole = False
 
     async def receive(self) -> ASGIReceiveEvent:
+        # Behind the whole body only the client's end is waited for.
+        self.is_awaited = not self._is_whole
         message = await self._receive()
+        self.is_awaited = False
         if message["type"] == "http.request":
+            self._is_whole = not message.get("more_body", False)
             self._left -= len(message.get("body", b""))
             if self._left < 0:
                 self.is_too_large = True
