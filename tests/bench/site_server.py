@@ -60,7 +60,7 @@ from supervision import open_system
 from tests.bench.fanout_load import LAST
 from tests.bench.fanout_servers import AHEAD_MAX, used_s
 from tests.web.views.samples import static
-from web.app import check_store, store_of
+from web.app import check_store, spare_what_stays, store_of
 from web.realtime import StreamCaps
 from web.server import Server
 from web.settings import Settings
@@ -212,6 +212,7 @@ async def serve(database: Database, answers: TextIO) -> None:
         server_shutdown_s=7.0,
         close_streams=web.close_streams,
     )
+    spare_what_stays()
     async with open_system(Site, parts, name="site"):
         lobby = Lobby(web, directory, log)
         while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
