@@ -260,17 +260,10 @@ async def _run_tree(
         store=store_of(database, log),
         ids=SystemIds(),
     )
-    chat = ChatEnvironment(
-        clock,
-        SystemIds(),
-        log,
-        settings.chat_posts_per_author_max,
-        settings.chat_posts_per_address_max,
-    )
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),
-        chat=chat,
+        chat=_chat_of(settings, clock, log),
         rooms=web.rooms,
         room_feed=web.room_feed,
         socket_feed=web.socket_feed,
@@ -298,6 +291,16 @@ async def _run_tree(
             stopping.begin(number, site.system)
     except StartFailed as error:
         raise _start_problem(error) from error
+
+
+def _chat_of(settings: Settings, clock: SystemClock, log: PostgresChatLog) -> ChatEnvironment:
+    return ChatEnvironment(
+        clock,
+        SystemIds(),
+        log,
+        settings.chat_posts_per_author_max,
+        settings.chat_posts_per_address_max,
+    )
 
 
 def store_of(database: Database, log: PostgresChatLog) -> Store:
