@@ -110,6 +110,7 @@ class Settings:
     sockets_per_address_max: int = 50
     requests_max: int = 1000
     requests_per_address: int = 8
+    connections_max: int = 10_000
     drain_budget_s: int = 10
     password_passes: int = PASSES
     password_memory_kib: int = MEMORY_KIB
@@ -288,6 +289,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     # No more than all of them, which is what the process takes.
     "STREAMS_PER_ADDRESS_MAX": ("streams_per_address_max", _integer(1, 10_000)),
     "SOCKETS_PER_ADDRESS_MAX": ("sockets_per_address_max", _integer(1, 10_000)),
+    "CONNECTIONS_MAX": ("connections_max", _integer(1, 1_000_000)),
     "REQUESTS_MAX": ("requests_max", _integer(1, 100_000)),
     # Further ones wait; as many as all may have are no limit.
     "REQUESTS_PER_ADDRESS": ("requests_per_address", _integer(1, 100_000)),

@@ -64,6 +64,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "CHAT_POSTS_PER_ADDRESS_MAX": "60",
             "STREAMS_PER_ADDRESS_MAX": "200",
             "SOCKETS_PER_ADDRESS_MAX": "70",
+            "CONNECTIONS_MAX": "3",
             "REQUESTS_MAX": "3",
             "REQUESTS_PER_ADDRESS": "2",
             "DRAIN_BUDGET_SECS": "3",

@@ -12,10 +12,11 @@ commands finish, close streams and sockets.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
@@ -30,13 +31,19 @@ from actors.runtime import Log
 from web.server.connection.http.exchange import Watchman
 from web.server.connection.listening import accept_forever, open_listeners
 from web.server.connection.pipe import STALLED
-from web.server.connection.settings import HEAD_BYTES_MAX, Phase, TransportSettings
+from web.server.connection.settings import HEAD_BYTES_MAX, SURPLUS_KEY, Phase, TransportSettings
 from web.server.connection.transport import ByteStream, Transport
 
 log = Log(__name__)
 
 # For what is written when all is done; whatever is left then is reset, which takes one turn.
 CLOSE_S_MAX = 1.0
+# REL-70: a page needs six of them for some seconds, so this is some thousand visitors who load one
+# at the same moment.
+CONNECTIONS_MAX = 10_000
+# What is accepted beyond, to be answered a probe or told to come again; the rest is not.
+SURPLUS_MAX = 100
+_FULL_TOLD_EVERY_S = 10.0
 # REL-20, step 5: closing thousands of sockets in one turn would stall the loop.
 CLOSE_BATCH = 200
 CLOSE_PAUSE_S = 0.1
@@ -44,21 +51,29 @@ CLOSE_PAUSE_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """Holds where to listen and the limits of each connection."""
+    """Holds where to listen and the limits of each connection.
+
+    No more than `connections_max` may be open beside the `streams_open`, which have a limit of
+    their own. A hundred more are answered one request each: a probe, or 503 with `Retry-After`.
+    Those behind them are closed at once.
+    """
 
     host: str = "127.0.0.1"
     port: int = 3000
     transport: TransportSettings = field(default_factory=TransportSettings)
     tls: ssl.SSLContext | None = None
+    connections_max: int = CONNECTIONS_MAX
+    streams_open: Callable[[], int] = field(default=lambda: 0)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerStatistics:
-    """Counts connections: open now, accepted since the start, cut off for not reading."""
+    """Counts connections: open now, accepted since the start, cut off for not reading, too many."""
 
     open: int
     accepted: int
     stalled: int
+    refused: int
     is_draining: bool
 
 
@@ -113,6 +128,8 @@ class Server:
         self._watchman = Watchman()
         self._accepted = 0
         self._stalled = 0
+        self._refused = 0
+        self._full_told_at = -math.inf
         self._empty = trio.Event()
 
     def __repr__(self) -> str:
@@ -138,7 +155,7 @@ class Server:
     def statistics(self) -> ServerStatistics:
         """Call this for the counts the health page and metrics show."""
         return ServerStatistics(
-            len(self.connections), self._accepted, self._stalled, self.is_draining
+            len(self.connections), self._accepted, self._stalled, self._refused, self.is_draining
         )
 
     async def drain(self, steps: Sequence[DrainStep] = ()) -> DrainResult:
@@ -203,6 +220,16 @@ class Server:
             self.connections.discard(transport)
             self._note_empty()
 
+    def _note_full(self) -> None:
+        """Count a connection that is one too many; the log hears of it every 10 s at most."""
+        self._refused += 1
+        now = trio.current_time()
+        if now - self._full_told_at >= _FULL_TOLD_EVERY_S:
+            self._full_told_at = now
+            log.warning(
+                "server.connections_full", open=len(self.connections), refused=self._refused
+            )
+
     def _count_cut(self, transport: Transport, reason: str) -> None:
         if reason == STALLED:
             self._stalled += 1
@@ -216,7 +243,7 @@ def hypercorn_config(settings: TransportSettings) -> Config:
     config.h11_max_incomplete_size = HEAD_BYTES_MAX
     # A net: our own count is reached before.
     config.websocket_max_message_size = settings.message_bytes_max
-    config.keep_alive_max_requests = 1000
+    config.keep_alive_max_requests = settings.requests_max
     config.accesslog = None
     config.errorlog = logging.getLogger("greenroom.server")
     return config
@@ -252,7 +279,7 @@ async def serve(
                 wrapped,
                 config,
                 server._context,
-                state,
+                state=state,
                 plain_app=app,
                 watchman=server._watchman,
                 settings=settings.transport,
@@ -273,15 +300,27 @@ async def _serve_until_drained(
     settings: ServerSettings,
     task_status: trio.TaskStatus[Server],
 ) -> None:
+    make_surplus = partial(
+        make,
+        state={**make.keywords["state"], SURPLUS_KEY: True},
+        settings=replace(settings.transport, requests_max=1),
+    )
     async with trio.open_nursery() as nursery:
 
         def accept(stream: trio.SocketStream) -> None:
+            plain = len(server.connections) - settings.streams_open()
+            is_surplus = plain >= settings.connections_max
+            if is_surplus:
+                server._note_full()
+            if plain >= settings.connections_max + SURPLUS_MAX:
+                stream.socket.close()
+                return
             chosen: ByteStream = stream
             if settings.tls is not None:
                 chosen = trio.SSLStream(
                     stream, settings.tls, server_side=True, https_compatible=True
                 )
-            transport = make(chosen)
+            transport = (make_surplus if is_surplus else make)(stream=chosen)
             # No await between accept and here (Rule 1): a drain sees every connection there is.
             server.connections.add(transport)
             server._accepted += 1

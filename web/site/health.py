@@ -106,6 +106,7 @@ class Health:
         self._checks, self._is_draining = checks, is_draining
         self._kept: tuple[float, HealthReport] | None = None
         self._running = trio.Lock()
+        self._doubts = 0
 
     async def report(self) -> HealthReport:
         """Call this to get a report at most a second old; while draining none is made."""
@@ -113,10 +114,19 @@ class Health:
             return HealthReport({}, 0.0, is_draining=True)
         async with self._running:
             if self._kept is None or trio.current_time() - self._kept[0] > KEPT_S:
+                doubts = self._doubts
                 report = await self._run()
-                # Dated when it was made: who waited for a slow run is given its result too.
-                self._kept = (trio.current_time(), report)
+                # Dated when it was made: who waited for a slow run is given its result too. Not
+                # kept when something failed meanwhile, which it may not have seen.
+                if self._doubts == doubts:
+                    self._kept = (trio.current_time(), report)
+                return report
             return self._kept[1]
+
+    def doubt(self) -> None:
+        """Call this when something could not be served: the next report is a fresh one."""
+        self._kept = None
+        self._doubts += 1
 
     async def _run(self) -> HealthReport:
         began = trio.current_time()

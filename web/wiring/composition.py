@@ -71,11 +71,14 @@ from web.routing.commands import CommandsInFlight, RefusalTeller
 from web.routing.errors import error_table
 from web.routing.services import Services
 from web.server import (
+    Answer,
     Checks,
     CsrfTokens,
     DrainStep,
     EdgeSettings,
+    ErrorRow,
     KeyRing,
+    RequestState,
     ServerSettings,
     TransportSettings,
     WebApp,
@@ -223,6 +226,7 @@ class Web:
         self.sockets = endpoint
         self.open_sessions.attach(endpoint)
         pages = ErrorPages(self._renderer, self._version, CsrfTokens(self._ring))
+        health = self._health()
         edge = EdgeSettings(
             checks=self._checks(port),
             ring=self._ring,
@@ -240,17 +244,23 @@ class Web:
             edge,
             error_table(),
             sockets={paths.SOCKET: endpoint},
-            on_refused=RefusalTeller(self.streams),
+            on_refused=self._refused(health),
             ready_answer=ready_answers(self._static, self._version),
             identify=self.identity,
         )
         commands = CommandsInFlight()
         commands.watch(app)
-        self._register_routes(app, listening)
+        self._register_routes(app, listening, health)
         transport = TransportSettings(error_response=app.edge.protocol_error)
         return Served(
             app,
-            ServerSettings(host=self._settings.host, port=port, transport=transport),
+            ServerSettings(
+                host=self._settings.host,
+                port=port,
+                transport=transport,
+                connections_max=self._settings.connections_max,
+                streams_open=lambda: len(self.streams) + len(endpoint),
+            ),
             # Told first: what a tab hears is how soon to come back, and it does so spread over
             # seconds. Commands finish while the streams are open, for they answer through them.
             (
@@ -311,12 +321,25 @@ class Web:
         )
         return sockets, listening
 
-    def _register_routes(self, app: WebApp, listening: EventStreams[SocketGuest]) -> None:
+    def _refused(self, health: Health) -> Callable[[RequestState, ErrorRow], None]:
+        tell_tab = RefusalTeller(self.streams)
+
+        def refused(state: RequestState, row: ErrorRow) -> None:
+            # SITE-155: a probe that comes behind a 503 must not be given a report of before it.
+            if row.kind == Answer.UNAVAILABLE.value.kind:
+                health.doubt()
+            tell_tab(state, row)
+
+        return refused
+
+    def _register_routes(
+        self, app: WebApp, listening: EventStreams[SocketGuest], health: Health
+    ) -> None:
         directory, settings = self._directory, self._settings
         services = Services(
             self._version, directory.session, self.streams, self._renderer, app.csrf
         )
-        site = SiteServices(self._static, self._health(), self._proof, self.proof_readers)
+        site = SiteServices(self._static, health, self._proof, self.proof_readers)
         chat = ChatServices(self.rooms, self.shown)
         lab = LabServices(
             chat,

@@ -11,6 +11,7 @@ from quart import Response, abort, g, redirect, render_template_string, request
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from actors.runtime import Secret
+from tests.patience import FOR_EVER_S
 from tests.web.server import serving_kit
 from tests.web.server.serving_kit import Client
 from web.server import (
@@ -33,6 +34,7 @@ from web.server import (
     require_media,
     serve,
 )
+from web.server.serving import CONNECTIONS_MAX
 
 RING = KeyRing(Secret(b"k" * 64))
 
@@ -57,6 +59,8 @@ class KitApp(WebApp):
     hung: trio.Event
     # How many requests have begun to be slow.
     slow = 0
+    # How many of its connections are streams.
+    streams = 0
 
 
 def make_app(
@@ -70,7 +74,11 @@ def make_app(
     table = ErrorTable()
     table.add(Away, Answer.UNAVAILABLE)
     table.add(Gone, Answer.NOT_FOUND)
-    checks = Checks(own_origin=origin, extra_hosts=frozenset({"localhost:1"}))
+    checks = Checks(
+        own_origin=origin,
+        extra_hosts=frozenset({"localhost:1"}),
+        probe_paths=frozenset({"/probe"}),
+    )
     settings = EdgeSettings(
         checks=checks,
         ring=RING,
@@ -221,6 +229,7 @@ async def edged(
     is_https: bool = False,
     requests_max: int = 1000,
     requests_per_address: int = 8,
+    connections_max: int = CONNECTIONS_MAX,
 ) -> AsyncIterator[Asker]:
     sockets = open_listeners("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
@@ -230,9 +239,14 @@ async def edged(
     origin = f"{scheme}://127.0.0.1:{port}"
     app = make_app(origin, refused, request_s, spans, requests_max, requests_per_address)
     transport = TransportSettings(
-        error_response=app.edge.protocol_error, uses_library=serving_kit.USES_LIBRARY
+        error_response=app.edge.protocol_error,
+        uses_library=serving_kit.USES_LIBRARY,
+        # A connection that a test only holds open is not sent away.
+        head_s=FOR_EVER_S if connections_max < CONNECTIONS_MAX else 5.0,
     )
-    settings = ServerSettings(transport=transport)
+    settings = ServerSettings(
+        transport=transport, connections_max=connections_max, streams_open=lambda: app.streams
+    )
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, app, settings, sockets=sockets))
         yield Asker(port, refused, app, spans, server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 from tests.patience import until
 from tests.web.server.edge_kit import Reply, edged
 from tests.web.server.serving_kit import Client
+from web.server.serving import SURPLUS_MAX
 
 # What a visitor is answered does not depend on the road: by our own class for Quart, or its own.
 pytestmark = pytest.mark.usefixtures("road")
@@ -273,6 +275,42 @@ async def test_a_client_that_left_is_told_without_a_status() -> None:  # SITE-12
         await until(lambda: bool(ask.spans))
         (span,) = ask.spans
     assert (span.status, span.route) == (None, "/fail/<word>")
+
+
+async def test_more_connections_than_there_may_be_are_told_so() -> None:
+    # REL-70: one request each, probes and files are answered, and those behind them are closed
+    async with edged(connections_max=2) as ask, AsyncExitStack() as stack:
+
+        async def hold() -> Client:
+            stream = await trio.open_tcp_stream("127.0.0.1", ask.port)
+            return await stack.enter_async_context(Client(stream))
+
+        with capture_logs() as logged:
+            held = [await hold() for _ in range(2)]
+            await until(lambda: len(ask.server.connections) == 2)
+            for _ in range(2):
+                client = await hold()
+                await client.send(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{ask.port}\r\n\r\n".encode())
+                reply = Reply(await client.read_to_end())
+                assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+                assert reply.headers["connection"] == "close"
+                assert "content-security-policy" in reply.headers
+            assert (await ask("GET /probe")).status == 200
+            assert (await ask("GET /file")).status == 200
+            upgrade = (
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n"
+            )
+            assert (await ask("GET /ws", upgrade)).status in {400, 503}
+            await until(lambda: len(ask.server.connections) == 2)
+            held += [await hold() for _ in range(SURPLUS_MAX)]
+            await until(lambda: len(ask.server.connections) == 2 + SURPLUS_MAX)
+            assert await (await hold()).read_to_end() == b""
+            assert len(ask.server.connections) == 2 + SURPLUS_MAX
+        assert [one["event"] for one in logged].count("server.connections_full") == 1
+        assert ask.server.statistics().refused == 5 + SURPLUS_MAX + 1
+        # Streams have a limit of their own, and take nobody's place.
+        ask.app.streams = SURPLUS_MAX + 1
+        assert (await ask("GET /")).status == 200
 
 
 async def test_more_requests_than_may_be_in_hand_are_refused_at_once() -> None:

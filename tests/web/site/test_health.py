@@ -53,6 +53,26 @@ async def test_a_report_is_kept_for_a_second(autojump_clock: MockClock) -> None:
     assert checks.runs == 2
 
 
+async def test_a_doubted_report_is_made_anew(autojump_clock: MockClock) -> None:
+    # SITE-155, SITE-183: also when the doubt came while it was being made
+    checks = Checks()
+    health = checks.health()
+    assert (await health.report()).is_ready
+    checks.error = Unhealthy("the database does not answer")
+    assert (await health.report()).is_ready
+    health.doubt()
+    assert not (await health.report()).is_ready
+    await trio.sleep(KEPT_S + 0.1)
+    checks.takes_s = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(health.report)
+        await trio.sleep(0.5)
+        health.doubt()
+    runs = checks.runs
+    await health.report()
+    assert checks.runs == runs + 1
+
+
 async def test_many_who_ask_during_a_slow_run_share_it(autojump_clock: MockClock) -> None:
     checks = Checks()
     checks.takes_s = 3.0

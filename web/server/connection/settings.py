@@ -20,6 +20,9 @@ Headers = Sequence[tuple[bytes, bytes]]
 HEAD_BYTES_MAX = URL_BYTES_MAX + HEADER_BYTES_MAX + 1024
 # A chat message is 1,000 characters; 64 KiB leaves room for every form of the site.
 MESSAGE_BYTES_MAX = 64 * 1024
+# Where an application finds, in the `state` of a scope, that its connection is one too many: it may
+# answer a probe, and says to all others that they should come again (REL-70).
+SURPLUS_KEY = "greenroom.surplus"
 # A message cut finer than this is an attack on the bookkeeping, not a slow client (SEC-45).
 FRAGMENTS_MAX = 4096
 
@@ -54,6 +57,8 @@ class TransportSettings:
     body_s: float = 10.0
     # REL-53: long enough for a page's next request, short enough to free the descriptor.
     keep_alive_s: float = 5.0
+    # REL-53: who asks more than this begins anew, so that no connection is for ever.
+    requests_max: int = 1000
     # RFC 9112 9.6: time for a client to read an answer sent while it was still writing.
     linger_s: float = 1.0
     # REL-30: what a handler may still do after its client left; with the time until that is known

@@ -35,7 +35,7 @@ from hypercorn.typing import (
 from actors.runtime import Context, Log, edge_context
 from actors.runtime.telling.log import failure_of
 from web.server.connection.gzip import LEVEL_KEPT, gzipped
-from web.server.connection.settings import ErrorResponse
+from web.server.connection.settings import SURPLUS_KEY, ErrorResponse
 from web.server.edge.addresses import ClientAddresses, Network
 from web.server.edge.answers import (
     Answer,
@@ -251,6 +251,10 @@ class Edge:
         if scope["method"] in _READS and (ready := self._ready_answer(scope["path"])) is not None:
             await answer.tell(ready)
             return
+        if _is_surplus(scope) and scope["path"] not in self._settings.checks.probe_paths:
+            self._note_overload()
+            await answer.refuse(_OVERLOADED)
+            return
         answer.state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
         if scope["path"] in self._settings.uncounted_paths:
             await self._run(scope, receive, answer, has_turn=True)
@@ -318,6 +322,8 @@ class Edge:
         state = self._new_state(scope, headers)
         endpoint = self._sockets.get(scope["path"])
         row = self._settings.checks.refusal(scope, headers)
+        if row is None and _is_surplus(scope):
+            row = _OVERLOADED
         if row is None and endpoint is None:
             row = Answer.NOT_FOUND.value
         has_ticket = state.ticket is not None
@@ -544,6 +550,10 @@ class _LimitedBody:
                 self.is_too_large = True
                 return {"type": "http.disconnect"}
         return message
+
+
+def _is_surplus(scope: HTTPScope | WebsocketScope) -> bool:
+    return SURPLUS_KEY in (scope.get("state") or ())
 
 
 def _new_id() -> str:

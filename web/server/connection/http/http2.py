@@ -42,7 +42,7 @@ from hypercorn.typing import (
 from actors.runtime import Log
 from web.server.connection.http.answers import date_header
 from web.server.connection.http.exchange import LATE, run_application
-from web.server.connection.http.plain import REQUESTS_MAX, WATCHED, Address
+from web.server.connection.http.plain import WATCHED, Address
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
 from web.server.reading.heads import Head, HeaderList, Refusal, read_head
@@ -249,7 +249,7 @@ class Http2:
             self.reset(number, _Code.REFUSED_STREAM)
             return
         self._begun += 1
-        if self._begun >= REQUESTS_MAX:
+        if self._begun >= self.settings.requests_max:
             self.say_goodbye()
         head = _head(event.headers, self.settings)
         # RFC 9113 8.1.1; where a body comes h2 counts it. A handler would take it for an empty one.

@@ -34,7 +34,7 @@ from web.server.connection.framing import chunk
 from web.server.connection.http.answers import refusal_bytes
 from web.server.connection.http.websocket import WIRE_KEY, WebSocketStream
 from web.server.connection.pipe import WritePipe
-from web.server.connection.settings import TransportSettings
+from web.server.connection.settings import SURPLUS_KEY, TransportSettings
 from web.server.reading.heads import Head, Refusal
 from web.server.reading.requests import RequestReader
 
@@ -113,6 +113,10 @@ class Http1(H11Protocol):
         return self.is_reading_body or self.has_started_head
 
     @property
+    def _is_surplus(self) -> bool:
+        return SURPLUS_KEY in self.connection_state
+
+    @property
     def waits_for_client(self) -> bool:
         """Tell whether a WebSocket that we closed waits for its client's reply."""
         return self._websocket is not None and self._websocket.awaits_close_reply
@@ -184,7 +188,7 @@ class Http1(H11Protocol):
         if (
             isinstance(event, Response)
             and event.status_code >= 200
-            and (self.is_websocket or self.context.terminated.is_set())
+            and (self.is_websocket or self.context.terminated.is_set() or self._is_surplus)
         ):
             headers = [pair for pair in event.headers if pair[0].lower() != b"connection"]
             event = Response(

@@ -23,8 +23,6 @@ from web.server.reading.requests import RequestReader
 
 log = Log(__name__)
 
-# REL-53: who asks more than this begins anew, so that no connection is for ever.
-REQUESTS_MAX = 1000
 # An application finds this in `extensions` where the server itself cancels it when its client
 # leaves: it need not listen for that.
 WATCHED = "greenroom.watched"
@@ -119,7 +117,7 @@ class PlainHttp:
 
     async def _answer(self, head: Head) -> bool:
         """Run the application for one request; whether another may follow."""
-        may_stay = self._served < REQUESTS_MAX
+        may_stay = self._served < self._settings.requests_max
         exchange = Exchange(
             head, self.reader, self._link, self._settings, self._watchman, may_stay=may_stay
         )
