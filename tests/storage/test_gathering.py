@@ -482,7 +482,8 @@ async def test_those_of_a_deadlock_go_alone(database: Database) -> None:
         token.run_sync_soon(written.set)
         while not goes_on.is_set():  # noqa: ASYNC110  (an event of the other loop)
             await asyncio.sleep(0.005)
-        await _write_by_hand(connection, A, 1)
+        # On a busy machine ours may be there again first, alone.
+        await connection.execute(f"{_BY_HAND} ON CONFLICT DO NOTHING", A, 1)
 
     with trio.fail_after(PATIENCE_S):
         async with (
@@ -500,7 +501,9 @@ async def test_those_of_a_deadlock_go_alone(database: Database) -> None:
                 goes_on.set()
                 await _until_blocked(ours, 2)
                 commit()
-            assert _short(outcomes) == ["ConcurrencyConflict"] * 3 + [(1, False)]
+            first, *others = _short(outcomes)
+            assert first in ("ConcurrencyConflict", (1, False))
+            assert others == ["ConcurrencyConflict"] * 2 + [(1, False)]
             assert store.gather_stats().alone == 4
             await read_to_end(store)
 
