@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from http import HTTPMethod
 
 import h11
+import httptools
 import pytest
 
 from tests.web.server.http1.corpus import CASES
@@ -51,6 +53,48 @@ def theirs(raw: bytes) -> Reading | None:
     return request.method, request.target, request.http_version, list(request.headers), body, rest
 
 
+class Llhttp:
+    """What httptools, which is Node's reader, tells of the first request in some bytes."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.method, self.target, self.version, self.body = b"", b"", b"", b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.is_in_head, self.is_whole = True, False
+        self._parser = httptools.HttpRequestParser(self)
+        try:
+            self._parser.feed_data(raw)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            pass  # what stands behind a whole request is none of the comparison
+
+    def on_url(self, url: bytes) -> None:
+        if self.is_in_head:
+            self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.is_in_head:  # trailers are told in the same way
+            self.headers.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        if self.is_in_head:
+            self.method = self._parser.get_method()
+            self.version = self._parser.get_http_version().encode()
+            self.is_in_head = False
+
+    def on_body(self, body: bytes) -> None:
+        if not self.is_whole:
+            self.body += body
+
+    def on_message_complete(self) -> None:
+        self.is_whole = True
+
+
+def nodes(raw: bytes) -> Reading | None:
+    found = Llhttp(raw)
+    if not found.is_whole:
+        return None
+    return found.method, found.target, found.version, found.headers, found.body, b""
+
+
 def normal(reading: Reading) -> Reading:
     method, target, version, headers, body, rest = reading
     # Repeated connection headers become one list here, and h11 spells a coding in small letters.
@@ -78,6 +122,25 @@ def test_what_is_accepted_is_read_in_the_same_way(seed: int) -> None:
         assert other is not None, raw
         assert normal(mine) == normal(other), raw
     assert agreed > 300  # else the mutants are too wild to say anything
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_accepted_is_read_as_node_reads_it(seed: int) -> None:
+    # REL-51, SEC-112
+    agreed = 0
+    for raw in [*(case.raw for case in CASES), *mutants(seed, 3000)]:
+        mine = ours(raw)
+        if mine is None or b"://" in raw:
+            continue
+        if mine[0].decode() not in HTTPMethod.__members__:
+            continue  # we read a method that nobody knows, and answer 501; it is no request there
+        if any(name == b"upgrade" for name, _ in mine[3]):
+            continue  # whatever is offered there, no body is read behind it
+        agreed += 1
+        other = nodes(raw)
+        assert other is not None, raw
+        assert normal(mine)[:5] == normal(other)[:5], raw
+    assert agreed > 200
 
 
 def test_what_we_spell_anew_is_read_as_what_came() -> None:
