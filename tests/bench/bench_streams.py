@@ -120,18 +120,21 @@ def latency() -> list[Row]:
     rows: list[Row] = []
     for kind, name in KINDS.items() if CROWD in crowds() else ():
         with opened(module("site_server")) as server:
-            slowest, windows = [], 0.0
+            slowest, missed, windows = [], [], 0.0
             for _ in range(RUNS_MIN):
                 with load(kind, server, CROWD, "latency") as readers:
                     told = server.ask(f"beat {BEATS} {BEATS_PER_S}")
                     took = readers.numbers()
                 windows += told["resyncs"]
-                assert len(took) == BEATS * CROWD, "not everybody had everything"
+                missed.append(float(BEATS * CROWD - len(took)))
                 slowest.append(percentile(took, 99) / 1000)
         if windows:
             print(f"{name}: {windows:.0f} readers were sent a window instead", file=sys.stderr)
-        what = f"{name}, {CROWD} readers at {BEATS_PER_S} messages/s: p99"
-        rows.append(row(what, "ms", slowest, target="PERF-22: <= 100", is_lower_better=True))
+        what = f"{name}, {CROWD} readers at {BEATS_PER_S} messages/s"
+        rows += [
+            row(f"{what}: p99", "ms", slowest, target="PERF-22: <= 100", is_lower_better=True),
+            row(f"{what}: deliveries missed", "", missed, target="0", is_lower_better=True),
+        ]
     return rows
 
 
