@@ -15,14 +15,12 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from random import Random
-from types import TracebackType
 from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 import trio
 from hypercorn.typing import HTTPScope
 from quart import Response
-from quart.wrappers.response import ResponseBody
 
 from actors.runtime import Actor, Exit, Normal, Ref, message
 from web.realtime.broadcast import Place
@@ -40,7 +38,7 @@ from web.realtime.sse.encoding import (
     encode_event,
     encode_retry,
 )
-from web.realtime.sse.responding import STREAM_HEADERS, fast_lane
+from web.realtime.sse.responding import STREAM_HEADERS, GeneratedBody, fast_lane
 from web.realtime.sse.streams import RETRY_SPREAD_MS
 from web.server import Answer, Bundle, Frame, Framing, Lane, PulledLane, request_state
 
@@ -322,31 +320,18 @@ def _over(outlet: EventOutlet, release: Callable[[], None]) -> None:
     release()
 
 
-class _Body(ResponseBody):
+class _Body(GeneratedBody):
     """The body of an event stream's response."""
 
     def __init__(self, outlet: EventOutlet, scope: HTTPScope) -> None:
         self._outlet, self._scope = outlet, scope
-        self._bytes: AsyncGenerator[bytes, None] | None = None
 
-    async def __aenter__(self) -> _Body:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bytes is not None:
-            await self._bytes.aclose()
+    def close(self) -> None:
+        """Close the outlet."""
         self._outlet.close(CloseCode.NORMAL, "the client left")
 
-    def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        self._bytes = self._generate()
-        return self._bytes
-
-    async def _generate(self) -> AsyncGenerator[bytes, None]:
+    async def generate(self) -> AsyncGenerator[bytes, None]:
+        """Give the opening bytes, and what the lane does not carry."""
         yield OPENING
         # The head is out: see `sse/responding.py`. Program streams are not compressed: what they
         # carry is mostly shorter than what compressing pays for.

@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
 import re
-import ssl
 import subprocess
 from functools import partial
 from pathlib import Path
 
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from tests.conformance.outside.lines import BUILD, Line, find, judged, not_run
+from tests.web.server.certificate import make_context
 from tests.web.server.serving_kit import answer, with_lifespan
 from web.server import ServerSettings, serve
 
 NAME = "h2spec"
 RUN_S_MAX = 900.0
-
-
-def make_context(folder: Path) -> ssl.SSLContext:
-    """Call this for a server's side with a certificate that signs itself."""
-    folder.mkdir(parents=True, exist_ok=True)
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    pem = serialization.Encoding.PEM
-    (folder / "cert").write_bytes(certificate.public_bytes(pem))
-    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "key").write_bytes(key.private_bytes(pem, *plain))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert", folder / "key")
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context
 
 
 async def told(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

@@ -9,9 +9,11 @@ that happens, closes the stream, so a disconnect frees everything (SITE-94).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncGenerator
 from functools import partial
 from types import TracebackType
+from typing import Self
 
 from hypercorn.typing import Scope
 from quart import Response
@@ -47,14 +49,20 @@ def stream_headers(scope: Scope) -> dict[str, str]:
     return STREAM_HEADERS
 
 
-class StreamBody(ResponseBody):
-    """The body of a stream's response; leaving it closes the stream."""
+class GeneratedBody(ResponseBody):
+    """The body of a response that is made as it goes; leaving it, however, closes what makes it."""
 
-    def __init__(self, stream: Stream, scope: Scope, first: bytes) -> None:
-        self._stream, self._scope, self._first = stream, scope, first
-        self._bytes: AsyncGenerator[bytes, None] | None = None
+    _bytes: AsyncGenerator[bytes, None] | None = None
 
-    async def __aenter__(self) -> StreamBody:
+    @abstractmethod
+    def generate(self) -> AsyncGenerator[bytes, None]:
+        """Give its bytes; called once."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Called when the answer is over; returns at once."""
+
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -65,13 +73,25 @@ class StreamBody(ResponseBody):
     ) -> None:
         if self._bytes is not None:
             await self._bytes.aclose()
-        self._stream.close("disconnected")
+        self.close()
 
     def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        self._bytes = self._generate()
+        self._bytes = self.generate()
         return self._bytes
 
-    async def _generate(self) -> AsyncGenerator[bytes, None]:
+
+class StreamBody(GeneratedBody):
+    """The body of a stream's response; leaving it closes the stream."""
+
+    def __init__(self, stream: Stream, scope: Scope, first: bytes) -> None:
+        self._stream, self._scope, self._first = stream, scope, first
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close("disconnected")
+
+    async def generate(self) -> AsyncGenerator[bytes, None]:
+        """Give the opening bytes, and what the lane does not carry."""
         # Of a compressed stream, all that it carries: its end tells the sum.
         told = GzipSum() if request_state(self._scope).takes_gzip else None
         first = OPENING + self._first

@@ -43,7 +43,7 @@ log = Log(__name__)
 # never pay for it; REL-30 gives a second.
 WATCH_AFTER_S = 0.1
 LATE = Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
-_FAILED = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "An internal error occurred")
+FAILED = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "An internal error occurred")
 # Written here, whatever the application says of them.
 _OURS = frozenset({b"connection", b"transfer-encoding", b"date", b"keep-alive"})
 
@@ -377,7 +377,7 @@ class Exchange:
         if self._at in (_At.NOTHING, _At.HEAD) and not self._is_lost:
             if not has_failed:
                 log.error("server.request_not_answered", path=self._head.target.partition(b"?")[0])
-            await self.refuse(_FAILED)
+            await self.refuse(FAILED)
         if self._at is not _At.DONE or self._is_lost:
             return False  # cut off: its reader sees that the length is wrong or the end missing
         while self._reader.is_in_body:

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Protocol, cast
 from urllib.parse import unquote
 
@@ -41,9 +39,9 @@ from hypercorn.typing import (
 
 from actors.runtime import Log
 from web.server.connection.http.answers import date_header
-from web.server.connection.http.exchange import LATE, run_application
+from web.server.connection.http.exchange import FAILED, LATE, run_application
+from web.server.connection.http.exchange import Link as ExchangeLink
 from web.server.connection.http.plain import WATCHED, Address
-from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
 from web.server.reading.heads import Head, HeaderList, Refusal, read_head
 
@@ -60,7 +58,6 @@ AHEAD_BYTES = 32 * 1024
 RESETS_MAX = 200
 RESETS_PER_S = 1.0
 _GOAWAY = 7
-_FAILED = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "An internal error occurred")
 # Of HTTP/1.1 alone, or written here.
 _DROPPED = frozenset(
     {b"connection", b"transfer-encoding", b"date", b"keep-alive", b"upgrade", b"proxy-connection"}
@@ -68,28 +65,11 @@ _DROPPED = frozenset(
 _Code = h2.errors.ErrorCodes
 
 
-class Link(Protocol):
-    """What it needs of its connection."""
-
-    @property
-    def pipe(self) -> WritePipe:
-        """The only writer."""
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether the server stops."""
-
-    async def receive(self, phase: Phase, deadline: float) -> bytes | None:
-        """Bytes; empty ones when the client left; None at the deadline, or when a drain ends it."""
-
-    def enter(self, phase: Phase) -> None:
-        """Say what the connection waits for; a wait that goes on has the time of that phase."""
+class Link(ExchangeLink, Protocol):
+    """What it needs of its connection; a phase that is entered again has its time anew."""
 
     def stop_waiting(self) -> None:
         """Have `receive` give None now, if it waits."""
-
-    def spawn(self, task: Callable[[], Awaitable[None]]) -> None:
-        """Start a task that ends with the connection."""
 
     def count_stalled(self) -> None:
         """Note that a client was cut off for not reading."""
@@ -421,7 +401,7 @@ class Request:
             if not has_failed and isinstance(self._head, Head):
                 path = self._head.target.partition(b"?")[0]
                 log.error("server.request_not_answered", path=path)
-            await self._refuse(_FAILED)
+            await self._refuse(FAILED)
         if not self._is_written:
             self._connection.reset(self.number, _Code.INTERNAL_ERROR)
         elif not self._is_body_over:
