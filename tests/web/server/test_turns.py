@@ -94,7 +94,9 @@ async def test_who_waits_for_something_else_does_not_hold_up_the_line(
         await crowd.come("slow", "quick", "third", "fourth")
         autojump_clock.jump(PLACE_S)
         await trio.testing.wait_all_tasks_blocked()
-        assert crowd.called == ["slow", "quick", "third", "fourth"]
+        # Two that are called in one turn of the loop run in the order trio likes.
+        assert crowd.called[:2] == ["slow", "quick"]
+        assert sorted(crowd.called[2:]) == ["fourth", "third"]
         await crowd.come("fifth")
         # What does not count any more calls nobody when it is over.
         await crowd.leave("slow", "quick")
