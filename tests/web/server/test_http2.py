@@ -14,8 +14,9 @@ from tests.patience import FOR_EVER_S, PATIENCE_S, until
 from tests.web.server.http2_kit import Contexts, Http2Client, connected, serving2
 from tests.web.server.serving_kit import answer
 from web.server import DrainStep, TransportSettings
+from web.server.connection.http import http2
 
-NO_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0, 7, 8, 11
+NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0, 1, 7, 8, 11
 LARGE = 200_000
 IMPATIENT = TransportSettings(write_stall_s=0.05)
 
@@ -364,6 +365,78 @@ async def test_a_body_that_does_not_come_is_told(contexts: Contexts) -> None:
         assert client.status[number] == "408"
 
 
+ASK = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"x"), (b":path", b"/")]
+
+
+def unchecked(client: Http2Client) -> None:
+    """Have the client send whatever it is told."""
+    client.frames.config.validate_outbound_headers = False
+    client.frames.config.normalize_outbound_headers = False
+
+
+async def ask_malformed(client: Http2Client, count: int) -> None:
+    """Send so many malformed heads at once, and wait until the last was reset."""
+    for _ in range(count):
+        number = client.frames.get_next_available_stream_id()
+        client.frames.send_headers(number, [*ASK, (b"a", b"\0")], end_stream=True)
+    await client._answer()
+    await client.until(lambda: number in client.resets)
+
+
+async def test_a_malformed_head_ends_its_stream_and_no_other(contexts: Contexts) -> None:
+    # SEC-112: each control character that would end a line; the rest is in test_http2_heads.py
+    app = App()
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        unchecked(client)
+        slow = await client.ask("/slow")
+        broken = []
+        for mark in (b"\r", b"\n", b"\0", b"\r\nx: y"):
+            number = client.frames.get_next_available_stream_id()
+            client.frames.send_headers(number, [*ASK, (b"a", b"b%bc" % mark)], end_stream=True)
+            broken.append(number)
+        await client.flush()
+        await client.until(lambda: len(client.resets) == len(broken))
+        assert client.resets == dict.fromkeys(broken, PROTOCOL_ERROR)
+        app.release.set()
+        assert await whole(client, slow) == ("200", b"done")
+        assert await whole(client, await client.ask("/")) == ("200", b"here")
+    assert app.begun == 2
+
+
+async def test_a_malformed_trailer_ends_its_stream_and_no_other(contexts: Contexts) -> None:
+    # SEC-112: the handler is told that the request is no more; well-formed ones are let pass
+    app = App()
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        unchecked(client)
+        good, bad = [await client.ask("/echo", "POST", body=b"abc") for _ in range(2)]
+        client.frames.send_headers(good, [(b"sum", b"1")], end_stream=True)
+        client.frames.send_headers(bad, [(b"sum", b"1\r\n2")], end_stream=True)
+        await client.flush()
+        await client.until(lambda: bad in client.resets)
+        assert client.resets == {bad: PROTOCOL_ERROR}
+        assert await whole(client, good) == ("200", b"abc")
+    assert app.ended == 2
+
+
+async def test_a_flood_of_malformed_heads_ends_the_connection(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # REL-12: a client that has us reset its requests makes as much work as one that resets them
+    monkeypatch.setattr(http2, "RESETS_PER_S", FOR_EVER_S)  # on a slow machine too
+    app, sent = App(), 0
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        unchecked(client)
+        while not client.is_closed:
+            # No more at once than the server lets a client open.
+            await ask_malformed(client, 50)
+            sent += 50
+        assert client.goodbye in {ENHANCE_YOUR_CALM, None}  # a reset may overtake it
+        await until(lambda: not server.connections)
+    # One batch may be on its way when the goodbye comes.
+    assert app.begun == 0
+    assert sent in {200, 250}
+
+
 @pytest.mark.parametrize(
     "pairs",
     [
@@ -406,8 +479,7 @@ async def test_a_broken_head_enters_no_handler(
     # REL-50, SEC-112
     app = App()
     async with serving2(contexts, app) as server, connected(server, contexts) as client:
-        client.frames.config.validate_outbound_headers = False
-        client.frames.config.normalize_outbound_headers = False
+        unchecked(client)
         client.frames.send_headers(1, pairs, end_stream=True)
         with capture_logs() as logged:
             await client.flush()

@@ -43,7 +43,8 @@ from web.server.connection.http.exchange import FAILED, LATE, run_application
 from web.server.connection.http.exchange import Link as ExchangeLink
 from web.server.connection.http.plain import WATCHED, Address
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
-from web.server.reading.heads import Head, HeaderList, Refusal, read_head
+from web.server.reading.heads import Head, HeaderList, Refusal
+from web.server.reading.http2_heads import is_http2_trailer, read_http2_head
 
 log = Log(__name__)
 
@@ -88,7 +89,13 @@ class Http2:
     ) -> None:
         self.app, self.link, self.settings, self.state = app, link, settings, state
         self.client, self.server = addresses
-        config = h2.config.H2Configuration(client_side=False, header_encoding=None)
+        # Heads are looked at in `reading/http2_heads.py`: a bad one ends its stream, not all.
+        config = h2.config.H2Configuration(
+            client_side=False,
+            header_encoding=None,
+            validate_inbound_headers=False,
+            normalize_inbound_headers=False,
+        )
         self.frames = h2.connection.H2Connection(config)
         self._streams: dict[int, Request] = {}
         self._begun = 0
@@ -208,6 +215,9 @@ class Http2:
                 if request is None or not request.feed(data):
                     padding += len(data)
                 self.taken(padding, number)
+            case h2.events.TrailersReceived(stream_id=number, headers=headers):
+                if not is_http2_trailer(headers):
+                    self._refuse_malformed(number)
             case h2.events.StreamEnded(stream_id=number):
                 if number in self._streams:
                     self._streams[number].end_body()
@@ -231,16 +241,23 @@ class Http2:
         self._begun += 1
         if self._begun >= self.settings.requests_max:
             self.say_goodbye()
-        head = _head(event.headers, self.settings)
+        head = read_http2_head(event.headers, self.settings.head_limits)
         # RFC 9113 8.1.1; where a body comes h2 counts it. A handler would take it for an empty one.
         is_cut = event.stream_ended is not None and _announces_body(event.headers)
         if head is None or is_cut:
-            self.reset(number, _Code.PROTOCOL_ERROR)
+            self._refuse_malformed(number)
             return
         if not self._streams:
             self.link.enter(Phase.ANSWERING)
         request = self._streams[number] = Request(self, number, head)
         self.link.spawn(request.run)
+
+    def _refuse_malformed(self, number: int) -> None:
+        self.reset(number, _Code.PROTOCOL_ERROR)
+        if number in self._streams:
+            self._streams[number].lose()
+        # As if the client had reset it: it costs the same, and may come as often.
+        self._count_reset()
 
     def _count_reset(self) -> None:
         now = trio.current_time()
@@ -565,36 +582,6 @@ class Request:
 
 def _announces_body(headers: HeaderList) -> bool:
     return any(value.strip(b"0") for name, value in headers if name == b"content-length")
-
-
-def _head(headers: HeaderList, settings: TransportSettings) -> Head | Refusal | None:
-    """Judge a head as that of HTTP/1.1 is judged; None when its frame is broken.
-
-    h2 has seen to the pseudo headers: each once, before the others, and none of HTTP/1.1 alone.
-    """
-    pseudo = {name: value for name, value in headers if name.startswith(b":")}
-    fields = [(name, value) for name, value in headers if not name.startswith(b":")]
-    hosts = [value for name, value in fields if name == b"host"]
-    authority = pseudo.get(b":authority")
-    if authority is not None:
-        if any(host != authority for host in hosts):
-            return None  # RFC 9113 8.3.1: the two would name two servers
-        fields = [(b"host", authority), *(pair for pair in fields if pair[0] != b"host")]
-    # RFC 9113 8.2.3: it may come in pieces.
-    cookies = [value for name, value in fields if name == b"cookie"]
-    if len(cookies) > 1:
-        fields = [pair for pair in fields if pair[0] != b"cookie"]
-        fields.append((b"cookie", b"; ".join(cookies)))
-    method = pseudo.get(b":method", b"")
-    target = pseudo.get(b":path", authority or b"")
-    # Whatever would look like another line of a head is in none.
-    if any(mark in part for mark in b"\r\n\0" for pair in fields for part in pair):
-        return None
-    if any(mark in part for mark in b"\r\n\0 " for part in (method, target)):
-        return None
-    lines = b"".join(b"%b: %b\r\n" % pair for pair in fields)
-    raw = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, lines)
-    return read_head(raw, settings.head_limits)
 
 
 def _scope(head: Head, connection: Http2) -> HTTPScope:
