@@ -1,6 +1,7 @@
 """Chat: rooms, what may be posted in them, and who sees what.
 
 Read `words.py` (the nouns), `policy.py` (the rules, pure; `guests.py` has the names it gives),
+`moderation.py` (what is decided about what waits, and the audit),
 `stored.py` (the event of a post, and how its text ends), `chat_log.py` (the port: what storage
 must do), `newest.py` (what a room keeps of it), then `room.py` (the actor that carries the
 rules out, and how it is found). Pages and sockets live in `web`.
@@ -14,6 +15,19 @@ from actors.chat.chat_log import (
     UnknownRoom,
 )
 from actors.chat.guests import guest_name
+from actors.chat.moderation import (
+    AuditEntry,
+    AuditPage,
+    Decided,
+    Decision,
+    ModerationOutcome,
+    NotDecided,
+    Verdict,
+    WaitingList,
+    WaitingMessage,
+    parse_decision,
+    parse_reason,
+)
 from actors.chat.policy import BadPost, author_name, hide_words, is_own, may_see, parse_room
 from actors.chat.room import (
     ChatEnvironment,
@@ -22,6 +36,7 @@ from actors.chat.room import (
     ForgetNewest,
     MessagePosted,
     MessageWithdrawn,
+    Moderate,
     NotStored,
     NotTaken,
     Post,
@@ -35,7 +50,7 @@ from actors.chat.room import (
     Rooms,
     topic_of,
 )
-from actors.chat.stored import PostStored, day_subject, user_subject
+from actors.chat.stored import PostModerated, PostStored, day_subject, user_subject
 from actors.chat.words import (
     DEMO_DISPLAY_NAME,
     DEMO_EMAIL,
@@ -58,6 +73,7 @@ from actors.chat.words import (
     Said,
     SaidAgain,
     Status,
+    TakenAway,
     TooManyPosts,
     Viewer,
 )
@@ -69,6 +85,8 @@ __all__ = [
     "DEMO_USER_ID",
     "LOBBY",
     "ROOM_NAMES",
+    "AuditEntry",
+    "AuditPage",
     "Author",
     "BadPost",
     "ChatEnvironment",
@@ -76,17 +94,23 @@ __all__ = [
     "ChatLogUnavailable",
     "CrashRoom",
     "CrashedOnPurpose",
+    "Decided",
+    "Decision",
     "Draft",
     "ForgetNewest",
     "History",
     "Message",
     "MessagePosted",
     "MessageWithdrawn",
+    "Moderate",
+    "ModerationOutcome",
     "Newest",
+    "NotDecided",
     "NotStored",
     "NotTaken",
     "Post",
     "PostLimit",
+    "PostModerated",
     "PostOutcome",
     "PostRefused",
     "PostStored",
@@ -107,15 +131,21 @@ __all__ = [
     "Said",
     "SaidAgain",
     "Status",
+    "TakenAway",
     "TooManyPosts",
     "UnknownRoom",
+    "Verdict",
     "Viewer",
+    "WaitingList",
+    "WaitingMessage",
     "author_name",
     "day_subject",
     "guest_name",
     "hide_words",
     "is_own",
     "may_see",
+    "parse_decision",
+    "parse_reason",
     "parse_room",
     "topic_of",
     "user_subject",

@@ -9,6 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
+from actors.chat.moderation import (
+    AUDIT_LIMIT,
+    QUEUE_LIMIT,
+    AuditPage,
+    ModerationOutcome,
+    Verdict,
+    WaitingList,
+)
 from actors.chat.words import (
     Draft,
     History,
@@ -173,11 +181,11 @@ class ChatLog(Protocol):
         ...
 
     async def said(self, room: RoomName, *, after: int, limit: int = SAID_LIMIT) -> Said:
-        """Call this to read again what all could see in the `limit` events behind number `after`.
+        """Call this to read again what all were told in the `limit` events behind number `after`.
 
-        Read from the room's stream, so it is the same after any restart. What waits or waited for
-        review is not among it. A text that was forgotten is `ERASED`. `after` below 0, or `limit`
-        outside 1 to 1000, is `InvalidField`, a `ValueError`.
+        Read from the room's stream, so it is the same after any restart. What waits for review is
+        not among it; what was approved stands where it was. A text that was forgotten is `ERASED`.
+        `after` below 0, or `limit` outside 1 to 1000, is `InvalidField`, a `ValueError`.
         """
         ...
 
@@ -186,6 +194,33 @@ class ChatLog(Protocol):
 
         What `history` would give each viewer who is no moderator and no author of what waits for
         review. One query; errors as `history`.
+        """
+        ...
+
+    async def room_of(self, message_id: UUID) -> RoomName | None:
+        """Call this to learn in which room a message is; None when there is no such message."""
+        ...
+
+    async def moderate(self, verdict: Verdict) -> ModerationOutcome:
+        """Call this to decide about a message that waits for review, once.
+
+        In one transaction: the event of the room, the message's status, reviewer, time and reason
+        in the queue, and the audit row `chat.message.moderate`. Of several at once one decides and
+        the others are `NOT_WAITING`. An approved message keeps its `seq`.
+        """
+        ...
+
+    async def waiting(self, limit: int = QUEUE_LIMIT) -> WaitingList:
+        """Call this for the messages of all rooms that wait longest for review, oldest first.
+
+        `limit` outside 1 to 50 is `InvalidField`, a `ValueError`.
+        """
+        ...
+
+    async def audited(self, *, before: int | None = None, limit: int = AUDIT_LIMIT) -> AuditPage:
+        """Call this for what was done, newest first, below entry `before`.
+
+        `limit` outside 1 to 50, or `before` below 1, is `InvalidField`, a `ValueError`.
         """
         ...
 
@@ -203,7 +238,7 @@ class ChatLog(Protocol):
     async def rebuild(self) -> int:
         """Call this to make messages that are missing again from the log; returns how many.
 
-        Those of the last 30 days, waiting for review where they did at first.
+        Those of the last 30 days, as they were decided about.
         """
         ...
 

@@ -27,10 +27,12 @@ from actors.chat.chat_log import (
     PostVerdict,
     UnknownRoom,
 )
+from actors.chat.moderation import Decided, Decision, ModerationOutcome, Verdict
 from actors.chat.newest import NewestWindow
 from actors.chat.words import (
     ROOM_NAMES,
     Author,
+    AuthorId,
     Draft,
     History,
     Message,
@@ -70,7 +72,10 @@ class ChatEnvironment(Environment):
 
 @dataclass(frozen=True, slots=True)
 class MessagePosted:
-    """Published on the room's topic when event `n` has stored a message."""
+    """Published on the room's topic when event `n` has stored a message, or shows it to all.
+
+    Of a message that waited the second comes when a moderator approved it, with its old `seq`.
+    """
 
     message: Message
     n: int
@@ -78,11 +83,16 @@ class MessagePosted:
 
 @dataclass(frozen=True, slots=True)
 class MessageWithdrawn:
-    """Published on the room's topic when event `n` has taken a message away."""
+    """Published on the room's topic when event `n` has taken a message away.
+
+    `reason` is for its `author` and nobody else.
+    """
 
     room: RoomName
     id: UUID
     n: int
+    author: AuthorId | None = None
+    reason: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +143,17 @@ class Post(Ask[PostOutcome | NotStored | NotTaken]):
 
 
 @message
+class Moderate(Ask[ModerationOutcome | NotStored]):
+    """Asks the room to decide about a message of it that waits for review."""
+
+    message_id: UUID
+    reviewer_id: UUID
+    reviewer_session: str | None
+    decision: Decision
+    reason: str = field(default="", repr=False)
+
+
+@message
 class ReadHistory(Ask[History | NotStored]):
     """Asks the room for the newest messages a viewer may see."""
 
@@ -158,7 +179,7 @@ class CrashRoom:
     because: str
 
 
-RoomMessage: TypeAlias = Post | ReadHistory | ForgetNewest | CrashRoom
+RoomMessage: TypeAlias = Post | Moderate | ReadHistory | ForgetNewest | CrashRoom
 
 
 class CrashedOnPurpose(Exception):
@@ -208,6 +229,34 @@ class RoomActor(Actor[RoomMessage | Settle]):
         for post, verdict in zip(drafted, verdicts, strict=True):
             with post:
                 post.reply(self._publish_posted(verdict))
+
+    async def on_moderate(self, message: Moderate) -> ModerationOutcome | NotStored:
+        """Store the decision, then tell the readers."""
+        env = self.environment
+        verdict = Verdict(
+            message_id=message.message_id,
+            event_id=env.ids.new_id(),
+            reviewer_id=message.reviewer_id,
+            reviewer_session=message.reviewer_session,
+            decision=message.decision,
+            reason=message.reason,
+            decided_at=env.clock.now(),
+            metadata=_metadata(),
+        )
+        self._newest = None  # Whatever becomes of it: it may be stored.
+        try:
+            outcome = await env.log.moderate(verdict)
+        except ChatLogUnavailable as error:
+            self._settle_later()
+            return NotStored(str(error))
+        if isinstance(outcome, Decided):
+            decided, n = outcome.message, outcome.n
+            if message.decision is Decision.APPROVE:
+                self._publish(MessagePosted(decided, n))
+            else:
+                author = policy.author_id(decided)
+                self._publish(MessageWithdrawn(self.name, decided.id, n, author, outcome.reason))
+        return outcome
 
     async def on_read_history(self, message: ReadHistory) -> History | NotStored:
         """Answer from what is kept, or read the store: either way the answer is the same."""

@@ -6,11 +6,13 @@ and the log says nothing any more of what had to be forgotten.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
 import msgspec
 
+from actors.chat.moderation import Decision, Verdict
 from actors.chat.words import Draft, Message, RoomName, Status
 from actors.persistence import (
     ERASED,
@@ -48,6 +50,19 @@ class PostStored(msgspec.Struct, frozen=True):
     room_id: UUID | None = None
     day: date | None = None
     text: Private[str] = Private(ERASED)
+
+
+@event(name="MessageModerated")
+class PostModerated(msgspec.Struct, frozen=True):
+    """A moderator has decided about a message that waited. Why is told by the queue and the audit:
+
+    they end, and this does not.
+    """
+
+    message_id: UUID
+    decision: Decision
+    reviewer_id: UUID
+    decided_at: datetime
 
 
 def stream_of(room_id: UUID) -> StreamId:
@@ -88,6 +103,14 @@ def post_event(draft: Draft, room_id: UUID, seq: int = 0) -> NewEvent:
     return EVENTS.encode(stored, event_id=draft.event_id, metadata=draft.metadata)
 
 
+def verdict_event(verdict: Verdict) -> NewEvent:
+    """Call this for the event of a decision."""
+    decided = PostModerated(
+        verdict.message_id, verdict.decision, verdict.reviewer_id, verdict.decided_at
+    )
+    return EVENTS.encode(decided, event_id=verdict.event_id, metadata=verdict.metadata)
+
+
 def sealed_text(room_id: UUID, event_id: UUID, sealed: str, at: datetime) -> StoredEvent:
     """Call this for what a keyring opens: the part of an event that is kept with its message."""
     return StoredEvent(
@@ -118,14 +141,44 @@ class PostFact(msgspec.Struct):
     created_at: datetime
 
 
-def seen_by_all(events: Iterable[StoredEvent]) -> list[tuple[StoredEvent, PostFact]]:
-    """Call this with events of a room: the posts among them that were shown to all."""
-    posts = [
-        (event, msgspec.json.decode(event.data, type=PostFact))
-        for event in events
-        if event.type == "MessagePosted"
-    ]
-    return [(event, fact) for event, fact in posts if fact.status is Status.VISIBLE]
+class _Decided(msgspec.Struct):
+    """What the event of a decision says of its message."""
+
+    message_id: UUID
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An event of a room that is told to all: a message is shown, or taken away."""
+
+    event: StoredEvent
+    message_id: UUID
+    is_withdrawn: bool = False
+
+
+def heard_by_all(events: Iterable[StoredEvent]) -> list[Heard]:
+    """Call this with events of a room for those among them that are told to all."""
+    heard: list[Heard] = []
+    for told in events:
+        match told.type:
+            case "MessagePosted":
+                fact = msgspec.json.decode(told.data, type=PostFact)
+                if fact.status is Status.VISIBLE:
+                    heard.append(Heard(told, fact.message_id))
+            case "MessageModerated":
+                decided = msgspec.json.decode(told.data, type=_Decided)
+                is_gone = decided.decision is Decision.REMOVE
+                heard.append(Heard(told, decided.message_id, is_gone))
+    return heard
+
+
+def decision_of(event: StoredEvent) -> tuple[UUID, Decision] | None:
+    """Call this for what an event decided about which message; None for another event."""
+    if event.type != "MessageModerated":
+        return None
+    decided = msgspec.json.decode(event.data, type=_Decided)
+    return decided.message_id, decided.decision
 
 
 def message_of(room: RoomName, fact: PostFact, text: str, author_name: str | None) -> Message:

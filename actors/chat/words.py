@@ -223,8 +223,17 @@ class SaidAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenAway:
+    """All were told at event `n` that a message is gone."""
+
+    message_id: UUID
+    n: int
+    correlation_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Said:
-    """What all could see of a room behind an event number, up to event `to`, in order.
+    """What all were told of a room behind an event number, up to event `to`, in order.
 
     `n` is the version of the room's stream when it was read. `is_whole` is False when some of
     these messages are not kept any more; those taken away since are left out.
@@ -235,6 +244,7 @@ class Said:
     to: int
     messages: tuple[SaidAgain, ...]
     is_whole: bool
+    withdrawn: tuple[TakenAway, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

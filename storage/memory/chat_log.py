@@ -43,6 +43,21 @@ from actors.chat.chat_log import (
     check_rooms,
     check_said,
 )
+from actors.chat.moderation import (
+    AUDIT_LIMIT,
+    QUEUE_LIMIT,
+    AuditEntry,
+    AuditPage,
+    Decided,
+    ModerationOutcome,
+    NotDecided,
+    Verdict,
+    WaitingList,
+    WaitingMessage,
+    check_audited,
+    check_waiting,
+    is_by_reviewer,
+)
 from actors.chat.policy import author_id
 from actors.chat.stored import (
     AUDIT_KEPT,
@@ -50,13 +65,16 @@ from actors.chat.stored import (
     MESSAGES_KEPT,
     PostFact,
     day_subject,
+    decision_of,
+    heard_by_all,
     message_of,
     over_before,
     post_event,
-    seen_by_all,
     stream_of,
     text_of,
+    verdict_event,
 )
+from actors.chat.words import TakenAway
 from actors.persistence import (
     PRIVATE_CODEC,
     AppendRequest,
@@ -65,7 +83,7 @@ from actors.persistence import (
     StoredEvent,
 )
 from actors.persistence.event_store import check_limit, refuse_closed
-from actors.persistence.words import check_a, check_text
+from actors.persistence.words import check_a, check_text, check_uuid
 from actors.runtime import Secret
 from storage.errors import (
     MasterKeyMissing,
@@ -84,6 +102,7 @@ from storage.memory.subject_keys import MemorySubjectKeys
 class AuditRow:
     """One line of the chat's audit log."""
 
+    id: int
     room_id: UUID
     actor_user_id: UUID | None
     action: str
@@ -127,7 +146,10 @@ class MemoryChatLog:
             keyring = SubjectKeyring(keys, Secret(os.urandom(MASTER_BYTES)))
         self._keyring: Keyring = keyring
         self.audit: list[AuditRow] = []
+        self._audit_count = 0
+        # Why each message waits, or waited; and those that were decided about.
         self.queue: dict[UUID, str] = {}
+        self.reviewed: set[UUID] = set()
         self._rooms: dict[RoomName, _RoomTable] = {}
         self._now = now
         self._failures = 0
@@ -211,9 +233,9 @@ class MemoryChatLog:
         check_text("room", room)
         self._maybe_fail()
         stream = self._stream(self._table(room))
-        seen = seen_by_all(stream)
+        heard = heard_by_all(stream)
         n = stream[-1].version if stream else 0
-        return RoomHead(self.database.lineage, n, seen[-1][0].version if seen else 0)
+        return RoomHead(self.database.lineage, n, heard[-1].event.version if heard else 0)
 
     async def said(self, room: RoomName, *, after: int, limit: int = SAID_LIMIT) -> Said:
         """See `ChatLog.said`."""
@@ -222,23 +244,32 @@ class MemoryChatLog:
         table = self._table(room)
         stream = self._stream(table)
         page = [event for event in stream if after < event.version <= after + limit]
-        known = {kept.message.id: kept.message.status for kept in table.messages}
-        seen = seen_by_all(page)
-        kept = [(event, fact) for event, fact in seen if _is_shown(known.get(fact.message_id))]
-        texts = await self._texts([event for event, _ in kept])
+        known = {kept.message.id: kept for kept in table.messages}
+        heard = heard_by_all(page)
+        told = [one for one in heard if not one.is_withdrawn]
+        shown = [
+            (one.event, known[one.message_id])
+            for one in told
+            if one.message_id in known
+            and known[one.message_id].message.status is not Status.REMOVED
+        ]
+        messages = await self._read([kept for _, kept in shown])
         return Said(
             self.database.lineage,
             stream[-1].version if stream else 0,
             page[-1].version if page else after,
             tuple(
-                SaidAgain(
-                    self._named(message_of(room, fact, text, None)),
-                    event.version,
-                    event.metadata.get("correlation_id"),
-                )
-                for (event, fact), text in zip(kept, texts, strict=True)
+                SaidAgain(message, event.version, event.metadata.get("correlation_id"))
+                for (event, _), message in zip(shown, messages, strict=True)
             ),
-            is_whole=all(fact.message_id in known for _, fact in seen),
+            is_whole=all(one.message_id in known for one in told),
+            withdrawn=tuple(
+                TakenAway(
+                    one.message_id, one.event.version, one.event.metadata.get("correlation_id")
+                )
+                for one in heard
+                if one.is_withdrawn
+            ),
         )
 
     async def newest(self, room: RoomName, *, limit: int = HISTORY_LIMIT) -> Newest:
@@ -259,6 +290,88 @@ class MemoryChatLog:
             n,
             has_older=len(visible) > limit,
             waiting=None if len(waiting) > WAITING_MAX else frozenset(filter(None, waiting)),
+        )
+
+    async def room_of(self, message_id: UUID) -> RoomName | None:
+        """See `ChatLog.room_of`."""
+        check_uuid("message_id", message_id)
+        self._maybe_fail()
+        return None if (found := self._find(message_id)) is None else found.message.room
+
+    async def moderate(self, verdict: Verdict) -> ModerationOutcome:
+        """See `ChatLog.moderate`."""
+        check_a("verdict", verdict, Verdict)
+        self._maybe_fail()
+        kept = self._find(verdict.message_id)
+        if kept is None:
+            return NotDecided.UNKNOWN
+        message, table = kept.message, self._table(kept.message.room)
+        if is_by_reviewer(message, verdict):
+            return NotDecided.OWN
+        if message.id not in self.queue or message.id in self.reviewed:
+            return NotDecided.NOT_WAITING
+        # From here to the text is no checkpoint.
+        self._catch_up(table)
+        table.events += 1
+        _record(self.database, table, verdict_event(verdict))
+        self.reviewed.add(message.id)
+        reason = self.queue[message.id] = verdict.reason or self.queue[message.id]
+        status = verdict.decision.status
+        kept.message = replace(message, status=status)
+        facts = {
+            "message_id": str(message.id),
+            "decision": verdict.decision.value,
+            "status": status.value,
+            "reason": reason,
+        }
+        self._audit(
+            message.room, verdict.reviewer_id, "chat.message.moderate", facts, verdict.decided_at
+        )
+        n = table.events
+        return Decided((await self._read([kept]))[0], n, reason)
+
+    async def waiting(self, limit: int = QUEUE_LIMIT) -> WaitingList:
+        """See `ChatLog.waiting`."""
+        check_waiting(limit)
+        self._maybe_fail()
+        waiting = sorted(
+            (
+                kept
+                for table in self._rooms.values()
+                for kept in table.messages
+                if kept.message.status is Status.PENDING
+            ),
+            key=lambda kept: (kept.message.created_at, kept.message.id),
+        )
+        reasons = [self.queue[kept.message.id] for kept in waiting[:limit]]
+        messages = await self._read(waiting[:limit])
+        return WaitingList(
+            tuple(map(WaitingMessage, messages, reasons)),
+            len(waiting),
+        )
+
+    async def audited(self, *, before: int | None = None, limit: int = AUDIT_LIMIT) -> AuditPage:
+        """See `ChatLog.audited`."""
+        check_audited(before, limit)
+        self._maybe_fail()
+        rows = [row for row in reversed(self.audit) if before is None or row.id < before]
+        rooms = {table.room.id: name for name, table in self._rooms.items()}
+        return AuditPage(
+            tuple(
+                AuditEntry(
+                    row.id,
+                    row.created_at,
+                    row.action,
+                    row.actor_user_id,
+                    None
+                    if row.actor_user_id is None
+                    else self.database.user_names.get(row.actor_user_id),
+                    rooms.get(row.room_id),
+                    row.metadata,
+                )
+                for row in rows[:limit]
+            ),
+            has_older=len(rows) > limit,
         )
 
     async def join(self, room: RoomName, user_id: UUID) -> bool:
@@ -286,8 +399,10 @@ class MemoryChatLog:
         first, made = self._now() - MESSAGES_KEPT, 0
         for name, table in self._rooms.items():
             known = {kept.message.id for kept in table.messages}
-            for event in self.database.streams.get(stream_of(table.room.id), ()):
-                if event.is_system:
+            stream = self.database.streams.get(stream_of(table.room.id), ())
+            decided = dict(filter(None, map(decision_of, stream)))
+            for event in stream:
+                if event.type != "MessagePosted":
                     continue
                 fact = msgspec.json.decode(event.data, type=PostFact)
                 if event.codec != PRIVATE_CODEC or fact.message_id in known:
@@ -295,6 +410,9 @@ class MemoryChatLog:
                 if fact.created_at <= first:
                     continue
                 kept = _Kept(message_of(name, fact, "", None), event)
+                if (decision := decided.get(fact.message_id)) is not None:
+                    kept.message = replace(kept.message, status=decision.status)
+                    self.reviewed.add(fact.message_id)
                 table.messages.append(kept)
                 table.by_client_id[_author_of(fact).key, fact.client_id] = kept
                 if fact.status is Status.PENDING:
@@ -315,6 +433,7 @@ class MemoryChatLog:
                 table.messages.remove(kept)
                 table.by_client_id = {k: v for k, v in table.by_client_id.items() if v is not kept}
                 self.queue.pop(kept.message.id, None)
+                self.reviewed.discard(kept.message.id)
                 gone += 1
         return gone
 
@@ -377,15 +496,26 @@ class MemoryChatLog:
     def _stream(self, table: _RoomTable) -> Sequence[StoredEvent]:
         return self.database.streams.get(stream_of(table.room.id), ())
 
-    def _store(self, table: _RoomTable, draft: Draft, event: NewEvent) -> Posted:
+    def _catch_up(self, table: _RoomTable) -> None:
+        """Count the room's events from where its stream is, unless that is closed."""
         version, last_type = self.database.end_of(stream_of(table.room.id))
         try:
             refuse_closed(stream_of(table.room.id), version, last_type)
         except StoreMisuse as error:
             raise ChatLogUnavailable(str(error)) from error
+        table.events = max(table.events, version)
+
+    def _find(self, message_id: UUID) -> _Kept | None:
+        tables = self._rooms.values()
+        return next(
+            (kept for t in tables for kept in t.messages if kept.message.id == message_id), None
+        )
+
+    def _store(self, table: _RoomTable, draft: Draft, event: NewEvent) -> Posted:
+        self._catch_up(table)
         if self._is_taken(draft):
             raise PostRefused("a number of the post is taken already; nothing was written")
-        table.events = max(table.events, version) + 1
+        table.events += 1
         table.seq += 1
         message = Message(
             id=draft.message_id,
@@ -399,7 +529,7 @@ class MemoryChatLog:
             client_id=draft.client_id,
             created_at=draft.created_at,
         )
-        kept = _Kept(message, _record(self.database, table, event))
+        kept = _Kept(message, _record(self.database, table, _numbered(event, table.seq)))
         table.messages.append(kept)
         table.by_client_id[draft.author.key, draft.client_id] = kept
         for limit in draft.limits:
@@ -413,9 +543,7 @@ class MemoryChatLog:
         return Posted(self._named(replace(message, body=draft.body)), table.events)
 
     def _is_taken(self, draft: Draft) -> bool:
-        return draft.event_id in self.database.by_id or any(
-            kept.message.id == draft.message_id for t in self._rooms.values() for kept in t.messages
-        )
+        return draft.event_id in self.database.by_id or self._find(draft.message_id) is not None
 
     def _named(self, message: Message) -> Message:
         if message.user_id is None:
@@ -434,7 +562,8 @@ class MemoryChatLog:
         room_id = self._rooms[room].room.id
         stamp = int(at.timestamp() * 1000)
         facts = {"room_id": str(room_id), **metadata, "timestamp_ms": stamp}
-        self.audit.append(AuditRow(room_id, user_id, action, facts, at))
+        self._audit_count += 1
+        self.audit.append(AuditRow(self._audit_count, room_id, user_id, action, facts, at))
 
     def _table(self, room: RoomName) -> _RoomTable:
         try:
@@ -458,18 +587,17 @@ def _wait(table: _RoomTable, limit: PostLimit, at: datetime) -> float:
     return (accepted[len(accepted) - limit.posts_max] - since).total_seconds()
 
 
-def _record(database: MemoryDatabase, table: _RoomTable, event: NewEvent) -> StoredEvent:
+def _numbered(event: NewEvent, seq: int) -> NewEvent:
     data = msgspec.json.decode(event.data, type=dict[str, msgspec.Raw])
-    numbered = data | {"seq": msgspec.Raw(b"%d" % table.seq)}
-    new = msgspec.structs.replace(event, data=msgspec.json.encode(numbered))
+    numbered = data | {"seq": msgspec.Raw(b"%d" % seq)}
+    return msgspec.structs.replace(event, data=msgspec.json.encode(numbered))
+
+
+def _record(database: MemoryDatabase, table: _RoomTable, event: NewEvent) -> StoredEvent:
     txid = database.begin()
-    (placed,) = database.place(txid, stream_of(table.room.id), table.events, [new])
+    (placed,) = database.place(txid, stream_of(table.room.id), table.events, [event])
     database.commit(txid, [placed])
     return placed
-
-
-def _is_shown(status: Status | None) -> bool:
-    return status is not None and status is not Status.REMOVED
 
 
 def _author_of(fact: PostFact) -> Author:

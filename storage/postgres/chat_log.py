@@ -48,22 +48,36 @@ from actors.chat.chat_log import (
     check_rooms,
     check_said,
 )
+from actors.chat.moderation import (
+    AUDIT_LIMIT,
+    QUEUE_LIMIT,
+    AuditEntry,
+    AuditPage,
+    Decided,
+    ModerationOutcome,
+    NotDecided,
+    Verdict,
+    WaitingList,
+    WaitingMessage,
+    check_audited,
+    check_waiting,
+)
 from actors.chat.stored import (
     AUDIT_KEPT,
     LIMITS_KEPT,
     MESSAGES_KEPT,
-    message_of,
+    heard_by_all,
     over_before,
     post_event,
     sealed_text,
-    seen_by_all,
     stream_of,
     text_of,
+    verdict_event,
 )
-from actors.chat.words import AuthorId
+from actors.chat.words import AuthorId, TakenAway
 from actors.persistence import AppendRequest, Keyring, StreamId
 from actors.persistence.event_store import check_limit, refuse_closed
-from actors.persistence.words import check_a, check_text
+from actors.persistence.words import check_a, check_text, check_uuid
 from actors.runtime import Log
 from storage.errors import (
     MasterKeyMissing,
@@ -157,19 +171,59 @@ STREAM_KEY = "events_pkey"
 
 # What is kept of messages that were shown; the text as `_texts` reads it.
 _SHOWN = """
-SELECT m.id, m.status, m.body, m.event_id, m.sealed, m.created_at, u.display_name AS author_name
+SELECT m.id, m.seq, m.user_id, m.author_session, u.display_name AS author_name, m.body, m.event_id,
+    m.sealed, m.status, m.client_id, m.created_at
 FROM chat_messages m LEFT JOIN users u ON u.id = m.user_id WHERE m.id = ANY($1)
+"""
+
+_MODERATE = """
+SELECT outcome, room_name, room_id, n, reason, id, seq, user_id, author_session, author_name, body,
+    event_id, sealed, status, client_id, created_at
+FROM chat_moderate($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+
+# The count by the same snapshot, on every row; one row without a message when nobody waits.
+_WAITING = """
+WITH q AS (
+    SELECT message_id, reason, queued_at FROM chat_moderation_queue
+    WHERE status = 'pending' ORDER BY queued_at, message_id LIMIT $1
+),
+c AS (SELECT count(*) AS waiting FROM chat_moderation_queue WHERE status = 'pending')
+SELECT c.waiting, q.reason, r.name AS room_name, m.room_id, m.id, m.seq, m.user_id,
+    m.author_session, u.display_name AS author_name, m.body, m.event_id, m.sealed, m.status,
+    m.client_id, m.created_at
+FROM c LEFT JOIN q ON true LEFT JOIN chat_messages m ON m.id = q.message_id
+    LEFT JOIN chat_rooms r ON r.id = m.room_id LEFT JOIN users u ON u.id = m.user_id
+ORDER BY q.queued_at, q.message_id
+"""
+
+_AUDITED = """
+SELECT a.id, a.created_at, a.action, a.actor_user_id, u.display_name AS actor_name,
+    r.name AS room_name, a.metadata::text AS metadata
+FROM chat_audit_log a LEFT JOIN users u ON u.id = a.actor_user_id
+    LEFT JOIN chat_rooms r ON r.id = a.room_id
+WHERE a.id < $1 ORDER BY a.id DESC LIMIT $2
 """
 
 _SEQ_MAX = 2**63 - 1
 
 # Posts of before had no text in their event, and are not made again.
 _REBUILD = """
-WITH posted AS (
-    SELECT r.id AS room_id, e.event_id, convert_from(e.event_data, 'UTF8')::jsonb AS fact
+WITH told AS (
+    SELECT r.id AS room_id, e.event_id, e.event_type, e.codec,
+        convert_from(e.event_data, 'UTF8')::jsonb AS fact
     FROM chat_rooms r JOIN events e ON e.stream_id = 'room-' || r.id
-    WHERE e.event_type = 'MessagePosted' AND e.codec = 'json+private'
+    WHERE e.event_type IN ('MessagePosted', 'MessageModerated')
         AND e.stream_id NOT IN (SELECT stream_id FROM removals)
+), decided AS (
+    SELECT (fact ->> 'message_id')::uuid AS message_id, fact ->> 'decision' AS decision,
+        (fact ->> 'reviewer_id')::uuid AS reviewer_id,
+        (fact ->> 'decided_at')::timestamptz AS decided_at
+    FROM told WHERE event_type = 'MessageModerated'
+), posted AS (
+    SELECT room_id, event_id, fact, d.decision, d.reviewer_id, d.decided_at
+    FROM told LEFT JOIN decided d ON d.message_id = (fact ->> 'message_id')::uuid
+    WHERE event_type = 'MessagePosted' AND codec = 'json+private'
 ), made AS (
     INSERT INTO chat_messages (id, room_id, seq, user_id, author_session, author_key, event_id,
         sealed, status, client_id, created_at)
@@ -178,15 +232,19 @@ WITH posted AS (
         CASE WHEN fact ->> 'author_session' IS NULL THEN 'user:' || (fact ->> 'user_id')
             WHEN fact ->> 'user_id' IS NULL THEN 'session:' || (fact ->> 'author_session')
             ELSE 'demo:' || (fact ->> 'author_session') END,
-        event_id, fact -> '$private', fact ->> 'status', fact ->> 'client_id',
+        event_id, fact -> '$private', CASE decision WHEN 'approve' THEN 'visible'
+            WHEN 'remove' THEN 'removed' ELSE fact ->> 'status' END, fact ->> 'client_id',
         (fact ->> 'created_at')::timestamptz
     FROM posted WHERE (fact ->> 'created_at')::timestamptz > clock_timestamp() - $1::interval
     ON CONFLICT DO NOTHING
-    RETURNING id, event_id, status, created_at
+    RETURNING id, event_id, created_at
 ), queued AS (
-    INSERT INTO chat_moderation_queue (message_id, reason, queued_at)
-    SELECT m.id, coalesce(p.fact ->> 'reason', 'auto'), m.created_at
-    FROM made m JOIN posted p USING (event_id) WHERE m.status = 'pending'
+    INSERT INTO chat_moderation_queue (message_id, reason, status, reviewer_id, reviewed_at,
+        queued_at)
+    SELECT m.id, coalesce(p.fact ->> 'reason', 'auto'), CASE p.decision WHEN 'approve'
+        THEN 'approved' WHEN 'remove' THEN 'removed' ELSE 'pending' END, p.reviewer_id,
+        p.decided_at, m.created_at
+    FROM made m JOIN posted p USING (event_id) WHERE p.fact ->> 'status' = 'pending'
 )
 SELECT count(*) FROM made
 """
@@ -375,6 +433,58 @@ class PostgresChatLog:
             waiting=None if len(waiting) > WAITING_MAX else frozenset(map(_author_id, waiting)),
         )
 
+    async def room_of(self, message_id: UUID) -> RoomName | None:
+        """See `ChatLog.room_of`."""
+        check_uuid("message_id", message_id)
+        rows = await _available(
+            self._database.run(
+                _fetch,
+                "SELECT r.name FROM chat_messages m JOIN chat_rooms r ON r.id = m.room_id"
+                " WHERE m.id = $1",
+                message_id,
+            )
+        )
+        return RoomName(rows[0]["name"]) if rows else None
+
+    async def moderate(self, verdict: Verdict) -> ModerationOutcome:
+        """See `ChatLog.moderate`."""
+        check_a("verdict", verdict, Verdict)
+        room = await self.room_of(verdict.message_id)
+        if room is None:
+            return NotDecided.UNKNOWN
+        row = await _available(self._retried(_moderate, room, verdict))
+        if row["outcome"] != "decided":
+            return NotDecided(row["outcome"])
+        (text,) = await self._texts(_uuid(row["room_id"]), [row])
+        return Decided(_message(row, room, text), row["n"], row["reason"])
+
+    async def waiting(self, limit: int = QUEUE_LIMIT) -> WaitingList:
+        """See `ChatLog.waiting`."""
+        check_waiting(limit)
+        rows = await _available(self._database.run(_fetch, _WAITING, limit))
+        found = [row for row in rows if row["id"] is not None]
+        texts: dict[UUID, str] = {}
+        for room_id in {row["room_id"] for row in found}:
+            own = [row for row in found if row["room_id"] == room_id]
+            opened = await self._texts(_uuid(room_id), own)
+            texts.update(zip((row["id"] for row in own), opened, strict=True))
+        return WaitingList(
+            tuple(
+                WaitingMessage(
+                    _message(row, RoomName(row["room_name"]), texts[row["id"]]), row["reason"]
+                )
+                for row in found
+            ),
+            rows[0]["waiting"],
+        )
+
+    async def audited(self, *, before: int | None = None, limit: int = AUDIT_LIMIT) -> AuditPage:
+        """See `ChatLog.audited`."""
+        check_audited(before, limit)
+        first = _SEQ_MAX if before is None else before
+        rows = await _available(self._database.run(_fetch, _AUDITED, first, limit + 1))
+        return AuditPage(tuple(map(_audit_entry, rows[:limit])), has_older=len(rows) > limit)
+
     async def join(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.join`."""
         check_member(room, user_id)
@@ -422,7 +532,7 @@ class PostgresChatLog:
             newest = self._events.load_backwards(stream, from_version=at, limit=SAID_LIMIT)
             page = [event async for event in newest]
             for event in page:
-                if seen_by_all([event]):
+                if heard_by_all([event]):
                     return RoomHead(lineage, n, event.version)
             at = page[-1].version - 1 if page else 0
         return RoomHead(lineage, n, 0)
@@ -435,15 +545,17 @@ class PostgresChatLog:
                 stream, from_version=after + 1, to_version=after + limit
             )
         ]
-        seen = seen_by_all(page)
-        ids = [fact.message_id for _, fact in seen]
+        heard = heard_by_all(page)
+        ids = [one.message_id for one in heard if not one.is_withdrawn]
         rows = {row["id"]: row for row in await self._database.run(_fetch, _SHOWN, ids)}
         shown = [
-            (event, fact, rows[fact.message_id])
-            for event, fact in seen
-            if fact.message_id in rows and rows[fact.message_id]["status"] != Status.REMOVED
+            (one.event, rows[one.message_id])
+            for one in heard
+            if not one.is_withdrawn
+            and one.message_id in rows
+            and rows[one.message_id]["status"] != Status.REMOVED
         ]
-        texts = await self._texts(room_id, [row for _, _, row in shown])
+        texts = await self._texts(room_id, [row for _, row in shown])
         # Asked behind the page: no lineage comes back, so what it says held for the page.
         return Said(
             await self._events.lineage(),
@@ -451,13 +563,18 @@ class PostgresChatLog:
             page[-1].version if page else after,
             tuple(
                 SaidAgain(
-                    message_of(room, fact, text, row["author_name"]),
-                    event.version,
-                    event.metadata.get("correlation_id"),
+                    _message(row, room, text), event.version, event.metadata.get("correlation_id")
                 )
-                for (event, fact, row), text in zip(shown, texts, strict=True)
+                for (event, row), text in zip(shown, texts, strict=True)
             ),
-            is_whole=len(rows) == len(seen),
+            is_whole=len(rows) == len(ids),
+            withdrawn=tuple(
+                TakenAway(
+                    one.message_id, one.event.version, one.event.metadata.get("correlation_id")
+                )
+                for one in heard
+                if one.is_withdrawn
+            ),
         )
 
     async def _purge(self, statement: str, kept: timedelta, limit: int) -> int:
@@ -559,6 +676,23 @@ async def _post(connection: Connection, draft: Draft, event: str) -> asyncpg.Rec
         [limit.period_s for limit in limits],
     )
     assert row is not None, "chat_post gives one row"
+    return row
+
+
+async def _moderate(connection: Connection, verdict: Verdict) -> asyncpg.Record:
+    row = await connection.fetchrow(
+        _MODERATE,
+        verdict.message_id,
+        verdict.event_id,
+        verdict.reviewer_id,
+        verdict.reviewer_session,
+        verdict.decision.value,
+        verdict.reason,
+        verdict.decided_at,
+        verdict_event(verdict).data.decode(),
+        _json(verdict.metadata),
+    )
+    assert row is not None, "chat_moderate gives one row"
     return row
 
 
@@ -686,6 +820,19 @@ def _message(row: asyncpg.Record, room: RoomName, body: str) -> Message:
         status=Status(row["status"]),
         client_id=row["client_id"],
         created_at=row["created_at"],
+    )
+
+
+def _audit_entry(row: asyncpg.Record) -> AuditEntry:
+    actor, room = row["actor_user_id"], row["room_name"]
+    return AuditEntry(
+        id=row["id"],
+        at=row["created_at"],
+        action=row["action"],
+        actor=None if actor is None else _uuid(actor),
+        actor_name=row["actor_name"],
+        room=None if room is None else RoomName(room),
+        metadata=msgspec.json.decode(row["metadata"], type=dict[str, str | int | None]),
     )
 
 

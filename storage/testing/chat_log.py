@@ -20,9 +20,13 @@ from actors.chat import (
     Author,
     ChatLog,
     ChatLogUnavailable,
+    Decided,
+    Decision,
     Draft,
     History,
+    ModerationOutcome,
     Newest,
+    NotDecided,
     Posted,
     PostLimit,
     PostOutcome,
@@ -34,7 +38,9 @@ from actors.chat import (
     Status,
     TooManyPosts,
     UnknownRoom,
+    Verdict,
     Viewer,
+    WaitingList,
     user_subject,
 )
 from actors.chat.chat_log import WAITING_MAX
@@ -75,6 +81,11 @@ def draft(
         limits=limits,
         metadata={"correlation_id": "c-1"},
     )
+
+
+def verdict(message_id: UUID, decision: Decision = Decision.APPROVE, reason: str = "") -> Verdict:
+    """Call this to make a decision of somebody who wrote nothing."""
+    return Verdict(message_id, uuid4(), uuid4(), "session-m", decision, reason, _NOON)
 
 
 def _again(one: Draft, **changes: UUID) -> Draft:
@@ -183,21 +194,31 @@ class ChatForgettingSuite:
             _days_ago(2, draft("by demo", author=_DEMO)),
             _days_ago(1, draft("waits", status=Status.PENDING)),
             _days_ago(0, draft("elsewhere", room=_SUPPORT)),
+            _days_ago(0, draft("approved", room=_SUPPORT, status=Status.PENDING)),
+            _days_ago(0, draft("taken away", room=_SUPPORT, status=Status.PENDING)),
         ]
         for one in drafts:
             assert isinstance(await log.post(one), Posted)
+        await log.moderate(verdict(drafts[5].message_id))
+        await log.moderate(verdict(drafts[6].message_id, Decision.REMOVE))
         await log.purge_messages()
         moderator = Viewer(is_moderator=True)
         before = [await log.history(room, moderator) for room in (LOBBY, _SUPPORT)]
         assert [one.body for one in before[0].messages] == ["by user", "by demo", "waits"]
+        assert [one.body for one in before[1].messages] == ["elsewhere", "approved"]
         queued = await chat.queue()
-        assert len(queued) == 1
+        assert len(queued) == 3
+        waiting = await log.waiting()
         await chat.lose_messages()
         assert (await log.history(LOBBY, moderator)).messages == ()
-        assert await log.rebuild() == 4
+        assert await log.rebuild() == 6
         assert await log.rebuild() == 0
         assert [await log.history(room, moderator) for room in (LOBBY, _SUPPORT)] == before
         assert await chat.queue() == queued
+        assert await log.waiting() == waiting
+        for one in drafts[5:]:
+            again = await log.moderate(verdict(one.message_id))
+            assert again is NotDecided.NOT_WAITING
         # A repeat is known as one, and the next post goes on counting.
         assert isinstance(await log.post(drafts[1]), Repeated)
         posted = await log.post(_days_ago(0))
@@ -586,3 +607,143 @@ class ChatLogSuite:
         await chat_log.post(draft(text, client_id=text))
         assert await _bodies(chat_log) == [text]
         assert isinstance(await chat_log.post(draft("x", client_id=text)), Repeated)
+
+    async def test_a_message_that_waits_is_decided_once(self, chat_log: ChatLog) -> None:
+        # SITE-69, SITE-71: approved at its place, and the room counts on
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        waits = draft("see http://a", status=Status.PENDING)
+        await chat_log.post(waits)
+        await chat_log.post(draft("behind it"))
+        outcomes: list[ModerationOutcome] = []
+
+        async def decide(decision: Decision) -> None:
+            outcomes.append(await chat_log.moderate(verdict(waits.message_id, decision, "fine")))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(decide, Decision.APPROVE)
+        (decided,) = (one for one in outcomes if isinstance(one, Decided))
+        assert outcomes.count(NotDecided.NOT_WAITING) == 2
+        assert (decided.n, decided.message.seq, decided.reason) == (3, 1, "fine")
+        assert decided.message.status is Status.VISIBLE
+        assert await _bodies(chat_log) == ["see http://a", "behind it"]
+        later = await chat_log.moderate(verdict(waits.message_id, Decision.REMOVE))
+        assert later is NotDecided.NOT_WAITING
+        posted = await chat_log.post(draft("and on"))
+        assert isinstance(posted, Posted)
+        assert (posted.n, posted.message.seq) == (4, 3)
+
+    async def test_a_message_that_is_removed_is_gone_for_all(self, chat_log: ChatLog) -> None:
+        # SITE-69
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        waits = draft("see http://a", status=Status.PENDING)
+        await chat_log.post(waits)
+        decided = await chat_log.moderate(verdict(waits.message_id, Decision.REMOVE))
+        assert isinstance(decided, Decided)
+        # Without words of its own the decision keeps the queue's reason.
+        assert (decided.reason, decided.message.status) == ("auto", Status.REMOVED)
+        for viewer in (Viewer(), Viewer(session_id="session-a"), Viewer(is_moderator=True)):
+            assert await _bodies(chat_log, viewer) == []
+        # A repeat of the post is one still, and brings nothing back.
+        assert isinstance(await chat_log.post(waits), Repeated)
+        assert await _bodies(chat_log, Viewer(is_moderator=True)) == []
+
+    async def test_what_cannot_be_decided_is_told_and_changes_nothing(
+        self, chat_log: ChatLog
+    ) -> None:
+        # SITE-71
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        own = draft("own", author=_USER, status=Status.PENDING)
+        as_demo = draft("as demo", author=_DEMO, status=Status.PENDING)
+        visible = draft("visible")
+        for one in (own, as_demo, visible):
+            await chat_log.post(one)
+        told = [
+            await chat_log.moderate(one)
+            for one in (
+                verdict(uuid4()),
+                replace(verdict(own.message_id), reviewer_id=DEMO_USER_ID),
+                replace(verdict(as_demo.message_id), reviewer_session="session-a"),
+                verdict(visible.message_id),
+            )
+        ]
+        assert told == [
+            NotDecided.UNKNOWN, NotDecided.OWN, NotDecided.OWN, NotDecided.NOT_WAITING,
+        ]  # fmt: skip
+        assert (await chat_log.history(LOBBY, Viewer())).n == 3
+        assert (await chat_log.waiting()).count == 2
+        assert [one.action for one in (await chat_log.audited(limit=1)).entries] == [
+            "chat.message.post"
+        ]
+
+    async def test_the_queue_has_the_oldest_first_and_counts_all(self, chat_log: ChatLog) -> None:
+        # SITE-70
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        assert await chat_log.waiting() == WaitingList((), 0)
+        drafts = [
+            draft("third", status=Status.PENDING, at_s=3, room=_SUPPORT),
+            draft("first", status=Status.PENDING, at_s=1),
+            draft("second", status=Status.PENDING, at_s=2, author=_DEMO),
+            draft("shown", at_s=0),
+        ]
+        for one in drafts:
+            await chat_log.post(one)
+        found = await chat_log.waiting(2)
+        assert [one.message.body for one in found.messages] == ["first", "second"]
+        assert [one.reason for one in found.messages] == ["auto", "auto"]
+        assert found.messages[1].message.author_name == DEMO_DISPLAY_NAME
+        assert found.count == 3
+        assert await chat_log.room_of(drafts[0].message_id) == _SUPPORT
+        assert await chat_log.room_of(uuid4()) is None
+        await chat_log.moderate(verdict(drafts[1].message_id))
+        found = await chat_log.waiting()
+        assert [one.message.body for one in found.messages] == ["second", "third"]
+        assert [one.message.room for one in found.messages] == [LOBBY, _SUPPORT]
+
+    async def test_the_audit_tells_each_act_once(self, chat_log: ChatLog) -> None:
+        # SITE-72: with ids, and never with a body
+        await chat_log.ensure_rooms([LOBBY])
+        waits = draft("Marker http://a", status=Status.PENDING)
+        await chat_log.post(waits)
+        await chat_log.post(waits)
+        await chat_log.join(LOBBY, DEMO_USER_ID)
+        await chat_log.join(LOBBY, DEMO_USER_ID)
+        await chat_log.moderate(verdict(waits.message_id, Decision.REMOVE, "an advertisement"))
+        await chat_log.moderate(verdict(waits.message_id, Decision.REMOVE, "again"))
+        newest = await chat_log.audited(limit=2)
+        older = await chat_log.audited(before=newest.entries[-1].id, limit=2)
+        assert (newest.has_older, older.has_older) == (True, False)
+        entries = [*newest.entries, *older.entries]
+        assert [one.action for one in entries] == [
+            "chat.message.moderate", "chat.room.join", "chat.message.post", "chat.room.create",
+        ]  # fmt: skip
+        assert {one.room for one in entries} == {LOBBY}
+        facts = dict(entries[0].metadata)
+        assert str(facts.pop("room_id")) == str(entries[1].metadata["room_id"])
+        stamp = facts.pop("timestamp_ms")
+        assert stamp == int(entries[0].at.timestamp() * 1000)
+        assert facts == {
+            "message_id": str(waits.message_id),
+            "decision": "remove",
+            "status": "removed",
+            "reason": "an advertisement",
+        }
+        assert entries[1].actor_name == DEMO_DISPLAY_NAME
+        assert "Marker" not in repr(entries)
+
+    async def test_what_was_decided_is_read_again_where_it_was(self, chat_log: ChatLog) -> None:
+        # SITE-107, WEB-42
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        waits = [draft(str(number), status=Status.PENDING) for number in range(2)]
+        for one in waits:
+            await chat_log.post(one)
+        await chat_log.post(draft("shown"))
+        assert (await chat_log.head(LOBBY)).seen == 3
+        await chat_log.moderate(verdict(waits[0].message_id))
+        await chat_log.moderate(verdict(waits[1].message_id, Decision.REMOVE, "no"))
+        assert (await chat_log.head(LOBBY)).seen == 5
+        said = await chat_log.said(LOBBY, after=0)
+        assert [(one.n, one.message.body) for one in said.messages] == [(3, "shown"), (4, "0")]
+        assert [(one.n, one.message_id) for one in said.withdrawn] == [(5, waits[1].message_id)]
+        assert said.is_whole
+        assert said.to == 5

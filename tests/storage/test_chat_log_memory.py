@@ -12,10 +12,12 @@ from actors.chat import (
     ChatLogUnavailable,
     Draft,
     History,
+    ModerationOutcome,
     PostOutcome,
     PostRefused,
     PostVerdict,
     RoomName,
+    Verdict,
     Viewer,
 )
 from actors.runtime import Secret
@@ -54,6 +56,7 @@ class TestMemoryChatForgetting(ChatForgettingSuite):
                 table.messages.clear()
                 table.by_client_id.clear()
             log.queue.clear()
+            log.reviewed.clear()
 
         async def queued() -> set[UUID]:
             return set(log.queue)
@@ -89,6 +92,12 @@ class _TurnsThemRound(MemoryChatLog):
         return [*reversed(await super().post_all([*reversed(drafts)]))]
 
 
+class _DecidesAgain(MemoryChatLog):
+    async def moderate(self, verdict: Verdict) -> ModerationOutcome:
+        self.reviewed.clear()
+        return await super().moderate(verdict)
+
+
 class _ShowsPending(MemoryChatLog):
     async def history(
         self, room: RoomName, viewer: Viewer, *, before: int | None = None, limit: int = 50
@@ -103,6 +112,7 @@ class _ShowsPending(MemoryChatLog):
         (_ForgetsLimits, "test_of_fifty_parallel_posts_exactly_the_limit_passes"),
         (_LosesAfterPoison, "test_one_that_cannot_be_stored_harms_no_other"),
         (_TurnsThemRound, "test_posts_together_end_as_they_would_one_by_one"),
+        (_DecidesAgain, "test_a_message_that_waits_is_decided_once"),
         (_ShowsPending, "test_pending_is_for_its_author_and_moderators"),
     ],
 )

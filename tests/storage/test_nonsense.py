@@ -11,7 +11,17 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from actors.chat import LOBBY, Author, ChatLog, Draft, Status, UnknownRoom, Viewer
+from actors.chat import (
+    LOBBY,
+    Author,
+    ChatLog,
+    Decision,
+    Draft,
+    Status,
+    UnknownRoom,
+    Verdict,
+    Viewer,
+)
 from actors.persistence import (
     START,
     AppendRequest,
@@ -190,9 +200,14 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     },
 }
 
+_VERDICT = Verdict(_ONE, _ONE, _ONE, "s", Decision.APPROVE, "why", _AT)
 _CHAT: Mapping[str, Mapping[str, object]] = {
     "post": {"draft": _DRAFT},
     "history": {"room": LOBBY, "viewer": Viewer(session_id="s"), "before": 5, "limit": 5},
+    "room_of": {"message_id": _ONE},
+    "moderate": {"verdict": _VERDICT},
+    "waiting": {"limit": 5},
+    "audited": {"before": 5, "limit": 5},
     "join": {"room": LOBBY, "user_id": _ONE},
     "is_member": {"room": LOBBY, "user_id": _ONE},
     "ensure_rooms": {"names": [LOBBY]},
@@ -214,6 +229,7 @@ _WORDS: tuple[object, ...] = (
     _LETTER,
     _CHECKPOINT,
     _DRAFT,
+    _VERDICT,
 )
 
 

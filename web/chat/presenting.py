@@ -1,12 +1,14 @@
 """Stored messages as what a page shows of them, and room events as what a stream is sent. Pure.
 
 Readers fall into classes that see a message alike, so that it is rendered and encoded once for
-each class and the bytes are shared: the public, and the session that wrote it.
+each class and the bytes are shared: the public, the session that wrote it, and moderators while it
+waits for review.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from actors.chat import (
     DEMO_USER_ID,
@@ -31,10 +33,11 @@ ERASED_BODY = "(erased)"
 
 
 class ViewerClass(StrEnum):
-    """Who looks: everybody, or the session whose message it is."""
+    """Who looks: everybody, the session whose message it is, or who decides about it."""
 
     PUBLIC = "public"
     AUTHOR = "author"
+    MODERATOR = "moderator"
 
 
 def message_view(message: Message, viewer_class: ViewerClass) -> MessageView:
@@ -75,6 +78,8 @@ class PageViews:
         self, room: RoomName, messages: tuple[Message, ...], viewer: Viewer
     ) -> tuple[MessageView, ...]:
         """Call this for what `window_views` gives."""
+        if viewer.is_moderator:
+            return window_views(messages, viewer)
         kept = self._kept.get(room)
         if kept is None or kept.messages is not messages:
             authors = frozenset(map(author_id, messages))
@@ -99,6 +104,11 @@ def _wrote_one(viewer: Viewer, authors: frozenset[AuthorId | None]) -> bool:
     return any(one is not None and one in authors for one in ids)
 
 
+def _both_panes(message_id: UUID) -> str:
+    name = element_id(str(message_id))
+    return f"#chat-you-{name}, #chat-demo-{name}"
+
+
 def _speaker(message: Message, viewer_class: ViewerClass) -> Speaker:
     if message.user_id == DEMO_USER_ID:
         return Speaker.DEMO
@@ -115,12 +125,19 @@ class RoomFrames:
         """Call this to name the `n`th event of the room on a stream; n survives restarts."""
         return f"{self._room.lower()}.{n}"
 
-    def posted(self, message: Message, n: int, viewer_class: ViewerClass) -> Frame:
-        """Call this to append a new message to both panes' lists."""
+    def posted(
+        self, message: Message, n: int, viewer_class: ViewerClass, *, has_waited: bool = False
+    ) -> Frame:
+        """Call this to append a message to both panes' lists; the page puts it where it belongs.
+
+        `has_waited` for who sees it already, as one that waits for review.
+        """
         parts = self._renderer.message(message_view(message, viewer_class))
         append = ElementPatchMode.APPEND
+        before = [remove_elements(_both_panes(message.id))] if has_waited else []
         return joined(
             [
+                *before,
                 patch_elements(parts.you, selector="#chat-you-list", mode=append),
                 patch_elements(
                     parts.demo,
@@ -163,8 +180,13 @@ class RoomFrames:
 
     def withdrawn(self, event: MessageWithdrawn) -> Frame:
         """Call this to take a message out of both panes."""
-        name = element_id(str(event.id))
-        return joined([remove_elements(f"#chat-you-{name}, #chat-demo-{name}")])
+        return joined([remove_elements(_both_panes(event.id))])
+
+    def refused(self, message: Message, event: MessageWithdrawn) -> Frame:
+        """Call this to tell the author, in the place of the message, that it was taken away."""
+        view = message_view(message, ViewerClass.AUTHOR)
+        html = self._renderer.withdrawn_message(view, event.reason)
+        return joined([patch_elements(html, event_id=self.event_id(event.n))])
 
     def window(self, messages: tuple[Message, ...], n: int, viewer: Viewer) -> Frame:
         """Call this to replace both panes' lists by what the viewer may see."""

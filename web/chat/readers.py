@@ -4,13 +4,17 @@ Streams are handed to a room's feed as they are: what it calls of them is `Reade
 """
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 from uuid import UUID
 
 from actors.chat import Message, RoomName, Viewer
 from actors.chat.policy import author_id
+from actors.chat.words import AuthorId
 from web.realtime import Audience, PageHolds, Stream
 from web.server import Bundle, Frame
+
+NOBODY = Viewer()
 
 
 class Reader(Protocol):
@@ -44,14 +48,19 @@ class Readers(Audience[Reader]):
         self._by_session: dict[str, dict[Reader, None]] = {}
         # Of those sessions that have one: a sign-in and its session begin and end together.
         self._members: dict[str, UUID] = {}
+        # Of them those who decide about what waits, and so see it.
+        self._moderators: set[str] = set()
 
-    def join(
-        self, reader: Reader, holds: PageHolds | None = None, member: UUID | None = None
-    ) -> None:
-        """Call this when a stream opens; `member` is who is signed in on its session."""
+    def join(self, reader: Reader, holds: PageHolds | None = None, who: Viewer = NOBODY) -> None:
+        """Call this when a stream opens; `who` is signed in on its session, if anybody is."""
         self._by_session.setdefault(reader.session_id, {})[reader] = None
-        if member is not None:
-            self._members[reader.session_id] = member
+        if who.user_id is not None:
+            self._members[reader.session_id] = who.user_id
+        # As the newest stream of the session was opened: a role comes and goes.
+        if who.is_moderator:
+            self._moderators.add(reader.session_id)
+        else:
+            self._moderators.discard(reader.session_id)
         super().join(reader, holds)
 
     def leave(self, reader: Reader) -> None:
@@ -61,15 +70,28 @@ class Readers(Audience[Reader]):
         if not readers:
             self._by_session.pop(reader.session_id, None)
             self._members.pop(reader.session_id, None)
+            self._moderators.discard(reader.session_id)
         super().leave(reader)
 
     def viewer(self, session_id: str) -> Viewer:
         """Call this for who reads on the streams of a session."""
-        return Viewer(user_id=self._members.get(session_id), session_id=session_id)
+        return Viewer(
+            user_id=self._members.get(session_id),
+            session_id=session_id,
+            is_moderator=session_id in self._moderators,
+        )
+
+    @property
+    def moderators(self) -> AbstractSet[str]:
+        """The sessions with a stream open here that see what waits for review."""
+        return self._moderators
 
     def sessions_of(self, message: Message) -> set[str]:
         """Call this for the sessions with a stream open here that see a message as their own."""
-        author = author_id(message)
+        return self.sessions_by(author_id(message))
+
+    def sessions_by(self, author: AuthorId | None) -> set[str]:
+        """Call this for the sessions with a stream open here of an author."""
         if isinstance(author, str):
             return {author} if author in self._by_session else set()
         return {session for session, member in self._members.items() if member == author}
@@ -93,7 +115,7 @@ class ShownRooms:
         stream: Stream,
         room: RoomName,
         holds: PageHolds | None = None,
-        member: UUID | None = None,
+        who: Viewer = NOBODY,
     ) -> None:
         """Call this when an open stream shows a room: the window comes, then every event.
 
@@ -101,7 +123,7 @@ class ShownRooms:
         """
         self._shown[stream] = room
         stream.when_closed(self._forget)
-        self._readers[room].join(stream, holds, member)
+        self._readers[room].join(stream, holds, who)
 
     def maybe_room(self, stream: Stream) -> RoomName | None:
         """Call this to learn which room a stream shows; None for most pages."""

@@ -11,12 +11,17 @@ Rule 5: events that wait together leave together, in one write for each reader. 
 readers others have their turn; who comes meanwhile waits for its window, which has these events.
 """
 
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import ClassVar
 
 import trio
 
 from actors.chat import (
     History,
+    Message,
     MessagePosted,
     MessageWithdrawn,
     ReadHistory,
@@ -82,7 +87,7 @@ class RoomFeed(Actor[Messages]):
 
     async def on_message_posted(self, events: Batch[MessagePosted]) -> None:
         """Send new messages to all who may see them."""
-        run: list[MessagePosted] = []
+        run: list[_Posted] = []
         for one in events:
             event = one.message
             window = self._window if run else None
@@ -92,8 +97,8 @@ class RoomFeed(Actor[Messages]):
                 run = []
                 window = await self._window_before(event.n)
             if window is not None:
-                window.post(event.message, event.n)
-                run.append(event)
+                has_waited = window.post(event.message, event.n)
+                run.append(_Posted(event.message, event.n, has_waited))
         await self._hand_out(run)
 
     async def on_message_withdrawn(self, event: MessageWithdrawn) -> None:
@@ -101,8 +106,17 @@ class RoomFeed(Actor[Messages]):
         window = await self._window_before(event.n)
         if window is None:
             return
-        window.withdraw(event.id, event.n)
-        await self._put([Bundle(((self._frames.withdrawn(event), event.n),))], {})
+        message = window.withdraw(event.id, event.n)
+        gone = Bundle(((self._frames.withdrawn(event), event.n),))
+        if message is not None and message.status is Status.VISIBLE:
+            await self._put([gone], {})
+            return
+        # Nobody else saw it.
+        own = {session: [gone] for session in self._readers.moderators}
+        if message is not None:
+            told = Bundle(((self._frames.refused(message, event), event.n),))
+            own |= {session: [told] for session in self._readers.sessions_of(message)}
+        await self._put([], own)
 
     async def on_room_resumed(self, _: RoomResumed) -> None:
         """The room restarted: an event may be stored that was never published."""
@@ -169,27 +183,31 @@ class RoomFeed(Actor[Messages]):
             return None
         return answer if isinstance(answer, History) else None
 
-    async def _hand_out(self, run: list[MessagePosted]) -> None:
-        """Send events that follow each other: rendered once for all, and once for who wrote one."""
+    async def _hand_out(self, run: list[_Posted]) -> None:
+        """Send events that follow each other: rendered once for each class of viewers."""
         frames: dict[tuple[int, ViewerClass], tuple[Frame, int]] = {}
 
-        def frame(event: MessagePosted, viewer: ViewerClass) -> tuple[Frame, int]:
+        def frame(event: _Posted, viewer: ViewerClass) -> tuple[Frame, int]:
             key = (event.n, viewer)
             if key not in frames:
-                frames[key] = self._frames.posted(event.message, event.n, viewer), event.n
+                # Of what waited the others hear for the first time.
+                again = event.has_waited and viewer is not ViewerClass.PUBLIC
+                made = self._frames.posted(event.message, event.n, viewer, has_waited=again)
+                frames[key] = made, event.n
             return frames[key]
 
-        shown = [event for event in run if event.message.status is Status.VISIBLE]
+        shown = [event for event in run if event.is_shown]
         public = bundled([frame(event, ViewerClass.PUBLIC) for event in shown], COALESCE_BYTES)
         own: dict[str, list[Bundle]] = {}
         writers = {event.n: self._readers.sessions_of(event.message) for event in run}
-        for session in set().union(*writers.values()):
+        # They see otherwise what waits, or waited until now.
+        is_moderated = any(event.has_waited or not event.is_shown for event in run)
+        moderators = self._readers.moderators if is_moderated else frozenset()
+        for session in set(moderators).union(*writers.values()):
             seen = [
-                frame(event, ViewerClass.AUTHOR)
-                if session in writers[event.n]
-                else frame(event, ViewerClass.PUBLIC)
+                frame(event, viewer)
                 for event in run
-                if event in shown or session in writers[event.n]
+                if (viewer := _class_for(event, session, writers[event.n], moderators)) is not None
             ]
             own[session] = bundled(seen, COALESCE_BYTES)
         await self._put(public, own)
@@ -220,7 +238,8 @@ class RoomFeed(Actor[Messages]):
         for reader, holds in waiting.items():
             session = reader.session_id
             viewer = self._readers.viewer(session)
-            if session not in authors and (viewer.user_id or session) not in authors:
+            wrote_none = session not in authors and (viewer.user_id or session) not in authors
+            if wrote_none and not viewer.is_moderator:
                 shown = self._public = self._public or _Shown(self._frames, window, _PUBLIC)
             else:
                 shown = own.get(session) or _Shown(self._frames, window, viewer)
@@ -228,6 +247,30 @@ class RoomFeed(Actor[Messages]):
             frame = shown.rest(None if holds is None else holds.all(PANEL))
             if frame is not None:
                 reader.put_window(frame, window.n)
+
+
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """A message that event `n` has brought, or shows to all who did not see it until now."""
+
+    message: Message
+    n: int
+    has_waited: bool
+
+    @property
+    def is_shown(self) -> bool:
+        return self.message.status is Status.VISIBLE
+
+
+def _class_for(
+    event: _Posted, session: str, writers: AbstractSet[str], moderators: AbstractSet[str]
+) -> ViewerClass | None:
+    """Tell as whom a session sees a message; None when it does not."""
+    if session in writers:
+        return ViewerClass.AUTHOR
+    if session in moderators and (event.has_waited or not event.is_shown):
+        return ViewerClass.MODERATOR
+    return ViewerClass.PUBLIC if event.is_shown else None
 
 
 class _Shown:

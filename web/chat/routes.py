@@ -15,6 +15,7 @@ from actors.accounts import (
     PostAnswer,
     Poster,
     PostInTab,
+    Role,
     RoomFailed,
     StreamOpened,
     TabUnbound,
@@ -99,8 +100,7 @@ async def chat_view(
     services: Services, chat: ChatServices, state: RequestState, room: RoomName, tab: str
 ) -> ChatView:
     """Call this to get a room's panel as a page shows it first; raises `NotAvailable`."""
-    member = None if state.signed_in is None else state.signed_in.user_id
-    viewer = Viewer(user_id=member, session_id=str(state.visitor.id))
+    viewer = viewer_of(state)
     question = ReadHistory(viewer)
     patience_s = min(PAGE_READ_S_MAX, services.remaining(state))
     history = await chat.rooms.of(room).ask(question, timeout=patience_s)
@@ -167,6 +167,14 @@ def refuse_unless_stored(answer: PostAnswer) -> Posted | Repeated:
             raise InvalidInput("this message cannot be kept; write it in another way")
         case NotStored(reason) | RoomFailed(reason):
             raise NotAvailable(reason)
+
+
+def viewer_of(state: RequestState) -> Viewer:
+    """Call this for who looks, and whether they decide about what waits for review."""
+    signed_in, session_id = state.signed_in, str(state.visitor.id)
+    if signed_in is None:
+        return Viewer(session_id=session_id)
+    return Viewer(signed_in.user_id, session_id, signed_in.role == Role.MODERATOR)
 
 
 def own_name(state: RequestState) -> str:

@@ -55,6 +55,13 @@ class RoomTopic:
             Again(MessagePosted(one.message, one.n), one.n, one.correlation_id)
             for one in said.messages
         ]
+        again += [
+            Again(
+                MessageWithdrawn(self._room, gone.message_id, gone.n), gone.n, gone.correlation_id
+            )
+            for gone in said.withdrawn
+        ]
+        again.sort(key=lambda event: event.seq)
         return StoredPage(said.lineage, said.n, said.to, again, said.is_whole)
 
 

@@ -4,7 +4,9 @@ Visible messages and those that wait for review are kept apart, so that however 
 they push out nothing that everybody sees.
 """
 
+from bisect import insort
 from collections.abc import Iterable
+from operator import attrgetter
 from uuid import UUID
 
 from actors.chat import History, Message, Status, Viewer, may_see
@@ -29,16 +31,27 @@ class RoomWindow:
     def __repr__(self) -> str:
         return f"<RoomWindow n={self.n} {len(self._visible)}+{len(self._pending)}>"
 
-    def post(self, message: Message, n: int) -> None:
-        """Call this when event `n` brought a message; the oldest makes room for it."""
-        self.n = n
-        self._keep(message)
+    def post(self, message: Message, n: int) -> bool:
+        """Call this when event `n` brought a message; the oldest makes room for it.
 
-    def withdraw(self, message_id: UUID, n: int) -> None:
-        """Call this when event `n` took a message away."""
+        True when it waited here until now: some readers see it already, as one that waits.
+        """
         self.n = n
+        waiting = [kept for kept in self._pending if kept.id != message.id]
+        has_waited = len(waiting) < len(self._pending)
+        self._pending = waiting
+        self._keep(message)
+        return has_waited
+
+    def withdraw(self, message_id: UUID, n: int) -> Message | None:
+        """Call this when event `n` took a message away; gives it as it was."""
+        self.n = n
+        found = next(
+            (kept for kept in (*self._visible, *self._pending) if kept.id == message_id), None
+        )
         self._visible = [kept for kept in self._visible if kept.id != message_id]
         self._pending = [kept for kept in self._pending if kept.id != message_id]
+        return found
 
     def authors(self) -> frozenset[AuthorId | None]:
         """Call this for who wrote something here, sessions and members: they see it as theirs."""
@@ -54,7 +67,8 @@ class RoomWindow:
 
     def _keep(self, message: Message) -> None:
         if message.status is Status.VISIBLE:
-            self._visible.append(message)
+            # At its place: one that was approved has a number of before.
+            insort(self._visible, message, key=attrgetter("seq"))
             del self._visible[:-HISTORY_LIMIT]
         elif message.status is Status.PENDING:
             self._pending.append(message)

@@ -10,7 +10,7 @@ from quart import Blueprint, Response
 from actors.accounts import BindTab, ClaimCommand, StreamClosed, StreamOpened, TabId
 from actors.chat import LOBBY, CrashRoom, RoomRef, parse_room
 from actors.runtime import NoProc
-from web.chat.routes import ChatServices, chat_view
+from web.chat.routes import ChatServices, chat_view, viewer_of
 from web.lab.quota import LabQuota
 from web.lab.tree_feed import TreeSource
 from web.realtime import Audience, PageHolds, Stream, StreamKey
@@ -117,9 +117,8 @@ class LabStreams:
 
         self._services.session(stream.key.session).tell(StreamOpened(tab, room))
         stream.when_closed(leave)
-        signed_in = current_request_state().signed_in
-        member = None if signed_in is None else signed_in.user_id
-        self._lab.chat.shown.show(stream, room, holds, member)
+        who = viewer_of(current_request_state())
+        self._lab.chat.shown.show(stream, room, holds, who)
         self._lab.tree_readers.join(stream, holds)
 
 

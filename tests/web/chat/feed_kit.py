@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import trio
 import trio.testing
@@ -15,10 +16,13 @@ from actors.chat import (
     Author,
     ChatEnvironment,
     ChatLogUnavailable,
+    Decided,
+    Decision,
     Draft,
     History,
     Message,
     MessagePosted,
+    Moderate,
     Post,
     Posted,
     RoomActor,
@@ -35,12 +39,13 @@ from storage.memory import MemoryChatLog
 from tests.actors.chat.counting import CountingIds, SteppingClock
 from tests.web.views.samples import renderer
 from web.chat.presenting import RoomFrames, ViewerClass
-from web.chat.readers import Readers
+from web.chat.readers import NOBODY, Readers
 from web.chat.room_feed import Messages, RoomFeed
 from web.realtime import waker
 from web.server import Bundle, Frame
 
 RENDERER = renderer()
+MODERATOR = UUID(int=7)
 
 
 class SwitchedLog(MemoryChatLog):
@@ -66,9 +71,11 @@ class CountingFrames(RoomFrames):
         self.posts: list[ViewerClass] = []
         self.windows: list[Viewer] = []
 
-    def posted(self, message: Message, n: int, viewer_class: ViewerClass) -> Frame:
+    def posted(
+        self, message: Message, n: int, viewer_class: ViewerClass, *, has_waited: bool = False
+    ) -> Frame:
         self.posts.append(viewer_class)
-        return super().posted(message, n, viewer_class)
+        return super().posted(message, n, viewer_class, has_waited=has_waited)
 
     def window(self, messages: tuple[Message, ...], n: int, viewer: Viewer) -> Frame:
         self.windows.append(viewer)
@@ -98,9 +105,10 @@ class Page:
         if b"mode remove" in frame.payload:
             gone = {found.decode() for found in _REMOVED.findall(frame.payload)}
             self.ids = [shown for shown in self.ids if shown not in gone]
-            self._note(frame, position)
-        else:
+        if b"is-withdrawn" not in frame.payload:
             self._show(frame, position)
+        else:
+            self._note(frame, position)
 
     def put_chats(self, bundle: Bundle, /) -> None:
         self.bundle_count += 1
@@ -153,6 +161,14 @@ class FeedKit:
         await self.settle()
         return outcome
 
+    async def decide(self, posted: Posted, decision: Decision, reason: str = "") -> Decided:
+        """Let a moderator decide; waits until the feed is done with it."""
+        asked = Moderate(posted.message.id, MODERATOR, "their session", decision, reason)
+        outcome = await self.room.ask(asked)
+        assert isinstance(outcome, Decided)
+        await self.settle()
+        return outcome
+
     async def store(self, session: str, body: str = "unheard") -> Posted:
         """Store a message of which the room tells nobody."""
         self.made += 1
@@ -174,9 +190,9 @@ class FeedKit:
     def publish(self, posted: Posted) -> None:
         self.system.topics.publish(topic_of(LOBBY), MessagePosted(posted.message, posted.n))
 
-    async def open_page(self, session: str) -> Page:
+    async def open_page(self, session: str, who: Viewer = NOBODY) -> Page:
         page = Page(session)
-        self.readers.join(page)
+        self.readers.join(page, who=who)
         await self.settle()
         return page
 

@@ -6,10 +6,18 @@ from trio import sleep
 from trio.lowlevel import checkpoint
 from trio.testing import MockClock
 
-from actors.chat import LOBBY, MessageWithdrawn, RoomForgot, RoomResumed, topic_of
+from actors.chat import (
+    LOBBY,
+    Decision,
+    MessageWithdrawn,
+    RoomForgot,
+    RoomResumed,
+    Viewer,
+    topic_of,
+)
 from actors.chat.chat_log import HISTORY_LIMIT
 from actors.runtime import NoProc
-from tests.web.chat.feed_kit import FeedKit, Page, ids_of, open_kit
+from tests.web.chat.feed_kit import MODERATOR, FeedKit, Page, ids_of, open_kit
 from web.chat.presenting import ViewerClass
 from web.chat.readers import Readers
 from web.chat.room_feed import RETRY_S
@@ -314,3 +322,44 @@ def test_a_feed_that_is_away_is_not_nudged() -> None:
     page = Page("x")
     readers.join(page)
     assert readers.take_waiting() == {page: None}
+
+
+async def test_what_waits_is_seen_by_its_author_and_moderators() -> None:
+    # SITE-68, SITE-69, SITE-77
+    async with open_kit() as kit:
+        public, author = await kit.open_page("reader"), await kit.open_page("a")
+        moderator = await kit.open_page("m", Viewer(MODERATOR, "m", is_moderator=True))
+        before = [await kit.say("b")]
+        waits = await kit.say("a", "see http://a")
+        after = await kit.say("b")
+        assert public.ids == ids_of([*before, after])
+        assert author.ids == moderator.ids == ids_of([*before, waits, after])
+        assert "http://a" not in public.text
+        assert "waiting for review" in moderator.text
+        late = await kit.open_page("m", Viewer(MODERATOR, "m", is_moderator=True))
+        assert late.ids == moderator.ids
+        kit.frames.posts.clear()
+        await kit.decide(waits, Decision.APPROVE)
+        # Shown to all, once each; a page puts it where its number says.
+        for page in (public, author, moderator):
+            assert sorted(page.ids) == sorted(ids_of([*before, waits, after]))
+        assert sorted(kit.frames.posts) == sorted(ViewerClass)
+        fresh = await kit.open_page("another")
+        assert fresh.ids == ids_of([*before, waits, after])
+        assert public.positions[-1] == 4
+
+
+async def test_what_is_removed_goes_from_all_pages_and_its_author_is_told_why() -> None:
+    # SITE-69
+    async with open_kit() as kit:
+        public, author = await kit.open_page("reader"), await kit.open_page("a")
+        moderator = await kit.open_page("m", Viewer(MODERATOR, "m", is_moderator=True))
+        waits = await kit.say("a", "see http://a")
+        await kit.decide(waits, Decision.REMOVE, "an <i>advertisement</i>")
+        assert public.frames[1:] == []
+        assert moderator.ids == []
+        assert "an &lt;i&gt;advertisement&lt;/i&gt;" in author.text
+        assert "advertisement" not in public.text + moderator.text
+        later = await kit.say("b")
+        assert (await kit.open_page("a")).ids == ids_of([later])
+        assert public.ids == ids_of([later])
