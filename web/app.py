@@ -269,6 +269,7 @@ async def _run_tree(
         socket_feed=web.socket_feed,
         tree_feed=web.tree_feed,
         proof_feed=web.proof_feed,
+        moderation_feed=web.moderation_feed,
         server=lambda: ServingActor(
             settings.host, stopping.port, web.compose, stopping.started, stopping.drained
         ),

@@ -208,6 +208,7 @@ async def serve(database: Database, answers: TextIO) -> None:
         socket_feed=web.socket_feed,
         tree_feed=web.tree_feed,
         proof_feed=web.proof_feed,
+        moderation_feed=web.moderation_feed,
         server=lambda: ServingActor("127.0.0.1", lambda: 0, web.compose, started, lambda _: None),
         server_shutdown_s=7.0,
         close_streams=web.close_streams,

@@ -152,12 +152,20 @@ class Visitor:
         signals = {"sseTabId": self.tab, "ssePage": "lab", "roomName": "Lobby"}
         return f"/events?datastar={quote(json.dumps(signals))}"
 
+    def open_stream_of(self, page: str) -> OpenStream:
+        """Open the stream of a page of another kind, which shows no room."""
+        signals = {"sseTabId": self.tab, "ssePage": page, "roomName": ""}
+        return self._open(f"/events?datastar={quote(json.dumps(signals))}")
+
     def open_stream(self, **more: str) -> OpenStream:
         """Open the tab's stream, with more headers; the caller closes it."""
+        return self._open(self.stream_path, **more)
+
+    def _open(self, path: str, **more: str) -> OpenStream:
         connection = self._connect()
         connection.request(
             "GET",
-            self.stream_path,
+            path,
             headers={
                 **self._headers(),
                 "datastar-request": "true",

@@ -132,6 +132,7 @@ async def open_whole_site(
         socket_feed=web.socket_feed,
         tree_feed=web.tree_feed,
         proof_feed=web.proof_feed,
+        moderation_feed=web.moderation_feed,
         server=lambda: ServingActor(
             "127.0.0.1",
             lambda: kit[0].port,

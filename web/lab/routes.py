@@ -98,7 +98,7 @@ class LabStreams:
     def __init__(self, services: Services, lab: LabServices) -> None:
         self._services, self._lab = services, lab
 
-    def check(self, query: StreamQuery) -> None:
+    async def check(self, query: StreamQuery) -> None:
         """Refuse a page that names no room; raises `InvalidInput`."""
         if parse_room(query.room) is None:
             raise InvalidInput("this page shows a room, and there is none of that name")

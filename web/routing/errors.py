@@ -50,6 +50,10 @@ class NotHere(Refused):
     """Raised for what this site's mode does not allow; answered 403."""
 
 
+class NotAllowed(Refused):
+    """Raised for what needs a role or a membership one does not have; answered 403."""
+
+
 class LabClosed(Refused):
     """Raised for an action while LAB_MODE is `readonly` or `off`; answered 503."""
 
@@ -82,6 +86,7 @@ def error_table() -> ErrorTable:
         (UnknownRoom, Answer.NOT_FOUND, "There is no such room."),
         (NotPossible, Answer.CONFLICT, "This is not possible in its present state."),
         (NotHere, Answer.FORBIDDEN, None),
+        (NotAllowed, Answer.FORBIDDEN, None),
         (LabClosed, Answer.UNAVAILABLE, "The lab is not open for actions just now."),
         (NoLiveStream, Answer.NO_STREAM, None),
         (RateLimited, Answer.RATE_LIMITED, None),

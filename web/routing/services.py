@@ -33,6 +33,8 @@ class Services:
     streams: Streams
     renderer: Renderer
     csrf: CsrfTokens
+    # How many messages wait for review, as it was read last; for the pages of moderators.
+    waiting_count: Callable[[], int | None] = lambda: None
 
     def session(self, visitor: UUID) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; it starts with its first message."""

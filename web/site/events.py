@@ -45,13 +45,16 @@ class StreamQuery(msgspec.Struct, frozen=True):
 
 
 class StreamedPage(Protocol):
-    """What the stream of one kind of page is filled with; both methods return at once."""
+    """What the stream of one kind of page is filled with."""
 
-    def check(self, query: StreamQuery) -> None:
-        """Refuse what this page cannot be asking for; raises `InvalidInput`."""
+    async def check(self, query: StreamQuery) -> None:
+        """Refuse what this page cannot be asking for; raises `InvalidInput` or `NotAllowed`."""
 
     def fill(self, stream: Stream, query: StreamQuery, holds: PageHolds | None) -> None:
-        """Join the feeds of the page's panels; of what the page holds only the rest is sent."""
+        """Join the feeds of the page's panels; of what the page holds only the rest is sent.
+
+        Returns at once.
+        """
 
 
 # Opens the stream of a topic for a program: its scope, the topic, and what it heard last.
@@ -59,10 +62,14 @@ OpenTopic = Callable[[HTTPScope, str, str], Awaitable[Response]]
 
 
 def event_routes(
-    services: Services, pages: Mapping[str, StreamedPage], open_topic: OpenTopic
+    services: Services,
+    pages: Mapping[str, StreamedPage],
+    open_topic: OpenTopic,
+    fill_frame: Callable[[Stream], None],
 ) -> Blueprint:
     """Call this to get the route of all pages' streams; `pages` by the name a page gives itself.
 
+    What is live in the frame of every page is joined by `fill_frame`, which returns at once.
     Programs name a topic instead, and are given its stream by `open_topic` (WEB-48).
     """
     routes = Blueprint("events", __name__)
@@ -71,7 +78,7 @@ def event_routes(
     async def events() -> Response:
         if "topic" in request.args:
             return await open_topic(_http_scope(), _read_topic(), _last_event_id())
-        query, page = _read_query(pages)
+        query, page = await _read_query(pages)
         state = current_request_state()
         holds = read_holds(request.headers.get(HOLDS_HEADER, ""))
         shown_to = None if holds is None else holds.one("viewer")
@@ -87,6 +94,7 @@ def event_routes(
         # answer nothing waits, so whoever is told of its end is told once.
         if stream.is_open:
             page.fill(stream, query, holds)
+            fill_frame(stream)
         return stream_response(stream, request.scope, first=_CONNECTED)
 
     return routes
@@ -111,7 +119,7 @@ def _last_event_id() -> str:
     return given.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
-def _read_query(pages: Mapping[str, StreamedPage]) -> tuple[StreamQuery, StreamedPage]:
+async def _read_query(pages: Mapping[str, StreamedPage]) -> tuple[StreamQuery, StreamedPage]:
     try:
         query = msgspec.json.decode(request.args.get("datastar", ""), type=StreamQuery)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -119,5 +127,5 @@ def _read_query(pages: Mapping[str, StreamedPage]) -> tuple[StreamQuery, Streame
     page = pages.get(query.page)
     if page is None:
         raise InvalidInput("this page has no stream")
-    page.check(query)
+    await page.check(query)
     return query, page

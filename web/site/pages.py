@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from quart import Response
 
+from actors.accounts import Role
 from actors.chat import LOBBY, guest_name
 from web.routing import paths
 from web.routing.services import Services
@@ -28,6 +29,7 @@ from web.views import (
     LocalPath,
     MemberView,
     NavLink,
+    QueueLink,
     Renderer,
     Shell,
     StreamView,
@@ -46,6 +48,8 @@ PAGE_LOGIN = "login"
 PAGE_REGISTER = "register"
 PAGE_PROTECTED = "protected"
 PAGE_ACCOUNT = "account"
+PAGE_MODERATION = "moderation"
+PAGE_AUDIT = "audit"
 
 HTML = "text/html; charset=utf-8"
 
@@ -77,7 +81,9 @@ def shell(
         stream=None if tab is None else StreamView(element_id(tab), room, viewer_mark(state)),
     )
     if signed_in is not None:
-        return replace(frame, member=_member(services.csrf_of(state)))
+        is_moderator = signed_in.role == Role.MODERATOR
+        queue = QueueLink(services.waiting_count() or 0) if is_moderator else None
+        return replace(frame, member=_member(services.csrf_of(state)), queue=queue)
     back = _BACK_TO.get(page)
     return replace(frame, sign_in=sign_in_path(back), register=register_path(back))
 

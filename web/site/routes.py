@@ -87,7 +87,7 @@ class HomeStreams:
     def __init__(self, site: SiteServices) -> None:
         self._readers = site.proof_readers
 
-    def check(self, query: StreamQuery) -> None:
+    async def check(self, query: StreamQuery) -> None:
         """Every query is one for this page."""
 
     def fill(self, stream: Stream, query: StreamQuery, holds: PageHolds | None) -> None:

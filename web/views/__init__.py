@@ -3,8 +3,8 @@
 Read in this order:
 
 - `words`: what may stand in an attribute, and what is refused
-- `pages` and `accounts`, and the panels on them, `tree`, `chat` and `code`: one frozen view model a
-  template
+- `pages`, `accounts` and `moderation`, and the panels on them, `tree`, `chat` and `code`: one
+  frozen view model a template
 - `renderer`: a method for each page and for each fragment a stream patches; whole pages that are
   rendered once for all and filled with each visitor's own words; Jinja2's settings
 - `static`: the files under `/static/`, named by their hash; `browser_runtime`: the one of them
@@ -21,6 +21,13 @@ from web.views.accounts import (
 )
 from web.views.chat import ChatView, MessageFragments, MessageState, MessageView, Speaker
 from web.views.code import CodeView, sample_code
+from web.views.moderation import (
+    AuditPage,
+    AuditView,
+    ModerationPage,
+    QueueView,
+    WaitingView,
+)
 from web.views.pages import (
     ErrorPage,
     ErrorView,
@@ -29,6 +36,7 @@ from web.views.pages import (
     MemberView,
     NavLink,
     ProofView,
+    QueueLink,
     Shell,
     StreamView,
 )
@@ -67,6 +75,8 @@ __all__ = [
     "PREFIX",
     "AccountPage",
     "ActorStatus",
+    "AuditPage",
+    "AuditView",
     "Branch",
     "ChatView",
     "CodeView",
@@ -87,11 +97,14 @@ __all__ = [
     "MessageFragments",
     "MessageState",
     "MessageView",
+    "ModerationPage",
     "NavLink",
     "NodeView",
     "Nonce",
     "ProofView",
     "ProtectedPage",
+    "QueueLink",
+    "QueueView",
     "RegisterPage",
     "Renderer",
     "RestartWindow",
@@ -106,6 +119,7 @@ __all__ = [
     "TreeView",
     "UnsafeAttribute",
     "ViewError",
+    "WaitingView",
     "csrf_token",
     "dsid",
     "element_id",

@@ -74,6 +74,16 @@ class MemberView:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueLink:
+    """What the frame offers to moderators: the way to the queue, and how many wait there."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        check_count("count", self.count)
+
+
+@dataclass(frozen=True, slots=True)
 class Shell:
     """All that the frame shows. `page` becomes the signal `ssePage`.
 
@@ -91,6 +101,7 @@ class Shell:
     member: MemberView | None = None
     sign_in: LocalPath | None = None
     register: LocalPath | None = None
+    queue: QueueLink | None = None
 
     def __post_init__(self) -> None:
         check_text("title", self.title)

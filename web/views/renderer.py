@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 
 from web.views.accounts import AccountPage, ProtectedPage, RegisterPage, SignInPage
 from web.views.chat import ChatView, MessageFragments, MessageView
+from web.views.moderation import AuditPage, ModerationPage, QueueView
 from web.views.pages import (
     ErrorPage,
     ErrorView,
@@ -113,6 +114,22 @@ class Renderer:
     def account_page(self, page: AccountPage) -> str:
         """Call this to render `/account`."""
         return self._render("account.html", page=page, shell=page.shell)
+
+    def moderation_page(self, page: ModerationPage) -> str:
+        """Call this to render the queue of what waits for review."""
+        return self._render("moderation.html", page=page, shell=page.shell)
+
+    def audit_page(self, page: AuditPage) -> str:
+        """Call this to render what was done in the rooms."""
+        return self._render("audit.html", page=page, shell=page.shell)
+
+    def moderation_queue(self, view: QueueView) -> str:
+        """Call this to render the queue for one moderator (`#moderation-queue`, outer)."""
+        return self._render("fragments/moderation_queue.html", view=view)
+
+    def moderation_badge(self, count: int) -> str:
+        """Call this to render how many wait (`#moderation-badge`, outer)."""
+        return self._render("fragments/moderation_badge.html", count=count)
 
     def error_page(self, page: ErrorPage) -> str:
         """Call this to render the answer to a plain request that failed."""
@@ -328,7 +345,7 @@ def _alike(shell: Shell) -> tuple[object, ...]:
     stream, member = shell.stream, shell.member
     live = None if stream is None else (stream.room, stream.viewer is None)
     entry = (shell.sign_in, shell.register, None if member is None else (member.account,))
-    return shell.title, shell.page, shell.nav, shell.version, live, entry
+    return shell.title, shell.page, shell.nav, shell.version, live, entry, shell.queue
 
 
 def _marked(shell: Shell) -> Shell:

@@ -28,10 +28,18 @@ from web.accounts.entering import AccountServices
 from web.accounts.hashing import Cost, Passwords
 from web.accounts.identity import Identity, SignInCookie
 from web.accounts.routes import account_routes
+from web.chat.moderation import (
+    BadgeReaders,
+    ModerationFeed,
+    ModerationServices,
+    ModerationStreams,
+    QueueReaders,
+    moderation_routes,
+)
 from web.chat.presenting import RoomFrames
 from web.chat.readers import Readers, ShownRooms
 from web.chat.room_feed import RoomFeed
-from web.chat.routes import ChatServices, chat_routes
+from web.chat.routes import ChatServices, chat_routes, viewer_of
 from web.chat.socket import (
     ChatService,
     MessagePosted,
@@ -82,11 +90,12 @@ from web.server import (
     ServerSettings,
     TransportSettings,
     WebApp,
+    current_request_state,
 )
 from web.settings import Compression, LabMode, Settings, is_loopback
 from web.site.events import StreamedPage, event_routes
 from web.site.health import Check, Health, Unhealthy
-from web.site.pages import PAGE_HOME, PAGE_LAB, ErrorPages, program_version
+from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, ErrorPages, program_version
 from web.site.proof_feed import ProofFeed, ProofSource
 from web.site.routes import HomeStreams, SiteServices, ready_answers, site_routes
 from web.site.tickets import TicketOffice, ticket_routes
@@ -157,6 +166,8 @@ class Web:
         self.shown = ShownRooms(self._room_readers)
         self.tree_readers = Audience[Stream](waker(directory.tree_feed))
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
+        self.queue_readers = QueueReaders(waker(directory.moderation_feed))
+        self.badge_readers = BadgeReaders(waker(directory.moderation_feed))
         self._store = store
         self.accounts = account_services(settings, store, ids, directory.tell_forgotten)
         self.identity = Identity(store.accounts, self.accounts.cookie)
@@ -206,6 +217,12 @@ class Web:
     def proof_feed(self) -> ProofFeed:
         """Call this to make the feed of the home page's figures."""
         return ProofFeed(self._proof, self._renderer, self.proof_readers)
+
+    def moderation_feed(self) -> ModerationFeed:
+        """Call this to make the feed of the moderators' queue."""
+        return ModerationFeed(
+            self._store.chat_log, self._renderer, self.queue_readers, self.badge_readers
+        )
 
     def session_end_watch(self) -> SessionEndWatch:
         """Call this to make what hears that browser sessions are over."""
@@ -337,7 +354,12 @@ class Web:
     ) -> None:
         directory, settings = self._directory, self._settings
         services = Services(
-            self._version, directory.session, self.streams, self._renderer, app.csrf
+            self._version,
+            directory.session,
+            self.streams,
+            self._renderer,
+            app.csrf,
+            lambda: self.badge_readers.count,
         )
         site = SiteServices(self._static, health, self._proof, self.proof_readers)
         chat = ChatServices(self.rooms, self.shown)
@@ -350,17 +372,26 @@ class Web:
             is_loopback(settings.host) and not settings.is_https,
             self._has_offered,
         )
+        moderation = ModerationServices(
+            self._store.chat_log, self.rooms, self.queue_readers, self.badge_readers
+        )
         pages: dict[str, StreamedPage] = {
             PAGE_HOME: HomeStreams(site),
             PAGE_LAB: LabStreams(services, lab),
+            PAGE_MODERATION: ModerationStreams(services, moderation),
         }
         app.register_blueprint(site_routes(services, site))
-        app.register_blueprint(event_routes(services, pages, listening.open))
+        app.register_blueprint(event_routes(services, pages, listening.open, self._fill_frame))
         app.register_blueprint(ticket_routes(self._tickets))
         app.register_blueprint(chat_routes(services, chat))
+        app.register_blueprint(moderation_routes(services, moderation))
         app.register_blueprint(account_routes(services, self.accounts, partial(_is_page, app)))
         app.register_blueprint(own_account_routes(services, self.accounts))
         app.register_blueprint(lab_routes(services, lab))
+
+    def _fill_frame(self, stream: Stream) -> None:
+        if viewer_of(current_request_state()).is_moderator:
+            self.badge_readers.watch(stream)
 
     def _health(self) -> Health:
         checks: dict[str, Callable[[], Awaitable[None]]] = {

@@ -10,6 +10,8 @@ from actors.accounts.session import Messages as SessionMessage
 from actors.chat import ROOM_NAMES, ForgetNewest, RoomActor, RoomForgot, RoomName, RoomRef, topic_of
 from actors.runtime import Actor, NoProc, Ref, System
 from supervision import Dynamic, Tree, handle_of, tree_of
+from web.chat.moderation import Messages as ModerationFeedMessage
+from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import Messages as RoomFeedMessage
 from web.chat.room_feed import RoomFeed
 from web.lab.tree_feed import Messages as TreeFeedMessage
@@ -27,6 +29,7 @@ STREAMS = Name("streams")
 SOCKETS = Name("sockets")
 TREE_FEED = Name("tree-feed")
 PROOF_FEED = Name("proof-feed")
+MODERATION_FEED = Name("moderation-feed")
 
 
 def room_name(room: RoomName) -> Name:
@@ -84,6 +87,10 @@ class Directory:
     def proof_feed(self) -> Ref[ProofFeedMessage]:
         """Call this to find the feed of the home page's figures."""
         return self._find(PROOF_FEED, ProofFeed)
+
+    def moderation_feed(self) -> Ref[ModerationFeedMessage]:
+        """Call this to find the feed of the moderators' queue."""
+        return self._find(MODERATION_FEED, ModerationFeed)
 
     def session(self, session_id: str) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; its first message starts it."""

@@ -5,7 +5,7 @@
       forgetting        tells open pages when somebody was forgotten, in whatever process
       rooms             one_for_one: lobby, demo, support
       sessions          dynamic, one actor per browser session, passivated when idle
-      feeds             one_for_one: a feed per room, the sockets', the tree, the proof
+      feeds             one_for_one: a feed per room, the sockets', the tree, the proof, the queue
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
       ending            closes what browser sessions that are over have open
@@ -25,12 +25,14 @@ from actors.accounts import SessionActor
 from actors.chat import ROOM_NAMES, ChatEnvironment, RoomActor, RoomName, Rooms
 from actors.runtime import AnyActor
 from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
+from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import RoomFeed
 from web.chat.socket_feed import SocketFeed
 from web.lab.tree_feed import TreeFeed
 from web.realtime import StreamActor
 from web.site.proof_feed import ProofFeed
 from web.wiring.directory import (
+    MODERATION_FEED,
     PROOF_FEED,
     SESSIONS,
     SOCKETS,
@@ -61,6 +63,7 @@ class SiteParts:
     socket_feed: Callable[[], SocketFeed]
     tree_feed: Callable[[], TreeFeed]
     proof_feed: Callable[[], ProofFeed]
+    moderation_feed: Callable[[], ModerationFeed]
     server: Callable[[], AnyActor]
     server_shutdown_s: float
     # Ends the streams that a supervisor of streams before this one left without an actor.
@@ -104,6 +107,7 @@ class FeedsSupervisor(Supervisor):
         specs.append(ChildSpec("lobby-sockets", self._parts.socket_feed))
         specs.append(ChildSpec("tree", self._parts.tree_feed, name=TREE_FEED))
         specs.append(ChildSpec("proof", self._parts.proof_feed, name=PROOF_FEED))
+        specs.append(ChildSpec("moderation", self._parts.moderation_feed, name=MODERATION_FEED))
         return Plan(Flags(intensity=5, period=10.0), specs)
 
 

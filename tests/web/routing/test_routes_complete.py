@@ -29,6 +29,8 @@ ROUTES = {
     paths.ACCOUNT_DELETE: "POST",
     paths.CHAT_POST: "POST",
     paths.CHAT_POST_AS_DEMO: "POST",
+    paths.MODERATION: "GET,POST",
+    paths.AUDIT: "GET",
     paths.LAB_ACTION: "POST",
     paths.SOCKET_TICKET: "POST",
     paths.STATIC: "GET",
@@ -54,6 +56,8 @@ BARE_GETS = {
     paths.CHAT: 308,
     paths.PROTECTED: 303,
     paths.ACCOUNT: 303,
+    paths.MODERATION: 303,
+    paths.AUDIT: 303,
 }
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PURGE"]

@@ -49,6 +49,8 @@ TAB = "0199aa11-2222-7333-8444-555566667777"
 REQUEST = "0199aa11-2222-7333-8444-5555666600ff"
 FILES = {
     "app.css": b"body{}",
+    "chat.css": b"main{}",
+    "chat.js": b"0",
     "app.js": b"1;",
     "connection.js": b"1;",
     "datastar.js": b"2;",

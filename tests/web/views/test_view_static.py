@@ -54,6 +54,8 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
     assert set(files.hashed_names) == {
         "app.css",
         "app.js",
+        "chat.css",
+        "chat.js",
         "connection.js",
         "favicon.svg",
         DATASTAR,

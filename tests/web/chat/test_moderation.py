@@ -1,0 +1,177 @@
+"""Moderators decide about what waits, by a plain form; every open page follows by its stream."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from uuid import uuid4
+
+import pytest
+import trio
+
+from actors.accounts import Role
+from actors.chat import ROOM_NAMES, Viewer
+from tests.journeys.visitor import Answer, Visitor
+from tests.web.accounts.test_entering import form, get, register
+from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+
+pytestmark = pytest.mark.slow
+
+QUEUE = "/demo/chat/moderation"
+LINK = "see https://example.org"
+GRACE = {"username": "Grace", "email": "grace@example.org"}
+
+
+async def moderator(site: WholeSite, **who: str) -> Visitor:
+    visitor = await register(site, **(who or GRACE))
+    await site.accounts.grant((who or GRACE)["username"].lower(), Role.MODERATOR)
+    return visitor
+
+
+async def post_as_demo(visitor: Visitor, text: str) -> None:
+    await in_thread(visitor.open_lab)
+    fields = {"chatDemoDraftBody": text, "demoClientId": str(uuid4()), "sseTabId": visitor.tab}
+    answer = await form(visitor, "/demo/chat/messages/demo", **fields)
+    assert answer.status == 303, answer.text
+
+
+def waiting(page: Answer) -> list[str]:
+    return re.findall(r'<li id="waiting-([0-9a-f-]{36})"', page.text)
+
+
+async def decide(visitor: Visitor, message_id: str, decision: str, reason: str = "") -> Answer:
+    return await form(visitor, QUEUE, message_id=message_id, decision=decision, reason=reason)
+
+
+async def test_only_moderators_see_the_queue_and_the_audit() -> None:
+    # SITE-70, SITE-72, SITE-41, SITE-49
+    async with open_whole_site() as site:
+        guest, member = site.visitor(), await register(site)
+        for path in (QUEUE, "/demo/chat/audit", "/demo/chat/audit?before=9"):
+            answer = await get(guest, path)
+            assert answer.status == 303
+            assert answer.headers["location"].startswith("/login?next=%2Fdemo%2Fchat%2F")
+            assert (await get(member, path)).status == 403
+        answer = await decide(guest, str(uuid4()), "approve")
+        assert answer.headers["location"] == "/login?next=%2Fdemo%2Fchat%2Fmoderation"
+        assert (await decide(member, str(uuid4()), "approve")).status == 403
+        assert "moderation-badge" not in (await get(member, "/lab")).text
+        await site.accounts.grant("ada", Role.MODERATOR)
+        assert (await get(member, QUEUE)).status == 200
+        assert "moderation-badge" in (await get(member, "/lab")).text
+        await site.accounts.grant("ada", Role.USER)
+        assert (await get(member, QUEUE)).status == 403
+
+
+async def test_an_approved_message_reaches_all_open_pages() -> None:
+    # SITE-69, SITE-70, SITE-71
+    async with open_whole_site() as site:
+        author, guest, grace = site.visitor(), site.visitor(), await moderator(site)
+        assert "Nothing waits for review" in (await get(grace, QUEUE)).text
+        await post_as_demo(author, f"{LINK} <b>")
+        await post_as_demo(author, "shown at once")
+        page = await get(grace, QUEUE)
+        (message_id,) = waiting(page)
+        assert "see https://example.org &lt;b&gt;" in page.text
+        streams = []
+        for visitor in (author, guest, grace):
+            await in_thread(visitor.open_lab)
+            stream = await in_thread(visitor.open_stream)
+            seen = await in_thread(partial(stream.read_until, b'id="chat-demo-list"'))
+            assert (b"example.org" in seen) is (visitor is not guest)
+            streams.append(stream)
+        answer = await decide(grace, message_id, "approve")
+        assert (answer.status, answer.headers["location"]) == (303, f"{QUEUE}?done=approve")
+        assert "Approved" in (await get(grace, answer.headers["location"])).text
+        for stream in streams:
+            with stream:
+                await in_thread(partial(stream.read_until, b"mode append", b"example.org"))
+        bodies = [one.body for one in (await site.log.history(ROOM_NAMES[0], Viewer())).messages]
+        assert bodies == [f"{LINK} <b>", "shown at once"]
+        audit = (await get(grace, "/demo/chat/audit")).text
+        assert "chat.message.moderate" in audit
+        assert "grace" in audit
+        assert "example.org" not in audit
+
+
+async def test_a_removed_message_tells_its_author_why() -> None:
+    # SITE-69
+    async with open_whole_site() as site:
+        author, grace = site.visitor(), await moderator(site)
+        await post_as_demo(author, LINK)
+        (message_id,) = waiting(await get(grace, QUEUE))
+        stream = await in_thread(author.open_stream)
+        with stream:
+            await in_thread(partial(stream.read_until, b"waiting for review"))
+            answer = await decide(grace, message_id, "remove", "no links, please")
+            assert answer.status == 303
+            await in_thread(partial(stream.read_until, b"no links, please"))
+        assert "example.org" not in (await get(author, "/lab")).text
+
+
+async def test_what_cannot_be_decided_says_why() -> None:
+    # SITE-71, SITE-61
+    async with open_whole_site() as site:
+        author, grace = site.visitor(), await moderator(site)
+        for text in (LINK, f"another {LINK}"):
+            await post_as_demo(author, text)
+        first, second = waiting(await get(grace, QUEUE))
+        await post_as_demo(grace, f"own {LINK}")
+        page = await get(grace, QUEUE)
+        (own,) = set(waiting(page)) - {first, second}
+        assert "You wrote this" in page.text
+        await decide(grace, first, "approve")
+        for message_id, decision, reason, status, told in (
+            (own, "approve", "", 403, "another moderator decides"),
+            (first, "remove", "", 409, "decided already"),
+            (str(uuid4()), "approve", "", 404, "not there any more"),
+            ("nonsense", "approve", "", 422, "names no message"),
+            (second, "hide", "", 422, "is to approve or to remove"),
+            (second, "remove", "x" * 201, 422, "at most 200 characters; this has 201"),
+            (second, "remove", "a\x00b", 422, "without control characters"),
+        ):
+            answer = await decide(grace, message_id, decision, reason)
+            assert answer.status == status, (message_id, decision, answer.text)
+            assert told in answer.text
+            if len(reason) > 200:
+                assert f'value="{reason}"' in answer.text  # SITE-64
+        assert set(waiting(await get(grace, QUEUE))) == {own, second}
+
+
+async def test_of_two_moderators_one_wins() -> None:
+    # SITE-71
+    async with open_whole_site() as site:
+        author, grace = site.visitor(), await moderator(site)
+        other = await moderator(site, username="Hedy", email="hedy@example.org")
+        await post_as_demo(author, LINK)
+        (message_id,) = waiting(await get(grace, QUEUE))
+        answers: list[int] = []
+
+        async def act(who: Visitor, decision: str) -> None:
+            answers.append((await decide(who, message_id, decision)).status)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(act, grace, "approve")
+            nursery.start_soon(act, other, "remove")
+        assert sorted(answers) == [303, 409]
+
+
+async def test_the_queue_and_its_badge_are_live() -> None:
+    # SITE-70
+    async with open_whole_site() as site:
+        author, grace = site.visitor(), await moderator(site)
+        page = await get(grace, QUEUE)
+        found = re.search(r"sseTabId: '([0-9a-f-]{36})", page.text)
+        assert found
+        grace.tab = found.group(1)
+        stream = await in_thread(partial(grace.open_stream_of, "moderation"))
+        with stream:
+            await in_thread(partial(stream.read_until, b'id="moderation-queue"'))
+            await post_as_demo(author, LINK)
+            parts = (b"example.org", b'name="csrf"', b'id="moderation-badge"')
+            await in_thread(partial(stream.read_until, *parts))
+        guest = site.visitor()
+        await in_thread(guest.open_lab)
+        refused = await in_thread(partial(guest.open_stream_of, "moderation"))
+        with refused:
+            assert refused.status == 403
