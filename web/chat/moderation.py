@@ -21,9 +21,11 @@ from actors.chat import (
     ChatLog,
     ChatLogUnavailable,
     Decided,
+    Decision,
     MessagePosted,
     MessageWithdrawn,
     Moderate,
+    ModerationOutcome,
     NotDecided,
     NotStored,
     RoomForgot,
@@ -128,6 +130,11 @@ class BadgeReaders(Audience[Stream]):
         """Call this when a moderator's page opens its stream."""
         stream.when_closed(self.leave)
         self.join(stream)
+
+
+def readers_of(wake: Callable[[], None]) -> tuple[QueueReaders, BadgeReaders]:
+    """Call this for the pages that show the queue, and those that tell how many wait."""
+    return QueueReaders(wake), BadgeReaders(wake)
 
 
 @message
@@ -302,21 +309,15 @@ def moderation_routes(services: Services, mine: ModerationServices) -> Blueprint
             return await _queue_page(
                 services, mine, status=422, problem=str(error), note=(raw_id, note, error)
             )
-        room = await _within(services, state, mine.log.room_of(message_id))
-        outcome: object = NotDecided.UNKNOWN
-        if room is not None:
-            viewer = viewer_of(state)
-            assert viewer.user_id is not None, "a moderator is signed in"
-            asked = Moderate(message_id, viewer.user_id, viewer.session_id, decision, reason)
-            outcome = await mine.rooms.of(room).ask(asked, timeout=services.remaining(state))
+        outcome = await _decided(services, mine, (message_id, decision, reason))
         match outcome:
             case Decided():
                 return _redirect(f"{paths.MODERATION}?done={decision}")
             case NotStored(why):
                 raise NotAvailable(why)
-        assert isinstance(outcome, NotDecided), "a room gives no other answer"
-        status, problem = _PROBLEMS[outcome]
-        return await _queue_page(services, mine, status=status, problem=problem)
+            case NotDecided():
+                status, problem = _PROBLEMS[outcome]
+                return await _queue_page(services, mine, status=status, problem=problem)
 
     @routes.get(paths.AUDIT)
     async def audit() -> Response:
@@ -336,6 +337,19 @@ def moderation_routes(services: Services, mine: ModerationServices) -> Blueprint
         return form_response(services.renderer.audit_page(shown))
 
     return routes
+
+
+async def _decided(
+    services: Services, mine: ModerationServices, typed: tuple[UUID, Decision, str]
+) -> ModerationOutcome | NotStored:
+    state, (message_id, decision, reason) = current_request_state(), typed
+    room = await _within(services, state, mine.log.room_of(message_id))
+    if room is None:
+        return NotDecided.UNKNOWN
+    viewer = viewer_of(state)
+    assert viewer.user_id is not None, "a moderator is signed in"
+    asked = Moderate(message_id, viewer.user_id, viewer.session_id, decision, reason)
+    return await mine.rooms.of(room).ask(asked, timeout=services.remaining(state))
 
 
 async def _queue_page(

@@ -29,12 +29,11 @@ from web.accounts.hashing import Cost, Passwords
 from web.accounts.identity import Identity, SignInCookie
 from web.accounts.routes import account_routes
 from web.chat.moderation import (
-    BadgeReaders,
     ModerationFeed,
     ModerationServices,
     ModerationStreams,
-    QueueReaders,
     moderation_routes,
+    readers_of,
 )
 from web.chat.presenting import RoomFrames
 from web.chat.readers import Readers, ShownRooms
@@ -166,8 +165,7 @@ class Web:
         self.shown = ShownRooms(self._room_readers)
         self.tree_readers = Audience[Stream](waker(directory.tree_feed))
         self.proof_readers = Audience[Stream](waker(directory.proof_feed))
-        self.queue_readers = QueueReaders(waker(directory.moderation_feed))
-        self.badge_readers = BadgeReaders(waker(directory.moderation_feed))
+        self.queue_readers, self.badge_readers = readers_of(waker(directory.moderation_feed))
         self._store = store
         self.accounts = account_services(settings, store, ids, directory.tell_forgotten)
         self.identity = Identity(store.accounts, self.accounts.cookie)
