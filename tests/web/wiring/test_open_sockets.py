@@ -56,7 +56,7 @@ async def test_sockets_leave_nothing_behind() -> None:  # SITE-94 REL-33
             await until(lambda: not site.servers[0].connections)
         await until(lambda: len([*site.system.cells()]) == cells)
         await until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
-        assert site.system.topics.subscribers("room:lobby") == 2, "only the feeds"
+        assert site.system.topics.subscribers("room:lobby") == 3, "only the feeds"
 
 
 async def test_a_socket_whose_actor_was_killed_is_closed() -> None:  # SITE-94
