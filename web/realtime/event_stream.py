@@ -38,9 +38,9 @@ from web.realtime.sse.encoding import (
     encode_event,
     encode_retry,
 )
-from web.realtime.sse.responding import STREAM_HEADERS, GeneratedBody, fast_lane
+from web.realtime.sse.responding import STREAM_HEADERS, fast_lane
 from web.realtime.sse.streams import RETRY_SPREAD_MS
-from web.server import Answer, Bundle, Frame, Framing, Lane, PulledLane, request_state
+from web.server import Answer, Bundle, Frame, Framing, KeptBody, Lane, PulledLane, request_state
 
 P = TypeVar("P")
 
@@ -126,9 +126,11 @@ class LateLane:
 class EventOutlet(Outlet):
     """The sending half of one event stream; ends by itself when it is closed and flushed."""
 
-    __slots__ = ("_random", "lane", "sent_at")
+    __slots__ = ("_random", "lane", "on_closing", "sent_at")
 
     def __init__(self, random: Random) -> None:
+        # Told once our side wants the end.
+        self.on_closing: Callable[[], None] | None = None
         self.lane = LateLane()
         self.sent_at = trio.current_time()
         self._random = random
@@ -141,6 +143,8 @@ class EventOutlet(Outlet):
         if code is CloseCode.GOING_AWAY:
             self.send(Frame(encode_retry(self._random.randint(*RETRY_SPREAD_MS))))
         super().close(code, reason)
+        if self.on_closing is not None:
+            self.on_closing()
         self._end_if_flushed()
 
     def send_topics(self, bundle: Bundle, topic: str, policy: Policy) -> None:
@@ -305,42 +309,72 @@ class EventStreams(Generic[P]):
         # Counted in the turn in which the caps were looked at, and given back with the request,
         # however it ends: the body may never be entered.
         hold = self._endpoint.hold(outlet, caller.user, state.address)
-        state.at_end.append(partial(_over, outlet, hold.release))
+        body = _Body(outlet, hold.release, scope)
+        state.at_end.append(body.hang_up)
         make = partial(EventStreamActor, settings, caller, outlet, topic, read_last_id(last_id))
         ref = await self._start(make)
         hold.ref = ref
-        response = Response(_Body(outlet, scope), headers=STREAM_HEADERS)
+        response = Response(body, headers=STREAM_HEADERS)
         response.timeout = None  # REL-16
         return response
 
 
-def _over(outlet: EventOutlet, release: Callable[[], None]) -> None:
-    outlet.close(CloseCode.NORMAL, "the request is over")
-    outlet.end()
-    release()
+class _Body(KeptBody):
+    """The body of an event stream's response, and the stream itself once it is handed over."""
 
+    def __init__(self, outlet: EventOutlet, release: Callable[[], None], scope: HTTPScope) -> None:
+        self._outlet, self._release = outlet, release
+        self._scope: HTTPScope | None = scope
 
-class _Body(GeneratedBody):
-    """The body of an event stream's response."""
+    @property
+    def is_open(self) -> bool:
+        """Tell whether neither side has ended it."""
+        return not self._outlet.closing.is_set()
 
-    def __init__(self, outlet: EventOutlet, scope: HTTPScope) -> None:
-        self._outlet, self._scope = outlet, scope
+    def hang_up(self) -> None:
+        """Give everything back: the request or the connection is over."""
+        self._outlet.close(CloseCode.NORMAL, "the request is over")
+        self._outlet.end()
+        self._release()
 
     def close(self) -> None:
         """Close the outlet."""
         self._outlet.close(CloseCode.NORMAL, "the client left")
 
-    async def generate(self) -> AsyncGenerator[bytes, None]:
-        """Give the opening bytes, and what the lane does not carry."""
-        yield OPENING
-        # The head is out: see `sse/responding.py`. Program streams are not compressed: what they
-        # carry is mostly shorter than what compressing pays for.
+    def opening(self) -> bytes:
+        """Give the opening bytes."""
+        return OPENING
+
+    def take_lane(self) -> _Body | None:
+        """Have the outlet write to the connection; see `sse/responding.py`."""
+        assert self._scope is not None, "asked once"
+        # Program streams are not compressed: what they carry is mostly shorter than what
+        # compressing pays for.
         lane = fast_lane(self._scope, is_plain=True)
-        if lane is not None:
-            self._outlet.lane.attach(lane)
-            await self._outlet.closing.wait()
-            await self._outlet.wait_flushed(_FLUSH_S)
-            return
+        if lane is None:
+            return None
+        self._outlet.lane.attach(lane)
+        ends = request_state(self._scope).at_end
+        if self.hang_up in ends:
+            ends.remove(self.hang_up)
+        self._scope = None  # it holds the request
+        return self
+
+    def wake_by(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called when our side ends it."""
+        self._outlet.on_closing = wake
+
+    async def wait_over(self) -> None:
+        """Wait until our side ends it."""
+        await self._outlet.closing.wait()
+
+    async def last(self) -> bytes:
+        """Give the last bytes, which are none, when what was taken is written."""
+        await self._outlet.wait_flushed(_FLUSH_S)
+        return b""
+
+    async def generate(self) -> AsyncGenerator[bytes, None]:
+        """Give what the lane does not carry."""
         pulled = PulledLane()
         self._outlet.lane.attach(pulled)
         while (held := await pulled.pull()) is not None:

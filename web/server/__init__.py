@@ -29,6 +29,7 @@ from web.server.connection.framing import (
     text_frame,
 )
 from web.server.connection.gzip import STREAM_HEAD, GzipSum, deflated, gzipped
+from web.server.connection.http.keeping import Kept
 from web.server.connection.http.websocket import WIRE_KEY, Wire
 from web.server.connection.lanes import COALESCE_BYTES, Lane, PipeLane, PulledLane
 from web.server.connection.listening import open_listeners
@@ -71,6 +72,7 @@ from web.server.edge.visitor import (
     set_cookie,
 )
 from web.server.errors import CookieTooLong, PortBusy, PortForbidden, SecretTooShort, ServerError
+from web.server.lean import KeptBody
 from web.server.quart_app import (
     CsrfTokenMissing,
     MediaTypeRefused,
@@ -116,6 +118,8 @@ __all__ = [
     "Frame",
     "Framing",
     "GzipSum",
+    "Kept",
+    "KeptBody",
     "Key",
     "KeyRing",
     "Lane",

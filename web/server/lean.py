@@ -3,7 +3,9 @@
 Quart's own class reads the body in one task and handles the request in another, so that a client
 that leaves cancels the handler. Here the server cancels it anyway (an entry `WATCHED` in the
 scope's extensions says so), so the body is read by whoever asks for it, in the handler's own task,
-and an answer that is ready leaves in one piece. Streams still get a task that listens.
+and an answer that is ready leaves in one piece. A stream whose body is a `KeptBody` is handed to
+its connection when its first bytes are out, and nothing of its request stays; others still get a
+task that listens.
 
 Under any other server, and over HTTP/2, everything is as Quart does it. The seams are those Quart
 made for this: `asgi_http_class`, `request_class`, `body_class`; what is touched of its inside is
@@ -12,9 +14,12 @@ told in `dispatch.py`, which is how a request goes on from here.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import aclosing
 from functools import lru_cache, partial
-from typing import cast
+from types import TracebackType
+from typing import Self, cast
 
 import trio
 from hypercorn.typing import (
@@ -26,13 +31,14 @@ from hypercorn.typing import (
 )
 from quart import Request, Response
 from quart.utils import encode_headers
-from quart.wrappers.response import DataBody
+from quart.wrappers.response import DataBody, ResponseBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers.request import TrioBody, TrioRequest
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from web.server.connection.http.plain import WATCHED
+from web.server.connection.http.keeping import Kept
+from web.server.connection.http.plain import HAND_OVER, WATCHED
 
 # What tells that a request has a body (RFC 9112 6).
 _BODY_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
@@ -128,6 +134,63 @@ class LeanRequest(TrioRequest):
             await super().close()
 
 
+class KeptBody(ResponseBody):
+    """The body of a stream that outlives its request, where the server can keep it.
+
+    `opening` is asked first, then `take_lane` for the stream that goes on by itself, and where
+    there is no lane for it `generate` for its bytes. `close` is called when the answer is over, or
+    failed before it was handed over.
+    """
+
+    _bytes: AsyncGenerator[bytes, None] | None = None
+
+    @abstractmethod
+    def opening(self) -> bytes:
+        """Give the first bytes; called once."""
+
+    @abstractmethod
+    def take_lane(self) -> Kept | None:
+        """Have the stream write to its connection from here on; None where only Quart may."""
+
+    @abstractmethod
+    def generate(self) -> AsyncGenerator[bytes, None]:
+        """Give the bytes behind the opening ones; called once, where there is no lane."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Called when the answer is over; returns at once."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bytes is not None:
+            await self._bytes.aclose()
+        self.close()
+
+    def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        self._bytes = self._all()
+        return self._bytes
+
+    async def _all(self) -> AsyncGenerator[bytes, None]:
+        yield self.opening()
+        # Asked for the next piece, so Quart has sent the head and the first one and holds nothing
+        # that could come later.
+        kept = self.take_lane()
+        if kept is not None:
+            await kept.wait_over()
+            yield await kept.last()
+            return
+        async with aclosing(self.generate()) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
 class LeanConnection(TrioASGIHTTPConnection):
     """One request through Quart."""
 
@@ -178,17 +241,26 @@ class LeanConnection(TrioASGIHTTPConnection):
     ) -> None:
         response = await self.app.handle_request(request)
         ready = _ready_body(response)
-        if ready is None:
+        if ready is not None:
+            await send(_start(response))
+            await send(_body(ready, is_last=True))
+            return
+        hand_over = self.scope["extensions"][WATCHED].get(HAND_OVER)
+        body = getattr(response, "response", None)
+        if hand_over is None or not isinstance(body, KeptBody):
             await self._stream(receive, send, response)
             return
-        start = {
-            "type": "http.response.start",
-            "status": response.status_code,
-            "headers": encode_headers(response.headers),
-        }
-        body = {"type": "http.response.body", "body": ready, "more_body": False}
-        await send(cast("HTTPResponseStartEvent", start))
-        await send(cast("HTTPResponseBodyEvent", body))
+        is_kept = False
+        try:
+            await send(_start(response))
+            await send(_body(body.opening(), is_last=False))
+            kept = body.take_lane()
+            assert kept is not None, "a server that can keep a stream has a lane for it"
+            hand_over(kept)
+            is_kept = True
+        finally:
+            if not is_kept:
+                body.close()
 
     async def _stream(
         self,
@@ -209,6 +281,20 @@ class LeanConnection(TrioASGIHTTPConnection):
             with trio.move_on_after(float("inf") if timeout is None else timeout):
                 await self._send_response(send, response)
             nursery.cancel_scope.cancel()
+
+
+def _start(response: Response | WerkzeugResponse) -> HTTPResponseStartEvent:
+    start = {
+        "type": "http.response.start",
+        "status": response.status_code,
+        "headers": encode_headers(response.headers),
+    }
+    return cast("HTTPResponseStartEvent", start)
+
+
+def _body(data: bytes, *, is_last: bool) -> HTTPResponseBodyEvent:
+    body = {"type": "http.response.body", "body": data, "more_body": not is_last}
+    return cast("HTTPResponseBodyEvent", body)
 
 
 def _has_body(scope: HTTPScope) -> bool:

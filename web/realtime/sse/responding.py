@@ -1,23 +1,19 @@
 """The HTTP answer around a stream: head and first events by Quart, then the fast lane.
 
-The body's iterator gives the opening bytes, and when Quart asks for more the head is out: the
-stream takes the lane and the iterator only waits for the end. Where there is no lane (HTTP/2,
-test clients) it passes on what a `PulledLane` holds. A client that takes gzip gets it: frames are
-compressed once for all of them (`web.server`), and the end is written here. Leaving it, however
-that happens, closes the stream, so a disconnect frees everything (SITE-94).
+When the opening bytes are out the stream takes the lane and is handed to its connection; the
+request ends then, and nothing of it stays (PERF-23). Where there is no lane (HTTP/2, test clients)
+the body passes on what a `PulledLane` holds. A client that takes gzip gets it: frames are
+compressed once for all of them (`web.server`), and the stream knows their end. Leaving the
+connection or the body, however that happens, closes the stream, so a disconnect frees everything
+(SITE-94).
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import AsyncGenerator
-from functools import partial
-from types import TracebackType
-from typing import Self
 
 from hypercorn.typing import Scope
 from quart import Response
-from quart.wrappers.response import ResponseBody
 
 from web.realtime.sse.encoding import OPENING
 from web.realtime.sse.stream import Stream, StreamKey
@@ -26,6 +22,7 @@ from web.server import (
     STREAM_HEAD,
     Framing,
     GzipSum,
+    KeptBody,
     Lane,
     PulledLane,
     deflated,
@@ -49,70 +46,45 @@ def stream_headers(scope: Scope) -> dict[str, str]:
     return STREAM_HEADERS
 
 
-class GeneratedBody(ResponseBody):
-    """The body of a response that is made as it goes; leaving it, however, closes what makes it."""
-
-    _bytes: AsyncGenerator[bytes, None] | None = None
-
-    @abstractmethod
-    def generate(self) -> AsyncGenerator[bytes, None]:
-        """Give its bytes; called once."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Called when the answer is over; returns at once."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bytes is not None:
-            await self._bytes.aclose()
-        self.close()
-
-    def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        self._bytes = self.generate()
-        return self._bytes
-
-
-class StreamBody(GeneratedBody):
+class StreamBody(KeptBody):
     """The body of a stream's response; leaving it closes the stream."""
 
     def __init__(self, stream: Stream, scope: Scope, first: bytes) -> None:
         self._stream, self._scope, self._first = stream, scope, first
+        # Of a compressed stream, all that it carries: its end tells the sum.
+        self._told = GzipSum() if request_state(scope).takes_gzip else None
 
     def close(self) -> None:
         """Close the stream."""
-        self._stream.close("disconnected")
+        self._stream.hang_up()
+
+    def opening(self) -> bytes:
+        """Give the opening bytes."""
+        first = OPENING + self._first
+        if self._told is None:
+            return first
+        self._told.add(first)
+        return STREAM_HEAD + deflated(first)
+
+    def take_lane(self) -> Stream | None:
+        """Have the stream write chunks of its own, past ASGI, from here on."""
+        lane = fast_lane(self._scope)
+        if lane is None:
+            return None
+        self._stream.attach(lane, self._told)
+        # It outlives its request; who keeps it tells it of the end.
+        ends = request_state(self._scope).at_end
+        if self._stream.hang_up in ends:
+            ends.remove(self._stream.hang_up)
+        return self._stream
 
     async def generate(self) -> AsyncGenerator[bytes, None]:
-        """Give the opening bytes, and what the lane does not carry."""
-        # Of a compressed stream, all that it carries: its end tells the sum.
-        told = GzipSum() if request_state(self._scope).takes_gzip else None
-        first = OPENING + self._first
-        if told is not None:
-            told.add(first)
-            first = STREAM_HEAD + deflated(first)
-        yield first
-        # Asked for the next piece, so Quart has sent the head and the first one and holds nothing
-        # that could come later. From here on the lane writes chunks of its own past ASGI; h11
-        # keeps no account of chunks and adds the last, empty one at the end.
-        lane = fast_lane(self._scope)
-        if lane is not None:
-            self._stream.attach(lane, told)
-            await self._stream.closed.wait()
-        else:
-            pulled = PulledLane(Framing.RAW if told is None else Framing.RAW_GZIP)
-            self._stream.attach(pulled, told)
-            while (held := await pulled.pull()) is not None:
-                yield held
-        if told is not None:
-            yield told.end()
+        """Give what the lane does not carry."""
+        pulled = PulledLane(Framing.RAW if self._told is None else Framing.RAW_GZIP)
+        self._stream.attach(pulled, self._told)
+        while (held := await pulled.pull()) is not None:
+            yield held
+        yield await self._stream.last()
 
 
 async def open_stream(streams: Streams, key: StreamKey, scope: Scope) -> Stream:
@@ -124,7 +96,7 @@ async def open_stream(streams: Streams, key: StreamKey, scope: Scope) -> Stream:
     stream = await streams.open(key, state.address)
     # Between here and the body's `__aenter__` the route may fail or the client leave; then no
     # `StreamBody` is ever left, and the end of the request is what frees the stream.
-    state.at_end.append(partial(stream.close, "disconnected"))
+    state.at_end.append(stream.hang_up)
     return stream
 
 

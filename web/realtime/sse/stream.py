@@ -118,6 +118,22 @@ class Stream:
         """Call this to be told, once and synchronously, when the stream ended."""
         self._on_closed.append(told)
 
+    def wake_by(self, wake: Callable[[], None]) -> None:
+        """Call this, for whoever keeps the connection, to have `wake` called at the end."""
+        self._on_closed.append(lambda _: wake())
+
+    async def wait_over(self) -> None:
+        """Call this to wait for its end."""
+        await self.closed.wait()
+
+    async def last(self) -> bytes:
+        """Call this once it is closed for the last bytes of its answer's body."""
+        return b"" if self._sum is None else self._sum.end()
+
+    def hang_up(self) -> None:
+        """Call this when its client is gone; may be repeated."""
+        self.close("disconnected")
+
     def attach(self, lane: Lane, told: GzipSum | None = None) -> None:
         """Call this once, when the response head is out: what waited is written now.
 

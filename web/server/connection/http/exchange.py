@@ -32,6 +32,7 @@ from hypercorn.typing import (
 from actors.runtime import Log
 from web.server.connection.framing import chunk
 from web.server.connection.http.answers import CONTINUE, head_bytes, refusal_bytes
+from web.server.connection.http.keeping import Kept
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import Phase, TransportSettings
 from web.server.reading.heads import Head, HeaderList, Refusal
@@ -62,6 +63,9 @@ class Link(Protocol):
     async def receive(self, phase: Phase, deadline: float) -> bytes | None:
         """Bytes; empty ones when the client left; None at the deadline, or when a drain ends it."""
 
+    def stop_waiting(self) -> None:
+        """Have `receive` give None now, if it waits."""
+
     def enter(self, phase: Phase) -> None:
         """Say what the connection waits for."""
 
@@ -73,6 +77,7 @@ class _At(enum.Enum):
     NOTHING = enum.auto()
     HEAD = enum.auto()  # known and held back until the first bytes of the body come
     BODY = enum.auto()
+    KEPT = enum.auto()  # a stream that was handed over writes the rest
     DONE = enum.auto()
 
 
@@ -154,6 +159,7 @@ class Exchange:
         "_watch_over",
         "_watching",
         "_watchman",
+        "kept",
         "scope",
     )
 
@@ -184,6 +190,8 @@ class Exchange:
         self._watching: trio.CancelScope | None = None
         self._watch_over: trio.Event | None = None
         self.scope = trio.CancelScope()
+        # The stream that goes on when the application returns.
+        self.kept: Kept | None = None
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -278,7 +286,7 @@ class Exchange:
 
     async def send(self, message: ASGISendEvent) -> None:
         """ASGI's `send`; of a client that is gone it takes everything and does nothing."""
-        if self._is_lost or self._at is _At.DONE:
+        if self._is_lost or self._at is _At.DONE or self._at is _At.KEPT:
             await trio.lowlevel.checkpoint()
         elif message["type"] == "http.response.start" and self._at is _At.NOTHING:
             await self._begin(message)
@@ -287,6 +295,25 @@ class Exchange:
             await self._go_on(body, is_last=not message.get("more_body", False))
         else:
             raise RuntimeError(f"{message['type']} has no place here ({self._at.name.lower()})")
+
+    @property
+    def may_hand_over(self) -> bool:
+        """Tell whether the rest of the answer may be left to a stream: it has no end of its own."""
+        return self._left is None and not self._is_bodyless and self._reader.is_whole_body_here
+
+    @property
+    def is_chunked(self) -> bool:
+        """Tell whether the body is sent in chunks."""
+        return self._is_chunked
+
+    def hand_over(self, kept: Kept) -> None:
+        """Call this when the answer's first bytes are out: `kept` goes on when you have returned.
+
+        Where you do not return, it is told that its client is gone.
+        """
+        if self._at is not _At.BODY or not self.may_hand_over:
+            raise RuntimeError("only the rest of an answer that has begun can be handed over")
+        self._at, self.kept = _At.KEPT, kept
 
     async def _begin(self, message: HTTPResponseStartEvent) -> None:
         status = int(message["status"])
@@ -372,13 +399,20 @@ class Exchange:
     # -- its end ---------------------------------------------------------------------------------
 
     async def finish(self, *, has_failed: bool) -> bool:
-        """Call this when the application returned: whether another request may follow."""
+        """Call this when the application returned: whether another request may follow.
+
+        With a stream in `kept`, that may follow when the stream is over.
+        """
         await self._end_watch()
         if self._at in (_At.NOTHING, _At.HEAD) and not self._is_lost:
             if not has_failed:
                 log.error("server.request_not_answered", path=self._head.target.partition(b"?")[0])
             await self.refuse(FAILED)
-        if self._at is not _At.DONE or self._is_lost:
+        if self.kept is not None and (has_failed or self._is_lost):
+            self.kept.hang_up()
+            self.kept = None
+            return False
+        if self._at not in (_At.DONE, _At.KEPT) or self._is_lost:
             return False  # cut off: its reader sees that the length is wrong or the end missing
         while self._reader.is_in_body:
             # What the application did not want; only what is here, for nobody waits for more.

@@ -17,6 +17,7 @@ from hypercorn.typing import ASGIFramework, ConnectionState, HTTPScope
 from actors.runtime import Log
 from web.server.connection.http.answers import refusal_bytes
 from web.server.connection.http.exchange import LATE, Exchange, Link, Watchman, run_application
+from web.server.connection.http.keeping import Kept, keep
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
 from web.server.reading.heads import Head, Refusal
 from web.server.reading.requests import RequestReader
@@ -24,8 +25,9 @@ from web.server.reading.requests import RequestReader
 log = Log(__name__)
 
 # An application finds this in `extensions` where the server itself cancels it when its client
-# leaves: it need not listen for that.
+# leaves: it need not listen for that. Under `HAND_OVER` in it stands the exchange's `hand_over`.
 WATCHED = "greenroom.watched"
+HAND_OVER = "hand_over"
 Address = tuple[str, int] | None
 
 
@@ -50,6 +52,9 @@ class PlainHttp:
         self._scheme = "https" if is_tls else "http"
         self.reader = RequestReader(settings.head_limits)
         self._served = 0
+        # The stream that goes on though its request is over, and whether it is sent in chunks.
+        self._kept: Kept | None = None
+        self._is_chunked = False
         # Of the connection's own task; each request gets a copy, so that a variable one sets is
         # seen by no other (REL-36).
         self._context = contextvars.copy_context()
@@ -66,18 +71,26 @@ class PlainHttp:
 
     async def serve(self) -> Head | None:
         """Serve until the connection is to end (None) or leaves HTTP by this handshake."""
-        while True:
-            found = await self._next_head()
-            if found is None:
-                return None
-            if isinstance(found, Refusal):
-                await self._refuse(found)
-                return None
-            if found.is_websocket:
-                return found
-            self._served += 1
-            if not await self._answer(found):
-                return None
+        try:
+            while True:
+                found = await self._next_head()
+                if found is None:
+                    return None
+                if isinstance(found, Refusal):
+                    await self._refuse(found)
+                    return None
+                if found.is_websocket:
+                    return found
+                self._served += 1
+                may_go_on = await self._answer(found)
+                if self._kept is not None:
+                    found = None  # a stream is long, and needs nothing of its request
+                    may_go_on = await self._stay_with(self._kept) and may_go_on
+                if not may_go_on:
+                    return None
+        finally:
+            if self._kept is not None:
+                self._kept.hang_up()
 
     async def _next_head(self) -> Head | Refusal | None:
         """Wait for a head; None when the client left, or had nothing to say in its time."""
@@ -128,15 +141,29 @@ class PlainHttp:
         has_failed = False
         self._watchman.add(exchange)
         try:
-            with exchange.scope:
-                has_failed = await run_application(
-                    self._app, self._scope(head), exchange.receive, exchange.send
-                )
+            try:
+                with exchange.scope:
+                    has_failed = await run_application(
+                        self._app, self._scope(head, exchange), exchange.receive, exchange.send
+                    )
+            finally:
+                self._watchman.discard(exchange)
+            has_failed = has_failed or exchange.scope.cancelled_caught
+            return await exchange.finish(has_failed=has_failed)
         finally:
-            self._watchman.discard(exchange)
-        return await exchange.finish(has_failed=has_failed or exchange.scope.cancelled_caught)
+            self._kept, self._is_chunked = exchange.kept, exchange.is_chunked
 
-    def _scope(self, head: Head) -> HTTPScope:
+    async def _stay_with(self, kept: Kept) -> bool:
+        """Wait for the end of a stream or its client; whether another request may follow."""
+        # As in `_next_head`: with the task's next step. What the request set is for nobody here.
+        trio.lowlevel.current_task().context = self._context
+        limit = self._settings.head_limits.whole
+        line = self._link
+        is_whole = await keep(kept, self.reader, line, is_chunked=self._is_chunked, limit=limit)
+        self._kept = None
+        return is_whole and self._is_chunked and not line.is_draining
+
+    def _scope(self, head: Head, exchange: Exchange) -> HTTPScope:
         raw_path, _, query = head.target.partition(b"?")
         path = raw_path.decode("ascii")
         return cast(
@@ -155,6 +182,6 @@ class PlainHttp:
                 "client": self._client,
                 "server": self._server,
                 "state": ConnectionState(self._state.copy()),
-                "extensions": {WATCHED: {}},
+                "extensions": {WATCHED: {HAND_OVER: exchange.hand_over}},
             },
         )
