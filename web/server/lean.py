@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import aclosing
 from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self, cast
@@ -186,9 +185,12 @@ class KeptBody(ResponseBody):
             await kept.wait_over()
             yield await kept.last()
             return
-        async with aclosing(self.generate()) as pieces:
+        pieces = self.generate()
+        try:
             async for piece in pieces:
                 yield piece
+        finally:
+            await pieces.aclose()
 
 
 class LeanConnection(TrioASGIHTTPConnection):
