@@ -16,6 +16,10 @@ QUICK := -m "not slow and not browser"
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+# The suite starts some hundreds of interpreters; compiled anew in each, the project costs a second
+# and a half a time. What is kept lies in `__pycache__`, which git ignores.
+unexport PYTHONDONTWRITEBYTECODE
+
 # $(call step,name,command): run it; when it is red, say so with the command to repeat.
 define step
 @echo "== $(1)"; $(2) || { echo; echo "red: $(1). Repeat it with:  $(2)"; exit 1; }

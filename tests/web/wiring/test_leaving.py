@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
 import structlog.testing
 import trio
 
@@ -36,6 +37,14 @@ class Left:
     @property
     def is_alive(self) -> bool:
         return self._codes.empty()
+
+
+@pytest.fixture(autouse=True)
+def hang_ups_end_programs() -> Iterator[None]:
+    """A suite that is run by `nohup` has them ignored, and programs keep to that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 async def test_the_first_signal_is_told_and_signals_are_put_back() -> None:
