@@ -270,6 +270,9 @@ async def _run_tree(
         tree_feed=web.tree_feed,
         proof_feed=web.proof_feed,
         moderation_feed=web.moderation_feed,
+        stage_feed=web.stage_feed,
+        sandboxes=web.sandboxes_supervisor,
+        keeper=web.keeper,
         server=lambda: ServingActor(
             settings.host, stopping.port, web.compose, stopping.started, stopping.drained
         ),

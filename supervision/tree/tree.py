@@ -169,7 +169,8 @@ class Tree:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._sinks: dict[ChangeSink, None] = {}
+        # And the path below which each follows; None: everywhere.
+        self._sinks: dict[ChangeSink, str | None] = {}
         # Every supervisor's overseer twice: under the supervisor's own id, and under itself, as
         # the cells of its children name it. To the runtime it is only their owner.
         self._overseers: dict[int, Overseer] = {}
@@ -190,14 +191,17 @@ class Tree:
         nodes = tuple(self.node(cell) for cell in cells)
         return TreeSnapshot(self._system.id, self.seq, self._system.now(), nodes)
 
-    def cells(self, closed: Container[str] = ()) -> list[Cell]:
-        """Call this for the actors of all supervisors, parents before their children.
+    def cells(self, closed: Container[str] = (), *, under: Cell | None = None) -> list[Cell]:
+        """Call this for the actors of all supervisors, or of one, parents before their children.
 
         Whoever is below a supervisor whose path is in `closed` is left out, and costs nothing,
-        however many they are.
+        however many they are; nor do those cost that are not below `under`.
         """
-        # Of a root nobody here is the owner; most trees have one.
-        left = [one.cell for one in self._owners.values() if one.cell.owner not in self._owners]
+        if under is not None:
+            left = [under]
+        else:
+            # Of a root nobody here is the owner; most trees have one.
+            left = [one.cell for one in self._owners.values() if one.cell.owner not in self._owners]
         found: dict[int, Cell] = {}
         while left:
             cell = left.pop()
@@ -209,13 +213,17 @@ class Tree:
         return [found[number] for number in sorted(found)]
 
     @contextmanager
-    def watch(self, sink: ChangeSink) -> Iterator[TreeSnapshot]:
-        """Call this to follow the tree: gives a snapshot; `sink` gets every change after it."""
+    def watch(self, sink: ChangeSink, under: str | None = None) -> Iterator[TreeSnapshot]:
+        """Call this to follow the tree: gives a snapshot; `sink` gets every change after it.
+
+        With `under` only of what is at and below that path; the numbers of such changes have gaps,
+        and of changes that nobody follows nothing is built.
+        """
         # No await between joining and the snapshot: what it does not hold comes as a change.
-        self._sinks[sink] = None
+        self._sinks[sink] = under
         self.is_watched = True
         try:
-            yield self.snapshot()
+            yield self.snapshot(under)
         finally:
             self._leave(sink)
 
@@ -280,6 +288,14 @@ class Tree:
     ) -> None:
         """Called for each step of a child's life, only while `is_watched`."""
         self.seq += 1
+        path = cell.path
+        sinks = [
+            sink
+            for sink, under in self._sinks.items()
+            if under is None or path == under or path.startswith(under + "/")
+        ]
+        if not sinks:
+            return
         change = TreeChange(
             seq=self.seq,
             at=trio.current_time(),
@@ -290,7 +306,7 @@ class Tree:
             because=because if because is not None else (exit_ and exit_.because),
             decision=decision,
         )
-        for sink in list(self._sinks):
+        for sink in sinks:
             error = failure_of(sink.changed, change)
             if error is not None:
                 self._leave(sink)

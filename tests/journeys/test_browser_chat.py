@@ -14,8 +14,8 @@ from tests.journeys.site_process import SiteProcess
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-def open_lab(page: Page, site: SiteProcess) -> Page:
-    page.goto(f"{site.url}/lab")
+def open_lab(page: Page, site: SiteProcess, panel: str = "chat-demo") -> Page:
+    page.goto(f"{site.url}/lab#{panel}")
     expect(page.locator("#connection-pill")).to_have_attribute("data-state", "connected")
     return page
 
@@ -52,7 +52,7 @@ def test_two_pages_converge(site: SiteProcess, new_page: OpenPage) -> None:
 
 def test_a_crashed_room_comes_back_with_its_history(site: SiteProcess, new_page: OpenPage) -> None:
     """SITE-63 LAB-12: the tree shows crash, cause, new incarnation, measured restart time."""
-    left, right = open_lab(new_page(), site), open_lab(new_page(), site)
+    left, right = (open_lab(new_page(), site, "site") for _ in range(2))
     send(left, "before the crash")
     row = right.locator("#tree .row", has_text="lobby").first
     before = incarnation(row.text_content() or "")
@@ -101,7 +101,7 @@ def test_more_crashes_than_a_supervisor_bears_are_told_and_go_on(
     site: SiteProcess, new_page: OpenPage
 ) -> None:
     """LAB-6 LAB-12: the button outlives its actor, and a supervisor's end is told."""
-    page = open_lab(new_page(), site)
+    page = open_lab(new_page(), site, "site")
     warnings: list[str] = []
     page.on("console", lambda told: warnings.append(told.text) if "Patch" in told.text else None)
     button, result = page.locator("#crash-button"), page.locator("#crash-result")

@@ -133,6 +133,9 @@ async def open_whole_site(
         tree_feed=web.tree_feed,
         proof_feed=web.proof_feed,
         moderation_feed=web.moderation_feed,
+        stage_feed=web.stage_feed,
+        sandboxes=web.sandboxes_supervisor,
+        keeper=web.keeper,
         server=lambda: ServingActor(
             "127.0.0.1",
             lambda: kit[0].port,

@@ -63,6 +63,10 @@ def _main(arguments: Sequence[str] | None) -> int:
             from web.cli import serving
 
             return _interruptibly(lambda: serving.serve(environment))
+        if parsed.command == "lab":
+            from web.cli import lab
+
+            return lab.command(parsed.mode, environment)
         from web.cli import beside_log, projections, roles, store
         from web.cli.answering import answer
 

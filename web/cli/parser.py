@@ -17,6 +17,7 @@ ROWS = 50
 # Of dead letters with a payload of 256 KiB each.
 ROWS_MAX = 1000
 KINDS = ("message", "effect", "event", "projection", "bus", "outbox", "mail", "saga")
+LAB_MODES = ("public", "readonly", "off")
 ROLES = ("moderator", "admin")
 STATUSES = ("pending", "processing", "resolved", "discarded")
 
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_store(serve)
     _add_migrate(commands)
+    _add_lab(commands)
     for add in (
         _add_store_commands, _add_roles, _add_projection, _add_dlq, _add_outbox, _add_timers,
     ):  # fmt: skip
@@ -159,6 +161,13 @@ def _add_store_commands(commands: Commands) -> None:
         metavar="LSN",
         help="how far the former server had written (pg_current_wal_lsn), with --lossless",
     )
+
+
+def _add_lab(commands: Commands) -> None:
+    words = "open or close the lab of the running site for actions, within a second"
+    parser = commands.add_parser("lab", help=words, description=words)
+    _add_store(parser)
+    parser.add_argument("mode", choices=LAB_MODES, help="what visitors may do in it")
 
 
 def _add_roles(commands: Commands) -> None:

@@ -4,18 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
-import msgspec
 from quart import Blueprint, Response
 
 from actors.accounts import BindTab, ClaimCommand, StreamClosed, StreamOpened, TabId
 from actors.chat import LOBBY, CrashRoom, RoomRef, parse_room
 from actors.runtime import NoProc
 from web.chat.routes import ChatServices, chat_view, viewer_of
-from web.lab.quota import LabQuota
+from web.lab.sandbox.words import ABOVE
+from web.lab.stage import actions
+from web.lab.stage.actions import SITE, StageServices
 from web.lab.tree_feed import TreeSource
-from web.realtime import Audience, PageHolds, Stream, StreamKey
+from web.realtime import Audience, PageHolds, Stream
 from web.routing import paths
-from web.routing.commands import parse_tab, read_command
+from web.routing.commands import parse_tab
 from web.routing.errors import (
     InvalidInput,
     LabClosed,
@@ -32,7 +33,6 @@ from web.site.pages import PAGE_LAB, page_response, shell
 from web.views import LabPage
 
 CRASH = "crash"
-COMMAND_ID_LENGTH_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +42,14 @@ class LabServices:
     chat: ChatServices
     tree: TreeSource
     tree_readers: Audience[Stream]
-    mode: LabMode
-    quota: LabQuota
+    stage: StageServices
     is_loopback: bool
     has_offered: Callable[[str], bool]
 
 
-class LabCommand(msgspec.Struct, frozen=True):
-    """What a button of the lab sends."""
-
-    command_id: str = msgspec.field(name="commandId")
-    tab: str = msgspec.field(name="sseTabId")
-
-
 def lab_routes(services: Services, lab: LabServices) -> Blueprint:
     """Call this to get the routes of the lab."""
-    routes = Blueprint("lab", __name__)
+    routes = actions.stage_routes(services, lab.stage)
 
     @routes.get(paths.LAB)
     async def lab_page() -> Response:
@@ -66,23 +58,27 @@ def lab_routes(services: Services, lab: LabServices) -> Blueprint:
         chat = await chat_view(services, lab.chat, state, LOBBY, tab)
         frame = shell(services, state, "Lab", PAGE_LAB, tab)
         services.session(state.visitor.id).tell(BindTab(TabId(tab), LOBBY))
-        page = LabPage(frame, lab.tree.view(), chat)
+        page = LabPage(frame, lab.tree.view(), chat, lab.stage.picture.still())
         return page_response(services.renderer.filled.lab(page))
 
     @routes.post(paths.LAB_ACTION)
     async def act(target: str, action: str) -> Response:
         state = current_request_state()
-        command, origin = await read_command(LabCommand, "lab")
-        if not 1 <= len(command.command_id) <= COMMAND_ID_LENGTH_MAX or action != CRASH:
-            raise InvalidInput("there is no such action, or its command id is missing")
-        if lab.mode is not LabMode.PUBLIC:
-            raise LabClosed(lab.mode)
+        command, tab = await actions.read_stage_command()
+        if target in ABOVE:
+            return await actions.act(services, lab.stage, target, action, command)
+        if action not in actions.ACTIONS:
+            raise InvalidInput("there is no such action")
+        if lab.stage.switch.mode is not LabMode.PUBLIC:
+            raise LabClosed(lab.stage.switch.mode)
+        if not actions.has_stream(services, state.visitor.id, tab):
+            raise NoLiveStream(tab)
+        if action != CRASH:
+            raise NoSuchThing(target)
         if not lab.is_loopback:
             raise NotHere("the site's own actors are crashed in loopback mode only")
-        if services.streams.maybe_stream(StreamKey(state.visitor.id, origin.tab)) is None:
-            raise NoLiveStream(origin.tab)
         room = _offered(lab, target)
-        lab.quota.take(state.visitor.id, state.address)
+        lab.stage.quota.take(state.visitor.id, state.address)
         session = services.session(state.visitor.id)
         claim = ClaimCommand(action, command.command_id)
         if await session.ask(claim, timeout=services.remaining(state)):
@@ -102,6 +98,8 @@ class LabStreams:
         """Refuse a page that names no room; raises `InvalidInput`."""
         if parse_room(query.room) is None:
             raise InvalidInput("this page shows a room, and there is none of that name")
+        if query.panel and query.panel not in actions.PANELS:
+            raise InvalidInput("the lab has no such panel")
 
     def fill(self, stream: Stream, query: StreamQuery, holds: PageHolds | None) -> None:
         """Join the feeds and bind the tab; everything is given back when the stream closes."""
@@ -110,6 +108,7 @@ class LabStreams:
 
         def leave(_: Stream) -> None:
             self._lab.tree_readers.leave(stream)
+            self._lab.stage.sandboxes.leave(stream)
             try:
                 self._services.session(stream.key.session).tell(StreamClosed(tab))
             except NoProc:
@@ -119,7 +118,11 @@ class LabStreams:
         stream.when_closed(leave)
         who = viewer_of(current_request_state())
         self._lab.chat.shown.show(stream, room, holds, who)
-        self._lab.tree_readers.join(stream, holds)
+        # LAB-1: a panel that nobody sees is sent nothing. Who does not say sees the site's tree.
+        panel = query.panel or SITE
+        if panel == SITE:
+            self._lab.tree_readers.join(stream, holds)
+        self._lab.stage.sandboxes.join(stream, panel)
 
 
 def _offered(lab: LabServices, target: str) -> RoomRef:

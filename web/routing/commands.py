@@ -53,6 +53,11 @@ async def read_command(kind: type[C], source: str) -> tuple[C, Origin]:
     return command, origin
 
 
+def answer_by_status_only() -> None:
+    """Call this for a command whose own control tells why it was refused: no banner then."""
+    g.pop("command_origin", None)
+
+
 def parse_tab(text: str) -> TabId:
     """Call this to check a tab id: a UUID as this site writes it; raises `InvalidInput`."""
     try:

@@ -28,7 +28,7 @@ class Quota:
         kept_max: int = KEPT_MAX,
     ) -> None:
         self._now, self._period_s, self._kept_max = now, period_s, kept_max
-        self._per_session_max, self._per_address_max = per_session_max, per_address_max
+        self.per_session_max, self.per_address_max = per_session_max, per_address_max
         self._times: dict[Hashable, list[float]] = {}
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class Quota:
     def take(self, session: UUID, address: str) -> None:
         """Call this for each time; raises `RateLimited`, and then nothing was counted."""
         now = self._now()
-        limits = {session: self._per_session_max, address: self._per_address_max}
+        limits = {session: self.per_session_max, address: self.per_address_max}
         recent = {who: self._recent(who, now) for who in limits}
         for who, limit in limits.items():
             if len(recent[who]) >= limit:
@@ -48,6 +48,18 @@ class Quota:
             self._times[who] = [*times, now]
         while len(self._times) > self._kept_max:
             del self._times[next(iter(self._times))]
+
+    def left(self, session: UUID, address: str) -> tuple[int, float]:
+        """Call this for how many are left now, and when none is, in how many seconds there is."""
+        now = self._now()
+        limits = {session: self.per_session_max, address: self.per_address_max}
+        lefts, waits = [], [0.0]
+        for who, limit in limits.items():
+            recent = self._recent(who, now)
+            lefts.append(max(0, limit - len(recent)))
+            if len(recent) >= limit:
+                waits.append(recent[-limit] + self._period_s - now)
+        return min(lefts), max(waits)
 
     def _recent(self, who: Hashable, now: float) -> list[float]:
         return [at for at in self._times.get(who, ()) if now - at < self._period_s]

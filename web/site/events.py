@@ -42,6 +42,7 @@ class StreamQuery(msgspec.Struct, frozen=True):
     tab: str = msgspec.field(name="sseTabId")
     page: str = msgspec.field(name="ssePage")
     room: str = msgspec.field(name="roomName", default="")
+    panel: str = msgspec.field(name="labPanel", default="")
 
 
 class StreamedPage(Protocol):

@@ -3,8 +3,8 @@
 Read in this order:
 
 - `words`: what may stand in an attribute, and what is refused
-- `pages`, `accounts` and `moderation`, and the panels on them, `tree`, `chat` and `code`: one
-  frozen view model a template
+- `pages`, `accounts` and `moderation`, and the panels on them, `stage`, `tree`, `chat` and
+  `code`: one frozen view model a template
 - `renderer`: a method for each page and for each fragment a stream patches; whole pages that are
   rendered once for all and filled with each visitor's own words; Jinja2's settings
 - `static`: the files under `/static/`, named by their hash; `browser_runtime`: the one of them
@@ -41,6 +41,19 @@ from web.views.pages import (
     StreamView,
 )
 from web.views.renderer import FilledPage, Renderer, make_environment
+from web.views.stage import (
+    STORY_SLOTS,
+    ChipView,
+    ExitView,
+    InspectorView,
+    PulseView,
+    SampleView,
+    StageAccess,
+    StageState,
+    StageView,
+    StepView,
+    StoryView,
+)
 from web.views.static import CACHE_CONTROL, PREFIX, StaticFile, StaticTable, load, table
 from web.views.tree import (
     ActorStatus,
@@ -73,12 +86,14 @@ from web.views.words import (
 __all__ = [
     "CACHE_CONTROL",
     "PREFIX",
+    "STORY_SLOTS",
     "AccountPage",
     "ActorStatus",
     "AuditPage",
     "AuditView",
     "Branch",
     "ChatView",
+    "ChipView",
     "CodeView",
     "CountView",
     "CrashTarget",
@@ -88,9 +103,11 @@ __all__ = [
     "ElementId",
     "ErrorPage",
     "ErrorView",
+    "ExitView",
     "FilledPage",
     "HomePage",
     "ImpossibleView",
+    "InspectorView",
     "LabPage",
     "LocalPath",
     "MemberView",
@@ -103,17 +120,24 @@ __all__ = [
     "Nonce",
     "ProofView",
     "ProtectedPage",
+    "PulseView",
     "QueueLink",
     "QueueView",
     "RegisterPage",
     "Renderer",
     "RestartWindow",
+    "SampleView",
     "Shell",
     "SignInPage",
     "SignInView",
     "Speaker",
+    "StageAccess",
+    "StageState",
+    "StageView",
     "StaticFile",
     "StaticTable",
+    "StepView",
+    "StoryView",
     "StrategyBadge",
     "StreamView",
     "TreeView",

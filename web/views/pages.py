@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from web.views.chat import ChatView
 from web.views.code import CodeView
+from web.views.stage import StageView
 from web.views.tree import TreeView
 from web.views.words import (
     CsrfToken,
@@ -150,6 +151,7 @@ class LabPage:
     shell: Shell
     tree: TreeView
     chat: ChatView
+    stage: StageView
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from web.views.pages import (
     Shell,
     StreamView,
 )
+from web.views.stage import ChipView, InspectorView, PulseView, StageState, StoryView
 from web.views.static import StaticTable
 from web.views.tree import Branch, CountView, CrashTarget, CrashView, NodeView
 from web.views.words import csrf_token, dsid, element_id, nonce
@@ -78,6 +79,7 @@ class Renderer:
         """Call this to render `/lab`; what is the same on many pages is rendered once for them."""
         messages, root = page.chat.messages, page.tree.root
         parts = {
+            "stage": self._part(page.stage, "fragments/stage.html", stage=page.stage),
             "tree": self._part(root, "fragments/tree.html", root=root),
             "you": self._part(messages, MESSAGE_LIST, messages=messages, pane="you"),
             "demo": self._part(messages, MESSAGE_LIST, messages=messages, pane="demo"),
@@ -187,6 +189,29 @@ class Renderer:
     def crash_button(self, target: CrashTarget) -> str:
         """Call this to render what crashes an actor (`#crash-button`, outer)."""
         return self._render("fragments/crash_button.html", target=target)
+
+    def stage_chip(self, one: ChipView, level: int) -> str:
+        """Call this to render an actor of the stage (`#chip-<place>`, outer).
+
+        `level` counts from 1 for the root.
+        """
+        return self._render("fragments/stage_chip.html", one=one, level=level)
+
+    def stage_story(self, one: StoryView) -> str:
+        """Call this to render a crash as far as it has come (`#story-<slot>`, outer)."""
+        return self._render("fragments/stage_story.html", one=one)
+
+    def stage_pulse(self, one: PulseView) -> str:
+        """Call this to render the newest half second, for scripts (`#pulse`, outer)."""
+        return self._render("fragments/stage_pulse.html", one=one)
+
+    def stage_state(self, state: StageState) -> str:
+        """Call this to render what a visitor may do (`#stage-state`, outer)."""
+        return self._render("fragments/stage_state.html", state=state)
+
+    def stage_inspector(self, one: InspectorView | None) -> str:
+        """Call this to render one actor in detail, or none (`#inspector-body`, outer)."""
+        return self._render("fragments/stage_inspector.html", one=one)
 
     def error_fragment(self, error: ErrorView) -> str:
         """Call this to render a failure into an open page (`#error-fragment`, outer)."""
@@ -301,8 +326,8 @@ class FilledPages:
     def lab(self, page: LabPage) -> FilledPage:
         """Call this for `/lab`."""
         chat = page.chat
-        # The tree and the messages by identity: comparing them would cost what this saves.
-        shown = page.tree, chat.messages
+        # The trees and the messages by identity: comparing them would cost what this saves.
+        shown = page.tree, chat.messages, page.stage
         key = ("lab", *map(id, shown), chat.room, chat.demo_name, *_alike(page.shell))
         kept = self._maybe_kept(key)
         if kept is None:

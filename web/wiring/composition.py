@@ -22,7 +22,7 @@ from actors.accounts import (
 )
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.reducers import Clock, Ids
-from actors.runtime import Secret, System
+from actors.runtime import AnyActor, Secret, System
 from web.accounts.account import own_account_routes
 from web.accounts.entering import AccountServices
 from web.accounts.hashing import Cost, Passwords
@@ -52,6 +52,14 @@ from web.chat.socket import (
 from web.chat.socket_feed import RoomTopic, SocketFeed
 from web.lab.quota import LabQuota
 from web.lab.routes import LabServices, LabStreams, lab_routes
+from web.lab.sandbox.desk import sandboxes_supervisor
+from web.lab.sandbox.keeper import Keeper
+from web.lab.sandbox.sandboxes import Sandboxes
+from web.lab.stage.actions import SITE, StageServices
+from web.lab.stage.feed import StageFeed
+from web.lab.stage.picture import StagePicture
+from web.lab.switch import FILE_NAME as LAB_MODE_FILE
+from web.lab.switch import LabSwitch
 from web.lab.tree_feed import TreeFeed, TreeSource
 from web.lab.tree_picture import TreePicture
 from web.observability import RequestLog
@@ -187,6 +195,7 @@ class Web:
         picture = TreePicture(lambda: directory.system, clock.now, target)
         self._tree = TreeSource(picture.read, clock.now)
         self._has_offered = picture.has_offered
+        self._make_stage()
         self._proof = ProofSource(
             actors_alive=picture.actor_count,
             open_streams=lambda: len(self.streams),
@@ -195,6 +204,28 @@ class Web:
             ),
             restarts=picture.restarts,
             uptime_s=lambda: floor(trio.current_time() - self._began),
+        )
+
+    def _make_stage(self) -> None:
+        directory, streams = self._directory, self.streams
+        self._lab_switch = LabSwitch(
+            self._settings.lab_mode,
+            self._settings.state_dir / LAB_MODE_FILE,
+            lags=lambda: directory.system.totals().loop_lag_us,
+            crowd=lambda: len(streams) / streams.total_max,
+        )
+        self.sandboxes = Sandboxes(
+            lambda: directory.system,
+            wake_keeper=directory.wake_keeper,
+            wake_feed=directory.wake_stage,
+            path="site/sandboxes",
+        )
+        self._stage = StagePicture(
+            lambda: directory.system,
+            self.sandboxes,
+            self._lab_switch,
+            self._lab_quota,
+            lambda: len(streams),
         )
 
     # -- the feeds, made anew for every incarnation ------------------------------------------
@@ -221,6 +252,19 @@ class Web:
         return ModerationFeed(
             self._store.chat_log, self._renderer, self.queue_readers, self.badge_readers
         )
+
+    def stage_feed(self) -> StageFeed:
+        """Call this to make the feed of the visitors' sandboxes."""
+        return StageFeed(self.sandboxes, self._stage, self._renderer)
+
+    def sandboxes_supervisor(self) -> AnyActor:
+        """Call this to make what stands above the visitors' sandboxes."""
+        return sandboxes_supervisor(self.sandboxes.props_of)
+
+    def keeper(self) -> Keeper:
+        """Call this to make what starts, heals and ends the sandboxes."""
+        directory = self._directory
+        return Keeper(self.sandboxes, self._lab_switch, directory.sandboxes, directory.wake_stage)
 
     def session_end_watch(self) -> SessionEndWatch:
         """Call this to make what hears that browser sessions are over."""
@@ -365,8 +409,14 @@ class Web:
             chat,
             self._tree,
             self.tree_readers,
-            settings.lab_mode,
-            self._lab_quota,
+            StageServices(
+                self.sandboxes,
+                self._stage,
+                self._lab_switch,
+                self._lab_quota,
+                self._looks_at,
+                directory.wake_stage,
+            ),
             is_loopback(settings.host) and not settings.is_https,
             self._has_offered,
         )
@@ -390,6 +440,13 @@ class Web:
     def _fill_frame(self, stream: Stream) -> None:
         if viewer_of(current_request_state()).is_moderator:
             self.badge_readers.watch(stream)
+
+    def _looks_at(self, stream: Stream, panel: str) -> None:
+        # LAB-1: a panel that nobody sees is sent nothing.
+        if panel == SITE:
+            self.tree_readers.join(stream)
+        else:
+            self.tree_readers.leave(stream)
 
     def _health(self) -> Health:
         checks: dict[str, Callable[[], Awaitable[None]]] = {

@@ -4,16 +4,19 @@ A supervisor that was itself restarted gives its children new refs, so nobody ke
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NewType, TypeVar, cast
 
 from actors.accounts.session import Messages as SessionMessage
 from actors.chat import ROOM_NAMES, ForgetNewest, RoomActor, RoomForgot, RoomName, RoomRef, topic_of
-from actors.runtime import Actor, NoProc, Ref, System
+from actors.runtime import Actor, AnyRef, NoProc, Ref, System
 from supervision import Dynamic, Tree, handle_of, tree_of
 from web.chat.moderation import Messages as ModerationFeedMessage
 from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import Messages as RoomFeedMessage
 from web.chat.room_feed import RoomFeed
+from web.lab.sandbox.keeper import Keeper, Wanted
+from web.lab.stage.feed import Changed, StageFeed
 from web.lab.tree_feed import Messages as TreeFeedMessage
 from web.lab.tree_feed import TreeFeed
 from web.realtime import ConnectionRef, EventMessages, Stream
@@ -30,6 +33,9 @@ SOCKETS = Name("sockets")
 TREE_FEED = Name("tree-feed")
 PROOF_FEED = Name("proof-feed")
 MODERATION_FEED = Name("moderation-feed")
+STAGE_FEED = Name("stage-feed")
+SANDBOXES = Name("sandboxes")
+KEEPER = Name("keeper")
 
 
 def room_name(room: RoomName) -> Name:
@@ -91,6 +97,20 @@ class Directory:
     def moderation_feed(self) -> Ref[ModerationFeedMessage]:
         """Call this to find the feed of the moderators' queue."""
         return self._find(MODERATION_FEED, ModerationFeed)
+
+    def sandboxes(self) -> AnyRef:
+        """Call this to find what stands above the sandboxes of the lab."""
+        return self._find(SANDBOXES, Dynamic)
+
+    def wake_keeper(self) -> None:
+        """Call this when a sandbox is wanted; the keeper looks by itself when it is back."""
+        with suppress(NoProc):
+            self._find(KEEPER, Keeper).tell(Wanted())
+
+    def wake_stage(self) -> None:
+        """Call this when the stage looks different to somebody."""
+        with suppress(NoProc):
+            self._find(STAGE_FEED, StageFeed).tell(Changed())
 
     def session(self, session_id: str) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; its first message starts it."""

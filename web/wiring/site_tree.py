@@ -8,6 +8,8 @@
       feeds             one_for_one: a feed per room, the sockets', the tree, the proof, the queue
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
+      sandboxes         dynamic, one supervisor per visitor of the lab, restarted by nobody
+      keeper            starts, heals and ends the sandboxes
       ending            closes what browser sessions that are over have open
       sweeping          ends sign-ins by their age
       cleaning          removes hourly what was kept long enough
@@ -28,14 +30,19 @@ from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, Plan, 
 from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import RoomFeed
 from web.chat.socket_feed import SocketFeed
+from web.lab.sandbox.keeper import Keeper
+from web.lab.stage.feed import StageFeed
 from web.lab.tree_feed import TreeFeed
 from web.realtime import StreamActor
 from web.site.proof_feed import ProofFeed
 from web.wiring.directory import (
+    KEEPER,
     MODERATION_FEED,
     PROOF_FEED,
+    SANDBOXES,
     SESSIONS,
     SOCKETS,
+    STAGE_FEED,
     STREAMS,
     TREE_FEED,
     Directory,
@@ -64,6 +71,9 @@ class SiteParts:
     tree_feed: Callable[[], TreeFeed]
     proof_feed: Callable[[], ProofFeed]
     moderation_feed: Callable[[], ModerationFeed]
+    stage_feed: Callable[[], StageFeed]
+    sandboxes: Callable[[], AnyActor]
+    keeper: Callable[[], Keeper]
     server: Callable[[], AnyActor]
     server_shutdown_s: float
     # Ends the streams that a supervisor of streams before this one left without an actor.
@@ -106,6 +116,7 @@ class FeedsSupervisor(Supervisor):
         ]
         specs.append(ChildSpec("lobby-sockets", self._parts.socket_feed))
         specs.append(ChildSpec("tree", self._parts.tree_feed, name=TREE_FEED))
+        specs.append(ChildSpec("stage", self._parts.stage_feed, name=STAGE_FEED))
         specs.append(ChildSpec("proof", self._parts.proof_feed, name=PROOF_FEED))
         specs.append(ChildSpec("moderation", self._parts.moderation_feed, name=MODERATION_FEED))
         return Plan(Flags(intensity=5, period=10.0), specs)
@@ -132,6 +143,8 @@ class Site(Supervisor):
                 type="supervisor",
             ),
             ChildSpec(SOCKETS, _sockets, name=SOCKETS, type="supervisor"),
+            ChildSpec(SANDBOXES, parts.sandboxes, name=SANDBOXES, type="supervisor"),
+            ChildSpec("keeper", parts.keeper, name=KEEPER),
             ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),
         ]
         if parts.ending is not None:

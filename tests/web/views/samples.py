@@ -9,13 +9,16 @@ from web.views import (
     ActorStatus,
     Branch,
     ChatView,
+    ChipView,
     CountView,
     CrashTarget,
     CrashView,
     Decision,
     ErrorPage,
     ErrorView,
+    ExitView,
     HomePage,
+    InspectorView,
     LabPage,
     MemberView,
     MessageState,
@@ -31,7 +34,12 @@ from web.views import (
     SignInPage,
     SignInView,
     Speaker,
+    StageAccess,
+    StageState,
+    StageView,
     StaticTable,
+    StepView,
+    StoryView,
     StrategyBadge,
     StreamView,
     TreeView,
@@ -52,6 +60,8 @@ FILES = {
     "chat.css": b"main{}",
     "chat.js": b"0",
     "app.js": b"1;",
+    "lab.css": b"body{}",
+    "lab.js": b"1;",
     "connection.js": b"1;",
     "datastar.js": b"2;",
     "favicon.svg": b"<svg/>",
@@ -207,7 +217,42 @@ def proof() -> ProofView:
 
 def lab(*messages: MessageView, is_breakable: bool = True) -> LabPage:
     target = CrashTarget(element_id("Lobby"), "the Lobby room") if is_breakable else None
-    return LabPage(shell(), TreeView(root(), AT, target, crash()), chat(*messages))
+    return LabPage(shell(), TreeView(root(), AT, target, crash()), chat(*messages), stage())
+
+
+def chip(place: str = "feed-sink", above: str | None = "feed", name: str = "sink") -> ChipView:
+    parent = None if above is None else element_id(above)
+    return ChipView(element_id(place), parent, name, "Sink", ActorStatus.RUNNING, capacity=1024)
+
+
+def supervisor(place: str, above: str | None, used: int = 0) -> ChipView:
+    window = RestartWindow(used, 3, 5.0)
+    one = StrategyBadge.REST_FOR_ONE
+    return replace(chip(place, above, place), strategy=one, window=window, kind="Supervisor")
+
+
+def stage() -> StageView:
+    state = StageState(StageAccess.SHARED, 30, 30)
+    return StageView((supervisor("desk", None), supervisor("feed", "desk", 2), chip()), state)
+
+
+def story(
+    cause: str = "CrashedOnPurpose: somebody pressed Crash",
+    line: str = "feed restarts it and those after it (also sink)",
+) -> StoryView:
+    words = "exit raised", "supervisor told", "decided", "instance made", "on_start", "running"
+    steps = tuple(StepView(word, 40 * number) for number, word in enumerate(words))
+    return StoryView(
+        23, element_id("feed-router"), "router", cause, "feed", (cause, "ShelfFell: the left one"),
+        StrategyBadge.REST_FOR_ONE, Decision.RESTART_REST, (element_id("feed-sink"),),
+        steps, 3, 1, 0, None, 200, line=line,
+    )  # fmt: skip
+
+
+def inspector(text: str = "sink") -> InspectorView:
+    exits = ExitView("crashed", text, 1, 12, text, "desk/feed", (text, text))
+    row = ((text, text),)
+    return InspectorView(chip(name=text), "desk/feed/sink", 12, row, row, row, (exits,))
 
 
 def home() -> HomePage:

@@ -105,3 +105,16 @@ def test_hostile_text_adds_no_element_and_no_attribute(
 def test_the_corpus_is_as_long_as_promised() -> None:
     # SEC-63
     assert len(set(PAYLOADS)) >= 30
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_what_an_actor_says_of_itself_is_text_on_the_stage(payload: str) -> None:  # LAB-93
+    for shown, plain in (
+        (samples.story(payload), samples.story("plain")),
+        (samples.story(payload, line=payload), samples.story("plain")),
+    ):
+        hostile, harmless = RENDERER.stage_story(shown), RENDERER.stage_story(plain)
+        assert samples.read(hostile).elements == samples.read(harmless).elements
+    hostile = RENDERER.stage_inspector(samples.inspector(payload))
+    harmless = RENDERER.stage_inspector(samples.inspector("plain"))
+    assert samples.read(hostile).elements == samples.read(harmless).elements

@@ -16,7 +16,7 @@ SIGNALS = set(
     "sseTabId ssePage roomName sseConnected chatDraftBody chatDemoDraftBody clientId demoClientId "
     "operationsFilterQuery activeFlowId count serverCount serverConnected demoMessage demoStatus "
     "demoOriginalMessage transportErrorSource transportErrorKind transportErrorTitle "
-    "transportErrorMessage transportErrorStatus transportErrorRetrying".split()
+    "transportErrorMessage transportErrorStatus transportErrorRetrying labPanel".split()
 )
 RENDERER: Renderer = samples.renderer()
 MESSAGES = (
@@ -48,6 +48,12 @@ FRAGMENTS: dict[str, Callable[[], str]] = {
     "tree branch": lambda: RENDERER.tree_branch(samples.root(), level=1),
     "crash": lambda: RENDERER.crash(samples.crash()),
     "crash under way": lambda: RENDERER.crash(samples.crash(is_back=False)),
+    "stage chip": lambda: RENDERER.stage_chip(samples.chip(), 3),
+    "stage supervisor": lambda: RENDERER.stage_chip(samples.supervisor("feed", "desk", 3), 2),
+    "stage story": lambda: RENDERER.stage_story(samples.story()),
+    "stage state": lambda: RENDERER.stage_state(samples.stage().state),
+    "stage inspector": lambda: RENDERER.stage_inspector(samples.inspector()),
+    "stage inspector of nobody": lambda: RENDERER.stage_inspector(None),
     "error": lambda: RENDERER.error_fragment(samples.error().error),
 }
 ALL = PAGES | FRAGMENTS

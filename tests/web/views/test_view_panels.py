@@ -44,8 +44,8 @@ def test_the_lab_has_its_sections_roles_and_pill() -> None:
     for wanted in ("connection-pill", "error-target", "chat-demo", "tree-target", "main"):
         assert wanted in ids
     assert page.values("role").count("log") == 2
-    assert page.values("aria-live") == ["polite", "polite"]
-    assert page.values("role").count("tree") == 1
+    assert page.values("aria-live") == ["polite"] * 3
+    assert page.values("role").count("tree") == 2
     assert "Room: Lobby" in page.text
     assert "alert" in page.values("role")
 

@@ -58,6 +58,8 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "chat.js",
         "connection.js",
         "favicon.svg",
+        "lab.css",
+        "lab.js",
         DATASTAR,
     }
     assert files.find(files.hashed_names[DATASTAR]) == StaticFile(

@@ -217,6 +217,11 @@ class Streams:
         failed = [stream.key for stream in streams if not stream.put_panel(panel, frame)]
         return Delivery(len(streams) - len(failed), failed=tuple(failed))
 
+    @property
+    def total_max(self) -> int:
+        """How many may be open in all."""
+        return self._caps.total
+
     def _check_caps(self, key: StreamKey, address: str) -> None:
         refuse: Callable[[], Exception] | None = None
         if self.is_draining or self._count >= self._caps.total:

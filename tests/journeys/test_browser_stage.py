@@ -1,0 +1,171 @@
+"""The stage in a browser: a crash from click to waterfall, a give-up, a flood, the keyboard."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.journeys.kinds import OpenPage
+from tests.journeys.site_process import SiteProcess
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def open_stage(page: Page, site: SiteProcess, hash_: str = "") -> Page:
+    page.goto(f"{site.url}/lab{hash_}")
+    expect(page.locator("#stage-state")).to_have_attribute("data-access", "open")
+    return page
+
+
+def figures(page: Page) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = page.evaluate(
+        """async () => {
+          const answer = await (await fetch("/api/lab/tree")).json();
+          return Object.fromEntries(answer.actors.map((one) => [one.id, one]));
+        }"""
+    )
+    return found
+
+
+def story_of(page: Page, place: str) -> str:
+    return f"#stories > li[data-place='{place}'][data-shown]"
+
+
+def test_a_crash_is_seen_step_by_step_and_by_nobody_else(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """LAB-3 LAB-10 LAB-11 LAB-12 LAB-90: what is shown equals the snapshot; nothing moves."""
+    page, other = open_stage(new_page(), site), open_stage(new_page(), site)
+    chips = page.locator("#stage [role=treeitem]")
+    assert chips.count() == len(figures(page)) == 13
+    zeros = "all => all.filter((one) => /(^|\\s)0(\\s|$)/.test(one.innerText)).length"
+    assert chips.evaluate_all(zeros) == 0
+    before = chips.evaluate_all("all => all.map((one) => [one.id, one.offsetLeft])")
+    page.locator("#chip-feed-router").click()
+    expect(page.locator("#inspector-body h3")).to_contain_text("router")
+    page.get_by_role("button", name=re.compile("^Crash c")).click()
+    story = page.locator(story_of(page, "feed-router"))
+    expect(story.locator(".waterfall li")).to_have_count(6)
+    expect(story.locator(".leaves li")).to_have_text(
+        ["ShelfFell: the left one", "ShelfFell: the right one"]
+    )
+    expect(story).to_contain_text("1 was in hand")
+    expect(page.locator("#chip-feed-router")).to_have_attribute("data-incarnation", "2")
+    expect(page.locator("#chip-feed-sink")).to_have_attribute("data-incarnation", "2")
+    known = figures(page)
+    assert [known[one]["incarnation"] for one in ("feed-source", "feed-router", "feed-sink")] == [
+        1, 2, 2,
+    ]  # fmt: skip
+    assert chips.evaluate_all("all => all.map((one) => [one.id, one.offsetLeft])") == before
+    expect(page.locator("#tape-marks button")).to_have_text("router")
+    assert {one["incarnation"] for one in figures(other).values()} == {1}
+    expect(other.locator("#tape-marks button")).to_have_count(0)
+
+
+def test_a_supervisor_that_gives_up_has_a_scene_and_the_buttons_go_on(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """LAB-12: six crashes are never a 404, and a line names both supervisors."""
+    page = open_stage(new_page(), site)
+    statuses: list[int] = []
+    page.on(
+        "response",
+        lambda answer: statuses.append(answer.status) if "/crash" in answer.url else None,
+    )
+    page.locator("#chip-crew-beta").click()
+    for number in range(1, 7):
+        crash = page.locator(".inspector [data-act=crash]")
+        expect(crash).to_have_attribute("aria-disabled", "false")
+        with page.expect_response("**/crash"):
+            crash.click()
+        known = page.locator("#stories > li[data-place='crew-beta'][data-decision]")
+        expect(known.filter(has_text=re.compile("running|gives up"))).to_have_count(number)
+    line = page.locator("#stories > li.is-give-up .story-line").first
+    expect(line).to_contain_text(
+        re.compile(r"crew gave up \(3 in 5 s\) → desk restarted crew, 3 children back")
+    )
+    assert statuses == [202] * 6
+
+
+def test_one_screen_holds_all_of_it(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-7: stage, inspector, composer and tape within the window, without scrolling."""
+    page = open_stage(new_page(1366, 768), site, "#actor=feed/sink")
+    expect(page.locator("#inspector-body h3")).to_contain_text("sink")
+    for inside in ("#stage", ".inspector", "#chat-you-draft", "#tape"):
+        box = page.locator(inside).bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 768, inside
+    assert page.evaluate("document.documentElement.scrollHeight") == 768
+
+
+def test_the_stage_is_operated_by_keyboard_and_floods(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """LAB-20 LAB-83: arrows, letters, Enter, `f`; the queue is seen, and drains by itself."""
+    page = open_stage(new_page(), site)
+    page.locator("#chip-desk").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#chip-feed")).to_be_focused()
+    page.keyboard.type("al")
+    expect(page.locator("#chip-crew-alpha")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#inspector-body")).to_have_attribute("data-place", "crew-alpha")
+    page.locator("#flood-count").select_option("100")
+    page.locator("#chip-crew-alpha").focus()
+    page.keyboard.press("f")
+    expect(page.locator("#chip-crew-alpha .queue")).to_be_visible()
+    expect(page.locator("#chip-crew-alpha .spark polyline")).to_have_attribute(
+        "points", re.compile(r"\d")
+    )
+    expect(page.locator("#chip-crew-alpha .queue")).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(page.locator("#inspector-body")).to_have_attribute("data-place", "")
+
+
+def test_the_thirty_first_action_is_refused_with_a_countdown(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """LAB-7 LAB-6: and what is not in the own sandbox is not there at all."""
+    page = open_stage(new_page(), site)
+    found = page.evaluate(
+        """async () => {
+          const tab = document.querySelector("#chat-demo [name=sseTabId]").value;
+          const act = async (path, more = {}) => (await fetch(`/api/lab/${path}`, {
+            method: "POST",
+            headers: {"content-type": "application/json", "datastar-request": "true"},
+            body: JSON.stringify({commandId: crypto.randomUUID(), sseTabId: tab, ...more}),
+          })).status;
+          const wrong = [await act("actors/feed-sinks/crash"), await act("actors/1/kill"),
+            await act("actors/feed-sink/melt"), await act("actors/feed-sink/flood", {count: 1001}),
+            await act("actors/feed/crash")];
+          const right = [];
+          for (let number = 0; number < 31; number += 1) {
+            right.push(await act("actors/feed-sink/flood", {count: 1}));
+          }
+          return [wrong, right];
+        }"""
+    )
+    assert found == [[404, 404, 400, 400, 409], [202] * 30 + [429]]
+    expect(page.locator("#lab-quota")).to_have_text(re.compile(r"next in [1-9]\d? s"))
+    page.locator("#chip-feed-sink").click()
+    expect(page.locator(".inspector [data-act=crash]")).to_have_attribute("aria-disabled", "true")
+
+
+def test_a_panel_that_is_not_seen_is_sent_nothing(site: SiteProcess, new_page: OpenPage) -> None:
+    """LAB-1: and what is opened shows the present state."""
+    page = open_stage(new_page(), site)
+    pulse = page.locator("#pulse")
+    with page.expect_response("**/look"):
+        page.locator("#tab-chat").click()
+    expect(page.locator("#chat-demo-draft")).to_be_visible()
+    held = pulse.get_attribute("data-number")
+    actors = figures(page)
+    assert actors["feed-sink"]["status"] == "running"
+    with page.expect_response("**/look"):
+        page.locator("#tab-tree").click()
+    expect(pulse).not_to_have_attribute("data-number", held or "")
+    with page.expect_response("**/look"):
+        page.locator("#scene-site").click()
+    expect(page.locator("#tree .row", has_text="lobby").first).to_be_visible()

@@ -1,0 +1,166 @@
+"""What a visitor may do to their sandbox, and in which order a command is refused.
+
+Rule 1: a command names a place, never an actor: what is not in the own sandbox cannot be said
+(LAB-90). Rule 2: everything that can be refused is refused before the command counts as given, so
+a refused one may be sent again, and a repeat is answered as the first was (SITE-102).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+from quart import Blueprint, Response
+
+from actors.accounts import ClaimCommand, TabId
+from web.lab.quota import LabQuota
+from web.lab.sandbox.sandboxes import NotNow, Sandboxes
+from web.lab.sandbox.words import ABOVE, FLOOD_MAX, FLOOD_MIN, Place
+from web.lab.stage.api import tree_json
+from web.lab.stage.picture import StagePicture
+from web.lab.switch import LabSwitch
+from web.realtime import Stream, StreamKey
+from web.routing import paths
+from web.routing.commands import answer_by_status_only, parse_tab, read_command
+from web.routing.errors import InvalidInput, LabClosed, NoLiveStream, NoSuchThing, NotPossible
+from web.routing.services import Services
+from web.server import RequestState, current_request_state
+from web.settings import LabMode
+
+ACTIONS = frozenset({"crash", "kill", "flood"})
+FLOOD_DEFAULT = 500
+COMMAND_ID_LENGTH_MAX = 128
+# The panel with the site's own tree.
+SITE = "site"
+# The panels that the lab's page can show; a page that says nothing shows the first.
+PANELS = frozenset({"tree", SITE, "chat", "operations", "burst", "connections", "sign-ins"})
+
+
+@dataclass(frozen=True, slots=True)
+class StageServices:
+    """What the stage needs beside the services of every feature."""
+
+    sandboxes: Sandboxes
+    picture: StagePicture
+    switch: LabSwitch
+    quota: LabQuota
+    # Somebody looks at something else: its feeds are told.
+    looks: Callable[[Stream, str], None]
+    changed: Callable[[], None]
+
+
+class StageCommand(msgspec.Struct, frozen=True):
+    """What a button of the stage sends."""
+
+    command_id: str = msgspec.field(name="commandId")
+    tab: str = msgspec.field(name="sseTabId")
+    count: int = FLOOD_DEFAULT
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """What a page shows now: a panel, and in the tree an actor."""
+
+    tab: str = msgspec.field(name="sseTabId")
+    panel: str = "tree"
+    place: str = ""
+
+
+def stage_routes(services: Services, stage: StageServices) -> Blueprint:
+    """Call this to get the routes of the stage but for its actions on actors (`act`)."""
+    routes = Blueprint("stage", __name__)
+
+    @routes.post(paths.LAB_RESET)
+    async def reset() -> Response:
+        state = current_request_state()
+        command, tab = await read_stage_command()
+        answer_by_status_only()
+        _refuse_closed(services, stage, state, tab)
+        sandbox = stage.sandboxes.of(state.visitor.id)
+        if not sandbox.is_own:
+            raise NotPossible("the shared sandbox is nobody's")
+        stage.quota.take(state.visitor.id, state.address)
+        if await _is_new(services, state, "reset", command.command_id):
+            stage.sandboxes.reset(sandbox)
+        stage.changed()
+        return _taken()
+
+    @routes.post(paths.LAB_LOOK)
+    async def look() -> Response:
+        state = current_request_state()
+        looked, origin = await read_command(Looked, "lab")
+        answer_by_status_only()
+        if looked.panel not in PANELS:
+            raise InvalidInput("the lab has no such panel")
+        place = Place(looked.place) if looked.place in ABOVE else None
+        if looked.place and place is None:
+            raise NoSuchThing(looked.place)
+        stream = services.streams.maybe_stream(StreamKey(state.visitor.id, origin.tab))
+        if stream is None or stream not in stage.sandboxes.viewers:
+            raise NoLiveStream(origin.tab)
+        if stage.sandboxes.viewers[stream].panel != looked.panel:
+            stage.looks(stream, looked.panel)
+        stage.sandboxes.look(stream, looked.panel, place)
+        return _taken()
+
+    @routes.get(paths.LAB_TREE)
+    async def tree() -> Response:
+        sandbox = stage.sandboxes.of(current_request_state().visitor.id)
+        body = msgspec.json.encode(tree_json(stage.sandboxes, sandbox))
+        headers = {"cache-control": "no-store"}
+        return Response(body, content_type="application/json", headers=headers)
+
+    return routes
+
+
+async def read_stage_command() -> tuple[StageCommand, TabId]:
+    """Call this to read what a button sends; raises `InvalidInput`."""
+    command, origin = await read_command(StageCommand, "lab")
+    if not 1 <= len(command.command_id) <= COMMAND_ID_LENGTH_MAX:
+        raise InvalidInput("a command has an id of 1 to 128 characters")
+    return command, parse_tab(origin.tab)
+
+
+async def act(
+    services: Services, stage: StageServices, target: str, action: str, command: StageCommand
+) -> Response:
+    """Call this to do something to an actor of the visitor's own sandbox."""
+    state = current_request_state()
+    answer_by_status_only()
+    if action not in ACTIONS or not FLOOD_MIN <= command.count <= FLOOD_MAX:
+        raise InvalidInput("there is no such action, or its number is out of range")
+    _refuse_closed(services, stage, state, parse_tab(command.tab))
+    if target not in ABOVE:
+        raise NoSuchThing(target)
+    sandbox, place = stage.sandboxes.of(state.visitor.id), Place(target)
+    try:
+        stage.sandboxes.check(sandbox, place, action, command.count)
+    except NotNow as error:
+        raise NotPossible(target) from error
+    stage.quota.take(state.visitor.id, state.address)
+    if await _is_new(services, state, f"{action} {target}", command.command_id):
+        stage.sandboxes.act(sandbox, place, action, command.count)
+    stage.changed()
+    return _taken()
+
+
+def _refuse_closed(
+    services: Services, stage: StageServices, state: RequestState, tab: TabId
+) -> None:
+    if stage.switch.mode is not LabMode.PUBLIC:
+        raise LabClosed(stage.switch.mode)
+    if not has_stream(services, state.visitor.id, tab):
+        raise NoLiveStream(tab)
+
+
+def has_stream(services: Services, session: UUID, tab: TabId) -> bool:
+    """Call this to learn whether a tab is live: what it does must be seen."""
+    return services.streams.maybe_stream(StreamKey(session, tab)) is not None
+
+
+async def _is_new(services: Services, state: RequestState, route: str, command_id: str) -> bool:
+    session = services.session(state.visitor.id)
+    return await session.ask(ClaimCommand(route, command_id), timeout=services.remaining(state))
+
+
+def _taken() -> Response:
+    return Response(b"", status=202, content_type=None)

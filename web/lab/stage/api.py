@@ -1,0 +1,73 @@
+"""A sandbox as JSON (LAB-4): what `/api/lab/tree` answers.
+
+Only the visitor's own: paths begin at the desk, and nothing names the sandbox itself.
+"""
+
+from collections.abc import Mapping
+
+import trio
+
+from actors.runtime import Cell
+from supervision import tree_of
+from web.lab.sandbox.sandboxes import Sandbox, Sandboxes
+from web.lab.sandbox.words import ABOVE, DESK, Place
+
+# Of ACT-104 what may be shown: everything but what names actors outside.
+_FIELDS = (
+    "class", "kind", "incarnation", "started_at", "status", "status_since", "current", "handled",
+    "reductions", "busy_seconds", "queued", "system_queued", "stashed", "peak", "capacity",
+    "waiting_senders", "overflowed", "coalesced", "expired", "unhandled", "withdrawn",
+    "late_replies", "crashes", "restarts", "restart_window", "next_restart_at",
+)  # fmt: skip
+
+
+def tree_json(sandboxes: Sandboxes, sandbox: Sandbox) -> dict[str, object]:
+    """Call this for a snapshot; `seq` grows with every change of the tree while it is watched."""
+    cells = sandboxes.cells(sandbox)
+    system = sandboxes.system
+    return {
+        "epoch": system.id,
+        "seq": tree_of(system).seq,
+        "at": trio.current_time(),
+        "own": sandbox.is_own,
+        "counts": {
+            "sent": sandbox.props.sent,
+            "received": sandbox.props.received,
+            "lost": sandbox.props.lost,
+            "doubled": sandbox.props.doubled,
+        },
+        "actors": [_actor(sandboxes, sandbox, place, cells) for place in cells],
+    }
+
+
+def _actor(
+    sandboxes: Sandboxes, sandbox: Sandbox, place: Place, cells: Mapping[Place, Cell]
+) -> dict[str, object]:
+    cell, above, root = cells[place], ABOVE[place], sandbox.root or ""
+    stats = sandboxes.system.stats(cell.ref).to_json()
+    node = tree_of(sandboxes.system).node(cell)
+    return {
+        "id": place,
+        "path": DESK + cell.path[len(root) :],
+        "supervisor": above,
+        **{name: stats[name] for name in _FIELDS},
+        "strategy": node.strategy,
+        "restart": node.restart,
+        "restart_s": node.restart_s,
+        "window": None
+        if node.window is None
+        else {"used": node.window.used, "max": node.window.max, "period": node.window.period},
+        "children": node.children,
+        "last_exits": [
+            {
+                "kind": note.exit.kind,
+                "error": note.exit.error,
+                "message": note.exit.message,
+                "because": note.exit.because,
+                "incarnation": note.exit.incarnation,
+                "at": note.exit.at,
+                "leaves": list(note.leaves),
+            }
+            for note in sandbox.stories.exits[place]
+        ],
+    }

@@ -1,0 +1,216 @@
+"""The feed of the stage: what each open page of the lab sees of its sandbox.
+
+Rule 1: with nobody watching it looks at nothing, and has no timer (LAB-5).
+Rule 2: a chip is sent when it looks different, at most five times a second (LAB-10); lines and
+open details twice a second; a step of a crash within 200 ms (LAB-12).
+Rule 3: a page is told only what the panel it shows needs (LAB-1). Which that is, it says itself.
+Rule 4: every frame replaces an element that is always there, so a reader that is behind can be
+sent the newest of each and nothing else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import trio
+
+from actors.runtime import Actor, message
+from web.lab.sandbox.sandboxes import Sandbox, Sandboxes
+from web.lab.sandbox.words import ABOVE, Place
+from web.lab.stage.picture import StagePicture, story_view
+from web.realtime import Stream, joined, patch_elements
+from web.server import Frame
+from web.views import ChipView, InspectorView, Renderer, StageAccess, StageState
+
+# LAB-10: a status within this; more often nothing is sent.
+PERIOD_S = 0.2
+# LAB-20: a point of the lines.
+BEAT_S = 0.5
+
+
+@message
+class Changed:
+    """Something is different: an actor, who looks on, or what may be done."""
+
+
+@message
+class Look:
+    """Time to send what has changed since the last look."""
+
+
+@message
+class Beat:
+    """Time for the next point of the lines."""
+
+
+Messages = Changed | Look | Beat
+
+
+@dataclass(slots=True)
+class _Page:
+    """What one page was sent of its own."""
+
+    state: StageState | None = None
+    detail: tuple[Place, InspectorView] | None = None
+
+
+@dataclass(slots=True)
+class _Shown:
+    """What the pages that show a sandbox have of it."""
+
+    chips: dict[Place, ChipView] = field(default_factory=dict)
+    received: int = 0
+    number: int = 0
+    pages: dict[Stream, _Page] = field(default_factory=dict)
+
+
+class StageFeed(Actor[Messages]):
+    """Sends the stage to who watches it: whole at first, then what changes."""
+
+    def __init__(self, sandboxes: Sandboxes, picture: StagePicture, renderer: Renderer) -> None:
+        self._sandboxes, self._picture, self._renderer = sandboxes, picture, renderer
+        self._shown: dict[Sandbox, _Shown] = {}
+        self._access: StageAccess | None = None
+        self._looked_at = -PERIOD_S
+
+    def on_start(self) -> None:
+        """Serve the pages of an incarnation before anew."""
+        for sandbox in self._sandboxes:
+            self._sandboxes.newcomers |= sandbox.viewers
+        if self._sandboxes.newcomers:
+            # Not at once: a stage that cannot be drawn must not crash the feed in a tight loop.
+            self.after(PERIOD_S, Look(), key="look")
+
+    def on_changed(self, _: Changed) -> None:
+        """Look at once, or as soon as a look is due again."""
+        wait = self._looked_at + PERIOD_S - trio.current_time()
+        if wait <= 0:
+            self._look()
+        else:
+            self.after(wait, Look(), key="look")
+
+    def on_look(self, _: Look) -> None:
+        """Send what has changed."""
+        self._look()
+
+    def on_beat(self, _: Beat) -> None:
+        """Add a point to the lines, and send it with the details that are open."""
+        watched = self._watched()
+        self._shown = {sandbox: self._shown.get(sandbox) or _Shown() for sandbox in watched}
+        if watched:
+            self.after(BEAT_S, Beat(), key="beat")
+            for sandbox in watched:
+                self._sample(sandbox)
+            self._look(is_beat=True)
+
+    def _watched(self) -> list[Sandbox]:
+        return [one for one in self._sandboxes if one.is_own and one.viewers]
+
+    def _look(self, *, is_beat: bool = False) -> None:
+        self._looked_at = trio.current_time()
+        newcomers, self._sandboxes.newcomers = self._sandboxes.newcomers, set()
+        self._look_at_shared(newcomers)
+        watched = self._watched()
+        if watched and not self._shown:
+            self.after(BEAT_S, Beat(), key="beat")
+        for sandbox in watched:
+            self._send(sandbox, newcomers & sandbox.viewers, is_beat=is_beat)
+
+    def _look_at_shared(self, newcomers: set[Stream]) -> None:
+        """Nothing happens there: who comes is sent it once, and all when it is closed or opened."""
+        shared = self._sandboxes.shared
+        access = self._picture.state(shared, "").access
+        to = newcomers & shared.viewers
+        if access is not self._access:
+            self._access, to = access, set(shared.viewers)
+        if not to:
+            return
+        html = self._chips(self._picture.chips(shared))
+        html += self._renderer.stage_state(self._picture.state(shared, ""))
+        frame = joined([patch_elements(html)])
+        for stream in to:
+            stream.put_panel("stage", frame)
+
+    def _send(self, sandbox: Sandbox, new: set[Stream], *, is_beat: bool) -> None:
+        shown = self._shown.setdefault(sandbox, _Shown())
+        shown.pages = {one: shown.pages.get(one) or _Page() for one in sandbox.viewers}
+        old = [stream for stream in shown.pages if stream not in new]
+        if is_beat or new or sandbox.is_changed or sandbox.told:
+            sandbox.is_changed = False
+            chips = self._picture.chips(sandbox)
+            self._send_chips(shown.chips, chips, old)
+            shown.chips = chips
+        self._send_stories(sandbox, shown, old)
+        if new:
+            self._serve(sandbox, shown, new)
+        if is_beat:
+            pulse = self._pulse(sandbox, shown, is_first=False)
+            for stream in old:
+                stream.put_panel("pulse", pulse)
+        for stream, page in shown.pages.items():
+            self._send_own(stream, page, sandbox, is_beat=is_beat)
+
+    def _send_chips(
+        self, before: Mapping[Place, ChipView], chips: Mapping[Place, ChipView], to: list[Stream]
+    ) -> None:
+        for place, chip in chips.items():
+            if to and chip != before.get(place):
+                frame = joined([patch_elements(self._chips({place: chip}))])
+                for stream in to:
+                    stream.put_panel(f"chip-{place}", frame)
+
+    def _send_stories(self, sandbox: Sandbox, shown: _Shown, to: list[Stream]) -> None:
+        told, sandbox.told = sandbox.told, {}
+        for story in told.values():
+            view = story_view(story, sandbox, shown.chips)
+            frame = joined([patch_elements(self._renderer.stage_story(view))])
+            for stream in to:
+                stream.put_panel(f"story-{view.slot}", frame)
+
+    def _serve(self, sandbox: Sandbox, shown: _Shown, to: set[Stream]) -> None:
+        """Send all of it, in one piece."""
+        html = self._chips(shown.chips)
+        for story in sandbox.stories.kept:
+            html += self._renderer.stage_story(story_view(story, sandbox, shown.chips))
+        whole = joined([patch_elements(html)])
+        pulse = self._pulse(sandbox, shown, is_first=True)
+        for stream in to:
+            stream.put_panel("stage", whole)
+            stream.put_panel("pulse", pulse)
+
+    def _send_own(self, stream: Stream, page: _Page, sandbox: Sandbox, *, is_beat: bool) -> None:
+        state = self._picture.state(sandbox, stream.address)
+        if state != page.state:
+            page.state = state
+            frame = joined([patch_elements(self._renderer.stage_state(state))])
+            stream.put_panel("stage-state", frame)
+        viewer = self._sandboxes.viewers.get(stream)
+        place = None if viewer is None else viewer.place
+        if place is None:
+            page.detail = None
+        elif is_beat or page.detail is None or page.detail[0] != place:
+            detail = place, self._picture.inspector(sandbox, place)
+            if page.detail != detail:
+                page.detail = detail
+                frame = joined([patch_elements(self._renderer.stage_inspector(detail[1]))])
+                stream.put_panel("inspector", frame)
+
+    def _sample(self, sandbox: Sandbox) -> None:
+        shown = self._shown[sandbox]
+        came = max(0, sandbox.props.received - shown.received) if shown.number else 0
+        shown.received = sandbox.props.received
+        shown.number += 1
+        self._sandboxes.sample(sandbox, came)
+
+    def _pulse(self, sandbox: Sandbox, shown: _Shown, *, is_first: bool) -> Frame:
+        pulse = self._picture.pulse(sandbox, shown.number, is_first=is_first)
+        return joined([patch_elements(self._renderer.stage_pulse(pulse))])
+
+    def _chips(self, chips: Mapping[Place, ChipView]) -> str:
+        render = self._renderer.stage_chip
+        return "".join([render(chip, level(place)) for place, chip in chips.items()])
+
+
+def level(place: Place) -> int:
+    """Call this for how deep a place stands, from 1 for the root."""
+    above = ABOVE[place]
+    return 1 if above is None else 1 + level(above)
