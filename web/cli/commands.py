@@ -66,7 +66,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         if parsed.command == "lab":
             from web.cli import lab
 
-            return lab.command(parsed.mode, environment)
+            return lab.command(parsed.mode, environment, is_json=parsed.json)
         from web.cli import beside_log, projections, roles, store
         from web.cli.answering import answer
 

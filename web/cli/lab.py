@@ -14,7 +14,7 @@ EXIT_USAGE = 2
 EXIT_NOT_FOUND = 3
 
 
-def command(mode: str, environment: Mapping[str, str]) -> int:
+def command(mode: str, environment: Mapping[str, str], *, is_json: bool) -> int:
     """Call this to have the site take another mode; returns the exit code."""
     try:
         folder = read_settings(environment).state_dir
@@ -27,4 +27,5 @@ def command(mode: str, environment: Mapping[str, str]) -> int:
     except OSError as error:
         complain(f"greenroom: {folder} cannot be written ({error.strerror}); nothing was changed.")
         return EXIT_NOT_FOUND
+    print(json.dumps({"mode": mode}) if is_json else f"The lab is {mode} within a second.")  # noqa: T201 - the answer of a command
     return 0

@@ -165,8 +165,7 @@ def _add_store_commands(commands: Commands) -> None:
 
 def _add_lab(commands: Commands) -> None:
     words = "open or close the lab of the running site for actions, within a second"
-    parser = commands.add_parser("lab", help=words, description=words)
-    _add_store(parser)
+    parser = _reading(commands, "lab", words)
     parser.add_argument("mode", choices=LAB_MODES, help="what visitors may do in it")
 
 

@@ -189,7 +189,6 @@ class Web:
         )
         # The endpoint of the newest application.
         self.sockets: SocketEndpoint[SocketGuest] | None = None
-        self._lab_quota = LabQuota(trio.current_time)
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
         picture = TreePicture(lambda: directory.system, clock.now, target)
@@ -208,6 +207,7 @@ class Web:
 
     def _make_stage(self) -> None:
         directory, streams = self._directory, self.streams
+        self._lab_quota = LabQuota(trio.current_time)
         self._lab_switch = LabSwitch(
             self._settings.lab_mode,
             self._settings.state_dir / LAB_MODE_FILE,
