@@ -4,6 +4,8 @@ It is a word in the state folder, which the site looks at twice a second (LAB-92
 until another one is said, also over a restart of the site, and goes before `LAB_MODE`.
 """
 
+import json
+import sys
 from collections.abc import Mapping
 
 from web.lab.switch import write_mode
@@ -27,5 +29,6 @@ def command(mode: str, environment: Mapping[str, str], *, is_json: bool) -> int:
     except OSError as error:
         complain(f"greenroom: {folder} cannot be written ({error.strerror}); nothing was changed.")
         return EXIT_NOT_FOUND
-    print(json.dumps({"mode": mode}) if is_json else f"The lab is {mode} within a second.")  # noqa: T201 - the answer of a command
+    told = json.dumps({"mode": mode}) if is_json else f"The lab is {mode} within a second."
+    sys.stdout.write(f"{told}\n")
     return 0
