@@ -27,5 +27,6 @@ HEALTH_LIVE = "/health/live"
 READY = "/ready"
 HEALTH_READY = "/health/ready"
 PROBES = frozenset({HEALTH, HEALTH_LIVE, HEALTH_READY, READY})
+POLICY_REPORT = "/csp-report"
 SOCKET = "/ws"
 SOCKET_TICKET = "/api/v1/ws-ticket"

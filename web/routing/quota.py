@@ -34,10 +34,15 @@ class Quota:
     def __len__(self) -> int:
         return len(self._times)
 
-    def take(self, session: UUID, address: str) -> None:
-        """Call this for each time; raises `RateLimited`, and then nothing was counted."""
+    def take(self, session: UUID | None, address: str) -> None:
+        """Call this for each time; raises `RateLimited`, and then nothing was counted.
+
+        Without a session only the address counts.
+        """
         now = self._now()
-        limits = {session: self.per_session_max, address: self.per_address_max}
+        limits: dict[Hashable, int] = {address: self.per_address_max}
+        if session is not None:
+            limits[session] = self.per_session_max
         recent = {who: self._recent(who, now) for who in limits}
         for who, limit in limits.items():
             if len(recent[who]) >= limit:

@@ -103,6 +103,7 @@ from web.settings import Compression, LabMode, Settings, is_loopback
 from web.site.events import StreamedPage, event_routes
 from web.site.health import Check, Health, Unhealthy
 from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, ErrorPages, program_version
+from web.site.policy_reports import PolicyReports, report_routes
 from web.site.proof_feed import ProofFeed, ProofSource
 from web.site.routes import HomeStreams, SiteServices, ready_answers, site_routes
 from web.site.tickets import TicketOffice, ticket_routes
@@ -208,6 +209,7 @@ class Web:
     def _make_stage(self) -> None:
         directory, streams = self._directory, self.streams
         self._lab_quota = LabQuota(trio.current_time)
+        self._policy_reports = PolicyReports(trio.current_time)
         self._lab_switch = LabSwitch(
             self._settings.lab_mode,
             self._settings.state_dir / LAB_MODE_FILE,
@@ -431,6 +433,7 @@ class Web:
         app.register_blueprint(site_routes(services, site))
         app.register_blueprint(event_routes(services, pages, listening.open, self._fill_frame))
         app.register_blueprint(ticket_routes(self._tickets))
+        app.register_blueprint(report_routes(self._policy_reports))
         app.register_blueprint(chat_routes(services, chat))
         app.register_blueprint(moderation_routes(services, moderation))
         app.register_blueprint(account_routes(services, self.accounts, partial(_is_page, app)))

@@ -36,6 +36,7 @@ ROUTES = {
     paths.LAB_RESET: "POST",
     paths.LAB_TREE: "GET",
     paths.SOCKET_TICKET: "POST",
+    paths.POLICY_REPORT: "POST",
     paths.STATIC: "GET",
     paths.HEALTH: "GET",
     paths.HEALTH_LIVE: "GET",

@@ -28,7 +28,9 @@ from web.server.reading.heads import HEADER_BYTES_MAX, URL_BYTES_MAX, repeated
 API_BODY_BYTES_MAX = 1024 * 1024
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
-# Browsers choose these types for their own reports (SEC-66).
+# Browsers choose these types for their own reports, which are some hundred bytes each (SEC-66).
+_REPORT_PATH = "/csp-report"
+_REPORT_BYTES_MAX = 16 * 1024
 _REPORTS = ("application/csp-report", "application/reports+json", _JSON)
 
 
@@ -123,6 +125,8 @@ class Checks:
 
     def body_limit(self, path: str) -> int:
         """Tell how many bytes of body are read on this path."""
+        if path == _REPORT_PATH:
+            return _REPORT_BYTES_MAX
         return API_BODY_BYTES_MAX if self.is_api(path) else self.body_bytes_max
 
     def refusal(
@@ -154,7 +158,7 @@ class Checks:
     def origin(self, scope: HTTPScope, headers: Mapping[str, str]) -> Verdict:
         """Judge where a request comes from."""
         is_api = self.is_api(scope["path"])
-        if scope["path"] == "/csp-report":
+        if scope["path"] == _REPORT_PATH:
             return Verdict.PASS  # browsers send it without credentials, and it changes nothing
         if scope["method"] in _READS and (is_api or scope["path"] in self.stream_paths):
             return judge_read(headers, self.origins)
@@ -173,7 +177,7 @@ class Checks:
 
     def _takes_media(self, path: str, given: str) -> bool:
         media = given.split(";", 1)[0].strip().lower()
-        if path == "/csp-report":
+        if path == _REPORT_PATH:
             return media in _REPORTS
         return media == _JSON or (media == _FORM and not self.is_api(path))
 
