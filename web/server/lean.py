@@ -41,6 +41,8 @@ from web.server.connection.http.plain import HAND_OVER, WATCHED
 
 # What tells that a request has a body (RFC 9112 6).
 _BODY_FIELDS = frozenset({b"content-length", b"transfer-encoding"})
+# Answers that never have one (RFC 9110 6.4.1).
+_BODILESS = frozenset({204, 304})
 
 
 class LazyBody(TrioBody):
@@ -317,6 +319,9 @@ def _titled(name: bytes) -> str:
 
 def _ready_body(response: Response | WerkzeugResponse) -> bytes | None:
     """Give all bytes of an answer that has them; None for one that makes them as it goes."""
+    if response.status_code in _BODILESS and not isinstance(response.response, KeptBody):
+        # Quart's own class makes its empty body with asyncio, which does not run here.
+        return b""
     if isinstance(response, WerkzeugResponse):
         return response.get_data() if response.is_sequence else None
     found = response.response

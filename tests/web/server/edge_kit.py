@@ -120,6 +120,11 @@ def make_app(
     async def pieces() -> str:
         return ",".join([str(len(piece)) async for piece in request.body])
 
+    @app.post("/nothing")
+    async def nothing() -> Response:
+        await request.get_data()
+        return Response(status=204)
+
     @app.post("/twice")
     async def twice() -> str:
         found: list[int] = []

@@ -28,6 +28,14 @@ async def test_a_body_is_read_in_pieces_or_whole_by_one_or_by_several() -> None:
         assert (await ask("POST /pieces", SAME)).body == b""
 
 
+async def test_an_answer_without_any_body_is_one_behind_a_body_that_was_read() -> None:
+    async with edged() as ask:
+        for body in (b"", b"x" * 5000):
+            reply = await ask("POST /nothing", SAME + JSON, body)
+            assert (reply.status, reply.body) == (204, b"")
+            assert not {"transfer-encoding", "content-length"} & reply.headers.keys()
+
+
 async def test_a_client_that_leaves_in_its_body_cancels_its_handler() -> None:
     # REL-30
     async with edged() as ask:
