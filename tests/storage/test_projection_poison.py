@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from actors.persistence import START, AskStatus, ProjectionStore, ProjectionTx, StoredEvent
+from actors.persistence.projections import filling
 from actors.runtime import open_actors
 from storage.memory import MemoryEventStore, MemoryProjections
 from storage.postgres import (
@@ -23,6 +24,12 @@ from storage.testing.projections.filling import paid
 from storage.testing.projections.poison import A, B, Seen, reach, replay, seen, start, versions
 from storage.testing.samples import PATIENCE_S
 from tests.logged import captured
+
+
+@pytest.fixture(autouse=True)
+def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many retries as ever, and none of their pauses: a database knows no virtual time."""
+    monkeypatch.setattr(filling, "POISON_RETRIES_S", (0.0,) * len(filling.POISON_RETRIES_S))
 
 
 class TestMemoryPoison(ProjectionPoisonSuite, ProjectionHaltSuite):
