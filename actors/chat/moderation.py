@@ -4,14 +4,13 @@ Frozen data and the rules of its fields. A decision is an event of the message's
 the message, its place in the queue and a row of the audit, or not at all (SITE-71).
 """
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from actors.chat.policy import BadPost
+from actors.chat.policy import BadPost, has_controls
 from actors.chat.words import Message, RoomName, Status
 from actors.persistence.words import (
     BIGINT_MAX,
@@ -147,7 +146,7 @@ def parse_reason(text: str) -> str:
     reason = text.strip()
     if len(reason) > REASON_LENGTH_MAX:
         raise BadPost("reason", f"at most {REASON_LENGTH_MAX} characters; this has {len(reason)}")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in reason):
+    if has_controls(reason):
         raise BadPost("reason", "one line, without control characters")
     return reason
 

@@ -3,7 +3,7 @@
 No clock, no store, no actor: `room.py` carries these decisions out.
 """
 
-import unicodedata
+import re
 from uuid import UUID
 
 from actors.chat.guests import guest_name
@@ -49,17 +49,32 @@ class BadPost(ValueError):
 def parse_body(text: str) -> str:
     """Call this to trim and check a message body; raises `BadPost`."""
     body = text.replace("\r\n", "\n").strip()
-    if not body:
+    if _BLANK.fullmatch(body):
         raise BadPost("body", "write something first; an empty message is not sent")
     if len(body) > BODY_LENGTH_MAX:
         raise BadPost("body", f"at most {BODY_LENGTH_MAX} characters; this has {len(body)}")
-    if any(character != "\n" and unicodedata.category(character) in _CONTROL for character in body):
+    if has_controls(body.replace("\n", "")):
         raise BadPost("body", "only new lines may stand between characters, no control characters")
     return body
 
 
-# Cc: control characters. Cs: lone surrogates, which no encoder can send on.
-_CONTROL = frozenset({"Cc", "Cs"})
+# Control characters, the separators of lines and paragraphs that are none to most readers, and
+# lone surrogates, which no encoder can send on.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+# What draws nothing: white space, the code points of Unicode's Default_Ignorable_Code_Point
+# (DerivedCoreProperties.txt), the annotation marks and the blank of braille. A text of nothing
+# else would be an empty bubble; beside letters they stay: emoji and Arabic need some of them.
+_BLANK = re.compile(
+    "[\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
+)
+
+
+def has_controls(text: str) -> bool:
+    """Call this to learn whether a text has control characters, line separators among them."""
+    return _CONTROLS.search(text) is not None
 
 
 def parse_client_id(text: str) -> str:
@@ -67,7 +82,7 @@ def parse_client_id(text: str) -> str:
     client_id = text.strip()
     if not 1 <= len(client_id) <= CLIENT_ID_LENGTH_MAX:
         raise BadPost("clientId", f"must have 1 to {CLIENT_ID_LENGTH_MAX} characters")
-    if any(unicodedata.category(character) in _CONTROL for character in client_id):
+    if has_controls(client_id):
         raise BadPost("clientId", "must not have control characters")
     return client_id
 

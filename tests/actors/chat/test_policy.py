@@ -43,6 +43,10 @@ def a_message(
         ("x" * 1000, "x" * 1000),
         (" " + "👋" * 1000 + " ", "👋" * 1000),
         ("\u202eabc", "\u202eabc"),
+        ("👩\u200d🚀\ufe0f", "👩\u200d🚀\ufe0f"),
+        ("\u0301", "\u0301"),
+        ("\U0001faff", "\U0001faff"),  # newer than some tables of Unicode
+        ("a\u2028", "a"),
     ],
 )
 def test_good_bodies(text: str, body: str) -> None:  # SITE-61
@@ -50,7 +54,14 @@ def test_good_bodies(text: str, body: str) -> None:  # SITE-61
 
 
 @pytest.mark.parametrize(
-    "text", ["", "  \n ", "x" * 1001, "a\tb", "a\x00b", "a\x1b[31mb", "a\rb", "\ud800"]
+    "text",
+    [
+        *("", "  \n ", "x" * 1001, "a\tb", "a\x00b", "a\x1b[31mb", "a\rb", "\ud800"),
+        *("a\x85b", "a\u2028b", "a\u2029b", "a\x7fb", "a\x0bb", "a\x0cb"),
+        # drawn as nothing: an empty bubble
+        *("\u202e", "\u200b", "\u200b \n\u200b", "\ufeff", "\xad", "\u2060", "\u3164"),
+        *("\u2800", "\u115f", "\ufe0f", "\u034f", "\U000e0041", "\u202e\u2066\u2069"),
+    ],
 )
 def test_bad_bodies(text: str) -> None:  # SITE-61
     with pytest.raises(policy.BadPost) as caught:
@@ -73,7 +84,7 @@ def test_good_client_ids(text: str) -> None:  # SITE-61
     assert policy.parse_client_id(text) == text.strip()
 
 
-@pytest.mark.parametrize("text", ["", "  ", "x" * 129, "a\nb"])
+@pytest.mark.parametrize("text", ["", "  ", "x" * 129, "a\nb", "a\x85b", "a\u2029b"])
 def test_bad_client_ids(text: str) -> None:  # SITE-61
     with pytest.raises(policy.BadPost):
         policy.parse_client_id(text)

@@ -121,7 +121,7 @@ async def test_a_post_is_told_with_its_place() -> None:
     assert head.n == 3
 
 
-@pytest.mark.parametrize("body", ["   ", "x" * 1001, "a\x00b", "a\tb"])
+@pytest.mark.parametrize("body", ["   ", "x" * 1001, "a\x00b", "a\tb", "a\x85b", "\u202e\u200b"])
 async def test_the_rules_of_a_body_hold(body: str) -> None:  # SITE-61 SITE-107
     async with open_service() as kit:
         with pytest.raises(Refused):

@@ -129,6 +129,7 @@ async def test_what_cannot_be_decided_says_why() -> None:
             (second, "hide", "", 422, "is to approve or to remove"),
             (second, "remove", "x" * 201, 422, "at most 200 characters; this has 201"),
             (second, "remove", "a\x00b", 422, "without control characters"),
+            (second, "remove", "a\u2028b", 422, "without control characters"),
         ):
             answer = await decide(grace, message_id, decision, reason)
             assert answer.status == status, (message_id, decision, answer.text)
