@@ -22,7 +22,6 @@ from web.routing.errors import (
     LabClosed,
     NoLiveStream,
     NoSuchThing,
-    NotHere,
     NotPossible,
 )
 from web.routing.services import Services
@@ -73,10 +72,9 @@ def lab_routes(services: Services, lab: LabServices) -> Blueprint:
             raise LabClosed(lab.stage.switch.mode)
         if not actions.has_stream(services, state.visitor.id, tab):
             raise NoLiveStream(tab)
-        if action != CRASH:
+        # In public nobody learns which of the site's own actors there are (LAB-6, LAB-90).
+        if action != CRASH or not lab.is_loopback:
             raise NoSuchThing(target)
-        if not lab.is_loopback:
-            raise NotHere("the site's own actors are crashed in loopback mode only")
         room = _offered(lab, target)
         lab.stage.quota.take(state.visitor.id, state.address)
         session = services.session(state.visitor.id)

@@ -46,10 +46,6 @@ class NotPossible(Refused):
     """Raised when the thing is in a state that does not allow it; answered 409."""
 
 
-class NotHere(Refused):
-    """Raised for what this site's mode does not allow; answered 403."""
-
-
 class NotAllowed(Refused):
     """Raised for what needs a role or a membership one does not have; answered 403."""
 
@@ -85,7 +81,6 @@ def error_table() -> ErrorTable:
         (NoSuchThing, Answer.NOT_FOUND, None),
         (UnknownRoom, Answer.NOT_FOUND, "There is no such room."),
         (NotPossible, Answer.CONFLICT, "This is not possible in its present state."),
-        (NotHere, Answer.FORBIDDEN, None),
         (NotAllowed, Answer.FORBIDDEN, None),
         (LabClosed, Answer.UNAVAILABLE, "The lab is not open for actions just now."),
         (NoLiveStream, Answer.NO_STREAM, None),

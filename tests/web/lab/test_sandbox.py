@@ -29,7 +29,7 @@ from tests.patience import until
 from web.lab.sandbox.desk import sandboxes_supervisor
 from web.lab.sandbox.keeper import Keeper, Wanted
 from web.lab.sandbox.sandboxes import HEALED_AFTER_S, KEPT_S, STAGE, NotNow, Sandbox, Sandboxes
-from web.lab.sandbox.words import PLACES, Place
+from web.lab.sandbox.words import PLACES, QUEUED_MAX, ROOM_PLACES, Place
 from web.lab.switch import LabSwitch
 from web.realtime import Stream, StreamKey
 from web.settings import LabMode
@@ -385,3 +385,43 @@ async def test_unwatched_no_node_is_built(
         kit.sandboxes.leave(stream)
         await trio.sleep(5)
         assert built == []
+
+
+async def test_who_comes_back_while_it_ends_has_one_that_lives(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LAB-3: the keeper waits for its actors to end, and a page opens meanwhile."""
+    async with open_kit() as kit:
+        stream = kit.open()
+        sandbox = await kit.ready(stream)
+        session, back = stream.key.session, list[Stream]()
+        original = kit.sandboxes.ended
+
+        def ended(one: Sandbox) -> None:
+            original(one)
+            if not back:
+                back.append(kit.open(session))
+
+        monkeypatch.setattr(kit.sandboxes, "ended", ended)  # what the keeper calls first
+        kit.sandboxes.leave(stream)
+        await trio.sleep(KEPT_S + 5)
+        seen = kit.sandboxes.viewers[back[0]].sandbox
+        assert kit.sandboxes.of(session) is seen
+        assert len(kit.running(seen)) == len(PLACES)
+        await kit.act(sandbox, "feed-source", "crash")
+
+
+async def test_floods_that_come_together_fill_a_sandbox_and_no_more(
+    autojump_clock: MockClock,
+) -> None:
+    """LAB-3: each was checked while the others were on their way."""
+    async with open_kit() as kit:
+        sandbox = await kit.ready(kit.open())
+        places = [*CREW, *FEED, *ROOM_PLACES]
+        for place in places:
+            kit.sandboxes.check(sandbox, place, "flood", 1000)
+        for place in places:
+            kit.sandboxes.act(sandbox, place, "flood", 1000)
+        cells = kit.sandboxes.cells(sandbox).values()
+        assert 4900 <= sum(cell.mailbox.queued for cell in cells) <= QUEUED_MAX
+        assert not any(kit.systems[0].stats(cell.ref).overflowed for cell in cells)

@@ -140,6 +140,32 @@ async def test_a_refused_command_may_be_sent_again() -> None:  # SITE-102
             assert (first.status, again.status) == (404, 404)
 
 
+async def test_in_public_no_actor_of_the_site_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LAB-6 LAB-90: whether it exists or not, whatever the action."""
+    monkeypatch.setattr("web.wiring.composition.is_loopback", lambda host: False)
+    async with open_whole_site() as site:
+        visitor, stream = await open_lab(site)
+        with stream:
+            paths = ("site/rooms/lobby", "site/server", "site/sandboxes")
+            cells = [cell for cell in map(site.system.at, paths) if cell is not None]
+            assert len(cells) == len(paths)
+            ids = [*(str(cell.id) for cell in cells), "999999", "feed-sink-2"]
+            before = [cell.incarnation for cell in cells]
+
+            def break_all() -> set[int]:
+                return {
+                    visitor.command(
+                        f"/api/lab/actors/{one}/{action}",
+                        {"commandId": str(uuid.uuid4()), "sseTabId": visitor.tab},
+                    ).status
+                    for one in ids
+                    for action in ("crash", "kill", "flood")
+                }
+
+            assert await in_thread(break_all) == {404}
+            assert [cell.incarnation for cell in cells] == before
+
+
 async def test_the_31st_action_is_refused_with_a_wait() -> None:  # LAB-7
     async with open_whole_site() as site:
         visitor, stream = await open_lab(site)

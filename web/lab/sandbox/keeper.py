@@ -85,8 +85,10 @@ class Keeper(Actor[Messages]):
             is_left = sandbox.is_own and not sandbox.viewers
             if is_left and now - sandbox.left_at >= KEPT_S:
                 await self._end(sandbox)
-                self._sandboxes.forget(sandbox)
-                continue
+                # Who came back while its actors ended has it: it is made anew.
+                if not sandbox.viewers:
+                    self._sandboxes.forget(sandbox)
+                    continue
             if sandbox.is_to_be_made_anew:
                 sandbox.is_to_be_made_anew = False
                 await self._end(sandbox)

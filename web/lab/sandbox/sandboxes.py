@@ -286,11 +286,12 @@ class Sandboxes:
             raise NotNow
         if place in SUPERVISORS and action != "kill":
             raise NotNow
-        if action == "flood":
-            queued = {where: one.mailbox.queued for where, one in self.cells(sandbox).items()}
-            room = min(QUEUED_MAX - sum(queued.values()), cell.mailbox.capacity - queued[place])
-            if count > room:
-                raise NotNow
+        if action == "flood" and count > self._room_for(sandbox, cell):
+            raise NotNow
+
+    def _room_for(self, sandbox: Sandbox, cell: Cell) -> int:
+        queued = sum(one.mailbox.queued for one in self.cells(sandbox).values())
+        return max(0, min(QUEUED_MAX - queued, cell.mailbox.capacity - cell.mailbox.queued))
 
     def act(self, sandbox: Sandbox, place: Place, action: str, count: int) -> None:
         """Call this to crash, kill or flood an actor that `check` has found fit for it."""
@@ -307,7 +308,8 @@ class Sandboxes:
                 sandbox.in_hand[place] = 0 if current is None else 1
                 cell.ref.kill()
             case _:
-                for _ in range(count):
+                # Others may have come between the check and now.
+                for _ in range(min(count, self._room_for(sandbox, cell))):
                     self._tell(sandbox, place, Work())
         sandbox.is_changed = True
         self._wake_feed()
