@@ -40,6 +40,8 @@ from actors.chat import (
     CrashRoom,
     ForgetNewest,
     History,
+    Moderate,
+    ModerationOutcome,
     NotStored,
     NotTaken,
     Post,
@@ -69,6 +71,9 @@ class FakeRoom(Actor[RoomMessage]):
         return NotStored("a fake stores nothing")
 
     def on_read_history(self, message: ReadHistory) -> History | NotStored:
+        return NotStored("a fake stores nothing")
+
+    def on_moderate(self, message: Moderate) -> ModerationOutcome | NotStored:
         return NotStored("a fake stores nothing")
 
     def on_forget_newest(self, message: ForgetNewest) -> None: ...
