@@ -35,6 +35,8 @@ class Services:
     csrf: CsrfTokens
     # How many messages wait for review, as it was read last; for the pages of moderators.
     waiting_count: Callable[[], int | None] = lambda: None
+    # Where the site is, for what other sites show of a link to it; empty where nobody knows.
+    origin: str = ""
 
     def session(self, visitor: UUID) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; it starts with its first message."""

@@ -38,6 +38,7 @@ from web.views import (
     local_path,
     mark_of,
     nonce,
+    origin,
 )
 
 # What a page calls itself; it decides which panels its stream is sent.
@@ -53,6 +54,8 @@ PAGE_AUDIT = "audit"
 
 HTML = "text/html; charset=utf-8"
 
+# What people send each other links to.
+_SHOWN_ELSEWHERE = frozenset({PAGE_HOME, PAGE_LAB})
 # Who signs in from there is back there.
 _BACK_TO = {PAGE_HOME: paths.HOME, PAGE_LAB: paths.LAB}
 
@@ -78,6 +81,7 @@ def shell(
         nav=navigation(page),
         viewer_name=viewer_name(state),
         version=services.version,
+        origin=origin(services.origin) if services.origin and page in _SHOWN_ELSEWHERE else None,
         stream=None if tab is None else StreamView(element_id(tab), room, viewer_mark(state)),
     )
     if signed_in is not None:
@@ -174,7 +178,7 @@ class ErrorPages:
             page=element_id(PAGE_ERROR),
             nonce=nonce(told.nonce),
             nav=navigation(PAGE_ERROR),
-            viewer_name="a visitor" if told.signed_in is None else told.signed_in.name,
+            viewer_name=_name_of(told),
             version=self._version,
             member=self._member(told),
             sign_in=sign_in_path(),
@@ -189,3 +193,9 @@ class ErrorPages:
             return None
         token = self._csrf.make(told.visitor_id, told.signed_in.reference.hex)
         return _member(csrf_token(token))
+
+
+def _name_of(told: Told) -> str:
+    if told.signed_in is not None:
+        return told.signed_in.name
+    return "a visitor" if told.visitor_id is None else guest_name(str(told.visitor_id))

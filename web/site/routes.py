@@ -19,6 +19,19 @@ from web.site.proof_feed import ProofSource
 from web.views import CACHE_CONTROL, HomePage, StaticTable, sample_code
 
 JSON = "application/json"
+# For a name that never changes, and is asked for by itself.
+_A_DAY = b"public, max-age=86400"
+# Streams, commands and pages of one person are nothing to be found.
+_ROBOTS = b"".join(
+    b"%b\n" % line.encode("ascii")
+    for line in (
+        "User-agent: *",
+        *(
+            f"Disallow: {path}"
+            for path in (paths.EVENTS, "/demo/", "/api/", paths.ACCOUNT, paths.PROTECTED)
+        ),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,9 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
     # A GET of these is answered before Quart is asked (`ready_answers`). They are routes for what
     # else comes: names that are no files, and methods that are answered 405 with the right ones.
     @routes.get(paths.STATIC)
-    async def static(name: str) -> Response:
+    @routes.get(paths.FAVICON)
+    @routes.get(paths.ROBOTS)
+    async def static(name: str = "") -> Response:
         raise NoSuchThing(name)
 
     @routes.get(paths.HEALTH)
@@ -78,6 +93,11 @@ def ready_answers(static: StaticTable, version: str) -> Callable[[str], ReadyAns
     }
     for name, file in static.files.items():
         found[f"/static/{name}"] = ready_answer(file.content_type, file.body, kept, has_gzip=True)
+    icon = static.find(static.hashed_names["favicon.ico"])
+    assert icon is not None, "a table finds what it names"
+    found[paths.FAVICON] = ready_answer(icon.content_type, icon.body, (b"cache-control", _A_DAY))
+    text = "text/plain; charset=utf-8"
+    found[paths.ROBOTS] = ready_answer(text, _ROBOTS, (b"cache-control", _A_DAY))
     return found.get
 
 

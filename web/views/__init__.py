@@ -73,6 +73,7 @@ from web.views.words import (
     ImpossibleView,
     LocalPath,
     Nonce,
+    Origin,
     UnsafeAttribute,
     ViewError,
     csrf_token,
@@ -81,6 +82,7 @@ from web.views.words import (
     local_path,
     mark_of,
     nonce,
+    origin,
 )
 
 __all__ = [
@@ -118,6 +120,7 @@ __all__ = [
     "NavLink",
     "NodeView",
     "Nonce",
+    "Origin",
     "ProofView",
     "ProtectedPage",
     "PulseView",
@@ -152,6 +155,7 @@ __all__ = [
     "make_environment",
     "mark_of",
     "nonce",
+    "origin",
     "sample_code",
     "table",
 ]

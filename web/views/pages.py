@@ -17,6 +17,7 @@ from web.views.words import (
     ImpossibleView,
     LocalPath,
     Nonce,
+    Origin,
     check_count,
     check_milliseconds,
     check_text,
@@ -24,7 +25,11 @@ from web.views.words import (
     element_id,
     local_path,
     nonce,
+    origin,
 )
+
+
+SUMMARY = "Supervised actors for Python on trio, shown by a site that runs on them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,8 @@ class Shell:
     """All that the frame shows. `page` becomes the signal `ssePage`.
 
     A page without `stream` loads no browser runtime and opens no connection. Without a `member` it
-    is a guest's, who is offered to sign in and to register where these paths are given.
+    is a guest's, who is offered to sign in and to register where these paths are given. With an
+    `origin` it tells other sites what to show of a link to it: `summary`, and a picture.
     """
 
     title: str
@@ -103,9 +109,14 @@ class Shell:
     sign_in: LocalPath | None = None
     register: LocalPath | None = None
     queue: QueueLink | None = None
+    summary: str = SUMMARY
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         check_text("title", self.title)
+        check_text("summary", self.summary)
+        if self.origin is not None:
+            origin(self.origin)
         for path in (self.sign_in, self.register):
             if path is not None:
                 local_path(path)

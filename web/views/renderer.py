@@ -370,7 +370,8 @@ def _alike(shell: Shell) -> tuple[object, ...]:
     stream, member = shell.stream, shell.member
     live = None if stream is None else (stream.room, stream.viewer is None)
     entry = (shell.sign_in, shell.register, None if member is None else (member.account,))
-    return shell.title, shell.page, shell.nav, shell.version, live, entry, shell.queue
+    shared = shell.queue, shell.summary, shell.origin
+    return shell.title, shell.page, shell.nav, shell.version, live, entry, shared
 
 
 def _marked(shell: Shell) -> Shell:

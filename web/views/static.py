@@ -21,6 +21,8 @@ DATASTAR = "datastar.js"
 _HASH_LENGTH = 12
 _PACKAGE_FILES = Path(__file__).with_name("static")
 _CONTENT_TYPES = {
+    ".ico": "image/x-icon",
+    ".png": "image/png",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml; charset=utf-8",

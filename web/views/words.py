@@ -15,6 +15,7 @@ from typing import NewType
 
 ElementId = NewType("ElementId", str)
 LocalPath = NewType("LocalPath", str)
+Origin = NewType("Origin", str)
 Nonce = NewType("Nonce", str)
 CsrfToken = NewType("CsrfToken", str)
 
@@ -25,6 +26,7 @@ _ELEMENT_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{ELEMENT_ID_LENGTH_MAX}}}")
 # One leading slash only: `//host` would be another site. No `\`, quote, space or `:`, so no
 # browser reads a host or a scheme into it.
 _LOCAL_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~/%?#=&,+-]{0,2000}")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,260}")
 # 22 characters are 128 bits in base64.
 _NONCE = re.compile(r"[A-Za-z0-9+/_=-]{22,88}")
 _CSRF_TOKEN = re.compile(r"[A-Za-z0-9._=-]{1,512}")
@@ -88,6 +90,13 @@ def local_path(text: str) -> LocalPath:
     if not _LOCAL_PATH.fullmatch(text):
         raise UnsafeAttribute("path of this site", text)
     return LocalPath(text)
+
+
+def origin(text: str) -> Origin:
+    """Call this to make the address of this site of `text`; raises `UnsafeAttribute`."""
+    if not _ORIGIN.fullmatch(text):
+        raise UnsafeAttribute("origin", text)
+    return Origin(text)
 
 
 def nonce(text: str) -> Nonce:

@@ -404,6 +404,7 @@ class Web:
             self._renderer,
             app.csrf,
             lambda: self.badge_readers.count,
+            settings.public_origin or "",
         )
         site = SiteServices(self._static, health, self._proof, self.proof_readers)
         chat = ChatServices(self.rooms, self.shown)

@@ -38,6 +38,8 @@ ROUTES = {
     paths.SOCKET_TICKET: "POST",
     paths.POLICY_REPORT: "POST",
     paths.STATIC: "GET",
+    paths.FAVICON: "GET",
+    paths.ROBOTS: "GET",
     paths.HEALTH: "GET",
     paths.HEALTH_LIVE: "GET",
     paths.READY: "GET",

@@ -64,7 +64,9 @@ FILES = {
     "lab.js": b"1;",
     "connection.js": b"1;",
     "datastar.js": b"2;",
+    "favicon.ico": b"icon",
     "favicon.svg": b"<svg/>",
+    "og.png": b"png",
 }
 
 # Elements that have no end tag.

@@ -57,9 +57,11 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "chat.css",
         "chat.js",
         "connection.js",
+        "favicon.ico",
         "favicon.svg",
         "lab.css",
         "lab.js",
+        "og.png",
         DATASTAR,
     }
     assert files.find(files.hashed_names[DATASTAR]) == StaticFile(

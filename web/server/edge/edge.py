@@ -388,7 +388,7 @@ class Edge:
             request_id=state.request_id,
             nonce=state.nonce,
             page=self._settings.error_page,
-            visitor_id=state.visitor.id if state.signed_in is not None else None,
+            visitor_id=state.visitor.id,
             signed_in=state.signed_in,
         )
 
