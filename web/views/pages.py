@@ -28,7 +28,6 @@ from web.views.words import (
     origin,
 )
 
-
 SUMMARY = "Supervised actors for Python on trio, shown by a site that runs on them."
 
 
