@@ -238,3 +238,24 @@ def test_the_site_serves_after_a_restart_of_a_killed_process(tmp_path: Path) -> 
         assert Visitor(site.url).get("/ready").status == 200
     finally:
         site.end()
+
+
+def test_a_socket_that_never_answers_the_close_is_no_loss(start_site: StartSite) -> None:
+    """REL-21 REL-43: it is told 1001, cut after the close timeout, and the stop is a clean one."""
+    site = start_site()
+    port = site.port
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as mute:
+        mute.sendall(
+            f"GET /ws HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: upgrade\r\n"
+            "upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        assert mute.recv(12) == b"HTTP/1.1 101"
+        code = site.stop()
+        told = b""
+        try:
+            while piece := mute.recv(4096):
+                told += piece
+        except ConnectionResetError:
+            pass  # how it is cut
+    assert (code, b"the server restarts" in told) == (0, True), site.lines

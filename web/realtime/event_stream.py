@@ -312,8 +312,7 @@ class EventStreams(Generic[P]):
         body = _Body(outlet, hold.release, scope)
         state.at_end.append(body.hang_up)
         make = partial(EventStreamActor, settings, caller, outlet, topic, read_last_id(last_id))
-        ref = await self._start(make)
-        hold.ref = ref
+        await self._start(make)
         response = Response(body, headers=STREAM_HEADERS)
         response.timeout = None  # REL-16
         return response

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import parse_qs
 from uuid import UUID, uuid4
 
@@ -31,7 +31,6 @@ from web.realtime.socket.connection import (
     EndpointSettings,
     HangUp,
     Messages,
-    Recheck,
     TextCame,
 )
 from web.realtime.socket.messages import V1, Form
@@ -84,13 +83,6 @@ def client_of(scope: WebsocketScope | HTTPScope) -> UUID | None:
         raise BadClientId from None
 
 
-class TakesRecheck(Protocol):
-    """A connection's ref, as far as an endpoint needs it."""
-
-    def tell(self, message: Recheck, /) -> object:
-        """Ask anew what the client may hear."""
-
-
 @dataclass(slots=True)
 class Hold:
     """A place among the open connections; `release` gives it back and may be repeated."""
@@ -98,7 +90,6 @@ class Hold:
     user: str
     address: str
     release: Callable[[], None] = field(default=lambda: None)
-    ref: TakesRecheck | None = None
 
 
 class SocketEndpoint(Generic[P]):
@@ -172,14 +163,6 @@ class SocketEndpoint(Generic[P]):
             outlet.close(code, reason)
         return len(found)
 
-    def recheck_user(self, user: str) -> int:
-        """Call this when a role or a membership changed: what they may not hear is taken away."""
-        found = [known.ref for known in self._open.values() if known.user == user]
-        for ref in found:
-            if ref is not None:
-                ref.tell(Recheck())
-        return len(found)
-
     def check_caps(self, user: str, address: str) -> None:
         """Call this before `hold`; raises `TooManyStreams` or `StreamsFull` at a cap (SEC-48)."""
         row = self._over_caps(user, address)
@@ -227,12 +210,12 @@ class SocketEndpoint(Generic[P]):
     ) -> None:
         outlet, chosen = Outlet(wire.lane, form), None if form is Form.PLAIN else form.value
         # Counted before the first checkpoint: a burst does not pass the caps either.
-        known = self._count(outlet, caller.user, address)
+        self._count(outlet, caller.user, address)
         ref: ConnectionRef | None = None
         try:
             await send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
             make = partial(Connection, self._settings, caller, outlet, wire)
-            known.ref = ref = await self._start(make)
+            ref = await self._start(make)
             # Whoever is first ends it: the client (`_read` cancels), or our side (`closing`).
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read, receive, ref, outlet, nursery.cancel_scope)
