@@ -315,7 +315,7 @@ def test_a_stream_begins_with_signals_and_the_whole_view(site: SiteProcess) -> N
 
 @pytest.mark.parametrize("mode", ["readonly", "off"])
 def test_a_closed_lab_takes_no_actions(start_site: StartSite, mode: str) -> None:
-    """LAB-6 LAB-92: the button is gone, the action is 503, the chat goes on."""
+    """LAB-6 LAB-92: the button is gone, the action is 503 and no failure, chat goes on."""
     site = start_site(LAB_MODE=mode)
     visitor = Visitor(site.url)
     assert "Crash the Lobby room" not in visitor.open_lab().text
@@ -325,6 +325,10 @@ def test_a_closed_lab_takes_no_actions(start_site: StartSite, mode: str) -> None
         answer = visitor.command("/api/lab/actors/1/crash", values)
     assert (answer.status, answer.body) == (503, b"")
     assert visitor.post("still talking").status == 202
+    site.stop()
+    told = "".join(site.lines)
+    assert "/api/lab/actors/1/crash" in told
+    assert "request.failed" not in told  # said on purpose: nothing failed
 
 
 class TestCrashAction:

@@ -82,7 +82,6 @@ def error_table() -> ErrorTable:
         (UnknownRoom, Answer.NOT_FOUND, "There is no such room."),
         (NotPossible, Answer.CONFLICT, "This is not possible in its present state."),
         (NotAllowed, Answer.FORBIDDEN, None),
-        (LabClosed, Answer.UNAVAILABLE, "The lab is not open for actions just now."),
         (NoLiveStream, Answer.NO_STREAM, None),
         (RateLimited, Answer.RATE_LIMITED, None),
         (NotAvailable, Answer.UNAVAILABLE, None),
@@ -97,4 +96,7 @@ def error_table() -> ErrorTable:
         (StreamsFull, Answer.UNAVAILABLE, None),
     ):
         table.add(error, answer, text=text)
+    # An operator's word, or a busy minute: each click would be a traceback in the log.
+    closed = "The lab is not open for actions just now."
+    table.add(LabClosed, Answer.UNAVAILABLE, text=closed, is_refusal=True)
     return table

@@ -92,7 +92,7 @@ class WebApp(LeanApp):
         self.context_processor(self._template_words)
 
     async def handle_user_exception(self, error: BaseException) -> Response | WerkzeugResponse:
-        """Answer an error by the table; the cause goes to the log, 5xx with its traceback."""
+        """Answer an error by the table; the cause is logged, a failure's with traceback."""
         if isinstance(error, HTTPException) and (error.code or 0) < 400:
             return error.get_response()  # a redirect of the router
         if isinstance(error, BaseExceptionGroup):
@@ -105,7 +105,7 @@ class WebApp(LeanApp):
                 raise cancelled
         state = request_state(request.scope)
         row = self._row(error)
-        if row.status >= 500:
+        if row.status >= 500 and not row.is_refusal:
             log.error("request.failed", request_id=state.request_id, exc_info=error)
         else:
             log.debug("request.refused", request_id=state.request_id, status=row.status)

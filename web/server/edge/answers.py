@@ -39,6 +39,8 @@ class ErrorRow:
     text: str
     code: str
     retry_after_s: int | None = None
+    # Said on purpose: nothing failed, whatever the status.
+    is_refusal: bool = False
 
 
 class Answer(enum.Enum):
@@ -121,14 +123,24 @@ class ErrorTable:
     def __init__(self) -> None:
         self._rows: dict[type[BaseException], ErrorRow] = {}
 
-    def add(self, error: type[BaseException], answer: Answer, *, text: str | None = None) -> None:
-        """Call this once for each error class; `text` replaces the row's, still a fixed text."""
+    def add(
+        self,
+        error: type[BaseException],
+        answer: Answer,
+        *,
+        text: str | None = None,
+        is_refusal: bool = False,
+    ) -> None:
+        """Call this once for each error class; `text` replaces the row's, still a fixed text.
+
+        With `is_refusal` a 5xx is no failure of the site: it is not logged with its traceback.
+        """
         row = answer.value
         if error in self._rows:
             raise ValueError(f"{error.__name__} has a row already")
         if text is not None:
             row = replace(row, text=text)
-        self._rows[error] = row
+        self._rows[error] = replace(row, is_refusal=is_refusal)
 
     def __contains__(self, error: type[BaseException]) -> bool:
         return error in self._rows
