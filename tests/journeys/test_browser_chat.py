@@ -167,6 +167,52 @@ def incarnation(row: str) -> int:
     return int(found.group(1))
 
 
+# What a stream appends when a moderator has approved the second of three messages.
+APPROVED = """() => {
+  const list = document.querySelector("#chat-you-list");
+  const item = list.children[list.childElementCount - 2];
+  item.remove();
+  list.append(item);
+}"""
+
+
+def test_an_approved_message_stands_at_its_place(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-69: it comes behind newer ones and belongs before them."""
+    page = open_lab(new_page(), site)
+    for text in ("first", "second", "third"):
+        send(page, text, "demo")
+    expect(page.locator("#chat-you-list > li .body").last).to_have_text("third")
+    kept = bodies(page)
+    page.evaluate(APPROVED)
+    expect(page.locator("#chat-you-list > li .body").last).to_have_text("third")
+    assert bodies(page) == kept
+
+
+def test_a_long_draft_is_told_before_it_is_sent(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-61 SITE-64 SITE-67: what the composer says, and that nothing too long is sent."""
+    page = open_lab(new_page(), site)
+    sent: list[str] = []
+    page.on("request", lambda one: sent.append(one.method) if one.method == "POST" else None)
+    draft, count = page.locator("#chat-demo-draft"), page.locator("#chat-demo-count")
+    draft.fill("x" * 249)
+    expect(count).to_have_text("")
+    draft.fill("x" * 300)
+    expect(count).to_contain_text("300 characters")
+    # Two halves each in a script's count, one character each for the server.
+    draft.fill("\U0001f600" * 301)
+    expect(count).to_contain_text("301 of 1000 characters: will wait for review")
+    draft.fill("x" * 1001)
+    draft.press("Enter")
+    expect(count).to_have_text("at most 1000 characters; this has 1001")
+    expect(draft).to_have_value("x" * 1001)
+    assert sent == []
+    draft.fill("x" * 1000)
+    draft.press("Enter")
+    expect(draft).to_have_value("")
+    expect(count).to_have_text("")
+    assert sent == ["POST"]
+
+
 def test_nothing_comes_from_another_host(site: SiteProcess, new_page: OpenPage) -> None:
     """SITE-3 SEC-60 SEC-68: every request goes to this site; the policy is never violated."""
     page = new_page()

@@ -70,13 +70,20 @@ class NotAvailable(Refused):
     """Raised when a part of the site does not answer; answered 503: try again."""
 
 
+# The second half: without its cookie a browser is somebody new at each request.
+_UNBOUND = (
+    "This tab is bound to no room; load the page again. If that does not help, "
+    "let your browser keep this site's cookie."
+)
+
+
 def error_table() -> ErrorTable:
     """Call this to get the table of all errors the site answers on purpose."""
     table = ErrorTable()
     for error, answer, text in (
         (InvalidInput, Answer.INVALID, "A value is missing or outside its rule."),
         (InvalidForm, Answer.VALIDATION, None),
-        (TabNotBound, Answer.PRECONDITION, "This tab is bound to no room; load the page again."),
+        (TabNotBound, Answer.PRECONDITION, _UNBOUND),
         (NotSignedIn, Answer.UNAUTHENTICATED, None),
         (NoSuchThing, Answer.NOT_FOUND, None),
         (UnknownRoom, Answer.NOT_FOUND, "There is no such room."),

@@ -16,7 +16,7 @@ const REFUSALS = {
   403: ["Not allowed", "You may not do this here."],
   404: ["Not there", "What this is about does not exist any more."],
   409: ["Not now", "This is not possible in the present state."],
-  412: ["Not in a room", "This tab is not bound to a room. Reload the page."],
+  412: ["Not in a room", "This tab is not bound to a room. Reload the page; if that does not help, let your browser keep this site's cookie."],
   413: ["Too long", "That was more than the server takes."],
   428: ["No stream", "This tab has no open stream. It reconnects by itself; try again then."],
   429: ["Too fast", "The limit is reached. Wait a moment and try again."],
