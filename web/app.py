@@ -50,6 +50,7 @@ from web.observability import first_leaf
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.settings import Migrate, Settings, StoreTimeline
 from web.site.health import Degraded, Unhealthy
+from web.timeline.collector import statements_teller
 from web.views import StaticTable, load
 from web.views.browser_runtime import FILE_NAME as DATASTAR_FILE
 from web.views.browser_runtime import RuntimeNotFetched
@@ -260,6 +261,7 @@ async def _run_tree(
         store=store_of(database, log),
         ids=SystemIds(),
     )
+    database.tell_statements = statements_teller(web.timeline)
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),
@@ -273,6 +275,8 @@ async def _run_tree(
         stage_feed=web.stage_feed,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,
+        timeline_feed=web.timeline_feed,
+        timeline_collector=web.timeline_collector,
         server=lambda: ServingActor(
             settings.host, stopping.port, web.compose, stopping.started, stopping.drained
         ),

@@ -90,6 +90,7 @@ from storage.errors import (
 )
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
+from storage.postgres.connecting.statements import on_behalf_of
 from storage.postgres.event_store import PostgresEventStore
 from storage.postgres.events.reading import last_event
 
@@ -303,6 +304,10 @@ class PostgresChatLog:
         check_drafts(drafts)
         if not drafts:
             return ()
+        with on_behalf_of([cause for draft in drafts if (cause := _cause_of(draft))]):
+            return await self._post_drafts(drafts)
+
+    async def _post_drafts(self, drafts: Sequence[Draft]) -> Sequence[PostVerdict]:
         try:
             room_id = await self._room_id(drafts[0].room)
         except ChatLogUnavailable as error:
@@ -639,6 +644,11 @@ def _unavailable(error: Exception) -> ChatLogUnavailable:
     told = ChatLogUnavailable(str(error))
     told.__cause__ = error
     return told
+
+
+def _cause_of(draft: Draft) -> str | None:
+    """The request that has led to a post, as its room has noted it."""
+    return draft.metadata.get("correlation_id")
 
 
 def _is_away(verdict: PostVerdict) -> bool:

@@ -212,6 +212,8 @@ async def serve(database: Database, answers: TextIO) -> None:
         stage_feed=web.stage_feed,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,
+        timeline_feed=web.timeline_feed,
+        timeline_collector=web.timeline_collector,
         server=lambda: ServingActor("127.0.0.1", lambda: 0, web.compose, started, lambda _: None),
         server_shutdown_s=7.0,
         close_streams=web.close_streams,

@@ -136,6 +136,8 @@ async def open_whole_site(
         stage_feed=web.stage_feed,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,
+        timeline_feed=web.timeline_feed,
+        timeline_collector=web.timeline_collector,
         server=lambda: ServingActor(
             "127.0.0.1",
             lambda: kit[0].port,

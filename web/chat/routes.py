@@ -35,6 +35,7 @@ from actors.chat import (
     guest_name,
 )
 from actors.chat.policy import parse_body, parse_client_id
+from actors.timeline import Kind, Values
 from web.chat.presenting import PageViews
 from web.chat.readers import ShownRooms
 from web.realtime import StreamKey, joined, patch_signals
@@ -130,6 +131,7 @@ async def _post(
         body, client_id = parse_body(command.body), parse_client_id(command.client_id)
     except BadPost as error:
         raise (InvalidForm if origin.is_form else InvalidInput)(str(error)) from error
+    services.timeline.note(state.request_id, Kind.CHAT_INCOMING, _incoming(pane, body))
     session = services.session(state.visitor.id)
     key = StreamKey(state.visitor.id, origin.tab)
     address, member = address_key(state.address), poster_of(state)
@@ -192,6 +194,12 @@ def poster_of(state: RequestState) -> Poster | None:
 def address_key(address: str) -> str:
     """Call this to name an address in limit rows without storing it."""
     return blake2b(address.encode(), digest_size=12, person=b"gr-address").hexdigest()
+
+
+def _incoming(pane: Pane, body: str) -> Values:
+    """What the timeline is told of a post: who speaks, and how much; never what."""
+    size = len(body.encode())
+    return {"direction": "in", "sender": str(pane), "receiver": "room", "payload_bytes": size}
 
 
 def _fresh(pane: Pane) -> dict[str, object]:

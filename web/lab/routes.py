@@ -12,7 +12,7 @@ from actors.runtime import NoProc
 from web.chat.routes import ChatServices, chat_view, viewer_of
 from web.lab.sandbox.words import ABOVE
 from web.lab.stage import actions
-from web.lab.stage.actions import SITE, StageServices
+from web.lab.stage.actions import OPERATIONS, SITE, StageServices
 from web.lab.tree_feed import TreeSource
 from web.realtime import Audience, PageHolds, Stream
 from web.routing import paths
@@ -29,6 +29,7 @@ from web.server import current_request_state
 from web.settings import LabMode
 from web.site.events import StreamQuery
 from web.site.pages import PAGE_LAB, page_response, shell
+from web.timeline.feed import Viewers
 from web.views import LabPage
 
 CRASH = "crash"
@@ -44,6 +45,7 @@ class LabServices:
     stage: StageServices
     is_loopback: bool
     has_offered: Callable[[str], bool]
+    timeline: Viewers
 
 
 def lab_routes(services: Services, lab: LabServices) -> Blueprint:
@@ -121,6 +123,9 @@ class LabStreams:
         if panel == SITE:
             self._lab.tree_readers.join(stream, holds)
         self._lab.stage.sandboxes.join(stream, panel)
+        self._lab.timeline.join(
+            stream, query.filter_query, query.chosen_flow, is_shown=query.panel in ("", OPERATIONS)
+        )
 
 
 def _offered(lab: LabServices, target: str) -> RoomRef:

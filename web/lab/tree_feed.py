@@ -22,6 +22,7 @@ from web.realtime import (
     ElementPatchMode,
     Slices,
     Stream,
+    TellSent,
     joined,
     patch_elements,
     remove_elements,
@@ -102,8 +103,16 @@ Messages = Arrivals | Look
 class TreeFeed(Actor[Messages]):
     """Sends the tree to who watches it: whole at first, then what changes."""
 
-    def __init__(self, source: TreeSource, renderer: Renderer, readers: Audience[Stream]) -> None:
+    def __init__(
+        self,
+        source: TreeSource,
+        renderer: Renderer,
+        readers: Audience[Stream],
+        tell_sent: TellSent | None = None,
+    ) -> None:
         self._source, self._renderer, self._readers = source, renderer, readers
+        # Told of what a crash has led to, once the readers were sent it.
+        self._tell_sent = tell_sent
         # What every reader that was served shows; None while nobody watches.
         self._shown: Branch | None = None
         self._crash: CrashView | None = None
@@ -145,7 +154,10 @@ class TreeFeed(Actor[Messages]):
             await self._send(self._patches(changes(before, facts.root)))
         crash = facts.crash
         if crash is not None and crash != self._crash:
-            await self._send({"crash": Patch(self._crash_frame(crash))})
+            frame = self._crash_frame(crash)
+            await self._send({"crash": Patch(frame)})
+            if self._tell_sent is not None:
+                self._tell_sent(frame)
         if facts.target is not None and facts.target != self._target:
             await self._send({TARGET_PANEL: Patch(self._target_frame(facts.target))})
         self._crash, self._target = crash, facts.target

@@ -133,6 +133,7 @@ from web.realtime.sse.streams import (
     StreamCaps,
     StreamCounts,
     Streams,
+    TellSent,
 )
 from web.realtime.stored import Again, StoreAway, StoredHead, StoredPage, StoredTopic
 
@@ -228,6 +229,7 @@ __all__ = [
     "Subscribe",
     "Subscribed",
     "TakesArrivals",
+    "TellSent",
     "Tells",
     "TokenBucket",
     "TooManyStreams",

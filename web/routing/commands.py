@@ -16,7 +16,7 @@ from quart import g, has_request_context, request
 from actors.accounts import TabId
 from web.realtime import StreamKey, Streams, joined, patch_signals
 from web.routing.errors import InvalidForm, InvalidInput, Refused
-from web.server import ErrorRow, RequestState, WebApp
+from web.server import ErrorRow, RequestState, WebApp, current_request_state
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -50,6 +50,9 @@ async def read_command(kind: type[C], source: str) -> tuple[C, Origin]:
         raise refused(f"the command cannot be read: {error}") from error
     origin = Origin(source, parse_tab(getattr(command, "tab", "")), is_form)
     g.command_origin = origin
+    state = current_request_state()
+    if state.on_tab is not None:
+        state.on_tab(origin.tab)
     return command, origin
 
 

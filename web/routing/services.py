@@ -6,13 +6,14 @@ feature needs beyond this it declares in a record of its own, beside its routes:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import trio
 
 from actors.accounts.session import Messages as SessionMessage
 from actors.runtime import Ref
+from actors.timeline import Timeline
 from web.realtime import Streams
 from web.server import CsrfTokens, RequestState, sign_in_of
 from web.views import CsrfToken, Renderer, csrf_token
@@ -37,6 +38,8 @@ class Services:
     waiting_count: Callable[[], int | None] = lambda: None
     # Where the site is, for what other sites show of a link to it; empty where nobody knows.
     origin: str = ""
+    # What requests have led to, for those who made them; `note` costs a visitor nothing.
+    timeline: Timeline = field(default_factory=lambda: Timeline(trio.current_time))
 
     def session(self, visitor: UUID) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; it starts with its first message."""

@@ -58,7 +58,7 @@ from web.server.edge.answers import (
 from web.server.edge.checks import Checks, header_map
 from web.server.edge.edge import Edge, EdgeSettings, ReadyAnswer, ready_answer
 from web.server.edge.request_state import NoRequestState, RequestState, request_state
-from web.server.edge.span import RequestSpan, TellSpan
+from web.server.edge.span import RequestSpan, TellBegin, TellSpan
 from web.server.edge.visitor import (
     CsrfTokens,
     Key,
@@ -139,6 +139,7 @@ __all__ = [
     "ServerSettings",
     "ServerStatistics",
     "SignedIn",
+    "TellBegin",
     "TellSpan",
     "Transport",
     "TransportSettings",

@@ -43,6 +43,8 @@ class StreamQuery(msgspec.Struct, frozen=True):
     page: str = msgspec.field(name="ssePage")
     room: str = msgspec.field(name="roomName", default="")
     panel: str = msgspec.field(name="labPanel", default="")
+    filter_query: str = msgspec.field(name="operationsFilterQuery", default="")
+    chosen_flow: str = msgspec.field(name="activeFlowId", default="")
 
 
 class StreamedPage(Protocol):

@@ -3,8 +3,8 @@
 Read in this order:
 
 - `words`: what may stand in an attribute, and what is refused
-- `pages`, `accounts` and `moderation`, and the panels on them, `stage`, `tree`, `chat` and
-  `code`: one frozen view model a template
+- `pages`, `accounts` and `moderation`, and the panels on them, `stage`, `tree`, `chat`, `code`
+  and `timeline`: one frozen view model a template
 - `renderer`: a method for each page and for each fragment a stream patches; whole pages that are
   rendered once for all and filled with each visitor's own words; Jinja2's settings
 - `static`: the files under `/static/`, named by their hash; `browser_runtime`: the one of them
@@ -55,6 +55,13 @@ from web.views.stage import (
     StoryView,
 )
 from web.views.static import CACHE_CONTROL, PREFIX, StaticFile, StaticTable, load, table
+from web.views.timeline import (
+    EventView,
+    FlowDetailView,
+    FlowView,
+    PairView,
+    TimelineView,
+)
 from web.views.tree import (
     ActorStatus,
     Branch,
@@ -105,8 +112,11 @@ __all__ = [
     "ElementId",
     "ErrorPage",
     "ErrorView",
+    "EventView",
     "ExitView",
     "FilledPage",
+    "FlowDetailView",
+    "FlowView",
     "HomePage",
     "ImpossibleView",
     "InspectorView",
@@ -121,6 +131,7 @@ __all__ = [
     "NodeView",
     "Nonce",
     "Origin",
+    "PairView",
     "ProofView",
     "ProtectedPage",
     "PulseView",
@@ -143,6 +154,7 @@ __all__ = [
     "StoryView",
     "StrategyBadge",
     "StreamView",
+    "TimelineView",
     "TreeView",
     "UnsafeAttribute",
     "ViewError",

@@ -33,6 +33,7 @@ from web.views.pages import (
 )
 from web.views.stage import ChipView, InspectorView, PulseView, StageState, StoryView
 from web.views.static import StaticTable
+from web.views.timeline import TimelineView
 from web.views.tree import Branch, CountView, CrashTarget, CrashView, NodeView
 from web.views.words import csrf_token, dsid, element_id, nonce
 
@@ -212,6 +213,12 @@ class Renderer:
     def stage_inspector(self, one: InspectorView | None) -> str:
         """Call this to render one actor in detail, or none (`#inspector-body`, outer)."""
         return self._render("fragments/stage_inspector.html", one=one)
+
+    def timeline(self, timeline: TimelineView) -> str:
+        """Call this to render the flows and the chosen one (`#operations-flows`,
+        `#network-log-target`, both outer).
+        """
+        return self._render("fragments/timeline_parts.html", timeline=timeline)
 
     def error_fragment(self, error: ErrorView) -> str:
         """Call this to render a failure into an open page (`#error-fragment`, outer)."""

@@ -23,6 +23,7 @@ from actors.accounts import (
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
 from actors.reducers import Clock, Ids
 from actors.runtime import AnyActor, Secret, System
+from actors.timeline import Timeline
 from web.accounts.account import own_account_routes
 from web.accounts.entering import AccountServices
 from web.accounts.hashing import Cost, Passwords
@@ -55,7 +56,7 @@ from web.lab.routes import LabServices, LabStreams, lab_routes
 from web.lab.sandbox.desk import sandboxes_supervisor
 from web.lab.sandbox.keeper import Keeper
 from web.lab.sandbox.sandboxes import Sandboxes
-from web.lab.stage.actions import SITE, StageServices
+from web.lab.stage.actions import OPERATIONS, SITE, StageServices
 from web.lab.stage.feed import StageFeed
 from web.lab.stage.picture import StagePicture
 from web.lab.switch import FILE_NAME as LAB_MODE_FILE
@@ -107,6 +108,16 @@ from web.site.policy_reports import PolicyReports, report_routes
 from web.site.proof_feed import ProofFeed, ProofSource
 from web.site.routes import HomeStreams, SiteServices, ready_answers, site_routes
 from web.site.tickets import TicketOffice, ticket_routes
+from web.timeline.collector import (
+    TimelineCollector,
+    begin_teller,
+    patched_teller,
+    sent_teller,
+    span_teller,
+    story_teller,
+)
+from web.timeline.feed import TimelineFeed, Viewers
+from web.timeline.routes import TimelineServices, timeline_routes
 from web.views import Renderer, StaticTable
 from web.wiring.directory import Directory
 from web.wiring.ending import OpenSessions
@@ -167,7 +178,11 @@ class Web:
         self.is_draining = False
         self.rooms = Rooms(directory.maybe_room)
         caps = stream_caps or StreamCaps(per_address=settings.streams_per_address_max)
-        self.streams = Streams(caps=caps, start_actor=self._start_stream)
+        self._clock = clock
+        self.timeline, self.timeline_viewers = _timeline(directory)
+        self.streams = Streams(
+            caps=caps, start_actor=self._start_stream, told=sent_teller(self.timeline)
+        )
         self._room_readers = {
             room: Readers(waker(partial(directory.room_feed, room))) for room in ROOM_NAMES
         }
@@ -243,7 +258,21 @@ class Web:
 
     def tree_feed(self) -> TreeFeed:
         """Call this to make the tree's feed."""
-        return TreeFeed(self._tree, self._renderer, self.tree_readers)
+        told = patched_teller(self.timeline)
+        return TreeFeed(self._tree, self._renderer, self.tree_readers, told)
+
+    def timeline_feed(self) -> TimelineFeed:
+        """Call this to make the feed of what visitors' own requests have caused."""
+        viewers, now = self.timeline_viewers, self._clock.now
+        return TimelineFeed(self.timeline, self._renderer, viewers, now)
+
+    def timeline_collector(self) -> TimelineCollector:
+        """Call this to make what hears of posts and of actors that ended, for the timeline."""
+        return TimelineCollector(
+            self.timeline,
+            lambda room: len(self._room_readers[room]),
+            self._directory.maybe_node,
+        )
 
     def proof_feed(self) -> ProofFeed:
         """Call this to make the feed of the home page's figures."""
@@ -257,7 +286,8 @@ class Web:
 
     def stage_feed(self) -> StageFeed:
         """Call this to make the feed of the visitors' sandboxes."""
-        return StageFeed(self.sandboxes, self._stage, self._renderer)
+        told = story_teller(self.timeline)
+        return StageFeed(self.sandboxes, self._stage, self._renderer, told)
 
     def sandboxes_supervisor(self) -> AnyActor:
         """Call this to make what stands above the visitors' sandboxes."""
@@ -298,7 +328,8 @@ class Web:
             error_page=pages.render,
             compresses=self._settings.compression is Compression.ON,
             has_ended=self.open_sessions.has_ended,
-            tell_span=RequestLog(self._settings.log_format).tell,
+            tell_span=span_teller(self.timeline, RequestLog(self._settings.log_format).tell),
+            tell_begin=begin_teller(self.timeline),
         )
         app = WebApp(
             __name__,
@@ -405,6 +436,7 @@ class Web:
             app.csrf,
             lambda: self.badge_readers.count,
             settings.public_origin or "",
+            self.timeline,
         )
         site = SiteServices(self._static, health, self._proof, self.proof_readers)
         chat = ChatServices(self.rooms, self.shown)
@@ -422,6 +454,7 @@ class Web:
             ),
             is_loopback(settings.host) and not settings.is_https,
             self._has_offered,
+            self.timeline_viewers,
         )
         moderation = ModerationServices(
             self._store.chat_log, self.rooms, self.queue_readers, self.badge_readers
@@ -440,6 +473,8 @@ class Web:
         app.register_blueprint(account_routes(services, self.accounts, partial(_is_page, app)))
         app.register_blueprint(own_account_routes(services, self.accounts))
         app.register_blueprint(lab_routes(services, lab))
+        timeline = TimelineServices(self.timeline, self.timeline_viewers, self._clock.now)
+        app.register_blueprint(timeline_routes(services, timeline))
 
     def _fill_frame(self, stream: Stream) -> None:
         if viewer_of(current_request_state()).is_moderator:
@@ -451,6 +486,9 @@ class Web:
             self.tree_readers.join(stream)
         else:
             self.tree_readers.leave(stream)
+        viewer = self.timeline_viewers.maybe_viewer(stream.key)
+        if viewer is not None:
+            self.timeline_viewers.set(viewer, is_shown=panel == OPERATIONS)
 
     def _health(self) -> Health:
         checks: dict[str, Callable[[], Awaitable[None]]] = {
@@ -492,6 +530,12 @@ class Web:
         for room in ROOM_NAMES:
             if self._directory.maybe_room(room) is None:
                 raise Unhealthy("a room has no actor")
+
+
+def _timeline(directory: Directory) -> tuple[Timeline, Viewers]:
+    timeline, viewers = Timeline(trio.current_time), Viewers(waker(directory.timeline_feed))
+    timeline.on_change = viewers.changed
+    return timeline, viewers
 
 
 def account_services(

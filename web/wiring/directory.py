@@ -10,7 +10,7 @@ from typing import NewType, TypeVar, cast
 from actors.accounts.session import Messages as SessionMessage
 from actors.chat import ROOM_NAMES, ForgetNewest, RoomActor, RoomForgot, RoomName, RoomRef, topic_of
 from actors.runtime import Actor, AnyRef, NoProc, Ref, System
-from supervision import Dynamic, Tree, handle_of, tree_of
+from supervision import Dynamic, Node, Tree, handle_of, tree_of
 from web.chat.moderation import Messages as ModerationFeedMessage
 from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import Messages as RoomFeedMessage
@@ -22,6 +22,8 @@ from web.lab.tree_feed import TreeFeed
 from web.realtime import ConnectionRef, EventMessages, Stream
 from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed
+from web.timeline.feed import Messages as TimelineFeedMessage
+from web.timeline.feed import TimelineFeed
 
 M = TypeVar("M")
 
@@ -36,6 +38,7 @@ MODERATION_FEED = Name("moderation-feed")
 STAGE_FEED = Name("stage-feed")
 SANDBOXES = Name("sandboxes")
 KEEPER = Name("keeper")
+TIMELINE_FEED = Name("timeline-feed")
 
 
 def room_name(room: RoomName) -> Name:
@@ -111,6 +114,15 @@ class Directory:
         """Call this when the stage looks different to somebody."""
         with suppress(NoProc):
             self._find(STAGE_FEED, StageFeed).tell(Changed())
+
+    def timeline_feed(self) -> Ref[TimelineFeedMessage]:
+        """Call this to find the feed of what visitors' own requests have caused."""
+        return self._find(TIMELINE_FEED, TimelineFeed)
+
+    def maybe_node(self, path: str) -> Node | None:
+        """Call this to look at the actor at a path; None when there is none."""
+        cell = self.system.at(path)
+        return None if cell is None else self.tree.node(cell)
 
     def session(self, session_id: str) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; its first message starts it."""

@@ -5,7 +5,8 @@
       forgetting        tells open pages when somebody was forgotten, in whatever process
       rooms             one_for_one: lobby, demo, support
       sessions          dynamic, one actor per browser session, passivated when idle
-      feeds             one_for_one: a feed per room, the sockets', the tree, the proof, the queue
+      feeds             one_for_one: a feed per room, the sockets', the tree, the proof, the
+                        queue, the timeline and who tells it
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
       sandboxes         dynamic, one supervisor per visitor of the lab, restarted by nobody
@@ -35,6 +36,8 @@ from web.lab.stage.feed import StageFeed
 from web.lab.tree_feed import TreeFeed
 from web.realtime import StreamActor
 from web.site.proof_feed import ProofFeed
+from web.timeline.collector import TimelineCollector
+from web.timeline.feed import TimelineFeed
 from web.wiring.directory import (
     KEEPER,
     MODERATION_FEED,
@@ -44,6 +47,7 @@ from web.wiring.directory import (
     SOCKETS,
     STAGE_FEED,
     STREAMS,
+    TIMELINE_FEED,
     TREE_FEED,
     Directory,
     feed_name,
@@ -74,6 +78,8 @@ class SiteParts:
     stage_feed: Callable[[], StageFeed]
     sandboxes: Callable[[], AnyActor]
     keeper: Callable[[], Keeper]
+    timeline_feed: Callable[[], TimelineFeed]
+    timeline_collector: Callable[[], TimelineCollector]
     server: Callable[[], AnyActor]
     server_shutdown_s: float
     # Ends the streams that a supervisor of streams before this one left without an actor.
@@ -119,6 +125,8 @@ class FeedsSupervisor(Supervisor):
         specs.append(ChildSpec("stage", self._parts.stage_feed, name=STAGE_FEED))
         specs.append(ChildSpec("proof", self._parts.proof_feed, name=PROOF_FEED))
         specs.append(ChildSpec("moderation", self._parts.moderation_feed, name=MODERATION_FEED))
+        specs.append(ChildSpec("timeline", self._parts.timeline_feed, name=TIMELINE_FEED))
+        specs.append(ChildSpec("collector", self._parts.timeline_collector))
         return Plan(Flags(intensity=5, period=10.0), specs)
 
 

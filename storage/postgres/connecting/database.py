@@ -21,6 +21,7 @@ from storage.postgres.connecting.asyncio_thread import SILENCE_S_MAX, AsyncioThr
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
 from storage.postgres.connecting.pool import Pool, PoolSettings, PoolStats, Work
 from storage.postgres.connecting.session import DRIVER, Connection, told
+from storage.postgres.connecting.statements import Statement, TellStatements, causes, hear
 
 T = TypeVar("T")
 
@@ -72,6 +73,8 @@ class Database:
         self._notices: Notices | None = None
         self._bells = {channel: Bell() for channel in CHANNELS}
         self.loops_started = 0
+        # Told on the trio thread of what each call ran; set once, by whoever watches.
+        self.tell_statements: TellStatements | None = None
 
     def __repr__(self) -> str:
         return f"<Database {self.part}: {self._pool or 'not served'}>"
@@ -92,9 +95,7 @@ class Database:
         Cancelling cancels the query; the work may have happened or not, never half of a
         statement.
         """
-        thread, pool = await self._ready()
-        limit = self.settings.operation_s_max if timeout_s is None else timeout_s
-        return await thread.call(self._run, pool, work, args, None, channel, limit)
+        return await self._call(work, args, None, channel, timeout_s)
 
     async def transact(
         self,
@@ -109,9 +110,27 @@ class Database:
         An error or a cancellation rolls back; cancelled during COMMIT it is wholly there or
         wholly absent. Errors as `run`.
         """
+        return await self._call(work, args, begin, channel, timeout_s)
+
+    async def _call(
+        self,
+        work: Work[T],
+        args: tuple[Any, ...],
+        begin: str | None,
+        channel: str | None,
+        timeout_s: float | None,
+    ) -> T:
         thread, pool = await self._ready()
         limit = self.settings.operation_s_max if timeout_s is None else timeout_s
-        return await thread.call(self._run, pool, work, args, begin, channel, limit)
+        tell = self.tell_statements
+        if tell is None or not (behalf := causes()):
+            return await thread.call(self._run, pool, work, args, begin, channel, limit)
+        ran: list[Statement] = []
+        try:
+            return await thread.call(self._run_heard, ran, pool, work, args, begin, channel, limit)
+        finally:
+            # Also of a call that failed: what it ran before is what a reader looks for.
+            tell(behalf, tuple(ran))
 
     def start_soon(self, task: Callable[..., Awaitable[object]], *args: Any) -> bool:
         """Call this for a trio task that lives as long as the loop that serves now.
@@ -235,6 +254,19 @@ class Database:
         if channel is not None and self._notices is not None:
             self._notices.hint(channel)
         return result
+
+    async def _run_heard(
+        self,
+        ran: list[Statement],
+        pool: Pool,
+        work: Work[T],
+        args: tuple[Any, ...],
+        begin: str | None,
+        channel: str | None,
+        timeout_s: float,
+    ) -> T:
+        hear(ran)
+        return await self._run(pool, work, args, begin, channel, timeout_s)
 
     def _attach(
         self, thread: AsyncioThread | None, pool: Pool | None, tasks: trio.Nursery | None

@@ -29,6 +29,7 @@ from storage.errors import (
     StoreUnavailable,
 )
 from storage.postgres.connecting.address import named_in_environment, read_address
+from storage.postgres.connecting.statements import HeardConnection
 
 # A text, because asyncpg's classes take parameters for type checkers only.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -95,6 +96,7 @@ async def connect(
                 address.text,
                 server_settings=session,
                 timeout=timeout_s,
+                connection_class=HeardConnection,
                 # asyncpg's stub wants a member of an enum that the package does not export.
                 target_session_attrs=address.session_attrs,  # type: ignore[arg-type]
             )

@@ -35,6 +35,8 @@ ROUTES = {
     paths.LAB_LOOK: "POST",
     paths.LAB_RESET: "POST",
     paths.LAB_TREE: "GET",
+    paths.OPERATIONS_FILTER: "POST",
+    paths.OPS_TRACES: "GET",
     paths.SOCKET_TICKET: "POST",
     paths.POLICY_REPORT: "POST",
     paths.STATIC: "GET",
@@ -64,6 +66,7 @@ BARE_GETS = {
     paths.ACCOUNT: 303,
     paths.MODERATION: 303,
     paths.AUDIT: 303,
+    paths.OPS_TRACES: 404,
 }
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PURGE"]

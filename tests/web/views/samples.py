@@ -65,6 +65,7 @@ FILES = {
     "connection.js": b"1;",
     "datastar.js": b"2;",
     "favicon.ico": b"icon",
+    "timeline.css": b"a{}",
     "favicon.svg": b"<svg/>",
     "og.png": b"png",
 }

@@ -62,6 +62,7 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "lab.css",
         "lab.js",
         "og.png",
+        "timeline.css",
         DATASTAR,
     }
     assert files.find(files.hashed_names[DATASTAR]) == StaticFile(

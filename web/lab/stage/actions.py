@@ -32,8 +32,10 @@ FLOOD_DEFAULT = 500
 COMMAND_ID_LENGTH_MAX = 128
 # The panel with the site's own tree.
 SITE = "site"
+# The panel with what the visitor's own requests have caused.
+OPERATIONS = "operations"
 # The panels that the lab's page can show; a page that says nothing shows the first.
-PANELS = frozenset({"tree", SITE, "chat", "operations", "burst", "connections", "sign-ins"})
+PANELS = frozenset({"tree", SITE, "chat", OPERATIONS, "burst", "connections", "sign-ins"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Rule 4: every frame replaces an element that is always there, so a reader that i
 sent the newest of each and nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -66,8 +66,16 @@ class _Shown:
 class StageFeed(Actor[Messages]):
     """Sends the stage to who watches it: whole at first, then what changes."""
 
-    def __init__(self, sandboxes: Sandboxes, picture: StagePicture, renderer: Renderer) -> None:
+    def __init__(
+        self,
+        sandboxes: Sandboxes,
+        picture: StagePicture,
+        renderer: Renderer,
+        told: Callable[[Frame, str], None],
+    ) -> None:
         self._sandboxes, self._picture, self._renderer = sandboxes, picture, renderer
+        # Hears of each crash that was sent, and to which session.
+        self._told = told
         self._shown: dict[Sandbox, _Shown] = {}
         self._access: StageAccess | None = None
         self._looked_at = -PERIOD_S
@@ -165,6 +173,8 @@ class StageFeed(Actor[Messages]):
             frame = joined([patch_elements(self._renderer.stage_story(view))])
             for stream in to:
                 stream.put_panel(f"story-{view.slot}", frame)
+            for session in {stream.session_id for stream in to}:
+                self._told(frame, session)
 
     def _serve(self, sandbox: Sandbox, shown: _Shown, to: set[Stream]) -> None:
         """Send all of it, in one piece."""

@@ -54,6 +54,10 @@ class Delivery:
     failed: tuple[StreamKey, ...] = ()
 
 
+# Called at once, in the task of whoever sends, before the frame is given to a stream.
+TellSent = Callable[[Frame], None]
+
+
 @dataclass(frozen=True, slots=True)
 class StreamCounts:
     """Counts streams: open now, opened since the start, refused, replaced, frames sent."""
@@ -70,7 +74,8 @@ class StreamCounts:
 class Streams:
     """All open streams of the process.
 
-    `start_actor(stream)` starts the stream's actor in the tree; a failure ends the stream.
+    `start_actor(stream)` starts the stream's actor in the tree; a failure ends the stream. `told`
+    hears what single tabs and sessions are sent: a command's own answer, not what feeds tell all.
     """
 
     def __init__(
@@ -79,7 +84,9 @@ class Streams:
         caps: StreamCaps | None = None,
         start_actor: Callable[[Stream], Awaitable[object]],
         random: Random | None = None,
+        told: TellSent | None = None,
     ) -> None:
+        self._told = told
         self._caps = caps or StreamCaps()
         self._start_actor = start_actor
         # Spreads reconnects; nothing secret depends on it.
@@ -157,6 +164,8 @@ class Streams:
 
     def send_to_each(self, keys: Iterable[StreamKey], panel: str, frame: Frame) -> Delivery:
         """Call this to send a panel's state to listed tabs."""
+        if self._told is not None:
+            self._told(frame)
         delivered = 0
         missing: list[StreamKey] = []
         failed: list[StreamKey] = []
@@ -172,6 +181,8 @@ class Streams:
 
     def send_to_session(self, session: uuid.UUID, panel: str, frame: Frame) -> Delivery:
         """Call this to send a panel's state to all tabs of a browser."""
+        if self._told is not None:
+            self._told(frame)
         return self._send_each(self.tabs(session), panel, frame)
 
     def send_to_all(self, panel: str, frame: Frame) -> Delivery:

@@ -59,7 +59,7 @@ from web.server.edge.checks import (
     takes_gzip,
 )
 from web.server.edge.request_state import STATE_KEY, RequestState
-from web.server.edge.span import RequestSpan, TellSpan, user_agent_of
+from web.server.edge.span import RequestSpan, TellBegin, TellSpan, user_agent_of
 from web.server.edge.turns import REQUESTS_PER_ADDRESS, Place, Turns
 from web.server.edge.visitor import (
     KeyRing,
@@ -95,7 +95,8 @@ class EdgeSettings:
     `requests_max` may be in hand at once, further ones are answered 503 at once, and of these
     `requests_per_address` of one address, whose further ones wait for their turn. Those for
     `uncounted_paths` are none of them: probes, and streams, which have a limit of their own.
-    `tell_span` is told of every request once its answer has begun, or nobody waits for one.
+    `tell_begin` is told of every request, `tell_span` again once its answer has begun, or nobody
+    waits for one.
     """
 
     checks: Checks
@@ -111,6 +112,7 @@ class EdgeSettings:
     # Tells of a visitor's id whether its session is over, as far as this process has heard.
     has_ended: Callable[[UUID], bool] = field(default=lambda visitor_id: False)
     tell_span: TellSpan | None = None
+    tell_begin: TellBegin | None = None
 
     @property
     def is_https(self) -> bool:
@@ -223,6 +225,8 @@ class Edge:
         headers = header_map(scope["headers"])
         state = self._new_state(scope, headers)
         answer = _Answering(self, scope, state, send)
+        if self._settings.tell_begin is not None:
+            self._settings.tell_begin(scope["method"], scope["path"], state)
         try:
             await self._judge(scope, headers, receive, answer)
         finally:

@@ -39,6 +39,8 @@ class RequestState:
     signed_in: SignedIn | None = None
     # Headers that set cookies with whatever the answer is.
     set_cookies: list[tuple[bytes, bytes]] = field(default_factory=list)
+    # Told of the tab a command comes from, once it was read; set by whoever keeps a record of it.
+    on_tab: Callable[[str], None] | None = None
     # The pattern of the route that took it, once one did; for the log.
     route: str | None = None
     # Called, in order, when the request is over, however it ended; they return at once.

@@ -1,10 +1,12 @@
-"""What is told of one request when its answer is on its way (SITE-121)."""
+"""What is told of one request: it has come in, and its answer is on its way (SITE-121)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from web.server.edge.request_state import RequestState
 
 # Told of a client's program; longer names are cut.
 USER_AGENT_MAX = 1000
@@ -35,6 +37,8 @@ class RequestSpan:
 
 # Called once a request, in its task: returns at once, and does nothing that the request waits for.
 TellSpan: TypeAlias = Callable[[RequestSpan], None]
+# Called with method and path, without its query, before anything is judged; the same holds for it.
+TellBegin: TypeAlias = Callable[[str, str, RequestState], None]
 
 
 def user_agent_of(given: str | None) -> str | None:

@@ -1,0 +1,252 @@
+"""What is remembered: rings of entries, by request and by session (SITE-127, SITE-130).
+
+Rule 1: to note something is a plain call that renders nothing, waits for nobody and never raises.
+Rule 2: memory is flat: each ring, and the number of rings, has a limit; of too many scopes the one
+that was touched longest ago goes first.
+Rule 3: what belongs to no request that is known here is not kept: nobody could be shown it.
+Rule 4: a visitor whose cookie is not kept yet has no session scope. A script that drops its cookies
+would else push out everybody's; the first requests of a real one are found again by its second.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from actors.timeline.words import NOTHING, Entry, Flow, Kind, Values, is_hidden
+
+# SITE-130. A reader sees twenty flows of two or three entries; an operator looks for a cause.
+LIVE_ENTRIES_MAX: Final = 50
+DIAGNOSTIC_ENTRIES_MAX: Final = 100
+REQUEST_SCOPES_MAX: Final = 1024
+SESSION_SCOPES_MAX: Final = 512
+KEPT_S: Final = 900.0
+# Exits whose actors are not back yet; of a storm the rest is in the tree's own history.
+EXITS_MAX: Final = 64
+PATH_KEPT_MAX: Final = 200
+METHOD_KEPT_MAX: Final = 32
+
+T = TypeVar("T")
+
+
+class Session:
+    """What is kept of one browser session: `live` for itself, `diagnostic` for operators."""
+
+    __slots__ = ("diagnostic", "live")
+
+    def __init__(self) -> None:
+        self.live: deque[Entry] = deque(maxlen=LIVE_ENTRIES_MAX)
+        self.diagnostic: deque[Entry] = deque(maxlen=DIAGNOSTIC_ENTRIES_MAX)
+
+
+class Timeline:
+    """All scopes of a process; `now` is the loop's clock.
+
+    `on_change` is called with a session's id when what it may see of itself has changed.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        request_scopes_max: int = REQUEST_SCOPES_MAX,
+        session_scopes_max: int = SESSION_SCOPES_MAX,
+    ) -> None:
+        self._now = now
+        self._requests_max, self._sessions_max = request_scopes_max, session_scopes_max
+        # What was touched last comes last.
+        self._flows: dict[str, Flow] = {}
+        self._sessions: dict[str, Session] = {}
+        self._unpatched: dict[str, None] = {}
+        self.on_change: Callable[[str], None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Timeline flows={len(self._flows)} sessions={len(self._sessions)}>"
+
+    def counts(self) -> tuple[int, int]:
+        """Call this for how many scopes there are, of requests and of sessions."""
+        return len(self._flows), len(self._sessions)
+
+    # -- telling ------------------------------------------------------------------------------
+
+    def begin(self, request_id: str, session: str, method: str, path: str, *, is_new: bool) -> None:
+        """Call this when a request has come in; `is_new` when its session is this moment's."""
+        now = self._now()
+        # Cut here: an address of 8 KiB is shown to nobody, and would be kept a thousand times.
+        flow = Flow(
+            request_id,
+            session,
+            method[:METHOD_KEPT_MAX],
+            path[:PATH_KEPT_MAX],
+            now,
+            is_hidden=is_hidden(path),
+        )
+        flows = self._flows
+        flows[request_id] = flow
+        if len(flows) > self._requests_max:
+            del flows[next(iter(flows))]
+        if not is_new:
+            self._session(session)
+        self._keep(Entry(now, Kind.REQUEST_START, flow, NOTHING))
+
+    def end(
+        self, request_id: str, status: int | None, latency_s: float, *, is_member: bool
+    ) -> None:
+        """Call this when its answer has begun; `status` None when its client has left."""
+        flow = self._flows.get(request_id)
+        if flow is None:
+            return
+        flow.status, flow.latency_s, flow.is_member = status, latency_s, is_member
+        self._keep(Entry(flow.at + latency_s, Kind.REQUEST_END, flow, NOTHING))
+
+    def note(self, request_id: str | None, kind: Kind, values: Values) -> None:
+        """Call this when something was done on behalf of a request, whoever did it."""
+        flow = None if request_id is None else self._touched(self._flows, request_id)
+        if flow is not None:
+            self._keep(Entry(self._now(), kind, flow, values))
+
+    def note_at(self, request_id: str | None, at: float, kind: Kind, values: Values) -> None:
+        """Call this for what was done some time ago."""
+        flow = None if request_id is None else self._touched(self._flows, request_id)
+        if flow is not None:
+            self._keep(Entry(at, kind, flow, values))
+
+    def tell_tab(self, request_id: str, tab: str, sender: str = "-") -> None:
+        """Call this when a command has told which tab it comes from, and who speaks."""
+        flow = self._flows.get(request_id)
+        if flow is not None:
+            flow.tab = tab
+            if sender != "-":
+                flow.sender = sender
+
+    def exited(self, request_id: str | None, values: Values) -> bool:
+        """Call this when an actor ended badly; False when nobody here has caused it.
+
+        What readers of the tree are sent next belongs to that request, too (`patched`).
+        """
+        if request_id is None or request_id not in self._flows:
+            return False
+        self.note(request_id, Kind.ACTOR_EXITED, values)
+        self._unpatched[request_id] = None
+        while len(self._unpatched) > EXITS_MAX:
+            del self._unpatched[next(iter(self._unpatched))]
+        return True
+
+    def patched(self, values: Values, session: str | None = None) -> None:
+        """Call this when readers of the tree were sent what became of it.
+
+        With a session: when its own pages were sent what became of its own actors.
+        """
+        for request_id in list(self._unpatched):
+            flow = self._flows.get(request_id)
+            if session is None or flow is None or flow.session == session:
+                del self._unpatched[request_id]
+                self.note(request_id, Kind.SSE_PATCH, values)
+
+    # -- asking -------------------------------------------------------------------------------
+
+    def live(self, session: str) -> list[Entry]:
+        """Call this for what a session may see of itself, oldest first."""
+        kept = self._sessions.get(session)
+        if kept is None:
+            kept = self._session(session)
+        return self._fresh(kept.live)
+
+    def maybe_flow(self, request_id: str) -> Flow | None:
+        """Call this to find the flow of a request, if it is still known."""
+        return self._flows.get(request_id)
+
+    def diagnostic(
+        self, *, request_id: str | None = None, session: str | None = None
+    ) -> list[Entry]:
+        """Call this for an operator: all of one request, or of one session, oldest first."""
+        if request_id is not None:
+            flow = self._flows.get(request_id)
+            return [] if flow is None else self._fresh(flow.entries)
+        kept = None if session is None else self._sessions.get(session)
+        return [] if kept is None else self._fresh(kept.diagnostic)
+
+    def sweep(self) -> None:
+        """Call this now and then: what is older than `KEPT_S` goes, and empty scopes with it."""
+        oldest = self._now() - KEPT_S
+        for request_id in [one for one, flow in self._flows.items() if flow.touched_at < oldest]:
+            del self._flows[request_id]
+        for session, kept in list(self._sessions.items()):
+            for ring in (kept.live, kept.diagnostic):
+                while ring and ring[0].at < oldest:
+                    ring.popleft()
+            if not kept.diagnostic:
+                del self._sessions[session]
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def _keep(self, entry: Entry) -> None:
+        flow = entry.flow
+        flow.touched_at = entry.at
+        flow.entries.append(entry)
+        if len(flow.entries) > DIAGNOSTIC_ENTRIES_MAX:
+            del flow.entries[0]
+        session = self._touched(self._sessions, flow.session)
+        if session is None:
+            return
+        session.diagnostic.append(entry)
+        if not flow.is_hidden:
+            session.live.append(entry)
+            if self.on_change is not None:
+                self.on_change(flow.session)
+
+    def _session(self, session: str) -> Session:
+        sessions = self._sessions
+        kept = sessions.get(session)
+        if kept is not None:
+            return kept
+        kept = sessions[session] = Session()
+        if len(sessions) > self._sessions_max:
+            del sessions[next(iter(sessions))]
+        # What it did before its cookie came back.
+        for flow in self._flows.values():
+            if flow.session == session and flow.entries:
+                kept.diagnostic.extend(flow.entries)
+                if not flow.is_hidden:
+                    kept.live.extend(flow.entries)
+        return kept
+
+    @staticmethod
+    def _touched(scopes: dict[str, T], key: str) -> T | None:
+        scope = scopes.pop(key, None)
+        if scope is not None:
+            scopes[key] = scope
+        return scope
+
+    def _fresh(self, entries: Iterable[Entry]) -> list[Entry]:
+        oldest = self._now() - KEPT_S
+        return [entry for entry in entries if entry.at >= oldest]
+
+
+class ExitWatch:
+    """Which ended actors are not back yet, and which request each of them ended for.
+
+    Bounded: of too many the oldest is given up.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, tuple[str, int, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, path: str, request_id: str, incarnation: int, at: float) -> None:
+        """Call this when the actor at `path` has ended."""
+        self._waiting.pop(path, None)
+        self._waiting[path] = request_id, incarnation, at
+        while len(self._waiting) > EXITS_MAX:
+            del self._waiting[next(iter(self._waiting))]
+
+    def waiting(self) -> list[tuple[str, str, int, float]]:
+        """Call this for all: path, request, the incarnation that ended, when."""
+        return [(path, *rest) for path, rest in self._waiting.items()]
+
+    def forget(self, path: str) -> None:
+        """Call this when it is back, or never will be."""
+        self._waiting.pop(path, None)
