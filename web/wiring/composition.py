@@ -169,7 +169,7 @@ class Web:
         ids: Ids,
         stream_caps: StreamCaps | None = None,
     ) -> None:
-        self._settings, self._static = settings, static
+        self._settings, self._static, self._clock = settings, static, clock
         self._directory, self._check_store = directory, check_store
         self._ring = KeyRing(secrets.current, secrets.previous)
         self._renderer = Renderer(static)
@@ -178,11 +178,9 @@ class Web:
         self.is_draining = False
         self.rooms = Rooms(directory.maybe_room)
         caps = stream_caps or StreamCaps(per_address=settings.streams_per_address_max)
-        self._clock = clock
         self.timeline, self.timeline_viewers = _timeline(directory)
-        self.streams = Streams(
-            caps=caps, start_actor=self._start_stream, told=sent_teller(self.timeline)
-        )
+        told = sent_teller(self.timeline)
+        self.streams = Streams(caps=caps, start_actor=self._start_stream, told=told)
         self._room_readers = {
             room: Readers(waker(partial(directory.room_feed, room))) for room in ROOM_NAMES
         }
@@ -214,9 +212,7 @@ class Web:
         self._proof = ProofSource(
             actors_alive=picture.actor_count,
             open_streams=lambda: len(self.streams),
-            messages_delivered=lambda: sum(
-                readers.delivered for readers in self._room_readers.values()
-            ),
+            messages_delivered=self._delivered,
             restarts=picture.restarts,
             uptime_s=lambda: floor(trio.current_time() - self._began),
         )
@@ -512,6 +508,9 @@ class Web:
         with trio.move_on_after(EPOCH_S_MAX):
             await self.lobby.begun.wait()
         return self.lobby.epoch or None
+
+    def _delivered(self) -> int:
+        return sum(readers.delivered for readers in self._room_readers.values())
 
     # -- small duties ----------------------------------------------------------------------
 
