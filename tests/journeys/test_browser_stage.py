@@ -169,3 +169,24 @@ def test_a_panel_that_is_not_seen_is_sent_nothing(site: SiteProcess, new_page: O
     with page.expect_response("**/look"):
         page.locator("#scene-site").click()
     expect(page.locator("#tree .row", has_text="lobby").first).to_be_visible()
+
+
+def test_a_crash_has_a_flow_that_stays_chosen(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-123 SITE-124 LAB-1: a closed panel is sent nothing; what is chosen survives updates."""
+    page = open_stage(new_page(), site)
+    page.locator("#chip-feed-sink").click()
+    page.get_by_role("button", name=re.compile("^Crash c")).click()
+    expect(page.locator(story_of(page, "feed-sink"))).to_have_count(1)
+    assert page.locator("#operations-flows > li").count() == 0
+    page.locator("#tab-operations").click()
+    crash = page.locator("#operations-flows .flow", has_text="/crash")
+    crash.click()
+    events = page.locator("#network-log-target .flow-events")
+    for kind in ("actor.exited", "actor.restarted", "sse.patch"):
+        expect(events).to_contain_text(kind)
+    expect(crash).to_have_attribute("aria-pressed", "true")
+    before = page.locator("#operations-flows > li").count()
+    page.evaluate("fetch('/work')")
+    expect(page.locator("#operations-flows > li")).to_have_count(before + 1)
+    expect(crash).to_have_attribute("aria-pressed", "true")
+    expect(events).to_contain_text("actor.exited")
