@@ -262,6 +262,7 @@ async def _run_tree(
         ids=SystemIds(),
     )
     database.tell_statements = statements_teller(web.timeline)
+    told = directory.tell_forgotten
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),
@@ -281,10 +282,8 @@ async def _run_tree(
             settings.host, stopping.port, web.compose, stopping.started, stopping.drained
         ),
         close_streams=web.close_streams,
-        cleaning=partial(
-            make_cleaner, database, keyring, directory.tell_forgotten, settings.projections_kept
-        ),
-        forgetting=lambda: ForgettingWatch(keyring, directory.tell_forgotten),
+        cleaning=partial(make_cleaner, database, keyring, told, settings.projections_kept),
+        forgetting=lambda: ForgettingWatch(keyring, told),
         ending=web.session_end_watch,
         sweeping=web.sign_in_sweeper,
         server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
