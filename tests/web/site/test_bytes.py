@@ -68,7 +68,8 @@ async def test_a_page_that_comes_back_costs_little() -> None:  # SITE-91, WEB-42
         first, again, everything = await in_thread(visit)
     for seen in (first, again):
         assert b"of somebody who has" not in seen
-        assert len(seen) < RECONNECT_BYTES_MAX
+        # Browsers are sent it compressed; event by event, which costs a little more than this.
+        assert len(gzip.compress(seen)) < RECONNECT_BYTES_MAX / 2
     assert everything.count(b"of somebody who has") >= 2 * 45
 
 
