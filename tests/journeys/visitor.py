@@ -64,6 +64,7 @@ class Visitor:
     url: str
     cookies: dict[str, str] = field(default_factory=dict)
     tab: str = ""
+    panel: str = ""
 
     def request(
         self,
@@ -150,6 +151,8 @@ class Visitor:
     def stream_path(self) -> str:
         """Where the lab page of this visitor's tab asks for its stream."""
         signals = {"sseTabId": self.tab, "ssePage": "lab", "roomName": "Lobby"}
+        if self.panel:
+            signals["labPanel"] = self.panel
         return f"/events?datastar={quote(json.dumps(signals))}"
 
     def open_stream_of(self, page: str) -> OpenStream:
