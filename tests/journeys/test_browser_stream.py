@@ -75,7 +75,7 @@ def bad_line() -> Iterator[tuple[Line, Callable[[int], None]]]:
             await is_over.wait()
             nursery.cancel_scope.cancel()
 
-    thread = threading.Thread(target=partial(trio.run, run))
+    thread = threading.Thread(target=partial(trio.run, run), daemon=True)
     thread.start()
     assert is_made.wait(PATIENCE_S)
     try:

@@ -93,7 +93,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(
         postgres.restart()
 
     with reader.open_stream() as stream:
-        killer = threading.Thread(target=crash_and_restart)
+        killer = threading.Thread(target=crash_and_restart, daemon=True)
         killer.start()
         for number, text in enumerate(texts):
             if number == len(texts) // 4:

@@ -69,7 +69,7 @@ def test_acknowledged_messages_survive_kill_9(start_site: StartSite) -> None:
         site.kill()
         site.restart()
 
-    killer = threading.Thread(target=kill_and_restart)
+    killer = threading.Thread(target=kill_and_restart, daemon=True)
     killer.start()
     for number, text in enumerate(texts):
         if number == posts_before:

@@ -107,7 +107,9 @@ def test_a_rolling_restart_loses_and_doubles_nothing(tmp_path: Path) -> None:
             assert client.is_live.wait(PATIENCE_S)
         for _ in range(ROUNDS):
             accepted = threading.Semaphore(0)
-            posting = [threading.Thread(target=one.post, args=(accepted,)) for one in clients]
+            posting = [
+                threading.Thread(target=one.post, args=(accepted,), daemon=True) for one in clients
+            ]
             for thread in posting:
                 thread.start()
             for _ in range(CLIENTS):

@@ -124,7 +124,7 @@ def test_it_stops_with_streams_and_sockets_open(start_site: StartSite) -> None:
                 await socket.get_message()
             closed.append(raised.value.reason)
 
-    holder = threading.Thread(target=trio.run, args=(hold_socket,))
+    holder = threading.Thread(target=trio.run, args=(hold_socket,), daemon=True)
     holder.start()
     assert ready.wait(PATIENCE_S)
     with visitor.open_stream() as stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Self
@@ -49,10 +50,12 @@ class OpenStream:
 
     def read_until(self, *parts: bytes) -> bytes:
         """Read lines until every part has been seen; the stream must not end before."""
-        seen = b""
+        seen, deadline = b"", time.monotonic() + PATIENCE_S
         while not all(part in seen for part in parts):
             line = self.response.readline()
             assert line, f"the stream ended after {seen!r}"
+            # A stream that is kept alive never makes a read time out.
+            assert time.monotonic() < deadline, f"not among {seen!r}"
             seen += line
         return seen
 
