@@ -167,6 +167,17 @@ def incarnation(row: str) -> int:
     return int(found.group(1))
 
 
+TOLD = """() => {
+  const signals = {
+    transportErrorSource: "chat-demo", transportErrorTitle: "Slow down",
+    transportErrorMessage: "That was too often: send it again in 2 s.",
+    transportErrorStatus: 429, transportErrorRetryAfter: 2,
+  };
+  document.dispatchEvent(new CustomEvent("datastar-fetch", {detail: {
+    type: "datastar-patch-signals", el: document.getElementById("stream"),
+    argsRaw: {signals: JSON.stringify(signals)},
+  }}));
+}"""
 # What a stream appends when a moderator has approved the second of three messages.
 APPROVED = """() => {
   const list = document.querySelector("#chat-you-list");
@@ -211,6 +222,29 @@ def test_a_long_draft_is_told_before_it_is_sent(site: SiteProcess, new_page: Ope
     expect(draft).to_have_value("")
     expect(count).to_have_text("")
     assert sent == ["POST"]
+
+
+def test_a_refusal_stands_beside_its_composer_only(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-64 SITE-65 SITE-101: one message, the seconds go down, then it may be sent."""
+    page = open_lab(new_page(), site)
+    page.route("**/demo/chat/messages/demo", lambda route: route.fulfill(status=429))
+    draft, note = page.locator("#chat-demo-draft"), page.locator("#chat-demo-note")
+    draft.fill("once more")
+    draft.press("Enter")
+    expect(note).to_contain_text("your draft is kept")
+    # What the server tells the tab's stream of a refusal.
+    page.evaluate(TOLD)
+    again = page.locator("#chat-demo-again")
+    expect(again).to_contain_text(re.compile(r"again in [12] s"))
+    expect(page.locator("#error-target .banner").first).to_be_hidden()
+    expect(page.locator("#chat-you-again")).to_have_text("")
+    expect(note).to_have_text("You may send it now.")
+    expect(again).to_have_text("")
+    expect(draft).to_have_value("once more")
+    page.unroute("**/demo/chat/messages/demo")
+    draft.press("Enter")
+    expect(draft).to_have_value("")
+    expect(note).to_have_text("")
 
 
 def test_nothing_comes_from_another_host(site: SiteProcess, new_page: OpenPage) -> None:

@@ -3,7 +3,7 @@
 The panel itself stands on the lab's page, which asks here for what it shows at first.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from uuid import uuid4
 
@@ -23,6 +23,7 @@ from actors.accounts import (
 from actors.chat import (
     DEMO_DISPLAY_NAME,
     BadPost,
+    Message,
     NotStored,
     NotTaken,
     Posted,
@@ -35,13 +36,22 @@ from actors.chat import (
     guest_name,
 )
 from actors.chat.policy import parse_body, parse_client_id
+from actors.runtime import AskError
 from actors.timeline import Kind, Values
 from web.chat.presenting import PageViews
 from web.chat.readers import ShownRooms
+from web.chat.refusals import SOURCES, RefusedPost, ShowAgain, words_for
 from web.realtime import StreamKey, joined, patch_signals
 from web.routing import paths
-from web.routing.commands import Origin, read_command
-from web.routing.errors import InvalidForm, InvalidInput, NotAvailable, RateLimited, TabNotBound
+from web.routing.commands import Origin, read_command, say_instead
+from web.routing.errors import (
+    InvalidForm,
+    InvalidInput,
+    NotAvailable,
+    RateLimited,
+    Refused,
+    TabNotBound,
+)
 from web.routing.services import Services
 from web.server import RequestState, current_request_state
 from web.views import ChatView, element_id
@@ -76,19 +86,19 @@ class PostAsDemoCommand(msgspec.Struct, frozen=True):
 PAGE_READ_S_MAX = 1.5
 
 
-def chat_routes(services: Services, chat: ChatServices) -> Blueprint:
-    """Call this to get the routes of chat."""
+def chat_routes(services: Services, chat: ChatServices, show_again: ShowAgain) -> Blueprint:
+    """Call this to get the routes of chat; `show_again` answers a plain form that was refused."""
     routes = Blueprint("chat", __name__)
 
     @routes.post(paths.CHAT_POST)
     async def post() -> Response:
-        command, origin = await read_command(PostCommand, "chat")
-        return await _post(services, chat, Pane.YOU, command, origin)
+        command, origin = await read_command(PostCommand, SOURCES[Pane.YOU])
+        return await _post(services, chat, Pane.YOU, command, origin, show_again)
 
     @routes.post(paths.CHAT_POST_AS_DEMO)
     async def post_as_demo() -> Response:
-        command, origin = await read_command(PostAsDemoCommand, "chat")
-        return await _post(services, chat, Pane.DEMO, command, origin)
+        command, origin = await read_command(PostAsDemoCommand, SOURCES[Pane.DEMO])
+        return await _post(services, chat, Pane.DEMO, command, origin, show_again)
 
     @routes.get(paths.CHAT)
     async def to_lab() -> Response:
@@ -98,25 +108,57 @@ def chat_routes(services: Services, chat: ChatServices) -> Blueprint:
 
 
 async def chat_view(
-    services: Services, chat: ChatServices, state: RequestState, room: RoomName, tab: str
+    services: Services,
+    chat: ChatServices,
+    state: RequestState,
+    room: RoomName,
+    tab: str,
+    refused: RefusedPost | None = None,
 ) -> ChatView:
-    """Call this to get a room's panel as a page shows it first; raises `NotAvailable`."""
+    """Call this to get a room's panel as a page shows it first; raises `NotAvailable`.
+
+    With a `refused` form it is never unavailable: what was written is shown without the messages.
+    """
     viewer = viewer_of(state)
-    question = ReadHistory(viewer)
-    patience_s = min(PAGE_READ_S_MAX, services.remaining(state))
-    history = await chat.rooms.of(room).ask(question, timeout=patience_s)
-    if isinstance(history, NotStored):
-        raise NotAvailable(history.reason)
-    return ChatView(
+    try:
+        messages = await _history(services, chat, state, room)
+    except (NotAvailable, AskError):
+        if refused is None:
+            raise
+        messages = ()
+    view = ChatView(
         room=element_id(room),
         you_name=own_name(state),
         demo_name=DEMO_DISPLAY_NAME,
-        messages=chat.views.of(room, history.messages, viewer),
+        messages=chat.views.of(room, messages, viewer),
         tab_id=element_id(tab),
         client_id=element_id(str(uuid4())),
         demo_client_id=element_id(str(uuid4())),
         csrf=services.csrf_of(state),
     )
+    return view if refused is None else _with_draft(view, refused)
+
+
+def _with_draft(view: ChatView, refused: RefusedPost) -> ChatView:
+    view = replace(view, refusal=refused.view)
+    # It may be stored all the same: sent again with its id it is stored once.
+    kept = refused.maybe_client_id
+    if kept is None or kept in (view.client_id, view.demo_client_id):
+        return view
+    if refused.pane is Pane.YOU:
+        return replace(view, client_id=kept)
+    return replace(view, demo_client_id=kept)
+
+
+async def _history(
+    services: Services, chat: ChatServices, state: RequestState, room: RoomName
+) -> tuple[Message, ...]:
+    question = ReadHistory(viewer_of(state))
+    patience_s = min(PAGE_READ_S_MAX, services.remaining(state))
+    history = await chat.rooms.of(room).ask(question, timeout=patience_s)
+    if isinstance(history, NotStored):
+        raise NotAvailable(history.reason)
+    return history.messages
 
 
 async def _post(
@@ -125,12 +167,35 @@ async def _post(
     pane: Pane,
     command: PostCommand | PostAsDemoCommand,
     origin: Origin,
+    show_again: ShowAgain,
 ) -> Response:
+    try:
+        await _stored(services, chat, pane, command, origin)
+    except (Refused, AskError) as error:
+        if origin.is_form:
+            return await show_again(RefusedPost(pane, command.body, command.client_id, error))
+        say_instead(words_for(error))
+        raise
+    if origin.is_form:
+        return _redirect(303)
+    key = StreamKey(current_request_state().visitor.id, origin.tab)
+    services.streams.send_to(key, f"composer-{pane}", joined([patch_signals(_fresh(pane))]))
+    return Response(b"", status=202, content_type=None)
+
+
+async def _stored(
+    services: Services,
+    chat: ChatServices,
+    pane: Pane,
+    command: PostCommand | PostAsDemoCommand,
+    origin: Origin,
+) -> None:
     state = current_request_state()
+    invalid: type[Refused] = InvalidForm if origin.is_form else InvalidInput
     try:
         body, client_id = parse_body(command.body), parse_client_id(command.client_id)
     except BadPost as error:
-        raise (InvalidForm if origin.is_form else InvalidInput)(str(error)) from error
+        raise invalid(str(error)) from error
     services.timeline.note(state.request_id, Kind.CHAT_INCOMING, _incoming(pane, body))
     session = services.session(state.visitor.id)
     key = StreamKey(state.visitor.id, origin.tab)
@@ -144,11 +209,7 @@ async def _post(
     try:
         refuse_unless_stored(answer)
     except InvalidInput as error:
-        raise (InvalidForm(str(error)) if origin.is_form else error) from error
-    if origin.is_form:
-        return _redirect(303)
-    services.streams.send_to(key, f"composer-{pane}", joined([patch_signals(_fresh(pane))]))
-    return Response(b"", status=202, content_type=None)
+        raise invalid(str(error)) from error
 
 
 def _room_shown(services: Services, chat: ChatServices, key: StreamKey) -> RoomName | None:

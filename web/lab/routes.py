@@ -8,7 +8,8 @@ from quart import Blueprint, Response
 
 from actors.accounts import BindTab, ClaimCommand, StreamClosed, StreamOpened, TabId
 from actors.chat import LOBBY, CrashRoom, RoomRef, parse_room
-from actors.runtime import NoProc
+from actors.runtime import Log, NoProc
+from web.chat.refusals import RefusedPost, ShowAgain
 from web.chat.routes import ChatServices, chat_view, viewer_of
 from web.lab.sandbox.words import ABOVE
 from web.lab.stage import actions
@@ -23,14 +24,17 @@ from web.routing.errors import (
     NoLiveStream,
     NoSuchThing,
     NotPossible,
+    error_table,
 )
 from web.routing.services import Services
 from web.server import current_request_state
 from web.settings import LabMode
 from web.site.events import StreamQuery
-from web.site.pages import PAGE_LAB, page_response, shell
+from web.site.pages import PAGE_LAB, form_response, page_response, shell
 from web.timeline.feed import Viewers
 from web.views import LabPage
+
+log = Log(__name__)
 
 CRASH = "crash"
 
@@ -54,12 +58,7 @@ def lab_routes(services: Services, lab: LabServices) -> Blueprint:
 
     @routes.get(paths.LAB)
     async def lab_page() -> Response:
-        state = current_request_state()
-        tab = str(uuid4())
-        chat = await chat_view(services, lab.chat, state, LOBBY, tab)
-        frame = shell(services, state, "Lab", PAGE_LAB, tab)
-        services.session(state.visitor.id).tell(BindTab(TabId(tab), LOBBY))
-        page = LabPage(frame, lab.tree.view(), chat, lab.stage.picture.still())
+        page = await _page(services, lab)
         return page_response(services.renderer.filled.lab(page))
 
     @routes.post(paths.LAB_ACTION)
@@ -86,6 +85,41 @@ def lab_routes(services: Services, lab: LabServices) -> Blueprint:
         return Response(b"", status=202, content_type=None)
 
     return routes
+
+
+async def _page(
+    services: Services, lab: LabServices, refused: RefusedPost | None = None
+) -> LabPage:
+    state = current_request_state()
+    tab = str(uuid4())
+    chat = await chat_view(services, lab.chat, state, LOBBY, tab, refused)
+    frame = shell(services, state, "Lab", PAGE_LAB, tab)
+    try:
+        services.session(state.visitor.id).tell(BindTab(TabId(tab), LOBBY))
+    except NoProc:
+        # What was typed is more than a tab that works; its page says that it is in no room.
+        if refused is None:
+            raise
+    return LabPage(frame, lab.tree.view(), chat, lab.stage.picture.still())
+
+
+def lab_again(services: Services, lab: LabServices) -> ShowAgain:
+    """Call this for what answers a refused form of the chat: the lab's page, with what was typed.
+
+    Its status is the refusal's, and so are the seconds to wait.
+    """
+    rows = error_table()
+
+    async def show(refused: RefusedPost) -> Response:
+        row = rows.row(refused.error)
+        if row.status >= 500:
+            log.error("chat.post_not_stored", status=row.status, exc_info=refused.error)
+        page = await _page(services, lab, refused)
+        wait = {} if row.retry_after_s is None else {"retry_after": str(row.retry_after_s)}
+        # Rendered for this one answer: nobody else may be given what was typed.
+        return form_response(services.renderer.lab_page(page), row.status, **wait)
+
+    return show
 
 
 class LabStreams:

@@ -61,6 +61,14 @@ def answer_by_status_only() -> None:
     g.pop("command_origin", None)
 
 
+def say_instead(words: str) -> None:
+    """Call this before a command is refused to tell its page more than the row of its error does.
+
+    For words of the feature's own with facts in them (seconds, lengths), never what was sent.
+    """
+    g.command_words = words
+
+
 def parse_tab(text: str) -> TabId:
     """Call this to check a tab id: a UUID as this site writes it; raises `InvalidInput`."""
     try:
@@ -87,8 +95,9 @@ class RefusalTeller:
             "transportErrorSource": origin.source,
             "transportErrorKind": row.kind,
             "transportErrorTitle": row.title,
-            "transportErrorMessage": row.text,
+            "transportErrorMessage": g.get("command_words") or row.text,
             "transportErrorStatus": row.status,
+            "transportErrorRetryAfter": row.retry_after_s or 0,
             "transportErrorRetrying": False,
         }
         key = StreamKey(state.visitor.id, origin.tab)

@@ -19,7 +19,14 @@ from web.views.accounts import (
     SignInPage,
     SignInView,
 )
-from web.views.chat import ChatView, MessageFragments, MessageState, MessageView, Speaker
+from web.views.chat import (
+    ChatView,
+    MessageFragments,
+    MessageState,
+    MessageView,
+    RefusalView,
+    Speaker,
+)
 from web.views.code import CodeView, sample_code
 from web.views.moderation import (
     AuditPage,
@@ -137,6 +144,7 @@ __all__ = [
     "PulseView",
     "QueueLink",
     "QueueView",
+    "RefusalView",
     "RegisterPage",
     "Renderer",
     "RestartWindow",

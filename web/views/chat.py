@@ -72,8 +72,26 @@ class MessageFragments:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusalView:
+    """A post of a plain form that was refused: whose composer, what was written, and why."""
+
+    pane: str
+    draft: str
+    told: str
+
+    def __post_init__(self) -> None:
+        if self.pane not in ("you", "demo"):
+            raise ImpossibleView("pane", self.pane, "you or demo")
+        # Whatever was typed comes back; it is for a text node only.
+        check_text("told", self.told)
+
+
+@dataclass(frozen=True, slots=True)
 class ChatView:
-    """The whole chat panel. Client ids are new for every page; a draft is never in here."""
+    """The whole chat panel. Client ids are new for every page.
+
+    A draft is in here only with the `refusal` of a form; such a page is nobody else's.
+    """
 
     room: ElementId
     you_name: str
@@ -83,6 +101,7 @@ class ChatView:
     client_id: ElementId
     demo_client_id: ElementId
     csrf: CsrfToken
+    refusal: RefusalView | None = None
 
     def __post_init__(self) -> None:
         for text in (self.room, self.tab_id, self.client_id, self.demo_client_id):

@@ -52,7 +52,7 @@ from web.chat.socket import (
 )
 from web.chat.socket_feed import RoomTopic, SocketFeed
 from web.lab.quota import LabQuota
-from web.lab.routes import LabServices, LabStreams, lab_routes
+from web.lab.routes import LabServices, LabStreams, lab_again, lab_routes
 from web.lab.sandbox.desk import sandboxes_supervisor
 from web.lab.sandbox.keeper import Keeper
 from web.lab.sandbox.sandboxes import Sandboxes
@@ -464,7 +464,7 @@ class Web:
         app.register_blueprint(event_routes(services, pages, listening.open, self._fill_frame))
         app.register_blueprint(ticket_routes(self._tickets))
         app.register_blueprint(report_routes(self._policy_reports))
-        app.register_blueprint(chat_routes(services, chat))
+        app.register_blueprint(chat_routes(services, chat, lab_again(services, lab)))
         app.register_blueprint(moderation_routes(services, moderation))
         app.register_blueprint(account_routes(services, self.accounts, partial(_is_page, app)))
         app.register_blueprint(own_account_routes(services, self.accounts))

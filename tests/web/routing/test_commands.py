@@ -151,6 +151,7 @@ async def test_a_refusal_is_told_to_its_own_tab_only() -> None:  # SITE-101
         "transportErrorTitle": "Slow down",
         "transportErrorMessage": "That was too often; wait a moment.",
         "transportErrorStatus": 429,
+        "transportErrorRetryAfter": 4,
         "transportErrorRetrying": False,
     }
 

@@ -11,12 +11,13 @@ from tests.web.views import samples
 from web.views import MessageState, Renderer, Speaker, make_environment
 from web.views.renderer import MESSAGE_LIST, PARTS_KEPT_MAX, TEMPLATES
 
-# SITE-97, and the six of SITE-101.
+# SITE-97, and those of SITE-101.
 SIGNALS = set(
     "sseTabId ssePage roomName sseConnected chatDraftBody chatDemoDraftBody clientId demoClientId "
     "operationsFilterQuery activeFlowId count serverCount serverConnected demoMessage demoStatus "
     "demoOriginalMessage transportErrorSource transportErrorKind transportErrorTitle "
-    "transportErrorMessage transportErrorStatus transportErrorRetrying labPanel".split()
+    "transportErrorMessage transportErrorStatus transportErrorRetryAfter transportErrorRetrying "
+    "labPanel".split()
 )
 RENDERER: Renderer = samples.renderer()
 MESSAGES = (

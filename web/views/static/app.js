@@ -38,7 +38,9 @@ function refuse(element, status) {
   refused.add(element);
   const [title, message] = REFUSALS[status] ?? REFUSAL_UNKNOWN;
   tell(element, "greenroom-refused", `${title}: your draft is kept.`);
-  // With a stream the server says it better there; without one these fixed words stand in.
+  // With a stream the server says it better there; without one these fixed words stand in. What a
+  // composer says beside itself is not said twice.
+  if (element.classList?.contains("composer")) return;
   if (!isConnected() || status === 0) tell(window, "greenroom-banner", { title, message, status });
 }
 
@@ -165,8 +167,11 @@ function onComposerKey(event) {
 // Of this tab, and of whom the composer speaks for: the next person at this browser sees no draft.
 const draftKey = (form) => `draft ${form.id} ${form.querySelector("label bdi").textContent}`;
 
-// Called by the composer's attributes: gives the draft that is kept, or keeps another.
+// Called by the composer's attributes: gives the draft that is kept, or keeps another. What the page
+// itself brought back (a form that was refused) is newer than what is kept.
 window.greenroomDraft = (form, draft) => {
+  const brought = form.querySelector("textarea").defaultValue;
+  if (draft === undefined && brought) return brought;
   try {
     if (draft) sessionStorage.setItem(draftKey(form), draft);
     else if (draft === "") sessionStorage.removeItem(draftKey(form));

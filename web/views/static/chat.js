@@ -69,3 +69,32 @@ new MutationObserver(() => {
 }).observe(document.getElementById("chat-demo") ?? document.body, {
   attributes: true, attributeFilter: ["readonly"], subtree: true,
 });
+
+// ---- how long to wait ----------------------------------------------------------------------
+
+// Seen, not spoken: the note beside it has told the seconds once.
+const waits = new WeakMap();
+
+function countDown(line) {
+  clearInterval(waits.get(line));
+  const seconds = Number(line.dataset.seconds ?? 0);
+  line.textContent = "";
+  if (!seconds) return;
+  const over = performance.now() + seconds * 1000;
+  const tick = () => {
+    const left = Math.ceil((over - performance.now()) / 1000);
+    line.textContent = left > 0 ? `That was too often: send it again in ${left} s. Your text is kept.` : "";
+    if (left > 0) return;
+    clearInterval(waits.get(line));
+    line.closest("form").dispatchEvent(new CustomEvent("greenroom-again", { detail: "You may send it now." }));
+  };
+  waits.set(line, setInterval(tick, 250));
+  tick();
+}
+
+const counting = new MutationObserver((changes) => {
+  for (const line of new Set(changes.map(({ target }) => target))) countDown(line);
+});
+for (const line of document.querySelectorAll(".composer .again")) {
+  counting.observe(line, { attributes: true, attributeFilter: ["data-seconds"] });
+}

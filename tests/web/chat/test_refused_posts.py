@@ -1,0 +1,109 @@
+"""A refused post loses nothing: the form comes back with its text, an open page is told why."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import uuid
+from functools import partial
+
+import pytest
+
+from storage.memory import MemoryChatLog
+from tests.journeys.visitor import Answer, Visitor
+from tests.web.whole_site import in_thread, open_whole_site
+
+pytestmark = pytest.mark.slow
+
+PATH = "/demo/chat/messages/demo"
+HOSTILE = "</textarea><b>bold</b> {{ 7*7 }} & so on"
+
+
+def fields_of(page: Answer, text: str) -> dict[str, str]:
+    """What the demo user's composer on a page sends without scripts."""
+    form = page.text[page.text.index('id="chat-demo-composer"') :]
+    fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form))
+    return {**fields, "chatDemoDraftBody": text}
+
+
+def brought(page: Answer, pane: str = "demo") -> tuple[str, str]:
+    """The text in a composer, and the words beside it."""
+    form = page.text[page.text.index(f'id="chat-{pane}-composer"') :]
+    draft = re.search(r"<textarea[^>]*>(.*?)</textarea>", form, re.DOTALL)
+    note = re.search(r'<p id="chat-\w+-note"[^>]*>(.*?)</p>', form, re.DOTALL)
+    assert draft
+    assert note
+    return html.unescape(draft.group(1)), html.unescape(note.group(1))
+
+
+async def send(visitor: Visitor, page: Answer, text: str) -> Answer:
+    return await in_thread(partial(visitor.form, PATH, fields_of(page, text)))
+
+
+async def test_a_refused_form_comes_back_with_its_text() -> None:
+    # SITE-64: what is wrong beside it, and the page that brings it back works on
+    log = MemoryChatLog()
+    async with open_whole_site(log=log) as site:
+        visitor = site.visitor()
+        page = await in_thread(visitor.open_lab)
+        long = HOSTILE + "x" * (1001 - len(HOSTILE))
+        again = await send(visitor, page, long)
+        assert again.status == 422
+        draft, note = brought(again)
+        assert draft == long
+        assert "at most 1000 characters; this has 1001" in note
+        assert "<b>bold" not in again.text
+        assert brought(again, "you") == ("", "")
+        assert (await send(visitor, again, long[:-1])).status == 303
+        # Nobody is given another's text, nor the same visitor on another page.
+        for one in (site.visitor(), visitor):
+            shown = await in_thread(one.open_lab)
+            assert brought(shown) == ("", "")
+        # A tab that nobody knows: the page of the answer has one.
+        unknown = {**fields_of(shown, "hello"), "sseTabId": str(uuid.uuid4())}
+        again = await in_thread(partial(visitor.form, PATH, unknown))
+        assert again.status == 412
+        assert brought(again)[0] == "hello"
+        assert "cookie" in brought(again)[1]
+        # SITE-66: what found no store may be stored; sent again with its id it is stored once.
+        log.fail_next()
+        lost = await send(visitor, again, "hello")
+        assert lost.status == 503
+        assert brought(lost)[0] == "hello"
+        assert fields_of(lost, "")["demoClientId"] == fields_of(again, "")["demoClientId"]
+        for _ in range(2):
+            assert (await send(visitor, lost, "hello")).status == 303
+        shown = await in_thread(visitor.open_lab)
+        assert shown.text.count('<p class="body" dir="auto">hello</p>') == 2, "once in each pane"
+
+
+async def test_who_posts_too_often_is_told_the_seconds() -> None:
+    # SITE-64 SITE-65 SITE-101: with the text again, or on the open page at its composer
+    async with open_whole_site(posts_max=1) as site:
+        visitor = site.visitor()
+        page = await in_thread(visitor.open_lab)
+        with await in_thread(visitor.open_stream) as stream:
+            answers = []
+            for text in ("first", "second", "x" * 1001):
+                values: dict[str, object] = {
+                    "chatDemoDraftBody": text,
+                    "demoClientId": str(uuid.uuid4()),
+                    "sseTabId": visitor.tab,
+                }
+                answers.append(await in_thread(partial(visitor.command, PATH, values)))
+            told = await in_thread(partial(stream.read_until, b"this has 1001"))
+        again = await send(visitor, page, "third")
+    assert [(one.status, one.body) for one in answers] == [(202, b""), (429, b""), (400, b"")]
+    signals = [
+        json.loads(one)
+        for one in re.findall(rb"data: signals (.*)", told)
+        if b"transportErrorStatus" in one
+    ]
+    assert [one["transportErrorSource"] for one in signals] == ["chat-demo"] * 2
+    wait = int(answers[1].headers["retry-after"])
+    assert signals[0]["transportErrorRetryAfter"] == wait > 0
+    assert f"in {wait} s" in signals[0]["transportErrorMessage"]
+    assert again.status == 429
+    assert brought(again)[0] == "third"
+    assert f"send it again in {again.headers['retry-after']} s" in brought(again)[1]
