@@ -28,7 +28,7 @@ from web.realtime.errors import CallerUnknown, SocketCode, TopicRefused
 from web.realtime.socket.connection import Caller, EndpointSettings, HangUp, Recheck
 from web.realtime.socket.endpoint import SocketEndpoint
 from web.realtime.socket.messages import Form, Mark
-from web.realtime.socket.outlet import Outlet, Policy
+from web.realtime.socket.outlet import FLUSH_S, Outlet, Policy
 from web.realtime.socket.protocol import TOPIC_NAME, CloseCode
 from web.realtime.socket.topics import Heard, SocketEncoding, Topics
 from web.realtime.sse.encoding import (
@@ -44,8 +44,6 @@ from web.server import Answer, Bundle, Frame, Framing, KeptBody, Lane, PulledLan
 
 P = TypeVar("P")
 
-# What was taken before the end is written in this time, or not at all.
-_FLUSH_S = 1.0
 # A timer that is set for what is left of a beat must move the clock.
 _SOONEST_S = 0.01
 _BEAT = Frame(encode_comment("beat"))
@@ -126,11 +124,9 @@ class LateLane:
 class EventOutlet(Outlet):
     """The sending half of one event stream; ends by itself when it is closed and flushed."""
 
-    __slots__ = ("_random", "lane", "on_closing", "sent_at")
+    __slots__ = ("_random", "lane", "sent_at")
 
     def __init__(self, random: Random) -> None:
-        # Told once our side wants the end.
-        self.on_closing: Callable[[], None] | None = None
         self.lane = LateLane()
         self.sent_at = trio.current_time()
         self._random = random
@@ -143,8 +139,6 @@ class EventOutlet(Outlet):
         if code is CloseCode.GOING_AWAY:
             self.send(Frame(encode_retry(self._random.randint(*RETRY_SPREAD_MS))))
         super().close(code, reason)
-        if self.on_closing is not None:
-            self.on_closing()
         self._end_if_flushed()
 
     def send_topics(self, bundle: Bundle, topic: str, policy: Policy) -> None:
@@ -369,7 +363,7 @@ class _Body(KeptBody):
 
     async def last(self) -> bytes:
         """Give the last bytes, which are none, when what was taken is written."""
-        await self._outlet.wait_flushed(_FLUSH_S)
+        await self._outlet.wait_flushed(FLUSH_S)
         return b""
 
     async def generate(self) -> AsyncGenerator[bytes, None]:

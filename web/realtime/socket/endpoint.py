@@ -1,7 +1,8 @@
-"""A WebSocket endpoint as an ASGI application: handshake, caps, reading, closing.
+"""A WebSocket endpoint as an ASGI application: handshake, caps, messages in, the end.
 
 The origin was judged by the edge (SEC-40). Each accepted socket gets a `Connection` actor and an
-`Outlet`; this file only passes messages in and ends the socket when either side wants it.
+`Outlet`, and is handed to its connection as an `OpenSocket`: it passes messages in and tells when
+either side wants the end. Nothing of the handshake stays (PERF-23).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from typing import Generic, TypeVar
 from urllib.parse import parse_qs
 from uuid import UUID, uuid4
@@ -34,7 +36,7 @@ from web.realtime.socket.connection import (
     TextCame,
 )
 from web.realtime.socket.messages import V1, Form
-from web.realtime.socket.outlet import Outlet
+from web.realtime.socket.outlet import FLUSH_S, Outlet
 from web.realtime.socket.protocol import CloseCode
 from web.server import (
     CLOSE_BATCH,
@@ -52,8 +54,9 @@ P = TypeVar("P")
 ConnectionRef = Ref[Messages]
 MakeConnection = Callable[[], Connection[P]]
 
-# What was taken before a close is written in this time, or not at all.
-_FLUSH_S = 1.0
+# So many messages of a client not dealt with, and another may have to wait for room: half of what
+# the actor's mailbox holds, for timers take places in it too.
+BUSY_FROM = Connection.capacity // 2
 # SEC-48: who has too many sockets must close one first.
 FULL_RETRY_S = 10
 
@@ -147,7 +150,7 @@ class SocketEndpoint(Generic[P]):
             # HTTP/2 sockets have no lane of their own; clients fall back to HTTP/1.1.
             if refusal is None and wire is not None:
                 form = Form.V1 if V1 in scope["subprotocols"] else Form.PLAIN
-                await self._serve(caller, address, wire, form, receive, send)
+                await self._accept(caller, address, wire, form, send)
                 return
             refused = refusal or Answer.UNAVAILABLE.value
         await _deny(scope, send, refused)
@@ -199,72 +202,23 @@ class SocketEndpoint(Generic[P]):
             for outlet in outlets[at : at + CLOSE_BATCH]:
                 outlet.close(CloseCode.GOING_AWAY, reason)
 
-    async def _serve(
-        self,
-        caller: Caller[P],
-        address: str,
-        wire: Wire,
-        form: Form,
-        receive: ASGIReceiveCallable,
-        send: ASGISendCallable,
+    async def _accept(
+        self, caller: Caller[P], address: str, wire: Wire, form: Form, send: ASGISendCallable
     ) -> None:
         outlet, chosen = Outlet(wire.lane, form), None if form is Form.PLAIN else form.value
         # Counted before the first checkpoint: a burst does not pass the caps either.
         self._count(outlet, caller.user, address)
-        ref: ConnectionRef | None = None
+        socket = OpenSocket(self, outlet)
+        is_kept = False
         try:
             await send({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
             make = partial(Connection, self._settings, caller, outlet, wire)
-            ref = await self._start(make)
-            # Whoever is first ends it: the client (`_read` cancels), or our side (`closing`).
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read, receive, ref, outlet, nursery.cancel_scope)
-                await outlet.closing.wait()
-                nursery.cancel_scope.cancel()
-            if outlet.closing.is_set():
-                await outlet.wait_flushed(_FLUSH_S)
-                await send(
-                    {
-                        "type": "websocket.close",
-                        "code": int(outlet.close_code),
-                        "reason": outlet.close_reason,
-                    }
-                )
+            socket.ref = await self._start(make)
+            wire.hand_over(socket)
+            is_kept = True
         finally:
-            self._uncount(outlet)
-            outlet.close(CloseCode.NORMAL, "the client left")
-            outlet.end()
-            if ref is not None:
-                ref.tell(HangUp())
-
-    async def _read(
-        self,
-        receive: ASGIReceiveCallable,
-        ref: ConnectionRef,
-        outlet: Outlet,
-        scope: trio.CancelScope,
-    ) -> None:
-        """Pass messages to the actor until the socket is gone; waits while its mailbox is full.
-
-        That wait is the backpressure on who sends too much: nothing is received meanwhile,
-        hypercorn's queue fills, its reader waits, and the client's TCP window closes.
-        """
-        while True:
-            message = await receive()
-            if message["type"] != "websocket.receive":
-                scope.cancel()
-                return
-            text = message.get("text")
-            outlet.ask()
-            try:
-                # What a frame leads to is told apart from what the ones before it did.
-                with edge_context(Context(str(uuid4()))):
-                    heard = BytesCame() if text is None else TextCame(text, self.is_draining)
-                    await ref.send(heard)
-            except NoProc:
-                # It is ending and has closed the socket, or it was killed and could not.
-                outlet.close(CloseCode.BUG, "its actor ended")
-                return
+            if not is_kept:
+                socket.hang_up()
 
     def _over_caps(self, user: str, address: str) -> ErrorRow | None:
         if self.is_draining:
@@ -283,12 +237,13 @@ class SocketEndpoint(Generic[P]):
         return None
 
     def _count(self, outlet: Outlet, user: str, address: str) -> Hold:
-        known = self._open[outlet] = Hold(user, address, partial(self._uncount, outlet))
+        known = self._open[outlet] = Hold(user, address, partial(self.release, outlet))
         self._per_user[user] = self._per_user.get(user, 0) + 1
         self._per_address[address] = self._per_address.get(address, 0) + 1
         return known
 
-    def _uncount(self, outlet: Outlet) -> None:
+    def release(self, outlet: Outlet) -> None:
+        """Call this when a connection is over; may be repeated."""
         known = self._open.pop(outlet, None)
         if known is None:
             return
@@ -296,6 +251,71 @@ class SocketEndpoint(Generic[P]):
             counts[key] -= 1
             if not counts[key]:
                 del counts[key]
+
+
+class OpenSocket:
+    """One accepted socket, as its connection keeps it."""
+
+    __slots__ = ("_due", "_endpoint", "_outlet", "ref")
+
+    def __init__(self, endpoint: SocketEndpoint[P], outlet: Outlet) -> None:
+        self._endpoint, self._outlet = endpoint, outlet
+        # When the close frame is due, since it is wanted.
+        self._due = inf
+        # Its actor; None until that has started.
+        self.ref: ConnectionRef | None = None
+
+    def __repr__(self) -> str:
+        return f"<OpenSocket {self._outlet!r}>"
+
+    @property
+    def ends_by(self) -> float:
+        """Tell when our close frame is due: never (inf) while it goes on."""
+        if not self._outlet.closing.is_set():
+            return inf
+        if self._due == inf:
+            self._due = trio.current_time() + FLUSH_S
+        return self._due if self._outlet.queued else 0.0
+
+    @property
+    def end(self) -> tuple[int, str]:
+        """Tell the code and reason of our close."""
+        return int(self._outlet.close_code), self._outlet.close_reason
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether `take` may wait long."""
+        return self._outlet.unanswered >= BUSY_FROM
+
+    def wake_by(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called when our side wants the end, and when all before it is written."""
+        self._outlet.on_closing = wake
+
+    async def take(self, text: str | None) -> None:
+        """Pass a message to the actor, a binary one as None; waits while its mailbox is full.
+
+        That wait is the backpressure on who sends too much: nothing more is read meanwhile, and the
+        client's TCP window closes.
+        """
+        assert self.ref is not None, "handed over with its actor"
+        self._outlet.ask()
+        try:
+            # What a frame leads to is told apart from what the ones before it did.
+            with edge_context(Context(str(uuid4()))):
+                is_late = self._endpoint.is_draining
+                await self.ref.send(BytesCame() if text is None else TextCame(text, is_late))
+        except NoProc:
+            # It is ending and has closed the socket, or it was killed and could not.
+            self._outlet.close(CloseCode.BUG, "its actor ended")
+
+    def hang_up(self) -> None:
+        """Give everything back: the client is gone, or was never let in."""
+        self._endpoint.release(self._outlet)
+        self._outlet.on_closing = None
+        self._outlet.close(CloseCode.NORMAL, "the client left")
+        self._outlet.end()
+        if self.ref is not None:
+            self.ref.tell(HangUp())
 
 
 def _full(answer: Answer, what: str) -> ErrorRow:

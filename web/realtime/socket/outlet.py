@@ -24,6 +24,9 @@ from web.realtime.socket.messages import Error, Form, encode_server
 from web.realtime.socket.protocol import CloseCode
 from web.server import COALESCE_BYTES, Bundle, Frame, Lane
 
+# What was taken before a close is written in this time, or not at all.
+FLUSH_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class OutletStatistics:
@@ -54,6 +57,7 @@ class Outlet:
         "close_reason",
         "closing",
         "form",
+        "on_closing",
         "sent",
     )
 
@@ -68,6 +72,8 @@ class Outlet:
         self.closing = trio.Event()
         self.close_code = CloseCode.NORMAL
         self.close_reason = ""
+        # Told once our side wants the end, and again when nothing waits any more.
+        self.on_closing: Callable[[], None] | None = None
         self.sent = 0
         lane.when_ready(self._flush)
 
@@ -85,6 +91,11 @@ class Outlet:
         return OutletStatistics(
             self._given, self.sent, backlog.dropped, backlog.replaced, len(backlog)
         )
+
+    @property
+    def unanswered(self) -> int:
+        """Count the messages of the client that are not dealt with."""
+        return self._unanswered
 
     def ask(self) -> None:
         """Call this when a message of the client is taken; `answer` when it is dealt with."""
@@ -137,6 +148,8 @@ class Outlet:
         self._room.set()
         self._answered.set()
         self.closing.set()
+        if self.on_closing is not None:
+            self.on_closing()
 
     async def wait_flushed(self, limit_s: float) -> None:
         """Call this after `close`: waits until what was taken is written, or the limit."""
@@ -187,6 +200,8 @@ class Outlet:
             self._room.set()
             if self.closing.is_set():
                 self._flushed.set()
+                if self.on_closing is not None:
+                    self.on_closing()
 
 
 def _lagged(form: Form, topic: str, missed: int) -> Frame:

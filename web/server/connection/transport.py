@@ -9,12 +9,13 @@ A handler finds its `Transport` in the ASGI scope (`transport_of(scope)`) and as
 once the response head is out. The accept loop and draining are in `serving.py`.
 
 HTTP/1.1 is spoken by `http/plain.py` and HTTP/2 by `http/http2.py`, which read and write through
-`receive` and the pipe. WebSockets are hypercorn's: its `TCPServer` reads, and gives bytes to a
-protocol; the protocol parses and starts the application in the connection's nursery; what the
-application sends comes back as events through `protocol_send`. Overridden here are the ends of that
-road: `run` and `_read_data` (to have a deadline for every phase, where hypercorn has one for idle
-connections only) and `protocol_send` (to write through the pipe, where hypercorn writes under a
-lock in a shield without a limit, which a client that reads nothing holds for ever).
+`receive` and the pipe, and so does `http/websocket.py`, from a handshake on. Where the library is
+asked for, requests are hypercorn's: its `TCPServer` reads, and gives bytes to a protocol; the
+protocol parses and starts the application in the connection's nursery; what the application sends
+comes back as events through `protocol_send`. Overridden here are the ends of that road: `run` and
+`_read_data` (to have a deadline for every phase, where hypercorn has one for idle connections only)
+and `protocol_send` (to write through the pipe, where hypercorn writes under a lock in a shield
+without a limit, which a client that reads nothing holds for ever).
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ from web.server.connection.http.exchange import Watchman
 from web.server.connection.http.http2 import Http2
 from web.server.connection.http.library import Http1
 from web.server.connection.http.plain import Address, PlainHttp
+from web.server.connection.http.websocket import WebSocket, websocket_scope
 from web.server.connection.lanes import PipeLane
 from web.server.connection.pipe import STALLED, WritePipe
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
+from web.server.reading.heads import Head
 
 log = Log(__name__)
 
@@ -78,6 +81,7 @@ class Transport(TCPServer):
         self._plain_app, self._watchman = plain_app, watchman
         self._plain: PlainHttp | None = None
         self._http2: Http2 | None = None
+        self._socket: WebSocket | None = None
         self._addresses: tuple[Address, Address] = (None, None)
         self._on_cut = on_cut
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
@@ -112,8 +116,7 @@ class Transport(TCPServer):
             return True
         if self._http2 is not None:
             return self._http2.waits_for_client
-        http = self._http()
-        return isinstance(http, Http1) and http.waits_for_client
+        return self._socket is not None and self._socket.waits_for_client
 
     def lane(self, framing: Framing) -> PipeLane | None:
         """Call this after the response head is out: the fast lane, or None where it may not be.
@@ -154,18 +157,16 @@ class Transport(TCPServer):
                     await self._serve_http2(nursery)
                     return
                 if self._settings.uses_library:
-                    await self._serve_by_library(nursery)
-                    return
-                plain = self._plain = self._make_plain()
-                handshake = await plain.serve()
-                if handshake is None:
-                    await self._close()
-                    while self._phase is Phase.LINGERING and await self._receive_late():
-                        pass
-                    return
-                first = handshake.wire() + plain.reader.take_all()
-                self._plain = None
-                await self._serve_by_library(nursery, first)
+                    is_upgraded = await self._serve_by_library(nursery)
+                    if not is_upgraded:
+                        return
+                else:
+                    is_upgraded = await self._serve_plain()
+                if is_upgraded and self._socket is not None:
+                    await self._socket.serve()
+                await self._close()
+                while self._phase is Phase.LINGERING and await self._receive_late():
+                    pass
         except OSError:
             pass  # the peer vanished between accept and the first call
         finally:
@@ -252,28 +253,52 @@ class Transport(TCPServer):
         await self._close()
         nursery.cancel_scope.cancel()
 
-    async def _serve_by_library(self, nursery: trio.Nursery, first: bytes = b"") -> None:
+    async def _serve_plain(self) -> bool:
+        """Serve requests until the connection is to end; whether it goes on as a WebSocket."""
+        plain = self._plain = self._make_plain()
+        handshake = await plain.serve()
+        if handshake is None:
+            return False
+        self._upgrade(handshake, plain.reader.take_all())
+        self._plain = None
+        return True
+
+    async def _serve_by_library(self, nursery: trio.Nursery) -> bool:
         # Made here: `TaskGroup` would let its own cancellation escape to its parent.
         self._task_group = task_group = TaskGroup()
         task_group._nursery = nursery
         self.protocol = self._make_protocol(task_group)
         await self.protocol.initiate()
-        if first:
-            await self.protocol.handle(RawData(first))
-            self._follow_request()
         await self._read_data()
+        http = self.protocol.protocol
+        if isinstance(http, Http1) and http.handshake is not None:
+            self._upgrade(http.handshake, http.take_all())
+            return True
         # The client has left or was sent away. The handler hears `http.disconnect`; one that never
         # listens has this long (REL-30). Set before the protocol is told: telling may wait for
         # room in the handler's queue.
         nursery.cancel_scope.deadline = trio.current_time() + self._settings.gone_grace_s
         await self.protocol.handle(Closed())
+        return False
+
+    def _upgrade(self, handshake: Head, first: bytes) -> None:
+        scope = websocket_scope(
+            handshake,
+            ConnectionState({**self.state, TRANSPORT_KEY: self}),
+            self._addresses,
+            is_tls=self._tls is not None,
+            tells_extensions=self._settings.agrees_to_deflate,
+        )
+        self._socket = WebSocket(self._plain_app, handshake, scope, first, self, self._settings)
 
     async def _receive_late(self) -> bytes | None:
         """Read what a client still sends that was answered already; its bytes are thrown away."""
         return await self.receive(Phase.LINGERING, self._read_deadline())
 
-    def _http(self) -> Http1 | PlainHttp | None:
+    def _http(self) -> Http1 | PlainHttp | WebSocket | None:
         """Tell who speaks HTTP/1.1 here; nobody where it is HTTP/2, or no byte was read."""
+        if self._socket is not None:
+            return self._socket
         if self._plain is not None:
             return self._plain
         protocol = getattr(self, "protocol", None)
@@ -317,7 +342,6 @@ class Transport(TCPServer):
             (client, server),
             self.protocol_send,
             is_tls=is_tls,
-            pipe=self.pipe,
             settings=self._settings,
         )
         self._enter(Phase.HEAD)
@@ -344,6 +368,9 @@ class Transport(TCPServer):
             if self._phase is not Phase.LINGERING:
                 await self.protocol.handle(RawData(bytes(data)))
                 self._follow_request()
+                http = self.protocol.protocol
+                if isinstance(http, Http1) and http.handshake is not None:
+                    return
             if not data:
                 # Their half is closed. The parser heard it (an empty `RawData`), and browsers do
                 # not half-close and wait: a client that shuts its side has left.
@@ -357,7 +384,7 @@ class Transport(TCPServer):
         http = self.protocol.protocol
         if self._phase is Phase.LINGERING or not isinstance(http, Http1):
             return
-        if http.is_websocket or self._is_closed:
+        if http.handshake is not None or self._is_closed:
             return
         if http.is_reading_body:
             self._enter(Phase.BODY, keep_time=True)
@@ -372,7 +399,7 @@ class Transport(TCPServer):
             return
         self._phase = phase
         self._phase_began = trio.current_time()
-        if self._plain is None:  # which tells its own deadline at each read
+        if self._plain is None and self._socket is None:  # which tell theirs at each read
             self._read_scope.deadline = self._read_deadline()
 
     def _has_bytes(self) -> bool:

@@ -5,9 +5,9 @@ Rule 1: no byte reaches h11 that our own grammar did not read: heads and bodies 
 Rule 2: what the grammar refuses ends the connection: one answer with our headers, no handler for
         it, nothing behind it is looked at.
 
-What else lives here: `connection: close` while draining, and the choice of `WebSocketStream`.
-Deadlines are kept by `transport.py`. HTTP/2 exists over TLS only, so upgrades to it on a plain
-connection are not offered.
+What else lives here: `connection: close` while draining. A WebSocket's handshake is left to
+`websocket.py`, with what came behind it. Deadlines are kept by `transport.py`. HTTP/2 exists over
+TLS only, so upgrades to it on a plain connection are not offered.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import Request, Response
-from hypercorn.protocol.h11 import STREAM_ID, H11Protocol, H11WSConnection
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
@@ -32,8 +31,6 @@ from hypercorn.typing import WorkerContext as WorkerContextPort
 from actors.runtime import Log
 from web.server.connection.framing import chunk
 from web.server.connection.http.answers import refusal_bytes
-from web.server.connection.http.websocket import WIRE_KEY, WebSocketStream
-from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import SURPLUS_KEY, TransportSettings
 from web.server.reading.heads import Head, Refusal
 from web.server.reading.requests import RequestReader
@@ -52,8 +49,6 @@ StreamArguments = tuple[
     Callable[[StreamEvent], Awaitable[None]],
     int,
 ]
-# permessage-deflate is off (SEC-45), and hypercorn would agree to it when offered.
-_DROPPED_HEADERS = frozenset({b"sec-websocket-extensions"})
 _LATE = Refusal(HTTPStatus.REQUEST_TIMEOUT, "The request took too long to arrive.")
 
 
@@ -71,28 +66,22 @@ class Http1(H11Protocol):
         send: Callable[[Event], Awaitable[None]],
         *,
         is_tls: bool,
-        pipe: WritePipe,
         settings: TransportSettings,
     ) -> None:
         client, server = addresses
         super().__init__(app, config, context, task_group, state, is_tls, client, server, send)
-        self._pipe = pipe
         self._settings = settings
         self._reader = RequestReader(settings.head_limits)
         self._head: Head | None = None
         # An answer of ours ended HTTP here; what a handler still says is for nobody.
         self._is_over = False
-        self._websocket: WebSocketStream | None = None
-
-    @property
-    def is_websocket(self) -> bool:
-        """Tell whether the connection left HTTP for good."""
-        return isinstance(self.connection, H11WSConnection)
+        # With it the connection leaves HTTP for good.
+        self.handshake: Head | None = None
 
     @property
     def has_started_head(self) -> bool:
         """Tell whether bytes that were not taken yet lie in the reader."""
-        return not self.is_websocket and len(self._reader) > 0
+        return len(self._reader) > 0
 
     @property
     def is_reading_body(self) -> bool:
@@ -107,23 +96,15 @@ class Http1(H11Protocol):
     @property
     def may_still_receive(self) -> bool:
         """Tell whether the client may be writing while our answer is on its way."""
-        # h11 is out of the way once a WebSocket is open: its own states say nothing any more.
-        if self._websocket is not None:
-            return not self._websocket.peer_has_closed
         return self.is_reading_body or self.has_started_head
 
     @property
     def _is_surplus(self) -> bool:
         return SURPLUS_KEY in self.connection_state
 
-    @property
-    def waits_for_client(self) -> bool:
-        """Tell whether a WebSocket that we closed waits for its client's reply."""
-        return self._websocket is not None and self._websocket.awaits_close_reply
-
     async def handle(self, event: Event) -> None:
         """Take bytes or news of the connection; empty bytes are its client's end."""
-        if not isinstance(event, RawData) or self.is_websocket:
+        if not isinstance(event, RawData):
             await super().handle(event)
         elif event.data and not self._is_over:
             self._reader.feed(event.data)
@@ -131,8 +112,11 @@ class Http1(H11Protocol):
 
     async def answer_late(self) -> None:
         """Call this when a head or body did not come in time: 408, if nothing was answered."""
-        if not self.is_websocket:
-            await self._refuse(_LATE)
+        await self._refuse(_LATE)
+
+    def take_all(self) -> bytes:
+        """Call this to get what came behind the handshake."""
+        return self._reader.take_all()
 
     async def _take_requests(self) -> None:
         """Give h11 what is complete, request by request; returns when more must come."""
@@ -153,12 +137,13 @@ class Http1(H11Protocol):
             return self.is_between_requests
         else:
             return False
+        if isinstance(found, Head) and found.is_websocket:
+            self.handshake = found
+            return False
         if isinstance(found, Head):
             self._head = found
             await self._pass(found.wire())
-            if self.is_websocket:
-                await self._pass(self._reader.take_all())
-            return not self.is_websocket
+            return True
         if isinstance(found, bytes):
             await self._pass(self._spelled(found))
             return True
@@ -179,16 +164,13 @@ class Http1(H11Protocol):
             await self._handle_events()
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """Pass an answer on; while draining it also ends the connection (REL-20, step 2).
-
-        So does the answer to a WebSocket that is refused: its client may have sent frames.
-        """
+        """Pass an answer on; while draining it also ends the connection (REL-20, step 2)."""
         if self._is_over:
             return
         if (
             isinstance(event, Response)
             and event.status_code >= 200
-            and (self.is_websocket or self.context.terminated.is_set() or self._is_surplus)
+            and (self.context.terminated.is_set() or self._is_surplus)
         ):
             headers = [pair for pair in event.headers if pair[0].lower() != b"connection"]
             event = Response(
@@ -199,28 +181,16 @@ class Http1(H11Protocol):
         await super().stream_send(event)
 
     async def _create_stream(self, request: h11.Request) -> None:
-        dropped = frozenset() if self._settings.agrees_to_deflate else _DROPPED_HEADERS
-        headers = [pair for pair in request.headers if pair[0] not in dropped]
-        stream: WSStream | HTTPStream
-        state = self.connection_state
-        if self._head is not None and self._head.is_websocket:
-            self.connection = H11WSConnection(_http(self.connection))
-            websocket = WebSocketStream(
-                *self._stream_arguments(), pipe=self._pipe, settings=self._settings
-            )
-            state = ConnectionState({**state, WIRE_KEY: websocket.wire})
-            stream = self._websocket = websocket
-        else:
-            stream = HTTPStream(*self._stream_arguments())
-        self.stream = stream
-        await stream.handle(
+        # Not the library's own choice, which makes a WebSocket of any upgrade.
+        self.stream = HTTPStream(*self._stream_arguments())
+        await self.stream.handle(
             Request(
                 stream_id=STREAM_ID,
-                headers=headers,
+                headers=list(request.headers),
                 http_version=request.http_version.decode(),
                 method=request.method.decode("ascii"),
                 raw_path=request.target,
-                state=state,
+                state=self.connection_state,
             )
         )
         self.keep_alive_requests += 1
@@ -258,8 +228,3 @@ class Http1(H11Protocol):
         if self._reader.is_in_body and self._head is not None:
             return self._head.method == b"HEAD"
         return self._reader.was_begun_by(b"HEAD ")
-
-
-def _http(connection: h11.Connection | H11WSConnection) -> h11.Connection:
-    assert isinstance(connection, h11.Connection), "a WebSocket is upgraded once"
-    return connection
