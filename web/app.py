@@ -10,7 +10,7 @@ import gc
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,14 @@ from actors.chat import ROOM_NAMES, ChatEnvironment
 from actors.persistence import Cleaner, ForgettingWatch
 from actors.persistence.projections.store import RETIRED_KEPT
 from actors.runtime import Secret
-from storage.errors import EmbeddedFailed, MasterKeyMissing, StateDirInUse, StoreError, StoreRewound
+from storage.errors import (
+    EmbeddedFailed,
+    MasterKeyMissing,
+    StateDirInUse,
+    StoreError,
+    StoreRejected,
+    StoreRewound,
+)
 from storage.keyring import SubjectKeyring
 from storage.postgres import (
     Database,
@@ -31,6 +38,7 @@ from storage.postgres import (
     PostgresAttempts,
     PostgresChatLog,
     PostgresDeadLetters,
+    PostgresEventStore,
     PostgresIdempotency,
     PostgresOutbox,
     PostgresProjections,
@@ -44,8 +52,10 @@ from storage.postgres import (
     migrate,
     open_database,
     open_embedded,
+    remove_tombstoned,
 )
 from supervision import StartFailed, open_system
+from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
 from web.observability import first_leaf
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.settings import Migrate, Settings, StoreTimeline
@@ -247,8 +257,7 @@ async def _run_tree(
     stopping: Stopping,
     way_out: WayOut,
 ) -> None:
-    pool = PoolSettings(connections_max=settings.db_connections_max)
-    database = Database(url, part="site", settings=pool)
+    database = _site_database(settings, url)
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
     log = PostgresChatLog(database, keyring)
     web = Web(
@@ -274,6 +283,7 @@ async def _run_tree(
         proof_feed=web.proof_feed,
         moderation_feed=web.moderation_feed,
         stage_feed=web.stage_feed,
+        recorder=web.recorder,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,
         timeline_feed=web.timeline_feed,
@@ -300,6 +310,11 @@ async def _run_tree(
         raise _start_problem(error) from error
 
 
+def _site_database(settings: Settings, url: Secret[str]) -> Database:
+    pool = PoolSettings(connections_max=settings.db_connections_max)
+    return Database(url, part="site", settings=pool)
+
+
 def _chat_of(settings: Settings, clock: SystemClock, log: PostgresChatLog) -> ChatEnvironment:
     return ChatEnvironment(
         clock,
@@ -318,6 +333,7 @@ def store_of(database: Database, log: PostgresChatLog) -> Store:
         socket_tickets=PostgresSocketTickets(database),
         accounts=PostgresAccounts(database),
         attempts=PostgresAttempts(database),
+        events=PostgresEventStore(database),
     )
 
 
@@ -342,7 +358,13 @@ def make_cleaner(
     projections_kept: timedelta = RETIRED_KEPT,
 ) -> Cleaner:
     """Call this for the actor that removes what each port has kept long enough."""
-    log = PostgresChatLog(database, keyring)
+    log, events = PostgresChatLog(database, keyring), PostgresEventStore(database)
+
+    async def end_lab_streams(limit: int) -> int:
+        ended = await end_left_streams(events, SystemClock().now() - LEFT_AFTER, limit)
+        with suppress(StoreRejected):  # a role that may not: who owns the tables removes them
+            await remove_tombstoned(database)
+        return ended
 
     async def purge_messages(limit: int) -> int:
         gone = await log.purge_messages(limit)
@@ -365,6 +387,7 @@ def make_cleaner(
             "chat_limits": log.purge_limits,
             "session_ends": PostgresSessionEnds(database).purge,
             "attempts": PostgresAttempts(database).purge,
+            "lab_streams": end_lab_streams,
             # Removes the need of a former master key.
             "former_wrappings": keyring.rewrap,
         }

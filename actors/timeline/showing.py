@@ -39,6 +39,9 @@ _SHOWN: Final = (
     "reason",
     "incarnation",
     "restart_ms",
+    "action",
+    "place",
+    "outcome",
 )
 
 # Seconds of the loop's clock become a moment in UTC.

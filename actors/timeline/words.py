@@ -31,6 +31,7 @@ class Kind(StrEnum):
     SSE_PATCH = "sse.patch"
     ACTOR_EXITED = "actor.exited"
     ACTOR_RESTARTED = "actor.restarted"
+    LAB_ACTION = "lab.action"
 
 
 class Level(StrEnum):
@@ -52,6 +53,7 @@ STAGE_OF: Final[Mapping[Kind, Stage]] = {
     Kind.SSE_PATCH: Stage.SSE,
     Kind.ACTOR_EXITED: Stage.BACKEND,
     Kind.ACTOR_RESTARTED: Stage.BACKEND,
+    Kind.LAB_ACTION: Stage.BACKEND,
 }
 
 Values: TypeAlias = Mapping[str, str | int | float | None]
@@ -147,6 +149,7 @@ def level_of(entry: Entry) -> Level:
             | Kind.CHAT_BROADCAST
             | Kind.SSE_PATCH
             | Kind.ACTOR_RESTARTED
+            | Kind.LAB_ACTION
         ):
             return Level.INFO
     assert_never(entry.kind)

@@ -210,6 +210,7 @@ async def serve(database: Database, answers: TextIO) -> None:
         proof_feed=web.proof_feed,
         moderation_feed=web.moderation_feed,
         stage_feed=web.stage_feed,
+        recorder=web.recorder,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,
         timeline_feed=web.timeline_feed,

@@ -15,6 +15,7 @@ from storage.memory import (
     MemoryAccounts,
     MemoryAttempts,
     MemoryChatLog,
+    MemoryEventStore,
     MemorySessionEnds,
     MemorySocketTickets,
 )
@@ -47,6 +48,7 @@ class WholeSite:
     log: MemoryChatLog
     ends: MemorySessionEnds
     accounts: MemoryAccounts
+    events: MemoryEventStore
     apps: list[WebApp] = field(default_factory=list)
     servers: list[Server] = field(default_factory=list)
     drains: list[DrainResult] = field(default_factory=list)
@@ -100,7 +102,7 @@ async def open_whole_site(
     store = log or MemoryChatLog()
     await store.ensure_rooms(ROOM_NAMES)
     ends = MemorySessionEnds(store.database)
-    accounts = MemoryAccounts(store.database)
+    accounts, events = MemoryAccounts(store.database), MemoryEventStore(store.database)
     kit: list[WholeSite] = []
 
     async def check_store() -> None:
@@ -119,6 +121,7 @@ async def open_whole_site(
             socket_tickets=MemorySocketTickets(store.database),
             accounts=accounts,
             attempts=MemoryAttempts(store.database),
+            events=events,
         ),
         ids=SystemIds(),
         stream_caps=caps,
@@ -134,6 +137,7 @@ async def open_whole_site(
         proof_feed=web.proof_feed,
         moderation_feed=web.moderation_feed,
         stage_feed=web.stage_feed,
+        recorder=web.recorder,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,
         timeline_feed=web.timeline_feed,
@@ -151,7 +155,7 @@ async def open_whole_site(
         sweeping=web.sign_in_sweeper,
     )
     # The root's handle is known once it is open; its children start before.
-    kit.append(WholeSite(Site(parts), web, directory, store, ends, accounts))
+    kit.append(WholeSite(Site(parts), web, directory, store, ends, accounts, events))
     async with open_system(Site, parts, name="site") as site:
         kit[0].site = site
         yield kit[0]

@@ -6,11 +6,12 @@ from uuid import uuid4
 
 from quart import Blueprint, Response
 
-from actors.accounts import BindTab, ClaimCommand, StreamClosed, StreamOpened, TabId
+from actors.accounts import BindTab, StreamClosed, StreamOpened, TabId
 from actors.chat import LOBBY, CrashRoom, RoomRef, parse_room
 from actors.runtime import Log, NoProc
 from web.chat.refusals import RefusedPost, ShowAgain
 from web.chat.routes import ChatServices, chat_view, viewer_of
+from web.lab.sandbox.recording import Deed
 from web.lab.sandbox.words import ABOVE
 from web.lab.stage import actions
 from web.lab.stage.actions import OPERATIONS, SITE, StageServices
@@ -18,6 +19,7 @@ from web.lab.tree_feed import TreeSource
 from web.realtime import Audience, PageHolds, Stream
 from web.routing import paths
 from web.routing.commands import parse_tab
+from web.routing.decided import CommandKey
 from web.routing.errors import (
     InvalidInput,
     LabClosed,
@@ -37,6 +39,8 @@ from web.views import LabPage
 log = Log(__name__)
 
 CRASH = "crash"
+# How the record names what a visitor may crash of the site itself.
+ROOM_PLACE = "the Lobby's room"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +70,26 @@ def lab_routes(services: Services, lab: LabServices) -> Blueprint:
         state = current_request_state()
         command, tab = await actions.read_stage_command()
         if target in ABOVE:
-            return await actions.act(services, lab.stage, target, action, command)
+            return actions.act(services, lab.stage, target, action, command)
         if action not in actions.ACTIONS:
             raise InvalidInput("there is no such action")
-        if lab.stage.switch.mode is not LabMode.PUBLIC:
-            raise LabClosed(lab.stage.switch.mode)
-        if not actions.has_stream(services, state.visitor.id, tab):
-            raise NoLiveStream(tab)
-        # In public nobody learns which of the site's own actors there are (LAB-6, LAB-90).
-        if action != CRASH or not lab.is_loopback:
-            raise NoSuchThing(target)
-        room = _offered(lab, target)
-        lab.stage.quota.take(state.visitor.id, state.address)
-        session = services.session(state.visitor.id)
-        claim = ClaimCommand(action, command.command_id)
-        if await session.ask(claim, timeout=services.remaining(state)):
+        key = CommandKey(state.visitor.id, f"{action} of the site", command.command_id)
+        outcome = lab.stage.decided.get(key)
+        if outcome is None:
+            if lab.stage.switch.mode is not LabMode.PUBLIC:
+                raise LabClosed(lab.stage.switch.mode)
+            if not actions.has_stream(services, state.visitor.id, tab):
+                raise NoLiveStream(tab)
+            # In public nobody learns which of the site's own actors there are (LAB-6, LAB-90).
+            if action != CRASH or not lab.is_loopback:
+                raise NoSuchThing(target)
+            room, deed = _offered(lab, target), Deed(CRASH, ROOM_PLACE, 1)
+            sandbox = lab.stage.sandboxes.of(state.visitor.id)
+            actions.take_quota(lab.stage, state, sandbox, deed)
             room.tell(CrashRoom("crashed from the lab by a visitor"))
-        return Response(b"", status=202, content_type=None)
+            outcome = actions.DONE
+            actions.settle(lab.stage, state, key, sandbox, deed, outcome)
+        return actions.answer_of(outcome, target)
 
     return routes
 

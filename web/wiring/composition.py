@@ -21,6 +21,7 @@ from actors.accounts import (
     SocketTickets,
 )
 from actors.chat import LOBBY, ROOM_NAMES, ChatLog, RoomName, Rooms, topic_of
+from actors.persistence import EventStore
 from actors.reducers import Clock, Ids
 from actors.runtime import AnyActor, Secret, System
 from actors.timeline import Timeline
@@ -55,6 +56,7 @@ from web.lab.quota import LabQuota
 from web.lab.routes import LabServices, LabStreams, lab_again, lab_routes
 from web.lab.sandbox.desk import sandboxes_supervisor
 from web.lab.sandbox.keeper import Keeper
+from web.lab.sandbox.recording import Ledger, Recorder
 from web.lab.sandbox.sandboxes import Sandboxes
 from web.lab.stage.actions import OPERATIONS, SITE, StageServices
 from web.lab.stage.feed import StageFeed
@@ -84,6 +86,7 @@ from web.realtime import (
 )
 from web.routing import paths
 from web.routing.commands import CommandsInFlight, RefusalTeller
+from web.routing.decided import Decided
 from web.routing.errors import error_table
 from web.routing.services import Services
 from web.server import (
@@ -151,6 +154,7 @@ class Store:
     socket_tickets: SocketTickets
     accounts: Accounts
     attempts: Attempts
+    events: EventStore
 
 
 class Web:
@@ -208,7 +212,7 @@ class Web:
         picture = TreePicture(lambda: directory.system, clock.now, target)
         self._tree = TreeSource(picture.read, clock.now)
         self._has_offered = picture.has_offered
-        self._make_stage()
+        self._make_stage(ids)
         self._proof = ProofSource(
             actors_alive=picture.actor_count,
             open_streams=lambda: len(self.streams),
@@ -217,9 +221,11 @@ class Web:
             uptime_s=lambda: floor(trio.current_time() - self._began),
         )
 
-    def _make_stage(self) -> None:
+    def _make_stage(self, ids: Ids) -> None:
         directory, streams = self._directory, self.streams
         self._lab_quota = LabQuota(trio.current_time)
+        self._lab_decided = Decided(trio.current_time)
+        self.ledger = Ledger(ids, self._clock.now, directory.wake_recorder)
         self._policy_reports = PolicyReports(trio.current_time)
         self._lab_switch = LabSwitch(
             self._settings.lab_mode,
@@ -232,6 +238,7 @@ class Web:
             wake_keeper=directory.wake_keeper,
             wake_feed=directory.wake_stage,
             path="site/sandboxes",
+            tell_over=self.ledger.end,
         )
         self._stage = StagePicture(
             lambda: directory.system,
@@ -288,6 +295,10 @@ class Web:
     def sandboxes_supervisor(self) -> AnyActor:
         """Call this to make what stands above the visitors' sandboxes."""
         return sandboxes_supervisor(self.sandboxes.props_of)
+
+    def recorder(self) -> Recorder:
+        """Call this to make what stores the visitors' actions."""
+        return Recorder(self.ledger, self._store.events, self.timeline)
 
     def keeper(self) -> Keeper:
         """Call this to make what starts, heals and ends the sandboxes."""
@@ -445,6 +456,9 @@ class Web:
                 self._stage,
                 self._lab_switch,
                 self._lab_quota,
+                self._lab_decided,
+                self.ledger,
+                LabQuota(trio.current_time),
                 self._looks_at,
                 directory.wake_stage,
             ),

@@ -16,6 +16,7 @@ from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import Messages as RoomFeedMessage
 from web.chat.room_feed import RoomFeed
 from web.lab.sandbox.keeper import Keeper, Wanted
+from web.lab.sandbox.recording import Recorder, Write
 from web.lab.stage.feed import Changed, StageFeed
 from web.lab.tree_feed import Messages as TreeFeedMessage
 from web.lab.tree_feed import TreeFeed
@@ -38,6 +39,7 @@ MODERATION_FEED = Name("moderation-feed")
 STAGE_FEED = Name("stage-feed")
 SANDBOXES = Name("sandboxes")
 KEEPER = Name("keeper")
+RECORDER = Name("recorder")
 TIMELINE_FEED = Name("timeline-feed")
 
 
@@ -109,6 +111,11 @@ class Directory:
         """Call this when a sandbox is wanted; the keeper looks by itself when it is back."""
         with suppress(NoProc):
             self._find(KEEPER, Keeper).tell(Wanted())
+
+    def wake_recorder(self) -> None:
+        """Call this when something is to be recorded; it looks by itself when it is back."""
+        with suppress(NoProc):
+            self._find(RECORDER, Recorder).tell(Write())
 
     def wake_stage(self) -> None:
         """Call this when the stage looks different to somebody."""

@@ -9,6 +9,7 @@
                         queue, the timeline and who tells it
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
+      recorder          stores what visitors do in the lab
       sandboxes         dynamic, one supervisor per visitor of the lab, restarted by nobody
       keeper            starts, heals and ends the sandboxes
       ending            closes what browser sessions that are over have open
@@ -32,6 +33,7 @@ from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import RoomFeed
 from web.chat.socket_feed import SocketFeed
 from web.lab.sandbox.keeper import Keeper
+from web.lab.sandbox.recording import Recorder
 from web.lab.stage.feed import StageFeed
 from web.lab.tree_feed import TreeFeed
 from web.realtime import StreamActor
@@ -42,6 +44,7 @@ from web.wiring.directory import (
     KEEPER,
     MODERATION_FEED,
     PROOF_FEED,
+    RECORDER,
     SANDBOXES,
     SESSIONS,
     SOCKETS,
@@ -76,6 +79,7 @@ class SiteParts:
     proof_feed: Callable[[], ProofFeed]
     moderation_feed: Callable[[], ModerationFeed]
     stage_feed: Callable[[], StageFeed]
+    recorder: Callable[[], Recorder]
     sandboxes: Callable[[], AnyActor]
     keeper: Callable[[], Keeper]
     timeline_feed: Callable[[], TimelineFeed]
@@ -151,6 +155,7 @@ class Site(Supervisor):
                 type="supervisor",
             ),
             ChildSpec(SOCKETS, _sockets, name=SOCKETS, type="supervisor"),
+            ChildSpec("recorder", parts.recorder, name=RECORDER),
             ChildSpec(SANDBOXES, parts.sandboxes, name=SANDBOXES, type="supervisor"),
             ChildSpec("keeper", parts.keeper, name=KEEPER),
             ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),

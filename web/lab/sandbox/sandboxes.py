@@ -6,6 +6,7 @@ Rule 2: a GET makes nothing (LAB-3): a page without a stream shows the shared sa
 Rule 3: without viewers the tree is not watched, and the source rests (LAB-5).
 """
 
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -72,6 +73,8 @@ class Sandbox:
     props: Props = field(default_factory=Props)
     stories: Stories = field(init=False)
     root: str | None = None
+    # Names its stream of events, whatever its actors go through.
+    record: str = field(default_factory=lambda: secrets.token_hex(8))
     # How often its desk ended before its time, and in which words the last one did.
     remade: int = 0
     # The pages that show its stage.
@@ -107,7 +110,10 @@ class Sandboxes:
         wake_feed: Callable[[], None],
         path: str,
         most: int = SANDBOXES_MAX,
+        tell_over: Callable[[str], None] = lambda record: None,
     ) -> None:
+        # Told of the record of a sandbox that is over.
+        self._tell_over = tell_over
         self._system, self._path, self._most = system, path, most
         self.wake_keeper, self._wake_feed = wake_keeper, wake_feed
         self.shared = Sandbox(None)
@@ -220,6 +226,7 @@ class Sandboxes:
         self.ended(sandbox)
         if sandbox.session is not None:
             self._own.pop(sandbox.session, None)
+            self._tell_over(sandbox.record)
 
     def at(self, root: str) -> Sandbox | None:
         """Call this for the sandbox whose desk stands at a path."""

@@ -1,33 +1,47 @@
 """What a visitor may do to their sandbox, and in which order a command is refused.
 
 Rule 1: a command names a place, never an actor: what is not in the own sandbox cannot be said
-(LAB-90). Rule 2: everything that can be refused is refused before the command counts as given, so
-a refused one may be sent again, and a repeat is answered as the first was (SITE-102).
+(LAB-90). Rule 2: a repeat is answered as the first was, whatever has happened since (SITE-102);
+what was not decided, at a limit or in a closed lab, may be sent again. Rule 3: from looking whether
+a command is new to having carried it out nobody waits, so two of one id are one.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
 from quart import Blueprint, Response
 
-from actors.accounts import ClaimCommand, TabId
+from actors.accounts import TabId
 from web.lab.quota import LabQuota
-from web.lab.sandbox.sandboxes import NotNow, Sandboxes
-from web.lab.sandbox.words import ABOVE, FLOOD_MAX, FLOOD_MIN, Place
+from web.lab.sandbox.recording import Deed, Ledger
+from web.lab.sandbox.sandboxes import NotNow, Sandbox, Sandboxes
+from web.lab.sandbox.words import ABOVE, DESK, FLOOD_MAX, FLOOD_MIN, Place
 from web.lab.stage.api import tree_json
 from web.lab.stage.picture import StagePicture
 from web.lab.switch import LabSwitch
 from web.realtime import Stream, StreamKey
 from web.routing import paths
 from web.routing.commands import answer_by_status_only, parse_tab, read_command
-from web.routing.errors import InvalidInput, LabClosed, NoLiveStream, NoSuchThing, NotPossible
+from web.routing.decided import CommandKey, Decided
+from web.routing.errors import (
+    InvalidInput,
+    LabClosed,
+    NoLiveStream,
+    NoSuchThing,
+    NotPossible,
+    RateLimited,
+)
 from web.routing.services import Services
 from web.server import RequestState, current_request_state
 from web.settings import LabMode
 
 ACTIONS = frozenset({"crash", "kill", "flood"})
+RESET = "reset"
+# What an action came to.
+DONE, NOT_POSSIBLE, OVER_QUOTA = "done", "not_possible", "over_quota"
 FLOOD_DEFAULT = 500
 COMMAND_ID_LENGTH_MAX = 128
 # The panel with the site's own tree.
@@ -46,6 +60,11 @@ class StageServices:
     picture: StagePicture
     switch: LabSwitch
     quota: LabQuota
+    # What commands were answered, and what became of them for good.
+    decided: Decided
+    ledger: Ledger
+    # Refusals are recorded as well, so many and no more: they cost nobody's own quota.
+    refusals: LabQuota
     # Somebody looks at something else: its feeds are told.
     looks: Callable[[Stream, str], None]
     changed: Callable[[], None]
@@ -76,15 +95,18 @@ def stage_routes(services: Services, stage: StageServices) -> Blueprint:
         state = current_request_state()
         command, tab = await read_stage_command()
         answer_by_status_only()
-        _refuse_closed(services, stage, state, tab)
-        sandbox = stage.sandboxes.of(state.visitor.id)
-        if not sandbox.is_own:
-            raise NotPossible("the shared sandbox is nobody's")
-        stage.quota.take(state.visitor.id, state.address)
-        if await _is_new(services, state, "reset", command.command_id):
-            stage.sandboxes.reset(sandbox)
-        stage.changed()
-        return _taken()
+        key = CommandKey(state.visitor.id, RESET, command.command_id)
+        outcome = stage.decided.get(key)
+        if outcome is None:
+            _refuse_closed(services, stage, state, tab)
+            sandbox, deed = stage.sandboxes.of(state.visitor.id), Deed(RESET, DESK, 1)
+            outcome = NOT_POSSIBLE
+            if sandbox.is_own:
+                take_quota(stage, state, sandbox, deed)
+                outcome = DONE
+                stage.sandboxes.reset(sandbox)
+            settle(stage, state, key, sandbox, deed, outcome)
+        return answer_of(outcome, DESK)
 
     @routes.post(paths.LAB_LOOK)
     async def look() -> Response:
@@ -122,7 +144,7 @@ async def read_stage_command() -> tuple[StageCommand, TabId]:
     return command, parse_tab(origin.tab)
 
 
-async def act(
+def act(
     services: Services, stage: StageServices, target: str, action: str, command: StageCommand
 ) -> Response:
     """Call this to do something to an actor of the visitor's own sandbox."""
@@ -130,19 +152,64 @@ async def act(
     answer_by_status_only()
     if action not in ACTIONS or not FLOOD_MIN <= command.count <= FLOOD_MAX:
         raise InvalidInput("there is no such action, or its number is out of range")
-    _refuse_closed(services, stage, state, parse_tab(command.tab))
     if target not in ABOVE:
         raise NoSuchThing(target)
-    sandbox, place = stage.sandboxes.of(state.visitor.id), Place(target)
+    key = CommandKey(state.visitor.id, f"{action} {target}", command.command_id)
+    outcome = stage.decided.get(key)
+    if outcome is None:
+        _refuse_closed(services, stage, state, parse_tab(command.tab))
+        sandbox, place = stage.sandboxes.of(state.visitor.id), Place(target)
+        deed = Deed(action, place, command.count)
+        outcome = NOT_POSSIBLE
+        with suppress(NotNow):
+            stage.sandboxes.check(sandbox, place, action, command.count)
+            take_quota(stage, state, sandbox, deed)
+            stage.sandboxes.act(sandbox, place, action, command.count)
+            outcome = DONE
+        settle(stage, state, key, sandbox, deed, outcome)
+    return answer_of(outcome, target)
+
+
+def take_quota(stage: StageServices, state: RequestState, sandbox: Sandbox, deed: Deed) -> None:
+    """Call this before an action is carried out; raises `RateLimited`, and then records that."""
     try:
-        stage.sandboxes.check(sandbox, place, action, command.count)
-    except NotNow as error:
-        raise NotPossible(target) from error
-    stage.quota.take(state.visitor.id, state.address)
-    if await _is_new(services, state, f"{action} {target}", command.command_id):
-        stage.sandboxes.act(sandbox, place, action, command.count)
+        stage.quota.take(state.visitor.id, state.address)
+    except RateLimited:
+        _record(stage, state, sandbox, deed, OVER_QUOTA)
+        raise
+
+
+def settle(
+    stage: StageServices,
+    state: RequestState,
+    key: CommandKey,
+    sandbox: Sandbox,
+    deed: Deed,
+    outcome: str,
+) -> None:
+    """Call this once a command is decided: it is remembered, recorded and shown."""
+    stage.decided.put(key, outcome)
+    _record(stage, state, sandbox, deed, outcome)
     stage.changed()
+
+
+def answer_of(outcome: str, target: str) -> Response:
+    """Call this to answer what was decided, now or when the command came first."""
+    if outcome == NOT_POSSIBLE:
+        raise NotPossible(target)
     return _taken()
+
+
+def _record(
+    stage: StageServices, state: RequestState, sandbox: Sandbox, deed: Deed, outcome: str
+) -> None:
+    if outcome != DONE:
+        try:
+            stage.refusals.take(state.visitor.id, state.address)
+        except RateLimited:
+            return
+    user = None if state.signed_in is None else state.signed_in.user_id
+    stage.ledger.note(sandbox.record, state.visitor.id, user, deed, outcome)
 
 
 def _refuse_closed(
@@ -157,11 +224,6 @@ def _refuse_closed(
 def has_stream(services: Services, session: UUID, tab: TabId) -> bool:
     """Call this to learn whether a tab is live: what it does must be seen."""
     return services.streams.maybe_stream(StreamKey(session, tab)) is not None
-
-
-async def _is_new(services: Services, state: RequestState, route: str, command_id: str) -> bool:
-    session = services.session(state.visitor.id)
-    return await session.ask(ClaimCommand(route, command_id), timeout=services.remaining(state))
 
 
 def _taken() -> Response:

@@ -1,0 +1,113 @@
+"""The lab as a visitor meets it: over HTTP, on the whole site."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pytest
+import trio
+
+from actors.persistence import EVENTS, StreamId
+from actors.timeline import Kind
+from tests.journeys.visitor import Answer, Visitor
+from tests.patience import until
+from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.lab.sandbox.recording import LabActed
+from web.lab.sandbox.sandboxes import Sandbox
+from web.lab.sandbox.words import PLACES
+from web.settings import LabMode
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Guest:
+    """A visitor with a sandbox of their own, and the stream of their page open."""
+
+    site: WholeSite
+    visitor: Visitor
+    sandbox: Sandbox
+
+    async def act(self, what: str, command_id: str, **more: object) -> Answer:
+        fields = {"commandId": command_id, "sseTabId": self.visitor.tab, **more}
+        return await in_thread(lambda: self.visitor.command(f"/api/lab/{what}", fields))
+
+    def status(self, place: str) -> str:
+        cells = self.site.web.sandboxes.cells(self.sandbox)
+        return {str(name): cell.status for name, cell in cells.items()}.get(place, "gone")
+
+    async def recorded(self) -> list[LabActed]:
+        await until(lambda: not self.site.web.ledger.waiting)
+        stream = StreamId(f"lab-{self.sandbox.record}")
+        found = [EVENTS.decode(one) async for one in self.site.events.load(stream)]
+        return [one for one in found if isinstance(one, LabActed)]
+
+
+@asynccontextmanager
+async def a_guest(site: WholeSite) -> AsyncIterator[Guest]:
+    visitor = site.visitor()
+    visitor.panel = "tree"
+    await in_thread(visitor.open_lab)
+    with await in_thread(visitor.open_stream) as stream:
+        await in_thread(lambda: stream.read_until(b'"sseConnected":true'))
+        (sandbox,) = [one for one in site.web.sandboxes if one.is_own]
+        guest = Guest(site, visitor, sandbox)
+        await until(lambda: {guest.status(place) for place in PLACES} == {"running"})
+        yield guest
+
+
+async def test_a_repeat_is_answered_from_what_was_decided() -> None:
+    """SITE-102 LAB-6: not judged by what is possible by then; each decision is an event."""
+    async with open_whole_site() as site, a_guest(site) as guest:
+        first = await guest.act("actors/rooms-room-2/crash", "c1")
+        await until(lambda: guest.status("rooms-room-2") == "backing_off")
+        again = await guest.act("actors/rooms-room-2/crash", "c1")
+        other = await guest.act("actors/rooms-room-2/crash", "c2")
+        assert [first.status, again.status, other.status] == [202, 202, 409]
+        await until(lambda: guest.status("rooms-room-2") == "running")
+        refused = await guest.act("actors/rooms-room-2/crash", "c2")
+        reset = await guest.act("sandbox/reset", "c3")
+        site.web._lab_switch._set = LabMode.READONLY
+        repeats = [
+            await guest.act("actors/rooms-room-2/crash", "c1"),
+            await guest.act("sandbox/reset", "c3"),
+            await guest.act("sandbox/reset", "c4"),
+        ]
+        assert [refused.status, reset.status] == [409, 202]
+        assert [one.status for one in repeats] == [202, 202, 503]
+        told = [(one.action, one.place, one.outcome) for one in await guest.recorded()]
+        assert told == [
+            ("crash", "rooms-room-2", "done"),
+            ("crash", "rooms-room-2", "not_possible"),
+            ("reset", "desk", "done"),
+        ]
+        assert len(guest.sandbox.stories.kept) == 1
+        flow = site.web.timeline.diagnostic(request_id=first.headers["x-request-id"])
+        assert Kind.LAB_ACTION in [entry.kind for entry in flow]
+
+
+async def test_refusals_are_recorded_but_not_without_end() -> None:  # LAB-6 LAB-7
+    async with open_whole_site() as site, a_guest(site) as guest:
+        answers = [(await guest.act("actors/crew/crash", str(uuid4()))).status for _ in range(35)]
+        assert set(answers) == {409}, "what is not possible costs no quota"
+        assert [one.outcome for one in await guest.recorded()] == ["not_possible"] * 30
+
+
+async def test_the_31st_action_is_refused_with_a_wait_and_repeats_are_not() -> None:
+    """LAB-7 SITE-102: a repeat costs nothing, before the limit and behind it."""
+    async with open_whole_site() as site, a_guest(site) as guest:
+        began = trio.current_time()
+        answers = [
+            await guest.act("actors/feed-sink/flood", f"c{number % 30}", count=1)
+            for number in range(40)
+        ]
+        assert {answer.status for answer in answers} == {202}
+        over = await guest.act("actors/feed-sink/flood", "c30", count=1)
+        assert over.status == 429
+        assert 60 - (trio.current_time() - began) <= int(over.headers["retry-after"]) <= 60
+        assert (await guest.act("actors/feed-sink/flood", "c0", count=1)).status == 202
+        outcomes = [one.outcome for one in await guest.recorded()]
+        assert outcomes == ["done"] * 30 + ["over_quota"]

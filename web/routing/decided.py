@@ -1,0 +1,68 @@
+"""What commands of pages were answered, so that a repeat is answered alike (SITE-102).
+
+Rule 1: looked at before anything else is judged: a repeat is the same command, whatever has become
+possible or impossible since. Rule 2: between `get` and `put` of one command nobody waits, so two
+of one id that come together are one. Rule 3: what was not decided (a limit, a closed lab, no
+stream) is not put here: it may be sent again.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID
+
+# SITE-102.
+KEPT_S = 600.0
+PER_SESSION_MAX = 1000
+# Some 300 bytes each. At thirty actions a minute two hundred sessions fill it in eight minutes.
+TOTAL_MAX = 50_000
+
+
+class CommandKey(NamedTuple):
+    """Names a command: whose it is, what it is sent to, and the id its page gave it."""
+
+    session: UUID
+    route: str
+    command_id: str
+
+
+class Decided:
+    """Remembers outcomes, by words of who asks; `now` is the loop's clock."""
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        *,
+        per_session_max: int = PER_SESSION_MAX,
+        total_max: int = TOTAL_MAX,
+    ) -> None:
+        self._now, self._per_session_max, self._total_max = now, per_session_max, total_max
+        # Oldest first, of all and of each session: both by the same order.
+        self._all: dict[CommandKey, float] = {}
+        self._sessions: dict[UUID, dict[CommandKey, str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def get(self, key: CommandKey) -> str | None:
+        """Call this first for a command: what was decided, or None when it is new."""
+        before = self._now() - KEPT_S
+        while self._all and next(iter(self._all.values())) <= before:
+            self._drop(next(iter(self._all)))
+        return self._sessions.get(key.session, {}).get(key)
+
+    def put(self, key: CommandKey, outcome: str) -> None:
+        """Call this once it is decided, without a wait since `get` said that it is new."""
+        self._all[key] = self._now()
+        of_session = self._sessions.setdefault(key.session, {})
+        of_session[key] = outcome
+        if len(of_session) > self._per_session_max:
+            self._drop(next(iter(of_session)))
+        if len(self._all) > self._total_max:
+            self._drop(next(iter(self._all)))
+
+    def _drop(self, key: CommandKey) -> None:
+        del self._all[key]
+        of_session = self._sessions[key.session]
+        del of_session[key]
+        if not of_session:
+            del self._sessions[key.session]
