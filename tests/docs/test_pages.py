@@ -55,7 +55,10 @@ def test_the_python_of_the_pages_passes_the_type_checker(tmp_path: Path) -> None
     for page in PAGES:
         for number, program in enumerate(programs(page.read_text())):
             (tmp_path / f"page_{page.stem.replace('-', '_')}_{number}.py").write_text(program)
-    command = ("mypy", "--strict", "--config-file=", "--no-error-summary", "--cache-dir=cache")
+    # What it knows of our own modules is kept beside what `make check` knows of them: it looks for
+    # itself which of that still holds, and reading all anew takes a quarter of a minute.
+    cache = f"--cache-dir={ROOT / '.mypy_cache' / 'pages'}"
+    command = ("mypy", "--strict", "--config-file=", "--no-error-summary", cache)
     done = subprocess.run(
         [sys.executable, "-m", *command, *(path.name for path in sorted(tmp_path.glob("*.py")))],
         cwd=tmp_path,

@@ -84,6 +84,12 @@ SOAKS = {
         minutes=10,
         environment=(("FORM", "long"),),
     ),
+    "schedules": Soak(
+        "ACT-125: random crash schedules over a tree",
+        "tests/actors/testing/test_schedules.py::test_a_thousand_schedules_keep_the_rules_of_life",
+        rounds=1,
+        environment=(("SCHEDULES", "20000"),),
+    ),
 }
 
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from threading import get_ident
 from types import FrameType, ModuleType
 from typing import Final, NoReturn
@@ -182,6 +183,9 @@ def _guard(
     return guarded
 
 
+# Asked for each held function at the begin and the end of each run, and at each call of a guarded
+# one. A program has fewer modules than this, times the handful of lists.
+@lru_cache(maxsize=8192)
 def _is_of(module: str, packages: tuple[str, ...]) -> bool:
     return any(module == name or module.startswith(f"{name}.") for name in packages)
 
