@@ -53,7 +53,7 @@ SOAKS = {
     ),
     "clients": Soak(
         "WEB-54: 1,000 messages to a client, the site killed and drained in between",
-        "tests/journeys/test_clients.py::test_a_killed_site_loses_and_doubles_nothing",
+        "tests/journeys/test_clients.py::test_clients_of_a_killed_site_lose_and_double_nothing",
         rounds=3,
         environment=(("MESSAGES", "1000"),),
     ),
