@@ -11,8 +11,10 @@ import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import trio
@@ -55,6 +57,7 @@ from storage.postgres import (
     remove_tombstoned,
 )
 from supervision import StartFailed, open_system
+from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
 from web.observability import first_leaf
 from web.server import PortBusy, PortForbidden, open_listeners
@@ -87,7 +90,8 @@ _KEPT_NAMES = frozenset(
 # What the rest of the tree, the pool and the embedded server need of the drain budget.
 AFTER_SERVER_S = 3.0
 
-_DATASTAR = Path(__file__).parents[1] / "build" / "datastar" / DATASTAR_FILE
+_ROOT = Path(__file__).parents[1]
+_DATASTAR = _ROOT / "build" / "datastar" / DATASTAR_FILE
 
 
 class CannotStart(Exception):
@@ -102,12 +106,12 @@ async def run_site(settings: Settings) -> int:
     prepare_state_dir(settings)
     check_port(settings)
     secrets = Secrets(_secret(settings), settings.session_secret_previous)
-    static = await trio.to_thread.run_sync(_static, settings)
+    files = await trio.to_thread.run_sync(_files, settings)
     stopping = Stopping(settings)
     with WayOut(settings.drain_budget_s, stopping.left) as way_out:
         async with _database(settings) as (url, trouble):
             await prepare_database(settings, url)
-            await _run_tree(settings, secrets, static, url, trouble, stopping, way_out)
+            await _run_tree(settings, secrets, files, url, trouble, stopping, way_out)
             if settings.database_url is None:
                 stopping.enter("database server")
         return stopping.exit_code()
@@ -227,6 +231,38 @@ def _secret(settings: Settings) -> Secret[bytes]:
         raise CannotStart(str(error)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What the site shows of what lies beside the program."""
+
+    static: StaticTable
+    documents: Documents | None
+
+
+def _files(settings: Settings) -> _Files:
+    return _Files(_static(settings), _documents())
+
+
+def _documents() -> Documents | None:
+    try:
+        return maybe_documents(_ROOT / "docs", _licence())
+    except OSError as error:
+        raise CannotStart(f"docs: {error.filename} cannot be read ({error.strerror})") from error
+    except ReadingPathBroken as error:
+        raise CannotStart(f"docs: {error}") from error
+
+
+def _licence() -> str:
+    """Read our licence: it lies in a clone, or with what an installed package tells of itself."""
+    file = _ROOT / "LICENSE"
+    try:
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+        return distribution("greenroom").read_text("licenses/LICENSE") or ""
+    except PackageNotFoundError:
+        return ""
+
+
 def _static(settings: Settings) -> StaticTable:
     script = settings.datastar_js or _DATASTAR
     try:
@@ -251,7 +287,7 @@ def spare_what_stays() -> None:
 async def _run_tree(
     settings: Settings,
     secrets: Secrets,
-    static: StaticTable,
+    files: _Files,
     url: Secret[str],
     trouble: Trouble,
     stopping: Stopping,
@@ -264,11 +300,12 @@ async def _run_tree(
         settings,
         secrets,
         clock,
-        static,
+        files.static,
         directory=directory,
         check_store=lambda: check_store(database, trouble),
         store=store_of(database, log),
         ids=SystemIds(),
+        documents=files.documents,
     )
     database.tell_statements = statements_teller(web.timeline)
     told = directory.tell_forgotten

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import trio
@@ -23,6 +25,7 @@ from supervision import open_system
 from tests.journeys.visitor import Visitor
 from tests.web.views.samples import static
 from web.accounts.hashing import Passwords
+from web.documentation import Documents, maybe_documents
 from web.realtime import StreamCaps
 from web.server import DrainResult, Server, WebApp
 from web.settings import Settings
@@ -84,6 +87,12 @@ class WholeSite:
             raise Unhealthy("the database does not answer")
 
 
+@cache
+def the_documents() -> Documents | None:
+    """Call this for the documents, which all sites of a process share."""
+    return maybe_documents(Path(__file__).parents[2] / "docs", "As it is.")
+
+
 async def in_thread(work: Callable[[], R]) -> R:
     """Call this to use a visitor, who blocks, beside the site."""
     return await trio.to_thread.run_sync(work)
@@ -96,6 +105,7 @@ async def open_whole_site(
     posts_max: int = MANY,
     log: MemoryChatLog | None = None,
     settings: Settings | None = None,
+    has_documents: bool = True,
 ) -> AsyncIterator[WholeSite]:
     """Open the site on a free port of this machine."""
     clock, directory = SystemClock(), Directory()
@@ -125,6 +135,7 @@ async def open_whole_site(
         ),
         ids=SystemIds(),
         stream_caps=caps,
+        documents=the_documents() if has_documents else None,
     )
     parts = SiteParts(
         directory=directory,

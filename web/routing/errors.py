@@ -42,6 +42,10 @@ class NoSuchThing(Refused):
     """Raised for an unknown path, slug or actor, also for others' ones; answered 404."""
 
 
+class DocsNotInstalled(Refused):
+    """Raised for a page of the documents where only the program was installed; answered 404."""
+
+
 class NotPossible(Refused):
     """Raised when the thing is in a state that does not allow it; answered 409."""
 
@@ -86,6 +90,7 @@ def error_table() -> ErrorTable:
         (TabNotBound, Answer.PRECONDITION, _UNBOUND),
         (NotSignedIn, Answer.UNAUTHENTICATED, None),
         (NoSuchThing, Answer.NOT_FOUND, None),
+        (DocsNotInstalled, Answer.NOT_FOUND, "The documents are not installed with this site."),
         (UnknownRoom, Answer.NOT_FOUND, "There is no such room."),
         (NotPossible, Answer.CONFLICT, "This is not possible in its present state."),
         (NotAllowed, Answer.FORBIDDEN, None),

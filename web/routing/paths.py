@@ -2,6 +2,8 @@
 
 HOME = "/"
 LAB = "/lab"
+DOCS = "/docs"
+DOCS_PAGE = "/docs/<path:name>"
 LAB_CHAT = "/lab#chat-demo"
 EVENTS = "/events"
 CHAT = "/demo/chat"

@@ -16,13 +16,21 @@ from actors.runtime import Ref
 from actors.timeline import Timeline
 from web.realtime import Streams
 from web.server import CsrfTokens, RequestState, sign_in_of
-from web.views import CsrfToken, Renderer, csrf_token
+from web.views import CsrfToken, LocalPath, Renderer, csrf_token
 
 # A request without a deadline of its own still ends: streams ask nothing of this kind.
 ASK_S_MAX = 10.0
 
 
 FindSession = Callable[[str], Ref[SessionMessage]]
+
+
+@dataclass(frozen=True, slots=True)
+class OptionalPages:
+    """Where pages are that not every installation has; None for those that are not there."""
+
+    documents: LocalPath | None = None
+    licence: LocalPath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class Services:
     waiting_count: Callable[[], int | None] = lambda: None
     # Where the site is, for what other sites show of a link to it; empty where nobody knows.
     origin: str = ""
+    pages: OptionalPages = OptionalPages()
     # What requests have led to, for those who made them; `note` costs a visitor nothing.
     timeline: Timeline = field(default_factory=lambda: Timeline(trio.current_time))
 

@@ -9,7 +9,7 @@ from quart import Response
 from actors.accounts import Role
 from actors.chat import LOBBY, guest_name
 from web.routing import paths
-from web.routing.services import Services
+from web.routing.services import OptionalPages, Services
 from web.server import (
     STREAM_HEAD,
     CsrfTokens,
@@ -44,6 +44,7 @@ from web.views import (
 # What a page calls itself; it decides which panels its stream is sent.
 PAGE_HOME = "home"
 PAGE_LAB = "lab"
+PAGE_DOCS = "docs"
 PAGE_ERROR = "error"
 PAGE_LOGIN = "login"
 PAGE_REGISTER = "register"
@@ -55,7 +56,7 @@ PAGE_AUDIT = "audit"
 HTML = "text/html; charset=utf-8"
 
 # What people send each other links to.
-_SHOWN_ELSEWHERE = frozenset({PAGE_HOME, PAGE_LAB})
+_SHOWN_ELSEWHERE = frozenset({PAGE_HOME, PAGE_LAB, PAGE_DOCS})
 # Who signs in from there is back there.
 _BACK_TO = {PAGE_HOME: paths.HOME, PAGE_LAB: paths.LAB}
 
@@ -69,18 +70,29 @@ def program_version() -> str:
 
 
 def shell(
-    services: Services, state: RequestState, title: str, page: str, tab: str | None = None
+    services: Services,
+    state: RequestState,
+    title: str,
+    page: str,
+    tab: str | None = None,
+    *,
+    back: str | None = None,
 ) -> Shell:
-    """Call this to get the frame of a page; without a tab it opens no stream."""
+    """Call this to get the frame of a page; without a tab it opens no stream.
+
+    Who signs in from there comes `back`; home and the lab say so by themselves.
+    """
     room = element_id(LOBBY) if page == PAGE_LAB else None
     signed_in = state.signed_in
     frame = Shell(
         title=title,
         page=element_id(page),
         nonce=nonce(state.nonce),
-        nav=navigation(page),
+        nav=navigation(page, services.pages),
         viewer_name=viewer_name(state),
         version=services.version,
+        documents=services.pages.documents,
+        licence=services.pages.licence,
         origin=origin(services.origin) if services.origin and page in _SHOWN_ELSEWHERE else None,
         stream=None if tab is None else StreamView(element_id(tab), room, viewer_mark(state)),
     )
@@ -88,7 +100,7 @@ def shell(
         is_moderator = signed_in.role == Role.MODERATOR
         queue = QueueLink(services.waiting_count() or 0) if is_moderator else None
         return replace(frame, member=_member(services.csrf_of(state)), queue=queue)
-    back = _BACK_TO.get(page)
+    back = back or _BACK_TO.get(page)
     return replace(frame, sign_in=sign_in_path(back), register=register_path(back))
 
 
@@ -122,12 +134,15 @@ def _next(back: str | None) -> str:
     return "" if back is None else f"?next={quote(back, safe='')}"
 
 
-def navigation(page: str) -> tuple[NavLink, ...]:
+def navigation(page: str, there: OptionalPages) -> tuple[NavLink, ...]:
     """Call this to get the links at the top, the present page marked."""
-    return (
+    links = [
         NavLink(local_path(paths.HOME), "Home", is_current=page == PAGE_HOME),
         NavLink(local_path(paths.LAB), "Lab", is_current=page == PAGE_LAB),
-    )
+    ]
+    if there.documents is not None:
+        links.append(NavLink(there.documents, "Docs", is_current=page == PAGE_DOCS))
+    return tuple(links)
 
 
 def page_response(page: FilledPage) -> Response:
@@ -168,8 +183,15 @@ class ErrorPages:
     Who is known to be signed in is named, as on any page (SITE-4).
     """
 
-    def __init__(self, renderer: Renderer, version: str, csrf: CsrfTokens) -> None:
+    def __init__(
+        self,
+        renderer: Renderer,
+        version: str,
+        csrf: CsrfTokens,
+        there: OptionalPages,
+    ) -> None:
         self._renderer, self._version, self._csrf = renderer, version, csrf
+        self._there = there
 
     def render(self, told: Told) -> str:
         """Call this with what may be told; returns the whole page."""
@@ -177,9 +199,11 @@ class ErrorPages:
             title=told.title,
             page=element_id(PAGE_ERROR),
             nonce=nonce(told.nonce),
-            nav=navigation(PAGE_ERROR),
+            nav=navigation(PAGE_ERROR, self._there),
             viewer_name=_name_of(told),
             version=self._version,
+            documents=self._there.documents,
+            licence=self._there.licence,
             member=self._member(told),
             sign_in=sign_in_path(),
             register=register_path(),

@@ -3,8 +3,8 @@
 Read in this order:
 
 - `words`: what may stand in an attribute, and what is refused
-- `pages`, `accounts` and `moderation`, and the panels on them, `stage`, `tree`, `chat`, `code`
-  and `timeline`: one frozen view model a template
+- `pages`, `accounts`, `moderation` and `documents`, and the panels on them, `stage`, `tree`,
+  `chat`, `code` and `timeline`: one frozen view model a template
 - `renderer`: a method for each page and for each fragment a stream patches; whole pages that are
   rendered once for all and filled with each visitor's own words; Jinja2's settings
 - `static`: the files under `/static/`, named by their hash; `browser_runtime`: the one of them
@@ -28,6 +28,16 @@ from web.views.chat import (
     Speaker,
 )
 from web.views.code import CodeView, sample_code
+from web.views.documents import (
+    DocumentFolder,
+    DocumentLink,
+    DocumentPage,
+    FoundView,
+    HubPage,
+    PathView,
+    SearchView,
+    StepOfPath,
+)
 from web.views.moderation import (
     AuditPage,
     AuditView,
@@ -116,6 +126,9 @@ __all__ = [
     "CrashView",
     "CsrfToken",
     "Decision",
+    "DocumentFolder",
+    "DocumentLink",
+    "DocumentPage",
     "ElementId",
     "ErrorPage",
     "ErrorView",
@@ -124,7 +137,9 @@ __all__ = [
     "FilledPage",
     "FlowDetailView",
     "FlowView",
+    "FoundView",
     "HomePage",
+    "HubPage",
     "ImpossibleView",
     "InspectorView",
     "LabPage",
@@ -139,6 +154,7 @@ __all__ = [
     "Nonce",
     "Origin",
     "PairView",
+    "PathView",
     "ProofView",
     "ProtectedPage",
     "PulseView",
@@ -149,6 +165,7 @@ __all__ = [
     "Renderer",
     "RestartWindow",
     "SampleView",
+    "SearchView",
     "Shell",
     "SignInPage",
     "SignInView",
@@ -158,6 +175,7 @@ __all__ = [
     "StageView",
     "StaticFile",
     "StaticTable",
+    "StepOfPath",
     "StepView",
     "StoryView",
     "StrategyBadge",

@@ -93,7 +93,8 @@ class Shell:
     """All that the frame shows. `page` becomes the signal `ssePage`.
 
     A page without `stream` loads no browser runtime and opens no connection. Without a `member` it
-    is a guest's, who is offered to sign in and to register where these paths are given. With an
+    is a guest's, who is offered to sign in and to register where these paths are given. The foot
+    of the page leads to the `documents` and the `licence`, where they are installed. With an
     `origin` it tells other sites what to show of a link to it: `summary`, and a picture.
     """
 
@@ -109,6 +110,8 @@ class Shell:
     register: LocalPath | None = None
     queue: QueueLink | None = None
     summary: str = SUMMARY
+    documents: LocalPath | None = None
+    licence: LocalPath | None = None
     origin: Origin | None = None
 
     def __post_init__(self) -> None:
@@ -116,7 +119,7 @@ class Shell:
         check_text("summary", self.summary)
         if self.origin is not None:
             origin(self.origin)
-        for path in (self.sign_in, self.register):
+        for path in (self.sign_in, self.register, self.documents, self.licence):
             if path is not None:
                 local_path(path)
         element_id(self.page)

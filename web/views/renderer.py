@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 
 from web.views.accounts import AccountPage, ProtectedPage, RegisterPage, SignInPage
 from web.views.chat import ChatView, MessageFragments, MessageView
+from web.views.documents import DocumentPage, HubPage
 from web.views.moderation import AuditPage, ModerationPage, QueueView
 from web.views.pages import (
     ErrorPage,
@@ -45,6 +46,8 @@ PARTS_KEPT_MAX = 12
 # Home and the lab for who wrote nothing, in the states of this moment; some 60 KB each, and a fifth
 # of that compressed.
 PAGES_KEPT_MAX = 12
+# The documents for guests, all of them, and for members what they read; some 5 MB at most.
+DOCUMENTS_KEPT_MAX = 64
 
 Pack = Callable[[bytes], bytes]
 
@@ -54,8 +57,8 @@ _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 class Renderer:
     """Call this once at start-up; every template is compiled here, so a broken one stops us.
 
-    `filled` gives the same pages as `home_page` and `lab_page`, and renders them only when what all
-    visitors see of them has changed.
+    `filled` gives the same pages as `home_page`, `lab_page` and `document_page`, and renders them
+    only when what all visitors see of them has changed.
 
     Raises `jinja2.TemplateError` for a broken template.
     """
@@ -67,7 +70,7 @@ class Renderer:
             self._environment.get_template(name)
         # What was looked at last comes last.
         self._parts: dict[tuple[int, str, object], tuple[object, Markup]] = {}
-        self.filled = FilledPages(self.home_page, self.lab_page)
+        self.filled = FilledPages(self.home_page, self.lab_page, self.document_page)
 
     def _render(self, name: str, **values: object) -> str:
         return self._environment.get_template(name).render(**values)
@@ -101,6 +104,14 @@ class Renderer:
         while len(self._parts) > PARTS_KEPT_MAX:
             del self._parts[next(iter(self._parts))]
         return kept[1]
+
+    def documents_hub(self, page: HubPage) -> str:
+        """Call this to render `/docs`."""
+        return self._render("documents.html", page=page, shell=page.shell)
+
+    def document_page(self, page: DocumentPage) -> str:
+        """Call this to render a page of the documents."""
+        return self._render("document.html", page=page, shell=page.shell)
 
     def sign_in_page(self, page: SignInPage) -> str:
         """Call this to render `/login`."""
@@ -301,6 +312,32 @@ class _Kept:
     filling: Filling
 
 
+class _Shelf:
+    """The pages of one kind that were looked at last."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        # What was looked at last comes last.
+        self._kept: dict[tuple[object, ...], _Kept] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def maybe(self, key: tuple[object, ...]) -> Filling | None:
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            return None
+        self._kept[key] = kept
+        return kept.filling
+
+    def keep(self, key: tuple[object, ...], shown: tuple[object, ...], html: str) -> Filling:
+        filling = Filling(html)
+        self._kept[key] = _Kept(shown, filling)
+        while len(self._kept) > self._room:
+            del self._kept[next(iter(self._kept))]
+        return filling
+
+
 class FilledPages:
     """Keeps the newest pages, rendered by the given functions.
 
@@ -312,22 +349,25 @@ class FilledPages:
     """
 
     def __init__(
-        self, render_home: Callable[[HomePage], str], render_lab: Callable[[LabPage], str]
+        self,
+        render_home: Callable[[HomePage], str],
+        render_lab: Callable[[LabPage], str],
+        render_document: Callable[[DocumentPage], str],
     ) -> None:
         self._render_home, self._render_lab = render_home, render_lab
-        # What was looked at last comes last.
-        self._kept: dict[tuple[object, ...], _Kept] = {}
+        self._render_document = render_document
+        self._kept, self._documents = _Shelf(PAGES_KEPT_MAX), _Shelf(DOCUMENTS_KEPT_MAX)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._kept) + len(self._documents)
 
     def home(self, page: HomePage) -> FilledPage:
         """Call this for `/`."""
         key = ("home", id(page.code), page.proof, *_alike(page.shell))
-        kept = self._maybe_kept(key)
+        kept = self._kept.maybe(key)
         if kept is None:
             marked = replace(page, shell=_marked(page.shell))
-            kept = self._keep(key, (page.code,), self._render_home(marked))
+            kept = self._kept.keep(key, (page.code,), self._render_home(marked))
         return FilledPage(kept, _words(page.shell))
 
     def lab(self, page: LabPage) -> FilledPage:
@@ -336,27 +376,22 @@ class FilledPages:
         # The trees and the messages by identity: comparing them would cost what this saves.
         shown = page.tree, chat.messages, page.stage
         key = ("lab", *map(id, shown), chat.room, chat.demo_name, *_alike(page.shell))
-        kept = self._maybe_kept(key)
+        kept = self._kept.maybe(key)
         if kept is None:
             marked = replace(page, shell=_marked(page.shell), chat=_marked_chat(chat))
-            kept = self._keep(key, shown, self._render_lab(marked))
+            kept = self._kept.keep(key, shown, self._render_lab(marked))
         words = chat.tab_id, chat.client_id, chat.demo_client_id, chat.csrf
         own = [escape(chat.you_name).encode(), *[word.encode() for word in words]]
         return FilledPage(kept, _words(page.shell) + own)
 
-    def _maybe_kept(self, key: tuple[object, ...]) -> Filling | None:
-        kept = self._kept.pop(key, None)
+    def document(self, page: DocumentPage) -> FilledPage:
+        """Call this for a page of the documents; its `html` is the same object every time."""
+        key = ("document", id(page.html), *_alike(page.shell))
+        kept = self._documents.maybe(key)
         if kept is None:
-            return None
-        self._kept[key] = kept
-        return kept.filling
-
-    def _keep(self, key: tuple[object, ...], shown: tuple[object, ...], html: str) -> Filling:
-        filling = Filling(html)
-        self._kept[key] = _Kept(shown, filling)
-        while len(self._kept) > PAGES_KEPT_MAX:
-            del self._kept[next(iter(self._kept))]
-        return filling
+            marked = replace(page, shell=_marked(page.shell))
+            kept = self._documents.keep(key, (page.html,), self._render_document(marked))
+        return FilledPage(kept, _words(page.shell))
 
 
 # The order of the marks: first what every page has, then what the chat's panel has.
@@ -377,7 +412,7 @@ def _alike(shell: Shell) -> tuple[object, ...]:
     stream, member = shell.stream, shell.member
     live = None if stream is None else (stream.room, stream.viewer is None)
     entry = (shell.sign_in, shell.register, None if member is None else (member.account,))
-    shared = shell.queue, shell.summary, shell.origin
+    shared = shell.queue, shell.summary, shell.origin, shell.documents, shell.licence
     return shell.title, shell.page, shell.nav, shell.version, live, entry, shared
 
 

@@ -52,6 +52,7 @@ from web.chat.socket import (
     socket_guest,
 )
 from web.chat.socket_feed import RoomTopic, SocketFeed
+from web.documentation import Documents, document_routes, optional_pages
 from web.lab.quota import LabQuota
 from web.lab.routes import LabServices, LabStreams, lab_again, lab_routes
 from web.lab.sandbox.desk import sandboxes_supervisor
@@ -172,12 +173,14 @@ class Web:
         store: Store,
         ids: Ids,
         stream_caps: StreamCaps | None = None,
+        documents: Documents | None = None,
     ) -> None:
         self._settings, self._static, self._clock = settings, static, clock
         self._directory, self._check_store = directory, check_store
         self._ring = KeyRing(secrets.current, secrets.previous)
         self._renderer = Renderer(static)
         self._version = program_version()
+        self._documents, self._optional = documents, optional_pages(documents)
         self._began = trio.current_time()
         self.is_draining = False
         self.rooms = Rooms(directory.maybe_room)
@@ -213,7 +216,10 @@ class Web:
         self._tree = TreeSource(picture.read, clock.now)
         self._has_offered = picture.has_offered
         self._make_stage(ids)
-        self._proof = ProofSource(
+        self._proof = self._make_proof(picture)
+
+    def _make_proof(self, picture: TreePicture) -> ProofSource:
+        return ProofSource(
             actors_alive=picture.actor_count,
             open_streams=lambda: len(self.streams),
             messages_delivered=self._delivered,
@@ -323,7 +329,7 @@ class Web:
         endpoint, listening = self._endpoints(system)
         self.sockets = endpoint
         self.open_sessions.attach(endpoint)
-        pages = ErrorPages(self._renderer, self._version, CsrfTokens(self._ring))
+        pages = ErrorPages(self._renderer, self._version, CsrfTokens(self._ring), self._optional)
         health = self._health()
         edge = EdgeSettings(
             checks=self._checks(port),
@@ -443,6 +449,7 @@ class Web:
             app.csrf,
             lambda: self.badge_readers.count,
             settings.public_origin or "",
+            self._optional,
             self.timeline,
         )
         site = SiteServices(self._static, health, self._proof, self.proof_readers)
@@ -476,6 +483,7 @@ class Web:
         }
         app.register_blueprint(site_routes(services, site))
         app.register_blueprint(event_routes(services, pages, listening.open, self._fill_frame))
+        app.register_blueprint(document_routes(services, self._documents))
         app.register_blueprint(ticket_routes(self._tickets))
         app.register_blueprint(report_routes(self._policy_reports))
         app.register_blueprint(chat_routes(services, chat, lab_again(services, lab)))

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
+from markupsafe import Markup
+
 from web.views import (
     AccountPage,
     ActorStatus,
@@ -14,10 +16,15 @@ from web.views import (
     CrashTarget,
     CrashView,
     Decision,
+    DocumentFolder,
+    DocumentLink,
+    DocumentPage,
     ErrorPage,
     ErrorView,
     ExitView,
+    FoundView,
     HomePage,
+    HubPage,
     InspectorView,
     LabPage,
     MemberView,
@@ -25,11 +32,13 @@ from web.views import (
     MessageView,
     NavLink,
     NodeView,
+    PathView,
     ProofView,
     ProtectedPage,
     RegisterPage,
     Renderer,
     RestartWindow,
+    SearchView,
     Shell,
     SignInPage,
     SignInView,
@@ -38,6 +47,7 @@ from web.views import (
     StageState,
     StageView,
     StaticTable,
+    StepOfPath,
     StepView,
     StoryView,
     StrategyBadge,
@@ -60,6 +70,8 @@ FILES = {
     "chat.css": b"main{}",
     "chat.js": b"0",
     "app.js": b"1;",
+    "docs.css": b"body{}",
+    "docs.js": b"1;",
     "lab.css": b"body{}",
     "lab.js": b"1;",
     "connection.js": b"1;",
@@ -304,6 +316,24 @@ def account(username: str = "ada", /, **problems: str) -> AccountPage:
     return AccountPage(
         frame, token, username, "ada@example.org", "user", AT, sign_ins, problems=problems
     )
+
+
+def document() -> DocumentPage:
+    link = DocumentLink(local_path("/docs/start/one"), "One", "have one", 3)
+    folder = DocumentFolder(local_path("/docs#start"), "Start", (link,))
+    step = StepOfPath("Just arrived", 1, 2, link)
+    contents = (link, replace(link, detail="section", path=local_path("/docs/start/one#a")))
+    frame = shell(page="docs", has_stream=False)
+    html = Markup('<h1 id="one">One</h1><p>Text</p>')
+    return DocumentPage(frame, "One", "Start", 3, html, contents, (folder,), (step,))
+
+
+def hub(query: str = "") -> HubPage:
+    page = document()
+    path = PathView("Just arrived", "See it work.", page.folders[0].pages)
+    found = FoundView(local_path("/docs/start/one#a"), "A", "One")
+    search = SearchView(query, (found,)) if query else None
+    return HubPage(page.shell, (path,), page.folders, search)
 
 
 def error() -> ErrorPage:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from markupsafe import Markup
 
 from tests.web.views import samples
 from web.server import STREAM_HEAD, GzipSum, deflated
@@ -24,7 +25,7 @@ from web.views import (
     nonce,
 )
 from web.views import renderer as rendering
-from web.views.renderer import PAGES_KEPT_MAX, FilledPages
+from web.views.renderer import DOCUMENTS_KEPT_MAX, PAGES_KEPT_MAX, FilledPages
 
 HOSTILE = [
     "</bdi><script>alert(1)</script>",
@@ -114,7 +115,7 @@ def test_what_all_see_is_rendered_once_and_again_when_it_changes(renderer: Rende
         rendered.append("lab")
         return renderer.lab_page(page)
 
-    pages, first = FilledPages(home, lab), samples.lab(samples.message(1))
+    pages, first = FilledPages(home, lab, renderer.document_page), samples.lab(samples.message(1))
     for number in range(5):
         pages.home(viewed(samples.home(), number, "somebody"))
         pages.lab(viewed_lab(first, number, "somebody"))
@@ -134,6 +135,20 @@ def test_what_all_see_is_rendered_once_and_again_when_it_changes(renderer: Rende
     for alive in range(2):
         shown = replace(figures, proof=replace(figures.proof, actors_alive=alive))
         assert pages.home(shown).body() == renderer.home_page(shown).encode()
+
+
+def test_a_document_is_filled_as_it_is_rendered(renderer: Renderer) -> None:
+    page = samples.document()
+    for name in HOSTILE:
+        shell = replace(page.shell, viewer_name=name)
+        for shown in (replace(page, shell=shell), replace(page, shell=shell, html=Markup("<p>b"))):
+            assert renderer.filled.document(shown).body() == renderer.document_page(shown).encode()
+    member = MemberView(csrf_token("token"), local_path("/account"))
+    shown = replace(page, shell=replace(page.shell, member=member))
+    assert renderer.filled.document(shown).body() == renderer.document_page(shown).encode()
+    for number in range(DOCUMENTS_KEPT_MAX + 5):
+        renderer.filled.document(replace(page, html=Markup(f"<p>{number}")))
+    assert len(renderer.filled) == DOCUMENTS_KEPT_MAX
 
 
 def test_pages_are_kept_within_a_limit(renderer: Renderer) -> None:

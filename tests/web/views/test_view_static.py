@@ -57,6 +57,8 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "chat.css",
         "chat.js",
         "connection.js",
+        "docs.css",
+        "docs.js",
         "favicon.ico",
         "favicon.svg",
         "lab.css",
