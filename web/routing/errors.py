@@ -46,6 +46,10 @@ class DocsNotInstalled(Refused):
     """Raised for a page of the documents where only the program was installed; answered 404."""
 
 
+class FailedOnPurpose(Exception):
+    """Raised by the demonstration of an error page: answered as a failure of ours, 500."""
+
+
 class NotPossible(Refused):
     """Raised when the thing is in a state that does not allow it; answered 409."""
 
@@ -108,6 +112,8 @@ def error_table() -> ErrorTable:
         (StreamsFull, Answer.UNAVAILABLE, None),
     ):
         table.add(error, answer, text=text)
+    # Everybody may look at it, and a failure that was asked for is none for the log.
+    table.add(FailedOnPurpose, Answer.INTERNAL, is_refusal=True)
     # An operator's word, or a busy minute: each click would be a traceback in the log.
     closed = "The lab is not open for actions just now."
     table.add(LabClosed, Answer.UNAVAILABLE, text=closed, is_refusal=True)

@@ -1,7 +1,7 @@
 """The site around the panels: home, streams of pages, static files, health.
 
 Read `routes.py`, then `events.py` (the stream of every page, whoever fills it), `pages.py` (what
-every page has, the error page too), `health.py`, `proof_feed.py` (the figures on the home page),
-`tickets.py` (for sockets of programs without a cookie) and `policy_reports.py` (what browsers tell
-of pages that broke their policy).
+every page has), `error_pages.py` (what stands where there is none), `health.py`, `proof_feed.py`
+(the figures on the home page), `tickets.py` (for sockets of programs without a cookie) and
+`policy_reports.py` (what browsers tell of pages that broke their policy).
 """

@@ -1,7 +1,9 @@
-"""What every page has: its frame, its answer, and the page that is shown when there is none."""
+"""What every page has: its frame, and its answer."""
 
+import re
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from urllib.parse import quote
 
 from quart import Response
@@ -12,28 +14,22 @@ from web.routing import paths
 from web.routing.services import OptionalPages, Services
 from web.server import (
     STREAM_HEAD,
-    CsrfTokens,
     GzipSum,
     RequestState,
     current_request_state,
     deflated,
     gzipped,
 )
-from web.server import ErrorView as Told
 from web.views import (
     CsrfToken,
     ElementId,
-    ErrorPage,
-    ErrorView,
     FilledPage,
     LocalPath,
     MemberView,
     NavLink,
     QueueLink,
-    Renderer,
     Shell,
     StreamView,
-    csrf_token,
     element_id,
     local_path,
     mark_of,
@@ -53,6 +49,10 @@ PAGE_ACCOUNT = "account"
 PAGE_MODERATION = "moderation"
 PAGE_AUDIT = "audit"
 
+# Where a clone says which version it is of; an installed package says it itself.
+_PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+_VERSION = re.compile(r'^version = "([^"]+)"', re.MULTILINE)
+
 HTML = "text/html; charset=utf-8"
 
 # What people send each other links to.
@@ -62,11 +62,14 @@ _BACK_TO = {PAGE_HOME: paths.HOME, PAGE_LAB: paths.LAB}
 
 
 def program_version() -> str:
-    """Call this once at start to get the version shown in the footer; a clone has none."""
+    """Call this once at start to get the version shown in the footer; a clone says it is one."""
     try:
         return version("greenroom")
     except PackageNotFoundError:
-        return "development"
+        found = (
+            _VERSION.search(_PROJECT.read_text(encoding="utf-8")) if _PROJECT.is_file() else None
+        )
+        return "from a clone" if found is None else f"{found[1]}, from a clone"
 
 
 def shell(
@@ -99,12 +102,13 @@ def shell(
     if signed_in is not None:
         is_moderator = signed_in.role == Role.MODERATOR
         queue = QueueLink(services.waiting_count() or 0) if is_moderator else None
-        return replace(frame, member=_member(services.csrf_of(state)), queue=queue)
+        return replace(frame, member=member_view(services.csrf_of(state)), queue=queue)
     back = back or _BACK_TO.get(page)
     return replace(frame, sign_in=sign_in_path(back), register=register_path(back))
 
 
-def _member(csrf: CsrfToken) -> MemberView:
+def member_view(csrf: CsrfToken) -> MemberView:
+    """Call this for what the frame offers to who is signed in."""
     return MemberView(csrf, local_path(paths.ACCOUNT))
 
 
@@ -175,51 +179,3 @@ def form_response(html: str, status: int = 200, **more: str) -> Response:
         body = gzipped(body)
         headers["content-encoding"] = "gzip"
     return Response(body, status=status, content_type=HTML, headers=headers)
-
-
-class ErrorPages:
-    """Renders error pages. They open no stream and ask nobody: they must work at the worst.
-
-    Who is known to be signed in is named, as on any page (SITE-4).
-    """
-
-    def __init__(
-        self,
-        renderer: Renderer,
-        version: str,
-        csrf: CsrfTokens,
-        there: OptionalPages,
-    ) -> None:
-        self._renderer, self._version, self._csrf = renderer, version, csrf
-        self._there = there
-
-    def render(self, told: Told) -> str:
-        """Call this with what may be told; returns the whole page."""
-        frame = Shell(
-            title=told.title,
-            page=element_id(PAGE_ERROR),
-            nonce=nonce(told.nonce),
-            nav=navigation(PAGE_ERROR, self._there),
-            viewer_name=_name_of(told),
-            version=self._version,
-            documents=self._there.documents,
-            licence=self._there.licence,
-            member=self._member(told),
-            sign_in=sign_in_path(),
-            register=register_path(),
-        )
-        error = ErrorView(told.status, told.title, told.message, element_id(told.request_id))
-        page = ErrorPage(frame, error, local_path(paths.HOME), "Back to the start")
-        return self._renderer.error_page(page)
-
-    def _member(self, told: Told) -> MemberView | None:
-        if told.signed_in is None or told.visitor_id is None:
-            return None
-        token = self._csrf.make(told.visitor_id, told.signed_in.reference.hex)
-        return _member(csrf_token(token))
-
-
-def _name_of(told: Told) -> str:
-    if told.signed_in is not None:
-        return told.signed_in.name
-    return "a visitor" if told.visitor_id is None else guest_name(str(told.visitor_id))

@@ -7,16 +7,17 @@ from uuid import uuid4
 import msgspec
 from quart import Blueprint, Response, request
 
-from web.realtime import Audience, PageHolds, Stream
+from web.realtime import Audience, PageHolds, Stream, StreamKey, joined, patch_elements
 from web.routing import paths
-from web.routing.errors import NoSuchThing
+from web.routing.commands import parse_tab
+from web.routing.errors import FailedOnPurpose, InvalidInput, NoSuchThing
 from web.routing.services import Services
-from web.server import ReadyAnswer, current_request_state, ready_answer
+from web.server import Answer, ReadyAnswer, current_request_state, ready_answer
 from web.site.events import StreamQuery
 from web.site.health import Health
 from web.site.pages import PAGE_HOME, page_response, shell
 from web.site.proof_feed import ProofSource
-from web.views import CACHE_CONTROL, HomePage, StaticTable, sample_code
+from web.views import CACHE_CONTROL, ErrorView, HomePage, StaticTable, element_id, sample_code
 
 JSON = "application/json"
 # For a name that never changes, and is asked for by itself.
@@ -56,6 +57,12 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
         page = HomePage(frame, site.proof.view(), code)
         return page_response(services.renderer.filled.home(page))
 
+    @routes.get(paths.ERROR_TEST)
+    async def error_test() -> Response:
+        # SITE-157: with a tab that is open, what a page would show is told to it.
+        tell_failure(services)
+        raise FailedOnPurpose
+
     # A GET of these is answered before Quart is asked (`ready_answers`). They are routes for what
     # else comes: names that are no files, and methods that are answered 405 with the right ones.
     @routes.get(paths.STATIC)
@@ -78,6 +85,23 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
         return _json(shown, 200 if report.is_ready else 503)
 
     return routes
+
+
+class _TabQuery(msgspec.Struct, frozen=True):
+    tab: str = msgspec.field(name="sseTabId", default="")
+
+
+def tell_failure(services: Services) -> None:
+    """Call this to show a failure on the page whose script asked; a plain request gets a page."""
+    state, row = current_request_state(), Answer.INTERNAL.value
+    try:
+        asked = msgspec.json.decode(request.args.get("datastar", ""), type=_TabQuery)
+        key = StreamKey(state.visitor.id, parse_tab(asked.tab))
+    except (msgspec.DecodeError, RecursionError, InvalidInput):
+        return  # no page's script, or none with a stream
+    shown = ErrorView(row.status, row.title, row.text, element_id(state.request_id))
+    frame = patch_elements(services.renderer.error_fragment(shown))
+    services.streams.send_to(key, "error-test", joined([frame]))
 
 
 def ready_answers(static: StaticTable, version: str) -> Callable[[str], ReadyAnswer | None]:

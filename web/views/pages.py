@@ -186,13 +186,21 @@ class ErrorView:
 
 @dataclass(frozen=True, slots=True)
 class ErrorPage:
-    """A whole error page, with the way back."""
+    """A whole error page: what one can do, and the ways back.
+
+    `back` is the page one came from, None where nobody knows; home is offered always.
+    """
 
     shell: Shell
     error: ErrorView
-    back: LocalPath
-    back_text: str
+    back: LocalPath | None = None
+    advice: tuple[str, ...] = ()
+    retry_after_s: int | None = None
 
     def __post_init__(self) -> None:
-        local_path(self.back)
-        check_text("back_text", self.back_text)
+        if self.back is not None:
+            local_path(self.back)
+        if self.retry_after_s is not None:
+            check_count("retry_after_s", self.retry_after_s, least=1)
+        for text in self.advice:
+            check_text("advice", text)

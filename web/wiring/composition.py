@@ -105,9 +105,10 @@ from web.server import (
     current_request_state,
 )
 from web.settings import Compression, LabMode, Settings, is_loopback
+from web.site.error_pages import ErrorPages
 from web.site.events import StreamedPage, event_routes
 from web.site.health import Check, Health, Unhealthy
-from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, ErrorPages, program_version
+from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, program_version
 from web.site.policy_reports import PolicyReports, report_routes
 from web.site.proof_feed import ProofFeed, ProofSource
 from web.site.routes import HomeStreams, SiteServices, ready_answers, site_routes

@@ -19,6 +19,7 @@ ROUTES = {
     paths.LAB: "GET",
     paths.DOCS: "GET",
     paths.DOCS_PAGE: "GET",
+    paths.ERROR_TEST: "GET",
     paths.EVENTS: "GET",
     paths.CHAT: "GET",
     paths.LOGIN: "GET,POST",
@@ -62,6 +63,7 @@ SAMPLES = {
 }
 # Answers of a GET without anything: a page, or why not.
 BARE_GETS = {
+    paths.ERROR_TEST: 500,
     paths.EVENTS: 400,
     paths.STATIC: 404,
     paths.CHAT: 308,

@@ -70,6 +70,7 @@ FILES = {
     "chat.css": b"main{}",
     "chat.js": b"0",
     "app.js": b"1;",
+    "copy.js": b"1;",
     "docs.css": b"body{}",
     "docs.js": b"1;",
     "lab.css": b"body{}",
@@ -338,4 +339,5 @@ def hub(query: str = "") -> HubPage:
 
 def error() -> ErrorPage:
     view = ErrorView(404, "There is nothing here", "The link was mistyped.", element_id(REQUEST))
-    return ErrorPage(shell(page="error", has_stream=False), view, local_path("/"), "Back home")
+    frame = shell(page="error", has_stream=False)
+    return ErrorPage(frame, view, local_path("/lab?x=1"), ("Look at the address.",), 3)

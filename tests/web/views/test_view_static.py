@@ -57,6 +57,7 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "chat.css",
         "chat.js",
         "connection.js",
+        "copy.js",
         "docs.css",
         "docs.js",
         "favicon.ico",

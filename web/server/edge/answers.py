@@ -191,6 +191,10 @@ class ErrorView:
     nonce: str
     visitor_id: uuid.UUID | None = None
     signed_in: SignedIn | None = None
+    # When it is worth trying again; None where nobody knows.
+    retry_after_s: int | None = None
+    # The path of the page one came from, as the browser says; empty for none.
+    came_from: str = ""
 
 
 class _ErrorBody(msgspec.Struct, frozen=True):
@@ -221,6 +225,7 @@ def render_error(
     page: RenderPage = plain_page,
     visitor_id: uuid.UUID | None = None,
     signed_in: SignedIn | None = None,
+    came_from: str = "",
 ) -> tuple[HeaderList, bytes]:
     """Call this to get the headers and body of an error answer; security headers come later."""
     headers: HeaderList = []
@@ -235,7 +240,17 @@ def render_error(
         body = msgspec.json.encode(_ErrorBody(row.code, row.text))
     elif rendering is Rendering.PAGE:
         headers.append((b"content-type", b"text/html; charset=utf-8"))
-        view = ErrorView(row.status, row.title, row.text, request_id, nonce, visitor_id, signed_in)
+        view = ErrorView(
+            row.status,
+            row.title,
+            row.text,
+            request_id,
+            nonce,
+            visitor_id,
+            signed_in,
+            row.retry_after_s,
+            came_from,
+        )
         body = _page(page, view).encode()
     headers.append((b"content-length", str(len(body)).encode("ascii")))
     return headers, body

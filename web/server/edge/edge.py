@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 from uuid import UUID
 
@@ -394,6 +395,7 @@ class Edge:
             page=self._settings.error_page,
             visitor_id=state.visitor.id,
             signed_in=state.signed_in,
+            came_from=state.came_from(),
         )
 
     def _tell(
@@ -445,6 +447,7 @@ class Edge:
             takes_gzip=self._settings.compresses and takes_gzip(headers.get("accept-encoding")),
             deadline=trio.current_time() + self._settings.request_s,
             ticket=ticket,
+            came_from=partial(self._settings.checks.came_from, scope, headers),
         )
         if scope.get("state") is None:  # other servers need not give one
             scope["state"] = ConnectionState({})

@@ -43,6 +43,8 @@ class RequestState:
     on_tab: Callable[[str], None] | None = None
     # The pattern of the route that took it, once one did; for the log.
     route: str | None = None
+    # Tells which page of this site led here, as `Checks.came_from` does; for the way back.
+    came_from: Callable[[], str] = str
     # Called, in order, when the request is over, however it ended; they return at once.
     at_end: list[Callable[[], None]] = field(default_factory=list)
 

@@ -1,33 +1,4 @@
-// The documents' own script: copying a program, and where in the page one is.
-//
-// Rule: it never builds markup; texts are set as textContent only.
-
-// Long enough to be read, short enough to be out of the way of the next click.
-const TOLD_MS = 2000;
-
-const told = new WeakMap();
-
-async function copy(button) {
-  const text = button.parentElement.querySelector("code").textContent;
-  let word = "Copied";
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // No permission, or no secure page: the text is chosen, so that the keyboard can copy it.
-    getSelection().selectAllChildren(button.parentElement.querySelector("code"));
-    word = "Chosen";
-  }
-  clearTimeout(told.get(button));
-  button.textContent = word;
-  told.set(button, setTimeout(() => (button.textContent = "Copy"), TOLD_MS));
-}
-
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("button.copy");
-  if (button) copy(button);
-});
-
-// ---- the list of contents ------------------------------------------------------------------
+// The documents' own script: where in the page one is, in its contents and on the shelf.
 
 const links = new Map();
 for (const link of document.querySelectorAll(".contents a")) {
