@@ -325,9 +325,7 @@ async def _run_tree(
         keeper=web.keeper,
         timeline_feed=web.timeline_feed,
         timeline_collector=web.timeline_collector,
-        server=lambda: ServingActor(
-            settings.host, stopping.port, web.compose, stopping.started, stopping.drained
-        ),
+        server=lambda: _serving(settings, stopping, web),
         close_streams=web.close_streams,
         cleaning=partial(make_cleaner, database, keyring, told, settings.projections_kept),
         forgetting=lambda: ForgettingWatch(keyring, told),
@@ -345,6 +343,12 @@ async def _run_tree(
             stopping.begin(number, site.system)
     except StartFailed as error:
         raise _start_problem(error) from error
+
+
+def _serving(settings: Settings, stopping: Stopping, web: Web) -> ServingActor:
+    return ServingActor(
+        settings.host, stopping.port, web.compose, stopping.started, stopping.drained
+    )
 
 
 def _site_database(settings: Settings, url: Secret[str]) -> Database:
