@@ -101,6 +101,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     lab_mode: LabMode = LabMode.PUBLIC
+    lab_letters_per_s: int = 1000
     compression: Compression = Compression.ON
     state_dir: Path = Path(".greenroom")
     datastar_js: Path | None = None
@@ -281,6 +282,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "ALLOWED_ORIGINS": ("allowed_origins", _origins),
     "TRUSTED_PROXIES": ("trusted_proxies", _networks),
     "LAB_MODE": ("lab_mode", _word(LabMode)),
+    # Fifty is what one flooded actor handles.
+    "LAB_LETTERS_PER_SECOND": ("lab_letters_per_s", _integer(50, 100_000)),
     "COMPRESSION": ("compression", _word(Compression)),
     "STATE_DIR": ("state_dir", _folder),
     "DATASTAR_JS": ("datastar_js", _file),

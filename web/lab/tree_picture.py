@@ -27,11 +27,12 @@ from web.views import (
 )
 
 # Below these paths actors are named by what visitors brought: a number of a kind is shown,
-# never one by one (LAB-93).
+# never one by one (LAB-93, LAB-10). What becomes of a sandbox is shown to its visitor only.
 CROWDS: Mapping[str, str] = {
     "site/sessions": "SessionActor",
     "site/streams": "StreamActor",
     "site/sockets": "Connection",
+    "site/sandboxes": "Sandbox",
 }
 
 # What a supervisor that gives up says first in its exit (SUP-42).

@@ -246,6 +246,7 @@ class Web:
             wake_feed=directory.wake_stage,
             path="site/sandboxes",
             tell_over=self.ledger.end,
+            letters_per_s=self._settings.lab_letters_per_s,
         )
         self._stage = StagePicture(
             lambda: directory.system,

@@ -19,6 +19,7 @@ from web.lab.sandbox.recording import LabActed
 from web.lab.sandbox.sandboxes import Sandbox
 from web.lab.sandbox.words import PLACES
 from web.settings import LabMode
+from web.views import Branch, CountView
 
 pytestmark = pytest.mark.slow
 
@@ -111,3 +112,22 @@ async def test_the_31st_action_is_refused_with_a_wait_and_repeats_are_not() -> N
         assert (await guest.act("actors/feed-sink/flood", "c0", count=1)).status == 202
         outcomes = [one.outcome for one in await guest.recorded()]
         assert outcomes == ["done"] * 30 + ["over_quota"]
+
+
+async def test_the_site_s_tree_shows_sandboxes_as_a_number() -> None:
+    """LAB-10 LAB-93 LAB-95: what becomes of one is its visitor's, and costs nobody else a look."""
+    async with open_whole_site() as site, a_guest(site) as guest:
+        await guest.act("actors/crew-beta/crash", "c1")
+        await until(lambda: len(guest.sandbox.stories.kept) == 1)
+        facts = site.web._tree.read()
+        assert facts.crash is None
+        (row,) = [one for one in facts.root.children if is_sandboxes(one)]
+        assert isinstance(row, Branch)
+        assert [(one.kind, one.count) for one in row.children if isinstance(one, CountView)] == [
+            ("Sandbox", 2)
+        ]
+        assert len(row.children) == 1
+
+
+def is_sandboxes(one: Branch | CountView) -> bool:
+    return isinstance(one, Branch) and one.node.name == "sandboxes"

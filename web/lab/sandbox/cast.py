@@ -9,7 +9,7 @@ from typing import TypeAlias
 import trio
 
 from actors.runtime import Actor, AnyRef, NoProc, Ref, message
-from web.lab.sandbox.words import BEAT_S, WORK_S, Place, Props
+from web.lab.sandbox.words import BEAT_S, Place, Props
 
 
 class CrashedOnPurpose(Exception):
@@ -63,7 +63,7 @@ class Performer(Actor[Messages]):
     async def on_work(self, _: Work) -> None:
         """Take some time."""
         self.act()
-        await trio.sleep(WORK_S)
+        await trio.sleep_until(self._props.pace.done_at(trio.current_time()))
 
     def on_break(self, message: Break) -> None:
         """Crash, unless another message was faster."""

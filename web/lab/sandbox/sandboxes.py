@@ -22,10 +22,12 @@ from web.lab.sandbox.cast import Break, Messages, Work
 from web.lab.sandbox.desk import SANDBOXES_MAX
 from web.lab.sandbox.stories import Stories, Story
 from web.lab.sandbox.words import (
+    LETTERS_PER_S,
     PLACES,
     QUEUED_MAX,
     SOURCE,
     SUPERVISORS,
+    Pace,
     Place,
     Props,
     below,
@@ -111,11 +113,13 @@ class Sandboxes:
         path: str,
         most: int = SANDBOXES_MAX,
         tell_over: Callable[[str], None] = lambda record: None,
+        letters_per_s: int = LETTERS_PER_S,
     ) -> None:
         # Told of the record of a sandbox that is over.
         self._tell_over = tell_over
         self._system, self._path, self._most = system, path, most
         self.wake_keeper, self._wake_feed = wake_keeper, wake_feed
+        self._pace = Pace(letters_per_s)
         self.shared = Sandbox(None)
         self._own: dict[UUID, Sandbox] = {}
         self._by_key: dict[str, Sandbox] = {}
@@ -160,6 +164,8 @@ class Sandboxes:
         is_new, viewer.panel, viewer.place = viewer.panel != panel, panel, place
         if is_new:
             self._sit_down(stream, viewer) if panel == STAGE else self._stand_up(stream, viewer)
+        # What is open of an actor is sent with the next look.
+        viewer.sandbox.is_changed = True
         self._wake_feed()
 
     def leave(self, stream: Stream) -> None:
@@ -171,7 +177,7 @@ class Sandboxes:
     def _sit_down(self, stream: Stream, viewer: Viewer) -> None:
         session = stream.key.session
         if session not in self._own and not self.is_full:
-            self._own[session] = Sandbox(session)
+            self._own[session] = Sandbox(session, Props(self._pace))
         sandbox = viewer.sandbox = self.of(session)
         sandbox.viewers.add(stream)
         self.newcomers.add(stream)
@@ -316,8 +322,9 @@ class Sandboxes:
                 cell.ref.kill()
             case _:
                 # Others may have come between the check and now.
+                ref, work = cast("Ref[Messages]", cell.ref), Work()
                 for _ in range(min(count, self._room_for(sandbox, cell))):
-                    self._tell(sandbox, place, Work())
+                    ref.tell(work)
         sandbox.is_changed = True
         self._wake_feed()
 

@@ -42,6 +42,9 @@ WORK_S = 0.02
 # LAB-3: what all mailboxes of a sandbox may hold together, and the floods that are offered.
 QUEUED_MAX = 5000
 FLOOD_MIN, FLOOD_MAX = 1, 1000
+# LAB-95: of all sandboxes. A letter costs the loop some 60 microseconds, so together they have a
+# sixteenth of it. Alone a sandbox is never held back: nine flooded actors handle 450.
+LETTERS_PER_S = 1000
 
 
 def name_of(place: Place) -> str:
@@ -66,10 +69,31 @@ def place_at(root: str, path: str) -> Place | None:
     return place if place in ABOVE else None
 
 
+class Pace:
+    """How fast all sandboxes together may work: hands out moments, so many within a second.
+
+    Each letter is told when it is done, so whoever waits has a timer and nobody has to be woken;
+    in a crowd everybody's letters take longer, one after the other in turn (LAB-95).
+    """
+
+    def __init__(self, letters_per_s: int = LETTERS_PER_S) -> None:
+        self._gap, self._last = 1 / letters_per_s, float("-inf")
+
+    def done_at(self, now: float) -> float:
+        """Call this when the work on a letter begins: when it is done, by the same clock.
+
+        A letter is worked on for `WORK_S` at least. Who is stopped meanwhile leaves a gap.
+        """
+        self._last = max(now + WORK_S, self._last + self._gap)
+        return self._last
+
+
 @dataclass(slots=True)
 class Props:
     """What the actors of one sandbox share: its counts, and the wishes of who breaks it."""
 
+    # The same for all sandboxes.
+    pace: Pace = field(default_factory=Pace)
     # By the source: how many it sent. By the sink: how many came, were missing, came twice.
     sent: int = 0
     received: int = 0

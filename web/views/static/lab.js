@@ -255,7 +255,31 @@ function onPulse() {
   const rate = samples.slice(-2).reduce((sum, one) => sum + one.came, 0);
   showFigures([[rate, "msg/s"], [Number(lost), "lost"], [Number(doubled), "doubled"]]);
   byId("panel-tree").classList.toggle("is-running", rate > 0);
-  if (!isPaused) draw();
+  if (isPaused) return;
+  showQueues(samples.at(-1).queued);
+  draw();
+}
+
+function showQueues(queued) {
+  for (const chip of stage.querySelectorAll(".chip:not(.is-supervisor)")) {
+    const count = queued.get(chip.dataset.place) ?? 0;
+    let queue = chip.querySelector(".queue");
+    if (!count) {
+      queue?.remove();
+      continue;
+    }
+    if (!queue) {
+      const number = document.createElement("b");
+      const word = document.createElement("span");
+      word.className = "visually-hidden";
+      word.textContent = " wait";
+      queue = document.createElement("span");
+      queue.className = "queue";
+      queue.append(number, word);
+      chip.querySelector(".spark").before(queue);
+    }
+    queue.firstElementChild.textContent = count.toLocaleString("en");
+  }
 }
 
 function showFigures(rows) {
