@@ -57,6 +57,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "ALLOWED_ORIGINS": "https://a.example.org, https://b.example.org:8443",
             "TRUSTED_PROXIES": "10.0.0.0/8,::1/128",
             "LAB_MODE": "off",
+            "LAB_LETTERS_PER_SECOND": "500",
             "COMPRESSION": "off",
             "STATE_DIR": "here",
             "DATASTAR_JS": str(script),
