@@ -165,7 +165,7 @@ class LabStreams:
             self._lab.tree_readers.join(stream, holds)
         self._lab.stage.sandboxes.join(stream, panel)
         self._lab.timeline.join(
-            stream, query.filter_query, query.chosen_flow, is_shown=query.panel in ("", OPERATIONS)
+            stream, query.filter_query, query.chosen_flow, is_shown=query.panel == OPERATIONS
         )
 
 

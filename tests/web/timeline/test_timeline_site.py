@@ -10,6 +10,7 @@ from actors.timeline import Kind
 from tests.patience import until
 from tests.web.accounts.test_entering import PASSWORD, form, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.lab.stage.actions import OPERATIONS
 
 MARKER = "m4rker-of-a-secret"
 
@@ -23,6 +24,7 @@ async def test_a_post_shows_what_it_has_caused_to_its_sender_only() -> None:
     # SITE-120, SITE-122, SITE-125, SITE-127, SITE-131
     async with open_whole_site() as site:
         visitor, other = site.visitor(), site.visitor()
+        visitor.panel = other.panel = OPERATIONS
         await in_thread(visitor.open_lab)
         await in_thread(other.open_lab)
         stream = await in_thread(visitor.open_stream)
@@ -31,6 +33,9 @@ async def test_a_post_shows_what_it_has_caused_to_its_sender_only() -> None:
             await until(lambda: len(site.web.timeline_viewers) == 2)
             posted = await in_thread(lambda: visitor.post(f"hello {MARKER}"))
             request_id = posted.headers["x-request-id"]
+            # The first that was shown is chosen, and stays so.
+            chosen: dict[str, object] = {"sseTabId": visitor.tab, "activeFlowId": request_id}
+            await in_thread(lambda: visitor.command("/api/operations/filter", chosen))
             shown = await in_thread(lambda: stream.read_until(b"chat.message.broadcast"))
             await until(lambda: kinds_of(site, request_id).count("request.end") == 1)
             assert set(kinds_of(site, request_id)) == {
@@ -79,6 +84,18 @@ async def test_a_crash_shows_exit_restart_and_patch_in_order() -> None:  # LAB-3
             assert told() == wanted
 
 
+async def test_a_page_that_shows_another_panel_is_sent_nothing_of_it() -> None:  # LAB-1
+    async with open_whole_site() as site:
+        visitor = site.visitor()
+        await in_thread(visitor.open_lab)
+        with await in_thread(visitor.open_stream) as stream:
+            await until(lambda: len(site.web.timeline_viewers) == 1)
+            # A frame of later, so whatever the feed had to send is before it.
+            await in_thread(lambda: visitor.post("behind it"))
+            seen = await in_thread(lambda: stream.read_until(b"behind it", b"clientId"))
+            assert b"operations-flows" not in seen
+
+
 async def test_the_filter_is_a_command() -> None:  # SITE-101, SITE-126, SITE-128
     async with open_whole_site() as site:
         visitor = site.visitor()
@@ -91,6 +108,7 @@ async def test_the_filter_is_a_command() -> None:  # SITE-101, SITE-126, SITE-12
             return answer.status
 
         assert await in_thread(lambda: send(operationsFilterQuery="/lab")) == 428
+        visitor.panel = OPERATIONS
         with await in_thread(visitor.open_stream) as stream:
             await until(lambda: len(site.web.timeline_viewers) == 1)
             await in_thread(lambda: stream.read_until(b"GET /lab"))
