@@ -325,6 +325,7 @@ async def _run_tree(
         keeper=web.keeper,
         timeline_feed=web.timeline_feed,
         timeline_collector=web.timeline_collector,
+        demos=web.demos,
         server=lambda: _serving(settings, stopping, web),
         close_streams=web.close_streams,
         cleaning=partial(make_cleaner, database, keyring, told, settings.projections_kept),

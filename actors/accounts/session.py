@@ -118,6 +118,14 @@ class ClaimCommand(Ask[bool]):
     command_id: str
 
 
+@message
+class ReleaseCommand:
+    """A claimed command was refused after all: its id may come again."""
+
+    route: str
+    command_id: str
+
+
 Messages = (
     BindTab
     | StreamOpened
@@ -127,6 +135,7 @@ Messages = (
     | PostInRoom
     | RoomOfTab
     | ClaimCommand
+    | ReleaseCommand
 )
 
 
@@ -196,6 +205,10 @@ class SessionActor(Actor[Messages]):
         if len(self._commands) > COMMANDS_MAX:
             del self._commands[next(iter(self._commands))]
         return True
+
+    def on_release_command(self, message: ReleaseCommand) -> None:
+        """Forget a command id; harmless when it is not known."""
+        self._commands.pop((message.route, message.command_id), None)
 
     def author(self, pane: Pane, member: Poster | None = None) -> Author:
         """Call this to learn under which name a pane posts."""

@@ -215,6 +215,7 @@ async def serve(database: Database, answers: TextIO) -> None:
         keeper=web.keeper,
         timeline_feed=web.timeline_feed,
         timeline_collector=web.timeline_collector,
+        demos=web.demos,
         server=lambda: ServingActor("127.0.0.1", lambda: 0, web.compose, started, lambda _: None),
         server_shutdown_s=7.0,
         close_streams=web.close_streams,

@@ -153,6 +153,7 @@ async def open_whole_site(
         keeper=web.keeper,
         timeline_feed=web.timeline_feed,
         timeline_collector=web.timeline_collector,
+        demos=web.demos,
         server=lambda: ServingActor(
             "127.0.0.1",
             lambda: kit[0].port,

@@ -11,6 +11,8 @@ from actors.chat import LOBBY, CrashRoom, RoomRef, parse_room
 from actors.runtime import Log, NoProc
 from web.chat.refusals import RefusedPost, ShowAgain
 from web.chat.routes import ChatServices, chat_view, viewer_of
+from web.demos.counter import Counters
+from web.demos.routes import PANEL_VIEWS
 from web.lab.sandbox.recording import Deed
 from web.lab.sandbox.words import ABOVE
 from web.lab.stage import actions
@@ -54,6 +56,7 @@ class LabServices:
     is_loopback: bool
     has_offered: Callable[[str], bool]
     timeline: Viewers
+    counters: Counters
 
 
 def lab_routes(services: Services, lab: LabServices) -> Blueprint:
@@ -107,7 +110,9 @@ async def _page(
         # What was typed is more than a tab that works; its page says that it is in no room.
         if refused is None:
             raise
-    return LabPage(frame, lab.tree.view(), chat, lab.stage.picture.still())
+    count = str(lab.counters.of(str(state.visitor.id)))
+    still = lab.stage.picture.still()
+    return LabPage(frame, lab.tree.view(), chat, still, PANEL_VIEWS, count)
 
 
 def lab_again(services: Services, lab: LabServices) -> ShowAgain:
@@ -164,6 +169,7 @@ class LabStreams:
         if panel == SITE:
             self._lab.tree_readers.join(stream, holds)
         self._lab.stage.sandboxes.join(stream, panel)
+        self._lab.counters.join(stream)
         self._lab.timeline.join(
             stream, query.filter_query, query.chosen_flow, is_shown=query.panel == OPERATIONS
         )

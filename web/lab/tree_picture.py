@@ -33,6 +33,8 @@ CROWDS: Mapping[str, str] = {
     "site/streams": "StreamActor",
     "site/sockets": "Connection",
     "site/sandboxes": "Sandbox",
+    "site/counters": "CounterActor",
+    "site/desks": "DeskActor",
 }
 
 # What a supervisor that gives up says first in its exit (SUP-42).

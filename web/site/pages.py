@@ -48,6 +48,7 @@ PAGE_PROTECTED = "protected"
 PAGE_ACCOUNT = "account"
 PAGE_MODERATION = "moderation"
 PAGE_AUDIT = "audit"
+PAGE_DEMO = "demo"
 
 # Where a clone says which version it is of; an installed package says it itself.
 _PROJECT = Path(__file__).parents[2] / "pyproject.toml"

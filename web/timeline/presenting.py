@@ -28,10 +28,11 @@ def _detail(flow: ShownFlow, listed: Sequence[ShownFlow]) -> FlowDetailView:
         title=flow.title,
         status=flow.status,
         is_listed=any(one.request_id == flow.request_id for one in listed),
-        events=tuple(map(_event, flow.entries)),
+        events=tuple(map(event_view, flow.entries)),
     )
 
 
-def _event(entry: Shown) -> EventView:
+def event_view(entry: Shown) -> EventView:
+    """Call this for one entry."""
     pairs = tuple(PairView(name, value) for name, value in entry.values)
     return EventView(entry.at, str(entry.stage), str(entry.kind), str(entry.level), pairs)

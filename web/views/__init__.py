@@ -4,7 +4,7 @@ Read in this order:
 
 - `words`: what may stand in an attribute, and what is refused
 - `pages`, `accounts`, `moderation` and `documents`, and the panels on them, `stage`, `tree`,
-  `chat`, `code` and `timeline`: one frozen view model a template
+  `chat`, `code`, `timeline` and `demos`: one frozen view model a template
 - `renderer`: a method for each page and for each fragment a stream patches; whole pages that are
   rendered once for all and filled with each visitor's own words; Jinja2's settings
 - `static`: the files under `/static/`, named by their hash; `browser_runtime`: the one of them
@@ -28,6 +28,7 @@ from web.views.chat import (
     Speaker,
 )
 from web.views.code import CodeView, sample_code
+from web.views.demos import PanelView, ResultView
 from web.views.documents import (
     DocumentFolder,
     DocumentLink,
@@ -52,6 +53,7 @@ from web.views.pages import (
     LabPage,
     MemberView,
     NavLink,
+    PanelPage,
     ProofView,
     QueueLink,
     Shell,
@@ -154,6 +156,8 @@ __all__ = [
     "Nonce",
     "Origin",
     "PairView",
+    "PanelPage",
+    "PanelView",
     "PathView",
     "ProofView",
     "ProtectedPage",
@@ -164,6 +168,7 @@ __all__ = [
     "RegisterPage",
     "Renderer",
     "RestartWindow",
+    "ResultView",
     "SampleView",
     "SearchView",
     "Shell",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from web.views.chat import ChatView
 from web.views.code import CodeView
+from web.views.demos import PanelView, ResultView
 from web.views.stage import StageView
 from web.views.tree import TreeView
 from web.views.words import (
@@ -22,6 +23,7 @@ from web.views.words import (
     check_milliseconds,
     check_text,
     csrf_token,
+    dsid,
     element_id,
     local_path,
     nonce,
@@ -159,12 +161,32 @@ class HomePage:
 
 @dataclass(frozen=True, slots=True)
 class LabPage:
-    """The whole lab page."""
+    """The whole lab page. `count` is the visitor's own number of the counter, in digits."""
 
     shell: Shell
     tree: TreeView
     chat: ChatView
     stage: StageView
+    panels: tuple[PanelView, ...] = ()
+    count: str = "0"
+
+    def __post_init__(self) -> None:
+        dsid(self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class PanelPage:
+    """A panel's result as a page of its own, for browsers without scripts."""
+
+    shell: Shell
+    panels: tuple[PanelView, ...]
+    title: str
+    result: ResultView
+    back: LocalPath
+
+    def __post_init__(self) -> None:
+        local_path(self.back)
+        check_text("title", self.title)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 
 from web.views.accounts import AccountPage, ProtectedPage, RegisterPage, SignInPage
 from web.views.chat import ChatView, MessageFragments, MessageView
+from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage
 from web.views.moderation import AuditPage, ModerationPage, QueueView
 from web.views.pages import (
@@ -28,6 +29,7 @@ from web.views.pages import (
     HomePage,
     LabPage,
     MemberView,
+    PanelPage,
     ProofView,
     Shell,
     StreamView,
@@ -128,6 +130,14 @@ class Renderer:
     def account_page(self, page: AccountPage) -> str:
         """Call this to render `/account`."""
         return self._render("account.html", page=page, shell=page.shell)
+
+    def demo_page(self, page: PanelPage) -> str:
+        """Call this to render what a panel has found out, as a page of its own."""
+        return self._render("demo.html", page=page, shell=page.shell)
+
+    def demo_panel(self, result: ResultView) -> str:
+        """Call this to render what a panel has found out (`#demo-<name>-result`, outer)."""
+        return self._render("fragments/demo_panel.html", result=result)
 
     def moderation_page(self, page: ModerationPage) -> str:
         """Call this to render the queue of what waits for review."""
@@ -374,13 +384,13 @@ class FilledPages:
         """Call this for `/lab`."""
         chat = page.chat
         # The trees and the messages by identity: comparing them would cost what this saves.
-        shown = page.tree, chat.messages, page.stage
+        shown = page.tree, chat.messages, page.stage, page.panels
         key = ("lab", *map(id, shown), chat.room, chat.demo_name, *_alike(page.shell))
         kept = self._kept.maybe(key)
         if kept is None:
-            marked = replace(page, shell=_marked(page.shell), chat=_marked_chat(chat))
+            marked = replace(page, shell=_marked(page.shell), chat=_marked_chat(chat), count=_COUNT)
             kept = self._kept.keep(key, shown, self._render_lab(marked))
-        words = chat.tab_id, chat.client_id, chat.demo_client_id, chat.csrf
+        words = chat.tab_id, chat.client_id, chat.demo_client_id, chat.csrf, page.count
         own = [escape(chat.you_name).encode(), *[word.encode() for word in words]]
         return FilledPage(kept, _words(page.shell) + own)
 
@@ -394,9 +404,9 @@ class FilledPages:
         return FilledPage(kept, _words(page.shell))
 
 
-# The order of the marks: first what every page has, then what the chat's panel has.
+# The order of the marks: first what every page has, then what the panels of the lab have.
 _NONCE, _NAME, _TAB, _VIEWER, _SIGN_OUT = map(_mark, range(5))
-_YOU, _CHAT_TAB, _CLIENT, _DEMO_CLIENT, _CSRF = map(_mark, range(5, 10))
+_YOU, _CHAT_TAB, _CLIENT, _DEMO_CLIENT, _CSRF, _COUNT = map(_mark, range(5, 11))
 
 
 def _words(shell: Shell) -> list[bytes]:

@@ -52,6 +52,16 @@ from web.chat.socket import (
     socket_guest,
 )
 from web.chat.socket_feed import RoomTopic, SocketFeed
+from web.demos.counter import Counters
+from web.demos.desk import DemoParts
+from web.demos.panels import PanelParts
+from web.demos.routes import (
+    ASKED_PER_ADDRESS_MAX,
+    ASKED_PER_SESSION_MAX,
+    ASKED_PERIOD_S,
+    DemoServices,
+    demo_routes,
+)
 from web.documentation import Documents, document_routes, optional_pages
 from web.lab.quota import LabQuota
 from web.lab.routes import LabServices, LabStreams, lab_again, lab_routes
@@ -89,6 +99,7 @@ from web.routing import paths
 from web.routing.commands import CommandsInFlight, RefusalTeller
 from web.routing.decided import Decided
 from web.routing.errors import error_table
+from web.routing.quota import Quota
 from web.routing.services import Services
 from web.server import (
     Answer,
@@ -230,6 +241,7 @@ class Web:
 
     def _make_stage(self, ids: Ids) -> None:
         directory, streams = self._directory, self.streams
+        self.demos = DemoParts(Counters(streams), streams, self.timeline, self._clock.now)
         self._lab_quota = LabQuota(trio.current_time)
         self._lab_decided = Decided(trio.current_time)
         self.ledger = Ledger(ids, self._clock.now, directory.wake_recorder)
@@ -474,6 +486,7 @@ class Web:
             is_loopback(settings.host) and not settings.is_https,
             self._has_offered,
             self.timeline_viewers,
+            self.demos.counters,
         )
         moderation = ModerationServices(
             self._store.chat_log, self.rooms, self.queue_readers, self.badge_readers
@@ -493,8 +506,21 @@ class Web:
         app.register_blueprint(account_routes(services, self.accounts, partial(_is_page, app)))
         app.register_blueprint(own_account_routes(services, self.accounts))
         app.register_blueprint(lab_routes(services, lab))
+        app.register_blueprint(demo_routes(services, self._demo_services()))
         timeline = TimelineServices(self.timeline, self.timeline_viewers, self._clock.now)
         app.register_blueprint(timeline_routes(services, timeline))
+
+    def _demo_services(self) -> DemoServices:
+        quota = Quota(
+            trio.current_time,
+            per_session_max=ASKED_PER_SESSION_MAX,
+            per_address_max=ASKED_PER_ADDRESS_MAX,
+            period_s=ASKED_PERIOD_S,
+        )
+        panels = PanelParts(self._store.accounts, self._store.chat_log, self._clock.now)
+        directory = self._directory
+        counters = self.demos.counters
+        return DemoServices(counters, panels, directory.counter, directory.desk, quota)
 
     def _fill_frame(self, stream: Stream) -> None:
         if viewer_of(current_request_state()).is_moderator:

@@ -15,12 +15,15 @@ from web.chat.moderation import Messages as ModerationFeedMessage
 from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import Messages as RoomFeedMessage
 from web.chat.room_feed import RoomFeed
+from web.demos.counter import Add
+from web.demos.desk import Messages as DeskMessage
+from web.demos.desk import desk_name
 from web.lab.sandbox.keeper import Keeper, Wanted
 from web.lab.sandbox.recording import Recorder, Write
 from web.lab.stage.feed import Changed, StageFeed
 from web.lab.tree_feed import Messages as TreeFeedMessage
 from web.lab.tree_feed import TreeFeed
-from web.realtime import ConnectionRef, EventMessages, Stream
+from web.realtime import ConnectionRef, EventMessages, Stream, StreamKey
 from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed
 from web.timeline.feed import Messages as TimelineFeedMessage
@@ -33,6 +36,8 @@ Name = NewType("Name", str)
 SESSIONS = Name("sessions")
 STREAMS = Name("streams")
 SOCKETS = Name("sockets")
+COUNTERS = Name("counters")
+DESKS = Name("desks")
 TREE_FEED = Name("tree-feed")
 PROOF_FEED = Name("proof-feed")
 MODERATION_FEED = Name("moderation-feed")
@@ -134,6 +139,14 @@ class Directory:
     def session(self, session_id: str) -> Ref[SessionMessage]:
         """Call this to get the actor of a browser session; its first message starts it."""
         return cast("Ref[SessionMessage]", self._dynamic(SESSIONS)[session_id])
+
+    def counter(self, session_id: str) -> Ref[Add]:
+        """Call this to get the counter of a browser session; its first message starts it."""
+        return cast("Ref[Add]", self._dynamic(COUNTERS)[session_id])
+
+    def desk(self, key: StreamKey) -> Ref[DeskMessage]:
+        """Call this to get what runs the errands of a page; its first message starts it."""
+        return cast("Ref[DeskMessage]", self._dynamic(DESKS)[desk_name(key)])
 
     async def start_stream(self, stream: Stream, request_window: Callable[[Stream], None]) -> None:
         """Call this to put a stream's actor into the tree."""

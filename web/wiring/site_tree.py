@@ -10,6 +10,8 @@
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
       recorder          stores what visitors do in the lab
+      counters          dynamic, one actor per browser session that counts, passivated when idle
+      desks             dynamic, one actor per open page that runs errands
       sandboxes         dynamic, one supervisor per visitor of the lab, restarted by nobody
       keeper            starts, heals and ends the sandboxes
       ending            closes what browser sessions that are over have open
@@ -32,6 +34,8 @@ from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, Plan, 
 from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import RoomFeed
 from web.chat.socket_feed import SocketFeed
+from web.demos.counter import CounterActor, Counters
+from web.demos.desk import DemoParts, DeskActor
 from web.lab.sandbox.keeper import Keeper
 from web.lab.sandbox.recording import Recorder
 from web.lab.stage.feed import StageFeed
@@ -41,6 +45,8 @@ from web.site.proof_feed import ProofFeed
 from web.timeline.collector import TimelineCollector
 from web.timeline.feed import TimelineFeed
 from web.wiring.directory import (
+    COUNTERS,
+    DESKS,
     KEEPER,
     MODERATION_FEED,
     PROOF_FEED,
@@ -61,6 +67,8 @@ from web.wiring.directory import (
 SESSION_IDLE_S = 900.0
 # An idle session with a tab takes 7 KiB; a script that drops its cookies fills 280 MiB of them.
 SESSIONS_MAX = 40_000
+# Its number is kept elsewhere, so an idle one costs for nothing.
+COUNTER_IDLE_S = 60.0
 # Headroom over the caps of the registries, which refuse first and say why.
 CONNECTIONS_MAX = 11_000
 
@@ -84,6 +92,7 @@ class SiteParts:
     keeper: Callable[[], Keeper]
     timeline_feed: Callable[[], TimelineFeed]
     timeline_collector: Callable[[], TimelineCollector]
+    demos: DemoParts
     server: Callable[[], AnyActor]
     server_shutdown_s: float
     # Ends the streams that a supervisor of streams before this one left without an actor.
@@ -156,6 +165,13 @@ class Site(Supervisor):
             ),
             ChildSpec(SOCKETS, _sockets, name=SOCKETS, type="supervisor"),
             ChildSpec("recorder", parts.recorder, name=RECORDER),
+            ChildSpec(
+                COUNTERS,
+                partial(_counters, parts.demos.counters),
+                name=COUNTERS,
+                type="supervisor",
+            ),
+            ChildSpec(DESKS, partial(_desks, parts.demos), name=DESKS, type="supervisor"),
             ChildSpec(SANDBOXES, parts.sandboxes, name=SANDBOXES, type="supervisor"),
             ChildSpec("keeper", parts.keeper, name=KEEPER),
             ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),
@@ -194,6 +210,19 @@ def _streams(close_streams: Callable[[], None]) -> Dynamic[object]:
 def _sockets() -> Dynamic[object]:
     template = ChildSpec("socket", _made, restart="temporary")
     return Dynamic(DynamicFlags(max_children=CONNECTIONS_MAX), template)
+
+
+def _counters(counters: Counters) -> Dynamic[object]:
+    flags = DynamicFlags(
+        key="session_id", passivate_after=COUNTER_IDLE_S, max_children=SESSIONS_MAX
+    )
+    return Dynamic(flags, ChildSpec("counter", partial(CounterActor, counters=counters)))
+
+
+def _desks(parts: DemoParts) -> Dynamic[object]:
+    flags = DynamicFlags(key="tab", max_children=CONNECTIONS_MAX)
+    # What it ran ends with it; the next click makes another.
+    return Dynamic(flags, ChildSpec("desk", partial(DeskActor, parts=parts), restart="temporary"))
 
 
 def _made(make: Callable[[], AnyActor]) -> AnyActor:

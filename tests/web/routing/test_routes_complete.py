@@ -38,6 +38,10 @@ ROUTES = {
     paths.LAB_LOOK: "POST",
     paths.LAB_RESET: "POST",
     paths.LAB_TREE: "GET",
+    paths.DEMO_COUNTER: "POST",
+    paths.DEMO_GUARDED: "POST",
+    paths.DEMO_CANCEL: "POST",
+    paths.DEMO_PANEL: "GET,POST",
     paths.OPERATIONS_FILTER: "POST",
     paths.OPS_TRACES: "GET",
     paths.SOCKET_TICKET: "POST",
@@ -53,12 +57,13 @@ ROUTES = {
 # Not a route of the framework: the edge gives it to its own endpoint.
 SOCKETS = {paths.SOCKET}
 # A link to a place on a page, not a path.
-LINKS = {paths.LAB_CHAT}
+LINKS = {paths.LAB_CHAT, paths.LAB_OPERATIONS}
 
 # What a path with a variable in it is called with.
 SAMPLES = {
     paths.DOCS_PAGE: "/docs/start/first-actor",
     paths.STATIC: "/static/nothing.js",
+    paths.DEMO_PANEL: "/demo/panels/ping",
     paths.LAB_ACTION: "/api/lab/actors/999999/crash",
 }
 # Answers of a GET without anything: a page, or why not.
@@ -138,6 +143,7 @@ async def test_no_internal_link_is_broken() -> None:  # SITE-1
                     paths.CHAT_POST,
                     paths.CHAT_POST_AS_DEMO,
                     paths.LOGOUT,
+                    paths.DEMO_COUNTER,
                 }:
                     todo.append(target)
         assert {"/", "/lab"} < seen

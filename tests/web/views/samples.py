@@ -21,6 +21,7 @@ from web.views import (
     DocumentPage,
     ErrorPage,
     ErrorView,
+    EventView,
     ExitView,
     FoundView,
     HomePage,
@@ -32,12 +33,16 @@ from web.views import (
     MessageView,
     NavLink,
     NodeView,
+    PairView,
+    PanelPage,
+    PanelView,
     PathView,
     ProofView,
     ProtectedPage,
     RegisterPage,
     Renderer,
     RestartWindow,
+    ResultView,
     SearchView,
     Shell,
     SignInPage,
@@ -76,6 +81,8 @@ FILES = {
     "lab.css": b"body{}",
     "lab.js": b"1;",
     "connection.js": b"1;",
+    "demos.css": b"a{}",
+    "demos.js": b"1;",
     "datastar.js": b"2;",
     "favicon.ico": b"icon",
     "timeline.css": b"a{}",
@@ -233,7 +240,26 @@ def proof() -> ProofView:
 
 def lab(*messages: MessageView, is_breakable: bool = True) -> LabPage:
     target = CrashTarget(element_id("Lobby"), "the Lobby room") if is_breakable else None
-    return LabPage(shell(), TreeView(root(), AT, target, crash()), chat(*messages), stage())
+    tree = TreeView(root(), AT, target, crash())
+    return LabPage(shell(), tree, chat(*messages), stage(), panels(), "7")
+
+
+def panels() -> tuple[PanelView, ...]:
+    choices = "demo@example.com", "missing@example.com"
+    return (
+        PanelView(element_id("ping"), "Ping"),
+        PanelView(element_id("db-check"), "Database", choices),
+    )
+
+
+def found(name: str = "db-check", value: str = "demo@example.com") -> ResultView:
+    event = EventView(AT, "backend", "db.query", "debug", (PairView("statement", value),))
+    return ResultView(element_id(name), (PairView("address", value),), (event,))
+
+
+def demo(value: str = "demo@example.com") -> PanelPage:
+    back = local_path("/lab")
+    return PanelPage(shell(), panels(), "Database", found(value=value), back)
 
 
 def chip(place: str = "feed-sink", above: str | None = "feed", name: str = "sink") -> ChipView:

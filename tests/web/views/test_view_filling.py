@@ -55,7 +55,7 @@ def viewed_lab(page: LabPage, number: int, name: str) -> LabPage:
         demo_client_id=element_id(f"demo-{number}"),
         csrf=token,
     )
-    return replace(page, shell=shell, chat=chat)
+    return replace(page, shell=shell, chat=chat, count=str(number * 7))
 
 
 @pytest.fixture

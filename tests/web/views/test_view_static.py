@@ -60,6 +60,8 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "copy.js",
         "docs.css",
         "docs.js",
+        "demos.css",
+        "demos.js",
         "favicon.ico",
         "favicon.svg",
         "lab.css",
