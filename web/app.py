@@ -295,7 +295,7 @@ async def _run_tree(
 ) -> None:
     database = _site_database(settings, url)
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
-    log = PostgresChatLog(database, keyring)
+    log, told = PostgresChatLog(database, keyring), directory.tell_forgotten
     web = Web(
         settings,
         secrets,
@@ -308,7 +308,6 @@ async def _run_tree(
         documents=files.documents,
     )
     database.tell_statements = statements_teller(web.timeline)
-    told = directory.tell_forgotten
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),
