@@ -205,6 +205,9 @@ class Connection(Actor[Messages], Generic[P]):
                 self._join(topic)
         self.after(self._settings.ping_s, LookAlive(), key="look")
         self.every(self._settings.recheck_s, Recheck())
+        # Most sockets only listen: what they hear does not come through here (Rule 2), so the task
+        # is given back after each of these, and taken again for what the client says (PERF-23).
+        self.hibernate()
 
     def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
         """Leave all topics and close; 1011 after a crash, 1001 otherwise."""
@@ -244,6 +247,7 @@ class Connection(Actor[Messages], Generic[P]):
             self._outlet.send(Frame(PING))
         # Not only once a beat: who fell silent just after one is given up in time as well.
         self.after(min(settings.ping_s, settings.dead_s - silent_s), LookAlive(), key="look")
+        self.hibernate()
 
     async def on_recheck(self, message: Recheck) -> None:
         """End what the client may not have any more: the connection, or some of its topics."""
@@ -259,6 +263,7 @@ class Connection(Actor[Messages], Generic[P]):
                 self._topics.leave(topic)
                 for told in self._protocol.withdrawn(topic):
                     self._outlet.send(Frame(told))
+        self.hibernate()
 
     def on_hang_up(self, message: HangUp) -> None:
         """Leave the tree; a command that still runs is first carried out to its end."""
