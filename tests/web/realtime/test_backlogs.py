@@ -30,8 +30,8 @@ from web.server import Bundle, Frame, Framing, bundled
 class SlowLane:
     """A lane whose reader is away until `open` is called."""
 
-    def __init__(self) -> None:
-        self.framing = Framing.RAW
+    def __init__(self, framing: Framing = Framing.RAW) -> None:
+        self.framing = framing
         self.is_ready = False
         self.wrote: list[bytes] = []
         self.is_closed = False
@@ -183,6 +183,29 @@ async def test_a_socket_too_far_behind_is_closed_1013() -> None:
     assert outlet.queued == 0
 
 
+async def test_what_a_topic_puts_keeps_its_order_behind_what_waits_and_ends_with_the_close() -> (
+    None
+):
+    # REL-44, WEB-47: also where the shortest way to the lane is taken
+    lane = SlowLane(Framing.SOCKET)
+    outlet = Outlet(lane)
+    put = outlet.putter("t", Policy.DISCONNECT, 1)
+    lane.is_ready = True
+    put(frame("heard before"), 1)
+    put(frame("2"), 2)
+    lane.is_ready = False
+    put(frame("3"), 3)
+    lane.is_ready = True
+    put(frame("4"), 4)
+    assert outlet.queued == 2
+    lane.open()
+    put(frame("5"), 5)
+    outlet.close(CloseCode.MISUSE, "why")
+    put(frame("never"), 6)
+    assert lane.wrote == [b"\x81\x012", b"\x81\x013\x81\x014", b"\x81\x015"]
+    assert outlet.statistics().delivered == outlet.statistics().sent == 4
+
+
 async def test_an_outlet_keeps_order_across_a_stall_and_flushes_before_it_closes() -> None:
     # REL-44
     lane = SlowLane()
@@ -323,7 +346,7 @@ def test_every_frame_is_delivered_dropped_replaced_or_waits(
     steps: list[tuple[Policy | str | None, int]],
 ) -> None:
     # REL-73
-    lane = SlowLane()
+    lane = SlowLane(Framing.SOCKET)
     outlet = Outlet(lane)
     for step, count in steps:
         if step == "open":
@@ -334,6 +357,8 @@ def test_every_frame_is_delivered_dropped_replaced_or_waits(
             for _ in range(count):
                 if isinstance(step, Policy) and count % 2:
                     outlet.send_topics(bundle("x" * 50, "y" * 50), f"t-{step.value}", step)
+                elif isinstance(step, Policy) and count % 4:
+                    outlet.putter(f"t-{step.value}", step, 0)(frame("x" * 50), 1)
                 elif isinstance(step, Policy):
                     outlet.send_topic(frame("x" * 50), f"t-{step.value}", step)
                 else:

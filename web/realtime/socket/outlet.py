@@ -22,7 +22,7 @@ import trio
 from web.realtime.errors import SocketCode
 from web.realtime.socket.messages import Error, Form, encode_server
 from web.realtime.socket.protocol import CloseCode
-from web.server import COALESCE_BYTES, Bundle, Frame, Lane
+from web.server import COALESCE_BYTES, Bundle, Frame, Framing, Lane
 
 # What was taken before a close is written in this time, or not at all.
 FLUSH_S = 1.0
@@ -52,13 +52,15 @@ class Outlet:
         "_given",
         "_lane",
         "_room",
+        "_sent",
         "_unanswered",
+        "at_once",
         "close_code",
         "close_reason",
         "closing",
         "form",
+        "is_open",
         "on_closing",
-        "sent",
     )
 
     def __init__(self, lane: Lane, form: Form = Form.PLAIN) -> None:
@@ -74,11 +76,19 @@ class Outlet:
         self.close_reason = ""
         # Told once our side wants the end, and again when nothing waits any more.
         self.on_closing: Callable[[], None] | None = None
-        self.sent = 0
+        self._sent = 0
+        # Events that the lane took at once, see `putter`; and whether `closing` is not set, there.
+        self.at_once = 0
+        self.is_open = True
         lane.when_ready(self._flush)
 
     def __repr__(self) -> str:
         return f"<Outlet sent={self.sent} {self._backlog!r}>"
+
+    @property
+    def sent(self) -> int:
+        """Count the messages that the lane took."""
+        return self._sent + self.at_once
 
     @property
     def queued(self) -> int:
@@ -89,7 +99,7 @@ class Outlet:
         """Call this for the lab and the metrics."""
         backlog = self._backlog
         return OutletStatistics(
-            self._given, self.sent, backlog.dropped, backlog.replaced, len(backlog)
+            self._given + self.at_once, self.sent, backlog.dropped, backlog.replaced, len(backlog)
         )
 
     @property
@@ -121,6 +131,32 @@ class Outlet:
         """Send an event of a topic, or keep it by the topic's policy."""
         self._put(frame, topic, policy)
 
+    def putter(self, topic: str, policy: Policy, after: int) -> Callable[[Frame, int], None]:
+        """Call this for what sends events of a topic as `send_topic` does, those behind `after`."""
+        send_topic = self.send_topic
+
+        def put(frame: Frame, position: int) -> None:
+            # A client that was here before may be ahead of what this process has heard.
+            if position > after:
+                send_topic(frame, topic, policy)
+
+        lane, entries = self._lane, self._backlog.entries
+        if lane.framing is not Framing.SOCKET:
+            return put
+
+        def put_at_once(frame: Frame, position: int) -> None:
+            # `_put` written out: a fan-out comes here once a reader, and beside the system call
+            # this is most of what an event costs.
+            if position <= after:
+                return
+            wire = frame.socket or frame.wire(Framing.SOCKET)
+            if self.is_open and not entries and lane.write(wire):
+                self.at_once += 1
+            else:
+                send_topic(frame, topic, policy)
+
+        return put_at_once
+
     def send_topics(self, bundle: Bundle, topic: str, policy: Policy) -> None:
         """Send several events of a topic with one write, or keep each by the topic's policy."""
         lane = self._lane
@@ -129,7 +165,7 @@ class Outlet:
                 self._put(frame, topic, policy)
             return
         self._given += len(bundle)
-        self.sent += len(bundle)
+        self._sent += len(bundle)
 
     def send_control(self, wire: bytes) -> bool:
         """Send a ping if nothing is waiting; False means the reader is behind anyway."""
@@ -140,6 +176,7 @@ class Outlet:
         if self.closing.is_set():
             return
         self.close_code, self.close_reason = code, reason
+        self.is_open = False
         # Who is cut off for not reading will not read the rest either.
         if code is CloseCode.SLOW:
             self._backlog.clear()
@@ -180,7 +217,7 @@ class Outlet:
         self._given += 1
         # The lane is tried only when nothing older waits: replies and events keep their order.
         if not self._backlog and self._lane.write(frame.wire(self._lane.framing)):
-            self.sent += 1
+            self._sent += 1
             return
         if not self._backlog.put(frame, topic, policy):
             self.close(CloseCode.SLOW, "too far behind")
@@ -195,7 +232,7 @@ class Outlet:
             if not self._lane.write(wire):
                 self._backlog.dropped += len(frames)  # the connection broke
                 return
-            self.sent += len(frames)
+            self._sent += len(frames)
         if not self._backlog:
             self._room.set()
             if self.closing.is_set():
@@ -233,23 +270,24 @@ class _Entry:
 class SocketBacklog:
     """Holds what waits for one WebSocket; `lagged(topic, missed)` builds the note for a gap."""
 
-    __slots__ = ("_bytes", "_entries", "_lagged", "_missed", "dropped", "replaced")
+    __slots__ = ("_bytes", "_lagged", "_missed", "dropped", "entries", "replaced")
 
     def __init__(self, lagged: Callable[[str, int], Frame]) -> None:
-        self._entries: deque[_Entry] = deque()
+        # The same for as long as it lives.
+        self.entries: deque[_Entry] = deque()
         self._bytes = 0
         self._missed: dict[str, int] = {}
         self._lagged = lagged
         self.dropped = self.replaced = 0
 
     def __bool__(self) -> bool:
-        return bool(self._entries)
+        return bool(self.entries)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def __repr__(self) -> str:
-        return f"<SocketBacklog messages={len(self._entries)} bytes={self._bytes}>"
+        return f"<SocketBacklog messages={len(self.entries)} bytes={self._bytes}>"
 
     def put(self, frame: Frame, topic: str | None = None, policy: Policy | None = None) -> bool:
         """Keep a frame by its topic's policy; False when the connection must be closed (1013).
@@ -258,11 +296,11 @@ class SocketBacklog:
         """
         if policy is Policy.LATEST and topic is not None:
             self._replace(topic)
-        self._entries.append(_Entry(frame, topic))
+        self.entries.append(_Entry(frame, topic))
         self._bytes += len(frame)
         # A dropping topic gives up its own oldest, never another's: who hears a busy topic loses
         # nothing of a quiet one. With none of its own left to give, the connection is closed.
-        while len(self._entries) > MESSAGES_MAX or self._bytes > QUEUE_BYTES_MAX:
+        while len(self.entries) > MESSAGES_MAX or self._bytes > QUEUE_BYTES_MAX:
             if policy is not Policy.DROP_OLDEST or topic is None or not self._drop(topic):
                 return False
         return True
@@ -271,8 +309,8 @@ class SocketBacklog:
         """Take what may be sent next, in order; a gap is told before the event after it."""
         taken: list[Frame] = []
         size = 0
-        while self._entries and size < bytes_max:
-            entry = self._entries.popleft()
+        while self.entries and size < bytes_max:
+            entry = self.entries.popleft()
             self._bytes -= len(entry.frame)
             missed = self._missed.pop(entry.topic, 0) if entry.topic is not None else 0
             if missed and entry.topic is not None:
@@ -283,23 +321,23 @@ class SocketBacklog:
 
     def clear(self) -> None:
         """Forget everything: the connection is over."""
-        self.dropped += len(self._entries)
-        self._entries.clear()
+        self.dropped += len(self.entries)
+        self.entries.clear()
         self._missed.clear()
         self._bytes = 0
 
     def _replace(self, topic: str) -> None:
-        for entry in self._entries:
+        for entry in self.entries:
             if entry.topic == topic:
-                self._entries.remove(entry)
+                self.entries.remove(entry)
                 self._bytes -= len(entry.frame)
                 self.replaced += 1
                 return
 
     def _drop(self, topic: str) -> bool:
-        for entry in self._entries:
+        for entry in self.entries:
             if entry.topic == topic:
-                self._entries.remove(entry)
+                self.entries.remove(entry)
                 self._bytes -= len(entry.frame)
                 self._missed[topic] = self._missed.get(topic, 0) + 1
                 self.dropped += 1

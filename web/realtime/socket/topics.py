@@ -124,12 +124,7 @@ class Topics:
         for other in others:
             self.leave(other)
         policy, outlet = self._policy(known), self._outlet
-        send_topic = outlet.send_topic
-
-        def put(frame: Frame, position: int) -> None:
-            # A client that was here before may be ahead of what this process has heard.
-            if position > after:
-                send_topic(frame, name, policy)
+        put = outlet.putter(name, policy, after)
 
         def put_all(bundle: Bundle) -> None:
             if bundle.first > after:

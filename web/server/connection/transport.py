@@ -98,6 +98,7 @@ class Transport(TCPServer):
             settings,
             spawn=self._spawn,
             on_broken=self._reset,
+            send=self._raw.socket._sock.send,  # type: ignore[attr-defined]  # reason: trio's own is a checkpoint, and it shows no other
             send_tls=None if self._tls is None else self._send_tls,
         )
 
