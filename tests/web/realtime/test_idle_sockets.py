@@ -54,7 +54,8 @@ async def test_an_idle_socket_is_one_task_and_keeps_nothing_of_its_handshake() -
         now = living()
         assert len(clients) == len(site.endpoint) == SOCKETS
         assert trio.lowlevel.current_statistics().tasks_living - tasks == SOCKETS
-        assert {name: now[name] - before[name] for name in OF_A_HANDSHAKE if now[name] > 0} == {}
+        # More than before: other tests of this process may have left some.
+        assert {name for name in OF_A_HANDSHAKE if now[name] > before[name]} == set()
 
 
 async def test_what_comes_with_the_handshake_is_answered_behind_it_in_order() -> None:
@@ -93,6 +94,7 @@ async def test_the_end_of_a_client_whose_commands_wait_is_seen(ending: bytes) ->
 async def test_whatever_ends_a_socket_its_actor_and_its_place_are_given_back(how: str) -> None:
     # REL-33
     async with opened() as site:
+        before = living()["Connection"]
         client = await upgraded(site)
         assert len(site.endpoint) == len(site.server.connections) == 1
         match how:
@@ -109,4 +111,4 @@ async def test_whatever_ends_a_socket_its_actor_and_its_place_are_given_back(how
                 await client.send_all(close(1001))
         await until(lambda: not len(site.endpoint) and not site.server.connections)
         await trio.testing.wait_all_tasks_blocked()
-        assert living()["Connection"] == 0
+        assert living()["Connection"] <= before

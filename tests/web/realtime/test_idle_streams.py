@@ -70,7 +70,8 @@ async def test_an_idle_stream_is_one_task_and_keeps_nothing_of_its_request() -> 
         now = living()
         assert len(clients) == len(site.streams) == STREAMS
         assert trio.lowlevel.current_statistics().tasks_living - tasks == STREAMS
-        assert {name: now[name] - before[name] for name in OF_A_REQUEST if now[name] > 0} == {}
+        # More than before: other tests of this process may have left some.
+        assert {name for name in OF_A_REQUEST if now[name] > before[name]} == set()
 
 
 async def test_what_is_asked_behind_a_stream_is_answered_when_it_is_over() -> None:
