@@ -15,6 +15,7 @@ from web.documentation.library import (
     ReadingPathBroken,
     maybe_documents,
 )
+from web.documentation.presenting import doorways
 from web.documentation.routes import document_routes, optional_pages
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ReadingPath",
     "ReadingPathBroken",
     "document_routes",
+    "doorways",
     "maybe_documents",
     "optional_pages",
 ]

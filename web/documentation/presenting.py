@@ -11,6 +11,7 @@ from web.views import (
     DocumentFolder,
     DocumentLink,
     DocumentPage,
+    Doorway,
     FoundView,
     LocalPath,
     PathView,
@@ -100,6 +101,14 @@ class DocumentViews:
         is_last = at + 1 == len(path.pages)
         following = None if is_last else self._link(path.pages[at + 1])
         return StepOfPath(path.reader, at + 1, len(path.pages), following)
+
+
+def doorways() -> tuple[Doorway, ...]:
+    """Call this for where each reading path begins."""
+    return tuple(
+        Doorway(local_path(address(path.pages[0])), path.reader, path.promise)
+        for path in READING_PATHS
+    )
 
 
 def found_view(found: Found) -> FoundView:

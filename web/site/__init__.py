@@ -2,6 +2,7 @@
 
 Read `routes.py`, then `events.py` (the stream of every page, whoever fills it), `pages.py` (what
 every page has), `error_pages.py` (what stands where there is none), `health.py`, `proof_feed.py`
-(the figures on the home page), `tickets.py` (for sockets of programs without a cookie) and
-`policy_reports.py` (what browsers tell of pages that broke their policy).
+(the live figures on the home page) and `measured.py` (the others), `tickets.py` (for sockets of
+programs without a cookie) and `policy_reports.py` (what browsers tell of pages that broke their
+policy).
 """

@@ -15,11 +15,23 @@ from web.routing.services import Services
 from web.server import Answer, ReadyAnswer, current_request_state, ready_answer
 from web.site.events import StreamQuery
 from web.site.health import Health
+from web.site.measured import MEASURED
 from web.site.pages import PAGE_HOME, page_response, shell
 from web.site.proof_feed import ProofSource
-from web.views import CACHE_CONTROL, ErrorView, HomePage, StaticTable, element_id, sample_code
+from web.views import (
+    CACHE_CONTROL,
+    Doorway,
+    ErrorView,
+    HomePage,
+    StageView,
+    StaticTable,
+    element_id,
+    sample_code,
+)
 
 JSON = "application/json"
+# What a page calls the panel with the stage.
+STAGE = "tree"
 # For a name that never changes, and is asked for by itself.
 _A_DAY = b"public, max-age=86400"
 # Streams, commands and pages of one person are nothing to be found.
@@ -36,6 +48,18 @@ _ROBOTS = b"".join(
 
 
 @dataclass(frozen=True, slots=True)
+class HomeStage:
+    """The lab's stage, as far as the home page shows it.
+
+    A page joins without a sandbox: one is made when its visitor first wants to crash something.
+    """
+
+    still: Callable[[], StageView]
+    join: Callable[[Stream, str], None]
+    leave: Callable[[Stream], None]
+
+
+@dataclass(frozen=True, slots=True)
 class SiteServices:
     """What the site itself needs beside the services of every feature."""
 
@@ -43,6 +67,8 @@ class SiteServices:
     health: Health
     proof: ProofSource
     proof_readers: Audience[Stream]
+    stage: HomeStage
+    doorways: tuple[Doorway, ...] = ()
 
 
 def site_routes(services: Services, site: SiteServices) -> Blueprint:
@@ -54,7 +80,8 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
     async def home() -> Response:
         state = current_request_state()
         frame = shell(services, state, "Home", PAGE_HOME, str(uuid4()))
-        page = HomePage(frame, site.proof.view(), code)
+        stage, ways = site.stage.still(), site.doorways
+        page = HomePage(frame, site.proof.view(), code, stage, MEASURED, ways)
         return page_response(services.renderer.filled.home(page))
 
     @routes.get(paths.ERROR_TEST)
@@ -126,18 +153,21 @@ def ready_answers(static: StaticTable, version: str) -> Callable[[str], ReadyAns
 
 
 class HomeStreams:
-    """What the stream of a home page is sent: the figures."""
+    """What the stream of a home page is sent: the figures, and the stage once it is wanted."""
 
     def __init__(self, site: SiteServices) -> None:
-        self._readers = site.proof_readers
+        self._readers, self._stage = site.proof_readers, site.stage
 
     async def check(self, query: StreamQuery) -> None:
         """Every query is one for this page."""
 
     def fill(self, stream: Stream, query: StreamQuery, holds: PageHolds | None) -> None:
-        """Join the feed of the figures, until the stream closes; they are never the same."""
+        """Join the feeds until the stream closes; what they send is never the same."""
         stream.when_closed(self._readers.leave)
+        stream.when_closed(self._stage.leave)
         self._readers.join(stream)
+        # A page that comes back says that it had woken its stage.
+        self._stage.join(stream, STAGE if query.panel == STAGE else "")
 
 
 def _json(value: dict[str, object], status: int = 200) -> Response:

@@ -9,7 +9,7 @@ Read in this order:
   rendered once for all and filled with each visitor's own words; Jinja2's settings
 - `static`: the files under `/static/`, named by their hash; `browser_runtime`: the one of them
   that is fetched and never committed
-- `greeter`: the actor the home page shows; `templates/` and `static/` hold the rest
+- `desk`: the program the home page shows; `templates/` and `static/` hold the rest
 """
 
 from web.views.accounts import (
@@ -47,10 +47,12 @@ from web.views.moderation import (
     WaitingView,
 )
 from web.views.pages import (
+    Doorway,
     ErrorPage,
     ErrorView,
     HomePage,
     LabPage,
+    MeasuredView,
     MemberView,
     NavLink,
     PanelPage,
@@ -131,6 +133,7 @@ __all__ = [
     "DocumentFolder",
     "DocumentLink",
     "DocumentPage",
+    "Doorway",
     "ElementId",
     "ErrorPage",
     "ErrorView",
@@ -146,6 +149,7 @@ __all__ = [
     "InspectorView",
     "LabPage",
     "LocalPath",
+    "MeasuredView",
     "MemberView",
     "MessageFragments",
     "MessageState",

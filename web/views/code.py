@@ -1,6 +1,6 @@
 """Source code as it is shown on a page: cut into coloured pieces on the server.
 
-The sample on the home page is a real file, `greeter.py`; what is shown is what runs.
+The sample on the home page is a real file, `desk.py`; what is shown is what runs.
 """
 
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from web.views.words import check_text
 
-_SAMPLE = Path(__file__).with_name("greeter.py")
+_SAMPLE = Path(__file__).with_name("desk.py")
 # The file can be imported; on the page it is a script, so the guard is not shown.
 _GUARD = 'if __name__ == "__main__":\n    '
 
@@ -27,13 +27,26 @@ class CodePiece:
 
 @dataclass(frozen=True, slots=True)
 class CodeView:
-    """A source file to show, cut into coloured pieces; joined, they are the file again."""
+    """A source file to show, cut into coloured pieces; joined, they are the file again.
+
+    `log` and `output` are what it writes when it is run.
+    """
 
     name: str
     pieces: tuple[CodePiece, ...]
+    log: str = ""
+    output: str = ""
 
     def __post_init__(self) -> None:
         check_text("name", self.name)
+
+
+# What it prints, and the beginning of what its supervisor writes into the log.
+SAMPLE_OUTPUT = "back again: 25.0"
+SAMPLE_LOG = (
+    "[error] actor_crashed path=desk/divider incarnation=1 "
+    "error=ZeroDivisionError: division by zero"
+)
 
 
 def sample_source() -> str:
@@ -44,7 +57,7 @@ def sample_source() -> str:
 
 def sample_code() -> CodeView:
     """Call this once at start-up to get the sample actor, coloured."""
-    return CodeView(_SAMPLE.name, code_pieces(sample_source()))
+    return CodeView(_SAMPLE.name, code_pieces(sample_source()), SAMPLE_LOG, SAMPLE_OUTPUT)
 
 
 def code_pieces(source: str) -> tuple[CodePiece, ...]:

@@ -151,12 +151,42 @@ class ProofView:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredView:
+    """A row of what was measured: the figure of each, as the page of figures writes it."""
+
+    what: str
+    ours: str
+    others: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_text("what", self.what)
+        check_text("ours", self.ours)
+
+
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """A way into the documents: where it begins, for whom, and what for."""
+
+    path: LocalPath
+    title: str
+    text: str
+
+    def __post_init__(self) -> None:
+        local_path(self.path)
+        check_text("title", self.title)
+        check_text("text", self.text)
+
+
+@dataclass(frozen=True, slots=True)
 class HomePage:
-    """The whole home page."""
+    """The whole home page. `doorways` is empty where no documents are installed."""
 
     shell: Shell
     proof: ProofView
     code: CodeView
+    stage: StageView
+    measured: tuple[MeasuredView, ...] = ()
+    doorways: tuple[Doorway, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

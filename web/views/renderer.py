@@ -78,8 +78,9 @@ class Renderer:
         return self._environment.get_template(name).render(**values)
 
     def home_page(self, page: HomePage) -> str:
-        """Call this to render `/`."""
-        return self._render("home.html", page=page, shell=page.shell)
+        """Call this to render `/`; its stage is rendered once for many."""
+        stage = self._part(page.stage, "fragments/stage.html", stage=page.stage)
+        return self._render("home.html", page=page, shell=page.shell, stage=stage)
 
     def lab_page(self, page: LabPage) -> str:
         """Call this to render `/lab`; what is the same on many pages is rendered once for them."""
@@ -373,11 +374,13 @@ class FilledPages:
 
     def home(self, page: HomePage) -> FilledPage:
         """Call this for `/`."""
-        key = ("home", id(page.code), page.proof, *_alike(page.shell))
+        # By identity, as with the lab: these are the same objects as long as they look the same.
+        shown = page.code, page.stage, page.measured, page.doorways
+        key = ("home", *map(id, shown), page.proof, *_alike(page.shell))
         kept = self._kept.maybe(key)
         if kept is None:
             marked = replace(page, shell=_marked(page.shell))
-            kept = self._kept.keep(key, (page.code,), self._render_home(marked))
+            kept = self._kept.keep(key, shown, self._render_home(marked))
         return FilledPage(kept, _words(page.shell))
 
     def lab(self, page: LabPage) -> FilledPage:

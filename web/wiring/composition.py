@@ -62,7 +62,7 @@ from web.demos.routes import (
     DemoServices,
     demo_routes,
 )
-from web.documentation import Documents, document_routes, optional_pages
+from web.documentation import Documents, document_routes, doorways, optional_pages
 from web.lab.quota import LabQuota
 from web.lab.routes import LabServices, LabStreams, lab_again, lab_routes
 from web.lab.sandbox.desk import sandboxes_supervisor
@@ -122,7 +122,7 @@ from web.site.health import Check, Health, Unhealthy
 from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, program_version
 from web.site.policy_reports import PolicyReports, report_routes
 from web.site.proof_feed import ProofFeed, ProofSource
-from web.site.routes import HomeStreams, SiteServices, ready_answers, site_routes
+from web.site.routes import HomeStage, HomeStreams, SiteServices, ready_answers, site_routes
 from web.site.tickets import TicketOffice, ticket_routes
 from web.timeline.collector import (
     TimelineCollector,
@@ -466,7 +466,7 @@ class Web:
             self._optional,
             self.timeline,
         )
-        site = SiteServices(self._static, health, self._proof, self.proof_readers)
+        site = self._site_services(health)
         chat = ChatServices(self.rooms, self.shown)
         lab = LabServices(
             chat,
@@ -521,6 +521,16 @@ class Web:
         directory = self._directory
         counters = self.demos.counters
         return DemoServices(counters, panels, directory.counter, directory.desk, quota)
+
+    def _site_services(self, health: Health) -> SiteServices:
+        return SiteServices(
+            self._static,
+            health,
+            self._proof,
+            self.proof_readers,
+            HomeStage(self._stage.still, self.sandboxes.join, self.sandboxes.leave),
+            doorways() if self._documents is not None else (),
+        )
 
     def _fill_frame(self, stream: Stream) -> None:
         if viewer_of(current_request_state()).is_moderator:

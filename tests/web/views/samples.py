@@ -19,6 +19,7 @@ from web.views import (
     DocumentFolder,
     DocumentLink,
     DocumentPage,
+    Doorway,
     ErrorPage,
     ErrorView,
     EventView,
@@ -28,6 +29,7 @@ from web.views import (
     HubPage,
     InspectorView,
     LabPage,
+    MeasuredView,
     MemberView,
     MessageState,
     MessageView,
@@ -78,6 +80,8 @@ FILES = {
     "copy.js": b"1;",
     "docs.css": b"body{}",
     "docs.js": b"1;",
+    "home.css": b"body{}",
+    "home.js": b"1;",
     "lab.css": b"body{}",
     "lab.js": b"1;",
     "connection.js": b"1;",
@@ -297,8 +301,15 @@ def inspector(text: str = "sink") -> InspectorView:
     return InspectorView(chip(name=text), "desk/feed/sink", 12, row, row, row, (exits,))
 
 
+CODE, STAGE = sample_code(), stage()
+
+
 def home() -> HomePage:
-    return HomePage(shell(page="home"), proof(), sample_code())
+    return HomePage(shell(page="home"), proof(), CODE, STAGE, MEASURED, WAYS)
+
+
+MEASURED = (MeasuredView("messages told a second", "547,000", ("118,000", "")),)
+WAYS = (Doorway(local_path("/docs/start/one"), "Just arrived", "See it work."),)
 
 
 def member_shell(page: str = "account", viewer_name: str = "ada") -> Shell:

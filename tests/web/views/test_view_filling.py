@@ -45,7 +45,7 @@ def viewed(page: HomePage, number: int, name: str) -> HomePage:
 
 
 def viewed_lab(page: LabPage, number: int, name: str) -> LabPage:
-    shell = viewed(HomePage(page.shell, samples.proof(), samples.home().code), number, name).shell
+    shell = viewed(replace(samples.home(), shell=page.shell), number, name).shell
     token: CsrfToken = csrf_token(f"token.{number}-_=")
     chat = replace(
         page.chat,

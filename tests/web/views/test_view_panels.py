@@ -28,6 +28,22 @@ def test_home_shows_the_live_figures_and_leads_to_the_lab() -> None:
         assert figure in page.text
     assert "/lab" in page.values("href")
     assert page.values("data-uptime") == ["11520"]
+    # The stage with its button, its tab, and a place for what comes of a crash.
+    assert page.values("data-tab") == [samples.TAB]
+    assert {"chip-feed-sink", "story-19", "stage-state", "pulse"} <= set(page.values("id"))
+    # SITE-17, and the figures with who is beside them
+    assert {"/docs/start/one", "/docs"} <= set(page.values("href"))
+    assert "not measured" in page.text
+
+
+def test_home_leads_to_no_documents_where_there_are_none() -> None:
+    # SITE-15
+    bare = replace(samples.home(), doorways=())
+    assert not any(
+        path.startswith("/docs")
+        for path in samples.read(RENDERER.home_page(bare)).values("href")
+        if path
+    )
 
 
 def test_before_the_first_restart_no_time_is_claimed() -> None:

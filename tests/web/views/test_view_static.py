@@ -64,6 +64,8 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "demos.js",
         "favicon.ico",
         "favicon.svg",
+        "home.css",
+        "home.js",
         "lab.css",
         "lab.js",
         "og.png",
