@@ -319,7 +319,7 @@ async def test_it_heals_a_minute_after_the_last_action(autojump_clock: MockClock
 async def test_it_ends_ten_minutes_after_the_last_page(autojump_clock: MockClock) -> None:
     """LAB-3 LAB-94: made and gone, nothing is left; who comes back in time finds it."""
     async with open_kit() as kit:
-        await kit.ready(kit.open())  # the shared one is there as well
+        await until(lambda: len(kit.running(kit.sandboxes.shared)) == len(PLACES))
         system = kit.systems[0]
         before = len(list(system.cells())), len(kit.sandboxes._by_key)
         streams = [kit.open() for _ in range(5)]
@@ -332,7 +332,7 @@ async def test_it_ends_ten_minutes_after_the_last_page(autojump_clock: MockClock
         back = kit.open(streams[0].key.session)
         assert kit.sandboxes.of(back.key.session) is first
         await trio.sleep(20)
-        assert len(kit.sandboxes) == 2
+        assert len(kit.sandboxes) == 1
         kit.sandboxes.leave(back)
         await trio.sleep(KEPT_S + 5)
         assert (len(list(system.cells())), len(kit.sandboxes._by_key)) == before
@@ -360,6 +360,49 @@ async def test_a_keeper_that_crashed_goes_on(autojump_clock: MockClock) -> None:
         await kit.act(sandbox, "desk", "kill")
         await until(lambda: sandbox.remade >= 1)
         assert await kit.ready(kit.open(sandbox.session)) is sandbox
+
+
+@pytest.mark.parametrize("is_ending", [True, False])
+async def test_a_keeper_that_is_killed_leaves_no_sandbox_without_owner(
+    is_ending: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LAB-94: between taking its name from a sandbox and ending it, or naming and starting it."""
+    async with open_kit() as kit:
+        sandbox = await kit.ready(kit.open())
+        keeper = kit.systems[0].whereis("keeper")
+        assert keeper is not None
+        step = "ended" if is_ending else "named"
+        original = getattr(kit.sandboxes, step)
+
+        def killed(*given: object) -> None:
+            original(*given)
+            monkeypatch.setattr(kit.sandboxes, step, original)
+            keeper.kill()
+
+        monkeypatch.setattr(kit.sandboxes, step, killed)
+        kit.sandboxes.reset(sandbox)
+        await trio.sleep(2.0)
+        assert len(kit.running(sandbox)) == len(PLACES)
+        cells = kit.systems[0].cells()
+        desks = {cell.path for cell in cells if cell.path.count("/") == 2}
+        assert desks == {sandbox.root, kit.sandboxes.shared.root}
+        assert kit.sandboxes._by_key.keys() == {path.rpartition("/")[2] for path in desks}
+
+
+async def test_after_a_reset_it_is_counted_from_the_first(autojump_clock: MockClock) -> None:
+    """LAB-2 LAB-46: what was on its way is not lost, for nobody waits for it any more."""
+    async with open_kit() as kit:
+        sandbox = await kit.ready(kit.open())
+        await trio.sleep(3.0)
+        kit.sandboxes.act(sandbox, Place("feed-sink"), "flood", 100)
+        await trio.sleep(1.0)
+        await kit.act(sandbox, "feed-router", "crash")
+        await trio.sleep(1.0)
+        kit.sandboxes.reset(sandbox)
+        await trio.sleep(2.05)
+        props = sandbox.props
+        assert (props.lost, props.doubled) == (0, 0)
+        assert 15 <= props.received == props.sent <= 21
 
 
 async def test_unwatched_no_node_is_built(

@@ -46,6 +46,7 @@ class Keeper(Actor[Messages]):
     ) -> None:
         self._sandboxes, self._switch = sandboxes, switch
         self._supervisor, self._changed = supervisor, changed
+        self._is_tidy = False
 
     def on_start(self) -> None:
         """Watch who is there, and look at once."""
@@ -81,6 +82,8 @@ class Keeper(Actor[Messages]):
 
     async def _tend(self) -> None:
         now = trio.current_time()
+        if not self._is_tidy:
+            await self._tidy()
         for sandbox in self._sandboxes:
             is_left = sandbox.is_own and not sandbox.viewers
             if is_left and now - sandbox.left_at >= KEPT_S:
@@ -90,12 +93,26 @@ class Keeper(Actor[Messages]):
                     self._sandboxes.forget(sandbox)
                     continue
             if sandbox.is_to_be_made_anew:
-                sandbox.is_to_be_made_anew = False
                 await self._end(sandbox)
+                # Last: a keeper that was killed by now has its next incarnation do it.
+                sandbox.props.count_anew()
+                sandbox.is_to_be_made_anew = False
             if sandbox.root is None:
                 await self._begin(sandbox)
             elif sandbox.has_fewer_rooms or self._is_to_be_healed(sandbox, now):
                 await self._furnish(sandbox)
+
+    async def _tidy(self) -> None:
+        """End what an incarnation before was about to end, or to start, when it was killed.
+
+        What it had named and not started yet cannot start any more: its name is unknown by now.
+        """
+        with suppress(SupervisionError, NoProc):
+            above = handle_of(Dynamic, self._supervisor())
+            for child in await above.which_children():
+                if child.ref is not None and self._sandboxes.at(child.ref.path) is None:
+                    await above.terminate_child(child.ref)
+            self._is_tidy = True
 
     def _is_to_be_healed(self, sandbox: Sandbox, now: float) -> bool:
         if sandbox.acted_at is None or now - sandbox.acted_at < HEALED_AFTER_S:

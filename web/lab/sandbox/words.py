@@ -108,6 +108,11 @@ class Props:
     made: dict[Place, float] = field(default_factory=dict)
     began: dict[Place, float] = field(default_factory=dict)
 
+    def count_anew(self) -> None:
+        """Called between two lives of the sandbox, when nothing is under way in it."""
+        self.sent = self.received = self.lost = self.doubled = 0
+        self.expected = 1
+
     def came(self, number: int) -> None:
         """Called by the sink for each message."""
         self.received += 1
