@@ -190,3 +190,34 @@ def test_a_crash_has_a_flow_that_stays_chosen(site: SiteProcess, new_page: OpenP
     expect(page.locator("#operations-flows > li")).to_have_count(before + 1)
     expect(crash).to_have_attribute("aria-pressed", "true")
     expect(events).to_contain_text("actor.exited")
+
+
+def test_a_burst_counts_every_request_also_when_it_is_stopped(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """LAB-60 SITE-140 SITE-141 SITE-8: an id inside of a panel opens it."""
+    page = new_page()
+    page.goto(f"{site.url}/lab#burst-count")
+    panel = page.locator("#request-burst-demo")
+    expect(panel).to_be_visible()
+    expect(page.locator("#stage")).to_be_hidden()
+    page.locator("#burst-count").fill("100")
+    page.locator("#burst-start").click()
+    status = page.locator("#burst-status")
+    expect(status).to_have_text("Done: 100 of 100 answered, 100 OK, 0 failed.")
+
+    def shown(name: str) -> str:
+        return panel.locator(f'[data-figure="{name}"]').inner_text()
+
+    def milliseconds(name: str) -> float:
+        return float(shown(name).removesuffix(" ms"))
+
+    assert [shown(name) for name in ("sent", "ok", "failed")] == ["100", "100", "0"]
+    assert milliseconds("server-99") <= milliseconds("browser-99")
+    page.locator("#burst-count").fill("5000")
+    page.locator("#burst-start").click()
+    page.locator("#burst-stop").click()
+    expect(status).to_have_text(re.compile("^Stopped: "))
+    sent, ok, failed = (int(shown(name).replace(",", "")) for name in ("sent", "ok", "failed"))
+    assert (sent, failed) == (ok, 0)
+    assert shown("baseline").endswith("/s")

@@ -2,5 +2,6 @@
 
 Read `tree_picture.py` (what the running tree says of its actors), `views.py` (those facts become
 the tree that is shown, and what to patch when it has changed; pure), `tree_feed.py` (it is sent),
-then `routes.py` (the page, its stream, and what a visitor may do) and `quota.py` (how often).
+then `routes.py` (the page, its stream, and what a visitor may do); `sandbox/`, `stage/` (how it is
+shown and acted on) and `panels/` (the other tabs).
 """

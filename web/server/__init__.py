@@ -56,7 +56,7 @@ from web.server.edge.answers import (
     row_of_status,
 )
 from web.server.edge.checks import Checks, header_map
-from web.server.edge.edge import Edge, EdgeSettings, ReadyAnswer, ready_answer
+from web.server.edge.edge import REQUEST_S, Edge, EdgeSettings, ReadyAnswer, ready_answer
 from web.server.edge.request_state import NoRequestState, RequestState, request_state
 from web.server.edge.span import RequestSpan, TellBegin, TellSpan
 from web.server.edge.visitor import (
@@ -96,6 +96,7 @@ __all__ = [
     "CLOSE_BATCH",
     "CLOSE_PAUSE_S",
     "COALESCE_BYTES",
+    "REQUEST_S",
     "STREAM_HEAD",
     "WIRE_KEY",
     "Answer",

@@ -63,7 +63,8 @@ from web.demos.routes import (
     demo_routes,
 )
 from web.documentation import Documents, document_routes, doorways, optional_pages
-from web.lab.quota import LabQuota
+from web.lab.panels.bucket import Buckets
+from web.lab.panels.burst import burst_routes
 from web.lab.routes import LabServices, LabStreams, lab_again, lab_routes
 from web.lab.sandbox.desk import sandboxes_supervisor
 from web.lab.sandbox.keeper import Keeper
@@ -72,6 +73,7 @@ from web.lab.sandbox.sandboxes import Sandboxes
 from web.lab.stage.actions import OPERATIONS, SITE, StageServices
 from web.lab.stage.feed import StageFeed
 from web.lab.stage.picture import StagePicture
+from web.lab.stage.quota import LabQuota
 from web.lab.switch import FILE_NAME as LAB_MODE_FILE
 from web.lab.switch import LabSwitch
 from web.lab.tree_feed import TreeFeed, TreeSource
@@ -244,6 +246,7 @@ class Web:
         self.demos = DemoParts(Counters(streams), streams, self.timeline, self._clock.now)
         self._lab_quota = LabQuota(trio.current_time)
         self._lab_decided = Decided(trio.current_time)
+        self._buckets = Buckets(trio.current_time)
         self.ledger = Ledger(ids, self._clock.now, directory.wake_recorder)
         self._policy_reports = PolicyReports(trio.current_time)
         self._lab_switch = LabSwitch(
@@ -507,6 +510,7 @@ class Web:
         app.register_blueprint(own_account_routes(services, self.accounts))
         app.register_blueprint(lab_routes(services, lab))
         app.register_blueprint(demo_routes(services, self._demo_services()))
+        app.register_blueprint(burst_routes(self._buckets))
         timeline = TimelineServices(self.timeline, self.timeline_viewers, self._clock.now)
         app.register_blueprint(timeline_routes(services, timeline))
 

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from web.lab.quota import (
+from web.lab.stage.quota import (
     ACTIONS_PER_ADDRESS_MAX,
     ACTIONS_PER_SESSION_MAX,
     PERIOD_S,

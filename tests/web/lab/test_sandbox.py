@@ -390,7 +390,7 @@ async def test_a_keeper_that_is_killed_leaves_no_sandbox_without_owner(
 
 
 async def test_after_a_reset_it_is_counted_from_the_first(autojump_clock: MockClock) -> None:
-    """LAB-2 LAB-46: what was on its way is not lost, for nobody waits for it any more."""
+    """LAB-2: what was on its way is not lost, for nobody waits for it any more."""
     async with open_kit() as kit:
         sandbox = await kit.ready(kit.open())
         await trio.sleep(3.0)

@@ -17,7 +17,6 @@ from tests.patience import until
 from tests.web.lab.test_sandbox import Kit
 from tests.web.lab.test_sandbox import Site as SandboxSite
 from tests.web.views.samples import static
-from web.lab.quota import LabQuota
 from web.lab.sandbox.sandboxes import Sandbox
 from web.lab.sandbox.words import (
     LETTERS_PER_S,
@@ -29,6 +28,7 @@ from web.lab.sandbox.words import (
 )
 from web.lab.stage.feed import Changed, StageFeed
 from web.lab.stage.picture import StagePicture
+from web.lab.stage.quota import LabQuota
 from web.lab.switch import LabSwitch
 from web.settings import LabMode
 from web.views import ChipView, Renderer

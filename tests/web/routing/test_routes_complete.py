@@ -35,6 +35,7 @@ ROUTES = {
     paths.MODERATION: "GET,POST",
     paths.AUDIT: "GET",
     paths.LAB_ACTION: "POST",
+    paths.BURST_PROBE: "GET",
     paths.LAB_LOOK: "POST",
     paths.LAB_RESET: "POST",
     paths.LAB_TREE: "GET",
@@ -68,6 +69,7 @@ SAMPLES = {
 }
 # Answers of a GET without anything: a page, or why not.
 BARE_GETS = {
+    paths.BURST_PROBE: 204,
     paths.ERROR_TEST: 500,
     paths.EVENTS: 400,
     paths.STATIC: 404,

@@ -90,6 +90,8 @@ FILES = {
     "datastar.js": b"2;",
     "favicon.ico": b"icon",
     "timeline.css": b"a{}",
+    "panels.css": b"a{}",
+    "burst.js": b"let a",
     "favicon.svg": b"<svg/>",
     "og.png": b"png",
 }

@@ -70,6 +70,8 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "lab.js",
         "og.png",
         "timeline.css",
+        "panels.css",
+        "burst.js",
         DATASTAR,
     }
     assert files.find(files.hashed_names[DATASTAR]) == StaticFile(

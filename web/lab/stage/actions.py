@@ -15,12 +15,12 @@ import msgspec
 from quart import Blueprint, Response
 
 from actors.accounts import TabId
-from web.lab.quota import LabQuota
 from web.lab.sandbox.recording import Deed, Ledger
 from web.lab.sandbox.sandboxes import NotNow, Sandbox, Sandboxes
 from web.lab.sandbox.words import ABOVE, DESK, FLOOD_MAX, FLOOD_MIN, Place
 from web.lab.stage.api import tree_json
 from web.lab.stage.picture import StagePicture
+from web.lab.stage.quota import LabQuota
 from web.lab.switch import LabSwitch
 from web.realtime import Stream, StreamKey
 from web.routing import paths

@@ -17,7 +17,7 @@ const byId = (id) => document.getElementById(id);
 const chipAt = (place) => byId(`chip-${place}`);
 
 const PANELS = [...new Set([...document.querySelectorAll(".lab [data-panel]:is(a)")].map((one) => one.dataset.panel))];
-const PANEL_OF_HASH = { "#chat-demo": "chat" };
+const PANEL_OF_HASH = { "#chat-demo": "chat", "#operations-surface": "operations" };
 // A minute, twice a second.
 const SAMPLES = 120;
 const SAMPLE_MS = 500;
@@ -38,7 +38,9 @@ const isStill = matchMedia("(prefers-reduced-motion: reduce)");
 // ---- panels ----------------------------------------------------------------------------------
 
 function panelOf(hash) {
-  const name = PANEL_OF_HASH[hash] ?? hash.slice(1);
+  // A panel is opened by its name, and by the id of anything in it.
+  const inside = hash.length > 1 ? byId(hash.slice(1))?.closest("[data-tab]") : null;
+  const name = PANEL_OF_HASH[hash] ?? inside?.dataset.tab ?? hash.slice(1);
   return PANELS.includes(name) ? name : "tree";
 }
 
