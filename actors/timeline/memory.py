@@ -10,11 +10,11 @@ would else push out everybody's; the first requests of a real one are found agai
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import Final, TypeAlias
 
-from actors.timeline.words import NOTHING, Entry, Flow, Kind, Values, is_hidden
+from actors.timeline.words import NOTHING, Entry, Flow, Kind, Note, Values, is_hidden
 
 # SITE-130. A reader sees twenty flows of two or three entries; an operator looks for a cause.
 LIVE_ENTRIES_MAX: Final = 50
@@ -27,7 +27,8 @@ EXITS_MAX: Final = 64
 PATH_KEPT_MAX: Final = 200
 METHOD_KEPT_MAX: Final = 32
 
-T = TypeVar("T")
+
+Noted: TypeAlias = tuple[Flow, Note]
 
 
 class Session:
@@ -36,8 +37,8 @@ class Session:
     __slots__ = ("diagnostic", "live")
 
     def __init__(self) -> None:
-        self.live: deque[Entry] = deque(maxlen=LIVE_ENTRIES_MAX)
-        self.diagnostic: deque[Entry] = deque(maxlen=DIAGNOSTIC_ENTRIES_MAX)
+        self.live: deque[Noted] = deque(maxlen=LIVE_ENTRIES_MAX)
+        self.diagnostic: deque[Noted] = deque(maxlen=DIAGNOSTIC_ENTRIES_MAX)
 
 
 class Timeline:
@@ -55,10 +56,12 @@ class Timeline:
     ) -> None:
         self._now = now
         self._requests_max, self._sessions_max = request_scopes_max, session_scopes_max
-        # What was touched last comes last.
-        self._flows: dict[str, Flow] = {}
-        self._sessions: dict[str, Session] = {}
-        self._unpatched: dict[str, None] = {}
+        # What was touched last comes last. Not plain dicts: finding the first of one of which the
+        # first was taken a thousand times walks over all the gaps, at every request.
+        self._flows: OrderedDict[str, Flow] = OrderedDict()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        # Requests whose exits were not sent to anybody yet, and whether to its own session only.
+        self._unpatched: dict[str, bool] = {}
         self.on_change: Callable[[str], None] | None = None
 
     def __repr__(self) -> str:
@@ -70,7 +73,16 @@ class Timeline:
 
     # -- telling ------------------------------------------------------------------------------
 
-    def begin(self, request_id: str, session: str, method: str, path: str, *, is_new: bool) -> None:
+    def begin(
+        self,
+        request_id: str,
+        session: str,
+        method: str,
+        path: str,
+        *,
+        is_new: bool,
+        traceparent: str | None = None,
+    ) -> None:
         """Call this when a request has come in; `is_new` when its session is this moment's."""
         now = self._now()
         # Cut here: an address of 8 KiB is shown to nobody, and would be kept a thousand times.
@@ -82,13 +94,16 @@ class Timeline:
             now,
             is_hidden=is_hidden(path),
         )
-        flows = self._flows
+        flow.traceparent = traceparent
+        flows, sessions = self._flows, self._sessions
         flows[request_id] = flow
         if len(flows) > self._requests_max:
-            del flows[next(iter(flows))]
-        if not is_new:
+            flows.popitem(last=False)
+        if session in sessions:
+            sessions.move_to_end(session)
+        elif not is_new:
             self._session(session)
-        self._keep(Entry(now, Kind.REQUEST_START, flow, NOTHING))
+        self._keep(flow, (now, Kind.REQUEST_START, NOTHING))
 
     def end(
         self, request_id: str, status: int | None, latency_s: float, *, is_member: bool
@@ -98,19 +113,18 @@ class Timeline:
         if flow is None:
             return
         flow.status, flow.latency_s, flow.is_member = status, latency_s, is_member
-        self._keep(Entry(flow.at + latency_s, Kind.REQUEST_END, flow, NOTHING))
+        self._keep(flow, (flow.at + latency_s, Kind.REQUEST_END, NOTHING))
 
     def note(self, request_id: str | None, kind: Kind, values: Values) -> None:
         """Call this when something was done on behalf of a request, whoever did it."""
-        flow = None if request_id is None else self._touched(self._flows, request_id)
-        if flow is not None:
-            self._keep(Entry(self._now(), kind, flow, values))
+        self.note_at(request_id, self._now(), kind, values)
 
     def note_at(self, request_id: str | None, at: float, kind: Kind, values: Values) -> None:
         """Call this for what was done some time ago."""
-        flow = None if request_id is None else self._touched(self._flows, request_id)
+        flow = None if request_id is None else self._flows.get(request_id)
         if flow is not None:
-            self._keep(Entry(at, kind, flow, values))
+            self._flows.move_to_end(flow.request_id)
+            self._keep(flow, (at, kind, values))
 
     def tell_tab(self, request_id: str, tab: str, sender: str = "-") -> None:
         """Call this when a command has told which tab it comes from, and who speaks."""
@@ -120,15 +134,16 @@ class Timeline:
             if sender != "-":
                 flow.sender = sender
 
-    def exited(self, request_id: str | None, values: Values) -> bool:
+    def exited(self, request_id: str | None, values: Values, *, is_own: bool = False) -> bool:
         """Call this when an actor ended badly; False when nobody here has caused it.
 
-        What readers of the tree are sent next belongs to that request, too (`patched`).
+        What its readers are sent next belongs to that request, too (`patched`): those of the site's
+        tree, or, with `is_own`, the pages of the session that has the actor for its own.
         """
         if request_id is None or request_id not in self._flows:
             return False
         self.note(request_id, Kind.ACTOR_EXITED, values)
-        self._unpatched[request_id] = None
+        self._unpatched[request_id] = is_own
         while len(self._unpatched) > EXITS_MAX:
             del self._unpatched[next(iter(self._unpatched))]
         return True
@@ -138,9 +153,10 @@ class Timeline:
 
         With a session: when its own pages were sent what became of its own actors.
         """
-        for request_id in list(self._unpatched):
+        for request_id, is_own in list(self._unpatched.items()):
             flow = self._flows.get(request_id)
-            if session is None or flow is None or flow.session == session:
+            is_this = not is_own if session is None else is_own
+            if flow is None or (is_this and session in (None, flow.session)):
                 del self._unpatched[request_id]
                 self.note(request_id, Kind.SSE_PATCH, values)
 
@@ -163,7 +179,7 @@ class Timeline:
         """Call this for an operator: all of one request, or of one session, oldest first."""
         if request_id is not None:
             flow = self._flows.get(request_id)
-            return [] if flow is None else self._fresh(flow.entries)
+            return [] if flow is None else self._fresh((flow, note) for note in flow.notes)
         kept = None if session is None else self._sessions.get(session)
         return [] if kept is None else self._fresh(kept.diagnostic)
 
@@ -174,25 +190,27 @@ class Timeline:
             del self._flows[request_id]
         for session, kept in list(self._sessions.items()):
             for ring in (kept.live, kept.diagnostic):
-                while ring and ring[0].at < oldest:
+                while ring and ring[0][1][0] < oldest:
                     ring.popleft()
             if not kept.diagnostic:
                 del self._sessions[session]
 
     # -- keeping ------------------------------------------------------------------------------
 
-    def _keep(self, entry: Entry) -> None:
-        flow = entry.flow
-        flow.touched_at = entry.at
-        flow.entries.append(entry)
-        if len(flow.entries) > DIAGNOSTIC_ENTRIES_MAX:
-            del flow.entries[0]
-        session = self._touched(self._sessions, flow.session)
+    def _keep(self, flow: Flow, note: Note) -> None:
+        flow.touched_at = note[0]
+        notes = flow.notes
+        notes.append(note)
+        if len(notes) > DIAGNOSTIC_ENTRIES_MAX:
+            del notes[0]
+        # A session is touched when it asks for something.
+        session = self._sessions.get(flow.session)
         if session is None:
             return
-        session.diagnostic.append(entry)
+        noted = flow, note
+        session.diagnostic.append(noted)
         if not flow.is_hidden:
-            session.live.append(entry)
+            session.live.append(noted)
             if self.on_change is not None:
                 self.on_change(flow.session)
 
@@ -203,25 +221,19 @@ class Timeline:
             return kept
         kept = sessions[session] = Session()
         if len(sessions) > self._sessions_max:
-            del sessions[next(iter(sessions))]
+            sessions.popitem(last=False)
         # What it did before its cookie came back.
         for flow in self._flows.values():
-            if flow.session == session and flow.entries:
-                kept.diagnostic.extend(flow.entries)
+            if flow.session == session:
+                noted = [(flow, note) for note in flow.notes]
+                kept.diagnostic.extend(noted)
                 if not flow.is_hidden:
-                    kept.live.extend(flow.entries)
+                    kept.live.extend(noted)
         return kept
 
-    @staticmethod
-    def _touched(scopes: dict[str, T], key: str) -> T | None:
-        scope = scopes.pop(key, None)
-        if scope is not None:
-            scopes[key] = scope
-        return scope
-
-    def _fresh(self, entries: Iterable[Entry]) -> list[Entry]:
+    def _fresh(self, noted: Iterable[Noted]) -> list[Entry]:
         oldest = self._now() - KEPT_S
-        return [entry for entry in entries if entry.at >= oldest]
+        return [Entry(flow, note) for flow, note in noted if note[0] >= oldest]
 
 
 class ExitWatch:

@@ -137,6 +137,8 @@ def json_record(entry: Entry, moment: ToMoment) -> dict[str, object]:
         "user_id": "authenticated" if flow.is_member else None,
         "tab_id": flow.tab,
         "correlation": flow.request_id,
+        "causation": entry.values.get("causation"),
+        "traceparent": flow.traceparent,
         **dict(_values(entry)),
     }
     at = moment(entry.at).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -58,6 +58,9 @@ STAGE_OF: Final[Mapping[Kind, Stage]] = {
 
 Values: TypeAlias = Mapping[str, str | int | float | None]
 NOTHING: Final[Values] = {}
+# What happened in a flow: when, what, and what more is known of it. Plain, for it is made twice a
+# request.
+Note: TypeAlias = tuple[float, Kind, Values]
 
 # SITE-126: the page a visitor reads, its stream, what this panel and its tabs
 # themselves ask for, files, probes.
@@ -79,12 +82,13 @@ class Flow:
     """
 
     __slots__ = (
+        "__weakref__",
         "at",
-        "entries",
         "is_hidden",
         "is_member",
         "latency_s",
         "method",
+        "notes",
         "path",
         "request_id",
         "sender",
@@ -92,6 +96,7 @@ class Flow:
         "status",
         "tab",
         "touched_at",
+        "traceparent",
     )
 
     def __init__(
@@ -114,11 +119,20 @@ class Flow:
         self.latency_s: float | None = None
         # When the last thing happened in it.
         self.touched_at = at
-        # A list, bounded by `Timeline`: most flows have two entries, and an empty deque is larger.
-        self.entries: list[Entry] = []
+        # As W3C Trace Context writes it, where whoever asked has told one.
+        self.traceparent: str | None = None
+        # A list, bounded by `Timeline`: most flows have two, and an empty deque is larger. They do
+        # not name the flow: a ring of references is found by collections of garbage only, and
+        # there would be one for each request.
+        self.notes: list[Note] = []
 
     def __repr__(self) -> str:
-        return f"<Flow {self.request_id[:8]} {self.method} entries={len(self.entries)}>"
+        return f"<Flow {self.request_id[:8]} {self.method} notes={len(self.notes)}>"
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All that happened in it, in the order in which it was told."""
+        return [Entry(self, note) for note in self.notes]
 
 
 class Entry:
@@ -126,8 +140,9 @@ class Entry:
 
     __slots__ = ("at", "flow", "kind", "values")
 
-    def __init__(self, at: float, kind: Kind, flow: Flow, values: Values) -> None:
-        self.at, self.kind, self.flow, self.values = at, kind, flow, values
+    def __init__(self, flow: Flow, note: Note) -> None:
+        self.flow = flow
+        self.at, self.kind, self.values = note
 
     def __repr__(self) -> str:
         return f"<Entry {self.kind} {dict(self.values)}>"

@@ -178,7 +178,7 @@ async def log_out(services: AccountServices, state: RequestState) -> None:
     """Call this to end the sign-in of a browser; of a guest's it changes nothing."""
     if state.signed_in is None:
         return
-    await services.accounts.sign_out(SessionId(str(state.visitor.id)))
+    await services.accounts.sign_out(SessionId(state.visitor.text))
     tell(state, "accounts.sign_out", "accepted", user_id=str(state.signed_in.user_id))
     leave(services, state)
 
@@ -214,7 +214,7 @@ def _new_sign_in(
     services: AccountServices, state: RequestState, user_agent: str
 ) -> tuple[str, NewSignIn]:
     token, digest = new_token()
-    former = None if state.visitor.is_new else SessionId(str(state.visitor.id))
+    former = None if state.visitor.is_new else SessionId(state.visitor.text)
     return token, NewSignIn(
         services.ids.new_id(),
         digest,

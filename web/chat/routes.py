@@ -234,7 +234,7 @@ def refuse_unless_stored(answer: PostAnswer) -> Posted | Repeated:
 
 def viewer_of(state: RequestState) -> Viewer:
     """Call this for who looks, and whether they decide about what waits for review."""
-    signed_in, session_id = state.signed_in, str(state.visitor.id)
+    signed_in, session_id = state.signed_in, state.visitor.text
     if signed_in is None:
         return Viewer(session_id=session_id)
     return Viewer(signed_in.user_id, session_id, signed_in.role == Role.MODERATOR)
@@ -243,7 +243,7 @@ def viewer_of(state: RequestState) -> Viewer:
 def own_name(state: RequestState) -> str:
     """Call this for the name under which somebody posts: a member's own, or a guest's."""
     member = poster_of(state)
-    return guest_name(str(state.visitor.id)) if member is None else member.name
+    return guest_name(state.visitor.text) if member is None else member.name
 
 
 def poster_of(state: RequestState) -> Poster | None:

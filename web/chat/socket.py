@@ -223,7 +223,7 @@ async def socket_guest(
         await identify(state, scope)
     except StoreUnavailable:
         return Answer.UNAVAILABLE
-    session_id = str(state.visitor.id)
+    session_id = state.visitor.text
     if state.visitor.is_new:
         if any(name == b"authorization" for name, _ in scope["headers"]):
             return Answer.UNAUTHENTICATED

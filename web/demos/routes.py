@@ -158,7 +158,7 @@ async def _count(
     _check_command_id(command_id, origin)
     # A page without scripts has no stream; it is answered by the page.
     key = None if origin.is_form else _shown_to(services, own, state, origin).key
-    session = str(state.visitor.id)
+    session = state.visitor.text
     if await _claim(services, state, "counter", command_id):
         is_done = False
         try:

@@ -110,7 +110,7 @@ async def _page(
         # What was typed is more than a tab that works; its page says that it is in no room.
         if refused is None:
             raise
-    count = str(lab.counters.of(str(state.visitor.id)))
+    count = str(lab.counters.of(state.visitor.text))
     still = lab.stage.picture.still()
     return LabPage(frame, lab.tree.view(), chat, still, PANEL_VIEWS, count)
 

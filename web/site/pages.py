@@ -117,12 +117,12 @@ def viewer_name(state: RequestState) -> str:
     """Call this for the name under which somebody is here: a member's, or a guest's own."""
     if state.signed_in is not None:
         return state.signed_in.name
-    return guest_name(str(state.visitor.id))
+    return guest_name(state.visitor.text)
 
 
 def viewer_mark(state: RequestState) -> ElementId:
     """Call this for what names a viewer on their pages: another one after a sign-in or its end."""
-    return mark_of("viewer", str(state.visitor.id))
+    return mark_of("viewer", state.visitor.text)
 
 
 def sign_in_path(back: str | None = None) -> LocalPath:

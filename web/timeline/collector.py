@@ -14,7 +14,7 @@ import trio
 
 from actors.chat import ROOM_NAMES, MessagePosted, RoomName, Status, topic_of
 from actors.chat.words import DEMO_USER_ID
-from actors.runtime import Actor, Exit, current_context, message
+from actors.runtime import Actor, Context, Exit, current_context, message
 from actors.timeline import ExitWatch, Kind, Timeline, Values, is_hidden
 from supervision import REPORTS, Report
 from web.realtime import TellSent
@@ -39,7 +39,14 @@ def begin_teller(timeline: Timeline) -> TellBegin:
         if path.startswith(("/static/", "/health", "/ready")):
             return
         request_id, visitor = state.request_id, state.visitor
-        timeline.begin(request_id, str(visitor.id), method, path, is_new=visitor.is_new)
+        timeline.begin(
+            request_id,
+            visitor.text,
+            method,
+            path,
+            is_new=visitor.is_new,
+            traceparent=state.traceparent,
+        )
         if method == "POST" and not is_hidden(path):
             sender = _SENDERS.get(path, "-")
             state.on_tab = lambda tab: timeline.tell_tab(request_id, tab, sender)
@@ -64,7 +71,8 @@ def sent_teller(timeline: Timeline) -> TellSent:
     def tell(frame: Frame) -> None:
         context = current_context()
         if context is not None:
-            timeline.note(context.correlation_id, Kind.SSE_PATCH, patch_values(frame))
+            values = patch_values(frame) | caused_by(context)
+            timeline.note(context.correlation_id, Kind.SSE_PATCH, values)
 
     return tell
 
@@ -108,10 +116,15 @@ def statements_teller(
     return tell
 
 
-def patch_values(frame: Frame) -> Values:
+def caused_by(context: Context | None) -> dict[str, str | int | float | None]:
+    """Call this for which message led to an entry, where one has; operators are shown it."""
+    return {} if context is None else {"causation": context.causation_id}
+
+
+def patch_values(frame: Frame) -> dict[str, str | int | float | None]:
     """Call this to tell what a frame does to a page, without what it holds."""
     # Only the head of its first event: what follows may be a whole window.
-    values: dict[str, str | int] = {"payload_bytes": len(frame)}
+    values: dict[str, str | int | float | None] = {"payload_bytes": len(frame)}
     for line in frame.payload[:512].split(b"\n")[:6]:
         name, _, value = line.partition(b": ")
         word, _, rest = value.partition(b" ")
@@ -171,6 +184,7 @@ class PostSink:
             "mode": "append",
             "payload_bytes": len(posted.body.encode()),
             "streams": self._readers_of(posted.room) if is_public else 1,
+            **caused_by(current_context()),
         }
         self._timeline.note(_cause(), Kind.CHAT_BROADCAST, values)
 
@@ -179,7 +193,8 @@ class TimelineCollector(Actor[Messages]):
     """Hears of posts and of actors that ended, and finds out when they are back.
 
     `readers_of` gives how many streams are sent an event of a room, `maybe_node` an actor by its
-    path, or None. What it has noted outlives it.
+    path, or None. What ends below the path `sandboxes` is shown to its own visitor only. What it
+    has noted outlives it.
     """
 
     def __init__(
@@ -187,8 +202,10 @@ class TimelineCollector(Actor[Messages]):
         timeline: Timeline,
         readers_of: Callable[[RoomName], int],
         maybe_node: Callable[[str], Node | None],
+        sandboxes: str = "",
     ) -> None:
         self._timeline, self._maybe_node = timeline, maybe_node
+        self._below_sandboxes = f"{sandboxes}/" if sandboxes else None
         self._posts = PostSink(timeline, readers_of)
         self._exits = ExitWatch()
         self._pause_s = LOOK_FIRST_S
@@ -210,8 +227,12 @@ class TimelineCollector(Actor[Messages]):
         cause, offender = report.correlation_id, report.offender
         if report.context != "child_terminated" or cause is None:
             return
-        values = {"path": offender.path, "reason": _reason(report)}
-        if self._timeline.exited(cause, {**values, "incarnation": offender.incarnation}):
+        values: dict[str, str | int] = {"path": offender.path, "reason": _reason(report)}
+        values |= {"incarnation": offender.incarnation}
+        is_own = self._below_sandboxes is not None and offender.path.startswith(
+            self._below_sandboxes
+        )
+        if self._timeline.exited(cause, values, is_own=is_own):
             self._exits.put(offender.path, cause, offender.incarnation, report.at)
             self._pause_s = LOOK_FIRST_S
             self.after(self._pause_s, Look(), key="look")

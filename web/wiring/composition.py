@@ -149,6 +149,7 @@ CLOSE_S_MAX = 1.0
 # What an acknowledgement waits for the feed of a topic that has just been restarted.
 EPOCH_S_MAX = 1.0
 
+SANDBOXES_PATH = "site/sandboxes"
 LOBBY_PATH = f"site/rooms/{LOBBY.lower()}"
 
 
@@ -259,7 +260,7 @@ class Web:
             lambda: directory.system,
             wake_keeper=directory.wake_keeper,
             wake_feed=directory.wake_stage,
-            path="site/sandboxes",
+            path=SANDBOXES_PATH,
             tell_over=self.ledger.end,
             letters_per_s=self._settings.lab_letters_per_s,
         )
@@ -298,6 +299,7 @@ class Web:
             self.timeline,
             lambda room: len(self._room_readers[room]),
             self._directory.maybe_node,
+            SANDBOXES_PATH,
         )
 
     def proof_feed(self) -> ProofFeed:

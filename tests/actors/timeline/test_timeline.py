@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+import weakref
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -101,6 +102,59 @@ def test_a_record_has_its_time_level_target_and_ordered_fields() -> None:  # SIT
     started = json_record(start, moment)["fields"]
     assert isinstance(started, dict)
     assert "status" not in started
+
+
+def test_a_record_says_which_message_and_which_trace_it_belongs_to() -> None:  # SITE-120
+    site, trace = Site(), "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    site.timeline.begin("r", MINE, "GET", "/x", is_new=False, traceparent=trace)
+    site.timeline.note("r", Kind.SSE_PATCH, {"event": "e", "causation": 7})
+    records = [json_record(entry, moment) for entry in site.timeline.diagnostic(request_id="r")]
+    fields = [record["fields"] for record in records]
+    assert all(isinstance(one, dict) and one["traceparent"] == trace for one in fields)
+    assert [isinstance(one, dict) and one.get("causation") for one in fields] == [None, 7]
+    flow = site.timeline.maybe_flow("r")
+    assert flow is not None
+    assert "causation" not in str(shown_flow(flow, moment)), "visitors are not shown it"
+
+
+def test_what_nobody_can_be_shown_any_more_is_gone_at_once() -> None:  # SITE-130
+    """Without a collection of garbage: that of a site with many streams is long."""
+    site = Site()
+    site.request("first")
+    flow = site.timeline.maybe_flow("first")
+    assert flow is not None
+    kept = weakref.ref(flow)
+    del flow
+    gc.disable()
+    try:
+        for number in range(1100):
+            site.request(f"r-{number}")
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_a_patch_belongs_to_what_its_readers_can_see() -> None:  # LAB-30
+    site, other = Site(), "another session"
+    for name, session in (("tree", MINE), ("mine", MINE), ("theirs", other)):
+        site.timeline.begin(name, session, "POST", "/api/lab", is_new=False)
+        site.timeline.exited(name, {"path": name}, is_own=name != "tree")
+
+    def patched() -> list[str]:
+        return [
+            name
+            for name in ("tree", "mine", "theirs")
+            if any(
+                entry.kind is Kind.SSE_PATCH for entry in site.timeline.diagnostic(request_id=name)
+            )
+        ]
+
+    site.timeline.patched({"event": "e"}, MINE)
+    assert patched() == ["mine"]
+    site.timeline.patched({"event": "e"})
+    assert patched() == ["tree", "mine"], "the site's tree shows nobody a sandbox"
+    site.timeline.patched({"event": "e"}, other)
+    assert patched() == ["tree", "mine", "theirs"]
 
 
 def test_flows_are_twenty_at_most_newest_activity_first() -> None:  # SITE-123

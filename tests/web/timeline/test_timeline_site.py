@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 
 from actors.accounts import Role
 from actors.timeline import Kind
@@ -131,6 +132,13 @@ async def test_only_operators_read_traces() -> None:  # SITE-133
         guest = site.visitor()
         page = await in_thread(guest.open_lab)
         request_id = page.headers["x-request-id"]
+        # SITE-120, CORE-32: a trace that is well formed is told on, anything else is not kept.
+        trace = f"00-{'a' * 32}-{'b' * 16}-01"
+        for given, kept in ((trace, trace), (trace.upper(), None), (f"{trace}-{MARKER}", None)):
+            told = await in_thread(partial(guest.get, "/lab", traceparent=given))
+            flow = site.web.timeline.maybe_flow(told.headers["x-request-id"])
+            assert flow is not None
+            assert flow.traceparent == kept
         path = f"/ops/traces?request_id={request_id}"
         assert (await in_thread(lambda: guest.get(path))).status == 404
         member = await register(site)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -82,6 +83,8 @@ _CLIENT_ID_MAX = 128
 _OVERLOADED = replace(
     Answer.UNAVAILABLE.value, text="Too many are here at once; try again in a moment."
 )
+_TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_NO_TRACE = "0" * 32
 _OVERLOAD_TOLD_EVERY_S = 10.0
 _READS = frozenset({"GET", "HEAD"})
 _COOKIE_TYPES = frozenset({b"text/html", b"text/event-stream"})
@@ -291,7 +294,7 @@ class Edge:
         try:
             with (
                 trio.CancelScope(deadline=state.deadline) as answer.scope,
-                edge_context(Context(state.request_id)),
+                edge_context(Context(state.request_id, traceparent=state.traceparent)),
             ):
                 if not has_turn:
                     # Waiting for it is part of the request's time, and ends when its client leaves.
@@ -417,7 +420,7 @@ class Edge:
                 address=state.address,
                 route=state.route,
                 client_request_id=state.client_request_id,
-                session_id=None if state.visitor.is_new else str(state.visitor.id),
+                session_id=None if state.visitor.is_new else state.visitor.text,
                 user_id=None if state.signed_in is None else str(state.signed_in.user_id),
                 user_agent=user_agent_of(headers.get("user-agent")),
             )
@@ -448,11 +451,19 @@ class Edge:
             deadline=trio.current_time() + self._settings.request_s,
             ticket=ticket,
             came_from=partial(self._settings.checks.came_from, scope, headers),
+            traceparent=_traceparent(headers.get("traceparent")),
         )
         if scope.get("state") is None:  # other servers need not give one
             scope["state"] = ConnectionState({})
         scope["state"][STATE_KEY] = state
         return state
+
+
+def _traceparent(given: str | None) -> str | None:
+    # CORE-32: of one that is malformed nothing is kept. It opens nothing here, it is only told on.
+    if given is None or not _TRACEPARENT.fullmatch(given):
+        return None
+    return None if given[3:35] == _NO_TRACE or given[36:52] == _NO_TRACE[:16] else given
 
 
 class _Begin:

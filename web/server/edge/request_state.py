@@ -41,6 +41,8 @@ class RequestState:
     set_cookies: list[tuple[bytes, bytes]] = field(default_factory=list)
     # Told of the tab a command comes from, once it was read; set by whoever keeps a record of it.
     on_tab: Callable[[str], None] | None = None
+    # As W3C Trace Context writes it, where the client has told one that is well formed.
+    traceparent: str | None = None
     # The pattern of the route that took it, once one did; for the log.
     route: str | None = None
     # Tells which page of this site led here, as `Checks.came_from` does; for the way back.

@@ -140,10 +140,12 @@ class Visitor:
     Without an id it is new, and gets one when somebody asks for it: a probe never does.
     """
 
-    __slots__ = ("_id", "is_new", "must_be_set")
+    __slots__ = ("_id", "_text", "is_new", "must_be_set")
 
     def __init__(self, visitor_id: uuid.UUID | None, *, is_new: bool) -> None:
         self._id = visitor_id
+        # Of which id, and what it is as a text: asked for several times a request.
+        self._text: tuple[uuid.UUID | None, str] = (None, "")
         self.is_new = is_new
         self.must_be_set = False
 
@@ -153,6 +155,14 @@ class Visitor:
         if self._id is None:
             self._id = uuid.uuid4()
         return self._id
+
+    @property
+    def text(self) -> str:
+        """Tell the same as a text."""
+        visitor_id = self.id
+        if self._text[0] is not visitor_id:
+            self._text = visitor_id, str(visitor_id)
+        return self._text[1]
 
     def adopt(self, visitor_id: uuid.UUID) -> None:
         """Call this when a sign-in says which browser this is: it goes by that id from now on."""
