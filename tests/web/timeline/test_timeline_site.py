@@ -132,7 +132,7 @@ async def test_only_operators_read_traces() -> None:  # SITE-133
         guest = site.visitor()
         page = await in_thread(guest.open_lab)
         request_id = page.headers["x-request-id"]
-        # SITE-120, CORE-32: a trace that is well formed is told on, anything else is not kept.
+        # SITE-120: a trace that is well formed is told on, anything else is not kept.
         trace = f"00-{'a' * 32}-{'b' * 16}-01"
         for given, kept in ((trace, trace), (trace.upper(), None), (f"{trace}-{MARKER}", None)):
             told = await in_thread(partial(guest.get, "/lab", traceparent=given))

@@ -1,5 +1,4 @@
-"""The lab's other tabs: what a visitor measures, and what they have open.
+"""The lab's other tabs: what a visitor measures.
 
-Read `bucket.py` (how many probes one may send), `burst.py` (the probe itself), then `open_now.py`
-(what of a session is open, and since when) and `feed.py` (it is sent while it is seen).
+Read `bucket.py` (how many probes one may send), then `burst.py` (the probe itself).
 """

@@ -460,7 +460,7 @@ class Edge:
 
 
 def _traceparent(given: str | None) -> str | None:
-    # CORE-32: of one that is malformed nothing is kept. It opens nothing here, it is only told on.
+    # Of one that is malformed nothing is kept. It opens nothing here, it is only told on.
     if given is None or not _TRACEPARENT.fullmatch(given):
         return None
     return None if given[3:35] == _NO_TRACE or given[36:52] == _NO_TRACE[:16] else given
