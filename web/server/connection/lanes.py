@@ -65,8 +65,8 @@ class PipeLane:
         self._pipe.on_idle = on_ready
 
     def close(self) -> None:
-        """Refuse everything from now on; hypercorn's own writes go on."""
-        # The last chunk of a response and a WebSocket's close frame are hypercorn's to write.
+        """Refuse everything from now on; the connection's own writes go on."""
+        # The last chunk of a response and a WebSocket's close frame are the connection's to write.
         self.write = _refuse
         self._pipe.on_idle = None
 

@@ -77,8 +77,8 @@ class TransportSettings:
     # permessage-deflate on sockets whose client offers it. Not for strangers (SEC-45): what comes
     # in one read may swell a thousandfold before it is counted. On for the conformance program.
     agrees_to_deflate: bool = False
-    # All HTTP/1.1 by hypercorn and h11 instead of our own few lines, at a third of the speed: to
-    # compare the two, or to rule one out when something is wrong.
+    # All requests of HTTP/1.1 by hypercorn and h11 instead of our own few lines, at a third of the
+    # speed: to compare the two, or to rule one out when something is wrong. Not WebSockets.
     uses_library: bool = False
     # Given the status and the rule that was broken, a fixed text.
     error_response: Callable[[int, str], ErrorResponse] = field(default=bare_error)
