@@ -411,11 +411,48 @@ async def test_a_malformed_trailer_ends_its_stream_and_no_other(contexts: Contex
         good, bad = [await client.ask("/echo", "POST", body=b"abc") for _ in range(2)]
         client.frames.send_headers(good, [(b"sum", b"1")], end_stream=True)
         client.frames.send_headers(bad, [(b"sum", b"1\r\n2")], end_stream=True)
+        late = await client.ask("/echo", "POST", body=b"abc")
+        client.frames.send_headers(late, [(b"content-length", b"3")], end_stream=True)
         await client.flush()
-        await client.until(lambda: bad in client.resets)
-        assert client.resets == {bad: PROTOCOL_ERROR}
+        await client.until(lambda: {bad, late} <= client.resets.keys())
+        assert client.resets == {bad: PROTOCOL_ERROR, late: PROTOCOL_ERROR}
         assert await whole(client, good) == ("200", b"abc")
-    assert app.ended == 2
+    assert app.ended == 3
+
+
+@pytest.mark.parametrize(
+    ("lengths", "body"),
+    [
+        (["5"], b"abcd"),
+        (["5"], b"abcdef"),
+        (["0"], b"a"),
+        (["x"], b"abc"),
+        (["-1"], b"abc"),
+        (["1" * 19], b"abc"),
+        (["1" * 5000], b"abc"),
+        (["3", "4"], b"abc"),
+        (["3", "3"], b"abc"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
+async def test_a_body_of_another_length_ends_its_stream_and_no_other(
+    contexts: Contexts, method: str, lengths: list[str], body: bytes
+) -> None:
+    # SEC-112, RFC 9113 8.1.1: a length that is none, or is not kept, is its request's fault alone
+    app = App()
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        unchecked(client)
+        slow = await client.ask("/slow")
+        bad = client.frames.get_next_available_stream_id()
+        ask = [(b":method", method.encode()), *ASK[1:-1], (b":path", b"/echo")]
+        announced = [(b"content-length", length.encode()) for length in lengths]
+        client.frames.send_headers(bad, [*ask, *announced])
+        client.frames.send_data(bad, body, end_stream=True)
+        await client.flush()
+        await client.until(lambda: client.status.get(bad) == "400" or bad in client.resets)
+        app.release.set()
+        assert await whole(client, slow) == ("200", b"done")
+        assert await whole(client, await client.ask("/")) == ("200", b"here")
 
 
 async def test_a_flood_of_malformed_heads_ends_the_connection(

@@ -30,8 +30,8 @@ HEADER_BYTES_MAX = 16 * 1024
 # anybody registered has 17 letters.
 _LINE_EXTRA_MAX = 64
 _METHOD = rb"[A-Z][A-Z\-]{0,31}"
-# More digits than 64 bits need; some readers would wrap around.
-_LENGTH_DIGITS_MAX = 18
+# No more digits than 64 bits hold; some readers would wrap around.
+LENGTH = re.compile(rb"[0-9]{1,18}")
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _FIELD = rb"%b:[\t -~\x80-\xff]*" % _TOKEN
@@ -46,7 +46,6 @@ _BROKEN = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # A name, an address of version 4, or one of version 6 in brackets; a port may follow.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z_.\-~%!$&'()*+;=]*)(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]*)([/?][!-~]*)?")
-_DIGITS = re.compile(rb"[0-9]+")
 
 # Fields that say one thing. A second line would leave it to each reader which of them counts.
 SINGLE = frozenset(
@@ -283,7 +282,7 @@ def _body_length(version: bytes, fields: Mapping[bytes, bytes]) -> int | None:
     if coding is None:
         if length is None:
             return 0
-        if not _DIGITS.fullmatch(length) or len(length) > _LENGTH_DIGITS_MAX:
+        if not LENGTH.fullmatch(length):
             raise _Refused(_BAD, "The header content-length is one number.")
         return int(length)
     if length is not None:

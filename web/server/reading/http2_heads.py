@@ -2,8 +2,8 @@
 
 h2 would check the first part too, and end the whole connection for what it finds; RFC 9113 (8.1.1)
 has the one request end that is malformed, and its siblings go on (SEC-112). So h2 is told not to
-look, and everything it looked at is looked at here. What it still looks at by itself is the length
-that a head announces: one that is no number, or is not kept, ends the connection.
+look, and everything it looked at is looked at here. The length that a head announces h2 reads by
+all means, so it is given the header under another name (`hide_length`), and `http2.py` counts.
 
 The second part is `heads.py`: a head is spelled as HTTP/1.1 would have it and read once more.
 """
@@ -11,9 +11,17 @@ The second part is `heads.py`: a head is spelled as HTTP/1.1 would have it and r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from web.server.reading.heads import Head, HeaderList, HeadLimits, Refusal, read_head
+from web.server.reading.heads import (
+    LENGTH,
+    SINGLE,
+    Head,
+    HeaderList,
+    HeadLimits,
+    Refusal,
+    read_head,
+)
 
 # RFC 9113 8.2.1: neither blanks nor control characters, no capital letters, nothing beyond ASCII;
 # a colon begins a pseudo header and stands nowhere else.
@@ -24,11 +32,28 @@ _VALUE = re.compile(rb"(?![ \t])[^\r\n\0]*(?<![ \t])")
 _FORBIDDEN = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
+_LENGTH = b"content-length"
+# With capitals, which no client's own header may have; one that has them just so gets other ones,
+# and is refused for these.
+_HIDDEN = {_LENGTH: b"Content-Length", b"Content-Length": b"CONTENT-LENGTH"}
 _PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
 
 
+def hide_length(headers: Iterable[tuple[bytes, bytes]]) -> HeaderList:
+    """Call this with the fields as they came, before h2 reads them."""
+    return [(_HIDDEN.get(name, name), value) for name, value in headers]
+
+
+def announced_length(headers: HeaderList) -> int | None:
+    """Call this with hidden fields to get how long the body is to be; None when nobody says so."""
+    found = [value for name, value in headers if name == _HIDDEN[_LENGTH]]
+    # Of one that is no number, or twice there, the head is refused.
+    return int(found[0]) if found and LENGTH.fullmatch(found[0]) else None
+
+
 def read_http2_head(headers: HeaderList, limits: HeadLimits) -> Head | Refusal | None:
-    """Call this with the fields of a request as they came; None when they are malformed."""
+    """Call this with the fields of a request, hidden; None when they are malformed."""
+    headers = _shown(headers)
     if not _are_well_formed(headers):
         return None
     pseudo = {name: value for name, value in headers if name.startswith(b":")}
@@ -54,8 +79,18 @@ def read_http2_head(headers: HeaderList, limits: HeadLimits) -> Head | Refusal |
 
 
 def is_http2_trailer(headers: HeaderList) -> bool:
-    """Call this with the fields behind a body; False when they are malformed."""
-    return _are_well_formed(headers) and not any(name.startswith(b":") for name, _ in headers)
+    """Call this with the fields behind a body, hidden; False when they are malformed.
+
+    What a request is about is said before its body, as in HTTP/1.1 (`bodies.py`).
+    """
+    headers = _shown(headers)
+    return _are_well_formed(headers) and not any(
+        name.startswith(b":") or name in SINGLE for name, _ in headers
+    )
+
+
+def _shown(headers: HeaderList) -> HeaderList:
+    return [(_LENGTH if name == _HIDDEN[_LENGTH] else name, value) for name, value in headers]
 
 
 def _are_well_formed(headers: HeaderList) -> bool:

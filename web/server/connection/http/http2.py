@@ -27,6 +27,7 @@ import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings
+import hpack
 import trio
 from hypercorn.typing import (
     ASGIFramework,
@@ -44,7 +45,12 @@ from web.server.connection.http.exchange import Link as ExchangeLink
 from web.server.connection.http.plain import WATCHED, Address
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
 from web.server.reading.heads import Head, HeaderList, Refusal
-from web.server.reading.http2_heads import is_http2_trailer, read_http2_head
+from web.server.reading.http2_heads import (
+    announced_length,
+    hide_length,
+    is_http2_trailer,
+    read_http2_head,
+)
 
 log = Log(__name__)
 
@@ -97,6 +103,7 @@ class Http2:
             normalize_inbound_headers=False,
         )
         self.frames = h2.connection.H2Connection(config)
+        self.frames.decoder = _Decoder()
         self._streams: dict[int, Request] = {}
         self._begun = 0
         # Something to write, and something for the watch to look at.
@@ -215,12 +222,15 @@ class Http2:
                 if request is None or not request.feed(data):
                     padding += len(data)
                 self.taken(padding, number)
+                if request is not None and request.is_overlong:
+                    self._refuse_malformed(number)
             case h2.events.TrailersReceived(stream_id=number, headers=headers):
                 if not is_http2_trailer(headers):
                     self._refuse_malformed(number)
             case h2.events.StreamEnded(stream_id=number):
-                if number in self._streams:
-                    self._streams[number].end_body()
+                request = self._streams.get(number)
+                if request is not None and not request.end_body():
+                    self._refuse_malformed(number)
             case h2.events.StreamReset(stream_id=number):
                 if number in self._streams:
                     self._streams[number].lose()
@@ -242,14 +252,15 @@ class Http2:
         if self._begun >= self.settings.requests_max:
             self.say_goodbye()
         head = read_http2_head(event.headers, self.settings.head_limits)
-        # RFC 9113 8.1.1; where a body comes h2 counts it. A handler would take it for an empty one.
-        is_cut = event.stream_ended is not None and _announces_body(event.headers)
+        length = announced_length(event.headers)
+        # RFC 9113 8.1.1: a handler would take it for an empty body.
+        is_cut = event.stream_ended is not None and bool(length)
         if head is None or is_cut:
             self._refuse_malformed(number)
             return
         if not self._streams:
             self.link.enter(Phase.ANSWERING)
-        request = self._streams[number] = Request(self, number, head)
+        request = self._streams[number] = Request(self, number, head, length)
         self.link.spawn(request.run)
 
     def _refuse_malformed(self, number: int) -> None:
@@ -359,6 +370,7 @@ class Request:
     __slots__ = (
         "_answer_left",
         "_body",
+        "_body_left",
         "_body_left_s",
         "_connection",
         "_fed",
@@ -378,7 +390,9 @@ class Request:
         "scope",
     )
 
-    def __init__(self, connection: Http2, number: int, head: Head | Refusal) -> None:
+    def __init__(
+        self, connection: Http2, number: int, head: Head | Refusal, length: int | None
+    ) -> None:
         self._connection, self.number, self._head = connection, number, head
         self.scope = trio.CancelScope()
         # Of the body: what came and was not taken, and whether there is more to come.
@@ -386,6 +400,8 @@ class Request:
         self._fed = trio.Event()
         self._is_body_over = self._is_read = False
         self._body_left_s = connection.settings.body_s
+        # Announced, and not here yet; None when its end says how long it is.
+        self._body_left = length
         # Of the answer: what is not written yet, and whether that is all of it.
         self.ahead = bytearray()
         self.is_complete = self._is_written = False
@@ -429,16 +445,26 @@ class Request:
 
     def feed(self, data: bytes) -> bool:
         """Take a piece of the body; False when nobody will ask for it."""
-        if self._has_ended():
+        if self._body_left is not None:
+            self._body_left -= len(data)
+        if self._has_ended() or self.is_overlong:
             return False
         self._body += data
         self._fed.set()
         return True
 
-    def end_body(self) -> None:
-        """Note that the body is here."""
+    @property
+    def is_overlong(self) -> bool:
+        """Tell whether more of the body came than was announced."""
+        return self._body_left is not None and self._body_left < 0
+
+    def end_body(self) -> bool:
+        """Note that the body is here; False when it is another one than was announced."""
+        if self._body_left:
+            return False
         self._is_body_over = True
         self._fed.set()
+        return True
 
     def lose(self) -> None:
         """Note that its client is gone: the application has a moment to see it."""
@@ -580,8 +606,12 @@ class Request:
         await self.send({"type": "http.response.body", "body": answer.body, "more_body": False})
 
 
-def _announces_body(headers: HeaderList) -> bool:
-    return any(value.strip(b"0") for name, value in headers if name == b"content-length")
+class _Decoder(hpack.Decoder):
+    """Reads header blocks for h2, and hides from it what it would end the connection for."""
+
+    def decode(self, data: bytes, raw: bool = False) -> list[hpack.HeaderTuple]:
+        hidden = hide_length(super().decode(data, raw))
+        return [hpack.HeaderTuple(name, value) for name, value in hidden]
 
 
 def _scope(head: Head, connection: Http2) -> HTTPScope:
