@@ -18,8 +18,9 @@ every kind of answer with an application that has nothing of this.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from inspect import CO_COROUTINE
+from collections.abc import Awaitable, Callable, Iterator
+from inspect import CO_COROUTINE, isasyncgen
+from operator import length_hint
 from types import CodeType
 from typing import ParamSpec, TypeVar, cast, overload
 
@@ -28,9 +29,12 @@ from quart.ctx import RequestContext
 from quart.globals import request_ctx
 from quart.sessions import SecureCookieSessionInterface
 from quart.typing import ResponseReturnValue
+from quart.utils import run_sync_iterable
 from quart.wrappers.base import BaseRequestWebsocket
+from quart.wrappers.response import IterableBody
 from quart_trio import QuartTrio
 from quart_trio.wrappers.request import TrioRequest
+from quart_trio.wrappers.response import TrioIterableBody
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 from werkzeug.wrappers import Response as WerkzeugResponse
@@ -43,6 +47,12 @@ T = TypeVar("T")
 VERSIONS = {"quart": "0.22.0", "quart-trio": "0.12.0", "werkzeug": "3.1.9"}
 # A site has a handful of names; probes come by any. Some 200 bytes each.
 HOSTS_KEPT = 64
+
+
+# Answers that have no body, nor its length (RFC 9110 6.4.1).
+_BODILESS = frozenset({204, 304})
+# What quart's own class has step through a list.
+_ASYNCIO_STEPS = getattr(run_sync_iterable(iter(())), "ag_code", None)
 
 
 class SharedContext(RequestContext):
@@ -166,6 +176,15 @@ class LeanApp(QuartTrio):
             return await super().finalize_request(result, request_context, from_error_handler)
         return await self.process_response(await self.make_response(result), request_context)
 
+    async def make_response(
+        self, result: ResponseReturnValue | HTTPException
+    ) -> Response | WerkzeugResponse:
+        """Make an answer of what a handler gave; one of Quart's own class works here too."""
+        response = await super().make_response(result)
+        if isinstance(response, Response) and type(response.response) is IterableBody:
+            _leave_asyncio(response, response.response)
+        return response
+
     async def do_teardown_request(
         self, exc: BaseException | None, request_context: RequestContext | None = None
     ) -> None:
@@ -177,3 +196,19 @@ class LeanApp(QuartTrio):
         """Call what was registered for the end of a context, if anything was."""
         if self.teardown_appcontext_funcs or signals.appcontext_tearing_down.receivers:
             await super().do_teardown_appcontext(exc)
+
+
+def _leave_asyncio(response: Response, body: IterableBody) -> None:
+    """Have trio's threads step through what `quart.Response` was given, a list or nothing at all.
+
+    Its own body asks asyncio for them, which does not run here; `response_class` has another.
+    """
+    pieces = body.iter
+    if not isasyncgen(pieces) or pieces.ag_code is not _ASYNCIO_STEPS or pieces.ag_frame is None:
+        return  # made for any loop
+    iterable: Iterator[bytes] = pieces.ag_frame.f_locals["iterable"]
+    # Only what can tell is asked: a list's iterator, not a generator.
+    if length_hint(iterable, 1) or response.status_code in _BODILESS:
+        response.response = TrioIterableBody(iterable)
+    else:
+        response.set_data(b"")

@@ -320,7 +320,6 @@ def _titled(name: bytes) -> str:
 def _ready_body(response: Response | WerkzeugResponse) -> bytes | None:
     """Give all bytes of an answer that has them; None for one that makes them as it goes."""
     if response.status_code in _BODILESS and not isinstance(response.response, KeptBody):
-        # Quart's own class makes its empty body with asyncio, which does not run here.
         return b""
     if isinstance(response, WerkzeugResponse):
         return response.get_data() if response.is_sequence else None

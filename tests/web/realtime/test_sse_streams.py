@@ -130,6 +130,19 @@ async def test_a_disconnect_frees_everything() -> None:
         assert trio.lowlevel.current_statistics().tasks_living == tasks
 
 
+async def test_a_client_that_leaves_behind_what_nobody_read_frees_its_stream() -> None:
+    # REL-30: past a head of what comes early nobody reads on
+    async with opened() as site:
+        reader = await connect(site)
+        await reader.wait_head()
+        await reader.wait_events(1)
+        await reader.stream.send_all(b"GET /" + b"x" * 2000 + b" HTTP/1.1\r\n" + b"a: b\r\n" * 9000)
+        site.room.say("it goes on")
+        assert (await reader.wait_events(2))[1].data == "it goes on"
+        await reader.stream.aclose()
+        await settled(site, 0)
+
+
 async def test_a_new_stream_on_a_key_replaces_the_old() -> None:
     # SITE-90, SITE-93: and never hits a cap
     async with opened(stream_caps=StreamCaps(per_session=1)) as site:

@@ -125,6 +125,18 @@ def make_app(
         await request.get_data()
         return Response(status=204)
 
+    @app.get("/listed")
+    async def listed() -> Response:
+        return Response([b"one, ", b"two"], content_type="text/plain")
+
+    @app.get("/made")
+    async def made() -> Response:
+        return Response((b"%d" % number for number in range(3)), content_type="text/plain")
+
+    @app.post("/bare/<int:status>")
+    async def bare(status: int) -> Response:
+        return Response(status=status)
+
     @app.post("/twice")
     async def twice() -> str:
         found: list[int] = []

@@ -33,6 +33,7 @@ from quart.routing import QuartMap
 from quart.sessions import NullSession, SecureCookieSessionInterface, SessionMixin
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
+from quart_trio.wrappers.response import TrioResponse
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 from werkzeug.wrappers import Response as WerkzeugResponse
@@ -129,7 +130,7 @@ def routes(app: QuartTrio, told: list[str]) -> None:
             yield b"one"
             yield b"two"
 
-        return Response(body(), content_type="text/plain")
+        return TrioResponse(body(), content_type="text/plain")
 
     @app.get("/lines")
     def lines() -> Response:
@@ -137,7 +138,7 @@ def routes(app: QuartTrio, told: list[str]) -> None:
             yield b"one"
             yield b"two"
 
-        return Response(body(), content_type="text/plain")
+        return TrioResponse(body(), content_type="text/plain")
 
     @app.route("/body", methods=["PUT", "POST"])
     async def body() -> dict[str, object]:

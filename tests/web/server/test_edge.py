@@ -229,6 +229,25 @@ async def test_a_body_that_does_not_come_is_408_also_where_both_times_are_over(
     assert [entry for entry in logged if entry["log_level"] in ("warning", "error")] == []
 
 
+async def test_a_forwarded_address_of_a_stranger_is_told_once_of_pages_and_of_sockets() -> None:
+    # WEB-11: behind a proxy that nobody named, the whole site counts as one address
+    forwarded = "x-forwarded-for: 203.0.113.7\r\n"
+    upgrade = (
+        "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
+        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    )
+    with capture_logs() as logged:
+        async with edged() as ask:
+            for _ in range(2):
+                reply = await ask("GET /nowhere", f"{forwarded}{upgrade}")
+                assert (reply.status, reply.headers["content-type"]) == (404, "application/json")
+            assert ask.app.edge.addresses.statistics().unasked == 2
+            await ask("GET /", forwarded)
+            assert ask.app.edge.addresses.statistics().unasked == 3
+    told = [entry for entry in logged if entry["event"] == "request.forwarded_by_untrusted"]
+    assert [entry["log_level"] for entry in told] == ["warning"]
+
+
 @pytest.mark.parametrize(
     ("line", "headers", "status", "route"),
     [

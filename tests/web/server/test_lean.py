@@ -36,6 +36,26 @@ async def test_an_answer_without_any_body_is_one_behind_a_body_that_was_read() -
             assert not {"transfer-encoding", "content-length"} & reply.headers.keys()
 
 
+@pytest.mark.parametrize("status", [200, 202, 303, 409])
+async def test_an_answer_that_was_given_no_body_has_an_empty_one(status: int) -> None:
+    async with edged() as ask:
+        for body in (b"", b"x" * 5000):
+            reply = await ask(f"POST /bare/{status}", SAME + JSON, body)
+            assert (reply.status, reply.body) == (status, b"")
+            assert reply.headers["content-length"] == "0"
+            assert "transfer-encoding" not in reply.headers
+
+
+@pytest.mark.parametrize(("path", "body"), [("/listed", b"one, two"), ("/made", b"012")])
+async def test_quarts_own_class_takes_a_list_and_a_generator(path: str, body: bytes) -> None:
+    async with edged() as ask:
+        reply = await ask(f"GET {path}")
+        assert reply.status == 200
+        sizes = reply.body.split(b"\r\n")
+        assert b"".join(sizes[1::2]) == body
+        assert (await ask(f"HEAD {path}")).body == b""
+
+
 async def test_a_client_that_leaves_in_its_body_cancels_its_handler() -> None:
     # REL-30
     async with edged() as ask:

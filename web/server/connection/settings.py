@@ -78,7 +78,8 @@ class TransportSettings:
     # in one read may swell a thousandfold before it is counted. On for the conformance program.
     agrees_to_deflate: bool = False
     # All requests of HTTP/1.1 by hypercorn and h11 instead of our own few lines, at a third of the
-    # speed: to compare the two, or to rule one out when something is wrong. Not WebSockets.
+    # speed: to compare the two, or to rule one out when something is wrong. Not WebSockets. There
+    # a body announced with `Expect: 100-continue` is asked for at once, wanted or not.
     uses_library: bool = False
     # Given the status and the rule that was broken, a fixed text.
     error_response: Callable[[int, str], ErrorResponse] = field(default=bare_error)

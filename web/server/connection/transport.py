@@ -21,6 +21,7 @@ without a limit, which a client that reads nothing holds for ever).
 from __future__ import annotations
 
 import os
+import select
 import socket as stdlib_socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -195,6 +196,18 @@ class Transport(TCPServer):
                 pass
             return b""
         return None
+
+    async def wait_left(self) -> bool:
+        """Wait until the client shut its side or reset it, whatever lies unread before that."""
+        with trio.CancelScope() as self._read_scope:
+            if not hasattr(select, "epoll"):
+                await trio.sleep_forever()  # Linux only; elsewhere the answer's write finds it
+            # One of its own: trio's would tell of the unread bytes, again and again.
+            with select.epoll(1) as end:
+                end.register(self._raw.socket.fileno(), select.EPOLLRDHUP)
+                await trio.lowlevel.wait_readable(end.fileno())
+            return True
+        return False
 
     def enter(self, phase: Phase) -> None:
         """Say what the connection waits for, for whoever speaks HTTP on it."""

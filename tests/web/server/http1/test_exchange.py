@@ -80,6 +80,28 @@ async def test_what_is_sent_during_a_long_request_is_answered_after_it() -> None
     assert [one.body for one in got] == [b"", b"abc", b""]
 
 
+# More than a head, which is all that is read before its turn.
+AHEAD = POST + b"Content-Length: 60000\r\n\r\n" + b"x" * 60_000
+
+
+async def test_much_that_is_sent_during_a_long_request_waits_for_it() -> None:
+    # REL-51
+    release = trio.Event()
+
+    async def slow(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        assert scope["type"] == "http"
+        if scope["method"] == "GET":
+            await release.wait()
+        await echo(scope, receive, send)
+
+    async with serving(slow, PATIENT) as server, await connect(server) as client:
+        await client.send(GET + AHEAD * 2 + LAST)
+        await trio.sleep(0.25)  # two rounds of the watch
+        release.set()
+        got = split_answers(await client.read_to_end(), [b"GET", b"POST", b"POST", b"GET"])
+    assert [len(one.body) for one in got] == [0, 60_000, 60_000, 0]
+
+
 async def test_a_body_comes_while_its_handler_is_busy() -> None:
     # The watch of a long request and its `receive` never read at once.
     async def dawdle(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

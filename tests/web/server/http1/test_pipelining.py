@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import socket
+import struct
 from dataclasses import replace
 
 import pytest
@@ -10,11 +12,11 @@ import trio
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from structlog.testing import capture_logs
 
-from tests.patience import FOR_EVER_S
+from tests.patience import FOR_EVER_S, PATIENCE_S, until
 from tests.web.server.http1.corpus import CASES, Case
 from tests.web.server.http1.mutants import mutants
 from tests.web.server.http1.wire import split_answers
-from tests.web.server.serving_kit import answer, connect, serving
+from tests.web.server.serving_kit import GET, answer, connect, serving
 from web.server import Server, TransportSettings
 
 PATIENT = TransportSettings(head_s=FOR_EVER_S, body_s=FOR_EVER_S, linger_s=0.1)
@@ -102,3 +104,28 @@ async def test_whatever_is_sent_is_answered_or_ended_and_never_500(road: str) ->
                 nursery.start_soon(ask, raw)
     assert problems == []
     assert [entry for entry in logged if entry["log_level"] in ("error", "warning")] == []
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+async def test_a_client_that_leaves_behind_what_nobody_read_is_seen(*, is_reset: bool) -> None:
+    # REL-30: past a head of what comes early nobody reads on
+    ahead = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000
+    begun, ended = trio.Event(), trio.Event()
+
+    async def slow(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            begun.set()
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with serving(slow, replace(PATIENT, gone_grace_s=0.05)) as server:
+        async with await connect(server) as client:
+            await client.send(GET + ahead)
+            await begun.wait()
+            if is_reset:
+                linger = struct.pack("ii", 1, 0)
+                client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        with trio.fail_after(PATIENCE_S):
+            await ended.wait()
+        await until(lambda: not server.connections)

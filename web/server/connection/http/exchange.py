@@ -63,6 +63,9 @@ class Link(Protocol):
     async def receive(self, phase: Phase, deadline: float) -> bytes | None:
         """Bytes; empty ones when the client left; None at the deadline, or when a drain ends it."""
 
+    async def wait_left(self) -> bool:
+        """Wait for the client's end and read nothing; False when `stop_waiting` was called."""
+
     def stop_waiting(self) -> None:
         """Have `receive` give None now, if it waits."""
 
@@ -255,16 +258,18 @@ class Exchange:
         limit = self._settings.head_limits.whole
         try:
             with self._watching:
-                # What comes meanwhile is the next request; past a head of it nobody reads on, and
-                # that client's end is not seen before the answer is written to it.
+                # What comes meanwhile is the next request; past a head of it nobody reads on, so
+                # that the kernel holds the client back.
                 while len(self._reader) < limit:
                     is_here = self._reader.is_whole_body_here
                     phase = Phase.ANSWERING if is_here else Phase.BODY
                     data = await self._link.receive(phase, float("inf"))
                     if not data:
                         self._lose()
-                        break
+                        return
                     self._reader.feed(data)
+                if await self._link.wait_left():
+                    self._lose()
         finally:
             self._watch_over.set()
 

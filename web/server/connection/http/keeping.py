@@ -32,6 +32,9 @@ class Line(Protocol):
     async def receive(self, phase: Phase, deadline: float) -> bytes | None:
         """Bytes; empty ones when the client left; None when `stop_waiting` was called."""
 
+    async def wait_left(self) -> bool:
+        """Wait for the client's end and read nothing; False when `stop_waiting` was called."""
+
     def stop_waiting(self) -> None:
         """Have `receive` give None now, if it waits."""
 
@@ -62,15 +65,15 @@ async def keep(
     """Call this to stay with a stream to its end; whether its answer ended whole.
 
     What the client sends meanwhile is its next request; of that no more than `limit` bytes are
-    read, and the end of who sends more is not seen before the stream's. Cancelled, the stream is
-    told that its client is gone.
+    read. Cancelled, the stream is told that its client is gone.
     """
     try:
         kept.wake_by(line.stop_waiting)
         while kept.is_open:
             if len(reader) >= limit:
-                await kept.wait_over()
-                break
+                if await line.wait_left():
+                    return False
+                continue
             data = await line.receive(Phase.ANSWERING, float("inf"))
             if data:
                 reader.feed(data)
