@@ -84,6 +84,13 @@ SOAKS = {
         minutes=10,
         environment=(("FORM", "long"),),
     ),
+    "leaving": Soak(
+        "REL-33: 10,000 clients that leave in the middle of something",
+        "tests/web/wiring/test_open_sockets.py::"
+        "test_clients_that_leave_in_any_way_leave_nothing_behind",
+        rounds=1,
+        environment=(("LEFT", "2500"),),
+    ),
     "schedules": Soak(
         "ACT-125: random crash schedules over a tree",
         "tests/actors/testing/test_schedules.py::test_a_thousand_schedules_keep_the_rules_of_life",

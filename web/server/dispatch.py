@@ -199,7 +199,7 @@ class LeanApp(QuartTrio):
 
 
 def _leave_asyncio(response: Response, body: IterableBody) -> None:
-    """Have trio's threads step through what `quart.Response` was given, a list or nothing at all.
+    """Have trio's threads step through what Quart's own class was given, a list or nothing at all.
 
     Its own body asks asyncio for them, which does not run here; `response_class` has another.
     """

@@ -166,6 +166,15 @@ def make_app(
 
         return Response(body(), content_type="text/plain")
 
+    @app.get("/long/<kind>")
+    async def long(kind: str) -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            for number in range(4):
+                await trio.sleep(0.1)
+                yield b"%d\n" % number
+
+        return Response(body(), content_type=f"text/{kind}")
+
     @app.post("/json")
     async def json() -> str:
         require_media("application/json")

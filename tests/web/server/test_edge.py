@@ -11,7 +11,8 @@ import trio
 from structlog.testing import capture_logs
 
 from tests.patience import until
-from tests.web.server.edge_kit import Reply, edged
+from tests.web.server.edge_kit import Reply, edged, make_app
+from tests.web.server.http2_kit import Contexts, connected, serving2
 from tests.web.server.serving_kit import Client
 from web.server.serving import SURPLUS_MAX
 
@@ -214,6 +215,28 @@ async def test_a_request_past_its_deadline_is_503(word: str) -> None:
             reply = await ask(f"GET /fail/{word}")
     assert (reply.status, reply.headers["retry-after"]) == (503, "1")
     assert [entry for entry in logged if entry["log_level"] == "error"] == []
+
+
+async def test_a_stream_has_no_total_time_and_whatever_else_is_late_is_seen_to_be_cut() -> None:
+    # REL-16
+    async with edged(request_s=0.15) as ask:
+        whole = await ask("GET /long/event-stream")
+        cut = await ask("GET /long/plain")
+    chunks = b"".join(b"2\r\n%d\n\r\n" % number for number in range(4))
+    assert (whole.status, whole.body) == (200, chunks + b"0\r\n\r\n")
+    assert (cut.status, cut.body.endswith(b"0\r\n\r\n")) == (200, False)
+
+
+async def test_a_stream_over_http2_has_no_total_time_and_what_is_cut_is_reset(
+    contexts: Contexts,
+) -> None:
+    # REL-16
+    app = make_app("https://x", [], 0.15, [], 1000, 8)
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        whole, cut = await client.ask("/long/event-stream"), await client.ask("/long/plain")
+        await client.until(lambda: whole in client.ended and cut in client.resets)
+    assert (client.status[whole], client.bodies[whole]) == ("200", b"0\n1\n2\n3\n")
+    assert cut not in client.ended
 
 
 @pytest.mark.parametrize("path", ["/command", "/pieces", "/twice"])

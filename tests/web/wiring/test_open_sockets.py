@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import struct
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -14,8 +18,9 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 
 from actors.chat import LOBBY, Viewer
 from storage.memory import MemoryChatLog
+from tests.journeys.visitor import Visitor
 from tests.patience import PATIENCE_S, until
-from tests.web.whole_site import WholeSite, open_whole_site
+from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.realtime import V1
 
 pytestmark = pytest.mark.slow
@@ -66,6 +71,80 @@ async def test_sockets_leave_nothing_behind() -> None:  # SITE-94 REL-33
         await until(lambda: len([*site.system.cells()]) == cells)
         await until(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
         assert site.system.topics.subscribers("room:lobby") == feeds, "only the feeds"
+
+
+# Of each ending. The first round starts what stays.
+# Two rounds of each of two endings; the long form is in `make soak`.
+LEFT = int(os.environ.get("LEFT", "50"))
+
+
+def leaving(site: WholeSite, visitor: Visitor) -> list[tuple[bytes, bytes]]:
+    """What a client sends before it leaves, and what it waits for."""
+    cookies = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    same = f" HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\nCookie: {cookies}\r\n"
+    post = (
+        "Sec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
+    )
+    upgrade = (
+        f"Origin: {site.url}\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    )
+    found = [
+        ("", ""),
+        (f"GET /lab{same}"[:-5], ""),
+        (f"GET /lab{same}\r\n", ""),
+        (f"GET {visitor.stream_path}{same}\r\n", "sseConnected"),
+        (f"GET /ws{same}{upgrade}\r\n", "101 "),
+        (f"POST /demo/chat/messages{same}{post}\r\nhalf", ""),
+    ]
+    return [(sent.encode(), told.encode()) for sent, told in found]
+
+
+def descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+async def test_clients_that_leave_in_any_way_leave_nothing_behind(*, is_reset: bool) -> None:
+    # SITE-94 REL-33
+    linger = struct.pack("ii", 1, 0)
+    async with open_whole_site() as site:
+        visitor = site.visitor()
+        await in_thread(visitor.open_lab)
+        await until(lambda: in_sandboxes(site) == 13 and not site.servers[0].connections)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        kinds = leaving(site, visitor)
+
+        async def come_and_leave(sent: bytes, told: bytes) -> None:
+            stream = await trio.open_tcp_stream("127.0.0.1", site.port)
+            await stream.send_all(sent)
+            got = b""
+            while told not in got:
+                data = await stream.receive_some()
+                assert data, got
+                got += data
+            if is_reset:
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            stream.socket.close()
+
+        async def round_of_all() -> tuple[object, ...]:
+            for number in range(LEFT):
+                await come_and_leave(*kinds[number % len(kinds)])
+            await until(lambda: not site.servers[0].connections and len(site.web.streams) == 0)
+            await until(lambda: sockets(site) == 0)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            counts = site.web.streams.counts()
+            return (
+                len([*site.system.cells()]),
+                trio.lowlevel.current_statistics().tasks_living,
+                descriptors(),
+                site.system.topics.subscribers("room:lobby"),
+                (counts.sessions, counts.addresses),
+                (len(site.web.shown), len(site.web.tree_readers)),
+            )
+
+        assert await round_of_all() == await round_of_all()
 
 
 async def test_a_socket_whose_actor_was_killed_is_closed() -> None:  # SITE-94

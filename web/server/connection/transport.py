@@ -200,13 +200,15 @@ class Transport(TCPServer):
     async def wait_left(self) -> bool:
         """Wait until the client shut its side or reset it, whatever lies unread before that."""
         with trio.CancelScope() as self._read_scope:
-            if not hasattr(select, "epoll"):
-                await trio.sleep_forever()  # Linux only; elsewhere the answer's write finds it
-            # One of its own: trio's would tell of the unread bytes, again and again.
-            with select.epoll(1) as end:
-                end.register(self._raw.socket.fileno(), select.EPOLLRDHUP)
-                await trio.lowlevel.wait_readable(end.fileno())
-            return True
+            try:
+                # One of its own: trio's would tell of the unread bytes, again and again.
+                with select.epoll(1) as end:
+                    end.register(self._raw.socket.fileno(), select.EPOLLRDHUP)
+                    await trio.lowlevel.wait_readable(end.fileno())
+                return True
+            except (AttributeError, OSError):
+                # Linux only, and only with a free descriptor; else the answer's write finds it.
+                await trio.sleep_forever()
         return False
 
     def enter(self, phase: Phase) -> None:

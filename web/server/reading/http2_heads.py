@@ -3,7 +3,8 @@
 h2 would check the first part too, and end the whole connection for what it finds; RFC 9113 (8.1.1)
 has the one request end that is malformed, and its siblings go on (SEC-112). So h2 is told not to
 look, and everything it looked at is looked at here. The length that a head announces h2 reads by
-all means, so it is given the header under another name (`hide_length`), and `http2.py` counts.
+all means, so it is given the header under another name (`hide_length`), and the body is counted in
+`connection/http/http2.py`.
 
 The second part is `heads.py`: a head is spelled as HTTP/1.1 would have it and read once more.
 """
