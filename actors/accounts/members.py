@@ -174,10 +174,11 @@ class Accounts(Protocol):
         """Call this with a stronger hash of the same password; nothing if it was changed since."""
         ...
 
-    async def sign_in(self, user_id: UUID, sign_in: NewSignIn) -> bool:
-        """Call this when somebody proved who they are; False when they are gone meanwhile.
+    async def sign_in(self, user_id: UUID, password_hash: str, sign_in: NewSignIn) -> bool:
+        """Call this when a password was the right one for a hash; False, and nothing is, when the
+        hash is another one by now, or the account is gone.
 
-        The oldest of more than five ends.
+        A password that was changed in this moment opens nothing. The oldest of more than five ends.
         """
         ...
 
@@ -218,7 +219,8 @@ class Accounts(Protocol):
     async def grant(self, username: str, role: Role) -> Role | None:
         """Call this to give a role; the one before, or None when there is nobody of that name.
 
-        It counts from the next request on.
+        It counts from the next request on. Where a role is taken away the sign-ins of its member
+        end as well: what they have open shows what they may see no more.
         """
         ...
 
@@ -229,6 +231,11 @@ class Accounts(Protocol):
     async def sweep(self, limit: int = 1000) -> Swept:
         """Call this to end at most so many sign-ins whose time is over."""
         ...
+
+
+def is_taken_away(before: Role, role: Role) -> bool:
+    """Call this for whether somebody may do less, or other things, in a new role."""
+    return before is not Role.USER and role is not before
 
 
 def check_hash(password_hash: object) -> None:

@@ -5,6 +5,7 @@ Rule 1: what is stored is the one form of a name or an address, so that two that
 Rule 2: a problem is told in words for the person at the form, and quotes nothing that was typed.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Container
 
@@ -28,6 +29,9 @@ NEXT_DEFAULT = "/protected"
 # Of the site and its rooms: the first thing a guesser tries here.
 _SITE_WORDS = ("greenroom", "lobby", "support", "demo")
 _NAME_SIGNS = frozenset(" _-.")
+# Letters by their category that draw nothing: fillers of Hangul, here as NFKC leaves them.
+_UNSEEN_LETTERS = frozenset("\u115f\u1160")
+_BLANKS = re.compile(" +")
 # Control, format (bidi and zero-width too), surrogate, private, unassigned; and line separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
@@ -46,13 +50,19 @@ class BadField(ValueError):
 def parse_username(text: str) -> str:
     """Call this for the one form of a user name; raises `BadField` (SITE-30)."""
     name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).strip().lower())
+    # A page shows any number of blanks as one.
+    name = _BLANKS.sub(" ", name)
     if not 1 <= len(name) <= USERNAME_LENGTH_MAX:
         raise BadField("username", f"Choose a name of 1 to {USERNAME_LENGTH_MAX} characters.")
-    if not all(sign in _NAME_SIGNS or sign.isalpha() or sign.isdecimal() for sign in name):
+    if not all(sign in _NAME_SIGNS or _is_seen(sign) for sign in name):
         raise BadField("username", "Use letters, digits, spaces and _ - . only.")
     if name in RESERVED_USERNAMES:
         raise BadField("username", "This name is kept for the house; choose another.")
     return name
+
+
+def _is_seen(sign: str) -> bool:
+    return (sign.isalpha() or sign.isdecimal()) and sign not in _UNSEEN_LETTERS
 
 
 def parse_email(text: str) -> str:

@@ -23,6 +23,7 @@ from actors.accounts.members import (
     Taken,
     check_hash,
     check_role,
+    is_taken_away,
 )
 from actors.accounts.ports import HowEnded, check_digest, check_session
 from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
@@ -85,12 +86,14 @@ class MemoryAccounts(Faults):
         if user is not None and user.password_hash == former:
             user.password_hash = renewed
 
-    async def sign_in(self, user_id: UUID, sign_in: NewSignIn) -> bool:
+    async def sign_in(self, user_id: UUID, password_hash: str, sign_in: NewSignIn) -> bool:
         """See `Accounts.sign_in`."""
         check_uuid("user_id", user_id)
+        check_hash(password_hash)
         check_a("sign_in", sign_in, NewSignIn)
         await self.pass_faults()
-        if self._credentials(user_id) is None:
+        kept = self._credentials(user_id)
+        if kept is None or kept.password_hash != password_hash:
             return False
         self._add_sign_in(user_id, sign_in)
         others = [
@@ -189,11 +192,15 @@ class MemoryAccounts(Faults):
         check_text("username", username, 1024)
         check_role(role)
         await self.pass_faults()
-        for user in self.database.users.values():
-            if user.username == username:
-                before, user.role = Role(user.role), role.value
-                return before
-        return None
+        users = self.database.users.items()
+        found = next((id_ for id_, user in users if user.username == username), None)
+        if found is None:
+            return None
+        user = self.database.users[found]
+        before, user.role = Role(user.role), role.value
+        if is_taken_away(before, role):
+            self._end(lambda row: row.user_id == found)
+        return before
 
     async def role_of(self, username: str) -> Role | None:
         """See `Accounts.role_of`."""

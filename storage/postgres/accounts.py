@@ -26,6 +26,7 @@ from actors.accounts.members import (
     Taken,
     check_hash,
     check_role,
+    is_taken_away,
 )
 from actors.accounts.ports import check_digest, check_session
 from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
@@ -108,9 +109,13 @@ UPDATE users SET username = 'deleted:' || id, email = 'deleted:' || id, display_
     role = 'user', deleted_at = clock_timestamp()
 WHERE id = $1
 """
+# First of all, as whoever changes more than one thing of an account: nobody waits in a circle.
+_LOCK_NAMED = """
+SELECT 1 FROM credentials c JOIN users u ON u.id = c.user_id WHERE u.username = $1 FOR UPDATE OF c
+"""
 _GRANT = """
 WITH before AS (SELECT id, role FROM users WHERE username = $1 AND deleted_at IS NULL FOR UPDATE)
-UPDATE users u SET role = $2 FROM before WHERE u.id = before.id RETURNING before.role
+UPDATE users u SET role = $2 FROM before WHERE u.id = before.id RETURNING u.id, before.role
 """
 _AUDIT = """
 INSERT INTO audit_log (event_type, severity, actor, action, resource, success)
@@ -154,11 +159,14 @@ class PostgresAccounts:
         check_hash(renewed)
         await self._database.run(change_rows, _RENEW_HASH, user_id, former, renewed)
 
-    async def sign_in(self, user_id: UUID, sign_in: NewSignIn) -> bool:
+    async def sign_in(self, user_id: UUID, password_hash: str, sign_in: NewSignIn) -> bool:
         """See `Accounts.sign_in`."""
         check_uuid("user_id", user_id)
+        check_hash(password_hash)
         check_a("sign_in", sign_in, NewSignIn)
-        return await self._database.transact(_sign_in, user_id, sign_in, channel=SESSIONS)
+        return await self._database.transact(
+            _sign_in, user_id, password_hash, sign_in, channel=SESSIONS
+        )
 
     async def who(self, digest: bytes) -> Member | None:
         """See `Accounts.who`."""
@@ -204,7 +212,7 @@ class PostgresAccounts:
         """See `Accounts.grant`."""
         check_text("username", username, 1024)
         check_role(role)
-        return await self._database.run(_grant, username, role)
+        return await self._database.transact(_grant, username, role, channel=SESSIONS)
 
     async def role_of(self, username: str) -> Role | None:
         """See `Accounts.role_of`."""
@@ -229,10 +237,15 @@ async def _register(connection: Connection, account: NewAccount, sign_in: NewSig
     await _add_sign_in(connection, account.user_id, sign_in)
 
 
-async def _sign_in(connection: Connection, user_id: UUID, sign_in: NewSignIn) -> bool:
-    # Its lock lets sign-ins of one person stand in line, so that no two of them leave a sixth.
+async def _sign_in(
+    connection: Connection, user_id: UUID, password_hash: str, sign_in: NewSignIn
+) -> bool:
+    # Its lock lets sign-ins of one person stand in line, so that no two of them leave a sixth; and
+    # behind a change of the password, after which the hash is looked at.
     found = await connection.fetchval(
-        "SELECT 1 FROM credentials WHERE user_id = $1 FOR UPDATE", user_id
+        "SELECT 1 FROM credentials WHERE user_id = $1 AND password_hash = $2 FOR UPDATE",
+        user_id,
+        password_hash,
     )
     if found is None:
         return False
@@ -321,8 +334,14 @@ async def _delete(connection: Connection, user_id: UUID, former_hash: str) -> bo
 
 
 async def _grant(connection: Connection, username: str, role: Role) -> Role | None:
-    before = await connection.fetchval(_GRANT, username, role.value)
-    return None if before is None else Role(before)
+    await connection.execute(_LOCK_NAMED, username)
+    row = await connection.fetchrow(_GRANT, username, role.value)
+    if row is None:
+        return None
+    before = Role(row["role"])
+    if is_taken_away(before, role):
+        await _end(connection, "user_id = $1", row["id"])
+    return before
 
 
 async def _role_of(connection: Connection, username: str) -> Role | None:

@@ -161,11 +161,11 @@ class AccountsSuite:
     async def test_a_sign_in_ends_what_the_browser_had_before(self, kept: KeptAccounts) -> None:
         # SITE-34, SEC-13
         ada = await kept.register()
-        assert await kept.accounts.sign_in(ada.user_id, sign_in_of("new", former="ada"))
+        assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("new", former="ada"))
         assert await kept.accounts.who(digest_of("ada")) is None
-        assert await kept.accounts.sign_in(ada.user_id, sign_in_of("newer", former="a guest"))
+        assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("newer", former="a guest"))
         assert await kept.sessions_over("ada", "new", "a guest") == {"ada", "a guest"}
-        assert not await kept.accounts.sign_in(uuid4(), sign_in_of("nobody"))
+        assert not await kept.accounts.sign_in(uuid4(), HASH, sign_in_of("nobody"))
 
     async def test_parallel_logins_leave_five(self, kept: KeptAccounts) -> None:
         # SEC-19
@@ -173,7 +173,7 @@ class AccountsSuite:
         async with trio.open_nursery() as nursery:
             for number in range(20):
                 nursery.start_soon(
-                    kept.accounts.sign_in, ada.user_id, sign_in_of(f"session {number}")
+                    kept.accounts.sign_in, ada.user_id, HASH, sign_in_of(f"session {number}")
                 )
         assert len(await kept.accounts.sign_ins(ada.user_id)) == SIGN_INS_PER_USER_MAX
         names = ["ada", *(f"session {number}" for number in range(20))]
@@ -221,7 +221,7 @@ class AccountsSuite:
         # SITE-45, SEC-19
         ada, bob = await kept.register(), await kept.register("bob")
         for name in ("second", "third"):
-            assert await kept.accounts.sign_in(ada.user_id, sign_in_of(name))
+            assert await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of(name))
         third, second, first = await kept.accounts.sign_ins(ada.user_id)
         assert not await kept.accounts.end_sign_in(bob.user_id, third.reference)
         assert not await kept.accounts.end_sign_in(ada.user_id, uuid4())
@@ -235,7 +235,7 @@ class AccountsSuite:
     async def test_signing_out_ends_one(self, kept: KeptAccounts) -> None:
         # SITE-40
         ada = await kept.register()
-        await kept.accounts.sign_in(ada.user_id, sign_in_of("other"))
+        await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("other"))
         await kept.accounts.sign_out(SessionId("ada"))
         await kept.accounts.sign_out(SessionId("ada"))
         await kept.accounts.sign_out(SessionId("a guest"))
@@ -246,7 +246,7 @@ class AccountsSuite:
     async def test_a_new_password_gives_a_new_token(self, kept: KeptAccounts) -> None:
         # SITE-46, SEC-17
         ada = await kept.register()
-        await kept.accounts.sign_in(ada.user_id, sign_in_of("other"))
+        await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("other"))
         _, own = await kept.accounts.sign_ins(ada.user_id)
         change = NewPassword(ada.user_id, HASH, OTHER_HASH, own.reference, digest_of("renewed"))
         assert await kept.accounts.change_password(change)
@@ -258,12 +258,28 @@ class AccountsSuite:
         assert await kept.sessions_over("ada", "other") == {"other"}
         # Of two changes from one password the second finds another.
         assert not await kept.accounts.change_password(change)
-        await kept.accounts.sign_in(ada.user_id, sign_in_of("kept"))
+        await kept.accounts.sign_in(ada.user_id, OTHER_HASH, sign_in_of("kept"))
         again = NewPassword(
             ada.user_id, OTHER_HASH, HASH, own.reference, digest_of("again"), ends_others=False
         )
         assert await kept.accounts.change_password(again)
         assert await kept.accounts.who(digest_of("kept")) is not None
+
+    async def test_a_password_that_was_changed_meanwhile_opens_nothing(
+        self, kept: KeptAccounts
+    ) -> None:
+        # SEC-17: it was the right one when it was compared
+        ada = await kept.register()
+        member = await kept.accounts.who(digest_of("ada"))
+        assert member is not None
+        change = NewPassword(
+            ada.user_id, HASH, OTHER_HASH, member.reference, digest_of("new"), ends_others=True
+        )
+        assert await kept.accounts.change_password(change)
+        assert not await kept.accounts.sign_in(ada.user_id, HASH, sign_in_of("late", "a guest"))
+        assert await kept.accounts.who(digest_of("late")) is None
+        assert await kept.sessions_over("late", "a guest") == set()
+        assert await kept.accounts.sign_in(ada.user_id, OTHER_HASH, sign_in_of("right"))
 
     async def test_a_hash_is_renewed_unless_it_changed(self, kept: KeptAccounts) -> None:
         # SITE-36
@@ -294,7 +310,13 @@ class AccountsSuite:
         member = await kept.accounts.who(digest_of("ada"))
         assert member is not None
         assert member.role is Role.MODERATOR
+        assert await kept.sessions_over("ada") == set(), "more than before is no end"
+        assert await kept.accounts.grant("ada", Role.MODERATOR) is Role.MODERATOR
+        assert await kept.sessions_over("ada") == set()
+        # What a moderator has open shows what waits for review.
         assert await kept.accounts.grant("ada", Role.USER) is Role.MODERATOR
+        assert await kept.accounts.who(digest_of("ada")) is None
+        assert await kept.sessions_over("ada") == {"ada"}
         assert await kept.accounts.grant("nobody", Role.ADMIN) is None
         assert await kept.accounts.role_of("ada") is Role.USER
         assert await kept.accounts.role_of("nobody") is None

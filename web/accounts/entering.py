@@ -12,6 +12,7 @@ from actors.accounts import (
     Accounts,
     Attempts,
     BadField,
+    Credentials,
     Limit,
     NewAccount,
     NewSignIn,
@@ -24,9 +25,10 @@ from actors.accounts import (
     parse_username,
     register_limits,
 )
+from actors.persistence.errors import StoreUnavailable
 from actors.reducers import Ids
 from actors.runtime import Log
-from web.accounts.hashing import Passwords, common_passwords
+from web.accounts.hashing import HashingBusy, Passwords, common_passwords
 from web.accounts.identity import SignInCookie, new_token
 from web.chat.routes import address_key
 from web.server import RequestState, masked
@@ -151,27 +153,48 @@ async def log_in(
         raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)
     by_address, by_account = (limit.key for limit in limits)
     is_judged = False
+    token, sign_in = _new_sign_in(services, state, user_agent)
     try:
-        credentials = await services.accounts.credentials(_sendable(address))
-        kept = None if credentials is None else credentials.password_hash
-        verified = await services.passwords.verify(kept, password)
+        proven = await _proven(services, address, password, sign_in)
         is_judged = True
     finally:
         if not is_judged:  # by no fault of theirs
             await services.attempts.give_back([by_address, by_account])
-    if credentials is None or not verified.is_right:
+    if proven is None:
         tell(state, "accounts.sign_in", "refused", reason="wrong")
         raise NotEntered(401, {"": WRONG})
-    if verified.is_weak:
-        renewed = await services.passwords.hash(password)
-        await services.accounts.renew_hash(credentials.user_id, credentials.password_hash, renewed)
-    token, sign_in = _new_sign_in(services, state, user_agent)
-    if not await services.accounts.sign_in(credentials.user_id, sign_in):
-        raise NotEntered(401, {"": WRONG})  # deleted in this moment
+    credentials, is_weak = proven
+    if is_weak:
+        await _renew_hash(services, credentials, password)
     await services.attempts.give_back([by_address])
     await services.attempts.forget(by_account)
     tell(state, "accounts.sign_in", "accepted", user_id=str(credentials.user_id))
     _enter(services, state, sign_in, token)
+
+
+async def _proven(
+    services: AccountServices, address: str, password: str, sign_in: NewSignIn
+) -> tuple[Credentials, bool] | None:
+    """Sign in who knows the password; gives whose it was, and whether its hash is a weak one."""
+    # Twice at most: the hash may be another one behind the comparison, of another password or of
+    # the same that was renewed by another login. One that changes again is not waited for.
+    for _ in range(2):
+        credentials = await services.accounts.credentials(_sendable(address))
+        kept = None if credentials is None else credentials.password_hash
+        verified = await services.passwords.verify(kept, password)
+        if credentials is None or not verified.is_right:
+            return None
+        if await services.accounts.sign_in(credentials.user_id, credentials.password_hash, sign_in):
+            return credentials, verified.is_weak
+    return None
+
+
+async def _renew_hash(services: AccountServices, credentials: Credentials, password: str) -> None:
+    try:
+        renewed = await services.passwords.hash(password)
+        await services.accounts.renew_hash(credentials.user_id, credentials.password_hash, renewed)
+    except (HashingBusy, StoreUnavailable):
+        return  # they are signed in; the next login tries again
 
 
 async def log_out(services: AccountServices, state: RequestState) -> None:

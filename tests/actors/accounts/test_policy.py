@@ -36,6 +36,7 @@ def is_page(path: str) -> bool:
         ("\u00c5se_1.2-3", "\u00e5se_1.2-3"),
         ("\u0661\u0662", "\u0661\u0662"),
         ("e\u0301lan", "\u00e9lan"),
+        ("ada   lovelace", "ada lovelace"),  # as any page shows it
     ],
 )
 def test_a_name_has_one_form(typed: str, kept: str) -> None:
@@ -49,7 +50,9 @@ def test_a_name_has_one_form(typed: str, kept: str) -> None:
     [
         "", "   ", "x" * 21, "a\u202eb", "a\u200bb", "a\nb", "a\tb", "a\0b", "a<b", "a@b", "a/b",
         "demo", "Demo Bot", "bot", " ADMIN ", "moderator", "operator", "system", "\U0001f600",
-        "\ufb01" * 11, "deleted:1",
+        "\ufb01" * 11, "deleted:1", "demo  bot",
+        # Letters that draw nothing.
+        "\u3164", "admin\u3164", "\u115fada", "ad\u1160a", "ada\uffa0",
     ],
 )  # fmt: skip
 def test_a_name_that_breaks_a_rule_is_told_in_words(typed: str) -> None:

@@ -15,6 +15,7 @@ from storage.errors import StoreUnavailable
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import configured_for
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.accounts.hashing import Verified
 from web.accounts.identity import digest_of
 
 pytestmark = pytest.mark.slow
@@ -270,6 +271,29 @@ async def test_a_weaker_hash_is_renewed_at_the_login() -> None:
         assert renewed.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
         await form(visitor, "/login", email="ada@example.org", password=PASSWORD)
         assert user.password_hash == renewed
+
+
+async def test_a_password_that_is_changed_during_a_login_opens_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # SEC-17: whoever knows the former one is not in, and whose hash was only renewed is
+    async with open_whole_site() as site:
+        await register(site)
+        (user,) = (one for one in site.accounts.database.users.values() if one.username == "ada")
+        compare = site.passwords.verify
+        for changed_to, status in ((PASSWORD, 303), ("another one", 401)):
+            hash_of = await site.passwords.hash(changed_to)
+
+            async def verify(kept: str | None, typed: str, new: str = hash_of) -> Verified:
+                found = await compare(kept, typed)
+                user.password_hash = new
+                return found
+
+            monkeypatch.setattr(site.passwords, "verify", verify)
+            answer = await form(
+                site.visitor(), "/login", email=ADA["email"], password=ADA["password"]
+            )
+            assert answer.status == status
 
 
 async def test_every_page_tells_who_is_signed_in() -> None:

@@ -12,6 +12,7 @@ import trio
 from actors.accounts import Role
 from actors.chat import ROOM_NAMES, Viewer
 from tests.journeys.visitor import Answer, Visitor
+from tests.patience import until
 from tests.web.accounts.test_entering import form, get, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 
@@ -59,8 +60,15 @@ async def test_only_moderators_see_the_queue_and_the_audit() -> None:
         await site.accounts.grant("ada", Role.MODERATOR)
         assert (await get(member, QUEUE)).status == 200
         assert "moderation-badge" in (await get(member, "/lab")).text
-        await site.accounts.grant("ada", Role.USER)
-        assert (await get(member, QUEUE)).status == 403
+        # What she has open shows what waits for review: it is closed with the role (SITE-68).
+        await in_thread(member.open_lab)
+        stream = await in_thread(partial(member.open_stream_of, "moderation"))
+        with stream:
+            await until(lambda: len(site.web.queue_readers) == 1)
+            await site.accounts.grant("ada", Role.USER)
+            await until(lambda: len(site.web.queue_readers) == 0)
+        answer = await get(member, QUEUE)
+        assert (answer.status, answer.headers["location"].partition("?")[0]) == (303, "/login")
 
 
 async def test_an_approved_message_reaches_all_open_pages() -> None:
