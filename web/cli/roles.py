@@ -1,6 +1,7 @@
 """`greenroom roles`: who may decide over messages, and who operates the site (SITE-49).
 
-A role comes from here and from nowhere else. It counts from the member's next request on.
+A role comes from here and from nowhere else. It counts from the member's next request on; where one
+is taken away the member has to sign in again.
 """
 
 import argparse
