@@ -319,6 +319,7 @@ async def _run_tree(
         proof_feed=web.proof_feed,
         moderation_feed=web.moderation_feed,
         stage_feed=web.stage_feed,
+        panels_feed=web.panels_feed,
         recorder=web.recorder,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,

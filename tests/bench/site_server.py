@@ -210,6 +210,7 @@ async def serve(database: Database, answers: TextIO) -> None:
         proof_feed=web.proof_feed,
         moderation_feed=web.moderation_feed,
         stage_feed=web.stage_feed,
+        panels_feed=web.panels_feed,
         recorder=web.recorder,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,

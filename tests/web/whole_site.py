@@ -148,6 +148,7 @@ async def open_whole_site(
         proof_feed=web.proof_feed,
         moderation_feed=web.moderation_feed,
         stage_feed=web.stage_feed,
+        panels_feed=web.panels_feed,
         recorder=web.recorder,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,

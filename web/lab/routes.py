@@ -56,6 +56,7 @@ class LabServices:
     is_loopback: bool
     has_offered: Callable[[str], bool]
     timeline: Viewers
+    wake_panels: Callable[[], None]
     counters: Counters
 
 
@@ -169,6 +170,7 @@ class LabStreams:
         if panel == SITE:
             self._lab.tree_readers.join(stream, holds)
         self._lab.stage.sandboxes.join(stream, panel)
+        self._lab.wake_panels()
         self._lab.counters.join(stream)
         self._lab.timeline.join(
             stream, query.filter_query, query.chosen_flow, is_shown=query.panel == OPERATIONS

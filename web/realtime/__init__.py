@@ -64,6 +64,7 @@ from web.realtime.socket.endpoint import (
     MakeConnection,
     SocketCaps,
     SocketEndpoint,
+    SocketStatistics,
     client_of,
 )
 from web.realtime.socket.messages import (
@@ -212,6 +213,7 @@ __all__ = [
     "SocketEncoding",
     "SocketEndpoint",
     "SocketOutbox",
+    "SocketStatistics",
     "SseParser",
     "StoreAway",
     "StoredHead",

@@ -39,6 +39,7 @@ from web.views.documents import (
     SearchView,
     StepOfPath,
 )
+from web.views.lab_panels import ConnectionView, LabSignInView
 from web.views.moderation import (
     AuditPage,
     AuditView,
@@ -125,6 +126,7 @@ __all__ = [
     "ChatView",
     "ChipView",
     "CodeView",
+    "ConnectionView",
     "CountView",
     "CrashTarget",
     "CrashView",
@@ -148,6 +150,7 @@ __all__ = [
     "ImpossibleView",
     "InspectorView",
     "LabPage",
+    "LabSignInView",
     "LocalPath",
     "MeasuredView",
     "MemberView",

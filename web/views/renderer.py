@@ -22,6 +22,7 @@ from web.views.accounts import AccountPage, ProtectedPage, RegisterPage, SignInP
 from web.views.chat import ChatView, MessageFragments, MessageView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage
+from web.views.lab_panels import ConnectionView, LabSignInView
 from web.views.moderation import AuditPage, ModerationPage, QueueView
 from web.views.pages import (
     ErrorPage,
@@ -227,6 +228,14 @@ class Renderer:
     def stage_pulse(self, one: PulseView) -> str:
         """Call this to render the newest half second, for scripts (`#pulse`, outer)."""
         return self._render("fragments/stage_pulse.html", one=one)
+
+    def lab_connections(self, rows: Sequence[ConnectionView]) -> str:
+        """Call this to render what a session has open (`#connections-list`, outer)."""
+        return self._render("fragments/lab_connections.html", rows=rows)
+
+    def lab_sign_ins(self, rows: Sequence[LabSignInView]) -> str:
+        """Call this to render a member's sign-ins (`#sign-ins-list`, outer)."""
+        return self._render("fragments/lab_sign_ins.html", rows=rows)
 
     def stage_state(self, state: StageState) -> str:
         """Call this to render what a visitor may do (`#stage-state`, outer)."""

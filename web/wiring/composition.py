@@ -65,6 +65,9 @@ from web.demos.routes import (
 from web.documentation import Documents, document_routes, doorways, optional_pages
 from web.lab.panels.bucket import Buckets
 from web.lab.panels.burst import burst_routes
+from web.lab.panels.dropping import Connections, drop_routes
+from web.lab.panels.feed import OpenParts, PanelsFeed
+from web.lab.panels.open_now import OpenNow
 from web.lab.routes import LabServices, LabStreams, lab_again, lab_routes
 from web.lab.sandbox.desk import sandboxes_supervisor
 from web.lab.sandbox.keeper import Keeper
@@ -247,7 +250,8 @@ class Web:
         self.demos = DemoParts(Counters(streams), streams, self.timeline, self._clock.now)
         self._lab_quota = LabQuota(trio.current_time)
         self._lab_decided = Decided(trio.current_time)
-        self._buckets = Buckets(trio.current_time)
+        self._buckets, self.open_now = Buckets(trio.current_time), OpenNow()
+        self._connections = Connections(streams, lambda: self.sockets)
         self.ledger = Ledger(ids, self._clock.now, directory.wake_recorder)
         self._policy_reports = PolicyReports(trio.current_time)
         self._lab_switch = LabSwitch(
@@ -316,6 +320,19 @@ class Web:
         """Call this to make the feed of the visitors' sandboxes."""
         told = story_teller(self.timeline)
         return StageFeed(self.sandboxes, self._stage, self._renderer, told)
+
+    def panels_feed(self) -> PanelsFeed:
+        """Call this to make the feed of what visitors have open."""
+        return PanelsFeed(
+            OpenParts(
+                self.sandboxes,
+                self._connections,
+                self.open_now,
+                self._store.accounts,
+                self._renderer,
+                self._clock.now,
+            )
+        )
 
     def sandboxes_supervisor(self) -> AnyActor:
         """Call this to make what stands above the visitors' sandboxes."""
@@ -491,6 +508,7 @@ class Web:
             is_loopback(settings.host) and not settings.is_https,
             self._has_offered,
             self.timeline_viewers,
+            directory.wake_panels,
             self.demos.counters,
         )
         moderation = ModerationServices(
@@ -512,7 +530,7 @@ class Web:
         app.register_blueprint(own_account_routes(services, self.accounts))
         app.register_blueprint(lab_routes(services, lab))
         app.register_blueprint(demo_routes(services, self._demo_services()))
-        app.register_blueprint(burst_routes(self._buckets))
+        self._register_panels(app, services, lab.stage)
         timeline = TimelineServices(self.timeline, self.timeline_viewers, self._clock.now)
         app.register_blueprint(timeline_routes(services, timeline))
 
@@ -538,7 +556,12 @@ class Web:
             doorways() if self._documents is not None else (),
         )
 
+    def _register_panels(self, app: WebApp, services: Services, stage: StageServices) -> None:
+        app.register_blueprint(burst_routes(self._buckets))
+        app.register_blueprint(drop_routes(services, stage, self._connections))
+
     def _fill_frame(self, stream: Stream) -> None:
+        self.open_now.opened(stream, current_request_state().signed_in)
         if viewer_of(current_request_state()).is_moderator:
             self.badge_readers.watch(stream)
 
@@ -551,6 +574,8 @@ class Web:
         viewer = self.timeline_viewers.maybe_viewer(stream.key)
         if viewer is not None:
             self.timeline_viewers.set(viewer, is_shown=panel == OPERATIONS)
+        # It looks a moment later, when the stage knows it.
+        self._directory.wake_panels()
 
     def _health(self) -> Health:
         checks: dict[str, Callable[[], Awaitable[None]]] = {

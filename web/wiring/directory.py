@@ -18,6 +18,7 @@ from web.chat.room_feed import RoomFeed
 from web.demos.counter import Add
 from web.demos.desk import Messages as DeskMessage
 from web.demos.desk import desk_name
+from web.lab.panels.feed import PanelsFeed, Wake
 from web.lab.sandbox.keeper import Keeper, Wanted
 from web.lab.sandbox.recording import Recorder, Write
 from web.lab.stage.feed import Changed, StageFeed
@@ -45,6 +46,7 @@ STAGE_FEED = Name("stage-feed")
 SANDBOXES = Name("sandboxes")
 KEEPER = Name("keeper")
 RECORDER = Name("recorder")
+PANELS_FEED = Name("panels-feed")
 TIMELINE_FEED = Name("timeline-feed")
 
 
@@ -121,6 +123,11 @@ class Directory:
         """Call this when something is to be recorded; it looks by itself when it is back."""
         with suppress(NoProc):
             self._find(RECORDER, Recorder).tell(Write())
+
+    def wake_panels(self) -> None:
+        """Call this when somebody looks at what they have open; its feed looks again by itself."""
+        with suppress(NoProc):
+            self._find(PANELS_FEED, PanelsFeed).tell(Wake())
 
     def wake_stage(self) -> None:
         """Call this when the stage looks different to somebody."""

@@ -36,6 +36,7 @@ from web.chat.room_feed import RoomFeed
 from web.chat.socket_feed import SocketFeed
 from web.demos.counter import CounterActor, Counters
 from web.demos.desk import DemoParts, DeskActor
+from web.lab.panels.feed import PanelsFeed
 from web.lab.sandbox.keeper import Keeper
 from web.lab.sandbox.recording import Recorder
 from web.lab.stage.feed import StageFeed
@@ -49,6 +50,7 @@ from web.wiring.directory import (
     DESKS,
     KEEPER,
     MODERATION_FEED,
+    PANELS_FEED,
     PROOF_FEED,
     RECORDER,
     SANDBOXES,
@@ -87,6 +89,7 @@ class SiteParts:
     proof_feed: Callable[[], ProofFeed]
     moderation_feed: Callable[[], ModerationFeed]
     stage_feed: Callable[[], StageFeed]
+    panels_feed: Callable[[], PanelsFeed]
     recorder: Callable[[], Recorder]
     sandboxes: Callable[[], AnyActor]
     keeper: Callable[[], Keeper]
@@ -136,6 +139,7 @@ class FeedsSupervisor(Supervisor):
         specs.append(ChildSpec("lobby-sockets", self._parts.socket_feed))
         specs.append(ChildSpec("tree", self._parts.tree_feed, name=TREE_FEED))
         specs.append(ChildSpec("stage", self._parts.stage_feed, name=STAGE_FEED))
+        specs.append(ChildSpec("panels", self._parts.panels_feed, name=PANELS_FEED))
         specs.append(ChildSpec("proof", self._parts.proof_feed, name=PROOF_FEED))
         specs.append(ChildSpec("moderation", self._parts.moderation_feed, name=MODERATION_FEED))
         specs.append(ChildSpec("timeline", self._parts.timeline_feed, name=TIMELINE_FEED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ import trio
 
 from actors.persistence import EVENTS, StreamId
 from actors.timeline import Kind
-from tests.journeys.visitor import Answer, Visitor
+from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.patience import until
+from tests.web.accounts.test_entering import register
+from tests.web.accounts.test_own_account import signed_in_again
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.lab.sandbox.recording import LabActed
 from web.lab.sandbox.sandboxes import Sandbox
 from web.lab.sandbox.words import PLACES
+from web.realtime import Stream
 from web.settings import LabMode
 from web.views import Branch, CountView
 
@@ -31,6 +35,7 @@ class Guest:
     site: WholeSite
     visitor: Visitor
     sandbox: Sandbox
+    stream: Stream
 
     async def act(self, what: str, command_id: str, **more: object) -> Answer:
         fields = {"commandId": command_id, "sseTabId": self.visitor.tab, **more}
@@ -54,8 +59,8 @@ async def a_guest(site: WholeSite) -> AsyncIterator[Guest]:
     await in_thread(visitor.open_lab)
     with await in_thread(visitor.open_stream) as stream:
         await in_thread(lambda: stream.read_until(b'"sseConnected":true'))
-        (sandbox,) = [one for one in site.web.sandboxes if one.is_own]
-        guest = Guest(site, visitor, sandbox)
+        (own,) = [one for one in site.web.streams.all() if one.key.tab == visitor.tab]
+        guest = Guest(site, visitor, site.web.sandboxes.of(own.key.session), own)
         await until(lambda: {guest.status(place) for place in PLACES} == {"running"})
         yield guest
 
@@ -131,3 +136,59 @@ async def test_the_site_s_tree_shows_sandboxes_as_a_number() -> None:
 
 def is_sandboxes(one: Branch | CountView) -> bool:
     return isinstance(one, Branch) and one.node.name == "sandboxes"
+
+
+async def test_what_is_open_is_listed_and_dropped_by_its_own_visitor_only() -> None:
+    """LAB-55 LAB-1 LAB-93: a tab that comes back has its reconnects counted."""
+    async with open_whole_site() as site, a_guest(site) as guest, a_guest(site) as other:
+        visitor = guest.visitor
+        mine, foreign = visitor.tab, other.visitor.tab
+        await in_thread(visitor.open_lab)
+        second, visitor.panel = visitor.tab, "connections"
+        with await in_thread(visitor.open_stream) as stream:
+            told = await in_thread(lambda: stream.read_until(mine.encode(), second.encode()))
+            assert foreign.encode() not in told
+            assert b"this page" in told
+            assert (await guest.act(f"streams/{foreign}/drop", "c1")).status == 404
+            assert (await guest.act("streams/socket-1/drop", "c2")).status == 404
+            drops = [await guest.act(f"streams/{mine}/drop", "c3") for _ in range(2)]
+            assert [one.status for one in drops] == [202, 202]
+            assert (await guest.act(f"streams/{mine}/drop", "c4")).status == 404
+            visitor.tab, visitor.panel = mine, "tree"
+            with await in_thread(visitor.open_stream):
+                await in_thread(lambda: stream.read_until(b"<td data-reconnects>1</td>"))
+        assert other.stream.is_open
+        assert [one.action for one in await guest.recorded()] == ["drop"]
+
+
+async def test_a_member_sees_their_sign_ins_and_one_that_ends_goes_with_its_pages() -> None:
+    """LAB-65: with how many pages each has open; others see nothing of it."""
+    async with open_whole_site() as site:
+        visitor = await register(site)
+        there = await signed_in_again(site)
+        await in_thread(there.open_lab)
+        await in_thread(visitor.open_lab)
+        visitor.panel = "sign-ins"
+        with (
+            await in_thread(there.open_stream) as far,
+            await in_thread(visitor.open_stream) as stream,
+        ):
+            told = await in_thread(lambda: sign_ins_told(stream))
+            assert told.count(b"1 page open") == 2
+            assert told.count(b"this one") == 1
+            reference = re.search(rb'data-end="([^"]+)"', told)
+            assert reference
+            fields = {"session_ref": reference[1].decode()}
+            answer = await in_thread(lambda: visitor.form("/account/sessions/revoke", fields))
+            assert answer.status == 303
+            await in_thread(far.response.read)  # until the server ends it
+
+            while told.count(b"<li>") > 1:
+                told = await in_thread(lambda: sign_ins_told(stream))
+        page = await in_thread(there.open_lab)
+        assert "You are a guest here" in page.text
+
+
+def sign_ins_told(stream: OpenStream) -> bytes:
+    stream.read_until(b'id="sign-ins-list"')
+    return stream.read_until(b"</ul>")

@@ -35,6 +35,7 @@ ROUTES = {
     paths.MODERATION: "GET,POST",
     paths.AUDIT: "GET",
     paths.LAB_ACTION: "POST",
+    paths.LAB_DROP: "POST",
     paths.BURST_PROBE: "GET",
     paths.LAB_LOOK: "POST",
     paths.LAB_RESET: "POST",

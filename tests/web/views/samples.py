@@ -92,6 +92,7 @@ FILES = {
     "timeline.css": b"a{}",
     "panels.css": b"a{}",
     "burst.js": b"let a",
+    "panels.js": b"let a",
     "favicon.svg": b"<svg/>",
     "og.png": b"png",
 }

@@ -72,6 +72,7 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "timeline.css",
         "panels.css",
         "burst.js",
+        "panels.js",
         DATASTAR,
     }
     assert files.find(files.hashed_names[DATASTAR]) == StaticFile(

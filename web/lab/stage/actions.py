@@ -98,7 +98,7 @@ def stage_routes(services: Services, stage: StageServices) -> Blueprint:
         key = CommandKey(state.visitor.id, RESET, command.command_id)
         outcome = stage.decided.get(key)
         if outcome is None:
-            _refuse_closed(services, stage, state, tab)
+            refuse_closed(services, stage, state, tab)
             sandbox, deed = stage.sandboxes.of(state.visitor.id), Deed(RESET, DESK, 1)
             outcome = NOT_POSSIBLE
             if sandbox.is_own:
@@ -157,7 +157,7 @@ def act(
     key = CommandKey(state.visitor.id, f"{action} {target}", command.command_id)
     outcome = stage.decided.get(key)
     if outcome is None:
-        _refuse_closed(services, stage, state, parse_tab(command.tab))
+        refuse_closed(services, stage, state, parse_tab(command.tab))
         sandbox, place = stage.sandboxes.of(state.visitor.id), Place(target)
         deed = Deed(action, place, command.count)
         outcome = NOT_POSSIBLE
@@ -212,9 +212,10 @@ def _record(
     stage.ledger.note(sandbox.record, state.visitor.id, user, deed, outcome)
 
 
-def _refuse_closed(
+def refuse_closed(
     services: Services, stage: StageServices, state: RequestState, tab: TabId
 ) -> None:
+    """Call this before a command is judged; raises `LabClosed`, or `NoLiveStream` for its tab."""
     if stage.switch.mode is not LabMode.PUBLIC:
         raise LabClosed(stage.switch.mode)
     if not has_stream(services, state.visitor.id, tab):

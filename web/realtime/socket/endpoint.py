@@ -93,6 +93,20 @@ class Hold:
     user: str
     address: str
     release: Callable[[], None] = field(default=lambda: None)
+    # Names it to its own user, and tells them since when it is open.
+    number: int = 0
+    opened_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SocketStatistics:
+    """What became of the messages for one open connection, as its own user may see it."""
+
+    number: int
+    opened_at: float
+    waiting: int
+    replaced: int
+    dropped: int
 
 
 class SocketEndpoint(Generic[P]):
@@ -115,6 +129,7 @@ class SocketEndpoint(Generic[P]):
         self._start = start
         self._caps = caps or SocketCaps()
         self._open: dict[Outlet, Hold] = {}
+        self._counted = 0
         self._per_user: dict[str, int] = {}
         self._per_address: dict[str, int] = {}
         self.is_draining = False
@@ -165,6 +180,27 @@ class SocketEndpoint(Generic[P]):
         for outlet in found:
             outlet.close(code, reason)
         return len(found)
+
+    def statistics_of(self, user: str) -> list[SocketStatistics]:
+        """Call this for the connections of a user, oldest first."""
+        found = []
+        for outlet, known in self._open.items():
+            if known.user == user:
+                told = outlet.statistics()
+                found.append(
+                    SocketStatistics(
+                        known.number, known.opened_at, told.waiting, told.replaced, told.dropped
+                    )
+                )
+        return found
+
+    def drop(self, user: str, number: int, reason: str) -> bool:
+        """Call this to close one connection of a user; False when they have none of that number."""
+        for outlet, known in self._open.items():
+            if known.user == user and known.number == number:
+                outlet.close(CloseCode.GOING_AWAY, reason)
+                return True
+        return False
 
     def check_caps(self, user: str, address: str) -> None:
         """Call this before `hold`; raises `TooManyStreams` or `StreamsFull` at a cap (SEC-48)."""
@@ -237,7 +273,9 @@ class SocketEndpoint(Generic[P]):
         return None
 
     def _count(self, outlet: Outlet, user: str, address: str) -> Hold:
-        known = self._open[outlet] = Hold(user, address, partial(self.release, outlet))
+        self._counted += 1
+        release, now = partial(self.release, outlet), trio.current_time()
+        known = self._open[outlet] = Hold(user, address, release, self._counted, now)
         self._per_user[user] = self._per_user.get(user, 0) + 1
         self._per_address[address] = self._per_address.get(address, 0) + 1
         return known

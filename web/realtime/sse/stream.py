@@ -74,6 +74,7 @@ class Stream:
         "frames_sent",
         "key",
         "on_window_wanted",
+        "opened_at",
         "sent_at",
         "session_id",
     )
@@ -90,7 +91,7 @@ class Stream:
         self.closed = trio.Event()
         self.close_reason = ""
         self.frames_sent = 0
-        self.sent_at = trio.current_time()
+        self.opened_at = self.sent_at = trio.current_time()
         self.on_window_wanted: Callable[[], None] | None = None
         self._on_closed: list[Callable[[Stream], None]] = []
 

@@ -55,6 +55,8 @@ function showPanel(name) {
     const isShown = tab.dataset.panel === (name === "site" ? "tree" : name);
     tab.setAttribute("aria-selected", String(isShown));
     tab.tabIndex = isShown ? 0 : -1;
+    // Of a strip that is wider than the screen.
+    if (isShown) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - 24;
   }
   for (const scene of document.querySelectorAll(".scenes a")) {
     if (scene.dataset.panel === name) scene.setAttribute("aria-current", "true");

@@ -1,0 +1,56 @@
+"""What the lab's tabs Connections and Sign-ins show; each row is one thing that a visitor has open.
+
+Templates: `fragments/lab_connections.html`, `fragments/lab_sign_ins.html`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from web.views.words import ElementId, check_count, check_text, check_utc, element_id
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionView:
+    """A page's stream, or a socket. `reconnects` None: it is another one each time.
+
+    `queued_bytes` None: only messages are counted. `anew` is how often a reader that was behind
+    was sent the whole instead of what it had missed.
+    """
+
+    id: ElementId
+    name: str
+    kind: str
+    opened_at: datetime
+    queued: int
+    queued_bytes: int | None
+    coalesced: int
+    anew: int
+    reconnects: int | None
+    is_this: bool
+
+    def __post_init__(self) -> None:
+        element_id(self.id)
+        check_text("name", self.name)
+        check_text("kind", self.kind)
+        check_utc("opened_at", self.opened_at)
+        for count in (self.queued, self.queued_bytes, self.coalesced, self.anew, self.reconnects):
+            check_count("count", count or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LabSignInView:
+    """One sign-in of a member, with how many pages it has open. `reference` opens nothing."""
+
+    reference: ElementId
+    browser: str
+    created_at: datetime
+    seen_at: datetime
+    streams: int
+    is_this: bool
+
+    def __post_init__(self) -> None:
+        element_id(self.reference)
+        check_text("browser", self.browser)
+        check_utc("created_at", self.created_at)
+        check_utc("seen_at", self.seen_at)
+        check_count("streams", self.streams)

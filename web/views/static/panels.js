@@ -1,0 +1,68 @@
+// The lab's tabs Connections and Sign-ins: their buttons, and how long the way to the server and back is.
+
+const byId = (id) => document.getElementById(id);
+const lab = document.querySelector(".lab");
+const TRIP_MS = 5000;
+let trip = "";
+
+const REFUSED = {
+  0: "No answer: nothing is known to have happened.",
+  404: "It is not open any more.",
+  409: "Not possible just now.",
+  428: "This page has no stream just now.",
+  429: "That was too often.",
+  503: "The lab is closed for actions just now.",
+};
+
+async function drop(name) {
+  const note = byId("connections-note");
+  const tab = document.querySelector("#chat-demo [name=sseTabId]").value;
+  const status = await send(`/api/lab/streams/${name}/drop`, {
+    headers: { "content-type": "application/json", "datastar-request": "true" },
+    body: JSON.stringify({ commandId: crypto.randomUUID(), sseTabId: tab }),
+  });
+  note.textContent = status === 202 ? "Dropped." : (REFUSED[status] ?? "That failed.");
+}
+
+async function end(reference) {
+  const status = await send("/account/sessions/revoke", {
+    body: new URLSearchParams({ session_ref: reference }),
+    redirect: "manual",
+  });
+  // A redirect that is not followed has no status.
+  byId("sign-ins-note").textContent = status === 0 || status === 303 ? "Ended." : status === 404 ? "It has ended already." : "That failed.";
+}
+
+async function send(path, more) {
+  try {
+    return (await fetch(path, { method: "POST", ...more })).status;
+  } catch {
+    return -1;
+  }
+}
+
+async function measure() {
+  if (lab.dataset.panel !== "connections" || document.visibilityState !== "visible") return;
+  const began = performance.now();
+  try {
+    await fetch("/health", { cache: "no-store" });
+    trip = `${(performance.now() - began).toFixed(0)} ms`;
+  } catch {
+    trip = "–";
+  }
+  showTrip();
+}
+
+function showTrip() {
+  const cell = document.querySelector("#connections-list [data-trip]");
+  if (cell && trip && cell.textContent !== trip) cell.textContent = trip;
+}
+
+lab.addEventListener("click", ({ target }) => {
+  const button = target.closest("[data-drop], [data-end]");
+  if (button?.dataset.drop) drop(button.dataset.drop);
+  else if (button) end(button.dataset.end);
+});
+new MutationObserver(showTrip).observe(byId("connections"), { childList: true, subtree: true });
+addEventListener("greenroom-panel", measure);
+setInterval(measure, TRIP_MS);
