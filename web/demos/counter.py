@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from actors.runtime import Actor, Ask, message
-from web.demos.errands import ORIGINAL
+from web.demos.errands import IDLE
 from web.realtime import Stream, StreamKey, Streams, joined, patch_signals
 from web.server import Frame
 
@@ -22,6 +22,8 @@ KEPT_MAX: Final = 10_000
 # So that what is printed stays short; nobody clicks that far.
 COUNT_MAX: Final = 1_000_000_000
 PANEL: Final = "demo-counter"
+# By another name: a number that comes while the stream opens must not take the place of the rest.
+BEGIN_PANEL: Final = "demo-begin"
 
 
 class Counters:
@@ -48,8 +50,7 @@ class Counters:
         stream.when_closed(self.leave)
         count = self.of(stream.session_id)
         # Whatever ran for a stream before this one ended with it.
-        idle = {"demoMessage": ORIGINAL, "demoStatus": "", "_demoCounts": ""}
-        stream.put_panel(PANEL, _frame({"count": count, "serverCount": count, **idle}))
+        stream.put_panel(BEGIN_PANEL, _frame({"count": count, "serverCount": count, **IDLE}))
 
     def leave(self, stream: Stream) -> None:
         """Call this when a stream has closed; harmless when it had left."""

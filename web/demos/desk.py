@@ -14,10 +14,10 @@ from uuid import UUID
 
 import trio
 
-from actors.runtime import Actor, Ask, Normal, message
+from actors.runtime import Actor, Ask, Exit, Normal, message
 from actors.timeline import Kind, Shown, Timeline, shown_flow
 from web.demos.counter import Counters
-from web.demos.errands import RUN_S, Errand, Errands
+from web.demos.errands import IDLE, RUN_S, Errand, Errands
 from web.realtime import Stream, StreamKey, Streams, joined, patch_elements, patch_signals
 from web.server import Frame
 from web.timeline.collector import patch_values
@@ -126,6 +126,11 @@ class DeskActor(Actor[Messages]):
         trace = () if flow is None else shown_flow(flow, self._moment).entries
         frame = joined([patch_elements(message.render(trace))])
         self._put(f"demo-{message.panel}", frame, message.request_id)
+
+    def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
+        """Show nothing as running that ends here: the next click makes another desk."""
+        if self._stream is not None and self._errands.running is not None:
+            self._stream.put_panel(PANEL, joined([patch_signals(dict(IDLE))]))
 
     def on_ended(self, message: Ended) -> None:
         """End what runs for a stream that is over, and leave unless its tab is back."""

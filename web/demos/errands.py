@@ -7,6 +7,7 @@ runs. `desk.py` carries them out.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,10 @@ RUN_S: Final = 1.0
 WAITING_MAX: Final = 10
 # What stands there while nothing runs, and what every run ends in.
 ORIGINAL: Final = "Nothing is running."
+
+
+# What a page is told where nothing was done yet.
+IDLE: Final[Mapping[str, str]] = {"demoMessage": ORIGINAL, "demoStatus": "", "_demoCounts": ""}
 
 
 @dataclass(frozen=True, slots=True)

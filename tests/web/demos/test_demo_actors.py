@@ -41,7 +41,8 @@ class Kit:
         return watcher
 
     async def desk(self, watcher: Watcher) -> Ref[DeskMessage]:
-        return await self.system.start(DeskActor, desk_name(watcher.stream.key), self.parts)
+        name = desk_name(watcher.stream.key)
+        return await self.system.start(DeskActor, name, self.parts, name="desk")
 
 
 @asynccontextmanager
@@ -161,6 +162,31 @@ async def test_work_ends_with_its_stream(autojump_clock: MockClock, comes_back: 
         assert f'"demoMessage":"{ORIGINAL}","demoStatus":""' in told
         assert await desk.ask(Guard("r"))
         assert '"demoStatus":"running #1"' in await said(again)
+
+
+async def test_a_desk_that_ends_leaves_nothing_shown_as_running(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_kit() as kit:
+        watcher = await kit.open()
+        desk = await kit.desk(watcher)
+        assert await desk.ask(Guard("r"))
+        await said(watcher)
+        await kit.system.stop("desk")
+        assert f'"demoMessage":"{ORIGINAL}","demoStatus":""' in await said(watcher)
+        again = await kit.desk(watcher)
+        assert await again.ask(Guard("r"))
+        assert '"demoStatus":"running #1"' in await said(watcher)
+
+
+async def test_a_number_that_comes_while_a_stream_opens_hides_nothing() -> None:  # SITE-103
+    async with open_kit() as kit:
+        stream = await kit.parts.streams.open(StreamKey(SESSION, "tab"), "address")
+        kit.parts.counters.join(stream)
+        assert kit.parts.counters.add(str(SESSION), 5, stream.key)
+        told = await said(Watcher(stream=stream))
+        assert told.index('"count":0') < told.index('"serverCount":5')
+        assert ORIGINAL in told
 
 
 async def test_a_result_is_shown_with_what_its_request_has_led_to() -> None:  # SITE-106

@@ -111,6 +111,10 @@ async def test_errands_are_of_one_page_and_too_many_are_refused() -> None:
                 assert b"queued #12" not in told
                 assert status(visitor, "/demo/guarded", commandId="") == 400
                 assert status(visitor, "/demo/cancel") == 400
+            with visitor.open_stream() as stream:
+                stream.read_until(f'"demoMessage":"{ORIGINAL}"'.encode())
+                assert status(visitor, "/demo/guarded", commandId="back again") == 202
+                stream.read_until(b'"demoStatus":"running #1"')
 
         await in_thread(act)
         desks = site.directory.tree
