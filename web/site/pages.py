@@ -30,6 +30,7 @@ from web.views import (
     QueueLink,
     Shell,
     StreamView,
+    UnsafeAttribute,
     element_id,
     local_path,
     mark_of,
@@ -127,16 +128,23 @@ def viewer_mark(state: RequestState) -> ElementId:
 
 def sign_in_path(back: str | None = None) -> LocalPath:
     """Call this for the way to the sign-in, and back to a page of this site."""
-    return local_path(paths.LOGIN + _next(back))
+    return _and_back(paths.LOGIN, back)
 
 
 def register_path(back: str | None = None) -> LocalPath:
     """Call this for the way to the registration, and back to a page of this site."""
-    return local_path(paths.REGISTER + _next(back))
+    return _and_back(paths.REGISTER, back)
 
 
-def _next(back: str | None) -> str:
-    return "" if back is None else f"?next={quote(back, safe='')}"
+def _and_back(path: str, back: str | None) -> LocalPath:
+    if back is not None:
+        try:
+            return local_path(f"{path}?next={quote(back, safe='')}")
+        except UnsafeAttribute:
+            # Longer than any address of ours, and three times as long when it is written here:
+            # who asks for such a page is led where a sign-in leads by itself.
+            pass
+    return local_path(path)
 
 
 def navigation(page: str, there: OptionalPages) -> tuple[NavLink, ...]:

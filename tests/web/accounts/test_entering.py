@@ -260,6 +260,18 @@ async def test_a_lost_visitor_cookie_is_given_again() -> None:
         assert visitor.cookies["gr_visitor"] == known
 
 
+async def test_an_address_that_is_too_long_to_come_back_to_is_forgotten() -> None:  # SITE-42
+    async with open_whole_site() as site:
+        guest = site.visitor()
+        for path in ("/protected", "/account", "/demo/chat/moderation", "/demo/chat/audit"):
+            for mark, is_kept in (("x" * 100, True), ("%25" * 500, False), ("x" * 4000, False)):
+                answer = await get(guest, f"{path}?before={mark}")
+                assert (answer.status, "next=" in answer.headers["location"]) == (303, is_kept)
+        for form_path in ("/login", "/register"):
+            answer = await get(guest, f"{form_path}?next=/lab%3Fx={'%2525' * 600}")
+            assert answer.status == 200
+
+
 async def test_a_weaker_hash_is_renewed_at_the_login() -> None:
     # SITE-36, SEC-74
     async with open_whole_site() as site:
