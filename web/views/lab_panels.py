@@ -1,6 +1,6 @@
 """What the lab's tabs Connections and Sign-ins show; each row is one thing that a visitor has open.
 
-Templates: `fragments/lab_connections.html`, `fragments/lab_sign_ins.html`.
+Templates: `templates/fragments/lab_connections.html`, `templates/fragments/lab_sign_ins.html`.
 """
 
 from dataclasses import dataclass
