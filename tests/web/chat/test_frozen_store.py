@@ -17,7 +17,7 @@ from storage.memory import MemoryChatLog
 from tests.actors.chat.counting import CountingIds
 from web.chat.routes import PAGE_READ_S_MAX, ChatServices, chat_view
 from web.routing.services import ASK_S_MAX, Services
-from web.server import RequestState
+from web.server import RequestState, Visitor
 from web.wiring.environment import SystemClock
 
 
@@ -39,7 +39,7 @@ async def test_a_page_does_not_wait_longer_than_two_seconds(autojump_clock: Mock
         # What the view asks for before it has the messages, and nothing else.
         services = cast("Services", SimpleNamespace(remaining=lambda state: ASK_S_MAX))
         chat = cast("ChatServices", SimpleNamespace(rooms=Rooms(lambda name: room)))
-        visitor = SimpleNamespace(id=UUID(int=1))
+        visitor = Visitor(UUID(int=1), is_new=False)
         state = cast("RequestState", SimpleNamespace(visitor=visitor, signed_in=None))
         began = trio.current_time()
         with pytest.raises(AskError):
