@@ -136,8 +136,13 @@ class ChatService:
         how_closed: Callable[[str], Close | None] = lambda session: None,
         *,
         epoch: Callable[[], Awaitable[str | None]],
+        hears: Callable[[str, str], bool] = lambda session, topic: False,
     ) -> None:
-        """`epoch` tells the one of the Lobby's topic, None while nobody knows it."""
+        """`epoch` tells the one of the Lobby's topic, None while nobody knows it.
+
+        `hears` tells whether a session may hear a topic that is none of chat.
+        """
+        self._hears = hears
         self._session, self._how_closed, self._epoch = session, how_closed, epoch
 
     async def may_stay(self, principal: SocketGuest) -> Close | None:
@@ -146,7 +151,7 @@ class ChatService:
 
     async def may_hear(self, principal: SocketGuest, topic: str) -> bool:
         """Guests read the Lobby; the other rooms have members."""
-        return topic == topic_of(LOBBY)
+        return topic == topic_of(LOBBY) or self._hears(principal.session_id, topic)
 
     async def may_publish(self, principal: SocketGuest, topic: str | None) -> bool:
         """Whoever may read the Lobby may post there; without a topic it is meant."""

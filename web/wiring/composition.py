@@ -77,6 +77,7 @@ from web.lab.stage.actions import OPERATIONS, SITE, StageServices
 from web.lab.stage.feed import StageFeed
 from web.lab.stage.picture import StagePicture
 from web.lab.stage.quota import LabQuota
+from web.lab.stage.topic import TreeChanged, TreeTells, TreeTopic
 from web.lab.switch import FILE_NAME as LAB_MODE_FILE
 from web.lab.switch import LabSwitch
 from web.lab.tree_feed import TreeFeed, TreeSource
@@ -221,7 +222,7 @@ class Web:
         # What clients are told again who come back after the server was restarted alone.
         self._commands = CommandMemory()
         # What sockets are told of the Lobby; kept for those who come back.
-        self._told = EventEncoding(RoomTells())
+        self._told = EventEncoding(TreeTells(RoomTells()))
         self._lobby_topic = RoomTopic(LOBBY, store.chat_log)
         self.lobby: Broadcast[object, Heard] = Broadcast(
             self._told, history=HistoryLimits(), source=self._lobby_topic
@@ -268,6 +269,7 @@ class Web:
             tell_over=self.ledger.end,
             letters_per_s=self._settings.lab_letters_per_s,
         )
+        self._tree_topic = TreeTopic(self.sandboxes, lambda: directory.system)
         self._stage = StagePicture(
             lambda: directory.system,
             self.sandboxes,
@@ -319,7 +321,8 @@ class Web:
     def stage_feed(self) -> StageFeed:
         """Call this to make the feed of the visitors' sandboxes."""
         told = story_teller(self.timeline)
-        return StageFeed(self.sandboxes, self._stage, self._renderer, told)
+        tell = self._tree_topic.tell
+        return StageFeed(self.sandboxes, self._stage, self._renderer, told, tell)
 
     def panels_feed(self) -> PanelsFeed:
         """Call this to make the feed of what visitors have open."""
@@ -441,10 +444,13 @@ class Web:
         )
         settings = EndpointSettings(
             commands=CommandTable(
-                [PostMessage], events=[MessagePosted, MessageWithdrawn, PostStored]
+                [PostMessage], events=[MessagePosted, MessageWithdrawn, PostStored, TreeChanged]
             ),
             service=ChatService(
-                self._directory.session, self.open_sessions.how_closed, epoch=self._lobby_epoch
+                self._directory.session,
+                self.open_sessions.how_closed,
+                epoch=self._lobby_epoch,
+                hears=self._tree_topic.may_hear,
             ),
             hub=hub,
             aliases={"default": topic_of(LOBBY)},

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
+import msgspec
 import pytest
 import trio
+from trio_websocket import WebSocketConnection, wrap_client_stream
 
 from actors.persistence import EVENTS, StreamId
 from actors.timeline import Kind
 from tests.journeys.visitor import Answer, OpenStream, Visitor
-from tests.patience import until
+from tests.patience import PATIENCE_S, until
 from tests.web.accounts.test_entering import register
 from tests.web.accounts.test_own_account import signed_in_again
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
@@ -187,6 +190,69 @@ async def test_a_member_sees_their_sign_ins_and_one_that_ends_goes_with_its_page
                 told = await in_thread(lambda: sign_ins_told(stream))
         page = await in_thread(there.open_lab)
         assert "You are a guest here" in page.text
+
+
+@asynccontextmanager
+async def a_socket(guest: Guest) -> AsyncIterator[WebSocketConnection]:
+    cookies = "; ".join(f"{name}={value}" for name, value in guest.visitor.cookies.items())
+    headers = [(b"cookie", cookies.encode()), (b"origin", guest.site.url.encode())]
+    host = f"127.0.0.1:{guest.site.port}"
+    stream = await trio.open_tcp_stream("127.0.0.1", guest.site.port)
+    async with stream, trio.open_nursery() as nursery:
+        yield await wrap_client_stream(nursery, stream, host, "/ws", extra_headers=headers)
+        nursery.cancel_scope.cancel()
+
+
+class ToldActor(msgspec.Struct):
+    id: str
+    incarnation: int
+
+
+class ToldChange(msgspec.Struct):
+    epoch: str
+    seq: int
+    changed: list[ToldActor]
+    removed: list[str]
+
+
+async def told_of(socket: WebSocketConnection, kind: str) -> ToldChange | None:
+    """Wait for a message of a kind; of an event gives its change."""
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            found = json.loads(await socket.get_message())
+            if found["type"] == kind:
+                return None
+            if kind in found.get("action", {}):
+                return msgspec.convert(found["action"][kind], ToldChange)
+
+
+async def test_a_program_follows_its_own_sandbox_without_a_gap() -> None:
+    """LAB-4 LAB-93: from a snapshot on, each change one up; nobody hears another's."""
+    async with open_whole_site() as site, a_guest(site) as guest, a_guest(site) as other:
+        snapshot = json.loads((await in_thread(lambda: guest.visitor.get("/api/lab/tree"))).text)
+        hear = json.dumps({"type": "subscribe", "topics": [snapshot["topic"]]})
+        async with a_socket(other) as deaf:
+            await deaf.send_message(hear)
+            await told_of(deaf, "error")
+        async with a_socket(guest) as socket:
+            await socket.send_message(hear)
+            await told_of(socket, "subscribed")
+            snapshot = json.loads(
+                (await in_thread(lambda: guest.visitor.get("/api/lab/tree"))).text
+            )
+            lives = {one["id"]: one["incarnation"] for one in snapshot["actors"]}
+            assert set(lives) == set(PLACES)
+            assert (await guest.act("actors/crew-beta/crash", "c1")).status == 202
+            seq = snapshot["seq"]
+            while min(lives[f"crew-{name}"] for name in ("alpha", "beta", "gamma")) < 2:
+                change = await told_of(socket, "TreeChanged")
+                assert change is not None
+                if change.seq > seq:
+                    assert (change.epoch, change.seq) == (snapshot["epoch"], seq + 1)
+                    seq += 1
+                    lives |= {one.id: one.incarnation for one in change.changed}
+                    assert not set(change.removed) - {str(place) for place in PLACES}
+        assert guest.sandbox.record not in str(lives)
 
 
 def sign_ins_told(stream: OpenStream) -> bytes:

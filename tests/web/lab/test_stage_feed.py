@@ -29,6 +29,7 @@ from web.lab.sandbox.words import (
 from web.lab.stage.feed import Changed, StageFeed
 from web.lab.stage.picture import StagePicture
 from web.lab.stage.quota import LabQuota
+from web.lab.stage.topic import TreeTopic
 from web.lab.switch import LabSwitch
 from web.settings import LabMode
 from web.views import ChipView, Renderer
@@ -102,7 +103,10 @@ class FeedKit(Kit):
         self.picture = Counting(self)
 
     def feed(self) -> StageFeed:
-        return StageFeed(self.sandboxes, self.picture, self.renderer, lambda frame, session: None)
+        tell = TreeTopic(self.sandboxes, lambda: self.systems[0]).tell
+        return StageFeed(
+            self.sandboxes, self.picture, self.renderer, lambda frame, session: None, tell
+        )
 
     def wake_feed(self) -> None:
         feed = self.systems[0].whereis("stage", StageFeed)

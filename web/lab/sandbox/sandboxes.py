@@ -77,6 +77,8 @@ class Sandbox:
     root: str | None = None
     # Names its stream of events, whatever its actors go through.
     record: str = field(default_factory=lambda: secrets.token_hex(8))
+    # How often what is told of it has changed.
+    seq: int = 0
     # How often its desk ended before its time, and in which words the last one did.
     remade: int = 0
     # The pages that show its stage.

@@ -21,13 +21,21 @@ _FIELDS = (
 )  # fmt: skip
 
 
+def topic_name(sandbox: Sandbox) -> str:
+    """Call this for the topic on `/ws` where the changes of a sandbox are told."""
+    return f"tree:{sandbox.record}"
+
+
 def tree_json(sandboxes: Sandboxes, sandbox: Sandbox) -> dict[str, object]:
-    """Call this for a snapshot; `seq` grows with every change of the tree while it is watched."""
+    """Call this for a snapshot; `seq` is that of the last change it holds, of its `topic`.
+
+    The shared sandbox has no topic: nothing happens there.
+    """
     cells = sandboxes.cells(sandbox)
-    system = sandboxes.system
     return {
-        "epoch": system.id,
-        "seq": tree_of(system).seq,
+        "epoch": sandbox.record,
+        "seq": sandbox.seq,
+        "topic": topic_name(sandbox) if sandbox.is_own else None,
         "at": trio.current_time(),
         "own": sandbox.is_own,
         "counts": {
@@ -36,13 +44,14 @@ def tree_json(sandboxes: Sandboxes, sandbox: Sandbox) -> dict[str, object]:
             "lost": sandbox.props.lost,
             "doubled": sandbox.props.doubled,
         },
-        "actors": [_actor(sandboxes, sandbox, place, cells) for place in cells],
+        "actors": [actor_json(sandboxes, sandbox, place, cells) for place in cells],
     }
 
 
-def _actor(
+def actor_json(
     sandboxes: Sandboxes, sandbox: Sandbox, place: Place, cells: Mapping[Place, Cell]
 ) -> dict[str, object]:
+    """Call this for one actor that is there."""
     cell, above, root = cells[place], ABOVE[place], sandbox.root or ""
     stats = sandboxes.system.stats(cell.ref).to_json()
     node = tree_of(sandboxes.system).node(cell)

@@ -12,6 +12,7 @@ sent the newest of each and nothing else.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import trio
 
@@ -50,6 +51,13 @@ class Beat:
 Messages = Changed | Look | Beat
 
 
+class TellTopic(Protocol):
+    """Hears which places of a sandbox have changed; `resync`: nobody knows what they were."""
+
+    def __call__(self, sandbox: Sandbox, places: list[Place], *, resync: bool) -> None:
+        """See `TreeTopic.tell`."""
+
+
 @dataclass(slots=True)
 class _Page:
     """What one page was sent of its own."""
@@ -77,10 +85,13 @@ class StageFeed(Actor[Messages]):
         picture: StagePicture,
         renderer: Renderer,
         told: Callable[[Frame, str], None],
+        tell_topic: TellTopic,
     ) -> None:
         self._sandboxes, self._picture, self._renderer = sandboxes, picture, renderer
         # Hears of each crash that was sent, and to which session.
         self._told = told
+        # Told of each sandbox whose chips are other ones: which, and whether it is all anew.
+        self._tell_topic = tell_topic
         self._shown: dict[Sandbox, _Shown] = {}
         self._access: StageAccess | None = None
         self._looked_at = -PERIOD_S
@@ -163,6 +174,10 @@ class StageFeed(Actor[Messages]):
         sandbox.is_changed = False
         chips = self._picture.chips(sandbox)
         self._send_chips(shown.chips, chips, old)
+        was = shown.chips
+        other = [place for place, chip in chips.items() if not _is_alike(chip, was.get(place))]
+        if other:
+            self._tell_topic(sandbox, other, resync=not was)
         shown.chips = chips
         self._send_stories(sandbox, shown, old)
         if new:
