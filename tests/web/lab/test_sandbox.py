@@ -26,7 +26,7 @@ from supervision import (
     tree_of,
 )
 from tests.patience import until
-from web.lab.sandbox.desk import sandboxes_supervisor
+from web.lab.sandbox.desk import SANDBOXES_MAX, sandboxes_supervisor
 from web.lab.sandbox.keeper import Keeper, Wanted
 from web.lab.sandbox.sandboxes import HEALED_AFTER_S, KEPT_S, STAGE, NotNow, Sandbox, Sandboxes
 from web.lab.sandbox.words import PLACES, QUEUED_MAX, ROOM_PLACES, Place
@@ -336,6 +336,37 @@ async def test_it_ends_ten_minutes_after_the_last_page(autojump_clock: MockClock
         kit.sandboxes.leave(back)
         await trio.sleep(KEPT_S + 5)
         assert (len(list(system.cells())), len(kit.sandboxes._by_key)) == before
+
+
+@pytest.mark.slow
+async def test_two_hundred_are_made_and_gone_and_nothing_is_left(
+    autojump_clock: MockClock,
+) -> None:
+    """LAB-3 LAB-94: and the next visitor meanwhile sees the shared one."""
+    async with open_kit() as kit:
+        await until(lambda: len(kit.running(kit.sandboxes.shared)) == len(PLACES))
+        system = kit.systems[0]
+
+        def counts() -> tuple[int, int, int]:
+            tasks = trio.lowlevel.current_statistics().tasks_living
+            return len(list(system.cells())), len(kit.sandboxes._by_key), tasks
+
+        before = counts()
+        streams = [kit.open() for _ in range(SANDBOXES_MAX)]
+        assert kit.sandboxes.of(kit.open().key.session) is kit.sandboxes.shared
+        sandboxes = [kit.sandboxes.of(stream.key.session) for stream in streams]
+        await until(lambda: all(one.root for one in sandboxes))
+        await kit.ready(streams[-1])
+        assert counts()[0] == before[0] + SANDBOXES_MAX * len(PLACES)
+        for stream in list(kit.sandboxes.viewers):
+            kit.sandboxes.leave(stream)
+        for sandbox in sandboxes:
+            sandbox.left_at -= KEPT_S  # as if they had left so long ago
+        await until(lambda: len(kit.sandboxes) == 0)
+        await trio.sleep(1)
+        assert (len(kit.sandboxes), counts()) == (0, before)
+        assert not kit.sandboxes.viewers
+        assert not kit.sandboxes.newcomers
 
 
 async def test_who_comes_when_all_are_taken_sees_the_shared_one(autojump_clock: MockClock) -> None:
