@@ -107,14 +107,18 @@ class Page:
 
     def send(self, body: str) -> None:
         """Send a post; `finish` reads its answer."""
-        values = {"chatDraftBody": body, "clientId": str(uuid.uuid4()), "sseTabId": self.tab}
+        values = {
+            "chatDemoDraftBody": body,
+            "demoClientId": str(uuid.uuid4()),
+            "sseTabId": self.tab,
+        }
         headers = {
             "content-type": "application/json",
             "datastar-request": "true",
             "sec-fetch-site": "same-origin",
             "cookie": self.cookie,
         }
-        self._connection.request("POST", "/demo/chat/messages", json.dumps(values), headers)
+        self._connection.request("POST", "/demo/chat/messages/demo", json.dumps(values), headers)
 
     def finish(self) -> int:
         """Give the answer's status."""

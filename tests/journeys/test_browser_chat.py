@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.journeys.kinds import OpenPage, StartSite
 from tests.journeys.site_process import SiteProcess
@@ -20,7 +20,7 @@ def open_lab(page: Page, site: SiteProcess, panel: str = "chat-demo") -> Page:
     return page
 
 
-def send(page: Page, text: str, pane: str = "you") -> None:
+def send(page: Page, text: str, pane: str = "demo") -> None:
     draft = page.locator(f"#chat-{pane}-draft")
     draft.fill(text)
     draft.press("Enter")
@@ -36,7 +36,7 @@ def test_two_pages_converge(site: SiteProcess, new_page: OpenPage) -> None:
     left, right = open_lab(new_page(), site), open_lab(new_page(), site)
     texts = [f"hello {number} <b>not bold</b>" for number in range(6)]
     for number, text in enumerate(texts):
-        send(left if number % 2 else right, text, "demo" if number % 3 == 0 else "you")
+        send(left if number % 2 else right, text)
     for page in (left, right):
         for pane in ("you", "demo"):
             last = page.locator(f"#chat-{pane}-list > li .body").last
@@ -46,8 +46,11 @@ def test_two_pages_converge(site: SiteProcess, new_page: OpenPage) -> None:
     assert name
     assert re.fullmatch(r"[a-z]+ [a-z]+ \d\d", name)
     authors = right.locator("#chat-you-list .author").all_text_contents()
-    assert name in authors
-    assert "Demo Bot" in authors
+    assert set(authors) == {"Demo Bot"}
+    # SITE-9: who speaks under a name has signed in.
+    sign_in = left.locator("#chat-demo .pane-you").get_by_role("link", name="Sign in")
+    expect(sign_in).to_have_attribute("href", "/login?next=%2Flab")
+    expect(left.locator("#chat-you-composer")).to_have_count(0)
 
 
 def test_a_crashed_room_comes_back_with_its_history(site: SiteProcess, new_page: OpenPage) -> None:
@@ -139,16 +142,15 @@ def test_a_draft_outlives_reload_and_back_and_no_one_else_sees_it(
 ) -> None:
     """SITE-64: of this tab, of this composer, until it is sent."""
     page = open_lab(new_page(), site)
-    you, demo = page.locator("#chat-you-draft"), page.locator("#chat-demo-draft")
+    you = page.locator("#chat-demo-draft")
     you.fill("half a <b>thought</b>\nof two lines")
     page.reload()
     expect(you).to_have_value("half a <b>thought</b>\nof two lines")
-    expect(demo).to_have_value("")
     page.goto(f"{site.url}/")
     page.go_back()
     expect(you).to_have_value("half a <b>thought</b>\nof two lines")
     other = open_lab(page.context.new_page(), site)
-    expect(other.locator("#chat-you-draft")).to_have_value("")
+    expect(other.locator("#chat-demo-draft")).to_have_value("")
     send(page, "a whole thought")
     page.reload()
     expect(page.locator("#connection-pill")).to_have_attribute("data-state", "connected")
@@ -237,7 +239,6 @@ def test_a_refusal_stands_beside_its_composer_only(site: SiteProcess, new_page: 
     again = page.locator("#chat-demo-again")
     expect(again).to_contain_text(re.compile(r"again in [12] s"))
     expect(page.locator("#error-target .banner").first).to_be_hidden()
-    expect(page.locator("#chat-you-again")).to_have_text("")
     expect(note).to_have_text("You may send it now.")
     expect(again).to_have_text("")
     expect(draft).to_have_value("once more")
@@ -293,10 +294,97 @@ def test_the_pill_tells_the_truth(start_site: StartSite, new_page: OpenPage) -> 
     site.stop()
     pill = page.locator("#connection-pill")
     expect(pill).not_to_have_attribute("data-state", "connected")
-    page.locator("#chat-you-draft").fill("kept draft")
+    page.locator("#chat-demo-draft").fill("kept draft")
     site.restart()
     expect(pill).to_have_attribute("data-state", "connected")
-    expect(page.locator("#chat-you-draft")).to_have_value("kept draft")
+    expect(page.locator("#chat-demo-draft")).to_have_value("kept draft")
     send(page, "second life")
     expect(page.locator("#chat-you-list > li .body").last).to_have_text("second life")
     assert bodies(page) == ["first life", "second life"]
+
+
+COPIED = """() => {
+  const list = document.querySelector("#chat-you-list");
+  const copy = list.lastElementChild.cloneNode(true);
+  copy.id = "chat-you-copy";
+  copy.dataset.seq = Number(copy.dataset.seq) + 1;
+  copy.classList.remove("is-continued");
+  list.append(copy);
+}"""
+OLDER = "".join(
+    f'<ol id="chat-{pane}-older" hidden data-more="false">'
+    + "".join(
+        f'<li id="chat-{pane}-old{n}" class="message from-other" data-seq="{n}" data-mark="o{n}">'
+        '<p class="message-head"><bdi class="author">ada</bdi> '
+        '<time datetime="2026-01-01T00:00:00Z">0</time></p>'
+        f'<p class="body">old {n}<br><br><br>x</p></li>'
+        for n in range(1, 31)
+    )
+    + "</ol>"
+    for pane in ("you", "demo")
+)
+
+
+def test_older_messages_come_by_scrolling_up_and_what_is_new_is_told(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """SITE-73 SITE-74: the place that is read stays, the rest is counted; one head an author."""
+    writer, page = open_lab(new_page(), site), new_page()
+    # More is asked for at the first message that the page has; here it has few of many.
+    asked: list[str] = []
+
+    def older(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(content_type="text/html", body=OLDER)
+
+    def with_older(route: Route) -> None:
+        html = route.fetch().text().replace('class="older needs-script" hidden', 'class="older"')
+        route.fulfill(content_type="text/html", body=html)
+
+    send(writer, "the first")
+    page.route("**/partials/chat-history*", older)
+    page.route("**/lab", with_older)
+    open_lab(page, site)
+    log, items = page.locator("#chat-you-log"), page.locator("#chat-you-list > li")
+    first = items.first.get_attribute("data-seq")
+    page.locator("#chat-you-log .older button").click()
+    expect(page.locator("#chat-you-log .older")).to_be_hidden()
+    expect(page.locator("#chat-you-list > #chat-you-old1")).to_have_count(1)
+    assert [f"before={first}" in url and "room=Lobby" in url for url in asked] == [True]
+    expect(page.locator("#chat-demo-list > li")).to_have_count(items.count())
+    assert bodies(page)[0].startswith("old 1")
+    # Scrolled up: nothing moves, and the chip tells what came.
+    log.evaluate("log => { log.scrollTop = 200; }")
+    page.wait_for_function("document.querySelector('#chat-you-log').scrollTop === 200")
+    send(writer, "below")
+    chip = page.locator(".pane-you .below button")
+    expect(chip).to_have_text("1 new below")
+    assert log.evaluate("log => log.scrollTop") == 200
+    chip.click()
+    expect(chip).to_be_hidden()
+    expect(items.last.locator(".body")).to_have_text("below")
+    assert log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight") < 40
+    # The line will be opened anew, and the server knows the newest only.
+    expect(page.locator("#chat-you-list > li[data-mark^=o]")).to_have_count(0)
+    # Who goes on speaking is not named again.
+    page.evaluate(COPIED)
+    expect(page.locator("#chat-you-copy")).to_have_class(re.compile("is-continued"))
+
+
+def test_the_dock_has_three_messages_and_one_composer(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """SITE-74: beside the tree one pane of the two, chosen by a switch."""
+    page = open_lab(new_page(), site, "tree")
+    for number in range(4):
+        send(page, f"to the dock {number}")
+    shown = page.locator("#chat-demo-list > li:visible .body")
+    expect(shown).to_have_text([f"to the dock {number}" for number in range(1, 4)])
+    switch = page.locator(".dock-switch").get_by_role("button", name="You", exact=True)
+    switch.click()
+    expect(switch).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#chat-demo-composer")).to_be_hidden()
+    expect(page.locator(".pane-you .sign-in-line")).to_be_visible()
+    page.locator(".dock-head").get_by_role("link", name="All messages").click()
+    for pane in ("you", "demo"):
+        expect(page.locator(f"#chat-{pane}-log")).to_be_visible()

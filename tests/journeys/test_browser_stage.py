@@ -93,7 +93,7 @@ def test_one_screen_holds_all_of_it(site: SiteProcess, new_page: OpenPage) -> No
     """SITE-7: stage, inspector, composer and tape within the window, without scrolling."""
     page = open_stage(new_page(1366, 768), site, "#actor=feed/sink")
     expect(page.locator("#inspector-body h3")).to_contain_text("sink")
-    for inside in ("#stage", ".inspector", "#chat-you-draft", "#tape"):
+    for inside in ("#stage", ".inspector", "#chat-demo-draft", "#tape"):
         box = page.locator(inside).bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 768, inside

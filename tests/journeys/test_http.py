@@ -133,8 +133,8 @@ def test_foreign_posts_change_nothing(
     visitor.open_lab()
     text = f"from {headers} {uuid.uuid4()}"
     values: dict[str, object] = {
-        "chatDraftBody": text,
-        "clientId": str(uuid.uuid4()),
+        "chatDemoDraftBody": text,
+        "demoClientId": str(uuid.uuid4()),
         "sseTabId": visitor.tab,
     }
     kept = {
@@ -143,7 +143,7 @@ def test_foreign_posts_change_nothing(
         **{name: value for name, value in headers.items() if value},
     }
     body = json.dumps(values).encode()
-    answer = visitor.request("POST", "/demo/chat/messages", body, kept)
+    answer = visitor.request("POST", "/demo/chat/messages/demo", body, kept)
     assert answer.status == status
     shown = text.rsplit(maxsplit=1)[-1] in visitor.get("/lab").text
     assert shown is (status == 202)
@@ -198,14 +198,14 @@ class TestCommands:
     @pytest.mark.parametrize(
         "values",
         [
-            {"chatDraftBody": "", "clientId": "a"},
-            {"chatDraftBody": "x" * 1001, "clientId": "a"},
-            {"chatDraftBody": "a\x00b", "clientId": "a"},
-            {"chatDraftBody": "a", "clientId": ""},
-            {"chatDraftBody": "a", "clientId": "x" * 129},
-            {"chatDraftBody": 7, "clientId": "a"},
-            {"clientId": "a"},
-            {"chatDraftBody": "a", "clientId": "a", "sseTabId": "no tab"},
+            {"chatDemoDraftBody": "", "demoClientId": "a"},
+            {"chatDemoDraftBody": "x" * 1001, "demoClientId": "a"},
+            {"chatDemoDraftBody": "a\x00b", "demoClientId": "a"},
+            {"chatDemoDraftBody": "a", "demoClientId": ""},
+            {"chatDemoDraftBody": "a", "demoClientId": "x" * 129},
+            {"chatDemoDraftBody": 7, "demoClientId": "a"},
+            {"demoClientId": "a"},
+            {"chatDemoDraftBody": "a", "demoClientId": "a", "sseTabId": "no tab"},
         ],
     )
     def test_bad_values_are_400_and_bare(
@@ -213,7 +213,7 @@ class TestCommands:
     ) -> None:
         visitor = Visitor(site.url)
         visitor.open_lab()
-        answer = visitor.command("/demo/chat/messages", {"sseTabId": visitor.tab, **values})
+        answer = visitor.command("/demo/chat/messages/demo", {"sseTabId": visitor.tab, **values})
         assert (answer.status, answer.body) == (400, b"")  # SITE-61
 
     def test_broken_json_is_400(self, site: SiteProcess) -> None:
@@ -224,13 +224,13 @@ class TestCommands:
             "datastar-request": "true",
             "sec-fetch-site": "same-origin",
         }
-        assert visitor.request("POST", "/demo/chat/messages", b"{", headers).status == 400
+        assert visitor.request("POST", "/demo/chat/messages/demo", b"{", headers).status == 400
 
     def test_a_wrong_content_type_is_415(self, site: SiteProcess) -> None:  # SEC-33
         visitor = Visitor(site.url)
         visitor.open_lab()
         headers = {"content-type": "text/plain", "sec-fetch-site": "same-origin"}
-        assert visitor.request("POST", "/demo/chat/messages", b"{}", headers).status == 415
+        assert visitor.request("POST", "/demo/chat/messages/demo", b"{}", headers).status == 415
 
     def test_a_long_body_is_413(self, site: SiteProcess) -> None:  # SEC-119
         visitor = Visitor(site.url)
@@ -241,14 +241,32 @@ class TestCommands:
         visitor = Visitor(site.url)
         visitor.open_lab()
         text = f"without script {uuid.uuid4()}"
-        for path, draft, key in (
-            ("/demo/chat/messages", "chatDraftBody", "clientId"),
-            ("/demo/chat/messages/demo", "chatDemoDraftBody", "demoClientId"),
-        ):
-            fields = {draft: text, key: str(uuid.uuid4()), "sseTabId": visitor.tab}
-            answer = visitor.form(path, fields)
-            assert (answer.status, answer.headers["location"]) == (303, "/lab#chat-demo")
-        assert visitor.get("/lab").text.count(f">{text}<") == 4
+        fields = {
+            "chatDemoDraftBody": text,
+            "demoClientId": str(uuid.uuid4()),
+            "sseTabId": visitor.tab,
+        }
+        answer = visitor.form("/demo/chat/messages/demo", fields)
+        assert (answer.status, answer.headers["location"]) == (303, "/lab#chat-demo")
+        assert visitor.get("/lab").text.count(f">{text}<") == 2
+
+    def test_a_guest_has_no_name_to_post_under(self, site: SiteProcess) -> None:  # SITE-9 SITE-62
+        visitor = Visitor(site.url)
+        page = visitor.open_lab()
+        assert 'id="chat-you-composer"' not in page.text
+        assert '<a href="/login?next=%2Flab">Sign in</a>' in page.text
+        text = f"whose {uuid.uuid4()}"
+        values = {"chatDraftBody": text, "clientId": "a", "sseTabId": visitor.tab}
+        answer = visitor.command("/demo/chat/messages", dict(values))
+        assert (answer.status, answer.body) == (401, b"")
+        # SITE-64: the form of a page whose sign-in is over by now.
+        answer = visitor.form("/demo/chat/messages", values)
+        assert answer.status == 401
+        assert f">{text}</textarea>" in answer.text
+        assert text not in visitor.get("/lab").text
+        # What cannot be read is told before who may not.
+        values = {**values, "chatDraftBody": ""}
+        assert visitor.command("/demo/chat/messages", dict(values)).status == 400
 
 
 def test_the_sixth_post_is_refused(start_site: StartSite) -> None:

@@ -68,6 +68,7 @@ class Visitor:
     cookies: dict[str, str] = field(default_factory=dict)
     tab: str = ""
     panel: str = ""
+    speaks_as_self: bool = False
 
     def request(
         self,
@@ -104,6 +105,8 @@ class Visitor:
         found = re.search(r'name="sseTabId" value="([0-9a-f-]+)"', answer.text)
         assert found, answer.text[:500]
         self.tab = found.group(1)
+        # SITE-9: who is signed in has a composer of their own, a guest the demo user's only.
+        self.speaks_as_self = 'id="chat-you-composer"' in answer.text
         return answer
 
     def command(self, path: str, values: dict[str, object], **headers: str) -> Answer:
@@ -121,13 +124,11 @@ class Visitor:
         )
 
     def post(self, text: str, client_id: str | None = None) -> Answer:
-        """Post to the room of this visitor's tab."""
-        values: dict[str, object] = {
-            "chatDraftBody": text,
-            "clientId": client_id or str(uuid.uuid4()),
-            "sseTabId": self.tab,
-        }
-        return self.command("/demo/chat/messages", values)
+        """Post to the room of this visitor's tab, by the composer that its page has."""
+        own, client_id = self.speaks_as_self, client_id or str(uuid.uuid4())
+        draft, key = ("chatDraftBody", "clientId") if own else ("chatDemoDraftBody", "demoClientId")
+        values: dict[str, object] = {draft: text, key: client_id, "sseTabId": self.tab}
+        return self.command(f"/demo/chat/messages{'' if own else '/demo'}", values)
 
     def form(self, path: str, fields: dict[str, str]) -> Answer:
         """Send a plain form, as a page without scripts does."""

@@ -44,11 +44,10 @@ from actors.persistence import ERASED
 from actors.persistence.words import BIGINT_MAX
 from actors.runtime import Actor, message
 from web.chat.presenting import ERASED_BODY
-from web.chat.routes import PAGE_READ_S_MAX, viewer_of
+from web.chat.routes import PAGE_READ_S_MAX, parse_number, viewer_of
 from web.realtime import Arrivals, Audience, PageHolds, Stream, joined, patch_elements
 from web.routing import paths
 from web.routing.errors import (
-    InvalidInput,
     NotAllowed,
     NotAvailable,
     NotSignedIn,
@@ -325,7 +324,7 @@ def moderation_routes(services: Services, mine: ModerationServices) -> Blueprint
             return gate
         state = current_request_state()
         _moderator(state)
-        before = _parse_before(request.args.get("before"))
+        before = parse_number("before", request.args.get("before"), BIGINT_MAX)
         page = await _within(services, state, mine.log.audited(before=before))
         entries = tuple(map(_audit_view, page.entries))
         shown = AuditPage(
@@ -407,15 +406,6 @@ def _parse_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise BadPost("message_id", "names no message") from None
-
-
-def _parse_before(text: str | None) -> int | None:
-    if text is None:
-        return None
-    # Not what `int` takes beside digits: signs, blanks, underscores, digits of other scripts.
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and 1 <= int(text) <= BIGINT_MAX):
-        raise InvalidInput("before is the number of an entry")
-    return int(text)
 
 
 def _audit_view(entry: AuditEntry) -> AuditView:

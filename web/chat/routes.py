@@ -8,7 +8,7 @@ from hashlib import blake2b
 from uuid import uuid4
 
 import msgspec
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 
 from actors.accounts import (
     Pane,
@@ -22,8 +22,9 @@ from actors.accounts import (
 )
 from actors.chat import (
     DEMO_DISPLAY_NAME,
+    LOBBY,
     BadPost,
-    Message,
+    History,
     NotStored,
     NotTaken,
     Posted,
@@ -34,11 +35,14 @@ from actors.chat import (
     TooManyPosts,
     Viewer,
     guest_name,
+    parse_room,
 )
+from actors.chat.chat_log import HISTORY_LIMIT
 from actors.chat.policy import parse_body, parse_client_id
+from actors.persistence.words import BIGINT_MAX
 from actors.runtime import AskError
 from actors.timeline import Kind, Values
-from web.chat.presenting import PageViews
+from web.chat.presenting import PageViews, window_views
 from web.chat.readers import ShownRooms
 from web.chat.refusals import SOURCES, RefusedPost, ShowAgain, words_for
 from web.realtime import StreamKey, joined, patch_signals
@@ -47,13 +51,17 @@ from web.routing.commands import Origin, read_command, say_instead
 from web.routing.errors import (
     InvalidForm,
     InvalidInput,
+    NoSuchThing,
+    NotAllowed,
     NotAvailable,
+    NotSignedIn,
     RateLimited,
     Refused,
     TabNotBound,
 )
 from web.routing.services import Services
 from web.server import RequestState, current_request_state
+from web.site.pages import form_response
 from web.views import ChatView, element_id
 
 
@@ -100,6 +108,21 @@ def chat_routes(services: Services, chat: ChatServices, show_again: ShowAgain) -
         command, origin = await read_command(PostAsDemoCommand, SOURCES[Pane.DEMO])
         return await _post(services, chat, Pane.DEMO, command, origin, show_again)
 
+    @routes.get(paths.CHAT_HISTORY)
+    async def older() -> Response:
+        room = parse_room(request.args.get("room", LOBBY))
+        if room is None:
+            raise NoSuchThing("there is no such room")
+        before = parse_number("before", request.args.get("before"), BIGINT_MAX)
+        limit = parse_number("limit", request.args.get("limit"), HISTORY_LIMIT)
+        state = current_request_state()
+        if room != LOBBY:
+            raise NotAllowed("this room has members")
+        page = await _history(services, chat, state, room, before, limit or HISTORY_LIMIT)
+        views = window_views(page.messages, viewer_of(state))
+        html = services.renderer.chat_history(views, has_older=page.has_older)
+        return form_response(html)
+
     @routes.get(paths.CHAT)
     async def to_lab() -> Response:
         return _redirect(308)
@@ -121,20 +144,21 @@ async def chat_view(
     """
     viewer = viewer_of(state)
     try:
-        messages = await _history(services, chat, state, room)
+        history = await _history(services, chat, state, room)
     except (NotAvailable, AskError):
         if refused is None:
             raise
-        messages = ()
+        history = History((), 0, has_older=False)
     view = ChatView(
         room=element_id(room),
         you_name=own_name(state),
         demo_name=DEMO_DISPLAY_NAME,
-        messages=chat.views.of(room, messages, viewer),
+        messages=chat.views.of(room, history.messages, viewer),
         tab_id=element_id(tab),
         client_id=element_id(str(uuid4())),
         demo_client_id=element_id(str(uuid4())),
         csrf=services.csrf_of(state),
+        has_older=history.has_older,
     )
     return view if refused is None else _with_draft(view, refused)
 
@@ -151,14 +175,29 @@ def _with_draft(view: ChatView, refused: RefusedPost) -> ChatView:
 
 
 async def _history(
-    services: Services, chat: ChatServices, state: RequestState, room: RoomName
-) -> tuple[Message, ...]:
-    question = ReadHistory(viewer_of(state))
+    services: Services,
+    chat: ChatServices,
+    state: RequestState,
+    room: RoomName,
+    before: int | None = None,
+    limit: int = HISTORY_LIMIT,
+) -> History:
+    question = ReadHistory(viewer_of(state), before, limit)
     patience_s = min(PAGE_READ_S_MAX, services.remaining(state))
     history = await chat.rooms.of(room).ask(question, timeout=patience_s)
     if isinstance(history, NotStored):
         raise NotAvailable(history.reason)
-    return history.messages
+    return history
+
+
+def parse_number(name: str, text: str | None, most: int) -> int | None:
+    """Call this to read a number of a query, 1 to `most`; None without one, else `InvalidInput`."""
+    if text is None:
+        return None
+    # Not what `int` takes beside digits: signs, blanks, underscores, digits of other scripts.
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and 1 <= int(text) <= most):
+        raise InvalidInput(f"{name} is a number from 1 to {most}")
+    return int(text)
 
 
 async def _post(
@@ -196,6 +235,9 @@ async def _stored(
         body, client_id = parse_body(command.body), parse_client_id(command.client_id)
     except BadPost as error:
         raise invalid(str(error)) from error
+    if pane is Pane.YOU and state.signed_in is None:
+        # SITE-9: a guest speaks as the demo user; whose sign-in is over has their text still.
+        raise NotSignedIn("a post under one's own name needs a sign-in")
     services.timeline.note(state.request_id, Kind.CHAT_INCOMING, _incoming(pane, body))
     session = services.session(state.visitor.id)
     key = StreamKey(state.visitor.id, origin.tab)

@@ -4,7 +4,7 @@ View models only. Templates: `templates/macros/chat.html`, `templates/fragments/
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from web.views.words import (
@@ -18,6 +18,9 @@ from web.views.words import (
     element_id,
     mark_of,
 )
+
+# Who says more within this is named, and the time told, once (`chat.js` keeps the same).
+CONTINUES_FOR = timedelta(minutes=1)
 
 
 class Speaker(StrEnum):
@@ -54,6 +57,15 @@ class MessageView:
         check_text("author", self.author)
         check_text("body", self.body)
         check_utc("at", self.at)
+
+    def follows(self, before: "MessageView") -> bool:
+        """Call this to learn whether the author need not be named again behind `before`."""
+        return (
+            self.author == before.author
+            and self.speaker is before.speaker
+            and self.state is before.state is MessageState.VISIBLE
+            and self.at - before.at < CONTINUES_FOR
+        )
 
     @property
     def mark(self) -> str:
@@ -101,6 +113,7 @@ class ChatView:
     client_id: ElementId
     demo_client_id: ElementId
     csrf: CsrfToken
+    has_older: bool = False
     refusal: RefusalView | None = None
 
     def __post_init__(self) -> None:

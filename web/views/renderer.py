@@ -89,10 +89,16 @@ class Renderer:
         parts = {
             "stage": self._part(page.stage, "fragments/stage.html", stage=page.stage),
             "tree": self._part(root, "fragments/tree.html", root=root),
-            "you": self._part(messages, MESSAGE_LIST, messages=messages, pane="you"),
-            "demo": self._part(messages, MESSAGE_LIST, messages=messages, pane="demo"),
+            "lists": self.chat_lists(messages),
         }
         return self._render("lab.html", page=page, shell=page.shell, parts=parts)
+
+    def chat_lists(self, messages: tuple[MessageView, ...]) -> dict[str, Markup]:
+        """Call this for the lists of both panes, for a page that includes the chat's panel."""
+        return {
+            pane: self._part(messages, MESSAGE_LIST, messages=messages, pane=pane)
+            for pane in ("you", "demo")
+        }
 
     def _part(self, shown: object, name: str, **values: object) -> Markup:
         """Render a part that says nothing of who looks, unless the very same was rendered before.
@@ -186,6 +192,10 @@ class Renderer:
     def chat_window(self, messages: tuple[MessageView, ...]) -> str:
         """Call this to render both panes' whole lists; patch them as they are (by id, outer)."""
         return self._render("fragments/chat_window.html", messages=messages)
+
+    def chat_history(self, messages: tuple[MessageView, ...], *, has_older: bool) -> str:
+        """Call this to render messages of before, for both panes (`#chat-<pane>-older`, outer)."""
+        return self._render("fragments/chat_history.html", messages=messages, has_older=has_older)
 
     def tree(self, root: Branch) -> str:
         """Call this to render the whole tree; patch it as it is (`#tree`, outer)."""
@@ -397,7 +407,8 @@ class FilledPages:
         chat = page.chat
         # The trees and the messages by identity: comparing them would cost what this saves.
         shown = page.tree, chat.messages, page.stage, page.panels
-        key = ("lab", *map(id, shown), chat.room, chat.demo_name, *_alike(page.shell))
+        panel = chat.room, chat.demo_name, chat.has_older
+        key = ("lab", *map(id, shown), *panel, *_alike(page.shell))
         kept = self._kept.maybe(key)
         if kept is None:
             marked = replace(page, shell=_marked(page.shell), chat=_marked_chat(chat), count=_COUNT)

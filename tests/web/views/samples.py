@@ -322,6 +322,11 @@ def member_shell(page: str = "account", viewer_name: str = "ada") -> Shell:
     return replace(frame, member=member)
 
 
+def shell_of_member() -> Shell:
+    """The frame of a member's page with a stream."""
+    return replace(shell(viewer_name="ada"), member=member_shell().member)
+
+
 def sign_in(email: str = "", /, **problems: str) -> SignInPage:
     return SignInPage(
         shell(page="login", has_stream=False),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,9 @@ MESSAGES = (
 PAGES: dict[str, Callable[[], str]] = {
     "home": lambda: RENDERER.home_page(samples.home()),
     "lab": lambda: RENDERER.lab_page(samples.lab(*MESSAGES)),
+    "a member's lab": lambda: RENDERER.lab_page(
+        replace(samples.lab(*MESSAGES), shell=samples.shell_of_member())
+    ),
     "error": lambda: RENDERER.error_page(samples.error()),
     "document": lambda: RENDERER.document_page(samples.document()),
     "documents": lambda: RENDERER.documents_hub(samples.hub()),
@@ -144,7 +148,7 @@ def test_signals_are_exactly_the_declared_ones(render: Callable[[], str]) -> Non
 
 def test_the_lab_declares_the_signals_of_its_panels() -> None:
     # SITE-97, SITE-101
-    html = PAGES["lab"]()
+    html = PAGES["a member's lab"]()
     for name in ("sseTabId", "ssePage", "roomName", "clientId", "demoClientId", "chatDraftBody"):
         # A draft is the one that is kept in the browser.
         assert re.search(rf"[{{ ]{name}: ('|greenroomDraft\(el\))", html), name

@@ -90,8 +90,11 @@ def test_a_pending_message_says_so_in_words() -> None:
 
 
 def test_both_composers_work_as_plain_forms() -> None:
-    # SITE-19, SITE-44
-    page = samples.read(RENDERER.lab_page(samples.lab()))
+    # SITE-19, SITE-44; a guest has the demo user's only (SITE-9)
+    guest = samples.read(RENDERER.lab_page(samples.lab()))
+    assert "/demo/chat/messages" not in guest.values("action")
+    lab = replace(samples.lab(), shell=samples.member_shell("lab"))
+    page = samples.read(RENDERER.lab_page(lab))
     forms = [dict(attributes) for tag, attributes in page.elements if tag == "form"]
     forms = [form for form in forms if "composer" in (form.get("class") or "")]
     assert [form["action"] for form in forms] == ["/demo/chat/messages", "/demo/chat/messages/demo"]
@@ -104,6 +107,7 @@ def test_both_composers_work_as_plain_forms() -> None:
         and not {("type", "search"), ("type", "range")} & set(attributes)
     ]
     assert fields == [
+        "csrf",
         *("clientId", "sseTabId", "csrf", "chatDraftBody"),
         *("demoClientId", "sseTabId", "csrf", "chatDemoDraftBody"),
         *("commandId", "sseTabId", "csrf"),  # the counter's

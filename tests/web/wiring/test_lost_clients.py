@@ -69,11 +69,11 @@ def _head_of(visitor: Visitor, line: str, *more: str) -> bytes:
 
 def _post(visitor: Visitor, text: str, client_id: str) -> tuple[bytes, bytes]:
     """Give the head and the body of a post, as the page sends it."""
-    values = {"chatDraftBody": text, "clientId": client_id, "sseTabId": visitor.tab}
+    values = {"chatDemoDraftBody": text, "demoClientId": client_id, "sseTabId": visitor.tab}
     body = json.dumps(values).encode()
     head = _head_of(
         visitor,
-        "POST /demo/chat/messages HTTP/1.1",
+        "POST /demo/chat/messages/demo HTTP/1.1",
         "Content-Type: application/json",
         "Datastar-Request: true",
         "Sec-Fetch-Site: same-origin",

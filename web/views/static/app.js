@@ -164,8 +164,8 @@ function onComposerKey(event) {
 
 // ---- drafts --------------------------------------------------------------------------------
 
-// Of this tab, and of whom the composer speaks for: the next person at this browser sees no draft.
-const draftKey = (form) => `draft ${form.id} ${form.querySelector("label bdi").textContent}`;
+// Of this tab, and of who is here: the next person at this browser sees no draft.
+const draftKey = (form) => `draft ${form.id} ${document.querySelector(".viewer bdi")?.textContent}`;
 
 // Called by the composer's attributes: gives the draft that is kept, or keeps another. What the page
 // itself brought back (a form that was refused) is newer than what is kept.

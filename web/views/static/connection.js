@@ -121,7 +121,7 @@ function holds() {
   const marks = (selector) => [...document.querySelectorAll(selector)].map((one) => one.dataset.mark);
   const said = [...document.querySelectorAll("[data-holds]")]
     .map((one) => `${one.dataset.holds}=${one.dataset.mark}`);
-  const [you, demo] = ["you", "demo"].map((pane) => marks(`#chat-${pane}-list > li`).join());
+  const [you, demo] = ["you", "demo"].map((pane) => marks(`#chat-${pane}-list > li[data-mark]`).join());
   if (document.getElementById("chat-you-list") && you === demo) said.push(`chat=${you}`);
   return said.join(";");
 }

@@ -72,7 +72,7 @@ function onHash() {
   if (wanted) choose(wanted, { isFocused: false });
   const panel = panelOf(location.hash);
   if (panel !== lab.dataset.panel) showPanel(panel);
-  if (panel === "chat") byId("chat-you-draft").focus({ preventScroll: true });
+  if (panel === "chat") (byId("chat-you-draft") ?? byId("chat-demo-draft")).focus({ preventScroll: true });
 }
 
 // ---- what the server is told -------------------------------------------------------------------
