@@ -15,6 +15,7 @@ from actors.chat import (
     DEMO_DISPLAY_NAME,
     DEMO_USER_ID,
     Author,
+    NotAMember,
     NotStored,
     NotTaken,
     Post,
@@ -71,7 +72,7 @@ class TabExpired:
     tab: TabId
 
 
-PostAnswer = PostOutcome | NotStored | NotTaken | TabUnbound | RoomFailed
+PostAnswer = PostOutcome | NotStored | NotTaken | NotAMember | TabUnbound | RoomFailed
 
 
 @message
@@ -185,13 +186,13 @@ class SessionActor(Actor[Messages]):
         if known is None:
             return TabUnbound()
         author = self.author(message.pane, message.member)
-        post = Post(author, message.body, message.client_id, message.address_key)
+        post = _post_of(author, message)
         return await self._post(known.room, post)
 
     async def on_post_in_room(self, message: PostInRoom) -> PostAnswer:
         """Hand a client program's post to the room it names."""
         author = self.author(Pane.YOU, message.member)
-        post = Post(author, message.body, message.client_id, message.address_key)
+        post = _post_of(author, message)
         return await self._post(message.room, post)
 
     def on_claim_command(self, message: ClaimCommand) -> bool:
@@ -238,3 +239,8 @@ class SessionActor(Actor[Messages]):
         if len(self._tabs) > TABS_MAX:
             closed = (name for name, known in self._tabs.items() if not known.is_open)
             del self._tabs[next(closed, next(iter(self._tabs)))]
+
+
+def _post_of(author: Author, asked: PostInTab | PostInRoom) -> Post:
+    member_id = None if asked.member is None else asked.member.user_id
+    return Post(author, asked.body, asked.client_id, asked.address_key, member_id)

@@ -30,6 +30,7 @@ from actors.chat.chat_log import (
 from actors.chat.moderation import Decided, Decision, ModerationOutcome, Verdict
 from actors.chat.newest import NewestWindow
 from actors.chat.words import (
+    LOBBY,
     ROOM_NAMES,
     Author,
     AuthorId,
@@ -55,6 +56,9 @@ POSTS_AT_ONCE_MAX = 64
 # that posts, moderates, forgets a person or removes what is old) is seen so much later at most, on
 # pages that load meanwhile. However many load, the store is asked no more often than that.
 NEWEST_KEPT_S = 1.0
+
+# Each is some 100 bytes; of a room with more the store is asked again now and then.
+MEMBERS_KEPT_MAX = 10_000
 
 # A store that lost an answer is asked so long after whether it is back. Who posts again hears of it
 # at once; this is for the readers, when nobody does.
@@ -129,17 +133,38 @@ class NotTaken:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NotAMember:
+    """The room has members, and who asked is none of them; nothing was done. Join it first."""
+
+
 @message
-class Post(Ask[PostOutcome | NotStored | NotTaken]):
+class Post(Ask[PostOutcome | NotStored | NotTaken | NotAMember]):
     """Asks the room to store a parsed body and publish it. Repeats of `client_id` are safe.
 
-    `address_key` names the client's address for the limit of those not signed in.
+    `address_key` names the client's address for the limit of those not signed in. `member_id` is
+    the account in whose name somebody is here, also when they post as the demo user.
     """
 
     author: Author
     body: str = field(repr=False)
     client_id: str
     address_key: str | None = None
+    member_id: UUID | None = None
+
+
+@message
+class Join(Ask[bool | NotStored | NotAMember]):
+    """Asks the room to make an account a member; False when it was one, `NotAMember` for none."""
+
+    user_id: UUID
+
+
+@message
+class IsMember(Ask[bool | NotStored]):
+    """Asks the room whether an account may read it and post there; of the Lobby all may."""
+
+    user_id: UUID
 
 
 @message
@@ -179,7 +204,7 @@ class CrashRoom:
     because: str
 
 
-RoomMessage: TypeAlias = Post | Moderate | ReadHistory | ForgetNewest | CrashRoom
+RoomMessage: TypeAlias = Post | Join | IsMember | Moderate | ReadHistory | ForgetNewest | CrashRoom
 
 
 class CrashedOnPurpose(Exception):
@@ -206,6 +231,8 @@ class RoomActor(Actor[RoomMessage | Settle]):
         self.post_count = 0
         self._newest: NewestWindow | None = None
         self._newest_read_at = 0.0
+        # Known to be: nobody leaves a room but with their account.
+        self._members: set[UUID] = set()
         # The highest number of a message that the readers were told of.
         self._told_seq = 0
 
@@ -218,6 +245,9 @@ class RoomActor(Actor[RoomMessage | Settle]):
         drafts: list[Draft] = []
         drafted: list[Taken[Post]] = []
         for post in posts:
+            if (refusal := await self._refusal(post.message)) is not None:
+                post.reply(refusal)
+                continue
             try:
                 with post as message:
                     drafts.append(self._draft(message))
@@ -229,6 +259,31 @@ class RoomActor(Actor[RoomMessage | Settle]):
         for post, verdict in zip(drafted, verdicts, strict=True):
             with post:
                 post.reply(self._publish_posted(verdict))
+
+    async def on_join(self, message: Join) -> bool | NotStored | NotAMember:
+        """Make a member, once."""
+        try:
+            is_new = await self.environment.log.join(self.name, message.user_id)
+        except ChatLogUnavailable as error:
+            return NotStored(str(error))
+        except UnknownRoom:
+            raise
+        except LookupError:
+            return NotAMember()  # there is no such account any more
+        self._remember(message.user_id)
+        return is_new
+
+    async def on_is_member(self, message: IsMember) -> bool | NotStored:
+        """Answer from what is known, or ask the store."""
+        if self.name == LOBBY or message.user_id in self._members:
+            return True
+        try:
+            is_one = await self.environment.log.is_member(self.name, message.user_id)
+        except ChatLogUnavailable as error:
+            return NotStored(str(error))
+        if is_one:
+            self._remember(message.user_id)
+        return is_one
 
     async def on_moderate(self, message: Moderate) -> ModerationOutcome | NotStored:
         """Store the decision, then tell the readers."""
@@ -291,6 +346,23 @@ class RoomActor(Actor[RoomMessage | Settle]):
     def redact(self, state: dict[str, object]) -> dict[str, object]:
         """Show nobody's words in reports."""
         return policy.hide_words(state)
+
+    async def _refusal(self, post: Post) -> NotStored | NotAMember | None:
+        """Tell why somebody may not post here, before anything of the post counts (SITE-62)."""
+        if self.name == LOBBY:
+            return None
+        if post.member_id is None:
+            return NotAMember()
+        match await self.on_is_member(IsMember(post.member_id)):
+            case NotStored() as refusal:
+                return refusal
+            case is_one:
+                return None if is_one else NotAMember()
+
+    def _remember(self, user_id: UUID) -> None:
+        if len(self._members) >= MEMBERS_KEPT_MAX:
+            self._members.clear()
+        self._members.add(user_id)
 
     def _publish_posted(self, verdict: PostVerdict) -> PostOutcome | NotStored | NotTaken:
         match verdict:

@@ -168,6 +168,10 @@ class Visitor:
         """Open the tab's stream, with more headers; the caller closes it."""
         return self._open(self.stream_path, **more)
 
+    def open_stream_at(self, path: str) -> OpenStream:
+        """Open the stream of a page that asks for something else."""
+        return self._open(path)
+
     def _open(self, path: str, **more: str) -> OpenStream:
         connection = self._connect()
         connection.request(

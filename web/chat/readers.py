@@ -125,6 +125,21 @@ class ShownRooms:
         stream.when_closed(self._forget)
         self._readers[room].join(stream, holds, who)
 
+    def move(self, stream: Stream, room: RoomName, who: Viewer) -> bool:
+        """Call this when an open stream's page shows another room from now on; its window comes.
+
+        Nothing of the room before reaches it any more. False for a stream that shows none.
+        """
+        before = self._shown.get(stream)
+        if before is None:
+            return False
+        if before != room:
+            self._readers[before].leave(stream)
+            stream.change_chat()
+            self._shown[stream] = room
+            self._readers[room].join(stream, None, who)
+        return True
+
     def maybe_room(self, stream: Stream) -> RoomName | None:
         """Call this to learn which room a stream shows; None for most pages."""
         return self._shown.get(stream)

@@ -12,7 +12,14 @@ from quart import Response
 
 from actors.accounts import Pane
 from actors.chat import BadPost
-from web.routing.errors import InvalidForm, InvalidInput, NotSignedIn, RateLimited, TabNotBound
+from web.routing.errors import (
+    InvalidForm,
+    InvalidInput,
+    NotAllowed,
+    NotSignedIn,
+    RateLimited,
+    TabNotBound,
+)
 from web.views import ElementId, RefusalView, UnsafeAttribute, element_id
 
 # What names the composer in the signals of a refusal (SITE-101): the page says it there and not at
@@ -60,6 +67,8 @@ def words_for(error: Exception) -> str:
                 "This page was in no room any more; send it again. If that does not help, "
                 "let your browser keep this site's cookie."
             )
+        case NotAllowed():
+            return "This room has members: join it first."
         case NotSignedIn():
             return "Sign in to speak under your own name."
         case InvalidInput() | InvalidForm():

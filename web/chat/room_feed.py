@@ -214,13 +214,17 @@ class RoomFeed(Actor[Messages]):
 
     async def _put(self, public: list[Bundle], own: dict[str, list[Bundle]]) -> None:
         """Hand bundles to the readers of this moment, `own` to the sessions in it."""
-        slices, delivered = Slices(), 0
+        slices, delivered, had_pause = Slices(), 0, False
         for reader in self._readers if public or own else ():
             for bundle in own.get(reader.session_id, public) if own else public:
                 if slices.is_over(bundle.size):
                     self._readers.delivered += delivered
                     delivered = 0
                     await trio.lowlevel.checkpoint()
+                    had_pause = True
+                # SITE-76: it may show another room by now.
+                if had_pause and reader not in self._readers:
+                    break
                 if len(bundle) > 1:
                     reader.put_chats(bundle)
                 else:

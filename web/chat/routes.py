@@ -18,6 +18,7 @@ from actors.accounts import (
     Role,
     RoomFailed,
     StreamOpened,
+    TabId,
     TabUnbound,
 )
 from actors.chat import (
@@ -25,6 +26,9 @@ from actors.chat import (
     LOBBY,
     BadPost,
     History,
+    IsMember,
+    Join,
+    NotAMember,
     NotStored,
     NotTaken,
     Posted,
@@ -47,10 +51,11 @@ from web.chat.readers import ShownRooms
 from web.chat.refusals import SOURCES, RefusedPost, ShowAgain, words_for
 from web.realtime import StreamKey, joined, patch_signals
 from web.routing import paths
-from web.routing.commands import Origin, read_command, say_instead
+from web.routing.commands import Origin, answer_by_status_only, read_command, say_instead
 from web.routing.errors import (
     InvalidForm,
     InvalidInput,
+    NoLiveStream,
     NoSuchThing,
     NotAllowed,
     NotAvailable,
@@ -90,6 +95,13 @@ class PostAsDemoCommand(msgspec.Struct, frozen=True):
     tab: str = msgspec.field(name="sseTabId")
 
 
+class JoinCommand(msgspec.Struct, frozen=True):
+    """What the switch of the rooms sends."""
+
+    room: str = msgspec.field(name="roomName")
+    tab: str = msgspec.field(name="sseTabId")
+
+
 # SITE-155: a page says within two seconds that the store does not answer; it is given most of them.
 PAGE_READ_S_MAX = 1.5
 
@@ -108,6 +120,14 @@ def chat_routes(services: Services, chat: ChatServices, show_again: ShowAgain) -
         command, origin = await read_command(PostAsDemoCommand, SOURCES[Pane.DEMO])
         return await _post(services, chat, Pane.DEMO, command, origin, show_again)
 
+    @routes.post(paths.CHAT_JOIN)
+    async def join() -> Response:
+        command, origin = await read_command(JoinCommand, "chat-room")
+        # The switch of the rooms tells it itself.
+        answer_by_status_only()
+        await _join(services, chat, command.room, origin.tab)
+        return Response(b"", status=204, content_type=None)
+
     @routes.get(paths.CHAT_HISTORY)
     async def older() -> Response:
         room = parse_room(request.args.get("room", LOBBY))
@@ -116,7 +136,7 @@ def chat_routes(services: Services, chat: ChatServices, show_again: ShowAgain) -
         before = parse_number("before", request.args.get("before"), BIGINT_MAX)
         limit = parse_number("limit", request.args.get("limit"), HISTORY_LIMIT)
         state = current_request_state()
-        if room != LOBBY:
+        if not await may_read(services, chat, state, room):
             raise NotAllowed("this room has members")
         page = await _history(services, chat, state, room, before, limit or HISTORY_LIMIT)
         views = window_views(page.messages, viewer_of(state))
@@ -128,6 +148,48 @@ def chat_routes(services: Services, chat: ChatServices, show_again: ShowAgain) -
         return _redirect(308)
 
     return routes
+
+
+async def may_read(
+    services: Services, chat: ChatServices, state: RequestState, room: RoomName
+) -> bool:
+    """Call this to learn whether who looks may read a room; raises `NotAvailable`."""
+    if room == LOBBY:
+        return True
+    member = poster_of(state)
+    if member is None:
+        return False
+    patience_s = min(PAGE_READ_S_MAX, services.remaining(state))
+    answer = await chat.rooms.of(room).ask(IsMember(member.user_id), timeout=patience_s)
+    if isinstance(answer, NotStored):
+        raise NotAvailable(answer.reason)
+    return answer
+
+
+async def _join(services: Services, chat: ChatServices, name: str, tab: TabId) -> None:
+    """Make who asks a member, and show the room on their open page (SITE-75). Safe to repeat."""
+    state, room = current_request_state(), parse_room(name)
+    if room is None:
+        raise NoSuchThing("there is no such room")
+    member = poster_of(state)
+    if member is None and room != LOBBY:
+        raise NotSignedIn("the other rooms have members")
+    key = StreamKey(state.visitor.id, tab)
+    if _room_shown(services, chat, key) is None:
+        raise NoLiveStream(tab)
+    if member is not None:
+        asked = chat.rooms.of(room).ask(Join(member.user_id), timeout=services.remaining(state))
+        match await asked:
+            case NotStored(reason):
+                raise NotAvailable(reason)
+            case NotAMember():
+                raise NotSignedIn("this account is not there any more")
+    # Looked up now: it may have been opened anew meanwhile, or be gone. From here nothing waits.
+    stream = services.streams.maybe_stream(key)
+    if stream is None or not chat.shown.move(stream, room, viewer_of(state)):
+        raise NoLiveStream(tab)
+    services.session(state.visitor.id).tell(StreamOpened(tab, room))
+    stream.put_panel("chat-room", joined([patch_signals({"roomName": str(room)})]))
 
 
 async def chat_view(
@@ -268,6 +330,8 @@ def refuse_unless_stored(answer: PostAnswer) -> Posted | Repeated:
             raise RateLimited(retry_after_s)
         case TabUnbound():
             raise TabNotBound
+        case NotAMember():
+            raise NotAllowed("this room has members")
         case NotTaken():
             raise InvalidInput("this message cannot be kept; write it in another way")
         case NotStored(reason) | RoomFailed(reason):

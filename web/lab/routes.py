@@ -10,7 +10,7 @@ from actors.accounts import BindTab, StreamClosed, StreamOpened, TabId
 from actors.chat import LOBBY, CrashRoom, RoomRef, parse_room
 from actors.runtime import Log, NoProc
 from web.chat.refusals import RefusedPost, ShowAgain
-from web.chat.routes import ChatServices, chat_view, viewer_of
+from web.chat.routes import ChatServices, chat_view, may_read, viewer_of
 from web.demos.counter import Counters
 from web.demos.routes import PANEL_VIEWS
 from web.lab.sandbox.recording import Deed
@@ -142,9 +142,15 @@ class LabStreams:
         self._services, self._lab = services, lab
 
     async def check(self, query: StreamQuery) -> None:
-        """Refuse a page that names no room; raises `InvalidInput`."""
-        if parse_room(query.room) is None:
+        """Refuse a page that names no room, or one that its viewer may not read (SITE-91).
+
+        Raises `InvalidInput`, or `NotPossible`: loaded again it shows the Lobby.
+        """
+        room = parse_room(query.room)
+        if room is None:
             raise InvalidInput("this page shows a room, and there is none of that name")
+        if not await may_read(self._services, self._lab.chat, current_request_state(), room):
+            raise NotPossible("this page shows a room of others; load it again")
         if query.panel and query.panel not in actions.PANELS:
             raise InvalidInput("the lab has no such panel")
 

@@ -105,6 +105,9 @@ class Audience(Generic[R]):
     def __len__(self) -> int:
         return len(self._readers)
 
+    def __contains__(self, reader: object) -> bool:
+        return reader in self._readers
+
     def join(self, reader: R, holds: PageHolds | None = None) -> None:
         """Call this when a stream opens: it waits for the whole view, then gets what follows.
 

@@ -19,7 +19,7 @@ from web.views.words import (
     mark_of,
 )
 
-# Who says more within this is named, and the time told, once (`chat.js` keeps the same).
+# Who says more within this is named once, with the time; the script of the page keeps it as well.
 CONTINUES_FOR = timedelta(minutes=1)
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
+from uuid import UUID
 
 import pytest
 import trio
@@ -25,8 +26,11 @@ from actors.chat import (
     Draft,
     ForgetNewest,
     History,
+    IsMember,
+    Join,
     MessagePosted,
     Newest,
+    NotAMember,
     NotStored,
     NotTaken,
     Post,
@@ -113,6 +117,44 @@ async def test_numbers_follow_each_other() -> None:  # SITE-63
     events = [event for event in listener.heard if isinstance(event, MessagePosted)]
     assert [event.message.seq for event in events] == [1, 2, 3, 4]
     assert [event.n - events[0].n for event in events] == [0, 1, 2, 3]
+
+
+async def test_a_room_with_members_takes_posts_of_members_only() -> None:
+    """SITE-62 SITE-75: judged before the post counts, and the store is asked once of a member."""
+    log, support = MemoryChatLog(), RoomName("Support")
+    asked: list[UUID] = []
+    is_member = log.is_member
+
+    async def counted(room: str, user_id: UUID) -> bool:
+        asked.append(user_id)
+        return await is_member(room, user_id)
+
+    log.is_member = counted  # type: ignore[method-assign]
+    ada = UUID(int=7)
+    log.database.user_names[ada] = "ada"
+    own, demo = Author(ada, None, "ada"), DEMO
+    async with open_actors() as system:
+        await log.ensure_rooms([LOBBY, support])
+        environment = ChatEnvironment(SteppingClock(step_s=0.1), CountingIds(), log)
+        room: RoomRef = await system.start(RoomActor, support, environment)
+        lobby: RoomRef = await system.start(RoomActor, LOBBY, environment)
+        for author, member in ((own, ada), (demo, ada), (GUEST, None), (demo, None)):
+            post = Post(author, "hello", "c1", member_id=member)
+            assert isinstance(await room.ask(post), NotAMember)
+        assert isinstance(await room.ask(Join(UUID(int=8))), NotAMember)
+        log.fail_next()
+        assert isinstance(await room.ask(Join(ada)), NotStored)
+        log.fail_next()
+        assert isinstance(await room.ask(Post(own, "hello", "c1", member_id=ada)), NotStored)
+        assert [await room.ask(Join(ada)) for _ in range(2)] == [True, False]
+        asked.clear()
+        for author in (own, demo):
+            assert isinstance(await room.ask(Post(author, "hi", "c2", member_id=ada)), Posted)
+        assert await room.ask(IsMember(ada)) is True
+        assert await room.ask(IsMember(UUID(int=8))) is False
+        assert asked == [UUID(int=8)]
+        assert await lobby.ask(IsMember(UUID(int=8))) is True
+        assert isinstance(await lobby.ask(Post(GUEST, "hi", "c1")), Posted)
 
 
 async def test_the_sixth_post_waits() -> None:  # SITE-65

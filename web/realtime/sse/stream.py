@@ -187,6 +187,13 @@ class Stream:
         """
         return self._written(bundle, len(bundle))
 
+    def change_chat(self) -> None:
+        """Call this when the page shows another chat: of the one before nothing is sent any more.
+
+        Its window comes next.
+        """
+        self._backlog.change_chat()
+
     def put_window(self, frame: Frame, position: int) -> None:
         """Send the whole chat as it is; covers every event up to `position`."""
         if self.closed.is_set():
@@ -294,15 +301,19 @@ class StreamBacklog:
         if len(self._chat) <= CHAT_EVENTS_MAX and self.bytes <= BACKLOG_BYTES_MAX:
             return
         # Events since the wish are in the window, or come after it and are kept again.
+        self.change_chat()
+        if not self.window_wanted:
+            self.window_wanted = True
+            self.resyncs += 1
+
+    def change_chat(self) -> None:
+        """Forget what waits of the chat."""
         for _, dropped in self._chat:
             self.bytes -= len(dropped)
         self._chat.clear()
         if self._window is not None:
             self.bytes -= len(self._window)
             self._window = None
-        if not self.window_wanted:
-            self.window_wanted = True
-            self.resyncs += 1
 
     def put_panel(self, panel: str, frame: Frame, over: Frame | None = None) -> bool:
         """Keep the latest state of a panel; False if panels alone are more than fits."""

@@ -192,6 +192,33 @@ new MutationObserver(() => {
 }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-connection"] });
 showOlder();
 
+// ---- rooms ---------------------------------------------------------------------------------------
+
+const NOT_JOINED = {
+  401: "Sign in to join this room.",
+  428: "Not connected: join it when the page is live again.",
+};
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.(".room-switch button");
+  if (!button || button.getAttribute("aria-pressed") === "true") return;
+  const note = document.getElementById("chat-room-note");
+  const tab = document.querySelector("#chat-demo [name=sseTabId]").value;
+  const before = hasNoOlder;
+  note.textContent = "";
+  // The other room comes as a whole, read from its end.
+  hasNoOlder = true;
+  for (const log of logs) log.scrollTop = log.scrollHeight;
+  const { status } = await fetch("/demo/chat/rooms/join", {
+    method: "POST",
+    headers: { "content-type": "application/json", "datastar-request": "true" },
+    body: JSON.stringify({ roomName: button.value, sseTabId: tab }),
+  }).catch(() => ({ status: 0 }));
+  if (status === 204) return;
+  hasNoOlder = before;
+  note.textContent = NOT_JOINED[status] ?? "The room does not answer just now. Try again soon.";
+});
+
 // ---- the dock: as whom one speaks --------------------------------------------------------------
 
 document.addEventListener("click", (event) => {

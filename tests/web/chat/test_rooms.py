@@ -1,0 +1,108 @@
+"""Other rooms have members: who joins one reads and posts there, and what is said stays there."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from uuid import uuid4
+
+import pytest
+
+from actors.chat import RoomName, Viewer
+from tests.journeys.visitor import Answer, OpenStream, Visitor
+from tests.web.accounts.test_entering import get, register
+from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+
+pytestmark = pytest.mark.slow
+
+JOIN = "/demo/chat/rooms/join"
+SUPPORT = RoomName("Support")
+GRACE = {"username": "Grace", "email": "grace@example.org"}
+
+
+async def join(visitor: Visitor, room: object, tab: str | None = None) -> Answer:
+    values = {"roomName": room, "sseTabId": tab or visitor.tab}
+    return await in_thread(partial(visitor.command, JOIN, values))
+
+
+async def opened(visitor: Visitor) -> OpenStream:
+    await in_thread(visitor.open_lab)
+    stream = await in_thread(visitor.open_stream)
+    await in_thread(partial(stream.read_until, b"chat-you-list"))
+    return stream
+
+
+async def post(visitor: Visitor, text: str) -> int:
+    return (await in_thread(partial(visitor.post, text))).status
+
+
+async def said(site: WholeSite, room: RoomName) -> list[str]:
+    history = await site.log.history(room, Viewer(is_moderator=True))
+    return [str(message.body) for message in history.messages]
+
+
+async def test_who_joins_a_room_reads_and_posts_there() -> None:
+    # SITE-75 SITE-76 SITE-72: idempotent, audited once, and nobody else hears of it
+    with ExitStack() as open_now:
+        async with open_whole_site() as site:
+            ada, grace, guest = await register(site), await register(site, **GRACE), site.visitor()
+            at_ada, at_grace, at_guest = [
+                open_now.enter_context(await opened(one)) for one in (ada, grace, guest)
+            ]
+            assert (await join(guest, "Support")).status == 401
+            assert (await join(guest, "Lobby")).status == 204
+            for room, status in (("support", 404), ("", 404), (7, 400), ("Support\n", 404)):
+                assert (await join(ada, room)).status == status
+            assert (await join(ada, "Support", str(uuid4()))).status == 428
+            history = "/partials/chat-history?room=Support"
+            assert [(await get(one, history)).status for one in (ada, guest)] == [403, 403]
+            for _ in range(2):
+                answer = await join(ada, "Support")
+                assert (answer.status, answer.body) == (204, b"")
+            told = await in_thread(partial(at_ada.read_until, b'"Support"', b"chat-demo-list"))
+            assert b"roomName" in told
+            assert await post(ada, "to support") == 202
+            assert await post(grace, "to the lobby") == 202
+            assert await said(site, SUPPORT) == ["to support"]
+            heard = await in_thread(partial(at_ada.read_until, b">to support<"))
+            assert b"to the lobby" not in heard
+            for stream in (at_grace, at_guest):
+                heard = await in_thread(partial(stream.read_until, b">to the lobby<"))
+                assert b"to support" not in heard
+            assert "to support" in (await get(ada, history)).text
+            assert (await get(guest, history)).status == 403
+            # Back again, and nothing of the other room comes any more.
+            assert (await join(ada, "Lobby")).status == 204
+            back = await in_thread(partial(at_ada.read_until, b'"Lobby"'))
+            assert (await join(grace, "Support")).status == 204
+            assert await post(grace, "again to support") == 202
+            assert await post(ada, "again to the lobby") == 202
+            heard = await in_thread(partial(at_ada.read_until, b">again to the lobby<"))
+            assert b"again to support" not in back + heard
+            joins = [
+                one for one in (await site.log.audited()).entries if one.action.endswith("join")
+            ]
+            told = sorted((str(one.actor_name).lower(), one.room) for one in joins)
+            assert told == [("ada", "Lobby"), ("ada", "Support"), ("grace", "Support")]
+
+
+async def test_a_stream_of_a_room_is_for_its_members() -> None:
+    # SITE-91: an open page works on after a restart; nobody else gets one by naming the room
+    async with open_whole_site() as site:
+        ada, grace = await register(site), await register(site, **GRACE)
+        for one in (ada, grace):
+            await in_thread(one.open_lab)
+        with await in_thread(ada.open_stream) as stream:
+            await in_thread(partial(stream.read_until, b"chat-you-list"))
+            assert (await join(ada, "Support")).status == 204
+            assert await post(ada, "for members") == 202
+        of_support = [one.stream_path.replace("Lobby", "Support") for one in (ada, grace)]
+        assert all("Support" in path for path in of_support)
+        with await in_thread(partial(ada.open_stream_at, of_support[0])) as stream:
+            assert stream.status == 200
+            await in_thread(partial(stream.read_until, b">for members<"))
+            # Bound again by its stream alone.
+            assert await post(ada, "still there") == 202
+        with await in_thread(partial(grace.open_stream_at, of_support[1])) as stream:
+            assert stream.status == 409
+        assert await said(site, SUPPORT) == ["for members", "still there"]
