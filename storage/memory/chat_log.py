@@ -397,6 +397,12 @@ class MemoryChatLog:
         """See `ChatLog.rebuild`."""
         self._maybe_fail()
         first, made = self._now() - MESSAGES_KEPT, 0
+        # The events do not say why; the audit does, and is kept for longer than messages.
+        told_why = {
+            row.metadata["message_id"]: str(row.metadata["reason"])
+            for row in self.audit
+            if row.action == "chat.message.moderate"
+        }
         for name, table in self._rooms.items():
             known = {kept.message.id for kept in table.messages}
             stream = self.database.streams.get(stream_of(table.room.id), ())
@@ -416,7 +422,8 @@ class MemoryChatLog:
                 table.messages.append(kept)
                 table.by_client_id[_author_of(fact).key, fact.client_id] = kept
                 if fact.status is Status.PENDING:
-                    self.queue[fact.message_id] = fact.reason or "auto"
+                    why = told_why.get(str(fact.message_id))
+                    self.queue[fact.message_id] = why or fact.reason or "auto"
                 made += 1
             table.messages.sort(key=lambda kept: kept.message.seq)
         return made

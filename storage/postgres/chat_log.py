@@ -221,6 +221,10 @@ WITH told AS (
         (fact ->> 'reviewer_id')::uuid AS reviewer_id,
         (fact ->> 'decided_at')::timestamptz AS decided_at
     FROM told WHERE event_type = 'MessageModerated'
+), told_why AS (
+    -- The events do not say why; the audit does, and is kept for longer than messages.
+    SELECT (metadata ->> 'message_id')::uuid AS message_id, metadata ->> 'reason' AS reason
+    FROM chat_audit_log WHERE action = 'chat.message.moderate'
 ), posted AS (
     SELECT room_id, event_id, fact, d.decision, d.reviewer_id, d.decided_at
     FROM told LEFT JOIN decided d ON d.message_id = (fact ->> 'message_id')::uuid
@@ -242,10 +246,11 @@ WITH told AS (
 ), queued AS (
     INSERT INTO chat_moderation_queue (message_id, reason, status, reviewer_id, reviewed_at,
         queued_at)
-    SELECT m.id, coalesce(p.fact ->> 'reason', 'auto'), CASE p.decision WHEN 'approve'
+    SELECT m.id, coalesce(w.reason, p.fact ->> 'reason', 'auto'), CASE p.decision WHEN 'approve'
         THEN 'approved' WHEN 'remove' THEN 'removed' ELSE 'pending' END, p.reviewer_id,
         p.decided_at, m.created_at
-    FROM made m JOIN posted p USING (event_id) WHERE p.fact ->> 'status' = 'pending'
+    FROM made m JOIN posted p USING (event_id) LEFT JOIN told_why w ON w.message_id = m.id
+    WHERE p.fact ->> 'status' = 'pending'
 )
 SELECT count(*) FROM made
 """

@@ -124,7 +124,7 @@ class ChatPlace:
     events: EventStore
     dump: Callable[[], Awaitable[bytes]]
     lose_messages: Callable[[], Awaitable[None]]
-    queue: Callable[[], Awaitable[set[UUID]]]
+    queue: Callable[[], Awaitable[dict[UUID, str]]]
 
 
 def _days_ago(days: float, one: Draft | None = None) -> Draft:
@@ -200,14 +200,14 @@ class ChatForgettingSuite:
         for one in drafts:
             assert isinstance(await log.post(one), Posted)
         await log.moderate(verdict(drafts[5].message_id))
-        await log.moderate(verdict(drafts[6].message_id, Decision.REMOVE))
+        await log.moderate(verdict(drafts[6].message_id, Decision.REMOVE, "off topic"))
         await log.purge_messages()
         moderator = Viewer(is_moderator=True)
         before = [await log.history(room, moderator) for room in (LOBBY, _SUPPORT)]
         assert [one.body for one in before[0].messages] == ["by user", "by demo", "waits"]
         assert [one.body for one in before[1].messages] == ["elsewhere", "approved"]
         queued = await chat.queue()
-        assert len(queued) == 3
+        assert sorted(queued.values()) == ["auto", "auto", "off topic"]
         waiting = await log.waiting()
         await chat.lose_messages()
         assert (await log.history(LOBBY, moderator)).messages == ()

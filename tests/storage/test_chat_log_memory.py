@@ -58,8 +58,8 @@ class TestMemoryChatForgetting(ChatForgettingSuite):
             log.queue.clear()
             log.reviewed.clear()
 
-        async def queued() -> set[UUID]:
-            return set(log.queue)
+        async def queued() -> dict[UUID, str]:
+            return dict(log.queue)
 
         # One object is one database: another process would have its own keys, not its own rooms.
         events = MemoryEventStore(database, keyring=rings[1])

@@ -21,7 +21,7 @@ from actors.chat import (
 )
 from actors.persistence import StreamId
 from actors.runtime import Secret
-from storage.errors import StoreUnavailable
+from storage.errors import StatementRefused, StoreUnavailable
 from storage.keyring import SubjectKeyring
 from storage.postgres import (
     Connection,
@@ -62,9 +62,9 @@ class TestPostgresChatForgetting(ChatForgettingSuite):
         async def lose(connection: Connection) -> None:
             await connection.execute("TRUNCATE chat_messages CASCADE")
 
-        async def queued(connection: Connection) -> set[UUID]:
-            rows = await connection.fetch("SELECT message_id FROM chat_moderation_queue")
-            return {row["message_id"] for row in rows}
+        async def queued(connection: Connection) -> dict[UUID, str]:
+            rows = await connection.fetch("SELECT message_id, reason FROM chat_moderation_queue")
+            return {row["message_id"]: row["reason"] for row in rows}
 
         return ChatPlace(
             open_log,
@@ -114,6 +114,25 @@ async def test_a_post_writes_all_its_rows(database: Database) -> None:
     assert await database.run(rows) == [
         ("MessagePosted", 1, "c-1", "pending", "chat.message.post", "pending", 0)
     ]
+
+
+async def test_nobody_takes_a_young_row_out_of_the_audit(database: Database) -> None:
+    # SITE-72 SITE-79: by whatever statement; only age does
+    log = chat_log_on(database)
+    await log.ensure_rooms(ROOM_NAMES)
+
+    async def attempt(connection: Connection, statement: str) -> None:
+        await connection.execute(statement)
+
+    for statement in (
+        "DELETE FROM chat_audit_log",
+        "TRUNCATE chat_audit_log",
+        "UPDATE chat_audit_log SET action = 'x'",
+        "WITH gone AS (DELETE FROM chat_audit_log RETURNING id) SELECT count(*) FROM gone",
+    ):
+        with pytest.raises(StatementRefused, match="RestrictViolation"):
+            await database.run(attempt, statement)
+    assert len((await log.audited()).entries) == len(ROOM_NAMES)
 
 
 async def test_posts_together_are_one_transaction(database: Database) -> None:

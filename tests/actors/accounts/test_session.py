@@ -40,8 +40,11 @@ from actors.chat import (
     CrashRoom,
     ForgetNewest,
     History,
+    IsMember,
+    Join,
     Moderate,
     ModerationOutcome,
+    NotAMember,
     NotStored,
     NotTaken,
     Post,
@@ -64,10 +67,16 @@ class FakeRoom(Actor[RoomMessage]):
     def __init__(self, seen: list[Post]) -> None:
         self.seen = seen
 
-    def on_post(self, message: Post) -> PostOutcome | NotStored | NotTaken:
+    def on_post(self, message: Post) -> PostOutcome | NotStored | NotTaken | NotAMember:
         self.seen.append(message)
         if message.body == "crash":
             raise RuntimeError("told to")
+        return NotStored("a fake stores nothing")
+
+    def on_join(self, message: Join) -> bool | NotStored | NotAMember:
+        return NotStored("a fake stores nothing")
+
+    def on_is_member(self, message: IsMember) -> bool | NotStored:
         return NotStored("a fake stores nothing")
 
     def on_read_history(self, message: ReadHistory) -> History | NotStored:

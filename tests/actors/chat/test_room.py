@@ -125,7 +125,7 @@ async def test_a_room_with_members_takes_posts_of_members_only() -> None:
     asked: list[UUID] = []
     is_member = log.is_member
 
-    async def counted(room: str, user_id: UUID) -> bool:
+    async def counted(room: RoomName, user_id: UUID) -> bool:
         asked.append(user_id)
         return await is_member(room, user_id)
 

@@ -82,8 +82,8 @@ async def test_who_joins_a_room_reads_and_posts_there() -> None:
             joins = [
                 one for one in (await site.log.audited()).entries if one.action.endswith("join")
             ]
-            told = sorted((str(one.actor_name).lower(), one.room) for one in joins)
-            assert told == [("ada", "Lobby"), ("ada", "Support"), ("grace", "Support")]
+            joined = sorted((str(one.actor_name).lower(), one.room) for one in joins)
+            assert joined == [("ada", "Lobby"), ("ada", "Support"), ("grace", "Support")]
 
 
 async def test_a_stream_of_a_room_is_for_its_members() -> None:
