@@ -26,7 +26,14 @@ from actors.chat.words import AuthorId
 from actors.persistence import ERASED
 from web.realtime import ElementPatchMode, joined, patch_elements, remove_elements
 from web.server import Frame
-from web.views import MessageState, MessageView, Renderer, Speaker, element_id
+from web.views import (
+    MessageState,
+    MessageView,
+    PresenceView,
+    Renderer,
+    Speaker,
+    element_id,
+)
 
 # Of a text that was forgotten: its day is over, or its author's account is.
 ERASED_BODY = "(erased)"
@@ -187,6 +194,10 @@ class RoomFrames:
         view = message_view(message, ViewerClass.AUTHOR)
         html = self._renderer.withdrawn_message(view, event.reason)
         return joined([patch_elements(html, event_id=self.event_id(event.n))])
+
+    def presence(self, seen: PresenceView) -> Frame:
+        """Call this to show who is in the room."""
+        return joined([patch_elements(self._renderer.chat_presence(seen))])
 
     def window(self, messages: tuple[Message, ...], n: int, viewer: Viewer) -> Frame:
         """Call this to replace both panes' lists by what the viewer may see."""

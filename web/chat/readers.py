@@ -1,18 +1,25 @@
 """The open streams that show a room, and which room an open stream shows.
 
-Streams are handed to a room's feed as they are: what it calls of them is `Reader`.
+Streams are handed to a room's feed as they are: what it calls of them is `Reader`. The people whose
+streams they are are in the room (`Presence`): members by name, with how many tabs, and guests as a
+number. A tab that drops its stream for a moment (a reload, a tab out of sight, a bad line) has not
+left: who is without any stream is shown for `LEFT_AFTER_S` more (LAB-56, REL-37).
 """
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
+
+import trio
 
 from actors.chat import Message, RoomName, Viewer
 from actors.chat.policy import author_id
 from actors.chat.words import AuthorId
 from web.realtime import Audience, PageHolds, Stream
 from web.server import Bundle, Frame
+from web.views import PresenceView
 
 NOBODY = Viewer()
 
@@ -33,9 +40,77 @@ class Reader(Protocol):
         """Send several events that follow each other."""
         ...
 
+    def put_panel(self, panel: str, frame: Frame, /) -> bool:
+        """Send what replaces the older state of a panel."""
+        ...
+
     def put_window(self, frame: Frame, position: int, /) -> None:
         """Send the whole view; it covers every event up to `position`."""
         ...
+
+
+# A reload takes a second, and a browser that wakes up connects again within ten.
+LEFT_AFTER_S = 15.0
+# A crowd is told by its number; so many names fit two lines.
+NAMES_MAX = 20
+
+# An account, or the browser session of a guest.
+Person = UUID | str
+
+
+@dataclass(slots=True)
+class _Here:
+    name: str | None
+    tabs: int = 0
+    left_at: float = 0.0
+
+
+class Presence:
+    """The people of one room. Times are seconds of one clock that never goes back."""
+
+    def __init__(self) -> None:
+        self._here: dict[Person, _Here] = {}
+        # Those without a stream, who left first comes first.
+        self._leaving: dict[Person, None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Presence {len(self._here)}, leaving {len(self._leaving)}>"
+
+    def join(self, person: Person, name: str | None) -> None:
+        """Call this when a stream of a person opens; `name` is None for guests."""
+        here = self._here.setdefault(person, _Here(name))
+        here.name = name
+        here.tabs += 1
+        self._leaving.pop(person, None)
+
+    def leave(self, person: Person, now: float) -> None:
+        """Call this when a stream that had joined closed."""
+        here = self._here[person]
+        here.tabs -= 1
+        if here.tabs == 0:
+            here.left_at = now
+            self._leaving[person] = None
+            # Nobody may be looking for hours: what was left then is let go here.
+            self.forget(now)
+
+    def forget(self, now: float) -> float | None:
+        """Call this to let go who left; gives when the next one will have left, if any."""
+        for person in [*self._leaving]:
+            over = self._here[person].left_at + LEFT_AFTER_S
+            if over > now:
+                return over
+            del self._leaving[person], self._here[person]
+        return None
+
+    def seen(self) -> PresenceView:
+        """Call this, after `forget`, for what the room's pages show."""
+        named = sorted(
+            (here.name.casefold(), here.name, max(1, here.tabs))
+            for here in self._here.values()
+            if here.name is not None
+        )
+        shown = tuple((name, tabs) for _, name, tabs in named[:NAMES_MAX])
+        return PresenceView(shown, len(named) - len(shown), len(self._here) - len(named))
 
 
 class Readers(Audience[Reader]):
@@ -48,11 +123,27 @@ class Readers(Audience[Reader]):
         self._by_session: dict[str, dict[Reader, None]] = {}
         # Of those sessions that have one: a sign-in and its session begin and end together.
         self._members: dict[str, UUID] = {}
+        # Who is here; and the pages that show it, with what they were sent last.
+        self.presence = Presence()
+        self._people: dict[Reader, Person] = {}
+        self.watching: dict[Reader, PresenceView | None] = {}
         # Of them those who decide about what waits, and so see it.
         self._moderators: set[str] = set()
 
-    def join(self, reader: Reader, holds: PageHolds | None = None, who: Viewer = NOBODY) -> None:
-        """Call this when a stream opens; `who` is signed in on its session, if anybody is."""
+    def join(
+        self,
+        reader: Reader,
+        holds: PageHolds | None = None,
+        who: Viewer = NOBODY,
+        name: str | None = None,
+    ) -> None:
+        """Call this when a stream opens; `who` is signed in on its session, if anybody is.
+
+        A member is named to the others in the room.
+        """
+        if reader not in self._people:
+            person = self._people[reader] = who.user_id or reader.session_id
+            self.presence.join(person, name if who.user_id is not None else None)
         self._by_session.setdefault(reader.session_id, {})[reader] = None
         if who.user_id is not None:
             self._members[reader.session_id] = who.user_id
@@ -72,6 +163,22 @@ class Readers(Audience[Reader]):
             self._members.pop(reader.session_id, None)
             self._moderators.discard(reader.session_id)
         super().leave(reader)
+        self.watching.pop(reader, None)
+        person = self._people.pop(reader, None)
+        if person is not None:
+            self.presence.leave(person, trio.current_time())
+            if self.watching:
+                self._wake()
+
+    def watch(self, reader: Reader) -> None:
+        """Call this when a page begins to show who is in the room; not for strangers."""
+        if reader in self and reader not in self.watching:
+            self.watching[reader] = None
+            self._wake()
+
+    def unwatch(self, reader: Reader) -> None:
+        """Call this when its page shows something else; harmless when it did."""
+        self.watching.pop(reader, None)
 
     def viewer(self, session_id: str) -> Viewer:
         """Call this for who reads on the streams of a session."""
@@ -116,6 +223,7 @@ class ShownRooms:
         room: RoomName,
         holds: PageHolds | None = None,
         who: Viewer = NOBODY,
+        name: str | None = None,
     ) -> None:
         """Call this when an open stream shows a room: the window comes, then every event.
 
@@ -123,9 +231,9 @@ class ShownRooms:
         """
         self._shown[stream] = room
         stream.when_closed(self._forget)
-        self._readers[room].join(stream, holds, who)
+        self._readers[room].join(stream, holds, who, name)
 
-    def move(self, stream: Stream, room: RoomName, who: Viewer) -> bool:
+    def move(self, stream: Stream, room: RoomName, who: Viewer, name: str | None = None) -> bool:
         """Call this when an open stream's page shows another room from now on; its window comes.
 
         Nothing of the room before reaches it any more. False for a stream that shows none.
@@ -134,11 +242,24 @@ class ShownRooms:
         if before is None:
             return False
         if before != room:
+            is_watching = stream in self._readers[before].watching
             self._readers[before].leave(stream)
             stream.change_chat()
             self._shown[stream] = room
-            self._readers[room].join(stream, None, who)
+            self._readers[room].join(stream, None, who, name)
+            if is_watching:
+                self._readers[room].watch(stream)
         return True
+
+    def watch(self, stream: Stream, *, is_shown: bool) -> None:
+        """Call this when a page begins, or ends, to show who is in its room."""
+        room = self._shown.get(stream)
+        if room is None:
+            return
+        if is_shown:
+            self._readers[room].watch(stream)
+        else:
+            self._readers[room].unwatch(stream)
 
     def maybe_room(self, stream: Stream) -> RoomName | None:
         """Call this to learn which room a stream shows; None for most pages."""

@@ -13,6 +13,7 @@ readers others have their turn; who comes meanwhile waits for its window, which 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import ClassVar
@@ -52,6 +53,8 @@ _PUBLIC = Viewer()
 
 # Pages that come back together mostly hold one of a few windows; for others the rest is made anew.
 RESTS_KEPT_MAX = 64
+# LAB-56: within a second; who come together are told together.
+PRESENCE_AFTER_S = 0.5
 # The name under which a page tells the marks of its messages.
 PANEL = "chat"
 
@@ -61,7 +64,20 @@ class ReadAgain:
     """The room could not tell its history; ask again."""
 
 
-Messages = MessagePosted | MessageWithdrawn | RoomResumed | RoomForgot | Arrivals | ReadAgain
+@message
+class ShowPresence:
+    """Somebody came or went: tell the pages that show who is here."""
+
+
+Messages = (
+    MessagePosted
+    | MessageWithdrawn
+    | RoomResumed
+    | RoomForgot
+    | Arrivals
+    | ReadAgain
+    | ShowPresence
+)
 
 
 class RoomFeed(Actor[Messages]):
@@ -76,6 +92,7 @@ class RoomFeed(Actor[Messages]):
         self._window: RoomWindow | None = None
         self._public: _Shown | None = None
         self.resync_count = 0
+        self._presence_due: float | None = None
 
     async def on_start(self) -> None:
         """Subscribe, then read the history; a restarted feed sends it to every reader."""
@@ -84,6 +101,7 @@ class RoomFeed(Actor[Messages]):
         self.system.topics.subscribe(topic_of(self.room), self.ref)
         self._readers.want_all()
         await self._resync()
+        self._show_presence_soon(PRESENCE_AFTER_S)
 
     async def on_message_posted(self, events: Batch[MessagePosted]) -> None:
         """Send new messages to all who may see them."""
@@ -135,10 +153,34 @@ class RoomFeed(Actor[Messages]):
     def on_arrivals(self, _: Arrivals) -> None:
         """Send the window to who waits for it; then every later event."""
         self._serve_waiting()
+        self._show_presence_soon(PRESENCE_AFTER_S)
+
+    async def on_show_presence(self, _: ShowPresence) -> None:
+        """Send the pages that show who is here what has changed of it."""
+        self._presence_due = None
+        now, presence = trio.current_time(), self._readers.presence
+        over, seen = presence.forget(now), presence.seen()
+        frame, slices = self._frames.presence(seen), Slices()
+        for reader in [*self._readers.watching]:
+            if slices.is_over(len(frame)):
+                await trio.lowlevel.checkpoint()
+            if self._readers.watching.get(reader, seen) != seen:
+                self._readers.watching[reader] = seen
+                reader.put_panel("presence", frame)
+        if over is not None:
+            self._show_presence_soon(max(PRESENCE_AFTER_S, over - now))
 
     def redact(self, state: dict[str, object]) -> dict[str, object]:
         """Show nobody's words in reports."""
         return hide_words(state)
+
+    def _show_presence_soon(self, after_s: float) -> None:
+        due = trio.current_time() + after_s
+        # Not put off by what comes meanwhile: at a busy door it would never be shown.
+        if not self._readers.watching or (self._presence_due or math.inf) <= due:
+            return
+        self._presence_due = due
+        self.after(after_s, ShowPresence(), key="presence")
 
     async def _window_before(self, n: int) -> RoomWindow | None:
         """Give the window if `n` is the event that follows it; a gap is mended for everybody."""

@@ -186,7 +186,7 @@ async def _join(services: Services, chat: ChatServices, name: str, tab: TabId) -
                 raise NotSignedIn("this account is not there any more")
     # Looked up now: it may have been opened anew meanwhile, or be gone. From here nothing waits.
     stream = services.streams.maybe_stream(key)
-    if stream is None or not chat.shown.move(stream, room, viewer_of(state)):
+    if stream is None or not chat.shown.move(stream, room, viewer_of(state), member_name(state)):
         raise NoLiveStream(tab)
     services.session(state.visitor.id).tell(StreamOpened(tab, room))
     stream.put_panel("chat-room", joined([patch_signals({"roomName": str(room)})]))
@@ -350,6 +350,11 @@ def own_name(state: RequestState) -> str:
     """Call this for the name under which somebody posts: a member's own, or a guest's."""
     member = poster_of(state)
     return guest_name(state.visitor.text) if member is None else member.name
+
+
+def member_name(state: RequestState) -> str | None:
+    """Call this for the name of who is signed in; None for a guest."""
+    return None if state.signed_in is None else state.signed_in.name
 
 
 def poster_of(state: RequestState) -> Poster | None:

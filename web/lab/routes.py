@@ -10,7 +10,7 @@ from actors.accounts import BindTab, StreamClosed, StreamOpened, TabId
 from actors.chat import LOBBY, CrashRoom, RoomRef, parse_room
 from actors.runtime import Log, NoProc
 from web.chat.refusals import RefusedPost, ShowAgain
-from web.chat.routes import ChatServices, chat_view, may_read, viewer_of
+from web.chat.routes import ChatServices, chat_view, may_read, member_name, viewer_of
 from web.demos.counter import Counters
 from web.demos.routes import PANEL_VIEWS
 from web.lab.sandbox.recording import Deed
@@ -170,11 +170,12 @@ class LabStreams:
         self._services.session(stream.key.session).tell(StreamOpened(tab, room))
         stream.when_closed(leave)
         who = viewer_of(current_request_state())
-        self._lab.chat.shown.show(stream, room, holds, who)
+        self._lab.chat.shown.show(stream, room, holds, who, member_name(current_request_state()))
         # LAB-1: a panel that nobody sees is sent nothing. Who does not say sees the site's tree.
         panel = query.panel or SITE
         if panel == SITE:
             self._lab.tree_readers.join(stream, holds)
+        self._lab.chat.shown.watch(stream, is_shown=panel == actions.CHAT)
         self._lab.stage.sandboxes.join(stream, panel)
         self._lab.wake_panels()
         self._lab.counters.join(stream)

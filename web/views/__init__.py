@@ -24,6 +24,7 @@ from web.views.chat import (
     MessageFragments,
     MessageState,
     MessageView,
+    PresenceView,
     RefusalView,
     Speaker,
 )
@@ -166,6 +167,7 @@ __all__ = [
     "PanelPage",
     "PanelView",
     "PathView",
+    "PresenceView",
     "ProofView",
     "ProtectedPage",
     "PulseView",

@@ -99,6 +99,22 @@ class RefusalView:
 
 
 @dataclass(frozen=True, slots=True)
+class PresenceView:
+    """Who is in the room: members with their tabs, how many more of them, and how many guests."""
+
+    names: tuple[tuple[str, int], ...]
+    more: int
+    guests: int
+
+    def __post_init__(self) -> None:
+        for name, tabs in self.names:
+            check_text("name", name)
+            check_count("tabs", tabs, least=1)
+        check_count("more", self.more)
+        check_count("guests", self.guests)
+
+
+@dataclass(frozen=True, slots=True)
 class ChatView:
     """The whole chat panel. Client ids are new for every page.
 

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from web.views.accounts import AccountPage, ProtectedPage, RegisterPage, SignInPage
-from web.views.chat import ChatView, MessageFragments, MessageView
+from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
 from web.views.documents import DocumentPage, HubPage
 from web.views.lab_panels import ConnectionView, LabSignInView
@@ -192,6 +192,10 @@ class Renderer:
     def chat_window(self, messages: tuple[MessageView, ...]) -> str:
         """Call this to render both panes' whole lists; patch them as they are (by id, outer)."""
         return self._render("fragments/chat_window.html", messages=messages)
+
+    def chat_presence(self, presence: PresenceView) -> str:
+        """Call this to render who is in the room (`#chat-presence`, outer)."""
+        return self._render("fragments/chat_presence.html", presence=presence)
 
     def chat_history(self, messages: tuple[MessageView, ...], *, has_older: bool) -> str:
         """Call this to render messages of before, for both panes (`#chat-<pane>-older`, outer)."""

@@ -73,7 +73,7 @@ from web.lab.sandbox.desk import sandboxes_supervisor
 from web.lab.sandbox.keeper import Keeper
 from web.lab.sandbox.recording import Ledger, Recorder
 from web.lab.sandbox.sandboxes import Sandboxes
-from web.lab.stage.actions import OPERATIONS, SITE, StageServices
+from web.lab.stage.actions import CHAT, OPERATIONS, SITE, StageServices
 from web.lab.stage.feed import StageFeed
 from web.lab.stage.picture import StagePicture
 from web.lab.stage.quota import LabQuota
@@ -577,6 +577,7 @@ class Web:
             self.tree_readers.join(stream)
         else:
             self.tree_readers.leave(stream)
+        self.shown.watch(stream, is_shown=panel == CHAT)
         viewer = self.timeline_viewers.maybe_viewer(stream.key)
         if viewer is not None:
             self.timeline_viewers.set(viewer, is_shown=panel == OPERATIONS)

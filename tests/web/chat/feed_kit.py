@@ -94,7 +94,12 @@ class Page:
         self.ids: list[str] = []
         self.positions: list[int] = []
         self.frames: list[Frame] = []
+        self.panels: list[tuple[str, str]] = []
         self.window_count = self.bundle_count = 0
+
+    def put_panel(self, panel: str, frame: Frame, /) -> bool:
+        self.panels.append((panel, frame.payload.decode()))
+        return True
 
     def put_window(self, frame: Frame, position: int, /) -> None:
         self.window_count += 1

@@ -88,12 +88,14 @@ async def test_who_joins_a_room_reads_and_posts_there() -> None:
 
 async def test_a_stream_of_a_room_is_for_its_members() -> None:
     # SITE-91: an open page works on after a restart; nobody else gets one by naming the room
+    # LAB-56: who looks at the room is told who is in it
     async with open_whole_site() as site:
         ada, grace = await register(site), await register(site, **GRACE)
+        ada.panel = "chat"
         for one in (ada, grace):
             await in_thread(one.open_lab)
         with await in_thread(ada.open_stream) as stream:
-            await in_thread(partial(stream.read_until, b"chat-you-list"))
+            await in_thread(partial(stream.read_until, b"Here now: ", b">ada<"))
             assert (await join(ada, "Support")).status == 204
             assert await post(ada, "for members") == 202
         of_support = [one.stream_path.replace("Lobby", "Support") for one in (ada, grace)]

@@ -30,6 +30,8 @@ ROUTES = {
     paths.ACCOUNT_PASSWORD: "POST",
     paths.ACCOUNT_SIGN_INS: "POST",
     paths.ACCOUNT_DELETE: "POST",
+    paths.CHAT_HISTORY: "GET",
+    paths.CHAT_JOIN: "POST",
     paths.CHAT_POST: "POST",
     paths.CHAT_POST_AS_DEMO: "POST",
     paths.MODERATION: "GET,POST",

@@ -48,8 +48,10 @@ COMMAND_ID_LENGTH_MAX = 128
 SITE = "site"
 # The panel with what the visitor's own requests have caused.
 OPERATIONS = "operations"
+# The panel with the whole room.
+CHAT = "chat"
 # The panels that the lab's page can show; a page that says nothing shows the first.
-PANELS = frozenset({"tree", SITE, "chat", OPERATIONS, "burst", "connections", "sign-ins"})
+PANELS = frozenset({"tree", SITE, CHAT, OPERATIONS, "burst", "connections", "sign-ins"})
 
 
 @dataclass(frozen=True, slots=True)

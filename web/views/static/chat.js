@@ -151,13 +151,13 @@ const observer = new MutationObserver((changes) => {
     if (target.dataset.more !== undefined && target.id.endsWith("-older")) takeOlder(log, target);
     if (target !== listOf(log)) continue;
     for (const node of addedNodes) {
-      // One that is put to its place is seen here again.
-      if (node.nodeName !== "LI" || !node.isConnected || !node.dataset.mark || seen.has(node)) continue;
-      seen.add(node);
+      if (node.nodeName !== "LI" || !node.isConnected || !node.dataset.mark) continue;
       place(node);
       group(node);
       group(node.nextElementSibling);
-      onNew(log, node);
+      // One that was put to its place comes here again.
+      if (!seen.has(node)) onNew(log, node);
+      seen.add(node);
     }
     if (removedNodes.length) {
       // The oldest went (a page keeps so many): they can be asked for again.
