@@ -128,7 +128,7 @@ def test_any_other_password_is_taken_as_it_is(password: str) -> None:
     "text", ["/lab", "/lab?a=1#chat-demo", "/", "/docs/a%20b", "/docs/a b", "/account"]
 )
 def test_a_page_of_this_site_is_gone_on_to(text: str) -> None:
-    # SITE-42
+    # SITE-42, SEC-67
     assert safe_next(text, unquote, is_page) == text
 
 
@@ -141,7 +141,7 @@ def test_a_page_of_this_site_is_gone_on_to(text: str) -> None:
     ],
 )  # fmt: skip
 def test_another_site_is_never_gone_on_to(text: str) -> None:
-    # SITE-42
+    # SITE-42, SEC-67
     assert safe_next(text, unquote, is_page) == "/protected"
 
 
