@@ -58,6 +58,7 @@ from storage.postgres import (
 )
 from supervision import StartFailed, open_system
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
+from web.documentation.work import BadContent, load_mechanisms
 from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
 from web.observability import first_leaf
 from web.server import PortBusy, PortForbidden, open_listeners
@@ -240,6 +241,10 @@ class _Files:
 
 
 def _files(settings: Settings) -> _Files:
+    try:
+        load_mechanisms()
+    except (BadContent, OSError) as error:
+        raise CannotStart(f"web/documentation/work/content: {error}") from error
     return _Files(_static(settings), _documents())
 
 

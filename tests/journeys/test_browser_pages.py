@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.journeys.kinds import OpenPage
+from tests.journeys.kinds import OpenContext, OpenPage
 from tests.journeys.site_process import SiteProcess
+
+# What a page has to keep, written for the browser; its head says what it is.
+CHECKS = Path(__file__).with_name("accessibility.js").read_text(encoding="utf-8")
+CHECKS = CHECKS[CHECKS.index("() =>") :]
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -51,3 +57,81 @@ def test_a_document_is_found_read_and_copied(site: SiteProcess, new_page: OpenPa
     assert text == block.locator("code").text_content()
     page.go_back()
     expect(page.get_by_role("searchbox")).to_have_value("mailbox full")
+
+
+PATHS = [
+    *("/", "/lab", "/lab#chat-demo", "/lab#operations"),
+    *("/docs", "/docs?q=mailbox", "/docs/start/first-actor"),
+    *("/work", "/work/chat-realtime", "/work/command-sse", "/work/operational-visibility"),
+    *("/login", "/register", "/no-such-page"),
+]
+
+
+@pytest.mark.parametrize(("scheme", "width", "height"), [("light", 1440, 900), ("dark", 320, 640)])
+def test_pages_can_be_used_by_everybody(
+    site: SiteProcess,
+    new_context: OpenContext,
+    scheme: Literal["light", "dark"],
+    width: int,
+    height: int,
+) -> None:
+    """SITE-20: names, order, contrast, reach and width, in both themes and on small windows."""
+    page = new_context(width, height).new_page()
+    page.emulate_media(color_scheme=scheme)
+    told = []
+    for path in PATHS:
+        page.goto(site.url + path)
+        if page.locator("#connection-pill").count():
+            expect(page.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+        if path == "/lab":
+            expect(page.locator("#stage-state")).to_have_attribute("data-access", "open")
+            expect(page.locator(".chip.tone-good")).to_have_count(13)
+        told += [f"{path}: {problem}" for problem in page.evaluate(CHECKS)]
+    assert told == []
+
+
+def test_the_focus_is_always_seen(site: SiteProcess, new_page: OpenPage) -> None:
+    """SITE-20: whatever the Tab key comes to is marked, and it comes to the content at once."""
+    page = new_page()
+    for path in ("/", "/docs/start/first-actor", "/work/command-sse"):
+        page.goto(site.url + path)
+        page.keyboard.press("Tab")
+        expect(page.locator(":focus")).to_have_text("Skip to the content")
+        for _ in range(12):
+            page.keyboard.press("Tab")
+            marked = page.evaluate(
+                "() => getComputedStyle(document.activeElement).outlineStyle !== 'none'"
+            )
+            assert marked, (path, page.evaluate("() => document.activeElement.outerHTML"))
+
+
+def test_the_five_minute_path_can_be_walked_by_a_guest(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """SITE-18: each step as the home page links it."""
+    page = new_page()
+    page.goto(site.url)
+    steps = page.locator("#five-minutes a")
+    expect(steps).to_have_count(5)
+
+    def go(number: int) -> None:
+        page.goto(site.url)
+        steps.nth(number).click()
+        expect(page.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+
+    go(0)
+    expect(page.locator("#inspector-body h3")).to_contain_text("sink")
+    go(1)
+    expect(page.locator("#chip-feed-sink")).to_have_attribute("data-status", "running")
+    page.get_by_role("button", name=re.compile("^Crash c")).click()
+    expect(page.locator("#chip-feed-sink")).to_have_attribute("data-incarnation", "2")
+    go(2)
+    page.locator(".pane-demo textarea").fill("walked by")
+    page.locator(".pane-demo").get_by_role("button", name="Send").click()
+    expect(page.locator("#chat-you-log")).to_contain_text("walked by")
+    go(3)
+    page.locator("#burst-count").fill("100")
+    page.locator("#burst-start").click()
+    expect(page.locator("[data-figure=ok]")).to_have_text("100")
+    go(4)
+    expect(page.locator("#network-log-target")).to_contain_text("request.end")

@@ -22,7 +22,9 @@ from tests.patience import PATIENCE_S
 pytestmark = pytest.mark.slow
 
 GETS = ("/", "/lab", "/demo/chat", "/health", "/health/live", "/ready", "/health/ready",
-        "/nowhere", "/static/nothing.js", "/events")  # fmt: skip
+        "/nowhere", "/static/nothing.js", "/events", "/error-test", "/login", "/register",
+        "/docs", "/docs?q=mailbox", "/docs/start/first-actor", "/docs/how_to", "/docs/licence",
+        "/work", "/work/chat-realtime", "/work/operational-visibility")  # fmt: skip
 
 
 async def _tables(url: str) -> dict[str, list[str]]:

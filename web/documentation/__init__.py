@@ -5,6 +5,7 @@ Read in this order:
 - `markdown`: one text to HTML that can hold nothing but what we let through, with anchors
 - `library`: the folder `docs/`, the reading paths, the search; pages are made when asked for
 - `routes`: the hub, the pages
+- `work/`: three mechanisms of the site, told and drawn, with their panels beside the words
 """
 
 from web.documentation.library import (
@@ -14,6 +15,7 @@ from web.documentation.library import (
     ReadingPath,
     ReadingPathBroken,
     maybe_documents,
+    place_of_requirement,
 )
 from web.documentation.presenting import doorways
 from web.documentation.routes import document_routes, optional_pages
@@ -28,4 +30,5 @@ __all__ = [
     "doorways",
     "maybe_documents",
     "optional_pages",
+    "place_of_requirement",
 ]

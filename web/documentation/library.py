@@ -24,6 +24,7 @@ from web.documentation.markdown import (
     render_program,
     sections_of,
 )
+from web.views import LocalPath, local_path
 
 # The map of all pages. The folder whose map names our first page is ours; another `docs` that an
 # installation has beside us is not.
@@ -278,6 +279,11 @@ class Documents:
         if self._licence:
             pages[LICENCE_NAME] = _licence_page(self._licence)
         return Library(pages)
+
+
+def place_of_requirement(name: str) -> LocalPath:
+    """Call this for where a requirement stands, by its id."""
+    return local_path(f"{address(REQUIREMENTS)}#{name.lower()}")
 
 
 def maybe_documents(folder: Path, licence: str = "") -> Documents | None:

@@ -36,7 +36,7 @@ from web.settings import LabMode
 from web.site.events import StreamQuery
 from web.site.pages import PAGE_LAB, form_response, page_response, shell
 from web.timeline.feed import Viewers
-from web.views import LabPage
+from web.views import LabPage, Shell
 
 log = Log(__name__)
 
@@ -101,10 +101,25 @@ def lab_routes(services: Services, lab: LabServices) -> Blueprint:
 async def _page(
     services: Services, lab: LabServices, refused: RefusedPost | None = None
 ) -> LabPage:
-    state = current_request_state()
     tab = str(uuid4())
+    frame = shell(services, current_request_state(), "Lab", PAGE_LAB, tab)
+    return await lab_view(services, lab, frame, tab, refused)
+
+
+async def lab_view(
+    services: Services,
+    lab: LabServices,
+    frame: Shell,
+    tab: str,
+    refused: RefusedPost | None = None,
+) -> LabPage:
+    """Call this for all panels of the lab, for a page of this frame and tab that shows some.
+
+    Raises `StoreUnavailable` and its kin when the room cannot be read, and `NoProc` while sessions
+    are being restarted.
+    """
+    state = current_request_state()
     chat = await chat_view(services, lab.chat, state, LOBBY, tab, refused)
-    frame = shell(services, state, "Lab", PAGE_LAB, tab)
     try:
         services.session(state.visitor.id).tell(BindTab(TabId(tab), LOBBY))
     except NoProc:

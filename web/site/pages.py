@@ -42,6 +42,7 @@ from web.views import (
 PAGE_HOME = "home"
 PAGE_LAB = "lab"
 PAGE_DOCS = "docs"
+PAGE_WORK = "work"
 PAGE_ERROR = "error"
 PAGE_LOGIN = "login"
 PAGE_REGISTER = "register"
@@ -58,7 +59,7 @@ _VERSION = re.compile(r'^version = "([^"]+)"', re.MULTILINE)
 HTML = "text/html; charset=utf-8"
 
 # What people send each other links to.
-_SHOWN_ELSEWHERE = frozenset({PAGE_HOME, PAGE_LAB, PAGE_DOCS})
+_SHOWN_ELSEWHERE = frozenset({PAGE_HOME, PAGE_LAB, PAGE_DOCS, PAGE_WORK})
 # Who signs in from there is back there.
 _BACK_TO = {PAGE_HOME: paths.HOME, PAGE_LAB: paths.LAB}
 
@@ -87,7 +88,7 @@ def shell(
 
     Who signs in from there comes `back`; home and the lab say so by themselves.
     """
-    room = element_id(LOBBY) if page == PAGE_LAB else None
+    room = element_id(LOBBY) if page in (PAGE_LAB, PAGE_WORK) else None
     signed_in = state.signed_in
     frame = Shell(
         title=title,
@@ -152,6 +153,7 @@ def navigation(page: str, there: OptionalPages) -> tuple[NavLink, ...]:
     links = [
         NavLink(local_path(paths.HOME), "Home", is_current=page == PAGE_HOME),
         NavLink(local_path(paths.LAB), "Lab", is_current=page == PAGE_LAB),
+        NavLink(local_path(paths.WORK), "Work", is_current=page == PAGE_WORK),
     ]
     if there.documents is not None:
         links.append(NavLink(there.documents, "Docs", is_current=page == PAGE_DOCS))

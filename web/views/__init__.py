@@ -31,14 +31,20 @@ from web.views.chat import (
 from web.views.code import CodeView, sample_code
 from web.views.demos import PanelView, ResultView
 from web.views.documents import (
+    ArrowView,
+    DiagramView,
     DocumentFolder,
     DocumentLink,
     DocumentPage,
     FoundView,
+    GuaranteeView,
     HubPage,
+    MechanismView,
     PathView,
     SearchView,
     StepOfPath,
+    WorkListPage,
+    WorkPage,
 )
 from web.views.lab_panels import ConnectionView, LabSignInView
 from web.views.moderation import (
@@ -121,6 +127,7 @@ __all__ = [
     "STORY_SLOTS",
     "AccountPage",
     "ActorStatus",
+    "ArrowView",
     "AuditPage",
     "AuditView",
     "Branch",
@@ -133,6 +140,7 @@ __all__ = [
     "CrashView",
     "CsrfToken",
     "Decision",
+    "DiagramView",
     "DocumentFolder",
     "DocumentLink",
     "DocumentPage",
@@ -146,6 +154,7 @@ __all__ = [
     "FlowDetailView",
     "FlowView",
     "FoundView",
+    "GuaranteeView",
     "HomePage",
     "HubPage",
     "ImpossibleView",
@@ -154,6 +163,7 @@ __all__ = [
     "LabSignInView",
     "LocalPath",
     "MeasuredView",
+    "MechanismView",
     "MemberView",
     "MessageFragments",
     "MessageState",
@@ -199,6 +209,8 @@ __all__ = [
     "UnsafeAttribute",
     "ViewError",
     "WaitingView",
+    "WorkListPage",
+    "WorkPage",
     "csrf_token",
     "dsid",
     "element_id",

@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from web.views.accounts import AccountPage, ProtectedPage, RegisterPage, SignInPage
 from web.views.chat import ChatView, MessageFragments, MessageView, PresenceView
 from web.views.demos import ResultView
-from web.views.documents import DocumentPage, HubPage
+from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
 from web.views.lab_panels import ConnectionView, LabSignInView
 from web.views.moderation import AuditPage, ModerationPage, QueueView
 from web.views.pages import (
@@ -122,6 +122,19 @@ class Renderer:
     def document_page(self, page: DocumentPage) -> str:
         """Call this to render a page of the documents."""
         return self._render("document.html", page=page, shell=page.shell)
+
+    def work_list(self, page: WorkListPage) -> str:
+        """Call this to render `/work`."""
+        return self._render("works.html", page=page, shell=page.shell)
+
+    def work_page(self, page: WorkPage) -> str:
+        """Call this to render the page of a mechanism, with the panel it shows."""
+        messages = page.lab.chat.messages
+        lists = {
+            pane: self._part(messages, MESSAGE_LIST, messages=messages, pane=pane)
+            for pane in ("you", "demo")
+        }
+        return self._render("work.html", page=page, shell=page.shell, lists=lists)
 
     def sign_in_page(self, page: SignInPage) -> str:
         """Call this to render `/login`."""

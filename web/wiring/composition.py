@@ -63,6 +63,7 @@ from web.demos.routes import (
     demo_routes,
 )
 from web.documentation import Documents, document_routes, doorways, optional_pages
+from web.documentation.work import WorkStreams, load_mechanisms, work_routes
 from web.lab.panels.bucket import Buckets
 from web.lab.panels.burst import burst_routes
 from web.lab.panels.dropping import Connections, drop_routes
@@ -125,7 +126,7 @@ from web.settings import Compression, LabMode, Settings, is_loopback
 from web.site.error_pages import ErrorPages
 from web.site.events import StreamedPage, event_routes
 from web.site.health import Check, Health, Unhealthy
-from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, program_version
+from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, PAGE_WORK, program_version
 from web.site.policy_reports import PolicyReports, report_routes
 from web.site.proof_feed import ProofFeed, ProofSource
 from web.site.routes import HomeStage, HomeStreams, SiteServices, ready_answers, site_routes
@@ -199,6 +200,7 @@ class Web:
         self._ring = KeyRing(secrets.current, secrets.previous)
         self._renderer = Renderer(static)
         self._version = program_version()
+        self._mechanisms = load_mechanisms()
         self._documents, self._optional = documents, optional_pages(documents)
         self._began = trio.current_time()
         self.is_draining = False
@@ -520,13 +522,10 @@ class Web:
         moderation = ModerationServices(
             self._store.chat_log, self.rooms, self.queue_readers, self.badge_readers
         )
-        pages: dict[str, StreamedPage] = {
-            PAGE_HOME: HomeStreams(site),
-            PAGE_LAB: LabStreams(services, lab),
-            PAGE_MODERATION: ModerationStreams(services, moderation),
-        }
+        pages = _streamed_pages(services, site, lab, moderation)
         app.register_blueprint(site_routes(services, site))
         app.register_blueprint(event_routes(services, pages, listening.open, self._fill_frame))
+        app.register_blueprint(work_routes(services, lab, self._mechanisms))
         app.register_blueprint(document_routes(services, self._documents))
         app.register_blueprint(ticket_routes(self._tickets))
         app.register_blueprint(report_routes(self._policy_reports))
@@ -627,6 +626,17 @@ class Web:
         for room in ROOM_NAMES:
             if self._directory.maybe_room(room) is None:
                 raise Unhealthy("a room has no actor")
+
+
+def _streamed_pages(
+    services: Services, site: SiteServices, lab: LabServices, moderation: ModerationServices
+) -> dict[str, StreamedPage]:
+    return {
+        PAGE_HOME: HomeStreams(site),
+        PAGE_LAB: LabStreams(services, lab),
+        PAGE_WORK: WorkStreams(services, lab),
+        PAGE_MODERATION: ModerationStreams(services, moderation),
+    }
 
 
 def _timeline(directory: Directory) -> tuple[Timeline, Viewers]:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from web.views import (
     AccountPage,
     ActorStatus,
+    ArrowView,
     Branch,
     ChatView,
     ChipView,
@@ -16,6 +17,7 @@ from web.views import (
     CrashTarget,
     CrashView,
     Decision,
+    DiagramView,
     DocumentFolder,
     DocumentLink,
     DocumentPage,
@@ -25,11 +27,13 @@ from web.views import (
     EventView,
     ExitView,
     FoundView,
+    GuaranteeView,
     HomePage,
     HubPage,
     InspectorView,
     LabPage,
     MeasuredView,
+    MechanismView,
     MemberView,
     MessageState,
     MessageView,
@@ -60,6 +64,8 @@ from web.views import (
     StrategyBadge,
     StreamView,
     TreeView,
+    WorkListPage,
+    WorkPage,
     csrf_token,
     element_id,
     local_path,
@@ -93,6 +99,7 @@ FILES = {
     "panels.css": b"a{}",
     "burst.js": b"let a",
     "panels.js": b"let a",
+    "work.css": b"body{}",
     "favicon.svg": b"<svg/>",
     "og.png": b"png",
 }
@@ -380,6 +387,28 @@ def hub(query: str = "") -> HubPage:
     found = FoundView(local_path("/docs/start/one#a"), "A", "One")
     search = SearchView(query, (found,)) if query else None
     return HubPage(page.shell, (path,), page.folders, search)
+
+
+def mechanism() -> MechanismView:
+    arrows = (ArrowView(1, 0, 1, "a command"), ArrowView(2, 1, 0, "a status"))
+    return MechanismView(
+        local_path("/work/one"),
+        "One",
+        "A click asks",
+        "What it is.",
+        DiagramView("A asks, B answers.", ("A", "B", "C"), arrows),
+        (("First", "This."), ("Then", "That.")),
+        (GuaranteeView("It holds.", (("SITE-1", local_path("/docs")), ("SITE-2", None))),),
+        (NavLink(local_path("/lab"), "The lab"),),
+    )
+
+
+def work_list() -> WorkListPage:
+    return WorkListPage(shell(page="work", has_stream=False), (mechanism(),))
+
+
+def work(panel: str) -> WorkPage:
+    return WorkPage(shell(page="work"), mechanism(), element_id(panel), lab(message(1)))
 
 
 def error() -> ErrorPage:

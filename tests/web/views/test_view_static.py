@@ -73,6 +73,7 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "panels.css",
         "burst.js",
         "panels.js",
+        "work.css",
         DATASTAR,
     }
     assert files.find(files.hashed_names[DATASTAR]) == StaticFile(
