@@ -187,6 +187,7 @@ def test_bad_settings_are_told_before_anything_is_opened(tmp_path: Path) -> None
 
 
 def test_a_busy_port_is_one_line(tmp_path: Path) -> None:
+    """REL-25: what began before it is undone; no server of the database stays."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         ended = run_serve({"PORT": port, "STATE_DIR": str(tmp_path / "state")})
@@ -194,6 +195,7 @@ def test_a_busy_port_is_one_line(tmp_path: Path) -> None:
     (line,) = ended.stderr.splitlines()
     assert line.startswith("PORT: ")
     assert port in line
+    assert not [*(tmp_path / "state").glob("**/postmaster.pid")]
 
 
 def test_an_unreachable_database_is_one_line(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ async def test_the_next_one_listens_on_the_same_port() -> None:
         assert (await get(port)).endswith(b"here")
 
 
-async def test_a_busy_port_is_why_it_does_not_start() -> None:
+async def test_a_busy_port_is_why_it_does_not_start() -> None:  # REL-25
     kit = Kit()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         kit.port = taken.getsockname()[1]
@@ -171,7 +171,7 @@ async def test_a_busy_port_is_why_it_does_not_start() -> None:
     assert kit.happened == []
 
 
-async def test_a_bug_in_composing_leaves_no_socket_open() -> None:
+async def test_a_bug_in_composing_leaves_no_socket_open() -> None:  # REL-25
     kit = Kit()
     kit.error = ValueError("a bug")
     async with open_actors() as system:
