@@ -48,7 +48,7 @@ async def test_a_post_shows_what_it_has_caused_to_its_sender_only() -> None:
             }
             flow = site.web.timeline.maybe_flow(request_id)
             assert flow is not None
-            assert (flow.tab, flow.sender, flow.status) == (visitor.tab, "you", 202)
+            assert (flow.tab, flow.sender, flow.status) == (visitor.tab, "demo", 202)
             assert request_id.partition("-")[0].encode() in shown
             # A choice of theirs shows nothing of it.
             await in_thread(
@@ -93,7 +93,7 @@ async def test_a_page_that_shows_another_panel_is_sent_nothing_of_it() -> None: 
             await until(lambda: len(site.web.timeline_viewers) == 1)
             # A frame of later, so whatever the feed had to send is before it.
             await in_thread(lambda: visitor.post("behind it"))
-            seen = await in_thread(lambda: stream.read_until(b"behind it", b"clientId"))
+            seen = await in_thread(lambda: stream.read_until(b"behind it", b"ClientId"))
             assert b"operations-flows" not in seen
 
 
