@@ -324,7 +324,7 @@ async def test_every_page_tells_who_is_signed_in() -> None:
             assert 'href="/register' in page.text
         for path in ("/login", "/register", "/protected", "/nothing-here"):
             assert 'id="stream"' not in (await get(visitor, path)).text
-        assert (await get(guest, "/lab")).text.count('href="/login?next=%2Flab"') == 2  # SITE-9
+        assert (await get(guest, "/lab")).text.count('href="/login?next=%2Flab"') == 3  # SITE-9
         assert "under your own name" not in (await get(visitor, "/lab")).text
         login = await get(guest, "/login")
         assert "unsafe-inline" not in login.headers["content-security-policy"]  # SITE-50
