@@ -365,7 +365,7 @@ def test_older_messages_come_by_scrolling_up_and_what_is_new_is_told(
     expect(items.last.locator(".body")).to_have_text("below")
     assert log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight") < 40
     # The line will be opened anew, and the server knows the newest only.
-    expect(page.locator("#chat-you-list > li[data-mark^=o]")).to_have_count(0)
+    expect(page.locator("#chat-you-list > [id^=chat-you-old][data-mark]")).to_have_count(0)
     # Who goes on speaking is not named again.
     page.evaluate(COPIED)
     expect(page.locator("#chat-you-copy")).to_have_class(re.compile("is-continued"))

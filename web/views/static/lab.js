@@ -213,6 +213,8 @@ async function act(action) {
     return;
   }
   note.textContent = "";
+  // What comes from now on is of this action, however lately the line was opened.
+  connectedAt = -Infinity;
   mark(`${action} ${chipAt(place).querySelector(".chip-name").textContent}`);
   byId("stage-hint").hidden = true;
   try {
