@@ -25,6 +25,7 @@ written in an append's transaction and is no event.
 from actors.persistence.aggregate import (
     Aggregate,
     AggregateContractError,
+    Beside,
     Decision,
     Done,
     Refusal,
@@ -254,6 +255,7 @@ __all__ = [
     "AskStatus",
     "BackwardPage",
     "BatchTooLarge",
+    "Beside",
     "Bookmark",
     "CancelTimer",
     "Checkpoint",

@@ -23,7 +23,7 @@ import msgspec
 
 from actors.persistence.event_types import EVENTS, EventTypes
 from actors.persistence.private import keep_private, kept_private, private_schema
-from actors.persistence.words import Cursor, Version
+from actors.persistence.words import Cursor, OutboxMessage, StreamId, TimerChange, Version
 from actors.reducers import Environment
 
 S = TypeVar("S")
@@ -76,6 +76,17 @@ class Done:
 Decision: TypeAlias = Sequence[E] | Reply | Refusal
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What goes into the append of a decision's events: messages that leave, timers."""
+
+    outbox: Sequence[OutboxMessage] = ()
+    timers: Sequence[TimerChange] = ()
+
+
+_NOTHING_BESIDE = Beside()
+
+
 class AggregateContractError(TypeError):
     """Raised at start when `decide` can return what `apply` does not take, or is no event."""
 
@@ -120,12 +131,23 @@ class Aggregate(Generic[S, C, E]):
         """Override this: the state after an event; a pure function that never refuses."""
         raise TypeError(f"{type(self).__name__} has no apply()")
 
+    def stream_of(self, id_: str) -> StreamId:
+        """Override this where a stream is named otherwise; raises `InvalidStreamId`."""
+        return StreamId(f"{self.category}-{id_}")
+
     def tags(self, event: E) -> Sequence[str]:
         """Override this: what an event is about beside its stream, to be read by; a pure function.
 
         See `NewEvent.tags`. They are stored as they are, and stay.
         """
         return ()
+
+    def beside(self, before: S, events: Sequence[E], metadata: Mapping[str, str]) -> Beside:
+        """Override this: what goes into the append of these events, decided on `before`; pure.
+
+        `metadata` is that of the events, for the headers of messages.
+        """
+        return _NOTHING_BESIDE
 
 
 def check_aggregate(aggregate: Aggregate[S, C, E]) -> None:

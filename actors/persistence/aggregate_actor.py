@@ -54,7 +54,6 @@ from actors.persistence.words import (
     OutboxMessage,
     Shard,
     Snapshot,
-    StreamId,
     TimerChange,
     owned_name,
 )
@@ -174,7 +173,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         if snapshots is not None:
             check_snapshots(aggregate)
         self.aggregate, self.env = aggregate, env
-        self.stream_id = StreamId(f"{aggregate.category}-{id_}")
+        self.stream_id = aggregate.stream_of(id_)
         if tenant is not None:
             store = store.for_tenant(tenant)
         self._tenant = store.tenant
@@ -338,14 +337,15 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         self._raise_if_away()
         metadata = self._metadata()
         stored = [self._encode(event, metadata) for event in events]
+        beside = self.aggregate.beside(self.state, events, metadata)
         appended = await self._store.append_request(
             AppendRequest(
                 self.stream_id,
                 stored,
                 self.version,
                 self._shard,
-                message.outbox,
-                message.timers,
+                (*message.outbox, *beside.outbox),
+                (*message.timers, *beside.timers),
                 message.idempotency,
             )
         )

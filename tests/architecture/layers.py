@@ -15,7 +15,12 @@ PACKAGES = ("actors", "supervision", "storage", "web")
 ARROWS: Mapping[str, Sequence[str]] = {
     "actors": (),
     "actors.runtime": (),
-    "actors.testing": ("actors.runtime",),
+    "actors.testing": (
+        "actors.runtime",
+        "actors.reducers",
+        "actors.persistence",
+        "actors.sagas",
+    ),
     "actors.reducers": ("actors.runtime",),
     "actors.persistence": ("actors.runtime", "actors.reducers"),
     "actors.sagas": ("actors.runtime", "actors.reducers", "actors.persistence"),

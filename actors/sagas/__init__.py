@@ -1,0 +1,152 @@
+"""Sagas: work over several participants that is done as a whole, or undone.
+
+    class Checkout(Saga[Order]):
+        place = step(PlaceOrder, undo=CancelOrder, result=OrderPlaced)
+        pay = step(ProcessPayment, undo=RefundPayment, result=PaymentCompleted)
+        reserve = step(ReserveInventory, undo=ReleaseInventory)
+
+Read in this order; each part needs only those above it:
+
+- `words/`: ids, outcomes, what a saga is told; the events of its log, and the state they make;
+- `definition`: what a person writes, checked when the class is made;
+- `deciding/`: what follows from what, purely, and what goes into the append of a decision;
+- `doing/`: the actor of one saga, and how the rest of a program reaches sagas;
+- `graph`: a saga as a picture, marked with what happened.
+
+A saga's log is its stream, `checkout-42`. Each thing that comes (a reply, a timer, a person's
+wish) is one append: the facts, the next commands in the outbox, and their timers. Between two
+appends there is nothing that could be lost.
+
+Words of our own: the *work* of a command is what is to be done once, however often it is tried;
+its *token* says which attempt a reply belongs to. *Stuck* is a saga that waits for a person.
+"""
+
+from actors.sagas.deciding.aggregate import SagaLog, WrongCommand, read_command
+from actors.sagas.deciding.decisions import IGNORED, KNOWN, NOTHING_TO_UNDO, in_flight
+from actors.sagas.definition import (
+    DEADLINE_S,
+    RETRY_DELAYS_S,
+    STEP_TIMEOUT_S,
+    AnySaga,
+    Definition,
+    Facts,
+    Group,
+    Saga,
+    Step,
+    StepNotDone,
+    Unit,
+    child,
+    group,
+    step,
+    wait,
+)
+from actors.sagas.doing.actor import SagaActor
+from actors.sagas.doing.index import SagaIndex, SagaLine, lines
+from actors.sagas.doing.parts import SagaKinds, SagaParts, SagaStats
+from actors.sagas.doing.sagas import Participant, Resumed, Sagas, is_moment
+from actors.sagas.words.errors import (
+    InvalidSagaId,
+    InvalidSagaTransition,
+    NoParticipant,
+    SagaDefinitionError,
+    SagaError,
+    SagaExists,
+    SagaVersionsUnknown,
+    UnknownSaga,
+    UnknownSagaKind,
+)
+from actors.sagas.words.log import SagaEvent
+from actors.sagas.words.state import SagaState, StepState, apply
+from actors.sagas.words.words import (
+    DEPTH_MAX,
+    Break,
+    Cancel,
+    ChildStuck,
+    Compensate,
+    Intervene,
+    Outcome,
+    Parent,
+    Refused,
+    SagaCommand,
+    SagaId,
+    SagaInput,
+    Start,
+    Status,
+    Succeeded,
+    TakeReply,
+    TakeSignal,
+    TakeTimer,
+    Unavailable,
+    Wake,
+    command,
+)
+
+__all__ = [
+    "DEADLINE_S",
+    "DEPTH_MAX",
+    "IGNORED",
+    "KNOWN",
+    "NOTHING_TO_UNDO",
+    "RETRY_DELAYS_S",
+    "STEP_TIMEOUT_S",
+    "AnySaga",
+    "Break",
+    "Cancel",
+    "ChildStuck",
+    "Compensate",
+    "Definition",
+    "Facts",
+    "Group",
+    "Intervene",
+    "InvalidSagaId",
+    "InvalidSagaTransition",
+    "NoParticipant",
+    "Outcome",
+    "Parent",
+    "Participant",
+    "Refused",
+    "Resumed",
+    "Saga",
+    "SagaActor",
+    "SagaCommand",
+    "SagaDefinitionError",
+    "SagaError",
+    "SagaEvent",
+    "SagaExists",
+    "SagaId",
+    "SagaIndex",
+    "SagaInput",
+    "SagaKinds",
+    "SagaLine",
+    "SagaLog",
+    "SagaParts",
+    "SagaState",
+    "SagaStats",
+    "SagaVersionsUnknown",
+    "Sagas",
+    "Start",
+    "Status",
+    "Step",
+    "StepNotDone",
+    "StepState",
+    "Succeeded",
+    "TakeReply",
+    "TakeSignal",
+    "TakeTimer",
+    "Unavailable",
+    "Unit",
+    "UnknownSaga",
+    "UnknownSagaKind",
+    "Wake",
+    "WrongCommand",
+    "apply",
+    "child",
+    "command",
+    "group",
+    "in_flight",
+    "is_moment",
+    "lines",
+    "read_command",
+    "step",
+    "wait",
+]

@@ -1,0 +1,3 @@
+"""Sagas carried out: `parts` (what their actors share), `actor` (one saga), `index` (which there
+are), `sagas` (how others reach them), `administration` (what a person may decide).
+"""

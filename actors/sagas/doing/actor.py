@@ -1,0 +1,89 @@
+"""The actor of one saga: an aggregate's actor, and what a bug in the saga's own code comes to.
+
+Rule 1: what a saga decides and what it sends is one append. This file sends nothing.
+Rule 2: a bug crashes the actor, which comes back from its log. At the last of `crashes_max`
+crashes in a row the saga is stuck instead; then the message is taken as a fact, which runs no
+code of the saga's class, so nothing that came is lost.
+"""
+
+from __future__ import annotations
+
+from actors.persistence import AggregateActor, Done, Execute, Failed, Refusal
+from actors.runtime import Log
+from actors.sagas.deciding.aggregate import SagaLog
+from actors.sagas.deciding.decisions import IGNORED
+from actors.sagas.doing.parts import SagaParts
+from actors.sagas.words.log import (
+    SagaCompleted,
+    SagaEvent,
+    SagaFailed,
+    SagaStarted,
+    SagaStuck,
+    StepFailed,
+    UndoFailed,
+)
+from actors.sagas.words.state import SagaState
+from actors.sagas.words.words import Break, SagaId, SagaInput, short
+
+_log = Log("actors.sagas")
+
+
+class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
+    """One saga. Start it under `SagaId.key`, below a supervisor; it ends when idle.
+
+    ```python
+    sagas = dynamic(SagaActor, key="key", restart="transient", budget="child")
+    ```
+    """
+
+    def __init__(self, parts: SagaParts, key: str) -> None:
+        saga = SagaId.of_key(key)
+        super().__init__(
+            SagaLog(saga, parts.kinds.versions(saga.kind)),
+            saga.name,
+            parts.store,
+            parts.env,
+            snapshots=parts.snapshots,
+            shard=parts.shard,
+            idle_s=parts.idle_s,
+        )
+        self._parts = parts
+
+    async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
+        """Decide and store, as an aggregate does."""
+        try:
+            outcome = await super().on_execute(message)
+        except Exception as bug:
+            if self._parts.crashed(self.stream_id) < self._parts.crashes_max:
+                raise
+            _log.error("saga.own_code_failed", saga=self.stream_id, code=type(bug).__name__)
+            reason = short(f"its own code raised {type(bug).__name__}: {bug}")
+            self._note(await super().on_execute(Execute(Break(reason))))
+            outcome = await super().on_execute(message)
+        self._note(outcome)
+        return outcome
+
+    def _note(self, outcome: Done | Refusal | Failed) -> None:
+        if isinstance(outcome, Failed):
+            return
+        self._parts.crashes.pop(self.stream_id, None)
+        if not isinstance(outcome, Done):
+            return
+        stats = self._parts.stats
+        stats.ignored += outcome.value == IGNORED
+        for event in outcome.events:
+            match event:
+                case SagaStarted():
+                    stats.started += 1
+                case SagaCompleted():
+                    stats.completed += 1
+                case SagaFailed():
+                    stats.failed += 1
+                case SagaStuck():
+                    stats.stuck += 1
+                    _log.error("saga.stuck", saga=self.stream_id, step=event.step)
+                case StepFailed() | UndoFailed() if event.retry_at is not None:
+                    # Sooner than the timers' next look may be.
+                    self._parts.look_for_timers()
+        if outcome.events:
+            self._parts.look_at_outbox()

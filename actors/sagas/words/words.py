@@ -1,0 +1,317 @@
+"""The nouns of sagas: ids, statuses, outcomes, what a saga is told, what it sends.
+
+Frozen data only. What is stored stands in `log.py`, what it adds up to in `state.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from uuid import UUID, uuid5
+
+import msgspec
+
+from actors.persistence import EventTypes, StreamId
+from actors.sagas.words.errors import InvalidSagaId
+
+T = TypeVar("T")
+
+# A saga within a saga within a saga ...: deeper is a graph that nobody can read.
+DEPTH_MAX = 5
+# With its kind and the names of four steps it has room in a stream's name (255 bytes).
+ID_CHARS_MAX = 100
+# What a person says about a saga, and what a participant gives as its reason; longer is cut.
+REASON_CHARS_MAX = 1000
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[a-z_][a-z0-9_]*)*")
+_KIND = re.compile(r"[a-z][a-z0-9_]*")
+
+# Ids of messages and timers are made of their names, so that the same one is known again.
+_NAMES = UUID("7c1f8f0a-4f0d-5c3b-9a6e-2f3f5d1c8e11")
+
+
+def named_id(*parts: object) -> UUID:
+    """Call this for the id of a thing with this name: always the same."""
+    return uuid5(_NAMES, ":".join(str(one) for one in parts))
+
+
+def is_kind(text: str) -> bool:
+    """Call this to ask whether a kind can be the category of streams."""
+    return len(text) <= 50 and _KIND.fullmatch(text) is not None
+
+
+class SagaId(NamedTuple):
+    """Which saga: its kind and its own name; of a nested one `{parent}/{step}`.
+
+    `str` and `parse` are its text, which is its stream's name: `checkout-42`.
+    """
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.name}"
+
+    @classmethod
+    def of(cls, kind: str, name: str) -> SagaId:
+        """Call this for a checked id; raises `InvalidSagaId`."""
+        if not is_kind(kind):
+            raise InvalidSagaId(kind, "a kind is lower case letters, digits and _")
+        if _ID.fullmatch(name) is None:
+            raise InvalidSagaId(name, "it is letters, digits, dot, - and _")
+        if len(name.partition("/")[0]) > ID_CHARS_MAX or len(f"{kind}-{name}") > 255:
+            raise InvalidSagaId(name, f"it is longer than {ID_CHARS_MAX} characters")
+        if name.count("/") >= DEPTH_MAX:
+            raise InvalidSagaId(name, f"sagas nest {DEPTH_MAX} deep at most")
+        return cls(kind, name)
+
+    @classmethod
+    def parse(cls, text: str) -> SagaId:
+        """Call this to read `checkout-42`; raises `InvalidSagaId`."""
+        kind, hyphen, name = text.partition("-")
+        if not hyphen:
+            raise InvalidSagaId(text, "it has the form kind-name")
+        return cls.of(kind, name)
+
+    @property
+    def stream(self) -> StreamId:
+        """Call this for the stream that is its log."""
+        return StreamId(str(self))
+
+    @property
+    def key(self) -> str:
+        """Call this for the name of its actor: as its text, with what a path can hold."""
+        return str(self).replace("/", ":")
+
+    @classmethod
+    def of_key(cls, key: str) -> SagaId:
+        """Call this for the saga that an actor's name stands for."""
+        return cls.parse(key.replace(":", "/"))
+
+    def child(self, kind: str, step: str) -> SagaId:
+        """Call this for the saga that a step of this one is."""
+        return SagaId.of(kind, f"{self.name}/{step}")
+
+
+class Status(StrEnum):
+    """Where a saga stands; `COMPLETED` and `FAILED` are final."""
+
+    NEW = "new"
+    RUNNING = "running"
+    COMPENSATING = "compensating"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    STUCK = "stuck"
+
+
+FINAL = frozenset({Status.COMPLETED, Status.FAILED})
+
+
+# What comes of a command. A participant gives one of the first three.
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """It was done, or had been; `result` is what later steps may need: a mapping or an event."""
+
+    result: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """It was not done and never will be, for a reason of the domain: the saga compensates."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """It could not be done now: a time-out, a lost connection, 429 or 503. It is tried again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStuck:
+    """The saga that a step is waits for a person; `path` names the one that does."""
+
+    path: str
+
+
+Outcome: TypeAlias = Succeeded | Refused | Unavailable | ChildStuck
+
+
+def plain(result: object) -> Mapping[str, object]:
+    """Call this for a result as what JSON has; `TypeError` for what is no mapping there."""
+    found = {} if result is None else msgspec.to_builtins(result, str_keys=True)
+    if not isinstance(found, dict):
+        raise TypeError(f"a result is a mapping, an event or None, not {type(result).__name__}")
+    return found
+
+
+def short(reason: str) -> str:
+    """Call this for a reason that can be stored: some participants quote a whole page."""
+    text = reason.replace("\x00", "\ufffd")[:REASON_CHARS_MAX]
+    return text.encode(errors="replace").decode()
+
+
+# What a saga is told. Its actor is asked to `Execute` one of these.
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The step of another saga that a saga is, and the token of that step's attempt."""
+
+    saga: str
+    step: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Begins a saga; a repeat with the same data changes nothing."""
+
+    data: Mapping[str, object]
+    parent: Parent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeReply:
+    """What came of the command of a step, do or undo, as its token says."""
+
+    step: str
+    token: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTimer:
+    """A timer of a saga is due."""
+
+    name: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSignal:
+    """Something a step may wait for; one with a `key` that came before changes nothing."""
+
+    name: str
+    message: Mapping[str, object]
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compensate:
+    """The step that a saga is has to be undone; the answer goes to `token` of the parent."""
+
+    token: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The owner wants no more of it: what is done is undone."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """A saga is resumed: its steps may have changed since, see `Saga.migrate`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A saga's own code failed too often: a person must look."""
+
+    reason: str
+
+
+Action: TypeAlias = Literal["retry", "skip", "compensate", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Intervene:
+    """What a person decides; who and why are kept in the log."""
+
+    action: Action
+    by: str
+    reason: str
+
+
+SagaInput: TypeAlias = (
+    Start | TakeReply | TakeTimer | TakeSignal | Compensate | Cancel | Wake | Break | Intervene
+)
+
+
+# What a saga sends.
+
+
+@dataclass(frozen=True, slots=True)
+class SagaCommand:
+    """A command as its participant gets it.
+
+    `key` is `saga:step:attempt` (`saga:step:undo` for an undo). `work` names what is to be done
+    once however often it is tried: `saga:step`, or `saga:step:undo`. A participant keeps what it
+    did under `work`, and answers a repeat as it answered the first.
+    """
+
+    name: str
+    target: str
+    body: Mapping[str, object]
+    saga: str
+    step: str
+    attempt: int
+    token: str
+    is_undo: bool
+    due_at: datetime
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def work(self) -> str:
+        """Call this for the name of what is to be done once."""
+        return f"{self.saga}:{self.step}" + (":undo" if self.is_undo else "")
+
+    @property
+    def key(self) -> str:
+        """Call this for the idempotency key of this attempt."""
+        return self.work if self.is_undo else f"{self.work}:{self.attempt}"
+
+    def read(self, cls: type[T]) -> T:
+        """Call this for the command as its class; raises `msgspec.ValidationError`."""
+        return msgspec.convert(self.body, cls, str_keys=True)
+
+
+COMMANDS = EventTypes()
+_targets: dict[type, str] = {}
+# Targets of our own: sagas themselves, and the dead letters of those that are stuck.
+SAGA_TARGET, LETTER_TARGET = "$saga", "$dead_letter"
+
+
+def command(
+    target: str, *, name: str | None = None, version: int = 1
+) -> Callable[[type[T]], type[T]]:
+    """Call this as a decorator to say to which participant a frozen class is sent.
+
+    A mutable class or field, a name or a target that cannot be: `TypeError`.
+    """
+    if not target or target.startswith("$"):
+        raise TypeError(f"{target!r} is no target: a text that does not begin with $")
+
+    def mark(cls: type[T]) -> type[T]:
+        COMMANDS.event(name=name, version=version)(cls)
+        _targets[cls] = target
+        return cls
+
+    return mark
+
+
+def target_of(cls: type) -> str | None:
+    """Call this for the participant that a class is sent to; None when it is no command."""
+    return _targets.get(cls)
