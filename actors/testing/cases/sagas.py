@@ -108,7 +108,7 @@ class SagaTest(Generic[D]):
         self._crash_at: int | None = None
         self._last: SagaCommand | None = None
         self.answer: object = None
-        self._load()
+        self._saga_log, self._state = self._loaded()
 
     # What happens to it
 
@@ -174,7 +174,7 @@ class SagaTest(Generic[D]):
     def deploy(self, kind: type[Saga[D]]) -> Self:
         """Call this to run it from its log with another class, alone, and to wake it."""
         self._kinds = SagaKinds(kind)
-        self._load()
+        self._saga_log, self._state = self._loaded()
         return self.tell(Wake())
 
     def tell(self, told: SagaInput) -> Self:
@@ -183,7 +183,7 @@ class SagaTest(Generic[D]):
         if self._crash_at is not None and self.appends >= self._crash_at:
             # The process died before anybody heard of the append: what came, comes again.
             self._crash_at = None
-            self._load()
+            self._saga_log, self._state = self._loaded()
             self._told(told)
         return self
 
@@ -304,12 +304,12 @@ class SagaTest(Generic[D]):
                 self.sent.append(found)
                 self._waiting.append(found)
 
-    def _load(self) -> None:
-        versions = self._kinds.versions(self.saga.kind)
-        self._saga_log = SagaLog(self.saga, versions)
-        self._state = self._saga_log.initial()
+    def _loaded(self) -> tuple[SagaLog, SagaState]:
+        saga_log = SagaLog(self.saga, self._kinds.versions(self.saga.kind))
+        state = saga_log.initial()
         for event in self._events():
-            self._state = self._saga_log.apply(self._state, event)
+            state = saga_log.apply(state, event)
+        return saga_log, state
 
     def _events(self) -> Iterator[SagaEvent]:
         for stored in self.log:
