@@ -284,12 +284,22 @@ class SagaCommand:
         return self.work if self.is_undo else f"{self.work}:{self.attempt}"
 
     def read(self, cls: type[T]) -> T:
-        """Call this for the command as its class; raises `msgspec.ValidationError`."""
+        """Call this for the command as a class; raises `msgspec.ValidationError`."""
         return msgspec.convert(self.body, cls, str_keys=True)
+
+    def opened(self) -> object:
+        """Call this for the command as the class that was marked with its name.
+
+        Raises `LookupError` when this program has none, and `msgspec.ValidationError`.
+        """
+        if self.name not in _classes:
+            raise LookupError(f"this program has no command {self.name}; nothing was read")
+        return self.read(_classes[self.name])
 
 
 COMMANDS = EventTypes()
 _targets: dict[type, str] = {}
+_classes: dict[str, type] = {}
 # Targets of our own: sagas themselves, and the dead letters of those that are stuck.
 SAGA_TARGET, LETTER_TARGET = "$saga", "$dead_letter"
 
@@ -306,7 +316,7 @@ def command(
 
     def mark(cls: type[T]) -> type[T]:
         COMMANDS.event(name=name, version=version)(cls)
-        _targets[cls] = target
+        _targets[cls], _classes[COMMANDS.name_of(cls)] = target, cls
         return cls
 
     return mark

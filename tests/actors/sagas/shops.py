@@ -1,0 +1,285 @@
+"""The checkout of the examples in a test's hand: on either engine, crashed at a chosen place.
+
+A crash ends the whole tree at once, without a word to anybody, behind a commit that nobody has
+heard of: what is left is what the store has.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import trio
+
+from actors.persistence import (
+    Appended,
+    AppendRequest,
+    DeadLetters,
+    DurableTimers,
+    EventStore,
+    Outbox,
+    OutboxEntry,
+    ProjectionStore,
+    StreamId,
+    execute,
+)
+from actors.reducers import Environment
+from actors.sagas import Participant, SagaIndex, Sagas, Status
+from docs.examples.checkout import (
+    Checkout,
+    InitiateCheckout,
+    Ports,
+    Shop,
+    StockCame,
+    ended,
+    open_shop,
+)
+from storage.memory import (
+    MemoryDatabase,
+    MemoryDeadLetters,
+    MemoryEventStore,
+    MemoryOutbox,
+    MemoryProjections,
+    MemoryTimers,
+)
+from storage.postgres import (
+    Database,
+    PostgresDeadLetters,
+    PostgresEventStore,
+    PostgresOutbox,
+    PostgresProjections,
+    PostgresTimers,
+)
+from tests.patience import PATIENCE_S
+
+_BASE = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Plan:
+    """Where the next crash is: the `at`-th time that a place of this name is passed."""
+
+    place: str = ""
+    at: int = 0
+    passed: dict[str, int] = field(default_factory=dict)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    async def pass_by(self, place: str) -> None:
+        """Call this at a place; does not come back where the plan says so."""
+        self.passed[place] = self.passed.get(place, 0) + 1
+        if (place, self.passed[place]) == (self.place, self.at):
+            self.scope.cancel()
+            await trio.sleep_forever()
+
+
+class _Ids:
+    def new_id(self) -> UUID:
+        return uuid4()
+
+
+class _RealClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class _VirtualClock:
+    def now(self) -> datetime:
+        return _BASE + timedelta(seconds=trio.current_time() % 1e9)
+
+
+class _MemoryEvents(MemoryEventStore):
+    plan: Plan
+
+    async def append_request(self, request: AppendRequest) -> Appended:
+        appended = await super().append_request(request)
+        await self.plan.pass_by("append")
+        return appended
+
+
+class _PostgresEvents(PostgresEventStore):
+    plan: Plan
+
+    async def append_request(self, request: AppendRequest) -> Appended:
+        appended = await super().append_request(request)
+        await self.plan.pass_by("append")
+        return appended
+
+
+class _MemoryOut(MemoryOutbox):
+    plan: Plan
+
+    async def next_batch(
+        self, partition: int, epoch: int, *, limit: int = 100, skipping: Sequence[str] = ()
+    ) -> Sequence[OutboxEntry]:
+        found = await super().next_batch(partition, epoch, limit=limit, skipping=skipping)
+        if found:
+            await self.plan.pass_by("taken")
+        return found
+
+    async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
+        await self.plan.pass_by("sent")
+        return await super().mark_sent(partition, epoch, ids)
+
+
+class _PostgresOut(PostgresOutbox):
+    plan: Plan
+
+    async def next_batch(
+        self, partition: int, epoch: int, *, limit: int = 100, skipping: Sequence[str] = ()
+    ) -> Sequence[OutboxEntry]:
+        found = await super().next_batch(partition, epoch, limit=limit, skipping=skipping)
+        if found:
+            await self.plan.pass_by("taken")
+        return found
+
+    async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
+        await self.plan.pass_by("sent")
+        return await super().mark_sent(partition, epoch, ids)
+
+
+@dataclass
+class World:
+    """One database with a shop on it, which may be opened again and again."""
+
+    events: EventStore
+    outbox: Outbox
+    timers: DurableTimers
+    dead_letters: DeadLetters
+    index: ProjectionStore
+    env: Environment
+    set_plan: Callable[[Plan], None]
+
+    @property
+    def ports(self) -> Ports:
+        return Ports(
+            self.events, self.outbox, self.timers, self.dead_letters, self.env, "the-process"
+        )
+
+    async def types(self, stream: str) -> list[str]:
+        """The names of the events of a stream."""
+        return [one.type async for one in self.events.load(StreamId(stream))]
+
+    async def live(
+        self,
+        plan: Plan,
+        body: Callable[[Shop, Sagas], Awaitable[None]],
+        participants: Mapping[str, Participant] | None = None,
+    ) -> bool:
+        """Run a shop until the body ends, True, or it crashes by the plan, False."""
+        self.set_plan(plan)
+        with trio.fail_after(PATIENCE_S), plan.scope:
+            async with open_shop(self.ports, participants) as (shop, sagas):
+                await body(shop, sagas)
+        self.set_plan(Plan())
+        return not plan.scope.cancelled_caught
+
+
+def memory_world() -> World:
+    """Call this under virtual time."""
+    clock = _VirtualClock()
+    database = MemoryDatabase(now=clock.now)
+    events = _MemoryEvents(database, inline=[SagaIndex()])
+    outbox = _MemoryOut(database)
+
+    def set_plan(plan: Plan) -> None:
+        events.plan = outbox.plan = plan
+
+    return World(
+        events,
+        outbox,
+        MemoryTimers(database),
+        MemoryDeadLetters(database),
+        MemoryProjections(database),
+        Environment(clock, _Ids()),
+        set_plan,
+    )
+
+
+def postgres_world(database: Database) -> World:
+    """Call this on a fresh database."""
+    events = _PostgresEvents(database, inline=[SagaIndex()])
+    outbox = _PostgresOut(database)
+
+    def set_plan(plan: Plan) -> None:
+        events.plan = outbox.plan = plan
+
+    return World(
+        events,
+        outbox,
+        PostgresTimers(database),
+        PostgresDeadLetters(database),
+        PostgresProjections(database),
+        Environment(_RealClock(), _Ids()),
+        set_plan,
+    )
+
+
+@dataclass(frozen=True)
+class Story:
+    """A checkout that ends in a known way, whatever happens on the way."""
+
+    name: str
+    cents: int
+    chairs: int
+    status: Status
+    order: tuple[str, ...]
+    payment: tuple[str, ...]
+    reserved: bool
+
+    async def play(self, world: World, number: str, plan: Plan) -> bool:
+        """Run it until it ends or crashes; True when it ended."""
+        return await world.live(plan, self.body(number))
+
+    def body(self, number: str) -> Callable[[Shop, Sagas], Awaitable[None]]:
+        """What whoever checks out does: asks again, under the same name, after a crash."""
+        order = InitiateCheckout(number, "ann", self.cents, {f"chair {number}": self.chairs})
+
+        async def body(shop: Shop, sagas: Sagas) -> None:
+            saga = await sagas.start(Checkout, order, name=number)
+            assert await ended(sagas, saga) is self.status
+
+        return body
+
+    async def check(self, world: World, number: str) -> None:
+        """Each participant did each thing once."""
+        assert await world.types(f"order-{number}") == list(self.order)
+        assert await world.types(f"payment-{number}") == list(self.payment)
+        stock = [
+            one.type
+            async for one in world.events.load(StreamId("inventory-main"))
+            if f'"{number}"'.encode() in one.data
+        ]
+        assert stock == (["InventoryReserved"] if self.reserved else [])
+
+
+STORIES = [
+    Story("bought", 500, 1, Status.COMPLETED, ("OrderPlaced",), ("PaymentCompleted",), True),
+    Story(
+        "no money",
+        500_000,
+        1,
+        Status.FAILED,
+        ("OrderPlaced", "OrderCancelled"),
+        ("PaymentFailed",),
+        False,
+    ),
+    Story(
+        "sold out",
+        500,
+        9,
+        Status.FAILED,
+        ("OrderPlaced", "OrderCancelled"),
+        ("PaymentCompleted", "PaymentRefunded"),
+        False,
+    ),
+]
+
+
+async def stock(world: World, *numbers: str) -> None:
+    """Two chairs of each number."""
+
+    async def body(shop: Shop, sagas: Sagas) -> None:
+        came = StockCame({f"chair {number}": 2 for number in numbers})
+        await execute(shop.inventory["main"], came)
+
+    assert await world.live(Plan(), body)
