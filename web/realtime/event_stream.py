@@ -182,7 +182,7 @@ class EventStreamActor(Actor[EventMessages], Generic[P]):
     ) -> None:
         self._settings, self._caller, self._outlet = settings, caller, outlet
         self._topic, self._mark = topic, mark
-        self._topics = Topics(settings.hub, outlet, self._known, settings.policy)
+        self._topics = Topics(settings.hub, outlet, settings.known, settings.policy)
 
     def on_start(self) -> None:
         """Begin to listen, which may wait for the store and for the reader."""
@@ -207,7 +207,7 @@ class EventStreamActor(Actor[EventMessages], Generic[P]):
         end = await service.may_stay(principal)
         if end is not None:
             self._outlet.close(end.code, end.reason)
-        elif not await service.may_hear(principal, self._known(self._topic)):
+        elif not await service.may_hear(principal, self._settings.known(self._topic)):
             refused: dict[str, object] = {"code": SocketCode.FORBIDDEN, "topic": self._topic}
             self._outlet.send(_told("error", refused))
             self._outlet.close(CloseCode.NORMAL, "the topic may not be heard any more")
@@ -247,9 +247,6 @@ class EventStreamActor(Actor[EventMessages], Generic[P]):
         # Also when the request was over before anybody knew of this actor.
         await self._outlet.closing.wait()
         self.ref.tell(HangUp())
-
-    def _known(self, topic: str) -> str:
-        return self._settings.aliases.get(topic, topic)
 
 
 def _told(event: str, fields: dict[str, object], *, event_id: str | None = None) -> Frame:

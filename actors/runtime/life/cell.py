@@ -1117,7 +1117,7 @@ class Life:
         """Called as the last step of a task that is given back."""
         self.wants_hibernation, self.hibernating = False, True
         self.cell.system.sweep.discard(self)
-        self.activity.task = None
+        self.leave_task()
         self.park()
 
     def enter_task(self) -> None:
@@ -1126,6 +1126,12 @@ class Life:
         self.context = task.context
         self.activity = Activity(self.cell, task)
         current_activity.set(self.activity)
+
+    def leave_task(self) -> None:
+        """Called as one of the last steps of a task that worked for this incarnation alone."""
+        # The context of a task holds its activity: as a circle both would wait for a collection.
+        if self.activity is not self.cell.system.dispatcher.activity:
+            self.activity.task = None
 
     def wrap(self, message: object, context: Context | None = None) -> Envelope:
         """The envelope of a message of the runtime (a tick, a Down), for its handler."""

@@ -486,6 +486,7 @@ def _report(life: Life) -> None:
     cell, failed = life.cell, life.failed_start
     if failed is not None:
         life.release(Killed())
+        life.leave_task()
         life.instance = None
         cell.life_started(failed)
         return
@@ -493,6 +494,7 @@ def _report(life: Life) -> None:
     life.release(life.exit)
     if isinstance(life.exit, Crashed):
         cell.system.reports.crashed(life, life.exit)
+    life.leave_task()
     instance, life.instance = life.instance, None
     free(instance, cell.system.dispatcher)
     instance = None

@@ -136,6 +136,10 @@ class EndpointSettings(Generic[P]):
     # What became of commands; handed in where it shall outlive an endpoint.
     memory: CommandMemory = field(default_factory=CommandMemory)
 
+    def known(self, topic: str) -> str:
+        """Tell the topic that stands behind a name."""
+        return self.aliases.get(topic, topic)
+
 
 @message
 class TextCame:
@@ -189,7 +193,7 @@ class Connection(Actor[Messages], Generic[P]):
         self._protocol = ServerProtocol(
             settings.commands, trio.current_time(), settings.limits, outlet.form
         )
-        self._topics = Topics(settings.hub, outlet, self._known, settings.policy)
+        self._topics = Topics(settings.hub, outlet, settings.known, settings.policy)
         # Commands that run, also those whose sender was told that they take too long.
         self._running = 0
         self._is_left = False
@@ -212,6 +216,8 @@ class Connection(Actor[Messages], Generic[P]):
     def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
         """Leave all topics and close; 1011 after a crash, 1001 otherwise."""
         self._topics.leave_all()
+        # Nobody is left to count them; and it holds this, which a collection alone would free.
+        self._wire.admit_frame = _drop
         if self._caller.client is None:
             # Nobody can come back as this client: its answers only take the place of others.
             self._settings.memory.forget(self._caller.user, self._client)
@@ -306,7 +312,9 @@ class Connection(Actor[Messages], Generic[P]):
         }
         self._outlet.send(Frame(self._protocol.granted(granted, ask.id, positions)))
         # Of two names of one topic the later one is heard, and so is what was missed.
-        names = {self._known(topic): topic for topic, at in positions.items() if at.is_recovered}
+        names = {
+            self._settings.known(topic): topic for topic, at in positions.items() if at.is_recovered
+        }
         resumed = {topic: ask.resume[topic] for topic in names.values()}
         for topic in granted:
             if topic not in resumed:
@@ -325,7 +333,7 @@ class Connection(Actor[Messages], Generic[P]):
 
     async def _run(self, run: RunCommand) -> None:
         """Carry a command out, or wait for what becomes of the same one sent before."""
-        topic = None if run.topic is None else self._known(run.topic)
+        topic = None if run.topic is None else self._settings.known(run.topic)
         principal = self._caller.principal
         if not await self._settings.service.may_publish(principal, topic):
             named = "no topic" if run.topic is None else run.topic
@@ -417,10 +425,9 @@ class Connection(Actor[Messages], Generic[P]):
     async def _may_hear(self, topic: str) -> bool:
         if not TOPIC_NAME.fullmatch(topic):
             return False
-        return await self._settings.service.may_hear(self._caller.principal, self._known(topic))
-
-    def _known(self, topic: str) -> str:
-        return self._settings.aliases.get(topic, topic)
+        return await self._settings.service.may_hear(
+            self._caller.principal, self._settings.known(topic)
+        )
 
     def _join(self, topic: str, after: int = -1) -> None:
         # Two names of one topic: the later one is heard, and nothing twice (WEB-30).
@@ -439,3 +446,7 @@ class Connection(Actor[Messages], Generic[P]):
             elif isinstance(decision, Close):
                 self._outlet.close(decision.code, decision.reason)
         return False
+
+
+def _drop() -> bool:
+    return False

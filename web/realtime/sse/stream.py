@@ -213,7 +213,9 @@ class Stream:
             self._backlog.clear()
             self._lane.close()
         self.closed.set()
-        for told in self._on_closed:
+        # Let go: most of who is told holds the stream.
+        on_closed, self._on_closed = self._on_closed, []
+        for told in on_closed:
             told(self)
 
     def _written(self, frame: Frame | Bundle, count: int = 1) -> bool:

@@ -169,14 +169,19 @@ class WritePipe:
     def fail(self, reason: str) -> None:
         """Call this to give the connection up; what was pending is lost. Safe to repeat."""
         if not self.broken:
+            told = self._on_broken
             self.close()
-            self._on_broken(reason)
+            told(reason)
 
     def close(self) -> None:
         """Call this before the descriptor is closed: nothing touches it afterwards."""
         # Said first: a descriptor's number is given to the next socket as soon as it is closed,
         # and a late write would go to a stranger.
         self.broken = True
+        # Nobody is told anything any more. They hold the pipe, and would be freed by a collection
+        # only, in thousands when a crowd has left.
+        self._spawn, self._on_broken, self.on_idle = _nobody, _nobody, None
+        self._send, self._send_tls = _nothing, None
         pending, self._pending = self._pending, []
         # Waiters wake in a later turn, look at `broken` and raise.
         for _, done in pending:
@@ -276,3 +281,7 @@ class WritePipe:
 
 def _nothing(_: bytes | memoryview) -> int:
     return 0
+
+
+def _nobody(_: object) -> None:
+    return

@@ -173,6 +173,8 @@ class Transport(TCPServer):
             pass  # the peer vanished between accept and the first call
         finally:
             self._close_now()
+            # They hold it, and would be freed by a collection only.
+            self._plain = self._http2 = self._socket = self._nursery = None
 
     async def receive(self, phase: Phase, deadline: float) -> bytes | None:
         """Read once: bytes, empty ones of a client that left, None when the time is over."""

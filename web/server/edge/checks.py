@@ -123,23 +123,18 @@ class Checks:
             return Rendering.API
         return Rendering.PAGE
 
-    def came_from(self, scope: HTTPScope | WebsocketScope, headers: Mapping[str, str]) -> str:
+    def came_from(self, referer: str, asked: bytes, query: bytes, *, is_get: bool) -> str:
         """Tell the path and query of the page of this site that led to a request; empty for none.
 
-        It is what the browser says, so it is for links only. A page that was asked for again is not
-        where one came from.
+        It is what the browser says, so it is for links only. A page that was asked for again, by
+        its path and query, is not where one came from.
         """
-        referer = headers.get("referer", "")
         found = origin_of(referer)
         if found is None or found.partition("://")[2] not in self._hosts:
             return ""
         path = "/" + referer.partition("://")[2].partition("/")[2].partition("#")[0]
-        query = scope["query_string"]
-        asked = scope["raw_path"] + (b"?" + query if query else b"")
-        is_again = (
-            scope["type"] == "http" and scope["method"] == "GET" and path == asked.decode("latin-1")
-        )
-        return "" if is_again else path
+        whole = asked + (b"?" + query if query else b"")
+        return "" if is_get and path == whole.decode("latin-1") else path
 
     def body_limit(self, path: str) -> int:
         """Tell how many bytes of body are read on this path."""

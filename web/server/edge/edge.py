@@ -450,13 +450,23 @@ class Edge:
             takes_gzip=self._settings.compresses and takes_gzip(headers.get("accept-encoding")),
             deadline=trio.current_time() + self._settings.request_s,
             ticket=ticket,
-            came_from=partial(self._settings.checks.came_from, scope, headers),
+            came_from=self._came_from(scope, headers.get("referer")),
             traceparent=_traceparent(headers.get("traceparent")),
         )
         if scope.get("state") is None:  # other servers need not give one
             scope["state"] = ConnectionState({})
         scope["state"][STATE_KEY] = state
         return state
+
+    def _came_from(
+        self, scope: HTTPScope | WebsocketScope, referer: str | None
+    ) -> Callable[[], str]:
+        if referer is None:
+            return str
+        # Of the scope what it needs: the whole holds the state that holds this.
+        is_get = scope["type"] == "http" and scope["method"] == "GET"
+        asked, query = scope["raw_path"], scope["query_string"]
+        return partial(self._settings.checks.came_from, referer, asked, query, is_get=is_get)
 
 
 def _traceparent(given: str | None) -> str | None:
