@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage.postgres import Database
-from web.app import CannotStart, check_store, prepare_state_dir
+from web.app import COLLECTED_AFTER, CannotStart, check_store, prepare_state_dir
 from web.settings import Settings
 from web.site.health import Unhealthy
 
@@ -77,11 +77,12 @@ def test_what_was_made_at_the_start_is_walked_by_no_later_collection() -> None:
     # PERF-42
     code = (
         "import gc, web.app as app; before = len(gc.get_objects()); app.spare_what_stays();"
-        "print(before, len(gc.get_objects()), gc.get_freeze_count())"
+        "print(before, len(gc.get_objects()), gc.get_freeze_count(), *gc.get_threshold())"
     )
     # In a process of its own: this one goes on with what its other tests leave.
     told = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
-    before, walked, spared = map(int, told.stdout.split())
+    before, walked, spared, *after = map(int, told.stdout.split())
+    assert tuple(after) == COLLECTED_AFTER
     assert walked < before / 100
     assert spared > before / 2
 

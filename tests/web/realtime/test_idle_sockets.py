@@ -8,7 +8,7 @@ import trio.testing
 
 from tests.patience import PATIENCE_S, until
 from tests.web.realtime.site_kit import Site, opened
-from tests.web.realtime.test_idle_streams import heard, living
+from tests.web.realtime.test_idle_streams import heard, held, living, uncollected
 from tests.web.server.test_frame_sequences import TEXT, close, frame
 from web.realtime.socket.connection import Connection
 from web.realtime.socket.endpoint import BUSY_FROM
@@ -18,6 +18,8 @@ from web.server.connection.http.websocket import INBOX_MAX
 SOCKETS = 8
 # Of a handshake, and of what it takes to answer one. Told by name: some have no name to import.
 OF_A_HANDSHAKE = {"Handler", "Head", "RequestState", "PlainHttp", "RequestReader"}
+# Of a connection and its socket, and what they lead to.
+OF_A_SOCKET = {"Transport", "WritePipe", "WebSocket", "Outlet", "Connection", "Topics", "Life"}
 SAY = b'{"type":"command","action":{"Say":{"body":"%b"}},"id":"%d"}'
 
 
@@ -56,6 +58,24 @@ async def test_an_idle_socket_is_one_task_and_keeps_nothing_of_its_handshake() -
         assert trio.lowlevel.current_statistics().tasks_living - tasks == SOCKETS
         # More than before: other tests of this process may have left some.
         assert {name for name in OF_A_HANDSHAKE if now[name] > before[name]} == set()
+
+
+async def test_what_a_socket_leaves_needs_no_collection() -> None:
+    # PERF-24
+    async with opened() as site:
+        with uncollected():
+            before = held()
+            clients = [await upgraded(site) for _ in range(SOCKETS)]
+            for client in clients:
+                client.socket.close()
+            site.clients.clear()
+            del client, clients
+            await until(lambda: not len(site.endpoint) and not site.server.connections)
+            await trio.testing.wait_all_tasks_blocked()
+            now = held()
+        assert {name: now[name] - before[name] for name in OF_A_SOCKET} == dict.fromkeys(
+            OF_A_SOCKET, 0
+        )
 
 
 async def test_what_comes_with_the_handshake_is_answered_behind_it_in_order() -> None:

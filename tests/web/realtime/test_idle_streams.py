@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import trio
@@ -22,10 +24,30 @@ OF_A_REQUEST = {"Exchange", "LeanRequest", "Response", "LeanConnection", "Reques
 pytestmark = pytest.mark.skipif(serving_kit.USES_LIBRARY, reason="hypercorn keeps the request")
 
 
+# Of a connection and its stream, and what they lead to.
+OF_A_STREAM = {"Transport", "WritePipe", "PlainHttp", "Stream", "RequestState", "Life", "Task"}
+
+
 def living() -> Counter[str]:
     """Count objects by the name of their class; what nobody holds any more is gone."""
     gc.collect()
+    return held()
+
+
+def held() -> Counter[str]:
+    """Count objects by the name of their class, also those that wait for a collection."""
     return Counter(type(one).__name__ for one in gc.get_objects())
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Have no collections: what is gone in the block was freed by who held it."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def asked(site: Site, tab: str) -> trio.SocketStream:
@@ -72,6 +94,24 @@ async def test_an_idle_stream_is_one_task_and_keeps_nothing_of_its_request() -> 
         assert trio.lowlevel.current_statistics().tasks_living - tasks == STREAMS
         # More than before: other tests of this process may have left some.
         assert {name for name in OF_A_REQUEST if now[name] > before[name]} == set()
+
+
+async def test_what_a_stream_leaves_needs_no_collection() -> None:
+    # PERF-24: thousands that come back would hold the loop for the circles of those before
+    async with opened() as site:
+        with uncollected():
+            before = held()
+            clients = [await asked(site, str(n)) for n in range(STREAMS)]
+            for client in clients:
+                client.socket.close()
+            site.clients.clear()
+            del client, clients
+            await until(lambda: not site.server.connections and not len(site.streams))
+            await trio.testing.wait_all_tasks_blocked()
+            now = held()
+        assert {name: now[name] - before[name] for name in OF_A_STREAM} == dict.fromkeys(
+            OF_A_STREAM, 0
+        )
 
 
 async def test_what_is_asked_behind_a_stream_is_answered_when_it_is_over() -> None:

@@ -8,6 +8,7 @@ import socket
 import ssl
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -123,6 +124,32 @@ def test_a_star_is_every_address_of_both_families() -> None:
     finally:
         for listener in listeners:
             listener.close()
+
+
+def test_a_crowd_that_comes_in_one_moment_waits_in_the_queue() -> None:
+    # PERF-24: who is turned away tries again after one second, three, and seven
+    crowd, descriptors = 1500, resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if descriptors < crowd + 100 or _somaxconn() < crowd:
+        pytest.skip(f"a queue of {crowd} needs somaxconn and descriptors for them")
+    (listener,) = open_listeners("127.0.0.1", 0)
+    clients = [socket.socket() for _ in range(crowd)]
+    try:
+        for client in clients:
+            client.setblocking(False)
+            # Over the loopback it is done at once, or not at all.
+            client.connect_ex(listener.getsockname())
+        for client in clients:
+            client.getpeername()  # an OSError where it is not connected
+    finally:
+        for one in (listener, *clients):
+            one.close()
+
+
+def _somaxconn() -> int:
+    try:
+        return int(Path("/proc/sys/net/core/somaxconn").read_text())
+    except OSError:
+        return 0
 
 
 @pytest.mark.usefixtures("road")
