@@ -325,7 +325,8 @@ async def test_of_many_senders_the_newest_are_kept(
     senders, now = cell_of(ref).senders, time.perf_counter()
     assert senders is not None
     senders.update({f"old/{n}": now - 2 * SENDERS_WINDOW_S for n in range(SENDERS_MAX // 2)})
-    senders.update({f"new/{n}": now + n * 1e-6 for n in range(2 * SENDERS_MAX)})
+    # Before now, or the peer would come between them.
+    senders.update({f"new/{n}": now - 1 + n * 1e-6 for n in range(2 * SENDERS_MAX)})
     peer.tell(Do(lambda me: ref.tell(Note(1))))
     await trio.testing.wait_all_tasks_blocked()
     assert len(senders) <= SENDERS_MAX + 1
