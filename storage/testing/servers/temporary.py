@@ -22,6 +22,8 @@ _TEMPLATE = "greenroom_template"
 
 # Tests kill clients, not the machine: what the kernel holds is as good as on disk.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_wal_size=2GB")
+# The kernel copies a template for a new database, where it can: half the time.
+_COPYING = "file_copy_method=clone"
 # A whole session's tests run side by side with few connections each.
 _ROOM = ("max_connections=200", "shared_buffers=64MB")
 
@@ -36,7 +38,7 @@ class TemporaryServer:
     @classmethod
     def start(cls, folder: Path) -> TemporaryServer:
         """Call this to start a server below a folder; `stop` it, or it ends with the process."""
-        temporary = cls(start(folder, extra=(*_FAST, *_ROOM)))
+        temporary = cls(start(folder, extra=(*_FAST, *_ROOM, _COPYING)))
         try:
             temporary.execute(f"CREATE DATABASE {_TEMPLATE}")
             trio.run(_migrate, temporary.server.url_of(_TEMPLATE))
