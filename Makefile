@@ -11,9 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATASTAR := build/datastar/datastar.js
 QUICK := -m "not slow and not browser"
-# How many processes share the tests; a half that is done takes over from the other's. 0 is none
-# but pytest's own, as a debugger wants it.
-WORKERS ?= 2
+# How many processes share the tests; one that is done takes over from the others. A test often
+# waits, for a program or a deadline: a third uses what two leave of two cores. 0 is none but
+# pytest's own, as a debugger wants it.
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # The suite starts some hundreds of interpreters; compiled anew in each, the project costs a second
