@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.journeys.kinds import OpenPage
 from tests.journeys.site_process import SiteProcess
@@ -72,7 +72,7 @@ def test_a_supervisor_that_gives_up_has_a_scene_and_the_buttons_go_on(
     statuses: list[int] = []
     page.on(
         "response",
-        lambda answer: statuses.append(answer.status) if "/crash" in answer.url else None,
+        lambda answer: statuses.append(answer.status) if answer.url.endswith("/crash") else None,
     )
     page.locator("#chip-crew-beta").click()
     for number in range(1, 7):
@@ -221,3 +221,87 @@ def test_a_burst_counts_every_request_also_when_it_is_stopped(
     sent, ok, failed = (int(shown(name).replace(",", "")) for name in ("sent", "ok", "failed"))
     assert (sent, failed) == (ok, 0)
     assert shown("baseline").endswith("/s")
+
+
+LATE = re.compile("/(burst|panels|timeline|demos|tree|forms|crash)[.]")
+
+
+def open_watched(page: Page, site: SiteProcess, hash_: str = "") -> list[str]:
+    """Open the lab; gives the addresses of the late files it loads, and what its console says."""
+    seen: list[str] = []
+    page.on("request", lambda one: seen.append(one.url) if LATE.search(one.url) else None)
+    page.on("console", lambda one: seen.append(f"console: {one.text}"))
+    page.on("pageerror", lambda one: seen.append(f"error: {one}"))
+    if hash_:
+        page.goto(f"{site.url}/lab{hash_}", wait_until="commit")
+    else:
+        open_stage(page, site)
+    return seen
+
+
+def names_of(addresses: list[str]) -> list[str]:
+    return sorted(".".join(one.rsplit("/")[-1].split(".")[::2]) for one in addresses)
+
+
+def test_a_panel_brings_its_own_files_when_it_is_opened(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """LAB-1 LAB-80: nothing of them before, each once, and the content policy allows them."""
+    page = new_page()
+    seen = open_watched(page, site)
+    assert seen == []
+    for tab, there in (
+        ("Burst", ["burst.js", "panels.css"]),
+        ("Connections", ["burst.js", "panels.css", "panels.js"]),
+        ("Burst", ["burst.js", "panels.css", "panels.js"]),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        panel = page.locator(f".lab-panel[data-tab={tab.lower()}]")
+        expect(panel).to_be_visible()
+        expect(page.locator(".lab")).not_to_have_attribute("data-loading", "")
+        assert names_of(seen) == there
+    page.locator("#burst-count").fill("300")
+    expect(page.locator("#burst-count-shown")).to_have_text("300")
+    page.get_by_role("tab", name="Operations").click()
+    expect(page.locator("#demos")).to_be_visible()
+    page.get_by_role("button", name="One more").click()
+    expect(page.locator("#demo-server-count")).to_have_text("1")
+    expect(page.locator("#demo-count")).to_have_text("1")
+    page.get_by_role("tab", name="Tree").click()
+    page.locator("#scene-site").click()
+    expect(page.locator("#tree")).to_be_visible()
+    assert names_of(seen) == sorted(
+        [*there, "timeline.css", "demos.css", "demos.js", "tree.css", "tree.js"]
+    )
+
+
+def test_a_panel_is_not_seen_without_its_styles(site: SiteProcess, new_page: OpenPage) -> None:
+    """LAB-80: also when the page is opened there by its address; what does not come is told."""
+    page = new_page()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/panels.*.css", hold)
+    seen = open_watched(page, site, "#burst")
+    panel = page.locator(".lab-panel[data-tab=burst]")
+    expect(page.locator(".lab")).to_have_attribute("data-loading", "")
+    expect(panel).to_be_hidden()
+    expect(page.locator("#stage")).to_be_hidden()
+    assert len(held) == 1
+    held[0].continue_()
+    expect(panel).to_be_visible()
+    assert page.locator(".burst").evaluate("one => getComputedStyle(one).display") == "grid"
+    assert names_of(seen) == ["burst.js", "panels.css"]
+    page.unroute("**/panels.*.css")
+    page.route("**/timeline.*.css", lambda route: route.abort())
+    page.get_by_role("tab", name="Operations").click()
+    expect(page.locator("#error-target")).to_contain_text("A part of this panel did not come")
+    expect(page.locator("#operations-surface")).to_be_visible()
+    page.get_by_role("button", name="Dismiss").click()
+    page.unroute("**/timeline.*.css")
+    page.get_by_role("tab", name="Burst").click()
+    page.get_by_role("tab", name="Operations").click()
+    body = page.locator(".timeline-body")
+    expect(body).to_have_css("display", "grid")

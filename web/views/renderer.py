@@ -52,7 +52,13 @@ PAGES_KEPT_MAX = 12
 # The documents for guests, all of them, and for members what they read; some 5 MB at most.
 DOCUMENTS_KEPT_MAX = 64
 
-Pack = Callable[[bytes], bytes]
+# Guests' names are of one length; of members' those that come most often.
+LENGTHS_KEPT_MAX = 4
+# As far back as a packed piece can refer.
+_BEFORE_BYTES = 32_768
+
+# What packs a piece, and what was just before it, zeros where it is not known.
+Pack = Callable[[bytes, bytes], bytes]
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
@@ -314,17 +320,39 @@ class Filling:
         # A piece, the number of its hole, a piece, and so on.
         self._holes = [(at, int(parts[at])) for at in range(1, len(parts), 2)]
         self._pieces = [part.encode() for part in parts]
-        self._packed: list[bytes] | None = None
+        # By the lengths of the words: pieces refer to pieces before them, over the holes.
+        self._packed: dict[tuple[int, ...], list[bytes]] = {}
 
     def filled(self, words: Sequence[bytes]) -> bytes:
         """Call this with the words in the order of their marks."""
         return self._joined(self._pieces, words)
 
     def packed(self, words: Sequence[bytes], pack: Pack) -> bytes:
-        """Call this for the same with every piece and word packed by itself, pieces only once."""
-        if self._packed is None:
-            self._packed = [pack(piece) for piece in self._pieces]
-        return self._joined(self._packed, [pack(word) for word in words])
+        """Call this for the same, packed: pieces once for all words of these lengths.
+
+        Words are packed by themselves: of what is one visitor's, nothing is compressed with
+        anything (SEC-32).
+        """
+        lengths = tuple(map(len, words))
+        # What was asked for last comes last.
+        packed = self._packed.pop(lengths, None) or self._chained(lengths, pack)
+        self._packed[lengths] = packed
+        if len(self._packed) > LENGTHS_KEPT_MAX:
+            del self._packed[next(iter(self._packed))]
+        return self._joined(packed, [pack(word, b"") for word in words])
+
+    def _chained(self, lengths: Sequence[int], pack: Pack) -> list[bytes]:
+        holes, packed, before = dict(self._holes), [], b""
+        for at, piece in enumerate(self._pieces):
+            if at in holes:
+                packed.append(b"")
+                before += bytes(lengths[holes[at]])
+            else:
+                # A zero could be taken for one that stands for a word.
+                packed.append(pack(piece, b"" if 0 in piece else before))
+                before += piece
+            before = before[-_BEFORE_BYTES:]
+        return packed
 
     def _joined(self, pieces: list[bytes], words: Sequence[bytes]) -> bytes:
         pieces = pieces.copy()
@@ -345,9 +373,10 @@ class FilledPage:
         return self.filling.filled(self.words)
 
     def packed(self, pack: Pack) -> bytes:
-        """Call this for the page in pieces that `pack` has packed, each by itself.
+        """Call this for the page in pieces that `pack` has packed.
 
-        `pack` is always the same function: what all visitors see is packed by it only once.
+        `pack` is always the same function: what all visitors see is packed by it once for words of
+        one length.
         """
         return self.filling.packed(self.words, pack)
 

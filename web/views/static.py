@@ -6,6 +6,7 @@ its content, so browsers may keep it for ever.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -88,11 +89,33 @@ def table(contents: Mapping[str, bytes]) -> StaticTable:
     return StaticTable(MappingProxyType(files), MappingProxyType(hashed_names))
 
 
+_CSS_COMMENT = re.compile(rb"/\*.*?\*/", re.DOTALL)
+
+
+def slim(name: str, body: bytes) -> bytes:
+    """Call this to leave out of a script or style sheet what only readers of its source need.
+
+    Comments that have lines of their own, indentation, and empty lines: a sixth of what goes over
+    the wire. No script of ours has a text over several lines (`test_view_static.py`), so a line
+    means the same without its indentation.
+    """
+    if name.endswith(".css"):
+        body = _CSS_COMMENT.sub(b"", body)
+    elif not name.endswith(".js"):
+        return body
+    lines = [line.strip() for line in body.split(b"\n")]
+    is_script = name.endswith(".js")
+    kept = [line for line in lines if line and not (is_script and line.startswith(b"//"))]
+    return b"\n".join(kept) + b"\n"
+
+
 def load(datastar: Path) -> StaticTable:
     """Call this once at start-up to read all files; raises `OSError` if one is missing.
 
-    `datastar` is the browser runtime. Blocking: call it before the server accepts anyone.
+    `datastar` is the browser runtime, which is kept as it came. Blocking: call it before the
+    server accepts anyone.
     """
-    contents = {file.name: file.read_bytes() for file in sorted(_PACKAGE_FILES.iterdir())}
+    files = sorted(_PACKAGE_FILES.iterdir())
+    contents = {file.name: slim(file.name, file.read_bytes()) for file in files}
     contents[DATASTAR] = datastar.read_bytes()
     return table(contents)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from tests.web.views import samples
 from web.server import STREAM_HEAD, GzipSum, deflated
+from web.server.connection.gzip import WINDOW_BYTES
 from web.views import (
     CsrfToken,
     HomePage,
@@ -25,7 +26,12 @@ from web.views import (
     nonce,
 )
 from web.views import renderer as rendering
-from web.views.renderer import DOCUMENTS_KEPT_MAX, PAGES_KEPT_MAX, FilledPages
+from web.views.renderer import (
+    DOCUMENTS_KEPT_MAX,
+    LENGTHS_KEPT_MAX,
+    PAGES_KEPT_MAX,
+    FilledPages,
+)
 
 HOSTILE = [
     "</bdi><script>alert(1)</script>",
@@ -164,11 +170,14 @@ def test_the_pieces_of_a_page_are_packed_once_and_its_words_by_themselves(
     # REL-61
     packed: list[bytes] = []
 
-    def pack(piece: bytes) -> bytes:
+    def pack(piece: bytes, before: bytes) -> bytes:
         packed.append(piece)
-        return deflated(piece)
+        assert len(before) <= WINDOW_BYTES
+        return deflated(piece, before)
 
-    lab = samples.lab(*[samples.message(number, body=HOSTILE[4] * 40) for number in range(1, 51)])
+    lab = samples.lab(
+        *[samples.message(number, body=HOSTILE[4] * 40 + "\x00" * 50) for number in range(1, 51)]
+    )
     for number in range(2):
         page = renderer.filled.lab(viewed_lab(lab, number, "somebody"))
         packed.clear()
@@ -179,6 +188,23 @@ def test_the_pieces_of_a_page_are_packed_once_and_its_words_by_themselves(
         assert len(sent) < len(whole) / 4
         if number:
             assert packed == list(page.words)
+    # Names of many lengths: each page is whole, and no more are kept than a few.
+    for length in range(1, 3 * LENGTHS_KEPT_MAX):
+        page = renderer.filled.lab(viewed_lab(lab, 1, "x" * length))
+        whole, total = page.body(), GzipSum()
+        total.add(whole)
+        assert gzip.decompress(STREAM_HEAD + page.packed(pack) + total.end()) == whole
+        assert len(page.filling._packed) <= LENGTHS_KEPT_MAX
+
+
+def test_what_is_one_visitors_is_in_no_compressed_piece(renderer: Renderer) -> None:
+    # SEC-32: the same guess beside a name is as long as another one, whatever the name is.
+    lab = samples.lab(samples.message(1, body="a guess: qwertyuiop"))
+    sizes = []
+    for name in ("qwertyuiop", "asdfghjklz"):
+        page = renderer.filled.lab(viewed_lab(lab, 1, name))
+        sizes.append(len(page.packed(deflated)))
+    assert sizes[0] == sizes[1]
 
 
 def test_what_a_visitor_writes_is_no_mark(renderer: Renderer) -> None:

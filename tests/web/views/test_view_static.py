@@ -1,11 +1,15 @@
 """Static files carry the hash of their content in their name, and their true type."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+import web.views.static
 from web.views import StaticFile, load, table
-from web.views.static import DATASTAR, UnknownFile, UnservableFile
+from web.views.static import DATASTAR, UnknownFile, UnservableFile, slim
+
+STATIC_FILES = Path(web.views.static.__file__).with_name("static")
 
 
 def test_a_name_changes_with_every_byte() -> None:
@@ -46,6 +50,26 @@ def test_a_type_the_site_does_not_serve_is_refused() -> None:
         table({"page.php": b""})
 
 
+def test_what_only_readers_of_the_source_need_is_left_out() -> None:
+    script = b"// why\nlet a = 1; // kept\n\n  if (a) {\n    // b\n    c();\n  }\n"
+    assert slim("a.js", script) == b"let a = 1; // kept\nif (a) {\nc();\n}\n"
+    style = b"/* of two\n lines */\na { b: c; }\n  @media x { /* y */\n    d { e: f; }\n  }\n"
+    assert slim("a.css", style) == b"a { b: c; }\n@media x {\nd { e: f; }\n}\n"
+    assert slim("favicon.svg", b"<svg>\n  <g/>") == b"<svg>\n  <g/>"
+
+
+def test_no_script_has_a_text_over_several_lines() -> None:
+    """Indentation and lines that look like comments would be part of it, and are left out."""
+    scripts = sorted(STATIC_FILES.glob("*.js"))
+    assert len(scripts) > 5
+    for script in scripts:
+        for line in script.read_text(encoding="utf-8").splitlines():
+            assert line.count("`") % 2 == 0, (script.name, line)
+            assert "/*" not in line.split("//")[0], (script.name, line)
+    for style in STATIC_FILES.glob("*.css"):
+        assert not re.search(r"""["'][^"'\n]*/\*""", style.read_text(encoding="utf-8")), style.name
+
+
 def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) -> None:
     # SITE-3
     runtime = tmp_path / "datastar-core.js"
@@ -58,18 +82,22 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "chat.js",
         "connection.js",
         "copy.js",
+        "crash.js",
         "docs.css",
         "docs.js",
         "demos.css",
         "demos.js",
         "favicon.ico",
         "favicon.svg",
+        "forms.css",
         "home.css",
         "home.js",
         "lab.css",
         "lab.js",
         "og.png",
         "timeline.css",
+        "tree.css",
+        "tree.js",
         "panels.css",
         "burst.js",
         "panels.js",

@@ -74,6 +74,7 @@ class _Shown:
     received: int = 0
     number: int = 0
     pages: dict[Stream, _Page] = field(default_factory=dict)
+    since: float = field(default_factory=trio.current_time)
 
 
 class StageFeed(Actor[Messages]):
@@ -171,8 +172,12 @@ class StageFeed(Actor[Messages]):
         shown = self._shown.setdefault(sandbox, _Shown())
         shown.pages = {one: shown.pages.get(one) or _Page() for one in sandbox.viewers}
         old = [stream for stream in shown.pages if stream not in new]
-        sandbox.is_changed = False
         chips = self._picture.chips(sandbox)
+        if new and not shown.chips and self._is_to_wait(shown, chips):
+            self._sandboxes.newcomers |= new
+            self.after(PERIOD_S, Look(), key="look")
+            return
+        sandbox.is_changed = False
         self._send_chips(shown.chips, chips, old)
         was = shown.chips
         other = [place for place, chip in chips.items() if not _is_alike(chip, was.get(place))]
@@ -188,6 +193,11 @@ class StageFeed(Actor[Messages]):
                 stream.put_panel("pulse", pulse)
         for stream, page in shown.pages.items():
             self._send_own(stream, page, sandbox, is_beat=is_beat)
+
+    def _is_to_wait(self, shown: _Shown, chips: Mapping[Place, ChipView]) -> bool:
+        # A sandbox that is being made is not sent in halves: its page shows one that runs already.
+        is_whole = all(chip.status == "running" for chip in chips.values())
+        return not is_whole and trio.current_time() - shown.since < PERIOD_S
 
     def _send_chips(
         self, before: Mapping[Place, ChipView], chips: Mapping[Place, ChipView], to: list[Stream]

@@ -6,7 +6,8 @@ stream keeps no compressor (of 256 KiB), only the sum for its end. Each piece en
 a flush, so it can be read as soon as it is there (REL-61).
 
 That no piece refers to an older one also means that what one person writes is never compressed
-together with what another is told.
+together with what another is told. A page is different: what all who see it are given is known, and
+only its gaps are not, so its pieces may refer to each other, over gaps of a length that is known.
 """
 
 from __future__ import annotations
@@ -32,10 +33,22 @@ _SMALL_BYTES_MAX = 4096
 _SMALL_WINDOW, _SMALL_MEMORY = -12, 5
 _LARGE_WINDOW, _LARGE_MEMORY = -15, 8
 _STORED_BYTES_MAX = 0xFFFF
+# RFC 1951 2: as far back as a block can refer.
+WINDOW_BYTES = 32_768
 
 
-def deflated(payload: bytes) -> bytes:
-    """Call this for one piece of a gzip stream: whole blocks that refer to nothing before."""
+def deflated(payload: bytes, before: bytes = b"") -> bytes:
+    """Call this for one piece of a gzip stream: whole blocks that refer to nothing before.
+
+    With `before` they may refer to it: each reader must have been given so many bytes, just before,
+    that are the same wherever `before` is not zero; the payload must hold no zero then.
+    """
+    if before:
+        packer = zlib.compressobj(
+            LEVEL_KEPT, zlib.DEFLATED, _LARGE_WINDOW, _LARGE_MEMORY, zdict=before[-WINDOW_BYTES:]
+        )
+        packed = packer.compress(payload) + packer.flush(zlib.Z_SYNC_FLUSH)
+        return packed if len(packed) < len(payload) else _stored(payload)
     if len(payload) < DEFLATED_BYTES_MIN:
         return _stored(payload)
     is_small = len(payload) <= _SMALL_BYTES_MAX

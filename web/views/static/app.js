@@ -1,7 +1,7 @@
 // The page's own script: what the browser runtime's attributes cannot say.
 //
-// It turns refused commands into words, shows times in the reader's zone, follows growing lists,
-// and lets the tree be used by keyboard. The stream and its pill are in connection.js.
+// It turns refused commands into words, shows times in the reader's zone, and follows growing lists.
+// The stream and its pill are in connection.js.
 // Rule: it never builds markup; texts are set as textContent only.
 
 // After this long without a result a composer may be used again.
@@ -112,48 +112,7 @@ function everySecond() {
   uptime.textContent = spell(Math.floor((performance.now() - uptimeBegan) / 1000));
 }
 
-// ---- the tree by keyboard ------------------------------------------------------------------
-
-function fold(item, isOpen) {
-  if (item.hasAttribute("aria-expanded")) item.setAttribute("aria-expanded", String(isOpen));
-}
-
-function focusItem(tree, item) {
-  if (!item) return;
-  for (const other of tree.querySelectorAll("[tabindex='0']")) other.tabIndex = -1;
-  item.tabIndex = 0;
-  item.focus();
-}
-
-function onTreeKey(event) {
-  const item = event.target.closest("[role=treeitem]");
-  const tree = event.target.closest("[role=tree]");
-  if (!item || !tree || event.ctrlKey || event.altKey || event.metaKey) return;
-  const shown = [...tree.querySelectorAll("[role=treeitem]")].filter((other) => other.offsetParent);
-  const at = shown.indexOf(item);
-  const state = item.getAttribute("aria-expanded");
-  const parent = item.parentElement.closest("[role=treeitem]");
-  const moves = {
-    ArrowDown: () => focusItem(tree, shown[at + 1]),
-    ArrowUp: () => focusItem(tree, shown[at - 1]),
-    Home: () => focusItem(tree, shown[0]),
-    End: () => focusItem(tree, shown.at(-1)),
-    ArrowRight: () => (state === "false" ? fold(item, true) : state && focusItem(tree, item.querySelector("[role=treeitem]"))),
-    ArrowLeft: () => (state === "true" ? fold(item, false) : focusItem(tree, parent)),
-    Enter: () => fold(item, state === "false"),
-    " ": () => fold(item, state === "false"),
-  };
-  if (!(event.key in moves)) return;
-  event.preventDefault();
-  moves[event.key]();
-}
-
-function onTreeClick(event) {
-  const item = event.target.closest("[role=treeitem]");
-  if (!item) return;
-  if (event.target.closest(".twig")) fold(item, item.getAttribute("aria-expanded") === "false");
-  focusItem(item.closest("[role=tree]"), item);
-}
+// ---- the composer by keyboard ----------------------------------------------------------------
 
 function onComposerKey(event) {
   const isSend = event.key === "Enter" && !event.shiftKey && !event.isComposing;
@@ -202,9 +161,7 @@ document.addEventListener("datastar-fetch", ({ detail }) => {
   if (detail.type.startsWith("datastar-patch-elements")) planTidy();
   if (detail.el !== stream) onCommand(detail.type, detail.el, detail.argsRaw);
 });
-document.addEventListener("keydown", onTreeKey);
 document.addEventListener("keydown", onComposerKey);
-document.addEventListener("click", onTreeClick);
 document.addEventListener("input", onDraft);
 document.addEventListener("click", onShowPassword);
 window.addEventListener("unhandledrejection", (event) => {

@@ -27,6 +27,8 @@ function onCounter(type) {
 document.addEventListener("datastar-fetch", ({ detail: { type, el } }) => {
   if (el === counter) onCounter(type);
 });
+// What the server told before this file was here.
+settle();
 document.getElementById("demo-ping").addEventListener("submit", () => (pingedAt = performance.now()));
 
 // From the click to the result on the page: the answer alone says nothing.

@@ -1,11 +1,10 @@
-// The lab: which panel is seen, which actor is chosen, what its buttons do, and a crash in slow motion.
+// The lab: which panel is seen, which actor is chosen, what its buttons do, and the lines of a minute.
 //
 // What is true comes from the server as elements; this file reads their `data-` attributes and draws.
 // Rules:
 // 1. It never builds markup from text: texts are set as textContent, drawings are points.
 // 2. The page tells the server what it shows (`/api/lab/look`): a panel that is closed is sent nothing.
-// 3. A crash takes less than a millisecond. It is played from its recorded steps, slower by a factor
-//    that is said, and only to who is there when it comes.
+// 3. What a first look does not need is a file of its own (`crash.js`, and those of each panel).
 
 const lab = document.querySelector(".lab");
 const root = document.documentElement;
@@ -21,19 +20,13 @@ const PANEL_OF_HASH = { "#chat-demo": "chat", "#operations-surface": "operations
 // A minute, twice a second.
 const SAMPLES = 120;
 const SAMPLE_MS = 500;
-const SLOWER = 400;
-const PLAY_MS_MOST = 2000;
-const PLAY_MS_LEAST = 900;
 // What comes so soon after the line is up has happened before.
 const PAST_MS = 800;
-const GIVE_UP_MS = 15000;
-const SAID_MS = 2000;
 const HINT = "greenroom-stage-hint";
 
 let place = "";
 let connectedAt = Infinity;
 let isPaused = false;
-const isStill = matchMedia("(prefers-reduced-motion: reduce)");
 
 // ---- panels ----------------------------------------------------------------------------------
 
@@ -49,8 +42,44 @@ function placeOf(hash) {
   return name && chipAt(name) ? name : "";
 }
 
+const filesOf = (name) => document.querySelector(`meta[name="files-${name}"]`)?.content.trim().split(" ") ?? [];
+const brought = new Map(); // address of a file -> {isThere, end}
+
+function bring(address) {
+  if (address.endsWith(".js")) return import(address);
+  const link = document.createElement("link");
+  link.rel = "stylesheet";
+  link.href = address;
+  return new Promise((done, failed) => {
+    link.addEventListener("load", done);
+    link.addEventListener("error", () => {
+      link.remove();
+      failed(new Error(address));
+    });
+    document.head.append(link);
+  });
+}
+
+// What a panel alone needs comes when it is opened first; it is not seen before it has its styles.
+async function dress(name) {
+  const files = filesOf(name);
+  for (const one of files) if (!brought.has(one)) brought.set(one, { isThere: false, end: bring(one) });
+  lab.toggleAttribute("data-loading", files.some((one) => !brought.get(one).isThere));
+  const ends = await Promise.allSettled(files.map((one) => brought.get(one).end));
+  const missing = files.filter((_, at) => ends[at].status === "rejected");
+  for (const one of files) {
+    if (missing.includes(one)) brought.delete(one);
+    else brought.get(one).isThere = true;
+  }
+  if (lab.dataset.panel === name) lab.removeAttribute("data-loading");
+  if (!missing.length) return;
+  const message = "Load the page again when it is live.";
+  window.dispatchEvent(new CustomEvent("greenroom-banner", { detail: { title: "A part of this panel did not come", message, status: 0 } }));
+}
+
 function showPanel(name) {
   lab.dataset.panel = name;
+  dress(name);
   for (const tab of document.querySelectorAll(".lab-tabs [role=tab]")) {
     const isShown = tab.dataset.panel === (name === "site" ? "tree" : name);
     tab.setAttribute("aria-selected", String(isShown));
@@ -117,6 +146,7 @@ function choose(name, { isFocused = true } = {}) {
   } else {
     history.replaceState(null, "", `#actor=${name.replace("-", "/")}`);
     showNewestOf(name);
+    player();
   }
   showButtons();
   tellLook();
@@ -381,32 +411,14 @@ function moveMarks() {
   for (const { at, item } of marks) item.style.left = `${Math.min(97, 100 - (100 * (now - at)) / whole)}%`;
 }
 
-// ---- a crash, slowly --------------------------------------------------------------------------------
+// ---- a crash -----------------------------------------------------------------------------------------
 
 const seen = new Map(); // story number -> whether its end was seen
-const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-let saidAt = -SAID_MS;
 
-function say(text) {
-  const now = performance.now();
-  if (now - saidAt < SAID_MS) return;
-  saidAt = now;
-  byId("stage-said").textContent = text;
-}
+// What plays it comes when an actor is chosen first, or when one crashes.
+const player = () => import(filesOf("crash")[0]);
 
-function play(name, how) {
-  const chip = chipAt(name);
-  if (chip) chip.dataset.play = how;
-}
-
-function rest(name) {
-  const chip = chipAt(name);
-  if (chip) delete chip.dataset.play;
-}
-
-const edgeTo = (name) => byId(`edge-${name}`);
-
-function onStory(story) {
+async function onStory(story) {
   const number = numberOf(story);
   if (!number) return;
   if (story.dataset.number === stories.dataset.chosen) story.toggleAttribute("data-shown", true);
@@ -418,89 +430,18 @@ function onStory(story) {
   if (isPast && isNew) return;
   markStory(story);
   const isGiveUp = story.classList.contains("is-give-up");
-  if (isNew || (isOver && !wasOver)) say(`${story.querySelector(".story-name").textContent}: ${story.querySelector(".story-line").textContent}`);
-  if (isGiveUp) showGiveUp(story);
   const isAbout = story.dataset.place === place || isGiveUp || !place;
   if (isNew && isAbout) {
     show(String(number));
     showFacet("story");
   }
-  if (isNew) playCrash(story, number);
-  else if (isOver && !wasOver) playReturn(story.dataset.place, []);
-}
-
-function stepsOf(story) {
-  const steps = new Map();
-  for (const one of story.querySelectorAll(".waterfall li")) {
-    steps.set(one.querySelector(".step-word").textContent, Number(one.querySelector("b").textContent.replaceAll(",", "")));
-  }
-  return steps;
-}
-
-async function playCrash(story, number) {
-  const name = story.dataset.place;
-  const others = story.dataset.affected.split(" ").filter(Boolean);
-  const steps = stepsOf(story);
-  const isOver = "took" in story.dataset;
-  const above = chipAt(name)?.closest("ul")?.previousElementSibling?.dataset?.place;
-  if (isStill.matches) {
-    if (isOver) playReturn(name, others);
-    return;
-  }
-  const whole = Math.max(1, ...steps.values());
-  const slow = Math.min(PLAY_MS_MOST, Math.max(PLAY_MS_LEAST, (whole / 1000) * SLOWER)) / whole;
-  const until = async (word, part) => wait(Math.max(120, (steps.has(word) && isOver ? steps.get(word) * slow : part) - (performance.now() - began)));
-  const began = performance.now();
-  noteSpeed(Math.round(slow * 1000));
-  play(name, "crack");
-  await until("supervisor told", 250);
-  edgeTo(name)?.classList.add("is-lit");
-  if (above) play(above, "told");
-  await until("decided", 500);
-  for (const other of others) {
-    edgeTo(other)?.classList.add("is-lit");
-    play(other, "hollow");
-    await wait(90);
-  }
-  play(name, "hollow");
-  await until("running", 900);
-  for (const one of [name, ...others]) edgeTo(one)?.classList.remove("is-lit");
-  if (above) rest(above);
-  if (isOver || seen.get(number)) playReturn(name, others);
-}
-
-async function playReturn(name, others) {
-  for (const one of [name, ...others]) {
-    edgeTo(one)?.classList.remove("is-lit");
-    play(one, "reborn");
-    setTimeout(rest, 1200, one);
-    await wait(isStill.matches ? 0 : 90);
-  }
-}
-
-let noteTimer = 0;
-
-function noteSpeed(factor) {
-  let note = lab.querySelector(".play-note");
-  if (!note) {
-    note = document.createElement("p");
-    note.className = "play-note";
-    lab.querySelector("[data-scene=own]").append(note);
-  }
-  note.textContent = `shown ${factor.toLocaleString()} times slower`;
-  clearTimeout(noteTimer);
-  noteTimer = setTimeout(() => note.remove(), PLAY_MS_MOST + 1500);
-}
-
-let giveUpTimer = 0;
-
-function showGiveUp(story) {
-  const line = byId("stage-give-up");
-  line.textContent = story.querySelector(".story-line").textContent;
-  line.hidden = false;
-  byId("stage-hint").hidden = true;
-  clearTimeout(giveUpTimer);
-  giveUpTimer = setTimeout(() => (line.hidden = true), GIVE_UP_MS);
+  const isEnd = isOver && !wasOver;
+  if (!isNew && !isEnd && !isGiveUp) return;
+  const { tell, showGiveUp, playCrash, playReturn } = await player();
+  if (isNew || isEnd) tell(story);
+  if (isGiveUp) showGiveUp(story);
+  if (isNew) playCrash(story);
+  else if (isEnd) playReturn(story.dataset.place, []);
 }
 
 // ---- by keyboard -----------------------------------------------------------------------------------
@@ -601,10 +542,14 @@ function onChange(changes) {
   }
 }
 
+// The stream is asked for with the panel that is seen then.
+let asked = "";
+addEventListener("greenroom-open", () => (asked = lab.dataset.panel));
+
 function onConnection() {
   if (isConnected()) {
     connectedAt = performance.now();
-    tellLook();
+    if (place || asked !== lab.dataset.panel) tellLook();
   } else connectedAt = Infinity;
   showButtons();
 }
