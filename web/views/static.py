@@ -96,8 +96,8 @@ def slim(name: str, body: bytes) -> bytes:
     """Call this to leave out of a script or style sheet what only readers of its source need.
 
     Comments that have lines of their own, indentation, and empty lines: a sixth of what goes over
-    the wire. No script of ours has a text over several lines (`tests/web/views/test_view_static.py`), so a line
-    means the same without its indentation.
+    the wire. No script of ours has a text over several lines, which a test sees to, so a line means
+    the same without its indentation.
     """
     if name.endswith(".css"):
         body = _CSS_COMMENT.sub(b"", body)
