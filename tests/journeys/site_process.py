@@ -23,6 +23,7 @@ class SiteProcess:
     """
 
     module = "web.cli"
+    name = "greenroom"
 
     def __init__(
         self, state_dir: Path, log: int = subprocess.STDOUT, /, **environment: str
@@ -61,7 +62,7 @@ class SiteProcess:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
-            found = re.search(r"greenroom is at (http://\S+)", line)
+            found = re.search(rf"{self.name} is at (http://\S+)", line)
             if found:
                 self.url = found.group(1).rstrip("/")
                 self._told.set()

@@ -6,9 +6,7 @@ published here.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Annotated
-from uuid import UUID
 
 import msgspec
 from hypercorn.typing import HTTPScope, WebsocketScope
@@ -43,6 +41,7 @@ from web.realtime import (
     Request,
     SocketCode,
     client_of,
+    guest_of,
 )
 from web.routing.errors import InvalidInput, NotAvailable, RateLimited, TabNotBound
 from web.routing.services import FindSession
@@ -241,8 +240,7 @@ async def socket_guest(
                 return Answer.UNAUTHENTICATED
             session_id = known
         elif client is not None:
-            digest = blake2b(client.bytes, digest_size=16, person=b"gr-client").digest()
-            session_id = str(UUID(bytes=digest, version=4))
+            session_id = str(guest_of(client))
     guest = SocketGuest(session_id, address_key(state.address), poster_of(state))
     name = None if client is None else str(client)
     return Caller(guest, session_id, name, guest.address_key)

@@ -1,51 +1,10 @@
-"""`greenroom serve`: the site until a signal.
+"""`greenroom serve`: the site until a signal; see `web/app/serving.py`."""
 
-Exit codes: 0 done and clean, 1 failed or something had to be cut, 2 usage or settings.
-"""
+from collections.abc import Mapping
 
-from collections.abc import Mapping, Sequence
-
-import trio
-
-from actors.runtime import Log
-from actors.runtime.words.showing import shown
-from web.app import CannotStart, run_site
-from web.observability import complain, configure_logging, first_leaf
-from web.settings import BadSettings, read_settings
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-
-log = Log(__name__)
+from web.app import run_program
 
 
 def serve(environment: Mapping[str, str]) -> int:
     """Call this to run the site until a signal; returns the exit code."""
-    try:
-        settings = read_settings(environment)
-    except BadSettings as error:
-        return _refuse(error.problems)
-    configure_logging(settings.log_format, settings.log_level)
-    code = EXIT_USAGE
-    try:
-        code = trio.run(run_site, settings)
-    except* CannotStart as group:
-        _refuse([str(first_leaf(group))])
-    except* KeyboardInterrupt:
-        # Ctrl-C before the tree was up: what was opened has been closed on the way here.
-        code = EXIT_INTERRUPTED
-    except* Exception as group:
-        code = EXIT_FAILED
-        log.error("site.failed", exc_info=group)
-        complain(
-            f"greenroom: the site ended because of {shown(first_leaf(group))}; the log above has "
-            "the cause. Nothing that was acknowledged is lost; start it again."
-        )
-    return code
-
-
-def _refuse(problems: Sequence[str]) -> int:
-    for line in problems:
-        complain(line)
-    return EXIT_USAGE
+    return run_program(environment)

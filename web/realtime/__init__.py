@@ -66,6 +66,7 @@ from web.realtime.socket.endpoint import (
     SocketEndpoint,
     SocketStatistics,
     client_of,
+    guest_of,
 )
 from web.realtime.socket.messages import (
     V1,
@@ -250,6 +251,7 @@ __all__ = [
     "encode_retry",
     "encode_server",
     "fast_lane",
+    "guest_of",
     "joined",
     "open_stream",
     "patch_elements",

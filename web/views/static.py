@@ -109,13 +109,17 @@ def slim(name: str, body: bytes) -> bytes:
     return b"\n".join(kept) + b"\n"
 
 
-def load(datastar: Path) -> StaticTable:
+def load(datastar: Path, own: Path | None = None) -> StaticTable:
     """Call this once at start-up to read all files; raises `OSError` if one is missing.
 
-    `datastar` is the browser runtime, which is kept as it came. Blocking: call it before the
-    server accepts anyone.
+    `datastar` is the browser runtime, `own` a folder whose files stand beside ours, or in place of
+    one of the same name; both are kept as they came. Raises `UnservableFile` for a type that is not
+    served. Blocking: call it before the server accepts anyone.
     """
     files = sorted(_PACKAGE_FILES.iterdir())
     contents = {file.name: slim(file.name, file.read_bytes()) for file in files}
+    if own is not None:
+        found = (file for file in sorted(own.iterdir()) if file.is_file())
+        contents |= {file.name: file.read_bytes() for file in found if file.name[0] != "."}
     contents[DATASTAR] = datastar.read_bytes()
     return table(contents)

@@ -6,7 +6,7 @@ No adapter of storage is named here.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import floor
 
@@ -103,33 +103,28 @@ from web.realtime import (
     waker,
 )
 from web.routing import paths
-from web.routing.commands import CommandsInFlight, RefusalTeller
+from web.routing.commands import RefusalTeller
 from web.routing.decided import Decided
 from web.routing.errors import error_table
 from web.routing.quota import Quota
 from web.routing.services import Services
 from web.server import (
     Answer,
-    Checks,
     CsrfTokens,
-    DrainStep,
-    EdgeSettings,
     ErrorRow,
     KeyRing,
     RequestState,
-    ServerSettings,
-    TransportSettings,
     WebApp,
     current_request_state,
 )
-from web.settings import Compression, LabMode, Settings, is_loopback
+from web.settings import LabMode, Settings, is_loopback
 from web.site.error_pages import ErrorPages
 from web.site.events import StreamedPage, event_routes
 from web.site.health import Check, Health, Unhealthy
 from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, PAGE_WORK, program_version
 from web.site.policy_reports import PolicyReports, report_routes
 from web.site.proof_feed import ProofFeed, ProofSource
-from web.site.routes import HomeStage, HomeStreams, SiteServices, ready_answers, site_routes
+from web.site.routes import ROBOTS, HomeStage, HomeStreams, SiteServices, site_routes
 from web.site.tickets import TicketOffice, ticket_routes
 from web.timeline.collector import (
     TimelineCollector,
@@ -144,12 +139,9 @@ from web.timeline.routes import TimelineServices, timeline_routes
 from web.views import Renderer, StaticTable
 from web.wiring.directory import Directory
 from web.wiring.ending import OpenSessions
+from web.wiring.frame.probes import probe_routes, ready_answers
+from web.wiring.frame.serving import edge_of, served
 from web.wiring.stopping import Served
-
-# Of the whole budget: telling and closing take little, commands get the middle.
-TELL_S_MAX = 0.5
-COMMANDS_S_MAX = 4.0
-CLOSE_S_MAX = 1.0
 
 # What an acknowledgement waits for the feed of a topic that has just been restarted.
 EPOCH_S_MAX = 1.0
@@ -372,15 +364,9 @@ class Web:
         self.open_sessions.attach(endpoint)
         pages = ErrorPages(self._renderer, self._version, CsrfTokens(self._ring), self._optional)
         health = self._health()
-        edge = EdgeSettings(
-            checks=self._checks(port),
-            ring=self._ring,
-            trusted_proxies=self._settings.trusted_proxies,
-            requests_max=self._settings.requests_max,
-            requests_per_address=self._settings.requests_per_address,
-            uncounted_paths=paths.PROBES | {paths.EVENTS},
+        edge = replace(
+            edge_of(self._settings, self._ring, port, stream_paths=[paths.EVENTS]),
             error_page=pages.render,
-            compresses=self._settings.compression is Compression.ON,
             has_ended=self.open_sessions.has_ended,
             tell_span=span_teller(self.timeline, RequestLog(self._settings.log_format).tell),
             tell_begin=begin_teller(self.timeline),
@@ -391,46 +377,11 @@ class Web:
             error_table(),
             sockets={paths.SOCKET: endpoint},
             on_refused=self._refused(health),
-            ready_answer=ready_answers(self._static, self._version),
+            ready_answer=ready_answers(self._static, self._version, robots=ROBOTS),
             identify=self.identity,
         )
-        commands = CommandsInFlight()
-        commands.watch(app)
         self._register_routes(app, listening, health)
-        transport = TransportSettings(error_response=app.edge.protocol_error)
-        return Served(
-            app,
-            ServerSettings(
-                host=self._settings.host,
-                port=port,
-                transport=transport,
-                connections_max=self._settings.connections_max,
-                streams_open=lambda: len(self.streams) + len(endpoint),
-            ),
-            # Told first: what a tab hears is how soon to come back, and it does so spread over
-            # seconds. Commands finish while the streams are open, for they answer through them.
-            (
-                DrainStep("tell streams", TELL_S_MAX, partial(self._tell_streams, endpoint)),
-                DrainStep("finish commands", COMMANDS_S_MAX, partial(_finish, commands, endpoint)),
-                DrainStep("close streams", CLOSE_S_MAX, self.streams.close_all),
-                DrainStep("close sockets", CLOSE_S_MAX, endpoint.close_all),
-            ),
-        )
-
-    def _checks(self, port: int) -> Checks:
-        settings = self._settings
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        own = settings.public_origin or f"http://{host}:{port}"
-        names = (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}")
-        is_local = settings.public_origin is None
-        return Checks(
-            own_origin=own,
-            allowed_origins=frozenset(settings.allowed_origins),
-            extra_hosts=frozenset(names if is_local else ()),
-            public_sockets=frozenset({paths.SOCKET}),
-            probe_paths=paths.PROBES,
-            stream_paths=frozenset({paths.EVENTS}),
-        )
+        return served(app, self._settings, port, streams=self.streams, sockets=endpoint)
 
     def _endpoints(
         self, system: System
@@ -496,7 +447,7 @@ class Web:
             self._optional,
             self.timeline,
         )
-        site = self._site_services(health)
+        site = self._site_services()
         chat = ChatServices(self.rooms, self.shown)
         lab = LabServices(
             chat,
@@ -524,6 +475,7 @@ class Web:
         )
         pages = _streamed_pages(services, site, lab, moderation)
         app.register_blueprint(site_routes(services, site))
+        app.register_blueprint(probe_routes(health))
         app.register_blueprint(event_routes(services, pages, listening.open, self._fill_frame))
         app.register_blueprint(work_routes(services, lab, self._mechanisms))
         app.register_blueprint(document_routes(services, self._documents))
@@ -551,10 +503,8 @@ class Web:
         counters = self.demos.counters
         return DemoServices(counters, panels, directory.counter, directory.desk, quota)
 
-    def _site_services(self, health: Health) -> SiteServices:
+    def _site_services(self) -> SiteServices:
         return SiteServices(
-            self._static,
-            health,
             self._proof,
             self.proof_readers,
             HomeStage(self._stage.still, self.sandboxes.join, self.sandboxes.leave),
@@ -614,10 +564,6 @@ class Web:
     async def _start_stream(self, stream: Stream) -> None:
         await self._directory.start_stream(stream, self.shown.want_window)
 
-    async def _tell_streams(self, endpoint: SocketEndpoint[SocketGuest]) -> None:
-        endpoint.begin_drain()
-        self.streams.tell_draining()
-
     async def _check_streams(self) -> None:
         if self.streams.is_draining:
             raise Unhealthy("streams are being closed")
@@ -660,9 +606,3 @@ def account_services(
 
 def _is_page(app: WebApp, path: str) -> bool:
     return app.url_map.bind("").test(path, method="GET")
-
-
-async def _finish(commands: CommandsInFlight, endpoint: SocketEndpoint[SocketGuest]) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(commands.wait_none)
-        nursery.start_soon(endpoint.wait_answered)

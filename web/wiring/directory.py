@@ -1,16 +1,12 @@
-"""Where the actors of the site are found: by registered names, looked up at each use.
+"""Where the actors of our site are found; what every site has is found by `frame/finding.py`."""
 
-A supervisor that was itself restarted gives its children new refs, so nobody keeps one.
-"""
-
-from collections.abc import Callable
 from contextlib import suppress
-from typing import NewType, TypeVar, cast
+from typing import cast
 
 from actors.accounts.session import Messages as SessionMessage
 from actors.chat import ROOM_NAMES, ForgetNewest, RoomActor, RoomForgot, RoomName, RoomRef, topic_of
-from actors.runtime import Actor, AnyRef, NoProc, Ref, System
-from supervision import Dynamic, Node, Tree, handle_of, tree_of
+from actors.runtime import AnyRef, NoProc, Ref
+from supervision import Dynamic, Node, Tree, tree_of
 from web.chat.moderation import Messages as ModerationFeedMessage
 from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import Messages as RoomFeedMessage
@@ -24,19 +20,14 @@ from web.lab.sandbox.recording import Recorder, Write
 from web.lab.stage.feed import Changed, StageFeed
 from web.lab.tree_feed import Messages as TreeFeedMessage
 from web.lab.tree_feed import TreeFeed
-from web.realtime import ConnectionRef, EventMessages, Stream, StreamKey
+from web.realtime import StreamKey
 from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed
 from web.timeline.feed import Messages as TimelineFeedMessage
 from web.timeline.feed import TimelineFeed
-
-M = TypeVar("M")
-
-Name = NewType("Name", str)
+from web.wiring.frame.finding import Finder, Name
 
 SESSIONS = Name("sessions")
-STREAMS = Name("streams")
-SOCKETS = Name("sockets")
 COUNTERS = Name("counters")
 DESKS = Name("desks")
 TREE_FEED = Name("tree-feed")
@@ -60,21 +51,8 @@ def feed_name(room: RoomName) -> Name:
     return Name(f"feed-{room.lower()}")
 
 
-class Directory:
-    """Finds actors once a system is attached; each call raises `NoProc` for one that is gone."""
-
-    def __init__(self) -> None:
-        self._system: System | None = None
-
-    def attach(self, system: System) -> None:
-        """Call this when the tree starts, before any of its actors looks for another."""
-        self._system = system
-
-    @property
-    def system(self) -> System:
-        """The running system."""
-        assert self._system is not None, "the tree attaches its system before its actors start"
-        return self._system
+class Directory(Finder):
+    """Finds the actors of our site; each call raises `NoProc` for one that is gone."""
 
     @property
     def tree(self) -> Tree:
@@ -154,26 +132,3 @@ class Directory:
     def desk(self, key: StreamKey) -> Ref[DeskMessage]:
         """Call this to get what runs the errands of a page; its first message starts it."""
         return cast("Ref[DeskMessage]", self._dynamic(DESKS)[desk_name(key)])
-
-    async def start_stream(self, stream: Stream, request_window: Callable[[Stream], None]) -> None:
-        """Call this to put a stream's actor into the tree."""
-        await self._dynamic(STREAMS).start_child(stream, request_window)
-
-    async def start_socket(self, make: Callable[[], object]) -> ConnectionRef:
-        """Call this to put a socket's actor into the tree."""
-        started = await self._dynamic(SOCKETS).start_child(make)
-        return cast("ConnectionRef", started.ref)
-
-    async def start_event_stream(self, make: Callable[[], object]) -> Ref[EventMessages]:
-        """Call this to put the actor of a program's event stream into the tree, beside sockets."""
-        started = await self._dynamic(SOCKETS).start_child(make)
-        return cast("Ref[EventMessages]", started.ref)
-
-    def _dynamic(self, name: Name) -> Dynamic[object]:
-        return handle_of(Dynamic, self._find(name, Dynamic))
-
-    def _find(self, name: Name, kind: type[Actor[M]]) -> Ref[M]:
-        ref = self.system.whereis(name, kind)
-        if ref is None:
-            raise NoProc(name)
-        return ref

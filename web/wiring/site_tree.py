@@ -30,7 +30,7 @@ from functools import partial
 from actors.accounts import SessionActor
 from actors.chat import ROOM_NAMES, ChatEnvironment, RoomActor, RoomName, Rooms
 from actors.runtime import AnyActor
-from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
+from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
 from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import RoomFeed
 from web.chat.socket_feed import SocketFeed
@@ -41,7 +41,6 @@ from web.lab.sandbox.keeper import Keeper
 from web.lab.sandbox.recording import Recorder
 from web.lab.stage.feed import StageFeed
 from web.lab.tree_feed import TreeFeed
-from web.realtime import StreamActor
 from web.site.proof_feed import ProofFeed
 from web.timeline.collector import TimelineCollector
 from web.timeline.feed import TimelineFeed
@@ -55,14 +54,18 @@ from web.wiring.directory import (
     RECORDER,
     SANDBOXES,
     SESSIONS,
-    SOCKETS,
     STAGE_FEED,
-    STREAMS,
     TIMELINE_FEED,
     TREE_FEED,
     Directory,
     feed_name,
     room_name,
+)
+from web.wiring.frame.serving import (
+    CONNECTIONS_MAX,
+    database_child,
+    sockets_child,
+    streams_child,
 )
 
 # A visitor who is gone for this long starts afresh; nothing but tab bindings is lost.
@@ -71,8 +74,6 @@ SESSION_IDLE_S = 900.0
 SESSIONS_MAX = 40_000
 # Its number is kept elsewhere, so an idle one costs for nothing.
 COUNTER_IDLE_S = 60.0
-# Headroom over the caps of the registries, which refuse first and say why.
-CONNECTIONS_MAX = 11_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +162,8 @@ class Site(Supervisor):
             ChildSpec("rooms", partial(RoomsSupervisor, parts.chat)),
             ChildSpec(SESSIONS, partial(_sessions, parts.rooms), name=SESSIONS, type="supervisor"),
             ChildSpec("feeds", partial(FeedsSupervisor, parts)),
-            ChildSpec(
-                STREAMS,
-                partial(_streams, parts.close_streams),
-                name=STREAMS,
-                type="supervisor",
-            ),
-            ChildSpec(SOCKETS, _sockets, name=SOCKETS, type="supervisor"),
+            streams_child(parts.close_streams),
+            sockets_child(),
             ChildSpec("recorder", parts.recorder, name=RECORDER),
             ChildSpec(
                 COUNTERS,
@@ -190,9 +186,7 @@ class Site(Supervisor):
             # Before whoever reads: what is forgotten from then on is told.
             specs.insert(0, ChildSpec("forgetting", parts.forgetting))
         if parts.database is not None:
-            # A database that is away for long is tried for long: the site itself stays up.
-            patient = Backoff(first=0.2, max=5.0)
-            specs.insert(0, ChildSpec("database", parts.database, backoff=patient))
+            specs.insert(0, database_child(parts.database))
         return Plan(Flags(intensity=10, period=5.0), specs)
 
 
@@ -201,19 +195,6 @@ def _sessions(rooms: Rooms) -> Dynamic[object]:
         key="session_id", passivate_after=SESSION_IDLE_S, max_children=SESSIONS_MAX
     )
     return Dynamic(flags, ChildSpec("session", partial(SessionActor, rooms=rooms)))
-
-
-def _streams(close_streams: Callable[[], None]) -> Dynamic[object]:
-    # A killed supervisor's streams have no actor any more, so no heartbeat and no window.
-    close_streams()
-    # A browser that lost its stream opens another: nothing is restarted.
-    template = ChildSpec("stream", StreamActor, restart="temporary")
-    return Dynamic(DynamicFlags(max_children=CONNECTIONS_MAX), template)
-
-
-def _sockets() -> Dynamic[object]:
-    template = ChildSpec("socket", _made, restart="temporary")
-    return Dynamic(DynamicFlags(max_children=CONNECTIONS_MAX), template)
 
 
 def _counters(counters: Counters) -> Dynamic[object]:
@@ -227,7 +208,3 @@ def _desks(parts: DemoParts) -> Dynamic[object]:
     flags = DynamicFlags(key="tab", max_children=CONNECTIONS_MAX)
     # What it ran ends with it; the next click makes another.
     return Dynamic(flags, ChildSpec("desk", partial(DeskActor, parts=parts), restart="temporary"))
-
-
-def _made(make: Callable[[], AnyActor]) -> AnyActor:
-    return make()

@@ -16,7 +16,7 @@ than its budget, or when a second signal comes.
 
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,6 +48,9 @@ class Stopping:
 
     settings: Settings
     say: Say = say
+    # What is said at the start: the name of it, and pages worth a visit.
+    name: str = "greenroom"
+    pages: Mapping[str, str] = field(default_factory=lambda: {"the lab": paths.LAB})
     _port: int | None = None
     _cut: dict[str, None] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
@@ -67,8 +70,9 @@ class Stopping:
         self._port = server.port
         home = self.settings.public_origin or server.url
         data = self.settings.database_url and "the server of DATABASE_URL"
-        self.say(f"greenroom is at {home}")
-        self.say(f"  the lab     {home}{paths.LAB}")
+        self.say(f"{self.name} is at {home}")
+        for page, path in self.pages.items():
+            self.say(f"  {page:<11} {home}{path}")
         self.say(f"  the data    {data or self.settings.state_dir.resolve()}")
         self.say("  to stop     Ctrl-C")
 

@@ -13,8 +13,8 @@ import pytest
 from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.settings import Compression, Settings
-from web.site.routes import ready_answers
 from web.views import load
+from web.wiring.frame.probes import ready_answers
 
 # A reconnect of a page that misses nothing; a whole window and tree are ten times that.
 RECONNECT_BYTES_MAX = 5 * 1024

@@ -15,7 +15,7 @@ from supervision import ChildSpec, Flags, Plan, Supervisor, open_system
 from web.server import DrainResult, Server
 from web.server.serving import CLOSE_S_MAX as SERVER_CLOSE_S_MAX
 from web.settings import Settings
-from web.wiring.composition import CLOSE_S_MAX, COMMANDS_S_MAX, TELL_S_MAX
+from web.wiring.frame.serving import CLOSE_S_MAX, COMMANDS_S_MAX, TELL_S_MAX
 from web.wiring.stopping import Stopping
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import blake2b
 from math import inf
 from typing import Generic, TypeVar
 from urllib.parse import parse_qs
@@ -84,6 +85,15 @@ def client_of(scope: WebsocketScope | HTTPScope) -> UUID | None:
         return UUID(text)
     except ValueError:
         raise BadClientId from None
+
+
+def guest_of(client: UUID) -> UUID:
+    """Call this for the guest that a program without a cookie is each time it names itself.
+
+    Its id is random and its own, so nobody else becomes that guest by accident.
+    """
+    digest = blake2b(client.bytes, digest_size=16, person=b"gr-client").digest()
+    return UUID(bytes=digest, version=4)
 
 
 @dataclass(slots=True)

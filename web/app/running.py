@@ -9,7 +9,7 @@ its reverse order.
 import gc
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from actors.chat import ROOM_NAMES, ChatEnvironment
+from actors.chat import ROOM_NAMES, ChatEnvironment, RoomName
 from actors.persistence import Cleaner, ForgettingWatch
 from actors.persistence.projections.store import RETIRED_KEPT
 from actors.runtime import Secret
@@ -72,6 +72,7 @@ from web.views.browser_runtime import fetch as fetch_runtime
 from web.wiring.composition import Secrets, Store, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.frame.serving import server_shutdown_s
 from web.wiring.leaving import WayOut
 from web.wiring.secret import FILE_NAME as SECRET_FILE_NAME
 from web.wiring.secret import (
@@ -94,10 +95,8 @@ _KEPT_NAMES = frozenset(
 # collections, of a third of a second each: four tenths of what they cost. Here the second is 50,000
 # objects, 5 ms, and the last a million, the worst that circles of references can hold meanwhile.
 COLLECTED_AFTER = (5000, 10, 20)
-# What the rest of the tree, the pool and the embedded server need of the drain budget.
-AFTER_SERVER_S = 3.0
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 _DATASTAR = _ROOT / "build" / "datastar" / DATASTAR_FILE
 
 
@@ -112,11 +111,11 @@ async def run_site(settings: Settings) -> int:
     """
     prepare_state_dir(settings)
     check_port(settings)
-    secrets = Secrets(_secret(settings), settings.session_secret_previous)
+    secrets = Secrets(read_secret(settings), settings.session_secret_previous)
     files = await trio.to_thread.run_sync(_files, settings)
     stopping = Stopping(settings)
     with WayOut(settings.drain_budget_s, stopping.left) as way_out:
-        async with _database(settings) as (url, trouble):
+        async with open_server(settings) as (url, trouble):
             await prepare_database(settings, url)
             await _run_tree(settings, secrets, files, url, trouble, stopping, way_out)
             if settings.database_url is None:
@@ -173,8 +172,10 @@ def check_port(settings: Settings) -> None:
         ) from error
 
 
-async def prepare_database(settings: Settings, url: Secret[str]) -> None:
-    """Call this to bring the schema up, or only look (`MIGRATE=off`), and have the rooms.
+async def prepare_database(
+    settings: Settings, url: Secret[str], rooms: Sequence[RoomName] = ROOM_NAMES
+) -> None:
+    """Call this to bring the schema up, or only look (`MIGRATE=off`), and have the `rooms`.
 
     Raises `CannotStart`.
     """
@@ -186,7 +187,8 @@ async def prepare_database(settings: Settings, url: Secret[str]) -> None:
             await _migrate(settings, database)
             keyring = make_keyring(settings, database)
             await keyring.check_masters()
-            await PostgresChatLog(database, keyring).ensure_rooms(ROOM_NAMES)
+            if rooms:
+                await PostgresChatLog(database, keyring).ensure_rooms(rooms)
     except* StoreError as group:
         # The nurseries on the way wrap what is raised in them.
         error = first_leaf(group)
@@ -220,7 +222,8 @@ Trouble = Callable[[], str]
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[tuple[Secret[str], Trouble]]:
+async def open_server(settings: Settings) -> AsyncIterator[tuple[Secret[str], Trouble]]:
+    """Open the embedded server, or take that of the settings; raises `CannotStart`."""
     if settings.database_url is not None:
         yield settings.database_url, str
         return
@@ -231,7 +234,8 @@ async def _database(settings: Settings) -> AsyncIterator[tuple[Secret[str], Trou
         raise CannotStart(f"STATE_DIR: {error}") from error
 
 
-def _secret(settings: Settings) -> Secret[bytes]:
+def read_secret(settings: Settings) -> Secret[bytes]:
+    """Call this for what cookies are signed with; raises `CannotStart`."""
     try:
         return load_secret(settings)
     except SecretUnusable as error:
@@ -251,7 +255,7 @@ def _files(settings: Settings) -> _Files:
         load_mechanisms()
     except (BadContent, OSError) as error:
         raise CannotStart(f"web/documentation/work/content: {error}") from error
-    return _Files(_static(settings), _documents())
+    return _Files(load_static(settings), _documents())
 
 
 def _documents() -> Documents | None:
@@ -274,13 +278,14 @@ def _licence() -> str:
         return ""
 
 
-def _static(settings: Settings) -> StaticTable:
+def load_static(settings: Settings, own: Path | None = None) -> StaticTable:
+    """Call this, in a thread, for the files under `/static/`, those of the folder `own` too."""
     script = settings.datastar_js or _DATASTAR
     try:
         if settings.datastar_js is None and not script.is_file():
             # An installed package has no build folder: the runtime is kept with the data.
             script = fetch_runtime(settings.state_dir / "datastar")
-        return load(script)
+        return load(script, own)
     except (OSError, RuntimeNotFetched) as error:
         raise CannotStart(f"DATASTAR_JS: {error}; name a copy of the browser runtime") from error
 
@@ -306,7 +311,7 @@ async def _run_tree(
     stopping: Stopping,
     way_out: WayOut,
 ) -> None:
-    database = _site_database(settings, url)
+    database = site_database(settings, url)
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
     log, told = PostgresChatLog(database, keyring), directory.tell_forgotten
     web = Web(
@@ -345,7 +350,7 @@ async def _run_tree(
         forgetting=lambda: ForgettingWatch(keyring, told),
         ending=web.session_end_watch,
         sweeping=web.sign_in_sweeper,
-        server_shutdown_s=max(1.0, settings.drain_budget_s - AFTER_SERVER_S),
+        server_shutdown_s=server_shutdown_s(settings),
     )
     spare_what_stays()
     # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
@@ -356,7 +361,7 @@ async def _run_tree(
             web.begin_drain()
             stopping.begin(number, site.system)
     except StartFailed as error:
-        raise _start_problem(error) from error
+        raise start_problem(error) from error
 
 
 def _serving(settings: Settings, stopping: Stopping, web: Web) -> ServingActor:
@@ -365,7 +370,7 @@ def _serving(settings: Settings, stopping: Stopping, web: Web) -> ServingActor:
     )
 
 
-def _site_database(settings: Settings, url: Secret[str]) -> Database:
+def site_database(settings: Settings, url: Secret[str]) -> Database:
     pool = PoolSettings(connections_max=settings.db_connections_max)
     return Database(url, part="site", settings=pool)
 
@@ -449,7 +454,8 @@ def make_cleaner(
     )
 
 
-def _start_problem(error: StartFailed) -> Exception:
+def start_problem(error: StartFailed) -> Exception:
+    """Call this for what is told when a tree did not start."""
     # The port was free a moment ago; somebody was faster.
     cause: BaseException | None = error
     while cause is not None:

@@ -1,0 +1,76 @@
+"""The example of a site of one's own, as a process of its own, in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.journeys.kinds import OpenPage
+from tests.journeys.site_process import SiteProcess
+from tests.journeys.visitor import Visitor
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+class OwnProcess(SiteProcess):
+    """A running `python -m docs.examples.own_site`."""
+
+    module = "docs.examples.own_site"
+    name = "drinks"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[OwnProcess]:
+    running = OwnProcess(tmp_path / "state")
+    yield running
+    running.end()
+
+
+def shows(page: Page, *lines: str) -> None:
+    expect(page.locator("#panel-votes li")).to_have_text([*lines])
+
+
+def test_a_vote_shows_in_another_window_also_behind_a_restart(
+    own: OwnProcess, new_page: OpenPage
+) -> None:
+    heard: list[str] = []
+    pages = [new_page(), new_page(width=390, height=844)]
+    desk, phone = pages
+    for page in pages:
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        with page.expect_response(lambda response: "/live" in response.url):
+            page.goto(own.url)
+        shows(page, "tea: 0", "coffee: 0")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    phone.get_by_role("button", name="coffee").click()
+    for page in pages:
+        shows(page, "tea: 0", "coffee: 1")
+
+    # The same browser again: told beside the form, and nothing was counted.
+    phone.get_by_role("button", name="tea").click()
+    expect(phone.get_by_role("status")).to_have_text("One vote each, for tea or for coffee.")
+    shows(phone, "tea: 0", "coffee: 1")
+
+    # A page that stays open goes on with the next process, without a reload.
+    desk.evaluate("window.isTheSamePage = true")
+    assert own.stop() == 0
+    own.restart()
+    shows(desk, "tea: 0", "coffee: 1")
+    assert Visitor(own.url).form("/", {"drink": "tea"}).status == 303
+    shows(desk, "tea: 1", "coffee: 1")
+    assert desk.evaluate("window.isTheSamePage")
+    assert heard == []
+
+
+def test_the_form_works_without_script(own: OwnProcess, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    try:
+        page = context.new_page()
+        page.goto(own.url)
+        page.get_by_role("button", name="tea").click()
+        shows(page, "tea: 1", "coffee: 0")
+    finally:
+        context.close()

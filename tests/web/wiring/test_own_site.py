@@ -1,0 +1,384 @@
+"""A site of one's own, as `docs/examples/own_site.py` has it: on both stores, on real sockets."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Never
+
+import msgspec
+import pytest
+import trio
+import trio_websocket
+from quart import Blueprint, Response
+
+from actors.persistence import AggregateActor, EventStore
+from actors.runtime import Actor, Secret
+from docs.examples import own_site
+from storage.memory import MemoryDatabase, MemoryEventStore
+from supervision import ChildSpec, StartFailed
+from tests.journeys.visitor import Answer, OpenStream, Visitor
+from tests.patience import PATIENCE_S
+from tests.web.whole_site import in_thread
+from web.app import CannotStart, OwnSite, Panel, SitePlan, Speaker, Topic, command, open_site
+from web.client import CommandRefused, TopicEvent, connect
+from web.server import Answer as Row
+from web.server import ErrorTable
+from web.settings import Settings
+
+
+def memory() -> MemoryEventStore:
+    return MemoryEventStore(MemoryDatabase())
+
+
+def open_own(
+    plan: SitePlan = own_site.PLAN, store: EventStore | None = None
+) -> AbstractAsyncContextManager[OwnSite]:
+    return open_site(plan, Settings(port=0), store=store or memory())
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def site(
+    request: pytest.FixtureRequest, tmp_path: Path, database_url: str
+) -> AsyncIterator[OwnSite]:
+    if request.param == "memory":
+        async with open_own() as opened:
+            yield opened
+        return
+    settings = Settings(port=0, database_url=Secret(database_url), state_dir=tmp_path / "state")
+    async with open_site(own_site.PLAN, settings) as opened:
+        yield opened
+
+
+async def vote(visitor: Visitor, drink: str) -> Answer:
+    return await in_thread(partial(visitor.form, "/", {"drink": drink}))
+
+
+def live_path(page: Answer) -> str:
+    found = re.search(r"@get\('([^']+)'", page.text)
+    assert found, page.text
+    return found[1].replace("&amp;", "&")
+
+
+@asynccontextmanager
+async def watching(site: OwnSite) -> AsyncIterator[OpenStream]:
+    """Have a page open as another visitor's browser has it."""
+    visitor = Visitor(site.url)
+    page = await in_thread(partial(visitor.get, "/"))
+    stream = await in_thread(partial(visitor.open_stream_at, live_path(page)))
+    try:
+        assert stream.status == 200
+        yield stream
+    finally:
+        stream.__exit__()
+
+
+async def test_page_form_panel_topic_and_store_are_one_site(site: OwnSite) -> None:
+    visitor = Visitor(site.url)
+    page = await in_thread(partial(visitor.get, "/"))
+    assert page.status == 200
+    assert "<li>tea: 0</li>" in page.text
+    assert "gr_visitor" in visitor.cookies
+
+    address = site.url.replace("http://", "ws://") + "/ws"
+    async with watching(site) as stream, connect(address) as client:
+        first = await in_thread(partial(stream.read_until, b"tea: 0"))
+        assert b"selector #panel-votes" in first
+        async with client.subscribe("votes") as heard:
+            await heard_by(site, "votes", 2)
+            # A vote by form is told to open pages and to programs.
+            assert (await vote(visitor, "tea")).status == 303
+            told = await anext(heard)
+            assert isinstance(told, TopicEvent)
+            assert (told.name, told.fields) == ("Counted", {"votes": {"tea": 1, "coffee": 0}})
+            await in_thread(partial(stream.read_until, b"tea: 1"))
+            # A vote by a program is told to open pages; a refusal of the domain to the program.
+            await client.command({"Vote": {"drink": "coffee"}}, topic="votes")
+            await in_thread(partial(stream.read_until, b"coffee: 1"))
+            with pytest.raises(CommandRefused, match="One vote each"):
+                await client.command({"Vote": {"drink": "tea"}})
+        with pytest.raises(CommandRefused):
+            await client.command({"Counted": {"votes": {}}}, topic="votes")
+    again = await vote(visitor, "coffee")
+    assert again.status == 422
+    assert "One vote each" in again.text
+    assert "<li>tea: 1</li><li>coffee: 1</li>" in again.text
+
+
+async def test_what_was_voted_outlives_the_site() -> None:
+    store = memory()
+    for number in (0, 1):
+        async with open_own(store=store) as site:
+            visitor = Visitor(site.url)
+            page = await in_thread(partial(visitor.get, "/"))
+            assert f"<li>tea: {number}</li>" in page.text
+            assert (await vote(visitor, "tea")).status == 303
+
+
+async def test_the_defaults_are_safe() -> None:
+    async with open_own() as site:
+        visitor = Visitor(site.url)
+        page = await in_thread(partial(visitor.get, "/"))
+        assert page.headers["cache-control"] == "no-store"
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert "server" not in page.headers
+        # Every script carries the nonce of the policy.
+        nonce = re.search(r"'nonce-([^']+)'", page.headers["content-security-policy"])
+        assert nonce is not None
+        assert re.findall(r"<script[^>]*nonce=\"([^\"]+)\"", page.text) == [nonce[1]]
+        assert page.text.count("<script") == 1
+
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        for origin in (
+            {"sec-fetch-site": "cross-site"},
+            {"origin": "https://evil.example"},
+            {},  # a browser without either, and a form without its token
+        ):
+            request = partial(visitor.request, "POST", "/", b"drink=tea", {**form, **origin})
+            assert (await in_thread(request)).status == 403
+        token = re.search(r'name="csrf" value="([^"]+)"', page.text)
+        assert token is not None
+        body = f"drink=tea&csrf={token[1]}".encode()
+        assert (await in_thread(partial(visitor.request, "POST", "/", body, form))).status == 303
+
+        upgrade = {
+            "upgrade": "websocket",
+            "connection": "upgrade",
+            "sec-websocket-version": "13",
+            "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        }
+        foreign = {**upgrade, "origin": "https://evil.example"}
+        assert await in_thread(partial(visitor.handshake, "/ws", foreign)) == 403
+        own = {**upgrade, "origin": site.url}
+        assert await in_thread(partial(visitor.handshake, "/ws", own)) == 101
+
+        for path, status in (
+            ("/health", 200),
+            ("/ready", 200),
+            ("/nowhere", 404),
+            ("/static/none.js", 404),
+            ("/live", 400),
+            ("/live?panel=votes&tab=x", 400),
+            (f"/live?panel=other&tab={uuid.uuid4()}", 400),
+        ):
+            assert (await in_thread(partial(visitor.get, path))).status == status, path
+        wrong_host = partial(visitor.get, "/", host="evil.example")
+        assert (await in_thread(wrong_host)).status == 421
+
+
+async def test_a_crashed_actor_costs_one_request_and_no_reader() -> None:
+    async with open_own() as site:
+        visitor = Visitor(site.url)
+        async with watching(site) as stream:
+            await in_thread(partial(stream.read_until, b"tea: 0"))
+            poll = site.ref("poll", AggregateActor)
+            poll.tell(None)  # type: ignore[arg-type]  # reason: nonsense, on purpose
+            site.ref("panel-feed-votes", Actor).tell(None)
+            assert (await vote(visitor, "tea")).status == 303
+            await in_thread(partial(stream.read_until, b"tea: 1"))
+
+
+async def test_a_site_that_is_left_lets_go_of_everybody() -> None:
+    async with open_own() as site:
+        url = site.url
+        async with watching(site) as stream:
+            await in_thread(partial(stream.read_until, b"tea: 0"))
+            (open_stream,) = site.streams.all()
+        with trio.fail_after(PATIENCE_S):
+            await open_stream.closed.wait()
+        assert (len(site.streams), len(site.watched["votes"].readers)) == (0, 0)
+        visitor = Visitor(url)
+        page = await in_thread(partial(visitor.get, "/"))
+        kept = await in_thread(partial(visitor.open_stream_at, live_path(page)))
+        await in_thread(partial(kept.read_until, b"tea: 0"))
+    # The drain told it when to come back, and closed it.
+    rest = await in_thread(kept.response.read)
+    assert b"retry:" in rest
+    kept.__exit__()
+    with pytest.raises(ConnectionRefusedError):
+        await in_thread(partial(visitor.get, "/"))
+
+
+class Loose(msgspec.Struct):
+    """A command that takes fields it does not know."""
+
+
+class Broken(Actor[Never]):
+    def on_start(self) -> None:
+        raise RuntimeError("it cannot begin")
+
+
+async def _nothing() -> str:
+    return ""
+
+
+async def _told(asked: Loose, speaker: Speaker) -> None:
+    """Do nothing."""
+
+
+def _twice(site: OwnSite) -> Blueprint:
+    raise RuntimeError("the pages are not ready")
+
+
+def _page_of(panel: str) -> Callable[[OwnSite], Blueprint]:
+    def pages(site: OwnSite) -> Blueprint:
+        routes = Blueprint("pages", __name__)
+
+        @routes.get("/")
+        async def home() -> Response:
+            return await site.page(f"{{{{ panel.{panel} }}}}{{{{ live }}}}", panels=[panel])
+
+        return routes
+
+    return pages
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        (SitePlan(panels=lambda _: [Panel("no-name", "t", _nothing)]), "names no panel"),
+        (SitePlan(panels=lambda _: [Panel("a", "t", _nothing)] * 2), "two panels are called 'a'"),
+        (SitePlan(topics=lambda _: [Topic("t", [])] * 2), "two topics are called 't'"),
+        (SitePlan(topics=lambda _: [Topic("t", [], [command(Loose, _told)])]), "forbid_unknown"),
+        (SitePlan(tree=lambda _: [ChildSpec("server", own_site.Booth)]), "server"),
+        (SitePlan(tree=lambda _: [ChildSpec("a", Broken)]), "it cannot begin"),
+        (SitePlan(pages=_twice), "pages are not ready"),
+        (SitePlan(files=Path("/nowhere-at-all")), "nowhere-at-all"),
+    ],
+)
+async def test_a_plan_that_cannot_be_is_told_at_the_start(plan: SitePlan, told: str) -> None:
+    with pytest.raises((StartFailed, CannotStart), match=told):
+        async with open_own(plan):
+            raise AssertionError("it must not have started")
+
+
+async def test_a_panel_is_rendered_for_all_at_once_and_only_while_somebody_looks() -> None:
+    rendered = 0
+
+    def panels(site: OwnSite) -> list[Panel]:
+        async def count() -> str:
+            nonlocal rendered
+            rendered += 1
+            return f"<b>{rendered}</b>"
+
+        return [Panel("count", "ticks", count)]
+
+    plan = SitePlan(pages=_page_of("count"), panels=panels)
+    async with open_own(plan) as site:
+        topics = site.system.topics
+        for _ in range(100):
+            topics.publish("ticks", "tick")
+        visitor = Visitor(site.url)
+        page = await in_thread(partial(visitor.get, "/"))
+        assert rendered == 1, "the page's own, and none for nobody"
+        with await in_thread(partial(visitor.open_stream_at, live_path(page))) as stream:
+            await in_thread(partial(stream.read_until, b"<b>2</b>"))
+            # All that comes while the feed has not looked is one look.
+            for _ in range(5000):
+                topics.publish("ticks", "tick")
+            await in_thread(partial(stream.read_until, b"<b>3</b>"))
+            topics.publish("ticks", "tick")
+            await in_thread(partial(stream.read_until, b"<b>4</b>"))
+        assert rendered == 4
+
+
+async def test_a_panel_whose_source_is_away_keeps_what_it_shows_and_comes_back() -> None:
+    is_away = False
+
+    def panels(site: OwnSite) -> list[Panel]:
+        async def state() -> str:
+            if is_away:
+                site.ref("nobody", Actor)
+            return "here"
+
+        return [Panel("state", "ticks", state)]
+
+    async with open_own(SitePlan(pages=_page_of("state"), panels=panels)) as site:
+        visitor = Visitor(site.url)
+        page = await in_thread(partial(visitor.get, "/"))
+        is_away = True
+        assert (await in_thread(partial(visitor.get, "/"))).status == 503
+        with await in_thread(partial(visitor.open_stream_at, live_path(page))) as stream:
+            # It was asked in vain, and asks again.
+            is_away = False
+            await in_thread(partial(stream.read_until, b"elements here"))
+
+
+class Sold(Exception):
+    """It is not to be had any more."""
+
+
+class Open(msgspec.Struct, frozen=True):
+    n: int
+
+
+class Hidden(msgspec.Struct, frozen=True):
+    n: int
+
+
+async def test_ones_own_errors_files_and_topics(tmp_path: Path) -> None:
+    (tmp_path / "own.css").write_text("p { color: teal }")
+
+    def pages(site: OwnSite) -> Blueprint:
+        routes = Blueprint("pages", __name__)
+
+        @routes.get("/")
+        async def home() -> Response:
+            template = "<link href='{{ file_url(name) }}'><p>{{ said }}</p>"
+            return await site.page(template, name="own.css", said="<b>")
+
+        @routes.get("/sold")
+        async def sold() -> str:
+            raise Sold
+
+        return routes
+
+    def errors(table: ErrorTable) -> None:
+        table.add(Sold, Row.CONFLICT, text="It is sold.")
+
+    def topics(site: OwnSite) -> list[Topic]:
+        return [
+            Topic("open", events=[Open]),
+            Topic("closed", events=[Open], may_hear=lambda speaker: False),
+        ]
+
+    plan = SitePlan(pages=pages, errors=errors, files=tmp_path, topics=topics)
+    async with open_own(plan) as site:
+        visitor = Visitor(site.url)
+        page = await in_thread(partial(visitor.get, "/"))
+        found = re.search(r"href='([^']+)'", page.text)
+        assert found is not None
+        assert "<p>&lt;b&gt;</p>" in page.text
+        css = await in_thread(partial(visitor.get, found[1]))
+        assert (css.status, css.text) == (200, "p { color: teal }")
+        assert css.headers["content-type"].startswith("text/css")
+        sold = await in_thread(partial(visitor.get, "/sold"))
+        assert sold.status == 409
+        assert "It is sold." in sold.text
+
+        address = site.url.replace("http://", "ws://") + "/ws"
+        async with connect(address) as client, client.subscribe("open") as heard:
+            publish = site.system.topics.publish
+            await heard_by(site, "open", 1)
+            publish("open", Hidden(1))
+            publish("open", Open(2))
+            told = await anext(heard)
+            assert isinstance(told, TopicEvent)
+            assert told.fields == {"n": 2}
+        async with trio_websocket.open_websocket_url(address) as socket:
+            asked = {"type": "subscribe", "topics": ["closed"]}
+            await socket.send_message(json.dumps(asked))
+            answer = json.loads(await socket.get_message())
+            assert (answer["type"], answer["topics"]) == ("subscribed", [])
+
+
+async def heard_by(site: OwnSite, topic: str, count: int) -> None:
+    """Wait until so many hear a topic; the panel of a topic is one of them."""
+    with trio.fail_after(PATIENCE_S):
+        while site.system.topics.subscribers(topic) < count:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)

@@ -1,0 +1,43 @@
+"""The composition root: settings in, supervised tree out. The only place that names adapters.
+
+`open_site` and `serve_site` (`own.py`) open a site of one's own from a `SitePlan`; its words are
+in `web.wiring.frame`, and offered here too. `running.py` opens our own site, `serving.py` is the
+process around either: log lines, signals, exit codes.
+"""
+
+from web.app.own import open_site, serve_site
+from web.app.running import (
+    CannotStart,
+    check_store,
+    make_cleaner,
+    prepare_database,
+    prepare_state_dir,
+    run_site,
+    spare_what_stays,
+    store_of,
+)
+from web.app.serving import run_program
+from web.realtime import Refused
+from web.wiring.frame import Command, OwnSite, Panel, SitePlan, Speaker, Topic, command
+
+__all__ = [
+    "CannotStart",
+    "Command",
+    "OwnSite",
+    "Panel",
+    "Refused",
+    "SitePlan",
+    "Speaker",
+    "Topic",
+    "check_store",
+    "command",
+    "make_cleaner",
+    "open_site",
+    "prepare_database",
+    "prepare_state_dir",
+    "run_program",
+    "run_site",
+    "serve_site",
+    "spare_what_stays",
+    "store_of",
+]

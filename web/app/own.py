@@ -1,0 +1,128 @@
+"""Opens a site of one's own: in a test or another program, or as the process itself."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
+
+import trio
+
+from actors.persistence import EventStore
+from actors.runtime import Secret
+from storage.postgres import DatabaseActor, PostgresEventStore
+from supervision import StartFailed, open_system
+from web.app.running import (
+    CannotStart,
+    check_port,
+    check_store,
+    load_static,
+    make_cleaner,
+    make_keyring,
+    open_server,
+    prepare_database,
+    prepare_state_dir,
+    read_secret,
+    site_database,
+    start_problem,
+)
+from web.app.serving import run_program
+from web.server import KeyRing
+from web.settings import SECRET_BYTES_MIN, Settings
+from web.views import ViewError
+from web.wiring.frame.composing import OwnRoot
+from web.wiring.frame.own_site import Kept, OwnSite, SitePlan
+from web.wiring.leaving import WayOut
+from web.wiring.stopping import Stopping
+
+
+@asynccontextmanager
+async def open_site(
+    plan: SitePlan, settings: Settings | None = None, *, store: EventStore | None = None
+) -> AsyncIterator[OwnSite]:
+    """Call this to run a site as long as the block: `async with open_site(plan) as site`.
+
+    It listens when the block begins; leaving the block is the drain, in the order of every stop.
+    Without a `store` events are kept as the `settings` say: in PostgreSQL of one's own, or in the
+    embedded one in `STATE_DIR`. With one nothing is written to disk, and sessions end with the
+    site unless `session_secret` is set. `PORT` 0 takes any free port; `site.url` tells it.
+
+    Raises `CannotStart`; what the plan's functions raise comes as the cause of `StartFailed`.
+    """
+    settings = settings or Settings()
+    stopping = Stopping(settings, say=lambda _: None)
+    keeping: AbstractAsyncContextManager[Kept]
+    keeping = _keep(settings) if store is None else nullcontext(Kept(store, _well))
+    async with keeping as kept, _run(plan, settings, kept, stopping) as site:
+        yield site
+
+
+def serve_site(plan: SitePlan, environment: Mapping[str, str] = os.environ) -> int:
+    """Call this as the last line of a program: runs a site until a signal, gives the exit code.
+
+    Settings come from the environment, as those of `greenroom serve`, and so do log lines, exit
+    codes (0 clean, 1 failed or cut, 2 settings) and the stop by SIGINT, SIGTERM or SIGHUP.
+    """
+    return run_program(environment, partial(_serve, plan))
+
+
+async def _serve(plan: SitePlan, settings: Settings) -> int:
+    stopping = Stopping(settings, name=plan.name, pages={})
+    with WayOut(settings.drain_budget_s, stopping.left) as way_out:
+        async with _keep(settings) as kept:
+            # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
+            way_out.open()
+            async with _run(plan, settings, kept, stopping) as site:
+                number = await way_out.first()
+                site.is_draining = True
+                stopping.begin(number, site.system)
+            if settings.database_url is None:
+                stopping.enter("database server")
+        return stopping.exit_code()
+
+
+@asynccontextmanager
+async def _keep(settings: Settings) -> AsyncIterator[Kept]:
+    prepare_state_dir(settings)
+    check_port(settings)
+    async with open_server(settings) as (url, trouble):
+        await prepare_database(settings, url, rooms=())
+        database = site_database(settings, url)
+        keyring = make_keyring(settings, database)
+        yield Kept(
+            PostgresEventStore(database),
+            partial(check_store, database, trouble),
+            keyring,
+            lambda: DatabaseActor(database),
+            partial(make_cleaner, database, keyring, projections_kept=settings.projections_kept),
+        )
+
+
+@asynccontextmanager
+async def _run(
+    plan: SitePlan, settings: Settings, kept: Kept, stopping: Stopping
+) -> AsyncIterator[OwnSite]:
+    if plan.files is not None and not plan.files.is_dir():
+        raise CannotStart(f"files of the plan: {plan.files} is no folder")
+    try:
+        static = await trio.to_thread.run_sync(load_static, settings, plan.files)
+    except ViewError as error:
+        raise CannotStart(f"files of the plan: {error}") from error
+    # With a store that was handed in there may be no state folder.
+    is_kept = kept.drive is not None or settings.session_secret is not None
+    secret = read_secret(settings) if is_kept else Secret(secrets.token_bytes(SECRET_BYTES_MIN))
+    ring = KeyRing(secret, settings.session_secret_previous)
+    site = OwnSite(settings, ring, static, kept)
+    root = partial(OwnRoot, plan, site, stopping.started, stopping.drained)
+    try:
+        async with open_system(root, name=plan.name):
+            yield site
+            site.is_draining = True
+    except StartFailed as error:
+        raise start_problem(error) from error
+
+
+async def _well() -> None:
+    """Say that a store that was handed in is well; whoever handed it knows better."""

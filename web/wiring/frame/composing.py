@@ -1,0 +1,194 @@
+"""A site of one's own, wired: its tree, and from a port to a served application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import trio
+
+from actors.runtime import System
+from supervision import ChildSpec, Plan, Supervisor
+from web.observability import RequestLog
+from web.realtime import (
+    CommandMemory,
+    EndpointSettings,
+    EventEncoding,
+    Heard,
+    HistoryLimits,
+    Hub,
+    SocketCaps,
+    SocketEndpoint,
+)
+from web.routing import paths
+from web.routing.errors import error_table
+from web.server import DrainResult, Server, WebApp
+from web.site.health import Health, Unhealthy
+from web.site.pages import program_version
+from web.site.policy_reports import PolicyReports, report_routes
+from web.wiring.frame.own_site import OwnSite, SitePlan
+from web.wiring.frame.panels import (
+    LIVE,
+    PanelFeed,
+    PanelsSupervisor,
+    Watched,
+    feed_name,
+    panel_routes,
+)
+from web.wiring.frame.probes import probe_routes, ready_answers
+from web.wiring.frame.serving import (
+    database_child,
+    edge_of,
+    served,
+    server_child,
+    sockets_child,
+    streams_child,
+)
+from web.wiring.frame.topics import (
+    Speaker,
+    Topic,
+    TopicService,
+    TopicTells,
+    caller_of,
+    table_of,
+)
+from web.wiring.stopping import Served, ServingActor
+
+# Whoever wants their pages found, or not, answers this path with words of their own.
+_ROBOTS = b"User-agent: *\nDisallow: /live\n"
+
+
+class OwnWeb:
+    """Everything between the actors of a plan and the network. Made once; `compose` once a port.
+
+    Raises ValueError for two panels or topics of one name, `NotACommandClass` for what is none.
+    """
+
+    def __init__(self, plan: SitePlan, site: OwnSite) -> None:
+        self._plan, self._site = plan, site
+        site.watched.clear()
+        for panel in plan.panels(site):
+            if panel.name in site.watched:
+                raise ValueError(f"two panels are called {panel.name!r}")
+            find = partial(site.ref, feed_name(panel.name), PanelFeed)
+            site.watched[panel.name] = Watched(panel, find)
+        self._topics: Sequence[Topic] = tuple(plan.topics(site))
+        names = [topic.name for topic in self._topics]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two topics are called {twice!r}")
+        # What clients are told again who come back after the server was restarted alone.
+        self._commands = CommandMemory()
+        # Read once here, so that what is no command is told before anything is opened.
+        self._table = table_of(self._topics)
+        self._names: list[str] = []
+        # Browsers report here what the policy of pages kept them from (SEC-66).
+        self._reports = PolicyReports(trio.current_time)
+
+    def specs(self) -> list[ChildSpec]:
+        """Call this for the plan's own children."""
+        specs = [*self._plan.tree(self._site)]
+        self._names = [spec.name for spec in specs if spec.name is not None]
+        return specs
+
+    def listen(self) -> None:
+        """Call this when the system is there: panels hear their topics from now on."""
+        for watched in self._site.watched.values():
+            self._site.system.topics.subscribe(watched.panel.topic, watched)
+
+    def close_streams(self) -> None:
+        """Call this when streams lost their actors: their browsers open others."""
+        for stream in self._site.streams.all():
+            stream.close("its supervisor was restarted")
+
+    def compose(self, system: System, port: int) -> Served:
+        """Call this to get the application that serves on `port`, with its drain."""
+        site = self._site
+        site.port, site.streams.is_draining = port, False
+        endpoint = self._endpoint(system)
+        edge = edge_of(site.settings, site.ring, port, stream_paths=[LIVE])
+        table = error_table()
+        self._plan.errors(table)
+        app = WebApp(
+            __name__,
+            replace(edge, tell_span=RequestLog(site.settings.log_format).tell),
+            table,
+            sockets={paths.SOCKET: endpoint} if self._topics else {},
+            ready_answer=ready_answers(site.static, program_version(), robots=_ROBOTS),
+        )
+        app.register_blueprint(probe_routes(self._health()))
+        app.register_blueprint(report_routes(self._reports))
+        app.register_blueprint(panel_routes(site.streams, site.watched))
+        app.register_blueprint(self._plan.pages(site))
+        return served(app, site.settings, port, streams=site.streams, sockets=endpoint)
+
+    def _endpoint(self, system: System) -> SocketEndpoint[Speaker]:
+        hub: Hub[object, Heard] = Hub(
+            EventEncoding(TopicTells(self._topics)),
+            subscribe=system.topics.subscribe,
+            unsubscribe=system.topics.unsubscribe,
+            history=HistoryLimits(),
+        )
+        return SocketEndpoint(
+            EndpointSettings(
+                commands=self._table,
+                service=TopicService(self._topics),
+                hub=hub,
+                # What a plain connection hears without asking.
+                aliases={"default": self._topics[0].name} if self._topics else {},
+                memory=self._commands,
+            ),
+            caller_of=caller_of,
+            start=self._site.start_socket,
+            caps=SocketCaps(per_address=self._site.settings.sockets_per_address_max),
+        )
+
+    def _health(self) -> Health:
+        site = self._site
+        checks = {"event_store": site.kept.check, "tree": self._check_tree}
+        return Health(checks, lambda: site.is_draining or site.streams.is_draining)
+
+    async def _check_tree(self) -> None:
+        for name in self._names:
+            if self._site.system.whereis(name) is None:
+                raise Unhealthy("an actor that has a name is away")
+
+
+class OwnRoot(Supervisor):
+    """The root of a site of one's own: the database, the plan's children, what serves."""
+
+    def __init__(
+        self,
+        plan: SitePlan,
+        site: OwnSite,
+        started: Callable[[Server], None],
+        drained: Callable[[DrainResult], None],
+    ) -> None:
+        self._plan, self._site = plan, site
+        self._started, self._drained = started, drained
+
+    def plan(self) -> Plan:
+        """Storage first, the server last."""
+        site = self._site
+        site.attach(self.system)
+        web = OwnWeb(self._plan, site)
+        web.listen()
+        specs = [
+            *web.specs(),
+            ChildSpec("panels", partial(PanelsSupervisor, site.watched)),
+            streams_child(web.close_streams),
+            sockets_child(),
+            server_child(partial(self._serving, web), site.settings),
+        ]
+        if site.kept.clean is not None:
+            specs.insert(-1, ChildSpec("cleaning", site.kept.clean))
+        if site.kept.drive is not None:
+            specs.insert(0, database_child(site.kept.drive))
+        return Plan(self._plan.flags, specs)
+
+    def _serving(self, web: OwnWeb) -> ServingActor:
+        site = self._site
+        return ServingActor(
+            site.settings.host, lambda: site.port, web.compose, self._started, self._drained
+        )

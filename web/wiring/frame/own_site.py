@@ -1,0 +1,195 @@
+"""A site of one's own: what its plan says, and what the functions of the plan are handed.
+
+A plan names four functions. Each is handed the running `OwnSite` and gives a list, or routes:
+
+- `tree`: the children of the supervision tree, in start order; give those a `name` that routes ask
+- `pages`: a Quart blueprint with the routes of pages and forms
+- `panels`: parts of pages that follow a topic, live
+- `topics`: what client programs hear and may ask for on `/ws`
+
+All the rest is there: visitors' signed cookies, origin checks, headers, limits, probes, static
+files, a drain. It is made of the same parts as our own site, see `serving.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from jinja2 import Environment as Templates
+from jinja2 import StrictUndefined, Template
+from markupsafe import Markup
+from quart import Blueprint, Response
+
+from actors.persistence import EventStore, Keyring
+from actors.reducers import Environment
+from actors.runtime import Actor, AnyActor, Ref
+from supervision import ChildSpec, Flags
+from web.realtime import StreamCaps, Streams
+from web.server import CsrfTokens, ErrorTable, KeyRing, current_request_state, sign_in_of
+from web.settings import Settings
+from web.views import LocalPath, StaticTable
+from web.views.static import DATASTAR
+from web.wiring.environment import SystemClock, SystemIds
+from web.wiring.frame.finding import Finder
+from web.wiring.frame.panels import LIVE, Panel, Watched, element
+from web.wiring.frame.topics import Topic
+
+M = TypeVar("M")
+
+# Templates are texts of the program; a page that makes them up as it goes must not fill memory.
+TEMPLATES_KEPT = 256
+
+# Datastar opens the stream when the page is there, and again whenever it ended.
+_LIVE = Markup(
+    '<script type="module" nonce="{nonce}" src="{script}"></script>'
+    "<div hidden data-init=\"@get('{path}', {{filterSignals: {{include: /^$/}}, retry: 'always',"
+    ' retryMaxCount: 1e9}})"></div>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where a site keeps its events, what drives that store, and how it is asked if it is well.
+
+    `drive` makes the actor that stands first in the tree, `clean` the one that removes what was
+    kept long enough; None for a store that needs none. `keyring` seals private fields.
+    """
+
+    store: EventStore
+    check: Callable[[], Awaitable[None]]
+    keyring: Keyring | None = None
+    drive: Callable[[], AnyActor] | None = None
+    clean: Callable[[], AnyActor] | None = None
+
+
+class OwnSite(Finder):
+    """A running site of one's own.
+
+    `store` is where aggregates keep their events, and `keyring` what seals private fields of them
+    (None in memory); `environment` has the real clock and ids; `system` is the running system,
+    whose `topics` bring panels and sockets what happens.
+    """
+
+    def __init__(self, settings: Settings, ring: KeyRing, static: StaticTable, kept: Kept) -> None:
+        super().__init__()
+        self.settings, self.kept = settings, kept
+        self.store, self.keyring = kept.store, kept.keyring
+        self.ring, self.static, self.csrf = ring, static, CsrfTokens(ring)
+        self.environment = Environment(SystemClock(), SystemIds())
+        caps = StreamCaps(per_address=settings.streams_per_address_max)
+        self.streams = Streams(
+            caps=caps, start_actor=lambda stream: self.start_stream(stream, lambda _: None)
+        )
+        self.watched: dict[str, Watched] = {}
+        self.port = settings.port
+        self.is_draining = False
+        templates = Templates(autoescape=True, undefined=StrictUndefined)
+        self._compiled: Callable[[str], Template] = lru_cache(TEMPLATES_KEPT)(templates.from_string)
+
+    def __repr__(self) -> str:
+        return f"<OwnSite {self.url} streams={len(self.streams)}>"
+
+    @property
+    def url(self) -> str:
+        """Call this for where the site is, once it listens."""
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return self.settings.public_origin or f"http://{host}:{self.port}"
+
+    def ref(self, name: str, kind: type[Actor[M]]) -> Ref[M]:
+        """Call this at each use for the actor of a name; raises `NoProc` while it is away.
+
+        A route may let that pass: it is answered 503, as is every `AskError`.
+        """
+        return self._find(name, kind)
+
+    def file_url(self, name: str) -> LocalPath:
+        """Call this for the address of a file of the plan's folder; raises `UnknownFile`."""
+        return self.static.url(name)
+
+    def render(self, template: str, **values: object) -> Markup:
+        """Call this to fill a Jinja2 template; values are escaped, unknown names are errors."""
+        return Markup(self._compiled(template).render(values))
+
+    async def page(
+        self, template: str, *, panels: Collection[str] = (), status: int = 200, **values: object
+    ) -> Response:
+        """Call this in a route for a page; raises what panels raise, `KeyError` for unknown ones.
+
+        Beside `values` the template knows `panel.<name>` (each panel as it is now), `live` (what
+        keeps them so; put it at the end), `csrf` (a hidden field for its forms), `nonce` (for
+        scripts of its own) and `file_url`.
+        """
+        state = current_request_state()
+        shown = {name: await self._shown(self.watched[name].panel) for name in panels}
+        token = self.csrf.make(state.visitor.id, sign_in_of(state))
+        html = self.render(
+            template,
+            **values,
+            panel=shown,
+            live=self._live(panels, state.nonce) if panels else "",
+            csrf=Markup('<input type="hidden" name="csrf" value="{}">').format(token),
+            nonce=state.nonce,
+            file_url=self.file_url,
+        )
+        # It holds a nonce and a token, so no cache keeps it (SEC-60); and it is not compressed,
+        # for it may repeat what was sent beside them (SEC-32).
+        headers = {"cache-control": "no-store"}
+        return Response(html, status, headers, content_type="text/html; charset=utf-8")
+
+    async def _shown(self, panel: Panel) -> Markup:
+        html = Markup(await panel.render())
+        return Markup('<div id="{}">{}</div>').format(element(panel), html)
+
+    def _live(self, panels: Collection[str], nonce: str) -> Markup:
+        names = "".join(f"&panel={name}" for name in panels)
+        path = f"{LIVE}?tab={uuid4()}{names}"
+        return _LIVE.format(nonce=nonce, script=self.static.url(DATASTAR), path=path)
+
+
+def no_children(_: OwnSite) -> Sequence[ChildSpec]:
+    """Have no actors of one's own."""
+    return ()
+
+
+def no_pages(_: OwnSite) -> Blueprint:
+    """Have no pages."""
+    return Blueprint("pages", __name__)
+
+
+def no_panels(_: OwnSite) -> Sequence[Panel]:
+    """Have no live panels."""
+    return ()
+
+
+def no_topics(_: OwnSite) -> Sequence[Topic]:
+    """Have no topics, and no `/ws`."""
+    return ()
+
+
+def no_errors(_: ErrorTable) -> None:
+    """Have no errors of one's own: what routes raise beside ours is answered 500."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SitePlan:
+    """What a site of one's own is made of; see the top of this file.
+
+    `name` is the root of every actor's path and what is said at the start. `files` is a folder
+    whose files are served under `/static/` with their hash in the name. `errors` adds to the table
+    which of one's own errors are answered how. `flags` are how the root treats its children.
+    """
+
+    name: str = "site"
+    tree: Callable[[OwnSite], Sequence[ChildSpec]] = no_children
+    pages: Callable[[OwnSite], Blueprint] = no_pages
+    panels: Callable[[OwnSite], Sequence[Panel]] = no_panels
+    topics: Callable[[OwnSite], Sequence[Topic]] = no_topics
+    errors: Callable[[ErrorTable], None] = no_errors
+    files: Path | None = None
+    # As our own root: more than ten restarts in five seconds is nothing that heals.
+    flags: Flags = field(default_factory=lambda: Flags(intensity=10, period=5.0))

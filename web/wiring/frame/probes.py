@@ -1,0 +1,75 @@
+"""What any site answers without asking anybody: static files, and whether it is well."""
+
+from collections.abc import Callable
+
+import msgspec
+from quart import Blueprint, Response, request
+
+from web.routing import paths
+from web.routing.errors import NoSuchThing
+from web.server import ReadyAnswer, current_request_state, ready_answer
+from web.site.health import Health
+from web.views import CACHE_CONTROL, StaticTable
+
+JSON = "application/json"
+_TEXT = "text/plain; charset=utf-8"
+# For a name that never changes, and is asked for by itself.
+_A_DAY = b"public, max-age=86400"
+# A favicon is asked for by every browser, named or not.
+_ICON = "favicon.ico"
+
+
+def ready_answers(
+    static: StaticTable, version: str, *, robots: bytes
+) -> Callable[[str], ReadyAnswer | None]:
+    """Call this to get the answers that are the same for everybody: probes and files, by path."""
+    kept = (b"cache-control", CACHE_CONTROL.encode("ascii"))
+    found = {
+        paths.HEALTH: ready_answer(_TEXT, b"OK"),
+        paths.HEALTH_LIVE: ready_answer(
+            JSON,
+            msgspec.json.encode({"status": "ok", "version": version}),
+            (b"cache-control", b"no-store"),
+        ),
+    }
+    for name, file in static.files.items():
+        found[f"/static/{name}"] = ready_answer(file.content_type, file.body, kept, has_gzip=True)
+    icon = static.find(static.hashed_names.get(_ICON, ""))
+    if icon is not None:
+        day = (b"cache-control", _A_DAY)
+        found[paths.FAVICON] = ready_answer(icon.content_type, icon.body, day)
+    found[paths.ROBOTS] = ready_answer(_TEXT, robots, (b"cache-control", _A_DAY))
+    return found.get
+
+
+def probe_routes(health: Health) -> Blueprint:
+    """Call this to get the routes behind `ready_answers`, and `/ready`."""
+    routes = Blueprint("probes", __name__)
+
+    # A GET of these is answered before Quart is asked (`ready_answers`). They are routes for what
+    # else comes: names that are no files, and methods that are answered 405 with the right ones.
+    @routes.get(paths.STATIC)
+    @routes.get(paths.FAVICON)
+    @routes.get(paths.ROBOTS)
+    async def static(name: str = "") -> Response:
+        raise NoSuchThing(name)
+
+    @routes.get(paths.HEALTH)
+    @routes.get(paths.HEALTH_LIVE)
+    async def probe() -> Response:
+        raise NoSuchThing(request.path)
+
+    @routes.get(paths.READY)
+    @routes.get(paths.HEALTH_READY)
+    async def ready() -> Response:
+        report = await health.report()
+        # SEC-84: whoever may ask learns whether, and only an operator's own machines why.
+        shown = report.to_json() if current_request_state().is_near else report.to_public_json()
+        return Response(
+            msgspec.json.encode(shown),
+            status=200 if report.is_ready else 503,
+            content_type=JSON,
+            headers={"cache-control": "no-store"},
+        )
+
+    return routes

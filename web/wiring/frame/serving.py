@@ -1,0 +1,172 @@
+"""What every site has between its actors and the network, ours and one's own.
+
+Origins and hosts by the settings, the limits at the edge, the order of a drain, and the children
+of the tree that serve: the database first, the server last.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from actors.runtime import AnyActor
+from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags
+from web.realtime import StreamActor, Streams
+from web.routing import paths
+from web.routing.commands import CommandsInFlight
+from web.server import (
+    Checks,
+    DrainStep,
+    EdgeSettings,
+    KeyRing,
+    ServerSettings,
+    TransportSettings,
+    WebApp,
+)
+from web.settings import Compression, Settings
+from web.wiring.frame.finding import SOCKETS, STREAMS
+from web.wiring.stopping import Served
+
+# Of the whole budget: telling and closing take little, commands get the middle.
+TELL_S_MAX = 0.5
+COMMANDS_S_MAX = 4.0
+CLOSE_S_MAX = 1.0
+# Headroom over the caps of the registries, which refuse first and say why.
+CONNECTIONS_MAX = 11_000
+# What the rest of the tree, the pool and the embedded server need of the drain budget.
+AFTER_SERVER_S = 3.0
+
+
+class Sockets(Protocol):
+    """What a drain needs of a socket endpoint."""
+
+    def __len__(self) -> int:
+        """See `SocketEndpoint.__len__`."""
+
+    def begin_drain(self) -> None:
+        """See `SocketEndpoint.begin_drain`."""
+
+    async def wait_answered(self) -> None:
+        """See `SocketEndpoint.wait_answered`."""
+
+    async def close_all(self) -> None:
+        """See `SocketEndpoint.close_all`."""
+
+
+def edge_of(
+    settings: Settings, ring: KeyRing, port: int, *, stream_paths: Iterable[str]
+) -> EdgeSettings:
+    """Call this once the port is known for the edge as the settings say: checks, keys, limits."""
+    return EdgeSettings(
+        checks=_checks(settings, port, frozenset(stream_paths)),
+        ring=ring,
+        trusted_proxies=settings.trusted_proxies,
+        requests_max=settings.requests_max,
+        requests_per_address=settings.requests_per_address,
+        uncounted_paths=paths.PROBES | frozenset(stream_paths),
+        compresses=settings.compression is Compression.ON,
+    )
+
+
+def _checks(settings: Settings, port: int, stream_paths: frozenset[str]) -> Checks:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    own = settings.public_origin or f"http://{host}:{port}"
+    names = (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}")
+    is_local = settings.public_origin is None
+    return Checks(
+        own_origin=own,
+        allowed_origins=frozenset(settings.allowed_origins),
+        extra_hosts=frozenset(names if is_local else ()),
+        public_sockets=frozenset({paths.SOCKET}),
+        probe_paths=paths.PROBES,
+        stream_paths=stream_paths,
+    )
+
+
+def served(
+    app: WebApp, settings: Settings, port: int, *, streams: Streams, sockets: Sockets
+) -> Served:
+    """Call this when an application is composed: how it is served, and how it lets go.
+
+    Its commands are counted from here on, so that a drain can wait for them.
+    """
+    commands = CommandsInFlight()
+    commands.watch(app)
+
+    async def tell_streams() -> None:
+        sockets.begin_drain()
+        streams.tell_draining()
+
+    async def finish() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commands.wait_none)
+            nursery.start_soon(sockets.wait_answered)
+
+    return Served(
+        app,
+        ServerSettings(
+            host=settings.host,
+            port=port,
+            transport=TransportSettings(error_response=app.edge.protocol_error),
+            connections_max=settings.connections_max,
+            streams_open=lambda: len(streams) + len(sockets),
+        ),
+        # Told first: what a tab hears is how soon to come back, and it does so spread over
+        # seconds. Commands finish while the streams are open, for they answer through them.
+        (
+            DrainStep("tell streams", TELL_S_MAX, tell_streams),
+            DrainStep("finish commands", COMMANDS_S_MAX, finish),
+            DrainStep("close streams", CLOSE_S_MAX, streams.close_all),
+            DrainStep("close sockets", CLOSE_S_MAX, sockets.close_all),
+        ),
+    )
+
+
+# -- the children that serve -----------------------------------------------------------------
+
+
+def database_child(make: Callable[[], AnyActor]) -> ChildSpec:
+    """Call this for what stands first in the tree: the loop under the store."""
+    # A database that is away for long is tried for long: the site itself stays up.
+    return ChildSpec("database", make, backoff=Backoff(first=0.2, max=5.0))
+
+
+def streams_child(close_streams: Callable[[], None]) -> ChildSpec:
+    """Call this for what stands above the streams of open pages.
+
+    `close_streams` ends those that a supervisor before this one left without an actor.
+    """
+    return ChildSpec(STREAMS, partial(_streams, close_streams), name=STREAMS, type="supervisor")
+
+
+def sockets_child() -> ChildSpec:
+    """Call this for what stands above the sockets of client programs."""
+    return ChildSpec(SOCKETS, _sockets, name=SOCKETS, type="supervisor")
+
+
+def server_child(make: Callable[[], AnyActor], settings: Settings) -> ChildSpec:
+    """Call this for what stands last in the tree, so that its stop, the drain, comes first."""
+    return ChildSpec("server", make, shutdown=server_shutdown_s(settings))
+
+
+def server_shutdown_s(settings: Settings) -> float:
+    """Call this for what the server may take of the drain budget."""
+    return max(1.0, settings.drain_budget_s - AFTER_SERVER_S)
+
+
+def _streams(close_streams: Callable[[], None]) -> Dynamic[object]:
+    # A killed supervisor's streams have no actor any more, so no heartbeat and no window.
+    close_streams()
+    # A browser that lost its stream opens another: nothing is restarted.
+    template = ChildSpec("stream", StreamActor, restart="temporary")
+    return Dynamic(DynamicFlags(max_children=CONNECTIONS_MAX), template)
+
+
+def _sockets() -> Dynamic[object]:
+    template = ChildSpec("socket", _made, restart="temporary")
+    return Dynamic(DynamicFlags(max_children=CONNECTIONS_MAX), template)
+
+
+def _made(make: Callable[[], AnyActor]) -> AnyActor:
+    return make()
