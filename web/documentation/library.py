@@ -89,9 +89,9 @@ READING_PATHS = (
         "builder",
         "Building a service",
         "From the first actor to one that keeps events, has clients and is deployed.",
-        ("start/first-actor", "how_to/names-and-refs", "how_to/timers-and-stash",
-         "explain/event_store", "how_to/test-your-own-actors", "how_to/client-programs",
-         "how_to/guard-a-call", "how_to/deploy"),
+        ("start/first-actor", "how_to/names-and-refs", "explain/event_store",
+         "how_to/test-your-own-actors", "how_to/own-page", "how_to/own-stream",
+         "how_to/own-topic", "how_to/deploy"),
     ),
     ReadingPath(
         "reviewer",

@@ -1,6 +1,6 @@
 """The web half of the site, wired: from a running tree and a port to a served application.
 
-`app.py` opens storage and the tree; its server actor calls `Web.compose` once the port is
+`web.app` opens storage and the tree; its server actor calls `Web.compose` once the port is
 known. What is kept here (streams, readers, pages) outlives an incarnation of any actor.
 No adapter of storage is named here.
 """

@@ -2,12 +2,12 @@
 
 The order of an end, each step behind the one before it:
 
-1. The first signal: `/ready` says no, and `app.py` leaves the tree.
+1. The first signal: `/ready` says no, and `web.app` leaves the tree.
 2. The tree stops its children in reverse order. The server started last, so it is the first; its
    stop is the drain: new connections refused, streams told, commands finished, streams and
    sockets closed, connections closed. Everything it serves still runs behind it meanwhile.
 3. The sockets', streams', feeds', sessions' and rooms' actors stop, then the database; then
-   `app.py` leaves the embedded PostgreSQL.
+   `web.app` leaves the embedded PostgreSQL.
 
 Each has a line in the log, with its time and what was left (REL-20); what had to be cut is named
 in the last one, and the exit code is 1 then. `leaving.py` ends the process when this takes longer
