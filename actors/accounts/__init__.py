@@ -42,11 +42,9 @@ from actors.accounts.ports import (
 )
 from actors.accounts.session import (
     BindTab,
-    ClaimCommand,
     PostAnswer,
     PostInRoom,
     PostInTab,
-    ReleaseCommand,
     RoomOfTab,
     SessionActor,
     StreamClosed,
@@ -68,7 +66,6 @@ __all__ = [
     "Attempts",
     "BadField",
     "BindTab",
-    "ClaimCommand",
     "Credentials",
     "HowEnded",
     "Limit",
@@ -81,7 +78,6 @@ __all__ = [
     "PostInRoom",
     "PostInTab",
     "Poster",
-    "ReleaseCommand",
     "Role",
     "RoomFailed",
     "RoomOfTab",

@@ -8,8 +8,6 @@ Rule 3: a room that fails is an answer to the visitor, never a crash of the sess
 
 from dataclasses import dataclass, field
 
-import trio
-
 from actors.accounts.words import Pane, Poster, RoomFailed, SessionId, TabId, TabUnbound
 from actors.chat import (
     DEMO_DISPLAY_NAME,
@@ -33,10 +31,6 @@ TAB_KEPT_S = 600.0
 # A script that renders pages without end fills its own session only so far; the least
 # recently used tab goes first.
 TABS_MAX = 64
-
-# SITE-102: a repeat within ten minutes is the same command; a thousand are kept.
-COMMAND_KEPT_S = 600.0
-COMMANDS_MAX = 1000
 
 # Shorter than the ten seconds a request may take: the visitor hears why, not only that.
 ROOM_ANSWER_TIMEOUT_S = 8.0
@@ -111,33 +105,7 @@ class PostInRoom(Ask[PostAnswer]):
     member: Poster | None = None
 
 
-@message
-class ClaimCommand(Ask[bool]):
-    """Asks whether a command id is new on its route; a repeat must have no effect."""
-
-    route: str
-    command_id: str
-
-
-@message
-class ReleaseCommand:
-    """A claimed command was refused after all: its id may come again."""
-
-    route: str
-    command_id: str
-
-
-Messages = (
-    BindTab
-    | StreamOpened
-    | StreamClosed
-    | TabExpired
-    | PostInTab
-    | PostInRoom
-    | RoomOfTab
-    | ClaimCommand
-    | ReleaseCommand
-)
+Messages = BindTab | StreamOpened | StreamClosed | TabExpired | PostInTab | PostInRoom | RoomOfTab
 
 
 class SessionActor(Actor[Messages]):
@@ -150,7 +118,6 @@ class SessionActor(Actor[Messages]):
     def __init__(self, session_id: SessionId, rooms: Rooms) -> None:
         self.session_id, self._rooms = session_id, rooms
         self._tabs: dict[TabId, _Tab] = {}
-        self._commands: dict[tuple[str, str], float] = {}
 
     def on_bind_tab(self, message: BindTab) -> None:
         """Bind a rendered tab; an open stream of it stays known."""
@@ -194,22 +161,6 @@ class SessionActor(Actor[Messages]):
         author = self.author(Pane.YOU, message.member)
         post = _post_of(author, message)
         return await self._post(message.room, post)
-
-    def on_claim_command(self, message: ClaimCommand) -> bool:
-        """Remember a command id; the oldest of many is forgotten first."""
-        now, key = trio.current_time(), (message.route, message.command_id)
-        while self._commands and now - next(iter(self._commands.values())) > COMMAND_KEPT_S:
-            del self._commands[next(iter(self._commands))]
-        if key in self._commands:
-            return False
-        self._commands[key] = now
-        if len(self._commands) > COMMANDS_MAX:
-            del self._commands[next(iter(self._commands))]
-        return True
-
-    def on_release_command(self, message: ReleaseCommand) -> None:
-        """Forget a command id; harmless when it is not known."""
-        self._commands.pop((message.route, message.command_id), None)
 
     def author(self, pane: Pane, member: Poster | None = None) -> Author:
         """Call this to learn under which name a pane posts."""

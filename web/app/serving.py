@@ -9,7 +9,7 @@ import trio
 
 from actors.runtime import Log
 from actors.runtime.words.showing import shown
-from web.app.running import CannotStart, run_site
+from web.app.running import CannotStart
 from web.observability import complain, configure_logging, first_leaf
 from web.settings import BadSettings, Settings, read_settings
 
@@ -20,10 +20,8 @@ EXIT_INTERRUPTED = 130
 log = Log(__name__)
 
 
-def run_program(
-    environment: Mapping[str, str], run: Callable[[Settings], Awaitable[int]] = run_site
-) -> int:
-    """Call this to `run` a site, ours if nothing is given, until a signal; gives the exit code."""
+def run_program(environment: Mapping[str, str], run: Callable[[Settings], Awaitable[int]]) -> int:
+    """Call this to `run` a site until a signal; gives the exit code."""
     try:
         settings = read_settings(environment)
     except BadSettings as error:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from web.app import run_program
+from web.app import run_program, run_site
 
 
 def serve(environment: Mapping[str, str]) -> int:
     """Call this to run the site until a signal; returns the exit code."""
-    return run_program(environment)
+    return run_program(environment, run_site)

@@ -1,7 +1,7 @@
 """The routes of the demos: parse, ask the counter or the desk of a tab, answer with a status.
 
-Rule: everything that can be refused before is refused before a command counts as given; one that is
-refused behind that is released, so that it may be sent again (SITE-102).
+Rule: a repeat of what was done is answered as the first was, before anything is judged; what was
+refused may be sent again (SITE-102).
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from functools import partial
 import msgspec
 from quart import Blueprint, Response, request
 
-from actors.accounts import ClaimCommand, ReleaseCommand
-from actors.runtime import NoProc, Ref
+from actors.runtime import Ref
 from actors.timeline import Shown
 from web.accounts.identity import member_of
 from web.demos.counter import DELTA_MAX, Add, Counters
@@ -25,6 +24,7 @@ from web.demos.panels import PANELS, Asked, PanelParts, Rows, find
 from web.realtime import Stream, StreamKey
 from web.routing import paths
 from web.routing.commands import Origin, read_command
+from web.routing.decided import CommandKey, Decided
 from web.routing.errors import (
     InvalidForm,
     InvalidInput,
@@ -47,6 +47,8 @@ ASKED_PER_SESSION_MAX = 60
 # A class room behind one address.
 ASKED_PER_ADDRESS_MAX = 240
 ASKED_PERIOD_S = 60.0
+# What is remembered of a command that was carried out; one that was refused may be sent again.
+_DONE = "done"
 
 PANEL_VIEWS = tuple(
     PanelView(element_id(name), panel.title, panel.choices) for name, panel in PANELS.items()
@@ -63,6 +65,7 @@ class DemoServices:
     counter_of: Callable[[str], Ref[Add]]
     desk_of: Callable[[StreamKey], Ref[DeskMessage]]
     quota: Quota
+    decided: Decided
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -155,20 +158,16 @@ async def _count(
     services: Services, own: DemoServices, command_id: str, delta: int, origin: Origin
 ) -> Response:
     state = current_request_state()
-    _check_command_id(command_id, origin)
-    # A page without scripts has no stream; it is answered by the page.
-    key = None if origin.is_form else _shown_to(services, own, state, origin).key
-    session = state.visitor.text
-    if await _claim(services, state, "counter", command_id):
-        is_done = False
-        try:
-            counter = own.counter_of(session)
-            is_done = await counter.ask(Add(delta, key), timeout=services.remaining(state))
-        finally:
-            if not is_done:
-                _release(services, state, "counter", command_id)
-        if not is_done:
+
+    async def decide() -> str:
+        # A page without scripts has no stream; it is answered by the page.
+        key = None if origin.is_form else _shown_to(services, own, state, origin).key
+        counter = own.counter_of(state.visitor.text)
+        if not await counter.ask(Add(delta, key), timeout=services.remaining(state)):
             raise NotAvailable("the tab cannot be told")
+        return _DONE
+
+    await own.decided.once(_key(state, "counter", command_id, origin), decide)
     if origin.is_form:
         headers = {"location": paths.LAB_OPERATIONS}
         return Response(b"", status=303, headers=headers, content_type=None)
@@ -180,27 +179,25 @@ async def _click(
 ) -> Response:
     command, origin = await read_command(Clicked, "demos")
     state = current_request_state()
-    _check_command_id(command.command_id, origin)
-    stream = _shown_to(services, own, state, origin)
-    if await _claim(services, state, route, command.command_id):
-        taken: bool | None = None
-        try:
-            desk = own.desk_of(stream.key)
-            taken = await desk.ask(kind(state.request_id), timeout=services.remaining(state))
-        finally:
-            if not taken:
-                _release(services, state, route, command.command_id)
+
+    async def decide() -> str:
+        desk = own.desk_of(_shown_to(services, own, state, origin).key)
+        taken = await desk.ask(kind(state.request_id), timeout=services.remaining(state))
         if taken is None:
             raise NoLiveStream(origin.tab)
         if not taken:
             raise RateLimited(RUN_S)
+        return _DONE
+
+    await own.decided.once(_key(state, route, command.command_id, origin), decide)
     return _taken()
 
 
-def _check_command_id(command_id: str, origin: Origin) -> None:
+def _key(state: RequestState, route: str, command_id: str, origin: Origin) -> CommandKey:
     if not 1 <= len(command_id) <= COMMAND_ID_LENGTH_MAX:
         refused: type[Refused] = InvalidForm if origin.is_form else InvalidInput
         raise refused(f"a command has an id of 1 to {COMMAND_ID_LENGTH_MAX} characters")
+    return CommandKey(state.visitor.id, route, command_id)
 
 
 def _shown_to(services: Services, own: DemoServices, state: RequestState, origin: Origin) -> Stream:
@@ -209,18 +206,6 @@ def _shown_to(services: Services, own: DemoServices, state: RequestState, origin
     if stream is None or not own.counters.has(stream):
         raise NoLiveStream(origin.tab)
     return stream
-
-
-async def _claim(services: Services, state: RequestState, route: str, command_id: str) -> bool:
-    session = services.session(state.visitor.id)
-    return await session.ask(ClaimCommand(route, command_id), timeout=services.remaining(state))
-
-
-def _release(services: Services, state: RequestState, route: str, command_id: str) -> None:
-    try:
-        services.session(state.visitor.id).tell(ReleaseCommand(route, command_id))
-    except NoProc:
-        return  # all sessions are being restarted: none knows a command
 
 
 def _taken() -> Response:

@@ -1,14 +1,16 @@
 """What commands of pages were answered, so that a repeat is answered alike (SITE-102).
 
 Rule 1: looked at before anything else is judged: a repeat is the same command, whatever has become
-possible or impossible since. Rule 2: between `get` and `put` of one command nobody waits, so two
-of one id that come together are one. Rule 3: what was not decided (a limit, a closed lab, no
-stream) is not put here: it may be sent again.
+possible or impossible since. Rule 2: two of one id that come together are one. Who decides without
+a wait takes `get` and `put`; who waits meanwhile takes `once`. Rule 3: what was not decided (a
+limit, a closed lab, no stream) is not put here: it may be sent again.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from uuid import UUID
+
+import trio
 
 # SITE-102.
 KEPT_S = 600.0
@@ -39,6 +41,8 @@ class Decided:
         # Oldest first, of all and of each session: both by the same order.
         self._all: dict[CommandKey, float] = {}
         self._sessions: dict[UUID, dict[CommandKey, str]] = {}
+        # No more than requests are in hand; set when the one that decides is over.
+        self._under_way: dict[CommandKey, trio.Event] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -59,6 +63,31 @@ class Decided:
             self._drop(next(iter(of_session)))
         if len(self._all) > self._total_max:
             self._drop(next(iter(self._all)))
+
+    async def once(
+        self, key: CommandKey, decide: Callable[[], Awaitable[str | None]]
+    ) -> str | None:
+        """Call this to have a command decided once: gives the outcome, also of one before.
+
+        `decide` gives it, None or an error when it was not decided. A repeat that comes meanwhile
+        waits for it, and decides itself when that came to nothing. Cancelled, nothing is kept.
+        """
+        while (known := self.get(key)) is None:
+            other = self._under_way.get(key)
+            if other is None:
+                break
+            await other.wait()
+        if known is not None:
+            return known
+        over = self._under_way[key] = trio.Event()
+        try:
+            outcome = await decide()
+            if outcome is not None:
+                self.put(key, outcome)
+        finally:
+            del self._under_way[key]
+            over.set()
+        return outcome
 
     def _drop(self, key: CommandKey) -> None:
         del self._all[key]

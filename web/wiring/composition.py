@@ -244,7 +244,7 @@ class Web:
         directory, streams = self._directory, self.streams
         self.demos = DemoParts(Counters(streams), streams, self.timeline, self._clock.now)
         self._lab_quota = LabQuota(trio.current_time)
-        self._lab_decided = Decided(trio.current_time)
+        self._decided = Decided(trio.current_time)
         self._buckets, self.open_now = Buckets(trio.current_time), OpenNow()
         self._connections = Connections(streams, lambda: self.sockets)
         self.ledger = Ledger(ids, self._clock.now, directory.wake_recorder)
@@ -458,7 +458,7 @@ class Web:
                 self._stage,
                 self._lab_switch,
                 self._lab_quota,
-                self._lab_decided,
+                self._decided,
                 self.ledger,
                 LabQuota(trio.current_time),
                 self._looks_at,
@@ -501,7 +501,9 @@ class Web:
         panels = PanelParts(self._store.accounts, self._store.chat_log, self._clock.now)
         directory = self._directory
         counters = self.demos.counters
-        return DemoServices(counters, panels, directory.counter, directory.desk, quota)
+        return DemoServices(
+            counters, panels, directory.counter, directory.desk, quota, self._decided
+        )
 
     def _site_services(self) -> SiteServices:
         return SiteServices(

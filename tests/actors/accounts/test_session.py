@@ -12,7 +12,6 @@ from trio.testing import MockClock
 
 from actors.accounts import (
     BindTab,
-    ClaimCommand,
     Pane,
     Poster,
     PostInRoom,
@@ -27,8 +26,6 @@ from actors.accounts import (
     TabUnbound,
 )
 from actors.accounts.session import (
-    COMMAND_KEPT_S,
-    COMMANDS_MAX,
     TAB_KEPT_S,
     TABS_MAX,
     Messages,
@@ -200,20 +197,3 @@ async def test_a_room_that_is_away_leaves_the_session_alone() -> None:
         session.tell(BindTab(TAB, LOBBY))
         assert isinstance(await session.ask(a_post()), RoomFailed)
         assert await session.ask(RoomOfTab(TAB)) == LOBBY
-
-
-async def test_a_command_counts_once_for_ten_minutes(autojump_clock: MockClock) -> None:
-    async with open_session([]) as session:  # SITE-102
-        assert await session.ask(ClaimCommand("crash", "c1"))
-        assert not await session.ask(ClaimCommand("crash", "c1"))
-        assert await session.ask(ClaimCommand("reset", "c1"))
-        await trio.sleep(COMMAND_KEPT_S + 1)
-        assert await session.ask(ClaimCommand("crash", "c1"))
-
-
-async def test_remembered_commands_are_bounded() -> None:  # REL-70
-    async with open_session([]) as session:
-        for number in range(COMMANDS_MAX + 1):
-            assert await session.ask(ClaimCommand("crash", f"c{number}"))
-        assert await session.ask(ClaimCommand("crash", "c0"))
-        assert not await session.ask(ClaimCommand("crash", f"c{COMMANDS_MAX}"))
