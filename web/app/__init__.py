@@ -7,6 +7,7 @@ process around either: log lines, signals, exit codes.
 
 from web.app.own import open_site, serve_site
 from web.app.running import (
+    COLLECTED_AFTER,
     CannotStart,
     check_store,
     make_cleaner,
@@ -21,6 +22,7 @@ from web.realtime import Refused
 from web.wiring.frame import Command, OwnSite, Panel, SitePlan, Speaker, Topic, command
 
 __all__ = [
+    "COLLECTED_AFTER",
     "CannotStart",
     "Command",
     "OwnSite",
