@@ -102,7 +102,7 @@ def files_of(page: str) -> list[str]:
 def bytes_of_files(page: str) -> int:
     """What the bodies of a page's files take, as they are shipped: a site of a test has others."""
     table = load(_DATASTAR)
-    answers = ready_answers(table, "1")
+    answers = ready_answers(table, "1", robots=b"")
     total = 0
     for path in files_of(page):
         name = re.sub(r"\.[0-9a-f]{12}\.", ".", path.removeprefix("/static/"))
