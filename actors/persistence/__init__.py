@@ -28,8 +28,6 @@ from actors.persistence.aggregate import (
     Beside,
     Decision,
     Done,
-    Refusal,
-    Reply,
 )
 from actors.persistence.aggregate_actor import (
     AggregateActor,
@@ -216,6 +214,7 @@ from actors.persistence.words import (
     owned_name,
     split_name,
 )
+from actors.reducers import Refusal, Reply
 
 __all__ = [
     "ANY",

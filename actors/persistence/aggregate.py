@@ -6,8 +6,8 @@ the stream's own state, never from a projection.
 
 import hashlib
 import types
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import (
     ClassVar,
     Generic,
@@ -24,7 +24,7 @@ import msgspec
 from actors.persistence.event_types import EVENTS, EventTypes
 from actors.persistence.private import keep_private, kept_private, private_schema
 from actors.persistence.words import Cursor, OutboxMessage, StreamId, TimerChange, Version
-from actors.reducers import Environment
+from actors.reducers import Environment, Refusal, Reply
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -40,22 +40,6 @@ CONFLICT_JITTER_S = (0.005, 0.050)
 # A snapshot of private fields needs the keys of all their subjects. A stream of more people than
 # that is replayed instead: one of them is forgotten too often for a snapshot to last.
 SNAPSHOT_SUBJECTS_MAX = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A command's no, for a reason of the domain: nothing is written, nothing restarts."""
-
-    code: str
-    message: str
-    detail: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer that changes nothing."""
-
-    value: object
 
 
 @dataclass(frozen=True, slots=True)

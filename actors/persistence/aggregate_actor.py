@@ -25,8 +25,6 @@ from actors.persistence.aggregate import (
     Aggregate,
     AggregateContractError,
     Done,
-    Refusal,
-    Reply,
     check_aggregate,
     check_snapshots,
     has_private_events,
@@ -57,7 +55,7 @@ from actors.persistence.words import (
     TimerChange,
     owned_name,
 )
-from actors.reducers import Environment
+from actors.reducers import Environment, Refusal, Reply
 from actors.runtime import (
     Actor,
     Ask,

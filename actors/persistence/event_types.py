@@ -36,6 +36,7 @@ from actors.persistence.private import (
 )
 from actors.persistence.roads import Fields, Place, Roads, Step, check_targets, parsed, shown, where
 from actors.persistence.words import APPEND_EVENTS_MAX, NewEvent, Query, StoredEvent, Tagged
+from actors.reducers import mark_event
 from actors.runtime import Log
 
 T = TypeVar("T")
@@ -418,6 +419,7 @@ class EventTypes:
         if known is not None and where(known) != where(cls):
             raise TypeError(f"{name} is the name of {where(known)} and of {where(cls)}")
         _check_aliases(cls, aliases)
+        mark_event(cls, f"{name}.v{version}")
         self._parts_of.clear()
         self._roads.write(name, version, aliases)
         self._classes[name] = cls

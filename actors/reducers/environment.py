@@ -1,12 +1,12 @@
-"""What decisions may lean on from outside: time and ids, passed in, never called for.
+"""What decisions may lean on from outside: time, ids and chance, passed in, never called for.
 
 No file below `actors/` reads the wall clock or makes random ids. The composition root
 builds an environment with real ones, a test one with fixed ones.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol, cast
 from uuid import UUID
 
 
@@ -26,9 +26,44 @@ class Ids(Protocol):
         ...
 
 
+class Random(Protocol):
+    """Gives numbers that nobody can foresee; `random.Random` is one."""
+
+    def random(self) -> float:
+        """Call this to get a number, 0.0 <= x < 1.0."""
+        ...
+
+
+# The last bits of a UUIDv7 are random; a float holds 53 of them exactly.
+_BITS = 53
+
+
+class RandomOfIds:
+    """Chance out of the random part of fresh ids: fixed ids give fixed numbers."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
+
+    def random(self) -> float:
+        """Call this to get a number, 0.0 <= x < 1.0; uses one id up."""
+        return (self._ids.new_id().int & ((1 << _BITS) - 1)) / (1 << _BITS)
+
+
+# Stands for those of the environment's own ids, until they are known.
+_OF_IDS: Final = cast("Random", object())
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What every actor of the domain is handed; a feature's own environment adds its ports."""
+    """What every actor of the domain is handed; a feature's own environment adds its ports.
+
+    Without a `random` of its own it has one that is made of its ids.
+    """
 
     clock: Clock
     ids: Ids
+    random: Random = field(kw_only=True, default=_OF_IDS)
+
+    def __post_init__(self) -> None:
+        if self.random is _OF_IDS:
+            object.__setattr__(self, "random", RandomOfIds(self.ids))

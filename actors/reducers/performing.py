@@ -1,0 +1,500 @@
+"""Effects, carried out: the interpreters, the running effects of one incarnation, their places.
+
+Every effect runs as a child task of its actor, in the context of the action that had it. What
+comes of it goes through the mailbox of the actor, as any message, and the effect is over when that
+was reduced.
+
+Rule 1: what an effect raises never crashes its actor. It becomes an action by its `failed`, or else
+a dead letter that can be sent again.
+Rule 2: places are taken in the order in which effects were returned; one that only waits takes
+none, and nor does one that is made of others: nothing that holds a place waits for another one.
+Rule 3: the end of an effect is told to those who follow it however it ends.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Final, Never, Protocol, TypeAlias, cast
+
+import trio
+
+from actors.reducers.effects import (
+    Cancel,
+    Delay,
+    Dispatch,
+    Effect,
+    Future,
+    Nothing,
+    Parallel,
+    Reply,
+    Sequential,
+    Stream,
+)
+from actors.reducers.handles import Follower
+from actors.runtime import Ask, Cell, Context
+from actors.runtime.delivery.envelope import Activity, current_activity
+
+# So many of one actor at once: enough to keep a database busy, few enough not to drown it.
+RUNNING_MAX: Final = 64
+
+# Carries out an effect of one class: `async def (effect, env)`. What it returns is put through the
+# effect's `ok`; where it has none it is the action itself, or None.
+Interpreter: TypeAlias = Callable[[Never, Never], Awaitable[object]]
+
+
+class EffectTimeout(Exception):
+    """A `Future` took longer than its `timeout`; it was cancelled, and may have done its work."""
+
+    def __init__(self, effect: Effect, timeout: float) -> None:
+        super().__init__(f"{effect!r} took more than {timeout:g} s and was cancelled")
+        self.effect, self.timeout = effect, timeout
+
+
+class Cancelled(Exception):
+    """The outcome of an effect that was cancelled by its key, where others wait for it."""
+
+
+class Feeding(Protocol):
+    """A reducer actor, as far as its effects need it."""
+
+    @property
+    def cell(self) -> Cell: ...
+    async def feed(self, job: Job, action: object) -> None:
+        """Have an action reduced; returns when it was."""
+        ...
+
+    def lost(self, effect: Effect, error: Exception) -> None:
+        """An effect has failed, and nobody makes an action of it."""
+        ...
+
+    def start_soon(self, task: Callable[[Work], Awaitable[object]], work: Work, /) -> object:
+        """Start a child task."""
+        ...
+
+
+class Place:
+    """One of the places of running effects, or a turn in the queue for one."""
+
+    __slots__ = ("began", "granted", "has_left", "wanted_at")
+
+    def __init__(self, wanted_at: float) -> None:
+        self.wanted_at = wanted_at
+        self.granted = False
+        self.has_left = False
+        self.began: trio.Event | None = None
+
+
+class Places:
+    """How many effects may run at once; who comes first is served first."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._queue: deque[Place] = deque()
+        self.waited_s = 0.0
+        """How long effects have waited, all taken together, in seconds."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._queue)
+
+    def take(self) -> Place:
+        """Call this for a place, now or later."""
+        place = Place(trio.current_time())
+        if self._free:
+            self._free -= 1
+            place.granted = True
+        else:
+            place.began = trio.Event()
+            self._queue.append(place)
+        return place
+
+    def leave(self, place: Place) -> None:
+        """Call this once for each place that was taken, granted or not."""
+        if place.has_left:
+            return
+        place.has_left = True
+        if not place.granted:
+            self._queue.remove(place)
+        elif self._queue:
+            heir = self._queue.popleft()
+            heir.granted = True
+            self.waited_s += trio.current_time() - heir.wanted_at
+            if heir.began is not None:
+                heir.began.set()
+        else:
+            self._free += 1
+
+
+class Job:
+    """One effect that is not made of others, while it waits or runs."""
+
+    __slots__ = ("action", "context", "due", "effect", "followers", "is_dropped", "place",
+                 "reduced", "scope", "sending")  # fmt: skip
+
+    def __init__(
+        self, effect: Effect, followers: tuple[Follower, ...], place: Place | None, due: float
+    ) -> None:
+        self.effect, self.followers, self.place, self.due = effect, followers, place, due
+        self.scope = trio.CancelScope()
+        # In whose name it acts; feedback is known by it.
+        self.context: Context | None = None
+        # The action on its way, and when it was reduced.
+        self.action: object = None
+        self.reduced: trio.Event | None = None
+        self.sending: trio.CancelScope | None = None
+        # Cancelled after its action was sent: that must not be reduced.
+        self.is_dropped = False
+
+    @property
+    def name(self) -> str:
+        """Its class, and its key where it has one."""
+        key = getattr(self.effect, "key", None)
+        kind = type(self.effect).__name__
+        return kind if key is None else f"{kind} {key!r}"
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One effect as a reducer has returned it."""
+
+    effect: Effect
+    followers: tuple[Follower, ...]
+    # Who counts it: also handles that do not follow what it feeds back.
+    counting: tuple[Follower, ...]
+    job: Job | None
+    begun: Callable[[], None] | None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the effects of an actor, since it was started."""
+
+    started: int = 0
+    ended: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    unknown_keys: int = 0
+
+
+class Performing:
+    """The effects of one incarnation."""
+
+    def __init__(
+        self,
+        actor: Feeding,
+        env: object,
+        interpreters: Mapping[type[Effect], Interpreter],
+        counts: Counts,
+    ) -> None:
+        self._actor, self._env, self._interpreters = actor, env, interpreters
+        self._keyed: dict[Hashable, dict[Job, None]] = {}
+        self._idle = trio.Event()
+        # Of an actor that stops: until when effects may run.
+        self._until: float | None = None
+        self.counts = counts
+        self.places = Places(RUNNING_MAX)
+        # In the order in which they were started.
+        self.works: dict[Work, None] = {}
+        self.jobs: dict[Job, None] = {}
+
+    @property
+    def pending(self) -> int:
+        """How many effects are not over, those that wait for a place included."""
+        return len(self.works)
+
+    def names(self) -> list[str]:
+        """What has not ended yet."""
+        return [one.name for one in self.jobs]
+
+    def start(
+        self,
+        effect: Effect,
+        followers: tuple[Follower, ...],
+        counting: tuple[Follower, ...],
+        begun: Callable[[], None] | None = None,
+    ) -> bool:
+        """Call this in the handler that returned it; whether it has begun, else `begun` is called.
+
+        An effect that waits for a place has not.
+        """
+        self.counts.started += 1
+        if isinstance(effect, Nothing | Cancel):
+            self.counts.ended += 1
+            for one in counting:
+                one.began()
+                one.ended(None, is_done=True)
+            if isinstance(effect, Cancel):
+                self.cancel(effect.key)
+            return True
+        job = None
+        if not isinstance(effect, Parallel | Sequential):
+            job = self._job(effect, followers)
+        has_begun = job is None or job.place is None or job.place.granted
+        work = Work(effect, followers, counting, job, None if has_begun else begun)
+        self._actor.start_soon(self._run, work)
+        self.works[work] = None
+        for one in counting:
+            one.began()
+        return has_begun
+
+    def cancel(self, key: Hashable) -> None:
+        """Call this to cancel what runs, or waits, under a key."""
+        jobs = self._keyed.get(key)
+        if not jobs:
+            self.counts.unknown_keys += 1
+            return
+        for job in list(jobs):
+            self.drop(job)
+
+    def drop(self, job: Job) -> None:
+        """Call this to cancel one effect, also when its action is on its way."""
+        job.is_dropped = True
+        job.scope.cancel()
+
+    def finish_by(self, when: float) -> None:
+        """Call this when the actor stops: what will not end by itself until then is cancelled now.
+
+        That are streams, and delays that are due later.
+        """
+        self._until = when
+        for job in list(self.jobs):
+            self._maybe_end(job, when)
+
+    def _maybe_end(self, job: Job, when: float) -> None:
+        if isinstance(job.effect, Stream) or job.due > when:
+            job.scope.cancel()
+
+    async def wait_idle(self) -> None:
+        """Call this to wait until none is left."""
+        while self.works:
+            await self._idle.wait()
+
+    # As child tasks
+
+    async def _run(self, work: Work) -> None:
+        error, is_done = None, False
+        self._act_alone()
+        try:
+            outcome = await self._whole(work.effect, work.followers, work.job, work.begun)
+            is_done = not isinstance(outcome, Cancelled)
+            error = outcome if is_done else None
+        finally:
+            if work.job is not None:
+                # Also when it was cancelled before it began.
+                self._forget(work.job)
+            del self.works[work]
+            self.counts.ended += 1
+            for one in work.counting:
+                one.ended(error, is_done=is_done)
+            if not self.works:
+                idle, self._idle = self._idle, trio.Event()
+                idle.set()
+
+    async def _whole(
+        self,
+        effect: Effect,
+        followers: tuple[Follower, ...],
+        job: Job | None,
+        begun: Callable[[], None] | None = None,
+    ) -> Exception | None:
+        """Carry out an effect, whatever it is made of; gives what it failed with."""
+        if isinstance(effect, Parallel):
+            return await self._together(effect.effects, followers)
+        if isinstance(effect, Sequential):
+            for one in effect.effects:
+                outcome = await self._whole(one, followers, self._maybe_job(one, followers))
+                if outcome is not None:
+                    return outcome
+            return None
+        if job is None:
+            # Of `Nothing` and `Cancel` within others.
+            if isinstance(effect, Cancel):
+                self.cancel(effect.key)
+            return None
+        return await self._leaf(job, begun)
+
+    async def _together(
+        self, effects: Sequence[Effect], followers: tuple[Follower, ...]
+    ) -> Exception | None:
+        outcomes: list[Exception | None] = [None] * len(effects)
+
+        async def one_of(at: int, job: Job | None) -> None:
+            self._act_alone()
+            outcomes[at] = await self._whole(effects[at], followers, job)
+
+        jobs = [self._maybe_job(one, followers) for one in effects]
+        try:
+            async with trio.open_nursery() as nursery:
+                for at, job in enumerate(jobs):
+                    nursery.start_soon(one_of, at, job)
+        finally:
+            for job in jobs:
+                if job is not None:
+                    self._forget(job)
+        return next((one for one in outcomes if one is not None), None)
+
+    async def _leaf(self, job: Job, begun: Callable[[], None] | None) -> Exception | None:
+        job.context = current_activity.get().out
+        try:
+            with job.scope:
+                place = job.place
+                if place is not None and place.began is not None:
+                    await place.began.wait()
+                    if begun is not None:
+                        begun()
+                return await self._do(job)
+            self.counts.cancelled += 1
+            if begun is not None and place is not None and not place.granted:
+                begun()
+            return Cancelled(job.name)
+        finally:
+            self._forget(job)
+
+    async def _do(self, job: Job) -> Exception | None:
+        effect = job.effect
+        try:
+            if (items := self._items(effect)) is not None:
+                async with aclosing(cast("Closable", items)) as actions:
+                    async for action in actions:
+                        await self._feed(job, _mapped(effect, action))
+                return None
+            result = await self._result(effect)
+            action = _mapped(effect, _answer(effect, result))
+        except Exception as error:  # noqa: BLE001 - rule 1
+            return await self._failed(job, error)
+        await self._feed(job, action)
+        return None
+
+    def _items(self, effect: Effect) -> AsyncIterator[object] | None:
+        """The actions of an effect that gives several; None for one that gives at most one."""
+        if isinstance(effect, Stream):
+            return effect.op.run(cast("Never", self._env))
+        if type(effect) in self._interpreters:
+            return None
+        run = getattr(effect, "run", None)
+        if not inspect.isasyncgenfunction(run):
+            return None
+        made: AsyncIterator[object] = run(self._env)
+        return made
+
+    async def _result(self, effect: Effect) -> object:
+        interpreter = self._interpreters.get(type(effect))
+        if interpreter is not None:
+            return await interpreter(cast("Never", effect), cast("Never", self._env))
+        if isinstance(effect, Delay):
+            await trio.sleep(effect.seconds)
+            return effect.action
+        if isinstance(effect, Future):
+            with trio.move_on_after(effect.timeout) as limit:
+                return await effect.op.run(cast("Never", self._env))
+            if limit.cancelled_caught:
+                raise EffectTimeout(effect, effect.timeout)
+        if isinstance(effect, Dispatch):
+            if effect.ok is None:
+                effect.to.tell(cast("Never", effect.message))
+                return None
+            asked = cast("Ask[object]", effect.message)
+            return await effect.to.ask(cast("Never", asked), timeout=effect.timeout)
+        run = cast("Callable[[object], Awaitable[object]]", getattr(effect, "run"))  # noqa: B009
+        return await run(self._env)
+
+    async def _failed(self, job: Job, error: Exception) -> Exception:
+        self.counts.failed += 1
+        effect = job.effect
+        callback = cast("Callable[[Exception], object] | None", getattr(effect, "failed", None))
+        if callback is None:
+            self._actor.lost(effect, error)
+            return error
+        try:
+            action = _mapped(effect, callback(error))
+        except Exception as second:  # noqa: BLE001 - rule 1
+            self._actor.lost(effect, second)
+            return second
+        await self._feed(job, action)
+        return error
+
+    async def _feed(self, job: Job, action: object) -> None:
+        if action is not None:
+            await self._actor.feed(job, action)
+
+    # Who holds what
+
+    def _maybe_job(self, effect: Effect, followers: tuple[Follower, ...]) -> Job | None:
+        if isinstance(effect, Nothing | Cancel | Parallel | Sequential):
+            return None
+        return self._job(effect, followers)
+
+    def _job(self, effect: Effect, followers: tuple[Follower, ...]) -> Job:
+        due = trio.current_time()
+        if isinstance(effect, Delay):
+            due += effect.seconds
+        job = Job(effect, followers, None if effect.is_idle else self.places.take(), due)
+        self.jobs[job] = None
+        if self._until is not None:
+            self._maybe_end(job, self._until)
+        key = getattr(effect, "key", None)
+        if key is not None:
+            self._keyed.setdefault(key, {})[job] = None
+        return job
+
+    def _forget(self, job: Job) -> None:
+        """Called when it is over; a second time it does nothing."""
+        if job not in self.jobs:
+            return
+        del self.jobs[job]
+        if job.place is not None:
+            self.places.leave(job.place)
+        key = getattr(job.effect, "key", None)
+        if key is not None:
+            jobs = self._keyed[key]
+            del jobs[job]
+            if not jobs:
+                del self._keyed[key]
+
+    def _act_alone(self) -> None:
+        """Give this task a context of its own: what is told with it came from this effect."""
+        activity = Activity(self._actor.cell)
+        out = current_activity.get().sending()
+        assert out is not None
+        activity.out = replace(out)
+        current_activity.set(activity)
+
+
+class Closable(AsyncIterator[object], Protocol):
+    """An async generator, as far as it has to be closed."""
+
+    async def aclose(self) -> None:
+        """End it."""
+        ...
+
+
+# What the actor carries out itself.
+BUILT_IN: Final = frozenset(
+    {Nothing, Delay, Cancel, Parallel, Sequential, Future, Stream, Dispatch, Reply}
+)
+
+
+def is_interpreted(kind: type[Effect], interpreters: Mapping[type[Effect], Interpreter]) -> bool:
+    """Whether effects of a class can be carried out."""
+    return kind in BUILT_IN or kind in interpreters or hasattr(kind, "run")
+
+
+def _answer(effect: Effect, result: object) -> object:
+    """The action that `ok` makes of a result; of an effect that has none the result is it."""
+    if not hasattr(effect, "ok"):
+        return result
+    ok = cast("Callable[[object], object] | None", effect.ok)
+    return None if ok is None else ok(result)
+
+
+def _mapped(effect: Effect, action: object) -> object:
+    for one in effect.maps:
+        if action is None:
+            return None
+        action = cast("Callable[[object], object]", one)(action)
+    return action

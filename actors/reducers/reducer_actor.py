@@ -1,0 +1,457 @@
+"""The actor that runs a reducer: it owns the state, and carries out the effects.
+
+    class Counter(ReducerActor[Count, Increment | Reset]):
+        reducer = count
+
+        def initial(self) -> Count:
+            return Count(0)
+
+    counter = await start_reducer(system, Counter, env)
+
+Rule 1: one action at a time goes through the reducer, whoever it is from; what effects feed back
+passes the same mailbox.
+Rule 2: an action is seen by others only behind the state it has made: subscribers and who waits for
+an outcome are told last.
+Rule 3: a reducer that raises leaves nothing behind. The state of before was its actor's, and the
+next incarnation begins with `initial()`.
+Rule 4: what is asked of a class is asked when it is made: what its reducer does not take, and
+effects that nobody interprets, never meet traffic.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import (
+    ClassVar,
+    Final,
+    Generic,
+    Never,
+    ParamSpec,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+)
+
+import trio
+
+from actors.reducers.effects import Effect, Parallel, Reply, Sequential
+from actors.reducers.environment import Environment
+from actors.reducers.handles import Follower, Raised
+from actors.reducers.messages import here, place_of
+from actors.reducers.performing import Interpreter, Job, Performing, is_interpreted
+from actors.reducers.reducer import Reducer, members
+from actors.reducers.reducer_ref import (
+    AskFor,
+    Board,
+    Drain,
+    Drained,
+    Draining,
+    Perform,
+    ReadState,
+    ReducerRef,
+    Run,
+)
+from actors.runtime import (
+    Actor,
+    AnyRef,
+    Ask,
+    Context,
+    Crashed,
+    Exit,
+    Later,
+    Log,
+    Ref,
+    System,
+    current_context,
+)
+from actors.runtime.delivery.envelope import (
+    CONTEXT,
+    MESSAGE,
+    MESSAGE_ID,
+    Activity,
+    Envelope,
+    current_activity,
+)
+
+P = ParamSpec("P")
+S = TypeVar("S")
+A = TypeVar("A")
+
+# How long a stop waits for effects. A supervisor that gives less time is obeyed.
+DRAIN_S: Final = 30.0
+# Of the time that a supervisor gives, so much: the rest is for cancelling, and for telling it.
+_SHARE_OF_SHUTDOWN: Final = 0.9
+
+_log = Log("actors.reducers")
+
+
+class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generic[S, A]):
+    """Base of an actor around a reducer; `ReducerActor[State, Action | OtherAction]`.
+
+    Set `reducer`, override `initial`. TypeError, with file and line, when the class is made and its
+    reducer does not take every action of the union. The actor is not started (TypeError) without
+    the interpreters of `interpreted`, and of the effects that its reducer names.
+    """
+
+    reducer: Reducer[S, A, Never]
+    # Effects that an interpreter is handed in for, at each start.
+    interpreted: ClassVar[tuple[type[Effect], ...]] = ()
+    drain_s: ClassVar[float] = DRAIN_S
+    ref_class: ClassVar[type[AnyRef]] = ReducerRef
+
+    def __init__(
+        self,
+        env: Environment,
+        *,
+        interpreters: Mapping[type[Effect], Interpreter] | None = None,
+    ) -> None:
+        self.env = env
+        self._interpreters = {} if interpreters is None else dict(interpreters)
+        for kind in sorted({*self.interpreted, *self.reducer.effects}, key=place_of):
+            if not is_interpreted(kind, self._interpreters):
+                raise TypeError(
+                    f"{type(self).__name__} has effects of {place_of(kind)}, which nobody "
+                    "interprets: hand its interpreter in, or give it a `run`"
+                )
+        # Feedback that is on its way, by the context it was sent in.
+        self._fed: dict[int, Job] = {}
+        self._is_stopping = False
+        self._handled = 0
+        self._drains: list[tuple[Later[Drained], int, int]] = []
+
+    def __init_subclass__(cls) -> None:
+        _fit(cls)
+        super().__init_subclass__()
+
+    def initial(self) -> S:
+        """Override this: the state to begin with, at each start."""
+        raise TypeError(f"{type(self).__name__} has no initial()")
+
+    def on_start(self) -> object:
+        """Begin with the initial state."""
+        ref = self.ref
+        self._board = ref.board if isinstance(ref, ReducerRef) else Board()
+        self._board.is_draining = False
+        self._performing = self._board.performing = Performing(
+            self, self.env, self._interpreters, self._board.counts
+        )
+        self._state = self.initial()
+        return None
+
+    def on_stop(self, exit: Exit) -> object:  # noqa: A002 - the word of the whole runtime for this
+        """Let effects finish, unless it crashed: then the runtime has cancelled them."""
+        if exit.clean and self._performing.pending:
+            return self._finish()
+        return None
+
+    # Messages
+
+    def on_action(self, message: A) -> object:
+        """Called with each action; those that effects feed back are known by their context."""
+        envelope = self._envelope()
+        job = self._fed_back(message, envelope[CONTEXT]) if self._fed else None
+        if job is not None:
+            self._take_feedback(job, message)
+            return None
+        if self._board.is_draining:
+            return self._refuse(envelope)
+        answer = self._apply(message)
+        return answer if isinstance(message, Ask) else None
+
+    def on_run(self, message: Run) -> bool | Later[bool]:
+        """Reduce an action, and answer when its effects have begun."""
+        if self._board.is_draining:
+            return cast("Later[bool]", self._refuse_ask())
+        beginning = _Beginning()
+        handle = message.handle
+        followers = (handle,) if handle.is_cascade else ()
+        self._apply(cast("A", message.action), followers, (handle,), beginning.one_began)
+        if not beginning.wait_for(self._waiting):
+            return True
+        beginning.later = self.reply_later(message)
+        return beginning.later
+
+    def on_ask_for(self, message: AskFor) -> Later[object]:
+        """Reduce an action, and answer with the first that it causes and that is waited for."""
+        if self._board.is_draining:
+            return self._refuse_ask()
+        later = message.outcome.later = self.reply_later(message)
+        followers = (message.outcome,)
+        self._apply(cast("A", message.action), followers, followers)
+        return later
+
+    def on_read_state(self, message: ReadState) -> object:
+        """Give the state, or a part of it; a copy where it is changed in place."""
+        found: object = self._state
+        if message.select is not None:
+            try:
+                found = message.select(found)
+            except Exception as error:  # noqa: BLE001 - code of the asker's: it is told
+                return Raised(error)
+        return copy.deepcopy(found) if self.reducer.in_place else found
+
+    def on_drain(self, message: Drain) -> Later[Drained]:
+        """Refuse actions from now on, and answer when all effects are over."""
+        later = self.reply_later(message)
+        self._board.is_draining = True
+        self._drains.append((later, self._handled, self._board.counts.ended))
+        if len(self._drains) == 1:
+            self.start_soon(self._tell_drained)
+        return later
+
+    def on_perform(self, message: Perform) -> None:
+        """Carry out an effect once more: of a dead letter that was sent again."""
+        self._performing.start(message.effect, (), ())
+
+    # Reducing
+
+    def _apply(
+        self,
+        action: A,
+        followers: tuple[Follower, ...] = (),
+        counting: tuple[Follower, ...] = (),
+        begun: Callable[[], None] | None = None,
+    ) -> object:
+        """Reduce an action and start its effects; gives what the reducer answers.
+
+        `followers` follow what is fed back, `counting` count the effects.
+        """
+        after = self.reducer.reduce(self._state, action, cast("Never", self.env))
+        answer: object = None
+        if after.effects:
+            self._check_interpreted(action, after.effects)
+        self._state = after.state
+        self._handled += 1
+        self._waiting = 0
+        for one in after.effects:
+            if isinstance(one, Reply):
+                answer = one.value
+            elif not self._performing.start(one, followers, counting, begun):
+                self._waiting += 1
+        board = self._board
+        board.seq += 1
+        if board.has_listeners:
+            board.show(action, self._metadata())
+        return answer
+
+    def _check_interpreted(self, action: A, effects: tuple[Effect, ...]) -> None:
+        for one in effects:
+            kind = type(one)
+            if isinstance(one, Parallel | Sequential):
+                self._check_interpreted(action, one.effects)
+            elif not is_interpreted(kind, self._interpreters):
+                raise TypeError(
+                    f"{self.reducer.name} returned {place_of(kind)} for {action!r}, which nobody "
+                    "interprets; name it in `@reducer(effects=...)`, to be told of it at the start"
+                )
+
+    def _metadata(self) -> Context:
+        envelope = current_activity.get().envelope
+        context = None if envelope is None else envelope[CONTEXT]
+        if context is not None:
+            return context
+        if envelope is not None:
+            return Context(self.system.text_id(envelope[MESSAGE_ID]))
+        out = current_activity.get().sending()
+        assert out is not None
+        return out
+
+    def _envelope(self) -> Envelope:
+        envelope = self._activity.envelope
+        assert envelope is not None
+        return envelope
+
+    # Feedback
+
+    async def feed(self, job: Job, action: object) -> None:
+        """Called by an effect: have an action reduced; returns when it was."""
+        if not self._is_stopping:
+            job.action, job.reduced = action, trio.Event()
+            self._fed[id(job.context)] = job
+            with trio.CancelScope() as job.sending:
+                try:
+                    await self.ref.send(cast("A", action))
+                except BaseException:
+                    # Nothing was delivered.
+                    self._fed.pop(id(job.context), None)
+                    raise
+            if not job.sending.cancelled_caught:
+                await job.reduced.wait()
+                return
+        self._apply_at_stop(job, action)
+
+    def _fed_back(self, action: object, context: Context | None) -> Job | None:
+        """The effect that an action in the mailbox came of."""
+        job = self._fed.get(id(context))
+        if job is None or job.context is not context or job.action is not action:
+            return None
+        return self._fed.pop(id(context))
+
+    def _take_feedback(self, job: Job, action: A) -> None:
+        if not job.is_dropped:
+            followers = tuple(one for one in job.followers if one.is_open)
+            self._apply(action, followers, followers)
+            for one in followers:
+                one.caused(action)
+        if job.reduced is not None:
+            job.reduced.set()
+
+    def lost(self, effect: Effect, error: Exception) -> None:
+        """Called when an effect has failed, and nobody makes an action of that."""
+        context = current_context()
+        assert context is not None
+        _log.warning(
+            "effect_failed",
+            path=self.path,
+            effect=type(effect).__name__,
+            error=type(error).__name__,
+            text=str(error),
+            correlation_id=context.correlation_id,
+            causation_id=context.causation_id,
+        )
+        envelope = self._life.wrap(Perform(effect), context)
+        self.system.dead_letters.add(self.cell, envelope, "crashed", Crashed(error))
+
+    # The end
+
+    async def _finish(self) -> None:
+        """Wait for effects as long as there is time; what is left is named, and cancelled."""
+        within = min(self.drain_s, _SHARE_OF_SHUTDOWN * self.cell.shutdown)
+        self._is_stopping = True
+        performing = self._performing
+        performing.finish_by(trio.current_time() + within)
+        for envelope in self.cell.mailbox.take_out(self._is_feedback):
+            job = self._fed.pop(id(envelope[CONTEXT]))
+            self._in_the_name_of(job, partial(self._take_feedback, job, cast("A", job.action)))
+        for job in list(self._fed.values()):
+            if job.sending is not None:
+                job.sending.cancel()
+        with trio.move_on_after(within):
+            await performing.wait_idle()
+        if left := performing.names():
+            _log.warning("effects_cancelled", path=self.path, count=len(left), names=left)
+
+    def _is_feedback(self, envelope: Envelope) -> bool:
+        job = self._fed.get(id(envelope[CONTEXT]))
+        return (
+            job is not None
+            and job.context is envelope[CONTEXT]
+            and (job.action is envelope[MESSAGE])
+        )
+
+    def _apply_at_stop(self, job: Job, action: object) -> None:
+        if type(action) in self._life.handlers:
+            self._in_the_name_of(job, partial(self._take_feedback, job, cast("A", action)))
+
+    def _in_the_name_of(self, job: Job, act: Callable[[], None]) -> None:
+        """Reduce what did not pass the mailbox, as if it had."""
+        activity = Activity(self.cell)
+        assert job.context is not None
+        activity.out = replace(job.context, causation_id=self.system.next_id())
+        token = current_activity.set(activity)
+        try:
+            act()
+        finally:
+            current_activity.reset(token)
+
+    async def _tell_drained(self) -> None:
+        await self._performing.wait_idle()
+        drains, self._drains = self._drains, []
+        for later, handled, ended in drains:
+            later.reply(Drained(self._handled - handled, self._board.counts.ended - ended))
+
+    def _refuse(self, envelope: Envelope) -> object:
+        if self.asker_waits:
+            return self._refuse_ask()
+        self.system.dead_letters.add(self.cell, envelope, "stopped", note="it is draining")
+        return None
+
+    def _refuse_ask(self) -> Later[object]:
+        later = self.reply_later()
+        later.fail(Draining(self.path))
+        return later
+
+
+class _Beginning:
+    """The effects of one action that still wait for a place, and who waits for them."""
+
+    def __init__(self) -> None:
+        self._began = 0
+        self._count = 0
+        self.later: Later[bool] | None = None
+
+    def wait_for(self, count: int) -> int:
+        """How many have not begun yet."""
+        self._count = count
+        return count
+
+    def one_began(self) -> None:
+        """Called when one of them begins, or is cancelled before."""
+        self._count -= 1
+        if self._count == 0 and self.later is not None:
+            self.later.reply(True)
+
+
+async def start_reducer(
+    system: System,
+    actor: Callable[P, ReducerActor[S, A]],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> ReducerRef[S, A]:
+    """Call this to start a reducer actor, as `System.start`; gives the handle with its type.
+
+    Raises StartError, also for an effect that nobody interprets.
+    """
+    return as_reducer(actor, await system.start(actor, *args, **kwargs))
+
+
+def as_reducer(actor: Callable[P, ReducerActor[S, A]], ref: Ref[A]) -> ReducerRef[S, A]:
+    """Call this to get a supervised child's ref with its type; TypeError when it is no reducer's.
+
+    `actor` is the class it runs.
+    """
+    if not isinstance(ref, ReducerRef):
+        raise TypeError(f"{ref!r} is no ref of a reducer actor; name its class where it is started")
+    return ref
+
+
+def _fit(cls: type) -> None:
+    """Called before a class is compiled: gives `on_action` the actions that this class names."""
+    union = _union_of(cls)
+    if union is None:
+        return  # A base that leaves the actions to those who derive from it, or has got them.
+    actions = frozenset(members(union))
+    name = f"{place_of(cls)} ({here()})"
+    of = getattr(cls, "reducer", None)
+    if not isinstance(of, Reducer):
+        raise TypeError(f"{name} has no reducer: set `reducer = ...`, a function with @reducer")
+    missing = sorted(one.__name__ for one in actions - of.handled)
+    if missing:
+        raise TypeError(f"{name}: its reducer {of.name} does not take {', '.join(missing)}")
+    foreign = sorted(one.__name__ for one in of.handled - actions)
+    if foreign:
+        raise TypeError(
+            f"{name}: its reducer {of.name} takes {', '.join(foreign)}, which ReducerActor[...] "
+            "does not name"
+        )
+    common = ReducerActor.on_action
+    own = types.FunctionType(
+        common.__code__, common.__globals__, common.__name__, None, common.__closure__
+    )
+    own.__doc__, own.__qualname__ = common.__doc__, f"{cls.__qualname__}.on_action"
+    own.__annotations__ = {"message": union}
+    setattr(cls, "on_action", own)  # noqa: B010 - a checker knows it as another one
+
+
+def _union_of(cls: type) -> object:
+    for base in getattr(cls, "__orig_bases__", ()) if "__orig_bases__" in vars(cls) else ():
+        if get_origin(base) is ReducerActor:
+            union = get_args(base)[1]
+            return None if isinstance(union, TypeVar) else union
+    return None
