@@ -6,7 +6,7 @@ the stream's own state, never from a projection.
 
 import hashlib
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import (
     ClassVar,

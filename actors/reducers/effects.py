@@ -21,7 +21,6 @@ Rule 2: what cannot be carried out is refused when the effect is made, at its li
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
@@ -358,10 +357,9 @@ def _check_operation(of: Effect, op: object, *, is_stream: bool) -> None:
     if isinstance(op, msgspec.Struct):
         is_frozen = bool(op.__struct_config__.frozen)
     else:
-        is_frozen = dataclasses.is_dataclass(op) and bool(
-            getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - unknown to a checker
-        )
-    if not is_frozen or isinstance(op, type):
+        parameters = getattr(kind, "__dataclass_params__", None)
+        is_frozen = parameters is not None and parameters.frozen
+    if not is_frozen:
         raise TypeError(f"{name}.op is {where}, which is no frozen dataclass ({here()})")
     run = getattr(kind, "run", None)
     if is_stream and not inspect.isasyncgenfunction(run):

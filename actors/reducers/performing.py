@@ -15,7 +15,15 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final, Never, Protocol, TypeAlias, cast
@@ -359,7 +367,7 @@ class Performing:
         effect = job.effect
         try:
             if (items := self._items(effect)) is not None:
-                async with aclosing(cast("Closable", items)) as actions:
+                async with aclosing(cast("AsyncGenerator[object, None]", items)) as actions:
                     async for action in actions:
                         await self._feed(job, _mapped(effect, action))
                 return None
@@ -463,14 +471,6 @@ class Performing:
         assert out is not None
         activity.out = replace(out)
         current_activity.set(activity)
-
-
-class Closable(AsyncIterator[object], Protocol):
-    """An async generator, as far as it has to be closed."""
-
-    async def aclose(self) -> None:
-        """End it."""
-        ...
 
 
 # What the actor carries out itself.

@@ -41,6 +41,8 @@ S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 A = TypeVar("A")
 E = TypeVar("E")
+A_contra = TypeVar("A_contra", contravariant=True)
+E_contra = TypeVar("E_contra", contravariant=True)
 P = TypeVar("P")
 B = TypeVar("B")
 
@@ -97,7 +99,7 @@ class NotPure(AssertionError):
 Function = Callable[[S, A, E], Next[S]]
 
 
-class Reducer(Generic[S, A, E]):
+class Reducer(Generic[S, A_contra, E_contra]):
     """A reducer: call it as the function it was made of.
 
     `handled` are the classes of actions that it takes, read from its annotation. With `in_place`
@@ -108,7 +110,7 @@ class Reducer(Generic[S, A, E]):
 
     def __init__(
         self,
-        function: Function[S, A, E],
+        function: Function[S, A_contra, E_contra],
         handled: frozenset[type],
         name: str,
         *,
@@ -120,11 +122,11 @@ class Reducer(Generic[S, A, E]):
         # Effects of one's own that it may return: an actor without their interpreters is refused.
         self.effects = effects
 
-    def __call__(self, state: S, action: A, env: E) -> Next[S]:
+    def __call__(self, state: S, action: A_contra, env: E_contra) -> Next[S]:
         """Call this for what comes of an action; pure."""
         return self.__wrapped__(state, action, env)
 
-    def reduce(self, state: S, action: A, env: E) -> Next[S]:
+    def reduce(self, state: S, action: A_contra, env: E_contra) -> Next[S]:
         """Call this as an actor does: ReducerContractError when it returns no `Next`."""
         after = self.__wrapped__(state, action, env)
         if type(after) is not Next:
@@ -217,11 +219,11 @@ def members(hint: object) -> Iterator[type]:
 # Reducers made of reducers
 
 
-def combine(*reducers: Reducer[S, A, E]) -> Reducer[S, A, E]:
+def combine(*reducers: Reducer[S, Never, E]) -> Reducer[S, A, E]:
     """Call this for a reducer that puts an action through each in turn; their effects add up.
 
-    Each gets the state that the one before gave, if the action is one of its own. ValueError
-    without any.
+    Each gets the state that the one before gave, if the action is one of its own. A type checker
+    is told by an annotation which actions they take together. ValueError without any.
     """
     if not reducers:
         raise ValueError(f"combine() needs at least one reducer ({here()})")
@@ -231,7 +233,7 @@ def combine(*reducers: Reducer[S, A, E]) -> Reducer[S, A, E]:
         effects: list[Effect] = []
         for one in parts:
             if type(action) in one.handled:
-                after = one.reduce(state, action, env)
+                after = one.reduce(state, cast("Never", action), env)
                 state = after.state
                 effects += after.effects
         return Next(state, *effects)

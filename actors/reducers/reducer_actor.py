@@ -151,7 +151,7 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
 
     # Messages
 
-    def on_action(self, message: A) -> object:
+    def _take(self, message: A) -> object:
         """Called with each action; those that effects feed back are known by their context."""
         envelope = self._envelope()
         job = self._fed_back(message, envelope[CONTEXT]) if self._fed else None
@@ -440,10 +440,8 @@ def _fit(cls: type) -> None:
             f"{name}: its reducer {of.name} takes {', '.join(foreign)}, which ReducerActor[...] "
             "does not name"
         )
-    common = ReducerActor.on_action
-    own = types.FunctionType(
-        common.__code__, common.__globals__, common.__name__, None, common.__closure__
-    )
+    common = cast("types.FunctionType", ReducerActor._take)
+    own = types.FunctionType(common.__code__, common.__globals__, "on_action")
     own.__doc__, own.__qualname__ = common.__doc__, f"{cls.__qualname__}.on_action"
     own.__annotations__ = {"message": union}
     setattr(cls, "on_action", own)  # noqa: B010 - a checker knows it as another one

@@ -1,4 +1,5 @@
-"""Cases: what is decided, told as a short story, without actors or stores.
+"""Cases: what is given, what happens, what has to come of it, told as a short story.
 
-`sagas`: a saga that is begun, answered, left alone, and crashed wherever one likes.
+- `fixed.py`  clock, ids and chance that a test sets
+- `sagas.py`  a saga that is begun, answered, left alone, and crashed wherever one likes
 """

@@ -1,0 +1,74 @@
+"""Commands and events: what their classes must be."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, dataclass
+
+import pytest
+
+from actors.persistence import EventTypes
+from actors.reducers import command, event_type, is_command, is_event
+
+
+@command
+class Place:
+    order: str
+    count: int = 1
+
+
+def test_a_command_is_a_frozen_dataclass_and_known_as_one() -> None:  # CORE-4
+    assert Place("a") == Place("a", 1)
+    assert hash(Place("a")) == hash(Place("a"))
+    with pytest.raises(FrozenInstanceError):
+        Place("a").count = 2  # type: ignore[misc]
+    assert is_command(Place("a"))
+    assert is_command(Place)
+    assert not is_event(Place)
+    assert not is_command("a")
+
+
+def test_an_event_has_a_type_that_can_be_chosen() -> None:  # CORE-4
+    types = EventTypes()
+
+    @types.event()
+    @dataclass(frozen=True)
+    class Placed:
+        order: str
+
+    @types.event(name="OrderGone", version=2)
+    @dataclass(frozen=True)
+    class Gone:
+        order: str
+
+    assert event_type(Placed("a")) == "Placed.v1"
+    assert event_type(Gone) == "OrderGone.v2"
+    assert is_event(Placed)
+    assert not is_command(Placed)
+    with pytest.raises(TypeError, match="Place is no event"):
+        event_type(Place("a"))
+
+
+def test_one_class_is_not_both() -> None:  # CORE-4
+    types = EventTypes()
+
+    @types.event()
+    @dataclass(frozen=True)
+    class Placed:
+        order: str
+
+    with pytest.raises(TypeError, match=r"Placed is an event already, Placed\.v1.*test_messages"):
+        command(Placed)
+    with pytest.raises(TypeError, match=r"Place is a command already.*Place\.v1.*test_messages"):
+        types.event()(Place)
+    # Nothing of it was kept.
+    assert not is_event(Place)
+
+
+@pytest.mark.parametrize("mutable", [list, dict, set, list[int], dict[str, int], set[int]])
+def test_a_field_that_can_be_changed_is_refused_with_its_place(mutable: type) -> None:  # CORE-4
+    class Loose:
+        pass
+
+    Loose.__annotations__ = {"items": mutable}
+    with pytest.raises(TypeError, match=r"Loose\.items is mutable.*test_messages\.py:\d+"):
+        command(Loose)
