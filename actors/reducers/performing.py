@@ -166,6 +166,10 @@ class Job:
         return kind if key is None else f"{kind} {key!r}"
 
 
+# What begins when an effect is started: of one that is made of others, its first ones.
+Prepared: TypeAlias = "Job | list[Prepared] | None"
+
+
 @dataclass(slots=True, eq=False)
 class Work:
     """One effect as a reducer has returned it."""
@@ -174,7 +178,7 @@ class Work:
     followers: tuple[Follower, ...]
     # Who counts it: also handles that do not follow what it feeds back.
     counting: tuple[Follower, ...]
-    job: Job | None
+    first: Prepared
     begun: Callable[[], None] | None
 
 
@@ -239,11 +243,10 @@ class Performing:
             if isinstance(effect, Cancel):
                 self.cancel(effect.key)
             return True
-        job = None
-        if not isinstance(effect, Parallel | Sequential):
-            job = self._job(effect, followers)
+        first = self._prepared(effect, followers)
+        job = first if isinstance(first, Job) else None
         has_begun = job is None or job.place is None or job.place.granted
-        work = Work(effect, followers, counting, job, None if has_begun else begun)
+        work = Work(effect, followers, counting, first, None if has_begun else begun)
         self._actor.start_soon(self._run, work)
         self.works[work] = None
         for one in counting:
@@ -288,13 +291,12 @@ class Performing:
         error, is_done = None, False
         self._act_alone()
         try:
-            outcome = await self._whole(work.effect, work.followers, work.job, work.begun)
+            outcome = await self._whole(work.effect, work.followers, work.first, work.begun)
             is_done = not isinstance(outcome, Cancelled)
             error = outcome if is_done else None
         finally:
-            if work.job is not None:
-                # Also when it was cancelled before it began.
-                self._forget(work.job)
+            # Also what was cancelled before it began.
+            self._forget_all(work.first)
             del self.works[work]
             self.counts.ended += 1
             for one in work.counting:
@@ -307,43 +309,42 @@ class Performing:
         self,
         effect: Effect,
         followers: tuple[Follower, ...],
-        job: Job | None,
+        first: Prepared,
         begun: Callable[[], None] | None = None,
     ) -> Exception | None:
         """Carry out an effect, whatever it is made of; gives what it failed with."""
         if isinstance(effect, Parallel):
-            return await self._together(effect.effects, followers)
+            assert isinstance(first, list)
+            return await self._together(effect.effects, followers, first)
         if isinstance(effect, Sequential):
-            for one in effect.effects:
-                outcome = await self._whole(one, followers, self._maybe_job(one, followers))
+            for number, one in enumerate(effect.effects):
+                begins = first if number == 0 else self._prepared(one, followers)
+                outcome = await self._whole(one, followers, begins)
                 if outcome is not None:
                     return outcome
             return None
-        if job is None:
+        if not isinstance(first, Job):
             # Of `Nothing` and `Cancel` within others.
             if isinstance(effect, Cancel):
                 self.cancel(effect.key)
             return None
-        return await self._leaf(job, begun)
+        return await self._leaf(first, begun)
 
     async def _together(
-        self, effects: Sequence[Effect], followers: tuple[Follower, ...]
+        self, effects: Sequence[Effect], followers: tuple[Follower, ...], first: list[Prepared]
     ) -> Exception | None:
         outcomes: list[Exception | None] = [None] * len(effects)
 
-        async def one_of(at: int, job: Job | None) -> None:
+        async def one_of(at: int, begins: Prepared) -> None:
             self._act_alone()
-            outcomes[at] = await self._whole(effects[at], followers, job)
+            try:
+                outcomes[at] = await self._whole(effects[at], followers, begins)
+            finally:
+                self._forget_all(begins)
 
-        jobs = [self._maybe_job(one, followers) for one in effects]
-        try:
-            async with trio.open_nursery() as nursery:
-                for at, job in enumerate(jobs):
-                    nursery.start_soon(one_of, at, job)
-        finally:
-            for job in jobs:
-                if job is not None:
-                    self._forget(job)
+        async with trio.open_nursery() as nursery:
+            for at, begins in enumerate(first):
+                nursery.start_soon(one_of, at, begins)
         return next((one for one in outcomes if one is not None), None)
 
     async def _leaf(self, job: Job, begun: Callable[[], None] | None) -> Exception | None:
@@ -432,10 +433,22 @@ class Performing:
 
     # Who holds what
 
-    def _maybe_job(self, effect: Effect, followers: tuple[Follower, ...]) -> Job | None:
-        if isinstance(effect, Nothing | Cancel | Parallel | Sequential):
+    def _prepared(self, effect: Effect, followers: tuple[Follower, ...]) -> Prepared:
+        """Note what begins with an effect: its key is known, and its place taken, from now on."""
+        if isinstance(effect, Parallel):
+            return [self._prepared(one, followers) for one in effect.effects]
+        if isinstance(effect, Sequential):
+            return self._prepared(effect.effects[0], followers) if effect.effects else None
+        if isinstance(effect, Nothing | Cancel):
             return None
         return self._job(effect, followers)
+
+    def _forget_all(self, begun: Prepared) -> None:
+        if isinstance(begun, Job):
+            self._forget(begun)
+        elif begun is not None:
+            for one in begun:
+                self._forget_all(one)
 
     def _job(self, effect: Effect, followers: tuple[Follower, ...]) -> Job:
         due = trio.current_time()

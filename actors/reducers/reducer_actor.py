@@ -270,6 +270,11 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
 
     async def feed(self, job: Job, action: object) -> None:
         """Called by an effect: have an action reduced; returns when it was."""
+        if type(action) not in self._life.handlers:
+            self.cell.counts.unhandled += 1
+            envelope = self._life.wrap(action, job.context)
+            self.system.dead_letters.add(self.cell, envelope, "unhandled")
+            return
         if not self._is_stopping:
             job.action, job.reduced = action, trio.Event()
             self._fed[id(job.context)] = job
@@ -345,8 +350,7 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
         )
 
     def _apply_at_stop(self, job: Job, action: object) -> None:
-        if type(action) in self._life.handlers:
-            self._in_the_name_of(job, partial(self._take_feedback, job, cast("A", action)))
+        self._in_the_name_of(job, partial(self._take_feedback, job, cast("A", action)))
 
     def _in_the_name_of(self, job: Job, act: Callable[[], None]) -> None:
         """Reduce what did not pass the mailbox, as if it had."""
