@@ -348,17 +348,18 @@ class Performing:
         return next((one for one in outcomes if one is not None), None)
 
     async def _leaf(self, job: Job, begun: Callable[[], None] | None) -> Exception | None:
-        job.context = current_activity.get().out
+        job.context, has_begun = current_activity.get().out, False
         try:
             with job.scope:
                 place = job.place
                 if place is not None and place.began is not None:
                     await place.began.wait()
-                    if begun is not None:
-                        begun()
+                if begun is not None:
+                    begun()
+                    has_begun = True
                 return await self._do(job)
             self.counts.cancelled += 1
-            if begun is not None and place is not None and not place.granted:
+            if begun is not None and not has_begun:
                 begun()
             return Cancelled(job.name)
         finally:
