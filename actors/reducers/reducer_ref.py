@@ -49,7 +49,7 @@ T = TypeVar("T")
 # Behind by so many actions a subscriber has other things to do; it is told how many it missed.
 SUBSCRIPTION_CAPACITY: Final = 16
 DRAIN_TIMEOUT_S: Final = 30.0
-# What the edge of the site lets through too (WEB-10): it is stored, and shown.
+# What the edge of the site lets through too: it is stored, and shown.
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Track: TypeAlias = Literal["direct", "cascade"]
