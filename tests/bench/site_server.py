@@ -212,6 +212,7 @@ async def serve(database: Database, answers: TextIO) -> None:
         stage_feed=web.stage_feed,
         panels_feed=web.panels_feed,
         recorder=web.recorder,
+        survivals=web.survivals,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,
         timeline_feed=web.timeline_feed,

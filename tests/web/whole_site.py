@@ -150,6 +150,7 @@ async def open_whole_site(
         stage_feed=web.stage_feed,
         panels_feed=web.panels_feed,
         recorder=web.recorder,
+        survivals=web.survivals,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,
         timeline_feed=web.timeline_feed,

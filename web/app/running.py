@@ -339,6 +339,7 @@ async def _run_tree(
         stage_feed=web.stage_feed,
         panels_feed=web.panels_feed,
         recorder=web.recorder,
+        survivals=web.survivals,
         sandboxes=web.sandboxes_supervisor,
         keeper=web.keeper,
         timeline_feed=web.timeline_feed,
@@ -353,8 +354,7 @@ async def _run_tree(
         server_shutdown_s=server_shutdown_s(settings),
     )
     spare_what_stays()
-    # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
-    way_out.open()
+    way_out.open()  # around the tree: a signal while it starts is kept, and leaves it when it is up
     try:
         async with open_system(Site, parts, name="site") as site:
             number = await way_out.first()

@@ -28,7 +28,16 @@ from web.realtime import (
     remove_elements,
 )
 from web.server import Bundle, Frame
-from web.views import Branch, CrashTarget, CrashView, ElementId, Renderer, TreeView, element_id
+from web.views import (
+    Branch,
+    CrashTarget,
+    CrashView,
+    ElementId,
+    LastedView,
+    Renderer,
+    TreeView,
+    element_id,
+)
 
 # LAB-10: changed nodes at most five times a second, a status within 200 ms.
 PERIOD_S = 0.2
@@ -36,6 +45,7 @@ PERIOD_S = 0.2
 TREES_KEPT = 16
 # What a page calls its marks, and what it says of a crash when it shows none.
 PANEL, CRASH_PANEL, TARGET_PANEL, NO_CRASH = "tree", "crash", "target", "none"
+LASTED_PANEL = "lasted"
 
 
 class TreeSource:
@@ -60,7 +70,10 @@ class TreeSource:
         if self._kept is None or at - self._kept[0] >= PERIOD_S:
             facts = self.read()
             mark = self.mark(facts.root)
-            self._kept = at, TreeView(facts.root, self._now(), facts.target, facts.crash, mark)
+            self._kept = (
+                at,
+                TreeView(facts.root, self._now(), facts.target, facts.crash, mark, facts.lasted),
+            )
         return self._kept[1]
 
     def mark(self, root: Branch) -> ElementId:
@@ -117,6 +130,7 @@ class TreeFeed(Actor[Messages]):
         self._shown: Branch | None = None
         self._crash: CrashView | None = None
         self._target: CrashTarget | None = None
+        self._lasted: LastedView | None = None
         self._mark: ElementId | None = None
         # The whole of `_shown`, rendered once for all who come within a period; and what leads to
         # it from older trees.
@@ -135,7 +149,7 @@ class TreeFeed(Actor[Messages]):
         if self._shown is None and self._readers:
             facts = self._source.read()
             self._show(facts.root)
-            self._crash, self._target = facts.crash, facts.target
+            self._crash, self._target, self._lasted = facts.crash, facts.target, facts.lasted
             self.after(PERIOD_S, Look(), key="look")
         self._serve_waiting()
 
@@ -160,7 +174,9 @@ class TreeFeed(Actor[Messages]):
                 self._tell_sent(frame)
         if facts.target is not None and facts.target != self._target:
             await self._send({TARGET_PANEL: Patch(self._target_frame(facts.target))})
-        self._crash, self._target = crash, facts.target
+        if facts.lasted is not None and facts.lasted != self._lasted:
+            await self._send({LASTED_PANEL: Patch(self._lasted_frame(facts.lasted))})
+        self._crash, self._target, self._lasted = crash, facts.target, facts.lasted
         self._serve_waiting()
 
     def _serve_waiting(self) -> None:
@@ -184,6 +200,9 @@ class TreeFeed(Actor[Messages]):
             held = None if holds is None else holds.one(TARGET_PANEL)
             if self._target is not None and held not in (None, self._target.mark):
                 stream.put_panel(TARGET_PANEL, self._target_frame(self._target))
+            held = None if holds is None else holds.one(LASTED_PANEL)
+            if self._lasted is not None and held not in (None, self._lasted.mark):
+                stream.put_panel(LASTED_PANEL, self._lasted_frame(self._lasted))
 
     def _show(self, root: Branch) -> None:
         self._shown, self._mark, self._whole = root, self._source.mark(root), None
@@ -256,6 +275,9 @@ class TreeFeed(Actor[Messages]):
 
     def _target_frame(self, target: CrashTarget) -> Frame:
         return joined([patch_elements(self._renderer.crash_button(target))])
+
+    def _lasted_frame(self, lasted: LastedView) -> Frame:
+        return joined([patch_elements(self._renderer.lasted(lasted))])
 
     def _crash_frame(self, crash: CrashView | None) -> Frame:
         return joined([patch_elements(self._renderer.crash(crash))])

@@ -20,6 +20,7 @@ from web.views import (
     CrashTarget,
     CrashView,
     Decision,
+    LastedView,
     NodeView,
     RestartWindow,
     StrategyBadge,
@@ -55,8 +56,13 @@ class TreePicture:
     """Draws one tree. `target_path` is the actor a visitor may crash here, if any."""
 
     def __init__(
-        self, system: Callable[[], System], now: Callable[[], datetime], target_path: str | None
+        self,
+        system: Callable[[], System],
+        now: Callable[[], datetime],
+        target_path: str | None,
+        lasted: Callable[[], LastedView | None] = lambda: None,
     ) -> None:
+        self._lasted = lasted
         self._system, self._now, self._target_path = system, now, target_path
         self._shown: tuple[tuple[int, float], datetime] | None = None
         # Ids under which the target was shown: a page knows of another one a moment later.
@@ -65,7 +71,7 @@ class TreePicture:
     def read(self) -> TreeFacts:
         """Call this to draw the tree, its target and its newest crash, with one look at it."""
         nodes = self._own_nodes()
-        return TreeFacts(self._root(nodes), self._target(nodes), self._crash(nodes))
+        return TreeFacts(self._root(nodes), self._target(nodes), self._crash(nodes), self._lasted())
 
     def root(self) -> Branch:
         """Call this to draw the whole tree as it is now."""

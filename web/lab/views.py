@@ -17,6 +17,7 @@ from web.views import (
     CrashView,
     ElementId,
     ImpossibleView,
+    LastedView,
     NodeView,
     StrategyBadge,
     element_id,
@@ -38,11 +39,12 @@ class ActorFacts:
 
 @dataclass(frozen=True, slots=True)
 class TreeFacts:
-    """The tree at one moment, what a visitor may crash in it, and its newest crash."""
+    """The tree at one moment, what a visitor may crash in it, its newest crash, all survived."""
 
     root: Branch
     target: CrashTarget | None
     crash: CrashView | None
+    lasted: LastedView | None = None
 
 
 @dataclass(frozen=True, slots=True)

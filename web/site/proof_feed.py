@@ -1,6 +1,7 @@
 """The figures on the home page, sent to its open streams at most once a second, when changed.
 
-Nothing shown is a constant: each figure is read from the running process (SITE-6).
+Nothing shown is a constant: each figure is read from the running process (SITE-6), or from what is
+stored of all runs (LAB-75).
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +12,7 @@ import trio
 from actors.runtime import Actor, message
 from web.realtime import Arrivals, Audience, Stream, joined, patch_elements
 from web.server import Frame
-from web.views import ProofView, Renderer
+from web.views import LastedView, ProofView, Renderer
 
 # SITE-6: live, and no more than a person can read.
 PERIOD_S = 1.0
@@ -26,6 +27,8 @@ class ProofSource:
     messages_delivered: Callable[[], int]
     restarts: Callable[[], tuple[int, float | None]]
     uptime_s: Callable[[], int]
+    # Over all runs; None while the store was not asked yet.
+    lasted: Callable[[], LastedView | None] = lambda: None
 
     def view(self) -> ProofView:
         """Call this to read all figures now."""
@@ -37,6 +40,7 @@ class ProofSource:
             restarts_survived=restarts_survived,
             last_restart_ms=last_restart_ms,
             uptime_s=self.uptime_s(),
+            lasted=self.lasted(),
         )
 
 

@@ -11,7 +11,7 @@ from web.views.chat import ChatView
 from web.views.code import CodeView
 from web.views.demos import PanelView, ResultView
 from web.views.stage import StageView
-from web.views.tree import TreeView
+from web.views.tree import LastedView, TreeView
 from web.views.words import (
     CsrfToken,
     ElementId,
@@ -132,7 +132,11 @@ class Shell:
 
 @dataclass(frozen=True, slots=True)
 class ProofView:
-    """Figures of this very process at one moment. `last_restart_ms` is None before the first."""
+    """Figures of one moment. `last_restart_ms` is None before the first of this process.
+
+    `messages_delivered` and `lasted` are of all runs of the server, or of this process alone while
+    the store was not asked yet, when `lasted` is None.
+    """
 
     actors_alive: int
     open_streams: int
@@ -140,6 +144,7 @@ class ProofView:
     restarts_survived: int
     last_restart_ms: float | None
     uptime_s: int
+    lasted: LastedView | None = None
 
     def __post_init__(self) -> None:
         check_count("actors_alive", self.actors_alive)

@@ -38,7 +38,7 @@ from web.views.pages import (
 from web.views.stage import ChipView, InspectorView, PulseView, StageState, StoryView
 from web.views.static import StaticTable
 from web.views.timeline import TimelineView
-from web.views.tree import Branch, CountView, CrashTarget, CrashView, NodeView
+from web.views.tree import Branch, CountView, CrashTarget, CrashView, LastedView, NodeView
 from web.views.words import csrf_token, dsid, element_id, nonce
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -242,6 +242,10 @@ class Renderer:
     def crash(self, crash: CrashView | None) -> str:
         """Call this to render what a crash led to, or that none was (`#crash-result`, outer)."""
         return self._render("fragments/crash.html", crash=crash)
+
+    def lasted(self, lasted: LastedView | None) -> str:
+        """Call this to render what the rooms survived over all runs (`#lasted`, outer)."""
+        return self._render("fragments/lasted.html", lasted=lasted)
 
     def crash_button(self, target: CrashTarget) -> str:
         """Call this to render what crashes an actor (`#crash-button`, outer)."""

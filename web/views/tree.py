@@ -231,6 +231,25 @@ class CrashView:
 
 
 @dataclass(frozen=True, slots=True)
+class LastedView:
+    """What was survived over all runs: crashes of rooms, of other actors; letters rooms lost."""
+
+    rooms: int
+    others: int
+    lost: int
+
+    def __post_init__(self) -> None:
+        check_count("rooms", self.rooms)
+        check_count("others", self.others)
+        check_count("lost", self.lost)
+
+    @property
+    def mark(self) -> ElementId:
+        """Call this for what a page says it shows of it."""
+        return element_id(f"{self.rooms}-{self.others}-{self.lost}")
+
+
+@dataclass(frozen=True, slots=True)
 class TreeView:
     """The whole tree panel, taken `at` one moment."""
 
@@ -240,6 +259,8 @@ class TreeView:
     crash: CrashView | None = None
     # What the tree is called when the page asks for what has changed since.
     mark: ElementId = UNKNOWN_MARK
+    # None while the store was not asked yet.
+    lasted: LastedView | None = None
 
     def __post_init__(self) -> None:
         check_utc("at", self.at)

@@ -64,6 +64,7 @@ from web.demos.routes import (
 )
 from web.documentation import Documents, document_routes, doorways, optional_pages
 from web.documentation.work import WorkStreams, load_mechanisms, work_routes
+from web.lab.lasting import Survivals, SurvivalsActor
 from web.lab.panels.bucket import Buckets
 from web.lab.panels.burst import burst_routes
 from web.lab.panels.dropping import Connections, drop_routes
@@ -136,7 +137,7 @@ from web.timeline.collector import (
 )
 from web.timeline.feed import TimelineFeed, Viewers
 from web.timeline.routes import TimelineServices, timeline_routes
-from web.views import Renderer, StaticTable
+from web.views import LastedView, Renderer, StaticTable
 from web.wiring.directory import Directory
 from web.wiring.ending import OpenSessions
 from web.wiring.frame.probes import probe_routes, ready_answers
@@ -225,7 +226,8 @@ class Web:
         self.sockets: SocketEndpoint[SocketGuest] | None = None
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
         target = LOBBY_PATH if is_open and not settings.is_https else None
-        picture = TreePicture(lambda: directory.system, clock.now, target)
+        self._survivals = Survivals(ids, clock.now, self._delivered)
+        picture = TreePicture(lambda: directory.system, clock.now, target, self._lasted)
         self._tree = TreeSource(picture.read, clock.now)
         self._has_offered = picture.has_offered
         self._make_stage(ids)
@@ -235,9 +237,10 @@ class Web:
         return ProofSource(
             actors_alive=picture.actor_count,
             open_streams=lambda: len(self.streams),
-            messages_delivered=self._delivered,
+            messages_delivered=self._all_delivered,
             restarts=picture.restarts,
             uptime_s=lambda: floor(trio.current_time() - self._began),
+            lasted=self._lasted,
         )
 
     def _make_stage(self, ids: Ids) -> None:
@@ -338,6 +341,10 @@ class Web:
     def recorder(self) -> Recorder:
         """Call this to make what stores the visitors' actions."""
         return Recorder(self.ledger, self._store.events, self.timeline)
+
+    def survivals(self) -> SurvivalsActor:
+        """Call this to make what stores which crashes were survived."""
+        return SurvivalsActor(self._survivals, self._store.events)
 
     def keeper(self) -> Keeper:
         """Call this to make what starts, heals and ends the sandboxes."""
@@ -560,6 +567,14 @@ class Web:
 
     def _delivered(self) -> int:
         return sum(readers.delivered for readers in self._room_readers.values())
+
+    def _all_delivered(self) -> int:
+        total = self._survivals.total()
+        return self._delivered() if total is None else total.delivered
+
+    def _lasted(self) -> LastedView | None:
+        total = self._survivals.total()
+        return None if total is None else LastedView(total.rooms, total.others, total.lost)
 
     # -- small duties ----------------------------------------------------------------------
 

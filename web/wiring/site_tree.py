@@ -10,6 +10,7 @@
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
       recorder          stores what visitors do in the lab
+      survivals         stores which crashes the site has survived
       counters          dynamic, one actor per browser session that counts, passivated when idle
       desks             dynamic, one actor per open page that runs errands
       sandboxes         dynamic, one supervisor per visitor of the lab, restarted by nobody
@@ -36,6 +37,7 @@ from web.chat.room_feed import RoomFeed
 from web.chat.socket_feed import SocketFeed
 from web.demos.counter import CounterActor, Counters
 from web.demos.desk import DemoParts, DeskActor
+from web.lab.lasting import SurvivalsActor
 from web.lab.panels.feed import PanelsFeed
 from web.lab.sandbox.keeper import Keeper
 from web.lab.sandbox.recording import Recorder
@@ -92,6 +94,7 @@ class SiteParts:
     stage_feed: Callable[[], StageFeed]
     panels_feed: Callable[[], PanelsFeed]
     recorder: Callable[[], Recorder]
+    survivals: Callable[[], SurvivalsActor]
     sandboxes: Callable[[], AnyActor]
     keeper: Callable[[], Keeper]
     timeline_feed: Callable[[], TimelineFeed]
@@ -165,6 +168,7 @@ class Site(Supervisor):
             streams_child(parts.close_streams),
             sockets_child(),
             ChildSpec("recorder", parts.recorder, name=RECORDER),
+            ChildSpec("survivals", parts.survivals),
             ChildSpec(
                 COUNTERS,
                 partial(_counters, parts.demos.counters),
