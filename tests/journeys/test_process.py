@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -261,3 +262,25 @@ def test_a_socket_that_never_answers_the_close_is_no_loss(start_site: StartSite)
         except ConnectionResetError:
             pass  # how it is cut
     assert (code, b"the server restarts" in told) == (0, True), site.lines
+
+
+def test_what_the_rooms_survived_is_counted_over_all_runs(start_site: StartSite) -> None:
+    """LAB-75: after a stop and after a kill the count goes on."""
+    site = start_site(**MANY)
+    for survived, ends in ((1, site.stop), (2, site.kill), (3, site.kill)):
+        visitor = Visitor(site.url)
+        found = re.search(r"/api/lab/actors/(\w+)/crash", visitor.open_lab().text)
+        assert found
+        visitor.panel = "site"
+        with visitor.open_stream() as stream:
+            stream.read_until(b"sseConnected")
+            values: dict[str, object] = {"commandId": str(uuid.uuid4()), "sseTabId": visitor.tab}
+            assert visitor.command(found[0], values).status == 202
+            word = "crash" if survived == 1 else "crashes"
+            line = f"The rooms survived <b>{survived}</b> {word}, <b>0</b> messages lost"
+            # What is shown is stored: a kill at once takes nothing of it back.
+            stream.read_until(line.encode())
+        ends()
+        site.restart()
+    page = Visitor(site.url).get("/").text
+    assert "The rooms survived <b>3</b> crashes, <b>0</b> messages lost" in page

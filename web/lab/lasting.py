@@ -3,7 +3,7 @@
 Rule 1: a crash counts when its actor is running again; one that ends the process never does.
 Rule 2: an event tells what it adds and what that makes, so a start reads the last one and no more,
 and the sum over the stream is what is shown. Nothing else is the truth: what was not stored when a
-process was killed, a second's worth, is not counted by anybody.
+process was killed, a second's worth, was not shown either.
 Rule 3: a write whose outcome is not known is repeated as it was, with the same id and version.
 Another process that wrote meanwhile is read first, so two of them count each crash once.
 """
@@ -113,12 +113,16 @@ class Survivals:
         self._awaited: deque[tuple[str, int, float]] = deque(maxlen=AWAITED_MAX)
 
     def total(self) -> Lasted | None:
-        """Call this for all runs together, with what is not stored yet; None: not read yet."""
+        """Call this for all runs together; None while the store was not read.
+
+        Of crashes only what is stored: what was shown once is never taken back. Deliveries are
+        too many for that, so those of this moment are among them.
+        """
         if self.stored is None:
             return None
-        pending = Lasted() if self.write is None else self.write.added
-        unseen = Lasted(delivered=self._delivered() - self._told_delivered)
-        return self.stored.plus(pending).plus(self.fresh).plus(unseen)
+        unseen = self._delivered() - self._told_delivered
+        pending = 0 if self.write is None else self.write.added.delivered
+        return self.stored.plus(Lasted(delivered=self.fresh.delivered + pending + unseen))
 
     def deliver(self, told: object) -> None:
         """Called by the topics, at once."""
