@@ -64,8 +64,9 @@ COMPOSITION_ROOTS = ("web.app", "web.storing", "web.cli")
 FUNCTION_LINES_MAX = 60
 # What a reader takes in at a glance; a folder's front page is not counted.
 FOLDER_ENTRIES_MAX = 9
-# Even with a reason, more than this is two folders; `web`, a folder a feature, has the most.
-FOLDER_EXCUSED_MAX = 17
+# Even with a reason, more than this is two folders; `web`, a folder a feature, has the most: with
+# `api`, which routes of any feature and of one's own site stand on, eighteen.
+FOLDER_EXCUSED_MAX = 18
 
 # module -> the module it imports -> the names it takes from there
 Graph = Mapping[str, Mapping[str, frozenset[str]]]

@@ -19,7 +19,7 @@ from typing import TextIO
 
 import structlog
 
-from actors.runtime import Log
+from actors.runtime import Log, current_context
 from actors.runtime.telling.lines import LineWriter
 from actors.runtime.telling.log import LOST, indented, lost, one_line, traceback_of
 from actors.runtime.words.showing import Bounds, plain, redact_names, redact_text, shown
@@ -51,6 +51,7 @@ def configure_logging(log_format: LogFormat, level: LogLevel, stream: TextIO | N
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_correlation,
             _show_traceback,
             _hide_secrets,
             _as_json if is_json else _as_text,
@@ -64,6 +65,14 @@ def configure_logging(log_format: LogFormat, level: LogLevel, stream: TextIO | N
 
 
 # -- what a record becomes ------------------------------------------------------------------
+
+
+def _add_correlation(_logger: object, _method: str, record: Record) -> Record:
+    # WEB-10: what is said while a message or request is in hand names what it belongs to.
+    context = current_context()
+    if context is not None and record.get("correlation_id") is None:
+        record["correlation_id"] = context.correlation_id
+    return record
 
 
 def _show_traceback(_logger: object, _method: str, record: Record) -> Record:

@@ -59,6 +59,7 @@ def _fields(span: RequestSpan) -> dict[str, object]:
         "latency_ms": round(span.latency_s * 1000, 1),
         "request_id": span.request_id,
         "client_request_id": span.client_request_id,
+        "correlation_id": span.correlation_id,
         "session_id": span.session_id,
         "user_id": span.user_id,
         "client_ip": _masked(span.address) if span.address else None,

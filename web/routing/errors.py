@@ -5,8 +5,7 @@ stands in an answer.
 """
 
 from actors.chat import ChatLogUnavailable, UnknownRoom
-from actors.persistence.errors import StoreUnavailable
-from actors.runtime import AskError
+from web.api import add_errors
 from web.realtime import (
     BadClientId,
     BadTabId,
@@ -88,6 +87,7 @@ _UNBOUND = (
 def error_table() -> ErrorTable:
     """Call this to get the table of all errors the site answers on purpose."""
     table = ErrorTable()
+    add_errors(table)
     for error, answer, text in (
         (InvalidInput, Answer.INVALID, "A value is missing or outside its rule."),
         (InvalidForm, Answer.VALIDATION, None),
@@ -101,8 +101,6 @@ def error_table() -> ErrorTable:
         (NoLiveStream, Answer.NO_STREAM, None),
         (RateLimited, Answer.RATE_LIMITED, None),
         (NotAvailable, Answer.UNAVAILABLE, None),
-        (AskError, Answer.UNAVAILABLE, None),
-        (StoreUnavailable, Answer.UNAVAILABLE, None),
         (ChatLogUnavailable, Answer.UNAVAILABLE, None),
         (BadTabId, Answer.INVALID, None),
         (BadClientId, Answer.INVALID, None),

@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from actors.runtime import Log
 from actors.runtime.telling.log import failure_of
 from web.server.dispatch import LeanApp
-from web.server.edge.answers import Answer, ErrorRow, ErrorTable, row_of_status
+from web.server.edge.answers import Answer, ErrorRow, ErrorTable, Rendering, row_of_status
 from web.server.edge.edge import Edge, EdgeSettings, ReadyAnswer
 from web.server.edge.request_state import RequestState, request_state
 from web.server.edge.visitor import CsrfTokens
@@ -105,8 +105,15 @@ class WebApp(LeanApp):
                 raise cancelled
         state = request_state(request.scope)
         row = self._row(error)
+        if row.status == Answer.LATE.value.status and state.rendering is not Rendering.API:
+            row = Answer.UNAVAILABLE.value  # SITE-153: a person is told to try again
         if row.status >= 500 and not row.is_refusal:
-            log.error("request.failed", request_id=state.request_id, exc_info=error)
+            log.error(
+                "request.failed",
+                request_id=state.request_id,
+                correlation_id=state.correlation_id,
+                exc_info=error,
+            )
         else:
             log.debug("request.refused", request_id=state.request_id, status=row.status)
         if self._on_refused is not None:

@@ -39,6 +39,12 @@ def begin_teller(timeline: Timeline) -> TellBegin:
         if path.startswith(("/static/", "/health", "/ready")):
             return
         request_id, visitor = state.request_id, state.visitor
+        if state.correlation_id not in (None, request_id):
+            # SEC-111: a client may name any request as the cause of its own. One of somebody else
+            # would have what is done here told to them.
+            named = timeline.maybe_flow(state.correlation_id)
+            if named is not None and named.session != visitor.text:
+                state.correlation_id = request_id
         timeline.begin(
             request_id,
             visitor.text,

@@ -29,9 +29,23 @@ log = Log(__name__)
 HeaderList = list[tuple[bytes, bytes]]
 
 
+class FieldProblem(msgspec.Struct, frozen=True):
+    """Says what is wrong with one field of a body or query, for client programs."""
+
+    field: str
+    problem: str
+
+
+# WEB-1: more of them help nobody to mend a request.
+DETAILS_MAX = 20
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """Holds what a visitor and a client program are told about one kind of error."""
+    """Holds what a visitor and a client program are told about one kind of error.
+
+    `headers` are its own beside those of its status; `details` only client programs are told.
+    """
 
     status: int
     kind: str
@@ -41,6 +55,8 @@ class ErrorRow:
     retry_after_s: int | None = None
     # Said on purpose: nothing failed, whatever the status.
     is_refusal: bool = False
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    details: tuple[FieldProblem, ...] = ()
 
 
 class Answer(enum.Enum):
@@ -55,6 +71,9 @@ class Answer(enum.Enum):
     )
     UNAUTHENTICATED = ErrorRow(
         401, "unauthenticated", "Please sign in", "This needs a sign-in.", "UNAUTHORIZED"
+    )
+    PAYMENT_FAILED = ErrorRow(
+        402, "payment", "Not paid", "The payment did not go through.", "PAYMENT_FAILED"
     )
     FORBIDDEN = ErrorRow(403, "forbidden", "Not allowed", "You may not do this here.", "FORBIDDEN")
     NOT_FOUND = ErrorRow(404, "not_found", "Not found", "There is nothing here.", "NOT_FOUND")
@@ -117,6 +136,17 @@ def row_of_status(status: int) -> ErrorRow:
     return replace(base, status=status, retry_after_s=None)
 
 
+class ErrorAnswer(Exception):
+    """Raised where an error and its answer are one thing: it brings its own row.
+
+    The functions of `web.api` make these from the rows of `Answer`; nothing was changed.
+    """
+
+    def __init__(self, row: ErrorRow) -> None:
+        super().__init__(f"{row.status} {row.code}: {row.text}")
+        self.row = row
+
+
 class ErrorTable:
     """Maps error classes to rows; a class without a row takes its nearest base's."""
 
@@ -126,16 +156,17 @@ class ErrorTable:
     def add(
         self,
         error: type[BaseException],
-        answer: Answer,
+        answer: Answer | ErrorRow,
         *,
         text: str | None = None,
         is_refusal: bool = False,
     ) -> None:
         """Call this once for each error class; `text` replaces the row's, still a fixed text.
 
+        A row that was made of another one has a code or headers of its own.
         With `is_refusal` a 5xx is no failure of the site: it is not logged with its traceback.
         """
-        row = answer.value
+        row = answer.value if isinstance(answer, Answer) else answer
         if error in self._rows:
             raise ValueError(f"{error.__name__} has a row already")
         if text is not None:
@@ -148,8 +179,10 @@ class ErrorTable:
     def row(self, error: BaseException) -> ErrorRow:
         """Call this to get the answer to `error`; unmapped is 500, a group its gravest leaf.
 
-        An error's own `retry_after` (seconds) replaces the row's.
+        An error's own `retry_after` (seconds) replaces the row's; an `ErrorAnswer` has its own row.
         """
+        if isinstance(error, ErrorAnswer):
+            return error.row
         if isinstance(error, BaseExceptionGroup):
             rows = [self.row(leaf) for leaf in error.exceptions]
             return max(rows, key=lambda row: (_GRAVITY.get(row.status, 0), row.status))
@@ -197,9 +230,10 @@ class ErrorView:
     came_from: str = ""
 
 
-class _ErrorBody(msgspec.Struct, frozen=True):
+class _ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str
     message: str
+    details: tuple[FieldProblem, ...] = ()
 
 
 # The page comes from the templates through a callable: this package knows no engine.
@@ -228,7 +262,7 @@ def render_error(
     came_from: str = "",
 ) -> tuple[HeaderList, bytes]:
     """Call this to get the headers and body of an error answer; security headers come later."""
-    headers: HeaderList = []
+    headers: HeaderList = [*row.headers]
     if row.retry_after_s is not None:
         headers.append((b"retry-after", str(row.retry_after_s).encode("ascii")))
     if row.status == 401:
@@ -237,7 +271,7 @@ def render_error(
     body = b""
     if rendering is Rendering.API:
         headers.append((b"content-type", b"application/json"))
-        body = msgspec.json.encode(_ErrorBody(row.code, row.text))
+        body = msgspec.json.encode(_ErrorBody(row.code, row.text, row.details[:DETAILS_MAX]))
     elif rendering is Rendering.PAGE:
         headers.append((b"content-type", b"text/html; charset=utf-8"))
         view = ErrorView(
@@ -290,6 +324,7 @@ _OWN = frozenset(name for name, _ in _COMMON) | {
     b"server",
     b"x-powered-by",
     b"x-request-id",
+    b"x-correlation-id",
     b"content-security-policy",
     b"strict-transport-security",
 }

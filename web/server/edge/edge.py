@@ -6,7 +6,8 @@ request's deadline. WebSocket paths go to their own ASGI endpoints, not through 
 
 Rule 1: no answer leaves without the headers of `answers.py`, errors of this file included.
 Rule 2: nothing here reads a body; the CSRF token of a form is checked in `quart_app.py`.
-Rule 3: what a request makes actors do carries its id as correlation id, and each request, refused
+Rule 3: what a request makes actors do carries its id as correlation id, or the one that a client
+program gave (WEB-10), and each request, refused
 ones too, is told once to whoever keeps the log of them (SITE-121, SITE-133).
 """
 
@@ -83,6 +84,8 @@ _CLIENT_ID_MAX = 128
 _OVERLOADED = replace(
     Answer.UNAVAILABLE.value, text="Too many are here at once; try again in a moment."
 )
+# RFC 9562 4: as it is written, so that what is told back is what came.
+_UUID = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _NO_TRACE = "0" * 32
 _OVERLOAD_TOLD_EVERY_S = 10.0
@@ -294,7 +297,9 @@ class Edge:
         try:
             with (
                 trio.CancelScope(deadline=state.deadline) as answer.scope,
-                edge_context(Context(state.request_id, traceparent=state.traceparent)),
+                edge_context(
+                    Context(state.correlation_id or state.request_id, traceparent=state.traceparent)
+                ),
             ):
                 if not has_turn:
                     # Waiting for it is part of the request's time, and ends when its client leaves.
@@ -376,12 +381,15 @@ class Edge:
 
     def dress(self, headers: Iterable[tuple[bytes, bytes]], state: RequestState) -> HeaderList:
         """Call this to add our headers to an answer's."""
-        return secured(
+        found = secured(
             list(headers),
             request_id=state.request_id,
             nonce=state.nonce,
             is_https=self._settings.is_https,
         )
+        if state.correlation_id is not None:
+            found.append((b"x-correlation-id", state.correlation_id.encode("ascii")))
+        return found
 
     def visitor_cookie(self, state: RequestState) -> tuple[bytes, bytes]:
         """Call this to get the header that makes the browser keep its visitor id."""
@@ -420,6 +428,7 @@ class Edge:
                 address=state.address,
                 route=state.route,
                 client_request_id=state.client_request_id,
+                correlation_id=state.correlation_id,
                 session_id=None if state.visitor.is_new else state.visitor.text,
                 user_id=None if state.signed_in is None else str(state.signed_in.user_id),
                 user_agent=user_agent_of(headers.get("user-agent")),
@@ -438,8 +447,10 @@ class Edge:
         peer = (scope.get("client") or ("", 0))[0]
         client = self.addresses.of(peer, headers.get("x-forwarded-for"))
         given = headers.get("x-request-id", "")[:_CLIENT_ID_MAX]
+        request_id = _new_id()
+        is_api = self._settings.checks.is_api(scope["path"])
         state = RequestState(
-            request_id=_new_id(),
+            request_id=request_id,
             client_request_id=given if given.isprintable() and given else None,
             nonce=new_nonce(),
             address=client.address,
@@ -452,6 +463,7 @@ class Edge:
             ticket=ticket,
             came_from=self._came_from(scope, headers.get("referer")),
             traceparent=_traceparent(headers.get("traceparent")),
+            correlation_id=_correlation(headers, request_id) if is_api else None,
         )
         if scope.get("state") is None:  # other servers need not give one
             scope["state"] = ConnectionState({})
@@ -467,6 +479,11 @@ class Edge:
         is_get = scope["type"] == "http" and scope["method"] == "GET"
         asked, query = scope["raw_path"], scope["query_string"]
         return partial(self._settings.checks.came_from, referer, asked, query, is_get=is_get)
+
+
+def _correlation(headers: Mapping[str, str], request_id: str) -> str:
+    given = headers.get("x-correlation-id", "")
+    return given if _UUID.fullmatch(given) else request_id
 
 
 def _traceparent(given: str | None) -> str | None:

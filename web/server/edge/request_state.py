@@ -41,6 +41,9 @@ class RequestState:
     set_cookies: list[tuple[bytes, bytes]] = field(default_factory=list)
     # Told of the tab a command comes from, once it was read; set by whoever keeps a record of it.
     on_tab: Callable[[str], None] | None = None
+    # On the routes of client programs: what joins all that one task of a client has led to. Theirs
+    # where they gave one; a label that is logged, stored and told back, and opens nothing.
+    correlation_id: str | None = None
     # As W3C Trace Context writes it, where the client has told one that is well formed.
     traceparent: str | None = None
     # The pattern of the route that took it, once one did; for the log.

@@ -29,6 +29,7 @@ class RequestSpan:
     address: str = ""
     route: str | None = None
     client_request_id: str | None = None
+    correlation_id: str | None = None
     session_id: str | None = None
     user_id: str | None = None
     user_agent: str | None = None
@@ -45,4 +46,4 @@ def user_agent_of(given: str | None) -> str | None:
     """Call this to get what a client says it is: printable ASCII, of a bounded length."""
     if not given:
         return None
-    return "".join(c for c in given[:USER_AGENT_MAX] if " " <= c <= "~") or None
+    return "".join(c for c in given if " " <= c <= "~")[:USER_AGENT_MAX] or None
