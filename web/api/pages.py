@@ -88,6 +88,8 @@ class Pages(Generic[P]):
             if len(given) > CURSOR_CHARS_MAX:
                 raise ValueError("too long")
             raw = base64.b64decode(given.encode("ascii"), altchars=b"-_", validate=True)
+            if base64.urlsafe_b64encode(raw) != given.encode("ascii"):
+                raise ValueError("spelled in another way than here")
             signature, place = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
             if not self._key.verifies(_signed(place), signature):
                 raise ValueError("not signed here for this path")

@@ -60,7 +60,8 @@ def refuses_unknown(kind: object) -> bool:
 
     Raises TypeError for a type that has fields and is no Struct: of those nobody could tell.
     """
-    return all(_refusing(kind, set()))
+    # All are looked at before any is judged: a type that cannot be told is so in any company.
+    return all([*_refusing(kind, set())])
 
 
 def _refusing(kind: object, seen: set[object]) -> Iterator[bool]:
@@ -69,7 +70,7 @@ def _refusing(kind: object, seen: set[object]) -> Iterator[bool]:
         if kind not in seen:
             seen.add(kind)
             yield kind.__struct_config__.forbid_unknown_fields
-            for field in msgspec.structs.fields(kind):
+            for field in _fields(kind):
                 yield from _refusing(field.type, seen)
         return
     if isinstance(kind, type) and (
@@ -80,6 +81,11 @@ def _refusing(kind: object, seen: set[object]) -> Iterator[bool]:
         raise TypeError(f"{kind.__qualname__} must be a msgspec.Struct to be read from a body")
     for part in get_args(kind):
         yield from _refusing(part, seen)
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(kind)
 
 
 def _problems(value: object, kind: object, path: str, is_lenient: bool) -> Iterator[FieldProblem]:
@@ -103,7 +109,7 @@ def _of_struct(
     value: dict[object, object], kind: type[msgspec.Struct], path: str, is_lenient: bool
 ) -> Iterator[FieldProblem]:
     config = kind.__struct_config__
-    known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    known = {field.encode_name: field for field in _fields(kind)}
     found = False
     for name, field in known.items():
         place = f"{path}.{name}" if path else name
