@@ -1,4 +1,4 @@
-"""What routes for client programs are made of: read, hand to an actor, answer (WEB-1 to WEB-15).
+"""What routes for client programs are made of: read, hand to an actor, answer.
 
 Read `errors.py` (what a route raises), `shapes.py` (whether JSON fits a type, and where not),
 `reading.py` (what a request says), `outcomes.py` (the four ways to answer), `idempotency.py` (one

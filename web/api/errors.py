@@ -71,7 +71,7 @@ def forbidden(message: str = "") -> ErrorAnswer:
 
 
 def step_up(level: str) -> ErrorAnswer:
-    """Call this for what needs a stronger sign-in, such as `MultiFactor`: 403, and a header.
+    """Call this for what needs a stronger sign-in, with its level: 403, and a header.
 
     ValueError for a level that is no word of ASCII letters.
     """
@@ -166,7 +166,7 @@ def add_errors(table: ErrorTable) -> None:
         (IdempotencyInFlight, _IN_FLIGHT),
         (IdempotencyMismatch, _MISMATCH),
         (EventTooLarge, Answer.TOO_LARGE.value),
-        # SEC-116: what belongs to another tenant is not there.
+        # What belongs to another tenant is not there.
         (ForeignTenant, Answer.NOT_FOUND.value),
     ):
         table.add(error, row)

@@ -1,4 +1,4 @@
-"""What a request says: its body as a value, and the labels it carries (WEB-10 to WEB-13)."""
+"""What a request says: its body as a value (WEB-13), and the labels it carries (WEB-10, WEB-12)."""
 
 from functools import lru_cache
 from typing import TypeVar, cast, overload

@@ -92,7 +92,7 @@ def kept_of(reply: Reply) -> tuple[int, dict[str, str], bytes]:
 
 
 async def test_fifty_parallel_posts_make_one_effect_and_get_one_body(stores: Stores) -> None:
-    # WEB-14, STORE-55, SEC-115
+    # WEB-14, STORE-55
     work = Work()
     async with open_api(stores, work.routes) as api:
         replies = await gather([lambda: api.ask(f"POST {ONCE}", {"a": 1}, key=KEY)] * 50)
@@ -200,7 +200,7 @@ async def test_a_key_of_another_request_is_422(stores: Stores) -> None:
 
 
 async def test_a_key_is_one_users_or_one_addresss() -> None:
-    # WEB-14, SEC-116
+    # WEB-14
     work, kept = Work(), memory()
     ada, eve = (
         SignedIn(UUID(int=number), "x", "member", UUID(int=number + 10)) for number in (1, 2)

@@ -179,7 +179,7 @@ async def test_a_client_that_leaves_a_milestone_leaves_nothing_behind() -> None:
 
 
 async def test_two_commands_that_race_have_one_winner(stores: Stores) -> None:
-    # WEB-2, SEC-115
+    # WEB-2
     async with open_api(stores) as api:
         await api.ask(f"POST {PARCELS}", REGISTER, key=KEY)
         line, by = f"POST {PARCELS}/abcd/collect", {"by": "Ada"}

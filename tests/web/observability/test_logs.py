@@ -14,7 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.runtime import Log, Secret
+from actors.runtime import Context, Log, Secret, edge_context
 from actors.runtime.telling.log import LOST, lost, one_line
 from tests.patience import PATIENCE_S
 from web.observability import configure_logging
@@ -52,6 +52,21 @@ def test_values_forge_no_lines(log_format: LogFormat) -> None:  # SITE-132
     log.info("room.restarted", path="a\nroom.stolen level=error\x1b[31m", **{"a\nb": 1})
     assert output.getvalue().count("\n") == 1
     assert "\x1b[31m" not in output.getvalue()
+
+
+@every_format
+def test_a_line_names_what_it_belongs_to(log_format: LogFormat) -> None:  # WEB-10
+    output = io.StringIO()
+    configure_logging(log_format, LogLevel.INFO, output)
+    Log("a").info("outside")
+    with edge_context(Context("the-request")):
+        Log("a").info("inside")
+        log.info("another", correlation_id="its-own")
+    outside, inside, another = output.getvalue().splitlines()
+    assert "correlation_id" not in outside
+    assert "the-request" in inside
+    assert "its-own" in another
+    assert "the-request" not in another
 
 
 class Unprintable:

@@ -154,3 +154,28 @@ async def test_only_operators_read_traces() -> None:  # SITE-133
         unknown = "/ops/traces?request_id=00000000-0000-4000-8000-000000000000"
         assert (await in_thread(lambda: member.get(unknown))).status == 404
         assert (await in_thread(lambda: member.get("/ops/traces"))).status == 400
+
+
+async def test_who_names_anothers_request_as_a_cause_tells_it_nothing() -> None:
+    # SEC-111, WEB-10
+    async with open_whole_site() as site:
+        visitor, other = site.visitor(), site.visitor()
+        await in_thread(visitor.open_lab)
+        await in_thread(other.open_lab)
+        stream = await in_thread(visitor.open_stream)
+        with stream:
+            posted = await in_thread(lambda: visitor.post("hello"))
+            request_id = posted.headers["x-request-id"]
+            await until(lambda: kinds_of(site, request_id).count("request.end") == 1)
+            before = kinds_of(site, request_id)
+            named = {"x-correlation-id": request_id}
+            look: dict[str, object] = {"sseTabId": other.tab, "panel": OPERATIONS}
+            foreign = await in_thread(lambda: other.command("/api/lab/look", look, **named))
+            assert kinds_of(site, request_id) == before
+            # Whoever made it may go on with it.
+            look["sseTabId"] = visitor.tab
+            own = await in_thread(lambda: visitor.command("/api/lab/look", look, **named))
+        assert foreign.headers["x-correlation-id"] == foreign.headers["x-request-id"] != request_id
+        assert own.headers["x-correlation-id"] == request_id
+        for answer in (foreign, own):
+            assert site.web.timeline.maybe_flow(answer.headers["x-request-id"]) is not None
