@@ -41,9 +41,11 @@ from actors.sagas.definition import (
     wait,
 )
 from actors.sagas.doing.actor import SagaActor
+from actors.sagas.doing.administration import SagaAdministration, SagaView
 from actors.sagas.doing.index import SagaIndex, SagaLine, lines
 from actors.sagas.doing.parts import SagaKinds, SagaParts, SagaStats
 from actors.sagas.doing.sagas import Participant, Resumed, Sagas, is_moment
+from actors.sagas.graph import kind_graph, saga_graph
 from actors.sagas.words.errors import (
     InvalidSagaId,
     InvalidSagaTransition,
@@ -108,6 +110,7 @@ __all__ = [
     "Resumed",
     "Saga",
     "SagaActor",
+    "SagaAdministration",
     "SagaCommand",
     "SagaDefinitionError",
     "SagaError",
@@ -123,6 +126,7 @@ __all__ = [
     "SagaState",
     "SagaStats",
     "SagaVersionsUnknown",
+    "SagaView",
     "Sagas",
     "Start",
     "Status",
@@ -145,8 +149,10 @@ __all__ = [
     "group",
     "in_flight",
     "is_moment",
+    "kind_graph",
     "lines",
     "read_command",
+    "saga_graph",
     "step",
     "wait",
 ]

@@ -133,14 +133,18 @@ async def lines(
     status: Status | None = None,
     older_than: timedelta | None = None,
     now: datetime | None = None,
+    is_over: bool | None = None,
 ) -> AsyncIterator[SagaLine]:
     """Call this for the lines of sagas, those that are not over first.
 
-    `older_than` asks for those whose status did not change since; it needs `now`.
+    `is_over` asks for those that are, or are not; the others are not read then. `older_than` asks
+    for those whose status did not change since; it needs `now`.
     """
     collection = inline_collection(SagaIndex())
+    if status is not None and is_over is None:
+        is_over = status in (Status.COMPLETED, Status.FAILED)
     for place in (_OPEN, _OVER):
-        if status is not None and (status in (Status.COMPLETED, Status.FAILED)) != (place == _OVER):
+        if is_over not in (None, place == _OVER):
             continue
         prefix = f"{place}/" if kind is None else f"{place}/{kind}/"
         after: str | None = None

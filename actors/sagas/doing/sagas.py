@@ -159,7 +159,7 @@ class Sagas:
             name = str(made)
         saga, command = SagaId.of(definition.kind, name), Start(plain(data))
         check_start(command, definition)
-        await self._told(saga, command, "be started")
+        await self.order(saga, command, "be started")
         return saga
 
     async def cancel(self, saga: SagaId, by: str, reason: str) -> None:
@@ -167,7 +167,7 @@ class Sagas:
 
         Raises `UnknownSaga`, and `InvalidSagaTransition` when it is not running.
         """
-        await self._told(saga, Cancel(by, short(reason)), "be cancelled")
+        await self.order(saga, Cancel(by, short(reason)), "be cancelled")
 
     async def signal(self, saga: SagaId, message: object, *, key: str = "") -> None:
         """Call this with what a step waits for, or will; one with a known `key` changes nothing.
@@ -176,7 +176,7 @@ class Sagas:
         the saga is over, or has a hundred that wait.
         """
         named = TakeSignal(type(message).__name__, plain(message), key)
-        await self._told(saga, named, "take a signal")
+        await self.order(saga, named, "take a signal")
 
     async def query(self, saga: SagaId) -> SagaState:
         """Call this for what is known of a saga; changes nothing. Raises `UnknownSaga`."""
@@ -190,14 +190,15 @@ class Sagas:
         """Call this to tell a saga anything it may be told; what it refuses is an answer."""
         return await execute(self._ref_of(saga), told, timeout=ANSWER_S)
 
-    async def _told(self, saga: SagaId, told: SagaInput, asked: str) -> Done:
+    async def order(self, saga: SagaId, told: SagaInput, asked: str) -> Done:
+        """Call this as `tell`; a refusal is raised, and `asked` says what was wanted."""
         outcome = await self.tell(saga, told)
         if isinstance(outcome, Done):
             return outcome
-        raise await self.refused(saga, outcome, asked)
+        raise await self._refused(saga, outcome, asked)
 
-    async def refused(self, saga: SagaId, refusal: Refusal, asked: str) -> Exception:
-        """Call this for the error that a refusal is for whoever asked."""
+    async def _refused(self, saga: SagaId, refusal: Refusal, asked: str) -> Exception:
+        """The error that a refusal is for whoever asked."""
         match refusal.code:
             case "saga_exists":
                 return SagaExists(str(saga))
@@ -309,9 +310,7 @@ class Sagas:
         """
         unknown: Counter[tuple[str, int, str]] = Counter()
         count = 0
-        async for line in lines(index):
-            if line.status in (Status.COMPLETED, Status.FAILED):
-                break  # those that are not over come first
+        async for line in lines(index, is_over=False):
             count += 1
             if not self.kinds.knows(line.kind, line.version, line.fingerprint):
                 unknown[line.kind, line.version, line.fingerprint] += 1
@@ -344,9 +343,7 @@ class Sagas:
                 limit.release_on_behalf_of(saga)
 
         async with trio.open_nursery() as nursery:
-            async for line in lines(index):
-                if line.status in (Status.COMPLETED, Status.FAILED):
-                    break
+            async for line in lines(index, is_over=False):
                 saga = SagaId.parse(line.saga)
                 await limit.acquire_on_behalf_of(saga)
                 nursery.start_soon(wake, saga)

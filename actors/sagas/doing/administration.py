@@ -1,0 +1,108 @@
+"""What a person sees of sagas and may decide: the port behind a page or a command line.
+
+Each decision needs a name and a reason, which the saga's own log keeps: it is the audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from actors.persistence import (
+    DurableTimers,
+    EventStore,
+    OpenTimer,
+    Outbox,
+    ProjectionStore,
+    StoredEvent,
+    WaitingMessage,
+)
+from actors.sagas.doing.index import SagaLine, lines
+from actors.sagas.doing.sagas import Sagas
+from actors.sagas.graph import saga_graph
+from actors.sagas.words.errors import UnknownSagaKind
+from actors.sagas.words.state import SagaState
+from actors.sagas.words.words import Action, Intervene, SagaId, Status, short
+
+# Of one saga's messages that wait: it has one for each step in flight.
+WAITING_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SagaView:
+    """One saga whole: its state, its log, its open timers, its messages that were not sent."""
+
+    state: SagaState
+    log: Sequence[StoredEvent]
+    timers: Sequence[OpenTimer]
+    waiting: Sequence[WaitingMessage]
+
+
+class SagaAdministration:
+    """Lists, shows and changes sagas; whoever uses it has checked who is asking."""
+
+    def __init__(
+        self,
+        sagas: Sagas,
+        store: EventStore,
+        index: ProjectionStore,
+        timers: DurableTimers,
+        outbox: Outbox,
+    ) -> None:
+        self._sagas, self._store, self._index = sagas, store, index
+        self._timers, self._outbox = timers, outbox
+
+    def list(
+        self,
+        kind: str | None = None,
+        status: Status | None = None,
+        older_than: timedelta | None = None,
+    ) -> AsyncIterator[SagaLine]:
+        """Call this for the lines of sagas; `older_than` is since their status last changed."""
+        now = self._sagas.env.clock.now()
+        return lines(self._index, kind=kind, status=status, older_than=older_than, now=now)
+
+    async def show(self, saga: SagaId) -> SagaView:
+        """Call this for everything that is known of a saga. Raises `UnknownSaga`."""
+        state = await self._sagas.query(saga)
+        log = [one async for one in self._store.load(saga.stream)]
+        timers = await self._timers.open_timers(address=str(saga))
+        waiting = await self._outbox.waiting(limit=WAITING_MAX)
+        mine = [one for one in waiting if one.key.partition(":")[0] == str(saga)]
+        return SagaView(state, log, timers, mine)
+
+    async def graph(self, saga: SagaId) -> str:
+        """Call this for a saga as Mermaid, with what happened. Raises as `show`."""
+        view = await self.show(saga)
+        found = self._sagas.kinds.versions(saga.kind).get(view.state.version)
+        if found is None:
+            raise UnknownSagaKind(saga.kind, view.state.version)
+        return saga_graph(found, view.log)
+
+    async def retry_step(self, saga: SagaId, by: str, reason: str) -> SagaState:
+        """Call this to let a stuck saga go on where it is stuck.
+
+        This and the three below raise `InvalidSagaTransition` where the status does not allow it,
+        `UnknownSaga`, and `ValueError` without a name or a reason; nothing was done then.
+        """
+        return await self._decided(saga, "retry", by, reason)
+
+    async def skip_step(self, saga: SagaId, by: str, reason: str) -> SagaState:
+        """Call this to let a stuck saga go on without the step or undo it is stuck at."""
+        return await self._decided(saga, "skip", by, reason)
+
+    async def force_compensate(self, saga: SagaId, by: str, reason: str) -> SagaState:
+        """Call this to have what a running saga has done undone, also when it is stuck."""
+        return await self._decided(saga, "compensate", by, reason)
+
+    async def mark_failed(self, saga: SagaId, by: str, reason: str) -> SagaState:
+        """Call this to give a stuck saga up: what it has done stays as it is."""
+        return await self._decided(saga, "fail", by, reason)
+
+    async def _decided(self, saga: SagaId, action: Action, by: str, reason: str) -> SagaState:
+        for name, text in (("by", by), ("reason", reason)):
+            if not text.strip():
+                raise ValueError(f"{name} is empty; say who decides, and why")
+        await self._sagas.order(saga, Intervene(action, short(by), short(reason)), f"{action}")
+        return await self._sagas.query(saga)

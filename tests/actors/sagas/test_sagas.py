@@ -1,0 +1,605 @@
+"""Sagas as actors, with their outbox and timers: begun, told, asked, timed out, crashed."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from actors.persistence import StoreUnavailable
+from actors.sagas import (
+    Facts,
+    InvalidSagaId,
+    InvalidSagaTransition,
+    Refused,
+    Saga,
+    SagaAdministration,
+    SagaCommand,
+    SagaExists,
+    SagaId,
+    SagaState,
+    SagaVersionsUnknown,
+    Status,
+    Succeeded,
+    Unavailable,
+    UnknownSaga,
+    UnknownSagaKind,
+    child,
+    group,
+    is_moment,
+    kind_graph,
+    lines,
+    step,
+    wait,
+)
+from docs.examples.checkout import ended
+from storage.memory import MemoryEventStore
+from tests.actors.sagas.checkouts import (
+    Basket,
+    Charge,
+    Paid,
+    Place,
+    Placed,
+    Purchase,
+    Release,
+    Reserve,
+    Unplace,
+    refund,
+)
+from tests.actors.sagas.desks import Desk, Player, open_desk
+from tests.actors.sagas.shops import World, memory_world
+
+BASKET = Basket("o-1", "c-1", 500)
+ONE = SagaId("purchase", "1")
+
+
+async def _until(is_so: Callable[[], Awaitable[object]]) -> None:
+    while not await is_so():  # noqa: ASYNC110  (virtual time; the store tells nobody)
+        await trio.sleep(0.1)
+
+
+def _player() -> Player:
+    return Player(
+        {"place": lambda _: Succeeded(Placed(1)), "pay": lambda _: Succeeded(Paid("p-1"))}
+    )
+
+
+async def _is_past(desk: Desk, saga: SagaId, *statuses: Status) -> bool:
+    return (await desk.sagas.query(saga)).status not in statuses
+
+
+async def _has_begun(desk: Desk, saga: SagaId, step: str) -> bool:
+    return (await desk.sagas.query(saga)).step(step).phase != "new"
+
+
+@asynccontextmanager
+async def _desk(world: World | None = None) -> AsyncIterator[Desk]:
+    async with open_desk(world or memory_world(), _player(), Purchase) as desk:
+        yield desk
+
+
+async def test_a_saga_goes_its_way_through_outbox_and_replies(autojump_clock: MockClock) -> None:
+    # SAGA-1, SAGA-2
+    async with _desk() as desk:
+        saga = await desk.sagas.start(Purchase, BASKET, name="1")
+        assert saga == ONE
+        assert await ended(desk.sagas, saga) is Status.COMPLETED
+        assert desk.player.told == ["place", "pay", "reserve"]
+        assert desk.player.got[1].opened() == Charge("o-1", 500)
+        assert desk.parts.stats.completed == desk.parts.stats.started == 1
+
+
+async def test_the_same_start_begins_one_saga(autojump_clock: MockClock) -> None:
+    # SAGA-9
+    async with _desk() as desk:
+        saga = await desk.sagas.start(Purchase, BASKET, key="request-7")
+        again = await desk.sagas.start(Purchase, BASKET, key="request-7")
+        assert saga == again
+        with pytest.raises(SagaExists):
+            await desk.sagas.start(Purchase, Basket("o-1", "c-1", 1), key="request-7")
+        assert saga != await desk.sagas.start(Purchase, BASKET)
+        assert desk.parts.stats.started == 2
+
+
+async def test_fifty_starts_at_once_under_one_key_begin_one_saga(autojump_clock: MockClock) -> None:
+    # SAGA-9
+    async with _desk() as desk:
+        begun = set[SagaId]()
+
+        async def start() -> None:
+            begun.add(await desk.sagas.start(Purchase, BASKET, key="k"))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(start)
+        assert len(begun) == desk.parts.stats.started == 1
+
+
+async def test_what_cannot_be_started_is_refused_and_nothing_is_written(
+    autojump_clock: MockClock,
+) -> None:
+    world = memory_world()
+    async with _desk(world) as desk:
+        for name in ("", "a b", "../x", "a/b/c/d/e/f", "x" * 101, "-a"):
+            with pytest.raises(InvalidSagaId):
+                await desk.sagas.start(Purchase, BASKET, name=name)
+        with pytest.raises(ValueError, match="not both"):
+            await desk.sagas.start(Purchase, BASKET, name="1", key="1")
+        with pytest.raises(UnknownSagaKind):
+            await desk.sagas.start(Approved, BASKET)
+        with pytest.raises(msgspec.ValidationError):
+            await desk.sagas.start(Purchase, Basket("o", "c", "much"))  # type: ignore[arg-type]
+        for ask in (
+            desk.sagas.query(ONE),
+            desk.sagas.cancel(ONE, "ann", "no"),
+            desk.sagas.signal(ONE, Approval("ann")),
+        ):
+            with pytest.raises(UnknownSaga):
+                await ask
+    assert await world.types("purchase-1") == []
+
+
+async def test_a_hundred_sagas_at_once_end_each_in_its_own_way(autojump_clock: MockClock) -> None:
+    # SAGA-6
+    async with _desk() as desk:
+        desk.player.rules["pay"] = lambda command: (
+            Refused("no") if command.body["cents"] == 7 else Succeeded(Paid(command.saga))
+        )
+        for number in range(100):
+            basket = Basket(str(number), "c", 7 if number % 3 == 0 else 5)
+            await desk.sagas.start(Purchase, basket, name=str(number))
+        for number in range(100):
+            status = await ended(desk.sagas, SagaId("purchase", str(number)))
+            assert status is (Status.FAILED if number % 3 == 0 else Status.COMPLETED)
+        keys = [one.key for one in desk.player.got]
+        assert len(set(keys)) == len(keys) == 66 * 3 + 34 * 3
+
+
+async def test_what_a_participant_raises_in_a_moment_of_trouble_is_tried_again(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-3
+    async with _desk() as desk:
+        left = [
+            StoreUnavailable("away"),
+            ConnectionResetError("cut"),
+            TimeoutError("late"),
+        ]
+
+        def busy(command: SagaCommand) -> Succeeded:
+            if left:
+                raise left.pop()
+            return Succeeded(Placed(command.attempt))
+
+        desk.player.rules["place"] = busy
+        began = trio.current_time()
+        saga = await desk.sagas.start(Purchase, BASKET)
+        assert await ended(desk.sagas, saga) is Status.COMPLETED
+        assert (await desk.sagas.query(saga)).steps["place"].result == {"number": 4}
+        # 0.1, 0.2 and 0.4 s, and what it takes to look.
+        assert 0.7 <= trio.current_time() - began < 5
+    assert not is_moment(ValueError("a bug"))
+
+
+async def test_what_a_participant_raises_otherwise_comes_again_under_the_same_key(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-2
+    async with _desk() as desk:
+        left = [ValueError("a bug")]
+
+        def buggy(command: SagaCommand) -> Succeeded:
+            if left:
+                raise left.pop()
+            return Succeeded(Placed(1))
+
+        desk.player.rules["place"] = buggy
+        saga = await desk.sagas.start(Purchase, BASKET)
+        assert await ended(desk.sagas, saga) is Status.COMPLETED
+        assert desk.player.got[0].key == desk.player.got[1].key
+
+
+async def test_a_step_that_nobody_answers_is_undone_and_answered_late_is_ignored(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-2, SAGA-3, SAGA-5
+    async with _desk() as desk:
+        desk.player.rules["pay"] = lambda _: None
+        saga = await desk.sagas.start(Purchase, BASKET)
+        assert await ended(desk.sagas, saga) is Status.FAILED
+        assert desk.player.told == ["place", "pay", "undo pay", "undo place"]
+        assert await desk.sagas.reply(desk.player.got[1], Succeeded(Paid("late"))) is False
+        assert desk.parts.stats.ignored == 1
+
+
+async def test_a_participant_may_answer_later(autojump_clock: MockClock) -> None:
+    async with _desk() as desk:
+        desk.player.rules["reserve"] = lambda _: None
+        saga = await desk.sagas.start(Purchase, BASKET)
+        while "reserve" not in desk.player.told:
+            await desk.player.came.wait()
+        assert await desk.sagas.reply(desk.player.got[-1], Succeeded())
+        assert await ended(desk.sagas, saga) is Status.COMPLETED
+
+
+async def test_deadlines_survive_a_restart_and_are_not_set_anew(autojump_clock: MockClock) -> None:
+    # SAGA-5
+    world = memory_world()
+    async with _desk(world) as desk:
+        desk.player.rules["place"] = lambda _: None
+        await desk.sagas.start(Purchase, BASKET, name="1")
+        while not desk.player.got:
+            await desk.player.came.wait()
+        await trio.sleep(20)
+    began = trio.current_time()
+    async with _desk(world) as desk:
+        assert await ended(desk.sagas, ONE) is Status.FAILED
+        # Ten of its thirty seconds were left, whoever waited for them.
+        assert 9 <= trio.current_time() - began <= 12
+        assert desk.player.told[-1] == "undo place"
+
+
+async def test_a_command_whose_step_is_over_is_not_sent(autojump_clock: MockClock) -> None:
+    # SAGA-2
+    world = memory_world()
+    async with _desk(world) as desk:
+        await desk.sagas.start(Purchase, BASKET, name="1")
+        await ended(desk.sagas, ONE)
+        desk.player.rules["place"] = lambda _: None
+        raising = [True]
+
+        def down(command: SagaCommand) -> None:
+            if raising:
+                raise RuntimeError("down")
+
+        desk.player.rules["place"] = down
+        await desk.sagas.start(Purchase, BASKET, name="2")
+        await _until(partial(_is_past, desk, SagaId("purchase", "2"), Status.RUNNING))
+        raising.clear()
+        # The do would be sent again and again; it is dropped, and the undo behind it passes.
+        assert await ended(desk.sagas, SagaId("purchase", "2")) is Status.FAILED
+        assert desk.parts.stats.expired == 1
+        assert desk.player.told[-1] == "undo place"
+
+
+async def test_a_stuck_saga_is_a_dead_letter_and_goes_on_when_somebody_says_so(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-4, SAGA-13
+    world = memory_world()
+    async with _desk(world) as desk:
+        desk.player.rules["pay"] = lambda _: Refused("no money")
+        desk.player.rules["undo place"] = lambda _: Refused("closed")
+        await desk.sagas.start(Purchase, BASKET, name="1")
+        assert await ended(desk.sagas, ONE) is Status.STUCK
+        assert desk.player.told.count("undo place") == 4
+        await _until(partial(world.dead_letters.list, kind="saga"))
+        letters = await world.dead_letters.list(kind="saga")
+        assert (letters[0].letter.source, letters[0].letter.error_message) == ("purchase", "closed")
+        admin = _administration(world, desk)
+        stuck = [line async for line in admin.list("purchase", Status.STUCK)]
+        assert [(line.saga, line.step) for line in stuck] == [("purchase-1", "place")]
+        with pytest.raises(ValueError, match="reason is empty"):
+            await admin.retry_step(ONE, "ann", " ")
+        del desk.player.rules["undo place"]
+        await admin.retry_step(ONE, "ann", "it is open again")
+        assert await ended(desk.sagas, ONE) is Status.FAILED
+        for decide in (admin.retry_step, admin.skip_step, admin.force_compensate):
+            with pytest.raises(InvalidSagaTransition, match="purchase-1 is failed"):
+                await decide(ONE, "ann", "again")
+        with pytest.raises(UnknownSaga):
+            await admin.mark_failed(SagaId("purchase", "9"), "ann", "why")
+        view = await admin.show(ONE)
+        assert any(b'"ann"' in one.data and b"open again" in one.data for one in view.log)
+        assert (list(view.timers), list(view.waiting)) == ([], [])
+        assert "failed (permanent) at" in await admin.graph(ONE)
+
+
+def _administration(world: World, desk: Desk) -> SagaAdministration:
+    return SagaAdministration(desk.sagas, world.events, world.index, world.timers, world.outbox)
+
+
+async def test_lists_tell_kinds_statuses_and_ages(autojump_clock: MockClock) -> None:
+    # SAGA-13
+    world = memory_world()
+    async with open_desk(world, _player(), Purchase, Approved) as desk:
+        admin = _administration(world, desk)
+        await desk.sagas.start(Approved, BASKET, name="1")
+        await desk.sagas.start(Purchase, BASKET, name="1")
+        await ended(desk.sagas, ONE)
+        await trio.sleep(100)
+        await desk.sagas.start(Approved, BASKET, name="2")
+        view = await admin.show(SagaId("approved", "2"))
+        assert {one.name for one in view.timers} == {"deadline", "step:place"}
+        while "place" not in desk.player.told[3:]:
+            await desk.player.came.wait()
+
+        async def found(
+            kind: str | None = None,
+            status: Status | None = None,
+            older_than: timedelta | None = None,
+        ) -> list[str]:
+            return [line.saga async for line in admin.list(kind, status, older_than)]
+
+        assert await found() == ["approved-1", "approved-2", "purchase-1"]
+        assert await found("approved", older_than=timedelta(seconds=50)) == ["approved-1"]
+        assert await found(status=Status.COMPLETED) == ["purchase-1"]
+        assert await found("purchase", Status.RUNNING) == []
+        assert [line.saga async for line in lines(world.index, kind="none")] == []
+
+
+# The saga's own code fails
+
+
+def _charge(facts: Facts[Basket]) -> Charge:
+    if facts.data.cents < 0:
+        raise ZeroDivisionError("a bug")
+    return Charge(facts.data.order_id, facts.data.cents)
+
+
+class Buggy(Saga[Basket]):
+    place = step(Place, undo=Unplace)
+    pay = step(_charge, undo=refund)
+
+
+async def test_a_bug_crashes_the_actor_and_at_last_leaves_the_saga_stuck(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-3
+    world = memory_world()
+    async with open_desk(world, _player(), Buggy) as desk:
+        saga = await desk.sagas.start(Buggy, Basket("o", "c", -1), name="1")
+        assert await ended(desk.sagas, saga) is Status.STUCK
+        assert desk.parts.stats.crashed == desk.parts.crashes_max
+        state = await desk.sagas.query(saga)
+        assert "ZeroDivisionError: a bug" in state.stuck
+        # What came is kept: the order is placed, and can be taken back.
+        assert state.steps["place"].phase == "done"
+        await _until(partial(world.dead_letters.list, kind="saga"))
+        await _administration(world, desk).force_compensate(saga, "ann", "cannot be paid")
+        assert await ended(desk.sagas, saga) is Status.FAILED
+        assert desk.player.told[-1] == "undo place"
+
+
+# Sagas in sagas, signals, cancelling
+
+
+def _same(facts: Facts[Basket]) -> Basket:
+    return facts.data
+
+
+class Ship(Saga[Basket]):
+    pack = step(Reserve, undo=Release)
+
+
+class Notify(Saga[Basket]):
+    tell = step(Place)
+
+
+class Fulfilment(Saga[Basket]):
+    """EX-31's nested variant: a payment, then shipping and notification together."""
+
+    buy = child(Purchase, data=_same)
+    ship = child(Ship, data=_same)
+    notify = child(Notify, data=_same)
+    both = group(ship, notify)
+
+
+async def test_nested_sagas_run_as_sagas_of_their_own(autojump_clock: MockClock) -> None:
+    # SAGA-10, SAGA-11
+    world = memory_world()
+    async with open_desk(world, _player(), Fulfilment) as desk:
+        saga = await desk.sagas.start(Fulfilment, BASKET, name="1")
+        assert await ended(desk.sagas, saga) is Status.COMPLETED
+        state = await desk.sagas.query(SagaId("purchase", "1/buy"))
+        assert state.parent is not None
+        assert (state.status, state.parent.saga) == (Status.COMPLETED, "fulfilment-1")
+        found = [line.parent async for line in lines(world.index)]
+        assert sorted(found) == ["", "fulfilment-1", "fulfilment-1", "fulfilment-1"]
+
+
+async def test_what_fails_in_a_child_undoes_its_completed_siblings(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-11
+    async with open_desk(memory_world(), _player(), Fulfilment) as desk:
+        desk.player.rules["pack"] = lambda _: Refused("broken")
+        saga = await desk.sagas.start(Fulfilment, BASKET, name="1")
+        assert await ended(desk.sagas, saga) is Status.FAILED
+        assert "ship-1/ship: pack: broken" in (await desk.sagas.query(saga)).reason
+        assert desk.player.told[-3:] == ["undo reserve", "undo pay", "undo place"]
+        inner = await desk.sagas.query(SagaId("purchase", "1/buy"))
+        assert inner.status is Status.FAILED
+
+
+async def test_a_stuck_child_stops_its_parent_until_it_is_helped(autojump_clock: MockClock) -> None:
+    # SAGA-11, SAGA-13
+    world = memory_world()
+    async with open_desk(world, _player(), Fulfilment) as desk:
+        desk.player.rules["pay"] = lambda _: Refused("no money")
+        desk.player.rules["undo place"] = lambda _: Unavailable("closed")
+        saga = await desk.sagas.start(Fulfilment, BASKET, name="1")
+        assert await ended(desk.sagas, saga) is Status.STUCK
+        assert "purchase-1/buy/place" in (await desk.sagas.query(saga)).stuck
+        del desk.player.rules["undo place"]
+        await _administration(world, desk).retry_step(SagaId("purchase", "1/buy"), "ann", "open")
+        assert await ended(desk.sagas, SagaId("purchase", "1/buy")) is Status.FAILED
+        await _until(partial(_is_past, desk, saga, Status.STUCK, Status.COMPENSATING))
+        assert (await desk.sagas.query(saga)).status is Status.FAILED
+
+
+@dataclass(frozen=True)
+class Approval:
+    by: str
+
+
+class Approved(Saga[Basket]):
+    place = step(Place, undo=Unplace)
+    approve = wait(Approval, timeout=3600)
+
+
+async def test_an_owner_signals_asks_and_cancels(autojump_clock: MockClock) -> None:
+    # SAGA-17
+    async with open_desk(memory_world(), _player(), Approved) as desk:
+        one = await desk.sagas.start(Approved, BASKET)
+        await desk.sagas.signal(one, Approval("ann"), key="k")
+        await desk.sagas.signal(one, Approval("bob"), key="k")
+        assert await ended(desk.sagas, one) is Status.COMPLETED
+        assert (await desk.sagas.query(one)).steps["approve"].result == {"by": "ann"}
+        two = await desk.sagas.start(Approved, BASKET)
+        await _until(partial(_has_begun, desk, two, "approve"))
+        await desk.sagas.cancel(two, "ann", "changed my mind")
+        assert await ended(desk.sagas, two) is Status.FAILED
+        assert (await desk.sagas.query(two)).reason == "changed my mind"
+        with pytest.raises(InvalidSagaTransition):
+            await desk.sagas.cancel(two, "ann", "again")
+        with pytest.raises(InvalidSagaTransition):
+            await desk.sagas.signal(two, Approval("late"))
+
+
+# At start
+
+
+async def test_every_saga_that_is_not_over_is_resumed_a_hundred_at_a_time(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-7
+    world = memory_world()
+    async with open_desk(world, _player(), Approved) as desk:
+        for number in range(230):
+            await desk.sagas.start(Approved, BASKET, name=str(number))
+        await desk.sagas.cancel(SagaId("approved", "7"), "ann", "no")
+        await ended(desk.sagas, SagaId("approved", "7"))
+    async with open_desk(world, _player(), Approved) as desk:
+        assert desk.tree.sagas.keys() == []
+        resumed = await desk.sagas.resume(world.index)
+        assert (resumed.woken, resumed.failed) == (229, {})
+        assert len(desk.tree.sagas.keys()) >= 229
+    assert len(await world.types("approved-3")) == len(set(await world.types("approved-3"))) + 1
+
+
+class Before(Saga[Basket]):
+    kind = "deployed"
+    place = step(Place, undo=Unplace)
+    pay = step(Charge, undo=refund)
+
+
+class After(Saga[Basket]):
+    kind = "deployed"
+    version = 2
+    place = step(Place, undo=Unplace)
+    pay = step(Charge, undo=refund)
+    reserve = step(Reserve)
+
+
+class Moved(Saga[Basket]):
+    kind = "deployed"
+    version = 3
+    place = step(Place, undo=Unplace)
+    pay = step(Charge, undo=refund)
+    reserve = step(Reserve)
+
+    @classmethod
+    def migrate(cls, state: SagaState) -> str:
+        busy = state.in_phase("started", "waiting")
+        return busy[0] if busy else "reserve"
+
+
+@pytest.mark.parametrize("kinds", [(Before, After), (Moved,)], ids=["kept", "migrated"])
+async def test_sagas_at_every_step_survive_a_deploy_of_other_steps(
+    autojump_clock: MockClock, kinds: tuple[type[Saga[Basket]], ...]
+) -> None:
+    # SAGA-16
+    world, before = memory_world(), Player()
+    async with open_desk(world, before, Before) as desk:
+        for number in range(50):
+            stop = ("place", "pay", "")[number % 3]
+            before.rules = {stop: lambda _: None}
+            saga = await desk.sagas.start(Before, BASKET, name=str(number))
+            if stop:
+                while (str(saga), stop) not in [(one.saga, one.step) for one in before.got]:
+                    await before.came.wait()
+            else:
+                await ended(desk.sagas, saga)
+    player = Player()
+    async with open_desk(world, player, After) as desk:
+        with pytest.raises(SagaVersionsUnknown) as caught:
+            await desk.sagas.resume(world.index)
+        assert list(caught.value.counts.values()) == [34]
+        assert "34 of deployed v1" in str(caught.value)
+        with pytest.raises(UnknownSagaKind):
+            await desk.sagas.cancel(SagaId("deployed", "0"), "ann", "no")
+    async with open_desk(world, player, *kinds) as desk:
+        resumed = await desk.sagas.resume(world.index)
+        assert (resumed.woken, resumed.failed) == (34, {})
+        for one in before.got:  # the answers come now
+            await desk.sagas.reply(one, Succeeded())
+        for number in range(50):
+            status = await ended(desk.sagas, SagaId("deployed", str(number)))
+            assert status is Status.COMPLETED
+    done = [(one.saga, one.step) for one in [*before.got, *player.got]]
+    assert len(set(done)) == len(done)
+    assert ("deployed-0", "reserve") in done or kinds != (Moved,)
+
+
+# Pictures
+
+
+def test_a_kind_is_drawn_with_its_steps_undos_and_ends() -> None:
+    # SAGA-14
+    drawn = kind_graph(Fulfilment)
+    assert drawn.startswith("stateDiagram-v2\n")
+    for line in (
+        'state "buy (saga purchase)" as buy',
+        "[*] --> buy",
+        "buy --> fork_1",
+        "fork_1 --> ship",
+        "notify --> join_1",
+        "join_1 --> Completed",
+        "ship --> undo_buy: refused",
+        "undo_buy --> Failed",
+    ):
+        assert f"    {line}" in drawn.split("\n"), line
+    assert 'state "approve (waits for Approval)" as approve' in kind_graph(Approved)
+
+
+async def test_one_saga_is_drawn_with_what_happened_and_when(autojump_clock: MockClock) -> None:
+    # SAGA-14
+    world = memory_world()
+    async with open_desk(world, _player(), Approved) as desk:
+        saga = await desk.sagas.start(Approved, BASKET, name="1")
+        await _until(partial(_has_begun, desk, saga, "approve"))
+        drawn = await _administration(world, desk).graph(saga)
+        assert 'state "place (orders: Place): done at ' in drawn
+        assert 'state "approve (waits for Approval): attempt 1 at ' in drawn
+
+
+# The store is away
+
+
+async def test_a_store_that_is_away_loses_nothing_and_ends_no_saga(
+    autojump_clock: MockClock,
+) -> None:
+    world = memory_world()
+    async with _desk(world) as desk:
+        events = world.events
+        assert isinstance(events, MemoryEventStore)
+        events.fail_next(StoreUnavailable("away"), times=3)
+        with pytest.raises(StoreUnavailable):
+            await desk.sagas.start(Purchase, BASKET, name="1")
+        events.fail_next(StoreUnavailable("away"), times=0)
+        saga = await desk.sagas.start(Purchase, BASKET, name="1")
+        events.fail_next(StoreUnavailable("away"), times=10_000)
+        await trio.sleep(5)
+        events.fail_next(StoreUnavailable("away"), times=0)
+        assert await ended(desk.sagas, saga) is Status.COMPLETED
+        assert await world.types("purchase-1") == [
+            "SagaStarted",
+            *("StepStarted", "StepSucceeded") * 3,
+            "SagaCompleted",
+        ]
