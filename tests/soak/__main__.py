@@ -63,6 +63,13 @@ SOAKS = {
         rounds=1,
         environment=(("ROUNDS", "200"),),
     ),
+    "sagas": Soak(
+        "SAGA-6: a checkout killed behind every append and send",
+        "tests/actors/sagas/test_crashes.py::"
+        "test_a_killed_process_leaves_a_checkout_that_ends_as_it_would_have",
+        rounds=1,
+        environment=(("PLACES", "all"),),
+    ),
     "durability": Soak(
         "REL-92", "tests/storage/test_durability.py", rounds=1, environment=(("ROUNDS", "200"),)
     ),

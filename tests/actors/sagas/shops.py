@@ -228,13 +228,14 @@ class Story:
 
     async def play(self, world: World, number: str, plan: Plan) -> bool:
         """Run it until it ends or crashes; True when it ended."""
-        return await world.live(plan, self.body(number))
+        return await world.live(plan, self.body(world, number))
 
-    def body(self, number: str) -> Callable[[Shop, Sagas], Awaitable[None]]:
+    def body(self, world: World, number: str) -> Callable[[Shop, Sagas], Awaitable[None]]:
         """What whoever checks out does: asks again, under the same name, after a crash."""
         order = InitiateCheckout(number, "ann", self.cents, {f"chair {number}": self.chairs})
 
         async def body(shop: Shop, sagas: Sagas) -> None:
+            await sagas.resume(world.index)
             saga = await sagas.start(Checkout, order, name=number)
             assert await ended(sagas, saga) is self.status
 

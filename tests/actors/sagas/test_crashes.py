@@ -1,5 +1,10 @@
 """A process that dies behind any append or send: the checkout ends as it would have."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import trio.testing
 
@@ -13,6 +18,10 @@ from tests.actors.sagas.shops import (
     postgres_world,
     stock,
 )
+
+_ROOT = Path(__file__).parents[3]
+# `make soak` kills at all of them; the suite at these.
+_SAMPLE = [("append", 3), ("append", 6), ("taken", 2), ("sent", 3)]
 
 # More places than any of the stories passes.
 PLACES_MAX = 40
@@ -53,3 +62,46 @@ async def test_a_crash_anywhere_ends_the_same_on_postgresql(
 ) -> None:
     # SAGA-6, SAGA-9
     assert await _crash_everywhere(postgres_world(database), story) >= 10
+
+
+def _kill_at(url: str, story: Story, number: str, place: str, at: int) -> bool:
+    """Let a process check out up to a place and end it without a word; False if it never came."""
+    module = "tests.actors.sagas.checkout_process"
+    with subprocess.Popen(
+        [sys.executable, "-m", module, url, story.name, number, place, str(at)],
+        cwd=_ROOT,
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline().decode().strip()
+            assert line in (place, "ended")
+        finally:
+            process.kill()
+    return line == place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("story", STORIES, ids=lambda one: one.name)
+async def test_a_killed_process_leaves_a_checkout_that_ends_as_it_would_have(
+    database: Database, database_url: str, story: Story
+) -> None:
+    # SAGA-6, SAGA-7: `kill -9` of a real process; PLACES=all for every place there is
+    world = postgres_world(database)
+    await stock(world, *(str(number) for number in range(1, 3 * PLACES_MAX)))
+    places = _SAMPLE
+    if os.environ.get("PLACES") == "all":
+        places = [(one, at) for one in ("append", "taken", "sent") for at in range(1, PLACES_MAX)]
+    over: set[str] = set()
+    killed = 0
+    for number, (place, at) in enumerate(places, start=1):
+        if place in over:
+            continue
+        is_killed = await trio.to_thread.run_sync(
+            _kill_at, database_url, story, str(number), place, at, abandon_on_cancel=True
+        )
+        killed += is_killed
+        over |= set() if is_killed else {place}
+        assert await story.play(world, str(number), Plan())
+        await story.check(world, str(number))
+    assert killed >= 3
