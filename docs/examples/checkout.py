@@ -348,7 +348,13 @@ class Shop(Supervisor):
     def relay(self) -> OutboxRelay:
         ports = self.ports
         return OutboxRelay(
-            ports.outbox, self.send, ports.env, ports.owner, dead_letters=ports.dead_letters
+            ports.outbox,
+            self.send,
+            ports.env,
+            ports.owner,
+            dead_letters=ports.dead_letters,
+            sends_max=64,
+            keys_at_once=16,
         )
 
     @child_method()

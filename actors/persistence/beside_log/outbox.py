@@ -306,9 +306,11 @@ class OutboxRelay(Actor[LookAtOutbox]):
     """Leases parts of the outbox and hands their messages to `send`, those of a part in order.
 
     At most `sends_max` are sent at a time, one of each part; give 1 to a `send` that cannot bear
-    two calls at once. One that raises, or takes over 10 s, is tried again after 1 s, doubling to
-    60 s; after ten attempts the message is a dead letter, and those behind it of the same key
-    wait until that is settled. Targets in `skipping` go on without.
+    two calls at once. With `keys_at_once` so many keys of a part are sent at a time, those of one
+    key in order: for a `send` that waits for others, such as the answer of a participant. One that
+    raises, or takes over 10 s, is tried again after 1 s, doubling to 60 s; after ten attempts the
+    message is a dead letter, and those behind it of the same key wait until that is settled.
+    Targets in `skipping` go on without.
 
     The leases are renewed while messages are sent, however long that takes, and what is sent is
     marked as it goes. When a part goes to another relay, sending from it is cut at once. A stop
@@ -326,9 +328,12 @@ class OutboxRelay(Actor[LookAtOutbox]):
         skipping: Sequence[str] = (),
         partitions: Sequence[int] = tuple(range(PARTITIONS)),
         sends_max: int = PARTITIONS,
+        keys_at_once: int = 1,
     ) -> None:
-        if sends_max < 1:
-            raise ValueError(f"sends_max must be at least 1, got {sends_max}")
+        for name, value in (("sends_max", sends_max), ("keys_at_once", keys_at_once)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self._keys_at_once = keys_at_once
         self._outbox, self._send, self._env, self._owner = outbox, send, env, owner
         self._dead_letters, self._skipping = dead_letters, skipping
         self._parts = [_Part(number) for number in partitions]
@@ -447,21 +452,45 @@ class OutboxRelay(Actor[LookAtOutbox]):
 
     async def _send_each(self, part: _Part, batch: Sequence[OutboxEntry]) -> None:
         ends_at = trio.current_time() + BATCH_S_MAX
-        failed_keys: set[str] = set()
+        if self._keys_at_once == 1:
+            failed_keys: set[str] = set()
+            for entry in batch:
+                if entry.key not in failed_keys and not await self._send_one(part, entry, ends_at):
+                    failed_keys.add(entry.key)
+            return
+        by_key: dict[str, list[OutboxEntry]] = {}
         for entry in batch:
-            if entry.key in failed_keys:
-                continue
-            async with self._sends:
-                if self._is_stopping or trio.current_time() >= ends_at:
+            by_key.setdefault(entry.key, []).append(entry)
+        limit = trio.CapacityLimiter(self._keys_at_once)
+        async with trio.open_nursery() as nursery:
+            for entries in by_key.values():
+                nursery.start_soon(self._send_key, part, entries, ends_at, limit)
+
+    async def _send_key(
+        self,
+        part: _Part,
+        entries: Sequence[OutboxEntry],
+        ends_at: float,
+        limit: trio.CapacityLimiter,
+    ) -> None:
+        async with limit:
+            for entry in entries:
+                if not await self._send_one(part, entry, ends_at):
                     return
-                error = await self._try(entry)
-            if error is None:
-                part.unmarked.append(entry.id)
-                self.sent += 1
-                self._has_sent.set()
-            else:
-                failed_keys.add(entry.key)
-                await self._note_failure(part, entry, words_of(error))
+
+    async def _send_one(self, part: _Part, entry: OutboxEntry, ends_at: float) -> bool:
+        """Send a message; False when it was not, and what is behind it of its key must wait."""
+        async with self._sends:
+            if self._is_stopping or trio.current_time() >= ends_at:
+                return False
+            error = await self._try(entry)
+        if error is None:
+            part.unmarked.append(entry.id)
+            self.sent += 1
+            self._has_sent.set()
+            return True
+        await self._note_failure(part, entry, words_of(error))
+        return False
 
     async def _try(self, entry: OutboxEntry) -> Exception | None:
         try:

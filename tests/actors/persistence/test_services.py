@@ -632,3 +632,45 @@ async def test_services_that_start_while_the_store_is_away_wait_for_it(
             port.fail_next(StoreUnavailable("planted"), times=0)
         await trio.sleep(5)
     assert sorted(done) == ["message", "timer"]
+
+
+async def test_several_keys_of_a_part_are_sent_at_once_each_in_order(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-52: with `keys_at_once`, a slow key or one that fails holds up no other
+    database, env = _world()
+    outbox, store = MemoryOutbox(database), MemoryEventStore(database)
+    keys = [f"k{number}" for number in range(200) if partition_of(f"k{number}") == 0][:10]
+    messages = [_message(key, payload=b"%d" % n) for n in range(3) for key in keys]
+    await store.append(StreamId("order-1"), new_events(1), outbox=messages)
+    sent: dict[str, list[bytes]] = {key: [] for key in keys}
+    under_way, most = 0, 0
+    fails = [True]
+
+    async def send(entry: OutboxEntry) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await trio.sleep(1)
+        under_way -= 1
+        if entry.key == keys[0] and fails:
+            raise ZeroDivisionError("planted")
+        sent[entry.key].append(entry.payload)
+
+    async with open_actors() as system:
+
+        def make() -> OutboxRelay:
+            return OutboxRelay(outbox, send, env, "r", sends_max=100, keys_at_once=4)
+
+        await system.start(make)
+        while not all(len(sent[key]) == 3 for key in keys[1:]):  # noqa: ASYNC110  (virtual time)
+            await trio.sleep(0.1)
+        assert sent[keys[0]] == []
+        fails.clear()
+        while len(sent[keys[0]]) < 3:  # noqa: ASYNC110  (virtual time)
+            await trio.sleep(0.1)
+    assert most == 4
+    assert all(one == [b"0", b"1", b"2"] for one in sent.values())
+    for wrong in ({"sends_max": 0}, {"keys_at_once": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            OutboxRelay(outbox, send, env, "r", **wrong)
