@@ -673,4 +673,4 @@ async def test_several_keys_of_a_part_are_sent_at_once_each_in_order(
     assert all(one == [b"0", b"1", b"2"] for one in sent.values())
     for wrong in ({"sends_max": 0}, {"keys_at_once": 0}):
         with pytest.raises(ValueError, match="at least 1"):
-            OutboxRelay(outbox, send, env, "r", **wrong)
+            OutboxRelay(outbox, send, env, "r", **wrong)  # type: ignore[arg-type]
