@@ -173,6 +173,13 @@ class Timeline:
         """Call this to find the flow of a request, if it is still known."""
         return self._flows.get(request_id)
 
+    def maybe_flow_of(self, session: str, message: str) -> str | None:
+        """Call this for the flow of a session in which a message of a room was posted."""
+        for entry in reversed(self.live(session)):
+            if entry.kind is Kind.CHAT_BROADCAST and entry.values.get("message") == message:
+                return entry.flow.request_id
+        return None
+
     def diagnostic(
         self, *, request_id: str | None = None, session: str | None = None
     ) -> list[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Page, Route, expect
@@ -223,7 +224,7 @@ def test_a_burst_counts_every_request_also_when_it_is_stopped(
     assert shown("baseline").endswith("/s")
 
 
-LATE = re.compile("/(burst|panels|timeline|demos|tree|forms|crash)[.]")
+LATE = re.compile("/(burst|panels|timeline|demos|tree|forms|crash|flows)[.]")
 
 
 def open_watched(page: Page, site: SiteProcess, hash_: str = "") -> list[str]:
@@ -305,3 +306,43 @@ def test_a_panel_is_not_seen_without_its_styles(site: SiteProcess, new_page: Ope
     page.get_by_role("tab", name="Operations").click()
     body = page.locator(".timeline-body")
     expect(body).to_have_css("display", "grid")
+
+
+def test_an_own_message_leads_to_its_flow(site: SiteProcess, new_page: OpenPage) -> None:
+    """LAB-68: incoming, store, broadcast; also after a reload, and of nobody else's messages."""
+    page, other = open_stage(new_page(), site), open_stage(new_page(), site)
+    word = f"whose flow is this {uuid4()}"
+    requests: list[str] = []
+    for text in (word, f"another one {uuid4()}"):
+        page.locator("#chat-demo-draft").fill(text)
+        with page.expect_response("**/demo/chat/messages/demo") as answer:
+            page.locator("#chat-demo-draft").press("Enter")
+        requests.append(answer.value.headers["x-request-id"])
+        expect(page.locator("#chat-demo-draft")).to_have_value("")
+    message = page.locator("#chat-demo-list li", has_text=word)
+    expect(message.locator(".flow-link")).to_have_count(1)
+    expect(other.locator("#chat-demo-list li", has_text=word)).to_have_count(1)
+    expect(other.locator(".flow-link")).to_have_count(0)
+    for _ in range(2):
+        page.get_by_role("tab", name="Chat").click()
+        message.locator(".flow-link").click()
+        expect(page.get_by_role("tab", name="Operations")).to_have_attribute(
+            "aria-selected", "true"
+        )
+        flow = page.locator("#network-log-target")
+        expect(flow.locator("h3")).to_contain_text("POST /demo/chat/messages/demo")
+        kinds = flow.locator(".flow-events b")
+        expect(kinds.filter(has_text="chat.message.incoming")).to_have_count(1)
+        expect(kinds.filter(has_text="chat.message.broadcast")).to_have_count(1)
+        told = kinds.all_inner_texts()
+        at = [told.index(f"chat.message.{one}") for one in ("incoming", "broadcast")]
+        assert "db.query" in told[at[0] : at[1]]
+        assert requests[0].startswith(flow.locator("h3 code").inner_text())
+        page.reload()
+        expect(page.locator("html")).to_have_attribute("data-connection", "connected")
+    # The address of another one's message, as a link that somebody sent.
+    id_ = message.evaluate("one => one.id").removeprefix("chat-demo-")
+    other.goto("about:blank")
+    other.goto(f"{site.url}/lab#flow-of-{id_}")
+    expect(other.locator("#error-target")).to_contain_text("Its flow is not kept any more")
+    expect(other.locator("#network-log-target")).not_to_contain_text("chat.message")

@@ -5,7 +5,7 @@ The panel itself stands on the lab's page, which asks here for what it shows at 
 
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 from quart import Blueprint, Response, request
@@ -271,7 +271,7 @@ async def _post(
     show_again: ShowAgain,
 ) -> Response:
     try:
-        await _stored(services, chat, pane, command, origin)
+        posted = await _stored(services, chat, pane, command, origin)
     except (Refused, AskError) as error:
         if origin.is_form:
             return await show_again(RefusedPost(pane, command.body, command.client_id, error))
@@ -280,7 +280,7 @@ async def _post(
     if origin.is_form:
         return _redirect(303)
     key = StreamKey(current_request_state().visitor.id, origin.tab)
-    services.streams.send_to(key, f"composer-{pane}", joined([patch_signals(_fresh(pane))]))
+    services.streams.send_to(key, f"composer-{pane}", joined([patch_signals(_fresh(pane, posted))]))
     return Response(b"", status=202, content_type=None)
 
 
@@ -290,7 +290,7 @@ async def _stored(
     pane: Pane,
     command: PostCommand | PostAsDemoCommand,
     origin: Origin,
-) -> None:
+) -> UUID:
     state = current_request_state()
     invalid: type[Refused] = InvalidForm if origin.is_form else InvalidInput
     try:
@@ -311,7 +311,7 @@ async def _stored(
         session.tell(StreamOpened(origin.tab, room))
         answer = await session.ask(post, timeout=services.remaining(state))
     try:
-        refuse_unless_stored(answer)
+        return refuse_unless_stored(answer).message.id
     except InvalidInput as error:
         raise invalid(str(error)) from error
 
@@ -374,11 +374,13 @@ def _incoming(pane: Pane, body: str) -> Values:
     return {"direction": "in", "sender": str(pane), "receiver": "room", "payload_bytes": size}
 
 
-def _fresh(pane: Pane) -> dict[str, object]:
-    # Clears the composer and frees it; the next post has an id of its own.
+def _fresh(pane: Pane, posted: UUID) -> dict[str, object]:
+    # Clears the composer and frees it; the next post has an id of its own. The page learns which
+    # message is its own: as the demo user, many speak with one name (LAB-68).
+    own = {"_postedId": str(posted)}
     if pane is Pane.YOU:
-        return {"chatDraftBody": "", "clientId": str(uuid4())}
-    return {"chatDemoDraftBody": "", "demoClientId": str(uuid4())}
+        return {"chatDraftBody": "", "clientId": str(uuid4()), **own}
+    return {"chatDemoDraftBody": "", "demoClientId": str(uuid4()), **own}
 
 
 def _redirect(status: int) -> Response:

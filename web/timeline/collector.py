@@ -186,6 +186,7 @@ class PostSink:
             "direction": "out",
             "sender": "demo" if posted.user_id == DEMO_USER_ID else "you",
             "receiver": posted.room,
+            "message": str(posted.id),
             "selector": "#chat-you-list, #chat-demo-list",
             "mode": "append",
             "payload_bytes": len(posted.body.encode()),

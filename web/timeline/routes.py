@@ -40,6 +40,8 @@ class ViewCommand(msgspec.Struct, frozen=True):
     filter_query: str | None = msgspec.field(name="operationsFilterQuery", default=None)
     chosen: str | None = msgspec.field(name="activeFlowId", default=None)
     is_shown: bool | None = msgspec.field(name="isOperationsShown", default=None)
+    # An own message: its flow is chosen.
+    message: str | None = msgspec.field(name="messageId", default=None)
 
 
 def timeline_routes(services: Services, own: TimelineServices) -> Blueprint:
@@ -51,16 +53,21 @@ def timeline_routes(services: Services, own: TimelineServices) -> Blueprint:
         command, origin = await read_command(ViewCommand, "operations")
         if len(command.filter_query or "") > FILTER_LENGTH_MAX:
             raise InvalidInput(f"a filter has at most {FILTER_LENGTH_MAX} letters")
-        if len(command.chosen or "") > _ID_LENGTH_MAX:
+        if max(len(command.chosen or ""), len(command.message or "")) > _ID_LENGTH_MAX:
             raise InvalidInput("there is no flow of such a long id")
         state = current_request_state()
         viewer = own.viewers.maybe_viewer(StreamKey(state.visitor.id, origin.tab))
         if viewer is None:
             raise NoLiveStream(origin.tab)
+        chosen = command.chosen or None
+        if command.message is not None:
+            chosen = own.timeline.maybe_flow_of(state.visitor.text, command.message)
+            if chosen is None:
+                raise NoSuchThing("no flow of this message is known, or not any more")
         own.viewers.set(
             viewer,
             filter_query=command.filter_query,
-            chosen=command.chosen or None,
+            chosen=chosen,
             is_shown=command.is_shown,
         )
         return Response(b"", status=204, content_type=None)

@@ -94,6 +94,7 @@ FILES = {
     "demos.css": b"a{}",
     "forms.css": b"a{}",
     "crash.js": b"1;",
+    "flows.js": b"1;",
     "tree.css": b"a{}",
     "tree.js": b"1;",
     "demos.js": b"1;",

@@ -89,6 +89,7 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "demos.js",
         "favicon.ico",
         "favicon.svg",
+        "flows.js",
         "forms.css",
         "home.css",
         "home.js",

@@ -33,6 +33,7 @@ let isPaused = false;
 function panelOf(hash) {
   // A panel is opened by its name, and by the id of anything in it.
   const inside = hash.length > 1 ? byId(hash.slice(1))?.closest("[data-tab]") : null;
+  if (hash.startsWith("#flow-of-")) return "operations";
   const name = PANEL_OF_HASH[hash] ?? inside?.dataset.tab ?? hash.slice(1);
   return PANELS.includes(name) ? name : "tree";
 }
@@ -96,7 +97,25 @@ function showPanel(name) {
   tellLook();
 }
 
+// ---- from a message to its flow ------------------------------------------------------------------
+
+const flows = () => import(filesOf("flows")[0]);
+
+async function openFlow(hash) {
+  const id = /^#flow-of-([0-9a-f-]{36})$/.exec(hash)?.[1];
+  if (!id) return;
+  if (lab.dataset.panel !== "operations") showPanel("operations");
+  if (!isConnected()) return; // it is opened when the line is up
+  history.replaceState(null, "", "#operations");
+  (await flows()).open(id);
+}
+
+document.addEventListener("datastar-fetch", ({ detail }) => {
+  if (detail.type === "started" && detail.el.matches?.(".composer")) flows();
+});
+
 function onHash() {
+  if (location.hash.startsWith("#flow-of-")) return openFlow(location.hash);
   const wanted = placeOf(location.hash);
   if (wanted) choose(wanted, { isFocused: false });
   const panel = panelOf(location.hash);
@@ -549,6 +568,7 @@ addEventListener("greenroom-open", () => (asked = lab.dataset.panel));
 function onConnection() {
   if (isConnected()) {
     connectedAt = performance.now();
+    openFlow(location.hash);
     if (place || asked !== lab.dataset.panel) tellLook();
   } else connectedAt = Infinity;
   showButtons();
@@ -601,5 +621,10 @@ showQuota();
 const first = panelOf(location.hash);
 lab.setAttribute("data-signals__ifmissing", `{labPanel: '${first}'}`);
 showPanel(first);
+try {
+  if (document.querySelector("#chat-demo .from-you") || sessionStorage.getItem("greenroom-own-messages")) flows();
+} catch {
+  // a browser that stores nothing
+}
 const wanted = placeOf(location.hash);
 if (wanted) choose(wanted, { isFocused: false });
