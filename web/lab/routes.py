@@ -13,6 +13,7 @@ from web.chat.refusals import RefusedPost, ShowAgain
 from web.chat.routes import ChatServices, chat_view, may_read, member_name, viewer_of
 from web.demos.counter import Counters
 from web.demos.routes import PANEL_VIEWS
+from web.lab.panels.feed import PANELS_OPEN
 from web.lab.sandbox.recording import Deed
 from web.lab.sandbox.words import ABOVE
 from web.lab.stage import actions
@@ -192,7 +193,8 @@ class LabStreams:
             self._lab.tree_readers.join(stream, holds)
         self._lab.chat.shown.watch(stream, is_shown=panel == actions.CHAT)
         self._lab.stage.sandboxes.join(stream, panel)
-        self._lab.wake_panels()
+        if panel in PANELS_OPEN:
+            self._lab.wake_panels()
         self._lab.counters.join(stream)
         self._lab.timeline.join(
             stream, query.filter_query, query.chosen_flow, is_shown=query.panel == OPERATIONS

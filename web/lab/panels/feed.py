@@ -25,6 +25,7 @@ from web.views import ConnectionView, LabSignInView, Renderer, element_id
 
 PERIOD_S = 1.0
 CONNECTIONS, SIGN_INS = "connections", "sign-ins"
+PANELS_OPEN = frozenset({CONNECTIONS, SIGN_INS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class PanelsFeed(Actor[Messages]):
         seen = {
             stream: viewer.panel
             for stream, viewer in self._parts.sandboxes.viewers.items()
-            if viewer.panel in (CONNECTIONS, SIGN_INS)
+            if viewer.panel in PANELS_OPEN
         }
         self._sent = {stream: self._sent.get(stream, {}) for stream in seen}
         if not seen:

@@ -256,10 +256,20 @@ class WebSocket:
 
     def wake(self) -> None:
         """Call this when the reader may have something else to do than to wait for bytes."""
-        self._link.stop_waiting()
+        # A handshake comes by three times, mostly with nothing to do: a wait that is ended to begin
+        # anew costs as much as a small message.
+        if self._has_more():
+            self._link.stop_waiting()
         if self._moved is not None:
             self._moved.set()
             self._moved = None
+
+    def _has_more(self) -> bool:
+        """Tell whether `_read` would do something now, or wait for something else."""
+        kept = self._kept
+        is_ending = self._is_over or self._deadline < inf
+        is_ending = is_ending or (kept is not None and kept.ends_by < inf)
+        return is_ending or bool(self._early or self._inbox)
 
     async def _take(self, connection: Connection, data: bytes) -> None:
         connection.receive_data(data)
