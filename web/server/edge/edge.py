@@ -138,6 +138,10 @@ class ReadyAnswer:
     body: bytes
     gzip: ReadyAnswer | None = None
 
+    def for_client(self, state: RequestState) -> ReadyAnswer:
+        """Give what the client of a request takes."""
+        return self.gzip if state.takes_gzip and self.gzip is not None else self
+
 
 def ready_answer(
     content_type: str, body: bytes, *more: tuple[bytes, bytes], has_gzip: bool = False
@@ -196,6 +200,28 @@ class Edge:
             await self._websocket(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def maybe_ready(self, scope: HTTPScope) -> tuple[HeaderList, bytes] | None:
+        """Call this before `__call__`: headers and body of a whole answer that was known before.
+
+        None where there is none, or something is wrong with the request: call then. It is judged
+        as it would be there, its answer has the same headers, and it is told to the same ear.
+        """
+        if scope["method"] not in _READS:
+            return None
+        ready = self._ready_answer(scope["path"])
+        if ready is None:
+            return None
+        headers, checks = header_map(scope["headers"]), self._settings.checks
+        if checks.refusal(scope, headers) or checks.origin(scope, headers) is Verdict.FORBIDDEN:
+            return None
+        state, begin = self._new_state(scope, headers), _Begin()
+        if self._settings.tell_begin is not None:
+            self._settings.tell_begin(scope["method"], scope["path"], state)
+        begin.mark(200)
+        self._tell(scope, headers, state, begin)
+        ready = ready.for_client(state)
+        return self.dressed(ready.headers, state, scope["path"]), ready.body
 
     def protocol_error(self, status: int, rule: str) -> ErrorResponse:
         """Call this to answer bytes that never became a request (SITE-151); the rule is shown."""
@@ -391,6 +417,16 @@ class Edge:
             found.append((b"x-correlation-id", state.correlation_id.encode("ascii")))
         return found
 
+    def dressed(
+        self, headers: Iterable[tuple[bytes, bytes]], state: RequestState, path: str
+    ) -> HeaderList:
+        """Call this for the whole head of an answer to a path: our headers, and its cookies."""
+        given = list(headers)
+        found = self.dress(given, state)
+        if _sets_cookie(given, state.visitor, path):
+            found.append(self.visitor_cookie(state))
+        return found + state.set_cookies
+
     def visitor_cookie(self, state: RequestState) -> tuple[bytes, bytes]:
         """Call this to get the header that makes the browser keep its visitor id."""
         value = self._signer.value(state.visitor.id)
@@ -532,10 +568,7 @@ class _Answering:
             # What is still to do is its client's to take, and streams are long.
             self.leave()
             given = list(message.get("headers", []))
-            headers = self._edge.dress(given, self.state)
-            if self._sets_cookie(given):
-                headers.append(self._edge.visitor_cookie(self.state))
-            headers += self.state.set_cookies
+            headers = self._edge.dressed(given, self.state, self._path)
             if content_type(given) == b"text/event-stream":
                 # REL-16: streams have no total time limit.
                 self.scope.deadline = self.state.deadline = float("inf")
@@ -543,8 +576,7 @@ class _Answering:
         await self._send(message)
 
     async def tell(self, ready: ReadyAnswer) -> None:
-        if self.state.takes_gzip and ready.gzip is not None:
-            ready = ready.gzip
+        ready = ready.for_client(self.state)
         start = {"type": "http.response.start", "status": 200, "headers": ready.headers}
         await self.send(cast("ASGISendEvent", start))
         await self._send({"type": "http.response.body", "body": ready.body, "more_body": False})
@@ -562,14 +594,6 @@ class _Answering:
         self.begin.mark(row.status)
         await self._send({"type": "http.response.start", "status": row.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
-
-    def _sets_cookie(self, headers: HeaderList) -> bool:
-        visitor = self.state.visitor
-        if visitor.must_be_set:
-            return True
-        if not visitor.is_new or self._path.startswith(_COOKIELESS):
-            return False
-        return content_type(headers) in _COOKIE_TYPES
 
 
 class _LimitedBody:
@@ -595,6 +619,14 @@ class _LimitedBody:
                 self.is_too_large = True
                 return {"type": "http.disconnect"}
         return message
+
+
+def _sets_cookie(headers: HeaderList, visitor: Visitor, path: str) -> bool:
+    if visitor.must_be_set:
+        return True
+    if not visitor.is_new or path.startswith(_COOKIELESS):
+        return False
+    return content_type(headers) in _COOKIE_TYPES
 
 
 def _is_surplus(scope: HTTPScope | WebsocketScope) -> bool:

@@ -105,6 +105,19 @@ async def run_application(
     return False
 
 
+async def write_last(pipe: WritePipe, data: bytes) -> None:
+    """Call this for the end of an answer: no checkpoint where the kernel takes all.
+
+    The read of the next request is one. Raises `trio.BrokenResourceError` as `WritePipe.write`.
+    """
+    if not data:
+        return
+    if not pipe.offer(data):
+        await pipe.write(data)
+    elif not pipe.is_idle:
+        await pipe.wait_idle()
+
+
 class Watchman:
     """Has the clients of long requests watched; one for all connections of a server."""
 
@@ -371,23 +384,16 @@ class Exchange:
             raise RuntimeError("an answer's body is shorter than its content-length")
         self._at = _At.DONE
         self._ended.set()
-        await self._write_last(data)
+        try:
+            await write_last(self._link.pipe, data)
+        except trio.BrokenResourceError:
+            self._lose()
 
     async def _write(self, data: bytes) -> None:
         try:
             await self._link.pipe.write(data)
         except trio.BrokenResourceError:
             self._lose()
-
-    async def _write_last(self, data: bytes) -> None:
-        """Write without a turn of the loop where the kernel takes all; the next read has one."""
-        pipe = self._link.pipe
-        if not data:
-            return
-        if not pipe.offer(data):
-            await self._write(data)
-        elif not pipe.is_idle:
-            await pipe.wait_idle()
 
     async def refuse(self, refusal: Refusal) -> None:
         """Call this to end the request by our own answer, if none has begun; nothing follows it."""

@@ -8,6 +8,7 @@ that is why it is fast. A WebSocket's handshake is handed over, with what came b
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Callable
 from typing import cast
 from urllib.parse import unquote
 
@@ -15,11 +16,18 @@ import trio
 from hypercorn.typing import ASGIFramework, ConnectionState, HTTPScope
 
 from actors.runtime import Log
-from web.server.connection.http.answers import refusal_bytes
-from web.server.connection.http.exchange import LATE, Exchange, Link, Watchman, run_application
+from web.server.connection.http.answers import head_bytes, refusal_bytes
+from web.server.connection.http.exchange import (
+    LATE,
+    Exchange,
+    Link,
+    Watchman,
+    run_application,
+    write_last,
+)
 from web.server.connection.http.keeping import Kept, keep
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
-from web.server.reading.heads import Head, Refusal
+from web.server.reading.heads import Head, HeaderList, Refusal
 from web.server.reading.requests import RequestReader
 
 log = Log(__name__)
@@ -29,6 +37,9 @@ log = Log(__name__)
 WATCHED = "greenroom.watched"
 HAND_OVER = "hand_over"
 Address = tuple[str, int] | None
+# What an application may offer beside itself, under the name `maybe_ready`: headers and body of a
+# whole answer with status 200 to a request without a body, at once; None where it is to be called.
+MaybeReady = Callable[[HTTPScope], tuple[HeaderList, bytes] | None]
 
 
 class PlainHttp:
@@ -46,6 +57,7 @@ class PlainHttp:
         is_tls: bool,
     ) -> None:
         self._app, self._link, self._settings = app, link, settings
+        self._maybe_ready: MaybeReady | None = getattr(app, "maybe_ready", None)
         self._watchman = watchman
         self._state = state
         self._client, self._server = addresses
@@ -82,7 +94,7 @@ class PlainHttp:
                 if found.is_websocket:
                     return found
                 self._served += 1
-                may_go_on = await self._answer(found)
+                may_go_on = await self._serve_one(found)
                 if self._kept is not None:
                     found = None  # a stream is long, and needs nothing of its request
                     may_go_on = await self._stay_with(self._kept) and may_go_on
@@ -128,7 +140,38 @@ class PlainHttp:
         except trio.BrokenResourceError:
             pass  # it did not want to hear it
 
-    async def _answer(self, head: Head) -> bool:
+    async def _serve_one(self, head: Head) -> bool:
+        """Answer one request; whether another may follow."""
+        scope, ready = self._scope(head), None
+        if self._maybe_ready is not None and not self.reader.is_in_body:
+            try:
+                ready = self._maybe_ready(scope)
+            except Exception as error:
+                # The application is asked as for any other request, and tells its client.
+                log.error("server.application_failed", exc_info=error)
+        if ready is None:
+            return await self._answer(head, scope)
+        return await self._tell(head, *ready)
+
+    async def _tell(self, head: Head, headers: HeaderList, body: bytes) -> bool:
+        """Write an answer that was ready; whether another request may follow.
+
+        Nothing waits before it is written, so nobody has to see whether its client is still there.
+        """
+        # As for any answer: a drain waits for what a slow client has not taken yet.
+        self._link.enter(Phase.ANSWERING)
+        keeps = head.keeps_open and self._served < self._settings.requests_max
+        keeps = keeps and not self._link.is_draining
+        if not keeps:
+            headers = [*headers, (b"connection", b"close")]
+        data = head_bytes(200, headers)
+        try:
+            await write_last(self._link.pipe, data if head.method == b"HEAD" else data + body)
+        except trio.BrokenResourceError:
+            return False
+        return keeps and not self._link.is_draining
+
+    async def _answer(self, head: Head, scope: HTTPScope) -> bool:
         """Run the application for one request; whether another may follow."""
         may_stay = self._served < self._settings.requests_max
         exchange = Exchange(
@@ -138,13 +181,14 @@ class PlainHttp:
         # drain waits for the answer.
         is_body_due = self.reader.is_in_body and not self.reader.is_whole_body_here
         self._link.enter(Phase.BODY if is_body_due else Phase.ANSWERING)
+        scope["extensions"][WATCHED] = {HAND_OVER: exchange.hand_over}
         has_failed = False
         self._watchman.add(exchange)
         try:
             try:
                 with exchange.scope:
                     has_failed = await run_application(
-                        self._app, self._scope(head, exchange), exchange.receive, exchange.send
+                        self._app, scope, exchange.receive, exchange.send
                     )
             finally:
                 self._watchman.discard(exchange)
@@ -163,7 +207,7 @@ class PlainHttp:
         self._kept = None
         return is_whole and self._is_chunked and not line.is_draining
 
-    def _scope(self, head: Head, exchange: Exchange) -> HTTPScope:
+    def _scope(self, head: Head) -> HTTPScope:
         raw_path, _, query = head.target.partition(b"?")
         path = raw_path.decode("ascii")
         return cast(
@@ -182,6 +226,6 @@ class PlainHttp:
                 "client": self._client,
                 "server": self._server,
                 "state": ConnectionState(self._state.copy()),
-                "extensions": {WATCHED: {HAND_OVER: exchange.hand_over}},
+                "extensions": {},
             },
         )
