@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
+from tests.web.server import serving_kit
 from tests.web.server.edge_kit import edged
 from tests.web.server.serving_kit import Client
+from web.server import ready_answer
 
 pytestmark = pytest.mark.usefixtures("road")
 
@@ -84,3 +88,54 @@ async def test_a_ready_answer_has_the_headers_and_its_other_methods_go_on() -> N
         assert without.headers["content-length"] == "4"
         assert (await ask("GET /file", host="evil.test")).status == 421
         assert (await ask("POST /file", SAME)).status == 404
+        await until(lambda: len(ask.spans) == 4)
+        # Told like every request, a refused one and one by the other road too (SITE-133).
+        told = [(span.method, span.path, span.status) for span in ask.spans]
+        assert told == [
+            ("GET", "/file", 200), ("HEAD", "/file", 200), ("GET", "/file", 421),
+            ("POST", "/file", 404),
+        ]  # fmt: skip
+
+
+async def test_ready_answers_follow_each_other_on_a_connection_as_others_do() -> None:
+    # REL-51, PERF-40
+    line = "GET {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{}\r\n"
+    async with edged() as ask:
+        asked = [("/file", ""), ("/probe", ""), ("/file", "content-length: 0\r\n"), ("/file", "")]
+        asked.append(("/styles", "accept-encoding: gzip\r\nconnection: close\r\n"))
+        async with Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) as client:
+            await client.send("".join(line.format(p, ask.port, more) for p, more in asked).encode())
+            got = await client.read_to_end()
+    assert got.count(b"HTTP/1.1 200 ") == len(asked)
+    assert got.count(b"\r\n\r\nbody") == 3
+    assert got.lower().count(b"connection: close") == 1
+    assert b"content-encoding: gzip" in got.lower().split(b"http/1.1 200 ")[-1]
+    assert len({span.request_id for span in ask.spans}) == len(asked)
+
+
+async def test_a_ready_answer_that_fails_is_answered_as_a_failed_request() -> None:
+    # SITE-151
+    async with edged() as ask:
+
+        def broken(span: object) -> None:
+            raise ValueError("the teller is broken")
+
+        ask.app.edge._settings = replace(ask.app.edge._settings, tell_begin=broken)
+        assert (await ask("GET /file")).status == 500
+
+
+async def test_the_connection_of_a_ready_answer_ends_with_the_drain() -> None:
+    # REL-20: what was asked for before is answered whole, though its client reads late
+    if serving_kit.USES_LIBRARY:
+        pytest.skip("the library's road does not say that it still writes")
+    body = b"x" * 500_000
+    async with edged() as ask:
+        ask.app.edge._ready_answer = {"/file": ready_answer("text/css", body)}.get
+        async with Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) as client:
+            await client.send(f"GET /file HTTP/1.1\r\nHost: 127.0.0.1:{ask.port}\r\n\r\n".encode())
+            await until(lambda: bool(ask.spans))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask.server.drain)
+                await ask.server.draining.wait()
+                got = await client.read_to_end()
+    assert got.partition(b"\r\n\r\n")[2] == body
