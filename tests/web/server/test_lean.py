@@ -117,7 +117,7 @@ async def test_a_ready_answer_that_fails_is_answered_as_a_failed_request() -> No
     # SITE-151
     async with edged() as ask:
 
-        def broken(span: object) -> None:
+        def broken(*_: object) -> None:
             raise ValueError("the teller is broken")
 
         ask.app.edge._settings = replace(ask.app.edge._settings, tell_begin=broken)
