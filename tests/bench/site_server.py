@@ -24,7 +24,6 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TextIO
 from uuid import uuid4
@@ -60,7 +59,7 @@ from supervision import open_system
 from tests.bench.fanout_load import LAST
 from tests.bench.fanout_servers import AHEAD_MAX, used_s
 from tests.web.views.samples import static
-from web.app import check_store, spare_what_stays, store_of
+from web.app import spare_what_stays, store_checks, store_of
 from web.realtime import StreamCaps
 from web.server import Server
 from web.settings import Settings
@@ -192,7 +191,7 @@ async def serve(database: Database, answers: TextIO) -> None:
     web = Web(
         Settings(port=0, sockets_per_address_max=MANY), Secrets(Secret(b"s" * 64), None),
         clock, static(),
-        directory=directory, check_store=partial(check_store, database),
+        directory=directory, store_checks=store_checks(database),
         store=store_of(database, log), ids=SystemIds(), stream_caps=caps,
     )  # fmt: skip
 

@@ -124,7 +124,7 @@ async def open_whole_site(
         clock,
         static(),
         directory=directory,
-        check_store=check_store,
+        store_checks={"event_store": check_store},
         store=Store(
             chat_log=store,
             session_ends=ends,

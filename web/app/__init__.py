@@ -9,12 +9,14 @@ from web.app.own import open_site, serve_site
 from web.app.running import (
     COLLECTED_AFTER,
     CannotStart,
+    check_dead_letters,
     check_store,
     make_cleaner,
     prepare_database,
     prepare_state_dir,
     run_site,
     spare_what_stays,
+    store_checks,
     store_of,
 )
 from web.app.serving import run_program
@@ -31,6 +33,7 @@ __all__ = [
     "SitePlan",
     "Speaker",
     "Topic",
+    "check_dead_letters",
     "check_store",
     "command",
     "make_cleaner",
@@ -41,5 +44,6 @@ __all__ = [
     "run_site",
     "serve_site",
     "spare_what_stays",
+    "store_checks",
     "store_of",
 ]

@@ -12,12 +12,12 @@ import trio
 
 from actors.persistence import EventStore
 from actors.runtime import Secret
-from storage.postgres import DatabaseActor, PostgresEventStore
+from storage.memory import MemoryIdempotency
+from storage.postgres import DatabaseActor, PostgresEventStore, PostgresIdempotency
 from supervision import StartFailed, open_system
 from web.app.running import (
     CannotStart,
     check_port,
-    check_store,
     load_static,
     make_cleaner,
     make_keyring,
@@ -27,6 +27,7 @@ from web.app.running import (
     read_secret,
     site_database,
     start_problem,
+    store_checks,
 )
 from web.app.serving import run_program
 from web.server import KeyRing
@@ -46,15 +47,20 @@ async def open_site(
 
     It listens when the block begins; leaving the block is the drain, in the order of every stop.
     Without a `store` events are kept as the `settings` say: in PostgreSQL of one's own, or in the
-    embedded one in `STATE_DIR`. With one nothing is written to disk, and sessions end with the
-    site unless `session_secret` is set. `PORT` 0 takes any free port; `site.url` tells it.
+    embedded one in `STATE_DIR`. With one nothing is written to disk: idempotency keys are kept in
+    memory, and sessions end with the site unless `session_secret` is set. `PORT` 0 takes any free
+    port; `site.url` tells it.
 
     Raises `CannotStart`; what the plan's functions raise comes as the cause of `StartFailed`.
     """
     settings = settings or Settings()
     stopping = Stopping(settings, say=lambda _: None)
     keeping: AbstractAsyncContextManager[Kept]
-    keeping = _keep(settings) if store is None else nullcontext(Kept(store, _well))
+    keeping = (
+        _keep(settings)
+        if store is None
+        else nullcontext(Kept(store, MemoryIdempotency(), {"event_store": _well}))
+    )
     async with keeping as kept, _run(plan, settings, kept, stopping) as site:
         yield site
 
@@ -93,7 +99,8 @@ async def _keep(settings: Settings) -> AsyncIterator[Kept]:
         keyring = make_keyring(settings, database)
         yield Kept(
             PostgresEventStore(database),
-            partial(check_store, database, trouble),
+            PostgresIdempotency(database),
+            store_checks(database, trouble),
             keyring,
             lambda: DatabaseActor(database),
             partial(make_cleaner, database, keyring, projections_kept=settings.projections_kept),

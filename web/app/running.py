@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from actors.chat import ROOM_NAMES, ChatEnvironment, RoomName
-from actors.persistence import Cleaner, ForgettingWatch
+from actors.persistence import Cleaner, DeadLetters, ForgettingWatch
 from actors.persistence.projections.store import RETIRED_KEPT
 from actors.runtime import Secret
 from storage.errors import (
@@ -63,7 +63,7 @@ from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
 from web.observability import first_leaf
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.settings import Migrate, Settings, StoreTimeline
-from web.site.health import Degraded, Unhealthy
+from web.site.health import Check, Degraded, Unhealthy
 from web.timeline.collector import statements_teller
 from web.views import StaticTable, load
 from web.views.browser_runtime import FILE_NAME as DATASTAR_FILE
@@ -95,6 +95,9 @@ _KEPT_NAMES = frozenset(
 # collections, of a third of a second each: four tenths of what they cost. Here the second is 50,000
 # objects, 5 ms, and the last a million, the worst that circles of references can hold meanwhile.
 COLLECTED_AFTER = (5000, 10, 20)
+
+# As long as the look at the store takes at most: both are asked at once.
+LETTERS_S_MAX = 1.0
 
 _ROOT = Path(__file__).parents[2]
 _DATASTAR = _ROOT / "build" / "datastar" / DATASTAR_FILE
@@ -320,7 +323,7 @@ async def _run_tree(
         clock,
         files.static,
         directory=directory,
-        check_store=lambda: check_store(database, trouble),
+        store_checks=store_checks(database, trouble),
         store=store_of(database, log),
         ids=SystemIds(),
         documents=files.documents,
@@ -397,6 +400,14 @@ def store_of(database: Database, log: PostgresChatLog) -> Store:
     )
 
 
+def store_checks(database: Database, trouble: Trouble = str) -> dict[str, Check]:
+    """Call this for the components of `/ready` that a site has of its database."""
+    return {
+        "event_store": partial(check_store, database, trouble),
+        "dead_letters": partial(check_dead_letters, PostgresDeadLetters(database)),
+    }
+
+
 async def check_store(database: Database, trouble: Trouble = str) -> None:
     """Call this to learn whether the store answers; raises `Unhealthy` or `Degraded`."""
     health = await check_health(database)
@@ -409,6 +420,20 @@ async def check_store(database: Database, trouble: Trouble = str) -> None:
         case _:
             why = trouble()
             raise Unhealthy("the database does not answer" + (f": {why}" if why else ""))
+
+
+async def check_dead_letters(letters: DeadLetters) -> None:
+    """Call this to learn whether there is room for what fails; raises as `check_store` does."""
+    try:
+        with trio.fail_after(LETTERS_S_MAX):
+            counts = await letters.counts()
+    except (StoreError, trio.TooSlowError) as error:
+        raise Unhealthy("the dead letters cannot be counted") from error
+    match counts.health:
+        case "degraded":
+            raise Degraded(f"the dead letters are {counts.fullness:.0%} full")
+        case "unhealthy":
+            raise Unhealthy("the dead letters are full: what fails from now on is not kept")
 
 
 def make_cleaner(

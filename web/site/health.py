@@ -106,12 +106,26 @@ class Health:
         self._checks, self._is_draining = checks, is_draining
         self._kept: tuple[float, HealthReport] | None = None
         self._running = trio.Lock()
+        self._has_started = False
         self._doubts = 0
 
     async def report(self) -> HealthReport:
         """Call this to get a report at most a second old; while draining none is made."""
         if self._is_draining():
             return HealthReport({}, 0.0, is_draining=True)
+        report = await self._report()
+        self._has_started = self._has_started or report.is_ready
+        return report
+
+    async def has_started(self) -> bool:
+        """Call this to learn whether all of it was ever ready; from then on it is so for good.
+
+        Until then each call looks anew, as `report` does: at the store with its schema, and at the
+        actors. What was started and broke since is for `report` to tell.
+        """
+        return self._has_started or (await self.report()).is_ready
+
+    async def _report(self) -> HealthReport:
         async with self._running:
             if self._kept is None or trio.current_time() - self._kept[0] > KEPT_S:
                 doubts = self._doubts

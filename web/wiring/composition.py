@@ -5,7 +5,7 @@ known. What is kept here (streams, readers, pages) outlives an incarnation of an
 No adapter of storage is named here.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import floor
@@ -182,14 +182,14 @@ class Web:
         static: StaticTable,
         *,
         directory: Directory,
-        check_store: Check,
+        store_checks: Mapping[str, Check],
         store: Store,
         ids: Ids,
         stream_caps: StreamCaps | None = None,
         documents: Documents | None = None,
     ) -> None:
         self._settings, self._static, self._clock = settings, static, clock
-        self._directory, self._check_store = directory, check_store
+        self._directory, self._store_checks = directory, store_checks
         self._ring = KeyRing(secrets.current, secrets.previous)
         self._renderer = Renderer(static)
         self._version = program_version()
@@ -544,7 +544,7 @@ class Web:
 
     def _health(self) -> Health:
         checks: dict[str, Callable[[], Awaitable[None]]] = {
-            "event_store": self._check_store,
+            **self._store_checks,
             "streams": self._check_streams,
             "tree": self._check_tree,
         }

@@ -57,6 +57,7 @@ ROUTES = {
     paths.ROBOTS: "GET",
     paths.HEALTH: "GET",
     paths.HEALTH_LIVE: "GET",
+    paths.HEALTH_STARTUP: "GET",
     paths.READY: "GET",
     paths.HEALTH_READY: "GET",
 }

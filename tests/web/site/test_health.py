@@ -135,3 +135,22 @@ async def test_a_degraded_component_is_told_and_still_serves(autojump_clock: Moc
     assert isinstance(components, dict)
     assert components["other"]["healthy"] is True
     assert components["other"]["error"] == "a transaction holds the order of events back"
+
+
+async def test_it_has_started_for_good_once_all_of_it_was_well(autojump_clock: MockClock) -> None:
+    # WEB-20
+    checks = Checks()
+    checks.error = Unhealthy("the database does not answer")
+    health = checks.health()
+    assert not await health.has_started()
+    checks.error = Degraded("slow")
+    await trio.sleep(KEPT_S + 0.1)
+    assert await health.has_started()
+    checks.error = Unhealthy("the database does not answer")
+    await trio.sleep(KEPT_S + 0.1)
+    assert not (await health.report()).is_ready
+    runs = checks.runs
+    assert await health.has_started()
+    assert checks.runs == runs
+    # Who stops before it was ever well has not started.
+    assert not await Checks().health(is_draining=True).has_started()

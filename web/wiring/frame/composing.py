@@ -146,7 +146,7 @@ class OwnWeb:
 
     def _health(self) -> Health:
         site = self._site
-        checks = {"event_store": site.kept.check, "tree": self._check_tree}
+        checks = {**site.kept.checks, "tree": self._check_tree}
         return Health(checks, lambda: site.is_draining or site.streams.is_draining)
 
     async def _check_tree(self) -> None:

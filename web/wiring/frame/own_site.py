@@ -13,7 +13,7 @@ files, a drain. It is made of the same parts as our own site, see `serving.py`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,12 +26,14 @@ from markupsafe import Markup
 from quart import Blueprint, Response
 
 from actors.persistence import EventStore, Keyring
+from actors.persistence.beside_log.idempotency import Idempotency
 from actors.reducers import Environment
 from actors.runtime import Actor, AnyActor, Ref
 from supervision import ChildSpec, Flags
 from web.realtime import StreamCaps, Streams
 from web.server import CsrfTokens, ErrorTable, KeyRing, current_request_state, sign_in_of
 from web.settings import Settings
+from web.site.health import Check
 from web.views import LocalPath, StaticTable
 from web.views.static import DATASTAR
 from web.wiring.environment import SystemClock, SystemIds
@@ -54,14 +56,16 @@ _LIVE = Markup(
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Where a site keeps its events, what drives that store, and how it is asked if it is well.
+    """Where a site keeps its events and keys, what drives that store, and whether it is well.
 
-    `drive` makes the actor that stands first in the tree, `clean` the one that removes what was
-    kept long enough; None for a store that needs none. `keyring` seals private fields.
+    `checks` are its components of `/ready`, by name. `drive` makes the actor that stands first in
+    the tree, `clean` the one that removes what was kept long enough; None for a store that needs
+    none. `keyring` seals private fields.
     """
 
     store: EventStore
-    check: Callable[[], Awaitable[None]]
+    idempotency: Idempotency
+    checks: Mapping[str, Check]
     keyring: Keyring | None = None
     drive: Callable[[], AnyActor] | None = None
     clean: Callable[[], AnyActor] | None = None
@@ -71,14 +75,16 @@ class OwnSite(Finder):
     """A running site of one's own.
 
     `store` is where aggregates keep their events, and `keyring` what seals private fields of them
-    (None in memory); `environment` has the real clock and ids; `system` is the running system,
-    whose `topics` bring panels and sockets what happens.
+    (None in memory); `idempotency` and `ring` are what `IdempotencyKeys` and `Pages` of `web.api`
+    are made with; `environment` has the real clock and ids; `system` is the running system, whose
+    `topics` bring panels and sockets what happens.
     """
 
     def __init__(self, settings: Settings, ring: KeyRing, static: StaticTable, kept: Kept) -> None:
         super().__init__()
         self.settings, self.kept = settings, kept
         self.store, self.keyring = kept.store, kept.keyring
+        self.idempotency = kept.idempotency
         self.ring, self.static, self.csrf = ring, static, CsrfTokens(ring)
         self.environment = Environment(SystemClock(), SystemIds())
         caps = StreamCaps(per_address=settings.streams_per_address_max)

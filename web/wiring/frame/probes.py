@@ -43,7 +43,7 @@ def ready_answers(
 
 
 def probe_routes(health: Health) -> Blueprint:
-    """Call this to get the routes behind `ready_answers`, and `/ready`."""
+    """Call this to get the routes behind `ready_answers`, `/ready` and `/health/startup`."""
     routes = Blueprint("probes", __name__)
 
     # A GET of these is answered before Quart is asked (`ready_answers`). They are routes for what
@@ -65,11 +65,20 @@ def probe_routes(health: Health) -> Blueprint:
         report = await health.report()
         # SEC-84: whoever may ask learns whether, and only an operator's own machines why.
         shown = report.to_json() if current_request_state().is_near else report.to_public_json()
-        return Response(
-            msgspec.json.encode(shown),
-            status=200 if report.is_ready else 503,
-            content_type=JSON,
-            headers={"cache-control": "no-store"},
-        )
+        return _probed(shown, is_well=report.is_ready)
+
+    @routes.get(paths.HEALTH_STARTUP)
+    async def startup() -> Response:
+        started = await health.has_started()
+        return _probed({"started": started}, is_well=started)
 
     return routes
+
+
+def _probed(shown: object, *, is_well: bool) -> Response:
+    return Response(
+        msgspec.json.encode(shown),
+        status=200 if is_well else 503,
+        content_type=JSON,
+        headers={"cache-control": "no-store"},
+    )
