@@ -29,6 +29,7 @@ _COOKIES = "See whether your browser keeps cookies for this site; without one it
 _ADVICE: Mapping[int, tuple[str, ...]] = {
     400: (_AGAIN, "If you wrote the address yourself, look at it once more."),
     401: ("Sign in; you will be brought back.",),
+    402: ("Look at what you pay with, and try again.",),
     403: (_AGAIN, _COOKIES, "Some pages are for other roles than yours; another account may help."),
     404: (
         "Look at the address: is a part of it missing, or too much?",

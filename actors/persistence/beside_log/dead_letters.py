@@ -37,7 +37,7 @@ ERROR_CHARS_MAX = 8192
 LETTER_METADATA_BYTES_MAX = 64 * 1024
 # The table is bounded; the oldest final rows make room, pending ones never do.
 ROWS_MAX = 100_000
-# Health tells at half (RES-40): what fills it goes on failing, and there is still time to look.
+# Health tells at half: what fills it goes on failing, and there is still time to look.
 FULL_DEGRADED = 0.5
 # A worker that died with a row in hand has it taken away after this.
 CLAIM = timedelta(seconds=60)
