@@ -38,7 +38,7 @@ import msgspec
 
 from actors.sagas.words.errors import SagaDefinitionError
 from actors.sagas.words.state import SagaState
-from actors.sagas.words.words import COMMANDS, DEPTH_MAX, is_kind, target_of
+from actors.sagas.words.words import COMMANDS, DEPTH_MAX, STEP_CHARS_MAX, is_kind, target_of
 
 D = TypeVar("D")
 D_co = TypeVar("D_co", covariant=True)
@@ -396,6 +396,8 @@ def _units(cls: type, where: str) -> tuple[Unit, ...]:
             raise SagaDefinitionError(
                 one.where, f"{name} is also named {one.name}; declare it anew"
             )
+        if len(name) > STEP_CHARS_MAX:
+            raise SagaDefinitionError(one.where, f"{name} is longer than {STEP_CHARS_MAX} letters")
         one.name = name
     groups = [one for one in vars(cls).values() if isinstance(one, Group)]
     group_of: dict[str, Group] = {}

@@ -461,10 +461,12 @@ class OutboxRelay(Actor[LookAtOutbox]):
         by_key: dict[str, list[OutboxEntry]] = {}
         for entry in batch:
             by_key.setdefault(entry.key, []).append(entry)
-        limit = trio.CapacityLimiter(self._keys_at_once)
+        limit, errors = trio.CapacityLimiter(self._keys_at_once), list[StoreError]()
         async with trio.open_nursery() as nursery:
             for entries in by_key.values():
-                nursery.start_soon(self._send_key, part, entries, ends_at, limit)
+                nursery.start_soon(self._send_key, part, entries, ends_at, limit, errors)
+        if errors:
+            raise errors[0]
 
     async def _send_key(
         self,
@@ -472,10 +474,16 @@ class OutboxRelay(Actor[LookAtOutbox]):
         entries: Sequence[OutboxEntry],
         ends_at: float,
         limit: trio.CapacityLimiter,
+        errors: list[StoreError],
     ) -> None:
         async with limit:
             for entry in entries:
-                if not await self._send_one(part, entry, ends_at):
+                try:
+                    if errors or not await self._send_one(part, entry, ends_at):
+                        return
+                except StoreError as error:
+                    # One, not a group, and the others send what they have begun.
+                    errors.append(error)
                     return
 
     async def _send_one(self, part: _Part, entry: OutboxEntry, ends_at: float) -> bool:

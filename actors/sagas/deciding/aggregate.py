@@ -261,11 +261,10 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
         if state.parent is None:
             return
         parent, token = state.parent, state.undo_token or state.parent.token
-        # Distinct for each time it is stuck or goes on: the second must not look like the first.
-        tries = sum(one.attempt + one.undo_attempt for one in state.steps.values())
         body = {"step": parent.step, "token": token, "outcome": outcome, **told}
         yield OutboxMessage(
-            named_id(self.saga, ANSWER, token, outcome, tries),
+            # Stuck again, it must not look like the first time.
+            named_id(self.saga, ANSWER, token, outcome, state.times_stuck),
             "command",
             SAGA_TARGET,
             str(self.saga),
@@ -276,10 +275,9 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
     def _letter(
         self, state: SagaState, event: SagaStuck, metadata: Mapping[str, str]
     ) -> OutboxMessage:
-        tries = sum(one.attempt + one.undo_attempt for one in state.steps.values())
         body = {"saga": str(self.saga), "step": event.step, "reason": event.reason}
         return OutboxMessage(
-            named_id(self.saga, LETTER_TARGET, event.step, tries, state.undo_token),
+            named_id(self.saga, LETTER_TARGET, state.times_stuck),
             "command",
             LETTER_TARGET,
             str(self.saga),

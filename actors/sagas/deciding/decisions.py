@@ -378,8 +378,7 @@ def _advanced(turn: _Turn) -> _Turn:
 
 def _forward(turn: _Turn) -> _Turn:
     for name in turn.state.in_phase("started"):
-        wanted = turn.step(name).wait_for
-        signal = None if wanted is None else _signal(turn, wanted)
+        signal = _signal(turn, turn.step(name))
         if signal is not None:
             return turn.then(StepSucceeded(name, signal.message, signal.name))
     for name in turn.state.in_phase("failed", "unknown"):
@@ -393,8 +392,16 @@ def _forward(turn: _Turn) -> _Turn:
     return turn.then(SagaCompleted())
 
 
-def _signal(turn: _Turn, wanted: type) -> SignalReceived | None:
-    return next((one for one in turn.state.signals if one.name == wanted.__name__), None)
+def _signal(turn: _Turn, step: Step[object]) -> SignalReceived | None:
+    """The first signal that a step waits for; one that it cannot read stays where it is."""
+    for one in turn.state.signals:
+        if step.wait_for is not None and one.name == step.wait_for.__name__:
+            try:
+                step.read(one.message)
+            except msgspec.ValidationError:
+                continue
+            return one
+    return None
 
 
 def _unit_begun(turn: _Turn, unit: Unit) -> _Turn:

@@ -43,7 +43,6 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
             saga.name,
             parts.store,
             parts.env,
-            snapshots=parts.snapshots,
             shard=parts.shard,
             idle_s=parts.idle_s,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from actors.persistence import EventStore, Shard, Snapshots
+from actors.persistence import EventStore, Shard
 from actors.persistence.aggregate_actor import IDLE_S
 from actors.reducers import Environment
 from actors.sagas.definition import AnySaga, Definition
@@ -85,7 +85,6 @@ class SagaParts:
     kinds: SagaKinds
     store: EventStore
     env: Environment
-    snapshots: Snapshots | None = None
     shard: Shard | None = None
     idle_s: float = IDLE_S
     crashes_max: int = CRASHES_MAX

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from actors.persistence import (
+    EVENTS,
     AggregateRef,
     DeadLetters,
     Done,
@@ -24,7 +25,6 @@ from actors.persistence import (
     ProjectionStore,
     Refusal,
     StoreError,
-    ask_state,
     execute,
 )
 from actors.reducers import Environment
@@ -42,6 +42,7 @@ from actors.sagas.definition import Saga
 from actors.sagas.doing.index import lines
 from actors.sagas.doing.parts import SagaKinds, SagaParts
 from actors.sagas.words.errors import (
+    InvalidSagaId,
     InvalidSagaTransition,
     NoParticipant,
     SagaExists,
@@ -49,7 +50,7 @@ from actors.sagas.words.errors import (
     UnknownSaga,
     UnknownSagaKind,
 )
-from actors.sagas.words.state import SagaState
+from actors.sagas.words.state import SagaState, apply
 from actors.sagas.words.words import (
     LETTER_TARGET,
     SAGA_TARGET,
@@ -179,9 +180,14 @@ class Sagas:
         await self.order(saga, named, "take a signal")
 
     async def query(self, saga: SagaId) -> SagaState:
-        """Call this for what is known of a saga; changes nothing. Raises `UnknownSaga`."""
-        _, state = await ask_state(self._ref_of(saga), timeout=ANSWER_S)
-        assert isinstance(state, SagaState), "the actor is a saga's"
+        """Call this for what its log says of a saga, whoever runs it; changes and starts nothing.
+
+        Raises `UnknownSaga`, and what the store says.
+        """
+        state = SagaState()
+        async for stored in self._parts.store.load(saga.stream):
+            for fact in EVENTS.decode_all(stored):
+                state = apply(state, fact)  # type: ignore[arg-type]
         if state.phase is Status.NEW:
             raise UnknownSaga(str(saga))
         return state
@@ -212,13 +218,28 @@ class Sagas:
     # For participants
 
     async def reply(self, command: SagaCommand, outcome: Outcome) -> bool:
-        """Call this with what came of a command; False when its saga waits for it no more."""
+        """Call this with what came of a command; False when its saga waits for it no more.
+
+        Raises `TypeError` for what is no outcome, or a result that is no mapping there.
+        """
         saga = SagaId.parse(command.saga)
         outcome = _stored(outcome)
         done = await self.tell(saga, TakeReply(command.step, command.token, outcome))
         return isinstance(done, Done) and bool(done.events)
 
     # For the relay and the timers
+
+    def takes_message(self, entry: OutboxEntry) -> bool:
+        """Call this where one relay sends other things too: whether this is a saga's."""
+        return "saga-id" in entry.headers
+
+    def takes_timer(self, timer: DueTimer) -> bool:
+        """Call this where one service delivers other timers too: whether this is a saga's."""
+        try:
+            self.kinds.versions(SagaId.parse(timer.address).kind)
+        except (InvalidSagaId, UnknownSagaKind):
+            return False
+        return True
 
     async def send(self, entry: OutboxEntry) -> None:
         """Give this to an `OutboxRelay`: carries out what a saga's append has sent.
@@ -363,4 +384,10 @@ class _Answer(msgspec.Struct):
 
 def _stored(outcome: Outcome) -> Outcome:
     """The outcome as the log holds it, so that what cannot be stored is told its participant."""
+    given: object = outcome
+    if not isinstance(given, Succeeded | Refused | Unavailable | ChildStuck):
+        raise TypeError(
+            f"a participant gave {type(given).__name__}; give Succeeded, Refused or Unavailable, "
+            "or None to reply later"
+        )
     return Succeeded(plain(outcome.result)) if isinstance(outcome, Succeeded) else outcome

@@ -64,6 +64,7 @@ class SagaState(msgspec.Struct, frozen=True):
     phase: Status = Status.NEW
     stuck: str = ""
     stuck_step: str = ""
+    times_stuck: int = 0
     kind: str = ""
     version: int = 0
     fingerprint: str = ""
@@ -131,7 +132,10 @@ def apply(state: SagaState, event: SagaEvent) -> SagaState:
             )
         case SagaStuck():
             return msgspec.structs.replace(
-                state, stuck=event.reason or "stuck", stuck_step=event.step
+                state,
+                stuck=event.reason or "stuck",
+                stuck_step=event.step,
+                times_stuck=state.times_stuck + 1,
             )
         case SagaResumed():
             steps = {
@@ -176,7 +180,7 @@ def _apply_step(
             )
         case StepSucceeded():
             if event.signal:
-                state = _without_signal(state, event.signal)
+                state = _without_signal(state, event)
             return _changed(state, event.step, phase="done", result=event.result)
         case StepFailed():
             phase: StepPhase = "failed"
@@ -192,8 +196,9 @@ def _apply_step(
     assert_never(event)
 
 
-def _without_signal(state: SagaState, name: str) -> SagaState:
-    taken = next((one for one in state.signals if one.name == name), None)
+def _without_signal(state: SagaState, event: StepSucceeded) -> SagaState:
+    meant = (event.signal, event.result)
+    taken = next((one for one in state.signals if (one.name, one.message) == meant), None)
     left = tuple(one for one in state.signals if one is not taken)
     return msgspec.structs.replace(state, signals=left)
 

@@ -22,8 +22,10 @@ T = TypeVar("T")
 
 # A saga within a saga within a saga ...: deeper is a graph that nobody can read.
 DEPTH_MAX = 5
-# With its kind and the names of four steps it has room in a stream's name (255 bytes).
-ID_CHARS_MAX = 100
+# With its kind and the names of four steps it has room in a stream's name: 50 + 1 + 80 + 4 * 31.
+KIND_CHARS_MAX = 50
+ID_CHARS_MAX = 80
+STEP_CHARS_MAX = 30
 # What a person says about a saga, and what a participant gives as its reason; longer is cut.
 REASON_CHARS_MAX = 1000
 
@@ -41,7 +43,7 @@ def named_id(*parts: object) -> UUID:
 
 def is_kind(text: str) -> bool:
     """Call this to ask whether a kind can be the category of streams."""
-    return len(text) <= 50 and _KIND.fullmatch(text) is not None
+    return len(text) <= KIND_CHARS_MAX and _KIND.fullmatch(text) is not None
 
 
 class SagaId(NamedTuple):

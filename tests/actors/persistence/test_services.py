@@ -674,3 +674,29 @@ async def test_several_keys_of_a_part_are_sent_at_once_each_in_order(
     for wrong in ({"sends_max": 0}, {"keys_at_once": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             OutboxRelay(outbox, send, env, "r", **wrong)  # type: ignore[arg-type]
+
+
+async def test_a_store_that_is_away_while_several_keys_are_sent_ends_no_relay(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    database, env = _world()
+    outbox, store = MemoryOutbox(database), MemoryEventStore(database)
+    keys = [f"k{number}" for number in range(100) if partition_of(f"k{number}") == 0][:5]
+    await store.append(StreamId("order-1"), new_events(1), outbox=[_message(key) for key in keys])
+    tried: list[str] = []
+
+    async def send(entry: OutboxEntry) -> None:
+        tried.append(entry.key)
+        if len(tried) <= len(keys):
+            outbox.fail_next(StoreUnavailable("away"), times=20)
+            raise ZeroDivisionError("planted")
+
+    async with open_actors() as system:
+
+        def make() -> OutboxRelay:
+            return OutboxRelay(outbox, send, env, "r", keys_at_once=4)
+
+        await system.start(make)
+        await trio.sleep(300)
+    assert set(tried) == set(keys)
+    assert (await outbox.stats()).pending == 0

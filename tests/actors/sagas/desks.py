@@ -25,8 +25,11 @@ from tests.actors.sagas.shops import Plan, World
 
 
 class Tree(Supervisor):
-    def __init__(self, world: World, parts: SagaParts, send: Send, deliver: Deliver) -> None:
+    def __init__(
+        self, world: World, parts: SagaParts, send: Send, deliver: Deliver, owner: str
+    ) -> None:
         self.world, self.parts, self.send, self.deliver = world, parts, send, deliver
+        self.owner = owner
 
     @dynamic_method(key="key", restart="transient")
     def sagas(self, key: str) -> SagaActor:
@@ -39,7 +42,7 @@ class Tree(Supervisor):
             ports.outbox,
             self.send,
             ports.env,
-            ports.owner,
+            self.owner,
             dead_letters=ports.dead_letters,
             sends_max=64,
             keys_at_once=16,
@@ -48,7 +51,7 @@ class Tree(Supervisor):
     @child_method()
     def clock(self) -> TimerService:
         ports = self.world.ports
-        return TimerService(ports.timers, self.deliver, ports.env, ports.owner)
+        return TimerService(ports.timers, self.deliver, ports.env, self.owner)
 
 
 @dataclass
@@ -85,10 +88,10 @@ class Desk:
 
 @asynccontextmanager
 async def open_desk(
-    world: World, player: Player, *kinds: type[AnySaga], plan: Plan | None = None
+    world: World, player: Player, *kinds: type[AnySaga], owner: str = "the-process"
 ) -> AsyncIterator[Desk]:
     """Call this for a running tree with sagas of these kinds."""
-    world.set_plan(Plan() if plan is None else plan)
+    world.set_plan(Plan())
     opened, trees = trio.Event(), list[Tree]()
     parts = SagaParts(
         SagaKinds(*kinds),
@@ -112,7 +115,7 @@ async def open_desk(
         await opened.wait()
         return await sagas.deliver(timer)
 
-    async with open_system(Tree, world, parts, send, deliver) as tree:
+    async with open_system(Tree, world, parts, send, deliver, owner) as tree:
         trees.append(tree)
         opened.set()
         yield Desk(tree, sagas, parts, player)

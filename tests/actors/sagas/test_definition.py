@@ -84,6 +84,11 @@ def two_names() -> None:
         again = place
 
 
+def long_name() -> None:
+    class Nothing(Saga[Basket]):
+        place_it_on_the_shelf_of_the_house = step(Place)
+
+
 def two_groups() -> None:
     class Nothing(Saga[Basket]):
         a, b, c = step(Place), step(Place), step(Place)
@@ -215,6 +220,7 @@ MISTAKES: list[tuple[Callable[[], None], str]] = [
     (bad_deadline, "deadline_s is inf"),
     (no_name, "without a name"),
     (two_names, "also named"),
+    (long_name, "longer than 30 letters"),
     (two_groups, "two groups"),
     (lonely_group, "two steps or more"),
     (no_step_in_group, "3 is no step"),

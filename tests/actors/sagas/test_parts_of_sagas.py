@@ -17,6 +17,7 @@ from actors.sagas import (
     Start,
     Status,
     Succeeded,
+    TakeSignal,
     Unavailable,
     child,
     group,
@@ -218,6 +219,16 @@ def test_a_signal_ends_the_step_that_waits_for_it() -> None:
     case.signal(Other("ann")).expect_nothing().signal(Approval("ann"))
     case.expect_command(Reserve).reply().expect_status("completed")
     assert case.state.step("approve").result == {"by": "ann"}
+
+
+def test_a_signal_that_its_step_cannot_read_is_passed_over() -> None:
+    # SAGA-17
+    case = SagaTest(Approved).start(BASKET)
+    for message in ({"by": 7}, {"by": "ann"}):
+        case.tell(TakeSignal("Approval", message))
+    case.expect_command(Place).reply().expect_command(Reserve)
+    assert case.state.step("approve").result == {"by": "ann"}
+    assert [one.message for one in case.state.signals] == [{"by": 7}]
 
 
 def test_an_early_signal_waits_in_the_log() -> None:

@@ -2,20 +2,23 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from uuid import UUID
 
 import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.persistence import StoreUnavailable
+from actors.persistence import OutboxEntry, StoreUnavailable
+from actors.runtime import ActorCrashed
 from actors.sagas import (
     Facts,
     InvalidSagaId,
     InvalidSagaTransition,
+    Outcome,
     Refused,
     Saga,
     SagaAdministration,
@@ -364,6 +367,128 @@ async def test_a_bug_crashes_the_actor_and_at_last_leaves_the_saga_stuck(
         await _administration(world, desk).force_compensate(saga, "ann", "cannot be paid")
         assert await ended(desk.sagas, saga) is Status.FAILED
         assert desk.player.told[-1] == "undo place"
+
+
+BROKEN: set[str] = set()
+
+
+def _maybe_charge(facts: Facts[Basket]) -> Charge:
+    assert "pay" not in BROKEN
+    return Charge(facts.data.order_id, facts.data.cents)
+
+
+def _maybe_reserve(facts: Facts[Basket]) -> Reserve:
+    assert "reserve" not in BROKEN
+    return Reserve(facts.data.order_id)
+
+
+class Fragile(Saga[Basket]):
+    place = step(Place, undo=Unplace)
+    pay = step(_maybe_charge, undo=refund)
+    reserve = step(_maybe_reserve)
+
+
+async def test_a_saga_can_be_stuck_twice_and_tells_each_time(autojump_clock: MockClock) -> None:
+    # SAGA-3, SAGA-13
+    BROKEN.update(("pay", "reserve"))
+    world = memory_world()
+    async with open_desk(world, _player(), Fragile) as desk:
+        saga = await desk.sagas.start(Fragile, BASKET, name="1")
+        admin = _administration(world, desk)
+        assert await ended(desk.sagas, saga) is Status.STUCK
+        with pytest.raises(ActorCrashed):
+            await admin.retry_step(saga, "ann", "try")  # not mended: nothing has changed
+        assert (await desk.sagas.query(saga)).status is Status.STUCK
+        BROKEN.discard("pay")
+        await admin.retry_step(saga, "ann", "mended")
+        await _until(partial(_is_past, desk, saga, Status.RUNNING))
+        assert await ended(desk.sagas, saga) is Status.STUCK
+        assert (await desk.sagas.query(saga)).times_stuck == 2
+        await _until(partial(_has_letter, world, 1))
+        BROKEN.clear()
+        await admin.retry_step(saga, "ann", "mended too")
+        assert await ended(desk.sagas, saga) is Status.COMPLETED
+        # What came while it crashed came again, under the same key.
+        assert list(dict.fromkeys(desk.player.told)) == ["place", "pay", "reserve"]
+
+
+async def _has_letter(world: World, retries: int) -> bool:
+    letters = await world.dead_letters.list(kind="saga")
+    return bool(letters) and letters[0].retry_count >= retries
+
+
+async def test_what_a_participant_gives_by_mistake_harms_no_saga(
+    autojump_clock: MockClock,
+) -> None:
+    async with _desk() as desk:
+        left: list[object] = ["done", Succeeded(["no", "mapping"]), Succeeded(7)]
+
+        def wrong(command: SagaCommand) -> Outcome | None:
+            return left.pop() if left else Succeeded(Placed(1))  # type: ignore[return-value]
+
+        desk.player.rules["place"] = wrong
+        saga = await desk.sagas.start(Purchase, BASKET)
+        assert await ended(desk.sagas, saga) is Status.COMPLETED
+        assert desk.parts.stats.crashed == 0
+        assert [one.attempt for one in desk.player.got if one.step == "place"] == [1] * 4
+
+
+async def test_a_result_too_large_for_the_log_is_undone_in_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    async with _desk() as desk:
+        desk.player.rules["pay"] = lambda _: Succeeded({"payment_id": "x" * 100_000})
+        saga = await desk.sagas.start(Purchase, BASKET)
+        assert await ended(desk.sagas, saga) is Status.FAILED
+        assert desk.player.told[-2:] == ["undo pay", "undo place"]
+
+
+async def test_two_processes_with_one_saga_do_nothing_twice(autojump_clock: MockClock) -> None:
+    # SAGA-7: ownership is only an optimisation, the version of the stream decides
+    world, player = memory_world(), _player()
+    player.rules["place"] = lambda _: None
+    async with (
+        open_desk(world, player, Purchase) as one,
+        open_desk(world, player, Purchase, owner="another") as other,
+    ):
+        for number in range(20):
+            await one.sagas.start(Purchase, BASKET, name=str(number))
+        await _until(partial(_has_come, player, 20))
+        for desk in (one, other):
+            assert (await desk.sagas.resume(world.index)).woken == 20
+        async with trio.open_nursery() as nursery:
+            for command in list(player.got):
+                for desk in (one, other):
+                    nursery.start_soon(desk.sagas.reply, command, Succeeded(Placed(1)))
+        for number in range(20):
+            for desk in (one, other):
+                status = await ended(desk.sagas, SagaId("purchase", str(number)))
+                assert status is Status.COMPLETED
+    keys = [one.key for one in player.got]
+    assert len(keys) == len(set(keys)) == 60
+
+
+async def _has_come(player: Player, count: int) -> bool:
+    return len(player.got) >= count
+
+
+async def test_a_saga_knows_its_messages_and_timers_among_others(
+    autojump_clock: MockClock,
+) -> None:
+    world = memory_world()
+    async with _desk(world) as desk:
+        desk.player.rules["place"] = lambda _: None
+        await desk.sagas.start(Purchase, BASKET, name="1")
+        await _until(partial(_has_come, desk.player, 1))
+        now = world.env.clock.now() + timedelta(seconds=60)
+        due = await world.timers.claim_due("test", now)
+        assert due
+        assert all(desk.sagas.takes_timer(one) for one in due)
+        for address in ("saga/1", "mail-1", "purchase"):
+            assert not desk.sagas.takes_timer(replace(due[0], address=address))
+        entry = OutboxEntry(1, UUID(int=1), "mail", "mail", "k", b"", {}, 0, now)
+        assert not desk.sagas.takes_message(entry)
+        assert desk.sagas.takes_message(replace(entry, headers={"saga-id": "purchase-1"}))
 
 
 # Sagas in sagas, signals, cancelling
