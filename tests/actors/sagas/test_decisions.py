@@ -74,6 +74,20 @@ def test_a_late_or_repeated_reply_changes_nothing() -> None:
     case.expect_undo("pay").reply().expect_undo("place").reply().expect_status("failed")
 
 
+def test_a_reply_of_an_earlier_attempt_is_not_that_of_the_one_in_flight() -> None:
+    # SAGA-2: of a do, and of an undo
+    case = _begun().expect_command(Place).unavailable().advance(0.1).expect_command(Place)
+    appends = case.appends
+    case.reply_to(case.sent[0], Refused("late")).reply_to(case.sent[0], Succeeded(Placed(9)))
+    assert case.appends == appends
+    case.reply(Placed(1)).expect_command(Charge).refuse("no money").expect_undo("place")
+    case.refuse("busy").advance(0.1).expect_undo("place")
+    late = next(one for one in case.sent if one.is_undo)
+    case.reply_to(late, Succeeded())
+    assert case.state.step("place").undo == "started"
+    case.reply().expect_status("failed", "no money")
+
+
 def test_a_refusal_undoes_what_is_done_in_reverse() -> None:
     # SAGA-3, SAGA-4
     case = _paid().expect_command(Reserve).refuse("sold out")
@@ -157,6 +171,16 @@ def test_the_deadline_comes_once_and_undoes_all() -> None:
     case = SagaTest(Slow).start(BASKET).expect_command(Place).advance(20)
     case.expect_undo("place").reply().expect_status("failed", "deadline").advance(1000)
     assert case.fired == ["deadline"]
+
+
+def test_the_deadline_of_a_saga_that_is_over_or_on_its_way_back_changes_nothing() -> None:
+    # SAGA-5
+    case = _paid().expect_command(Reserve).reply().expect_status("completed").advance(10_000)
+    assert case.fired == []
+    case = _placed().expect_command(Charge).refuse("no money").expect_undo("place")
+    appends = case.appends
+    case.tell(TakeTimer("deadline", ""))
+    assert case.appends == appends
 
 
 def test_a_cancelled_saga_awaits_what_is_in_flight() -> None:
