@@ -88,10 +88,14 @@ class Desk:
 
 @asynccontextmanager
 async def open_desk(
-    world: World, player: Player, *kinds: type[AnySaga], owner: str = "the-process"
+    world: World,
+    player: Player,
+    *kinds: type[AnySaga],
+    owner: str = "the-process",
+    plan: Plan | None = None,
 ) -> AsyncIterator[Desk]:
     """Call this for a running tree with sagas of these kinds."""
-    world.set_plan(Plan())
+    world.set_plan(Plan() if plan is None else plan)
     opened, trees = trio.Event(), list[Tree]()
     parts = SagaParts(
         SagaKinds(*kinds),
