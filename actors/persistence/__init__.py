@@ -70,6 +70,7 @@ from actors.persistence.beside_log.subject_keys import (
     SubjectKeys,
 )
 from actors.persistence.beside_log.timers import DueTimer, DurableTimers, OpenTimer, TimerService
+from actors.persistence.effects import Append, Load, LoadSnapshot, SaveSnapshot, store_effects
 from actors.persistence.errors import (
     AlreadyHandled,
     AppendTooLarge,
@@ -248,6 +249,7 @@ __all__ = [
     "AggregateContractError",
     "AggregateRef",
     "AlreadyHandled",
+    "Append",
     "AppendRequest",
     "AppendTooLarge",
     "Appended",
@@ -310,6 +312,8 @@ __all__ = [
     "Keyring",
     "KeyringMissing",
     "Lag",
+    "Load",
+    "LoadSnapshot",
     "LookForForgotten",
     "MasterKeyMissing",
     "NewDeadLetter",
@@ -343,6 +347,7 @@ __all__ = [
     "ReplayParked",
     "Reply",
     "Resume",
+    "SaveSnapshot",
     "SealedFields",
     "SetTimer",
     "Shard",
@@ -388,6 +393,7 @@ __all__ = [
     "split_name",
     "splitter",
     "state_of",
+    "store_effects",
     "swap_back",
     "upcaster",
     "view_log",

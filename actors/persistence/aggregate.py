@@ -181,7 +181,7 @@ def check_snapshots(aggregate: Aggregate[S, C, E]) -> None:
     if state_type is None:
         raise AggregateContractError(f"{cls.__name__} has no state_type; name its state's class")
     try:
-        _schema(state_type)
+        shape_of(state_type)
         read_state(aggregate, write_state(aggregate.initial()))
     except Exception as error:
         raise AggregateContractError(
@@ -208,7 +208,7 @@ def schema_tag(aggregate: Aggregate[S, C, E]) -> str:
     splitters of its events: with another one the same stream is another state. What stands in
     their bodies is not seen; who changes that raises `schema`.
     """
-    shape = _schema(aggregate.state_type)
+    shape = shape_of(aggregate.state_type)
     text = f"{aggregate.state_type.__qualname__}|{shape}|{aggregate.schema}"
     roads = aggregate.types.roads_to(_members(get_type_hints(type(aggregate).apply).get("event")))
     if roads:
@@ -216,8 +216,8 @@ def schema_tag(aggregate: Aggregate[S, C, E]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _schema(state_type: type) -> str:
-    """The JSON Schema of a type as one text, without what people wrote about it."""
+def shape_of(state_type: type) -> str:
+    """Call this for the JSON Schema of a type as one text, without what people wrote about it."""
     schema = msgspec.json.schema(state_type, schema_hook=private_schema)
     return msgspec.json.encode(_undescribed(schema), order="deterministic").decode()
 

@@ -34,6 +34,7 @@ from actors.persistence.aggregate import (
     write_state,
 )
 from actors.persistence.beside_log.subject_keys import Keyring
+from actors.persistence.effects import metadata_of
 from actors.persistence.errors import (
     ConcurrencyConflict,
     Fenced,
@@ -333,7 +334,7 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
 
     async def _append(self, events: tuple[E, ...], message: Execute) -> Done:
         self._raise_if_away()
-        metadata = self._metadata()
+        metadata = metadata_of(self.env, self._tenant)
         stored = [self._encode(event, metadata) for event in events]
         beside = self.aggregate.beside(self.state, events, metadata)
         appended = await self._store.append_request(
@@ -373,19 +374,6 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             tenant=self._tenant,
             tags=self.aggregate.tags(event),
         )
-
-    def _metadata(self) -> dict[str, str]:
-        context = current_context()
-        found = {"timestamp": self.env.clock.now().isoformat()}
-        if context is None:
-            return found
-        # In the stream of no tenant it says for whom; a tenant's events have it anyhow.
-        own = () if self._tenant is not None else ("tenant",)
-        for name in ("correlation_id", "causation_id", "traceparent", "user_id", *own):
-            value = getattr(context, name)
-            if value is not None:
-                found[name] = str(value)
-        return found
 
     async def _read_on(self) -> None:
         """Apply what the stream has behind the state."""
