@@ -70,7 +70,7 @@ class Feeding(Protocol):
     """A reducer actor, as far as its effects need it."""
 
     @property
-    def cell(self) -> Cell: ...
+    def cell(self) -> Cell | None: ...
     async def feed(self, job: Job, action: object) -> None:
         """Have an action reduced; returns when it was."""
         ...
@@ -480,11 +480,11 @@ class Performing:
 
     def _act_alone(self) -> None:
         """Give this task a context of its own: what is told with it came from this effect."""
-        activity = Activity(self._actor.cell)
         out = current_activity.get().sending()
-        assert out is not None
-        activity.out = replace(out)
-        current_activity.set(activity)
+        if out is not None:
+            activity = Activity(self._actor.cell)
+            activity.out = replace(out)
+            current_activity.set(activity)
 
 
 # What the actor carries out itself.

@@ -5,10 +5,28 @@
 - `simulation.py`  runs that can be repeated, with faults; `trace.py` is their record
 - `replaying.py`   faults of a trace put in again, each at its place
 - `repeating.py`   a scenario run twice, to see that it can be
+- `cases`          cases of reducers, aggregates and sagas; clock, ids and chance that are fixed
 - `world`          what of the real world a simulation controls, and what it refuses
 - `scheduling.py`  trio's private names, all in one place
 """
 
+from actors.testing.cases.fixed import (
+    FixedClock,
+    FixedIds,
+    FixedRandom,
+    fixed_environment,
+    test_clock,
+)
+from actors.testing.cases.step_store import ActionNotFound, ReceiveTimeout, StepStore, WrongOrder
+from actors.testing.cases.telling import (
+    ReducerTest,
+    effects_count,
+    given,
+    has_append,
+    has_effect,
+    has_publish,
+    no_effects,
+)
 from actors.testing.probe import Probe
 from actors.testing.puppet import (
     AnyPuppet,
@@ -33,12 +51,16 @@ from actors.testing.world.leaks import SimulationLeak
 
 __all__ = [
     "EPOCH",
+    "ActionNotFound",
     "AnyPuppet",
     "AsyncPuppet",
     "AsyncTrappingPuppet",
     "Call",
     "Do",
     "Fault",
+    "FixedClock",
+    "FixedIds",
+    "FixedRandom",
     "NotRepeatable",
     "Note",
     "Place",
@@ -46,14 +68,26 @@ __all__ = [
     "Probe",
     "Puppet",
     "PuppetMessage",
+    "ReceiveTimeout",
+    "ReducerTest",
     "Scenario",
     "Simulation",
     "SimulationLeak",
     "SimulationUnavailable",
     "Step",
+    "StepStore",
     "Trace",
     "TrappingPuppet",
+    "WrongOrder",
     "check_repeatable",
+    "effects_count",
+    "fixed_environment",
+    "given",
+    "has_append",
+    "has_effect",
+    "has_publish",
+    "no_effects",
     "raising",
     "sleeping",
+    "test_clock",
 ]

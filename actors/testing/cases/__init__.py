@@ -1,5 +1,8 @@
 """Cases: what is given, what happens, what has to come of it, told as a short story.
 
-- `fixed.py`  clock, ids and chance that a test sets
-- `sagas.py`  a saga that is begun, answered, left alone, and crashed wherever one likes
+- `fixed.py`       clock, ids and chance that a test sets
+- `telling.py`     cases of an aggregate and of a reducer; `differing.py` says what differs
+- `step_store.py`  a reducer step by step, its feedback in the order that the test chooses
+- `sagas.py`       a saga that is begun, answered, left alone, and crashed wherever one likes
+- `unfinished.py`  a plugin for pytest: a case that expects nothing fails
 """

@@ -199,7 +199,7 @@ async def test_metadata_and_what_goes_along_are_stored_with_the_events() -> None
     store, outbox = MemoryEventStore(database, event_types=TYPES), MemoryOutbox(database)
     env = fixed_environment()
     leaves = OutboxMessage(UUID(int=1), "bus", "orders", "account-1", b"{}")
-    key = Idempotent("accounts", "key-1", b"fingerprint", b"{}")
+    key = Idempotent("accounts", "key-1", b"fingerprint")
     whole = Append(
         "account-1", 0, (Deposited(1),), Stored, refused, outbox=(leaves,), idempotency=key
     )
@@ -214,7 +214,11 @@ async def test_metadata_and_what_goes_along_are_stored_with_the_events() -> None
         assert event.metadata["traceparent"] == "00-1-2-01"
         assert event.metadata["timestamp"] == TEST_EPOCH.isoformat()
         assert event.metadata["causation_id"]
-        assert [one.message.message_id for one in await outbox.claim(10)] == [UUID(int=1)]
+        [waiting] = await outbox.waiting()
+        assert (waiting.kind, waiting.target, waiting.key) == ("bus", "orders", "account-1")
+        # Of the key: nothing is stored twice.
+        assert await done_of(ref, whole) == ("stored 1", "stored 1")
+        assert len([one async for one in store.load(StreamId("account-1"))]) == 1
 
 
 async def test_a_store_that_is_away_is_an_action(ref: LedgerRef) -> None:

@@ -1,0 +1,83 @@
+"""The smallest example: what a counter does, and how long its program is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from trio.testing import MockClock
+
+from actors.reducers import Case, Environment, Next, ReducerRef, check_pure, start_reducer
+from actors.runtime import System
+from actors.testing import ReducerTest, no_effects
+from docs.examples.counter import Action, Count, Counter, Decrement, Increment, Reset, count
+from tests.patience import PATIENCE_S
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("before", "action", "after"),
+    [
+        (0, Increment(), 1),
+        (1, Increment(5), 6),
+        (5, Decrement(), 4),
+        (5, Decrement(5), 0),
+        (0, Decrement(), 0),
+        (3, Decrement(9), 0),
+        (7, Reset(), 0),
+        (0, Reset(), 0),
+        (4, Increment(0), 4),
+    ],
+)
+def test_what_a_counter_does(before: int, action: Action, after: int) -> None:  # EX-1
+    (
+        ReducerTest(count)
+        .given_state(Count(before))
+        .when(action)
+        .then_state(Count(after))
+        .then_effects(no_effects)
+        .run()
+    )
+
+
+def test_it_is_pure(env: Environment) -> None:  # EX-1
+    cases = [Case(Count(3), action, env) for action in (Increment(), Decrement(), Reset())]
+    assert check_pure(count, cases) == 3
+    assert count(Count(1), Increment(), env) == Next(Count(2))
+
+
+async def test_it_counts_in_an_actor(
+    autojump_clock: MockClock, system: System, env: Environment
+) -> None:  # EX-1
+    counter: ReducerRef[Count, Action] = await start_reducer(system, Counter, env)
+    for _ in range(1000):
+        counter.tell(Increment())
+    counter.tell(Decrement(1))
+    assert await counter.state() == Count(999)
+
+
+def test_the_whole_program_has_at_most_sixty_lines() -> None:  # CORE-1
+    lines = (ROOT / "docs" / "examples" / "counter.py").read_text().splitlines()
+    assert 0 < len(lines) <= 60
+
+
+@pytest.mark.slow
+def test_it_runs() -> None:  # CORE-1
+    ran = subprocess.run(
+        [sys.executable, "-m", "docs.examples.counter"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
+    )
+    assert ran.stdout.splitlines() == [
+        "Increment(by=5) -> Count(value=5)",
+        "Decrement(by=2) -> Count(value=3)",
+        "Decrement(by=9) -> Count(value=0)",
+        "Reset() -> Count(value=0)",
+        "Increment(by=3) -> Count(value=3)",
+    ]
