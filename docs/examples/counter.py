@@ -1,8 +1,8 @@
 """A counter: state, three actions, a reducer, an environment, and the actor around them."""
 
-from dataclasses import dataclass
 from typing import assert_never
 
+import msgspec
 import trio
 
 from actors.reducers import Environment, Next, ReducerActor, command, reducer, start_reducer
@@ -10,8 +10,7 @@ from actors.runtime import open_actors
 from actors.testing import fixed_environment
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(msgspec.Struct, frozen=True):
     value: int = 0
 
 
@@ -30,11 +29,8 @@ class Reset:
     pass
 
 
-Action = Increment | Decrement | Reset
-
-
 @reducer
-def count(state: Count, action: Action, env: Environment) -> Next[Count]:
+def count(state: Count, action: Increment | Decrement | Reset, env: Environment) -> Next[Count]:
     match action:
         case Increment(by):
             return Next(Count(state.value + by))
@@ -45,7 +41,7 @@ def count(state: Count, action: Action, env: Environment) -> Next[Count]:
     assert_never(action)
 
 
-class Counter(ReducerActor[Count, Action]):
+class Counter(ReducerActor[Count, Increment | Decrement | Reset]):
     reducer = count
 
     def initial(self) -> Count:

@@ -67,10 +67,11 @@ class Refused:
     error: str
 
 
+Action = Do | Stored | Loaded | Kept | Refused
+
+
 @reducer
-def ledger(
-    state: Log, action: Do | Stored | Loaded | Kept | Refused, env: Environment
-) -> Next[Log]:
+def ledger(state: Log, action: Action, env: Environment) -> Next[Log]:
     match action:
         case Do(effects):
             return Next(state, *effects)
@@ -84,7 +85,7 @@ def ledger(
             return Next((*state, f"refused {error}"))
 
 
-class Ledger(ReducerActor[Log, Do | Stored | Loaded | Kept | Refused]):
+class Ledger(ReducerActor[Log, Action]):
     reducer = ledger
     interpreted = (Append, Load)
 
@@ -92,7 +93,7 @@ class Ledger(ReducerActor[Log, Do | Stored | Loaded | Kept | Refused]):
         return ()
 
 
-LedgerRef = ReducerRef[Log, Do | Stored | Loaded | Kept | Refused]
+LedgerRef = ReducerRef[Log, Action]
 
 
 def refused(error: Exception) -> Refused:

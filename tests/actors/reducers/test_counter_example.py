@@ -12,10 +12,11 @@ from trio.testing import MockClock
 from actors.reducers import Case, Environment, Next, ReducerRef, check_pure, start_reducer
 from actors.runtime import System
 from actors.testing import ReducerTest, no_effects
-from docs.examples.counter import Action, Count, Counter, Decrement, Increment, Reset, count
+from docs.examples.counter import Count, Counter, Decrement, Increment, Reset, count
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[3]
+Action = Increment | Decrement | Reset
 
 
 @pytest.mark.parametrize(

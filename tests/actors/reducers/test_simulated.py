@@ -33,13 +33,15 @@ async def busy(sim: Simulation, told: list[str] | None = None) -> None:
     store = MemoryEventStore(event_types=TYPES)
     ledger = cast(
         "ReducerRef[tuple[str, ...], LedgerAction]",
-        await sim.start(Ledger, env, interpreters=store_effects(store, types=TYPES), name="ledger"),
+        await sim.start(Ledger, env, interpreters=store_effects(store, types=TYPES)),
     )
 
     async def follow(ref: ReducerRef[object, object]) -> None:
         async for one in ref.subscribe(1000):
             assert isinstance(one, Applied)
-            seen.append(f"{ref.path} {one.seq} {one.action!r}")
+            # Without effects: those hold functions, whose text says where they lie in memory.
+            what = repr(one.action) if not hasattr(one.action, "effects") else "effects"
+            seen.append(f"{ref.path} {one.seq} {what}")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow, cast("ReducerRef[object, object]", till))
@@ -77,7 +79,7 @@ def test_one_seed_gives_one_story_twice_in_a_row() -> None:  # TEST-12
     # The order of what races is the seed's.
     assert len({tuple(story(seed)) for seed in range(8)}) > 1
     assert any("refused" in line.lower() for line in story(3))
-    assert not any("lost" in line for line in story(3) if "Noted" in line and "Do(" not in line)
+    assert not any("lost" in line for line in story(3) if "Noted" in line)
 
 
 @pytest.mark.slow
