@@ -300,6 +300,73 @@ SUPERVISION: Final = Page(
     ),
 )
 
+REDUCERS: Final = Page(
+    "reducers.md",
+    "actors.reducers",
+    "actors.reducers: reducers and effects",
+    "`from actors.reducers import ...`. To understand it, read "
+    f"[reducers](../../explain/reducers.md). {_WRITTEN}",
+    (
+        Subject(
+            "Writing a reducer",
+            ("reducer", "Next", "command", "Refusal", "Environment", "combine", "scope"),
+        ),
+        Subject("Its actor", ("ReducerActor", "start_reducer", "as_reducer", "ReducerRef")),
+        Subject(
+            "What a ref gives",
+            (
+                "EffectHandle",
+                "Subscription",
+                "Applied",
+                "Lagged",
+                "Metadata",
+                "Drained",
+                "Health",
+                "OutcomeTimeout",
+                "Draining",
+                "DrainTimeout",
+            ),
+        ),
+        Subject(
+            "Effects",
+            (
+                "Nothing",
+                "Future",
+                "Stream",
+                "Delay",
+                "Cancel",
+                "Parallel",
+                "Sequential",
+                "par",
+                "seq",
+                "Dispatch",
+                "Publish",
+                "Reply",
+                "EffectTimeout",
+            ),
+        ),
+        Subject(
+            "Effects of your own",
+            (
+                "Effect",
+                "effect",
+                "Interpreter",
+                "Operation",
+                "StreamOperation",
+                "Callback",
+                "check_callback",
+            ),
+        ),
+        Subject(
+            "Whether one is pure, and what it is made of",
+            ("check_pure", "Case", "NotPure", "Reducer", "ReducerContractError"),
+        ),
+        Subject("The environment", ("Clock", "Ids", "Random", "RandomOfIds")),
+        Subject("Marks of messages", ("is_command", "is_event", "event_type", "mark_event")),
+    ),
+    words=("actors.reducers.reducer_ref.Track",),
+)
+
 TESTING: Final = Page(
     "testing.md",
     "actors.testing",
@@ -316,6 +383,19 @@ TESTING: Final = Page(
         Subject(
             "Its errors",
             ("SimulationLeak", "NotRepeatable", "PlaceNeverCame", "SimulationUnavailable"),
+        ),
+        Subject("Cases of aggregates and reducers", ("given", "ReducerTest")),
+        Subject(
+            "Looks at effects, for `then_effects`",
+            ("no_effects", "effects_count", "has_effect", "has_append", "has_publish"),
+        ),
+        Subject(
+            "A reducer step by step",
+            ("StepStore", "ActionNotFound", "WrongOrder", "ReceiveTimeout"),
+        ),
+        Subject(
+            "Clock, ids and chance that a test sets",
+            ("FixedClock", "test_clock", "FixedIds", "FixedRandom", "fixed_environment"),
         ),
         Subject(
             "Puppets: actors that do what a test tells them",
@@ -334,10 +414,14 @@ TESTING: Final = Page(
             ),
         ),
     ),
-    words=("actors.testing.puppet.Hook", "actors.testing.puppet.StopHook"),
+    words=(
+        "actors.testing.cases.telling.Check",
+        "actors.testing.puppet.Hook",
+        "actors.testing.puppet.StopHook",
+    ),
 )
 
-PAGES: Final = (ACTORS, SUPERVISION, TESTING)
+PAGES: Final = (ACTORS, REDUCERS, SUPERVISION, TESTING)
 
 # The runtime makes these, users only get them: how they are made says nothing to a reader.
 MADE_BY_US: Final = frozenset(
