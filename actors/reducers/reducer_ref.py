@@ -52,6 +52,7 @@ DRAIN_TIMEOUT_S: Final = 30.0
 # What the edge of the site lets through too: it is stored, and shown.
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+# Which effects a handle counts: those of the action, or also those of all that it causes.
 Track: TypeAlias = Literal["direct", "cascade"]
 
 

@@ -1,6 +1,6 @@
 """A plugin for pytest: cases that were begun and expect nothing fail.
 
-`pytest_plugins = ["actors.testing.cases.unfinished"]` in a `conftest.py`.
+`pytest_plugins = ["actors.testing.cases.unfinished"]` in a conftest file.
 """
 
 from __future__ import annotations
