@@ -66,6 +66,7 @@ from web.wiring.directory import (
 from web.wiring.frame.serving import (
     CONNECTIONS_MAX,
     database_child,
+    feeds_plan,
     sockets_child,
     streams_child,
 )
@@ -148,7 +149,7 @@ class FeedsSupervisor(Supervisor):
         specs.append(ChildSpec("moderation", self._parts.moderation_feed, name=MODERATION_FEED))
         specs.append(ChildSpec("timeline", self._parts.timeline_feed, name=TIMELINE_FEED))
         specs.append(ChildSpec("collector", self._parts.timeline_collector))
-        return Plan(Flags(intensity=5, period=10.0), specs)
+        return feeds_plan(specs)
 
 
 class Site(Supervisor):

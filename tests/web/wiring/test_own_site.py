@@ -31,6 +31,9 @@ from web.server import Answer as Row
 from web.server import ErrorTable
 from web.settings import Settings
 
+# As many end a supervisor of five restarts in ten seconds.
+FAILURES = 6
+
 
 def memory() -> MemoryEventStore:
     return MemoryEventStore(MemoryDatabase())
@@ -307,6 +310,46 @@ async def test_a_panel_whose_source_is_away_keeps_what_it_shows_and_comes_back()
             # It was asked in vain, and asks again.
             is_away = False
             await in_thread(partial(stream.read_until, b"elements here"))
+
+
+@pytest.mark.slow
+async def test_a_panel_with_a_bug_stands_still_alone_and_comes_back() -> None:
+    """The feed is tried again later and later, so nothing above it gives up."""
+    has_bug, tries = False, trio.Event()
+    failures = 0
+
+    def panels(site: OwnSite) -> list[Panel]:
+        async def state() -> str:
+            nonlocal failures
+            if has_bug:
+                failures += 1
+                # A supervisor that restarts at once is gone by now, and soon the root.
+                if failures == FAILURES:
+                    tries.set()
+                raise ZeroDivisionError
+            return "well"
+
+        async def other() -> str:
+            return "other"
+
+        return [Panel("state", "ticks", state), Panel("other", "ticks", other)]
+
+    async with open_own(SitePlan(pages=_page_of("state"), panels=panels)) as site:
+        visitor = Visitor(site.url)
+        page = await in_thread(partial(visitor.get, "/"))
+        root = site.system.whereis("panel-feed-other")
+        with await in_thread(partial(visitor.open_stream_at, live_path(page))) as stream:
+            await in_thread(partial(stream.read_until, b"elements well"))
+            has_bug = True
+            site.system.topics.publish("ticks", 1)
+            with trio.fail_after(PATIENCE_S):
+                await tries.wait()
+            # Nobody beside it was restarted, nor is the stream another one.
+            assert site.system.whereis("panel-feed-other") == root
+            has_bug = False
+            site.system.topics.publish("ticks", 2)
+            await in_thread(partial(stream.read_until, b"elements well"))
+        assert (await in_thread(partial(visitor.get, "/"))).status == 200
 
 
 class Sold(Exception):

@@ -3,7 +3,7 @@
 Rule 1: a panel looks the same to everybody, so it is rendered once for all who watch it.
 Rule 2: at most ten times a second, and never while nobody watches; what is shown is the newest.
 Rule 3: a panel whose source is away (`AskError`, `StoreError`) keeps what it shows and tries again;
-        any other error is a bug, and its feed is restarted.
+        any other error is a bug: its feed is restarted, ever later, and only that panel stands still.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +15,7 @@ from quart import Blueprint, Response, request
 
 from actors.persistence.errors import StoreError
 from actors.runtime import Actor, AskError, Log, Ref
-from supervision import ChildSpec, Flags, Plan, Supervisor
+from supervision import ChildSpec, Plan, Supervisor
 from web.realtime import (
     Arrivals,
     Audience,
@@ -33,6 +33,7 @@ from web.realtime import (
 from web.routing.commands import parse_tab
 from web.routing.errors import InvalidInput
 from web.server import current_request_state
+from web.wiring.frame.serving import feeds_plan
 
 log = Log(__name__)
 
@@ -144,11 +145,10 @@ class PanelsSupervisor(Supervisor):
 
     def plan(self) -> Plan:
         """A feed for each panel."""
-        specs = [
+        return feeds_plan(
             ChildSpec(name, partial(PanelFeed, one), name=feed_name(name))
             for name, one in self._watched.items()
-        ]
-        return Plan(Flags(intensity=5, period=10.0), specs)
+        )
 
 
 def feed_name(panel: str) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 import trio
 
 from actors.runtime import AnyActor
-from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags
+from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, Plan
 from web.realtime import StreamActor, Streams
 from web.routing import paths
 from web.routing.commands import CommandsInFlight
@@ -36,6 +36,11 @@ CLOSE_S_MAX = 1.0
 CONNECTIONS_MAX = 11_000
 # What the rest of the tree, the pool and the embedded server need of the drain budget.
 AFTER_SERVER_S = 3.0
+# A feed that fails each time it looks is tried again for as long as the site runs.
+FEED_BACKOFF = Backoff(first=0.2, max=5.0)
+# After these waits one feed fails at most seven times in ten seconds; beyond it somebody kills it.
+FEED_RESTARTS_MAX = 10
+FEED_PERIOD_S = 10.0
 
 
 class Sockets(Protocol):
@@ -130,6 +135,17 @@ def database_child(make: Callable[[], AnyActor]) -> ChildSpec:
     """Call this for what stands first in the tree: the loop under the store."""
     # A database that is away for long is tried for long: the site itself stays up.
     return ChildSpec("database", make, backoff=Backoff(first=0.2, max=5.0))
+
+
+def feeds_plan(feeds: Iterable[ChildSpec]) -> Plan:
+    """Call this for a supervisor of feeds: each is restarted alone, ever later.
+
+    What one cannot show, by a bug or by a row it cannot read, stands still on open pages; the
+    other feeds, and the site, go on.
+    """
+    specs = [feed.with_backoff(FEED_BACKOFF) for feed in feeds]
+    intensity = FEED_RESTARTS_MAX * max(1, len(specs))
+    return Plan(Flags(intensity=intensity, period=FEED_PERIOD_S), specs)
 
 
 def streams_child(close_streams: Callable[[], None]) -> ChildSpec:
