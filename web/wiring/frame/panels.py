@@ -3,7 +3,8 @@
 Rule 1: a panel looks the same to everybody, so it is rendered once for all who watch it.
 Rule 2: at most ten times a second, and never while nobody watches; what is shown is the newest.
 Rule 3: a panel whose source is away (`AskError`, `StoreError`) keeps what it shows and tries again;
-        any other error is a bug: its feed is restarted, ever later, and only that panel stands still.
+        any other error is a bug: its feed is restarted, ever later, and that panel alone stands
+        still.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
