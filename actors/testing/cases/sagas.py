@@ -6,9 +6,8 @@ No actor, no store, no waiting: what its appends would have sent and set is kept
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Generic, Self, TypeVar
-from uuid import UUID
 
 import msgspec
 
@@ -47,28 +46,12 @@ from actors.sagas import (
     read_command,
 )
 from actors.sagas.words.words import COMMANDS, plain
+from actors.testing.cases.fixed import FixedClock, FixedIds
 
 D = TypeVar("D")
 
 # A saga of 64 steps that fails everywhere makes fewer appends.
 ROUNDS_MAX = 1000
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.at = datetime(2025, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.at
-
-
-class _Ids:
-    def __init__(self) -> None:
-        self._last = 0
-
-    def new_id(self) -> UUID:
-        self._last += 1
-        return UUID(int=self._last)
 
 
 class SagaTest(Generic[D]):
@@ -95,8 +78,8 @@ class SagaTest(Generic[D]):
         definition = kind.definition()
         self.saga = SagaId.of(definition.kind, name)
         self._kinds = SagaKinds(kind)
-        self._clock = _Clock()
-        self.env = Environment(self._clock, _Ids())
+        self._clock = FixedClock()
+        self.env = Environment(self._clock, FixedIds())
         self.log: list[StoredEvent] = []
         self.appends = 0
         self.sent: list[SagaCommand] = []
@@ -138,7 +121,7 @@ class SagaTest(Generic[D]):
 
     def advance(self, seconds: float) -> Self:
         """Call this to let time pass; each timer that is due comes at its time, and once."""
-        end = self._clock.at + timedelta(seconds=seconds)
+        end = self._clock.now() + timedelta(seconds=seconds)
         for _ in range(ROUNDS_MAX):
             due = sorted(
                 (one for one in self._timers.values() if one.due_at <= end),
@@ -147,11 +130,11 @@ class SagaTest(Generic[D]):
             if not due:
                 break
             timer = due[0]
-            self._clock.at = max(self._clock.at, timer.due_at)
+            self._clock.set(max(self._clock.now(), timer.due_at))
             self._timers.pop((timer.name, timer.token), None)
             self._fired.append(timer.name)
             self.tell(TakeTimer(timer.name, timer.token))
-        self._clock.at = end
+        self._clock.set(end)
         return self
 
     def cancel(self, reason: str = "changed my mind", by: str = "owner") -> Self:
@@ -284,7 +267,7 @@ class SagaTest(Generic[D]):
                     new.data,
                     {},
                     None,
-                    self._clock.at,
+                    self._clock.now(),
                 )
             )
             self._state = self._saga_log.apply(self._state, event)
