@@ -4,6 +4,7 @@
 - `actors.testing`      probes and the seeded simulation
 - `actors.reducers`     the pure half: the environment that decisions are made in
 - `actors.persistence`  the ports of event sourcing, and the event-sourced actor
+- `actors.sagas`        work over several participants, done as a whole or undone
 - `actors.chat`, `actors.accounts`  the domains: rooms, and visitors' sessions
 
 Who restarts whom lives in `supervision`; where things are kept in `storage`; how they are

@@ -1,8 +1,9 @@
 """The event-sourced actor: decides on what is stored, and survives what may go wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, make_dataclass
 from dataclasses import field as dataclass_field
+from uuid import UUID
 
 import pytest
 import trio
@@ -16,6 +17,7 @@ from actors.persistence import (
     AggregateRef,
     Appended,
     AppendRequest,
+    Beside,
     ConcurrencyConflict,
     Decision,
     Done,
@@ -23,7 +25,9 @@ from actors.persistence import (
     ForeignTenant,
     Idempotent,
     InvalidField,
+    OutboxMessage,
     Refusal,
+    SetTimer,
     Shard,
     StoreUnavailable,
     StreamArchived,
@@ -36,7 +40,8 @@ from actors.persistence import (
 from actors.persistence.aggregate import check_aggregate, schema_tag
 from actors.reducers import Environment
 from actors.runtime import Context, Shutdown, System, edge_context, open_actors
-from storage.memory import MemoryEventStore, MemorySnapshots
+from storage.memory import MemoryEventStore, MemoryOutbox, MemorySnapshots, MemoryTimers
+from storage.testing.samples import NOON
 from tests.actors.persistence.accounts import (
     TYPES,
     Account,
@@ -74,6 +79,43 @@ async def _start(
         )
 
     return await system.start(make)
+
+
+class Telling(Account):
+    """An account that tells of each deposit, in the append of it."""
+
+    def beside(
+        self,
+        before: Balance,
+        events: Sequence[Deposited | Withdrawn],
+        metadata: Mapping[str, str],
+    ) -> Beside:
+        told = f"{before}:{len(events)}".encode()
+        message = OutboxMessage(UUID(int=7), "hook", "bank", "k", told, metadata)
+        timer = SetTimer(UUID(int=8), "account-1", "review", "t", NOON)
+        return Beside((message,), (timer,))
+
+
+async def test_what_an_aggregate_says_goes_into_the_append_of_its_events() -> None:
+    # SAGA-2: and with the events only, whole or not at all
+    store = MemoryEventStore()
+    outbox, timers = MemoryOutbox(store.database), MemoryTimers(store.database)
+    async with open_actors() as system:
+
+        def make() -> AggregateActor[Balance, Deposit | Withdraw | HowMuch, Deposited | Withdrawn]:
+            return AggregateActor(Telling(), "1", store, environment())
+
+        ref = await system.start(make)
+        assert isinstance(await execute(ref, Withdraw(9)), Refusal)
+        assert (await outbox.stats()).pending == await timers.pending() == 0
+        store.fail_next(StoreUnavailable("away"))
+        with pytest.raises(StoreUnavailable):
+            await execute(ref, Deposit(5))
+        assert (await outbox.stats()).pending == await timers.pending() == 0
+        assert isinstance(await execute(ref, Deposit(5)), Done)
+        assert (await outbox.stats()).pending == await timers.pending() == 1
+        (row,) = store.database.outbox.values()
+        assert "timestamp" in row.message.headers
 
 
 async def test_a_command_is_decided_stored_and_applied() -> None:
