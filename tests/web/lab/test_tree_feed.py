@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 import trio
@@ -13,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.web.views.samples import renderer
 from tests.web.watcher import WatchedFeed, Watcher, open_feed
-from web.lab.tree_feed import PERIOD_S, Messages, TreeFeed, TreeSource
+from web.lab.tree_feed import PERIOD_S, REST_S_MAX, Messages, TreeFeed, TreeSource
 from web.lab.views import TreeFacts
 from web.realtime import Audience, PageHolds, Stream
 from web.views import (
@@ -132,6 +133,29 @@ async def test_at_most_five_patches_a_second(autojump_clock: MockClock) -> None:
             await trio.sleep(0.01)
         patches = [told for told in await watcher.events() if 'id="row-lobby"' in told]
     assert 4 <= len(patches) <= 5
+
+
+async def test_a_look_that_took_long_rests(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # PERF-24, LAB-10: it has a fifth of the time, and no page waits longer than a second
+    async with open_kit() as kit:
+        watcher, looks, lasting = Watcher(), list[float](), [0.0]
+
+        async def long_way(feed: TreeFeed, panels: object) -> None:
+            looks.append(trio.current_time())
+            await trio.sleep(lasting[0])
+
+        monkeypatch.setattr(TreeFeed, "_send", long_way)
+        kit.readers.join(watcher.stream)
+        for took, pause in (0.0, PERIOD_S), (0.03, PERIOD_S), (0.1, 0.5), (0.5, 0.5 + REST_S_MAX):
+            lasting[0] = took
+            await trio.sleep(2)  # what was under way before
+            looks.clear()
+            await trio.sleep(10)
+            gaps = [later - before for before, later in pairwise(looks)]
+            assert gaps == pytest.approx([pause] * len(gaps), abs=0.02)
+            assert len(gaps) >= 5
 
 
 async def test_new_and_gone_children_are_told(autojump_clock: MockClock) -> None:  # LAB-10
