@@ -27,12 +27,12 @@ from web.lab.sandbox.words import (
     Place,
 )
 from web.lab.stage.feed import Changed, StageFeed
-from web.lab.stage.picture import StagePicture
+from web.lab.stage.picture import STILL_KEPT_S, StagePicture
 from web.lab.stage.quota import LabQuota
 from web.lab.stage.topic import TreeTopic
 from web.lab.switch import LabSwitch
 from web.settings import LabMode
-from web.views import ChipView, Renderer
+from web.views import ChipView, Renderer, StageAccess
 
 CROWD = 20
 WORKERS = [place for place in PLACES if place not in SUPERVISORS]
@@ -45,12 +45,14 @@ class Counting(StagePicture):
         quota = LabQuota(trio.current_time)
         switch = LabSwitch(LabMode.PUBLIC)
         super().__init__(lambda: kit.systems[0], kit.sandboxes, switch, quota, lambda: 1)
-        self.step = 0
+        self.step = self.drawn_shared = 0
         self.drawn: Counter[int] = Counter()
 
     def chips(self, sandbox: Sandbox) -> dict[Place, ChipView]:
         if sandbox.is_own:
             self.drawn[self.step] += 1
+        else:
+            self.drawn_shared += 1
         return super().chips(sandbox)
 
 
@@ -132,6 +134,23 @@ def test_moments_are_handed_out_so_many_a_second() -> None:
     done = [pace.done_at(0.0) for _ in range(3)]
     assert done == [WORK_S, WORK_S + 0.01, WORK_S + 0.02]
     assert pace.done_at(5.0) == 5.0 + WORK_S, "a pause is no credit"
+
+
+async def test_pages_that_load_look_at_the_shared_sandbox_for_a_moment_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # PERF-40, LAB-3
+    async with crowd(0) as (kit, _):
+        picture, before = kit.picture, kit.picture.drawn_shared
+        shown = [picture.still() for _ in range(10)]
+        assert picture.drawn_shared - before == 1
+        assert all(one is shown[0] for one in shown)
+        # What a visitor may do is told at once.
+        picture._switch = LabSwitch(LabMode.OFF)
+        assert picture.still().state.access is StageAccess.OFF
+        await trio.sleep(STILL_KEPT_S)
+        assert len(picture.still().chips) == len(PLACES)
+        assert picture.drawn_shared - before == 2
 
 
 async def test_twenty_floods_have_their_share_of_the_loop(

@@ -1,6 +1,6 @@
 """The running actors of a sandbox as view models: chips, stories, one actor in detail.
 
-Nothing is kept here; nothing is read but what is shown.
+Nothing is read but what is shown; kept is the stage of pages that are not live yet, for a moment.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,6 +41,8 @@ _KINDS: Mapping[Place, str] = {
 # LAB-11 cuts a state at 8 KiB as a whole; a line of it is as long as the panel is wide, ten times.
 VALUE_LENGTH_MAX = 400
 FIELDS_MAX = 24
+# As long as an open page may show the same, see `feed.py`; its stream corrects a page that loads.
+STILL_KEPT_S = 0.2
 
 
 class StagePicture:
@@ -57,13 +59,19 @@ class StagePicture:
         self._system, self._sandboxes, self._switch = system, sandboxes, switch
         self._quota, self._streams = quota, streams
         self._still: StageView | None = None
+        self._still_chips: tuple[float, tuple[ChipView, ...]] | None = None
 
     def still(self) -> StageView:
         """Call this for the stage as a page shows it before it is live: the shared sandbox.
 
         The very same object as long as it looks the same, so a page is rendered once for many.
+        However many pages load, its actors are looked at no more often than for an open one.
         """
-        chips = tuple(self.chips(self._sandboxes.shared).values())
+        now, kept = trio.current_time(), self._still_chips
+        if kept is None or now - kept[0] >= STILL_KEPT_S:
+            kept = now, tuple(self.chips(self._sandboxes.shared).values())
+            self._still_chips = kept
+        chips = kept[1]
         state = StageState(self._closed() or StageAccess.SHARED, self._most, self._most)
         stage = StageView(chips, state)
         if stage != self._still:
