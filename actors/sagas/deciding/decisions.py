@@ -246,6 +246,8 @@ def _take_timer(turn: _Turn, told: TakeTimer) -> _Turn | None:
     is_do, is_undo = one.token == told.token, one.undo_token == told.token
     match what:
         case "step" if is_do and one.phase == "started":
+            if turn.state.stuck and turn.state.stuck_step == name:
+                return None  # of a child that waits for a person: its answer still counts
             return _failed(turn, name, "timeout", "nobody answered in time")
         case "retry" if is_do and one.phase == "waiting":
             return _begun(turn, turn.step(name)) if _runs(turn) else None
@@ -306,15 +308,23 @@ def _intervene(turn: _Turn, told: Intervene) -> Decision[SagaEvent]:
     state, resumed = turn.state, SagaResumed(told.by, short(told.reason))
     match told.action:
         case "retry" if state.stuck:
-            return _advanced(turn.then(resumed)).events
+            return _advanced(_timed_out(turn.then(resumed))).events
         case "skip" if state.stuck and state.stuck_step:
             return _advanced(_skipped(turn.then(resumed), state.stuck_step, told)).events
         case "compensate" if state.phase is Status.RUNNING:
             turn = turn.then(resumed) if state.stuck else turn
-            return _advanced(_compensating(turn, told.reason, told.by)).events
+            return _advanced(_timed_out(_compensating(turn, told.reason, told.by))).events
         case "fail" if state.stuck:
             return turn.then(SagaFailed(short(told.reason), told.by)).events
     return Refusal("invalid_transition", f"do {told.action}")
+
+
+def _timed_out(turn: _Turn) -> _Turn:
+    """What is still in flight behind its time: its timer came while the saga was stuck."""
+    for name in turn.state.in_phase("started"):
+        if _is_past(turn, name):
+            turn = _failed(turn, name, "timeout", "nobody answered in time")
+    return turn
 
 
 def _skipped(turn: _Turn, name: str, told: Intervene) -> _Turn:
@@ -414,7 +424,7 @@ def _unit_begun(turn: _Turn, unit: Unit) -> _Turn:
 
 
 def _is_past(turn: _Turn, name: str) -> bool:
-    """Whether a step's next attempt is over time: its timer came while the saga was stuck."""
+    """Whether the time of a step, or of its next attempt, is over."""
     due_at = turn.state.step(name).due_at
     return due_at is not None and due_at <= turn.env.clock.now()
 

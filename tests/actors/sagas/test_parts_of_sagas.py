@@ -135,6 +135,20 @@ def test_a_stuck_child_makes_its_parent_stuck_until_it_goes_on() -> None:
     case.expect_undo("place").reply().expect_status("failed", "no money")
 
 
+def test_a_child_that_is_stuck_for_long_is_still_awaited_and_can_be_given_up() -> None:
+    # SAGA-11
+    case = SagaTest(Outer).start(BASKET).expect_command(Place).reply()
+    case.expect_child("buy").reply(ChildStuck("at purchase-1/buy/pay")).advance(100_000)
+    begun = case.last
+    case.expect_status("stuck").reply_to(begun, Succeeded({"place": {"number": 1}}))
+    case.expect_command(Reserve).reply().expect_status("completed")
+    for action in ("compensate", "retry"):
+        case = SagaTest(Outer).start(BASKET).expect_command(Place).reply()
+        case.expect_child("buy").reply(ChildStuck("at purchase-1/buy/pay")).advance(100_000)
+        case.intervene(Intervene(action, "ann", "too long"))
+        case.expect_undo("buy").reply().expect_undo("place").reply().expect_status("failed")
+
+
 def _nested() -> SagaTest[Basket]:
     case = SagaTest(Purchase, name="1/buy")
     return case.tell(Start(plain(BASKET), Parent("outer-1", "buy", "t-do")))
