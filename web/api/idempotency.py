@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from hashlib import sha256
 from typing import ParamSpec
@@ -28,9 +29,10 @@ from quart import Response, current_app, g, has_request_context, request
 from quart.typing import ResponseReturnValue
 from quart.wrappers.response import DataBody
 
-from actors.persistence import Claim, Idempotent, StoreError
+from actors.persistence import Claim, Idempotent, StoreError, Version
 from actors.persistence.beside_log.idempotency import ANSWER_BYTES_MAX, Idempotency
-from actors.runtime import Log
+from actors.persistence.event_store import kept_answer
+from actors.runtime import Log, current_context
 from web.api.errors import bad_request, conflict, in_flight
 from web.api.reading import raw_body
 from web.server import KeyRing, current_request_state
@@ -65,8 +67,8 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
 class _Effects:
     """The key of the request in hand, for the appends it causes."""
 
-    def __init__(self, request: Idempotent) -> None:
-        self._request = request
+    def __init__(self, request: Idempotent, store: Idempotency) -> None:
+        self._request, self.store = request, store
         self._count = 0
 
     def next(self) -> Idempotent:
@@ -84,6 +86,25 @@ def effect_key() -> Idempotent | None:
     """
     effects = g.get("idempotent_effects") if has_request_context() else None
     return effects.next() if isinstance(effects, _Effects) else None
+
+
+async def maybe_done(effect: Idempotent) -> Version | None:
+    """Call this when an effect was refused: the version it was stored at by an earlier try, if any.
+
+    What a command decides may have been decided by that one. Raises `IdempotencyInFlight`
+    while another try is under way.
+    """
+    effects = g.get("idempotent_effects") if has_request_context() else None
+    if not isinstance(effects, _Effects):
+        return None
+    context = current_context()
+    if context is not None and context.tenant is not None:
+        effect = replace(effect, tenant=context.tenant)  # as the tenant's store keeps it
+    found = await effects.store.begin(effect)
+    if isinstance(found, bytes):
+        return kept_answer(effect, found).version
+    await effects.store.abandon(found)
+    return None
 
 
 class IdempotencyKeys:
@@ -123,7 +144,7 @@ class IdempotencyKeys:
                         found = await self._store.begin(asked)
                         if isinstance(found, bytes):
                             return _replayed(found)
-                        g.idempotent_effects = _Effects(asked)
+                        g.idempotent_effects = _Effects(asked, self._store)
                         response = await _answer(lambda: handler(*args, **kwargs))
                         await self._settle(found, response)
                         return response

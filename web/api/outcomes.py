@@ -21,7 +21,7 @@ from actors.persistence import AggregateRef, Done, Refusal, ask_state, execute
 from actors.runtime import AskTimeout, MailboxFull, Ref
 from actors.runtime.system.topics import Sink
 from web.api.errors import not_found, timeout, told, unavailable
-from web.api.idempotency import effect_key
+from web.api.idempotency import effect_key, maybe_done
 from web.server import Answer, ErrorAnswer, current_request_state
 
 T = TypeVar("T")
@@ -108,11 +108,17 @@ async def carry_out(
 
     What it says to a no, and when time is over, is as for `wait_outcome`. On a route with an
     `Idempotency-Key` the append itself carries the key: also a request that died half-way has one
-    effect. A repeat then comes back with `Done.replayed`, and without events.
+    effect. A repeat then comes back with `Done.replayed`, and without events; so does one that is
+    refused only for what the first has done.
     """
-    limit = _at_most(within_s)
-    asked = execute(ref, command, timeout=limit, idempotency=effect_key())
-    return await wait_outcome(asked, refusals, within_s=limit)
+    limit, effect = _at_most(within_s), effect_key()
+    done = await _in_time(execute(ref, command, timeout=limit, idempotency=effect), limit)
+    if not isinstance(done, Refusal):
+        return done
+    version = None if effect is None else await maybe_done(effect)
+    if version is None:
+        raise refusals.answer(done)
+    return Done(version, replayed=True)
 
 
 async def wait_outcome(
@@ -123,14 +129,18 @@ async def wait_outcome(
     Raises the answer to a refusal, and 408 when none came within `within_s` seconds, or the
     request's own time: the command may still succeed. Cancelled, it withdraws what still waits.
     """
-    try:
-        with trio.fail_after(_at_most(within_s)):
-            found = await asked
-    except (AskTimeout, trio.TooSlowError) as error:
-        raise timeout() from error
+    found = await _in_time(asked, _at_most(within_s))
     if isinstance(found, Refusal):
         raise refusals.answer(found)
     return found
+
+
+async def _in_time(asked: Awaitable[T], seconds: float) -> T:
+    try:
+        with trio.fail_after(seconds):
+            return await asked
+    except (AskTimeout, trio.TooSlowError) as error:
+        raise timeout() from error
 
 
 async def read_state(ref: AggregateRef, kind: type[T], resource: str, id_: object) -> T:
