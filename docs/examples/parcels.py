@@ -1,7 +1,12 @@
 """A parcel desk for client programs: the four ways to answer, and what a route refuses.
 
-Read `parcel_routes` first: each route reads, asks an actor, and answers. Above it stands what it
-asks: a parcel that decides, and a courier who takes his time.
+`python -m docs.examples.parcels` serves it on PORT 3000, with the embedded PostgreSQL. Read
+`parcel_routes` first: each route reads, asks an actor, and answers. Above it stands what it asks:
+a parcel that decides, and a courier who takes his time.
+
+    curl -i http://127.0.0.1:3000/api/v1/parcels -H 'content-type: application/json' \
+        -H 'idempotency-key: a-random-key-of-mine' \
+        -d '{"parcel_id": "abcd", "receiver": "Ada", "weights": [200, 300]}'
 """
 
 import re
@@ -11,6 +16,7 @@ from functools import partial
 from typing import Annotated
 
 import msgspec
+import trio
 from quart import Blueprint, Response
 
 from actors.persistence import (
@@ -25,7 +31,7 @@ from actors.persistence import (
 )
 from actors.reducers import Environment
 from actors.runtime import Actor, message
-from supervision import Supervisor, child_method, dynamic_method
+from supervision import ChildSpec, Supervisor, child_method, dynamic_method, handle_of
 from web.api import (
     IdempotencyKeys,
     Pages,
@@ -40,6 +46,7 @@ from web.api import (
     read_state,
     wait_milestone,
 )
+from web.app import OwnSite, SitePlan, serve_site
 from web.server import Answer
 
 PARCELS = "/api/v1/parcels"
@@ -180,7 +187,7 @@ REFUSALS = Refusals(
 
 
 def parcel_routes(
-    desk: Desk, store: EventStore, keys: IdempotencyKeys, pages: Pages[str]
+    desk: Callable[[], Desk], store: EventStore, keys: IdempotencyKeys, pages: Pages[str]
 ) -> Blueprint:
     routes = Blueprint("parcels", __name__)
 
@@ -188,30 +195,30 @@ def parcel_routes(
     @keys.once(required=True)
     async def register() -> Response:
         asked = await body(Register)
-        await carry_out(desk.by_id[asked.parcel_id], asked, REFUSALS)
+        await carry_out(desk().by_id[asked.parcel_id], asked, REFUSALS)
         told = {"parcel_id": asked.parcel_id, "grams": sum(asked.weights)}
         return created(told, at=f"{PARCELS}/{asked.parcel_id}")
 
     @routes.get(f"{PARCELS}/<parcel_id>")
     async def look(parcel_id: str) -> Response:
-        return ok(await read_state(parcel(desk, parcel_id), Parcel, "Parcel", parcel_id))
+        return ok(await read_state(parcel(desk(), parcel_id), Parcel, "Parcel", parcel_id))
 
     @routes.post(f"{PARCELS}/<parcel_id>/collect")
     @keys.once()
     async def collect(parcel_id: str) -> Response:
-        await carry_out(parcel(desk, parcel_id), await body(Collect), REFUSALS)
+        await carry_out(parcel(desk(), parcel_id), await body(Collect), REFUSALS)
         return ok({"parcel_id": parcel_id, "status": "collected"})
 
     @routes.post(f"{PARCELS}/<parcel_id>/bring")
     async def bring(parcel_id: str) -> Response:
-        parcel(desk, parcel_id)
-        return await accept(desk.courier, Bring(parcel_id), at=f"{PARCELS}/{parcel_id}")
+        parcel(desk(), parcel_id)
+        return await accept(desk().courier, Bring(parcel_id), at=f"{PARCELS}/{parcel_id}")
 
     @routes.post(f"{PARCELS}/<parcel_id>/bring-now")
     async def bring_now(parcel_id: str) -> Response:
-        parcel(desk, parcel_id)
-        topics, topic = desk.system.topics, f"parcel-{parcel_id}"
-        send = partial(desk.courier.send, Bring(parcel_id))
+        parcel(desk(), parcel_id)
+        topics, topic = desk().system.topics, f"parcel-{parcel_id}"
+        send = partial(desk().courier.send, Bring(parcel_id))
         seen = await wait_milestone(topics, topic, send, told_of, within_s=2.0)
         if isinstance(seen, Refusal):
             raise REFUSALS.answer(seen)
@@ -241,3 +248,29 @@ def told_of(happened: object) -> Refusal | str | None:
         case ParcelOut():
             return "out"
     return None
+
+
+# What a site of one's own is made of; see `own_site.py`.
+
+
+async def walk() -> None:
+    await trio.sleep(1.0)
+
+
+def tree(site: OwnSite) -> list[ChildSpec]:
+    desk = partial(Desk, site.store, site.environment, walk)
+    return [ChildSpec("desk", desk, name="desk", type="supervisor")]
+
+
+def pages(site: OwnSite) -> Blueprint:
+    keys, cursors = IdempotencyKeys(site.idempotency, site.ring), Pages(site.ring, str)
+
+    def desk() -> Desk:  # at each use: one that was restarted is another
+        return handle_of(Desk, site.ref("desk", Desk))
+
+    return parcel_routes(desk, site.store, keys, cursors)
+
+
+PLAN = SitePlan(name="parcels", tree=tree, pages=pages)
+if __name__ == "__main__":
+    raise SystemExit(serve_site(PLAN))

@@ -183,7 +183,7 @@ async def open_api(
         api = Api(port, app, desk, keys)
         api.walk, api.spans = walk, spans
         found.append(api)
-        app.register_blueprint(parcel_routes(desk, kept.events, keys, Pages(RING, str)))
+        app.register_blueprint(parcel_routes(lambda: desk, kept.events, keys, Pages(RING, str)))
         more(api)
         transport = TransportSettings(error_response=app.edge.protocol_error)
         async with trio.open_nursery() as nursery:

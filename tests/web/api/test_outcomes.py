@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from quart import Response
 
 from actors.persistence import Refusal
-from actors.runtime import Actor, message
-from tests.patience import until
+from actors.runtime import Actor, Secret, message
+from docs.examples.parcels import PLAN, Desk
+from supervision import handle_of
+from tests.journeys.visitor import Visitor
+from tests.patience import PATIENCE_S, until
 from tests.web.api.api_kit import (
     KEY,
     REGISTER,
@@ -20,14 +25,18 @@ from tests.web.api.api_kit import (
     engine,
     error,
     gather,
+    memory,
     open_api,
     register,
     stores,
     told,
 )
 from tests.web.server.serving_kit import Client
+from tests.web.whole_site import in_thread
 from web.api import Refusals, accept, ok, wait_outcome
+from web.app import open_site
 from web.server import Answer
+from web.settings import Settings
 
 __all__ = ["engine", "stores"]
 
@@ -176,6 +185,31 @@ async def test_a_client_that_leaves_a_milestone_leaves_nothing_behind() -> None:
             assert api.desk.system.topics.topics() == ["parcel-abcd"]
         await until(lambda: not api.desk.system.topics.topics())
         api.walk.is_open.set()
+
+
+@pytest.mark.slow
+async def test_the_desk_is_a_site_of_ones_own(engine: str | None, tmp_path: Path) -> None:
+    # WEB-3, WEB-14, WEB-15: opened by one call, with the keys and the ring of the site
+    database = None if engine is None else Secret(engine)
+    settings = Settings(port=0, database_url=database, state_dir=tmp_path / "state")
+    store = memory().events if engine is None else None
+    async with open_site(PLAN, settings, store=store) as site:
+        visitor, raw = Visitor(site.url), msgspec.json.encode(REGISTER)
+        named = {"idempotency-key": KEY, "content-type": "application/json"}
+        for is_repeat in (False, True):
+            made = await in_thread(partial(visitor.request, "POST", PARCELS, raw, named))
+            assert (made.status, made.headers["location"]) == (201, f"{PARCELS}/abcd")
+            assert ("idempotency-replayed" in made.headers) is is_repeat
+        listed = await in_thread(partial(visitor.get, PARCELS))
+        assert msgspec.json.decode(listed.body) == {"items": ["parcel-abcd"], "next": None}
+        # A desk that was restarted is found again, with what it had.
+        desk = handle_of(Desk, site.ref("desk", Desk))
+        desk.ref.kill()
+        with trio.fail_after(PATIENCE_S):
+            while (await in_thread(partial(visitor.get, f"{PARCELS}/abcd"))).status == 503:
+                await trio.sleep(0.05)
+        seen = await in_thread(partial(visitor.get, f"{PARCELS}/abcd"))
+        assert (seen.status, msgspec.json.decode(seen.body)["status"]) == (200, "here")
 
 
 async def test_two_commands_that_race_have_one_winner(stores: Stores) -> None:
