@@ -7,7 +7,13 @@ import msgspec
 from quart import request
 
 from web.api.errors import bad_request, unsupported, validation
-from web.api.shapes import DEPTH_MAX, is_too_deep, problems_of, refuses_unknown
+from web.api.shapes import (
+    DEPTH_MAX,
+    is_too_deep,
+    problems_of,
+    refuses_unknown,
+    unknown_fields,
+)
 from web.server import FieldProblem, current_request_state
 from web.server.edge.span import user_agent_of
 
@@ -48,7 +54,7 @@ async def body(kind: type[T], *, lenient: str = "", when_empty: object = None) -
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _why(data, kind, error, is_lenient=bool(lenient)) from error
     if not is_strict and not lenient:
-        extra = problems_of(_parsed(data), kind)
+        extra = unknown_fields(_parsed(data), kind)
         if extra:
             raise validation(_summary(extra), extra)
     return found

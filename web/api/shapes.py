@@ -25,6 +25,7 @@ _TEXTS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _ALIKE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKET = bytes(set(range(256)) - set(b"{}[]"))
 # How msgspec ends its sentence; `$` is the value that was given to it.
+_INDEX = re.compile(r" - at `\$\[(\d+)\]")
 _WHERE = re.compile(r" - at `\$([^`]*)`$")
 
 
@@ -46,12 +47,26 @@ def is_too_deep(data: bytes) -> bool:
 
 
 def problems_of(value: object, kind: object, *, is_lenient: bool = False) -> list[FieldProblem]:
-    """Call this with decoded JSON for what keeps it from being a `kind`: at most 20, in order.
+    """Call this with decoded JSON for what keeps it from being a `kind`: at most 20.
 
-    Unknown fields are problems unless `is_lenient`. Of a union the member that the value's tag
-    names is looked at, or the only struct in it.
+    First what is missing or wrong, in order, then unknown fields unless `is_lenient`. Of a union
+    the member that the value's tag names is looked at, or the only struct in it.
     """
-    return list(islice(_problems(value, kind, "", is_lenient), DETAILS_MAX))
+    found = list(islice(_shapes(value, kind, ""), DETAILS_MAX))
+    if not is_lenient:
+        found += unknown_fields(value, kind)
+    if not found:
+        # What a struct checks when it is made, and its tag; or what it forbids on a lenient route.
+        found = list(_of_value(value, kind, ""))
+    return found[:DETAILS_MAX]
+
+
+def unknown_fields(value: object, kind: object) -> list[FieldProblem]:
+    """Call this with decoded JSON for the fields that no struct of `kind` has: at most 20.
+
+    Only structs are looked into, so a long list of numbers costs nothing.
+    """
+    return list(islice(_unknown(value, kind, ""), DETAILS_MAX))
 
 
 @cache
@@ -60,18 +75,23 @@ def refuses_unknown(kind: object) -> bool:
 
     Raises TypeError for a type that has fields and is no Struct: of those nobody could tell.
     """
-    # All are looked at before any is judged: a type that cannot be told is so in any company.
-    return all([*_refusing(kind, set())])
+    return all(one.__struct_config__.forbid_unknown_fields for one in _structs(kind))
 
 
-def _refusing(kind: object, seen: set[object]) -> Iterator[bool]:
+@cache
+def _structs(kind: object) -> tuple[type[msgspec.Struct], ...]:
+    """All structs in a type, however deep."""
+    return tuple(_structs_in(kind, set()))
+
+
+def _structs_in(kind: object, seen: set[object]) -> Iterator[type[msgspec.Struct]]:
     kind = _plain(kind)
     if _is_struct(kind):
         if kind not in seen:
             seen.add(kind)
-            yield kind.__struct_config__.forbid_unknown_fields
+            yield kind
             for field in _fields(kind):
-                yield from _refusing(field.type, seen)
+                yield from _structs_in(field.type, seen)
         return
     if isinstance(kind, type) and (
         hasattr(kind, "__dataclass_fields__")
@@ -80,7 +100,7 @@ def _refusing(kind: object, seen: set[object]) -> Iterator[bool]:
     ):
         raise TypeError(f"{kind.__qualname__} must be a msgspec.Struct to be read from a body")
     for part in get_args(kind):
-        yield from _refusing(part, seen)
+        yield from _structs_in(part, seen)
 
 
 @cache
@@ -88,47 +108,92 @@ def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]
     return msgspec.structs.fields(kind)
 
 
-def _problems(value: object, kind: object, path: str, is_lenient: bool) -> Iterator[FieldProblem]:
+@cache
+def _known(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """The names a struct has in JSON, its tag among them."""
+    tag = kind.__struct_config__.tag_field
+    names = {field.encode_name for field in _fields(kind)}
+    return frozenset(names if tag is None else names | {tag})
+
+
+@cache
+def _deep(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """The fields of a struct that have structs in them."""
+    return tuple(field for field in _fields(kind) if _structs(field.type))
+
+
+def _unknown(value: object, kind: object, path: str) -> Iterator[FieldProblem]:
     plain = _member(value, _plain(kind))
-    if _is_struct(plain) and isinstance(value, dict) and not plain.__struct_config__.array_like:
-        yield from _of_struct(value, plain, path, is_lenient)
-        return
+    if isinstance(value, list):
+        item = _plain(_item_type(plain))
+        # Of a flat struct one comparison says it: such a list may have a hundred thousand items.
+        known = _known(item) if _is_struct(item) and not _deep(item) else None
+        for number, one in enumerate(value) if _structs(item) else ():
+            if known is None or not isinstance(one, dict) or not known >= one.keys():
+                yield from _unknown(one, item, f"{path}[{number}]")
+    elif isinstance(value, dict) and _is_struct(plain):
+        known = _known(plain)
+        if not known >= value.keys():
+            for name in value:
+                if name not in known:
+                    yield FieldProblem(_below(path, name), "is not known here")
+        for field in _deep(plain):
+            if field.encode_name in value:
+                name = field.encode_name
+                yield from _unknown(value[name], field.type, _below(path, name))
+    elif isinstance(value, dict) and get_origin(plain) is dict:
+        for name, one in value.items():
+            yield from _unknown(one, get_args(plain)[1], _below(path, name))
+
+
+def _shapes(value: object, kind: object, path: str) -> Iterator[FieldProblem]:
+    plain = _member(value, _plain(kind))
     item = _item_type(plain)
-    if item is not None and isinstance(value, list):
+    if _is_struct(plain) and isinstance(value, dict) and not plain.__struct_config__.array_like:
+        for field in _fields(plain):
+            place = _below(path, field.encode_name)
+            if field.encode_name in value:
+                yield from _shapes(value[field.encode_name], field.type, place)
+            elif field.required:
+                yield FieldProblem(place, "is missing")
+    elif item is not None and isinstance(value, list):
         found = False
-        for number, one in enumerate(value):
-            for problem in _problems(one, item, f"{path}[{number}]", is_lenient):
-                found = True
-                yield problem
-        if found:
-            return
-    yield from _of_value(value, kind, path)
-
-
-def _of_struct(
-    value: dict[object, object], kind: type[msgspec.Struct], path: str, is_lenient: bool
-) -> Iterator[FieldProblem]:
-    config = kind.__struct_config__
-    known = {field.encode_name: field for field in _fields(kind)}
-    found = False
-    for name, field in known.items():
-        place = f"{path}.{name}" if path else name
-        if name in value:
-            for problem in _problems(value[name], field.type, place, is_lenient):
-                found = True
-                yield problem
-        elif field.required:
+        for problem in _of_items(value, item, path):
             found = True
-            yield FieldProblem(place, "is missing")
-    for extra in value:
-        # A struct that forbids them is not read with them, however lenient its route is.
-        is_refused = config.forbid_unknown_fields or not is_lenient
-        if is_refused and extra not in known and extra != config.tag_field:
-            found = True
-            yield FieldProblem(f"{path}.{extra}" if path else str(extra), "is not known here")
-    if not found:
-        # A tag, or what the struct itself checks when it is made.
+            yield problem
+        if not found:
+            yield from _of_length(value, kind, path)
+    else:
         yield from _of_value(value, kind, path)
+
+
+def _of_items(value: list[object], item: object, path: str) -> Iterator[FieldProblem]:
+    """Let msgspec look for the next wrong item, as fast as it reads, and tell about that one."""
+    first = 0
+    # Each look reads the rest: an item that is only refused for an unknown field counts as well.
+    for _ in range(DETAILS_MAX):
+        try:
+            msgspec.convert(value[first:], list[item])  # type: ignore[valid-type]
+        except (msgspec.ValidationError, RecursionError) as error:
+            where = _INDEX.search(str(error))
+            if where is None:
+                return
+            first += int(where[1])
+            yield from _shapes(value[first], item, f"{path}[{first}]")
+            first += 1
+        else:
+            return
+
+
+def _of_length(value: list[object], kind: object, path: str) -> Iterator[FieldProblem]:
+    """Tell how many items there may be, where only that is wrong."""
+    for problem in _of_value(value, kind, path):
+        if problem.field in (path, WHOLE):
+            yield problem
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else str(name)
 
 
 def _of_value(value: object, kind: object, path: str) -> Iterator[FieldProblem]:

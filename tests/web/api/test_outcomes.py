@@ -206,7 +206,7 @@ async def test_the_desk_is_a_site_of_ones_own(engine: str | None, tmp_path: Path
         desk = handle_of(Desk, site.ref("desk", Desk))
         desk.ref.kill()
         with trio.fail_after(PATIENCE_S):
-            while (await in_thread(partial(visitor.get, f"{PARCELS}/abcd"))).status == 503:
+            while (await in_thread(partial(visitor.get, f"{PARCELS}/abcd"))).status == 503:  # noqa: ASYNC110
                 await trio.sleep(0.05)
         seen = await in_thread(partial(visitor.get, f"{PARCELS}/abcd"))
         assert (seen.status, msgspec.json.decode(seen.body)["status"]) == (200, "here")

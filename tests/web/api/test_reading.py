@@ -21,7 +21,7 @@ from web.api import (
     problems_of,
     user_agent,
 )
-from web.api.shapes import refuses_unknown
+from web.api.shapes import refuses_unknown, unknown_fields
 from web.server import FieldProblem
 
 
@@ -134,10 +134,10 @@ async def test_a_wrong_shape_is_422_with_every_field_that_is_wrong() -> None:
             {"field": "items[0].name", "problem": "Expected `str` of length >= 1"},
             {"field": "items[0].quantity", "problem": "Expected `int`, got `str`"},
             {"field": "items[1].quantity", "problem": "Expected `int` >= 1"},
-            {"field": "items[1].colour", "problem": "is not known here"},
             {"field": "items[2]", "problem": "Expected `object`, got `int`"},
             {"field": "payment.last_four", "problem": "Expected `str`, got `int`"},
             {"field": "role", "problem": "is not known here"},
+            {"field": "items[1].colour", "problem": "is not known here"},
         ]
         assert found["message"] == "customerId: is missing (and 7 more)"
 
@@ -239,6 +239,22 @@ def test_problems_of_unions_lists_and_tags() -> None:
     assert problems_of(None, Order)[0] == FieldProblem("body", "Expected `object`, got `null`")
     assert len(problems_of(["x"] * 1000, list[int])) == 20
     assert problems_of(GOOD, Order) == []
+    few = Annotated[list[int], msgspec.Meta(max_length=2)]
+    assert problems_of([1, 2, 3], few) == [FieldProblem("body", "Expected `array` of length <= 2")]
+    assert problems_of({"a": {"last_four": "1", "x": 1}}, dict[str, Card]) != []
+    assert [one.field for one in unknown_fields({"a": {"x": 1}}, dict[str, Item])] == ["a.x"]
+    assert problems_of({"customerId": "c", "items": [], "role": 1}, Order, is_lenient=True) == []
+
+
+def test_every_wrong_item_of_a_long_list_is_found() -> None:
+    # WEB-13
+    numbers: list[object] = [1] * 100_000
+    numbers[7] = numbers[99_999] = "x"
+    assert [one.field for one in problems_of(numbers, list[int])] == ["[7]", "[99999]"]
+    items = [{"name": "a", "quantity": 1} for _ in range(10_000)]
+    items[9_999] = {"name": "a", "quantity": 1, "price": 2}
+    assert [one.field for one in problems_of(items, list[Item])] == ["[9999].price"]
+    assert unknown_fields(items[:-1], list[Item]) == []
 
 
 def test_a_type_whose_unknown_fields_nobody_can_tell_is_refused() -> None:
