@@ -2,7 +2,8 @@
 
 What is read is judged by `web/server/reading`, handed to the application as ASGI wants it, and
 answered in one write where that is possible. No task, nursery or channel is made for a request:
-that is why it is fast. A WebSocket's handshake is handed over, with what came behind it.
+that is why it is fast. What an application has ready is written without even asking it by ASGI
+(`MaybeReady`). A WebSocket's handshake is handed over, with what came behind it.
 """
 
 from __future__ import annotations
