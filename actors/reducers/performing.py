@@ -25,7 +25,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Never, Protocol, TypeAlias, cast
 
 import trio
@@ -384,7 +384,7 @@ class Performing:
         """The actions of an effect that gives several; None for one that gives at most one."""
         if isinstance(effect, Stream):
             return effect.op.run(cast("Never", self._env))
-        if type(effect) in self._interpreters:
+        if isinstance(effect, Future | Delay | Dispatch) or type(effect) in self._interpreters:
             return None
         run = getattr(effect, "run", None)
         if not inspect.isasyncgenfunction(run):
@@ -483,7 +483,16 @@ class Performing:
         out = current_activity.get().sending()
         if out is not None:
             activity = Activity(self._actor.cell)
-            activity.out = replace(out)
+            # A copy, written out: `replace` takes ten times as long.
+            activity.out = Context(
+                out.correlation_id,
+                out.causation_id,
+                out.traceparent,
+                out.sender,
+                out.user_id,
+                out.tenant,
+                out.sender_id,
+            )
             current_activity.set(activity)
 
 

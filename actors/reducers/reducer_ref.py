@@ -259,7 +259,7 @@ class Board:
 
     def __init__(self) -> None:
         # Weak: who forgets a subscription without ending it is not told for ever.
-        self._listeners: list[weak[Subscription[object]]] = []
+        self._listeners: dict[int, weak[Subscription[object]]] = {}
         self._is_watched = False
         self.counts = Counts()
         self.seq = 0
@@ -282,29 +282,29 @@ class Board:
         if not self._is_watched:
             self._is_watched = True
             cell.watch(self)
-        self._listeners.append(weak(subscription))
+        self._listeners[id(subscription)] = weak(subscription)
 
     def forget(self, subscription: object) -> None:
         """Called when one has ended."""
-        self._listeners = [one for one in self._listeners if one() not in (None, subscription)]
+        self._listeners.pop(id(subscription), None)
 
     def show(self, action: object, metadata: Context) -> None:
         """Called with each action that was reduced."""
         applied: Applied[object] = Applied(self.seq, action, metadata)
-        has_gone = False
-        for one in self._listeners:
+        gone: list[int] = []
+        for number, one in self._listeners.items():
             subscription = one()
             if subscription is None:
-                has_gone = True
+                gone.append(number)
             else:
                 subscription.put(applied)
-        if has_gone:
-            self.forget(None)
+        for number in gone:
+            del self._listeners[number]
 
     def ended(self, cell: Cell, exit_: Exit, /) -> None:
         """Called by the cell when the actor has ended for good."""
-        listeners, self._listeners = self._listeners, []
-        for one in listeners:
+        listeners, self._listeners = self._listeners, {}
+        for one in listeners.values():
             subscription = one()
             if subscription is not None:
                 subscription.end()

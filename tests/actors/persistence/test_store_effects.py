@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Never, cast
 from uuid import UUID
 
 import pytest
+import trio
 
 from actors.persistence import (
     Append,
@@ -33,7 +35,7 @@ from actors.reducers import (
     reducer,
     start_reducer,
 )
-from actors.runtime import Context, StartError, edge_context, open_actors
+from actors.runtime import ActorExited, Context, StartError, edge_context, open_actors
 from actors.testing.cases.fixed import TEST_EPOCH, fixed_environment
 from storage.memory import MemoryDatabase, MemoryEventStore, MemoryOutbox, MemorySnapshots
 from storage.postgres import Database, PostgresEventStore, PostgresSnapshots
@@ -265,3 +267,34 @@ def test_nonsense_in_an_effect_is_refused_when_it_is_made() -> None:
             Load("a-1", Loaded, refused, limit=limit)
     assert append(0) == append(0)
     assert hash(append(0)) == hash(append(0))
+
+
+async def test_who_is_killed_behind_the_commit_has_stored_and_said_nothing() -> None:  # CORE-22
+    store = MemoryEventStore(event_types=TYPES)
+    committed = trio.Event()
+    effects = store_effects(store, types=TYPES)
+    append_it = effects[Append]
+
+    async def cut_behind_the_commit(wanted: Append, env: Environment) -> object:
+        await append_it(cast("Never", wanted), cast("Never", env))
+        committed.set()
+        await trio.sleep_forever()
+
+    async with open_actors() as system:
+        cut = effects | {Append: cut_behind_the_commit}
+        ref = await start_reducer(system, Ledger, fixed_environment(), interpreters=cut)
+        async with ref.subscribe() as applied, trio.open_nursery() as nursery:
+            nursery.start_soon(_not_answered, ref)
+            await committed.wait()
+            ref.kill()
+        seen = [getattr(one, "action", one) async for one in applied]
+        # The reply is missing, and the event is there.
+        assert seen == [Do((append(0),))]
+        other = await start_reducer(system, Ledger, fixed_environment(), interpreters=effects)
+        load = Load("account-1", Loaded, refused)
+        assert (await other.ask_for(Do((load,)), Loaded)).events == (Deposited(1),)
+
+
+async def _not_answered(ref: LedgerRef) -> None:
+    with pytest.raises(ActorExited):
+        await ref.ask_for(Do((append(0),)), Stored)
