@@ -1,6 +1,7 @@
-"""What reducers cost: the pure call, a round trip, an effect, a broadcast (PERF-50 to PERF-53).
+"""What reducers cost: the pure call, a round trip, an effect, a broadcast.
 
-Processor time of this process, so that what else the machine does counts as little as it can.
+PERF-50, PERF-51, PERF-52, PERF-53. Processor time of this process, so that what else the machine
+does counts as little as it can.
 """
 
 from __future__ import annotations
