@@ -27,12 +27,13 @@ def test_health_is_plain_and_without_cookie(site: SiteProcess) -> None:  # SITE-
     assert "set-cookie" not in answer.headers
 
 
-def test_ready_tells_each_component(site: SiteProcess) -> None:  # SITE-183
+def test_ready_tells_each_component(site: SiteProcess) -> None:  # SITE-183, WEB-20
     for path in ("/ready", "/health/ready"):
         answer = Visitor(site.url).get(path)
         state = json.loads(answer.text)
         assert (answer.status, state["ready"], state["status"]) == (200, True, "healthy")
-        assert set(state["components"]) == {"event_store", "streams", "tree"}
+        parts = {"event_store", "dead_letters", "streams", "tree"}
+        assert set(state["components"]) == parts
         assert all(component["healthy"] for component in state["components"].values())
 
 
