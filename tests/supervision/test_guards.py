@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from supervision.guards.breaker import (
+    SEEN_MAX,
     Breaker,
     BreakerChange,
     BreakerPolicy,
@@ -164,6 +165,25 @@ def test_a_breaker_opens_by_rate_too(outcomes: str, state: str) -> None:
         machine.admit(float(now))
         (machine.succeeded if outcome == "s" else machine.failed)(float(now))
     assert machine.state == state
+
+
+def test_a_breaker_keeps_so_many_calls_of_a_window_and_no_more() -> None:
+    # REL-71
+    machine = BreakerState("gateway", BreakerPolicy(failures=10**6))
+    for _ in range(3):
+        for _ in range(SEEN_MAX // 2):
+            machine.admit(0.0)
+            machine.succeeded(0.0)
+    for _ in range(SEEN_MAX // 2 - 1):
+        machine.admit(0.0)
+        machine.failed(0.0)
+    assert machine.state == "closed"
+    # Of the newest thousand this makes a half.
+    machine.admit(0.0)
+    machine.failed(0.0)
+    assert (state_of(machine), machine.stats(0.0).failure_rate) == ("open", 0.5)
+    with pytest.raises(ValueError, match="least is at most 1000"):
+        BreakerPolicy(least=SEEN_MAX + 1)
 
 
 async def test_a_breaker_guards_calls(autojump_clock: MockClock) -> None:

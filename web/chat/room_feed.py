@@ -41,7 +41,7 @@ from web.chat.presenting import RoomFrames, ViewerClass, window_views
 from web.chat.readers import Readers
 from web.chat.window import RoomWindow, is_whole, merged
 from web.realtime import Arrivals, Slices, joined
-from web.server import COALESCE_BYTES, Bundle, Frame, bundled
+from web.server import COALESCE_BYTES, BoundedMap, Bundle, Frame, bundled
 from web.views import MessageView
 
 # While the room cannot tell its history (the store is away), it is asked again this often.
@@ -327,17 +327,15 @@ class _Shown:
         self._messages = window.seen_by(viewer)
         self._whole: Frame | None = None
         self._views: tuple[MessageView, ...] | None = None
-        self._rests: dict[tuple[str, ...], Frame | None] = {}
+        self._rests: BoundedMap[tuple[str, ...], Frame | None] = BoundedMap(RESTS_KEPT_MAX)
 
     def rest(self, held: tuple[str, ...] | None) -> Frame | None:
         """Call this for what a page that holds `held` is sent; None when it misses nothing."""
         if held is None:
             return self._window()
         if held not in self._rests:
-            if len(self._rests) >= RESTS_KEPT_MAX:
-                self._rests.clear()
-            self._rests[held] = self._made(held)
-        return self._rests[held]
+            self._rests.put(held, self._made(held))
+        return self._rests.get(held)
 
     def _made(self, held: tuple[str, ...]) -> Frame | None:
         if self._views is None:

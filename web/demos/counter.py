@@ -13,7 +13,7 @@ from typing import Final
 from actors.runtime import Actor, Ask, message
 from web.demos.errands import IDLE
 from web.realtime import Stream, StreamKey, Streams, joined, patch_signals
-from web.server import Frame
+from web.server import BoundedMap, Frame
 
 # SITE-103.
 DELTA_MAX: Final = 100
@@ -33,8 +33,8 @@ class Counters:
     """
 
     def __init__(self, streams: Streams, *, kept_max: int = KEPT_MAX) -> None:
-        self._streams, self._kept_max = streams, kept_max
-        self._counts: dict[str, int] = {}
+        self._streams = streams
+        self._counts: BoundedMap[str, int] = BoundedMap(kept_max)
         self._pages: dict[str, dict[Stream, None]] = {}
 
     def __len__(self) -> int:
@@ -42,7 +42,7 @@ class Counters:
 
     def of(self, session: str) -> int:
         """Call this for a session's number; 0 where nothing was counted."""
-        return self._counts.get(session, 0)
+        return self._counts.get(session) or 0
 
     def join(self, stream: Stream) -> None:
         """Call this when a page with the demos opens its stream; it leaves when that closes."""
@@ -72,10 +72,7 @@ class Counters:
         frame = _frame({"serverCount": count})
         if key is not None and not self._streams.send_to(key, PANEL, frame).delivered:
             return False
-        self._counts.pop(session, None)
-        self._counts[session] = count
-        while len(self._counts) > self._kept_max:
-            del self._counts[next(iter(self._counts))]
+        self._counts.put(session, count)
         for stream in list(self._pages.get(session, ())):
             if stream.key != key:
                 stream.put_panel(PANEL, frame)

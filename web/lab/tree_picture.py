@@ -14,6 +14,7 @@ from actors.runtime import ExitSummary, System
 from supervision import Node
 from supervision import tree_of as watched_tree
 from web.lab.views import ActorFacts, Crowd, TreeFacts, exit_words, tree_of
+from web.server import BoundedMap
 from web.views import (
     ActorStatus,
     Branch,
@@ -66,7 +67,7 @@ class TreePicture:
         self._system, self._now, self._target_path = system, now, target_path
         self._shown: tuple[tuple[int, float], datetime] | None = None
         # Ids under which the target was shown: a page knows of another one a moment later.
-        self._offered: dict[str, None] = {}
+        self._offered: BoundedMap[str, None] = BoundedMap(OFFERED_KEPT)
 
     def read(self) -> TreeFacts:
         """Call this to draw the tree, its target and its newest crash, with one look at it."""
@@ -110,9 +111,7 @@ class TreePicture:
             # Its supervisor gave up and is being restarted, and all below it with it.
             return CrashTarget(NOWHERE, label, is_running=False)
         target = str(node.id)
-        self._offered[target] = None
-        while len(self._offered) > OFFERED_KEPT:
-            del self._offered[next(iter(self._offered))]
+        self._offered.put(target, None)
         return CrashTarget(element_id(target), label, node.status == ActorStatus.RUNNING)
 
     def _crash(self, nodes: Sequence[Node]) -> CrashView | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from uuid import UUID
 
 from web.routing.errors import RateLimited
+from web.server import BoundedMap
 
 # Some hundred bytes each; far more visitors than act within a minute.
 KEPT_MAX = 10_000
@@ -27,9 +28,9 @@ class Quota:
         period_s: float,
         kept_max: int = KEPT_MAX,
     ) -> None:
-        self._now, self._period_s, self._kept_max = now, period_s, kept_max
+        self._now, self._period_s = now, period_s
         self.per_session_max, self.per_address_max = per_session_max, per_address_max
-        self._times: dict[Hashable, list[float]] = {}
+        self._times: BoundedMap[Hashable, list[float]] = BoundedMap(kept_max)
 
     def __len__(self) -> int:
         return len(self._times)
@@ -48,11 +49,7 @@ class Quota:
             if len(recent[who]) >= limit:
                 raise RateLimited(recent[who][-limit] + self._period_s - now)
         for who, times in recent.items():
-            # To the end: the least recently active is forgotten first.
-            self._times.pop(who, None)
-            self._times[who] = [*times, now]
-        while len(self._times) > self._kept_max:
-            del self._times[next(iter(self._times))]
+            self._times.put(who, [*times, now])
 
     def left(self, session: UUID, address: str) -> tuple[int, float]:
         """Call this for how many are left now, and when none is, in how many seconds there is."""
@@ -67,4 +64,4 @@ class Quota:
         return min(lefts), max(waits)
 
     def _recent(self, who: Hashable, now: float) -> list[float]:
-        return [at for at in self._times.get(who, ()) if now - at < self._period_s]
+        return [at for at in self._times.get(who) or () if now - at < self._period_s]

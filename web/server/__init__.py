@@ -7,7 +7,8 @@ Read `serving.py` first (listen, serve, drain), then one of the chapters:
 - `edge/`: what happens to every request and answer, whatever handles it
 
 `quart_app.py` puts the edge around a Quart application, `lean.py` is how Quart is called here,
-`dispatch.py` how a request goes through it, and `errors.py` what can go wrong here.
+`dispatch.py` how a request goes through it, `bounded.py` keeps what clients name, and `errors.py`
+is what can go wrong here.
 
 Our words: a *transport* is one connection; its *pipe* is the only writer of its socket; a *lane* is
 what a stream or WebSocket holds of the pipe, and the *fast lane* writes to the socket in one plain
@@ -17,6 +18,7 @@ hear it; to *drain* is to stop in steps that each have a limit.
 What streams and sockets say is in `web.realtime`; routes live in the feature folders of `web`.
 """
 
+from web.server.bounded import BoundedMap
 from web.server.connection.framing import (
     Bundle,
     Frame,
@@ -102,6 +104,7 @@ __all__ = [
     "STREAM_HEAD",
     "WIRE_KEY",
     "Answer",
+    "BoundedMap",
     "Bundle",
     "Checks",
     "Client",

@@ -39,6 +39,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from web.server.bounded import BoundedMap
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -75,7 +77,9 @@ class LeanApp(QuartTrio):
         self, import_name: str, *, static_folder: str | None, template_folder: str | None
     ) -> None:
         super().__init__(import_name, static_folder=static_folder, template_folder=template_folder)
-        self._hosts: dict[tuple[str, str], tuple[str, str, str | None]] = {}
+        self._hosts: BoundedMap[tuple[str, str], tuple[str, str, str | None]] = BoundedMap(
+            HOSTS_KEPT
+        )
 
     @overload
     def ensure_async(self, func: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]: ...
@@ -107,10 +111,8 @@ class LeanApp(QuartTrio):
         if known is None:
             made = super().create_url_adapter(request)
             if made is not None:
-                if len(self._hosts) >= HOSTS_KEPT:
-                    self._hosts.clear()
                 known = made.server_name, made.script_name, made.subdomain
-                self._hosts[request.scheme, host] = known
+                self._hosts.put((request.scheme, host), known)
             return made
         name, script, subdomain = known
         return MapAdapter(

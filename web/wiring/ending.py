@@ -10,6 +10,7 @@ from uuid import UUID
 
 from actors.accounts import HowEnded, SessionEnded, SessionId
 from web.realtime import Close, CloseCode, Streams
+from web.server import BoundedMap
 
 # The newest that ended with something open here, some 150 bytes each. An older one whose cookie
 # comes again opens nothing that the next look of the watch does not close.
@@ -37,7 +38,7 @@ class OpenSessions:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._sockets: OpenSockets | None = None
-        self._ended: dict[str, HowEnded] = {}
+        self._ended: BoundedMap[str, HowEnded] = BoundedMap(ENDED_KEPT)
 
     def __repr__(self) -> str:
         return f"<OpenSessions ended={len(self._ended)}>"
@@ -56,10 +57,7 @@ class OpenSessions:
     def end(self, ended: SessionEnded) -> None:
         """Call this when a session is over; harmless to repeat. Returns at once."""
         session, close = ended.session_id, _CLOSES[ended.how]
-        self._ended.pop(session, None)
-        self._ended[session] = ended.how
-        while len(self._ended) > ENDED_KEPT:
-            del self._ended[next(iter(self._ended))]
+        self._ended.put(session, ended.how)
         if self._sockets is not None:
             self._sockets.close_user(session, close.code, close.reason)
         self._streams.close_session(UUID(session), close.reason)
@@ -71,4 +69,4 @@ class OpenSessions:
 
     def has_ended(self, visitor: UUID) -> bool:
         """Call this with a visitor's id: the cookie of a session that is over counts as none."""
-        return bool(self._ended) and str(visitor) in self._ended
+        return len(self._ended) > 0 and str(visitor) in self._ended

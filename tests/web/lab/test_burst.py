@@ -67,7 +67,8 @@ async def test_the_probe_is_bare_and_says_what_it_took() -> None:  # SITE-140 LA
         name, _, took = answers[0].headers["server-timing"].partition(";dur=")
         assert name == "app"
         assert 0 <= float(took) < 10_000
-        for bucket in site.web._buckets._buckets.values():
+        buckets = site.web._buckets._buckets
+        for bucket in filter(None, map(buckets.get, buckets)):
             bucket.tokens = -1e6  # far too few for any pause
         refused = await in_thread(lambda: visitor.get(paths.BURST_PROBE))
         assert (refused.status, refused.body) == (429, b"")

@@ -27,6 +27,7 @@ from storage.memory import MemoryEventStore
 from supervision import ChildSpec, Flags, Plan, Supervisor, open_system
 from tests.patience import until
 from web.lab.sandbox.recording import (
+    OVER_MAX,
     WAITING_MAX,
     Deed,
     LabActed,
@@ -166,6 +167,25 @@ async def test_a_record_ends_with_its_sandbox(autojump_clock: MockClock) -> None
         await until(lambda: not kit.ledger.waiting)
         assert len(await kit.acted("two")) == 1
         assert kit.ledger.written == {"lab-two"}
+
+
+async def test_of_too_many_records_that_end_meanwhile_the_oldest_are_left_to_their_age(
+    autojump_clock: MockClock,
+) -> None:
+    # REL-71: the store is away for long, and sandboxes come and go
+    async with open_kit() as kit:
+        kit.ledger.note("0", uuid4(), None, CRASH, "done")
+        await until(lambda: kit.ledger.written == {"lab-0"})
+        kit.store.is_away = True
+        kit.ledger.note("late", uuid4(), None, CRASH, "done")
+        for number in range(OVER_MAX + 5):
+            kit.ledger.end(str(number))
+        assert (len(kit.ledger.over), kit.ledger.written) == (OVER_MAX, set())
+        kit.store.is_away = False
+        await until(lambda: not kit.ledger.over)
+        (left, late) = await kit.store.list_streams(category="lab")
+        assert (left.stream_id, late.stream_id) == ("lab-0", "lab-late")
+        assert await end_left_streams(kit.store, late.last_recorded_at + timedelta(1), 100) == 2
 
 
 @pytest.mark.parametrize("limit", [2, 100])

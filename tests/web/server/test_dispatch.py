@@ -421,8 +421,9 @@ async def test_hosts_are_kept_by_each_application_and_within_a_limit() -> None:
     routes(second, [])
     for number in range(HOSTS_KEPT + 3):
         await ask(first, "GET", "/", [], host=b"h%d.test" % number)
-    assert len(first._hosts) == 3
-    assert not second._hosts
+    assert len(first._hosts) == HOSTS_KEPT
+    assert first._hosts.forgotten == 3
+    assert len(second._hosts) == 0
     answer = await ask(first, "GET", WHAT, [], host=b"h1.test")
     assert b"http://h1.test/" in cast("bytes", answer[2])
 

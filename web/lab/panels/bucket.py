@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from uuid import UUID
 
+from web.server import BoundedMap
+
 # Some 200 bytes each; far more visitors than send bursts within the twenty seconds of a refill.
 KEPT_MAX = 10_000
 
@@ -62,9 +64,9 @@ class Buckets:
         address: Size = ADDRESS,
         kept_max: int = KEPT_MAX,
     ) -> None:
-        self._now, self._kept_max = now, kept_max
+        self._now = now
         self.session, self.address = session, address
-        self._buckets: dict[Hashable, _Bucket] = {}
+        self._buckets: BoundedMap[Hashable, _Bucket] = BoundedMap(kept_max)
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -75,8 +77,6 @@ class Buckets:
         found = [self._bucket(address, self.address, now)]
         if session is not None:
             found.append(self._bucket(session, self.session, now))
-        while len(self._buckets) > self._kept_max:
-            del self._buckets[next(iter(self._buckets))]
         least = min(found, key=lambda one: one.tokens)
         if least.tokens < 1:
             return Taken(0, max((1 - one.tokens) / one.size.refill_per_s for one in found))
@@ -85,8 +85,7 @@ class Buckets:
         return Taken(int(least.tokens))
 
     def _bucket(self, who: Hashable, size: Size, now: float) -> _Bucket:
-        # To the end: the least recently active is forgotten first.
-        bucket = self._buckets.pop(who, None) or _Bucket(size, size.capacity, now)
+        bucket = self._buckets.get(who) or _Bucket(size, size.capacity, now)
         bucket.fill(now)
-        self._buckets[who] = bucket
+        self._buckets.put(who, bucket)
         return bucket

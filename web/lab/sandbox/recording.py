@@ -32,6 +32,8 @@ from actors.timeline import Kind, Timeline, Values
 CATEGORY = "lab"
 # Two hundred visitors at their quota for twenty seconds.
 WAITING_MAX = 2000
+# So many streams wait for a store that is away to be ended; `end_left_streams` ends older ones.
+OVER_MAX = 2000
 # Of one sandbox in one append; a visitor's whole quota of a minute is less.
 AT_ONCE_MAX = 500
 # A store that is away: how soon it is asked again, at first and at last.
@@ -88,7 +90,7 @@ class Ledger:
         self.waiting: deque[_Noted] = deque()
         # Streams that were written, and those of them whose sandbox is over.
         self.written: set[StreamId] = set()
-        self.over: set[StreamId] = set()
+        self.over: dict[StreamId, None] = {}
         self.lost = 0
 
     def note(
@@ -121,8 +123,14 @@ class Ledger:
 
     def end(self, record: str) -> None:
         """Call this when a sandbox is over: its stream ends with it."""
-        self.over.add(StreamId(f"{CATEGORY}-{record}"))
+        self.over[StreamId(f"{CATEGORY}-{record}")] = None
+        if len(self.over) > OVER_MAX:
+            self._let_go(next(iter(self.over)))
         self._wake()
+
+    def _let_go(self, stream: StreamId) -> None:
+        del self.over[stream]
+        self.written.discard(stream)
 
 
 @message
@@ -199,7 +207,8 @@ class Recorder(Actor[Write]):
                 except StoreError as error:
                     _log.warning("lab.recording_waits", code=error.code, streams=len(ledger.over))
                     return False
-            ledger.over.discard(stream)
+            # Perhaps it was let go of meanwhile, because too many others came.
+            ledger.over.pop(stream, None)
             ledger.written.discard(stream)
         return True
 
