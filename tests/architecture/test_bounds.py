@@ -112,6 +112,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.realtime.socket.commands:CommandMemory._all",
         "web.realtime.socket.commands:CommandMemory._clients",
         "web.realtime.socket.commands:CommandMemory._shares",
+        "web.realtime.socket.commands:CommandMemory._sizes",
         "web.routing.decided:Decided._all",
         "web.routing.decided:Decided._sessions",
         "web.views.renderer:Renderer._parts",

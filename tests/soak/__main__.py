@@ -57,6 +57,12 @@ SOAKS = {
         rounds=3,
         environment=(("MESSAGES", "1000"),),
     ),
+    "names": Soak(
+        "REL-72: a million distinct addresses, tabs, clients and ids",
+        "tests/web/test_many_names.py::test_distinct_names_leave_the_server_within_a_bound",
+        rounds=1,
+        environment=(("NAMES", "1000000"),),
+    ),
     "ports": Soak(
         "REL-91: a program on all ports killed, its server, and both",
         "tests/storage/test_crash_rounds.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -196,6 +198,29 @@ def test_one_that_was_dropped_while_it_ran_takes_no_other_with_it() -> None:
     new, _ = memory.claim(key(0), b"x")
     memory.settle(key(0), old, Refused("no", SocketCode.TIMEOUT))
     assert memory.claim(key(0), b"x") == (new, False)
+
+
+def test_the_largest_share_gives_whoever_shrinks_and_goes_meanwhile() -> None:
+    # REL-70, REL-71: told against a count of all shares
+    rng = Random(7)
+    now = [0.0]
+    memory = CommandMemory(now=lambda: now[0], kept_s=50.0, per_share_max=9, total_max=20)
+    for step in range(3000):
+        now[0] += rng.random()
+        share, client = f"share{rng.randrange(6)}", f"client{rng.randrange(8)}"
+        if rng.random() < 0.1:
+            memory.forget("who", client)
+            continue
+        before = {name: len(keys) for name, keys in memory._shares.items()}
+        fate, is_new = memory.claim(key(step, client), b"x", share)
+        assert is_new
+        if rng.random() < 0.2:
+            memory.settle(key(step, client), fate, Refused("no", SocketCode.TIMEOUT))
+        sizes = {name: len(keys) for name, keys in memory._shares.items()}
+        assert len(memory) == sum(sizes.values()) <= 20
+        assert memory._largest == max(sizes.values(), default=0)
+        assert {name: size for size, of in memory._sizes.items() for name in of} == sizes
+        assert max(sizes.values(), default=0) <= max(before.values(), default=0) + 1
 
 
 def test_a_flood_of_one_address_pushes_out_nobody_elses() -> None:

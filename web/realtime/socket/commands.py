@@ -13,6 +13,7 @@ Kept in memory: across a restart it is the store that knows a command, by the ke
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -26,10 +27,12 @@ from web.realtime.errors import SocketCode
 COMMAND_KEPT_S = 600.0
 # An offline queue holds a hundred; a command is rarely sent twice.
 PER_CLIENT_MAX = 1000
-# A tenth of all: five clients of an address may be full, and ten addresses.
-PER_SHARE_MAX = 5000
-# A few hundred bytes each: some 20 MiB at the worst.
-TOTAL_MAX = 50_000
+# A fifth of all: two clients of an address may be full, and five addresses.
+PER_SHARE_MAX = 2000
+# Each takes 1.4 KiB where every one has a client of its own: 14 of the 30 MiB of REL-72. What is
+# forgotten sooner than `COMMAND_KEPT_S` is carried out again when it is sent again, so a command
+# whose repeats must not count is known to the store as well, as posts are.
+TOTAL_MAX = 10_000
 
 
 class CommandKey(NamedTuple):
@@ -82,6 +85,11 @@ _FINAL = frozenset(
 )
 
 
+# For whoever asks later.
+_KNOWN = trio.Event()
+_KNOWN.set()
+
+
 @dataclass(slots=True, eq=False)
 class Fate:
     """What becomes of one command; `known` is set when `outcome` is there.
@@ -113,7 +121,11 @@ class CommandMemory:
         # Oldest first, of each client, of each share and of all: they are told by the same order.
         self._clients: dict[tuple[str, str], dict[str, Fate]] = {}
         self._shares: dict[str, dict[CommandKey, None]] = {}
-        self._all: dict[CommandKey, tuple[float, str]] = {}
+        # Ordered ones: the first of a plain dict is found by a walk over all gaps before it.
+        # The shares of each size, so that the largest is known at once, however many there are.
+        self._sizes: dict[int, OrderedDict[str, None]] = {}
+        self._largest = 0
+        self._all: OrderedDict[CommandKey, tuple[float, str]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<CommandMemory commands={len(self._all)} clients={len(self._clients)}>"
@@ -136,13 +148,13 @@ class CommandMemory:
         self._all[key] = (self._now(), share)
         of_share = self._shares.setdefault(share, {})
         of_share[key] = None
+        self._resize(share, len(of_share) - 1, len(of_share))
         if len(ids) > self._per_client_max:
             self._drop(CommandKey(*key[:2], next(iter(ids))))
         if len(of_share) > self._per_share_max:
             self._drop(next(iter(of_share)))
         if len(self._all) > self._total_max:
-            # Some thousand shares at the most, and only while all is full.
-            largest = max(self._shares, key=lambda one: len(self._shares[one]))
+            largest = next(iter(self._sizes[self._largest]))
             self._drop(next(iter(self._shares[largest])))
         return fate, True
 
@@ -150,6 +162,8 @@ class CommandMemory:
         """Call this once for each claimed command, also for one that was cut off (None)."""
         fate.outcome = outcome
         fate.known.set()
+        # Who waits has been woken; an event of its own is a third of what a command takes.
+        fate.known = _KNOWN
         is_final = isinstance(outcome, Done) or (
             isinstance(outcome, Refused) and outcome.code in _FINAL
         )
@@ -173,8 +187,22 @@ class CommandMemory:
         _, share = self._all.pop(key)
         of_share = self._shares[share]
         del of_share[key]
+        self._resize(share, len(of_share) + 1, len(of_share))
         if not of_share:
             del self._shares[share]
+
+    def _resize(self, share: str, before: int, size: int) -> None:
+        """Note that a share has one command more, or one less."""
+        if before:
+            del self._sizes[before][share]
+            if not self._sizes[before]:
+                del self._sizes[before]
+        if size:
+            self._sizes.setdefault(size, OrderedDict())[share] = None
+        # Only ever by one: the largest that shrank is still among the largest, or it was alone.
+        self._largest = max(self._largest, size)
+        if self._largest not in self._sizes:
+            self._largest = size
 
     def _drop(self, key: CommandKey) -> None:
         self._unlist(key)
