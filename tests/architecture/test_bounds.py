@@ -45,6 +45,8 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "actors.runtime.delivery.dispatcher:Dispatcher._queue",
         "actors.runtime.life.cell:Cell.chores",
         "supervision.doing.hands:Hands._events",
+        # Of effects that were asked for and have not run, which CORE-14 limits.
+        "actors.reducers.performing:Places._queue",
     ),
     "one for each task that waits for it, under a deadline of its own": (
         "storage.postgres.connecting.pool:Pool._waiters",
@@ -58,6 +60,7 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "storage.postgres.connecting.asyncio_thread:AsyncioThread._to_trio",
     ),
     "a constant beside it, by count or by bytes": (
+        "actors.reducers.reducer_ref:Subscription._items",
         "actors.runtime.watching.changes:Changes._queue",
         "actors.runtime.watching.dead_letters:DeadLetters._kept",
         "actors.runtime.watching.reports:Reports._weights",
@@ -85,8 +88,12 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
 
 MODULE_STATE: Mapping[str, Sequence[str]] = {
     "one for each class of the program": (
+        "actors.reducers.messages:_COMMANDS",
+        "actors.reducers.messages:_EVENTS",
         "actors.sagas.words.words:_classes",
         "actors.sagas.words.words:_targets",
+        "web.api.shapes:_fields",
+        "web.api.shapes:refuses_unknown",
     ),
     "weak: they go with what they are of": (
         "actors.persistence.projections.waiting:_calls",
@@ -99,7 +106,6 @@ MODULE_STATE: Mapping[str, Sequence[str]] = {
 MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
     "the class that all others are to be": ("web.server.bounded:BoundedMap._kept",),
     "constants beside it, over several levels or by age": (
-        "actors.accounts.session:SessionActor._commands",
         "actors.accounts.session:SessionActor._tabs",
         "actors.timeline.memory:ExitWatch._waiting",
         "actors.timeline.memory:Timeline._flows",
@@ -115,6 +121,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.realtime.socket.commands:CommandMemory._sizes",
         "web.routing.decided:Decided._all",
         "web.routing.decided:Decided._sessions",
+        "web.views.renderer:Filling._packed",
         "web.views.renderer:Renderer._parts",
         "web.views.renderer:_Shelf._kept",
     ),
@@ -149,6 +156,8 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.timeline.feed:Viewers._due",
     ),
     "connections and requests in hand, which the server limits": (
+        "web.api.idempotency:IdempotencyKeys._turns",
+        "web.routing.decided:Decided._under_way",
         "web.server.connection.http.exchange:Watchman._new",
         "web.server.connection.http.exchange:Watchman._old",
         "web.server.connection.http.http2:Http2._streams",
@@ -189,6 +198,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.documentation.presenting:DocumentViews._parts",
         "web.realtime.socket.messages:CommandTable._decoders",
         "web.server.edge.answers:ErrorTable._rows",
+        "web.wiring.frame.own_site:OwnSite.watched",
         "web.wiring.leaving:WayOut._before",
         "web.wiring.stopping:Stopping._cut",
     ),
