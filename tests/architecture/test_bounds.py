@@ -45,7 +45,7 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "actors.runtime.delivery.dispatcher:Dispatcher._queue",
         "actors.runtime.life.cell:Cell.chores",
         "supervision.doing.hands:Hands._events",
-        # Of effects that were asked for and have not run, which CORE-14 limits.
+        # Each came by a message of a bounded mailbox, and waits for its turn (CORE-14).
         "actors.reducers.performing:Places._queue",
     ),
     "one for each task that waits for it, under a deadline of its own": (
