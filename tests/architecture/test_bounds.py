@@ -92,7 +92,10 @@ MODULE_STATE: Mapping[str, Sequence[str]] = {
         "actors.reducers.messages:_EVENTS",
         "actors.sagas.words.words:_classes",
         "actors.sagas.words.words:_targets",
+        "web.api.shapes:_deep",
         "web.api.shapes:_fields",
+        "web.api.shapes:_known",
+        "web.api.shapes:_structs",
         "web.api.shapes:refuses_unknown",
     ),
     "weak: they go with what they are of": (
