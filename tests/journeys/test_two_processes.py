@@ -1,0 +1,156 @@
+"""Two server processes on one database: what one of them ends or says is seen in the other."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+
+from storage.postgres.embedded.server import start
+from tests.journeys.site_process import SiteProcess
+from tests.journeys.test_process import MANY
+from tests.journeys.visitor import Answer, Visitor
+from tests.patience import PATIENCE_S
+
+pytestmark = pytest.mark.slow
+
+PASSWORD = "x9 qv, tz!"
+SESSION_ENDED = 4401
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SiteProcess, SiteProcess]]:
+    folder = tmp_path_factory.mktemp("pair")
+    server = start(folder / "database", extra=("fsync=off",))
+    # One state folder: they have one secret and one key, as two machines are given them.
+    sites: list[SiteProcess] = []
+    try:
+        settings = {"DATABASE_URL": server.url, **MANY}
+        sites.extend(SiteProcess(folder / "state", **settings) for _ in range(2))
+        yield sites[0], sites[1]
+    finally:
+        for site in sites:
+            site.end()
+        server.stop()
+
+
+def at(site: SiteProcess, visitor: Visitor) -> Visitor:
+    """The same browser, whose next request another process answers; its cookies are shared."""
+    other = Visitor(site.url)
+    other.cookies = visitor.cookies
+    other.tab = visitor.tab
+    return other
+
+
+def registered(site: SiteProcess) -> Visitor:
+    visitor, name = Visitor(site.url), f"u{uuid.uuid4().hex[:12]}"
+    fields = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
+    assert visitor.form("/register", fields).status == 303
+    return visitor
+
+
+async def hear_all(socket: WebSocketConnection) -> None:
+    while True:
+        await socket.get_message()
+
+
+def closed_with(site: SiteProcess, visitor: Visitor, end: partial[Answer]) -> int | None:
+    """Open a socket at a process, let something happen, and wait for the socket's end."""
+    cookies = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    headers = [(b"cookie", cookies.encode()), (b"origin", site.url.encode())]
+
+    async def run() -> int | None:
+        host = f"127.0.0.1:{site.port}"
+        stream = await trio.open_tcp_stream("127.0.0.1", site.port)
+        async with stream, trio.open_nursery() as nursery:
+            socket = await wrap_client_stream(nursery, stream, host, "/ws", extra_headers=headers)
+            with trio.fail_after(PATIENCE_S):
+                await socket.send_message('{"type":"subscribe","topics":["room:lobby"]}')
+                assert "subscribed" in await socket.get_message()
+                await trio.to_thread.run_sync(end)
+                with pytest.raises(ConnectionClosed) as closed:
+                    await hear_all(socket)
+            nursery.cancel_scope.cancel()
+        return None if closed.value.reason is None else closed.value.reason.code
+
+    return trio.run(run)
+
+
+def test_a_sign_in_of_one_counts_in_the_other(pair: tuple[SiteProcess, SiteProcess]) -> None:
+    # SITE-37, SITE-40, SEC-15
+    one, other = pair
+    visitor = registered(one)
+    there = at(other, visitor)
+    assert there.get("/account").status == 200
+    kept = dict(visitor.cookies)
+    assert visitor.form("/logout", {}).status == 303
+    stale = Visitor(other.url, kept)
+    assert stale.get("/account").status == 303
+
+
+def test_what_a_login_or_logout_ends_is_closed_in_the_other(
+    pair: tuple[SiteProcess, SiteProcess],
+) -> None:
+    # SITE-43, SITE-40, SEC-44: a page and a socket of the same browser at another process.
+    one, other = pair
+    visitor = Visitor(one.url)
+    visitor.get("/")
+    there = at(other, visitor)
+    there.open_lab()
+    name = f"u{uuid.uuid4().hex[:12]}"
+    fields = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
+    with there.open_stream() as stream:
+        stream.read_until(b'"sseConnected":true')
+        join = partial(visitor.form, "/register", fields)
+        assert closed_with(other, there, join) == SESSION_ENDED
+        stream.response.read()  # to its end
+
+    there = at(other, visitor)
+    there.open_lab()
+    with there.open_stream() as stream:
+        stream.read_until(b'"sseConnected":true')
+        assert closed_with(other, there, partial(visitor.form, "/logout", {})) == SESSION_ENDED
+        stream.response.read()
+
+
+def test_a_revoked_sign_in_is_over_everywhere(pair: tuple[SiteProcess, SiteProcess]) -> None:
+    # SITE-45: by the same person, at another machine and another process.
+    one, other = pair
+    first = registered(one)
+    text = first.get("/account").text
+    name = text.partition("@example.org")[0].rpartition(">")[2]
+    second = Visitor(other.url)
+    login = {"email": f"{name}@example.org", "password": PASSWORD}
+    assert second.form("/login", login).status == 303
+    second.open_lab()
+    with second.open_stream() as stream:
+        stream.read_until(b'"sseConnected":true')
+        revoke = partial(first.form, "/account/sessions/revoke", {"others": "1"})
+        assert closed_with(other, second, revoke) == SESSION_ENDED
+        stream.response.read()
+    assert second.get("/account").status == 303
+    assert first.get("/account").status == 200
+
+
+def test_what_is_said_in_one_is_read_in_the_other(pair: tuple[SiteProcess, SiteProcess]) -> None:
+    # SITE-63: both number the same room, and what is said next mends what an open page has missed.
+    one, other = pair
+    speaker, reader = Visitor(one.url), Visitor(other.url)
+    speaker.open_lab()
+    reader.open_lab()
+    with reader.open_stream() as stream:
+        stream.read_until(b'"sseConnected":true')
+        for _ in range(3):
+            here, there = (f"said {uuid.uuid4().hex}" for _ in range(2))
+            assert speaker.post(here).status == 202
+            assert reader.post(there).status == 202
+            seen = stream.read_until(here.encode(), there.encode())
+            assert seen.index(here.encode()) < seen.index(there.encode())
+    # Who was never there reads all of it, from either.
+    for site in pair:
+        history = Visitor(site.url).get("/partials/chat-history?room=Lobby&limit=50").text
+        assert history.index(here) < history.index(there)
