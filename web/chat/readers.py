@@ -49,8 +49,9 @@ class Reader(Protocol):
         ...
 
 
-# A reload takes a second, and a browser that wakes up connects again within ten.
-LEFT_AFTER_S = 15.0
+# A page that lost its line tries again behind 1, 2, 4 and 8 seconds, a fifth more or less: the
+# fourth try is made within 18. One that is in sight again connects at once.
+LEFT_AFTER_S = 20.0
 # A crowd is told by its number; so many names fit two lines.
 NAMES_MAX = 20
 

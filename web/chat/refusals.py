@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from quart import Response
 
 from actors.accounts import Pane
-from actors.chat import BadPost
+from actors.chat import LOBBY, BadPost, RoomName
 from web.routing.errors import (
     InvalidForm,
     InvalidInput,
@@ -35,6 +35,8 @@ class RefusedPost:
     draft: str
     client_id: str
     error: Exception
+    # Where it was to be said: the page that comes back sends it there again.
+    room: RoomName = LOBBY
 
     @property
     def view(self) -> RefusalView:

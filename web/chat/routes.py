@@ -17,6 +17,7 @@ from actors.accounts import (
     PostInTab,
     Role,
     RoomFailed,
+    RoomOfTab,
     StreamOpened,
     TabId,
     TabUnbound,
@@ -66,7 +67,7 @@ from web.routing.errors import (
 )
 from web.routing.services import Services
 from web.server import RequestState, current_request_state
-from web.site.pages import form_response
+from web.site.pages import form_response, sign_in_path
 from web.views import ChatView, element_id
 
 
@@ -77,6 +78,17 @@ class ChatServices:
     rooms: Rooms
     shown: ShownRooms
     views: PageViews = field(default_factory=PageViews)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomPart:
+    """What a page shows of a room: its newest messages, or those before a number."""
+
+    room: RoomName
+    before: int | None = None
+
+
+LOBBY_NOW = RoomPart(LOBBY)
 
 
 class PostCommand(msgspec.Struct, frozen=True):
@@ -123,6 +135,9 @@ def chat_routes(services: Services, chat: ChatServices, show_again: ShowAgain) -
     @routes.post(paths.CHAT_JOIN)
     async def join() -> Response:
         command, origin = await read_command(JoinCommand, "chat-room")
+        if origin.is_form:
+            # Without scripts there is no page to move: the next one shows the room.
+            return await _join_and_show(services, chat, command.room)
         # The switch of the rooms tells it itself.
         answer_by_status_only()
         await _join(services, chat, command.room, origin.tab)
@@ -178,12 +193,7 @@ async def _join(services: Services, chat: ChatServices, name: str, tab: TabId) -
     if _room_shown(services, chat, key) is None:
         raise NoLiveStream(tab)
     if member is not None:
-        asked = chat.rooms.of(room).ask(Join(member.user_id), timeout=services.remaining(state))
-        match await asked:
-            case NotStored(reason):
-                raise NotAvailable(reason)
-            case NotAMember():
-                raise NotSignedIn("this account is not there any more")
+        await _become_member(services, chat, state, room, member)
     # Looked up now: it may have been opened anew meanwhile, or be gone. From here nothing waits.
     stream = services.streams.maybe_stream(key)
     if stream is None or not chat.shown.move(stream, room, viewer_of(state), member_name(state)):
@@ -192,35 +202,80 @@ async def _join(services: Services, chat: ChatServices, name: str, tab: TabId) -
     stream.put_panel("chat-room", joined([patch_signals({"roomName": str(room)})]))
 
 
+async def _become_member(
+    services: Services, chat: ChatServices, state: RequestState, room: RoomName, member: Poster
+) -> None:
+    asked = chat.rooms.of(room).ask(Join(member.user_id), timeout=services.remaining(state))
+    match await asked:
+        case NotStored(reason):
+            raise NotAvailable(reason)
+        case NotAMember():
+            raise NotSignedIn("this account is not there any more")
+
+
+async def _join_and_show(services: Services, chat: ChatServices, name: str) -> Response:
+    state, room = current_request_state(), parse_room(name)
+    if room is None:
+        raise NoSuchThing("there is no such room")
+    member = poster_of(state)
+    if member is not None:
+        await _become_member(services, chat, state, room, member)
+    elif room != LOBBY:
+        # SITE-41: to sign in, and back to the page with the switch.
+        location = sign_in_path(paths.LAB)
+        return Response(b"", status=303, headers={"location": location}, content_type=None)
+    return _redirect(303, room)
+
+
+async def read_part(services: Services, chat: ChatServices) -> RoomPart:
+    """Call this for what a page's address asks to be shown: `?room=` and `?before=` (SITE-19).
+
+    Raises `NoSuchThing`, `InvalidInput`, `NotAvailable`, and `NotSignedIn` or `NotAllowed` for a
+    room of others.
+    """
+    room = parse_room(request.args.get("room", LOBBY))
+    if room is None:
+        raise NoSuchThing("there is no such room")
+    before = parse_number("before", request.args.get("before"), BIGINT_MAX)
+    state = current_request_state()
+    if not await may_read(services, chat, state, room):
+        error = NotSignedIn if poster_of(state) is None else NotAllowed
+        raise error("this room has members")
+    return RoomPart(room, before)
+
+
 async def chat_view(
     services: Services,
     chat: ChatServices,
     state: RequestState,
-    room: RoomName,
+    part: RoomPart,
     tab: str,
     refused: RefusedPost | None = None,
 ) -> ChatView:
     """Call this to get a room's panel as a page shows it first; raises `NotAvailable`.
 
+    Whether who looks may read it was asked before.
+
     With a `refused` form it is never unavailable: what was written is shown without the messages.
     """
     viewer = viewer_of(state)
     try:
-        history = await _history(services, chat, state, room)
+        history = await _history(services, chat, state, part.room, part.before)
     except (NotAvailable, AskError):
         if refused is None:
             raise
         history = History((), 0, has_older=False)
     view = ChatView(
-        room=element_id(room),
+        room=element_id(part.room),
         you_name=own_name(state),
         demo_name=DEMO_DISPLAY_NAME,
-        messages=chat.views.of(room, history.messages, viewer),
+        messages=chat.views.of(part.room, history.messages, viewer),
         tab_id=element_id(tab),
         client_id=element_id(str(uuid4())),
         demo_client_id=element_id(str(uuid4())),
         csrf=services.csrf_of(state),
         has_older=history.has_older,
+        is_newest=part.before is None,
     )
     return view if refused is None else _with_draft(view, refused)
 
@@ -271,17 +326,32 @@ async def _post(
     show_again: ShowAgain,
 ) -> Response:
     try:
-        posted = await _stored(services, chat, pane, command, origin)
+        stored = await _stored(services, chat, pane, command, origin)
     except (Refused, AskError) as error:
         if origin.is_form:
-            return await show_again(RefusedPost(pane, command.body, command.client_id, error))
+            room = await _room_of(services, origin.tab)
+            return await show_again(RefusedPost(pane, command.body, command.client_id, error, room))
         say_instead(words_for(error))
         raise
     if origin.is_form:
-        return _redirect(303)
+        return _redirect(303, stored.message.room)
     key = StreamKey(current_request_state().visitor.id, origin.tab)
-    services.streams.send_to(key, f"composer-{pane}", joined([patch_signals(_fresh(pane, posted))]))
+    services.streams.send_to(
+        key, f"composer-{pane}", joined([patch_signals(_fresh(pane, stored.message.id))])
+    )
     return Response(b"", status=202, content_type=None)
+
+
+async def _room_of(services: Services, tab: TabId) -> RoomName:
+    """The room of a page without scripts; the Lobby for one that is in none any more."""
+    state = current_request_state()
+    try:
+        asked = services.session(state.visitor.id).ask(
+            RoomOfTab(tab), timeout=services.remaining(state)
+        )
+        return await asked or LOBBY
+    except AskError:
+        return LOBBY
 
 
 async def _stored(
@@ -290,7 +360,7 @@ async def _stored(
     pane: Pane,
     command: PostCommand | PostAsDemoCommand,
     origin: Origin,
-) -> UUID:
+) -> Posted | Repeated:
     state = current_request_state()
     invalid: type[Refused] = InvalidForm if origin.is_form else InvalidInput
     try:
@@ -311,7 +381,7 @@ async def _stored(
         session.tell(StreamOpened(origin.tab, room))
         answer = await session.ask(post, timeout=services.remaining(state))
     try:
-        return refuse_unless_stored(answer).message.id
+        return refuse_unless_stored(answer)
     except InvalidInput as error:
         raise invalid(str(error)) from error
 
@@ -383,5 +453,6 @@ def _fresh(pane: Pane, posted: UUID) -> dict[str, object]:
     return {"chatDemoDraftBody": "", "demoClientId": str(uuid4()), **own}
 
 
-def _redirect(status: int) -> Response:
-    return Response(b"", status=status, headers={"location": paths.LAB_CHAT}, content_type=None)
+def _redirect(status: int, room: RoomName = LOBBY) -> Response:
+    location = paths.LAB_CHAT if room == LOBBY else f"{paths.LAB}?room={room}#chat-demo"
+    return Response(b"", status=status, headers={"location": location}, content_type=None)

@@ -10,7 +10,16 @@ from actors.accounts import BindTab, StreamClosed, StreamOpened, TabId
 from actors.chat import LOBBY, CrashRoom, RoomRef, parse_room
 from actors.runtime import Log, NoProc
 from web.chat.refusals import RefusedPost, ShowAgain
-from web.chat.routes import ChatServices, chat_view, may_read, member_name, viewer_of
+from web.chat.routes import (
+    LOBBY_NOW,
+    ChatServices,
+    RoomPart,
+    chat_view,
+    may_read,
+    member_name,
+    read_part,
+    viewer_of,
+)
 from web.demos.counter import Counters
 from web.demos.routes import PANEL_VIEWS
 from web.lab.panels.feed import PANELS_OPEN
@@ -67,7 +76,7 @@ def lab_routes(services: Services, lab: LabServices) -> Blueprint:
 
     @routes.get(paths.LAB)
     async def lab_page() -> Response:
-        page = await _page(services, lab)
+        page = await _page(services, lab, await read_part(services, lab.chat))
         return page_response(services.renderer.filled.lab(page))
 
     @routes.post(paths.LAB_ACTION)
@@ -100,11 +109,14 @@ def lab_routes(services: Services, lab: LabServices) -> Blueprint:
 
 
 async def _page(
-    services: Services, lab: LabServices, refused: RefusedPost | None = None
+    services: Services,
+    lab: LabServices,
+    part: RoomPart = LOBBY_NOW,
+    refused: RefusedPost | None = None,
 ) -> LabPage:
     tab = str(uuid4())
-    frame = shell(services, current_request_state(), "Lab", PAGE_LAB, tab)
-    return await lab_view(services, lab, frame, tab, refused)
+    frame = shell(services, current_request_state(), "Lab", PAGE_LAB, tab, room=part.room)
+    return await lab_view(services, lab, frame, tab, part, refused)
 
 
 async def lab_view(
@@ -112,17 +124,20 @@ async def lab_view(
     lab: LabServices,
     frame: Shell,
     tab: str,
+    part: RoomPart = LOBBY_NOW,
     refused: RefusedPost | None = None,
 ) -> LabPage:
     """Call this for all panels of the lab, for a page of this frame and tab that shows some.
+
+    Its chat shows `part`, which who looks may read.
 
     Raises `StoreUnavailable` and its kin when the room cannot be read, and `NoProc` while sessions
     are being restarted.
     """
     state = current_request_state()
-    chat = await chat_view(services, lab.chat, state, LOBBY, tab, refused)
+    chat = await chat_view(services, lab.chat, state, part, tab, refused)
     try:
-        services.session(state.visitor.id).tell(BindTab(TabId(tab), LOBBY))
+        services.session(state.visitor.id).tell(BindTab(TabId(tab), part.room))
     except NoProc:
         # What was typed is more than a tab that works; its page says that it is in no room.
         if refused is None:
@@ -143,7 +158,7 @@ def lab_again(services: Services, lab: LabServices) -> ShowAgain:
         row = rows.row(refused.error)
         if row.status >= 500:
             log.error("chat.post_not_stored", status=row.status, exc_info=refused.error)
-        page = await _page(services, lab, refused)
+        page = await _page(services, lab, RoomPart(refused.room), refused)
         wait = {} if row.retry_after_s is None else {"retry_after": str(row.retry_after_s)}
         # Rendered for this one answer: nobody else may be given what was typed.
         return form_response(services.renderer.lab_page(page), row.status, **wait)

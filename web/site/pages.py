@@ -9,7 +9,7 @@ from urllib.parse import quote
 from quart import Response
 
 from actors.accounts import Role
-from actors.chat import LOBBY, guest_name
+from actors.chat import LOBBY, RoomName, guest_name
 from web.routing import paths
 from web.routing.services import OptionalPages, Services
 from web.server import (
@@ -83,12 +83,14 @@ def shell(
     tab: str | None = None,
     *,
     back: str | None = None,
+    room: RoomName = LOBBY,
 ) -> Shell:
     """Call this to get the frame of a page; without a tab it opens no stream.
 
-    Who signs in from there comes `back`; home and the lab say so by themselves.
+    Who signs in from there comes `back`; home and the lab say so by themselves. `room` is the one
+    that a page with a chat shows.
     """
-    room = element_id(LOBBY) if page in (PAGE_LAB, PAGE_WORK) else None
+    shown = element_id(room) if page in (PAGE_LAB, PAGE_WORK) else None
     signed_in = state.signed_in
     frame = Shell(
         title=title,
@@ -100,7 +102,7 @@ def shell(
         documents=services.pages.documents,
         licence=services.pages.licence,
         origin=origin(services.origin) if services.origin and page in _SHOWN_ELSEWHERE else None,
-        stream=None if tab is None else StreamView(element_id(tab), room, viewer_mark(state)),
+        stream=None if tab is None else StreamView(element_id(tab), shown, viewer_mark(state)),
     )
     if signed_in is not None:
         is_moderator = signed_in.role == Role.MODERATOR

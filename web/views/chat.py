@@ -11,11 +11,13 @@ from web.views.words import (
     CsrfToken,
     ElementId,
     ImpossibleView,
+    LocalPath,
     check_count,
     check_text,
     check_utc,
     csrf_token,
     element_id,
+    local_path,
     mark_of,
 )
 
@@ -131,6 +133,8 @@ class ChatView:
     csrf: CsrfToken
     has_older: bool = False
     refusal: RefusalView | None = None
+    # Of a page that shows older ones without scripts there is a way back to the newest.
+    is_newest: bool = True
 
     def __post_init__(self) -> None:
         for text in (self.room, self.tab_id, self.client_id, self.demo_client_id):
@@ -140,3 +144,14 @@ class ChatView:
         check_text("you_name", self.you_name)
         check_text("demo_name", self.demo_name)
         csrf_token(self.csrf)
+
+    @property
+    def newest(self) -> LocalPath:
+        """Where the newest messages are, for who has no scripts."""
+        return local_path(f"/lab?room={self.room}#chat-demo")
+
+    @property
+    def older(self) -> LocalPath:
+        """Where those before the first one are, if any are."""
+        before = self.messages[0].seq if self.messages else 1
+        return local_path(f"/lab?room={self.room}&before={before}#chat-demo")

@@ -457,7 +457,7 @@ class FilledPages:
         chat = page.chat
         # The trees and the messages by identity: comparing them would cost what this saves.
         shown = page.tree, chat.messages, page.stage, page.panels
-        panel = chat.room, chat.demo_name, chat.has_older
+        panel = chat.room, chat.demo_name, chat.has_older, chat.is_newest
         key = ("lab", *map(id, shown), *panel, *_alike(page.shell))
         kept = self._kept.maybe(key)
         if kept is None:

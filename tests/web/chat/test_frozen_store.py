@@ -15,7 +15,7 @@ from actors.chat.chat_log import HISTORY_LIMIT
 from actors.runtime import AskError, open_actors
 from storage.memory import MemoryChatLog
 from tests.actors.chat.counting import CountingIds
-from web.chat.routes import PAGE_READ_S_MAX, ChatServices, chat_view
+from web.chat.routes import LOBBY_NOW, PAGE_READ_S_MAX, ChatServices, chat_view
 from web.routing.services import ASK_S_MAX, Services
 from web.server import RequestState, Visitor
 from web.wiring.environment import SystemClock
@@ -43,7 +43,7 @@ async def test_a_page_does_not_wait_longer_than_two_seconds(autojump_clock: Mock
         state = cast("RequestState", SimpleNamespace(visitor=visitor, signed_in=None))
         began = trio.current_time()
         with pytest.raises(AskError):
-            await chat_view(services, chat, state, LOBBY, "t1")
+            await chat_view(services, chat, state, LOBBY_NOW, "t1")
         assert trio.current_time() - began == pytest.approx(PAGE_READ_S_MAX, abs=0.1)
         assert PAGE_READ_S_MAX < 2
         room.kill()

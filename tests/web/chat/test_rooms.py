@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from functools import partial
 from uuid import uuid4
@@ -108,3 +109,57 @@ async def test_a_stream_of_a_room_is_for_its_members() -> None:
         with await in_thread(partial(grace.open_stream_at, of_support[1])) as stream:
             assert stream.status == 409
         assert await said(site, SUPPORT) == ["for members", "still there"]
+
+
+def form_of(page: Answer, action: str) -> dict[str, str]:
+    """The hidden fields of a page's form, as a browser sends them."""
+    form = page.text.partition(f'action="{action}"')[2].partition("</form>")[0]
+    return dict(re.findall(r'name="([a-zA-Z]+)" value="([^"]*)"', form.replace("roomName", "")))
+
+
+async def send(visitor: Visitor, page: Answer, action: str, **fields: str) -> Answer:
+    return await in_thread(partial(visitor.form, action, {**form_of(page, action), **fields}))
+
+
+async def test_without_scripts_rooms_are_joined_read_and_posted_in() -> None:
+    # SITE-19, SITE-75: by forms and links alone; SITE-41 for a guest
+    async with open_whole_site() as site:
+        ada, guest = await register(site), site.visitor()
+        for visitor, there in ((ada, "/lab?room=Support#chat-demo"), (guest, "/login?next=%2Flab")):
+            page = await get(visitor, "/lab")
+            joined = await send(visitor, page, JOIN, roomName="Support")
+            assert (joined.status, joined.headers["location"]) == (303, there)
+        assert (await get(guest, "/lab?room=Support")).status == 401
+        page = await get(ada, "/lab?room=Support")
+        assert 'data-text="$roomName">Support</span>' in page.text
+        path = "/demo/chat/messages"
+        for number in range(60):
+            posted = await send(
+                ada, page, path, chatDraftBody=f"no {number}.", clientId=f"c{number}"
+            )
+            assert posted.headers["location"] == "/lab?room=Support#chat-demo"
+        page = await get(ada, "/lab?room=Support")
+        assert "no 59." in page.text
+        assert "no 9." not in page.text
+        older = re.search(r'href="(/lab\?room=Support&amp;before=\d+)#chat-demo"', page.text)
+        assert older is not None
+        page = await get(ada, older[1].replace("&amp;", "&"))
+        assert "no 9." in page.text
+        assert "no 10." not in page.text
+        assert 'href="/lab?room=Support#chat-demo">Newest messages' in page.text
+        assert await said(site, RoomName("Lobby")) == []
+
+        # What was refused comes back on a page of the same room, and is said there.
+        refused = await send(ada, page, path, chatDraftBody="x" * 1001, clientId="d1")
+        assert refused.status == 422
+        assert 'data-text="$roomName">Support</span>' in refused.text
+        posted = await send(ada, refused, path, chatDraftBody="in the end")
+        assert posted.status == 303
+        assert (await said(site, SUPPORT))[-1] == "in the end"
+        for path, status in (
+            ("/lab?room=nowhere", 404),
+            ("/lab?room=Demo", 403),
+            ("/lab?before=0", 400),
+            ("/lab?before=x", 400),
+        ):
+            assert (await get(ada, path)).status == status, path

@@ -34,8 +34,8 @@ async def ask(
 def check_cookies(answer: Answer, *names: str) -> SimpleCookie:
     """Each is for the whole of this host alone, over HTTPS only, and out of reach of scripts."""
     found = SimpleCookie()
-    for one in answer.headers.get("set-cookie", "").split(", "):
-        found.load(one)
+    for header in answer.headers.get("set-cookie", "").split(", "):
+        found.load(header)
     assert sorted(found) == sorted(names), answer.headers
     for one in found.values():
         assert one["secure"]
