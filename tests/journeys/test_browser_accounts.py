@@ -85,3 +85,35 @@ def test_without_scripts_it_is_the_same(site: SiteProcess, browser: Browser) -> 
     page.get_by_role("main").get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("You are in, grace")
     context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_without_scripts_other_rooms_are_reached(
+    site: SiteProcess, browser: Browser, width: int
+) -> None:
+    # SITE-19, SITE-20, SITE-75: the switch of the rooms is a form then, and readable on a phone
+    context = browser.new_context(
+        java_script_enabled=False, viewport={"width": width, "height": 844}
+    )
+    try:
+        page = context.new_page()
+        register(page, site, f"room{width}")
+        page.goto(f"{site.url}/lab")
+        switch = page.locator("#chat-demo form.room-switch")
+        expect(switch.get_by_role("button")).to_have_count(3)
+        switch.get_by_role("button", name="Demo").click()
+        expect(page.locator("#chat-title")).to_have_text("Room: Demo")
+        expect(switch.locator("[aria-current]")).to_have_text("Demo")
+        page.locator("#chat-you-composer textarea").fill(f"from {width}")
+        page.locator("#chat-you-composer").get_by_role("button").first.click()
+        expect(page.locator("#chat-title")).to_have_text("Room: Demo")
+        expect(page.locator("#chat-you-list .body").last).to_have_text(f"from {width}")
+        for button in switch.get_by_role("button").all():
+            box = button.bounding_box()
+            assert box is not None
+            assert box["height"] >= 24
+            assert box["x"] + box["width"] <= width
+        switch.get_by_role("button", name="Lobby").click()
+        expect(page.locator("#chat-title")).to_have_text("Room: Lobby")
+    finally:
+        context.close()

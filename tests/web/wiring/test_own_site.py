@@ -352,6 +352,48 @@ async def test_a_panel_with_a_bug_stands_still_alone_and_comes_back() -> None:
         assert (await in_thread(partial(visitor.get, "/"))).status == 200
 
 
+async def test_two_sites_of_one_process_know_nothing_of_each_other() -> None:
+    async with open_own() as one, open_own() as other:
+        visitor = Visitor(one.url)
+        assert (await vote(visitor, "tea")).status == 303
+        # The cookie of one is nobody's at the other: each has a secret of its own.
+        there = Visitor(other.url, dict(visitor.cookies))
+        page = await in_thread(partial(there.get, "/"))
+        assert "<li>tea: 0</li>" in page.text
+        assert there.cookies != visitor.cookies
+        assert (await vote(there, "tea")).status == 303
+
+
+async def test_a_site_that_is_cancelled_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    """At every step of it: what was opened until then is closed, and the port is free again."""
+
+    def forever(_: OwnSite) -> Blueprint:
+        started.set()
+        return Blueprint("pages", __name__)
+
+    class Waiting(Actor[Never]):
+        async def on_start(self) -> None:
+            started.set()
+            await trio.sleep_forever()
+
+    for plan in (
+        SitePlan(tree=lambda _: [ChildSpec("waiting", Waiting)]),
+        SitePlan(pages=forever),
+    ):
+        started = trio.Event()
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                async def run(plan: SitePlan = plan) -> None:
+                    async with open_own(plan):
+                        await trio.sleep_forever()
+
+                nursery.start_soon(run)
+                await started.wait()
+                scope.cancel()
+        assert scope.cancelled_caught
+
+
 class Sold(Exception):
     """It is not to be had any more."""
 

@@ -2,9 +2,9 @@
 
 Rule 1: a panel looks the same to everybody, so it is rendered once for all who watch it.
 Rule 2: at most ten times a second, and never while nobody watches; what is shown is the newest.
-Rule 3: a panel whose source is away (`AskError`, `StoreError`) keeps what it shows and tries again;
-        any other error is a bug: its feed is restarted, ever later, and that panel alone stands
-        still.
+Rule 3: a panel whose source is away (`AskError`, `StoreError`, or no answer in time) keeps what it
+        shows and tries again; any other error is a bug: its feed is restarted, ever later, and
+        that panel alone stands still.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -43,6 +43,8 @@ LIVE = "/live"
 PERIOD_S = 0.1
 # A source that is away is asked again about as often as a person would.
 RETRY_S = 1.0
+# As an ask waits by itself, and well below what a request may take.
+RENDER_S_MAX = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,9 @@ class PanelFeed(Actor[Arrivals]):
         self._next_at = trio.current_time() + PERIOD_S
         panel = self._watched.panel
         try:
-            html = await panel.render()
-        except (AskError, StoreError) as error:
+            with trio.fail_after(RENDER_S_MAX):
+                html = await panel.render()
+        except (AskError, StoreError, trio.TooSlowError) as error:
             log.warning("panel.away", panel=panel.name, error=type(error).__name__)
             for reader in waiting:
                 readers.want(reader)
