@@ -98,3 +98,10 @@ class SiteProcess:
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise
+
+
+class OwnProcess(SiteProcess):
+    """A running `python -m docs.examples.own_site`."""
+
+    module = "docs.examples.own_site"
+    name = "drinks"

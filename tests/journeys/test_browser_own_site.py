@@ -9,17 +9,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.kinds import OpenPage
-from tests.journeys.site_process import SiteProcess
+from tests.journeys.site_process import OwnProcess
 from tests.journeys.visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-class OwnProcess(SiteProcess):
-    """A running `python -m docs.examples.own_site`."""
-
-    module = "docs.examples.own_site"
-    name = "drinks"
 
 
 @pytest.fixture
