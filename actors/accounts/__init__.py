@@ -33,6 +33,7 @@ from actors.accounts.policy import (
     safe_next,
 )
 from actors.accounts.ports import (
+    ASKED_MAX,
     ENDS_KEPT,
     TICKET_KEPT,
     HowEnded,
@@ -55,6 +56,7 @@ from actors.accounts.throttle import Attempts, Limit, login_limits, register_lim
 from actors.accounts.words import Pane, Poster, RoomFailed, SessionId, TabId, TabUnbound
 
 __all__ = [
+    "ASKED_MAX",
     "DELETED_NAME",
     "ENDS_KEPT",
     "LOOK_S",

@@ -5,7 +5,7 @@ Rule 1: a ring is only a hint. What is over is asked of the store: at each ring,
 Rule 2: whoever is told closes what is open; it is told again at every look while something is.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import Never
 
@@ -39,9 +39,11 @@ class SessionEndWatch(Actor[Never]):
         tell: Callable[[SessionEnded], None],
         *,
         look_s: float = LOOK_S,
+        look_too: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`look_too` is awaited behind each look, for what else rings; it raises nothing."""
         self._ends, self._open_sessions, self._tell = ends, open_sessions, tell
-        self._look_s = look_s
+        self._look_s, self._look_too = look_s, look_too
         self._is_away = False
 
     def on_start(self) -> None:
@@ -52,6 +54,8 @@ class SessionEndWatch(Actor[Never]):
         async with aclosing(self._ends.rings(self._look_s)) as rings:
             async for _ in rings:
                 await self._look()
+                if self._look_too is not None:
+                    await self._look_too()
                 await trio.sleep(PAUSE_S)
 
     async def _look(self) -> None:

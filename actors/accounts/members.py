@@ -11,7 +11,7 @@ Rule 1: a sign-in and the browser session that began with it end together. Whate
 Rule 2: a token is known by its digest only, a password by its hash only (SEC-12, SITE-37).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -226,6 +226,13 @@ class Accounts(Protocol):
 
     async def role_of(self, username: str) -> Role | None:
         """Call this for somebody's role; None when there is nobody of that name."""
+        ...
+
+    async def roles(self, user_ids: Sequence[UUID]) -> Mapping[UUID, Role]:
+        """Call this for the roles of members, at most `ASKED_MAX`; who is gone is left out.
+
+        A role that is granted rings for it, as an end does (`SessionEnds.rings`).
+        """
         ...
 
     async def sweep(self, limit: int = 1000) -> Swept:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
+from uuid import UUID
 
 from actors.accounts.words import SessionId
 from actors.persistence.errors import InvalidField
-from actors.persistence.words import check_a, check_bytes, check_list, check_text
+from actors.persistence.words import check_a, check_bytes, check_list, check_text, check_uuid
 
 # SEC-42: what lies between asking for a ticket and opening the socket is one round trip.
 TICKET_KEPT = timedelta(seconds=30)
@@ -95,6 +96,17 @@ def check_sessions(sessions: Sequence[SessionId]) -> list[SessionId]:
     given = [check_session(session) for session in check_list("sessions", sessions)]
     if len(given) > ASKED_MAX:
         raise InvalidField("sessions", f"are {len(given)}, the limit is {ASKED_MAX}")
+    return given
+
+
+def check_users(user_ids: Sequence[UUID]) -> list[UUID]:
+    """Call this with ids of members; raises `InvalidField`."""
+    check_list("user_ids", user_ids)
+    given = list(user_ids)
+    for one in given:
+        check_uuid("user_ids", one)
+    if len(given) > ASKED_MAX:
+        raise InvalidField("user_ids", f"are {len(given)}, the limit is {ASKED_MAX}")
     return given
 
 

@@ -1,6 +1,6 @@
 """Accounts, sign-ins and counted tries in memory; the twin of `storage/postgres/accounts.py`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from actors.accounts.members import (
     check_role,
     is_taken_away,
 )
-from actors.accounts.ports import HowEnded, check_digest, check_session
+from actors.accounts.ports import HowEnded, check_digest, check_session, check_users
 from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
 from actors.accounts.words import SessionId
 from actors.persistence.event_store import check_limit
@@ -200,6 +200,7 @@ class MemoryAccounts(Faults):
         before, user.role = Role(user.role), role.value
         if is_taken_away(before, role):
             self._end(lambda row: row.user_id == found)
+        self._ring()
         return before
 
     async def role_of(self, username: str) -> Role | None:
@@ -208,6 +209,13 @@ class MemoryAccounts(Faults):
         await self.pass_faults()
         users = self.database.users.values()
         return next((Role(user.role) for user in users if user.username == username), None)
+
+    async def roles(self, user_ids: Sequence[UUID]) -> Mapping[UUID, Role]:
+        """See `Accounts.roles`."""
+        asked = set(check_users(user_ids))
+        await self.pass_faults()
+        users = self.database.users.items()
+        return {id_: Role(user.role) for id_, user in users if id_ in asked}
 
     async def sweep(self, limit: int = 1000) -> Swept:
         """See `Accounts.sweep`."""

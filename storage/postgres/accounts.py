@@ -4,7 +4,7 @@ Times are the server's. A sign-in that ends leaves a row in `session_ends` in th
 and what was committed rings for every process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -28,7 +28,7 @@ from actors.accounts.members import (
     check_role,
     is_taken_away,
 )
-from actors.accounts.ports import check_digest, check_session
+from actors.accounts.ports import check_digest, check_session, check_users
 from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
 from actors.accounts.words import SessionId
 from actors.chat import LOBBY
@@ -219,6 +219,10 @@ class PostgresAccounts:
         check_text("username", username, 1024)
         return await self._database.run(_role_of, username)
 
+    async def roles(self, user_ids: Sequence[UUID]) -> Mapping[UUID, Role]:
+        """See `Accounts.roles`."""
+        return await self._database.run(_roles, check_users(user_ids))
+
     async def sweep(self, limit: int = 1000) -> Swept:
         """See `Accounts.sweep`."""
         check_limit(limit)
@@ -342,6 +346,13 @@ async def _grant(connection: Connection, username: str, role: Role) -> Role | No
     if is_taken_away(before, role):
         await _end(connection, "user_id = $1", row["id"])
     return before
+
+
+async def _roles(connection: Connection, user_ids: list[UUID]) -> dict[UUID, Role]:
+    rows = await connection.fetch(
+        "SELECT id, role FROM users WHERE id = ANY($1) AND deleted_at IS NULL", user_ids
+    )
+    return {row["id"]: Role(row["role"]) for row in rows}
 
 
 async def _role_of(connection: Connection, username: str) -> Role | None:

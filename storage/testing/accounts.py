@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from actors.accounts import (
+    ASKED_MAX,
     SIGN_IN_IDLE,
     SIGN_IN_KEPT,
     SIGN_INS_PER_USER_MAX,
@@ -320,6 +321,9 @@ class AccountsSuite:
         assert await kept.accounts.grant("nobody", Role.ADMIN) is None
         assert await kept.accounts.role_of("ada") is Role.USER
         assert await kept.accounts.role_of("nobody") is None
+        both = [member.user_id, UUID(int=999)]
+        assert await kept.accounts.roles(both) == {member.user_id: Role.USER}
+        assert await kept.accounts.roles([]) == {}
 
     async def test_nonsense_is_refused(self, kept: KeptAccounts) -> None:
         for wrong in (b"", b"x" * 31, "x" * 32, None):
@@ -327,6 +331,9 @@ class AccountsSuite:
                 await kept.accounts.who(wrong)  # type: ignore[arg-type]
         with pytest.raises(InvalidField):
             await kept.accounts.sign_ins("ada")  # type: ignore[arg-type]
+        for nobodies in ("ada", ["ada"], [UUID(int=1)] * (ASKED_MAX + 1), None):
+            with pytest.raises(InvalidField):
+                await kept.accounts.roles(nobodies)  # type: ignore[arg-type]
         with pytest.raises(InvalidField):
             await kept.accounts.grant("ada", "admin")  # type: ignore[arg-type]
         with pytest.raises(InvalidField):

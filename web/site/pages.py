@@ -125,8 +125,12 @@ def viewer_name(state: RequestState) -> str:
 
 
 def viewer_mark(state: RequestState) -> ElementId:
-    """Call this for what names a viewer on their pages: another one after a sign-in or its end."""
-    return mark_of("viewer", state.visitor.text)
+    """Call this for what names a viewer on their pages: another one after a sign-in or its end.
+
+    Of somebody with another role too: what a page offers depends on it (SITE-49).
+    """
+    role = "" if state.signed_in is None else state.signed_in.role
+    return mark_of("viewer", state.visitor.text, role)
 
 
 def sign_in_path(back: str | None = None) -> LocalPath:

@@ -139,7 +139,7 @@ from web.timeline.feed import TimelineFeed, Viewers
 from web.timeline.routes import TimelineServices, timeline_routes
 from web.views import LastedView, Renderer, StaticTable
 from web.wiring.directory import Directory
-from web.wiring.ending import OpenSessions
+from web.wiring.ending import OpenRoles, OpenSessions
 from web.wiring.frame.probes import probe_routes, ready_answers
 from web.wiring.frame.serving import edge_of, served
 from web.wiring.stopping import Served
@@ -354,7 +354,9 @@ class Web:
     def session_end_watch(self) -> SessionEndWatch:
         """Call this to make what hears that browser sessions are over."""
         opened = self.open_sessions
-        return SessionEndWatch(self._store.session_ends, opened.all, opened.end)
+        look = OpenRoles(self._store.accounts, self.open_now.members).look
+        ends = self._store.session_ends
+        return SessionEndWatch(ends, opened.all, opened.end, look_too=look)
 
     def sign_in_sweeper(self) -> SignInSweeper:
         """Call this to make what ends sign-ins by their age."""

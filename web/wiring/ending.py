@@ -4,13 +4,14 @@
 (`SessionEnds.end`) and nobody else.
 """
 
-from collections.abc import Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import Protocol
 from uuid import UUID
 
-from actors.accounts import HowEnded, SessionEnded, SessionId
-from web.realtime import Close, CloseCode, Streams
-from web.server import BoundedMap
+from actors.accounts import ASKED_MAX, Accounts, HowEnded, Role, SessionEnded, SessionId
+from actors.persistence.errors import StoreError
+from web.realtime import Close, CloseCode, Stream, Streams
+from web.server import BoundedMap, SignedIn
 
 # The newest that ended with something open here, some 150 bytes each. An older one whose cookie
 # comes again opens nothing that the next look of the watch does not close.
@@ -30,6 +31,32 @@ class OpenSockets(Sized, Protocol):
 
     def close_user(self, user: str, code: CloseCode, reason: str = "") -> int:
         """See `SocketEndpoint.close_user`."""
+
+
+class OpenRoles:
+    """Has pages of members opened anew whose role is another one than when they were loaded."""
+
+    def __init__(
+        self, accounts: Accounts, members: Callable[[], Mapping[Stream, SignedIn]]
+    ) -> None:
+        self._accounts, self._members = accounts, members
+
+    async def look(self) -> None:
+        """Call this when a role may have changed; a store that is away is asked another time.
+
+        A page that is told the same by its next stream asks to be loaded again (SITE-43).
+        """
+        waiting = [*{who.user_id for who in self._members().values()}]
+        roles: dict[UUID, Role] = {}
+        for at in range(0, len(waiting), ASKED_MAX):
+            try:
+                roles |= await self._accounts.roles(waiting[at : at + ASKED_MAX])
+            except StoreError:
+                return
+        # As they are now: some have left, and some came with the new role.
+        for stream, who in [*self._members().items()]:
+            if who.role != roles.get(who.user_id, who.role):
+                stream.close("its member has another role")
 
 
 class OpenSessions:

@@ -10,9 +10,9 @@ import pytest
 from argon2 import PasswordHasher
 from structlog.testing import capture_logs
 
-from actors.accounts import SessionId
+from actors.accounts import Role, SessionId
 from storage.errors import StoreUnavailable
-from tests.journeys.visitor import Answer, Visitor
+from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.logged import configured_for
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.accounts.hashing import Verified
@@ -238,6 +238,39 @@ async def test_a_sign_in_and_its_end_close_what_was_open() -> None:
             # As by another process.
             await site.accounts.sign_out(await member_session(site, visitor))
             await in_thread(stream.response.read)
+
+
+async def test_a_role_that_is_granted_is_seen_on_the_open_page() -> None:
+    # SITE-49: as by the command line, in another process; within a second, and by nobody else
+    async with open_whole_site() as site:
+        ada, grace = (
+            await register(site),
+            await register(site, username="Grace", email="g@example.org"),
+        )
+        with await opened(ada) as at_ada, await opened(grace) as at_grace:
+            page = await get(ada, "/lab")
+            assert "/demo/chat/moderation" not in page.text
+            viewer = re.findall(r'data-holds="viewer" data-mark="([^"]+)"', page.text)[0]
+            assert await site.accounts.grant("ada", Role.MODERATOR) is Role.USER
+            await in_thread(at_ada.response.read)  # to its end
+            # The page asks for another stream, and is told to load itself again.
+            asked = partial(ada.open_stream, **{"x-page-holds": f"viewer={viewer}"})
+            with await in_thread(asked) as stream:
+                assert stream.status == 409
+            page = await get(ada, "/lab")
+            assert "/demo/chat/moderation" in page.text
+            with await opened(ada) as again:
+                assert await site.accounts.grant("ada", Role.MODERATOR) is Role.MODERATOR
+                assert (await in_thread(partial(grace.post, "still here"))).status == 202
+                await in_thread(partial(again.read_until, b"still here"))
+                await in_thread(partial(at_grace.read_until, b"still here"))
+
+
+async def opened(visitor: Visitor) -> OpenStream:
+    await in_thread(visitor.open_lab)
+    stream = await in_thread(visitor.open_stream)
+    await in_thread(partial(stream.read_until, b'"sseConnected":true'))
+    return stream
 
 
 async def member_session(site: WholeSite, visitor: Visitor) -> SessionId:

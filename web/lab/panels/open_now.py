@@ -4,6 +4,7 @@ Plain calls of whoever opens and closes streams; nothing here waits or sends. Bo
 are gone the longest gone is forgotten first.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -44,6 +45,10 @@ class OpenNow:
     def member(self, stream: Stream) -> SignedIn | None:
         """Call this for who was signed in when a stream opened; None for guests."""
         return self._members.get(stream)
+
+    def members(self) -> Mapping[Stream, SignedIn]:
+        """Call this for the open streams of members, with who they are."""
+        return self._members
 
     def streams_of(self, reference: UUID) -> int:
         """Call this for how many open streams a sign-in has in this process."""

@@ -28,7 +28,7 @@ const LOST_SHORT_MS = 3000;
 
 const LOCKS = "greenroom-stream/";
 const TOO_MANY = "too many tabs of this site are open";
-const OUTDATED = "you signed in or out meanwhile: load this page again";
+const OUTDATED = "who you are here has changed: load this page again";
 const NO_ANSWER = "no answer yet: a bad line, or too many tabs of this site";
 
 const root = document.documentElement;
