@@ -49,13 +49,39 @@ def test_a_vote_shows_in_another_window_also_behind_a_restart(
 
     # A page that stays open goes on with the next process, without a reload.
     desk.evaluate("window.isTheSamePage = true")
+    expect(desk.locator("#stale")).to_be_hidden()
     assert own.stop() == 0
+    # Meanwhile it says that it is not live, and since when.
+    expect(desk.locator("#stale")).to_be_visible()
+    expect(desk.locator("#connection-pill")).to_contain_text("reconnecting")
     own.restart()
     shows(desk, "tea: 0", "coffee: 1")
+    expect(desk.locator("#stale")).to_be_hidden()
     assert Visitor(own.url).form("/", {"drink": "tea"}).status == 303
     shows(desk, "tea: 1", "coffee: 1")
     assert desk.evaluate("window.isTheSamePage")
     assert heard == []
+
+
+def test_many_tabs_of_one_browser_leave_connections_for_pages_and_votes(
+    own: OwnProcess, browser: Browser
+) -> None:
+    """A browser has six connections a host: the oldest pages give theirs up, and say so."""
+    context = browser.new_context()
+    try:
+        pages = [context.new_page() for _ in range(8)]
+        for page in pages:
+            page.goto(own.url)
+            expect(page.locator("html")).to_have_attribute("data-connection", "connected")
+        expect(pages[0].locator("#connection-pill")).to_contain_text("too many tabs")
+        pages[-1].get_by_role("button", name="tea").click()
+        shows(pages[-1], "tea: 1", "coffee: 0")
+        # Asked for, it is live again, and another gives way.
+        pages[0].get_by_role("button", name="try now").click()
+        shows(pages[0], "tea: 1", "coffee: 0")
+        expect(pages[0].locator("#stale")).to_be_hidden()
+    finally:
+        context.close()
 
 
 def test_the_form_works_without_script(own: OwnProcess, browser: Browser) -> None:

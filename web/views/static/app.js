@@ -164,10 +164,6 @@ document.addEventListener("datastar-fetch", ({ detail }) => {
 document.addEventListener("keydown", onComposerKey);
 document.addEventListener("input", onDraft);
 document.addEventListener("click", onShowPassword);
-window.addEventListener("unhandledrejection", (event) => {
-  // The runtime rejects a failed request after it has told us of it; it is dealt with above.
-  if (String(event.reason).includes("FetchFailed")) event.preventDefault();
-});
 for (const log of all(".log")) followed.add(log);
 tidy();
 setInterval(everySecond, 1000);

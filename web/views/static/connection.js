@@ -222,6 +222,11 @@ function onVisibility() {
   else look();
 }
 
+window.addEventListener("unhandledrejection", (event) => {
+  // The runtime rejects a failed request after it has told us of it; it was dealt with then.
+  if (String(event.reason).includes("FetchFailed")) event.preventDefault();
+});
+
 if (stream) {
   document.addEventListener("datastar-ready", () => {
     isReady = true;

@@ -46,11 +46,19 @@ M = TypeVar("M")
 # Templates are texts of the program; a page that makes them up as it goes must not fill memory.
 TEMPLATES_KEPT = 256
 
-# Datastar opens the stream when the page is there, and again whenever it ended.
+# `connection.js` decides when the stream is opened, given up and opened again, as on our own site:
+# by beats, so a dead line is noticed, and for few pages of a browser at once. What it knows is
+# shown while the page is not live.
+_SCRIPTS = {"connection": "connection.js", "runtime": DATASTAR}
 _LIVE = Markup(
-    '<script type="module" nonce="{nonce}" src="{script}"></script>'
-    "<div hidden data-init=\"@get('{path}', {{filterSignals: {{include: /^$/}}, retry: 'always',"
-    ' retryMaxCount: 1e9}})"></div>'
+    '<script type="module" nonce="{nonce}" src="{connection}"></script>'
+    '<script type="module" nonce="{nonce}" src="{runtime}"></script>'
+    '<div id="stale" hidden><p>Not live: what stands here is as of <span></span>.</p>'
+    '<p id="connection-pill"><span class="pill-word" role="status"></span> '
+    '<span class="pill-detail"></span> <button type="button" hidden>try now</button></p></div>'
+    '<div id="stream" hidden data-on:greenroom-open__window="@get(\'{path}\', {{filterSignals: '
+    "{{include: /^$/}}, openWhenHidden: true, requestCancellation: evt.detail.request, "
+    "retry: 'never', retryMaxCount: 0}})\"></div>"
 )
 
 
@@ -154,7 +162,8 @@ class OwnSite(Finder):
     def _live(self, panels: Collection[str], nonce: str) -> Markup:
         names = "".join(f"&panel={name}" for name in panels)
         path = f"{LIVE}?tab={uuid4()}{names}"
-        return _LIVE.format(nonce=nonce, script=self.static.url(DATASTAR), path=path)
+        scripts = {name: self.static.url(file) for name, file in _SCRIPTS.items()}
+        return _LIVE.format(nonce=nonce, path=path, **scripts)
 
 
 def no_children(_: OwnSite) -> Sequence[ChildSpec]:
