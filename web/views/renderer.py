@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -261,6 +261,10 @@ class Renderer:
     def stage_story(self, one: StoryView) -> str:
         """Call this to render a crash as far as it has come (`#story-<slot>`, outer)."""
         return self._render("fragments/stage_story.html", one=one)
+
+    def story_slots(self, slots: Iterable[int]) -> str:
+        """Call this to render places of stories without one (`#story-<slot>` each, outer)."""
+        return self._render("fragments/story_slots.html", slots=tuple(slots))
 
     def stage_pulse(self, one: PulseView) -> str:
         """Call this to render the newest half second, for scripts (`#pulse`, outer)."""

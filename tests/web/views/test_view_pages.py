@@ -63,6 +63,7 @@ FRAGMENTS: dict[str, Callable[[], str]] = {
     "crash under way": lambda: RENDERER.crash(samples.crash(is_back=False)),
     "stage chip": lambda: RENDERER.stage_chip(samples.chip(), 3),
     "stage supervisor": lambda: RENDERER.stage_chip(samples.supervisor("feed", "desk", 3), 2),
+    "story slots": lambda: RENDERER.story_slots([0, 19]),
     "stage story": lambda: RENDERER.stage_story(samples.story()),
     "stage state": lambda: RENDERER.stage_state(samples.stage().state),
     "stage inspector": lambda: RENDERER.stage_inspector(samples.inspector()),

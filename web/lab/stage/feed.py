@@ -22,7 +22,7 @@ from web.lab.sandbox.words import ABOVE, Place
 from web.lab.stage.picture import StagePicture, story_view
 from web.realtime import Stream, joined, patch_elements
 from web.server import Frame
-from web.views import ChipView, InspectorView, Renderer, StageAccess, StageState
+from web.views import STORY_SLOTS, ChipView, InspectorView, Renderer, StageAccess, StageState
 
 # LAB-10: a status within this; more often nothing is sent.
 PERIOD_S = 0.2
@@ -161,7 +161,7 @@ class StageFeed(Actor[Messages]):
             self._access, to = access, set(shared.viewers)
         if not to:
             return is_other
-        html = self._chips(self._picture.chips(shared))
+        html = self._chips(self._picture.chips(shared)) + self._emptied(set())
         html += self._renderer.stage_state(self._picture.state(shared, ""))
         frame = joined([patch_elements(html)])
         for stream in to:
@@ -221,8 +221,9 @@ class StageFeed(Actor[Messages]):
     def _serve(self, sandbox: Sandbox, shown: _Shown, to: set[Stream]) -> None:
         """Send all of it, in one piece."""
         html = self._chips(shown.chips)
-        for story in sandbox.stories.kept:
-            html += self._renderer.stage_story(story_view(story, sandbox, shown.chips))
+        stories = [story_view(story, sandbox, shown.chips) for story in sandbox.stories.kept]
+        html += "".join(map(self._renderer.stage_story, stories))
+        html += self._emptied({story.slot for story in stories})
         whole = joined([patch_elements(html)])
         pulse = self._pulse(sandbox, shown, is_first=True)
         for stream in to:
@@ -256,6 +257,10 @@ class StageFeed(Actor[Messages]):
     def _pulse(self, sandbox: Sandbox, shown: _Shown, *, is_first: bool) -> Frame:
         pulse = self._picture.pulse(sandbox, shown.number, is_first=is_first)
         return joined([patch_elements(self._renderer.stage_pulse(pulse))])
+
+    def _emptied(self, filled: set[int]) -> str:
+        """What an open page may show of a sandbox before this one, whose numbers were the same."""
+        return self._renderer.story_slots(set(range(STORY_SLOTS)) - filled)
 
     def _chips(self, chips: Mapping[Place, ChipView]) -> str:
         render = self._renderer.stage_chip

@@ -130,7 +130,12 @@ async function playCrash(story) {
 
 function onStories() {
   const newest = [...stories.children].sort((one, other) => numberOf(other) - numberOf(one))[0];
-  if (!newest || !numberOf(newest)) return;
+  // Of another sandbox, which counts from one again.
+  shown = Math.min(shown, numberOf(newest));
+  if (!numberOf(newest)) {
+    for (const story of stories.children) story.removeAttribute("data-shown");
+    return;
+  }
   if (!newest.hasAttribute("data-shown")) {
     for (const story of stories.children) story.toggleAttribute("data-shown", story === newest);
   }

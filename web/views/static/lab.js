@@ -434,12 +434,19 @@ function moveMarks() {
 
 const seen = new Map(); // story number -> whether its end was seen
 
+// The server sent a slot empty: this is another sandbox, which counts from one again.
+function forget(emptied) {
+  emptied.removeAttribute("data-shown");
+  const here = told().map(numberOf);
+  for (const number of seen.keys()) if (!here.includes(number)) seen.delete(number);
+}
+
 // What plays it comes when an actor is chosen first, or when one crashes.
 const player = () => import(filesOf("crash")[0]);
 
 async function onStory(story) {
   const number = numberOf(story);
-  if (!number) return;
+  if (!number) return forget(story);
   if (story.dataset.number === stories.dataset.chosen) story.toggleAttribute("data-shown", true);
   const isOver = "took" in story.dataset;
   const isPast = performance.now() - connectedAt < PAST_MS;
