@@ -46,9 +46,9 @@ M = TypeVar("M")
 # Templates are texts of the program; a page that makes them up as it goes must not fill memory.
 TEMPLATES_KEPT = 256
 
-# `connection.js` decides when the stream is opened, given up and opened again, as on our own site:
-# by beats, so a dead line is noticed, and for few pages of a browser at once. What it knows is
-# shown while the page is not live.
+# `web/views/static/connection.js` decides when the stream is opened, given up and opened again, as
+# on our own site: by beats, so a dead line is noticed, and for few pages of a browser at once. What
+# it knows is shown while the page is not live.
 _SCRIPTS = {"connection": "connection.js", "runtime": DATASTAR}
 _LIVE = Markup(
     '<script type="module" nonce="{nonce}" src="{connection}"></script>'
