@@ -152,7 +152,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.realtime.broadcast:Broadcast._members",
         "web.realtime.socket.endpoint:SocketEndpoint._open",
         "web.realtime.socket.endpoint:SocketEndpoint._per_address",
-        "web.realtime.socket.endpoint:SocketEndpoint._per_user",
+        "web.realtime.socket.endpoint:SocketEndpoint._by_user",
         "web.realtime.sse.streams:Streams._by_session",
         "web.realtime.sse.streams:Streams._per_address",
         "web.timeline.feed:Viewers._by_session",

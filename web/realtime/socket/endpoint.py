@@ -140,7 +140,8 @@ class SocketEndpoint(Generic[P]):
         self._caps = caps or SocketCaps()
         self._open: dict[Outlet, Hold] = {}
         self._counted = 0
-        self._per_user: dict[str, int] = {}
+        # The same, by whose they are, oldest first.
+        self._by_user: dict[str, dict[Outlet, Hold]] = {}
         self._per_address: dict[str, int] = {}
         self.is_draining = False
 
@@ -182,11 +183,11 @@ class SocketEndpoint(Generic[P]):
 
     def users(self) -> set[str]:
         """Call this for those who have a socket open."""
-        return set(self._per_user)
+        return set(self._by_user)
 
     def close_user(self, user: str, code: CloseCode, reason: str = "") -> int:
         """Call this when a session ends (4401), a user is banned (4403): their sockets close."""
-        found = [outlet for outlet, known in self._open.items() if known.user == user]
+        found = [*self._by_user.get(user, ())]
         for outlet in found:
             outlet.close(code, reason)
         return len(found)
@@ -194,20 +195,19 @@ class SocketEndpoint(Generic[P]):
     def statistics_of(self, user: str) -> list[SocketStatistics]:
         """Call this for the connections of a user, oldest first."""
         found = []
-        for outlet, known in self._open.items():
-            if known.user == user:
-                told = outlet.statistics()
-                found.append(
-                    SocketStatistics(
-                        known.number, known.opened_at, told.waiting, told.replaced, told.dropped
-                    )
+        for outlet, known in self._by_user.get(user, {}).items():
+            told = outlet.statistics()
+            found.append(
+                SocketStatistics(
+                    known.number, known.opened_at, told.waiting, told.replaced, told.dropped
                 )
+            )
         return found
 
     def drop(self, user: str, number: int, reason: str) -> bool:
         """Call this to close one connection of a user; False when they have none of that number."""
-        for outlet, known in self._open.items():
-            if known.user == user and known.number == number:
+        for outlet, known in self._by_user.get(user, {}).items():
+            if known.number == number:
                 outlet.close(CloseCode.GOING_AWAY, reason)
                 return True
         return False
@@ -219,7 +219,7 @@ class SocketEndpoint(Generic[P]):
             return
         if row.status == Answer.UNAVAILABLE.value.status:
             raise StreamsFull(self._caps.total)
-        is_user = self._per_user.get(user, 0) >= self._caps.per_user
+        is_user = len(self._by_user.get(user, ())) >= self._caps.per_user
         raise TooManyStreams(
             *(("user", self._caps.per_user) if is_user else ("address", self._caps.per_address))
         )
@@ -273,7 +273,7 @@ class SocketEndpoint(Generic[P]):
         if len(self._open) >= caps.total:
             return _full(Answer.UNAVAILABLE, f"all {caps.total} sockets are in use")
         for whose, count, limit in (
-            ("you have", self._per_user.get(user, 0), caps.per_user),
+            ("you have", len(self._by_user.get(user, ())), caps.per_user),
             ("your address has", self._per_address.get(address, 0), caps.per_address),
         ):
             if count >= limit:
@@ -286,7 +286,7 @@ class SocketEndpoint(Generic[P]):
         self._counted += 1
         release, now = partial(self.release, outlet), trio.current_time()
         known = self._open[outlet] = Hold(user, address, release, self._counted, now)
-        self._per_user[user] = self._per_user.get(user, 0) + 1
+        self._by_user.setdefault(user, {})[outlet] = known
         self._per_address[address] = self._per_address.get(address, 0) + 1
         return known
 
@@ -295,10 +295,13 @@ class SocketEndpoint(Generic[P]):
         known = self._open.pop(outlet, None)
         if known is None:
             return
-        for counts, key in ((self._per_user, known.user), (self._per_address, known.address)):
-            counts[key] -= 1
-            if not counts[key]:
-                del counts[key]
+        of_user = self._by_user[known.user]
+        del of_user[outlet]
+        if not of_user:
+            del self._by_user[known.user]
+        self._per_address[known.address] -= 1
+        if not self._per_address[known.address]:
+            del self._per_address[known.address]
 
 
 class OpenSocket:
