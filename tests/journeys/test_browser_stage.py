@@ -224,7 +224,7 @@ def test_a_burst_counts_every_request_also_when_it_is_stopped(
     assert shown("baseline").endswith("/s")
 
 
-LATE = re.compile("/(burst|panels|timeline|demos|tree|forms|crash|flows)[.]")
+LATE = re.compile("/(burst|panels|timeline|demos|tree|forms|crash|flows|inspector)[.]")
 
 
 def open_watched(page: Page, site: SiteProcess, hash_: str = "") -> list[str]:

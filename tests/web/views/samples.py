@@ -94,6 +94,7 @@ FILES = {
     "demos.css": b"a{}",
     "forms.css": b"a{}",
     "crash.js": b"1;",
+    "inspector.css": b"a{}",
     "flows.js": b"1;",
     "tree.css": b"a{}",
     "tree.js": b"1;",

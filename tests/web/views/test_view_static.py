@@ -93,6 +93,7 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "forms.css",
         "home.css",
         "home.js",
+        "inspector.css",
         "lab.css",
         "lab.js",
         "og.png",

@@ -61,18 +61,18 @@ function bring(address) {
   });
 }
 
-// What a panel alone needs comes when it is opened first; it is not seen before it has its styles.
-async function dress(name) {
+// What a panel alone needs comes when it is opened first; `part` is not seen before it has its styles.
+async function dress(name, part, isStill) {
   const files = filesOf(name);
   for (const one of files) if (!brought.has(one)) brought.set(one, { isThere: false, end: bring(one) });
-  lab.toggleAttribute("data-loading", files.some((one) => !brought.get(one).isThere));
+  part.toggleAttribute("data-loading", files.some((one) => !brought.get(one).isThere));
   const ends = await Promise.allSettled(files.map((one) => brought.get(one).end));
   const missing = files.filter((_, at) => ends[at].status === "rejected");
   for (const one of files) {
     if (missing.includes(one)) brought.delete(one);
     else brought.get(one).isThere = true;
   }
-  if (lab.dataset.panel === name) lab.removeAttribute("data-loading");
+  if (isStill()) part.removeAttribute("data-loading");
   if (!missing.length) return;
   const message = "Load the page again when it is live.";
   window.dispatchEvent(new CustomEvent("greenroom-banner", { detail: { title: "A part of this panel did not come", message, status: 0 } }));
@@ -80,7 +80,7 @@ async function dress(name) {
 
 function showPanel(name) {
   lab.dataset.panel = name;
-  dress(name);
+  dress(name, lab, () => lab.dataset.panel === name);
   for (const tab of document.querySelectorAll(".lab-tabs [role=tab]")) {
     const isShown = tab.dataset.panel === (name === "site" ? "tree" : name);
     tab.setAttribute("aria-selected", String(isShown));
@@ -165,11 +165,14 @@ function choose(name, { isFocused = true } = {}) {
   } else {
     history.replaceState(null, "", `#actor=${name.replace("-", "/")}`);
     showNewestOf(name);
+    dressInspector();
     player();
   }
   showButtons();
   tellLook();
 }
+
+const dressInspector = () => dress("inspector", inspector, () => true);
 
 function emptyInspector() {
   const body = byId("inspector-body");
@@ -463,6 +466,7 @@ async function onStory(story) {
   }
   const isEnd = isOver && !wasOver;
   if (!isNew && !isEnd && !isGiveUp) return;
+  dressInspector();
   const { tell, showGiveUp, playCrash, playReturn } = await player();
   if (isNew || isEnd) tell(story);
   if (isGiveUp) showGiveUp(story);
