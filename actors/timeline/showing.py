@@ -102,8 +102,23 @@ def flows_shown(
     return kept
 
 
+def newest_flows(entries: Sequence[Entry], most: int, moment: ToMoment) -> list[ShownFlow]:
+    """Call this for the newest flows of a session, of all its tabs, by their titles only."""
+    found: dict[Flow, None] = {}
+    for entry in reversed(entries):
+        if not entry.flow.is_hidden:
+            found.setdefault(entry.flow)
+            if len(found) == most:
+                break
+    return [_titled(flow, moment, ()) for flow in found]
+
+
 def shown_flow(flow: Flow, moment: ToMoment) -> ShownFlow:
     """Call this for one flow in words."""
+    return _titled(flow, moment, tuple(shown_entries(flow.entries[-50:], moment)))
+
+
+def _titled(flow: Flow, moment: ToMoment, entries: tuple[Shown, ...]) -> ShownFlow:
     path = _text(flow.path, PATH_MAX)
     return ShownFlow(
         request_id=flow.request_id,
@@ -111,7 +126,7 @@ def shown_flow(flow: Flow, moment: ToMoment) -> ShownFlow:
         title=f"{_text(flow.method, 16)} {path}",
         at=moment(flow.at),
         status=flow.status,
-        entries=tuple(shown_entries(flow.entries[-50:], moment)),
+        entries=entries,
     )
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.kinds import OpenContext, OpenPage
 from tests.journeys.site_process import SiteProcess
+from tests.patience import PATIENCE_S
 
 # What a page has to keep, written for the browser; its head says what it is.
 CHECKS = Path(__file__).with_name("accessibility.js").read_text(encoding="utf-8")
@@ -170,3 +171,44 @@ def test_the_five_minute_path_can_be_walked_by_a_guest(
     expect(page.locator("[data-figure=ok]")).to_have_text("100")
     go(4)
     expect(page.locator("#network-log-target")).to_contain_text("request.end")
+
+
+def test_without_scripts_the_lab_is_a_snapshot_of_all_its_panels(
+    site: SiteProcess, browser: Browser
+) -> None:
+    """LAB-82: each says its time; what is a visitor's own is there from the second look on."""
+    context = browser.new_context(
+        java_script_enabled=False, viewport={"width": 1280, "height": 900}
+    )
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_S * 1000)
+    page.goto(f"{site.url}/lab")
+    page.goto(f"{site.url}/lab")
+    assert page.locator("#stage [role=treeitem]").count() == 13
+    for words in ("router", "Supervision tree of the site", "RoomsSupervisor", "Demo Bot"):
+        expect(page.get_by_text(words).first).to_be_visible()
+    expect(
+        page.locator("#operations-surface .flow-title", has_text="GET /lab").first
+    ).to_be_visible()
+    panels = {
+        ".lab >": "a snapshot of",
+        "#operations-surface": "Your newest requests as of",
+        "#request-burst-demo": "your bucket holds 5000 of 5,000 tokens",
+        "#connections": "this browser has 0 pages and sockets open",
+        "#sign-ins": "this browser is the guest",
+    }
+    for panel, words in panels.items():
+        told = page.locator(f"{panel} noscript p").first
+        expect(told).to_contain_text(words)
+        expect(told).to_contain_text(re.compile(r"\b\d\d:\d\d:\d\d UTC"))
+        expect(told).to_be_visible()
+    # Its styles are there, though a page with scripts loads them later.
+    expect(page.locator("#operations-surface .flow").first).to_have_css("display", "flex")
+    context.close()
+    narrow = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 844})
+    page = narrow.new_page()
+    page.goto(f"{site.url}/lab")
+    box = page.locator("main").bounding_box()
+    assert box is not None
+    assert box["width"] <= 390
+    narrow.close()

@@ -6,7 +6,7 @@ import re
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.journeys.kinds import OpenPage
 from tests.journeys.site_process import SiteProcess
@@ -346,3 +346,58 @@ def test_an_own_message_leads_to_its_flow(site: SiteProcess, new_page: OpenPage)
     other.goto(f"{site.url}/lab#flow-of-{id_}")
     expect(other.locator("#error-target")).to_contain_text("Its flow is not kept any more")
     expect(other.locator("#network-log-target")).not_to_contain_text("chat.message")
+
+
+def test_what_is_chosen_is_seen_in_forced_colours(site: SiteProcess, browser: Browser) -> None:
+    """LAB-83: a high contrast theme takes all colours away; on every tab one tab differs."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, forced_colors="active")
+    page = open_stage(context.new_page(), site, "#actor=crew/beta")
+    marked = """all => all.filter((one) => one.offsetParent).map(
+      (one) => [
+        getComputedStyle(one).backgroundColor,
+        one.getAttribute("aria-selected") ?? one.getAttribute("aria-current")
+      ])"""
+    for name in ("Tree", "Chat", "Operations", "Burst", "Connections", "Sign-ins"):
+        page.get_by_role("tab", name=name, exact=True).click()
+        expect(page.locator(".lab")).not_to_have_attribute("data-loading", "")
+        tabs = page.locator(".lab-tabs a").evaluate_all(marked)
+        colours = {chosen: {one for one, other in tabs if other == chosen} for _, chosen in tabs}
+        assert len(colours["true"]) == 1
+        assert not colours["true"] & colours["false"]
+    page.get_by_role("tab", name="Tree", exact=True).click()
+    for strip in (".scenes a", ".inspector-facets button", "nav[aria-label=Main] a"):
+        found = page.locator(strip).evaluate_all(marked)
+        chosen = {colour for colour, word in found if word in ("true", "page")}
+        others = {colour for colour, word in found if word not in ("true", "page")}
+        assert len(chosen) == 1, strip
+        assert not chosen & others, strip
+    # A budget that is not used has its pips.
+    assert (
+        page.locator("#chip-feed .pip").first.evaluate(
+            "one => getComputedStyle(one).borderTopWidth"
+        )
+        == "1px"
+    )
+    context.close()
+
+
+def test_the_stage_tells_when_it_heals_and_how_much_flows(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """LAB-3 LAB-20: a countdown after an action, and edges as wide as their traffic."""
+    page = open_stage(new_page(), site, "#actor=crew/beta")
+    expect(page.locator("#panel-tree")).to_have_attribute("data-traffic", "1")
+    expect(page.locator("#lab-quota")).to_have_text("actions left 30/30")
+    page.get_by_role("button", name=re.compile("^Crash c")).click()
+    expect(page.locator("#lab-quota")).to_contain_text(
+        re.compile(r"heals itself in [1-5]?[0-9] s · actions left 29/30")
+    )
+    assert (
+        page.locator(".edges .flow").first.evaluate("one => getComputedStyle(one).strokeWidth")
+        == "2px"
+    )
+    page.locator("#panel-tree").evaluate("one => (one.dataset.traffic = 3)")
+    assert (
+        page.locator(".edges .flow").first.evaluate("one => getComputedStyle(one).strokeWidth")
+        == "4px"
+    )

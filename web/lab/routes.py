@@ -23,6 +23,7 @@ from web.chat.routes import (
 from web.demos.counter import Counters
 from web.demos.routes import PANEL_VIEWS
 from web.lab.panels.feed import PANELS_OPEN
+from web.lab.panels.still import Stills
 from web.lab.sandbox.recording import Deed
 from web.lab.sandbox.words import ABOVE
 from web.lab.stage import actions
@@ -68,6 +69,7 @@ class LabServices:
     timeline: Viewers
     wake_panels: Callable[[], None]
     counters: Counters
+    stills: Stills
 
 
 def lab_routes(services: Services, lab: LabServices) -> Blueprint:
@@ -143,8 +145,9 @@ async def lab_view(
         if refused is None:
             raise
     count = str(lab.counters.of(state.visitor.text))
-    still = lab.stage.picture.still()
-    return LabPage(frame, lab.tree.view(), chat, still, PANEL_VIEWS, count)
+    stage = lab.stage.picture.still()
+    still = lab.stills.of(state.visitor.id, is_new=state.visitor.is_new)
+    return LabPage(frame, lab.tree.view(), chat, stage, PANEL_VIEWS, count, still)
 
 
 def lab_again(services: Services, lab: LabServices) -> ShowAgain:

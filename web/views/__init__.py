@@ -67,6 +67,7 @@ from web.views.pages import (
     ProofView,
     QueueLink,
     Shell,
+    StillView,
     StreamView,
 )
 from web.views.renderer import FilledPage, Renderer, make_environment
@@ -203,6 +204,7 @@ __all__ = [
     "StaticTable",
     "StepOfPath",
     "StepView",
+    "StillView",
     "StoryView",
     "StrategyBadge",
     "StreamView",

@@ -5,7 +5,9 @@ View models only, one for a template of the same name in `templates/`, where the
 `code.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
 
 from web.views.chat import ChatView
 from web.views.code import CodeView
@@ -195,6 +197,22 @@ class HomePage:
 
 
 @dataclass(frozen=True, slots=True)
+class StillView:
+    """What a visitor's own panels hold, for who has no scripts: counts in digits.
+
+    `flows` comes from `Renderer.still_flows`.
+    """
+
+    flows: Markup = field(default_factory=Markup)
+    open_count: str = "0"
+    tokens: str = "5000"
+
+    def __post_init__(self) -> None:
+        dsid(self.open_count)
+        dsid(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class LabPage:
     """The whole lab page. `count` is the visitor's own number of the counter, in digits."""
 
@@ -204,6 +222,7 @@ class LabPage:
     stage: StageView
     panels: tuple[PanelView, ...] = ()
     count: str = "0"
+    still: StillView = field(default_factory=StillView)
 
     def __post_init__(self) -> None:
         dsid(self.count)

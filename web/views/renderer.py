@@ -33,11 +33,12 @@ from web.views.pages import (
     PanelPage,
     ProofView,
     Shell,
+    StillView,
     StreamView,
 )
 from web.views.stage import ChipView, InspectorView, PulseView, StageState, StoryView
 from web.views.static import StaticTable
-from web.views.timeline import TimelineView
+from web.views.timeline import FlowView, TimelineView
 from web.views.tree import Branch, CountView, CrashTarget, CrashView, LastedView, NodeView
 from web.views.words import csrf_token, dsid, element_id, nonce
 
@@ -286,6 +287,10 @@ class Renderer:
         """Call this to render one actor in detail, or none (`#inspector-body`, outer)."""
         return self._render("fragments/stage_inspector.html", one=one)
 
+    def still_flows(self, flows: Sequence[FlowView]) -> Markup:
+        """Call this to render a visitor's newest requests for a page without scripts."""
+        return Markup(self._render("fragments/still_flows.html", flows=flows))
+
     def timeline(self, timeline: TimelineView) -> str:
         """Call this to render the flows and the chosen one (`#operations-flows`,
         `#network-log-target`, both outer).
@@ -465,9 +470,18 @@ class FilledPages:
         key = ("lab", *map(id, shown), *panel, *_alike(page.shell))
         kept = self._kept.maybe(key)
         if kept is None:
-            marked = replace(page, shell=_marked(page.shell), chat=_marked_chat(chat), count=_COUNT)
+            marked = replace(
+                page,
+                shell=_marked(page.shell),
+                chat=_marked_chat(chat),
+                count=_COUNT,
+                still=StillView(Markup(_FLOWS), _OPEN, _TOKENS),
+            )
             kept = self._kept.keep(key, shown, self._render_lab(marked))
-        words = chat.tab_id, chat.client_id, chat.demo_client_id, chat.csrf, page.count
+        words = (
+            *(chat.tab_id, chat.client_id, chat.demo_client_id, chat.csrf, page.count),
+            *(page.still.flows, page.still.open_count, page.still.tokens),
+        )
         own = [escape(chat.you_name).encode(), *[word.encode() for word in words]]
         return FilledPage(kept, _words(page.shell) + own)
 
@@ -484,6 +498,7 @@ class FilledPages:
 # The order of the marks: first what every page has, then what the panels of the lab have.
 _NONCE, _NAME, _TAB, _VIEWER, _SIGN_OUT = map(_mark, range(5))
 _YOU, _CHAT_TAB, _CLIENT, _DEMO_CLIENT, _CSRF, _COUNT = map(_mark, range(5, 11))
+_FLOWS, _OPEN, _TOKENS = map(_mark, range(11, 14))
 
 
 def _words(shell: Shell) -> list[bytes]:

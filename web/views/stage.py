@@ -6,7 +6,7 @@ Places (`feed-sink`) are words of ours; what actors say of themselves is for tex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
 
@@ -236,10 +236,19 @@ class StageState:
     wait_s: float = 0.0
     # How often the sandbox was made anew because its desk had ended.
     remade: int = 0
+    # When the sandbox heals itself, by the loop's clock; None: nobody has acted since it was whole.
+    healed_at: float | None = None
+    # The seconds until then, when this was made.
+    heals_in_s: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         check_count("left", self.left)
         check_count("remade", self.remade)
+
+    @property
+    def heals(self) -> int:
+        """Call this for the seconds until it heals itself; 0: it has nothing to heal."""
+        return 0 if self.healed_at is None else max(1, ceil(self.heals_in_s))
 
     @property
     def text(self) -> str:

@@ -70,6 +70,7 @@ from web.lab.panels.burst import burst_routes
 from web.lab.panels.dropping import Connections, drop_routes
 from web.lab.panels.feed import OpenParts, PanelsFeed
 from web.lab.panels.open_now import OpenNow
+from web.lab.panels.still import Stills
 from web.lab.routes import LabServices, LabStreams, lab_again, lab_routes
 from web.lab.sandbox.desk import sandboxes_supervisor
 from web.lab.sandbox.keeper import Keeper
@@ -250,6 +251,9 @@ class Web:
         self._decided = Decided(trio.current_time)
         self._buckets, self.open_now = Buckets(trio.current_time), OpenNow()
         self._connections = Connections(streams, lambda: self.sockets)
+        self._stills = Stills(
+            self.timeline, self._connections, self._buckets, self._renderer, self._clock.now
+        )
         self.ledger = Ledger(ids, self._clock.now, directory.wake_recorder)
         self._policy_reports = PolicyReports(trio.current_time)
         self._lab_switch = LabSwitch(
@@ -441,6 +445,30 @@ class Web:
 
         return refused
 
+    def _lab_services(self, chat: ChatServices) -> LabServices:
+        return LabServices(
+            chat,
+            self._tree,
+            self.tree_readers,
+            StageServices(
+                self.sandboxes,
+                self._stage,
+                self._lab_switch,
+                self._lab_quota,
+                self._decided,
+                self.ledger,
+                LabQuota(trio.current_time),
+                self._looks_at,
+                self._directory.wake_stage,
+            ),
+            is_loopback(self._settings.host) and not self._settings.is_https,
+            self._has_offered,
+            self.timeline_viewers,
+            self._directory.wake_panels,
+            self.demos.counters,
+            self._stills,
+        )
+
     def _register_routes(
         self, app: WebApp, listening: EventStreams[SocketGuest], health: Health
     ) -> None:
@@ -458,27 +486,7 @@ class Web:
         )
         site = self._site_services()
         chat = ChatServices(self.rooms, self.shown)
-        lab = LabServices(
-            chat,
-            self._tree,
-            self.tree_readers,
-            StageServices(
-                self.sandboxes,
-                self._stage,
-                self._lab_switch,
-                self._lab_quota,
-                self._decided,
-                self.ledger,
-                LabQuota(trio.current_time),
-                self._looks_at,
-                directory.wake_stage,
-            ),
-            is_loopback(settings.host) and not settings.is_https,
-            self._has_offered,
-            self.timeline_viewers,
-            directory.wake_panels,
-            self.demos.counters,
-        )
+        lab = self._lab_services(chat)
         moderation = ModerationServices(
             self._store.chat_log, self.rooms, self.queue_readers, self.badge_readers
         )

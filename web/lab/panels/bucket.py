@@ -84,6 +84,14 @@ class Buckets:
             one.tokens -= 1
         return Taken(int(least.tokens))
 
+    def left(self, session: UUID) -> int:
+        """Call this for the tokens of a session; it takes none, and makes no bucket."""
+        bucket = self._buckets.get(session)
+        if bucket is None:
+            return self.session.capacity
+        since_s = self._now() - bucket.at
+        return int(min(bucket.size.capacity, bucket.tokens + since_s * bucket.size.refill_per_s))
+
     def _bucket(self, who: Hashable, size: Size, now: float) -> _Bucket:
         bucket = self._buckets.get(who) or _Bucket(size, size.capacity, now)
         bucket.fill(now)

@@ -9,7 +9,7 @@ import trio
 
 from actors.runtime import ActorStats, Cell, System
 from supervision import Node, tree_of
-from web.lab.sandbox.sandboxes import Sample, Sandbox, Sandboxes
+from web.lab.sandbox.sandboxes import HEALED_AFTER_S, Sample, Sandbox, Sandboxes
 from web.lab.sandbox.stories import Story
 from web.lab.sandbox.words import ABOVE, DESK, PLACES, SUPERVISORS, Place, name_of
 from web.lab.switch import LabSwitch
@@ -99,7 +99,12 @@ class StagePicture:
         access = self._closed()
         if access is None and not sandbox.is_own:
             access = StageAccess.FULL
-        return StageState(access or StageAccess.OPEN, left, self._most, wait, sandbox.remade)
+        healed_at = None if sandbox.acted_at is None else sandbox.acted_at + HEALED_AFTER_S
+        heals_in_s = 0.0 if healed_at is None else healed_at - trio.current_time()
+        open_or_not = access or StageAccess.OPEN
+        return StageState(
+            open_or_not, left, self._most, wait, sandbox.remade, healed_at, heals_in_s
+        )
 
     def _closed(self) -> StageAccess | None:
         match self._switch.mode:

@@ -20,6 +20,8 @@ const PANEL_OF_HASH = { "#chat-demo": "chat", "#operations-surface": "operations
 // A minute, twice a second.
 const SAMPLES = 120;
 const SAMPLE_MS = 500;
+// The edges of the feed are as wide as what goes over them: from so many messages a second on.
+const TRAFFIC = [1, 20, 100];
 // What comes so soon after the line is up has happened before.
 const PAST_MS = 800;
 const HINT = "greenroom-stage-hint";
@@ -211,6 +213,7 @@ function showFacet(name) {
 
 const state = () => byId("stage-state").dataset;
 let waitUntil = 0;
+let healAt = 0;
 
 function whyNot(action) {
   if (!isConnected()) return "Not connected: nothing can be done now.";
@@ -243,7 +246,9 @@ function showQuota() {
   const quota = byId("lab-quota");
   const seconds = Math.max(0, Math.ceil((waitUntil - performance.now()) / 1000));
   quota.classList.toggle("is-spent", Number(left) === 0);
-  const text = Number(left) === 0 ? `no actions left, next in ${seconds} s` : `actions left ${left}/${most}`;
+  const heals = Math.ceil((healAt - performance.now()) / 1000);
+  const healing = heals > 0 ? `heals itself in ${heals} s · ` : "";
+  const text = healing + (Number(left) === 0 ? `no actions left, next in ${seconds} s` : `actions left ${left}/${most}`);
   if (quota.textContent !== text) quota.textContent = text;
 }
 
@@ -313,6 +318,7 @@ function onPulse() {
   const rate = samples.slice(-2).reduce((sum, one) => sum + one.came, 0);
   showFigures([[rate, "msg/s"], [Number(lost), "lost"], [Number(doubled), "doubled"]]);
   byId("panel-tree").classList.toggle("is-running", rate > 0);
+  byId("panel-tree").dataset.traffic = TRAFFIC.filter((most) => rate >= most).length;
   if (isPaused) return;
   showQueues(samples.at(-1).queued);
   draw();
@@ -563,7 +569,10 @@ function onChange(changes) {
   }
   for (const one of touched) {
     if (one.id === "pulse") onPulse();
-    else if (one.id === "stage-state") waitUntil = performance.now() + Number(state().wait) * 1000;
+    else if (one.id === "stage-state") {
+      waitUntil = performance.now() + Number(state().wait) * 1000;
+      healAt = performance.now() + Number(state().heals) * 1000;
+    }
   }
   for (const one of [...touched].filter((item) => item.matches("#stories > li")).sort((a, b) => numberOf(a) - numberOf(b))) onStory(one);
   if (touched.has(byId("stage-state")) || touched.has(stage)) {
@@ -593,7 +602,7 @@ observer.observe(inspector, { ...attributes, attributeFilter: ["data-place"] });
 observer.observe(stage, { ...attributes, attributeFilter: ["data-status"] });
 observer.observe(document.querySelector(".stage-bar"), {
   ...attributes,
-  attributeFilter: ["data-left", "data-access", "data-wait", "data-remade"],
+  attributeFilter: ["data-left", "data-access", "data-wait", "data-remade", "data-heals"],
 });
 new MutationObserver(onConnection).observe(root, { attributeFilter: ["data-connection"] });
 
