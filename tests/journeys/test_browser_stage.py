@@ -392,12 +392,11 @@ def test_the_stage_tells_when_it_heals_and_how_much_flows(
     expect(page.locator("#lab-quota")).to_contain_text(
         re.compile(r"heals itself in [1-5]?[0-9] s · actions left 29/30")
     )
-    assert (
-        page.locator(".edges .flow").first.evaluate("one => getComputedStyle(one).strokeWidth")
-        == "2px"
+    # In one turn: the next half second writes what it counted.
+    widths = page.locator("#panel-tree").evaluate(
+        """panel => [1, 2, 3].map((traffic) => {
+          panel.dataset.traffic = traffic;
+          return getComputedStyle(panel.querySelector(".edges .flow")).strokeWidth;
+        })"""
     )
-    page.locator("#panel-tree").evaluate("one => (one.dataset.traffic = 3)")
-    assert (
-        page.locator(".edges .flow").first.evaluate("one => getComputedStyle(one).strokeWidth")
-        == "4px"
-    )
+    assert widths == ["2px", "3px", "4px"]
