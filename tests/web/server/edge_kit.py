@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from ipaddress import ip_network
 
 import trio
 from quart import Response, abort, g, redirect, render_template_string, request
@@ -34,6 +35,7 @@ from web.server import (
     require_media,
     serve,
 )
+from web.server.edge.addresses import Network
 from web.server.serving import CONNECTIONS_MAX
 
 RING = KeyRing(Secret(b"k" * 64))
@@ -70,6 +72,7 @@ def make_app(
     spans: list[RequestSpan],
     requests_max: int,
     requests_per_address: int,
+    trusted_proxies: tuple[Network, ...] = (),
 ) -> KitApp:
     table = ErrorTable()
     table.add(Away, Answer.UNAVAILABLE)
@@ -78,10 +81,12 @@ def make_app(
         own_origin=origin,
         extra_hosts=frozenset({"localhost:1"}),
         probe_paths=frozenset({"/probe"}),
+        stream_paths=frozenset({"/stream"}),
     )
     settings = EdgeSettings(
         checks=checks,
         ring=RING,
+        trusted_proxies=trusted_proxies,
         error_page=page,
         request_s=request_s,
         requests_max=requests_max,
@@ -253,17 +258,20 @@ async def edged(
     request_s: float = 10,
     *,
     is_https: bool = False,
+    has_proxy: bool = True,
     requests_max: int = 1000,
     requests_per_address: int = 8,
     connections_max: int = CONNECTIONS_MAX,
 ) -> AsyncIterator[Asker]:
+    """With `has_proxy` who asks in HTTPS mode is a trusted proxy that tells no scheme."""
     sockets = open_listeners("127.0.0.1", 0)
     port = sockets[0].getsockname()[1]
     refused: list[ErrorRow] = []
     spans: list[RequestSpan] = []
     scheme = "https" if is_https else "http"
     origin = f"{scheme}://127.0.0.1:{port}"
-    app = make_app(origin, refused, request_s, spans, requests_max, requests_per_address)
+    proxies = (ip_network("127.0.0.0/8"),) if is_https and has_proxy else ()
+    app = make_app(origin, refused, request_s, spans, requests_max, requests_per_address, proxies)
     transport = TransportSettings(
         error_response=app.edge.protocol_error,
         uses_library=serving_kit.USES_LIBRARY,

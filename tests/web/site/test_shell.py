@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.settings import Settings
 
 ORIGIN = "https://greenroom.example"
+BEHIND_PROXY = Settings(port=0, public_origin=ORIGIN, trusted_proxies=(ip_network("127.0.0.0/8"),))
 _NAME = re.compile(r'<span class="viewer">.*?<bdi>(.*?)</bdi>', re.DOTALL)
 
 
@@ -57,7 +59,7 @@ async def test_a_link_to_the_site_shows_a_picture_where_the_site_knows_its_addre
     # SITE-4
     async with open_whole_site() as unknown:
         assert await in_thread(lambda: picture_on(unknown, "/")) == []
-    async with open_whole_site(settings=Settings(port=0, public_origin=ORIGIN)) as site:
+    async with open_whole_site(settings=BEHIND_PROXY) as site:
 
         def visit() -> None:
             # The proxy's answer cannot be had here: the page is asked for under the site's name.

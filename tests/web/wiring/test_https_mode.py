@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from http.cookies import SimpleCookie
+from ipaddress import ip_network
 
 from tests.journeys.visitor import Answer, Visitor
 from tests.web.whole_site import in_thread, open_whole_site
 from web.settings import Settings
 
 ORIGIN = "https://site.example"
+BEHIND_PROXY = Settings(port=0, public_origin=ORIGIN, trusted_proxies=(ip_network("127.0.0.0/8"),))
 ADA = b"username=ada&email=ada%40example.org&password=x9+qv%2C+tz%21"
 UPGRADE = {
     "host": "site.example",
@@ -46,7 +48,7 @@ def check_cookies(answer: Answer, *names: str) -> SimpleCookie:
 
 async def test_cookies_are_for_https_and_this_host_alone() -> None:
     # SEC-10, SEC-11, SITE-38
-    async with open_whole_site(settings=Settings(port=0, public_origin=ORIGIN)) as site:
+    async with open_whole_site(settings=BEHIND_PROXY) as site:
         visitor = site.visitor()
         first = await ask(visitor, "/")
         assert first.status == 200
@@ -71,7 +73,7 @@ async def test_cookies_are_for_https_and_this_host_alone() -> None:
 
 async def test_changes_come_from_the_sites_own_https_pages() -> None:
     # SEC-30, SEC-40, SEC-84
-    async with open_whole_site(settings=Settings(port=0, public_origin=ORIGIN)) as site:
+    async with open_whole_site(settings=BEHIND_PROXY) as site:
         visitor = site.visitor()
         await ask(visitor, "/")
         for foreign in ("http://site.example", "https://site.example:8443", "null", site.url):
@@ -84,3 +86,30 @@ async def test_changes_come_from_the_sites_own_https_pages() -> None:
         # By its address it is nobody's site, but for the probes of machines.
         assert (await in_thread(partial(visitor.get, "/"))).status == 421
         assert (await in_thread(partial(visitor.get, "/ready"))).status == 200
+
+
+async def test_what_came_over_plain_http_is_sent_to_https_or_refused() -> None:
+    # SEC-41
+    async with open_whole_site(settings=BEHIND_PROXY) as site:
+        visitor = site.visitor()
+        plain = {"host": "site.example", "x-forwarded-proto": "http"}
+
+        def visit() -> None:
+            for path in ("/", "/lab?tab=1", "/static/no-such-file", "/favicon.ico"):
+                page = visitor.request("GET", path, None, plain)
+                assert (page.status, page.headers["location"]) == (308, ORIGIN + path)
+                assert "set-cookie" not in page.headers
+                assert "strict-transport-security" not in page.headers
+            stream = visitor.request("GET", visitor.stream_path, None, plain)
+            entered = visitor.request("POST", "/register", ADA, {**plain, "origin": ORIGIN})
+            program = visitor.request("POST", "/api/v1/ws-ticket", None, plain)
+            assert [stream.status, entered.status, program.status] == [403, 403, 403]
+            assert visitor.cookies == {}
+            upgrade = {**UPGRADE, "origin": ORIGIN}
+            assert visitor.handshake("/ws", {**upgrade, "x-forwarded-proto": "http"}) == 403
+            assert visitor.handshake("/ws", {**upgrade, "x-forwarded-proto": "https"}) == 101
+            assert visitor.request("GET", "/ready", None, plain).status == 200
+            over_https = {**plain, "x-forwarded-proto": "https"}
+            assert visitor.request("GET", "/", None, over_https).status == 200
+
+        await in_thread(visit)

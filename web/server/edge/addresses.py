@@ -31,6 +31,8 @@ _HOP = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?")
 _HOPS_MAX = 32
 # Addresses that were read and are kept; some 100 bytes each.
 PEERS_KEPT = 4096
+# What a proxy says a visitor's connection to it was; some name sockets by schemes of their own.
+_PLAIN_SCHEMES = {"http": True, "ws": True, "https": False, "wss": False}
 
 
 def host_of(text: str, scheme: str) -> str | None:
@@ -137,12 +139,29 @@ def _is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
     return any(address in network for network in trusted)
 
 
+def is_plain(scheme: str, forwarded_proto: str | None, *, is_proxy: bool) -> bool:
+    """Tell whether a request came without encryption; `scheme` is that of our own connection.
+
+    `forwarded_proto` is all of `X-Forwarded-Proto`, believed only when the peer is a trusted proxy,
+    and of several values the right-most, which the nearest one wrote. A proxy that says nothing, or
+    nothing that is a scheme, has taken the request over HTTPS: that is what it stands there for.
+    """
+    if not is_proxy:
+        return _PLAIN_SCHEMES.get(scheme, True)
+    told = (forwarded_proto or "").rpartition(",")[2].strip().lower()
+    return _PLAIN_SCHEMES.get(told, False)
+
+
 @dataclass(frozen=True, slots=True)
 class ForwardingStatistics:
-    """Counts requests whose `X-Forwarded-For` was not believed, wholly or in part."""
+    """Counts requests whose `X-Forwarded-For` was not believed, wholly or in part.
+
+    `plain` are those in HTTPS mode that were not served because no proxy passed them on.
+    """
 
     unread_hops: int
     unasked: int
+    plain: int = 0
 
 
 class ClientAddresses:
@@ -152,8 +171,10 @@ class ClientAddresses:
         self._trusted = tuple(trusted)
         # Reading an address is dear, and most peers ask more than once.
         self._direct = lru_cache(PEERS_KEPT)(partial(self._read, forwarded_for=None))
+        self._is_proxy = lru_cache(PEERS_KEPT)(self._read_proxy)
         self._unread_hops = 0
         self._unasked = 0
+        self._plain = 0
 
     def __repr__(self) -> str:
         return f"<ClientAddresses {self.statistics()!r}>"
@@ -161,9 +182,30 @@ class ClientAddresses:
     def _read(self, peer: str, forwarded_for: str | None) -> Client:
         return client_of(peer, forwarded_for, self._trusted)
 
+    def _read_proxy(self, peer: str) -> bool:
+        at = parse_address(peer)
+        return at is not None and _is_trusted(at, self._trusted)
+
     def statistics(self) -> ForwardingStatistics:
         """Call this for the counts since the start."""
-        return ForwardingStatistics(self._unread_hops, self._unasked)
+        return ForwardingStatistics(self._unread_hops, self._unasked, self._plain)
+
+    def is_plain(self, peer: str, scheme: str, forwarded_proto: str | None) -> bool:
+        """Call this with the socket's peer and scheme, and all of `X-Forwarded-Proto`."""
+        return is_plain(scheme, forwarded_proto, is_proxy=self._is_proxy(peer))
+
+    def note_plain(self, peer: str) -> None:
+        """Call this when a plain request was not served; from no proxy, the first is logged."""
+        if self._is_proxy(peer):
+            return
+        self._plain += 1
+        if self._plain == 1:
+            # Behind a proxy that is not named every page leads to itself, without end.
+            log.warning(
+                "request.plain_from_untrusted",
+                peer=masked(peer),
+                hint="if this is your proxy, name its network in TRUSTED_PROXIES",
+            )
 
     def of(self, peer: str, forwarded_for: str | None) -> Client:
         """Call this with the socket's peer and all of `X-Forwarded-For`."""

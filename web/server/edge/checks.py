@@ -13,6 +13,7 @@ Whom it counts for, and the one form of every host and origin, is in `addresses.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,10 +28,12 @@ from web.server.reading.heads import HEADER_BYTES_MAX, URL_BYTES_MAX, repeated
 # WEB-13: what a client program may send at once.
 API_BODY_BYTES_MAX = 1024 * 1024
 _JSON = "application/json"
+_EVENTS = "text/event-stream"
 _FORM = "application/x-www-form-urlencoded"
 # Browsers choose these types for their own reports, which are some hundred bytes each (SEC-66).
 _REPORT_PATH = "/csp-report"
 _REPORT_BYTES_MAX = 16 * 1024
+_PORT = re.compile(":[0-9]+$")
 _REPORTS = ("application/csp-report", "application/reports+json", _JSON)
 
 
@@ -91,6 +94,8 @@ class Checks:
     # Every origin that may change something here, the own ones included.
     origins: frozenset[str] = field(init=False)
     _hosts: frozenset[str] = field(init=False)
+    _names: frozenset[str] = field(init=False)
+    _secure_origin: bytes = field(init=False)
     _scheme: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,6 +113,8 @@ class Checks:
         # Once, and not for every request; the class is frozen for everybody else.
         for name, value in (
             ("origins", frozenset(origins)), ("_hosts", frozenset(hosts)), ("_scheme", scheme),
+            ("_names", frozenset(_PORT.sub("", host) for host in hosts)),
+            ("_secure_origin", (own[0] or "").encode()),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
 
@@ -143,14 +150,26 @@ class Checks:
         return API_BODY_BYTES_MAX if self.is_api(path) else self.body_bytes_max
 
     def refusal(
-        self, scope: HTTPScope | WebsocketScope, headers: Mapping[str, str]
+        self,
+        scope: HTTPScope | WebsocketScope,
+        headers: Mapping[str, str],
+        *,
+        is_plain: bool = False,
     ) -> ErrorRow | None:
-        """Judge host, sizes and media type; None when nothing is wrong."""
+        """Judge host, sizes and media type; None when nothing is wrong.
+
+        With `is_plain` the host's port may be any, as plain HTTP never comes by that of HTTPS, and
+        but for probes the rest is not asked: it is answered the same whatever it brings.
+        """
         # HTTP/1.1 refuses it before (`reading/heads.py`); here it is for HTTP/2.
         if repeated(scope["headers"]) is not None:
             return Answer.INVALID.value
-        if not self._knows_host(headers.get("host", "")) and scope["path"] not in self.probe_paths:
+        host = headers.get("host", "")
+        is_known = self._knows_name(host) if is_plain else self._knows_host(host)
+        if not is_known and scope["path"] not in self.probe_paths:
             return Answer.HOST.value
+        if is_plain and scope["path"] not in self.probe_paths:
+            return None
         if len(scope["raw_path"]) + len(scope["query_string"]) > URL_BYTES_MAX:
             return Answer.URL_TOO_LONG.value
         size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
@@ -167,6 +186,23 @@ class Checks:
         ):
             return Answer.MEDIA_TYPE.value
         return None
+
+    def secure_url(self, scope: HTTPScope, headers: Mapping[str, str]) -> bytes | None:
+        """Tell where a page stands that was asked for over plain HTTP (SEC-41); None for no page.
+
+        It is by the site's own name, whatever the request calls it. What a script, a stream or a
+        program asks for is no page: it is to be mended there, before it sends a secret once more.
+        """
+        is_page = (
+            scope["method"] in _READS
+            and self.rendering(scope, headers) is Rendering.PAGE
+            and scope["path"] not in self.stream_paths
+            and _EVENTS not in headers.get("accept", "").lower()
+        )
+        if not is_page:
+            return None
+        query = scope["query_string"]
+        return self._secure_origin + scope["raw_path"] + (b"?" + query if query else b"")
 
     def origin(self, scope: HTTPScope, headers: Mapping[str, str]) -> Verdict:
         """Judge where a request comes from."""
@@ -187,6 +223,10 @@ class Checks:
     def _knows_host(self, host: str) -> bool:
         # Nearly always as it is: one look instead of a grammar.
         return host in self._hosts or host_of(host, self._scheme) in self._hosts
+
+    def _knows_name(self, host: str) -> bool:
+        found = host_of(host, self._scheme)
+        return found is not None and _PORT.sub("", found) in self._names
 
     def _takes_media(self, path: str, given: str) -> bool:
         media = given.split(";", 1)[0].strip().lower()

@@ -84,6 +84,7 @@ _CLIENT_ID_MAX = 128
 _OVERLOADED = replace(
     Answer.UNAVAILABLE.value, text="Too many are here at once; try again in a moment."
 )
+_PLAIN = replace(Answer.FORBIDDEN.value, text="This site is served over HTTPS only.")
 # RFC 9562 4: as it is written, so that what is told back is what came.
 _UUID = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
@@ -213,6 +214,8 @@ class Edge:
         if ready is None:
             return None
         headers, checks = header_map(scope["headers"]), self._settings.checks
+        if self._is_plain(scope, headers) and scope["path"] not in checks.probe_paths:
+            return None
         if checks.refusal(scope, headers) or checks.origin(scope, headers) is Verdict.FORBIDDEN:
             return None
         state, begin = self._new_state(scope, headers), _Begin()
@@ -272,14 +275,19 @@ class Edge:
         receive: ASGIReceiveCallable,
         answer: _Answering,
     ) -> None:
-        refused = self._settings.checks.refusal(scope, headers)
+        checks, is_plain = self._settings.checks, answer.state.is_plain
+        refused = checks.refusal(scope, headers, is_plain=is_plain)
+        if refused is None and is_plain and scope["path"] not in checks.probe_paths:
+            self.addresses.note_plain(_peer(scope))
+            await answer.refuse_plain(checks.secure_url(scope, headers))
+            return
         if refused is None and scope["method"] not in KNOWN_METHODS:
             # SEC-112: told apart before the origin is asked, which knows no such method as safe.
             allowed = self._methods_of(scope["path"])
             if scope["method"] not in allowed:
                 await answer.refuse_method(allowed)
                 return
-        verdict = Verdict.PASS if refused else self._settings.checks.origin(scope, headers)
+        verdict = Verdict.PASS if refused else checks.origin(scope, headers)
         if verdict is Verdict.FORBIDDEN:
             refused = Answer.FORBIDDEN.value
         if refused is not None:
@@ -288,7 +296,7 @@ class Edge:
         if scope["method"] in _READS and (ready := self._ready_answer(scope["path"])) is not None:
             await answer.tell(ready)
             return
-        if _is_surplus(scope) and scope["path"] not in self._settings.checks.probe_paths:
+        if _is_surplus(scope) and scope["path"] not in checks.probe_paths:
             self._note_overload()
             await answer.refuse(_OVERLOADED)
             return
@@ -360,7 +368,10 @@ class Edge:
         headers = header_map(scope["headers"])
         state = self._new_state(scope, headers)
         endpoint = self._sockets.get(scope["path"])
-        row = self._settings.checks.refusal(scope, headers)
+        row = self._settings.checks.refusal(scope, headers, is_plain=state.is_plain)
+        if row is None and state.is_plain:
+            self.addresses.note_plain(_peer(scope))
+            row = _PLAIN
         if row is None and _is_surplus(scope):
             row = _OVERLOADED
         if row is None and endpoint is None:
@@ -411,7 +422,8 @@ class Edge:
             list(headers),
             request_id=state.request_id,
             nonce=state.nonce,
-            is_https=self._settings.is_https,
+            # RFC 6797 7.2: over plain HTTP nobody is told to stay on HTTPS.
+            is_https=self._settings.is_https and not state.is_plain,
         )
         if state.correlation_id is not None:
             found.append((b"x-correlation-id", state.correlation_id.encode("ascii")))
@@ -480,8 +492,7 @@ class Edge:
             known = None  # as a cookie that was not signed here: the browser is given another
         # First of all: nobody behind us sees it, and so no log line, error or report can.
         ticket, scope["query_string"] = cut_ticket(scope["query_string"])
-        peer = (scope.get("client") or ("", 0))[0]
-        client = self.addresses.of(peer, headers.get("x-forwarded-for"))
+        client = self.addresses.of(_peer(scope), headers.get("x-forwarded-for"))
         given = headers.get("x-request-id", "")[:_CLIENT_ID_MAX]
         request_id = _new_id()
         is_api = self._settings.checks.is_api(scope["path"])
@@ -496,6 +507,7 @@ class Edge:
             needs_csrf_token=False,
             takes_gzip=self._settings.compresses and takes_gzip(headers.get("accept-encoding")),
             deadline=trio.current_time() + self._settings.request_s,
+            is_plain=self._is_plain(scope, headers),
             ticket=ticket,
             came_from=self._came_from(scope, headers.get("referer")),
             traceparent=_traceparent(headers.get("traceparent")),
@@ -505,6 +517,12 @@ class Edge:
             scope["state"] = ConnectionState({})
         scope["state"][STATE_KEY] = state
         return state
+
+    def _is_plain(self, scope: HTTPScope | WebsocketScope, headers: Mapping[str, str]) -> bool:
+        if not self._settings.is_https:
+            return False
+        told = headers.get("x-forwarded-proto")
+        return self.addresses.is_plain(_peer(scope), scope["scheme"], told)
 
     def _came_from(
         self, scope: HTTPScope | WebsocketScope, referer: str | None
@@ -588,6 +606,17 @@ class _Answering:
         names = ", ".join(sorted(allowed)).encode("ascii")
         await self.refuse(Answer.METHOD.value, (b"allow", names))
 
+    async def refuse_plain(self, secure_url: bytes | None) -> None:
+        if secure_url is None:
+            await self.refuse(_PLAIN)
+            return
+        # Not kept: one that was sent because of a wrong setting would lead to itself for ever.
+        given = [(b"location", secure_url), (b"cache-control", b"no-store")]
+        headers = self._edge.dress([*given, (b"content-length", b"0")], self.state)
+        self.begin.mark(308)
+        await self._send({"type": "http.response.start", "status": 308, "headers": headers})
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
     async def refuse(self, row: ErrorRow, *more: tuple[bytes, bytes]) -> None:
         headers, body = self._edge.error_answer(row, self.state)
         headers = self._edge.dress([*headers, *more], self.state)
@@ -627,6 +656,10 @@ def _sets_cookie(headers: HeaderList, visitor: Visitor, path: str) -> bool:
     if not visitor.is_new or path.startswith(_COOKIELESS):
         return False
     return content_type(headers) in _COOKIE_TYPES
+
+
+def _peer(scope: HTTPScope | WebsocketScope) -> str:
+    return (scope.get("client") or ("", 0))[0]
 
 
 def _is_surplus(scope: HTTPScope | WebsocketScope) -> bool:

@@ -33,6 +33,8 @@ class RequestState:
     takes_gzip: bool
     # In the loop's clock; streams have none. Messages a request causes carry it (SITE-153).
     deadline: float
+    # It came without encryption though the site is on HTTPS (SEC-41).
+    is_plain: bool = False
     # What stood as `?ticket=` in the query, which is without it now (SEC-42).
     ticket: Secret[str] | None = None
     # Who is signed in, once somebody asked; None for guests.
