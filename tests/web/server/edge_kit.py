@@ -59,6 +59,8 @@ class KitApp(WebApp):
     """Tells when a handler that waited for its body was cancelled."""
 
     hung: trio.Event
+    # Set by a test: what is long goes on.
+    go_on: trio.Event
     # How many requests have begun to be slow.
     slow = 0
     # How many of its connections are streams.
@@ -106,7 +108,7 @@ def make_app(
         "/styles": ready_answer("text/css", b"body{}" * 99, kept, has_gzip=True),
     }
     app = KitApp(__name__, settings, table, on_refused=note, ready_answer=files.get)
-    app.hung = trio.Event()
+    app.hung, app.go_on = trio.Event(), trio.Event()
 
     @app.get("/")
     async def home() -> str:
@@ -174,9 +176,9 @@ def make_app(
     @app.get("/long/<kind>")
     async def long(kind: str) -> Response:
         async def body() -> AsyncIterator[bytes]:
-            for number in range(4):
-                await trio.sleep(0.1)
-                yield b"%d\n" % number
+            yield b"0\n"
+            await app.go_on.wait()
+            yield b"1\n"
 
         return Response(body(), content_type=f"text/{kind}")
 

@@ -32,6 +32,7 @@ class Http2Client:
         )
         self.bodies: defaultdict[int, bytes] = defaultdict(bytes)
         self.status: dict[int, str] = {}
+        self.headers: dict[int, dict[bytes, bytes]] = {}
         self.ended: set[int] = set()
         self.resets: dict[int, int] = {}
         self.goodbye: int | None = None
@@ -97,7 +98,8 @@ class Http2Client:
     def _note(self, event: h2.events.Event, *, opens_window: bool) -> None:
         match event:
             case h2.events.ResponseReceived(stream_id=number, headers=headers):
-                self.status[number] = dict(headers)[b":status"].decode()
+                self.headers[number] = dict(headers)
+                self.status[number] = self.headers[number][b":status"].decode()
             case h2.events.DataReceived(stream_id=number, data=data):
                 self.bodies[number] += data
                 if opens_window:

@@ -8,12 +8,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from tests.patience import until
 from tests.web.server.edge_kit import Reply, edged, make_app
 from tests.web.server.http2_kit import Contexts, connected, serving2
 from tests.web.server.serving_kit import Client
+from web.server.edge.edge import REQUEST_S
 from web.server.serving import SURPLUS_MAX
 
 # What a visitor is answered does not depend on the road: by our own class for Quart, or its own.
@@ -217,25 +219,41 @@ async def test_a_request_past_its_deadline_is_503(word: str) -> None:
     assert [entry for entry in logged if entry["log_level"] == "error"] == []
 
 
-async def test_a_stream_has_no_total_time_and_whatever_else_is_late_is_seen_to_be_cut() -> None:
+async def test_a_stream_has_no_total_time_and_whatever_else_is_late_is_seen_to_be_cut(
+    mock_clock: trio.testing.MockClock,
+) -> None:
     # REL-16
-    async with edged(request_s=0.15) as ask:
-        whole = await ask("GET /long/event-stream")
-        cut = await ask("GET /long/plain")
-    chunks = b"".join(b"2\r\n%d\n\r\n" % number for number in range(4))
-    assert (whole.status, whole.body) == (200, chunks + b"0\r\n\r\n")
-    assert (cut.status, cut.body.endswith(b"0\r\n\r\n")) == (200, False)
+    mock_clock.rate = 1.0
+    async with edged(REQUEST_S) as ask, AsyncExitStack() as stack:
+        clients, begun = [], []
+        for kind in ("event-stream", "plain"):
+            stream = await trio.open_tcp_stream("127.0.0.1", ask.port)
+            clients.append(await stack.enter_async_context(Client(stream)))
+            host = f"Host: 127.0.0.1:{ask.port}"
+            await clients[-1].send(f"GET /long/{kind} HTTP/1.1\r\n{host}\r\n\r\n".encode())
+            begun.append(await clients[-1].read_until(b"0\n\r\n"))
+        whole, cut = clients
+        mock_clock.jump(REQUEST_S)
+        assert await cut.read_to_end() == b""
+        ask.app.go_on.set()
+        assert await whole.read_until(b"0\r\n\r\n") == b"2\r\n1\n\r\n0\r\n\r\n"
+    assert all(one.startswith(b"HTTP/1.1 200 ") for one in begun)
 
 
 async def test_a_stream_over_http2_has_no_total_time_and_what_is_cut_is_reset(
-    contexts: Contexts,
+    contexts: Contexts, mock_clock: trio.testing.MockClock
 ) -> None:
     # REL-16
-    app = make_app("https://x", [], 0.15, [], 1000, 8)
+    mock_clock.rate = 1.0
+    app = make_app("https://x", [], REQUEST_S, [], 1000, 8)
     async with serving2(contexts, app) as server, connected(server, contexts) as client:
         whole, cut = await client.ask("/long/event-stream"), await client.ask("/long/plain")
-        await client.until(lambda: whole in client.ended and cut in client.resets)
-    assert (client.status[whole], client.bodies[whole]) == ("200", b"0\n1\n2\n3\n")
+        await client.until(lambda: client.bodies[whole] == client.bodies[cut] == b"0\n")
+        mock_clock.jump(REQUEST_S)
+        await client.until(lambda: cut in client.resets)
+        app.go_on.set()
+        await client.until(lambda: whole in client.ended)
+    assert (client.status[whole], client.bodies[whole]) == ("200", b"0\n1\n")
     assert cut not in client.ended
 
 
@@ -382,3 +400,62 @@ async def test_more_requests_than_may_be_in_hand_are_refused_at_once() -> None:
         await until(lambda: ask.app.edge._in_hand == 1)
         for client in clients:
             client.stream.socket.close()
+
+
+async def test_of_twice_as_many_as_may_be_in_hand_half_is_served_and_half_refused_at_once() -> None:
+    # REL-74: also where those in hand are of one address, and most of them wait for their turn
+    in_hand_max = 4
+    async with (
+        edged(requests_max=in_hand_max, requests_per_address=1) as ask,
+        AsyncExitStack() as stack,
+    ):
+        head = (
+            f"POST /hangs HTTP/1.1\r\nHost: 127.0.0.1:{ask.port}\r\n{SAME}{JSON}"
+            "Connection: close\r\nContent-Length: 4\r\n\r\n"
+        )
+        held = []
+        for _ in range(in_hand_max):
+            stream = await trio.open_tcp_stream("127.0.0.1", ask.port)
+            held.append(await stack.enter_async_context(Client(stream)))
+            await held[-1].send(head.encode())
+        await until(lambda: ask.app.edge._in_hand == in_hand_max)
+        refused: list[Reply] = []
+
+        async def come() -> None:
+            refused.append(await ask("POST /hangs", f"{SAME}{JSON}", b"body"))
+
+        # They end while none of those before them has, so nobody's end is what they wait for.
+        async with trio.open_nursery() as nursery:
+            for _ in range(in_hand_max):
+                nursery.start_soon(come)
+        assert ask.app.edge._in_hand == in_hand_max
+        for reply in refused:
+            assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+            assert reply.headers["x-content-type-options"] == "nosniff"
+            assert "content-security-policy" in reply.headers
+            assert uuid.UUID(reply.headers["x-request-id"]).version == 4
+        assert ask.app.edge.overloads == in_hand_max
+        for client in held:
+            await client.send(b"body")
+        for client in held:
+            served = Reply(await client.read_to_end())
+            assert (served.status, served.body) == (200, b"4")
+
+
+async def test_over_http2_the_surplus_is_refused_at_once_and_what_is_in_hand_is_served(
+    contexts: Contexts,
+) -> None:
+    # REL-74
+    app = make_app("https://x", [], REQUEST_S, [], 2, 8)
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        held = [await client.ask("/long/plain") for _ in range(2)]
+        await client.until(lambda: all(client.bodies[number] == b"0\n" for number in held))
+        refused = [await client.ask("/") for _ in range(2)]
+        await client.until(lambda: client.ended.issuperset(refused))
+        for number in refused:
+            headers = client.headers[number]
+            assert (client.status[number], headers[b"retry-after"]) == ("503", b"1")
+            assert b"content-security-policy" in headers
+        app.go_on.set()
+        await client.until(lambda: client.ended.issuperset(held))
+        assert [client.bodies[number] for number in held] == [b"0\n1\n"] * 2

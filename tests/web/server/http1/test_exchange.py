@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from tests.patience import FOR_EVER_S, PATIENCE_S, until
 from tests.web.server.http1.wire import split_answers
 from tests.web.server.serving_kit import GET, answer, begin_stream, connect, serving
-from web.server import TransportSettings
+from web.server import Server, TransportSettings
+from web.server.connection.http import exchange
 
 pytestmark = pytest.mark.usefixtures("road")
 
@@ -22,6 +23,20 @@ PATIENT = TransportSettings(
 )
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture
+def prompt_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the watch begin its rounds as often as a test can want."""
+    monkeypatch.setattr(exchange, "WATCH_AFTER_S", 0.001)
+
+
+async def until_watched(server: Server) -> None:
+    """Wait until the client of the only request, which has begun, is watched.
+
+    The library's road has no watchman, and is not waited for: it reads ahead by itself.
+    """
+    await until(lambda: repr(server._watchman) == "<Watchman of 0>")
 
 
 async def echo(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -59,19 +74,22 @@ async def test_a_client_that_leaves_cancels_a_request_that_has_not_answered(
         await until(lambda: not server.connections)
 
 
+@pytest.mark.usefixtures("prompt_watch")
 async def test_what_is_sent_during_a_long_request_is_answered_after_it() -> None:
     # REL-51: the watch reads ahead, and loses nothing of it
-    release = trio.Event()
+    begun, release = trio.Event(), trio.Event()
 
     async def slow(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         assert scope["type"] == "http"
         if scope["path"] == "/":
+            begun.set()
             await release.wait()
         await echo(scope, receive, send)
 
     async with serving(slow, PATIENT) as server, await connect(server) as client:
         await client.send(GET)
-        await trio.sleep(0.25)  # two rounds of the watch
+        await begun.wait()
+        await until_watched(server)
         await client.send(POST.replace(b"POST /", b"POST /two") + b"Content-Length: 3\r\n\r\nab")
         await trio.testing.wait_all_tasks_blocked(0.01)
         release.set()
@@ -84,31 +102,46 @@ async def test_what_is_sent_during_a_long_request_is_answered_after_it() -> None
 AHEAD = POST + b"Content-Length: 60000\r\n\r\n" + b"x" * 60_000
 
 
+@pytest.mark.usefixtures("prompt_watch")
 async def test_much_that_is_sent_during_a_long_request_waits_for_it() -> None:
     # REL-51
-    release = trio.Event()
+    begun, release = trio.Event(), trio.Event()
 
     async def slow(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         assert scope["type"] == "http"
         if scope["method"] == "GET":
+            begun.set()
             await release.wait()
         await echo(scope, receive, send)
 
     async with serving(slow, PATIENT) as server, await connect(server) as client:
         await client.send(GET + AHEAD * 2 + LAST)
-        await trio.sleep(0.25)  # two rounds of the watch
+        await begun.wait()
+        await until_watched(server)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         release.set()
         got = split_answers(await client.read_to_end(), [b"GET", b"POST", b"POST", b"GET"])
     assert [len(one.body) for one in got] == [0, 60_000, 60_000, 0]
 
 
+LETTERS = b"abcdef"
+
+
+@pytest.mark.usefixtures("prompt_watch")
 async def test_a_body_comes_while_its_handler_is_busy() -> None:
     # The watch of a long request and its `receive` never read at once.
+    tell, told = trio.open_memory_channel[None](0)
+
     async def dawdle(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         body = b""
         more = True
         while more:
-            await trio.sleep(0.12)
+            await until_watched(server)
+            if len(body) < len(LETTERS):  # the library's last piece is an empty one
+                await tell.send(None)
+            if len(body) % 2:
+                # Every other letter comes to the watch, and those between them to `receive`.
+                await trio.testing.wait_all_tasks_blocked(0.01)
             message = await receive()
             assert message["type"] == "http.request"
             body, more = body + message["body"], message["more_body"]
@@ -116,10 +149,10 @@ async def test_a_body_comes_while_its_handler_is_busy() -> None:
 
     async with serving(dawdle, PATIENT) as server, await connect(server) as client:
         await client.send(POST + b"Content-Length: 6\r\nConnection: close\r\n\r\n")
-        for letter in b"abcdef":
+        for letter in LETTERS:
+            await told.receive()
             await client.send(bytes([letter]))
-            await trio.sleep(0.05)
-        assert (await client.read_to_end()).endswith(b"\r\n\r\nabcdef")
+        assert (await client.read_to_end()).endswith(b"\r\n\r\n" + LETTERS)
 
 
 async def test_a_large_answer_waits_for_its_reader_and_the_next_follows() -> None:
