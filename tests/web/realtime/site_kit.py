@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -193,6 +194,7 @@ async def opened(
     transport: TransportSettings | None = None,
     stream_caps: StreamCaps | None = None,
     socket_caps: SocketCaps | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Site]:
     """Serve until the block ends, then drain."""
     async with open_actors() as system, trio.open_nursery() as nursery:
@@ -234,7 +236,7 @@ async def opened(
         )
         sockets = open_listeners("127.0.0.1", 0)
         app = make_app(sockets[0].getsockname()[1], streams, endpoint, hub)
-        chosen = ServerSettings(transport=transport or TransportSettings())
+        chosen = ServerSettings(transport=transport or TransportSettings(), tls=tls)
         server = await nursery.start(partial(serve, app, chosen, sockets=sockets))
         site = Site(server, system, streams, endpoint, room, encoding, hub, windows)
         try:

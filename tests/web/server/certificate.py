@@ -34,3 +34,11 @@ def make_context(folder: Path) -> ssl.SSLContext:
     context.load_cert_chain(folder / "cert", folder / "key")
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context
+
+
+def make_contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Make the server's side and the client's of one certificate, in a folder."""
+    server = make_context(folder)
+    client = ssl.create_default_context(cafile=str(folder / "cert"))
+    client.set_alpn_protocols(["http/1.1"])
+    return server, client

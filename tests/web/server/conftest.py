@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.web.server import serving_kit
-from tests.web.server.certificate import make_context
+from tests.web.server.certificate import make_contexts
 
 
 @pytest.fixture(params=["plain", "library"])
@@ -22,7 +22,4 @@ def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Make the server's side and the client's of one certificate, which signs itself."""
     folder: Path = tmp_path_factory.mktemp("tls")
-    server = make_context(folder)
-    client = ssl.create_default_context(cafile=str(folder / "cert"))
-    client.set_alpn_protocols(["http/1.1"])
-    return server, client
+    return make_contexts(folder)

@@ -30,6 +30,7 @@ class Http2Client:
         self.frames = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=True, header_encoding=None)
         )
+        self.authority = "x"
         self.bodies: defaultdict[int, bytes] = defaultdict(bytes)
         self.status: dict[int, str] = {}
         self.headers: dict[int, dict[bytes, bytes]] = {}
@@ -49,7 +50,8 @@ class Http2Client:
     async def ask(self, path: str, method: str = "GET", *, body: bytes | None = None) -> int:
         """Send a request; with a `body` that is not None it is left open behind that."""
         number = self.frames.get_next_available_stream_id()
-        pairs = [(":method", method), (":scheme", "https"), (":authority", "x"), (":path", path)]
+        where = (":authority", self.authority)
+        pairs = [(":method", method), (":scheme", "https"), where, (":path", path)]
         self.frames.send_headers(number, pairs, end_stream=body is None)
         size = self.frames.max_outbound_frame_size
         for at in range(0, len(body or b""), size):
