@@ -33,7 +33,8 @@ function link(item) {
 
 const linkAll = () => chat.querySelectorAll(".log li[data-seq]").forEach(link);
 
-function keep(id) {
+// Called by lab.js with the id of what was just posted here.
+export function keep(id) {
   own.add(id);
   const kept = [...own].slice(-KEPT_MOST);
   try {
@@ -57,8 +58,5 @@ export async function open(id) {
   window.dispatchEvent(new CustomEvent("greenroom-banner", { detail: { title: "No flow", message, status } }));
 }
 
-document.addEventListener("datastar-signal-patch", ({ detail }) => {
-  if (typeof detail?._postedId === "string" && detail._postedId) keep(detail._postedId);
-});
 new MutationObserver(linkAll).observe(chat, { childList: true, subtree: true });
 linkAll();

@@ -112,8 +112,10 @@ async function openFlow(hash) {
   (await flows()).open(id);
 }
 
-document.addEventListener("datastar-fetch", ({ detail }) => {
-  if (detail.type === "started" && detail.el.matches?.(".composer")) flows();
+// Heard here: the answer to a first post may come before a file that its sending asked for.
+document.addEventListener("datastar-signal-patch", async ({ detail }) => {
+  const id = detail?._postedId;
+  if (id) (await flows()).keep(id);
 });
 
 function onHash() {
