@@ -12,7 +12,7 @@ from actors.accounts import Role
 from actors.timeline import DIAGNOSTIC_ENTRIES_MAX, Timeline, json_record
 from web.realtime import StreamKey
 from web.routing import paths
-from web.routing.commands import read_command
+from web.routing.commands import answer_by_status_only, read_command
 from web.routing.errors import InvalidInput, NoLiveStream, NoSuchThing
 from web.routing.services import Services
 from web.server import current_request_state
@@ -51,6 +51,9 @@ def timeline_routes(services: Services, own: TimelineServices) -> Blueprint:
     @routes.post(paths.OPERATIONS_FILTER)
     async def look_at() -> Response:
         command, origin = await read_command(ViewCommand, "operations")
+        if command.message is not None:
+            # The link that was followed tells it, in words of its own: one of the two came last.
+            answer_by_status_only()
         if len(command.filter_query or "") > FILTER_LENGTH_MAX:
             raise InvalidInput(f"a filter has at most {FILTER_LENGTH_MAX} letters")
         if max(len(command.chosen or ""), len(command.message or "")) > _ID_LENGTH_MAX:
