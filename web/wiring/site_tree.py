@@ -29,23 +29,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from actors.accounts import SessionActor
-from actors.chat import ROOM_NAMES, ChatEnvironment, RoomActor, RoomName, Rooms
+from actors.chat import ROOM_NAMES, ChatEnvironment, RoomActor, Rooms
 from actors.runtime import AnyActor
 from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
-from web.chat.moderation import ModerationFeed
-from web.chat.room_feed import RoomFeed
-from web.chat.socket_feed import SocketFeed
 from web.demos.counter import CounterActor, Counters
 from web.demos.desk import DemoParts, DeskActor
-from web.lab.lasting import SurvivalsActor
-from web.lab.panels.feed import PanelsFeed
-from web.lab.sandbox.keeper import Keeper
-from web.lab.sandbox.recording import Recorder
-from web.lab.stage.feed import StageFeed
-from web.lab.tree_feed import TreeFeed
-from web.site.proof_feed import ProofFeed
-from web.timeline.collector import TimelineCollector
-from web.timeline.feed import TimelineFeed
+from web.wiring.composition import Web
 from web.wiring.directory import (
     COUNTERS,
     DESKS,
@@ -86,25 +75,10 @@ class SiteParts:
     directory: Directory
     database: Callable[[], AnyActor] | None
     chat: ChatEnvironment
-    rooms: Rooms
-    room_feed: Callable[[RoomName], RoomFeed]
-    socket_feed: Callable[[], SocketFeed]
-    tree_feed: Callable[[], TreeFeed]
-    proof_feed: Callable[[], ProofFeed]
-    moderation_feed: Callable[[], ModerationFeed]
-    stage_feed: Callable[[], StageFeed]
-    panels_feed: Callable[[], PanelsFeed]
-    recorder: Callable[[], Recorder]
-    survivals: Callable[[], SurvivalsActor]
-    sandboxes: Callable[[], AnyActor]
-    keeper: Callable[[], Keeper]
-    timeline_feed: Callable[[], TimelineFeed]
-    timeline_collector: Callable[[], TimelineCollector]
-    demos: DemoParts
+    # Makes what serves the pages: feeds, sandboxes, what they remember.
+    web: Web
     server: Callable[[], AnyActor]
     server_shutdown_s: float
-    # Ends the streams that a supervisor of streams before this one left without an actor.
-    close_streams: Callable[[], None]
     cleaning: Callable[[], AnyActor] | None = None
     forgetting: Callable[[], AnyActor] | None = None
     ending: Callable[[], AnyActor] | None = None
@@ -138,17 +112,17 @@ class FeedsSupervisor(Supervisor):
     def plan(self) -> Plan:
         """A feed for each room, one for the sockets that hear the Lobby, then the panels."""
         specs = [
-            ChildSpec(room.lower(), partial(self._parts.room_feed, room), name=feed_name(room))
+            ChildSpec(room.lower(), partial(self._parts.web.room_feed, room), name=feed_name(room))
             for room in ROOM_NAMES
         ]
-        specs.append(ChildSpec("lobby-sockets", self._parts.socket_feed))
-        specs.append(ChildSpec("tree", self._parts.tree_feed, name=TREE_FEED))
-        specs.append(ChildSpec("stage", self._parts.stage_feed, name=STAGE_FEED))
-        specs.append(ChildSpec("panels", self._parts.panels_feed, name=PANELS_FEED))
-        specs.append(ChildSpec("proof", self._parts.proof_feed, name=PROOF_FEED))
-        specs.append(ChildSpec("moderation", self._parts.moderation_feed, name=MODERATION_FEED))
-        specs.append(ChildSpec("timeline", self._parts.timeline_feed, name=TIMELINE_FEED))
-        specs.append(ChildSpec("collector", self._parts.timeline_collector))
+        specs.append(ChildSpec("lobby-sockets", self._parts.web.socket_feed))
+        specs.append(ChildSpec("tree", self._parts.web.tree_feed, name=TREE_FEED))
+        specs.append(ChildSpec("stage", self._parts.web.stage_feed, name=STAGE_FEED))
+        specs.append(ChildSpec("panels", self._parts.web.panels_feed, name=PANELS_FEED))
+        specs.append(ChildSpec("proof", self._parts.web.proof_feed, name=PROOF_FEED))
+        specs.append(ChildSpec("moderation", self._parts.web.moderation_feed, name=MODERATION_FEED))
+        specs.append(ChildSpec("timeline", self._parts.web.timeline_feed, name=TIMELINE_FEED))
+        specs.append(ChildSpec("collector", self._parts.web.timeline_collector))
         return feeds_plan(specs)
 
 
@@ -164,21 +138,23 @@ class Site(Supervisor):
         parts.directory.attach(self.system)
         specs = [
             ChildSpec("rooms", partial(RoomsSupervisor, parts.chat)),
-            ChildSpec(SESSIONS, partial(_sessions, parts.rooms), name=SESSIONS, type="supervisor"),
+            ChildSpec(
+                SESSIONS, partial(_sessions, parts.web.rooms), name=SESSIONS, type="supervisor"
+            ),
             ChildSpec("feeds", partial(FeedsSupervisor, parts)),
-            streams_child(parts.close_streams),
+            streams_child(parts.web.close_streams),
             sockets_child(),
-            ChildSpec("recorder", parts.recorder, name=RECORDER),
-            ChildSpec("survivals", parts.survivals),
+            ChildSpec("recorder", parts.web.recorder, name=RECORDER),
+            ChildSpec("survivals", parts.web.survivals),
             ChildSpec(
                 COUNTERS,
-                partial(_counters, parts.demos.counters),
+                partial(_counters, parts.web.demos.counters),
                 name=COUNTERS,
                 type="supervisor",
             ),
-            ChildSpec(DESKS, partial(_desks, parts.demos), name=DESKS, type="supervisor"),
-            ChildSpec(SANDBOXES, parts.sandboxes, name=SANDBOXES, type="supervisor"),
-            ChildSpec("keeper", parts.keeper, name=KEEPER),
+            ChildSpec(DESKS, partial(_desks, parts.web.demos), name=DESKS, type="supervisor"),
+            ChildSpec(SANDBOXES, parts.web.sandboxes_supervisor, name=SANDBOXES, type="supervisor"),
+            ChildSpec("keeper", parts.web.keeper, name=KEEPER),
             ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),
         ]
         if parts.ending is not None:
