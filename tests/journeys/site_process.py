@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.patience import PATIENCE_S
@@ -24,6 +25,7 @@ class SiteProcess:
 
     module = "web.cli"
     name = "greenroom"
+    words: Sequence[str] = ("serve",)
 
     def __init__(
         self, state_dir: Path, log: int = subprocess.STDOUT, /, **environment: str
@@ -42,7 +44,7 @@ class SiteProcess:
             **self._environment,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", self.module, "serve"],
+            [sys.executable, "-m", self.module, *self.words],
             cwd=ROOT,
             env={**kept, **settings, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
@@ -105,3 +107,13 @@ class OwnProcess(SiteProcess):
 
     module = "docs.examples.own_site"
     name = "drinks"
+
+
+class ExampleProcess(SiteProcess):
+    """A running `greenroom example NAME --store STORE`; what it is called, it says itself."""
+
+    name = r"\w+"
+
+    def __init__(self, example: str, store: str, state_dir: Path, **environment: str) -> None:
+        self.words = ("example", example, "--store", store)
+        super().__init__(state_dir, **environment)

@@ -8,6 +8,7 @@ process around either: log lines, signals, exit codes.
 from web.app.own import open_site, serve_site
 from web.app.running import (
     COLLECTED_AFTER,
+    EXAMPLES_FOLDER,
     CannotStart,
     check_dead_letters,
     check_store,
@@ -21,12 +22,25 @@ from web.app.running import (
 )
 from web.app.serving import run_program
 from web.realtime import Refused
-from web.wiring.frame import Command, OwnSite, Panel, SitePlan, Speaker, Topic, command
+from web.wiring.frame import (
+    Beside,
+    Command,
+    NothingBeside,
+    OwnSite,
+    Panel,
+    SitePlan,
+    Speaker,
+    Topic,
+    command,
+)
 
 __all__ = [
     "COLLECTED_AFTER",
+    "EXAMPLES_FOLDER",
+    "Beside",
     "CannotStart",
     "Command",
+    "NothingBeside",
     "OwnSite",
     "Panel",
     "Refused",

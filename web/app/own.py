@@ -12,8 +12,24 @@ import trio
 
 from actors.persistence import EventStore
 from actors.runtime import Secret
-from storage.memory import MemoryIdempotency
-from storage.postgres import DatabaseActor, PostgresEventStore, PostgresIdempotency
+from storage.memory import (
+    MemoryDatabase,
+    MemoryDeadLetters,
+    MemoryEventStore,
+    MemoryIdempotency,
+    MemoryOutbox,
+    MemoryProjections,
+    MemoryTimers,
+)
+from storage.postgres import (
+    DatabaseActor,
+    PostgresDeadLetters,
+    PostgresEventStore,
+    PostgresIdempotency,
+    PostgresOutbox,
+    PostgresProjections,
+    PostgresTimers,
+)
 from supervision import StartFailed, open_system
 from web.app.running import (
     CannotStart,
@@ -34,63 +50,96 @@ from web.server import KeyRing
 from web.settings import SECRET_BYTES_MIN, Settings
 from web.views import ViewError
 from web.wiring.frame.composing import OwnRoot
-from web.wiring.frame.own_site import Kept, OwnSite, SitePlan
+from web.wiring.frame.own_site import Beside, Kept, OwnSite, SitePlan
 from web.wiring.leaving import WayOut
 from web.wiring.stopping import Stopping
 
 
 @asynccontextmanager
 async def open_site(
-    plan: SitePlan, settings: Settings | None = None, *, store: EventStore | None = None
+    plan: SitePlan,
+    settings: Settings | None = None,
+    *,
+    store: EventStore | MemoryDatabase | None = None,
 ) -> AsyncIterator[OwnSite]:
     """Call this to run a site as long as the block: `async with open_site(plan) as site`.
 
     It listens when the block begins; leaving the block is the drain, in the order of every stop.
     Without a `store` events are kept as the `settings` say: in PostgreSQL of one's own, or in the
     embedded one in `STATE_DIR`. With one nothing is written to disk: idempotency keys are kept in
-    memory, and sessions end with the site unless `session_secret` is set. `PORT` 0 takes any free
-    port; `site.url` tells it.
+    memory, and sessions end with the site unless `session_secret` is set. A `MemoryDatabase` has
+    all that PostgreSQL has; with an event store alone there is no `site.beside`, and `plan.inline`
+    is the store's own matter. `PORT` 0 takes any free port; `site.url` tells it.
 
     Raises `CannotStart`; what the plan's functions raise comes as the cause of `StartFailed`.
     """
     settings = settings or Settings()
     stopping = Stopping(settings, say=lambda _: None)
-    keeping: AbstractAsyncContextManager[Kept]
-    keeping = (
-        _keep(settings)
-        if store is None
-        else nullcontext(Kept(store, MemoryIdempotency(), {"event_store": _well}))
-    )
-    async with keeping as kept, _run(plan, settings, kept, stopping) as site:
+    async with (
+        _keeping(plan, settings, store) as kept,
+        _run(plan, settings, kept, stopping) as site,
+    ):
         yield site
 
 
-def serve_site(plan: SitePlan, environment: Mapping[str, str] = os.environ) -> int:
+def serve_site(
+    plan: SitePlan,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    store: MemoryDatabase | None = None,
+) -> int:
     """Call this as the last line of a program: runs a site until a signal, gives the exit code.
 
     Settings come from the environment, as those of `greenroom serve`, and so do log lines, exit
-    codes (0 clean, 1 failed or cut, 2 settings) and the stop by SIGINT, SIGTERM or SIGHUP.
+    codes (0 clean, 1 failed or cut, 2 settings) and the stop by SIGINT, SIGTERM or SIGHUP. With a
+    `store` nothing outlives the process, see `open_site`.
     """
-    return run_program(environment, partial(_serve, plan))
+    return run_program(environment, partial(_serve, plan, store))
 
 
-async def _serve(plan: SitePlan, settings: Settings) -> int:
-    stopping = Stopping(settings, name=plan.name, pages={})
+async def _serve(plan: SitePlan, store: MemoryDatabase | None, settings: Settings) -> int:
+    data = "" if store is None else "in memory; gone when it stops"
+    stopping = Stopping(settings, name=plan.name, pages={}, data=data)
     with WayOut(settings.drain_budget_s, stopping.left) as way_out:
-        async with _keep(settings) as kept:
+        async with _keeping(plan, settings, store) as kept:
             # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
             way_out.open()
             async with _run(plan, settings, kept, stopping) as site:
                 number = await way_out.first()
                 site.is_draining = True
                 stopping.begin(number, site.system)
-            if settings.database_url is None:
+            if store is None and settings.database_url is None:
                 stopping.enter("database server")
         return stopping.exit_code()
 
 
+def _keeping(
+    plan: SitePlan, settings: Settings, store: EventStore | MemoryDatabase | None
+) -> AbstractAsyncContextManager[Kept]:
+    match store:
+        case None:
+            return _keep(plan, settings)
+        case MemoryDatabase():
+            return nullcontext(_in_memory(plan, store))
+    return nullcontext(Kept(store, MemoryIdempotency(), {"event_store": _well}))
+
+
+def _in_memory(plan: SitePlan, database: MemoryDatabase) -> Kept:
+    return Kept(
+        MemoryEventStore(database, inline=plan.inline),
+        MemoryIdempotency(database),
+        {"event_store": _well},
+        Beside(
+            MemoryOutbox(database),
+            MemoryTimers(database),
+            MemoryDeadLetters(database),
+            MemoryProjections(database),
+        ),
+    )
+
+
 @asynccontextmanager
-async def _keep(settings: Settings) -> AsyncIterator[Kept]:
+async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
     prepare_state_dir(settings)
     check_port(settings)
     async with open_server(settings) as (url, trouble):
@@ -98,9 +147,15 @@ async def _keep(settings: Settings) -> AsyncIterator[Kept]:
         database = site_database(settings, url)
         keyring = make_keyring(settings, database)
         yield Kept(
-            PostgresEventStore(database),
+            PostgresEventStore(database, inline=plan.inline),
             PostgresIdempotency(database),
             store_checks(database, trouble),
+            Beside(
+                PostgresOutbox(database),
+                PostgresTimers(database),
+                PostgresDeadLetters(database),
+                PostgresProjections(database),
+            ),
             keyring,
             lambda: DatabaseActor(database),
             partial(make_cleaner, database, keyring, projections_kept=settings.projections_kept),

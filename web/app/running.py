@@ -86,8 +86,16 @@ from web.wiring.stopping import ServingActor, Stopping
 
 STATE_DIR_MODE = 0o700
 # What tells a state folder of ours from any other one.
+EXAMPLES_FOLDER = "examples"
 _KEPT_NAMES = frozenset(
-    {SECRET_FILE_NAME, PRIVATE_FILE_NAME, "datastar", "postgres", "postgres.lock"}
+    {
+        SECRET_FILE_NAME,
+        PRIVATE_FILE_NAME,
+        "datastar",
+        "postgres",
+        "postgres.lock",
+        EXAMPLES_FOLDER,
+    }
 )
 # PERF-24: how many objects come into being beyond those that go, until the youngest are looked
 # through; how many such passes until those that stayed are, and how many of these until all are.

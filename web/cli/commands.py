@@ -63,6 +63,10 @@ def _main(arguments: Sequence[str] | None) -> int:
             from web.cli import serving
 
             return _interruptibly(lambda: serving.serve(environment))
+        if parsed.command == "example":
+            from web.cli import examples
+
+            return _interruptibly(lambda: examples.command(parsed, environment))
         if parsed.command == "lab":
             from web.cli import lab
 

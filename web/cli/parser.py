@@ -20,6 +20,8 @@ KINDS = ("message", "effect", "event", "projection", "bus", "outbox", "mail", "s
 LAB_MODES = ("public", "readonly", "off")
 ROLES = ("moderator", "admin")
 STATUSES = ("pending", "processing", "resolved", "discarded")
+STORES = ("memory", "postgres")
+PORT_MAX = 65535
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         "environment; docs/reference/settings.md lists them.",
     )
     _add_store(serve)
+    _add_example(commands)
     _add_migrate(commands)
     _add_lab(commands)
     for add in (
@@ -109,6 +112,23 @@ _limit, _id = _number(1, ROWS_MAX), _number(1, 2**63 - 1)
 
 def _add_paging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_limit, default=ROWS, help=f"how many ({ROWS})")
+
+
+def _add_example(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "example",
+        help="run one of the worked examples",
+        description="Run a worked example until Ctrl-C, SIGTERM or SIGHUP; without a name, list "
+        "them. Settings come from the environment, as those of serve.",
+    )
+    parser.add_argument("name", nargs="?", help="which one")
+    parser.add_argument("--list", action="store_true", help="list them with what each shows")
+    parser.add_argument("--json", action="store_true", help="the list as one JSON object a line")
+    parser.add_argument("--port", type=_number(0, PORT_MAX), help="where it listens (PORT); 0: any")
+    parser.add_argument(
+        "--store", choices=STORES, default="memory", help="where it keeps its events (memory)"
+    )
+    _add_store(parser)
 
 
 def _add_migrate(commands: Commands) -> None:

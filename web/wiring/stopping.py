@@ -48,8 +48,10 @@ class Stopping:
 
     settings: Settings
     say: Say = say
-    # What is said at the start: the name of it, and pages worth a visit.
+    # What is said at the start: the name of it, where its data lie when the settings do not say
+    # so, and pages worth a visit.
     name: str = "greenroom"
+    data: str = ""
     pages: Mapping[str, str] = field(default_factory=lambda: {"the lab": paths.LAB})
     _port: int | None = None
     _cut: dict[str, None] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class Stopping:
             return
         self._port = server.port
         home = self.settings.public_origin or server.url
-        data = self.settings.database_url and "the server of DATABASE_URL"
+        data = self.data or (self.settings.database_url and "the server of DATABASE_URL")
         self.say(f"{self.name} is at {home}")
         for page, path in self.pages.items():
             self.say(f"  {page:<11} {home}{path}")

@@ -25,7 +25,17 @@ from supervision import ChildSpec, StartFailed
 from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.patience import PATIENCE_S
 from tests.web.whole_site import in_thread
-from web.app import CannotStart, OwnSite, Panel, SitePlan, Speaker, Topic, command, open_site
+from web.app import (
+    CannotStart,
+    NothingBeside,
+    OwnSite,
+    Panel,
+    SitePlan,
+    Speaker,
+    Topic,
+    command,
+    open_site,
+)
 from web.client import CommandRefused, TopicEvent, connect
 from web.server import Answer as Row
 from web.server import ErrorTable
@@ -121,6 +131,22 @@ async def test_what_was_voted_outlives_the_site() -> None:
             page = await in_thread(partial(visitor.get, "/"))
             assert f"<li>tea: {number}</li>" in page.text
             assert (await vote(visitor, "tea")).status == 303
+
+
+async def test_a_memory_database_has_all_that_postgresql_has_and_a_store_alone_has_not() -> None:
+    database = MemoryDatabase()
+    async with open_site(own_site.PLAN, Settings(port=0), store=database) as site:
+        assert (await in_thread(partial(vote_blocking, site.url))).status == 303
+        assert (await site.beside.dead_letters.counts()).health == "healthy"
+        assert await site.beside.outbox.lease("me", [0]) == {0: 1}
+    assert len(database.events) == 1
+    async with open_own() as site:
+        with pytest.raises(NothingBeside, match="an event store alone"):
+            _ = site.beside
+
+
+def vote_blocking(url: str) -> Answer:
+    return Visitor(url).form("/", {"drink": "tea"})
 
 
 async def test_the_defaults_are_safe() -> None:

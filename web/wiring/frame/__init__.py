@@ -6,8 +6,19 @@ serve), `probes.py` (files and health) and `finding.py` (actors by name) are our
 `composing.py` puts a site of one's own together. It is opened by `web.app`.
 """
 
-from web.wiring.frame.own_site import Kept, OwnSite, SitePlan
+from web.wiring.frame.own_site import Beside, Kept, NothingBeside, OwnSite, SitePlan
 from web.wiring.frame.panels import Panel
 from web.wiring.frame.topics import Command, Speaker, Topic, command
 
-__all__ = ["Command", "Kept", "OwnSite", "Panel", "SitePlan", "Speaker", "Topic", "command"]
+__all__ = [
+    "Beside",
+    "Command",
+    "Kept",
+    "NothingBeside",
+    "OwnSite",
+    "Panel",
+    "SitePlan",
+    "Speaker",
+    "Topic",
+    "command",
+]

@@ -25,7 +25,15 @@ from jinja2 import StrictUndefined, Template
 from markupsafe import Markup
 from quart import Blueprint, Response
 
-from actors.persistence import EventStore, Keyring
+from actors.persistence import (
+    DeadLetters,
+    DurableTimers,
+    EventStore,
+    Keyring,
+    Outbox,
+    Projection,
+    ProjectionStore,
+)
 from actors.persistence.beside_log.idempotency import Idempotency
 from actors.reducers import Environment
 from actors.runtime import Actor, AnyActor, Ref
@@ -63,17 +71,41 @@ _LIVE = Markup(
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What else the database of a site's events keeps: what sagas and read models stand on."""
+
+    outbox: Outbox
+    timers: DurableTimers
+    dead_letters: DeadLetters
+    projections: ProjectionStore
+
+
+class NothingBeside(Exception):
+    """Raised by `OwnSite.beside` when the site was opened with an event store alone.
+
+    Nothing was done. Open it with a `MemoryDatabase`, or with none, for PostgreSQL.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the site was opened with an event store alone, so there is no outbox, timer, dead "
+            "letter or projection beside it; hand open_site a MemoryDatabase"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """Where a site keeps its events and keys, what drives that store, and whether it is well.
 
-    `checks` are its components of `/ready`, by name. `drive` makes the actor that stands first in
-    the tree, `clean` the one that removes what was kept long enough; None for a store that needs
-    none. `keyring` seals private fields.
+    `checks` are its components of `/ready`, by name. `beside` is None where only an event store was
+    handed in. `drive` makes the actor that stands first in the tree, `clean` the one that removes
+    what was kept long enough; None for a store that needs none. `keyring` seals private fields.
     """
 
     store: EventStore
     idempotency: Idempotency
     checks: Mapping[str, Check]
+    beside: Beside | None = None
     keyring: Keyring | None = None
     drive: Callable[[], AnyActor] | None = None
     clean: Callable[[], AnyActor] | None = None
@@ -107,6 +139,13 @@ class OwnSite(Finder):
 
     def __repr__(self) -> str:
         return f"<OwnSite {self.url} streams={len(self.streams)}>"
+
+    @property
+    def beside(self) -> Beside:
+        """Call this for outbox, timers, dead letters and projections; raises `NothingBeside`."""
+        if self.kept.beside is None:
+            raise NothingBeside
+        return self.kept.beside
 
     @property
     def url(self) -> str:
@@ -194,7 +233,8 @@ def no_errors(_: ErrorTable) -> None:
 class SitePlan:
     """What a site of one's own is made of; see the top of this file.
 
-    `name` is the root of every actor's path and what is said at the start. `files` is a folder
+    `name` is the root of every actor's path and what is said at the start. `inline` are projections
+    that are applied in the transaction of each append. `files` is a folder
     whose files are served under `/static/` with their hash in the name. `errors` adds to the table
     which of one's own errors are answered how. `flags` are how the root treats its children.
     """
@@ -205,6 +245,7 @@ class SitePlan:
     panels: Callable[[OwnSite], Sequence[Panel]] = no_panels
     topics: Callable[[OwnSite], Sequence[Topic]] = no_topics
     errors: Callable[[ErrorTable], None] = no_errors
+    inline: Sequence[Projection] = ()
     files: Path | None = None
     # As our own root: more than ten restarts in five seconds is nothing that heals.
     flags: Flags = field(default_factory=lambda: Flags(intensity=10, period=5.0))
