@@ -56,7 +56,7 @@ bench: $(VENV)/bench.stamp $(DATASTAR) ## measure, with peers; ONLY=name runs on
 soak: $(VENV)/dev.stamp $(DATASTAR) ## repeat the proofs for long; ONLY=name runs one, MINUTES=n shortens; writes build/soak.json
 	@$(BIN)/python -m tests.soak $(ONLY)
 
-conformance: $(VENV)/dev.stamp $(DATASTAR) ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript; Autobahn, h2spec, nginx, HAProxy (ONLY=name runs one)
+conformance: $(VENV)/dev.stamp $(DATASTAR) ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript; axe on every page; Autobahn, h2spec, nginx, HAProxy (ONLY=name runs one)
 	@if [ -z "$(ONLY)" ]; then $(BIN)/python -m tests.conformance; fi
 	@bash tests/conformance/outside/fetch.sh
 	@$(BIN)/python -m tests.conformance.outside
@@ -64,7 +64,7 @@ conformance: $(VENV)/dev.stamp $(DATASTAR) ## play random scenarios on Erlang's 
 
 conformance-clients: $(VENV)/dev.stamp
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/node/stamp; fi
-	@$(BIN)/python -m pytest -q -rs tests/web/client
+	@$(BIN)/python -m pytest -q -rs tests/web/client tests/journeys/test_browser_axe.py
 
 build/node/stamp: tests/web/client/packages/package-lock.json
 	@mkdir -p build/node && cp tests/web/client/packages/*.json build/node/

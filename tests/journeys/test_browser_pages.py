@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.journeys.checks import CHECKS, PATHS
 from tests.journeys.kinds import OpenContext, OpenPage
 from tests.journeys.site_process import SiteProcess
 from tests.patience import PATIENCE_S
-
-# What a page has to keep, written for the browser; its head says what it is.
-CHECKS = Path(__file__).with_name("accessibility.js").read_text(encoding="utf-8")
-CHECKS = CHECKS[CHECKS.index("() =>") :]
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -93,14 +89,6 @@ def test_a_document_is_found_read_and_copied(site: SiteProcess, new_page: OpenPa
     assert text == block.locator("code").text_content()
     page.go_back()
     expect(page.get_by_role("searchbox")).to_have_value("mailbox full")
-
-
-PATHS = [
-    *("/", "/lab", "/lab#chat-demo", "/lab#operations"),
-    *("/docs", "/docs?q=mailbox", "/docs/start/first-actor"),
-    *("/work", "/work/chat-realtime", "/work/command-sse", "/work/operational-visibility"),
-    *("/login", "/register", "/no-such-page"),
-]
 
 
 @pytest.mark.parametrize(("scheme", "width", "height"), [("light", 1440, 900), ("dark", 320, 640)])

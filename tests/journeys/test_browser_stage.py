@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from tests.journeys.checks import CHECKS
 from tests.journeys.kinds import OpenPage
 from tests.journeys.site_process import SiteProcess
 
@@ -349,6 +351,32 @@ def test_an_own_message_leads_to_its_flow(site: SiteProcess, new_page: OpenPage)
     expect(other.locator("#network-log-target")).not_to_contain_text("chat.message")
 
 
+def test_a_screen_reader_hears_both_trees(site: SiteProcess, new_page: OpenPage) -> None:
+    """LAB-10, LAB-83: an item is called by its own row, and stands below its supervisor."""
+    page = open_stage(new_page(), site)
+    trees = (
+        ("tree", ("desk Desk", "feed Feed", "router Router")),
+        ("site", ("site Site", "rooms RoomsSupervisor", "lobby RoomActor")),
+    )
+    for panel, names in trees:
+        page.goto(f"{site.url}/lab#{panel}")
+        expect(page.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+        heard = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+        nodes = {node["nodeId"]: node for node in heard}
+
+        def name(node: dict[str, Any]) -> str:
+            return " ".join(str(node.get("name", {}).get("value", "")).split())
+
+        items = [node for node in heard if node.get("role", {}).get("value") == "treeitem"]
+        (at,) = (one for one in items if name(one).startswith(names[-1]))
+        way = [name(at)]
+        while (at := nodes[at["parentId"]])["role"]["value"] != "tree":
+            way += [name(at)] if at["role"]["value"] == "treeitem" else []
+        for said, own in zip(reversed(way), names, strict=True):
+            assert said.startswith(own)
+            assert not any(other in said for other in names if other != own)
+
+
 def test_what_is_chosen_is_seen_in_forced_colours(site: SiteProcess, browser: Browser) -> None:
     """LAB-83: a high contrast theme takes all colours away; on every tab one tab differs."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, forced_colors="active")
@@ -365,6 +393,7 @@ def test_what_is_chosen_is_seen_in_forced_colours(site: SiteProcess, browser: Br
         colours = {chosen: {one for one, other in tabs if other == chosen} for _, chosen in tabs}
         assert len(colours["true"]) == 1
         assert not colours["true"] & colours["false"]
+        assert [told for told in page.evaluate(CHECKS) if "stand out" in told] == []
     page.get_by_role("tab", name="Tree", exact=True).click()
     for strip in (".scenes a", ".inspector-facets button", "nav[aria-label=Main] a"):
         found = page.locator(strip).evaluate_all(marked)

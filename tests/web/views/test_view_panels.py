@@ -1,5 +1,6 @@
 """What the panels show, and that each fragment fits the element it replaces."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -153,8 +154,11 @@ def test_the_tree_is_a_nested_list_with_levels() -> None:
 def test_a_changed_row_patches_one_element_of_the_tree() -> None:
     # LAB-10: the row is in the tree, and nothing else has its id
     tree = samples.read(RENDERER.tree(samples.root()))
+    # Level and place in the order of the keyboard are the tree's, and stay when a row is patched.
+    whole = re.sub(r' aria-level="\d" tabindex="-?\d"', "", RENDERER.tree(samples.root()))
     before = RENDERER.tree_row(samples.node("Lobby")).strip()
-    assert before in RENDERER.tree(samples.root())
+    assert before in whole
+    assert 'data-preserve-attr="tabindex aria-level aria-expanded"' in before
     after = RENDERER.tree_row(samples.node("Lobby", incarnation=2))
     assert samples.read(after).values("id") == ["row-Lobby"]
     assert tree.values("id").count("row-Lobby") == 1

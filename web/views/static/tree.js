@@ -18,14 +18,14 @@ function onTreeKey(event) {
   const shown = [...tree.querySelectorAll("[role=treeitem]")].filter((other) => other.offsetParent);
   const at = shown.indexOf(item);
   const state = item.getAttribute("aria-expanded");
-  const parent = item.parentElement.closest("[role=treeitem]");
+  const above = item.parentElement.parentElement.previousElementSibling;
   const moves = {
     ArrowDown: () => focusItem(tree, shown[at + 1]),
     ArrowUp: () => focusItem(tree, shown[at - 1]),
     Home: () => focusItem(tree, shown[0]),
     End: () => focusItem(tree, shown.at(-1)),
-    ArrowRight: () => (state === "false" ? fold(item, true) : state && focusItem(tree, item.querySelector("[role=treeitem]"))),
-    ArrowLeft: () => (state === "true" ? fold(item, false) : focusItem(tree, parent)),
+    ArrowRight: () => (state === "false" ? fold(item, true) : state && focusItem(tree, item.nextElementSibling?.querySelector("[role=treeitem]"))),
+    ArrowLeft: () => (state === "true" ? fold(item, false) : focusItem(tree, above?.matches("[role=treeitem]") && above)),
     Enter: () => fold(item, state === "false"),
     " ": () => fold(item, state === "false"),
   };
