@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -364,8 +363,8 @@ def test_a_screen_reader_hears_both_trees(site: SiteProcess, new_page: OpenPage)
         heard = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
         nodes = {node["nodeId"]: node for node in heard}
 
-        def name(node: dict[str, Any]) -> str:
-            return " ".join(str(node.get("name", {}).get("value", "")).split())
+        def name(node: dict[str, dict[str, object]]) -> str:
+            return " ".join(str(node["name"]["value"]).split()) if "name" in node else ""
 
         items = [node for node in heard if node.get("role", {}).get("value") == "treeitem"]
         (at,) = (one for one in items if name(one).startswith(names[-1]))
