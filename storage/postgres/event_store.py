@@ -91,6 +91,7 @@ from storage.postgres.idempotency import claim, remember
 from storage.postgres.outbox import OUTBOX_IDS, add_to_outbox, note_handled
 from storage.postgres.projections import apply_inline
 from storage.postgres.timers import change_timer
+from storage.postgres.whole_appends import road_of_wholes
 
 # Two races lost: the stream is a busy one. From there appends stand in line, one at a time.
 RACES_BEFORE_LINE = 2
@@ -128,6 +129,7 @@ class PostgresEventStore:
         self._scanned_max, self._event_types = scanned_max, event_types
         self._inline = InlineProjections(inline)
         self._gatherer = gatherer if gatherer is not None else Gatherer(database)
+        self._whole_gatherer = self._gatherer.of_road(road_of_wholes(database, self._inline))
         self._keyring = keyring
         self._tenant: str | None = None
 
@@ -442,8 +444,18 @@ class PostgresEventStore:
         raise StoreUnavailable(f"{stream_id} lost {RACES_MAX} races in a row", nothing_written=True)
 
     def gather_stats(self) -> GatherStats:
-        """Call this to see how single appends fared: how many shared a statement, who waits."""
+        """Call this to see how single events fared: how many shared a statement, who waits."""
         return self._gatherer.statistics()
+
+    def whole_stats(self) -> GatherStats:
+        """Call this to see the same of appends that bring more: messages, timers, documents."""
+        return self._whole_gatherer.statistics()
+
+    def _gatherer_of(self, request: AppendRequest, is_plain: bool) -> Gatherer | None:
+        """Who may send it together with others; None when it goes its careful way."""
+        if is_plain and self._gatherer.takes(request):
+            return self._gatherer
+        return self._whole_gatherer if self._whole_gatherer.takes(request) else None
 
     async def _try(self, request: AppendRequest, lost: int) -> Appended | StoreError | None:
         """The result; None when the version check or a constraint refused it.
@@ -453,9 +465,9 @@ class PostgresEventStore:
         is_plain = request.is_plain and not self._inline.wanting(request.events)
         is_in_line = lost >= RACES_BEFORE_LINE
         try:
+            if not lost and (gatherer := self._gatherer_of(request, is_plain)) is not None:
+                return await gatherer.append(request)
             if is_plain and not is_in_line:
-                if not lost and self._gatherer.takes(request):
-                    return await self._gatherer.append(request)
                 return await self._database.run(insert, request, channel=EVENTS)
             if request.condition is not None:
                 query = self._event_types.widened_query(request.condition.query)
@@ -523,7 +535,10 @@ async def _insert_with_all(
         await change_timer(connection, change)
     if held is not None:
         await remember(connection, held, keep_answer(request.key, appended))
-    await apply_inline(connection, inline, request, appended)
+    if inline.wanting(request.events):
+        at = (appended.first_version, appended.version)
+        stored = await reading.stream_page(connection, request.key, *at)
+        await apply_inline(connection, inline, [stored])
     return appended
 
 

@@ -160,6 +160,9 @@ UPDATE outbox SET is_dead = false, sent_at = clock_timestamp() WHERE id = $1 AND
 # The constraint that a message with a known id violates.
 OUTBOX_IDS = "outbox_message_id_key"
 
+# What a message brings into its row.
+MESSAGE_COLUMNS = "partition, kind, target, key, message_id, headers, payload"
+
 _NOTE = "INSERT INTO inbox (consumer, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
 _PURGE = """
@@ -359,20 +362,21 @@ async def revive_message(connection: Connection, id_: int) -> bool:
 async def add_to_outbox(connection: Connection, messages: Sequence[OutboxMessage]) -> None:
     """Call this after the events were inserted."""
     await connection.executemany(
-        "INSERT INTO outbox (partition, kind, target, key, message_id, headers, payload)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        [
-            (
-                partition_of(one.key),
-                one.kind,
-                one.target,
-                one.key,
-                one.message_id,
-                metadata_json(one.headers),
-                one.payload,
-            )
-            for one in messages
-        ],
+        f"INSERT INTO outbox ({MESSAGE_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7)",  # noqa: S608
+        [message_row(one) for one in messages],
+    )
+
+
+def message_row(message: OutboxMessage) -> tuple[int, str, str, str, UUID, str, bytes]:
+    """Call this for the values of `MESSAGE_COLUMNS`."""
+    return (
+        partition_of(message.key),
+        message.kind,
+        message.target,
+        message.key,
+        message.message_id,
+        metadata_json(message.headers),
+        message.payload,
     )
 
 

@@ -4,7 +4,7 @@ First the port, then the inline projections: those that an append applies in its
 transaction. Both write documents by the same function.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,8 +12,6 @@ import asyncpg
 import msgspec
 
 from actors.persistence import (
-    Appended,
-    AppendRequest,
     Checkpoint,
     Cursor,
     Document,
@@ -45,7 +43,6 @@ from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import PROJECTIONS
 from storage.postgres.connecting.session import GONE, Connection, change_rows, told
 from storage.postgres.dead_letters import add_letter, give_up_parked, replay_failed, replayed
-from storage.postgres.events.rows import EVENT_COLUMNS, to_event
 from storage.postgres.events.subject_keys import remove_texts
 
 _CHECKPOINT = (
@@ -512,18 +509,37 @@ def _checkpoint(row: asyncpg.Record) -> Checkpoint:
     )
 
 
-# Inline projections: in the transaction of an append.
-
-_APPENDED = f"""
-SELECT {EVENT_COLUMNS} FROM events
-WHERE stream_id = $1 AND version BETWEEN $2 AND $3 ORDER BY version
-"""  # noqa: S608  (our own columns)
+# Inline projections: in the transaction of an append, or of several that share it.
 
 # Reading a document locks its key until the append ends, also when there is no row yet that
 # could be locked: of two appends that ask for a free name, the second waits, then sees it taken.
-# Two keys with one hash wait for each other needlessly, and nothing worse.
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0))"
-_READ = "SELECT document FROM documents WHERE collection = $1 AND key = $2"
+# Two keys with one hash wait for each other needlessly, and nothing worse. In one direction, for
+# whoever takes several at once.
+_LOCK = """
+SELECT pg_advisory_xact_lock(line.place) FROM (
+    SELECT DISTINCT hashtextextended(d.collection || ' ' || d.key, 0) AS place
+    FROM unnest($1::text[], $2::text[]) AS d (collection, key)
+    ORDER BY place
+) line
+"""
+_READ = """
+SELECT d.collection, d.key, o.document
+FROM unnest((SELECT $1::text[]), $2::text[]) AS d (collection, key)
+LEFT JOIN documents o ON o.collection = d.collection AND o.key = d.key
+"""
+
+_PUT_EACH = """
+INSERT INTO documents (collection, key, document, txid, position)
+SELECT d.collection, d.key, d.document::jsonb, $5::xid8, d.position
+FROM unnest((SELECT $1::text[]), $2::text[], $3::text[], $4::bigint[])
+    AS d (collection, key, document, position)
+ON CONFLICT (collection, key) DO UPDATE SET document = excluded.document,
+    txid = excluded.txid, position = excluded.position, updated_at = clock_timestamp()
+"""
+_DELETE_EACH = """
+DELETE FROM documents o USING unnest((SELECT $1::text[]), $2::text[]) AS d (collection, key)
+WHERE o.collection = d.collection AND o.key = d.key
+"""
 
 # What a statement of the projection's own is refused with: its rule, or its bug.
 _REFUSALS = (
@@ -535,50 +551,120 @@ _REFUSALS = (
 
 
 async def apply_inline(
-    connection: Connection,
-    inline: InlineProjections,
-    request: AppendRequest,
-    appended: Appended,
+    connection: Connection, inline: InlineProjections, appends: Sequence[Sequence[StoredEvent]]
 ) -> None:
-    """Call this after the events were inserted; raises `InlineProjectionFailed`."""
-    wanting = inline.wanting(request.events)
-    if not wanting or appended.replayed:
-        return
-    rows = await connection.fetch(_APPENDED, request.key, appended.first_version, appended.version)
-    events = [to_event(row) for row in rows]
-    for one in wanting:
-        try:
-            await _apply(connection, inline, one, events)
-        except InlineProjectionFailed as failed:
-            # The database went away below the projection, which is not to blame.
-            if isinstance(failed.error, GONE) and not isinstance(failed.error, _REFUSALS):
-                raise failed.error from None
-            if isinstance(failed.error, _REFUSALS):
-                refused = told(failed.error)
-                raise InlineProjectionFailed(one.name, failed.stream_id, refused) from None
-            raise
+    """Call this after the events were inserted, with those of each append in the transaction.
+
+    Appends come one after the other: each sees what those before it wrote. Raises
+    `InlineProjectionFailed`, and what the driver raises where several share the writing.
+    """
+    held = _Held(connection)
+    wanting = [(one, events) for events in appends for one in inline.wanting(events)]
+    try:
+        await held.hold(
+            (inline_collection(one, tenant=events[0].tenant), key)
+            for one, events in wanting
+            for key in inline.reads(one, events)
+        )
+        for one, events in wanting:
+            await _apply(held, inline, one, events)
+            if len(appends) == 1:
+                # By itself, so that what the database refuses is told of whoever wrote it.
+                await _refusing(one, events[-1], held.write())
+        await held.write()
+    except InlineProjectionFailed as failed:
+        # The database went away below the projection, which is not to blame.
+        if isinstance(failed.error, GONE) and not isinstance(failed.error, _REFUSALS):
+            raise failed.error from None
+        if isinstance(failed.error, _REFUSALS):
+            refused = told(failed.error)
+            raise InlineProjectionFailed(failed.name, failed.stream_id, refused) from None
+        raise
 
 
 async def _apply(
-    connection: Connection,
-    inline: InlineProjections,
-    projection: Projection,
-    events: Sequence[StoredEvent],
+    held: "_Held", inline: InlineProjections, projection: Projection, events: Sequence[StoredEvent]
 ) -> None:
     collection = inline_collection(projection, tenant=events[0].tenant)
 
     async def read(key: str) -> Document | None:
-        await connection.execute(_LOCK, collection, key)
-        text = await connection.fetchval(_READ, collection, key)
-        found: Document | None = None if text is None else msgspec.json.decode(text)
-        return found
+        return await held.read(collection, key)
 
     tx = await inline.apply(projection, events, read)
     last = events[-1]
+    for key, document in tx.documents.items():
+        held.put(collection, key, document, last.cursor)
+    if tx.statements:
+        # They may read documents: as those before them have left them.
+        await held.write()
+        for statement, args in tx.statements:
+            await _refusing(projection, last, held.connection.execute(statement, *args))
+
+
+async def _refusing(projection: Projection, last: StoredEvent, writing: Awaitable[object]) -> None:
     try:
-        await _write(connection, collection, last.cursor, tx.documents, tx.statements)
+        await writing
     except _REFUSALS as error:
         raise InlineProjectionFailed(projection.name, last.stream_id, told(error)) from None
+
+
+class _Held:
+    """The documents of a transaction: locked and read once, written together."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._locked: set[tuple[str, str]] = set()
+        # As text, so that each reader gets one of its own.
+        self._texts: dict[tuple[str, str], str | None] = {}
+        self._puts: dict[tuple[str, str], tuple[str, Cursor]] = {}
+        self._gone: set[tuple[str, str]] = set()
+
+    async def hold(self, names: Iterable[tuple[str, str]]) -> None:
+        """Lock, then read, what is not held yet: a statement sees nothing that it waited for."""
+        missing = sorted(set(names) - self._locked)
+        if not missing:
+            return
+        self._locked.update(missing)
+        columns = [name[0] for name in missing], [name[1] for name in missing]
+        await self.connection.execute(_LOCK, *columns)
+        for collection, key, text in await self.connection.fetch(_READ, *columns):
+            # What an append before put without reading it stands; only the lock was wanting.
+            self._texts.setdefault((collection, key), text)
+
+    async def read(self, collection: str, key: str) -> Document | None:
+        name = (collection, key)
+        await self.hold([name])
+        text = self._texts[name]
+        found: Document | None = None if text is None else msgspec.json.decode(text)
+        return found
+
+    def put(self, collection: str, key: str, document: Document | None, at: Cursor) -> None:
+        name = (collection, key)
+        if document is None:
+            self._texts[name] = None
+            self._gone.add(name)
+            self._puts.pop(name, None)
+        else:
+            self._texts[name] = text = encoded(document).decode()
+            self._puts[name] = (text, at)
+            self._gone.discard(name)
+
+    async def write(self) -> None:
+        # In the order of their keys: two transactions wait for each other in one direction only.
+        puts, gone = sorted(self._puts.items()), sorted(self._gone)
+        self._puts, self._gone = {}, set()
+        if puts:
+            await self.connection.execute(
+                _PUT_EACH,
+                [name[0] for name, _ in puts],
+                [name[1] for name, _ in puts],
+                [text for _, (text, _) in puts],
+                [at.position for _, (_, at) in puts],
+                puts[0][1][1].txid,
+            )
+        if gone:
+            columns = [name[0] for name in gone], [name[1] for name in gone]
+            await self.connection.execute(_DELETE_EACH, *columns)
 
 
 async def _purge(connection: Connection, limit: int, older_than: timedelta) -> int:

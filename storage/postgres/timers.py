@@ -28,29 +28,32 @@ from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
 
-_OPEN = "fired_at IS NULL AND cancelled_at IS NULL AND given_up_at IS NULL"
+OPEN = "fired_at IS NULL AND cancelled_at IS NULL AND given_up_at IS NULL"
 
-_SET = """
-INSERT INTO timers (timer_id, address, name, token, due_at, payload, metadata)
+# What a set timer brings into its row.
+TIMER_COLUMNS = "timer_id, address, name, token, due_at, payload, metadata"
+
+_SET = f"""
+INSERT INTO timers ({TIMER_COLUMNS})
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
-"""
+"""  # noqa: S608  (our own words)
 
 # Firing and cancelling both ask for an open row and lock it: of two at once, one finds none.
 _CANCEL = f"""
-UPDATE timers SET cancelled_at = clock_timestamp() WHERE address = $1 AND name = $2 AND {_OPEN}
+UPDATE timers SET cancelled_at = clock_timestamp() WHERE address = $1 AND name = $2 AND {OPEN}
 """  # noqa: S608  (our own words)
 
 _CLOSE = f"""
-UPDATE timers SET fired_at = clock_timestamp() WHERE timer_id = $1 AND {_OPEN}
+UPDATE timers SET fired_at = clock_timestamp() WHERE timer_id = $1 AND {OPEN}
 """  # noqa: S608  (our own words)
 
 _RENEW = f"""
 UPDATE timers SET claimed_until = $3::timestamptz + $4::interval
-WHERE timer_id = ANY($2::uuid[]) AND claimed_by = $1 AND {_OPEN}
+WHERE timer_id = ANY($2::uuid[]) AND claimed_by = $1 AND {OPEN}
 """  # noqa: S608  (our own words)
 
 _RELEASE = f"""
-UPDATE timers SET claimed_by = NULL, claimed_until = NULL WHERE claimed_by = $1 AND {_OPEN}
+UPDATE timers SET claimed_by = NULL, claimed_until = NULL WHERE claimed_by = $1 AND {OPEN}
 """  # noqa: S608  (our own words)
 
 # Nobody's until its next time; who lost the claim has nothing to say.
@@ -58,14 +61,14 @@ _FAILED = f"""
 UPDATE timers SET failures = failures + 1, last_error = $3, claimed_by = NULL,
     claimed_until = $4::timestamptz,
     given_up_at = CASE WHEN $4::timestamptz IS NULL THEN clock_timestamp() END
-WHERE timer_id = $2 AND claimed_by = $1 AND {_OPEN}
+WHERE timer_id = $2 AND claimed_by = $1 AND {OPEN}
 """  # noqa: S608  (our own words)
 
 _OPEN_TIMERS = f"""
 SELECT timer_id, address, name, token, due_at,
     CASE WHEN claimed_until > clock_timestamp() THEN claimed_by END, attempts, failures, last_error
 FROM timers
-WHERE {_OPEN} AND ($1::text IS NULL OR address = $1)
+WHERE {OPEN} AND ($1::text IS NULL OR address = $1)
     AND ($2::timestamptz IS NULL OR due_at <= $2)
 ORDER BY due_at, timer_id LIMIT $3
 """  # noqa: S608  (our own words)
@@ -78,10 +81,10 @@ WHERE timer_id = $1 AND given_up_at IS NOT NULL
 # Each half has an index of its own; a claim ends after the timer was due.
 _NEXT_DUE = f"""
 SELECT min(at) FROM (
-    (SELECT due_at AS at FROM timers WHERE {_OPEN} AND claimed_until IS NULL
+    (SELECT due_at AS at FROM timers WHERE {OPEN} AND claimed_until IS NULL
         ORDER BY due_at LIMIT 1)
     UNION ALL
-    (SELECT claimed_until FROM timers WHERE {_OPEN} AND claimed_until IS NOT NULL
+    (SELECT claimed_until FROM timers WHERE {OPEN} AND claimed_until IS NOT NULL
         ORDER BY claimed_until LIMIT 1)
 ) next
 """  # noqa: S608  (our own words)
@@ -98,7 +101,7 @@ DELETE FROM timers WHERE timer_id = ANY(ARRAY(
 _CLAIM = f"""
 WITH due AS (
     SELECT timer_id FROM timers
-    WHERE {_OPEN} AND due_at <= $2 AND (claimed_until IS NULL OR claimed_until <= $2)
+    WHERE {OPEN} AND due_at <= $2 AND (claimed_until IS NULL OR claimed_until <= $2)
         AND address <> ALL ($5::text[])
     ORDER BY due_at, timer_id LIMIT $3 FOR UPDATE SKIP LOCKED
 ), claimed AS (
@@ -207,17 +210,7 @@ async def change_timer(connection: Connection, change: TimerChange) -> int:
     """Call this to set, cancel or close timers; returns how many rows changed."""
     match change:
         case SetTimer():
-            return await change_rows(
-                connection,
-                _SET,
-                change.timer_id,
-                change.address,
-                change.name,
-                change.token,
-                change.due_at,
-                change.payload,
-                metadata_json(change.metadata),
-            )
+            return await change_rows(connection, _SET, *timer_row(change))
         case CancelTimer():
             return await change_rows(connection, _CANCEL, change.address, change.name)
         case CloseTimer():
@@ -225,6 +218,19 @@ async def change_timer(connection: Connection, change: TimerChange) -> int:
             if closed != 1:
                 raise TimerGone(str(change.timer_id))
             return closed
+
+
+def timer_row(timer: SetTimer) -> tuple[UUID, str, str, str, datetime, bytes, str]:
+    """Call this for the values of `TIMER_COLUMNS`."""
+    return (
+        timer.timer_id,
+        timer.address,
+        timer.name,
+        timer.token,
+        timer.due_at,
+        timer.payload,
+        metadata_json(timer.metadata),
+    )
 
 
 async def _claim_due(
@@ -257,4 +263,4 @@ async def _next_due(connection: Connection) -> datetime | None:
 
 
 async def _pending(connection: Connection) -> int:
-    return int(await connection.fetchval(f"SELECT count(*) FROM timers WHERE {_OPEN}"))  # noqa: S608
+    return int(await connection.fetchval(f"SELECT count(*) FROM timers WHERE {OPEN}"))  # noqa: S608

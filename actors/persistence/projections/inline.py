@@ -18,6 +18,7 @@ from actors.persistence.projections.projection import (
     Document,
     Projection,
     ProjectionTx,
+    check_key,
     check_projections,
     collection_of,
 )
@@ -92,6 +93,23 @@ class InlineProjections:
                     "append them one by one"
                 )
 
+    def reads(self, projection: Projection, events: Sequence[StoredEvent]) -> list[str]:
+        """Call this for what a projection will ask for; raises `InlineProjectionFailed`."""
+        names = self._names(projection)
+        keys: list[str] = []
+        for event in events:
+            if event.type in names:
+                try:
+                    asked = projection.reads(event)
+                    for key in asked:
+                        check_key(key)
+                except StoreError:
+                    raise
+                except Exception as error:
+                    raise InlineProjectionFailed(projection.name, event.stream_id, error) from error
+                keys += asked
+        return keys
+
     async def apply(
         self,
         projection: Projection,
@@ -99,7 +117,7 @@ class InlineProjections:
         read: Callable[[str], Awaitable[Document | None]],
     ) -> ProjectionTx:
         """Call this in the append's transaction; what it gives is to be written there."""
-        names = next(names for one, names in self._wanted if one is projection)
+        names = self._names(projection)
         tx = ProjectionTx(read)
         for event in events:
             if event.type not in names:
@@ -113,3 +131,6 @@ class InlineProjections:
                 raise InlineProjectionFailed(projection.name, event.stream_id, error) from error
             tx.keep()
         return tx
+
+    def _names(self, projection: Projection) -> frozenset[str]:
+        return next(names for one, names in self._wanted if one is projection)

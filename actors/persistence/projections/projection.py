@@ -63,6 +63,14 @@ class Projection:
         """Override this: write what an event means; `self.types.decode(event)` reads it."""
         raise TypeError(f"{type(self).__name__} has no apply()")
 
+    def reads(self, event: StoredEvent) -> Sequence[str]:
+        """Override this in one that is inline: the documents that `apply` asks for by all odds.
+
+        A store may lock and read them at once, for all appends of a commit. It is a hint, and
+        changes nothing: what is not named is read when it is asked for.
+        """
+        return ()
+
 
 def check_projections(projections: Sequence[Projection]) -> None:
     """Call this at start; two projections of one name are a `TypeError`."""

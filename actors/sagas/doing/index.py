@@ -7,13 +7,14 @@ over stay, as their logs do.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import msgspec
 
 from actors.persistence import (
+    EVENTS,
     Document,
     Projection,
     ProjectionStore,
@@ -36,6 +37,7 @@ from actors.sagas.words.words import SagaId, Status
 PAGE = 100
 
 _OPEN, _OVER = "open", "over"
+_STARTED = EVENTS.name_of(SagaStarted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ class SagaIndex(Projection):
         SagaResumed,
         SagaMigrated,
     )
+
+    def reads(self, event: StoredEvent) -> Sequence[str]:
+        """See `Projection.reads`."""
+        if event.type == _STARTED:
+            return ()
+        return (_key(_OPEN, SagaId.parse(event.stream_id)),)
 
     async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
         """See `Projection.apply`."""

@@ -1,7 +1,9 @@
-"""Who shares a statement: single events that wait while another statement is under way.
+"""Who shares a statement: appends that wait while another statement is under way.
 
 Runs on the trio thread, in front of the hand-over to the loop: those who wait are woken in one
-turn and meet in the next batch, and one crossing serves them all. `sharing.py` has the statement.
+turn and meet in the next batch, and one crossing serves them all. A store has two gatherers, for
+the two statements that can be shared (`Road`): that of `sharing.py` for single events, and that of
+`whole_appends.py` for appends with more in them.
 
 Rule 1: nobody waits for company. With no statement under way, or only two of others that are
 alone, a request leaves at once, by the statement for one; what comes meanwhile leaves together
@@ -16,7 +18,7 @@ known; one that was not sent is certainly absent.
 
 The road of a request:
 
-    alone      nothing is under way: `insert` in the caller's own task
+    alone      nothing is under way: the statement for one, in the caller's own task
     waiting    parked, in the queue of its stream, until a flush takes it: streams take turns
     sent       the flush, a task of the database handle, has it in a statement
     answered   stored; or left out, and the caller looks why; or sent alone by its caller
@@ -29,7 +31,7 @@ as everywhere, within a second, and the statement goes on.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
@@ -38,7 +40,7 @@ import asyncpg
 import outcome
 import trio
 
-from actors.persistence import Appended, AppendRequest
+from actors.persistence import Appended, AppendRequest, SetTimer
 from storage.errors import PoolExhausted, StatementRefused, StoreTimeout, StoreUnavailable
 from storage.postgres.connecting.asyncio_thread import CANCEL_GRACE_S
 from storage.postgres.connecting.database import Database
@@ -83,6 +85,36 @@ class GatherSettings:
         if not self.lock_wait_s_max >= 0.001:
             # The server takes whole milliseconds, and none for "for ever".
             raise ValueError(f"lock_wait_s_max must be at least 0.001, got {self.lock_wait_s_max}")
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """Which requests can share a statement, the statement of one, and that of many.
+
+    `takes` is asked before anything else. `one` gives None when the request found another state.
+    `many` is given how long it may wait for a lock, in seconds, and does so for each; it raises,
+    with nothing written, where one row is refused. Both run in a trio task.
+    """
+
+    takes: Callable[[AppendRequest], bool]
+    one: Callable[[AppendRequest], Awaitable[Appended | None]]
+    many: Callable[[Sequence[AppendRequest], float], Awaitable[Sequence[Appended | None]]]
+
+
+def road_of_singles(database: Database) -> Road:
+    """Call this for the road of plain appends: one event, and an exact version.
+
+    Several events of one request may not share by this statement: one of them left out were half
+    an append.
+    """
+
+    async def one(request: AppendRequest) -> Appended | None:
+        return await database.run(insert, request, channel=EVENTS)
+
+    async def many(requests: Sequence[AppendRequest], lock_wait_s: float) -> list[Appended | None]:
+        return await database.run(insert_shared, requests, lock_wait_s, channel=EVENTS)
+
+    return Road(lambda request: len(request.events) == 1, one, many)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +194,10 @@ class _Waiter:
 
 
 class Gatherer:
-    """Sends the single events of one store, in company where there is some.
+    """Sends the appends of one store that go one road, in company where there is some.
 
-    `hold` is for tests: with it nothing goes alone unless it must, and each batch is taken when
-    it returns.
+    Without a `road` it is that of single events. `hold` is for tests: with it nothing goes alone
+    unless it must, and each batch is taken when it returns.
     """
 
     def __init__(
@@ -173,10 +205,12 @@ class Gatherer:
         database: Database,
         settings: GatherSettings | None = None,
         *,
+        road: Road | None = None,
         hold: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.settings = settings if settings is not None else GatherSettings()
         self._database, self._hold = database, hold
+        self._road = road if road is not None else road_of_singles(database)
         # By stream, and the streams in turn. Those that were withdrawn stay until they are met.
         self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
         self._count = 0
@@ -190,6 +224,10 @@ class Gatherer:
         self._flights: dict[_Flight, float] = {}
         self._flushes = 0
         self._singles = self._statements = self._rows = self._left_out = self._alone = 0
+
+    def of_road(self, road: Road) -> Gatherer:
+        """Call this for another gatherer, of the same settings, whose appends go another road."""
+        return Gatherer(self._database, self.settings, road=road, hold=self._hold)
 
     def __repr__(self) -> str:
         return f"<Gatherer {self._count} waiting, {len(self._flights)} statements under way>"
@@ -208,18 +246,15 @@ class Gatherer:
         )
 
     def takes(self, request: AppendRequest) -> bool:
-        """Call this to ask whether a plain request may share: one small event, an exact version.
-
-        Several events of one request may not: one of them left out were half an append.
-        """
+        """Call this to ask whether a request may share: a small one, with an exact version."""
         return (
-            len(request.events) == 1
-            and isinstance(request.expected, int)
+            isinstance(request.expected, int)
+            and self._road.takes(request)
             and _size(request) < self.settings.event_bytes_max
         )
 
     async def append(self, request: AppendRequest) -> Appended | None:
-        """Call this to store the event of a request; None when it found another state.
+        """Call this to store a request; None when it found another state.
 
         Raises `StoreUnavailable` and its kin, and what the driver raises for this very event.
         """
@@ -275,7 +310,7 @@ class Gatherer:
         if is_ours:
             self._busy.add(request.key)
         try:
-            return await self._database.run(insert, request, channel=EVENTS)
+            return await self._road.one(request)
         finally:
             if is_ours:
                 self._busy.discard(request.key)
@@ -411,9 +446,7 @@ class Gatherer:
         self._statements += 1
         self._rows += len(batch)
         try:
-            answers = await self._database.run(
-                insert_shared, requests, self.settings.lock_wait_s_max, channel=EVENTS
-            )
+            answers = await self._road.many(requests, self.settings.lock_wait_s_max)
         except Exception as error:  # noqa: BLE001  (it is the callers', who know what to do)
             await self._not_sent(batch, error)
             return
@@ -482,10 +515,16 @@ _OF_ONE_ROW = (asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
 
 
 def _size(request: AppendRequest) -> int:
-    event = request.events[0]
-    size = len(event.data)
-    for text in event.metadata.values():
-        size += len(text)
+    size = 0
+    for event in request.events:
+        size += len(event.data)
+        for text in event.metadata.values():
+            size += len(text)
+    for one in request.outbox:
+        size += len(one.payload)
+    for change in request.timers:
+        if isinstance(change, SetTimer):
+            size += len(change.payload)
     return size
 
 

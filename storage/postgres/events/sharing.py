@@ -26,13 +26,13 @@ from storage.postgres.events.rows import CLOSED, to_columns
 # wait for it. Then it fails as a whole, with nothing written, and each goes alone.
 LOCK_WAIT_S_MAX = 0.1
 
-_COLUMNS = (
+COLUMNS = (
     "stream_id, version, event_id, event_type, event_version, codec, event_data, metadata, tenant"
 )
 
 # Evaluated before anything is inserted: the sort reads all rows first. It ends with the statement,
 # which is a transaction of its own.
-_PATIENCE = "patience AS MATERIALIZED (SELECT set_config('lock_timeout', $1, true))"
+PATIENCE = "patience AS MATERIALIZED (SELECT set_config('lock_timeout', $1, true))"
 
 # The arrays' length is kept from the planner, who would else plan anew for each: twice the cost of
 # a statement of few rows.
@@ -47,7 +47,7 @@ _VALUES = (
 )
 
 # A value and no EXISTS, for which a planner may choose to read the whole table once.
-_IS_LONG_ENOUGH = f"""((e.expected = 0 OR (
+IS_LONG_ENOUGH = f"""((e.expected = 0 OR (
     SELECT p.version FROM events p WHERE p.stream_id = e.stream_id AND p.version = e.expected
         AND p.event_type NOT IN {CLOSED}
 ) IS NOT NULL) AND (
@@ -55,11 +55,11 @@ _IS_LONG_ENOUGH = f"""((e.expected = 0 OR (
 ) IS NULL)"""  # noqa: S608  (our own words)
 
 _SINGLES = f"""
-WITH {_PATIENCE}
-INSERT INTO events ({_COLUMNS})
+WITH {PATIENCE}
+INSERT INTO events ({COLUMNS})
 SELECT {_VALUES}
 FROM patience, {_GIVEN.format(more="", name="")}
-WHERE {_IS_LONG_ENOUGH}
+WHERE {IS_LONG_ENOUGH}
 ORDER BY e.ord
 ON CONFLICT DO NOTHING
 RETURNING txid, position, version, stream_id
@@ -70,19 +70,19 @@ RETURNING txid, position, version, stream_id
 # expects. Of the rest none is left out: a known id would leave a hole, so there it fails the whole
 # statement.
 _CHAINS = f"""
-WITH {_PATIENCE},
+WITH {PATIENCE},
 e AS MATERIALIZED (
-    SELECT e.*, {_IS_LONG_ENOUGH} AS is_first
+    SELECT e.*, {IS_LONG_ENOUGH} AS is_first
     FROM {_GIVEN.format(more=", $11::bigint[]", name="base, ")}
 ),
 firsts AS (
-    INSERT INTO events ({_COLUMNS})
+    INSERT INTO events ({COLUMNS})
     SELECT {_VALUES} FROM patience, e WHERE e.is_first ORDER BY e.ord
     ON CONFLICT DO NOTHING
     RETURNING txid, position, version, stream_id
 ),
 rest AS (
-    INSERT INTO events ({_COLUMNS})
+    INSERT INTO events ({COLUMNS})
     SELECT {_VALUES} FROM e
     JOIN firsts f ON f.stream_id = e.stream_id AND f.version BETWEEN e.base + 1 AND e.expected
     WHERE NOT e.is_first
