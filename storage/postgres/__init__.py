@@ -1,13 +1,14 @@
 """Every port on PostgreSQL, through asyncpg on an asyncio thread of its own.
 
 One file a port lies here, named as its twin in `storage/memory`; below them four chapters,
-each needing only those above it in this list (hence fourteen entries):
+each needing only those above it in this list (hence fifteen entries):
 
 - `connecting/`: from a trio task to an open session; the `Database` every adapter is given;
 - `embedded/`: the server that comes with the package;
 - `schema/`: migrations, and what is done by hand: checking, renumbering, taking note of a rewind;
 - `events/`: the statements of the log, and the keys of its private fields;
-- then `event_store.py`, which ties the log to what stands beside it, and the other ports.
+- then `event_store.py`, which ties the log to what stands beside it, with the statement of
+  `whole_appends.py` where nothing else must be looked at; and the other ports.
 
 Words of our own: a *loop* is the asyncio event loop on its thread, which may be *lost* (it
 died, or fell silent) and is then made anew; *twin* is the adapter of the same port in memory.
