@@ -10,6 +10,7 @@ Read in this order; each file needs only those above it:
 - `beside_log/`: what shares an append's transaction: outbox, timers, dead letters, keys;
 - `projections/`: read models, the actor that fills them, and how one waits for it;
 - `aggregate` and `aggregate_actor`: decide and apply, and the actor that carries them out;
+- `reducing/`: effects of reducers that need a store, and event-sourced reducers;
 - `folding`: states and views that are made when somebody asks, and kept nowhere.
 
 The adapters stand in `storage/postgres` and `storage/memory`; nothing here knows them.
@@ -70,7 +71,6 @@ from actors.persistence.beside_log.subject_keys import (
     SubjectKeys,
 )
 from actors.persistence.beside_log.timers import DueTimer, DurableTimers, OpenTimer, TimerService
-from actors.persistence.effects import Append, Load, LoadSnapshot, SaveSnapshot, store_effects
 from actors.persistence.errors import (
     AlreadyHandled,
     AppendTooLarge,
@@ -164,6 +164,15 @@ from actors.persistence.projections.waiting import (
     wait_until,
     waiter_count,
 )
+from actors.persistence.reducing.effects import (
+    Append,
+    Load,
+    LoadSnapshot,
+    SaveSnapshot,
+    store_effects,
+)
+from actors.persistence.reducing.event_sourced import EventSourcedReducerActor
+from actors.persistence.reducing.recording import NotKept, Record
 from actors.persistence.words import (
     ANY,
     APPEND_EVENTS_MAX,
@@ -284,6 +293,7 @@ __all__ = [
     "DurableTimers",
     "EmptyAppend",
     "Erased",
+    "EventSourcedReducerActor",
     "EventStore",
     "EventTooLarge",
     "EventTypes",
@@ -319,6 +329,7 @@ __all__ = [
     "NewDeadLetter",
     "NewEvent",
     "NotHandedBack",
+    "NotKept",
     "NotRetired",
     "OpenTimer",
     "Opened",
@@ -343,6 +354,7 @@ __all__ = [
     "Query",
     "ReadState",
     "Rebuilding",
+    "Record",
     "Refusal",
     "ReplayParked",
     "Reply",

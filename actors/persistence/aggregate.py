@@ -6,7 +6,7 @@ the stream's own state, never from a projection.
 
 import hashlib
 import types
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import (
@@ -219,9 +219,14 @@ def schema_tag(aggregate: Aggregate[S, C, E]) -> str:
     splitters of its events: with another one the same stream is another state. What stands in
     their bodies is not seen; who changes that raises `schema`.
     """
-    shape = shape_of(aggregate.state_type)
-    text = f"{aggregate.state_type.__qualname__}|{shape}|{aggregate.schema}"
-    roads = aggregate.types.roads_to(_members(get_type_hints(type(aggregate).apply).get("event")))
+    classes = _members(get_type_hints(type(aggregate).apply).get("event"))
+    return tag_of(aggregate.state_type, aggregate.schema, aggregate.types, classes)
+
+
+def tag_of(state_type: type, schema: int, types: EventTypes, classes: Collection[type]) -> str:
+    """Call this for the tag of snapshots of a state that is made of events of these classes."""
+    text = f"{state_type.__qualname__}|{shape_of(state_type)}|{schema}"
+    roads = types.roads_to(classes)
     if roads:
         text += f"|{' '.join(roads)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

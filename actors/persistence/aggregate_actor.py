@@ -34,7 +34,6 @@ from actors.persistence.aggregate import (
     write_state,
 )
 from actors.persistence.beside_log.subject_keys import Keyring
-from actors.persistence.effects import metadata_of
 from actors.persistence.errors import (
     ConcurrencyConflict,
     Fenced,
@@ -45,6 +44,7 @@ from actors.persistence.errors import (
     StreamGone,
 )
 from actors.persistence.event_store import EventStore, Snapshots
+from actors.persistence.reducing.effects import metadata_of
 from actors.persistence.words import (
     Appended,
     AppendRequest,

@@ -72,6 +72,8 @@ class Effect:
 
     # Whether it waits instead of doing something, and takes no place among the running ones.
     is_idle: ClassVar[bool] = False
+    # Whether it belongs to the moment of its action, so that it cannot stand within others.
+    is_at_once: ClassVar[bool] = False
 
     def map(self, f: Callback) -> Effect:
         """Call this for the same effect with `f` put around each action that can come of it.
@@ -162,9 +164,10 @@ class _Several(Effect):
             raise ValueError(f"{name} takes {EFFECTS_MAX} effects, not {len(effects)} ({here()})")
         for one in effects:
             check_effect(one, f"{name}(...)")
-            if isinstance(one, Reply):
+            if one.is_at_once:
                 raise TypeError(
-                    f"{name} takes no Reply: it answers at once, so return it beside ({here()})"
+                    f"{name} takes no {type(one).__name__}, which is done at once: return it "
+                    f"beside ({here()})"
                 )
         object.__setattr__(self, "effects", effects)
         object.__setattr__(self, "maps", ())
@@ -321,6 +324,8 @@ class Reply(_Silent):
     """
 
     value: object
+
+    is_at_once: ClassVar[bool] = True
 
 
 # What is refused

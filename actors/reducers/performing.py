@@ -142,7 +142,7 @@ class Job:
     """One effect that is not made of others, while it waits or runs."""
 
     __slots__ = ("action", "context", "due", "effect", "followers", "is_dropped", "place",
-                 "reduced", "scope", "sending")  # fmt: skip
+                 "reduced", "refused", "scope", "sending")  # fmt: skip
 
     def __init__(
         self, effect: Effect, followers: tuple[Follower, ...], place: Place | None, due: float
@@ -155,6 +155,8 @@ class Job:
         self.action: object = None
         self.reduced: trio.Event | None = None
         self.sending: trio.CancelScope | None = None
+        # Why its action was not reduced, where it was to be stored first.
+        self.refused: Exception | None = None
         # Cancelled after its action was sent: that must not be reduced.
         self.is_dropped = False
 
@@ -371,14 +373,15 @@ class Performing:
             if (items := self._items(effect)) is not None:
                 async with aclosing(cast("AsyncGenerator[object, None]", items)) as actions:
                     async for action in actions:
-                        await self._feed(job, _mapped(effect, action))
+                        error = await self._feed(job, _mapped(effect, action))
+                        if error is not None:
+                            return error
                 return None
             result = await self._result(effect)
             action = _mapped(effect, _answer(effect, result))
         except Exception as error:  # noqa: BLE001 - rule 1
             return await self._failed(job, error)
-        await self._feed(job, action)
-        return None
+        return await self._feed(job, action)
 
     def _items(self, effect: Effect) -> AsyncIterator[object] | None:
         """The actions of an effect that gives several; None for one that gives at most one."""
@@ -428,9 +431,14 @@ class Performing:
         await self._feed(job, action)
         return error
 
-    async def _feed(self, job: Job, action: object) -> None:
-        if action is not None:
-            await self._actor.feed(job, action)
+    async def _feed(self, job: Job, action: object) -> Exception | None:
+        """Feed an action back; gives why it was not reduced."""
+        if action is None:
+            return None
+        await self._actor.feed(job, action)
+        if job.refused is not None:
+            self.counts.failed += 1
+        return job.refused
 
     # Who holds what
 

@@ -77,13 +77,18 @@ class Next(Generic[S_co]):
 class ReducerContractError(TypeError):
     """Raised when a reducer returned no `Next`; nothing of what it returned was used.
 
-    The action is a dead letter, and its actor crashes: correct the reducer.
+    So is a `Next` that this kind of actor cannot carry out; `rule` says why. The action is a dead
+    letter, and its actor crashes: correct the reducer.
     """
 
-    def __init__(self, reducer: str, action: object, got: object) -> None:
-        super().__init__(
-            f"{reducer} returned {got!r} for {action!r}; it must return Next(state, *effects)"
-        )
+    def __init__(
+        self,
+        reducer: str,
+        action: object,
+        got: object,
+        rule: str = "it must return Next(state, *effects)",
+    ) -> None:
+        super().__init__(f"{reducer} returned {got!r} for {action!r}; {rule}")
         self.reducer, self.action, self.got = reducer, action, got
 
 

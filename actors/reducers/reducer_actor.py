@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import copy
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import (
     ClassVar,
     Final,
@@ -167,10 +167,13 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
         """Reduce an action, and answer when its effects have begun."""
         if self._board.is_draining:
             return cast("Later[bool]", self._refuse_ask())
-        beginning = _Beginning()
+        beginning = Beginning()
         handle = message.handle
         followers = (handle,) if handle.is_cascade else ()
         self._apply(cast("A", message.action), followers, (handle,), beginning.one_began)
+        return self._begun(message, beginning)
+
+    def _begun(self, message: Run, beginning: Beginning) -> bool | Later[bool]:
         if not beginning.wait_for(self._waiting):
             return True
         beginning.later = self.reply_later(message)
@@ -187,6 +190,9 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
 
     def on_read_state(self, message: ReadState) -> object:
         """Give the state, or a part of it; a copy where it is changed in place."""
+        return self._read(message)
+
+    def _read(self, message: ReadState) -> object:
         found: object = self._state
         if message.select is not None:
             try:
@@ -288,7 +294,7 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
             if not job.sending.cancelled_caught:
                 await job.reduced.wait()
                 return
-        self._apply_at_stop(job, action)
+        await self._apply_at_stop(job, action)
 
     def _fed_back(self, action: object, context: Context | None) -> Job | None:
         """The effect that an action in the mailbox came of."""
@@ -332,7 +338,7 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
         performing.finish_by(trio.current_time() + within)
         for envelope in self.cell.mailbox.take_out(self._is_feedback):
             job = self._fed.pop(id(envelope[CONTEXT]))
-            self._in_the_name_of(job, partial(self._take_feedback, job, cast("A", job.action)))
+            await self._apply_at_stop(job, job.action)
         for job in list(self._fed.values()):
             if job.sending is not None:
                 job.sending.cancel()
@@ -349,17 +355,19 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
             and (job.action is envelope[MESSAGE])
         )
 
-    def _apply_at_stop(self, job: Job, action: object) -> None:
-        self._in_the_name_of(job, partial(self._take_feedback, job, cast("A", action)))
-
-    def _in_the_name_of(self, job: Job, act: Callable[[], None]) -> None:
+    async def _apply_at_stop(self, job: Job, action: object) -> None:
         """Reduce what did not pass the mailbox, as if it had."""
+        with self._in_the_name_of(job):
+            self._take_feedback(job, cast("A", action))
+
+    @contextmanager
+    def _in_the_name_of(self, job: Job) -> Iterator[None]:
         activity = Activity(self.cell)
         assert job.context is not None
         activity.out = replace(job.context, causation_id=self.system.next_id())
         token = current_activity.set(activity)
         try:
-            act()
+            yield
         finally:
             current_activity.reset(token)
 
@@ -381,7 +389,7 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
         return later
 
 
-class _Beginning:
+class Beginning:
     """The effects of one action that still wait for a place, and who waits for them."""
 
     def __init__(self) -> None:
@@ -444,7 +452,8 @@ def _fit(cls: type) -> None:
             f"{name}: its reducer {of.name} takes {', '.join(foreign)}, which ReducerActor[...] "
             "does not name"
         )
-    common = cast("types.FunctionType", ReducerActor._take)
+    # Of a class that takes them in its own way, that one.
+    common = cast("types.FunctionType", getattr(cls, "_take"))  # noqa: B009
     own = types.FunctionType(common.__code__, common.__globals__, "on_action")
     own.__doc__, own.__qualname__ = common.__doc__, f"{cls.__qualname__}.on_action"
     own.__annotations__ = {"message": union}
@@ -453,7 +462,8 @@ def _fit(cls: type) -> None:
 
 def _union_of(cls: type) -> object:
     for base in getattr(cls, "__orig_bases__", ()) if "__orig_bases__" in vars(cls) else ():
-        if get_origin(base) is ReducerActor:
+        origin = get_origin(base)
+        if isinstance(origin, type) and issubclass(origin, ReducerActor):
             union = get_args(base)[1]
             return None if isinstance(union, TypeVar) else union
     return None

@@ -21,7 +21,7 @@ from actors.persistence import (
     StreamId,
     store_effects,
 )
-from actors.persistence.effects import LOADED_EVENTS_MAX
+from actors.persistence.reducing.effects import LOADED_EVENTS_MAX
 from actors.reducers import (
     Applied,
     Effect,
