@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias, assert_never, cast
 from uuid import UUID
 
@@ -51,8 +56,10 @@ from actors.testing.cases.fixed import fixed_environment
 from storage.memory import MemoryDatabase, MemoryEventStore, MemorySnapshots
 from storage.postgres import Database, PostgresEventStore, PostgresSnapshots
 from tests.logged import captured
+from tests.patience import PATIENCE_S
 
 TYPES = EventTypes()
+_ROOT = Path(__file__).parents[3]
 
 
 @TYPES.event()
@@ -586,3 +593,31 @@ async def test_a_plain_actor_records_nothing(system: System) -> None:
 
     with pytest.raises(StartError, match="Record, which nobody interprets"):
         await start_reducer(system, Plain, fixed_environment())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "stored"), [("before", 2), ("behind", 3)])
+async def test_a_process_killed_around_a_commit_has_told_nothing_that_is_not_stored(
+    database: Database, database_url: str, system: System, place: str, stored: int
+) -> None:  # CORE-22
+    told = await trio.to_thread.run_sync(_killed, database_url, place)
+    # Of the third one nobody was told, in either case; what was told is there.
+    assert told == ["told 1", "seen Pay", "seen Paid", "told 3", "seen Pay", "seen Paid"]
+    store = PostgresEventStore(database, event_types=TYPES)
+    again = await start_reducer(system, PurseActor, fixed_environment(), "1", store)
+    assert (await again.state()).count == stored
+
+
+def _killed(url: str, place: str) -> list[str]:
+    """What a process has told until it came to its place, where it was killed."""
+    words = [sys.executable, "-m", "tests.actors.persistence.purse_program", url, place]
+    told: list[str] = []
+    with subprocess.Popen(words, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "here":
+                os.kill(process.pid, signal.SIGKILL)
+            else:
+                told.append(line.strip())
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL
+    return told
