@@ -22,6 +22,7 @@ from actors.runtime import Actor, Secret
 from docs.examples import own_site
 from storage.memory import MemoryDatabase, MemoryEventStore
 from supervision import ChildSpec, StartFailed
+from tests.journeys.test_database_away import wait_ready
 from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.patience import PATIENCE_S
 from tests.web.whole_site import in_thread
@@ -40,6 +41,7 @@ from web.client import CommandRefused, TopicEvent, connect
 from web.server import Answer as Row
 from web.server import ErrorTable
 from web.settings import Settings
+from web.wiring.frame import panels as live_panels
 
 # As many end a supervisor of five restarts in ten seconds.
 FAILURES = 6
@@ -254,13 +256,14 @@ def _twice(site: OwnSite) -> Blueprint:
     raise RuntimeError("the pages are not ready")
 
 
-def _page_of(panel: str) -> Callable[[OwnSite], Blueprint]:
+def _page_of(*panels: str) -> Callable[[OwnSite], Blueprint]:
     def pages(site: OwnSite) -> Blueprint:
         routes = Blueprint("pages", __name__)
 
         @routes.get("/")
         async def home() -> Response:
-            return await site.page(f"{{{{ panel.{panel} }}}}{{{{ live }}}}", panels=[panel])
+            shown = "".join(f"{{{{ panel.{panel} }}}}" for panel in panels)
+            return await site.page(shown + "{{ live }}", panels=panels)
 
         return routes
 
@@ -274,7 +277,7 @@ def _page_of(panel: str) -> Callable[[OwnSite], Blueprint]:
         (SitePlan(panels=lambda _: [Panel("a", "t", _nothing)] * 2), "two panels are called 'a'"),
         (SitePlan(topics=lambda _: [Topic("t", [])] * 2), "two topics are called 't'"),
         (SitePlan(topics=lambda _: [Topic("t", [], [command(Loose, _told)])]), "forbid_unknown"),
-        (SitePlan(tree=lambda _: [ChildSpec("server", own_site.Booth)]), "server"),
+        (SitePlan(tree=lambda _: [ChildSpec("twin", own_site.Booth)] * 2), "twin"),
         (SitePlan(tree=lambda _: [ChildSpec("a", Broken)]), "it cannot begin"),
         (SitePlan(pages=_twice), "pages are not ready"),
         (SitePlan(files=Path("/nowhere-at-all")), "nowhere-at-all"),
@@ -284,6 +287,112 @@ async def test_a_plan_that_cannot_be_is_told_at_the_start(plan: SitePlan, told: 
     with pytest.raises((StartFailed, CannotStart), match=told):
         async with open_own(plan):
             raise AssertionError("it must not have started")
+
+
+@pytest.mark.slow
+async def test_actors_that_give_up_leave_the_site_up_and_are_tried_again() -> None:
+    """SITE-183, SUP-33: what needs none of them goes on, and they come back by themselves."""
+    is_well, begun, back = True, 0, trio.Event()
+
+    class Loop(Actor[str]):
+        def on_start(self) -> None:
+            nonlocal begun
+            begun += 1
+            if not is_well:
+                self.after(0, "crash")
+            elif begun > 1:
+                back.set()
+
+        def on_message(self, message: str) -> None:
+            raise RuntimeError(message)
+
+    def pages(site: OwnSite) -> Blueprint:
+        routes = Blueprint("pages", __name__)
+
+        @routes.get("/")
+        async def home() -> Response:
+            return await site.page("{{ panel.well }}{{ live }}", panels=["well"])
+
+        @routes.get("/loop")
+        async def loop() -> str:
+            return site.ref("loop", Loop).path
+
+        return routes
+
+    async def well() -> str:
+        return "well"
+
+    plan = SitePlan(
+        name="own",
+        tree=lambda _: [ChildSpec("loop", Loop, name="loop")],
+        pages=pages,
+        panels=lambda _: [Panel("well", "ticks", well)],
+    )
+    async with open_own(plan) as site, watching(site) as stream:
+        actors = site.system.whereis("actors")
+        assert actors is not None
+        visitor = Visitor(site.url)
+        await in_thread(partial(stream.read_until, b"elements well"))
+        is_well = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(site.system.wait_down, actors)
+            # It waits from the next turn on, and eleven crashes take more than one.
+            site.ref("loop", Loop).tell("crash")
+            nursery.cancel_scope.deadline = trio.current_time() + PATIENCE_S
+        assert begun == 1 + plan.flags.intensity
+        ready = await in_thread(partial(visitor.get, "/ready"))
+        assert (ready.status, "the actors of the plan gave up" in ready.text) == (503, True)
+        assert (await in_thread(partial(visitor.get, "/loop"))).status == 503
+        assert (await in_thread(partial(visitor.get, "/"))).status == 200
+        site.system.topics.publish("ticks", 1)
+        await in_thread(partial(stream.read_until, b"elements well"))
+        is_well = True
+        with trio.fail_after(PATIENCE_S):
+            await back.wait()
+        assert (await in_thread(partial(visitor.get, "/loop"))).text == "own/actors/loop"
+        # What a probe found is kept for a second.
+        await in_thread(partial(wait_ready, visitor))
+
+
+async def test_a_panel_that_hangs_keeps_what_it_shows_and_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its wait ends; who watches others, and the page itself, do not wait for it."""
+    monkeypatch.setattr(live_panels, "RENDER_S_MAX", 0.1)
+    is_stuck, left = False, 0
+    left_twice = trio.Event()
+
+    def both(site: OwnSite) -> list[Panel]:
+        async def state() -> str:
+            nonlocal left
+            if is_stuck:
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    left += 1
+                    if left == 2:
+                        left_twice.set()
+            return f"answers after {left}"
+
+        async def other() -> str:
+            return "other"
+
+        return [Panel("state", "ticks", state), Panel("other", "ticks", other)]
+
+    plan = SitePlan(pages=_page_of("state", "other"), panels=both)
+    async with open_own(plan) as site, watching(site) as stream:
+        await in_thread(partial(stream.read_until, b"answers after 0"))
+        feed = site.system.whereis("panel-feed-state")
+        is_stuck = True
+        site.system.topics.publish("ticks", 1)
+        await in_thread(partial(stream.read_until, b"elements other"))
+        with trio.fail_after(PATIENCE_S):
+            await left_twice.wait()
+        is_stuck = False
+        await in_thread(partial(stream.read_until, b"answers after 2"))
+        # It is the same incarnation: to be slow is no crash.
+        assert feed is not None
+        assert site.system.stats(feed).incarnation == 1
 
 
 async def test_a_panel_is_rendered_for_all_at_once_and_only_while_somebody_looks() -> None:

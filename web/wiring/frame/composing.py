@@ -9,7 +9,7 @@ from functools import partial
 import trio
 
 from actors.runtime import System
-from supervision import ChildSpec, Plan, Supervisor
+from supervision import Backoff, ChildSpec, Flags, Plan, Supervisor
 from web.observability import RequestLog
 from web.realtime import (
     CommandMemory,
@@ -27,6 +27,7 @@ from web.server import DrainResult, Server, WebApp
 from web.site.health import Health, Unhealthy
 from web.site.pages import program_version
 from web.site.policy_reports import PolicyReports, report_routes
+from web.wiring.frame.finding import ACTORS
 from web.wiring.frame.own_site import OwnSite, SitePlan
 from web.wiring.frame.panels import (
     LIVE,
@@ -54,6 +55,12 @@ from web.wiring.frame.topics import (
     table_of,
 )
 from web.wiring.stopping import Served, ServingActor
+
+# The plan's actors that gave up together: most of what ails them (a table that is not there yet, a
+# service that is away) takes longer than their own restarts, and a minute without is an outage.
+OWN_BACKOFF = Backoff(first=1.0, max=30.0)
+# As our own root: what serves and restarts more than ten times in five seconds does not heal.
+ROOT_FLAGS = Flags(intensity=10, period=5.0)
 
 # Whoever wants their pages found, or not, answers this path with words of their own.
 _ROBOTS = b"User-agent: *\nDisallow: /live\n"
@@ -86,11 +93,11 @@ class OwnWeb:
         # Browsers report here what the policy of pages kept them from (SEC-66).
         self._reports = PolicyReports(trio.current_time)
 
-    def specs(self) -> list[ChildSpec]:
-        """Call this for the plan's own children."""
+    def own(self) -> Plan:
+        """Call this for the plan's own children, and how they are treated."""
         specs = [*self._plan.tree(self._site)]
         self._names = [spec.name for spec in specs if spec.name is not None]
-        return specs
+        return Plan(self._plan.flags, specs)
 
     def listen(self) -> None:
         """Call this when the system is there: panels hear their topics from now on."""
@@ -150,13 +157,31 @@ class OwnWeb:
         return Health(checks, lambda: site.is_draining or site.streams.is_draining)
 
     async def _check_tree(self) -> None:
+        own = self._site.system.whereis(ACTORS)
+        if own is None or self._site.system.stats(own).status != "running":
+            raise Unhealthy("the actors of the plan gave up; they are started again, ever later")
         for name in self._names:
             if self._site.system.whereis(name) is None:
                 raise Unhealthy("an actor that has a name is away")
 
 
+class OwnActors(Supervisor):
+    """What stands above the plan's children: when they crash too often it ends, and nothing else.
+
+    The root starts it again, ever later; until then routes that ask one of them answer 503,
+    `/ready` tells of it, and other pages, files and open streams go on.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def plan(self) -> Plan:
+        """The plan's children, treated as it says."""
+        return self._plan
+
+
 class OwnRoot(Supervisor):
-    """The root of a site of one's own: the database, the plan's children, what serves."""
+    """The root of a site of one's own: the database, the plan's actors, what serves."""
 
     def __init__(
         self,
@@ -175,7 +200,7 @@ class OwnRoot(Supervisor):
         web = OwnWeb(self._plan, site)
         web.listen()
         specs = [
-            *web.specs(),
+            ChildSpec(ACTORS, partial(OwnActors, web.own()), name=ACTORS, backoff=OWN_BACKOFF),
             ChildSpec("panels", partial(PanelsSupervisor, site.watched)),
             streams_child(web.close_streams),
             sockets_child(),
@@ -185,7 +210,7 @@ class OwnRoot(Supervisor):
             specs.insert(-1, ChildSpec("cleaning", site.kept.clean))
         if site.kept.drive is not None:
             specs.insert(0, database_child(site.kept.drive))
-        return Plan(self._plan.flags, specs)
+        return Plan(ROOT_FLAGS, specs)
 
     def _serving(self, web: OwnWeb) -> ServingActor:
         site = self._site

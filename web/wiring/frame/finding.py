@@ -16,6 +16,8 @@ Name = NewType("Name", str)
 
 STREAMS = Name("streams")
 SOCKETS = Name("sockets")
+# What stands above the actors of a plan of one's own.
+ACTORS = Name("actors")
 
 
 class Finder:

@@ -236,7 +236,8 @@ class SitePlan:
     `name` is the root of every actor's path and what is said at the start. `inline` are projections
     that are applied in the transaction of each append. `files` is a folder
     whose files are served under `/static/` with their hash in the name. `errors` adds to the table
-    which of one's own errors are answered how. `flags` are how the root treats its children.
+    which of one's own errors are answered how. `flags` are how the children of `tree` are treated:
+    those who crash too often end together, and are started again, ever later; the site stays up.
     """
 
     name: str = "site"
@@ -247,5 +248,5 @@ class SitePlan:
     errors: Callable[[ErrorTable], None] = no_errors
     inline: Sequence[Projection] = ()
     files: Path | None = None
-    # As our own root: more than ten restarts in five seconds is nothing that heals.
+    # As our own root: more than ten restarts in five seconds is nothing that heals at once.
     flags: Flags = field(default_factory=lambda: Flags(intensity=10, period=5.0))
