@@ -9,6 +9,7 @@ pytest.register_assert_rewrite("storage.testing")
 
 from storage.postgres import Database, open_database  # noqa: E402
 from storage.testing import TemporaryServer  # noqa: E402
+from tests import requirement_marks  # noqa: E402
 from tests.patience import PATIENT_POOL  # noqa: E402
 
 # How long an example takes tells something about the machine only.
@@ -27,6 +28,20 @@ class FailuresAtOnce:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._terminal.write_line(f"\nFAILED {report.nodeid} ({report.when})", red=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        requirement_marks.OPTION,
+        action="append",
+        default=[],
+        metavar="ID",
+        help="run the tests that hold this requirement, such as SITE-143; may be given again",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    requirement_marks.mark(config, items)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+import trio
 
+from tests.journeys.visitor import Visitor
+from tests.patience import PATIENCE_S
 from tests.web.whole_site import in_thread, open_whole_site
 from web.lab.panels.bucket import ADDRESS, SESSION, Buckets, Size
 from web.routing import paths
+from web.timeline.feed import PERIOD_S
+
+# As many as the page has.
+WORKERS = 24
 
 
 class Clock:
@@ -74,3 +87,75 @@ async def test_the_probe_is_bare_and_says_what_it_took() -> None:  # SITE-140 LA
         assert (refused.status, refused.body) == (429, b"")
         assert int(refused.headers["retry-after"]) > 1
         assert refused.headers["x-burst-tokens"] == "0"
+
+
+def send_probes(runner: Visitor, numbers: Iterator[int]) -> Counter[int]:
+    """Ask for one probe after the other over one connection, as a worker of the page does."""
+    told: Counter[int] = Counter()
+    address = urlsplit(runner.url)
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE_S)
+    headers = {**runner._headers(), "x-request-burst": "1"}
+    for number in numbers:
+        connection.request("GET", f"{paths.BURST_PROBE}?i={number}&t=1", headers=headers)
+        answer = connection.getresponse()
+        assert answer.read() == b""
+        told[answer.status] += 1
+    connection.close()
+    return told
+
+
+@pytest.mark.slow
+async def test_others_miss_nothing_while_one_visitor_sends_a_whole_burst() -> None:
+    # SITE-143, SITE-142, SITE-129
+    told: Counter[int] = Counter()
+    numbers = iter(range(SESSION.capacity))
+    heard = b""
+
+    def send() -> None:
+        told.update(send_probes(runner, numbers))
+
+    def listen() -> None:
+        nonlocal heard
+        heard = at_reader.read_until(b"the last word")
+
+    def look_on() -> None:
+        at_runner.read_until(b"POST /demo/chat/messages/demo")
+
+    def post_and_look(number: int) -> None:
+        assert author.post(f"word {number};").status == 202
+        assert [other.get(path).status for path in ("/health", "/")] == [200, 200]
+
+    async with open_whole_site() as site:
+        runner, author, reader, other = (site.visitor() for _ in range(4))
+        runner.panel = "operations"
+        for one in (runner, author, reader):
+            await in_thread(one.open_lab)
+        with (
+            await in_thread(runner.open_stream) as at_runner,
+            await in_thread(reader.open_stream) as at_reader,
+        ):
+            await in_thread(partial(at_reader.read_until, b"sseConnected"))
+            await in_thread(partial(at_runner.read_until, b"GET /lab"))
+            streams = site.web.streams.all()
+            viewers = [site.web.timeline_viewers.maybe_viewer(one.key) for one in streams]
+            (viewer,) = (one for one in viewers if one is not None and one.is_shown)
+            posted, renders, began = 0, viewer.renders, trio.current_time()
+            async with trio.open_nursery() as readers:
+                readers.start_soon(in_thread, listen)
+                readers.start_soon(in_thread, look_on)
+                async with trio.open_nursery() as workers:
+                    for _ in range(WORKERS):
+                        workers.start_soon(in_thread, send)
+                    while len(workers.child_tasks) > 0:
+                        posted += 1
+                        await in_thread(partial(post_and_look, posted))
+                # The timeline of who runs it is drawn as seldom as ever.
+                took_s = trio.current_time() - began
+                assert viewer.renders - renders <= took_s / PERIOD_S + 2
+                assert len(site.web.streams) == 2
+                assert (await in_thread(partial(author.post, "the last word"))).status == 202
+                assert (await in_thread(partial(runner.post, "a word of mine"))).status == 202
+    assert told == {204: SESSION.capacity}
+    # Each word, in its order; a pane and the dock show it twice, in one patch.
+    words = [int(number) for number in re.findall(rb"word (\d+);", heard)]
+    assert list(dict.fromkeys(words)) == list(range(1, posted + 1))
