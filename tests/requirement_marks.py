@@ -27,8 +27,9 @@ def marks_of(text: str) -> tuple[frozenset[str], Mapping[str, frozenset[str]]]:
     lines = text.splitlines()
     outside, named = set(range(len(lines))), dict[str, frozenset[str]]()
     for node in ast.walk(ast.parse(text)):
-        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if is_function and node.name.startswith("test_"):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
+            "test_"
+        ):
             first = min(one.lineno for one in (node, *node.decorator_list)) - 1
             while first and lines[first - 1].lstrip().startswith("#"):
                 first -= 1
