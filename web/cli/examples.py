@@ -44,6 +44,7 @@ EXAMPLES: Mapping[str, Example] = {
         "crawler", "three levels of supervision, a pool, a rate limiter", is_site=False
     ),
     "todo": Example("todo", "a list that two windows see in step, kept as events"),
+    "banking": Example("banking.site", "accounts, and transfers that are whole or taken back"),
     "votes": Example("own_site", "a page with a live panel, and a topic for programs"),
     "parcels": Example("parcels", "an HTTP API: answers, refusals, keys, pages"),
     "checkout": Example(
