@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.journeys.kinds import OpenContext
+from tests.journeys.kinds import OpenContext, StartSite
 from tests.journeys.site_process import SiteProcess
 from tests.patience import PATIENCE_S
 
@@ -67,6 +67,74 @@ def test_a_person_registers_and_other_tabs_follow(
     # SEC-22: nothing of a member's page is kept
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
     expect(lab.locator("#connection-pill")).to_contain_text("load this page again")
+
+
+def _sign_in(page: Page, site: SiteProcess, name: str) -> None:
+    page.goto(f"{site.url}/login?next=/lab")
+    page.get_by_label("E-mail address").fill(f"{name}@example.org")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("main").get_by_role("button", name="Sign in").click()
+    expect(page.locator(".viewer")).to_contain_text(name)
+
+
+def _draft(page: Page, text: str) -> None:
+    expect(page.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+    page.locator("#chat-you-draft").fill(text)
+
+
+def _is_put_away(page: Page) -> None:
+    expect(page.locator("#chat-you-draft")).to_have_value("")
+    expect(page.locator("#chat-you-draft")).not_to_be_editable()
+    expect(page.locator("#chat-you-note")).to_contain_text("load this page again")
+
+
+DRAFTS = "Object.keys(sessionStorage).filter((key) => key.startsWith('draft '))"
+
+
+def test_a_draft_leaves_with_who_signs_out(site: SiteProcess, new_context: OpenContext) -> None:
+    # SITE-64, SEC-13: it is in no tab of this browser any more, and the page says so
+    context = new_context()
+    page, lab, away = context.new_page(), context.new_page(), context.new_page()
+    register(page, site, "hedy")
+    lab.goto(f"{site.url}/lab")
+    _draft(lab, "what nobody shall see")
+    # A page whose line is gone hears of it as well.
+    away.goto(f"{site.url}/lab")
+    _draft(away, "nor this")
+    away.route("**/events**", lambda route: route.abort())
+    page.get_by_role("button", name="Sign out").click()
+    for one in (lab, away):
+        _is_put_away(one)
+        assert one.evaluate(DRAFTS) == []
+    _sign_in(lab, site, "hedy")
+    expect(lab.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+    expect(lab.locator("#chat-you-draft")).to_have_value("")
+
+
+def test_a_draft_waits_for_its_writer_whose_sign_in_is_over(
+    start_site: StartSite, new_context: OpenContext
+) -> None:
+    # SITE-64, SEC-13: the next person does not see it, who wrote it does
+    site = start_site()
+    context, elsewhere = new_context(), new_context()
+    page, lab = context.new_page(), context.new_page()
+    register(page, site, "joan")
+    lab.goto(f"{site.url}/lab")
+    _draft(lab, "half a thought")
+    register(elsewhere.new_page(), site, "mary")
+    ender = new_context().new_page()
+    _sign_in(ender, site, "joan")
+    ender.goto(f"{site.url}/account")
+    ender.get_by_role("button", name="others").click()
+    _is_put_away(lab)
+    lab.get_by_role("button", name="load again").click()
+    expect(lab.locator("#chat-you-draft")).to_have_count(0)
+    _sign_in(lab, site, "mary")
+    expect(lab.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+    expect(lab.locator("#chat-you-draft")).to_have_value("")
+    context.clear_cookies()
+    _sign_in(lab, site, "joan")
+    expect(lab.locator("#chat-you-draft")).to_have_value("half a thought")
 
 
 def test_without_scripts_it_is_the_same(site: SiteProcess, browser: Browser) -> None:

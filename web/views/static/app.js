@@ -123,7 +123,11 @@ function onComposerKey(event) {
 
 // ---- drafts --------------------------------------------------------------------------------
 
-// Of this tab, and of who is here: the next person at this browser sees no draft.
+// Of this tab, and of who is here: the next person at this browser sees no draft. A page that shows
+// another person than is here now empties its composers (`greenroom-left`) and keeps what was in
+// them, for one who only has another role now, or whose sign-in has run out. Who signs out leaves
+// no draft in any tab.
+const leaving = new BroadcastChannel("greenroom-leaving");
 const draftKey = (form) => `draft ${form.id} ${document.querySelector(".viewer bdi")?.textContent}`;
 
 // Called by the composer's attributes: gives the draft that is kept, or keeps another. What the page
@@ -139,6 +143,23 @@ window.greenroomDraft = (form, draft) => {
     return ""; // a browser that stores nothing, or has no room left
   }
 };
+
+function dropDrafts() {
+  try {
+    for (const key of Object.keys(sessionStorage)) {
+      if (key.startsWith("draft ")) sessionStorage.removeItem(key);
+    }
+  } catch {
+    // nothing is stored here
+  }
+  tell(window, "greenroom-left");
+}
+
+function onLeaving(event) {
+  if (event.target.getAttribute("action") !== "/logout") return;
+  leaving.postMessage("signed out");
+  dropDrafts();
+}
 
 function onDraft(event) {
   if (event.target.matches(".composer textarea")) greenroomDraft(event.target.form, event.target.value);
@@ -163,6 +184,8 @@ document.addEventListener("datastar-fetch", ({ detail }) => {
 });
 document.addEventListener("keydown", onComposerKey);
 document.addEventListener("input", onDraft);
+document.addEventListener("submit", onLeaving);
+leaving.addEventListener("message", dropDrafts);
 document.addEventListener("click", onShowPassword);
 for (const log of all(".log")) followed.add(log);
 tidy();

@@ -180,8 +180,10 @@ function heard() {
 }
 
 function refused(status) {
-  if (status === 409) isOutdated = true;
-  else if (status === 429) trouble = TOO_MANY;
+  if (status === 409) {
+    isOutdated = true;
+    tell(window, "greenroom-left");
+  } else if (status === 429) trouble = TOO_MANY;
   else if (status === 503) trouble = "the server has no room";
   else trouble = `the server said ${status}`;
 }
