@@ -4,7 +4,8 @@ Read `words.py` (the nouns), `policy.py` (the rules, pure; `guests.py` has the n
 `moderation.py` (what is decided about what waits, and the audit),
 `stored.py` (the event of a post, and how its text ends), `chat_log.py` (the port: what storage
 must do), `newest.py` (what a room keeps of it), then `room.py` (the actor that carries the
-rules out, and how it is found). Pages and sockets live in `web`.
+rules out, and how it is found) and `watching.py` (what other
+processes store). Pages and sockets live in `web`.
 """
 
 from actors.chat.chat_log import (
@@ -51,9 +52,11 @@ from actors.chat.room import (
     RoomRef,
     RoomResumed,
     Rooms,
+    Stored,
     topic_of,
 )
 from actors.chat.stored import PostModerated, PostStored, day_subject, user_subject
+from actors.chat.watching import RoomsWatch
 from actors.chat.words import (
     DEMO_DISPLAY_NAME,
     DEMO_EMAIL,
@@ -134,9 +137,11 @@ __all__ = [
     "RoomRef",
     "RoomResumed",
     "Rooms",
+    "RoomsWatch",
     "Said",
     "SaidAgain",
     "Status",
+    "Stored",
     "TakenAway",
     "TooManyPosts",
     "UnknownRoom",

@@ -5,7 +5,7 @@ may raise `ChatLogUnavailable` when the store cannot be reached in time: nothing
 then to be stored, and a repeat with the same client id settles the doubt.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
@@ -186,6 +186,19 @@ class ChatLog(Protocol):
         Read from the room's stream, so it is the same after any restart. What waits for review is
         not among it; what was approved stands where it was. A text that was forgotten is `ERASED`.
         `after` below 0, or `limit` outside 1 to 1000, is `InvalidField`, a `ValueError`.
+        """
+        ...
+
+    async def versions(self) -> Mapping[RoomName, int]:
+        """Call this for the number of the last event of each room, of one moment."""
+        ...
+
+    def rings(self, every_s: float) -> AsyncGenerator[None, None]:
+        """Call this to be woken when a room may have a new event, in whatever process.
+
+        Rings at once, then within some 10 ms of a commit, and after `every_s` seconds without one:
+        a ring may be lost. Only a hint, ask `versions`. Several rings may come as one. Close it
+        (`aclosing`) when you are done.
         """
         ...
 

@@ -9,6 +9,8 @@ stored an event and died before publishing it. Also the first one of its actor: 
 that was itself restarted gives the room a new actor, which counts from 1 again.
 Rule 4: it says so as well when an answer of the store was lost and its event may be stored all the
 same: nobody else would show it before the next one.
+Rule 5: what other processes store in the room is told here too, once and in order (`Stored`). What
+only some may see is not told one by one: then the readers read again.
 """
 
 from collections.abc import Callable
@@ -79,10 +81,12 @@ class MessagePosted:
     """Published on the room's topic when event `n` has stored a message, or shows it to all.
 
     Of a message that waited the second comes when a moderator approved it, with its old `seq`.
+    `correlation_id` is what was stored with an event of another process; here it is its context's.
     """
 
     message: Message
     n: int
+    correlation_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +197,13 @@ class ForgetNewest:
 
 
 @message
+class Stored:
+    """Tells the room that its last event is `n`, whoever stored it: the readers are to know it."""
+
+    n: int
+
+
+@message
 class Settle:
     """Posts may be stored that were never published; tell the readers once the store answers."""
 
@@ -204,7 +215,9 @@ class CrashRoom:
     because: str
 
 
-RoomMessage: TypeAlias = Post | Join | IsMember | Moderate | ReadHistory | ForgetNewest | CrashRoom
+RoomMessage: TypeAlias = (
+    Post | Join | IsMember | Moderate | ReadHistory | ForgetNewest | Stored | CrashRoom
+)
 
 
 class CrashedOnPurpose(Exception):
@@ -235,6 +248,9 @@ class RoomActor(Actor[RoomMessage | Settle]):
         self._members: set[UUID] = set()
         # The highest number of a message that the readers were told of.
         self._told_seq = 0
+        # The last event that the readers were told of. None before the first: what they have read
+        # when the room started is not known here.
+        self._told_n: int | None = None
 
     def on_start(self) -> None:
         """Begin at once, without asking the store, and tell the readers."""
@@ -256,6 +272,9 @@ class RoomActor(Actor[RoomMessage | Settle]):
                 # No store could keep it; the others shall not have to do with that.
                 post.reply(NotTaken(str(error)))
         verdicts = await self.environment.log.post_all(drafts)
+        numbers = [verdict.n for verdict in verdicts if isinstance(verdict, Posted)]
+        if numbers:
+            await self._tell_until(min(numbers) - 1)
         for post, verdict in zip(drafted, verdicts, strict=True):
             with post:
                 post.reply(self._publish_posted(verdict))
@@ -306,6 +325,8 @@ class RoomActor(Actor[RoomMessage | Settle]):
             return NotStored(str(error))
         if isinstance(outcome, Decided):
             decided, n = outcome.message, outcome.n
+            await self._tell_until(n - 1)
+            self._told_n = max(self._told_n or 0, n)
             if message.decision is Decision.APPROVE:
                 self._publish(MessagePosted(decided, n))
             else:
@@ -329,6 +350,14 @@ class RoomActor(Actor[RoomMessage | Settle]):
     def on_forget_newest(self, _: ForgetNewest) -> None:
         """Show nothing that may be gone."""
         self._newest = None
+
+    async def on_stored(self, message: Stored) -> None:
+        """Tell the readers what others have stored."""
+        if self._told_n is not None:
+            await self._tell_until(message.n)
+            return
+        self._told_n, self._newest = message.n, None
+        self._publish(RoomResumed(self.name))
 
     async def on_settle(self, _: Settle) -> None:
         """Tell the readers to read again, if the store answers; else ask it later."""
@@ -377,6 +406,7 @@ class RoomActor(Actor[RoomMessage | Settle]):
                 if self._newest is not None and not self._newest.follows(message, n):
                     self._newest = None  # Somebody else has posted here.
                 self._told_seq = max(self._told_seq, message.seq)
+                self._told_n = max(self._told_n or 0, n)
                 self._publish(MessagePosted(message, n))
             case Repeated(message) if message.seq > self._told_seq:
                 # The answer of the first time was lost, and the event with it.
@@ -384,6 +414,31 @@ class RoomActor(Actor[RoomMessage | Settle]):
                 self._newest = None
                 self._publish(RoomResumed(self.name))
         return verdict
+
+    async def _tell_until(self, n: int) -> None:
+        """Publish what others have stored up to event `n`."""
+        told = self._told_n
+        if told is None or told >= n:
+            return
+        self._newest = None
+        # Whatever comes of it: who misses something reads it again.
+        self._told_n = n
+        if n - told > HISTORY_LIMIT:
+            # More than a page shows.
+            self._publish(RoomResumed(self.name))
+            return
+        try:
+            said = await self.environment.log.said(self.name, after=told, limit=n - told)
+        except ChatLogUnavailable:
+            self._settle_later()
+            return
+        if said.to != n or len(said.messages) != n - told:
+            # Some of it is not for all, or is gone.
+            self._publish(RoomResumed(self.name))
+            return
+        for one in said.messages:
+            self._told_seq = max(self._told_seq, one.message.seq)
+            self._publish(MessagePosted(one.message, one.n, one.correlation_id or ""))
 
     def _settle_later(self) -> None:
         self.after(SETTLED_AFTER_S, Settle(), key="settle")

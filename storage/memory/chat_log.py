@@ -1,12 +1,13 @@
 """The chat log in memory; the twin of `storage/postgres/chat_log.py`, and its specification."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
+import trio
 
 from actors.chat import (
     Author,
@@ -153,6 +154,9 @@ class MemoryChatLog:
         self._rooms: dict[RoomName, _RoomTable] = {}
         self._now = now
         self._failures = 0
+        self._changed = trio.Event()
+        # Set in tests: every ring is lost.
+        self.is_deaf = False
 
     def fail_next(self, times: int = 1) -> None:
         """Call this in tests to make the next calls raise `ChatLogUnavailable`."""
@@ -272,6 +276,19 @@ class MemoryChatLog:
             ),
         )
 
+    async def versions(self) -> Mapping[RoomName, int]:
+        """See `ChatLog.versions`."""
+        self._maybe_fail()
+        return {name: table.events for name, table in self._rooms.items()}
+
+    async def rings(self, every_s: float) -> AsyncGenerator[None, None]:
+        """See `ChatLog.rings`."""
+        while True:
+            changed = self._changed
+            yield
+            with trio.move_on_after(every_s):
+                await changed.wait()
+
     async def newest(self, room: RoomName, *, limit: int = HISTORY_LIMIT) -> Newest:
         """See `ChatLog.newest`."""
         check_newest(room, limit)
@@ -314,6 +331,7 @@ class MemoryChatLog:
         self._catch_up(table)
         table.events += 1
         _record(self.database, table, verdict_event(verdict))
+        self._ring()
         self.reviewed.add(message.id)
         reason = self.queue[message.id] = verdict.reason or self.queue[message.id]
         status = verdict.decision.status
@@ -537,6 +555,7 @@ class MemoryChatLog:
             created_at=draft.created_at,
         )
         kept = _Kept(message, _record(self.database, table, _numbered(event, table.seq)))
+        self._ring()
         table.messages.append(kept)
         table.by_client_id[draft.author.key, draft.client_id] = kept
         for limit in draft.limits:
@@ -577,6 +596,11 @@ class MemoryChatLog:
             return self._rooms[room]
         except KeyError:
             raise UnknownRoom(room) from None
+
+    def _ring(self) -> None:
+        if not self.is_deaf:
+            self._changed.set()
+            self._changed = trio.Event()
 
     def _maybe_fail(self) -> None:
         if self._failures:

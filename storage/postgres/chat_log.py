@@ -7,7 +7,14 @@ the stream `room-<id>`. Its text is sealed here, before the statement, and what 
 the event and with the message.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -89,6 +96,7 @@ from storage.errors import (
     UnknownUser,
 )
 from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.notices import ROOMS
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.connecting.statements import on_behalf_of
 from storage.postgres.event_store import PostgresEventStore
@@ -205,6 +213,8 @@ FROM chat_audit_log a LEFT JOIN users u ON u.id = a.actor_user_id
     LEFT JOIN chat_rooms r ON r.id = a.room_id
 WHERE a.id < $1 ORDER BY a.id DESC LIMIT $2
 """
+
+_VERSIONS = "SELECT name, last_event FROM chat_rooms"
 
 _SEQ_MAX = 2**63 - 1
 
@@ -375,7 +385,7 @@ class PostgresChatLog:
     ) -> T:
         for _ in range(RACES_MAX):
             try:
-                return await self._database.run(work, *args)
+                return await self._database.run(work, *args, channel=ROOMS)
             except StatementRefused as error:
                 if error.constraint != STREAM_KEY:
                     raise
@@ -425,6 +435,21 @@ class PostgresChatLog:
         """See `ChatLog.said`."""
         check_said(room, after, limit)
         return await _available(self._said(room, await self._room_id(room), after, limit))
+
+    async def versions(self) -> Mapping[RoomName, int]:
+        """See `ChatLog.versions`."""
+        rows = await _available(self._database.run(_fetch, _VERSIONS))
+        return {RoomName(row["name"]): row["last_event"] for row in rows}
+
+    async def rings(self, every_s: float) -> AsyncGenerator[None, None]:
+        """See `ChatLog.rings`."""
+        bell = self._database.bell(ROOMS)
+        with bell.heard():
+            while True:
+                # Before whoever is woken looks: what is stored while it does rings for it.
+                wait = bell.listen()
+                yield
+                await wait(every_s)
 
     async def newest(self, room: RoomName, *, limit: int = HISTORY_LIMIT) -> Newest:
         """See `ChatLog.newest`."""

@@ -4,8 +4,10 @@ The adapter starts empty: no rooms, and the demo user as the only user.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from uuid import UUID, uuid4
 
@@ -47,6 +49,7 @@ from actors.chat.chat_log import WAITING_MAX
 from actors.persistence import ERASED, EVENTS, EventStore, Keyring
 from actors.persistence.words import EVENT_BYTES_MAX
 from storage.errors import UnknownUser
+from storage.testing.samples import PATIENCE_S
 
 _NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _GUEST = Author(None, "session-a", "amber fox 12")
@@ -632,6 +635,25 @@ class ChatLogSuite:
         posted = await chat_log.post(draft("and on"))
         assert isinstance(posted, Posted)
         assert (posted.n, posted.message.seq) == (4, 3)
+
+    async def test_whoever_waits_is_rung_for_what_is_stored(self, chat_log: ChatLog) -> None:
+        # SITE-63, SITE-69: a post and a decision; where the rooms stand is asked behind the ring
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        first = await chat_log.versions()
+        assert set(first) == set(ROOM_NAMES)
+        waits = draft("see http://a", status=Status.PENDING)
+        async with aclosing(chat_log.rings(10 * PATIENCE_S)) as rings:
+            await anext(rings)
+            with trio.fail_after(PATIENCE_S):
+                for expected, stored in (
+                    (1, partial(chat_log.post, waits)),
+                    (2, partial(chat_log.moderate, verdict(waits.message_id))),
+                ):
+                    await stored()
+                    while (await chat_log.versions())[LOBBY] < first[LOBBY] + expected:
+                        await anext(rings)
+                    await anext(rings)
+        assert await chat_log.versions() == {**first, LOBBY: first[LOBBY] + 2}
 
     async def test_a_message_that_is_removed_is_gone_for_all(self, chat_log: ChatLog) -> None:
         # SITE-69

@@ -101,7 +101,9 @@ class SocketFeed(Actor[Messages]):
             with one:
                 # Each has its own cause, see `Batch`.
                 context = current_context()
-                run.append((event, "" if context is None else context.correlation_id))
+                here = "" if context is None else context.correlation_id
+                known = event.correlation_id
+                run.append((event, here if known is None else known))
         await self._spread(run)
 
     async def on_message_withdrawn(self, event: MessageWithdrawn) -> None:

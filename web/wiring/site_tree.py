@@ -7,6 +7,7 @@
       sessions          dynamic, one actor per browser session, passivated when idle
       feeds             one_for_one: a feed per room, the sockets', the tree, the proof, the
                         queue, the timeline and who tells it
+      elsewhere         tells the rooms what other processes have stored in them
       streams           dynamic, one actor per open page
       sockets           dynamic, one actor per WebSocket
       recorder          stores what visitors do in the lab
@@ -29,7 +30,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from actors.accounts import SessionActor
-from actors.chat import ROOM_NAMES, ChatEnvironment, RoomActor, Rooms
+from actors.chat import ROOM_NAMES, ChatEnvironment, RoomActor, Rooms, RoomsWatch
 from actors.runtime import AnyActor
 from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
 from web.demos.counter import CounterActor, Counters
@@ -142,6 +143,7 @@ class Site(Supervisor):
                 SESSIONS, partial(_sessions, parts.web.rooms), name=SESSIONS, type="supervisor"
             ),
             ChildSpec("feeds", partial(FeedsSupervisor, parts)),
+            ChildSpec("elsewhere", partial(RoomsWatch, parts.chat.log, parts.web.rooms)),
             streams_child(parts.web.close_streams),
             sockets_child(),
             ChildSpec("recorder", parts.web.recorder, name=RECORDER),

@@ -21,8 +21,13 @@ from storage.errors import StoreError
 from storage.postgres.connecting.pool import Pool
 from storage.postgres.connecting.session import GONE, Connection
 
-CHANNELS = ("greenroom_events", "greenroom_projections", "greenroom_sessions")
-EVENTS, PROJECTIONS, SESSIONS = CHANNELS
+CHANNELS = (
+    "greenroom_events",
+    "greenroom_projections",
+    "greenroom_sessions",
+    "greenroom_rooms",
+)
+EVENTS, PROJECTIONS, SESSIONS, ROOMS = CHANNELS
 
 # Hints closer together than this travel as one.
 COALESCE_S = 0.010

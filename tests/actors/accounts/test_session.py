@@ -50,6 +50,7 @@ from actors.chat import (
     RoomMessage,
     RoomName,
     Rooms,
+    Stored,
     UnknownRoom,
     guest_name,
 )
@@ -83,6 +84,8 @@ class FakeRoom(Actor[RoomMessage]):
         return NotStored("a fake stores nothing")
 
     def on_forget_newest(self, message: ForgetNewest) -> None: ...
+
+    def on_stored(self, message: Stored) -> None: ...
 
     def on_crash_room(self, message: CrashRoom) -> None:
         raise AssertionError("no session crashes a room")
