@@ -35,7 +35,7 @@ class SiteProcess:
         self.lines: list[str] = []
         self._start()
 
-    def _start(self, port: int = 0) -> None:
+    def _settings(self, port: int = 0) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         settings = {
             "PORT": str(port),
@@ -43,10 +43,27 @@ class SiteProcess:
             "DRAIN_BUDGET_SECS": str(round(PATIENCE_S)),
             **self._environment,
         }
+        return {**kept, **settings, "PYTHONUNBUFFERED": "1"}
+
+    def run(self, *arguments: str) -> str:
+        """Run another command of the same program with the same settings; gives what it says."""
+        done = subprocess.run(
+            [sys.executable, "-m", self.module, *arguments],
+            cwd=ROOT,
+            env=self._settings(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def _start(self, port: int = 0) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", self.module, *self.words],
             cwd=ROOT,
-            env={**kept, **settings, "PYTHONUNBUFFERED": "1"},
+            env=self._settings(port),
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -134,6 +135,75 @@ def test_a_revoked_sign_in_is_over_everywhere(pair: tuple[SiteProcess, SiteProce
         stream.response.read()
     assert second.get("/account").status == 303
     assert first.get("/account").status == 200
+
+
+def test_what_is_said_in_one_is_heard_in_the_other(pair: tuple[SiteProcess, SiteProcess]) -> None:
+    # SITE-63, SITE-76, SITE-78: live, in order and once, on a page whose process stores nothing.
+    one, other = pair
+    speaker, listener = Visitor(one.url), Visitor(other.url)
+    speaker.open_lab()
+    listener.open_lab()
+    texts = [uuid.uuid4().hex for _ in range(8)]
+    with listener.open_stream() as stream:
+        stream.read_until(b'"sseConnected":true')
+        seen = b""
+        for text in texts:
+            assert speaker.post(text).status == 202
+            if len(seen) == 0:
+                seen += stream.read_until(text.encode())
+        last = uuid.uuid4().hex
+        assert listener.post(last).status == 202
+        seen += stream.read_until(last.encode())
+        places = [seen.index(text.encode()) for text in (*texts, last)]
+        assert places == sorted(places)
+    with speaker.open_stream() as stream:
+        stream.read_until(last.encode())
+    for site in pair:
+        history = Visitor(site.url).get("/partials/chat-history?room=Lobby&limit=50").text
+        found = [history.index(text) for text in (*texts, last)]
+        assert found == sorted(found)
+
+
+def test_what_waits_in_one_is_seen_in_the_other_by_who_may(
+    pair: tuple[SiteProcess, SiteProcess],
+) -> None:
+    # SITE-68, SITE-69, SITE-70: by a moderator, and not by others until it is approved.
+    one, other = pair
+    author, stranger, moderator = Visitor(one.url), Visitor(other.url), registered(other)
+    name = moderator.get("/account").text.partition("@example.org")[0].rpartition(">")[2]
+    other.run("roles", "grant", "moderator", name, "--yes")
+    author.open_lab()
+    stranger.open_lab()
+    queue = moderator.get("/demo/chat/moderation")
+    found = re.search(r"sseTabId: '([0-9a-f-]{36})", queue.text)
+    assert found
+    moderator.tab = found.group(1)
+    first, second, behind = (uuid.uuid4().hex for _ in range(3))
+    with moderator.open_stream_of("moderation") as desk, stranger.open_stream() as stream:
+        desk.read_until(b'"sseConnected":true')
+        stream.read_until(b'"sseConnected":true')
+        for waits in (first, second):
+            assert author.post(f"http://{waits}").status == 202
+        desk.read_until(first.encode(), second.encode())
+        assert author.post(behind).status == 202
+        heard = stream.read_until(behind.encode())
+        assert first.encode() not in heard
+        assert second.encode() not in heard
+        for waits, decision in ((first, "approve"), (second, "remove")):
+            page = moderator.get("/demo/chat/moderation").text
+            before, _, _ = page.partition(waits)
+            ids = re.findall(r'<li id="waiting-([0-9a-f-]{36})"', before)
+            decided = {
+                "message_id": ids[-1],
+                "decision": decision,
+                "reason": "",
+            }
+            assert moderator.form("/demo/chat/moderation", decided).status == 303
+        assert second.encode() not in stream.read_until(first.encode())
+    # Decided at the other process, heard at the author's.
+    author.open_lab()
+    assert first in author.get("/lab").text
+    assert second not in author.get("/lab").text
 
 
 def test_what_is_said_in_one_is_read_in_the_other(pair: tuple[SiteProcess, SiteProcess]) -> None:

@@ -26,7 +26,6 @@ from actors.chat import (
     RoomActor,
     RoomName,
     RoomRef,
-    RoomResumed,
     Rooms,
     RoomsWatch,
     Said,

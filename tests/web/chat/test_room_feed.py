@@ -113,11 +113,21 @@ async def test_a_page_that_joins_while_history_is_read_misses_nothing() -> None:
 async def test_a_lost_event_is_mended_for_everybody() -> None:  # SITE-95
     async with open_kit() as kit:
         pages = [await kit.open_page(name) for name in ("x", "y")]
-        posts = [await kit.say("a"), await kit.store("b"), await kit.say("a")]
+        posts = [await kit.say("a"), await kit.store("b"), await kit.store("a")]
+        kit.publish(posts[-1])
+        await kit.settle()
         assert [page.ids for page in pages] == [ids_of(posts)] * 2
         assert [page.window_count for page in pages] == [2, 2]
         posts.append(await kit.say("b"))
     assert [page.ids for page in pages] == [ids_of(posts)] * 2
+
+
+async def test_what_others_have_stored_comes_one_by_one() -> None:  # SITE-63 SITE-76
+    async with open_kit() as kit:
+        page = await kit.open_page("x")
+        posts = [await kit.say("a"), await kit.store("b"), await kit.store("c"), await kit.say("a")]
+        assert page.ids == ids_of(posts)
+        assert page.window_count == 1, "no window but the first"
 
 
 async def test_a_restarted_room_shows_what_it_stored_and_never_told() -> None:  # SITE-63
