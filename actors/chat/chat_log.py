@@ -169,10 +169,10 @@ class ChatLog(Protocol):
     ) -> History:
         """Call this to read the newest `limit` messages the viewer may see, below seq `before`.
 
-        Visible ones for all; pending ones for their author and moderators; removed ones for
-        nobody. A text that was forgotten is `ERASED`. At most three queries. `limit` outside 1
-        to 50, or `before` below 1, is `InvalidField`, a `ValueError`. The messages and `n` come
-        from one snapshot.
+        Visible ones for all; pending ones for their author and moderators; of removed ones their
+        author is told that they were there, and why they are not. A text that was forgotten is
+        `ERASED`. At most three queries. `limit` outside 1 to 50, or `before` below 1, is
+        `InvalidField`, a `ValueError`. The messages and `n` come from one snapshot.
         """
         ...
 
@@ -206,7 +206,7 @@ class ChatLog(Protocol):
         """Call this to read the newest `limit` messages that everybody may see, for many viewers.
 
         What `history` would give each viewer who is no moderator and no author of what waits for
-        review. One query; errors as `history`.
+        review or was removed. One query; errors as `history`.
         """
         ...
 

@@ -4,7 +4,7 @@ Pure: no clock, no store, no actor. `room.py` reads it anew and says when it is 
 
 Rule 1: what it gives is what the store would have given when it was read, with the posts since.
 Rule 2: where it cannot know that (a number was left out, the viewer wrote something that waits for
-review) it gives nothing, and the store is asked.
+review, or was removed) it gives nothing, and the store is asked.
 """
 
 from collections.abc import Set as AbstractSet

@@ -140,7 +140,8 @@ class Message:
     """A stored message. `seq` orders the messages of a room from 1, without holes.
 
     `author_name` is the name of the user, and None for a guest or an unknown user: the
-    reader derives those names (`policy.author_name`).
+    reader derives those names (`policy.author_name`). One that was removed is told to its author
+    only: without its text, with the reason in `removed_for`.
     """
 
     id: UUID
@@ -153,15 +154,20 @@ class Message:
     status: Status
     client_id: str
     created_at: datetime
+    removed_for: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """For whom history is read; decides whether pending messages are among it."""
+    """For whom history is read; decides which pending and removed messages are among it.
+
+    `tells_authors` is nobody's page: who reads for all sees of each removed one that it was there.
+    """
 
     user_id: UUID | None = None
     session_id: str | None = None
     is_moderator: bool = False
+    tells_authors: bool = False
 
     def __post_init__(self) -> None:
         if self.user_id is not None:
@@ -191,8 +197,9 @@ AuthorId: TypeAlias = str | UUID
 class Newest:
     """The newest messages that everybody may see, oldest first, for pages of any viewer.
 
-    `waiting` are the authors of messages among them that wait for review: their page holds those
-    too. None when there are too many to tell. `n` and `has_older` as in `History`, of one snapshot.
+    `waiting` are the authors of messages among them that wait for review, or were removed: their
+    page holds those too. None when there are too many to tell. `n` and `has_older` as in
+    `History`, of one snapshot.
     """
 
     messages: tuple[Message, ...]

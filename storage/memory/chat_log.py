@@ -230,7 +230,8 @@ class MemoryChatLog:
             if (before is None or kept.message.seq < before) and may_see(kept.message, viewer)
         ]
         n = table.events
-        return History(tuple(await self._read(seen[-limit:])), n, has_older=len(seen) > limit)
+        messages = tuple(map(self._told, await self._read(seen[-limit:])))
+        return History(messages, n, has_older=len(seen) > limit)
 
     async def head(self, room: RoomName) -> RoomHead:
         """See `ChatLog.head`."""
@@ -299,7 +300,7 @@ class MemoryChatLog:
         waiting = [
             author_id(one.message)
             for one in table.messages
-            if one.message.status is Status.PENDING and one.message.seq > first
+            if one.message.status is not Status.VISIBLE and one.message.seq > first
         ]
         n = table.events
         return Newest(
@@ -510,6 +511,11 @@ class MemoryChatLog:
             self._named(replace(one.message, body=text))
             for one, text in zip(kept, texts, strict=True)
         ]
+
+    def _told(self, message: Message) -> Message:
+        if message.status is not Status.REMOVED:
+            return message
+        return replace(message, body="", removed_for=self.queue.get(message.id))
 
     async def _texts(self, events: Sequence[StoredEvent]) -> list[str]:
         try:

@@ -15,6 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -138,19 +139,22 @@ m AS (
     SELECT m.id, m.seq, m.user_id, m.author_session, m.body, m.event_id, m.sealed, m.status,
         m.client_id, m.created_at
     FROM chat_messages m, r
-    WHERE m.room_id = r.id AND m.seq < $2
-        AND (m.status = 'visible' OR m.status = 'pending' AND ($3
-            OR m.author_session = $4 OR m.author_session IS NULL AND m.user_id = $5))
+    WHERE m.room_id = r.id AND m.seq < $2 AND (m.status = 'visible'
+        OR m.status = 'pending' AND $3 OR m.status = 'removed' AND $7
+        OR m.author_session = $4 OR m.author_session IS NULL AND m.user_id = $5)
     ORDER BY m.seq DESC LIMIT $6
 )
 SELECT r.id AS room_id, r.last_event AS n, m.id, m.seq, m.user_id, m.author_session,
-    u.display_name AS author_name, m.body, m.event_id, m.sealed, m.status, m.client_id, m.created_at
+    u.display_name AS author_name, m.body, m.event_id, m.sealed, m.status, m.client_id,
+    m.created_at, q.reason AS removed_for
 FROM r LEFT JOIN m ON true LEFT JOIN users u ON u.id = m.user_id
+    LEFT JOIN chat_moderation_queue q ON q.message_id = m.id AND m.status = 'removed'
 ORDER BY m.seq
 """
 
-# One statement again. Who has something that waits for review behind the first of these messages,
-# or at all where there is none before it: told on the last row only, there may be many.
+# One statement again. Who has something that waits for review, or was removed, behind the first of
+# these messages, or at all where there is none before it: told on the last row only, there may be
+# many.
 _NEWEST = """
 WITH r AS (SELECT id, last_event FROM chat_rooms WHERE name = $1),
 m AS (
@@ -161,7 +165,7 @@ m AS (
 ),
 p AS (
     SELECT p.author_session, p.user_id FROM chat_messages p, r
-    WHERE p.room_id = r.id AND p.status = 'pending'
+    WHERE p.room_id = r.id AND p.status IN ('pending', 'removed')
         AND p.seq > (SELECT CASE WHEN count(*) > $2 THEN min(seq) ELSE 0 END FROM m)
     LIMIT $3 + 1
 )
@@ -422,8 +426,14 @@ class PostgresChatLog:
         if not rows:
             raise UnknownRoom(room)
         found = [row for row in rows if row["id"] is not None]
-        texts = await self._texts(rows[0]["room_id"], found)
-        messages = [_message(row, room, text) for row, text in zip(found, texts, strict=True)]
+        kept = [row for row in found if row["status"] != Status.REMOVED]
+        texts = iter(await self._texts(rows[0]["room_id"], kept))
+        messages = [
+            replace(_message(row, room, ""), removed_for=row["removed_for"])
+            if row["status"] == Status.REMOVED
+            else _message(row, room, next(texts))
+            for row in found
+        ]
         return History(tuple(messages[-limit:]), rows[0]["n"], has_older=len(found) > limit)
 
     async def head(self, room: RoomName) -> RoomHead:
@@ -775,6 +785,7 @@ async def _history(
         viewer.session_id,
         viewer.user_id,
         limit + 1,
+        viewer.tells_authors,
     )
 
 

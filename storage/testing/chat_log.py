@@ -655,6 +655,26 @@ class ChatLogSuite:
                     await anext(rings)
         assert await chat_log.versions() == {**first, LOBBY: first[LOBBY] + 2}
 
+    async def test_of_a_removed_message_its_author_is_told_why(self, chat_log: ChatLog) -> None:
+        # SITE-69: at its place, without its text, however much later they come; nobody else is
+        await chat_log.ensure_rooms(ROOM_NAMES)
+        waits = draft("see http://a", status=Status.PENDING)
+        await chat_log.post(waits)
+        await chat_log.post(draft("behind it", author=_OTHER))
+        await chat_log.moderate(verdict(waits.message_id, Decision.REMOVE, "off topic"))
+        author = Viewer(session_id="session-a")
+        (gone, _) = (await chat_log.history(LOBBY, author)).messages
+        assert (gone.id, gone.seq, gone.status) == (waits.message_id, 1, Status.REMOVED)
+        assert (gone.body, gone.removed_for) == ("", "off topic")
+        for other in (Viewer(), Viewer(session_id="session-b"), Viewer(is_moderator=True)):
+            assert await _bodies(chat_log, other) == ["behind it"]
+        # Who reads for all knows of it too, and that the author's page is another one.
+        for_all = Viewer(is_moderator=True, tells_authors=True)
+        assert (await chat_log.history(LOBBY, for_all)).messages[0] == gone
+        newest = await chat_log.newest(LOBBY)
+        assert newest.waiting == frozenset({"session-a"})
+        assert [one.body for one in newest.messages] == ["behind it"]
+
     async def test_a_message_that_is_removed_is_gone_for_all(self, chat_log: ChatLog) -> None:
         # SITE-69
         await chat_log.ensure_rooms(ROOM_NAMES)
@@ -664,8 +684,9 @@ class ChatLogSuite:
         assert isinstance(decided, Decided)
         # Without words of its own the decision keeps the queue's reason.
         assert (decided.reason, decided.message.status) == ("auto", Status.REMOVED)
-        for viewer in (Viewer(), Viewer(session_id="session-a"), Viewer(is_moderator=True)):
+        for viewer in (Viewer(), Viewer(is_moderator=True)):
             assert await _bodies(chat_log, viewer) == []
+        assert await _bodies(chat_log, Viewer(session_id="session-a")) == [""]
         # A repeat of the post is one still, and brings nothing back.
         assert isinstance(await chat_log.post(waits), Repeated)
         assert await _bodies(chat_log, Viewer(is_moderator=True)) == []

@@ -196,14 +196,17 @@ def test_what_waits_in_one_is_seen_in_the_other_by_who_may(
             decided = {
                 "message_id": ids[-1],
                 "decision": decision,
-                "reason": "",
+                "reason": "no links",
             }
             assert moderator.form("/demo/chat/moderation", decided).status == 303
         assert second.encode() not in stream.read_until(first.encode())
-    # Decided at the other process, heard at the author's.
-    author.open_lab()
-    assert first in author.get("/lab").text
-    assert second not in author.get("/lab").text
+    # Decided at the other process, told at the author's.
+    with author.open_stream() as stream:
+        stream.read_until(b"no links")
+    page = author.open_lab().text
+    assert first in page
+    assert second not in page
+    assert "no links" in page
 
 
 def test_what_is_said_in_one_is_read_in_the_other(pair: tuple[SiteProcess, SiteProcess]) -> None:

@@ -15,13 +15,12 @@ from actors.chat import (
     Message,
     MessageWithdrawn,
     RoomName,
-    Status,
     Viewer,
     author_name,
     is_own,
     may_see,
 )
-from actors.chat.policy import author_id
+from actors.chat.policy import AUTO, author_id
 from actors.chat.words import AuthorId
 from actors.persistence import ERASED
 from web.realtime import ElementPatchMode, joined, patch_elements, remove_elements
@@ -48,16 +47,18 @@ class ViewerClass(StrEnum):
 
 
 def message_view(message: Message, viewer_class: ViewerClass) -> MessageView:
-    """Call this to show a message to a class of viewers; a removed one is never shown."""
-    state = MessageState.PENDING if message.status is Status.PENDING else MessageState.VISIBLE
+    """Call this to show a message to a class of viewers; a removed one is its author's only."""
+    reason = message.removed_for or ""
     return MessageView(
         id=element_id(str(message.id)),
         seq=message.seq,
         author=author_name(message),
         body=ERASED_BODY if message.body is ERASED else message.body,
         at=message.created_at,
-        state=state,
+        state=MessageState(message.status),
         speaker=_speaker(message, viewer_class),
+        # The rule that had it wait is not why somebody has removed it.
+        reason="" if reason == AUTO else reason,
     )
 
 
@@ -191,8 +192,7 @@ class RoomFrames:
 
     def refused(self, message: Message, event: MessageWithdrawn) -> Frame:
         """Call this to tell the author, in the place of the message, that it was taken away."""
-        view = message_view(message, ViewerClass.AUTHOR)
-        html = self._renderer.withdrawn_message(view, event.reason)
+        html = self._renderer.withdrawn_message(message_view(message, ViewerClass.AUTHOR))
         return joined([patch_elements(html, event_id=self.event_id(event.n))])
 
     def presence(self, seen: PresenceView) -> Frame:

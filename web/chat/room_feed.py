@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import trio
@@ -47,8 +47,8 @@ from web.views import MessageView
 # While the room cannot tell its history (the store is away), it is asked again this often.
 RETRY_S = 0.5
 
-# Sees pending messages too: the feed shows each reader its part.
-_EVERYTHING = Viewer(is_moderator=True)
+# Sees pending and removed messages too: the feed shows each reader its part.
+_EVERYTHING = Viewer(is_moderator=True, tells_authors=True)
 _PUBLIC = Viewer()
 
 # Pages that come back together mostly hold one of a few windows; for others the rest is made anew.
@@ -124,7 +124,7 @@ class RoomFeed(Actor[Messages]):
         window = await self._window_before(event.n)
         if window is None:
             return
-        message = window.withdraw(event.id, event.n)
+        message = window.withdraw(event.id, event.n, event.reason)
         gone = Bundle(((self._frames.withdrawn(event), event.n),))
         if message is not None and message.status is Status.VISIBLE:
             await self._put([gone], {})
@@ -132,7 +132,8 @@ class RoomFeed(Actor[Messages]):
         # Nobody else saw it.
         own = {session: [gone] for session in self._readers.moderators}
         if message is not None:
-            told = Bundle(((self._frames.refused(message, event), event.n),))
+            gone_for = replace(message, status=Status.REMOVED, body="", removed_for=event.reason)
+            told = Bundle(((self._frames.refused(gone_for, event), event.n),))
             own |= {session: [told] for session in self._readers.sessions_of(message)}
         await self._put([], own)
 

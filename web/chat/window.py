@@ -1,11 +1,12 @@
 """The newest messages of a room, as its feed holds them. Pure: no actor, no rendering.
 
-Visible messages and those that wait for review are kept apart, so that however many wait,
-they push out nothing that everybody sees.
+Visible messages, those that wait for review and those that were removed are kept apart, so that
+however many wait, they push out nothing that everybody sees.
 """
 
 from bisect import insort
 from collections.abc import Iterable
+from dataclasses import replace
 from operator import attrgetter
 from uuid import UUID
 
@@ -14,7 +15,8 @@ from actors.chat.chat_log import HISTORY_LIMIT
 from actors.chat.policy import author_id
 from actors.chat.words import AuthorId
 
-# Seen by their authors only; older ones they find in the history when they load the page.
+# Of those that wait, and of those that were removed. Only some see them; they find older ones in
+# the history when they load the page.
 PENDING_MAX = 100
 
 
@@ -25,6 +27,7 @@ class RoomWindow:
         self.n = n
         self._visible: list[Message] = []
         self._pending: list[Message] = []
+        self._removed: list[Message] = []
         for message in messages:
             self._keep(message)
 
@@ -43,23 +46,29 @@ class RoomWindow:
         self._keep(message)
         return has_waited
 
-    def withdraw(self, message_id: UUID, n: int) -> Message | None:
-        """Call this when event `n` took a message away; gives it as it was."""
+    def withdraw(self, message_id: UUID, n: int, reason: str = "") -> Message | None:
+        """Call this when event `n` took a message away; gives it as it was.
+
+        Of one that waited its author is told from then on that it is gone, and why.
+        """
         self.n = n
         found = next(
             (kept for kept in (*self._visible, *self._pending) if kept.id == message_id), None
         )
         self._visible = [kept for kept in self._visible if kept.id != message_id]
         self._pending = [kept for kept in self._pending if kept.id != message_id]
+        if found is not None and found.status is Status.PENDING:
+            self._keep(replace(found, status=Status.REMOVED, body="", removed_for=reason))
         return found
 
     def authors(self) -> frozenset[AuthorId | None]:
         """Call this for who wrote something here, sessions and members: they see it as theirs."""
-        return frozenset(map(author_id, (*self._visible, *self._pending)))
+        return frozenset(map(author_id, (*self._visible, *self._pending, *self._removed)))
 
     def seen_by(self, viewer: Viewer) -> tuple[Message, ...]:
         """Call this to get what a viewer sees, oldest first: the page of history, from memory."""
-        own = [message for message in self._pending if may_see(message, viewer)]
+        hidden = (*self._pending, *self._removed)
+        own = [message for message in hidden if may_see(message, viewer)]
         if not own:
             return tuple(self._visible)
         both = sorted([*self._visible, *own], key=lambda message: message.seq)
@@ -70,9 +79,10 @@ class RoomWindow:
             # At its place: one that was approved has a number of before.
             insort(self._visible, message, key=attrgetter("seq"))
             del self._visible[:-HISTORY_LIMIT]
-        elif message.status is Status.PENDING:
-            self._pending.append(message)
-            del self._pending[:-PENDING_MAX]
+        else:
+            kept = self._pending if message.status is Status.PENDING else self._removed
+            kept.append(message)
+            del kept[:-PENDING_MAX]
 
 
 def is_whole(newest: History) -> bool:

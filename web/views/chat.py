@@ -34,15 +34,22 @@ class Speaker(StrEnum):
 
 
 class MessageState(StrEnum):
-    """The word shown beside a message; `pending` is shown to its author and moderators only."""
+    """The word shown beside a message; `pending` is shown to its author and moderators only.
+
+    `removed` stands in the place of a message for its author, who is told why it is gone.
+    """
 
     VISIBLE = "visible"
     PENDING = "pending"
+    REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True)
 class MessageView:
-    """One message, for one class of viewers. `author` and `body` are for text nodes only."""
+    """One message, for one class of viewers. `author` and `body` are for text nodes only.
+
+    One that was removed has no body; `reason` is the moderator's, "" for none.
+    """
 
     id: ElementId
     seq: int
@@ -51,13 +58,15 @@ class MessageView:
     at: datetime
     state: MessageState = MessageState.VISIBLE
     speaker: Speaker = Speaker.OTHER
+    reason: str = ""
 
     def __post_init__(self) -> None:
         # Two pane prefixes stand before it: `chat-demo-` and 36 characters stay below 64.
         element_id(f"chat-demo-{self.id}")
         check_count("seq", self.seq, least=1)
         check_text("author", self.author)
-        check_text("body", self.body)
+        if self.state is not MessageState.REMOVED:
+            check_text("body", self.body)
         check_utc("at", self.at)
 
     def follows(self, before: "MessageView") -> bool:
@@ -73,7 +82,13 @@ class MessageView:
     def mark(self) -> str:
         """Call this to name what is shown of the message: another word, another mark."""
         return mark_of(
-            self.id, self.author, self.body, self.at.isoformat(), self.state, self.speaker
+            self.id,
+            self.author,
+            self.body,
+            self.at.isoformat(),
+            self.state,
+            self.speaker,
+            self.reason,
         )
 
 

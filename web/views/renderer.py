@@ -202,12 +202,12 @@ class Renderer:
             demo=self._render("fragments/message.html", message=message, pane="demo"),
         )
 
-    def withdrawn_message(self, message: MessageView, reason: str) -> str:
+    def withdrawn_message(self, message: MessageView) -> str:
         """Call this to render, for its author, that a message was taken away; patch it as it is.
 
         Both panes at once (`#chat-<pane>-<id>`, outer).
         """
-        return self._render("fragments/message_withdrawn.html", message=message, reason=reason)
+        return self._render("fragments/message_withdrawn.html", message=message)
 
     def chat_window(self, messages: tuple[MessageView, ...]) -> str:
         """Call this to render both panes' whole lists; patch them as they are (by id, outer)."""

@@ -117,6 +117,28 @@ async def test_a_removed_message_tells_its_author_why() -> None:
         assert "example.org" not in (await get(author, "/lab")).text
 
 
+async def test_an_author_who_was_away_is_told_why_at_return() -> None:
+    # SITE-69, SITE-68: on the page, in its stream and in the older ones; nobody else is
+    async with open_whole_site() as site:
+        author, guest, grace = site.visitor(), site.visitor(), await moderator(site)
+        await post_as_demo(author, LINK)
+        await post_as_demo(guest, "said meanwhile")
+        (message_id,) = waiting(await get(grace, QUEUE))
+        assert (await decide(grace, message_id, "remove", "no links, <b>please")).status == 303
+        told = "no links, &lt;b&gt;please"
+        for visitor, is_told in ((author, True), (guest, False), (grace, False)):
+            page = await in_thread(visitor.open_lab)
+            assert (told in page.text) is is_told
+            assert "example.org" not in page.text
+            stream = await in_thread(visitor.open_stream)
+            with stream:
+                seen = await in_thread(partial(stream.read_until, b"said meanwhile"))
+            assert (told.encode() in seen) is is_told
+            older = await get(visitor, "/partials/chat-history?room=Lobby&before=2")
+            assert (told in older.text) is is_told
+            assert "example.org" not in older.text
+
+
 async def test_what_cannot_be_decided_says_why() -> None:
     # SITE-71, SITE-61
     async with open_whole_site() as site:

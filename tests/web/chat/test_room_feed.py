@@ -371,5 +371,11 @@ async def test_what_is_removed_goes_from_all_pages_and_its_author_is_told_why() 
         assert "an &lt;i&gt;advertisement&lt;/i&gt;" in author.text
         assert "advertisement" not in public.text + moderator.text
         later = await kit.say("b")
-        assert (await kit.open_page("a")).ids == ids_of([later])
+        # Who comes back is told as well, without what was written; others have nothing of it.
+        back = await kit.open_page("a")
+        assert back.ids == ids_of([waits, later])
+        assert "an &lt;i&gt;advertisement&lt;/i&gt;" in back.text
+        assert "http://a" not in back.text
+        for name in ("b", "m"):
+            assert (await kit.open_page(name)).ids == ids_of([later])
         assert public.ids == ids_of([later])
