@@ -33,6 +33,7 @@ from web.server.connection.listening import accept_forever, open_listeners
 from web.server.connection.pipe import STALLED
 from web.server.connection.settings import HEAD_BYTES_MAX, SURPLUS_KEY, Phase, TransportSettings
 from web.server.connection.transport import ByteStream, Transport
+from web.server.overload import OVERLOAD_KEY, Overload, OverloadSettings
 
 log = Log(__name__)
 
@@ -64,6 +65,7 @@ class ServerSettings:
     tls: ssl.SSLContext | None = None
     connections_max: int = CONNECTIONS_MAX
     streams_open: Callable[[], int] = field(default=lambda: 0)
+    overload: OverloadSettings = field(default_factory=OverloadSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,11 @@ class Server:
         result = await server.drain(steps)
     """
 
-    def __init__(self, addresses: Sequence[tuple[str, int]], *, is_tls: bool) -> None:
+    def __init__(
+        self, addresses: Sequence[tuple[str, int]], overload: Overload, *, is_tls: bool
+    ) -> None:
         self.addresses = tuple(addresses)
+        self.overload = overload
         self.connections: set[Transport] = set()
         self.draining = trio.Event()
         self._scheme = "https" if is_tls else "http"
@@ -263,11 +268,13 @@ async def serve(
     """
     listening = open_listeners(settings.host, settings.port) if sockets is None else sockets
     config = hypercorn_config(settings.transport)
-    state: LifespanState = {}
+    overload = Overload(settings.overload)
+    state: LifespanState = {OVERLOAD_KEY: overload}
     wrapped = ASGIWrapper(app)
     lifespan = Lifespan(wrapped, config, state)
     addresses = [cast("tuple[str, int]", found.getsockname()[:2]) for found in listening]
-    server = Server(addresses, is_tls=settings.tls is not None)
+    server = Server(addresses, overload, is_tls=settings.tls is not None)
+    trio.lowlevel.add_instrument(overload)
     try:
         # The lifespan stands around the connections: the application starts before the first
         # request, and its shutdown begins when the last connection is gone.
@@ -289,6 +296,7 @@ async def serve(
             await lifespan.wait_for_shutdown()
             lifespan_nursery.cancel_scope.cancel()
     finally:
+        trio.lowlevel.remove_instrument(overload)
         for found in listening:
             found.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from ipaddress import ip_network
@@ -36,6 +36,7 @@ from web.server import (
     serve,
 )
 from web.server.edge.addresses import Network
+from web.server.overload import OverloadSettings
 from web.server.serving import CONNECTIONS_MAX
 
 RING = KeyRing(Secret(b"k" * 64))
@@ -65,6 +66,8 @@ class KitApp(WebApp):
     slow = 0
     # How many of its connections are streams.
     streams = 0
+    # What is done for a request that is work.
+    work: Callable[[], None] = staticmethod(lambda: None)
 
 
 def make_app(
@@ -182,6 +185,12 @@ def make_app(
 
         return Response(body(), content_type=f"text/{kind}")
 
+    @app.route("/work", methods=["GET", "POST"])
+    @app.get("/api/work")
+    async def work() -> str:
+        app.work()
+        return "done"
+
     @app.post("/json")
     async def json() -> str:
         require_media("application/json")
@@ -264,6 +273,7 @@ async def edged(
     requests_max: int = 1000,
     requests_per_address: int = 8,
     connections_max: int = CONNECTIONS_MAX,
+    overload: OverloadSettings | None = None,
 ) -> AsyncIterator[Asker]:
     """With `has_proxy` who asks in HTTPS mode is a trusted proxy that tells no scheme."""
     sockets = open_listeners("127.0.0.1", 0)
@@ -281,7 +291,10 @@ async def edged(
         head_s=FOR_EVER_S if connections_max < CONNECTIONS_MAX else 5.0,
     )
     settings = ServerSettings(
-        transport=transport, connections_max=connections_max, streams_open=lambda: app.streams
+        transport=transport,
+        connections_max=connections_max,
+        streams_open=lambda: app.streams,
+        overload=overload or OverloadSettings(),
     )
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, app, settings, sockets=sockets))

@@ -17,6 +17,7 @@ import trio
 from tests.patience import PATIENCE_S
 from tests.web.server.serving_kit import Handler, with_lifespan
 from web.server import Server, ServerSettings, TransportSettings, serve
+from web.server.overload import OverloadSettings
 
 GOAWAY = 7
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
@@ -132,10 +133,18 @@ async def connected(server: Server, contexts: Contexts) -> AsyncIterator[Http2Cl
 
 @asynccontextmanager
 async def serving2(
-    contexts: Contexts, handler: Handler, transport: TransportSettings | None = None
+    contexts: Contexts,
+    handler: Handler,
+    transport: TransportSettings | None = None,
+    overload: OverloadSettings | None = None,
 ) -> AsyncIterator[Server]:
     """Serve `handler` with TLS on a free port; drained at the end."""
-    settings = ServerSettings(port=0, transport=transport or TransportSettings(), tls=contexts[0])
+    settings = ServerSettings(
+        port=0,
+        transport=transport or TransportSettings(),
+        tls=contexts[0],
+        overload=overload or OverloadSettings(),
+    )
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, with_lifespan(handler), settings))
         yield server

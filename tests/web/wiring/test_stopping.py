@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from actors.runtime import Actor, Exit, Secret
 from supervision import ChildSpec, Flags, Plan, Supervisor, open_system
 from web.server import DrainResult, Server
+from web.server.overload import Overload, OverloadSettings
 from web.server.serving import CLOSE_S_MAX as SERVER_CLOSE_S_MAX
 from web.settings import Settings
 from web.wiring.frame.serving import CLOSE_S_MAX, COMMANDS_S_MAX, TELL_S_MAX
@@ -35,7 +36,7 @@ def test_the_steps_of_a_drain_fit_into_its_budget() -> None:  # SITE-185 REL-21
 
 
 def server(port: int) -> Server:
-    return Server([("127.0.0.1", port)], is_tls=False)
+    return Server([("127.0.0.1", port)], Overload(OverloadSettings()), is_tls=False)
 
 
 def test_the_first_start_tells_where_everything_is() -> None:

@@ -27,6 +27,9 @@ _ABSENT_ERRNOS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 # Both families at once; `::` alone is version 6 only, whatever the machine's own default is.
 EVERY_ADDRESS = "*"
 _PAUSE_S = 0.1
+# While a turn of the loop is long, one connection a turn would leave people waiting in the kernel
+# who could be served, or told to come again. More of them would make a turn long by themselves.
+ACCEPTED_PER_TURN = 32
 _LOG_EVERY_S = 10.0
 
 log = Log(__name__)
@@ -100,6 +103,7 @@ async def accept_forever(
     Without a free descriptor it waits 100 ms and goes on; the backlog holds the rest (REL-15).
     """
     quiet_until = float("-inf")
+    raw = listener.socket._sock  # type: ignore[attr-defined]  # reason: trio's own accept is a checkpoint, and it shows no other
     while True:
         try:
             stream = await listener.accept()
@@ -113,6 +117,14 @@ async def accept_forever(
             continue
         _tune(stream, tcp_user_timeout_s)
         serve(stream)
+        for _ in range(ACCEPTED_PER_TURN - 1):
+            try:
+                found, _address = raw.accept()
+            except OSError:
+                break  # nobody, or no descriptor: the wait above finds out
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(found))
+            _tune(stream, tcp_user_timeout_s)
+            serve(stream)
 
 
 def _tune(stream: trio.SocketStream, tcp_user_timeout_s: float) -> None:

@@ -72,6 +72,7 @@ from web.server.edge.visitor import (
     read_cookies,
     set_cookie,
 )
+from web.server.overload import OVERLOAD_KEY, Overload, Urgency
 
 log = Log(__name__)
 
@@ -91,6 +92,9 @@ _TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _NO_TRACE = "0" * 32
 _OVERLOAD_TOLD_EVERY_S = 10.0
 _READS = frozenset({"GET", "HEAD"})
+# Where the id of a request goes, as long as one (RFC 9562 5.9).
+_NO_ID = b"00000000-0000-0000-0000-000000000000"
+_NOT_KEPT = (b"cache-control", b"no-store")
 _COOKIE_TYPES = frozenset({b"text/html", b"text/event-stream"})
 # Probes of machines; they keep no cookies.
 _COOKIELESS = ("/static/", "/health", "/ready", "/metrics", "/api/", "/csp-report")
@@ -103,6 +107,7 @@ class EdgeSettings:
     `requests_max` may be in hand at once, further ones are answered 503 at once, and of these
     `requests_per_address` of one address, whose further ones wait for their turn. Those for
     `uncounted_paths` are none of them: probes, and streams, which have a limit of their own.
+    While the loop cannot keep up those for `urgent_paths`, and streams, are turned away last.
     `tell_begin` is told of every request, `tell_span` again once its answer has begun, or nobody
     waits for one.
     """
@@ -114,6 +119,7 @@ class EdgeSettings:
     requests_max: int = REQUESTS_MAX
     requests_per_address: int = REQUESTS_PER_ADDRESS
     uncounted_paths: frozenset[str] = frozenset()
+    urgent_paths: frozenset[str] = frozenset()
     error_page: RenderPage = field(default=plain_page)
     # Off where a proxy in front compresses.
     compresses: bool = True
@@ -188,7 +194,9 @@ class Edge:
         self._in_hand = 0
         self.turns = Turns(settings.requests_per_address)
         self._overload_told_at = -math.inf
-        # How many were turned away because there were too many in hand.
+        # By reader, and whether over HTTPS: few there can be.
+        self._refusals: dict[tuple[Rendering, bool], tuple[HeaderList, bytes]] = {}
+        # How many were turned away because there were too many in hand, or the loop was late.
         self.overloads = 0
 
     async def __call__(
@@ -202,17 +210,15 @@ class Edge:
         else:
             await self._app(scope, receive, send)
 
-    def maybe_ready(self, scope: HTTPScope) -> tuple[HeaderList, bytes] | None:
-        """Call this before `__call__`: headers and body of a whole answer that was known before.
+    def maybe_ready(self, scope: HTTPScope) -> tuple[int, HeaderList, bytes] | None:
+        """Call this before `__call__` for a whole answer that is known at once: with its status.
 
         None where there is none, or something is wrong with the request: call then. It is judged
         as it would be there, its answer has the same headers, and it is told to the same ear.
         """
-        if scope["method"] not in _READS:
-            return None
-        ready = self._ready_answer(scope["path"])
+        ready = self._ready_answer(scope["path"]) if scope["method"] in _READS else None
         if ready is None:
-            return None
+            return self._maybe_turned_away(scope)
         headers, checks = header_map(scope["headers"]), self._settings.checks
         if self._is_plain(scope, headers) and scope["path"] not in checks.probe_paths:
             return None
@@ -224,7 +230,77 @@ class Edge:
         begin.mark(200)
         self._tell(scope, headers, state, begin)
         ready = ready.for_client(state)
-        return self.dressed(ready.headers, state, scope["path"]), ready.body
+        return 200, self.dressed(ready.headers, state, scope["path"]), ready.body
+
+    def _maybe_turned_away(self, scope: HTTPScope) -> tuple[int, HeaderList, bytes] | None:
+        if not self._turns_away(scope):
+            return None
+        # No more than this: turning away must be a small part of what an answer takes.
+        headers, request_id = header_map(scope["headers"]), _new_id()
+        checks, tell = self._settings.checks, self._settings.tell_span
+        correlation_id = None
+        if checks.is_api(scope["path"]):
+            correlation_id = _correlation(headers, request_id)
+        if tell is not None:
+            tell(
+                RequestSpan(
+                    method=scope["method"],
+                    path=scope["raw_path"].decode("ascii", "backslashreplace"),
+                    status=_OVERLOADED.status,
+                    latency_s=0.0,
+                    request_id=request_id,
+                    address=self.addresses.of(_peer(scope), headers.get("x-forwarded-for")).address,
+                    client_request_id=_client_id(headers),
+                    correlation_id=correlation_id,
+                    user_agent=user_agent_of(headers.get("user-agent")),
+                )
+            )
+        is_https = self._settings.is_https and not self._is_plain(scope, headers)
+        kept = self._refusals.get((checks.rendering(scope, headers), is_https))
+        if kept is None:
+            kept = self._keep_refusal(checks.rendering(scope, headers), is_https=is_https)
+        encoded = request_id.encode("ascii")
+        found = [*kept[0], (b"x-request-id", encoded)]
+        if correlation_id is not None:
+            found.append((b"x-correlation-id", correlation_id.encode("ascii")))
+        return _OVERLOADED.status, found, kept[1].replace(_NO_ID, encoded)
+
+    def _keep_refusal(self, rendering: Rendering, *, is_https: bool) -> tuple[HeaderList, bytes]:
+        """Make what those are told who are turned away, but for the id of each request."""
+        # The plainest page: it has nothing that a policy would have to let in, by a nonce or else.
+        no_id = _NO_ID.decode("ascii")
+        given, body = render_error(_OVERLOADED, rendering, request_id=no_id, nonce="")
+        bare = [pair for pair in given if pair[0] != b"content-type"]
+        headers = secured(bare, request_id=no_id, nonce="", is_https=is_https)
+        headers = [pair for pair in headers if pair[0] != b"x-request-id"]
+        headers += [pair for pair in given if pair[0] == b"content-type"]
+        kept = self._refusals[rendering, is_https] = [*headers, _NOT_KEPT], body
+        return kept
+
+    def _turns_away(self, scope: HTTPScope) -> bool:
+        """Tell whether the loop has too much to do for this request."""
+        overload = (scope.get("state") or ConnectionState({})).get(OVERLOAD_KEY)
+        if not isinstance(overload, Overload):
+            return False
+        urgency = self._maybe_urgency(scope)
+        if urgency is None or not overload.refuses(urgency):
+            return False
+        self._note_overload()
+        return True
+
+    def _maybe_urgency(self, scope: HTTPScope) -> Urgency | None:
+        path, settings = scope["path"], self._settings
+        if path in settings.checks.probe_paths:
+            return None
+        if path in settings.uncounted_paths or path in settings.urgent_paths:
+            return Urgency.KEPT
+        return Urgency.READ if scope["method"] in _READS else Urgency.COMMAND
+
+    def _overloaded(self, state: RequestState) -> tuple[HeaderList, bytes]:
+        # The plainest page: one from a template would take as long as the one asked for.
+        return render_error(
+            _OVERLOADED, state.rendering, request_id=state.request_id, nonce=state.nonce
+        )
 
     def protocol_error(self, status: int, rule: str) -> ErrorResponse:
         """Call this to answer bytes that never became a request (SITE-151); the rule is shown."""
@@ -299,6 +375,9 @@ class Edge:
         if _is_surplus(scope) and scope["path"] not in checks.probe_paths:
             self._note_overload()
             await answer.refuse(_OVERLOADED)
+            return
+        if self._turns_away(scope):
+            await answer.give(_OVERLOADED.status, *self._overloaded(answer.state))
             return
         answer.state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
         if scope["path"] in self._settings.uncounted_paths:
@@ -493,12 +572,11 @@ class Edge:
         # First of all: nobody behind us sees it, and so no log line, error or report can.
         ticket, scope["query_string"] = cut_ticket(scope["query_string"])
         client = self.addresses.of(_peer(scope), headers.get("x-forwarded-for"))
-        given = headers.get("x-request-id", "")[:_CLIENT_ID_MAX]
         request_id = _new_id()
         is_api = self._settings.checks.is_api(scope["path"])
         state = RequestState(
             request_id=request_id,
-            client_request_id=given if given.isprintable() and given else None,
+            client_request_id=_client_id(headers),
             nonce=new_nonce(),
             address=client.address,
             is_near=client.is_near,
@@ -538,6 +616,11 @@ class Edge:
 def _correlation(headers: Mapping[str, str], request_id: str) -> str:
     given = headers.get("x-correlation-id", "")
     return given if _UUID.fullmatch(given) else request_id
+
+
+def _client_id(headers: Mapping[str, str]) -> str | None:
+    given = headers.get("x-request-id", "")[:_CLIENT_ID_MAX]
+    return given if given.isprintable() and given else None
 
 
 def _traceparent(given: str | None) -> str | None:
@@ -619,9 +702,12 @@ class _Answering:
 
     async def refuse(self, row: ErrorRow, *more: tuple[bytes, bytes]) -> None:
         headers, body = self._edge.error_answer(row, self.state)
-        headers = self._edge.dress([*headers, *more], self.state)
-        self.begin.mark(row.status)
-        await self._send({"type": "http.response.start", "status": row.status, "headers": headers})
+        await self.give(row.status, [*headers, *more], body)
+
+    async def give(self, status: int, given: HeaderList, body: bytes) -> None:
+        headers = self._edge.dress(given, self.state)
+        self.begin.mark(status)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
 

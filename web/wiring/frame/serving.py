@@ -70,6 +70,7 @@ def edge_of(
         requests_max=settings.requests_max,
         requests_per_address=settings.requests_per_address,
         uncounted_paths=paths.PROBES | frozenset(stream_paths),
+        urgent_paths=frozenset({paths.LOGIN, paths.LOGOUT, paths.SOCKET_TICKET}),
         compresses=settings.compression is Compression.ON,
     )
 

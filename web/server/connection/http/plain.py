@@ -38,9 +38,9 @@ log = Log(__name__)
 WATCHED = "greenroom.watched"
 HAND_OVER = "hand_over"
 Address = tuple[str, int] | None
-# What an application may offer beside itself, under the name `maybe_ready`: headers and body of a
-# whole answer with status 200 to a request without a body, at once; None where it is to be called.
-MaybeReady = Callable[[HTTPScope], tuple[HeaderList, bytes] | None]
+# What an application may offer beside itself, under the name `maybe_ready`: the status, headers and
+# body of a whole answer to a request without a body, at once; None where it is to be called.
+MaybeReady = Callable[[HTTPScope], tuple[int, HeaderList, bytes] | None]
 
 
 class PlainHttp:
@@ -154,7 +154,7 @@ class PlainHttp:
             return await self._answer(head, scope)
         return await self._tell(head, *ready)
 
-    async def _tell(self, head: Head, headers: HeaderList, body: bytes) -> bool:
+    async def _tell(self, head: Head, status: int, headers: HeaderList, body: bytes) -> bool:
         """Write an answer that was ready; whether another request may follow.
 
         Nothing waits before it is written, so nobody has to see whether its client is still there.
@@ -165,7 +165,7 @@ class PlainHttp:
         keeps = keeps and not self._link.is_draining
         if not keeps:
             headers = [*headers, (b"connection", b"close")]
-        data = head_bytes(200, headers)
+        data = head_bytes(status, headers)
         try:
             await write_last(self._link.pipe, data if head.method == b"HEAD" else data + body)
         except trio.BrokenResourceError:

@@ -1,0 +1,136 @@
+"""Which requests are turned away while the loop has more to do than it can (REL-74, RES-8).
+
+The loop goes in turns: it runs every task that can run, then asks the kernel what came meanwhile. A
+request lies in the kernel for a turn before it is read, and each step of its handler takes another
+one; so the length of turns is what everybody waits, and nothing else sees it where handlers never
+wait. `Overload` measures it, as an instrument of trio's: two looks at the clock a turn.
+
+Rule 1: one long step is a handler that blocks, and no load: turns must have been too long for a
+        while, and of many steps, before anybody is turned away. A single turn may be that: it takes
+        as long as all who came meanwhile.
+Rule 2: from then on a request is turned away where it is read too far into a turn. That holds turns
+        to a length: who is turned away hears it soon, and who is not is soon served.
+Rule 3: readers go first, then commands, then what opens a stream or signs in; each only when turns
+        are too long without those before it. Nothing else is turned away here.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio.abc
+
+# Where an application finds the `Overload` of its server, in the `state` of a scope.
+OVERLOAD_KEY = "greenroom.overload"
+
+
+class Urgency(enum.IntEnum):
+    """Says who goes first when not all can be served, the least urgent first."""
+
+    READ = 0  # a page, a part of one: its reader may try again
+    COMMAND = 1  # somebody wrote it
+    KEPT = 2  # streams of pages that are open, and signing in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverloadSettings:
+    """Holds when there is too much to do, and what is done then; all are seconds."""
+
+    # RES-8: a turn that is longer is late. A person notices a tenth of a second.
+    late_s: float = 0.1
+    # RES-8: so long must most of the time be spent in late turns.
+    for_s: float = 1.0
+    # How far into a turn a request may begin, by its urgency. At twice the load that is possible
+    # a turn is then of some 50 ms: who is turned away waited for one in the kernel and for part of
+    # another, and is to hear it in a tenth of a second; a page takes a few turns, and is to come
+    # in one. Others may begin when those before them can no more, and what is kept in any turn
+    # that is not late. Whatever comes, so much of each turn is for those who are served.
+    begins_s: tuple[float, float, float] = (0.025, 0.05, 0.1)
+    # Not trio's clock: what is measured is how long this processor takes, and a clock of a test
+    # that stands, or jumps, says nothing of that.
+    now: Callable[[], float] = field(default=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.begins_s[0] <= self.begins_s[1] <= self.begins_s[2]:
+            raise ValueError("the more urgent begin as late as those before them, or later")
+        if not self.begins_s[2] <= self.late_s <= self.for_s:
+            raise ValueError("what is late is so after the last may begin, and is seen after that")
+
+
+# Of `for_s`: what happens between two looks counts for no more, however long it takes. So a handler
+# that blocks for seconds is a quarter of what it takes.
+_ONE_STEP = 1 / 4
+
+
+class Overload(trio.abc.Instrument):
+    """Measures the turns of a loop, and says who may not begin in this one.
+
+    Made by `serve`; an application finds it in the `state` of a scope under `OVERLOAD_KEY`.
+    """
+
+    def __init__(self, settings: OverloadSettings) -> None:
+        self._settings = settings
+        self._now = settings.now
+        self._began = math.inf
+        self._is_waiting = False
+        self._looked = math.inf
+        self._late_for = 0.0
+        self._refused_at = -math.inf
+        # Whether turns have been too long, and requests may be turned away.
+        self.is_on = False
+        # How many were turned away, and how long the last turn was.
+        self.refused = 0
+        self.turn_s = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Overload {'on' if self.is_on else 'off'} refused={self.refused}>"
+
+    def refuses(self, urgency: Urgency) -> bool:
+        """Call this when a request was read; whether it is to be turned away, which is counted."""
+        now = self._now()
+        self._look(now)
+        if not self.is_on or now - self._began <= self._settings.begins_s[urgency]:
+            return False
+        self._refused_at = now
+        self.refused += 1
+        return True
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Called by trio at the end of a turn."""
+        now = self._now()
+        if self._began <= now:
+            self._end_turn(now)
+        # Where there is more to do the kernel is only asked, and the next turn has begun.
+        self._began = self._looked = now
+        self._is_waiting = timeout > 0
+
+    def after_io_wait(self, timeout: float) -> None:
+        """Called by trio at the beginning of the next one."""
+        if self._is_waiting:
+            now = self._now()
+            self._late_for = max(0.0, self._late_for - (now - self._began))
+            self._began = self._looked = now
+
+    def _look(self, now: float) -> None:
+        """Count what passed since the last look, if this turn is late by now."""
+        passed, self._looked = now - self._looked, now
+        settings = self._settings
+        if self.is_on or now - self._began <= settings.late_s:
+            return
+        self._late_for += min(passed, settings.for_s * _ONE_STEP)
+        if self._late_for >= settings.for_s:
+            self.is_on, self._refused_at, self._late_for = True, now, 0.0
+
+    def _end_turn(self, now: float) -> None:
+        length = self.turn_s = now - self._began
+        if self.is_on:
+            # Nobody had to be turned away for so long, or nobody came.
+            self.is_on = now - self._refused_at < self._settings.for_s
+            return
+        self._look(now)
+        if length <= self._settings.late_s:
+            self._late_for = max(0.0, self._late_for - length)
