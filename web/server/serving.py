@@ -33,7 +33,7 @@ from web.server.connection.listening import accept_forever, open_listeners
 from web.server.connection.pipe import STALLED
 from web.server.connection.settings import HEAD_BYTES_MAX, SURPLUS_KEY, Phase, TransportSettings
 from web.server.connection.transport import ByteStream, Transport
-from web.server.overload import OVERLOAD_KEY, Overload, OverloadSettings
+from web.server.connection.overload import OVERLOAD_KEY, Overload, OverloadSettings
 
 log = Log(__name__)
 

@@ -36,7 +36,7 @@ from web.server import (
     serve,
 )
 from web.server.edge.addresses import Network
-from web.server.overload import OverloadSettings
+from web.server.connection.overload import OverloadSettings
 from web.server.serving import CONNECTIONS_MAX
 
 RING = KeyRing(Secret(b"k" * 64))

@@ -17,7 +17,7 @@ import trio
 from tests.patience import PATIENCE_S
 from tests.web.server.serving_kit import Handler, with_lifespan
 from web.server import Server, ServerSettings, TransportSettings, serve
-from web.server.overload import OverloadSettings
+from web.server.connection.overload import OverloadSettings
 
 GOAWAY = 7
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]

@@ -13,7 +13,7 @@ from tests.patience import until
 from tests.web.server.edge_kit import Asker, Reply, edged, make_app
 from tests.web.server.http2_kit import Contexts, connected, serving2
 from web.server.edge.edge import REQUEST_S
-from web.server.overload import Overload, OverloadSettings, Urgency
+from web.server.connection.overload import Overload, OverloadSettings, Urgency
 
 SETTINGS = OverloadSettings()
 STEP_S = 0.0625

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from actors.runtime import Actor, Exit, Secret
 from supervision import ChildSpec, Flags, Plan, Supervisor, open_system
 from web.server import DrainResult, Server
-from web.server.overload import Overload, OverloadSettings
+from web.server.connection.overload import Overload, OverloadSettings
 from web.server.serving import CLOSE_S_MAX as SERVER_CLOSE_S_MAX
 from web.settings import Settings
 from web.wiring.frame.serving import CLOSE_S_MAX, COMMANDS_S_MAX, TELL_S_MAX

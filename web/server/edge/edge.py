@@ -72,7 +72,7 @@ from web.server.edge.visitor import (
     read_cookies,
     set_cookie,
 )
-from web.server.overload import OVERLOAD_KEY, Overload, Urgency
+from web.server.connection.overload import OVERLOAD_KEY, Overload, Urgency
 
 log = Log(__name__)
 
