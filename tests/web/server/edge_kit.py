@@ -35,8 +35,8 @@ from web.server import (
     require_media,
     serve,
 )
-from web.server.edge.addresses import Network
 from web.server.connection.overload import OverloadSettings
+from web.server.edge.addresses import Network
 from web.server.serving import CONNECTIONS_MAX
 
 RING = KeyRing(Secret(b"k" * 64))

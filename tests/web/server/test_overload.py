@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from tests.patience import until
 from tests.web.server.edge_kit import Asker, Reply, edged, make_app
 from tests.web.server.http2_kit import Contexts, connected, serving2
-from web.server.edge.edge import REQUEST_S
 from web.server.connection.overload import Overload, OverloadSettings, Urgency
+from web.server.edge.edge import REQUEST_S
 
 SETTINGS = OverloadSettings()
 STEP_S = 0.0625

@@ -38,6 +38,7 @@ from hypercorn.typing import (
 from actors.runtime import Context, Log, edge_context
 from actors.runtime.telling.log import failure_of
 from web.server.connection.gzip import LEVEL_KEPT, gzipped
+from web.server.connection.overload import OVERLOAD_KEY, Overload, Urgency
 from web.server.connection.settings import SURPLUS_KEY, ErrorResponse
 from web.server.edge.addresses import ClientAddresses, Network
 from web.server.edge.answers import (
@@ -72,7 +73,6 @@ from web.server.edge.visitor import (
     read_cookies,
     set_cookie,
 )
-from web.server.connection.overload import OVERLOAD_KEY, Overload, Urgency
 
 log = Log(__name__)
 
