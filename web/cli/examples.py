@@ -40,6 +40,7 @@ EXAMPLES: Mapping[str, Example] = {
     "counter": Example(
         "counter", "a reducer and the actor around it, in sixty lines", is_site=False
     ),
+    "counter-page": Example("counter_page", "the same counter on a page, in step in every window"),
     "crawler": Example(
         "crawler", "three levels of supervision, a pool, a rate limiter", is_site=False
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ from actors.reducers import Case, Environment, Next, ReducerRef, check_pure, sta
 from actors.runtime import System
 from actors.testing import ReducerTest, no_effects
 from docs.examples.counter import Count, Counter, Decrement, Increment, Reset, count
+from tests.journeys.site_process import ExampleProcess
+from tests.journeys.visitor import Visitor
 from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[3]
@@ -82,3 +86,33 @@ def test_it_runs() -> None:  # CORE-1
         "Reset() -> Count(value=0)",
         "Increment(by=3) -> Count(value=3)",
     ]
+
+
+def test_the_walk_through_says_what_python_answers() -> None:  # EX-1
+    failed, tried = doctest.testfile(str(ROOT / "docs" / "start" / "counter.md"), False)
+    assert (failed, tried > 15) == (0, True)
+
+
+@pytest.mark.slow
+def test_its_page_counts_in_every_window(tmp_path: Path) -> None:  # EX-1
+    running = ExampleProcess("counter-page", "memory", tmp_path / "state")
+    try:
+        visitor, other = Visitor(running.url), Visitor(running.url)
+        found = re.search(r"@get\('([^']+)'", other.get("/").text)
+        assert found
+        with other.open_stream_at(found[1].replace("&amp;", "&")) as stream:
+            for action, shown in (
+                ("Increment", 1),
+                ("Increment", 2),
+                ("Decrement", 1),
+                ("Reset", 0),
+                ("Decrement", 0),
+            ):
+                assert visitor.form("/", {"action": action}).status == 303
+                assert f"<output>{shown}</output>" in visitor.get("/").text
+            visitor.form("/", {"action": "Increment"})
+            stream.read_until(b"<output>1</output>")
+        assert visitor.form("/", {"action": "Explode"}).status == 200
+        assert running.stop() == 0
+    finally:
+        running.end()
