@@ -6,7 +6,7 @@ is sold out. In memory; with PostgreSQL take `PostgresEventStore` and its neighb
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID, uuid4
@@ -136,7 +136,8 @@ class Checkout(Saga[InitiateCheckout]):
 
 
 # Orders, payments, stock: each decides from its own log, so a command that comes twice does once,
-# and an undo that comes first makes the command behind it a refusal.
+# an undo that comes first makes the command behind it a refusal, and what was refused stays so: it
+# may come again when its saga is over, and stock is there.
 
 
 @event()
@@ -236,20 +237,28 @@ class InventoryReserved:
 
 @event()
 @dataclass(frozen=True)
+class ReservationRefused:
+    order_id: str
+    reason: str
+
+
+@event()
+@dataclass(frozen=True)
 class InventoryReleased:
     order_id: str
 
 
 @dataclass(frozen=True)
 class Stock:
-    """What is there, what is reserved by which order, and which orders are over."""
+    """What is there, what is reserved by which order, which were refused, and which are over."""
 
     items: Mapping[str, int]
     reserved: Mapping[str, Mapping[str, int]]
     released: frozenset[str] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
-StockEvent = StockCame | InventoryReserved | InventoryReleased
+StockEvent = StockCame | InventoryReserved | ReservationRefused | InventoryReleased
 
 
 class Inventory(Aggregate[Stock, StockCame | ReserveInventory | ReleaseInventory, StockEvent]):
@@ -263,7 +272,7 @@ class Inventory(Aggregate[Stock, StockCame | ReserveInventory | ReleaseInventory
         state: Stock,
         command: StockCame | ReserveInventory | ReleaseInventory,
         env: Environment,
-    ) -> Decision[StockCame | InventoryReserved | InventoryReleased]:
+    ) -> Decision[StockCame | InventoryReserved | ReservationRefused | InventoryReleased]:
         match command:
             case StockCame():
                 return [command]
@@ -272,15 +281,20 @@ class Inventory(Aggregate[Stock, StockCame | ReserveInventory | ReleaseInventory
                     return []
                 if order_id in state.released:
                     return Refusal("released", "the order is over")
+                if order_id in state.refused:
+                    return Reply(ReservationRefused(order_id, state.refused[order_id]))
                 missing = [name for name, n in items.items() if state.items.get(name, 0) < n]
                 if missing:
-                    return Refusal("insufficient", f"there is too little of {', '.join(missing)}")
+                    reason = f"there is too little of {', '.join(missing)}"
+                    return [ReservationRefused(order_id, reason)]
                 return [InventoryReserved(order_id, items)]
             case ReleaseInventory(order_id):
                 return [] if order_id in state.released else [InventoryReleased(order_id)]
 
     def apply(
-        self, state: Stock, event: StockCame | InventoryReserved | InventoryReleased
+        self,
+        state: Stock,
+        event: StockCame | InventoryReserved | ReservationRefused | InventoryReleased,
     ) -> Stock:
         match event:
             case StockCame(items):
@@ -288,11 +302,14 @@ class Inventory(Aggregate[Stock, StockCame | ReserveInventory | ReleaseInventory
             case InventoryReserved(order_id, items):
                 reserved = {**state.reserved, order_id: items}
                 return replace(state, items=_added(state.items, items, -1), reserved=reserved)
+            case ReservationRefused(order_id, reason):
+                return replace(state, refused={**state.refused, order_id: reason})
             case InventoryReleased(order_id):
                 back = state.reserved.get(order_id, {})
                 left = {name: one for name, one in state.reserved.items() if name != order_id}
                 items = _added(state.items, back, 1)
-                return Stock(items, left, state.released | {order_id})
+                released = state.released | {order_id}
+                return replace(state, items=items, reserved=left, released=released)
 
 
 def _added(stock: Mapping[str, int], items: Mapping[str, int], sign: int) -> Mapping[str, int]:
@@ -395,7 +412,12 @@ class Counter:
         return _outcome(done)
 
     async def inventory(self, command: SagaCommand) -> Outcome:
-        return _outcome(await execute(self.shop.inventory["main"], command.opened()))
+        done = await execute(self.shop.inventory["main"], command.opened())
+        if isinstance(done, Done):
+            last = done.events[-1] if done.events else done.value
+            if isinstance(last, ReservationRefused):
+                return Refused(last.reason)
+        return _outcome(done)
 
 
 def _outcome(done: Done | Refusal) -> Outcome:

@@ -3,6 +3,7 @@
 `greenroom example counter-page`. Nothing is kept: a reducer without effects begins anew.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +21,15 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Counter</t
 <h1>Counter</h1>{{ panel.count }}
 <form method="post">{{ csrf }}{% for name in buttons %}
 <button name="action" value="{{ name }}">{{ name }}</button>{% endfor %}</form>{{ live }}</html>"""
-ACTIONS = {"Increment": Increment(), "Decrement": Decrement(), "Reset": Reset()}
+Action = Increment | Decrement | Reset
+ACTIONS: Mapping[str, Action] = {
+    "Increment": Increment(),
+    "Decrement": Decrement(),
+    "Reset": Reset(),
+}
 
 
-def counter(site: OwnSite) -> ReducerRef[Count, Increment | Decrement | Reset]:
+def counter(site: OwnSite) -> ReducerRef[Count, Action]:
     return as_reducer(Counter, site.ref("counter", Counter))
 
 

@@ -17,7 +17,18 @@ from actors.sagas import (
     Status,
     Succeeded,
 )
-from docs.examples.checkout import Checkout, InitiateCheckout, Shop, ended
+from actors.testing import given
+from docs.examples.checkout import (
+    Checkout,
+    InitiateCheckout,
+    Inventory,
+    ReservationRefused,
+    ReserveInventory,
+    Shop,
+    StockCame,
+    StockEvent,
+    ended,
+)
 from tests.actors.sagas.shops import STORIES, Plan, Story, memory_world, stock
 
 ROOT = Path(__file__).parents[3]
@@ -83,6 +94,15 @@ async def test_an_undo_that_fails_for_good_is_stuck_until_somebody_helps(
 
     assert await world.live(Plan(), body, {"payments": payments})
     assert await world.types("order-1") == ["OrderPlaced", "OrderCancelled"]
+
+
+def test_a_reservation_that_was_refused_stays_so() -> None:
+    # EX-31
+    """The command comes again behind a crash, when its checkout is over and stock has come."""
+    reserve, refused = ReserveInventory("1", {"chair": 2}), "there is too little of chair"
+    given(Inventory()).when(reserve).then(ReservationRefused("1", refused))
+    later: list[StockEvent] = [ReservationRefused("1", refused), StockCame({"chair": 9})]
+    given(Inventory(), *later).when(reserve).then_reply(ReservationRefused("1", refused))
 
 
 @pytest.mark.slow
