@@ -114,6 +114,10 @@ class Teller:
         for name, value in row.items():
             self._lines.append(f"{name:<{width}}  {_cell(value)}".rstrip())
 
+    def text(self, text: str) -> None:
+        """Call this with what is the same for people and programs, such as a picture as text."""
+        self._lines.extend(text.splitlines())
+
     def write(self) -> None:
         """Call this at the end: raises `CommandFailed` when not all of it can be written."""
         try:

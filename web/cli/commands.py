@@ -71,7 +71,7 @@ def _main(arguments: Sequence[str] | None) -> int:
             from web.cli import lab
 
             return lab.command(parsed.mode, environment, is_json=parsed.json)
-        from web.cli import beside_log, projections, roles, store
+        from web.cli import beside_log, projections, roles, sagas, store
         from web.cli.answering import answer
 
         match parsed.command:
@@ -79,6 +79,8 @@ def _main(arguments: Sequence[str] | None) -> int:
                 command = store.command
             case "roles":
                 command = roles.command
+            case "saga":
+                command = sagas.command
             case "projection":
                 command = projections.command
             case _:

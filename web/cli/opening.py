@@ -8,8 +8,10 @@ Rule 2: a command changes nothing before it was confirmed, and not without a row
 import argparse
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
+from types import ModuleType
 
 import trio
 
@@ -104,3 +106,16 @@ async def confirm(parsed: argparse.Namespace, what: str) -> None:
     said = await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
     if said.strip().lower() not in {"yes", "y"}:
         raise CommandFailed(Code.REFUSED, "nothing was done")
+
+
+def import_modules(names: Sequence[str]) -> list[ModuleType]:
+    """Call this for the modules of a program whose classes a command needs; `CommandFailed`."""
+    found = []
+    for name in names:
+        try:
+            found.append(import_module(name))
+        except ImportError as error:
+            raise CommandFailed(
+                Code.UNKNOWN, f"there is no module {name} to import ({error})"
+            ) from error
+    return found

@@ -20,6 +20,9 @@ KINDS = ("message", "effect", "event", "projection", "bus", "outbox", "mail", "s
 LAB_MODES = ("public", "readonly", "off")
 ROLES = ("moderator", "admin")
 STATUSES = ("pending", "processing", "resolved", "discarded")
+SAGA_STATUSES = ("running", "compensating", "completed", "failed", "stuck")
+# A hundred years: longer ago is a mistake.
+SECONDS_MAX = 3_155_760_000
 STORES = ("memory", "postgres")
 PORT_MAX = 65535
 
@@ -44,7 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_migrate(commands)
     _add_lab(commands)
     for add in (
-        _add_store_commands, _add_roles, _add_projection, _add_dlq, _add_outbox, _add_timers,
+        _add_store_commands, _add_roles, _add_projection, _add_saga, _add_dlq, _add_outbox,
+        _add_timers,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -215,6 +219,46 @@ def _add_projection(commands: Commands) -> None:
     )
     for parser in (rebuild, back, resume, skip):
         parser.add_argument("name", help="the projection")
+
+
+def _add_saga(commands: Commands) -> None:
+    actions = _group(commands, "saga", "see what sagas have done, and decide of one that is stuck")
+    found = _reading(actions, "list", "list sagas, those that are not over first")
+    found.add_argument("--kind", help="only of this kind, such as checkout")
+    found.add_argument("--status", choices=SAGA_STATUSES, help="only of this status")
+    found.add_argument(
+        "--older-than",
+        type=_number(0, SECONDS_MAX),
+        metavar="SECONDS",
+        help="only those whose status did not change for so long",
+    )
+    _add_paging(found)
+    show = _reading(actions, "show", "show one: its steps, its log, its timers, what waits")
+    graph = _reading(actions, "graph", "draw one as Mermaid, with what happened, or a kind")
+    retry = _changing(
+        actions, "retry-step", "let a stuck one go on where it is stuck", needs_reason=True
+    )
+    skip = _changing(
+        actions, "skip-step", "let a stuck one go on without that step or undo", needs_reason=True
+    )
+    undo = _changing(
+        actions, "compensate", "have what one has done undone, also when stuck", needs_reason=True
+    )
+    fail = _changing(
+        actions, "fail", "give a stuck one up; what it has done stays", needs_reason=True
+    )
+    for parser in (graph, retry, skip, undo, fail):
+        parser.add_argument(
+            "--import",
+            dest="modules",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="a module with the saga's class; may be repeated",
+        )
+    for parser in (show, retry, skip, undo, fail):
+        parser.add_argument("saga", help="its id, such as checkout-42")
+    graph.add_argument("saga", help="its id, such as checkout-42, or a kind")
 
 
 def _add_dlq(commands: Commands) -> None:

@@ -7,7 +7,6 @@ of ours is connected.
 """
 
 import argparse
-import importlib
 from collections.abc import Mapping
 
 from storage.errors import StoreRewound
@@ -27,7 +26,7 @@ from storage.postgres import (
     system_user,
 )
 from web.cli.answering import Code, CommandFailed, Teller
-from web.cli.opening import changing, open_store
+from web.cli.opening import changing, import_modules, open_store
 
 
 async def command(
@@ -89,13 +88,7 @@ async def _migrate(parsed: argparse.Namespace, teller: Teller, database: Databas
 
 
 async def _check(parsed: argparse.Namespace, teller: Teller, database: Database) -> int:
-    for name in parsed.modules:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise CommandFailed(
-                Code.UNKNOWN, f"there is no module {name} to import ({error})"
-            ) from error
+    import_modules(parsed.modules)
     plan = await plan_migrations(database)
     if plan.pending:
         await check_migrations(database)

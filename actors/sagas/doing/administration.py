@@ -5,7 +5,7 @@ Each decision needs a name and a reason, which the saga's own log keeps: it is t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -58,7 +58,7 @@ class SagaAdministration:
         kind: str | None = None,
         status: Status | None = None,
         older_than: timedelta | None = None,
-    ) -> AsyncIterator[SagaLine]:
+    ) -> AsyncGenerator[SagaLine, None]:
         """Call this for the lines of sagas; `older_than` is since their status last changed."""
         now = self._sagas.env.clock.now()
         return lines(self._index, kind=kind, status=status, older_than=older_than, now=now)

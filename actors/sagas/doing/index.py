@@ -7,7 +7,7 @@ over stay, as their logs do.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -142,7 +142,7 @@ async def lines(
     older_than: timedelta | None = None,
     now: datetime | None = None,
     is_over: bool | None = None,
-) -> AsyncIterator[SagaLine]:
+) -> AsyncGenerator[SagaLine, None]:
     """Call this for the lines of sagas, those that are not over first.
 
     `is_over` asks for those that are, or are not; the others are not read then. `older_than` asks
