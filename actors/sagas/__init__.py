@@ -42,6 +42,7 @@ from actors.sagas.definition import (
 )
 from actors.sagas.doing.actor import SagaActor
 from actors.sagas.doing.administration import SagaAdministration, SagaView
+from actors.sagas.doing.facts import saga_facts
 from actors.sagas.doing.index import SagaIndex, SagaLine, lines
 from actors.sagas.doing.parts import SagaKinds, SagaParts, SagaStats
 from actors.sagas.doing.sagas import Participant, Resumed, Sagas, is_moment
@@ -57,7 +58,17 @@ from actors.sagas.words.errors import (
     UnknownSaga,
     UnknownSagaKind,
 )
-from actors.sagas.words.log import SagaEvent
+from actors.sagas.words.log import (
+    CompensationStarted,
+    SagaCompleted,
+    SagaEvent,
+    SagaFailed,
+    SagaStarted,
+    SagaStuck,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+)
 from actors.sagas.words.state import SagaState, StepState, apply
 from actors.sagas.words.words import (
     DEPTH_MAX,
@@ -96,6 +107,7 @@ __all__ = [
     "Cancel",
     "ChildStuck",
     "Compensate",
+    "CompensationStarted",
     "Definition",
     "Facts",
     "Group",
@@ -112,10 +124,12 @@ __all__ = [
     "SagaActor",
     "SagaAdministration",
     "SagaCommand",
+    "SagaCompleted",
     "SagaDefinitionError",
     "SagaError",
     "SagaEvent",
     "SagaExists",
+    "SagaFailed",
     "SagaId",
     "SagaIndex",
     "SagaInput",
@@ -123,16 +137,21 @@ __all__ = [
     "SagaLine",
     "SagaLog",
     "SagaParts",
+    "SagaStarted",
     "SagaState",
     "SagaStats",
+    "SagaStuck",
     "SagaVersionsUnknown",
     "SagaView",
     "Sagas",
     "Start",
     "Status",
     "Step",
+    "StepFailed",
     "StepNotDone",
+    "StepStarted",
     "StepState",
+    "StepSucceeded",
     "Succeeded",
     "TakeReply",
     "TakeSignal",
@@ -152,6 +171,7 @@ __all__ = [
     "kind_graph",
     "lines",
     "read_command",
+    "saga_facts",
     "saga_graph",
     "step",
     "wait",

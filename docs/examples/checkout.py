@@ -1,10 +1,11 @@
 """A checkout: an order is placed, paid and reserved, or everything is taken back.
 
-`python -m docs.examples.checkout` runs one that goes well, one that cannot be paid and one that
-is sold out. In memory; with PostgreSQL take `PostgresEventStore` and its neighbours.
+`greenroom example checkout` runs one that goes well, one that cannot be paid and one that is sold
+out, and shows where each went: its states, and the picture of the last. In memory; with PostgreSQL
+take `PostgresEventStore` and its neighbours.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from uuid import UUID, uuid4
 import trio
 
 from actors.persistence import (
+    EVENTS,
     Aggregate,
     AggregateActor,
     AggregateRef,
@@ -36,19 +38,25 @@ from actors.persistence.beside_log.outbox import LookAtOutbox
 from actors.persistence.beside_log.timers import LookForTimers
 from actors.reducers import Environment
 from actors.sagas import (
+    CompensationStarted,
     Facts,
     Outcome,
     Participant,
     Refused,
     Saga,
     SagaActor,
+    SagaAdministration,
     SagaCommand,
+    SagaCompleted,
+    SagaFailed,
     SagaId,
     SagaIndex,
     SagaKinds,
     SagaParts,
     Sagas,
+    SagaStuck,
     Status,
+    StepStarted,
     Succeeded,
     command,
     step,
@@ -58,6 +66,7 @@ from storage.memory import (
     MemoryDeadLetters,
     MemoryEventStore,
     MemoryOutbox,
+    MemoryProjections,
     MemoryTimers,
 )
 from supervision import Supervisor, child_method, dynamic_method, open_system
@@ -469,6 +478,27 @@ async def ended(sagas: Sagas, saga: SagaId) -> Status:
         await trio.sleep(0.05)
 
 
+# Each step as those who buy know it.
+STATES = {"place": "PlacingOrder", "pay": "ProcessingPayment", "reserve": "ReservingInventory"}
+
+
+def states(log: Iterable[object]) -> Iterator[str]:
+    """Call this with the facts of a checkout's log for the states it went through."""
+    yield "Idle"
+    for fact in log:
+        match fact:
+            case StepStarted(step, 1):
+                yield STATES[step]
+            case CompensationStarted(reason):
+                yield f"Compensating ({reason})"
+            case SagaStuck(step, reason):
+                yield f"Stuck at {step} ({reason})"
+            case SagaCompleted():
+                yield "Completed"
+            case SagaFailed(reason):
+                yield "Failed"
+
+
 class Clock:
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -489,13 +519,19 @@ async def main() -> None:
         Environment(Clock(), Ids()),
         "example",
     )
+    index, log = MemoryProjections(database), ports.store
     async with open_shop(ports) as (shop, sagas):
+        desk = SagaAdministration(sagas, log, index, ports.timers, ports.outbox)
         await execute(shop.inventory["main"], StockCame({"chair": 2}))
         for order_id, cents, chairs in (("1", 5000, 2), ("2", 500_000, 1), ("3", 5000, 1)):
             order = InitiateCheckout(order_id, "ann", cents, {"chair": chairs})
             saga = await sagas.start(Checkout, order, name=order_id)
-            status = await ended(sagas, saga)
-            print(saga, status, (await sagas.query(saga)).reason)
+            await ended(sagas, saga)
+            facts = [
+                one for stored in (await desk.show(saga)).log for one in EVENTS.decode_all(stored)
+            ]
+            print(f"{saga}: {' -> '.join(states(facts))}")
+        print(await desk.graph(saga))
 
 
 if __name__ == "__main__":

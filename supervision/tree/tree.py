@@ -10,10 +10,10 @@ Rule 2: a change carries the node as it is after it, so applying changes in orde
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import trio
 
@@ -47,6 +47,18 @@ class Window:
     period: float
 
 
+@runtime_checkable
+class TellsOfItself(Protocol):
+    """An actor with more to show than its life: what it is at, and for whom.
+
+    It is asked without a message, between two of its turns, whenever somebody looks at the tree: it
+    answers at once, from what it has, with plain data that anybody may see.
+    """
+
+    def tell_of_itself(self) -> Mapping[str, object]:
+        """Say what you are at; what is raised is shown as not told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One actor of the tree.
@@ -54,6 +66,7 @@ class Node:
     `strategy` is the badge of a supervisor (`one_for_one`, ..., `dynamic`), None for a worker;
     `restart` is its restart type under its parent, None for the root. `restart_s` is the time
     the last restart took, from the exit to running. `last_exits` are the 8 newest with causes.
+    `about` is what an actor that is a `TellsOfItself` tells, None of all others.
     """
 
     id: int
@@ -77,6 +90,7 @@ class Node:
     restart_s: float | None
     last_exits: tuple[ExitSummary, ...]
     children: int
+    about: Mapping[str, object] | None = None
 
     def to_json(self) -> dict[str, object]:
         """Call this for plain data, all keys always present."""
@@ -263,6 +277,7 @@ class Tree:
             restart_s=None if above is None else above.restart_time(cell),
             last_exits=tuple(exit_.summary() for exit_ in cell.last_exits),
             children=0 if own is None else own.child_count(),
+            about=_told(cell),
         )
 
     # -- called by supervisors ---------------------------------------------------------------
@@ -324,3 +339,17 @@ def tree_of(system: System) -> Tree:
         return found
     tree = system.kept_above[Tree] = Tree(system)
     return tree
+
+
+def _told(cell: Cell) -> Mapping[str, object] | None:
+    # By its class first: of nearly all there is nothing to ask.
+    if not hasattr(cell.actor_class, "tell_of_itself") or cell.life is None:
+        return None
+    instance: object = cell.life.instance
+    if not isinstance(instance, TellsOfItself):
+        return None
+    try:
+        return instance.tell_of_itself()
+    except Exception as error:  # noqa: BLE001  (whoever looks at a tree must see the rest of it)
+        _log.error("tree.not_told", path=cell.path, code=type(error).__name__)
+        return None

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
+from typing import Never
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.runtime import narrow
+from actors.runtime import Actor, narrow
 from supervision import (
     Backoff,
     ChildSpec,
@@ -15,6 +17,7 @@ from supervision import (
     Dynamic,
     DynamicFlags,
     Flags,
+    TellsOfItself,
     TreeChange,
     TreeSnapshot,
     handle_of,
@@ -249,3 +252,33 @@ async def test_a_passivated_child_leaves_the_tree(kit: Kit, autojump_clock: Mock
             *(("oak", "stopping"), ("oak", "exited"), ("oak", "gone")),
         ]
         assert [node.path for node in pool.tree.snapshot().actors] == ["pool"]
+
+
+class _Chatty(Actor[Never]):
+    """Tells what it is told to tell."""
+
+    def __init__(self, about: Mapping[str, object] | None) -> None:
+        self.about = about
+
+    def tell_of_itself(self) -> Mapping[str, object]:
+        if self.about is None:
+            raise ValueError("not now")
+        return self.about
+
+
+async def test_an_actor_that_tells_of_itself_is_shown_so(kit: Kit) -> None:
+    # SAGA-13: and one that cannot is shown all the same
+    children = [
+        ChildSpec("a", lambda: _Chatty({"step": 1})),
+        ChildSpec("b", lambda: _Chatty(None)),
+        kit.spec("c"),
+    ]
+    async with open_system(Troupe, Flags(), children, name="app") as app:
+        nodes = app.tree.snapshot().actors
+        assert {node.name: node.about for node in nodes} == {
+            "app": None,
+            "a": {"step": 1},
+            "b": None,
+            "c": None,
+        }
+        assert isinstance(_Chatty({}), TellsOfItself)

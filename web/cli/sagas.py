@@ -9,9 +9,10 @@ needed, from a module (`--import`).
 """
 
 import argparse
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from typing import cast
 
 from actors.persistence import EVENTS, StoredEvent
 from actors.reducers import Environment
@@ -30,11 +31,11 @@ from actors.sagas import (
     SagaKinds,
     SagaParts,
     Sagas,
-    SagaState,
     Status,
     UnknownSaga,
     UnknownSagaKind,
     kind_graph,
+    saga_facts,
 )
 from storage.postgres import (
     Database,
@@ -126,18 +127,8 @@ async def _show(
 ) -> int:
     view = await desk.show(SagaId.parse(parsed.saga))
     log: list[dict[str, object]] = [_event(stored) for stored in view.log]
-    steps: list[dict[str, object]] = [
-        {
-            "step": name,
-            "phase": one.phase,
-            "attempt": one.attempt,
-            "due": one.due_at,
-            "undo": one.undo,
-            "undo_attempt": one.undo_attempt,
-            "reason": one.undo_reason or one.reason,
-        }
-        for name, one in view.state.steps.items()
-    ]
+    facts = dict(saga_facts(SagaId.parse(parsed.saga), view.state))
+    steps = cast("Sequence[Mapping[str, object]]", facts.pop("steps"))
     timers: list[dict[str, object]] = [
         {"name": one.name, "due": one.due_at, "failures": one.failures, "error": one.last_error}
         for one in view.timers
@@ -146,29 +137,15 @@ async def _show(
         {"target": one.target, "key": one.key, "attempts": one.attempts, "error": one.last_error}
         for one in view.waiting
     ]
-    head = {"saga": parsed.saga, **_head(view.state)}
     if teller.is_json:
-        teller.one({**head, "steps": steps, "log": log, "timers": timers, "waiting": waiting})
+        teller.one({**facts, "steps": steps, "log": log, "timers": timers, "waiting": waiting})
         return Code.DONE
-    teller.one(head)
+    teller.one(facts)
     teller.rows(steps, "no step has begun")
     teller.rows(log, "")
     teller.rows(timers, "no timer is open")
     teller.rows(waiting, "no message waits")
     return Code.DONE
-
-
-def _head(state: SagaState) -> dict[str, object]:
-    return {
-        "status": state.status.value,
-        "kind": state.kind,
-        "version": state.version,
-        "parent": None if state.parent is None else state.parent.saga,
-        "started": state.started_at,
-        "deadline": state.deadline_at,
-        "stuck_at": state.stuck_step or None,
-        "reason": state.stuck or state.reason or None,
-    }
 
 
 # What an event is about. Data and results are the program's own, and may be private.
@@ -222,5 +199,6 @@ async def _decide(
     decide = getattr(desk, name)
     async with changing(parsed, teller, database, words.format(saga), f"saga {saga}"):
         state = await decide(saga, system_user(), parsed.reason)
-    teller.one({"saga": str(saga), **_head(state)})
+    facts = saga_facts(saga, state)
+    teller.one({name: facts[name] for name in ("saga", "status", "stuck_at", "reason")})
     return Code.DONE

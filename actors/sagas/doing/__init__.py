@@ -1,3 +1,4 @@
-"""Sagas carried out: `parts` (what their actors share), `actor` (one saga), `index` (which there
-are), `sagas` (how others reach them), `administration` (what a person may decide).
+"""Sagas carried out: `parts` (what their actors share), `facts` (one saga as plain data), `actor`
+(one saga), `index` (which there are), `sagas` (how others reach them), `administration` (what a
+person may decide).
 """

@@ -8,10 +8,13 @@ code of the saga's class, so nothing that came is lost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from actors.persistence import AggregateActor, Done, Execute, Failed, Refusal
 from actors.runtime import Log
 from actors.sagas.deciding.aggregate import SagaLog
 from actors.sagas.deciding.decisions import IGNORED
+from actors.sagas.doing.facts import saga_facts
 from actors.sagas.doing.parts import SagaParts
 from actors.sagas.words.log import (
     SagaCompleted,
@@ -47,6 +50,11 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
             idle_s=parts.idle_s,
         )
         self._parts = parts
+
+    def tell_of_itself(self) -> Mapping[str, object]:
+        """What the tree shows of it: `saga_facts`."""
+        saga = SagaId.parse(self.stream_id)
+        return saga_facts(saga, self.state, self._parts.kinds)
 
     async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
         """Decide and store, as an aggregate does."""

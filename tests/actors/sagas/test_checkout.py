@@ -115,8 +115,12 @@ def test_the_program_runs() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == [
-        "checkout-1 completed ",
-        "checkout-2 failed pay: the card's limit is reached",
-        "checkout-3 failed reserve: there is too little of chair",
-    ]
+    first, second, third, *picture = done.stdout.splitlines()
+    paid = "Idle -> PlacingOrder -> ProcessingPayment"
+    assert first == f"checkout-1: {paid} -> ReservingInventory -> Completed"
+    why = "pay: the card's limit is reached"
+    assert second == f"checkout-2: {paid} -> Compensating ({why}) -> Failed"
+    why = "reserve: there is too little of chair"
+    assert third == f"checkout-3: {paid} -> ReservingInventory -> Compensating ({why}) -> Failed"
+    assert picture[0] == "stateDiagram-v2"
+    assert any("undo pay: done at" in line for line in picture)

@@ -1,6 +1,6 @@
 """Sagas as actors, with their outbox and timers: begun, told, asked, timed out, crashed."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -59,6 +59,14 @@ from tests.actors.sagas.shops import World, memory_world
 
 BASKET = Basket("o-1", "c-1", 500)
 ONE = SagaId("purchase", "1")
+
+
+def _steps(about: Mapping[str, object]) -> list[dict[str, object]]:
+    return msgspec.convert(about["steps"], list[dict[str, object]])
+
+
+async def _is_step_done(desk: Desk, saga: SagaId, step: str) -> bool:
+    return (await desk.sagas.query(saga)).step(step).phase == "done"
 
 
 async def _until(is_so: Callable[[], Awaitable[object]]) -> None:
@@ -526,6 +534,38 @@ async def test_nested_sagas_run_as_sagas_of_their_own(autojump_clock: MockClock)
         assert (state.status, state.parent.saga) == (Status.COMPLETED, "fulfilment-1")
         found = [line.parent async for line in lines(world.index)]
         assert sorted(found) == ["", "fulfilment-1", "fulfilment-1", "fulfilment-1"]
+
+
+async def test_the_tree_shows_sagas_with_their_steps_and_their_place(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-11, SAGA-13: as the lab's data has them; nothing of what they are about
+    world = memory_world()
+    async with open_desk(world, _player(), Fulfilment) as desk:
+        desk.player.rules["pack"] = lambda _: None
+        saga = await desk.sagas.start(Fulfilment, BASKET, name="1")
+        while not {"pack", "tell"} <= set(desk.player.told):
+            await desk.player.came.wait()
+        await _until(partial(_is_step_done, desk, saga, "notify"))
+        nodes = desk.tree.tree.snapshot().actors
+        told = {str(node.about["saga"]): node.about for node in nodes if node.about is not None}
+        assert {name: one["parent"] for name, one in told.items()} == {
+            "fulfilment-1": None,
+            "purchase-1/buy": "fulfilment-1",
+            "ship-1/ship": "fulfilment-1",
+            "notify-1/notify": "fulfilment-1",
+        }
+        whole = told[str(saga)]
+        assert (whole["status"], whole["version"], whole["reason"]) == ("running", 1, None)
+        assert [(one["step"], one["phase"], one["child"]) for one in _steps(whole)] == [
+            ("buy", "done", "purchase-1/buy"),
+            ("ship", "started", "ship-1/ship"),
+            ("notify", "done", "notify-1/notify"),
+        ]
+        (pack,) = _steps(told["ship-1/ship"])
+        assert (pack["phase"], pack["attempt"], pack["undo"]) == ("started", 1, None)
+        assert pack["due_at"] is not None
+        assert BASKET.customer_id not in str(told)
 
 
 async def test_what_fails_in_a_child_undoes_its_completed_siblings(

@@ -67,6 +67,7 @@ def actor_json(
         if node.window is None
         else {"used": node.window.used, "max": node.window.max, "period": node.window.period},
         "children": node.children,
+        "about": node.about,
         "last_exits": [
             {
                 "kind": note.exit.kind,
