@@ -521,7 +521,7 @@ async def main() -> None:
     )
     index, log = MemoryProjections(database), ports.store
     async with open_shop(ports) as (shop, sagas):
-        desk = SagaAdministration(sagas, log, index, ports.timers, ports.outbox)
+        picture, desk = "", SagaAdministration(sagas, log, index, ports.timers, ports.outbox)
         await execute(shop.inventory["main"], StockCame({"chair": 2}))
         for order_id, cents, chairs in (("1", 5000, 2), ("2", 500_000, 1), ("3", 5000, 1)):
             order = InitiateCheckout(order_id, "ann", cents, {"chair": chairs})
@@ -531,7 +531,8 @@ async def main() -> None:
                 one for stored in (await desk.show(saga)).log for one in EVENTS.decode_all(stored)
             ]
             print(f"{saga}: {' -> '.join(states(facts))}")
-        print(await desk.graph(saga))
+            picture = await desk.graph(saga)
+        print(picture)
 
 
 if __name__ == "__main__":

@@ -219,6 +219,7 @@ SUPERVISION: Final = Page(
                 "Tree",
                 "TreeSnapshot",
                 "Node",
+                "TellsOfItself",
                 "Window",
                 "TreeHistory",
                 "TreeChange",
