@@ -41,7 +41,12 @@ from actors.sagas.definition import (
     wait,
 )
 from actors.sagas.doing.actor import SagaActor
-from actors.sagas.doing.administration import SagaAdministration, SagaView
+from actors.sagas.doing.administration import (
+    ENDED_KEPT,
+    PURGED,
+    SagaAdministration,
+    SagaView,
+)
 from actors.sagas.doing.facts import saga_facts
 from actors.sagas.doing.index import SagaIndex, SagaLine, lines
 from actors.sagas.doing.parts import SagaKinds, SagaParts, SagaStats
@@ -63,6 +68,7 @@ from actors.sagas.words.log import (
     SagaCompleted,
     SagaEvent,
     SagaFailed,
+    SagasPurged,
     SagaStarted,
     SagaStuck,
     StepFailed,
@@ -97,9 +103,11 @@ from actors.sagas.words.words import (
 __all__ = [
     "DEADLINE_S",
     "DEPTH_MAX",
+    "ENDED_KEPT",
     "IGNORED",
     "KNOWN",
     "NOTHING_TO_UNDO",
+    "PURGED",
     "RETRY_DELAYS_S",
     "STEP_TIMEOUT_S",
     "AnySaga",
@@ -144,6 +152,7 @@ __all__ = [
     "SagaVersionsUnknown",
     "SagaView",
     "Sagas",
+    "SagasPurged",
     "Start",
     "Status",
     "Step",

@@ -30,6 +30,7 @@ from actors.persistence import (
     OutboxRelay,
     Refusal,
     Reply,
+    StoredEvent,
     TimerService,
     event,
     execute,
@@ -45,7 +46,6 @@ from actors.sagas import (
     Refused,
     Saga,
     SagaActor,
-    SagaAdministration,
     SagaCommand,
     SagaCompleted,
     SagaFailed,
@@ -59,6 +59,7 @@ from actors.sagas import (
     StepStarted,
     Succeeded,
     command,
+    saga_graph,
     step,
 )
 from storage.memory import (
@@ -66,7 +67,6 @@ from storage.memory import (
     MemoryDeadLetters,
     MemoryEventStore,
     MemoryOutbox,
-    MemoryProjections,
     MemoryTimers,
 )
 from supervision import Supervisor, child_method, dynamic_method, open_system
@@ -519,20 +519,17 @@ async def main() -> None:
         Environment(Clock(), Ids()),
         "example",
     )
-    index, log = MemoryProjections(database), ports.store
     async with open_shop(ports) as (shop, sagas):
-        picture, desk = "", SagaAdministration(sagas, log, index, ports.timers, ports.outbox)
+        log: list[StoredEvent] = []
         await execute(shop.inventory["main"], StockCame({"chair": 2}))
         for order_id, cents, chairs in (("1", 5000, 2), ("2", 500_000, 1), ("3", 5000, 1)):
             order = InitiateCheckout(order_id, "ann", cents, {"chair": chairs})
             saga = await sagas.start(Checkout, order, name=order_id)
             await ended(sagas, saga)
-            facts = [
-                one for stored in (await desk.show(saga)).log for one in EVENTS.decode_all(stored)
-            ]
+            log = [stored async for stored in ports.store.load(saga.stream)]
+            facts = [fact for stored in log for fact in EVENTS.decode_all(stored)]
             print(f"{saga}: {' -> '.join(states(facts))}")
-            picture = await desk.graph(saga)
-        print(picture)
+        print(saga_graph(Checkout.definition(), log))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,43 @@
 """What a person sees of sagas and may decide: the port behind a page or a command line.
 
-Each decision needs a name and a reason, which the saga's own log keeps: it is the audit.
+Each decision needs a name and a reason, which the saga's own log keeps: it is the audit. And what
+becomes of sagas that nobody asks for any more: `purge`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
 from actors.persistence import (
+    EVENTS,
     DurableTimers,
     EventStore,
     OpenTimer,
     Outbox,
     ProjectionStore,
     StoredEvent,
+    StreamId,
     WaitingMessage,
 )
-from actors.sagas.doing.index import SagaLine, lines
+from actors.persistence.words import check_delay
+from actors.sagas.doing.index import SagaLine, has_open_line, lines
 from actors.sagas.doing.sagas import Sagas
 from actors.sagas.graph import saga_graph
 from actors.sagas.words.errors import UnknownSagaKind
+from actors.sagas.words.log import SagasPurged
 from actors.sagas.words.state import SagaState
 from actors.sagas.words.words import Action, Intervene, SagaId, Status, short
+
+# A customer who disputes a charge has mostly done so within this; a client that repeats its start
+# has long given up.
+ENDED_KEPT = timedelta(days=90)
+# So many lines go with one append: their names are a few kilobytes of one event.
+PURGED_AT_ONCE = 100
+# Where it stands which sagas were removed: a stream of all kinds, in the order they went.
+PURGED = StreamId("sagas_purged-all")
 
 # Of one saga's messages that wait: it has one for each step in flight.
 WAITING_MAX = 1000
@@ -40,7 +54,11 @@ class SagaView:
 
 
 class SagaAdministration:
-    """Lists, shows and changes sagas; whoever uses it has checked who is asking."""
+    """Lists, shows and changes sagas; whoever uses it has checked who is asking.
+
+    Sagas that are over are kept for `kept`, and then removed by `purge`, where somebody calls it: a
+    `Cleaner({"sagas": administration.purge})`.
+    """
 
     def __init__(
         self,
@@ -49,7 +67,11 @@ class SagaAdministration:
         index: ProjectionStore,
         timers: DurableTimers,
         outbox: Outbox,
+        *,
+        kept: timedelta = ENDED_KEPT,
     ) -> None:
+        check_delay("kept", kept)
+        self._kept = kept
         self._sagas, self._store, self._index = sagas, store, index
         self._timers, self._outbox = timers, outbox
 
@@ -99,6 +121,33 @@ class SagaAdministration:
     async def mark_failed(self, saga: SagaId, by: str, reason: str) -> SagaState:
         """Call this to give a stuck saga up: what it has done stays as it is."""
         return await self._decided(saga, "fail", by, reason)
+
+    async def purge(self, limit: int = 1000) -> int:
+        """Call this to remove sagas that ended long ago, at most `limit`; returns how many.
+
+        A nested one goes when its parent is over, which might still ask it to undo. Streams are
+        tombstoned first, so a name is never taken twice (`StreamGone`); then the lines go. Cut in
+        between, the next call does the rest.
+        """
+        gone: list[str] = []
+        async with aclosing(self._ended()) as ended:
+            async for line in ended:
+                parent = line.parent
+                if parent and await has_open_line(self._index, SagaId.parse(parent)):
+                    continue
+                await self._store.tombstone(SagaId.parse(line.saga).stream)
+                gone.append(line.saga)
+                if len(gone) == limit:
+                    break
+        for at in range(0, len(gone), PURGED_AT_ONCE):
+            names = tuple(gone[at : at + PURGED_AT_ONCE])
+            new_id = self._sagas.env.ids.new_id()
+            await self._store.append(PURGED, [EVENTS.encode(SagasPurged(names), event_id=new_id)])
+        return len(gone)
+
+    def _ended(self) -> AsyncGenerator[SagaLine, None]:
+        now = self._sagas.env.clock.now()
+        return lines(self._index, is_over=True, older_than=self._kept, now=now)
 
     async def _decided(self, saga: SagaId, action: Action, by: str, reason: str) -> SagaState:
         for name, text in (("by", by), ("reason", reason)):

@@ -2,7 +2,7 @@
 
 Give `SagaIndex()` to the store (`inline=[SagaIndex()]`). An append that changes a saga's status
 writes its line; the many that do not (a step, a reply) do not touch it. Lines of sagas that are
-over stay, as their logs do.
+over stay as long as their logs do (`SagaAdministration.purge`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from actors.sagas.words.log import (
     SagaFailed,
     SagaMigrated,
     SagaResumed,
+    SagasPurged,
     SagaStarted,
     SagaStuck,
 )
@@ -37,7 +38,7 @@ from actors.sagas.words.words import SagaId, Status
 PAGE = 100
 
 _OPEN, _OVER = "open", "over"
-_STARTED = EVENTS.name_of(SagaStarted)
+_STARTED, _PURGED = EVENTS.name_of(SagaStarted), EVENTS.name_of(SagasPurged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,22 @@ class SagaIndex(Projection):
         SagaStuck,
         SagaResumed,
         SagaMigrated,
+        SagasPurged,
     )
 
     def reads(self, event: StoredEvent) -> Sequence[str]:
         """See `Projection.reads`."""
-        if event.type == _STARTED:
+        if event.type in (_STARTED, _PURGED):
             return ()
         return (_key(_OPEN, SagaId.parse(event.stream_id)),)
 
     async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
         """See `Projection.apply`."""
         fact = self.types.decode(event)
+        if isinstance(fact, SagasPurged):
+            for name in fact.sagas:
+                tx.delete(_key(_OVER, SagaId.parse(name)))
+            return
         saga = SagaId.parse(event.stream_id)
         if isinstance(fact, SagaStarted):
             line = SagaLine(
@@ -132,6 +138,11 @@ def _after(line: SagaLine, fact: object, at: datetime) -> SagaLine:
         case SagaMigrated():
             return replace(line, version=fact.version, fingerprint=fact.fingerprint, changed_at=at)
     return line
+
+
+async def has_open_line(store: ProjectionStore, saga: SagaId) -> bool:
+    """Call this to ask whether a saga is listed as not over."""
+    return await store.exists(inline_collection(SagaIndex()), _key(_OPEN, saga))
 
 
 async def lines(

@@ -176,6 +176,14 @@ class SagaMigrated:
     step: str
 
 
+@event()
+@dataclass(frozen=True)
+class SagasPurged:
+    """Sagas that were over for long have no log any more; stands in a stream of its own."""
+
+    sagas: tuple[str, ...]
+
+
 SagaEvent: TypeAlias = (
     SagaStarted
     | StepStarted

@@ -12,9 +12,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.persistence import OutboxEntry, StoreUnavailable
+from actors.persistence import InvalidField, OutboxEntry, StoreUnavailable, StreamGone
 from actors.runtime import ActorCrashed
 from actors.sagas import (
+    ENDED_KEPT,
+    PURGED,
     Facts,
     InvalidSagaId,
     InvalidSagaTransition,
@@ -311,8 +313,9 @@ async def test_a_stuck_saga_is_a_dead_letter_and_goes_on_when_somebody_says_so(
         assert "failed (permanent) at" in await admin.graph(ONE)
 
 
-def _administration(world: World, desk: Desk) -> SagaAdministration:
-    return SagaAdministration(desk.sagas, world.events, world.index, world.timers, world.outbox)
+def _administration(world: World, desk: Desk, kept: timedelta = ENDED_KEPT) -> SagaAdministration:
+    ports = (world.events, world.index, world.timers, world.outbox)
+    return SagaAdministration(desk.sagas, *ports, kept=kept)
 
 
 async def test_lists_tell_kinds_statuses_and_ages(autojump_clock: MockClock) -> None:
@@ -779,3 +782,61 @@ async def test_a_store_that_is_away_loses_nothing_and_ends_no_saga(
             *("StepStarted", "StepSucceeded") * 3,
             "SagaCompleted",
         ]
+
+
+# When they are over for long
+
+
+@pytest.mark.slow
+async def test_sagas_that_ended_long_ago_are_removed_and_their_names_stay_taken(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-9, SAGA-13: not those that run, are stuck, ended lately, or whose parent may ask them
+    world = memory_world()
+    async with open_desk(world, _player(), Fulfilment, Approved, Purchase) as desk:
+        desk.player.rules["pack"] = lambda _: None
+        done = [await desk.sagas.start(Purchase, BASKET, name=str(n)) for n in range(3)]
+        for saga in done:
+            assert await ended(desk.sagas, saga) is Status.COMPLETED
+        waits = await desk.sagas.start(Approved, BASKET, name="waits")
+        whole = await desk.sagas.start(Fulfilment, BASKET, name="1")
+        buy = SagaId("purchase", "1/buy")
+        await _until(partial(_is_step_done, desk, whole, "buy"))
+        admin = _administration(world, desk, kept=timedelta(minutes=10))
+        assert await admin.purge() == 0
+        await trio.sleep(601)
+        late = await desk.sagas.start(Purchase, BASKET, name="late")
+        assert await ended(desk.sagas, late) is Status.COMPLETED
+        # By now the fulfilment has given its step up and undoes: the purchase in it stays.
+        assert await admin.purge(2) == 2
+        assert await admin.purge(2) == 1
+        left = {line.saga async for line in admin.list()}
+        assert not left & {str(saga) for saga in done}
+        assert {str(late), str(waits)} <= left
+        assert await world.types(str(done[0])) == []
+        with pytest.raises(UnknownSaga):
+            await desk.sagas.query(done[0])
+        assert await ended(desk.sagas, whole) is Status.FAILED
+        assert (await desk.sagas.query(buy)).status is Status.FAILED
+        await trio.sleep(601)
+        assert await admin.purge() >= 3
+        assert await world.types("purchase-1/buy") == []
+        kept = [one async for one in world.events.load(PURGED)]
+        assert b"purchase-0" in kept[0].data
+    async with open_desk(world, _player(), Purchase) as desk:
+        with pytest.raises(StreamGone):
+            await desk.sagas.start(Purchase, BASKET, name="0")
+
+
+async def test_a_purge_that_was_cut_is_done_again(autojump_clock: MockClock) -> None:
+    # SAGA-13
+    world = memory_world()
+    async with _desk(world) as desk:
+        saga = await desk.sagas.start(Purchase, BASKET, name="1")
+        assert await ended(desk.sagas, saga) is Status.COMPLETED
+        await world.events.tombstone(saga.stream)  # as far as it had come
+        admin = _administration(world, desk, kept=timedelta(0))
+        assert await admin.purge() == 1
+        assert [line async for line in admin.list()] == []
+    with pytest.raises(InvalidField):
+        _administration(world, desk, kept=timedelta(-1))
