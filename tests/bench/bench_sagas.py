@@ -83,7 +83,7 @@ def _world(database: Database, timed: _Timed) -> World:
 
 
 async def _play(database: Database, count: int, *, together: bool) -> tuple[list[float], ...]:
-    """Milliseconds of all hops, and of each saga from its start to its end."""
+    """Milliseconds of all hops, of each saga from start to end, and of processor time for one."""
     timed = _Timed()
     world = _world(database, timed)
     events = world.events
@@ -106,6 +106,7 @@ async def _play(database: Database, count: int, *, together: bool) -> tuple[list
         await all_over()
         timed.hops.clear()
         began.clear()
+        spent = time.process_time()
         async with trio.open_nursery() as nursery:
             for number in range(count):
                 if together:
@@ -113,7 +114,9 @@ async def _play(database: Database, count: int, *, together: bool) -> tuple[list
                 else:
                     await one(desk, f"{prefix}-{number}")
         await all_over()
-    return timed.hops, [(events.ended[name] - at) * 1e3 for name, at in began.items()]
+        spent = time.process_time() - spent
+    whole = [(events.ended[name] - at) * 1e3 for name, at in began.items()]
+    return timed.hops, whole, [spent * 1e3 / count]
 
 
 async def _in_flight(database: Database) -> list[float]:
@@ -190,7 +193,7 @@ def sagas() -> list[Row]:
         flight = [await _in_flight(database) for _ in range(_RUNS)]
         resumed = [await _resumed(database) for _ in range(_RUNS)]
         return [
-            row("PERF-56 saga hop, one saga, p99", "ms", [_p99(hops) for hops, _ in alone]),
+            row("PERF-56 saga hop, one saga, p99", "ms", [_p99(hops) for hops, _, _ in alone]),
             row(
                 "PERF-56 saga hop, 100 sagas whose steps take 0 to 2 s, p99",
                 "ms",
@@ -201,15 +204,21 @@ def sagas() -> list[Row]:
             row(
                 "PERF-56 saga hop, 100 sagas begun in one moment, p99",
                 "ms",
-                [_p99(hops) for hops, _ in many],
+                [_p99(hops) for hops, _, _ in many],
                 target="p99 <= 25 ms",
                 is_lower_better=True,
             ),
             row(
                 "PERF-56 saga of 3 steps end to end, 100 in one moment, p99",
                 "ms",
-                [_p99(whole) for _, whole in many],
+                [_p99(whole) for _, whole, _ in many],
                 target="p99 <= 150 ms",
+                is_lower_better=True,
+            ),
+            row(
+                "processor time of this process for a saga of 3 steps, 100 in one moment",
+                "ms",
+                [spent for _, _, (spent,) in many],
                 is_lower_better=True,
             ),
             row("SAGA-7 1000 sagas resumed", "s", resumed, target="<= 5 s", is_lower_better=True),

@@ -2,8 +2,9 @@
 
 Rule 1: what a saga decides and what it sends is one append. This file sends nothing.
 Rule 2: a bug crashes the actor, which comes back from its log. At the last of `crashes_max`
-crashes in a row the saga is stuck instead; then the message is taken as a fact, which runs no
-code of the saga's class, so nothing that came is lost.
+crashes in a row, or where its supervisor has no restart left for it, the saga is stuck instead;
+then the message is taken as a fact, which runs no code of the saga's class, so nothing that came
+is lost.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
         try:
             outcome = await super().on_execute(message)
         except Exception as bug:
-            if self._parts.crashed(self.stream_id) < self._parts.crashes_max:
+            if self._parts.crashed(self.stream_id) < self._crashes_max():
                 raise
             _log.error("saga.own_code_failed", saga=self.stream_id, code=type(bug).__name__)
             reason = short(f"its own code raised {type(bug).__name__}: {bug}")
@@ -69,6 +70,15 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
             outcome = await super().on_execute(message)
         self._note(outcome)
         return outcome
+
+    def _crashes_max(self) -> int:
+        """So many crashes in a row, or one more than its supervisor has restarts for it.
+
+        That one would end the supervisor, and with it all sagas below it.
+        """
+        window = self.system.stats(self.ref).restart_window
+        most = self._parts.crashes_max
+        return most if window is None else min(most, window.max + 1)
 
     def _note(self, outcome: Done | Refusal | Failed) -> None:
         if isinstance(outcome, Failed):

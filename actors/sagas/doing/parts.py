@@ -14,8 +14,8 @@ from actors.reducers import Environment
 from actors.sagas.definition import AnySaga, Definition
 from actors.sagas.words.errors import SagaDefinitionError, UnknownSagaKind
 
-# After so many crashes of its actor at one message a saga is stuck. Fewer than what a supervisor
-# with `budget="child"` should allow a child, which would else end it first.
+# After so many crashes of its actor at one message a saga is stuck; after fewer where a supervisor
+# allows fewer restarts (`budget="child"`, so that no other's crashes count).
 CRASHES_MAX = 3
 
 

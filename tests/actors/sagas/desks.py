@@ -44,8 +44,8 @@ class Tree(Supervisor):
             ports.env,
             self.owner,
             dead_letters=ports.dead_letters,
-            sends_max=64,
-            keys_at_once=16,
+            sends_max=128,
+            keys_at_once=32,
         )
 
     @child_method()
@@ -93,6 +93,7 @@ async def open_desk(
     *kinds: type[AnySaga],
     owner: str = "the-process",
     plan: Plan | None = None,
+    tree: type[Tree] = Tree,
 ) -> AsyncIterator[Desk]:
     """Call this for a running tree with sagas of these kinds."""
     world.set_plan(Plan() if plan is None else plan)
@@ -119,7 +120,7 @@ async def open_desk(
         await opened.wait()
         return await sagas.deliver(timer)
 
-    async with open_system(Tree, world, parts, send, deliver, owner) as tree:
-        trees.append(tree)
+    async with open_system(tree, world, parts, send, deliver, owner, name="tree") as opened_tree:
+        trees.append(opened_tree)
         opened.set()
-        yield Desk(tree, sagas, parts, player)
+        yield Desk(opened_tree, sagas, parts, player)

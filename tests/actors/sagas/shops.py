@@ -7,6 +7,7 @@ heard of: what is left is what the store has.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from uuid import UUID, uuid4
 
 import trio
@@ -105,36 +106,26 @@ class _PostgresEvents(PostgresEventStore):
         return appended
 
 
-class _MemoryOut(MemoryOutbox):
-    plan: Plan
+class _WatchedOutbox:
+    """An outbox of either engine that passes by two places; all else is its own."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox, self.plan = outbox, Plan()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.outbox, name)
 
     async def next_batch(
         self, partition: int, epoch: int, *, limit: int = 100, skipping: Sequence[str] = ()
     ) -> Sequence[OutboxEntry]:
-        found = await super().next_batch(partition, epoch, limit=limit, skipping=skipping)
+        found = await self.outbox.next_batch(partition, epoch, limit=limit, skipping=skipping)
         if found:
             await self.plan.pass_by("taken")
         return found
 
     async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
         await self.plan.pass_by("sent")
-        return await super().mark_sent(partition, epoch, ids)
-
-
-class _PostgresOut(PostgresOutbox):
-    plan: Plan
-
-    async def next_batch(
-        self, partition: int, epoch: int, *, limit: int = 100, skipping: Sequence[str] = ()
-    ) -> Sequence[OutboxEntry]:
-        found = await super().next_batch(partition, epoch, limit=limit, skipping=skipping)
-        if found:
-            await self.plan.pass_by("taken")
-        return found
-
-    async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
-        await self.plan.pass_by("sent")
-        return await super().mark_sent(partition, epoch, ids)
+        return await self.outbox.mark_sent(partition, epoch, ids)
 
 
 @dataclass
@@ -179,14 +170,14 @@ def memory_world() -> World:
     clock = _VirtualClock()
     database = MemoryDatabase(now=clock.now)
     events = _MemoryEvents(database, inline=[SagaIndex()])
-    outbox = _MemoryOut(database)
+    outbox = _WatchedOutbox(MemoryOutbox(database))
 
     def set_plan(plan: Plan) -> None:
         events.plan = outbox.plan = plan
 
     return World(
         events,
-        outbox,
+        cast("Outbox", outbox),
         MemoryTimers(database),
         MemoryDeadLetters(database),
         MemoryProjections(database),
@@ -198,14 +189,14 @@ def memory_world() -> World:
 def postgres_world(database: Database) -> World:
     """Call this on a fresh database."""
     events = _PostgresEvents(database, inline=[SagaIndex()])
-    outbox = _PostgresOut(database)
+    outbox = _WatchedOutbox(PostgresOutbox(database))
 
     def set_plan(plan: Plan) -> None:
         events.plan = outbox.plan = plan
 
     return World(
         events,
-        outbox,
+        cast("Outbox", outbox),
         PostgresTimers(database),
         PostgresDeadLetters(database),
         PostgresProjections(database),

@@ -1,8 +1,10 @@
 """Sagas in sagas, in a process that dies behind any append or send: as if it had not."""
 
+import re
 from dataclasses import dataclass, field
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from actors.sagas import (
@@ -19,6 +21,7 @@ from actors.sagas import (
     step,
 )
 from docs.examples.checkout import ended
+from storage.postgres import Database
 from tests.actors.sagas.checkouts import (
     Basket,
     Place,
@@ -29,7 +32,8 @@ from tests.actors.sagas.checkouts import (
     Unplace,
 )
 from tests.actors.sagas.desks import Player, open_desk
-from tests.actors.sagas.shops import Plan, World, memory_world
+from tests.actors.sagas.shops import Plan, World, memory_world, postgres_world
+from tests.patience import PATIENCE_S
 
 BASKET = Basket("o-1", "c-1", 500)
 # More places than any of the stories passes.
@@ -81,12 +85,12 @@ def _participant(fails: str) -> Once:
     return once
 
 
-async def _live(world: World, once: Once, plan: Plan, wanted: Status) -> bool:
+async def _live(world: World, once: Once, plan: Plan, wanted: Status, name: str = "1") -> bool:
     """Run until the saga ends, True, or crash by the plan, False."""
     with plan.scope:
         async with open_desk(world, once, Delivery, plan=plan) as desk:
             await desk.sagas.resume(world.index)
-            saga = await desk.sagas.start(Delivery, BASKET, name="1")
+            saga = await desk.sagas.start(Delivery, BASKET, name=name)
             assert await ended(desk.sagas, saga) is wanted
     return not plan.scope.cancelled_caught
 
@@ -123,3 +127,30 @@ async def test_a_crash_anywhere_ends_nested_sagas_the_same(
 async def _sagas(world: World) -> list[SagaId]:
     kinds = ("delivery-1", "purchase-1/buy", "parcel-1/parcel", "letter-1/letter")
     return [SagaId.parse(one) for one in kinds if await world.types(one)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", ["", "thank"])
+async def test_a_crash_behind_any_append_ends_nested_sagas_the_same_on_postgresql(
+    database: Database, fails: str
+) -> None:
+    # SAGA-6, SAGA-11: of the parent or of a child; one database, a saga for each place
+    wanted = Status.FAILED if fails else Status.COMPLETED
+    world = postgres_world(database)
+    expected: set[str] | None = None
+    crashes = 0
+    with trio.fail_after(10 * PATIENCE_S):
+        for at in range(PLACES_MAX):  # at 0 there is none
+            once, name = _participant(fails), str(at)
+            is_whole = await _live(world, once, Plan("append", at), wanted, name)
+            if not is_whole:
+                crashes += 1
+                assert await _live(world, once, Plan(), wanted, name)
+            effects = {re.sub(rf"-{name}(?=[/:])", "-N", work) for work in once.effects}
+            assert len(effects) == len(once.effects), "each once"
+            expected = effects if expected is None else expected
+            assert effects == expected
+            if at and is_whole:
+                break
+    # Every append of four sagas, and of all that is undone.
+    assert crashes > 10

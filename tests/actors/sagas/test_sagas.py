@@ -23,6 +23,7 @@ from actors.sagas import (
     Outcome,
     Refused,
     Saga,
+    SagaActor,
     SagaAdministration,
     SagaCommand,
     SagaExists,
@@ -44,6 +45,7 @@ from actors.sagas import (
 )
 from docs.examples.checkout import ended
 from storage.memory import MemoryEventStore
+from supervision import dynamic_method
 from tests.actors.sagas.checkouts import (
     Basket,
     Charge,
@@ -56,7 +58,7 @@ from tests.actors.sagas.checkouts import (
     Unplace,
     refund,
 )
-from tests.actors.sagas.desks import Desk, Player, open_desk
+from tests.actors.sagas.desks import Desk, Player, Tree, open_desk
 from tests.actors.sagas.shops import World, memory_world
 
 BASKET = Basket("o-1", "c-1", 500)
@@ -378,6 +380,27 @@ async def test_a_bug_crashes_the_actor_and_at_last_leaves_the_saga_stuck(
         await _administration(world, desk).force_compensate(saga, "ann", "cannot be paid")
         assert await ended(desk.sagas, saga) is Status.FAILED
         assert desk.player.told[-1] == "undo place"
+
+
+@pytest.mark.parametrize("intensity", [0, 1])
+async def test_the_supervisors_intensity_leaves_a_saga_stuck_before_the_supervisor_gives_up(
+    autojump_clock: MockClock, intensity: int
+) -> None:
+    # SAGA-3
+    class Strict(Tree):
+        @dynamic_method(key="key", restart="transient", intensity=intensity, period=600)
+        def sagas(self, key: str) -> SagaActor:
+            return SagaActor(self.parts, key)
+
+    world = memory_world()
+    async with open_desk(world, _player(), Buggy, tree=Strict) as desk:
+        other = await desk.sagas.start(Buggy, BASKET, name="2")
+        assert await ended(desk.sagas, other) is Status.COMPLETED
+        saga = await desk.sagas.start(Buggy, Basket("o", "c", -1), name="1")
+        assert await ended(desk.sagas, saga) is Status.STUCK
+        assert desk.parts.stats.crashed == intensity + 1
+        (sagas,) = desk.tree.tree.snapshot("tree/sagas").actors[:1]
+        assert (sagas.incarnation, sagas.status) == (1, "running")
 
 
 BROKEN: set[str] = set()
