@@ -2,8 +2,8 @@
 
 Read `errors.py` (what a route raises), `shapes.py` (whether JSON fits a type, and where not),
 `reading.py` (what a request says), `outcomes.py` (the four ways to answer), `idempotency.py` (one
-request, one effect), `pages.py` (lists in pieces). Nothing here knows a feature or a site: a route
-of one's own uses it inside any `WebApp`.
+request, one effect), `positions.py` (reading one's own writes), `pages.py` (lists in pieces).
+Nothing here knows a feature or a site: a route of one's own uses it inside any `WebApp`.
 """
 
 from web.api.errors import (
@@ -26,7 +26,7 @@ from web.api.errors import (
     unsupported,
     validation,
 )
-from web.api.idempotency import IdempotencyKeys, effect_key
+from web.api.idempotency import IdempotencyKeys, effect_key, maybe_done
 from web.api.outcomes import (
     OUTCOME_S_MAX,
     Refusals,
@@ -40,6 +40,7 @@ from web.api.outcomes import (
     wait_outcome,
 )
 from web.api.pages import PAGE_LIMIT, PAGE_LIMIT_MAX, Page, Pages
+from web.api.positions import catch_up
 from web.api.reading import body, client_address, correlation_id, user_agent
 from web.api.shapes import DEPTH_MAX, is_too_deep, problems_of
 
@@ -58,6 +59,7 @@ __all__ = [
     "bad_request",
     "body",
     "carry_out",
+    "catch_up",
     "client_address",
     "conflict",
     "correlation_id",
@@ -67,6 +69,7 @@ __all__ = [
     "in_flight",
     "internal",
     "is_too_deep",
+    "maybe_done",
     "method_not_allowed",
     "mismatch",
     "not_found",

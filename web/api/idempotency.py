@@ -88,22 +88,24 @@ def effect_key() -> Idempotent | None:
     return effects.next() if isinstance(effects, _Effects) else None
 
 
-async def maybe_done(effect: Idempotent) -> Version | None:
+async def maybe_done(effect: Idempotent, store: Idempotency | None = None) -> Version | None:
     """Call this when an effect was refused: the version it was stored at by an earlier try, if any.
 
     What a command decides may have been decided by that one. Raises `IdempotencyInFlight`
-    while another try is under way.
+    while another try is under way. `store` is needed where no request is in hand.
     """
-    effects = g.get("idempotent_effects") if has_request_context() else None
-    if not isinstance(effects, _Effects):
-        return None
+    if store is None:
+        effects = g.get("idempotent_effects") if has_request_context() else None
+        if not isinstance(effects, _Effects):
+            return None
+        store = effects.store
     context = current_context()
     if context is not None and context.tenant is not None:
         effect = replace(effect, tenant=context.tenant)  # as the tenant's store keeps it
-    found = await effects.store.begin(effect)
+    found = await store.begin(effect)
     if isinstance(found, bytes):
         return kept_answer(effect, found).version
-    await effects.store.abandon(found)
+    await store.abandon(found)
     return None
 
 

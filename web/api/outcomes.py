@@ -22,6 +22,7 @@ from actors.runtime import AskTimeout, MailboxFull, Ref
 from actors.runtime.system.topics import Sink
 from web.api.errors import not_found, timeout, told, unavailable
 from web.api.idempotency import effect_key, maybe_done
+from web.api.positions import add_positions, keep_position
 from web.server import Answer, ErrorAnswer, current_request_state
 
 T = TypeVar("T")
@@ -70,6 +71,7 @@ def ok(value: object, *, status: int = 200, at: str | None = None) -> Response:
     )
     if at is not None:
         response.headers["location"] = at
+    add_positions(response)
     return response
 
 
@@ -114,6 +116,7 @@ async def carry_out(
     limit, effect = _at_most(within_s), effect_key()
     done = await _in_time(execute(ref, command, timeout=limit, idempotency=effect), limit)
     if not isinstance(done, Refusal):
+        keep_position(done.cursor)
         return done
     version = None if effect is None else await maybe_done(effect)
     if version is None:

@@ -61,6 +61,7 @@ class Refused(Exception):
     """Raised by `dispatch` when a command is refused; its text is for the client.
 
     Nothing was done, or with `TIMEOUT` perhaps. `retry_after` seconds later it may be tried again.
+    `plain` is the event that a plain connection is told instead of an `error`.
     """
 
     def __init__(
@@ -69,9 +70,11 @@ class Refused(Exception):
         code: SocketCode = SocketCode.REFUSED,
         *,
         retry_after: float | None = None,
+        plain: msgspec.Struct | None = None,
     ) -> None:
         super().__init__(text)
         self.text, self.code, self.retry_after = text, code, retry_after
+        self.plain = plain
 
 
 # Answers for good: whoever sends the same command again is told the same.

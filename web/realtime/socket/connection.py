@@ -355,6 +355,8 @@ class Connection(Actor[Messages], Generic[P]):
         match outcome:
             case Done():
                 self._tell_done(outcome, run)
+            case Refused(plain=msgspec.Struct() as event) if self._outlet.form is Form.PLAIN:
+                self._tell_alone(event, run)
             case Refused():
                 self._tell(outcome, run.id)
             case None:
@@ -414,7 +416,11 @@ class Connection(Actor[Messages], Generic[P]):
             return
         if self._topics.hears(done.heard_on):
             return
-        event = Event(action_of(done.result), run.topic or DEFAULT)
+        self._tell_alone(done.result, run)
+
+    def _tell_alone(self, value: msgspec.Struct, run: RunCommand) -> None:
+        """Tell a plain sender an event that nobody else hears."""
+        event = Event(action_of(value), run.topic or DEFAULT)
         self._outlet.send(Frame(encode_server(event)))
 
     def _tell(self, refused: Refused, message_id: str | None) -> None:

@@ -10,7 +10,7 @@ and a text that says what is wrong and where. Which message is allowed when is d
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
@@ -473,8 +473,9 @@ class CommandTable:
     """Turns actions into commands: the closed list an endpoint takes from clients (WEB-32, SEC-56).
 
     A command class is a msgspec struct that refuses unknown fields; its class name is the
-    action's name. `events` are names that exist but never come from a client. Checked once, at
-    start-up: raises `NotACommandClass` at construction.
+    action's name. `events` are names that exist but never come from a client; of the `lenient`
+    classes unknown fields are passed over. Checked once, at start-up: raises `NotACommandClass` at
+    construction.
     """
 
     def __init__(
@@ -482,12 +483,13 @@ class CommandTable:
         commands: Iterable[type[msgspec.Struct]],
         *,
         events: Iterable[type[msgspec.Struct]] = (),
+        lenient: Collection[type[msgspec.Struct]] = (),
     ) -> None:
         self._decoders: dict[str, msgspec.json.Decoder[msgspec.Struct]] = {}
         self._events = frozenset(event.__name__ for event in events)
         for command in commands:
             name = command.__name__
-            if not command.__struct_config__.forbid_unknown_fields:
+            if command not in lenient and not command.__struct_config__.forbid_unknown_fields:
                 raise NotACommandClass(name, "it must set forbid_unknown_fields=True.")
             if name in self._decoders or name in self._events:
                 raise NotACommandClass(name, "the name is taken by another command or event.")

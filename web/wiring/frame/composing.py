@@ -21,7 +21,6 @@ from web.realtime import (
     SocketCaps,
     SocketEndpoint,
 )
-from web.routing import paths
 from web.routing.errors import error_table
 from web.server import DrainResult, Server, WebApp
 from web.site.health import Health, Unhealthy
@@ -114,15 +113,19 @@ class OwnWeb:
         site = self._site
         site.port, site.streams.is_draining = port, False
         endpoint = self._endpoint(system)
-        edge = edge_of(site.settings, site.ring, port, stream_paths=[LIVE])
+        edge = edge_of(
+            site.settings, site.ring, port, stream_paths=[LIVE], sockets=self._plan.sockets
+        )
         table = error_table()
         self._plan.errors(table)
         app = WebApp(
             __name__,
             replace(edge, tell_span=RequestLog(site.settings.log_format).tell),
             table,
-            sockets={paths.SOCKET: endpoint} if self._topics else {},
-            ready_answer=ready_answers(site.static, program_version(), robots=_ROBOTS),
+            sockets=dict.fromkeys(self._plan.sockets, endpoint) if self._topics else {},
+            ready_answer=ready_answers(
+                site.static, program_version(), robots=_ROBOTS, alive=self._plan.alive.encode()
+            ),
         )
         app.register_blueprint(probe_routes(self._health()))
         app.register_blueprint(report_routes(self._reports))

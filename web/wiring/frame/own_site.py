@@ -39,6 +39,7 @@ from actors.reducers import Environment
 from actors.runtime import Actor, AnyActor, Ref
 from supervision import ChildSpec, Flags
 from web.realtime import StreamCaps, Streams
+from web.routing import paths
 from web.server import CsrfTokens, ErrorTable, KeyRing, current_request_state, sign_in_of
 from web.settings import Settings
 from web.site.health import Check
@@ -238,6 +239,8 @@ class SitePlan:
     whose files are served under `/static/` with their hash in the name. `errors` adds to the table
     which of one's own errors are answered how. `flags` are how the children of `tree` are treated:
     those who crash too often end together, and are started again, ever later; the site stays up.
+    `sockets` are the paths of the WebSocket, and `alive` the text of `/health`: for programs that
+    know them by other names.
     """
 
     name: str = "site"
@@ -248,5 +251,7 @@ class SitePlan:
     errors: Callable[[ErrorTable], None] = no_errors
     inline: Sequence[Projection] = ()
     files: Path | None = None
+    sockets: Sequence[str] = (paths.SOCKET,)
+    alive: str = "OK"
     # As our own root: more than ten restarts in five seconds is nothing that heals at once.
     flags: Flags = field(default_factory=lambda: Flags(intensity=10, period=5.0))

@@ -20,12 +20,12 @@ _ICON = "favicon.ico"
 
 
 def ready_answers(
-    static: StaticTable, version: str, *, robots: bytes
+    static: StaticTable, version: str, *, robots: bytes, alive: bytes = b"OK"
 ) -> Callable[[str], ReadyAnswer | None]:
     """Call this to get the answers that are the same for everybody: probes and files, by path."""
     kept = (b"cache-control", CACHE_CONTROL.encode("ascii"))
     found = {
-        paths.HEALTH: ready_answer(_TEXT, b"OK"),
+        paths.HEALTH: ready_answer(_TEXT, alive),
         paths.HEALTH_LIVE: ready_answer(
             JSON,
             msgspec.json.encode({"status": "ok", "version": version}),

@@ -60,11 +60,16 @@ class Sockets(Protocol):
 
 
 def edge_of(
-    settings: Settings, ring: KeyRing, port: int, *, stream_paths: Iterable[str]
+    settings: Settings,
+    ring: KeyRing,
+    port: int,
+    *,
+    stream_paths: Iterable[str],
+    sockets: Iterable[str] = (paths.SOCKET,),
 ) -> EdgeSettings:
     """Call this once the port is known for the edge as the settings say: checks, keys, limits."""
     return EdgeSettings(
-        checks=_checks(settings, port, frozenset(stream_paths)),
+        checks=_checks(settings, port, frozenset(stream_paths), frozenset(sockets)),
         ring=ring,
         trusted_proxies=settings.trusted_proxies,
         requests_max=settings.requests_max,
@@ -75,7 +80,9 @@ def edge_of(
     )
 
 
-def _checks(settings: Settings, port: int, stream_paths: frozenset[str]) -> Checks:
+def _checks(
+    settings: Settings, port: int, stream_paths: frozenset[str], sockets: frozenset[str]
+) -> Checks:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     own = settings.public_origin or f"http://{host}:{port}"
     names = (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}")
@@ -84,7 +91,7 @@ def _checks(settings: Settings, port: int, stream_paths: frozenset[str]) -> Chec
         own_origin=own,
         allowed_origins=frozenset(settings.allowed_origins),
         extra_hosts=frozenset(names if is_local else ()),
-        public_sockets=frozenset({paths.SOCKET}),
+        public_sockets=sockets,
         probe_paths=paths.PROBES,
         stream_paths=stream_paths,
     )

@@ -5,14 +5,15 @@ of the listed classes are told; all others stay inside.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TypeVar, cast
 from uuid import UUID
 
 import msgspec
 from hypercorn.typing import HTTPScope, WebsocketScope
 
-from actors.persistence import Refusal
+from actors.persistence import Idempotent, Refusal
 from actors.persistence.errors import StoreError
 from actors.runtime import AskError
 from web.realtime import (
@@ -40,13 +41,18 @@ class Speaker:
     """Who is on a socket: the browser its cookie names, or a program.
 
     A program that names itself (`?client=<uuid>`) is the same each time, any other is someone new.
-    `address` is the client's, as the trusted proxies tell it.
+    `address` is the client's, as the trusted proxies tell it. `key` is what tells a repeat of the
+    command in hand, for the append it causes: the same whenever the client sends it again, also to
+    another process. None for a command without an id.
     """
 
     visitor: UUID
     address: str
+    key: Idempotent | None = None
 
 
+# A key that is as long as a client's id may be has its hash in the store.
+_KEY_SCOPE = "socket"
 # What is told to the sender: a struct, nothing but that it is done, or why it was refused.
 Told = msgspec.Struct | Refusal | None
 Run = Callable[[msgspec.Struct, Speaker], Awaitable[Told]]
@@ -58,17 +64,23 @@ class Command:
 
     kind: type[msgspec.Struct]
     run: Run
+    lenient: str = ""
 
 
-def command(kind: type[C], run: Callable[[C, Speaker], Awaitable[Told]]) -> Command:
+def command(
+    kind: type[C], run: Callable[[C, Speaker], Awaitable[Told]], *, lenient: str = ""
+) -> Command:
     """Call this for a command: `run` is awaited with what came, checked, and who sent it.
 
     `kind` is a struct with `forbid_unknown_fields=True`, and its class name is the command's. What
     `run` gives, once what it did is committed, is told to the sender: a struct, None for done, or
-    an aggregate's `Refusal`; with `Refused` it says more, such as when to try again. It may be
-    cancelled a minute after the client was told that it is late.
+    an aggregate's `Refusal`; with `Refused` it says more, such as when to try again. A struct of
+    the topic's own events is taken as published there: a plain connection that hears the topic is
+    told it once. It may be cancelled a minute after the client was told that it is late.
+
+    `lenient` says why unknown fields are passed over here; they are refused otherwise.
     """
-    return Command(kind, cast("Run", run))
+    return Command(kind, cast("Run", run), lenient)
 
 
 def everybody(_: Speaker) -> bool:
@@ -91,6 +103,7 @@ def table_of(topics: Sequence[Topic]) -> CommandTable:
     return CommandTable(
         [command.kind for topic in topics for command in topic.commands],
         events={event for topic in topics for event in topic.events},
+        lenient=[one.kind for topic in topics for one in topic.commands if one.lenient],
     )
 
 
@@ -140,13 +153,21 @@ class TopicService:
             text = f"{known.kind.__name__} is no command of this topic for you."
             raise Refused(text, SocketCode.FORBIDDEN)
         try:
-            told = await known.run(command, request.principal)
+            told = await known.run(command, _speaking(command, request))
         except (AskError, StoreError) as error:
             text = "It does not answer; send it again with the same id."
             raise Refused(text, SocketCode.TIMEOUT, retry_after=RETRY_S) from error
         if isinstance(told, Refusal):
             raise Refused(told.message)
-        return Done(told)
+        return Done(told, topic.name if isinstance(told, tuple(topic.events)) else None)
+
+
+def _speaking(command: msgspec.Struct, request: Request[Speaker]) -> Speaker:
+    if request.key is None:
+        return request.principal
+    key = sha256(request.key.encode()).hexdigest()
+    asked = sha256(type(command).__name__.encode() + b"\0" + msgspec.json.encode(command))
+    return replace(request.principal, key=Idempotent(_KEY_SCOPE, key, asked.digest()))
 
 
 async def caller_of(scope: WebsocketScope | HTTPScope) -> Caller[Speaker]:
