@@ -46,10 +46,9 @@ class Desk:
 
     def new_id(self, key: Idempotent | None) -> str:
         """A fresh id for an order; the same again for the same key."""
-        if key is None:
-            return f"order-{self._site.environment.ids.new_id()}"
-        named = sha256(f"{key.scope}\0{key.key}".encode()).digest()[:16]
-        return f"order-{UUID(bytes=named, version=4)}"
+        fresh = self._site.environment.ids.new_id().hex
+        seed = fresh if key is None else f"{key.scope}\0{key.key}"
+        return f"order-{UUID(bytes=sha256(seed.encode()).digest()[:16], version=4)}"
 
     async def over_http(self, command: Command) -> Happened:
         """Carry a command out; raises the answer to a refusal, and 408 when there is no outcome."""
