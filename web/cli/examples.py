@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from runpy import run_module
 
-from web.cli.answering import Code, CommandFailed, Teller
+from web.cli.answering import Code, CommandFailed, Teller, answer
 from web.observability import complain
 from web.settings import Settings
 
@@ -48,6 +48,7 @@ EXAMPLES: Mapping[str, Example] = {
     "banking": Example("banking.site", "accounts, and transfers that are whole or taken back"),
     "votes": Example("own_site", "a page with a live panel, and a topic for programs"),
     "parcels": Example("parcels", "an HTTP API: answers, refusals, keys, pages"),
+    "orders": Example("orders", "an HTTP and WebSocket API: orders, their list, their history"),
     "checkout": Example(
         "checkout", "a saga: all of it, or everything is taken back", is_site=False
     ),
@@ -59,6 +60,8 @@ def command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     try:
         if parsed.list or parsed.name is None:
             return _list(is_json=parsed.json)
+        if parsed.order_id is not None:
+            return _history(parsed, environment)
         return _run(parsed.name, find(parsed.name), parsed, environment)
     except CommandFailed as failed:
         complain(f"greenroom: {failed}")
@@ -96,6 +99,16 @@ def _list(*, is_json: bool) -> int:
     teller.rows(rows, "there is none")
     teller.write()
     return Code.DONE
+
+
+def _history(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    if parsed.name != "orders" or parsed.store != "postgres":
+        raise CommandFailed(
+            Code.USAGE, "--order-id is for example orders --store postgres; nothing was read"
+        )
+    history = import_module(f"{FOLDER}.orders.history")
+    asked = argparse.Namespace(order_id=parsed.order_id, json=parsed.json, debug=False)
+    return answer(history.command, asked, settings_of(parsed.name, parsed, environment))
 
 
 def _run(

@@ -132,6 +132,7 @@ def _add_example(commands: Commands) -> None:
     parser.add_argument(
         "--store", choices=STORES, default="memory", help="where it keeps its events (memory)"
     )
+    parser.add_argument("--order-id", help="of orders: print what happened to this one, and end")
     _add_store(parser)
 
 

@@ -17,6 +17,7 @@ from web.app import OwnSite, Panel
 SHOWN = 20
 CUSTOMER_CHARS_MAX = 50
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Orders</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <h1>Orders</h1>{{ panel.orders }}
 <form method="post">{{ csrf }}
 <label>Customer <input name="customer" required maxlength="50"></label>

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import trio
@@ -64,17 +63,31 @@ async def ask(
         return Reply(await client.read_to_end())
 
 
-def told(reply: Reply) -> dict[str, Any]:
+def told(reply: Reply) -> dict[str, object]:
     """What an answer says, as plain values."""
     assert reply.headers["content-type"] == "application/json"
-    return msgspec.json.decode(reply.body, type=dict[str, Any])
+    return msgspec.json.decode(reply.body, type=dict[str, object])
+
+
+def fields_at(value: object, *path: str | int) -> dict[str, object]:
+    """The fields that stand somewhere in what was told."""
+    for step in path:
+        if isinstance(step, int):
+            value = msgspec.convert(value, list[object])[step]
+        else:
+            value = msgspec.convert(value, dict[str, object])[step]
+    return msgspec.convert(value, dict[str, object])
+
+
+def text(fields: Mapping[str, object], name: str) -> str:
+    return msgspec.convert(fields[name], str)
 
 
 async def placed(port: int, **changed: object) -> str:
     """Place an order and give its id."""
     reply = await ask(port, f"POST {ORDERS}", {**ORDER, **changed})
     assert reply.status == 201, reply.body
-    return str(told(reply)["order_id"])
+    return text(told(reply), "order_id")
 
 
 class Socket:
@@ -89,17 +102,17 @@ class Socket:
     async def command(self, action: object, **added: object) -> None:
         await self.send({"type": "command", "action": action, **added})
 
-    async def read(self) -> dict[str, Any]:
+    async def read(self) -> dict[str, object]:
         with trio.fail_after(PATIENCE_S):
-            found: dict[str, Any] = json.loads(await self._socket.get_message())
+            found: dict[str, object] = json.loads(await self._socket.get_message())
         return found
 
-    async def event(self) -> tuple[str, dict[str, Any]]:
+    async def event(self) -> tuple[str, dict[str, object]]:
         """The next message, which is an event: its name and fields."""
         found = await self.read()
         assert found["type"] == "event", found
-        [(name, fields)] = found["action"].items()
-        return name, fields
+        [(name, fields)] = fields_at(found, "action").items()
+        return name, fields_at(fields)
 
     async def is_quiet(self) -> bool:
         """Whether nothing was sent: what comes before the pong was."""

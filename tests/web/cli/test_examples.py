@@ -50,6 +50,8 @@ def test_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["votes", "--database-url", "postgres://h/d"], 2, "is for --store postgres"),
         (["counter", "--store", "postgres"], 2, "a program without pages or data"),
         (["counter", "--port", "0"], 2, "a program without pages or data"),
+        (["orders", "--order-id", "order-1"], 2, "is for example orders --store postgres"),
+        (["votes", "--store", "postgres", "--order-id", "order-1"], 2, "is for example orders"),
     ],
 )
 def test_what_cannot_be_run_is_told_and_nothing_is_started(
