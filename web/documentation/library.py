@@ -269,7 +269,7 @@ class Documents:
         }
         files = {
             file.relative_to(self._folder).as_posix().removesuffix(".md"): file
-            for pattern in ("*/**/*.md", "examples/*.py")
+            for pattern in ("*/**/*.md", "examples/**/*.py")
             for file in sorted(self._folder.glob(pattern))
             if not any(part.startswith((".", "__")) for part in _parts(file, self._folder))
         }
@@ -349,6 +349,9 @@ def _page(name: str, file: Path, purpose: str) -> Page:
     is_program = file.suffix == ".py"
     sections = (_section(file.name, "top", text),) if is_program else sections_of(text)
     title = sections[0].heading.text if sections else file.stem
+    if is_program and not purpose:
+        # A part of an example that the map names as a whole.
+        purpose = text.lstrip('"').partition("\n")[0].rstrip('".')
     return Page(name, title, purpose.replace("`", ""), text, sections, _minutes(text))
 
 

@@ -139,11 +139,12 @@ async def test_it_is_built_anew_while_orders_arrive(keeping: Keeping) -> None:
         generation = await begin_rebuild(store, OrderProjection())
         with trio.fail_after(PATIENCE_S):
             while await live_collection(store, NAME) == former:
-                # The old list serves meanwhile, and has what is placed now.
+                # The old list serves meanwhile, and has what is placed now. In the moment of the
+                # swap the new one may be some events behind it.
                 last = await ask(site.port, f"POST {ORDERS}", ORDER)
-                assert (
-                    rows(await after(site.port, "?limit=1", last))[0].id == told(last)["order_id"]
-                )
+                newest = rows(await after(site.port, "?limit=1", last))[0].id
+                if await live_collection(store, NAME) == former:
+                    assert newest == told(last)["order_id"]
         assert await live_collection(store, NAME) == f"{NAME}__g{generation}"
         counts = told(await after(site.port, "/counts", last))
         events = await site.store.count(types=["Order.Placed"])

@@ -23,7 +23,11 @@ def library() -> Library:
 def test_every_file_is_a_page(library: Library) -> None:  # SITE-15
     docs = ROOT / "docs"
     files = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} - {"README.md"}
-    files |= {f"examples/{path.name}" for path in (docs / "examples").glob("*.py")}
+    files |= {
+        path.relative_to(docs).as_posix()
+        for path in (docs / "examples").rglob("*.py")
+        if not path.name.startswith("__")
+    }
     assert {name.removesuffix(".md") for name in files} | {"licence"} == set(library.pages)
     assert all(page.title and page.purpose for page in library.pages.values())
 
