@@ -5,7 +5,7 @@
 - `simulation.py`  runs that can be repeated, with faults; `trace.py` is their record
 - `replaying.py`   faults of a trace put in again, each at its place
 - `repeating.py`   a scenario run twice, to see that it can be
-- `cases`          cases of reducers, aggregates and sagas; clock, ids and chance that are fixed
+- `cases`          cases of reducers, aggregates, sagas and projections; a fixed clock, ids, chance
 - `world`          what of the real world a simulation controls, and what it refuses
 - `scheduling.py`  trio's private names, all in one place
 """
@@ -17,6 +17,7 @@ from actors.testing.cases.fixed import (
     fixed_environment,
     test_clock,
 )
+from actors.testing.cases.projections import ProjectionTest
 from actors.testing.cases.step_store import ActionNotFound, ReceiveTimeout, StepStore, WrongOrder
 from actors.testing.cases.telling import (
     ReducerTest,
@@ -66,6 +67,7 @@ __all__ = [
     "Place",
     "PlaceNeverCame",
     "Probe",
+    "ProjectionTest",
     "Puppet",
     "PuppetMessage",
     "ReceiveTimeout",

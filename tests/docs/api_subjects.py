@@ -385,7 +385,10 @@ TESTING: Final = Page(
             "Its errors",
             ("SimulationLeak", "NotRepeatable", "PlaceNeverCame", "SimulationUnavailable"),
         ),
-        Subject("Cases of aggregates and reducers", ("given", "ReducerTest")),
+        Subject(
+            "Cases of aggregates, reducers and projections",
+            ("given", "ReducerTest", "ProjectionTest"),
+        ),
         Subject(
             "Looks at effects, for `then_effects`",
             ("no_effects", "effects_count", "has_effect", "has_append", "has_publish"),

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from actors.persistence import Refusal, StreamId, ask_state, execute
 from actors.sagas import Outcome, SagaCommand, SagaId, Status
-from actors.testing import given
+from actors.testing import ProjectionTest, given
 from docs.examples.banking import accounts as words
 from docs.examples.banking.accounts import (
     CENTS_MAX,
@@ -37,7 +37,7 @@ from docs.examples.banking.accounts import (
     Withdraw,
 )
 from docs.examples.banking.bank import Office
-from docs.examples.banking.ledger import accounts, transfers
+from docs.examples.banking.ledger import Ledger, accounts, transfers
 from docs.examples.banking.site import cents_of, money
 from docs.examples.banking.transfers import MoveMoney, Transfer, status_of, transfer_refusal
 from storage.postgres import Database
@@ -173,6 +173,17 @@ async def test_a_transfer_that_is_refused_begins_nothing(asked: MoveMoney, code:
     world = memory_world()
     assert await world.live(Storm(random.Random(0)), body)
     assert (await world.store.count()).events == 0
+
+
+def test_the_rows_of_the_page() -> None:  # EX-3, TEST-6
+    (
+        ProjectionTest(Ledger())
+        .given(OPEN, MoneyDeposited(1200), MoneyWithdrawn(300, "t"), stream="account-ann")
+        .given(OPEN, AccountClosed(), stream="account-bob")
+        .then_row("account/ann", holder="Ann", cents=900, is_open=True)
+        .then_row("account/bob", cents=0, is_open=False)
+        .then_count(2)
+    )
 
 
 # In actors.

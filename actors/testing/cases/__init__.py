@@ -4,5 +4,6 @@
 - `telling.py`     cases of an aggregate and of a reducer; `differing.py` says what differs
 - `step_store.py`  a reducer step by step, its feedback in the order that the test chooses
 - `sagas.py`       a saga that is begun, answered, left alone, and crashed wherever one likes
+- `projections.py` events, and the rows that they make, also delivered twice and shuffled
 - `unfinished.py`  a plugin for pytest: a case that expects nothing fails
 """
