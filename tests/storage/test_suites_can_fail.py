@@ -1,0 +1,249 @@
+"""The suite of each port finds a fault that was planted in its twin, and none where there is none.
+
+A suite that no fault makes red proves nothing of the engines that pass it. The event store, the
+chat log, tags and what an append carries have theirs beside their own tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+import pytest
+
+from actors.accounts import HowEnded
+from actors.accounts.throttle import Limit
+from actors.accounts.words import SessionId
+from actors.persistence import (
+    Claim,
+    DueTimer,
+    Idempotent,
+    NewDeadLetter,
+    OutboxEntry,
+    ProjectionBatch,
+    Snapshot,
+    StreamId,
+)
+from actors.persistence.beside_log.outbox import BATCH_MAX
+from actors.persistence.beside_log.timers import CLAIM_MAX
+from storage.memory import (
+    MemoryAttempts,
+    MemoryDatabase,
+    MemoryDeadLetters,
+    MemoryIdempotency,
+    MemoryOutbox,
+    MemoryProjections,
+    MemorySessionEnds,
+    MemorySnapshots,
+    MemorySocketTickets,
+    MemoryTimers,
+)
+from storage.testing import (
+    AttemptsSuite,
+    DeadLettersSuite,
+    ProjectionSuite,
+    SessionsSuite,
+    WithAppendSuite,
+    failing_cases,
+)
+from storage.testing.accounts import accounts_in_memory
+from storage.testing.kept import kept_in_memory
+from storage.testing.sessions import sessions_in_memory
+
+
+class _AcknowledgesEarly(MemoryOutbox):
+    """What was read is taken for sent: who dies with it has lost it."""
+
+    async def next_batch(
+        self, partition: int, epoch: int, *, limit: int = BATCH_MAX, skipping: Sequence[str] = ()
+    ) -> Sequence[OutboxEntry]:
+        found = await super().next_batch(partition, epoch, limit=limit, skipping=skipping)
+        await self.mark_sent(partition, epoch, [entry.id for entry in found])
+        return found
+
+
+class _TwoRelays(MemoryOutbox):
+    """A part is given to everybody who asks."""
+
+    async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
+        return await super().lease("everybody", partitions)
+
+
+class _NotesNothing(MemoryOutbox):
+    async def note(self, consumer: str, message_id: UUID) -> bool:
+        await super().note(consumer, message_id)
+        return True
+
+
+class _ForgetsClaims(MemoryTimers):
+    """A timer that somebody has in hand is given to the next as well."""
+
+    async def claim_due(
+        self, worker: str, now: datetime, *, limit: int = CLAIM_MAX, busy: Sequence[str] = ()
+    ) -> Sequence[DueTimer]:
+        for row in self.database.timers.values():
+            row.claimed_until = None
+        return await super().claim_due(worker, now, limit=limit, busy=busy)
+
+
+class _KeepsTheOldest(MemorySnapshots):
+    async def save(self, snapshot: Snapshot) -> None:
+        if await self.latest(StreamId(snapshot.stream_id)) is None:
+            await super().save(snapshot)
+
+
+class _ForgetsAnswers(MemoryIdempotency):
+    """Whoever comes with a key may begin, also while it is in hand."""
+
+    async def begin(self, request: Idempotent) -> Claim | bytes:
+        self.database.idempotency.clear()
+        return await super().begin(request)
+
+
+class _CountsNoRepeats(MemoryDeadLetters):
+    """The same failure again is another letter."""
+
+    async def add(self, letter: NewDeadLetter) -> int:
+        self.database.dead_letters.open_ids.clear()
+        return await super().add(letter)
+
+
+class _WritesFromAnywhere(MemoryProjections):
+    """A batch is written wherever its checkpoint stands by now."""
+
+    async def commit(self, batch: ProjectionBatch) -> bool:
+        begun = batch.checkpoint
+        kept = self.database.checkpoints.get((begun.projection, begun.generation, begun.partition))
+        return await super().commit(replace(batch, checkpoint=kept or begun))
+
+
+class _TicketsStay(MemorySocketTickets):
+    async def take(self, digest: bytes) -> SessionId | None:
+        row = self.database.socket_tickets.get(digest)
+        taken = await super().take(digest)
+        if row is not None:
+            self.database.socket_tickets[digest] = row
+        return taken
+
+
+class _EndsAreForgotten(MemorySessionEnds):
+    async def ended(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, HowEnded]:
+        await super().ended(sessions)
+        return {}
+
+
+class _CountsNobody(MemoryAttempts):
+    async def take(self, limits: Sequence[Limit]) -> float:
+        await super().take(limits)
+        return 0.0
+
+
+def _database(kept: object) -> MemoryDatabase:
+    """The tables that all ports of a test share."""
+    found = [getattr(port, "database", None) for port in vars(kept).values()]
+    return next(one for one in found if isinstance(one, MemoryDatabase))
+
+
+def _with(
+    whole: Callable[[], object], port: str, faulty: Callable[[MemoryDatabase], object]
+) -> Callable[[], object]:
+    """All ports of one database, of which one is faulty."""
+
+    def make() -> object:
+        kept = copy(whole())
+        # Also where they are frozen: nobody has seen this one yet.
+        object.__setattr__(kept, port, faulty(_database(kept)))
+        return kept
+
+    return make
+
+
+def _beside(port: str, faulty: Callable[[MemoryDatabase], object]) -> Callable[[], object]:
+    return _with(kept_in_memory, port, faulty)
+
+
+def _sessions(port: str, faulty: Callable[[MemoryDatabase], object]) -> Callable[[], object]:
+    return _with(sessions_in_memory, port, faulty)
+
+
+def _accounts(port: str, faulty: Callable[[MemoryDatabase], object]) -> Callable[[], object]:
+    return _with(accounts_in_memory, port, faulty)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault, and the case of the suite that has to find it."""
+
+    suite: type
+    case: str
+    faulty: Callable[[], object]
+    whole: Callable[[], object] = kept_in_memory
+
+
+PLANTED = {
+    "outbox, early acknowledgement": Planted(
+        WithAppendSuite,
+        "test_the_outbox_keeps_order_per_key",
+        _beside("outbox", _AcknowledgesEarly),
+    ),
+    "outbox, two relays": Planted(
+        WithAppendSuite,
+        "test_a_part_has_one_relay_at_a_time",
+        _beside("outbox", _TwoRelays),
+    ),
+    "inbox": Planted(
+        WithAppendSuite, "test_a_message_is_handled_once", _beside("inbox", _NotesNothing)
+    ),
+    "timers": Planted(
+        WithAppendSuite, "test_due_timers_are_claimed_in_order", _beside("timers", _ForgetsClaims)
+    ),
+    "snapshots": Planted(
+        WithAppendSuite, "test_the_latest_snapshot_is_kept", _beside("snapshots", _KeepsTheOldest)
+    ),
+    "idempotency": Planted(
+        WithAppendSuite,
+        "test_a_key_is_held_while_its_request_is_handled",
+        _beside("idempotency", _ForgetsAnswers),
+    ),
+    "dead letters": Planted(
+        DeadLettersSuite,
+        "test_the_same_failure_again_is_counted",
+        _beside("dead_letters", _CountsNoRepeats),
+    ),
+    "projections": Planted(
+        ProjectionSuite,
+        "test_a_batch_from_elsewhere_writes_nothing",
+        _beside("projections", _WritesFromAnywhere),
+    ),
+    "sessions, a ticket twice": Planted(
+        SessionsSuite,
+        "test_a_ticket_is_used_once_by_one_of_many",
+        _sessions("tickets", _TicketsStay),
+        sessions_in_memory,
+    ),
+    "sessions, an end forgotten": Planted(
+        SessionsSuite,
+        "test_ends_are_found_and_the_graver_stays",
+        _sessions("ends", _EndsAreForgotten),
+        sessions_in_memory,
+    ),
+    "attempts": Planted(
+        AttemptsSuite,
+        "test_of_fifty_at_once_ten_are_made",
+        _accounts("attempts", _CountsNobody),
+        accounts_in_memory,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+async def test_a_suite_finds_the_planted_fault(name: str) -> None:
+    # TEST-8
+    planted = PLANTED[name]
+    # That case alone: another one may wait for what a faulty engine never gives.
+    one_case = type("OneCase", (), {planted.case: getattr(planted.suite, planted.case)})
+    assert await failing_cases(one_case, planted.faulty) == {planted.case}
+    assert await failing_cases(one_case, planted.whole) == set()
