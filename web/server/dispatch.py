@@ -1,19 +1,21 @@
 """How a request goes through Quart here: the same steps, without the work that nobody asked for.
 
 Quart asks at each request whether a session is kept, sends six signals to nobody, reads the `Host`
-again and looks at every function whether it is async. `LeanApp` does each of these steps where
-somebody needs it: where a secret key or another session interface is set, where a signal has a
-receiver, where a host was not seen before. What an extension registers is therefore called as ever.
+again, walks through all routes and looks at every function whether it is async. `LeanApp` does each
+of these steps where somebody needs it: where a secret key or another session interface is set,
+where a signal has a receiver, where a host or a path was not seen before. What an extension
+registers is therefore called as ever.
 
 Rule 1: a method here does what Quart's of the same name does, and is replaced only by its name; so
         an application or extension that replaces one of them again is asked as ever.
-Rule 2: nothing is remembered of a request but its host, and that by the application itself: two
-        applications of one process share nothing.
+Rule 2: nothing is remembered of a request but its host, and its path where that is a route without
+        arguments, and both by the application itself: two applications of one process share nothing.
 
-All methods are public, but they repeat what Quart's do, and two lines of `lean.py` look inside
-(`Headers._list`, and the cached `content_length`). That is right for the versions that `VERSIONS`
-names; a test says so when others are installed, and `tests/web/server/test_dispatch.py` compares
-every kind of answer with an application that has nothing of this.
+All methods are public, but they repeat what Quart's do. `SharedContext` and `LeanRequest` set what
+their bases would, and `Headers._list`, the two context variables and the list of routes are looked
+at where they are. That is right for the versions that `VERSIONS` names; a test says so when others
+are installed, and `tests/web/server/test_dispatch.py` compares every kind of answer with an
+application that has nothing of this.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from typing import ParamSpec, TypeVar, cast, overload
 
 from quart import Response, signals
 from quart.ctx import RequestContext
-from quart.globals import request_ctx
-from quart.sessions import SecureCookieSessionInterface
+from quart.globals import _cv_app, _cv_request, request_ctx
+from quart.routing import QuartRule
+from quart.sessions import NullSession, SecureCookieSessionInterface, SessionMixin
 from quart.typing import ResponseReturnValue
 from quart.utils import run_sync_iterable
 from quart.wrappers.base import BaseRequestWebsocket
@@ -49,7 +52,8 @@ T = TypeVar("T")
 VERSIONS = {"quart": "0.22.0", "quart-trio": "0.12.0", "werkzeug": "3.1.9"}
 # A site has a handful of names; probes come by any. Some 200 bytes each.
 HOSTS_KEPT = 64
-
+# Some methods of each route that has no arguments; a site has a hundred.
+RULES_KEPT = 1024
 
 # Answers that have no body, nor its length (RFC 9110 6.4.1).
 _BODILESS = frozenset({204, 304})
@@ -58,7 +62,50 @@ _ASYNCIO_STEPS = getattr(run_sync_iterable(iter(())), "ag_code", None)
 
 
 class SharedContext(RequestContext):
-    """A request's context that opens no session where none can be kept."""
+    """A request's context that is entered and left without what nobody asked for.
+
+    It opens no session where none can be kept, and binds the routes to its request only for who
+    asks for a link, or a path that was not seen before.
+    """
+
+    app: LeanApp
+
+    def __init__(
+        self, app: LeanApp, request: TrioRequest, session: SessionMixin | None = None
+    ) -> None:
+        # The lines of both of Quart's classes, but for the adapter.
+        self.app, self.request_websocket, self.session = app, request, session
+        request.routing_exception = None
+        request.json_module = app.json
+        self.preserved, self.flashes = False, None
+        self._cv_tokens = []
+        self._after_request_functions = []
+        self._adapter: MapAdapter | None = None
+        self._rule = app.maybe_rule(request)
+        self._is_bound = self._rule is None
+        if self._is_bound:
+            self._adapter = app.create_url_adapter(request)
+
+    @property
+    def url_adapter(self) -> MapAdapter | None:
+        """The routes, as they look to this request."""
+        if not self._is_bound:
+            self._is_bound, self._adapter = True, self.app.create_url_adapter(self.request)
+        return self._adapter
+
+    @url_adapter.setter
+    def url_adapter(self, adapter: MapAdapter | None) -> None:
+        self._is_bound, self._adapter, self._rule = True, adapter, None
+
+    def match_request(self) -> None:
+        """Find the route of the request."""
+        request = self.request_websocket
+        if self._rule is not None:
+            request.url_rule, request.view_args = self._rule, {}
+            return
+        super().match_request()
+        if request.routing_exception is None and not request.view_args:
+            self.app.note_rule(request)
 
     async def push(self) -> None:
         """Make it the context of this task."""
@@ -67,7 +114,18 @@ class SharedContext(RequestContext):
             # Exactly Quart's own: one that was derived may keep sessions without a key.
             if type(interface) is SecureCookieSessionInterface and not self.app.secret_key:
                 self.session = interface.null_session_class()
-        await super().push()
+        if self.session is None or signals.appcontext_pushed.receivers:
+            await super().push()
+            return
+        request_token, app_context = _cv_request.set(self), _cv_app.get(None)
+        if app_context is None or app_context.app is not self.app:
+            app_context = self.app.app_context()
+            app_context._cv_tokens.append(_cv_app.set(app_context))
+        else:
+            app_context = None
+        self._cv_tokens.append((request_token, app_context))
+        if self._rule is not None or self._adapter is not None:
+            self.match_request()
 
 
 class LeanApp(QuartTrio):
@@ -80,6 +138,9 @@ class LeanApp(QuartTrio):
         self._hosts: BoundedMap[tuple[str, str], tuple[str, str, str | None]] = BoundedMap(
             HOSTS_KEPT
         )
+        self._rules: BoundedMap[tuple[str, str], QuartRule] = BoundedMap(RULES_KEPT)
+        # How many routes there were when these were noted.
+        self._rules_of = 0
 
     @overload
     def ensure_async(self, func: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]: ...
@@ -125,6 +186,25 @@ class LeanApp(QuartTrio):
             request.method,
             request.query_string.decode(),
         )
+
+    def maybe_rule(self, request: BaseRequestWebsocket) -> QuartRule | None:
+        """Give the route that took this method and path before, and has no arguments."""
+        rule = self._rules.get((request.method, request.path))
+        if rule is None or len(self.url_map._rules) != self._rules_of:
+            return None
+        own = getattr(self.create_url_adapter, "__func__", None)
+        if own is not LeanApp.create_url_adapter or not self._may_remember(request):
+            return None
+        host = request.headers.get("host")
+        return rule if host is not None and (request.scheme, host) in self._hosts else None
+
+    def note_rule(self, request: BaseRequestWebsocket) -> None:
+        """Call this when a request was taken by a route without arguments."""
+        if self._rules_of != len(self.url_map._rules):
+            self._rules_of = len(self.url_map._rules)
+            self._rules.clear()
+        if request.url_rule is not None:
+            self._rules.put((request.method, request.path), request.url_rule)
 
     def _may_remember(self, request: BaseRequestWebsocket) -> bool:
         return (
@@ -182,9 +262,27 @@ class LeanApp(QuartTrio):
         self, result: ResponseReturnValue | HTTPException
     ) -> Response | WerkzeugResponse:
         """Make an answer of what a handler gave; one of Quart's own class works here too."""
+        if isinstance(result, Response) and type(result.response) is not IterableBody:
+            return result
         response = await super().make_response(result)
         if isinstance(response, Response) and type(response.response) is IterableBody:
             _leave_asyncio(response, response.response)
+        return response
+
+    async def process_response(
+        self,
+        response: Response | WerkzeugResponse,
+        request_context: RequestContext | None = None,
+    ) -> Response | WerkzeugResponse:
+        """Call the hooks behind a handler, and keep the session, if there is either."""
+        context = request_context or request_ctx
+        if (
+            context._after_request_functions
+            or any(self.after_request_funcs.values())
+            or type(context.session) is not NullSession
+            or type(self.session_interface) is not SecureCookieSessionInterface
+        ):
+            return await super().process_response(response, request_context)
         return response
 
     async def do_teardown_request(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from types import TracebackType
 from typing import Self, cast
 
@@ -30,6 +30,7 @@ from hypercorn.typing import (
 )
 from quart import Request, Response
 from quart.utils import encode_headers
+from quart.wrappers.request import Body
 from quart.wrappers.response import DataBody, ResponseBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers.request import TrioBody, TrioRequest
@@ -107,22 +108,46 @@ class LeanRequest(TrioRequest):
         body_timeout: int | None = None,
         send_push_promise: Callable[[str, Headers], Awaitable[None]],
     ) -> None:
-        if not _has_body(scope):
+        has_body = _has_body(scope)
+        if not has_body:
             # What Quart would find out by looking for two fields in the list of all.
             self.__dict__["content_length"] = None
-        super().__init__(
-            method,
-            scheme,
-            path,
-            query_string,
-            headers,
-            root_path,
-            http_version,
-            scope,
-            max_content_length=max_content_length,
-            body_timeout=body_timeout,
-            send_push_promise=send_push_promise,
-        )
+        if has_body or not _is_watched(scope):
+            super().__init__(
+                method,
+                scheme,
+                path,
+                query_string,
+                headers,
+                root_path,
+                http_version,
+                scope,
+                max_content_length=max_content_length,
+                body_timeout=body_timeout,
+                send_push_promise=send_push_promise,
+            )
+            return
+        # The lines of its four bases, but for a body and a lock that nobody may ask for.
+        self.method, self.scheme, self.server = method.upper(), scheme, scope.get("server")
+        self.root_path, self.path = root_path.rstrip("/"), "/" + path.lstrip("/")
+        self.query_string, self.headers = query_string, headers
+        self.remote_addr = headers.get("Remote-Addr")
+        self.http_version, self.scope = http_version, scope
+        self.body_timeout = body_timeout
+        self._cached_json = {False: Ellipsis, True: Ellipsis}
+        self._form = self._files = None
+        self._send_push_promise = send_push_promise
+
+    @cached_property
+    def body(self) -> Body:  # type: ignore[override]  # reason: it can be written to all the same
+        """The body of a request that has none."""
+        made = self.body_class(None, None)
+        made.set_complete()
+        return made
+
+    @cached_property
+    def _parsing_lock(self) -> trio.Lock:  # type: ignore[override]  # reason: as above
+        return self.lock_class()
 
     @property
     def blueprints(self) -> list[str]:
@@ -200,8 +225,7 @@ class LeanConnection(TrioASGIHTTPConnection):
 
     def _create_request_from_scope(self, send: ASGISendCallable) -> Request:
         scope = self.scope
-        is_ours = WATCHED in (scope.get("extensions") or {})
-        if not is_ours or scope["http_version"] < "1.1" or scope["path"][:1] != "/":
+        if not _is_watched(scope) or scope["http_version"] < "1.1" or scope["path"][:1] != "/":
             return super()._create_request_from_scope(send)
         headers = Headers()
         # Put in its place and not added one by one: each would be looked at for line ends, which
@@ -227,12 +251,11 @@ class LeanConnection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Handle the request in this task where the server watches its client."""
-        if WATCHED not in (self.scope.get("extensions") or {}):
+        if not _is_watched(self.scope):
             await super().__call__(receive, send)
             return
         request = self._create_request_from_scope(send)
         if not _has_body(self.scope):
-            request.body.set_complete()
             await self._answer(request, receive, send)
             return
         with trio.CancelScope() as scope:
@@ -301,8 +324,15 @@ def _body(data: bytes, *, is_last: bool) -> HTTPResponseBodyEvent:
     return cast("HTTPResponseBodyEvent", body)
 
 
+def _is_watched(scope: HTTPScope) -> bool:
+    return WATCHED in (scope.get("extensions") or ())
+
+
 def _has_body(scope: HTTPScope) -> bool:
-    return any(name in _BODY_FIELDS for name, _ in scope["headers"])
+    for name, _ in scope["headers"]:
+        if name in _BODY_FIELDS:
+            return True
+    return False
 
 
 @lru_cache(256)
