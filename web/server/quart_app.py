@@ -87,7 +87,7 @@ class WebApp(LeanApp):
             methods_of=self._methods_of,
             ready_answer=ready_answer,
         )
-        self.maybe_ready = self.edge.maybe_ready
+        self.maybe_ready, self.enters_scope = self.edge.maybe_ready, self.edge.enters_scope
         self.asgi_app = self.edge  # type: ignore[method-assign]  # reason: Quart's documented place for middleware
         self.before_request(self._check_token)
         self.context_processor(self._template_words)

@@ -38,6 +38,8 @@ from hypercorn.typing import (
 from actors.runtime import Context, Log, edge_context
 from actors.runtime.telling.log import failure_of
 from web.server.connection.gzip import LEVEL_KEPT, gzipped
+from web.server.connection.http.exchange import Exchange
+from web.server.connection.http.plain import EXCHANGE, WATCHED
 from web.server.connection.overload import OVERLOAD_KEY, Overload, Urgency
 from web.server.connection.settings import SURPLUS_KEY, ErrorResponse
 from web.server.edge.addresses import ClientAddresses, Network
@@ -184,6 +186,8 @@ class Edge:
         ready_answer: Callable[[str], ReadyAnswer | None] = lambda path: None,
     ) -> None:
         self._ready_answer = ready_answer
+        # The scope with a request's deadline is also the one that ends it when its client leaves.
+        self.enters_scope = True
         self._app = app
         self._methods_of = methods_of
         self._settings = settings
@@ -407,9 +411,12 @@ class Edge:
         state = answer.state
         # The length a head tells was judged; a chunked body tells none, so it is counted.
         body = _LimitedBody(receive, self._settings.checks.body_limit(scope["path"]))
+        ending = answer.scope = trio.CancelScope(deadline=state.deadline)
+        if answer.exchange is not None:
+            answer.exchange.ends(ending)
         try:
             with (
-                trio.CancelScope(deadline=state.deadline) as answer.scope,
+                ending,
                 edge_context(
                     Context(state.correlation_id or state.request_id, traceparent=state.traceparent)
                 ),
@@ -429,15 +436,15 @@ class Edge:
                     log.error("request.end_failed", request_id=state.request_id, exc_info=error)
         # An answer that has begun cannot become another one: it stays cut off, and the client sees
         # that its length is wrong or its last chunk missing.
-        if answer.has_started:
+        if answer.has_started or answer.is_lost:
             return
         if body.is_too_large:
             await answer.refuse(Answer.TOO_LARGE.value)
-        elif answer.scope.cancelled_caught and body.is_awaited:
+        elif ending.cancelled_caught and body.is_awaited:
             # REL-14: its client's time is over, by the same ten seconds as ours; that is no
             # failure of the site's, and nothing to wait and try again for.
             await answer.refuse(Answer.LATE.value)
-        elif answer.scope.cancelled_caught:
+        elif ending.cancelled_caught:
             log.warning("request.deadline_passed", path=scope["path"])
             await answer.refuse(Answer.UNAVAILABLE.value)
 
@@ -652,7 +659,10 @@ class _Answering:
     ) -> None:
         self._edge, self._path, self.state, self._send = edge, scope["path"], state, send
         self.begin = _Begin()
-        self.scope = trio.CancelScope()
+        # None for what is answered without asking the application.
+        self.scope: trio.CancelScope | None = None
+        watched = (scope.get("extensions") or {}).get(WATCHED)
+        self.exchange: Exchange | None = None if watched is None else watched.get(EXCHANGE)
         self.place: Place | None = None
 
     def leave(self) -> None:
@@ -663,6 +673,10 @@ class _Answering:
     def has_started(self) -> bool:
         return self.begin.status is not None
 
+    @property
+    def is_lost(self) -> bool:
+        return self.exchange is not None and self.exchange.is_lost
+
     async def send(self, message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start":
             self.begin.mark(message["status"])
@@ -672,7 +686,9 @@ class _Answering:
             headers = self._edge.dressed(given, self.state, self._path)
             if content_type(given) == b"text/event-stream":
                 # REL-16: streams have no total time limit.
-                self.scope.deadline = self.state.deadline = float("inf")
+                self.state.deadline = math.inf
+                if self.scope is not None and not self.is_lost:
+                    self.scope.deadline = math.inf
             message = {**message, "headers": headers}
         await self._send(message)
 

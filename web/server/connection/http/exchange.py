@@ -171,12 +171,12 @@ class Exchange:
         "_left",
         "_link",
         "_reader",
+        "_scope",
         "_settings",
         "_watch_over",
         "_watching",
         "_watchman",
         "kept",
-        "scope",
     )
 
     def __init__(
@@ -205,9 +205,24 @@ class Exchange:
         self._ended = trio.Event()
         self._watching: trio.CancelScope | None = None
         self._watch_over: trio.Event | None = None
-        self.scope = trio.CancelScope()
+        # What ends the application when the client has left.
+        self._scope: trio.CancelScope | None = None
         # The stream that goes on when the application returns.
         self.kept: Kept | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether the client is gone."""
+        return self._is_lost
+
+    def ends(self, scope: trio.CancelScope) -> None:
+        """Call this with the scope that is cancelled when the client has left; enter it then.
+
+        It may have a deadline of its own, which is put off only while the client is there.
+        """
+        self._scope = scope
+        if self._is_lost:
+            self._end_soon(scope)
 
     # -- what comes in ---------------------------------------------------------------------------
 
@@ -298,7 +313,13 @@ class Exchange:
         self._is_lost = True
         self._keeps = False
         self._ended.set()
-        self.scope.deadline = trio.current_time() + self._settings.gone_grace_s
+        if self._scope is not None:
+            self._end_soon(self._scope)
+
+    def _end_soon(self, scope: trio.CancelScope) -> None:
+        scope.deadline = min(
+            scope.deadline, trio.current_time() + self._settings.gone_grace_s
+        )
 
     # -- what goes out ---------------------------------------------------------------------------
 

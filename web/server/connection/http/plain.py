@@ -37,6 +37,9 @@ log = Log(__name__)
 # leaves: it need not listen for that. Under `HAND_OVER` in it stands the exchange's `hand_over`.
 WATCHED = "greenroom.watched"
 HAND_OVER = "hand_over"
+# Under this, for an application that says `enters_scope`, the exchange itself: the server then
+# enters no scope for a request, and the application tells `ends` which one of its own to cancel.
+EXCHANGE = "exchange"
 Address = tuple[str, int] | None
 # What an application may offer beside itself, under the name `maybe_ready`: the status, headers and
 # body of a whole answer to a request without a body, at once; None where it is to be called.
@@ -59,6 +62,7 @@ class PlainHttp:
     ) -> None:
         self._app, self._link, self._settings = app, link, settings
         self._maybe_ready: MaybeReady | None = getattr(app, "maybe_ready", None)
+        self._enters_scope: bool = getattr(app, "enters_scope", False)
         self._watchman = watchman
         self._state = state
         self._client, self._server = addresses
@@ -182,19 +186,23 @@ class PlainHttp:
         # drain waits for the answer.
         is_body_due = self.reader.is_in_body and not self.reader.is_whole_body_here
         self._link.enter(Phase.BODY if is_body_due else Phase.ANSWERING)
-        scope["extensions"][WATCHED] = {HAND_OVER: exchange.hand_over}
+        watched: dict[str, object] = {HAND_OVER: exchange.hand_over}
+        scope["extensions"][WATCHED] = watched
+        served = self._app, scope, exchange.receive, exchange.send
         has_failed = False
         self._watchman.add(exchange)
         try:
             try:
-                with exchange.scope:
-                    has_failed = await run_application(
-                        self._app, scope, exchange.receive, exchange.send
-                    )
+                if self._enters_scope:
+                    watched[EXCHANGE] = exchange
+                    has_failed = await run_application(*served)
+                else:
+                    with trio.CancelScope() as ended:
+                        exchange.ends(ended)
+                        has_failed = await run_application(*served)
             finally:
                 self._watchman.discard(exchange)
-            has_failed = has_failed or exchange.scope.cancelled_caught
-            return await exchange.finish(has_failed=has_failed)
+            return await exchange.finish(has_failed=has_failed or exchange.is_lost)
         finally:
             self._kept, self._is_chunked = exchange.kept, exchange.is_chunked
 
