@@ -9,7 +9,7 @@ registers is therefore called as ever.
 Rule 1: a method here does what Quart's of the same name does, and is replaced only by its name; so
         an application or extension that replaces one of them again is asked as ever.
 Rule 2: nothing is remembered of a request but its host, and its path where that is a route without
-        arguments, and both by the application itself: two applications of one process share nothing.
+        arguments; and by the application itself: two of them in one process share nothing.
 
 All methods are public, but they repeat what Quart's do. `SharedContext` and `LeanRequest` set what
 their bases would, and `Headers._list`, the two context variables and the list of routes are looked

@@ -37,6 +37,7 @@ from quart_trio.wrappers.request import TrioBody, TrioRequest
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from web.server.connection.http.exchange import maybe_whole
 from web.server.connection.http.keeping import Kept
 from web.server.connection.http.plain import HAND_OVER, WATCHED
 
@@ -269,6 +270,10 @@ class LeanConnection(TrioASGIHTTPConnection):
         response = await self.app.handle_request(request)
         ready = _ready_body(response)
         if ready is not None:
+            whole = maybe_whole(send)
+            if whole is not None:
+                await whole(response.status_code, encode_headers(response.headers), ready)
+                return
             await send(_start(response))
             await send(_body(ready, is_last=True))
             return
@@ -329,10 +334,7 @@ def _is_watched(scope: HTTPScope) -> bool:
 
 
 def _has_body(scope: HTTPScope) -> bool:
-    for name, _ in scope["headers"]:
-        if name in _BODY_FIELDS:
-            return True
-    return False
+    return not _BODY_FIELDS.isdisjoint([name for name, _ in scope["headers"]])
 
 
 @lru_cache(256)

@@ -37,8 +37,8 @@ from web.server import (
     row_of_status,
     set_cookie,
 )
-from web.server.edge.answers import new_nonce
 from web.server.edge.checks import Verdict, judge_handshake, judge_read, judge_request
+from web.server.edge.edge import _new_labels
 
 OWN = "https://site.com"
 ORIGINS = {OWN}
@@ -370,8 +370,10 @@ def test_keys_differ_by_purpose_and_hide_themselves() -> None:
 
 def test_nonces_never_repeat() -> None:
     # SEC-60: 128 bits are 22 characters of base64
-    nonces = {new_nonce() for _ in range(1000)}
-    assert len(nonces) == 1000
+    ids, nonces = (
+        set(labels) for labels in zip(*[_new_labels() for _ in range(1000)], strict=True)
+    )
+    assert len(ids) == len(nonces) == 1000
     assert all(len(nonce) == 22 for nonce in nonces)
 
 

@@ -6,6 +6,7 @@ same. Compared are the answer, and the list of everything that was called: hooks
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 from collections.abc import AsyncIterator, Iterator
 from typing import cast
@@ -29,7 +30,7 @@ from quart import (
     url_for,
 )
 from quart.globals import request_ctx
-from quart.routing import QuartMap
+from quart.routing import QuartMap, QuartRule
 from quart.sessions import NullSession, SecureCookieSessionInterface, SessionMixin
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
@@ -40,7 +41,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from tests.patience import PATIENCE_S
 from web.server.connection.http.plain import WATCHED
-from web.server.dispatch import HOSTS_KEPT, VERSIONS, LeanApp
+from web.server.dispatch import HOSTS_KEPT, RULES_KEPT, VERSIONS, LeanApp
 from web.server.lean import LeanConnection, LeanRequest
 
 KEY = "a key for the cookie of the session"
@@ -426,6 +427,65 @@ async def test_hosts_are_kept_by_each_application_and_within_a_limit() -> None:
     assert len(second._hosts) == 0
     answer = await ask(first, "GET", WHAT, [], host=b"h1.test")
     assert b"http://h1.test/" in cast("bytes", answer[2])
+
+
+async def test_a_route_that_is_found_by_a_look_leaves_nothing_to_the_collector() -> None:
+    app = Ours("app")
+    routes(app, [])
+    await ask(app, "GET", "/", [])
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            assert (await ask(app, "GET", "/", []))[0] == 200
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+async def test_a_route_that_is_added_later_is_found() -> None:
+    app = Ours("app")
+    routes(app, [])
+    assert [(await ask(app, "GET", path, []))[0] for path in ("/", "/", "/later")] == [
+        200,
+        200,
+        404,
+    ]
+
+    async def later() -> str:
+        return f"later {request.endpoint}"
+
+    app.url_map.add(QuartRule("/later", methods={"GET"}, endpoint="later"))
+    app.url_map.add(QuartRule("/", methods={"DELETE"}, endpoint="later"))
+    app.view_functions["later"] = later
+    for _ in range(2):
+        assert (await ask(app, "GET", "/later", []))[2] == b"later later"
+        assert (await ask(app, "DELETE", "/", []))[2] == b"later later"
+        assert (await ask(app, "GET", "/", []))[2] == b"home"
+
+
+async def test_routes_are_kept_without_arguments_and_within_a_limit() -> None:
+    app, other = Ours("app"), Ours("other")
+    routes(app, [])
+    for number in range(50):
+        await ask(app, "GET", f"/what/{number}/x", [])
+        await ask(app, "GET", f"/nowhere/{number}", [])
+    assert len(app._rules) == 0
+    await ask(app, "GET", "/", [])
+    assert (len(app._rules), len(other._rules)) == (1, 0)
+    assert app._rules.room == RULES_KEPT
+
+
+async def test_what_binds_the_routes_otherwise_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Ours("app")
+    routes(app, [])
+    await ask(app, "GET", "/", [])
+
+    def bound(request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        return None if request is None else app.url_map.bind("x", path_info="/tuple")
+
+    monkeypatch.setattr(app, "create_url_adapter", bound)
+    assert (await ask(app, "GET", "/", []))[2] == b"made"
 
 
 async def test_what_replaces_a_step_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

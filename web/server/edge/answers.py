@@ -6,15 +6,15 @@
 2. How it looks: a page, nothing but its status, or the API's JSON (SITE-150, WEB-1).
 3. The security headers of every answer (SITE-50, SEC-60, SEC-65).
 
-Pure but for the nonce. `edge.py` sends the result.
+All pure. `edge.py` sends the result.
 """
 
 from __future__ import annotations
 
+import base64
 import enum
 import html
 import math
-import secrets
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from actors.runtime import Log
+from web.server.connection.http.answers import FixedHeaders
 from web.server.edge.visitor import SignedIn
 
 log = Log(__name__)
@@ -313,13 +314,27 @@ _COMMON: HeaderList = [
 ]
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 _COMMON_HTTPS: HeaderList = [*_COMMON, _HSTS]
+# 128 bits.
+NONCE_BYTES = 16
 _BARE_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_PAGE_ONLY: HeaderList = [
+    (b"cache-control", b"no-store"),
+    (b"reporting-endpoints", b'csp="/csp-report"'),
+]
+# By whether it is on HTTPS, of a page and of everything else.
+_OF_PAGES = {
+    False: FixedHeaders(*_COMMON, *_PAGE_ONLY), True: FixedHeaders(*_COMMON_HTTPS, *_PAGE_ONLY)
+}  # fmt: skip
+_OF_OTHERS = {
+    False: FixedHeaders(*_COMMON, _BARE_POLICY), True: FixedHeaders(*_COMMON_HTTPS, _BARE_POLICY)
+}  # fmt: skip
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}' 'unsafe-eval'; style-src 'self'; "
     "img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; "
     "form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; "
     "report-uri /csp-report; report-to csp"
 )
+_POLICY_HEAD, _, _POLICY_TAIL = _PAGE_POLICY.encode("ascii").partition(b"{nonce}")
 _OWN = frozenset(name for name, _ in _COMMON) | {
     b"server",
     b"x-powered-by",
@@ -330,13 +345,22 @@ _OWN = frozenset(name for name, _ in _COMMON) | {
 }
 
 
-def new_nonce() -> str:
-    """Call this once a page: 128 random bits, never reused (SEC-60)."""
-    return secrets.token_urlsafe(16)
+def nonce_of(drawn: bytes) -> str:
+    """Call this once a page with `NONCE_BYTES` random bytes, never used before (SEC-60)."""
+    return base64.urlsafe_b64encode(drawn).rstrip(b"=").decode("ascii")
 
 
 def secured(given: HeaderList, *, request_id: str, nonce: str, is_https: bool) -> HeaderList:
     """Call this with an answer's headers to get them with ours; ours win over the same names."""
+    own, fixed = secured_apart(given, request_id=request_id, nonce=nonce, is_https=is_https)
+    return [*own, *fixed.pairs]
+
+
+def secured_apart(
+    given: HeaderList, *, request_id: str, nonce: str, is_https: bool
+) -> tuple[HeaderList, FixedHeaders]:
+    """Call this for the same in two: what is this answer's own, and what all of its kind have."""
+    is_page = content_type(given) == b"text/html"
     headers: HeaderList = []
     varies: HeaderList = []
     for pair in given:
@@ -344,20 +368,15 @@ def secured(given: HeaderList, *, request_id: str, nonce: str, is_https: bool) -
         if name == b"vary":
             # The application's says what else its answers depend on, so both are sent.
             varies.append(pair)
-        elif name not in _OWN:
+        elif name not in _OWN and not (is_page and name == b"cache-control"):
             headers.append(pair)
     headers += varies
     headers.append((b"x-request-id", request_id.encode("ascii")))
-    headers += _COMMON_HTTPS if is_https else _COMMON
-    if content_type(given) == b"text/html":
-        policy = _PAGE_POLICY.format(nonce=nonce).encode("ascii")
-        headers = [pair for pair in headers if pair[0].lower() != b"cache-control"]
-        headers.append((b"cache-control", b"no-store"))
-        headers.append((b"content-security-policy", policy))
-        headers.append((b"reporting-endpoints", b'csp="/csp-report"'))
-    else:
-        headers.append(_BARE_POLICY)
-    return headers
+    if not is_page:
+        return headers, _OF_OTHERS[is_https]
+    policy = b"".join((_POLICY_HEAD, nonce.encode("ascii"), _POLICY_TAIL))
+    headers.append((b"content-security-policy", policy))
+    return headers, _OF_PAGES[is_https]
 
 
 def content_type(headers: HeaderList) -> bytes:

@@ -19,7 +19,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import cast
 from uuid import UUID
 
 import trio
@@ -38,23 +37,26 @@ from hypercorn.typing import (
 from actors.runtime import Context, Log, edge_context
 from actors.runtime.telling.log import failure_of
 from web.server.connection.gzip import LEVEL_KEPT, gzipped
-from web.server.connection.http.exchange import Exchange
+from web.server.connection.http.answers import NO_HEADERS, FixedHeaders
+from web.server.connection.http.exchange import Exchange, maybe_whole
 from web.server.connection.http.plain import EXCHANGE, WATCHED
 from web.server.connection.overload import OVERLOAD_KEY, Overload, Urgency
 from web.server.connection.settings import SURPLUS_KEY, ErrorResponse
 from web.server.edge.addresses import ClientAddresses, Network
 from web.server.edge.answers import (
+    NONCE_BYTES,
     Answer,
     ErrorRow,
     HeaderList,
     Rendering,
     RenderPage,
     content_type,
-    new_nonce,
+    nonce_of,
     plain_page,
     render_error,
     row_of_status,
     secured,
+    secured_apart,
 )
 from web.server.edge.checks import (
     KNOWN_METHODS,
@@ -214,7 +216,7 @@ class Edge:
         else:
             await self._app(scope, receive, send)
 
-    def maybe_ready(self, scope: HTTPScope) -> tuple[int, HeaderList, bytes] | None:
+    def maybe_ready(self, scope: HTTPScope) -> tuple[int, HeaderList, FixedHeaders, bytes] | None:
         """Call this before `__call__` for a whole answer that is known at once: with its status.
 
         None where there is none, or something is wrong with the request: call then. It is judged
@@ -234,13 +236,13 @@ class Edge:
         begin.mark(200)
         self._tell(scope, headers, state, begin)
         ready = ready.for_client(state)
-        return 200, self.dressed(ready.headers, state, scope["path"]), ready.body
+        return 200, *self.dressed(ready.headers, state, scope["path"]), ready.body
 
-    def _maybe_turned_away(self, scope: HTTPScope) -> tuple[int, HeaderList, bytes] | None:
+    def _maybe_turned_away(self, scope: HTTPScope) -> tuple[int, HeaderList, FixedHeaders, bytes] | None:
         if not self._turns_away(scope):
             return None
         # No more than this: turning away must be a small part of what an answer takes.
-        headers, request_id = header_map(scope["headers"]), _new_id()
+        headers, (request_id, _) = header_map(scope["headers"]), _new_labels()
         checks, tell = self._settings.checks, self._settings.tell_span
         correlation_id = None
         if checks.is_api(scope["path"]):
@@ -267,7 +269,7 @@ class Edge:
         found = [*kept[0], (b"x-request-id", encoded)]
         if correlation_id is not None:
             found.append((b"x-correlation-id", correlation_id.encode("ascii")))
-        return _OVERLOADED.status, found, kept[1].replace(_NO_ID, encoded)
+        return _OVERLOADED.status, found, NO_HEADERS, kept[1].replace(_NO_ID, encoded)
 
     def _keep_refusal(self, rendering: Rendering, *, is_https: bool) -> tuple[HeaderList, bytes]:
         """Make what those are told who are turned away, but for the id of each request."""
@@ -308,7 +310,7 @@ class Edge:
 
     def protocol_error(self, status: int, rule: str) -> ErrorResponse:
         """Call this to answer bytes that never became a request (SITE-151); the rule is shown."""
-        request_id, nonce = _new_id(), new_nonce()
+        request_id, nonce = _new_labels()
         # 501 and 505 are the client's mistake, and not ours as other statuses from 500 on are.
         known = Answer.INVALID.value if status >= 500 else row_of_status(status)
         row = replace(known, status=status, text=rule)
@@ -504,8 +506,12 @@ class Edge:
 
     def dress(self, headers: Iterable[tuple[bytes, bytes]], state: RequestState) -> HeaderList:
         """Call this to add our headers to an answer's."""
-        found = secured(
-            list(headers),
+        own, fixed = self._dress(list(headers), state)
+        return [*own, *fixed.pairs]
+
+    def _dress(self, headers: HeaderList, state: RequestState) -> tuple[HeaderList, FixedHeaders]:
+        found, fixed = secured_apart(
+            headers,
             request_id=state.request_id,
             nonce=state.nonce,
             # RFC 6797 7.2: over plain HTTP nobody is told to stay on HTTPS.
@@ -513,17 +519,21 @@ class Edge:
         )
         if state.correlation_id is not None:
             found.append((b"x-correlation-id", state.correlation_id.encode("ascii")))
-        return found
+        return found, fixed
 
     def dressed(
         self, headers: Iterable[tuple[bytes, bytes]], state: RequestState, path: str
-    ) -> HeaderList:
-        """Call this for the whole head of an answer to a path: our headers, and its cookies."""
+    ) -> tuple[HeaderList, FixedHeaders]:
+        """Call this for the whole head of an answer to a path: our headers, and its cookies.
+
+        First what is this answer's own, then what all of its kind have.
+        """
         given = list(headers)
-        found = self.dress(given, state)
+        found, fixed = self._dress(given, state)
         if _sets_cookie(given, state.visitor, path):
             found.append(self.visitor_cookie(state))
-        return found + state.set_cookies
+        found += state.set_cookies
+        return found, fixed
 
     def visitor_cookie(self, state: RequestState) -> tuple[bytes, bytes]:
         """Call this to get the header that makes the browser keep its visitor id."""
@@ -572,19 +582,19 @@ class Edge:
     def _new_state(
         self, scope: HTTPScope | WebsocketScope, headers: Mapping[str, str]
     ) -> RequestState:
-        cookies = read_cookies(scope["headers"])
-        known = self._signer.maybe_visitor_id(cookies.get(self._cookie, ""))
+        cookie = read_cookies(scope["headers"]).get(self._cookie) if "cookie" in headers else None
+        known = self._signer.maybe_visitor_id(cookie) if cookie else None
         if known is not None and self._settings.has_ended(known):
             known = None  # as a cookie that was not signed here: the browser is given another
         # First of all: nobody behind us sees it, and so no log line, error or report can.
         ticket, scope["query_string"] = cut_ticket(scope["query_string"])
         client = self.addresses.of(_peer(scope), headers.get("x-forwarded-for"))
-        request_id = _new_id()
+        request_id, nonce = _new_labels()
         is_api = self._settings.checks.is_api(scope["path"])
         state = RequestState(
             request_id=request_id,
             client_request_id=_client_id(headers),
-            nonce=new_nonce(),
+            nonce=nonce,
             address=client.address,
             is_near=client.is_near,
             visitor=Visitor(known, is_new=known is None),
@@ -679,24 +689,37 @@ class _Answering:
 
     async def send(self, message: ASGISendEvent) -> None:
         if message["type"] == "http.response.start":
-            self.begin.mark(message["status"])
-            # What is still to do is its client's to take, and streams are long.
-            self.leave()
             given = list(message.get("headers", []))
-            headers = self._edge.dressed(given, self.state, self._path)
+            own, fixed = self._begin(message["status"], given)
+            message = {**message, "headers": [*own, *fixed.pairs]}
             if content_type(given) == b"text/event-stream":
                 # REL-16: streams have no total time limit.
                 self.state.deadline = math.inf
                 if self.scope is not None and not self.is_lost:
                     self.scope.deadline = math.inf
-            message = {**message, "headers": headers}
         await self._send(message)
+
+    async def send_whole(
+        self, status: int, headers: HeaderList, body: bytes, fixed: FixedHeaders = NO_HEADERS
+    ) -> None:
+        own, ours = self._begin(status, [*headers, *fixed.pairs])
+        whole = maybe_whole(self._send)
+        if whole is not None:
+            await whole(status, own, body, ours)
+            return
+        headers = [*own, *ours.pairs]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _begin(self, status: int, given: HeaderList) -> tuple[HeaderList, FixedHeaders]:
+        self.begin.mark(status)
+        # What is still to do is its client's to take, and streams are long.
+        self.leave()
+        return self._edge.dressed(given, self.state, self._path)
 
     async def tell(self, ready: ReadyAnswer) -> None:
         ready = ready.for_client(self.state)
-        start = {"type": "http.response.start", "status": 200, "headers": ready.headers}
-        await self.send(cast("ASGISendEvent", start))
-        await self._send({"type": "http.response.body", "body": ready.body, "more_body": False})
+        await self.send_whole(200, [*ready.headers], ready.body)
 
     async def refuse_method(self, allowed: Collection[str]) -> None:
         if not allowed:
@@ -768,8 +791,14 @@ def _is_surplus(scope: HTTPScope | WebsocketScope) -> bool:
     return SURPLUS_KEY in (scope.get("state") or ())
 
 
-def _new_id() -> str:
-    # A random UUID (RFC 9562 5.4), in a fifth of the time that the class takes for it.
-    digits = os.urandom(16).hex()
+def _new_labels() -> tuple[str, str]:
+    """Draw an id and a nonce, by one call of the system."""
+    drawn = os.urandom(16 + NONCE_BYTES)
+    return _new_id(drawn[:16]), nonce_of(drawn[16:])
+
+
+def _new_id(drawn: bytes) -> str:
+    # A random UUID (RFC 9562 5.4) of 16 bytes, in a fifth of the time that the class takes for it.
+    digits = drawn.hex()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from email.utils import formatdate
 
 from web.server.connection.settings import TransportSettings
@@ -35,14 +35,40 @@ def date_header() -> tuple[bytes, bytes]:
     return name, value
 
 
-def head_bytes(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Call this to write a head, with its date; raises ValueError for what would break it."""
-    pairs = list(headers)
+def _lines(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
     lines = b"".join([b"%b: %b\r\n" % pair for pair in pairs])
     # Counted, not looked at one by one: a name or value that holds an end of line makes one more.
     if not (lines.count(b"\n") == lines.count(b"\r") == len(pairs)) or b"\0" in lines:
         raise ValueError("an answer's header holds a control character; nothing was sent")
-    return b"HTTP/1.1 %d \r\n%b%b\r\n" % (status, lines, _DATE.line())
+    return lines
+
+
+class FixedHeaders:
+    """Headers that many answers have, in lower case, spelled once; none that this server writes.
+
+    Raises ValueError as `head_bytes` does.
+    """
+
+    __slots__ = ("lines", "pairs")
+
+    def __init__(self, *pairs: tuple[bytes, bytes]) -> None:
+        self.pairs = pairs
+        self.lines = _lines(pairs)
+
+    def __repr__(self) -> str:
+        return f"<FixedHeaders {self.pairs!r}>"
+
+
+NO_HEADERS = FixedHeaders()
+
+
+def head_bytes(
+    status: int, headers: Sequence[tuple[bytes, bytes]], fixed: FixedHeaders = NO_HEADERS
+) -> bytes:
+    """Call this to write a head, with its date; raises ValueError for what would break it."""
+    return b"HTTP/1.1 %d \r\n%b%b%b\r\n" % (
+        status, _lines(headers), fixed.lines, _DATE.line()
+    )  # fmt: skip
 
 
 def refusal_bytes(refusal: Refusal, settings: TransportSettings, *, is_head: bool) -> bytes:

@@ -14,7 +14,7 @@ a limit, to see the client's end.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import Protocol
 
@@ -31,7 +31,13 @@ from hypercorn.typing import (
 
 from actors.runtime import Log
 from web.server.connection.framing import chunk
-from web.server.connection.http.answers import CONTINUE, head_bytes, refusal_bytes
+from web.server.connection.http.answers import (
+    CONTINUE,
+    NO_HEADERS,
+    FixedHeaders,
+    head_bytes,
+    refusal_bytes,
+)
 from web.server.connection.http.keeping import Kept
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import Phase, TransportSettings
@@ -116,6 +122,24 @@ async def write_last(pipe: WritePipe, data: bytes) -> None:
         await pipe.write(data)
     elif not pipe.is_idle:
         await pipe.wait_idle()
+
+
+class SendWhole(Protocol):
+    """Sends an answer that is here from beginning to end; raises as ASGI's `send` does."""
+
+    async def __call__(
+        self, status: int, headers: HeaderList, body: bytes, fixed: FixedHeaders = NO_HEADERS
+    ) -> None:
+        """Send head and body."""
+
+
+def maybe_whole(send: ASGISendCallable) -> SendWhole | None:
+    """Call this to send a whole answer at once, where `send` belongs to somebody who can.
+
+    None for every other, one that stands before it to see or change what is sent, too.
+    """
+    whole: SendWhole | None = getattr(getattr(send, "__self__", None), "send_whole", None)
+    return whole
 
 
 class Watchman:
@@ -317,9 +341,7 @@ class Exchange:
             self._end_soon(self._scope)
 
     def _end_soon(self, scope: trio.CancelScope) -> None:
-        scope.deadline = min(
-            scope.deadline, trio.current_time() + self._settings.gone_grace_s
-        )
+        scope.deadline = min(scope.deadline, trio.current_time() + self._settings.gone_grace_s)
 
     # -- what goes out ---------------------------------------------------------------------------
 
@@ -354,12 +376,32 @@ class Exchange:
             raise RuntimeError("only the rest of an answer that has begun can be handed over")
         self._at, self.kept = _At.KEPT, kept
 
+    async def send_whole(
+        self, status: int, headers: HeaderList, body: bytes, fixed: FixedHeaders = NO_HEADERS
+    ) -> None:
+        """Both of ASGI's messages in one, for an answer that is here from beginning to end.
+
+        `headers` are judged as ever, `fixed` ones were.
+        """
+        if self._is_lost or self._at is not _At.NOTHING:
+            await self.send({"type": "http.response.start", "status": status, "headers": headers})
+            return
+        self._open(status, headers, fixed)
+        await self._go_on(body, is_last=True)
+
     async def _begin(self, message: HTTPResponseStartEvent) -> None:
-        status = int(message["status"])
+        self._open(int(message["status"]), message.get("headers", []), NO_HEADERS)
+        if self._left is None and not self._is_bodyless:
+            # A stream: its head says that it is open, whenever its first event comes.
+            held, self._held, self._at = self._held, b"", _At.BODY
+            await self._write(held)
+
+    def _open(self, status: int, given: Iterable[tuple[bytes, bytes]], fixed: FixedHeaders) -> None:
+        """Judge a head, and hold it back until there is something of the body."""
         if not 200 <= status <= 999:
             raise ValueError(f"an answer's status is from 200 to 999, not {status}")
         headers: HeaderList = []
-        for raw_name, value in message.get("headers", []):
+        for raw_name, value in given:
             name = raw_name.lower()
             if name == b"connection" and b"close" in value.lower():
                 self._keeps = False
@@ -378,12 +420,8 @@ class Exchange:
             self._keeps = False
         if not self._keeps:
             headers.append((b"connection", b"close"))
-        self._held = head_bytes(status, headers)
+        self._held = head_bytes(status, headers, fixed)
         self._at = _At.HEAD
-        if self._left is None and not self._is_bodyless:
-            # A stream: its head says that it is open, whenever its first event comes.
-            held, self._held, self._at = self._held, b"", _At.BODY
-            await self._write(held)
 
     async def _go_on(self, body: bytes, *, is_last: bool) -> None:
         data = b"" if self._is_bodyless else body

@@ -17,7 +17,7 @@ import trio
 from hypercorn.typing import ASGIFramework, ConnectionState, HTTPScope
 
 from actors.runtime import Log
-from web.server.connection.http.answers import head_bytes, refusal_bytes
+from web.server.connection.http.answers import FixedHeaders, head_bytes, refusal_bytes
 from web.server.connection.http.exchange import (
     LATE,
     Exchange,
@@ -41,9 +41,9 @@ HAND_OVER = "hand_over"
 # enters no scope for a request, and the application tells `ends` which one of its own to cancel.
 EXCHANGE = "exchange"
 Address = tuple[str, int] | None
-# What an application may offer beside itself, under the name `maybe_ready`: the status, headers and
-# body of a whole answer to a request without a body, at once; None where it is to be called.
-MaybeReady = Callable[[HTTPScope], tuple[int, HeaderList, bytes] | None]
+# What an application may offer beside itself, under the name `maybe_ready`: status, headers and body
+# of a whole answer to a request without a body, at once; None where it is to be called.
+MaybeReady = Callable[[HTTPScope], tuple[int, HeaderList, FixedHeaders, bytes] | None]
 
 
 class PlainHttp:
@@ -158,7 +158,9 @@ class PlainHttp:
             return await self._answer(head, scope)
         return await self._tell(head, *ready)
 
-    async def _tell(self, head: Head, status: int, headers: HeaderList, body: bytes) -> bool:
+    async def _tell(
+        self, head: Head, status: int, headers: HeaderList, fixed: FixedHeaders, body: bytes
+    ) -> bool:
         """Write an answer that was ready; whether another request may follow.
 
         Nothing waits before it is written, so nobody has to see whether its client is still there.
@@ -169,7 +171,7 @@ class PlainHttp:
         keeps = keeps and not self._link.is_draining
         if not keeps:
             headers = [*headers, (b"connection", b"close")]
-        data = head_bytes(status, headers)
+        data = head_bytes(status, headers, fixed)
         try:
             await write_last(self._link.pipe, data if head.method == b"HEAD" else data + body)
         except trio.BrokenResourceError:
