@@ -12,8 +12,8 @@ Rule 2: nothing is remembered of a request but its host, and its path where that
         arguments; and by the application itself: two of them in one process share nothing.
 
 All methods are public, but they repeat what Quart's do. `SharedContext` and `LeanRequest` set what
-their bases would, and `Headers._list`, the two context variables and the list of routes are looked
-at where they are. That is right for the versions that `VERSIONS` names; a test says so when others
+their bases would, and `Headers._list` and the two context variables are used where they
+are. That is right for the versions that `VERSIONS` names; a test says so when others
 are installed, and `tests/web/server/test_dispatch.py` compares every kind of answer with an
 application that has nothing of this.
 """
@@ -29,7 +29,7 @@ from typing import ParamSpec, TypeVar, cast, overload
 from quart import Response, signals
 from quart.ctx import RequestContext
 from quart.globals import _cv_app, _cv_request, request_ctx
-from quart.routing import QuartRule
+from quart.routing import QuartMap, QuartRule
 from quart.sessions import NullSession, SecureCookieSessionInterface, SessionMixin
 from quart.typing import ResponseReturnValue
 from quart.utils import run_sync_iterable
@@ -39,7 +39,7 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers.request import TrioRequest
 from quart_trio.wrappers.response import TrioIterableBody
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import MapAdapter, RuleFactory
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from web.server.bounded import BoundedMap
@@ -128,8 +128,21 @@ class SharedContext(RequestContext):
             self.match_request()
 
 
+class CountingMap(QuartMap):
+    """Quart's map of routes, which tells how often some were added."""
+
+    additions = 0
+
+    def add(self, rulefactory: RuleFactory) -> None:
+        """Add a route, or several."""
+        self.additions += 1
+        super().add(rulefactory)
+
+
 class LeanApp(QuartTrio):
     """Quart, with each step of a request taken only where somebody needs it."""
+
+    url_map_class = CountingMap
 
     def __init__(
         self, import_name: str, *, static_folder: str | None, template_folder: str | None
@@ -139,7 +152,7 @@ class LeanApp(QuartTrio):
             HOSTS_KEPT
         )
         self._rules: BoundedMap[tuple[str, str], QuartRule] = BoundedMap(RULES_KEPT)
-        # How many routes there were when these were noted.
+        # How often routes had been added when these were noted.
         self._rules_of = 0
 
     @overload
@@ -190,7 +203,7 @@ class LeanApp(QuartTrio):
     def maybe_rule(self, request: BaseRequestWebsocket) -> QuartRule | None:
         """Give the route that took this method and path before, and has no arguments."""
         rule = self._rules.get((request.method, request.path))
-        if rule is None or len(self.url_map._rules) != self._rules_of:
+        if rule is None or getattr(self.url_map, "additions", None) != self._rules_of:
             return None
         own = getattr(self.create_url_adapter, "__func__", None)
         if own is not LeanApp.create_url_adapter or not self._may_remember(request):
@@ -200,8 +213,11 @@ class LeanApp(QuartTrio):
 
     def note_rule(self, request: BaseRequestWebsocket) -> None:
         """Call this when a request was taken by a route without arguments."""
-        if self._rules_of != len(self.url_map._rules):
-            self._rules_of = len(self.url_map._rules)
+        additions = getattr(self.url_map, "additions", None)
+        if additions is None:
+            return  # another class of map: nobody tells when it changes
+        if self._rules_of != additions:
+            self._rules_of = additions
             self._rules.clear()
         if request.url_rule is not None:
             self._rules.put((request.method, request.path), request.url_rule)

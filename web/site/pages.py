@@ -1,7 +1,7 @@
 """What every page has: its frame, and its answer."""
 
 import re
-from dataclasses import replace
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import quote
@@ -57,6 +57,8 @@ _PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 _VERSION = re.compile(r'^version = "([^"]+)"', re.MULTILINE)
 
 HTML = "text/html; charset=utf-8"
+# Pages, and those that one is led back to; what a visitor made up is soon forgotten.
+_LINKS_KEPT = 256
 
 # What people send each other links to.
 _SHOWN_ELSEWHERE = frozenset({PAGE_HOME, PAGE_LAB, PAGE_DOCS, PAGE_WORK})
@@ -91,8 +93,9 @@ def shell(
     that a page with a chat shows.
     """
     shown = element_id(room) if page in (PAGE_LAB, PAGE_WORK) else None
-    signed_in = state.signed_in
-    frame = Shell(
+    signed_in, back = state.signed_in, back or _BACK_TO.get(page)
+    is_moderator = signed_in is not None and signed_in.role == Role.MODERATOR
+    return Shell(
         title=title,
         page=element_id(page),
         nonce=nonce(state.nonce),
@@ -103,13 +106,11 @@ def shell(
         licence=services.pages.licence,
         origin=origin(services.origin) if services.origin and page in _SHOWN_ELSEWHERE else None,
         stream=None if tab is None else StreamView(element_id(tab), shown, viewer_mark(state)),
+        member=None if signed_in is None else member_view(services.csrf_of(state)),
+        queue=QueueLink(services.waiting_count() or 0) if is_moderator else None,
+        sign_in=sign_in_path(back) if signed_in is None else None,
+        register=register_path(back) if signed_in is None else None,
     )
-    if signed_in is not None:
-        is_moderator = signed_in.role == Role.MODERATOR
-        queue = QueueLink(services.waiting_count() or 0) if is_moderator else None
-        return replace(frame, member=member_view(services.csrf_of(state)), queue=queue)
-    back = back or _BACK_TO.get(page)
-    return replace(frame, sign_in=sign_in_path(back), register=register_path(back))
 
 
 def member_view(csrf: CsrfToken) -> MemberView:
@@ -143,6 +144,7 @@ def register_path(back: str | None = None) -> LocalPath:
     return _and_back(paths.REGISTER, back)
 
 
+@lru_cache(_LINKS_KEPT)
 def _and_back(path: str, back: str | None) -> LocalPath:
     if back is not None:
         try:
@@ -154,6 +156,7 @@ def _and_back(path: str, back: str | None) -> LocalPath:
     return local_path(path)
 
 
+@lru_cache(_LINKS_KEPT)
 def navigation(page: str, there: OptionalPages) -> tuple[NavLink, ...]:
     """Call this to get the links at the top, the present page marked."""
     links = [

@@ -5,7 +5,7 @@ stored of all runs (LAB-75).
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -18,7 +18,12 @@ from web.views import LastedView, ProofView, Renderer
 PERIOD_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+# A page is not older than what an open one shows of the tree, however many are loaded: to count
+# actors is to look at each of them.
+GLANCE_KEPT_S = 0.2
+
+
+@dataclass(slots=True)
 class ProofSource:
     """Where each figure comes from."""
 
@@ -29,6 +34,15 @@ class ProofSource:
     uptime_s: Callable[[], int]
     # Over all runs; None while the store was not asked yet.
     lasted: Callable[[], LastedView | None] = lambda: None
+    _glance: tuple[float, ProofView] | None = field(default=None, init=False)
+
+    def glance(self) -> ProofView:
+        """Call this for the figures as they are or were a moment ago; the same object meanwhile."""
+        now, kept = trio.current_time(), self._glance
+        if kept is None or now - kept[0] >= GLANCE_KEPT_S:
+            view = self.view()
+            kept = self._glance = now, view if kept is None or kept[1] != view else kept[1]
+        return kept[1]
 
     def view(self) -> ProofView:
         """Call this to read all figures now."""

@@ -73,7 +73,7 @@ def site_routes(services: Services, site: SiteServices) -> Blueprint:
         state = current_request_state()
         frame = shell(services, state, "Home", PAGE_HOME, str(uuid4()))
         stage, ways = site.stage.still(), site.doorways
-        page = HomePage(frame, site.proof.view(), code, stage, MEASURED, ways)
+        page = HomePage(frame, site.proof.glance(), code, stage, MEASURED, ways)
         return page_response(services.renderer.filled.home(page))
 
     @routes.get(paths.ERROR_TEST)

@@ -453,8 +453,8 @@ class FilledPages:
     def home(self, page: HomePage) -> FilledPage:
         """Call this for `/`."""
         # By identity, as with the lab: these are the same objects as long as they look the same.
-        shown = page.code, page.stage, page.measured, page.doorways
-        key = ("home", *map(id, shown), page.proof, *_alike(page.shell))
+        shown = page.code, page.stage, page.measured, page.doorways, page.proof
+        key = ("home", *map(id, shown), *_alike(page.shell))
         kept = self._kept.maybe(key)
         if kept is None:
             marked = replace(page, shell=_marked(page.shell))

@@ -60,6 +60,8 @@ class StagePicture:
         self._quota, self._streams = quota, streams
         self._still: StageView | None = None
         self._still_chips: tuple[float, tuple[ChipView, ...]] | None = None
+        # What the stage was made of; the same objects are not compared again.
+        self._still_seen: tuple[object, ...] = ()
 
     def still(self) -> StageView:
         """Call this for the stage as a page shows it before it is live: the shared sandbox.
@@ -72,8 +74,11 @@ class StagePicture:
             kept = now, tuple(self.chips(self._sandboxes.shared).values())
             self._still_chips = kept
         chips = kept[1]
-        state = StageState(self._closed() or StageAccess.SHARED, self._most, self._most)
-        stage = StageView(chips, state)
+        access = self._closed() or StageAccess.SHARED
+        seen, self._still_seen = self._still_seen, (chips, access, self._most)
+        if self._still is not None and seen == self._still_seen:
+            return self._still
+        stage = StageView(chips, StageState(access, self._most, self._most))
         if stage != self._still:
             self._still = stage
         assert self._still is not None
