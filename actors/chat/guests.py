@@ -1,5 +1,6 @@
 """Readable names for guests: the same browser session is always the same animal."""
 
+from functools import lru_cache
 from hashlib import blake2b
 
 _FIRST = (
@@ -18,6 +19,8 @@ _LAST = (
 ).split()
 
 
+# Who reads a page is named on it, at each.
+@lru_cache(1024)
 def guest_name(session_id: str) -> str:
     """Call this to give a guest's session a readable name, the same at each visit.
 

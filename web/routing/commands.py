@@ -115,7 +115,6 @@ class CommandsInFlight:
     def watch(self, app: WebApp) -> None:
         """Call this once to count the commands of an application."""
         app.before_request(self._begin)
-        app.teardown_request(self._end)
 
     async def wait_none(self) -> None:
         """Call this to wait until no command is in flight."""
@@ -123,15 +122,13 @@ class CommandsInFlight:
 
     async def _begin(self) -> None:
         if request.method not in _SAFE:
-            g.is_command_counted = True
+            current_request_state().at_end.append(self._end)
             self._count += 1
             # An event is set once and for all: the first command after a pause makes a new one.
             if self._none.is_set():
                 self._none = trio.Event()
 
-    async def _end(self, _: BaseException | None) -> None:
-        if g.get("is_command_counted"):
-            g.is_command_counted = False
-            self._count -= 1
-            if self._count == 0:
-                self._none.set()
+    def _end(self) -> None:
+        self._count -= 1
+        if self._count == 0:
+            self._none.set()
