@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 
 from tests.patience import PATIENCE_S, until
 from tests.web.server.edge_kit import edged
@@ -138,3 +140,56 @@ async def test_the_connection_of_a_ready_answer_ends_with_the_drain(road: str) -
                 await ask.server.draining.wait()
                 got = await client.read_to_end()
     assert got.partition(b"\r\n\r\n")[2] == body
+
+
+async def test_what_stands_before_the_application_sees_and_changes_every_message() -> None:
+    async with edged() as ask:
+        inner, seen = ask.app.asgi_app, list[str]()
+
+        async def between(
+            scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+        ) -> None:
+            async def told(message: ASGISendEvent) -> None:
+                seen.append(message["type"])
+                if message["type"] == "http.response.body":
+                    message["body"] = message["body"].lower()
+                await send(message)
+
+            await inner(scope, receive, told)
+
+        ask.app.asgi_app = between  # type: ignore[method-assign]  # reason: Quart's place for it
+        reply = await ask("GET /probe")
+        assert (reply.status, reply.body) == (200, b"ok")
+        assert reply.headers["x-frame-options"] == "DENY"
+        # Quart's own class sends an empty one behind the last.
+        assert seen[:2] == ["http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_who_goes_on_when_its_client_has_left_is_cancelled(begins: bool) -> None:
+    # REL-30, REL-16: a stream's time has no end, but for that of its client
+    begun, ended = trio.Event(), trio.Event()
+
+    async def late(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        begun.set()
+        try:
+            await receive()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if begins:
+                headers = [(b"content-type", b"text/event-stream")]
+                start = {"type": "http.response.start", "status": 200, "headers": headers}
+                await send(cast("ASGISendEvent", start))
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with edged() as ask:
+        ask.app.edge._app = late
+        async with Client(await trio.open_tcp_stream("127.0.0.1", ask.port)) as client:
+            await client.send(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{ask.port}\r\n\r\n".encode())
+            await begun.wait()
+        with trio.fail_after(PATIENCE_S):
+            await ended.wait()
+        await until(lambda: [span.status for span in ask.spans] == [200 if begins else None])
+        assert not ask.refused

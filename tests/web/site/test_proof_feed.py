@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.web.views.samples import renderer
 from tests.web.watcher import WatchedFeed, Watcher, open_feed
 from web.realtime import Audience, Stream
-from web.site.proof_feed import PERIOD_S, Messages, ProofFeed, ProofSource
+from web.site.proof_feed import GLANCE_KEPT_S, PERIOD_S, Messages, ProofFeed, ProofSource
 
 RENDERER = renderer()
 
@@ -119,3 +119,22 @@ async def test_a_restarted_feed_serves_its_old_readers(autojump_clock: MockClock
         await trio.sleep(PERIOD_S + 0.1)
         (again,) = await watcher.events()
     assert 'id="proof"' in again
+
+
+async def test_pages_that_load_together_look_at_the_figures_once(
+    autojump_clock: MockClock,
+) -> None:
+    # SITE-6: what is shown is read from the process, and is not older than that of an open page
+    figures = Figures()
+    source = figures.source()
+    first = source.glance()
+    figures.delivered = 5
+    assert all(source.glance() is first for _ in range(100))
+    assert figures.looks == 1
+    await trio.sleep(GLANCE_KEPT_S)
+    assert (source.glance().messages_delivered, figures.looks) == (5, 2)
+    second = source.glance()
+    await trio.sleep(GLANCE_KEPT_S)
+    # What looks the same is the same object: a page is rendered by it.
+    assert source.glance() is second
+    assert figures.looks == 3
