@@ -238,7 +238,9 @@ class Edge:
         ready = ready.for_client(state)
         return 200, *self.dressed(ready.headers, state, scope["path"]), ready.body
 
-    def _maybe_turned_away(self, scope: HTTPScope) -> tuple[int, HeaderList, FixedHeaders, bytes] | None:
+    def _maybe_turned_away(
+        self, scope: HTTPScope
+    ) -> tuple[int, HeaderList, FixedHeaders, bytes] | None:
         if not self._turns_away(scope):
             return None
         # No more than this: turning away must be a small part of what an answer takes.

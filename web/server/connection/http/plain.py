@@ -41,8 +41,8 @@ HAND_OVER = "hand_over"
 # enters no scope for a request, and the application tells `ends` which one of its own to cancel.
 EXCHANGE = "exchange"
 Address = tuple[str, int] | None
-# What an application may offer beside itself, under the name `maybe_ready`: status, headers and body
-# of a whole answer to a request without a body, at once; None where it is to be called.
+# What an application may offer beside itself, under the name `maybe_ready`: status, headers and the
+# body of a whole answer to a request without a body, at once; None where it is to be called.
 MaybeReady = Callable[[HTTPScope], tuple[int, HeaderList, FixedHeaders, bytes] | None]
 
 
