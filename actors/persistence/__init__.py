@@ -164,6 +164,7 @@ from actors.persistence.projections.waiting import (
     wait_until,
     waiter_count,
 )
+from actors.persistence.reducing.delays import DelayDelivery, NobodyThere, TimerDelays
 from actors.persistence.reducing.effects import (
     Append,
     Load,
@@ -285,6 +286,7 @@ __all__ = [
     "DeadLetters",
     "DeadLettersFull",
     "Decision",
+    "DelayDelivery",
     "Document",
     "Done",
     "DueTimer",
@@ -328,6 +330,7 @@ __all__ = [
     "MasterKeyMissing",
     "NewDeadLetter",
     "NewEvent",
+    "NobodyThere",
     "NotHandedBack",
     "NotKept",
     "NotRetired",
@@ -381,6 +384,7 @@ __all__ = [
     "SubjectKeys",
     "Tagged",
     "TimerChange",
+    "TimerDelays",
     "TimerGone",
     "TimerService",
     "UnknownDeadLetter",

@@ -6,6 +6,7 @@ decides in. Read them in this order:
 - `environment.py`   clock, ids and chance, handed in
 - `messages.py`      commands, and a command's no
 - `effects.py`       what is to be done, as values that can be compared
+- `delays.py`        the port of delays that outlive their process
 - `reducer.py`       `Next`, `@reducer`, reducers made of reducers, and whether one is pure
 - `reducer_actor.py` the actor around it; `performing.py` carries out its effects
 - `reducer_ref.py`   how it is held: run, ask for an outcome, follow; `handles.py` what one gets
@@ -13,6 +14,7 @@ decides in. Read them in this order:
 Effects that need a store are in `actors.persistence`, the kit for tests in `actors.testing`.
 """
 
+from actors.reducers.delays import DurableDelays, Fire, UnreadableDelay
 from actors.reducers.effects import (
     Callback,
     Cancel,
@@ -80,10 +82,12 @@ __all__ = [
     "DrainTimeout",
     "Drained",
     "Draining",
+    "DurableDelays",
     "Effect",
     "EffectHandle",
     "EffectTimeout",
     "Environment",
+    "Fire",
     "Future",
     "Health",
     "Ids",
@@ -109,6 +113,7 @@ __all__ = [
     "Stream",
     "StreamOperation",
     "Subscription",
+    "UnreadableDelay",
     "as_reducer",
     "check_callback",
     "check_pure",

@@ -43,6 +43,9 @@ DISPATCH_TIMEOUT_S: Final = 5.0
 # More at once are a loop in the reducer; a queue of its own would serve them better.
 EFFECTS_MAX: Final = 256
 
+# The key of a durable delay is a part of a timer's name.
+KEY_CHARS_MAX: Final = 100
+
 # Makes an action, or None for no action, of a result, an error or another action.
 Callback: TypeAlias = Callable[[Never], object]
 
@@ -120,17 +123,27 @@ class Nothing(_Silent):
 
 @effect
 class Delay(Effect):
-    """Feeds `action` back in `seconds`, unless its key is cancelled or its actor ends first."""
+    """Feeds `action` back in `seconds`, unless its key is cancelled or its actor ends first.
+
+    A `durable` one survives the actor and its process. It is over when it is written, and its
+    action comes at least once, to whoever has the actor's path then; its key is a text, or None.
+    """
 
     seconds: float
     action: object
     key: Hashable = None
+    durable: bool = False
 
     is_idle: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_seconds(self, "seconds", self.seconds, least=0.0)
         _check_hashable(self)
+        if self.durable and self.key is not None and not _is_name(self.key):
+            raise ValueError(
+                f"Delay.key is {self.key!r}; of a durable one it must be a text of 1 to "
+                f"{KEY_CHARS_MAX} characters ({here()})"
+            )
 
     def map(self, f: Callback) -> Effect:
         """Call this for the same delay of `f(action)`: made now, so that it can be compared."""
@@ -142,7 +155,8 @@ class Delay(Effect):
 class Cancel(_Silent):
     """Cancels what runs in this actor under `key`: a Future, Stream, Delay or effect of your own.
 
-    An action of it that waits in the mailbox is not reduced either. Unknown keys are counted.
+    Durable delays of former lives too, where the actor has them. An action of it that waits in the
+    mailbox is not reduced either. Unknown keys are counted.
     """
 
     key: Hashable
@@ -388,6 +402,15 @@ def _check_hashable(of: Delay | Cancel | Future | Stream) -> None:
         raise TypeError(
             f"{type(of).__name__}.key is {of.key!r}, which has no hash ({here()})"
         ) from error
+
+
+def _is_name(key: object) -> bool:
+    return isinstance(key, str) and 0 < len(key) <= KEY_CHARS_MAX and key.isprintable()
+
+
+def is_durable(effect: Effect) -> bool:
+    """Whether it is a delay that is to be kept."""
+    return isinstance(effect, Delay) and effect.durable
 
 
 def _is_coroutine(function: object) -> bool:

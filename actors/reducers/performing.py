@@ -30,6 +30,7 @@ from typing import Final, Never, Protocol, TypeAlias, cast
 
 import trio
 
+from actors.reducers.delays import Fence, Writing
 from actors.reducers.effects import (
     Cancel,
     Delay,
@@ -41,13 +42,17 @@ from actors.reducers.effects import (
     Reply,
     Sequential,
     Stream,
+    is_durable,
 )
+from actors.reducers.environment import Environment
 from actors.reducers.handles import Follower
 from actors.runtime import Ask, Cell, Context
 from actors.runtime.delivery.envelope import Activity, current_activity
 
 # So many of one actor at once: enough to keep a database busy, few enough not to drown it.
 RUNNING_MAX: Final = 64
+
+_GIVES_ONE: Final = (Future, Delay, Dispatch, Cancel)
 
 # Carries out an effect of one class: `async def (effect, env)`. What it returns is put through the
 # effect's `ok`; where it has none it is the action itself, or None.
@@ -141,8 +146,9 @@ class Places:
 class Job:
     """One effect that is not made of others, while it waits or runs."""
 
-    __slots__ = ("action", "context", "due", "effect", "followers", "is_dropped", "place",
-                 "reduced", "refused", "scope", "sending")  # fmt: skip
+    __slots__ = ("action", "context", "due", "effect", "followers", "has_cancelled", "has_found",
+                 "is_dropped", "place", "reduced", "refused", "scope", "sending",
+                 "writing")  # fmt: skip
 
     def __init__(
         self, effect: Effect, followers: tuple[Follower, ...], place: Place | None, due: float
@@ -157,6 +163,10 @@ class Job:
         self.sending: trio.CancelScope | None = None
         # Why its action was not reduced, where it was to be stored first.
         self.refused: Exception | None = None
+        # Of what is written for the durable delays of its actor: its turn.
+        self.writing: Writing | None = None
+        # Of a `Cancel`: whether it has done its part here, and whether anything was there.
+        self.has_cancelled = self.has_found = False
         # Cancelled after its action was sent: that must not be reduced.
         self.is_dropped = False
 
@@ -193,6 +203,7 @@ class Counts:
     failed: int = 0
     cancelled: int = 0
     unknown_keys: int = 0
+    stale_delays: int = 0
 
 
 class Performing:
@@ -204,8 +215,10 @@ class Performing:
         env: object,
         interpreters: Mapping[type[Effect], Interpreter],
         counts: Counts,
+        fence: Fence | None = None,
     ) -> None:
         self._actor, self._env, self._interpreters = actor, env, interpreters
+        self._fence = fence
         self._keyed: dict[Hashable, dict[Job, None]] = {}
         self._idle = trio.Event()
         # Of an actor that stops: until when effects may run.
@@ -237,7 +250,7 @@ class Performing:
         An effect that waits for a place has not.
         """
         self.counts.started += 1
-        if isinstance(effect, Nothing | Cancel):
+        if isinstance(effect, Nothing | Cancel) and not self._is_written(effect):
             self.counts.ended += 1
             for one in counting:
                 one.began()
@@ -247,6 +260,8 @@ class Performing:
             return True
         first = self._prepared(effect, followers)
         job = first if isinstance(first, Job) else None
+        if isinstance(effect, Cancel) and job is not None:
+            self._begin_cancel(effect, job)
         has_begun = job is None or job.place is None or job.place.granted
         work = Work(effect, followers, counting, first, None if has_begun else begun)
         self._actor.start_soon(self._run, work)
@@ -257,12 +272,14 @@ class Performing:
 
     def cancel(self, key: Hashable) -> None:
         """Call this to cancel what runs, or waits, under a key."""
-        jobs = self._keyed.get(key)
-        if not jobs:
+        if not self._drop_all(key):
             self.counts.unknown_keys += 1
-            return
-        for job in list(jobs):
+
+    def _drop_all(self, key: Hashable) -> bool:
+        jobs = self._keyed.get(key)
+        for job in list(jobs or ()):
             self.drop(job)
+        return bool(jobs)
 
     def drop(self, job: Job) -> None:
         """Call this to cancel one effect, also when its action is on its way."""
@@ -279,7 +296,7 @@ class Performing:
             self._maybe_end(job, when)
 
     def _maybe_end(self, job: Job, when: float) -> None:
-        if isinstance(job.effect, Stream) or job.due > when:
+        if isinstance(job.effect, Stream) or (job.due > when and job.writing is None):
             job.scope.cancel()
 
     async def wait_idle(self) -> None:
@@ -377,6 +394,9 @@ class Performing:
                         if error is not None:
                             return error
                 return None
+            if job.writing is not None:
+                await self._write(job, job.writing)
+                return None
             result = await self._result(effect)
             action = _mapped(effect, _answer(effect, result))
         except Exception as error:  # noqa: BLE001 - rule 1
@@ -387,7 +407,10 @@ class Performing:
         """The actions of an effect that gives several; None for one that gives at most one."""
         if isinstance(effect, Stream):
             return effect.op.run(cast("Never", self._env))
-        if isinstance(effect, Future | Delay | Dispatch) or type(effect) in self._interpreters:
+        if (
+            isinstance(effect, Future | Delay | Dispatch | Cancel)
+            or type(effect) in self._interpreters
+        ):
             return None
         run = getattr(effect, "run", None)
         if not inspect.isasyncgenfunction(run):
@@ -415,6 +438,32 @@ class Performing:
             return await effect.to.ask(cast("Never", asked), timeout=effect.timeout)
         run = cast("Callable[[object], Awaitable[object]]", getattr(effect, "run"))  # noqa: B009
         return await run(self._env)
+
+    # Durable delays
+
+    def _is_written(self, effect: Effect) -> bool:
+        """Whether an effect is one for the store: a durable delay, or what may cancel one."""
+        if self._fence is None:
+            return False
+        return is_durable(effect) or (isinstance(effect, Cancel) and isinstance(effect.key, str))
+
+    def _begin_cancel(self, effect: Cancel, job: Job) -> None:
+        """Cancel at once what is here; what is stored follows."""
+        assert self._fence is not None
+        assert job.writing is not None
+        self._fence.raise_to(str(effect.key), job.writing.token)
+        job.has_cancelled = True
+        job.has_found = self._drop_all(effect.key)
+
+    async def _write(self, job: Job, writing: Writing) -> None:
+        effect, fence = job.effect, self._fence
+        assert fence is not None
+        assert isinstance(effect, Delay | Cancel)
+        if isinstance(effect, Cancel) and not job.has_cancelled:
+            self._begin_cancel(effect, job)
+        count = await fence.write(effect, writing)
+        if isinstance(effect, Cancel) and not count and not job.has_found:
+            self.counts.unknown_keys += 1
 
     async def _failed(self, job: Job, error: Exception) -> Exception:
         self.counts.failed += 1
@@ -448,7 +497,7 @@ class Performing:
             return [self._prepared(one, followers) for one in effect.effects]
         if isinstance(effect, Sequential):
             return self._prepared(effect.effects[0], followers) if effect.effects else None
-        if isinstance(effect, Nothing | Cancel):
+        if isinstance(effect, Nothing | Cancel) and not self._is_written(effect):
             return None
         return self._job(effect, followers)
 
@@ -463,12 +512,16 @@ class Performing:
         due = trio.current_time()
         if isinstance(effect, Delay):
             due += effect.seconds
-        job = Job(effect, followers, None if effect.is_idle else self.places.take(), due)
+        is_written = self._is_written(effect)
+        place = None if effect.is_idle and not is_written else self.places.take()
+        job = Job(effect, followers, place, due)
+        if is_written and self._fence is not None:
+            ids = cast("Environment", self._env).ids
+            job.writing = self._fence.turn(str(ids.new_id()))
         self.jobs[job] = None
         if self._until is not None:
             self._maybe_end(job, self._until)
-        key = getattr(effect, "key", None)
-        if key is not None:
+        if (key := _key_of(job)) is not None:
             self._keyed.setdefault(key, {})[job] = None
         return job
 
@@ -479,8 +532,9 @@ class Performing:
         del self.jobs[job]
         if job.place is not None:
             self.places.leave(job.place)
-        key = getattr(job.effect, "key", None)
-        if key is not None:
+        if job.writing is not None:
+            job.writing.over.set()
+        if (key := _key_of(job)) is not None:
             jobs = self._keyed[key]
             del jobs[job]
             if not jobs:
@@ -513,6 +567,11 @@ BUILT_IN: Final = frozenset(
 def is_interpreted(kind: type[Effect], interpreters: Mapping[type[Effect], Interpreter]) -> bool:
     """Whether effects of a class can be carried out."""
     return kind in BUILT_IN or kind in interpreters or hasattr(kind, "run")
+
+
+def _key_of(job: Job) -> Hashable:
+    """What it is cancelled by; a write is not, it is followed by another one."""
+    return None if job.writing is not None else getattr(job.effect, "key", None)
 
 
 def _answer(effect: Effect, result: object) -> object:

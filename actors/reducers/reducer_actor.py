@@ -39,7 +39,8 @@ from typing import (
 
 import trio
 
-from actors.reducers.effects import Effect, Parallel, Reply, Sequential
+from actors.reducers.delays import DurableDelays, Fence, Fire, UnreadableDelay
+from actors.reducers.effects import Effect, Parallel, Reply, Sequential, is_durable
 from actors.reducers.environment import Environment
 from actors.reducers.handles import Follower, Raised
 from actors.reducers.messages import here, place_of
@@ -60,6 +61,7 @@ from actors.runtime import (
     Actor,
     AnyRef,
     Ask,
+    AskError,
     Context,
     Crashed,
     Exit,
@@ -90,7 +92,7 @@ _SHARE_OF_SHUTDOWN: Final = 0.9
 _log = Log("actors.reducers")
 
 
-class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generic[S, A]):
+class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform | Fire], Generic[S, A]):
     """Base of an actor around a reducer; `ReducerActor[State, Action | OtherAction]`.
 
     Set `reducer`, override `initial`. TypeError, with file and line, when the class is made and its
@@ -109,8 +111,11 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
         env: Environment,
         *,
         interpreters: Mapping[type[Effect], Interpreter] | None = None,
+        delays: DurableDelays | None = None,
     ) -> None:
         self.env = env
+        self._delays = delays
+        self._fence: Fence | None = None
         self._interpreters = {} if interpreters is None else dict(interpreters)
         for kind in sorted({*self.interpreted, *self.reducer.effects}, key=place_of):
             if not is_interpreted(kind, self._interpreters):
@@ -137,8 +142,16 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
         ref = self.ref
         self._board = ref.board if isinstance(ref, ReducerRef) else Board()
         self._board.is_draining = False
+        if self._delays is not None:
+            if self.cell.name is None and "/" not in self.path:
+                raise TypeError(
+                    f"{type(self).__name__} has delays that come back by its path, so it needs a "
+                    f"name: {self.path} is another one at the next start"
+                )
+            self._delays.check(self.path, self.reducer.handled)
+            self._fence = Fence(self._delays, self.path)
         self._performing = self._board.performing = Performing(
-            self, self.env, self._interpreters, self._board.counts
+            self, self.env, self._interpreters, self._board.counts, self._fence
         )
         self._state = self.initial()
         return None
@@ -214,6 +227,35 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
         """Carry out an effect once more: of a dead letter that was sent again."""
         self._performing.start(message.effect, (), ())
 
+    async def on_fire(self, message: Fire) -> bool | Later[bool]:
+        """Reduce the action of a durable delay that is due; True when it is done with."""
+        if self._board.is_draining:
+            return cast("Later[bool]", self._refuse_ask())
+        try:
+            action = await self._due(message)
+        except UnreadableDelay as error:
+            return self._fail_fire(error)
+        if action is not None:
+            self._apply(action)
+        return True
+
+    async def _due(self, message: Fire) -> A | None:
+        """The action of a delay that is due; None when it was cancelled or handled before."""
+        fence = self._fence
+        if fence is None:
+            raise UnreadableDelay(self.path, "the actor was started without `delays`")
+        is_open = not fence.is_behind(message) and await fence.delays.is_open(self.path, message)
+        # Cancelled while the store was asked: by an effect of this actor, which goes on meanwhile.
+        if not is_open or fence.is_behind(message):
+            self._board.counts.stale_delays += 1
+            return None
+        return cast("A", fence.delays.action_of(self.path, message, self.reducer.handled))
+
+    def _fail_fire(self, error: AskError) -> Later[bool]:
+        later = cast("Later[bool]", self.reply_later())
+        later.fail(error)
+        return later
+
     # Reducing
 
     def _apply(
@@ -250,6 +292,11 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform], Generi
             kind = type(one)
             if isinstance(one, Parallel | Sequential):
                 self._check_interpreted(action, one.effects)
+            elif is_durable(one) and self._fence is None:
+                raise TypeError(
+                    f"{self.reducer.name} returned a durable Delay for {action!r}; start the actor "
+                    "with `delays=...`, where it is kept"
+                )
             elif not is_interpreted(kind, self._interpreters):
                 raise TypeError(
                     f"{self.reducer.name} returned {place_of(kind)} for {action!r}, which nobody "

@@ -46,6 +46,7 @@ from actors.persistence.errors import (
     StoreError,
     StoreTimeout,
     StreamGone,
+    TimerGone,
 )
 from actors.persistence.event_store import EventStore, Snapshots
 from actors.persistence.event_types import EVENTS, EventTypes
@@ -53,6 +54,7 @@ from actors.persistence.reducing.effects import metadata_of
 from actors.persistence.reducing.recording import NotKept, Record, environment_of
 from actors.persistence.words import (
     AppendRequest,
+    CloseTimer,
     Idempotent,
     NewEvent,
     OutboxMessage,
@@ -63,13 +65,16 @@ from actors.persistence.words import (
     TimerChange,
 )
 from actors.reducers import (
+    DurableDelays,
     Effect,
     Environment,
+    Fire,
     Interpreter,
     Next,
     ReducerActor,
     ReducerContractError,
     Reply,
+    UnreadableDelay,
     is_event,
 )
 from actors.reducers.handles import Follower
@@ -137,8 +142,9 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
         snapshots: Snapshots | None = None,
         shard: Shard | None = None,
         interpreters: Mapping[type[Effect], Interpreter] | None = None,
+        delays: DurableDelays | None = None,
     ) -> None:
-        super().__init__(env, interpreters={**(interpreters or {}), Record: _within})
+        super().__init__(env, interpreters={**(interpreters or {}), Record: _within}, delays=delays)
         self.types.check()
         self.stream_id = self.stream_of(id_)
         if snapshots is not None and store.tenant is not None:
@@ -225,6 +231,30 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
             return self._fail(message, error)
         return self._read(message)
 
+    async def on_fire(self, message: Fire) -> bool | Later[bool]:
+        """Reduce the action of a durable delay that is due.
+
+        What it stores closes the delay in the same transaction: exactly one of its firing and its
+        cancelling is stored.
+        """
+        if self._board.is_draining:
+            return cast("Later[bool]", self._refuse_ask())
+        try:
+            action = await self._due(message)
+            if action is None:
+                return True
+            closed = CloseTimer(message.timer_id)
+            stored = self.version
+            await self._keep(action, timers=(closed,))
+        except UnreadableDelay as error:
+            return self._fail_fire(error)
+        except TimerGone:
+            self._board.counts.stale_delays += 1
+            return True
+        except StoreError as error:
+            return cast("Later[bool]", self._fail(message, error))
+        return self.version == stored
+
     def _fail(self, action: object, error: StoreError) -> Later[object]:
         later = self.reply_later()
         later.fail(NotKept(self.path, action, error))
@@ -259,19 +289,22 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
         begun: Callable[[], None] | None = None,
         *,
         followed: object = None,
+        timers: Sequence[TimerChange] = (),
     ) -> object:
         """Reduce an action, store its events, and then all the rest; gives the answer.
 
-        `followed` is an action that the followers have caused themselves.
+        `followed` is an action that the followers have caused themselves. `timers` change in the
+        same transaction, if there is one.
         """
         async with self._turn:
             await self._be_fit()
-            decided = await self._decide_and_store(action)
+            decided = await self._decide_and_store(action, timers)
             return self._applied(decided, followers, counting, begun, followed)
 
-    async def _decide_and_store(self, action: A) -> _Decided[S]:
+    async def _decide_and_store(self, action: A, timers: Sequence[TimerChange]) -> _Decided[S]:
         for attempt in range(CONFLICT_RETRIES_MAX + 1):
             decided = self._decide(action)
+            decided.timers += timers
             try:
                 await self._append(decided)
                 return decided

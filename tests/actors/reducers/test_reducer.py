@@ -153,7 +153,7 @@ def test_next_is_state_and_effects() -> None:  # CORE-3
     assert Next(Count(1)) != Count(1)
     assert len({Next(Count(1)), Next(Count(1)), Next(Count(2))}) == 2
     assert repr(Next(Count(1), Delay(1, "a"))) == (
-        "Next(Count(value=1), Delay(seconds=1, action='a', key=None))"
+        "Next(Count(value=1), Delay(seconds=1, action='a', key=None, durable=False))"
     )
     with pytest.raises(TypeError, match="takes effects, not 'send'"):
         Next(Count(1), "send")  # type: ignore[arg-type]
