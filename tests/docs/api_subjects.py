@@ -347,6 +347,10 @@ REDUCERS: Final = Page(
             ),
         ),
         Subject(
+            "Delays that outlive their process",
+            ("DurableDelays", "Fire", "UnreadableDelay"),
+        ),
+        Subject(
             "Effects of your own",
             (
                 "Effect",
