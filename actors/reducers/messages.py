@@ -25,7 +25,13 @@ _COMMANDS: Final[WeakSet[type]] = WeakSet()
 _EVENTS: Final[WeakKeyDictionary[type, str]] = WeakKeyDictionary()
 
 # Where an error is looked for is not in here, nor in what makes classes for us.
-_INNER: Final = ("actors.reducers", "actors.persistence.event_types", "dataclasses", "typing")
+_INNER: Final = (
+    "actors.reducers",
+    "actors.persistence.event_types",
+    "actors.persistence.reducing",
+    "dataclasses",
+    "typing",
+)
 
 
 @dataclass(frozen=True, slots=True)

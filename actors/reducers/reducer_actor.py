@@ -89,6 +89,9 @@ DRAIN_S: Final = 30.0
 # Of the time that a supervisor gives, so much: the rest is for cancelling, and for telling it.
 _SHARE_OF_SHUTDOWN: Final = 0.9
 
+# So many of what was cancelled are named in an exit, which is shown on one line; the log has all.
+NAMES_TOLD: Final = 10
+
 _log = Log("actors.reducers")
 
 
@@ -393,6 +396,16 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform | Fire],
             await performing.wait_idle()
         if left := performing.names():
             _log.warning("effects_cancelled", path=self.path, count=len(left), names=left)
+            self._tell_in_exit(left)
+
+    def _tell_in_exit(self, left: list[str]) -> None:
+        """Whoever is told of the end is told what it has cut short."""
+        more = f" and {len(left) - NAMES_TOLD} more" if len(left) > NAMES_TOLD else ""
+        text = f"cancelled {', '.join(left[:NAMES_TOLD])}{more}"
+        exit_ = self._life.exit
+        assert exit_ is not None
+        because = text if exit_.because is None else f"{exit_.because}; {text}"
+        self._life.exit = replace(exit_, because=because)
 
     def _is_feedback(self, envelope: Envelope) -> bool:
         job = self._fed.get(id(envelope[CONTEXT]))

@@ -78,6 +78,7 @@ from actors.reducers import (
     is_event,
 )
 from actors.reducers.handles import Follower
+from actors.reducers.messages import here
 from actors.reducers.performing import Job
 from actors.reducers.reducer_actor import Beginning
 from actors.reducers.reducer_ref import AskFor, ReadState, Run
@@ -559,24 +560,25 @@ def _events_of(cls: type[EventSourcedReducerActor[S, A]]) -> Sequence[type]:
 
 def _check_events(cls: type[EventSourcedReducerActor[S, A]]) -> None:
     """Called when the class is made; TypeError for events that it cannot keep."""
+    name = f"{cls.__qualname__} ({here()})"
     if not isinstance(getattr(cls, "category", None), str):
-        raise TypeError(f"{cls.__qualname__} has no category: set `category = ...`")
+        raise TypeError(f"{name} has no category: set `category = ...`")
     events = _events_of(cls)
     if not events:
-        raise TypeError(f"{cls.__qualname__} has no event among its actions: nothing is kept")
+        raise TypeError(f"{name} has no event among its actions: nothing is kept")
     private = [one.__name__ for one in events if cls.types.is_private(one)]
     if private:
         raise TypeError(
-            f"{cls.__qualname__} keeps {', '.join(private)}, which has private fields: those need "
+            f"{name} keeps {', '.join(private)}, which has private fields: those need "
             "an Aggregate, which makes its state anew when somebody is forgotten"
         )
     if beside := cls.types.beside(events):
         raise TypeError(
-            f"{cls.__qualname__}: what its events are split into has {', '.join(beside)} too, "
+            f"{name}: what its events are split into has {', '.join(beside)} too, "
             "which its reducer does not take"
         )
     if cls.snapshot_every < 1:
-        raise TypeError(f"{cls.__qualname__}.snapshot_every must be at least 1")
+        raise TypeError(f"{name}: snapshot_every must be at least 1")
 
 
 def _state_type(cls: type) -> type:

@@ -16,6 +16,7 @@ from uuid import UUID
 from actors.persistence.errors import StoreError
 from actors.persistence.words import APPEND_EVENTS_MAX, Idempotent, OutboxMessage, TimerChange
 from actors.reducers import Callback, Effect, Environment, RandomOfIds, check_callback
+from actors.reducers.messages import here
 from actors.runtime import AskError
 
 E = TypeVar("E", bound=Environment)
@@ -58,9 +59,11 @@ class Record(Effect):
         idempotency: Idempotent | None = None,
     ) -> None:
         if not events:
-            raise TypeError("Record(...) needs at least one event")
+            raise TypeError(f"Record(...) needs at least one event ({here()})")
         if len(events) > APPEND_EVENTS_MAX:
-            raise ValueError(f"Record takes {APPEND_EVENTS_MAX} events, not {len(events)}")
+            raise ValueError(
+                f"Record takes {APPEND_EVENTS_MAX} events, not {len(events)} ({here()})"
+            )
         for name, value in (
             ("events", events),
             ("outbox", tuple(outbox)),

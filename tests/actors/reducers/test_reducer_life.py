@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import trio
@@ -120,6 +121,34 @@ async def test_what_does_not_finish_in_time_is_cancelled_and_named(
     [line] = [one for one in lines if one["event"] == "effects_cancelled"]
     assert (line["names"], line["path"]) == (["Future 'slow'"], ref.path)
     assert (handle.pending, handle.completed) == (0, 1)
+
+
+async def test_who_is_told_of_the_end_is_told_what_was_cut_short(
+    autojump_clock: MockClock, system: System, env: Environment
+) -> None:  # CORE-15
+    ref = await start_reducer(system, TillActor, env)
+    slow = [Future(Note("never", 100), timeout=200, key=number) for number in range(12)]
+    await ref.run(Do(tuple(slow)))
+    async with trio.open_nursery() as nursery:
+        with captured():
+            nursery.start_soon(partial(ref.stop, timeout=None))
+            exit_ = await system.wait_down(ref)
+    assert isinstance(exit_, Normal)
+    assert exit_.because is not None
+    assert exit_.because.endswith("Future 8, Future 9 and 2 more")
+    assert "cancelled Future 0, Future 1" in exit_.because
+
+
+async def test_an_end_that_cut_nothing_short_says_nothing(
+    autojump_clock: MockClock, system: System, env: Environment
+) -> None:  # CORE-15
+    ref = await start_reducer(system, TillActor, env)
+    await ref.run(Do((note("a", 1),)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(ref.stop, timeout=None))
+        exit_ = await system.wait_down(ref)
+    assert isinstance(exit_, Normal)
+    assert "cancelled" not in (exit_.because or "")
 
 
 async def test_a_supervisor_that_gives_less_time_is_obeyed(
