@@ -14,6 +14,7 @@ Rule 3: the end of an effect is told to those who follow it however it ends.
 from __future__ import annotations
 
 import inspect
+import math
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -377,6 +378,10 @@ class Performing:
                     begun()
                     has_begun = True
                 return await self._do(job)
+            if isinstance(job.effect, Future) and not job.is_dropped:
+                # Its own deadline; a scope of its own for what is fed back of that.
+                with trio.CancelScope() as job.scope:
+                    return await self._failed(job, EffectTimeout(job.effect, job.effect.timeout))
             self.counts.cancelled += 1
             if begun is not None and not has_begun:
                 begun()
@@ -397,9 +402,15 @@ class Performing:
             if job.writing is not None:
                 await self._write(job, job.writing)
                 return None
-            result = await self._result(effect)
+            if isinstance(effect, Future) and type(effect) not in self._interpreters:
+                result = await self._run_within(effect, job.scope)
+            else:
+                result = await self._result(effect)
             action = _mapped(effect, _answer(effect, result))
         except Exception as error:  # noqa: BLE001 - rule 1
+            if job.scope.cancel_called:
+                # Raised by what was cancelled: that it was is what is told.
+                await trio.lowlevel.checkpoint()
             return await self._failed(job, error)
         return await self._feed(job, action)
 
@@ -418,6 +429,16 @@ class Performing:
         made: AsyncIterator[object] = run(self._env)
         return made
 
+    async def _run_within(self, effect: Future, scope: trio.CancelScope) -> object:
+        # The scope of its job has its deadline too: another one costs a tenth of the whole effect.
+        scope.deadline = trio.current_time() + effect.timeout
+        result = await effect.op.run(cast("Never", self._env))
+        scope.deadline = math.inf
+        if scope.cancel_called:
+            # It did not look: its time is over all the same, and it is told so, not its result.
+            await trio.lowlevel.checkpoint()
+        return result
+
     async def _result(self, effect: Effect) -> object:
         interpreter = self._interpreters.get(type(effect))
         if interpreter is not None:
@@ -425,11 +446,6 @@ class Performing:
         if isinstance(effect, Delay):
             await trio.sleep(effect.seconds)
             return effect.action
-        if isinstance(effect, Future):
-            with trio.move_on_after(effect.timeout) as limit:
-                return await effect.op.run(cast("Never", self._env))
-            if limit.cancelled_caught:
-                raise EffectTimeout(effect, effect.timeout)
         if isinstance(effect, Dispatch):
             if effect.ok is None:
                 effect.to.tell(cast("Never", effect.message))

@@ -334,6 +334,12 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform | Fire],
         if not self._is_stopping:
             job.action, job.reduced = action, trio.Event()
             self._fed[id(job.context)] = job
+            mailbox = self.cell.mailbox
+            if len(mailbox.inbox) < mailbox.limit:
+                # There is room: nothing to wait for, nor to be cut short.
+                self.ref.tell(cast("A", action))
+                await job.reduced.wait()
+                return
             with trio.CancelScope() as job.sending:
                 try:
                     await self.ref.send(cast("A", action))

@@ -10,8 +10,10 @@ an idempotency key are one transaction. `ok` makes an action of what came of it,
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -23,6 +25,7 @@ from actors.persistence.words import (
     ExpectedVersion,
     Idempotent,
     OutboxMessage,
+    SetTimer,
     Snapshot,
     StreamId,
     TimerChange,
@@ -31,6 +34,8 @@ from actors.persistence.words import (
 )
 from actors.reducers import Callback, Effect, Environment, Interpreter, check_callback, effect
 from actors.runtime import Log, current_context
+
+C = TypeVar("C", bound=OutboxMessage | TimerChange)
 
 # An action holds what was loaded, and a reducer looks through it without letting others run: more
 # is a projection's, or a page at a time.
@@ -133,8 +138,8 @@ def store_effects(
                 StreamId(wanted.stream_id),
                 new,
                 wanted.expected,
-                outbox=wanted.outbox,
-                timers=wanted.timers,
+                outbox=[carrying(one, metadata) for one in wanted.outbox],
+                timers=[carrying(one, metadata) for one in wanted.timers],
                 idempotency=wanted.idempotency,
             )
         )
@@ -184,6 +189,15 @@ def _tag(state_type: type) -> str:
     """What a snapshot is known by: it changes with the fields of the state, however deep."""
     text = f"{state_type.__qualname__}|{shape_of(state_type)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def carrying(one: C, metadata: Mapping[str, str]) -> C:
+    """Call this for what goes along with events, with their metadata: its own words win."""
+    if isinstance(one, OutboxMessage):
+        return replace(one, headers={**metadata, **one.headers})
+    if isinstance(one, SetTimer):
+        return replace(one, metadata={**metadata, **one.metadata})
+    return one
 
 
 def metadata_of(env: Environment, tenant: str | None) -> dict[str, str]:

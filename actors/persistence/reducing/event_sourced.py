@@ -50,7 +50,7 @@ from actors.persistence.errors import (
 )
 from actors.persistence.event_store import EventStore, Snapshots
 from actors.persistence.event_types import EVENTS, EventTypes
-from actors.persistence.reducing.effects import metadata_of
+from actors.persistence.reducing.effects import carrying, metadata_of
 from actors.persistence.reducing.recording import NotKept, Record, environment_of
 from actors.persistence.words import (
     AppendRequest,
@@ -335,8 +335,8 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
         for one in after.effects:
             if isinstance(one, Record):
                 decided.records += 1
-                decided.outbox += one.outbox
-                decided.timers += one.timers
+                decided.outbox += [carrying(each, metadata) for each in one.outbox]
+                decided.timers += [carrying(each, metadata) for each in one.timers]
                 decided.idempotency = one.idempotency or decided.idempotency
                 for event in one.events:
                     state = self._reduce_event(decided, state, event, metadata)

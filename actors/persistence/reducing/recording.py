@@ -40,8 +40,9 @@ class NotKept(AskError):
 class Record(Effect):
     """Stores events of the actor's own stream, then reduces each of them: what a command decides.
 
-    They are one transaction, with what goes along. Nobody sees the command, nor its answer,
-    before it is committed, and its other effects begin behind it. TypeError for none.
+    They are one transaction, with what goes along, which carries their metadata. Nobody sees the
+    command, nor its answer, before it is committed; its other effects begin behind it. TypeError
+    for none.
     """
 
     events: tuple[object, ...]

@@ -303,7 +303,7 @@ async def test_a_correlation_id_that_is_a_uuid_is_kept_and_told_back() -> None:
     ],
 )
 async def test_without_a_uuid_there_is_a_new_one(given: str | None) -> None:
-    # WEB-10, SEC-111
+    # WEB-10, CORE-32, SEC-111
     async with open_api(more=echoing) as api:
         headers = {} if given is None else {"X-Correlation-ID": given}
         first = await api.ask("GET /api/labels", headers=headers)

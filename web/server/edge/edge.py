@@ -204,6 +204,8 @@ class Edge:
         self._refusals: dict[tuple[Rendering, bool], tuple[HeaderList, bytes]] = {}
         # How many were turned away because there were too many in hand, or the loop was late.
         self.overloads = 0
+        # How many came with a trace that was none, and were given another.
+        self.traces_replaced = 0
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -607,13 +609,23 @@ class Edge:
             is_plain=self._is_plain(scope, headers),
             ticket=ticket,
             came_from=self._came_from(scope, headers.get("referer")),
-            traceparent=_traceparent(headers.get("traceparent")),
+            traceparent=self._traceparent(headers.get("traceparent")),
             correlation_id=_correlation(headers, request_id) if is_api else None,
         )
         if scope.get("state") is None:  # other servers need not give one
             scope["state"] = ConnectionState({})
         scope["state"][STATE_KEY] = state
         return state
+
+    def _traceparent(self, given: str | None) -> str | None:
+        """The trace that a request goes on with; of one that is malformed nothing is kept.
+
+        It opens nothing here, it is only told on.
+        """
+        if given is None or _is_trace(given):
+            return given
+        self.traces_replaced += 1
+        return _new_trace()
 
     def _is_plain(self, scope: HTTPScope | WebsocketScope, headers: Mapping[str, str]) -> bool:
         if not self._settings.is_https:
@@ -642,11 +654,15 @@ def _client_id(headers: Mapping[str, str]) -> str | None:
     return given if given.isprintable() and given else None
 
 
-def _traceparent(given: str | None) -> str | None:
-    # Of one that is malformed nothing is kept. It opens nothing here, it is only told on.
-    if given is None or not _TRACEPARENT.fullmatch(given):
-        return None
-    return None if given[3:35] == _NO_TRACE or given[36:52] == _NO_TRACE[:16] else given
+def _is_trace(given: str) -> bool:
+    if not _TRACEPARENT.fullmatch(given):
+        return False
+    return given[3:35] != _NO_TRACE and given[36:52] != _NO_TRACE[:16]
+
+
+def _new_trace() -> str:
+    # Not sampled, as far as is known here; random as W3C Trace Context asks for.
+    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-00"
 
 
 class _Begin:

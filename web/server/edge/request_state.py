@@ -46,7 +46,7 @@ class RequestState:
     # On the routes of client programs: what joins all that one task of a client has led to. Theirs
     # where they gave one; a label that is logged, stored and told back, and opens nothing.
     correlation_id: str | None = None
-    # As W3C Trace Context writes it, where the client has told one that is well formed.
+    # As W3C Trace Context writes it, where the client has told one; a new one for a malformed one.
     traceparent: str | None = None
     # The pattern of the route that took it, once one did; for the log.
     route: str | None = None
