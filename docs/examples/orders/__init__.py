@@ -3,7 +3,8 @@
 `python -m docs.examples.orders` serves it on PORT 3000 with PostgreSQL. Read `deciding.py` first
 (what an order is), then `desk.py` (the actors), `listing.py` (the list, filled from the store),
 `shapes.py` (what clients send and are told), `commands.py` (how a command reaches an order, once),
-`routes.py`, `sockets.py` and `page.py`. `history.py` prints what happened to an order.
+`routes.py`, `sockets.py` and `page.py`. `history.py` prints what happened to an order, `load.py`
+tells how many are placed a second.
 """
 
 from __future__ import annotations
