@@ -289,7 +289,7 @@ async def serve(
                 state=state,
                 plain_app=app,
                 watchman=server._watchman,
-                settings=settings.transport,
+                settings=replace(settings.transport, is_tls=settings.tls is not None),
                 on_cut=server._count_cut,
             )
             await _serve_until_drained(server, listening, make, settings, task_status)
@@ -311,7 +311,7 @@ async def _serve_until_drained(
     make_surplus = partial(
         make,
         state={**make.keywords["state"], SURPLUS_KEY: True},
-        settings=replace(settings.transport, requests_max=1),
+        settings=replace(make.keywords["settings"], requests_max=1),
     )
     async with trio.open_nursery() as nursery:
 

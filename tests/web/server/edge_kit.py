@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -213,6 +214,7 @@ def make_app(
             app.slow += 1
             await trio.sleep(60)
         if word == "nursery":
+            app.slow += 1
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.sleep, 60)
                 nursery.start_soon(trio.sleep, 60)
@@ -274,6 +276,7 @@ async def edged(
     requests_per_address: int = 8,
     connections_max: int = CONNECTIONS_MAX,
     overload: OverloadSettings | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Asker]:
     """With `has_proxy` who asks in HTTPS mode is a trusted proxy that tells no scheme."""
     sockets = open_listeners("127.0.0.1", 0)
@@ -295,6 +298,7 @@ async def edged(
         connections_max=connections_max,
         streams_open=lambda: app.streams,
         overload=overload or OverloadSettings(),
+        tls=tls,
     )
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve, app, settings, sockets=sockets))

@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
+import trio.abc
 import trio.testing
 from structlog.testing import capture_logs
 
-from tests.patience import until
+from tests.patience import PATIENCE_S, until
 from tests.web.server.edge_kit import Reply, edged, make_app
 from tests.web.server.http2_kit import Contexts, connected, serving2
 from tests.web.server.serving_kit import Client
@@ -45,7 +46,8 @@ async def test_every_answer_has_the_headers(line: str, is_https: bool) -> None:
     request_id = uuid.UUID(headers["x-request-id"])
     assert (str(request_id), request_id.version) == (headers["x-request-id"], 4)
     assert "server" not in headers
-    assert ("strict-transport-security" in headers) is is_https
+    # What is no request does not say that a proxy came with it by HTTPS.
+    assert ("strict-transport-security" in headers) is (is_https and line != "BROKEN")
     policy = headers["content-security-policy"]
     if headers.get("content-type", "").startswith("text/html"):
         assert re.search(r"script-src 'nonce-[\w-]{22}' 'unsafe-eval'; style-src 'self'", policy)
@@ -202,6 +204,35 @@ async def test_a_header_that_says_one_thing_comes_once(name: str) -> None:
         assert "content-security-policy" in reply.headers
 
 
+@pytest.mark.parametrize("is_tls", [True, False])
+async def test_only_over_tls_somebody_is_told_to_stay_on_https(
+    contexts: Contexts, *, is_tls: bool
+) -> None:
+    # SEC-65: also who sent what is no request, and has no head to say how it came
+    tls = contexts[0] if is_tls else None
+    async with edged(is_https=True, has_proxy=False, tls=tls) as ask:
+        own = f"Host: 127.0.0.1:{ask.port}\r\nConnection: close\r\n\r\n"
+        for head, status in (
+            (f"GET / HTTP/1.1\r\n{own}", 200 if is_tls else 308),
+            (f"GET / HTTP/1.1\r\nHost: x\r\n{own}", 400),
+        ):
+            plain = await trio.open_tcp_stream("127.0.0.1", ask.port)
+            stream: trio.abc.Stream = plain
+            if is_tls:
+                stream = trio.SSLStream(
+                    plain, contexts[1], server_hostname="localhost", https_compatible=True
+                )
+            await stream.send_all(head.encode())
+            got = b""
+            with trio.fail_after(PATIENCE_S):
+                while data := await stream.receive_some():
+                    got += data
+            reply = Reply(got)
+            assert reply.status == status
+            assert ("strict-transport-security" in reply.headers) is is_tls
+            await trio.aclose_forcefully(stream)
+
+
 async def test_a_route_can_ask_for_one_media_type() -> None:
     # SEC-33
     async with edged() as ask:
@@ -210,10 +241,19 @@ async def test_a_route_can_ask_for_one_media_type() -> None:
 
 
 @pytest.mark.parametrize("word", ["slow", "nursery"])
-async def test_a_request_past_its_deadline_is_503(word: str) -> None:
+async def test_a_request_past_its_deadline_is_503(
+    word: str, mock_clock: trio.testing.MockClock
+) -> None:
     # SITE-153, REL-16: also when what was cancelled comes as a group, out of its own nursery
+    mock_clock.rate = 1.0
     with capture_logs() as logged:
-        async with edged(request_s=0.05) as ask:
+        async with edged(REQUEST_S) as ask, trio.open_nursery() as nursery:
+
+            async def late() -> None:
+                await until(lambda: ask.app.slow == 1)
+                mock_clock.jump(REQUEST_S)
+
+            nursery.start_soon(late)
             reply = await ask(f"GET /fail/{word}")
     assert (reply.status, reply.headers["retry-after"]) == (503, "1")
     assert [entry for entry in logged if entry["log_level"] == "error"] == []
@@ -260,11 +300,19 @@ async def test_a_stream_over_http2_has_no_total_time_and_what_is_cut_is_reset(
 @pytest.mark.parametrize("path", ["/command", "/pieces", "/twice"])
 @pytest.mark.parametrize("framing", ["content-length: 5", "transfer-encoding: chunked"])
 async def test_a_body_that_does_not_come_is_408_also_where_both_times_are_over(
-    path: str, framing: str
+    path: str, framing: str, mock_clock: trio.testing.MockClock
 ) -> None:
     # REL-14: the request's deadline is no later than the body's
+    mock_clock.rate = 1.0
     with capture_logs() as logged:
-        async with edged(request_s=0.05) as ask:
+        async with edged(REQUEST_S) as ask, trio.open_nursery() as nursery:
+
+            async def late() -> None:
+                await until(lambda: ask.app.edge._in_hand == 1)
+                await trio.testing.wait_all_tasks_blocked()
+                mock_clock.jump(REQUEST_S)
+
+            nursery.start_soon(late)
             reply = await ask(f"POST {path}", f"{SAME}{JSON}{framing}\r\n")
     assert reply.status == 408
     assert [entry for entry in logged if entry["log_level"] in ("warning", "error")] == []

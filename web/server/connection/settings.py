@@ -36,7 +36,7 @@ class ErrorResponse:
     body: bytes
 
 
-def bare_error(status: int, rule: str) -> ErrorResponse:
+def bare_error(status: int, rule: str, is_tls: bool) -> ErrorResponse:
     """Call this to get the plainest answer for `status`: no body, nothing to leak."""
     return ErrorResponse(status, [(b"content-length", b"0")], b"")
 
@@ -81,8 +81,10 @@ class TransportSettings:
     # speed: to compare the two, or to rule one out when something is wrong. Not WebSockets. There
     # a body announced with `Expect: 100-continue` is asked for at once, wanted or not.
     uses_library: bool = False
-    # Given the status and the rule that was broken, a fixed text.
-    error_response: Callable[[int, str], ErrorResponse] = field(default=bare_error)
+    # Whether connections are encrypted here; `serve` says so.
+    is_tls: bool = False
+    # Given the status, the rule that was broken, a fixed text, and `is_tls`.
+    error_response: Callable[[int, str, bool], ErrorResponse] = field(default=bare_error)
 
     @property
     def head_limits(self) -> HeadLimits:

@@ -312,7 +312,7 @@ class Edge:
             _OVERLOADED, state.rendering, request_id=state.request_id, nonce=state.nonce
         )
 
-    def protocol_error(self, status: int, rule: str) -> ErrorResponse:
+    def protocol_error(self, status: int, rule: str, is_tls: bool) -> ErrorResponse:
         """Call this to answer bytes that never became a request (SITE-151); the rule is shown."""
         request_id, nonce = _new_labels()
         # 501 and 505 are the client's mistake, and not ours as other statuses from 500 on are.
@@ -325,9 +325,9 @@ class Edge:
             nonce=nonce,
             page=self._settings.error_page,
         )
-        headers = secured(
-            headers, request_id=request_id, nonce=nonce, is_https=self._settings.is_https
-        )
+        # RFC 6797 7.2: whether a proxy came by HTTPS stands in a head, and there is none.
+        is_https = self._settings.is_https and is_tls
+        headers = secured(headers, request_id=request_id, nonce=nonce, is_https=is_https)
         if self._settings.tell_span is not None:
             self._settings.tell_span(
                 RequestSpan(

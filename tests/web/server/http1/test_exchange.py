@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import trio
+import trio.testing
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from structlog.testing import capture_logs
 
@@ -15,6 +16,7 @@ from tests.web.server.http1.wire import split_answers
 from tests.web.server.serving_kit import GET, answer, begin_stream, connect, serving
 from web.server import Server, TransportSettings
 from web.server.connection.http import exchange
+from web.server.connection.settings import Phase
 
 pytestmark = pytest.mark.usefixtures("road")
 
@@ -22,6 +24,7 @@ PATIENT = TransportSettings(
     head_s=FOR_EVER_S, body_s=FOR_EVER_S, keep_alive_s=FOR_EVER_S, linger_s=0.05, gone_grace_s=0.05
 )
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+BODY_S = 10.0
 LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
@@ -262,18 +265,32 @@ async def test_whoever_answers_nothing_or_fails_is_500_and_the_connection_ends()
             assert not server.is_draining
 
 
-async def test_a_late_body_is_408_where_only_waiting_counts() -> None:
+async def test_a_late_body_is_408_where_only_waiting_counts(
+    mock_clock: trio.testing.MockClock,
+) -> None:
     # REL-14: a handler that takes its time with what has come is not the client's fault
+    mock_clock.rate = 1.0
+    dawdling, go_on = trio.Event(), trio.Event()
+
     async def dawdle(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        await trio.sleep(0.2)
+        dawdling.set()
+        await go_on.wait()
         await echo(scope, receive, send)
 
-    hasty = replace(PATIENT, body_s=0.15)
-    async with serving(dawdle, hasty) as server, await connect(server) as client:
+    patient = replace(PATIENT, body_s=BODY_S)
+    async with serving(dawdle, patient) as server, await connect(server) as client:
         await client.send(POST + b"Content-Length: 5\r\n\r\nhello" + LAST)
-        assert (await client.read_to_end()).endswith(b"hello") is False  # the last one is empty
-    async with serving(echo, hasty) as server, await connect(server) as client:
+        await dawdling.wait()
+        mock_clock.jump(2 * BODY_S)
+        go_on.set()
+        got = await client.read_to_end()
+        assert got.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\n\r\nhello" in got
+    async with serving(echo, patient) as server, await connect(server) as client:
         await client.send(POST + b"Content-Length: 6\r\n\r\nhello")
+        await until(lambda: [one.phase for one in server.connections] == [Phase.BODY])
+        await trio.testing.wait_all_tasks_blocked()
+        mock_clock.jump(BODY_S)
         assert (await client.read_to_end()).startswith(b"HTTP/1.1 408 ")
 
 

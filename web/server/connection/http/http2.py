@@ -600,7 +600,8 @@ class Request:
         if self._is_lost or self._has_answered:
             return
         log.debug("server.request_refused", status=int(refusal.status), rule=refusal.rule)
-        answer = self._connection.settings.error_response(refusal.status, refusal.rule)
+        settings = self._connection.settings
+        answer = settings.error_response(refusal.status, refusal.rule, settings.is_tls)
         start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         await self.send(cast("ASGISendEvent", start))
         await self.send({"type": "http.response.body", "body": answer.body, "more_body": False})
