@@ -60,6 +60,7 @@ def load(kind: str, server: Server, count: int, *task: object) -> Iterator[Load]
         yield Load(process)
         assert process.stdin is not None
         process.stdin.close()
+        process.wait()
 
 
 def percentile(values: Sequence[float], n: int) -> float:

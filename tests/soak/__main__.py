@@ -63,6 +63,12 @@ SOAKS = {
         rounds=1,
         environment=(("NAMES", "1000000"),),
     ),
+    "steady": Soak(
+        "REL-72: 500 streams and 200 messages a second, for an hour",
+        "tests/web/test_steady_memory.py::test_a_room_that_never_rests_leaves_the_memory_as_it_is",
+        rounds=1,
+        environment=(("STREAMS", "500"), ("EVENTS", "4000"), ("ROUNDS", "180")),
+    ),
     "ports": Soak(
         "REL-91: a program on all ports killed, its server, and both",
         "tests/storage/test_crash_rounds.py",

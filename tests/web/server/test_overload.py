@@ -31,8 +31,10 @@ class Loop:
         self.overload.after_io_wait(1)
 
     def turn(self, *steps: float, urgency: Urgency = Urgency.READ) -> list[bool]:
-        """Read a request behind each step, all in one turn; whether each is turned away."""
+        """Read a few at once and one behind each step, in one turn; whether these are refused."""
         refused = []
+        for _ in range(SETTINGS.least):
+            assert not self.overload.refuses(urgency)
         for step in steps:
             self.now += step
             refused.append(self.overload.refuses(urgency))
@@ -69,6 +71,19 @@ def test_one_handler_that_blocks_turns_nobody_away() -> None:
         assert loop.turn(60, 0, 0) == [False] * 3
         # While nobody comes it is forgotten.
         loop.idle(1)
+    assert not loop.overload.is_on
+
+
+def test_what_others_make_a_turn_long_by_is_not_for_requests_to_pay() -> None:
+    # RES-8: a page that is asked for behind a long fan-out, turn after turn
+    loop = Loop()
+    loop.turn(*[STEP_S] * WAVE)
+    assert loop.overload.is_on
+    for _ in range(100):
+        loop.now += 1.0
+        assert not any(loop.overload.refuses(Urgency.READ) for _ in range(SETTINGS.least))
+        loop.overload.before_io_wait(0)
+        loop.overload.after_io_wait(0)
     assert not loop.overload.is_on
 
 

@@ -8,8 +8,10 @@ wait. `Overload` measures it, as an instrument of trio's: two looks at the clock
 Rule 1: one long step is a handler that blocks, and no load: turns must have been too long for a
         while, and of many steps, before anybody is turned away. A single turn may be that: it takes
         as long as all who came meanwhile.
-Rule 2: from then on a request is turned away where it is read too far into a turn. That holds turns
-        to a length: who is turned away hears it soon, and who is not is soon served.
+Rule 2: from then on a request is turned away where it is read too long after the first of its turn.
+        That holds turns to a length: who is turned away hears it soon, and who is not is soon
+        served. What a turn is long by otherwise, a message for a thousand pages, is not theirs: a
+        few requests may begin in any turn.
 Rule 3: readers go first, then commands, then what opens a stream or signs in; each only when turns
         are too long without those before it. Nothing else is turned away here.
 """
@@ -44,12 +46,14 @@ class OverloadSettings:
     late_s: float = 0.1
     # RES-8: so long must most of the time be spent in late turns.
     for_s: float = 1.0
-    # How far into a turn a request may begin, by its urgency. At twice the load that is possible
-    # a turn is then of some 50 ms: who is turned away waited for one in the kernel and for part of
+    # How long behind the first request of a turn another may begin, by its urgency. At twice the
+    # load that is possible a turn is then of some 50 ms: who is turned away waited for one in the kernel and for part of
     # another, and is to hear it in a tenth of a second; a page takes a few turns, and is to come
     # in one. Others may begin when those before them can no more, and what is kept in any turn
     # that is not late. Whatever comes, so much of each turn is for those who are served.
     begins_s: tuple[float, float, float] = (0.025, 0.05, 0.1)
+    # So many begin in any turn: what one browser asks for at once is no load.
+    least: int = 8
     # Not trio's clock: what is measured is how long this processor takes, and a clock of a test
     # that stands, or jumps, says nothing of that.
     now: Callable[[], float] = field(default=time.perf_counter)
@@ -78,6 +82,9 @@ class Overload(trio.abc.Instrument):
         self._began = math.inf
         self._is_waiting = False
         self._looked = math.inf
+        # When the first request of this turn was read, and how many have begun in it.
+        self._first = math.inf
+        self._begun = 0
         self._late_for = 0.0
         self._refused_at = -math.inf
         # Whether turns have been too long, and requests may be turned away.
@@ -91,9 +98,13 @@ class Overload(trio.abc.Instrument):
 
     def refuses(self, urgency: Urgency) -> bool:
         """Call this when a request was read; whether it is to be turned away, which is counted."""
-        now = self._now()
+        now, settings = self._now(), self._settings
+        if self._first > now:
+            self._first = self._looked = now
         self._look(now)
-        if not self.is_on or now - self._began <= self._settings.begins_s[urgency]:
+        is_few = self._begun < settings.least
+        if not self.is_on or is_few or now - self._first <= settings.begins_s[urgency]:
+            self._begun += 1
             return False
         self._refused_at = now
         self.refused += 1
@@ -105,7 +116,7 @@ class Overload(trio.abc.Instrument):
         if self._began <= now:
             self._end_turn(now)
         # Where there is more to do the kernel is only asked, and the next turn has begun.
-        self._began = self._looked = now
+        self._began, self._first, self._begun = now, math.inf, 0
         self._is_waiting = timeout > 0
 
     def after_io_wait(self, timeout: float) -> None:
@@ -113,13 +124,13 @@ class Overload(trio.abc.Instrument):
         if self._is_waiting:
             now = self._now()
             self._late_for = max(0.0, self._late_for - (now - self._began))
-            self._began = self._looked = now
+            self._began = now
 
     def _look(self, now: float) -> None:
-        """Count what passed since the last look, if this turn is late by now."""
+        """Count what passed since the last look, if the requests of this turn are late by now."""
         passed, self._looked = now - self._looked, now
         settings = self._settings
-        if self.is_on or now - self._began <= settings.late_s:
+        if self.is_on or now - self._first <= settings.late_s:
             return
         self._late_for += min(passed, settings.for_s * _ONE_STEP)
         if self._late_for >= settings.for_s:
@@ -132,5 +143,5 @@ class Overload(trio.abc.Instrument):
             self.is_on = now - self._refused_at < self._settings.for_s
             return
         self._look(now)
-        if length <= self._settings.late_s:
+        if now - self._first <= self._settings.late_s:
             self._late_for = max(0.0, self._late_for - length)
