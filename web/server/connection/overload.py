@@ -47,10 +47,11 @@ class OverloadSettings:
     # RES-8: so long must most of the time be spent in late turns.
     for_s: float = 1.0
     # How long behind the first request of a turn another may begin, by its urgency. At twice the
-    # load that is possible a turn is then of some 50 ms: who is turned away waited for one in the kernel and for part of
-    # another, and is to hear it in a tenth of a second; a page takes a few turns, and is to come
-    # in one. Others may begin when those before them can no more, and what is kept in any turn
-    # that is not late. Whatever comes, so much of each turn is for those who are served.
+    # load that is possible a turn is then of some 50 ms: who is turned away waited for one in the
+    # kernel and for part of another, and is to hear it in a tenth of a second; a page takes a few
+    # turns, and is to come in one. Others may begin when those before them can no more, and what
+    # is kept in any turn that is not late. Whatever comes, so much of each turn is for those who
+    # are served.
     begins_s: tuple[float, float, float] = (0.025, 0.05, 0.1)
     # So many begin in any turn: what one browser asks for at once is no load.
     least: int = 8
