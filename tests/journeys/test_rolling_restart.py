@@ -99,7 +99,13 @@ def test_a_rolling_restart_loses_and_doubles_nothing(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = {"DATABASE_URL": server.url, "PORT": str(port), **MANY}
+    settings = {
+        "DATABASE_URL": server.url,
+        "PORT": str(port),
+        **MANY,
+        # All are of one address; streams of the process before may be counted beside theirs.
+        "STREAMS_PER_ADDRESS_MAX": str(2 * CLIENTS),
+    }
     sites = [SiteProcess(tmp_path / "state", **settings)]
     try:
         clients = [Client(sites[0].url) for _ in range(CLIENTS)]
