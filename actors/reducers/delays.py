@@ -18,7 +18,7 @@ from uuid import UUID
 import trio
 
 from actors.reducers.effects import Cancel, Delay
-from actors.runtime import Ask, AskError, message
+from actors.runtime import Ask, AskError, Later, message
 
 
 @message
@@ -29,6 +29,15 @@ class Fire(Ask[bool]):
     token: str
     payload: bytes
     key: str | None = None
+
+
+@message
+class Ring:
+    """Tells an actor to reduce the action of a delay that stands, and to answer who delivers it."""
+
+    fire: Fire
+    action: object
+    later: Later[bool]
 
 
 class UnreadableDelay(AskError):

@@ -39,7 +39,7 @@ from typing import (
 
 import trio
 
-from actors.reducers.delays import DurableDelays, Fence, Fire, UnreadableDelay
+from actors.reducers.delays import DurableDelays, Fence, Fire, Ring, UnreadableDelay
 from actors.reducers.effects import Effect, Parallel, Reply, Sequential, is_durable
 from actors.reducers.environment import Environment
 from actors.reducers.handles import Follower, Raised
@@ -95,7 +95,9 @@ NAMES_TOLD: Final = 10
 _log = Log("actors.reducers")
 
 
-class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform | Fire], Generic[S, A]):
+class ReducerActor(
+    Actor[A | Run | AskFor | ReadState | Drain | Perform | Fire | Ring], Generic[S, A]
+):
     """Base of an actor around a reducer; `ReducerActor[State, Action | OtherAction]`.
 
     Set `reducer`, override `initial`. TypeError, with file and line, when the class is made and its
@@ -230,17 +232,33 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform | Fire],
         """Carry out an effect once more: of a dead letter that was sent again."""
         self._performing.start(message.effect, (), ())
 
-    async def on_fire(self, message: Fire) -> bool | Later[bool]:
-        """Reduce the action of a durable delay that is due; True when it is done with."""
+    def on_fire(self, message: Fire) -> Later[bool]:
+        """Look whether a durable delay that is due still stands, and have its action reduced."""
+        # No `async def`: an actor with one of those is asked at two and a half times the cost.
         if self._board.is_draining:
             return cast("Later[bool]", self._refuse_ask())
+        later = self.reply_later(message)
+        self.start_soon(self._look_up, message, later)
+        return later
+
+    async def _look_up(self, fire: Fire, later: Later[bool]) -> None:
         try:
-            action = await self._due(message)
-        except UnreadableDelay as error:
-            return self._fail_fire(error)
-        if action is not None:
-            self._apply(action)
-        return True
+            action = await self._due(fire)
+        except AskError as error:
+            later.fail(error)
+            return
+        if action is None:
+            later.reply(True)
+        else:
+            await self.ref.send(Ring(fire, action, later))
+
+    def on_ring(self, message: Ring) -> None:
+        """Reduce the action of a delay that stands, unless it was cancelled on its way here."""
+        if self._fence is not None and self._fence.is_behind(message.fire):
+            self._board.counts.stale_delays += 1
+        else:
+            self._apply(cast("A", message.action))
+        message.later.reply(True)
 
     async def _due(self, message: Fire) -> A | None:
         """The action of a delay that is due; None when it was cancelled or handled before."""
@@ -253,11 +271,6 @@ class ReducerActor(Actor[A | Run | AskFor | ReadState | Drain | Perform | Fire],
             self._board.counts.stale_delays += 1
             return None
         return cast("A", fence.delays.action_of(self.path, message, self.reducer.handled))
-
-    def _fail_fire(self, error: AskError) -> Later[bool]:
-        later = cast("Later[bool]", self.reply_later())
-        later.fail(error)
-        return later
 
     # Reducing
 

@@ -232,7 +232,7 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
             return self._fail(message, error)
         return self._read(message)
 
-    async def on_fire(self, message: Fire) -> bool | Later[bool]:
+    async def on_fire(self, message: Fire) -> bool | Later[bool]:  # type: ignore[override]
         """Reduce the action of a durable delay that is due.
 
         What it stores closes the delay in the same transaction: exactly one of its firing and its
@@ -248,7 +248,9 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
             stored = self.version
             await self._keep(action, timers=(closed,))
         except UnreadableDelay as error:
-            return self._fail_fire(error)
+            later = self.reply_later(message)
+            later.fail(error)
+            return later
         except TimerGone:
             self._board.counts.stale_delays += 1
             return True

@@ -208,3 +208,8 @@ async def test_cancelling_who_runs_leaves_the_effects_alone(
     assert not await handle.wait(timeout=1)
     assert await handle.wait()
     assert (await till.state()).done == ("a",)
+
+
+def test_a_plain_reducer_actor_is_asked_without_a_task_of_its_own() -> None:
+    # PERF-51: one handler that waits, and each ask costs two and a half times as much.
+    assert not TillActor.__table__.one_by_one
