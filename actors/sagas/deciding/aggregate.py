@@ -1,7 +1,8 @@
 """A saga as an aggregate: what its log means, and what goes into the append of its events.
 
 Commands and timers are made of the events, by the definition: whoever stores the same events
-sends the same. The names of messages and timers are made of the saga's, so that a repeat is known.
+sends the same. The ids of messages and timers are made of the saga's, so that a repeat is known;
+keys and addresses are its stream's, which the store tells from those of other tenants.
 """
 
 from __future__ import annotations
@@ -162,11 +163,11 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
                 return
 
     def _set(self, name: str, token: str, due_at: datetime) -> SetTimer:
-        address = str(self.saga)
-        return SetTimer(named_id(address, name, token), address, name, token, due_at)
+        address = self.saga.stream
+        return SetTimer(named_id(self.saga, name, token), address, name, token, due_at)
 
     def _cancel(self, name: str) -> CancelTimer:
-        return CancelTimer(str(self.saga), name)
+        return CancelTimer(self.saga.stream, name)
 
     # Messages
 
@@ -267,7 +268,7 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
             named_id(self.saga, ANSWER, token, outcome, state.times_stuck),
             "command",
             SAGA_TARGET,
-            str(self.saga),
+            self.saga.stream,
             msgspec.json.encode(body),
             {**metadata, "saga-name": ANSWER, "saga-id": parent.saga},
         )
@@ -280,7 +281,7 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
             named_id(self.saga, LETTER_TARGET, state.times_stuck),
             "command",
             LETTER_TARGET,
-            str(self.saga),
+            self.saga.stream,
             msgspec.json.encode(body),
             {**metadata, "saga-name": LETTER_TARGET, "saga-id": str(self.saga)},
         )
@@ -293,7 +294,7 @@ def _message(command: SagaCommand, metadata: Mapping[str, str]) -> OutboxMessage
         named_id(command.saga, command.step, word, command.attempt),
         "command",
         command.target,
-        f"{command.saga}:{command.step}",
+        f"{SagaId.parse(command.saga).stream}:{command.step}",
         msgspec.json.encode(command.body),
         {
             **metadata,

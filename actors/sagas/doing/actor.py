@@ -49,22 +49,22 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
             parts.env,
             shard=parts.shard,
             idle_s=parts.idle_s,
+            tenant=saga.tenant,
         )
-        self._parts = parts
+        self._parts, self._saga = parts, saga
 
     def tell_of_itself(self) -> Mapping[str, object]:
         """What the tree shows of it: `saga_facts`."""
-        saga = SagaId.parse(self.stream_id)
-        return saga_facts(saga, self.state, self._parts.kinds)
+        return saga_facts(self._saga, self.state, self._parts.kinds)
 
     async def on_execute(self, message: Execute) -> Done | Refusal | Failed:
         """Decide and store, as an aggregate does."""
         try:
             outcome = await super().on_execute(message)
         except Exception as bug:
-            if self._parts.crashed(self.stream_id) < self._crashes_max():
+            if self._parts.crashed(str(self._saga)) < self._crashes_max():
                 raise
-            _log.error("saga.own_code_failed", saga=self.stream_id, code=type(bug).__name__)
+            _log.error("saga.own_code_failed", saga=str(self._saga), code=type(bug).__name__)
             reason = short(f"its own code raised {type(bug).__name__}: {bug}")
             self._note(await super().on_execute(Execute(Break(reason))))
             outcome = await super().on_execute(message)
@@ -83,7 +83,7 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
     def _note(self, outcome: Done | Refusal | Failed) -> None:
         if isinstance(outcome, Failed):
             return
-        self._parts.crashes.pop(self.stream_id, None)
+        self._parts.crashes.pop(str(self._saga), None)
         if not isinstance(outcome, Done):
             return
         stats = self._parts.stats
@@ -98,7 +98,7 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
                     stats.failed += 1
                 case SagaStuck():
                     stats.stuck += 1
-                    _log.error("saga.stuck", saga=self.stream_id, step=event.step)
+                    _log.error("saga.stuck", saga=str(self._saga), step=event.step)
                 case StepFailed() | UndoFailed() if event.retry_at is not None:
                     # Sooner than the timers' next look may be.
                     self._parts.look_for_timers()

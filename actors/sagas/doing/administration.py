@@ -80,15 +80,20 @@ class SagaAdministration:
         kind: str | None = None,
         status: Status | None = None,
         older_than: timedelta | None = None,
+        *,
+        tenant: str | None = None,
     ) -> AsyncGenerator[SagaLine, None]:
-        """Call this for the lines of sagas; `older_than` is since their status last changed."""
-        now = self._sagas.env.clock.now()
-        return lines(self._index, kind=kind, status=status, older_than=older_than, now=now)
+        """Call this for the lines of sagas; `older_than` is since their status last changed.
+
+        Those of a `tenant`, or of none.
+        """
+        now, age = self._sagas.env.clock.now(), older_than
+        return lines(self._index, kind=kind, status=status, older_than=age, now=now, tenant=tenant)
 
     async def show(self, saga: SagaId) -> SagaView:
         """Call this for everything that is known of a saga. Raises `UnknownSaga`."""
         state = await self._sagas.query(saga)
-        log = [one async for one in self._store.load(saga.stream)]
+        log = [one async for one in self._log_of(saga.tenant).load(saga.stream)]
         timers = await self._timers.open_timers(address=str(saga))
         waiting = await self._outbox.waiting(limit=WAITING_MAX)
         mine = [one for one in waiting if one.key.partition(":")[0] == str(saga)]
@@ -122,7 +127,7 @@ class SagaAdministration:
         """Call this to give a stuck saga up: what it has done stays as it is."""
         return await self._decided(saga, "fail", by, reason)
 
-    async def purge(self, limit: int = 1000) -> int:
+    async def purge(self, limit: int = 1000, *, tenant: str | None = None) -> int:
         """Call this to remove sagas that ended long ago, at most `limit`; returns how many.
 
         A nested one goes when its parent is over, which might still ask it to undo. Streams are
@@ -130,24 +135,28 @@ class SagaAdministration:
         between, the next call does the rest.
         """
         gone: list[str] = []
-        async with aclosing(self._ended()) as ended:
+        store = self._log_of(tenant)
+        async with aclosing(self._ended(tenant)) as ended:
             async for line in ended:
                 parent = line.parent
                 if parent and await has_open_line(self._index, SagaId.parse(parent)):
                     continue
-                await self._store.tombstone(SagaId.parse(line.saga).stream)
+                await store.tombstone(SagaId.parse(line.saga).stream)
                 gone.append(line.saga)
                 if len(gone) == limit:
                     break
         for at in range(0, len(gone), PURGED_AT_ONCE):
             names = tuple(gone[at : at + PURGED_AT_ONCE])
             new_id = self._sagas.env.ids.new_id()
-            await self._store.append(PURGED, [EVENTS.encode(SagasPurged(names), event_id=new_id)])
+            await store.append(PURGED, [EVENTS.encode(SagasPurged(names), event_id=new_id)])
         return len(gone)
 
-    def _ended(self) -> AsyncGenerator[SagaLine, None]:
-        now = self._sagas.env.clock.now()
-        return lines(self._index, is_over=True, older_than=self._kept, now=now)
+    def _ended(self, tenant: str | None) -> AsyncGenerator[SagaLine, None]:
+        now, kept = self._sagas.env.clock.now(), self._kept
+        return lines(self._index, is_over=True, older_than=kept, now=now, tenant=tenant)
+
+    def _log_of(self, tenant: str | None) -> EventStore:
+        return self._store if tenant is None else self._store.for_tenant(tenant)
 
     async def _decided(self, saga: SagaId, action: Action, by: str, reason: str) -> SagaState:
         for name, text in (("by", by), ("reason", reason)):

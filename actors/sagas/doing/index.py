@@ -22,6 +22,7 @@ from actors.persistence import (
     StoredEvent,
     inline_collection,
 )
+from actors.persistence.words import owned_name
 from actors.sagas.words.log import (
     CompensationStarted,
     SagaCompleted,
@@ -87,7 +88,7 @@ class SagaIndex(Projection):
             for name in fact.sagas:
                 tx.delete(_key(_OVER, SagaId.parse(name)))
             return
-        saga = SagaId.parse(event.stream_id)
+        saga = SagaId.parse(owned_name(event.tenant, event.stream_id))
         if isinstance(fact, SagaStarted):
             line = SagaLine(
                 str(saga),
@@ -142,7 +143,8 @@ def _after(line: SagaLine, fact: object, at: datetime) -> SagaLine:
 
 async def has_open_line(store: ProjectionStore, saga: SagaId) -> bool:
     """Call this to ask whether a saga is listed as not over."""
-    return await store.exists(inline_collection(SagaIndex()), _key(_OPEN, saga))
+    collection = inline_collection(SagaIndex(), tenant=saga.tenant)
+    return await store.exists(collection, _key(_OPEN, saga))
 
 
 async def lines(
@@ -153,13 +155,15 @@ async def lines(
     older_than: timedelta | None = None,
     now: datetime | None = None,
     is_over: bool | None = None,
+    tenant: str | None = None,
 ) -> AsyncGenerator[SagaLine, None]:
     """Call this for the lines of sagas, those that are not over first.
 
     `is_over` asks for those that are, or are not; the others are not read then. `older_than` asks
-    for those whose status did not change since; it needs `now`.
+    for those whose status did not change since; it needs `now`. With `tenant` they are that
+    tenant's, else those of no tenant.
     """
-    collection = inline_collection(SagaIndex())
+    collection = inline_collection(SagaIndex(), tenant=tenant)
     if status is not None and is_over is None:
         is_over = status in (Status.COMPLETED, Status.FAILED)
     for place in (_OPEN, _OVER):

@@ -93,6 +93,10 @@ class SagaParts:
     stats: SagaStats = field(default_factory=SagaStats)
     crashes: dict[str, int] = field(default_factory=dict)
 
+    def log_of(self, tenant: str | None) -> EventStore:
+        """Call this for the store in which a tenant's sagas have their logs."""
+        return self.store if tenant is None else self.store.for_tenant(tenant)
+
     def crashed(self, saga: str) -> int:
         """Call this when a saga's code failed, for how often it did so in a row."""
         self.stats.crashed += 1

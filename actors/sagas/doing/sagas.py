@@ -141,12 +141,19 @@ class Sagas:
     # For whoever wants something done
 
     async def start(
-        self, kind: type[Saga[D]], data: D, *, name: str | None = None, key: str | None = None
+        self,
+        kind: type[Saga[D]],
+        data: D,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        tenant: str | None = None,
     ) -> SagaId:
         """Call this to begin a saga; gives its id as soon as its first commands are stored.
 
         `name` is its own, `key` what a client repeats its request with: the same one is the same
-        saga, which is not begun twice. With neither each call begins one. Raises `SagaExists` for
+        saga, which is not begun twice. With neither each call begins one. With `tenant` it is that
+        tenant's, with all its messages and timers. Raises `SagaExists` for
         other data under that name, `InvalidSagaId`, `UnknownSagaKind`, `msgspec.ValidationError`
         and what the store says; after `StoreUnavailable` a repeat under the same name is safe.
         """
@@ -158,7 +165,7 @@ class Sagas:
         if name is None:
             made = self.env.ids.new_id() if key is None else named_id(definition.kind, key)
             name = str(made)
-        saga, command = SagaId.of(definition.kind, name), Start(plain(data))
+        saga, command = SagaId.of(definition.kind, name, tenant), Start(plain(data))
         check_start(command, definition)
         await self.order(saga, command, "be started")
         return saga
@@ -185,7 +192,7 @@ class Sagas:
         Raises `UnknownSaga`, and what the store says.
         """
         state = SagaState()
-        async for stored in self._parts.store.load(saga.stream):
+        async for stored in self._parts.log_of(saga.tenant).load(saga.stream):
             for fact in EVENTS.decode_all(stored):
                 state = apply(state, fact)  # type: ignore[arg-type]
         if state.phase is Status.NEW:
@@ -311,27 +318,30 @@ class Sagas:
         if self._dead_letters is None:
             return
         told = msgspec.json.decode(entry.payload, type=dict[str, str])
-        await self._dead_letters.add(
+        saga, letters = SagaId.parse(told["saga"]), self._dead_letters
+        if saga.tenant is not None:
+            letters = letters.for_tenant(saga.tenant)
+        await letters.add(
             NewDeadLetter(
                 kind="saga",
-                source=SagaId.parse(told["saga"]).kind,
-                message_id=f"{told['saga']}:{told['step']}",
+                source=saga.kind,
+                message_id=f"{saga.stream}:{told['step']}",
                 error_message=told["reason"],
                 payload=entry.payload,
-                stream_id=told["saga"],
+                stream_id=saga.stream,
             )
         )
 
     # At start
 
-    async def check_versions(self, index: ProjectionStore) -> int:
+    async def check_versions(self, index: ProjectionStore, *, tenant: str | None = None) -> int:
         """Call this at start, before anything is resumed: how many sagas are not over.
 
         Raises `SagaVersionsUnknown` when some of them have steps that this program does not know.
         """
         unknown: Counter[tuple[str, int, str]] = Counter()
         count = 0
-        async for line in lines(index, is_over=False):
+        async for line in lines(index, is_over=False, tenant=tenant):
             count += 1
             if not self.kinds.knows(line.kind, line.version, line.fingerprint):
                 unknown[line.kind, line.version, line.fingerprint] += 1
@@ -339,14 +349,15 @@ class Sagas:
             raise SagaVersionsUnknown(unknown)
         return count
 
-    async def resume(self, index: ProjectionStore) -> Resumed:
+    async def resume(self, index: ProjectionStore, *, tenant: str | None = None) -> Resumed:
         """Call this at start: every saga that is not over gets its actor, a hundred at a time.
 
         Nothing depends on it, since whatever a saga waits for wakes it too; it finds out early
-        what cannot go on, and moves sagas to new steps (`Saga.migrate`). Raises
+        what cannot go on, and moves sagas to new steps (`Saga.migrate`). Of each tenant it is a
+        call of its own. Raises
         `SagaVersionsUnknown` before any is woken. Cancelled, the rest is woken by what comes.
         """
-        await self.check_versions(index)
+        await self.check_versions(index, tenant=tenant)
         limit, failed = trio.CapacityLimiter(RESUMED_AT_ONCE), dict[str, str]()
         woken = 0
 
@@ -364,7 +375,7 @@ class Sagas:
                 limit.release_on_behalf_of(saga)
 
         async with trio.open_nursery() as nursery:
-            async for line in lines(index, is_over=False):
+            async for line in lines(index, is_over=False, tenant=tenant):
                 saga = SagaId.parse(line.saga)
                 await limit.acquire_on_behalf_of(saga)
                 nursery.start_soon(wake, saga)

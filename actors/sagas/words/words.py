@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from actors.persistence import EventTypes, StreamId
+from actors.persistence.words import check_tenant, owned_name, split_name
 from actors.sagas.words.errors import InvalidSagaId
 
 T = TypeVar("T")
@@ -47,20 +48,24 @@ def is_kind(text: str) -> bool:
 
 
 class SagaId(NamedTuple):
-    """Which saga: its kind and its own name; of a nested one `{parent}/{step}`.
+    """Which saga: its kind and its own name; of a nested one `{parent}/{step}`; and whose.
 
-    `str` and `parse` are its text, which is its stream's name: `checkout-42`.
+    `str` and `parse` are its text: `checkout-42`, and `@acme/checkout-42` of a tenant. It is the
+    name by which messages and timers of all tenants are told apart.
     """
 
     kind: str
     name: str
+    tenant: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind}-{self.name}"
+        return owned_name(self.tenant, f"{self.kind}-{self.name}")
 
     @classmethod
-    def of(cls, kind: str, name: str) -> SagaId:
-        """Call this for a checked id; raises `InvalidSagaId`."""
+    def of(cls, kind: str, name: str, tenant: str | None = None) -> SagaId:
+        """Call this for a checked id; raises `InvalidSagaId`, and `InvalidTenant`."""
+        if tenant is not None:
+            check_tenant(tenant)
         if not is_kind(kind):
             raise InvalidSagaId(kind, "a kind is lower case letters, digits and _")
         if _ID.fullmatch(name) is None:
@@ -69,20 +74,21 @@ class SagaId(NamedTuple):
             raise InvalidSagaId(name, f"it is longer than {ID_CHARS_MAX} characters")
         if name.count("/") >= DEPTH_MAX:
             raise InvalidSagaId(name, f"sagas nest {DEPTH_MAX} deep at most")
-        return cls(kind, name)
+        return cls(kind, name, tenant)
 
     @classmethod
     def parse(cls, text: str) -> SagaId:
         """Call this to read `checkout-42`; raises `InvalidSagaId`."""
-        kind, hyphen, name = text.partition("-")
+        tenant, own = split_name(text)
+        kind, hyphen, name = own.partition("-")
         if not hyphen:
             raise InvalidSagaId(text, "it has the form kind-name")
-        return cls.of(kind, name)
+        return cls.of(kind, name, tenant)
 
     @property
     def stream(self) -> StreamId:
-        """Call this for the stream that is its log."""
-        return StreamId(str(self))
+        """Call this for the stream that is its log, by its name among its tenant's."""
+        return StreamId(f"{self.kind}-{self.name}")
 
     @property
     def key(self) -> str:
@@ -96,7 +102,7 @@ class SagaId(NamedTuple):
 
     def child(self, kind: str, step: str) -> SagaId:
         """Call this for the saga that a step of this one is."""
-        return SagaId.of(kind, f"{self.name}/{step}")
+        return SagaId.of(kind, f"{self.name}/{step}", self.tenant)
 
 
 class Status(StrEnum):

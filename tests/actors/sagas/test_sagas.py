@@ -12,7 +12,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.persistence import InvalidField, OutboxEntry, StoreUnavailable, StreamGone
+from actors.persistence import (
+    InvalidField,
+    InvalidTenant,
+    OutboxEntry,
+    StoreUnavailable,
+    StreamGone,
+)
 from actors.runtime import ActorCrashed
 from actors.sagas import (
     ENDED_KEPT,
@@ -863,3 +869,67 @@ async def test_a_purge_that_was_cut_is_done_again(autojump_clock: MockClock) -> 
         assert [line async for line in admin.list()] == []
     with pytest.raises(InvalidField):
         _administration(world, desk, kept=timedelta(-1))
+
+
+# Whose they are
+
+
+async def test_sagas_of_two_tenants_have_nothing_in_common_but_their_names(
+    autojump_clock: MockClock,
+) -> None:
+    # STORE-9, SAGA-9, SAGA-11
+    world = memory_world()
+    async with open_desk(world, _player(), Fulfilment) as desk:
+        desk.player.rules["pack"] = lambda command: (
+            Refused("broken") if "@acme/" in command.saga else None
+        )
+        mine = await desk.sagas.start(Fulfilment, BASKET, name="1", tenant="acme")
+        other = await desk.sagas.start(Fulfilment, Basket("o", "d", 1), name="1", tenant="corp")
+        nobodys = await desk.sagas.start(Fulfilment, BASKET, name="1")
+        assert [str(one) for one in (mine, other, nobodys)] == [
+            "@acme/fulfilment-1",
+            "@corp/fulfilment-1",
+            "fulfilment-1",
+        ]
+        assert await ended(desk.sagas, mine) is Status.FAILED
+        # One was undone with all below it; of the others no timer and no message is gone.
+        assert (await desk.sagas.query(mine.child("purchase", "buy"))).status is Status.FAILED
+        for saga in (other, nobodys):
+            assert (await desk.sagas.query(saga)).status is Status.RUNNING
+            assert [one.name for one in await world.timers.open_timers(address=str(saga))]
+        admin = _administration(world, desk)
+        for tenant, wanted in (("acme", 0), ("corp", 2), (None, 2)):
+            running = [one async for one in admin.list(None, Status.RUNNING, tenant=tenant)]
+            assert len(running) == wanted
+            assert all(SagaId.parse(one.saga).tenant == tenant for one in running)
+        view = await admin.show(other)
+        assert {one.tenant for one in view.log} == {"corp"}
+        with pytest.raises(UnknownSaga):
+            await desk.sagas.query(SagaId("fulfilment", "1", "nobody"))
+        with pytest.raises(InvalidTenant):
+            await desk.sagas.start(Fulfilment, BASKET, name="2", tenant="a b")
+    async with open_desk(world, _player(), Fulfilment) as desk:
+        resumed = await desk.sagas.resume(world.index, tenant="corp")
+        assert (resumed.woken, resumed.failed) == (2, {})
+        admin = _administration(world, desk, kept=timedelta(0))
+        assert await admin.purge(tenant="acme") == 4
+        assert [one async for one in admin.list(tenant="acme")] == []
+        assert len([one async for one in admin.list(tenant="corp")]) == 4
+
+
+async def test_the_letter_of_a_tenants_stuck_saga_is_the_tenants(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-4, STORE-9
+    world = memory_world()
+    async with open_desk(world, _player(), Purchase) as desk:
+        desk.player.rules["reserve"] = lambda _: Refused("sold out")
+        desk.player.rules["undo pay"] = lambda _: Refused("closed")
+        saga = await desk.sagas.start(Purchase, BASKET, name="1", tenant="acme")
+        assert await ended(desk.sagas, saga) is Status.STUCK
+        await _until(partial(world.dead_letters.list, kind="saga"))
+        (letter,) = await world.dead_letters.for_tenant("acme").list(kind="saga")
+        assert (letter.letter.stream_id, letter.letter.tenant) == ("purchase-1", "acme")
+        del desk.player.rules["undo pay"]
+        await _administration(world, desk).retry_step(saga, "ann", "open")
+        assert await ended(desk.sagas, saga) is Status.FAILED
