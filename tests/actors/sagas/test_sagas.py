@@ -51,6 +51,7 @@ from actors.sagas import (
 )
 from docs.examples.checkout import ended
 from storage.memory import MemoryEventStore
+from storage.postgres import Database
 from supervision import dynamic_method
 from tests.actors.sagas.checkouts import (
     Basket,
@@ -65,7 +66,8 @@ from tests.actors.sagas.checkouts import (
     refund,
 )
 from tests.actors.sagas.desks import Desk, Player, Tree, open_desk
-from tests.actors.sagas.shops import World, memory_world
+from tests.actors.sagas.shops import World, memory_world, postgres_world
+from tests.patience import PATIENCE_S
 
 BASKET = Basket("o-1", "c-1", 500)
 ONE = SagaId("purchase", "1")
@@ -933,3 +935,23 @@ async def test_the_letter_of_a_tenants_stuck_saga_is_the_tenants(
         del desk.player.rules["undo pay"]
         await _administration(world, desk).retry_step(saga, "ann", "open")
         assert await ended(desk.sagas, saga) is Status.FAILED
+
+
+@pytest.mark.slow
+async def test_tenants_share_one_outbox_and_one_set_of_timers_on_postgresql(
+    database: Database,
+) -> None:
+    # STORE-9, SAGA-9
+    world = postgres_world(database)
+    with trio.fail_after(PATIENCE_S):
+        async with open_desk(world, _player(), Fulfilment) as desk:
+            begun = [
+                await desk.sagas.start(Fulfilment, BASKET, name="1", tenant=tenant)
+                for tenant in ("acme", "corp", None)
+            ]
+            for saga in begun:
+                assert await ended(desk.sagas, saga) is Status.COMPLETED
+            for tenant in ("acme", "corp", None):
+                found = [one async for one in _administration(world, desk).list(tenant=tenant)]
+                assert [one.status for one in found] == [Status.COMPLETED] * 4
+    assert await world.timers.pending() == 0
