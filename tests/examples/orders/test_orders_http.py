@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
 import trio
 
+from actors.persistence import StoreUnavailable
 from docs.examples.orders.deciding import CENTS_MAX, QUANTITY_MAX
 from docs.examples.orders.shapes import ITEMS_MAX
+from storage.memory import MemoryEventStore
 from tests.examples.orders.orders_kit import (
     ORDER,
     ORDERS,
@@ -192,6 +195,34 @@ async def test_what_is_no_json_is_refused(path: str, memory_port: int) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
         other = await ask(memory_port, line, b"{}", {"Content-Type": kind})
         assert (other.status, told(other)["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+@pytest.mark.slow
+async def test_a_decision_that_does_not_come_is_a_timeout(tmp_path: Path) -> None:
+    # EX-10
+    async with Keeping(None, tmp_path).open() as site:
+        here = f"{ORDERS}/{await placed(site.port)}"
+        store = site.store
+        assert isinstance(store, MemoryEventStore)
+        store.slow(60)
+        late = await ask(site.port, f"POST {here}/ship", {"tracking": "T"})
+        assert (late.status, told(late)["code"]) == (408, "TIMEOUT")
+        store.slow(0)
+
+
+async def test_a_store_that_is_away_is_told_and_the_order_is_as_it_was(tmp_path: Path) -> None:
+    # EX-10
+    async with Keeping(None, tmp_path).open() as site:
+        here = f"{ORDERS}/{await placed(site.port)}"
+        store = site.store
+        assert isinstance(store, MemoryEventStore)
+        away_now = StoreUnavailable("away in a test")
+        # The list and the feed ask as well, and wait until it is back.
+        store.fail_next(away_now, times=1_000_000)
+        away = await ask(site.port, f"POST {here}/ship", {"tracking": "T"})
+        assert (away.status, told(away)["code"]) == (503, "SERVICE_UNAVAILABLE")
+        store.fail_next(away_now, times=0)
+        assert told(await ask(site.port, f"GET {here}"))["status"] == "Placed"
 
 
 async def test_input_is_taken_as_older_clients_send_it(port: int) -> None:
