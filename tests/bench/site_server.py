@@ -152,7 +152,7 @@ class Lobby:
     async def _caught_up(self) -> None:
         """Wait until the feeds have handed everything out and nothing waits for a reader."""
         feed, web = self._directory.system.cell_named("feed-lobby"), self._web
-        while feed.mailbox.queued or web.lobby.known != self._n:
+        while feed.mailbox.queued or web.said[LOBBY].known != self._n:
             await trio.lowlevel.checkpoint()
         while any(stream.is_behind for stream in web.streams.all()):  # noqa: ASYNC110 - nobody tells when a reader caught up
             await trio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Chat for client programs: the Lobby's topic and its command on `/ws` (SITE-107).
+"""Chat for client programs: the topics of rooms and their command on `/ws` (SITE-107).
 
 The same actors, limits and visibility as on the page: only what everybody may see is
 published here.
@@ -17,9 +17,12 @@ from actors.chat import (
     LOBBY,
     ROOM_NAMES,
     BadPost,
+    IsMember,
+    NotStored,
     Posted,
     Repeated,
     RoomName,
+    Rooms,
     Status,
     author_name,
     topic_of,
@@ -43,7 +46,7 @@ from web.realtime import (
     client_of,
     guest_of,
 )
-from web.routing.errors import InvalidInput, NotAvailable, RateLimited, TabNotBound
+from web.routing.errors import InvalidInput, NotAllowed, NotAvailable, RateLimited, TabNotBound
 from web.routing.services import FindSession
 from web.server import Answer, RequestState, request_state
 
@@ -134,14 +137,15 @@ class ChatService:
         session: FindSession,
         how_closed: Callable[[str], Close | None] = lambda session: None,
         *,
-        epoch: Callable[[], Awaitable[str | None]],
+        rooms: Rooms,
+        epoch: Callable[[RoomName], Awaitable[str | None]],
         hears: Callable[[str, str], bool] = lambda session, topic: False,
     ) -> None:
-        """`epoch` tells the one of the Lobby's topic, None while nobody knows it.
+        """`epoch` tells the one of a room's topic, None while nobody knows it.
 
         `hears` tells whether a session may hear a topic that is none of chat.
         """
-        self._hears = hears
+        self._hears, self._rooms = hears, rooms
         self._session, self._how_closed, self._epoch = session, how_closed, epoch
 
     async def may_stay(self, principal: SocketGuest) -> Close | None:
@@ -149,12 +153,28 @@ class ChatService:
         return self._how_closed(principal.session_id)
 
     async def may_hear(self, principal: SocketGuest, topic: str) -> bool:
-        """Guests read the Lobby; the other rooms have members."""
-        return topic == topic_of(LOBBY) or self._hears(principal.session_id, topic)
+        """Guests read the Lobby; the other rooms have members. Raises `Refused`, see `Service`."""
+        room = _maybe_room(topic)
+        if room is None:
+            return self._hears(principal.session_id, topic)
+        return await self._is_let_in(principal, room)
 
     async def may_publish(self, principal: SocketGuest, topic: str | None) -> bool:
-        """Whoever may read the Lobby may post there; without a topic it is meant."""
-        return topic is None or topic == topic_of(LOBBY)
+        """Whoever may read a room may post there; without a topic the Lobby is meant."""
+        room = LOBBY if topic is None else _maybe_room(topic)
+        return room is not None and await self._is_let_in(principal, room)
+
+    async def _is_let_in(self, principal: SocketGuest, room: RoomName) -> bool:
+        if room == LOBBY or principal.member is None:
+            return room == LOBBY
+        try:
+            known = await self._rooms.of(room).ask(IsMember(principal.member.user_id))
+        except AskError:
+            known = NotStored("its room is away")
+        if isinstance(known, NotStored):
+            text = "The room does not answer; try again."
+            raise Refused(text, SocketCode.TIMEOUT, retry_after=1)
+        return known
 
     async def dispatch(self, command: msgspec.Struct, request: Request[SocketGuest], /) -> Done:
         """Post through the same session and room actors as the pages do.
@@ -162,7 +182,8 @@ class ChatService:
         The post's own id makes a repeat safe, also over restarts: the store knows it (SITE-66).
         """
         assert isinstance(command, PostMessage), "the endpoint takes no other command"
-        principal, room = request.principal, _room_of(request.topic)
+        principal = request.principal
+        room = LOBBY if request.topic is None else _maybe_room(request.topic) or LOBBY
         try:
             body, client_id = parse_body(command.body), parse_client_id(command.client_id)
         except BadPost as error:
@@ -172,20 +193,22 @@ class ChatService:
             session: Ref[SessionMessage] = self._session(principal.session_id)
             answer = await session.ask(post)
             done = _done(answer, client_id, topic_of(room))
-            return replace(done, position=await self._position(refuse_unless_stored(answer)))
+            return replace(done, position=await self._position(room, refuse_unless_stored(answer)))
         except RateLimited as error:
             wait = error.retry_after
             text = f"A limit is reached; post again in {wait:.1f} s."
             raise Refused(text, SocketCode.TOO_MANY_REQUESTS, retry_after=wait) from error
         except InvalidInput as error:
             raise Refused(str(error), SocketCode.VALIDATION_ERROR) from error
+        except NotAllowed as error:
+            raise Refused("The room has members.", SocketCode.FORBIDDEN) from error
         except (AskError, NotAvailable, TabNotBound) as error:
             text = "The room does not answer; send it again with the same id."
             raise Refused(text, SocketCode.TIMEOUT, retry_after=1) from error
 
-    async def _position(self, stored: Posted | Repeated) -> str | None:
+    async def _position(self, room: RoomName, stored: Posted | Repeated) -> str | None:
         """Where the post stands: `epoch.seq`, as its event has them (WEB-40)."""
-        epoch = None if stored.n is None else await self._epoch()
+        epoch = None if stored.n is None else await self._epoch(room)
         return None if epoch is None else f"{epoch}.{stored.n}"
 
 
@@ -198,11 +221,8 @@ def _done(answer: PostAnswer, client_id: str, topic: str) -> Done:
     return Done(told, heard_on=topic if is_heard else None)
 
 
-def _room_of(topic: str | None) -> RoomName:
-    for room in ROOM_NAMES:
-        if topic == topic_of(room):
-            return room
-    return LOBBY
+def _maybe_room(topic: str) -> RoomName | None:
+    return next((room for room in ROOM_NAMES if topic == topic_of(room)), None)
 
 
 # Uses a ticket up: the session whose it is, None for no good one. Raises `NotAvailable`.

@@ -1,4 +1,4 @@
-"""The Lobby as client programs hear it: a topic of the store, and the actor that fills it.
+"""A room as client programs hear it: a topic of the store, and the actor that fills it.
 
 Rule 1: the feed delivers every event that all may see, once and in order. What was stored and
         never published, by a room that died or by another process, it reads from the store.

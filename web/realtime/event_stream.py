@@ -25,6 +25,7 @@ from quart import Response
 from actors.runtime import Actor, Exit, Normal, Ref, message
 from web.realtime.broadcast import Place
 from web.realtime.errors import CallerUnknown, SocketCode, TopicRefused
+from web.realtime.socket.commands import Refused
 from web.realtime.socket.connection import Caller, EndpointSettings, HangUp, Recheck
 from web.realtime.socket.endpoint import SocketEndpoint
 from web.realtime.socket.messages import Form, Mark
@@ -207,7 +208,12 @@ class EventStreamActor(Actor[EventMessages], Generic[P]):
         end = await service.may_stay(principal)
         if end is not None:
             self._outlet.close(end.code, end.reason)
-        elif not await service.may_hear(principal, self._settings.known(self._topic)):
+            return
+        try:
+            may_hear = await service.may_hear(principal, self._settings.known(self._topic))
+        except Refused:
+            return  # looked at again in a minute
+        if not may_hear:
             refused: dict[str, object] = {"code": SocketCode.FORBIDDEN, "topic": self._topic}
             self._outlet.send(_told("error", refused))
             self._outlet.close(CloseCode.NORMAL, "the topic may not be heard any more")
@@ -280,9 +286,9 @@ class EventStreams(Generic[P]):
     async def open(self, scope: HTTPScope, topic: str, last_id: str = "") -> Response:
         """Call this in the route for the response that carries `topic` until either side ends it.
 
-        Raises `TopicRefused` (403), `CallerUnknown` (401), `BadClientId` (400), and at a cap
-        `TooManyStreams` (429) or `StreamsFull` (503); nothing was opened then. Cancelled,
-        everything is given back.
+        Raises `TopicRefused` (403), `Refused` while that cannot be known (503), `CallerUnknown`
+        (401), `BadClientId` (400), and at a cap `TooManyStreams` (429) or `StreamsFull` (503);
+        nothing was opened then. Cancelled, everything is given back.
         """
         caller, state = await self._caller_of(scope), request_state(scope)
         if not isinstance(caller, Caller):

@@ -14,6 +14,7 @@ from web.realtime import (
     TooManyStreams,
     TopicRefused,
 )
+from web.realtime import Refused as SocketRefused
 from web.server import Answer, ErrorTable
 
 
@@ -106,6 +107,7 @@ def error_table() -> ErrorTable:
         (BadClientId, Answer.INVALID, None),
         (CallerUnknown, Answer.UNAUTHENTICATED, None),
         (TopicRefused, Answer.FORBIDDEN, "There is no topic of that name for you."),
+        (SocketRefused, Answer.UNAVAILABLE, None),
         (TooManyStreams, Answer.RATE_LIMITED, "Too many open streams; close a tab first."),
         (StreamsFull, Answer.UNAVAILABLE, None),
     ):

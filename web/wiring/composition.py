@@ -217,12 +217,13 @@ class Web:
         self._tickets = TicketOffice(store.socket_tickets, trio.current_time)
         # What clients are told again who come back after the server was restarted alone.
         self._commands = CommandMemory()
-        # What sockets are told of the Lobby; kept for those who come back.
+        # What sockets are told of each room; kept for those who come back.
         self._told = EventEncoding(TreeTells(RoomTells()))
-        self._lobby_topic = RoomTopic(LOBBY, store.chat_log)
-        self.lobby: Broadcast[object, Heard] = Broadcast(
-            self._told, history=HistoryLimits(), source=self._lobby_topic
-        )
+        self._room_topics = {room: RoomTopic(room, store.chat_log) for room in ROOM_NAMES}
+        self.said: dict[RoomName, Broadcast[object, Heard]] = {
+            room: Broadcast(self._told, history=HistoryLimits(), source=topic)
+            for room, topic in self._room_topics.items()
+        }
         # The endpoint of the newest application.
         self.sockets: SocketEndpoint[SocketGuest] | None = None
         is_open = settings.lab_mode is LabMode.PUBLIC and is_loopback(settings.host)
@@ -286,9 +287,9 @@ class Web:
         frames = RoomFrames(room, self._renderer)
         return RoomFeed(room, self.rooms, frames, self._room_readers[room])
 
-    def socket_feed(self) -> SocketFeed:
-        """Call this to make the feed of the Lobby's topic on sockets."""
-        return SocketFeed(LOBBY, self._lobby_topic, self.lobby)
+    def socket_feed(self, room: RoomName) -> SocketFeed:
+        """Call this to make the feed of a room's topic on sockets."""
+        return SocketFeed(room, self._room_topics[room], self.said[room])
 
     def tree_feed(self) -> TreeFeed:
         """Call this to make the tree's feed."""
@@ -406,7 +407,7 @@ class Web:
             subscribe=topics.subscribe,
             unsubscribe=topics.unsubscribe,
             history=HistoryLimits(),
-            stored={topic_of(LOBBY): self.lobby},
+            stored={topic_of(room): said for room, said in self.said.items()},
         )
         settings = EndpointSettings(
             commands=CommandTable(
@@ -415,7 +416,8 @@ class Web:
             service=ChatService(
                 self._directory.session,
                 self.open_sessions.how_closed,
-                epoch=self._lobby_epoch,
+                rooms=self.rooms,
+                epoch=self._room_epoch,
                 hears=self._tree_topic.may_hear,
             ),
             hub=hub,
@@ -569,11 +571,11 @@ class Web:
         for stream in self.streams.all():
             stream.close("its supervisor was restarted")
 
-    async def _lobby_epoch(self) -> str | None:
+    async def _room_epoch(self, room: RoomName) -> str | None:
         # Asked behind a post that is stored, so the store is there and the topic soon as well.
         with trio.move_on_after(EPOCH_S_MAX):
-            await self.lobby.begun.wait()
-        return self.lobby.epoch or None
+            await self.said[room].begun.wait()
+        return self.said[room].epoch or None
 
     def _delivered(self) -> int:
         return sum(readers.delivered for readers in self._room_readers.values())

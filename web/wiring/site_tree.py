@@ -111,12 +111,15 @@ class FeedsSupervisor(Supervisor):
         self._parts = parts
 
     def plan(self) -> Plan:
-        """A feed for each room, one for the sockets that hear the Lobby, then the panels."""
+        """A feed for each room, one for the sockets that hear it, then the panels."""
         specs = [
             ChildSpec(room.lower(), partial(self._parts.web.room_feed, room), name=feed_name(room))
             for room in ROOM_NAMES
         ]
-        specs.append(ChildSpec("lobby-sockets", self._parts.web.socket_feed))
+        specs += [
+            ChildSpec(f"{room.lower()}-sockets", partial(self._parts.web.socket_feed, room))
+            for room in ROOM_NAMES
+        ]
         specs.append(ChildSpec("tree", self._parts.web.tree_feed, name=TREE_FEED))
         specs.append(ChildSpec("stage", self._parts.web.stage_feed, name=STAGE_FEED))
         specs.append(ChildSpec("panels", self._parts.web.panels_feed, name=PANELS_FEED))

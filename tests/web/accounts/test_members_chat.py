@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
@@ -91,3 +92,66 @@ async def test_a_socket_of_a_member_posts_by_name_and_ends_with_the_sign_in() ->
             nursery.cancel_scope.cancel()
         history = await site.log.history(LOBBY, Viewer())
         assert [message.author_name for message in history.messages] == ["ada"]
+
+
+async def test_a_member_hears_a_room_of_members_on_a_socket() -> None:
+    # SITE-75, SITE-107, WEB-45, WEB-48: from when they have joined; a guest never
+    topic = "room:support"
+    async with open_whole_site() as site:
+        ada, guest = await register(site), site.visitor()
+        await get(guest, "/")
+
+        async def hear_of(socket: WebSocketConnection, kind: str) -> dict[str, object]:
+            while True:
+                told: dict[str, object] = json.loads(await socket.get_message())
+                if told["type"] == kind:
+                    return told
+
+        async def subscribed(socket: WebSocketConnection) -> object:
+            await socket.send_message(json.dumps({"type": "subscribe", "topics": [topic]}))
+            granted = (await hear_of(socket, "subscribed"))["topics"]
+            if granted == []:
+                assert f"No topic {topic}" in str((await hear_of(socket, "error"))["message"])
+            return granted
+
+        async def post(socket: WebSocketConnection, body: str) -> None:
+            action = {"PostMessage": {"body": body, "client_id": body}}
+            await socket.send_message(
+                json.dumps({"type": "command", "action": action, "topic": topic})
+            )
+
+        async with AsyncExitStack() as opened, trio.open_nursery() as nursery:
+            sockets = []
+            for visitor in (ada, guest):
+                cookies = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+                headers = [(b"cookie", cookies.encode()), (b"origin", site.url.encode())]
+                stream = await opened.enter_async_context(
+                    await trio.open_tcp_stream("127.0.0.1", site.port)
+                )
+                host = f"127.0.0.1:{site.port}"
+                sockets.append(
+                    await wrap_client_stream(nursery, stream, host, "/ws", extra_headers=headers)
+                )
+            hers, other = sockets
+            with trio.fail_after(PATIENCE_S):
+                for socket in sockets:
+                    assert await subscribed(socket) == []
+                    await post(socket, "not let in")
+                    assert "may not" in str((await hear_of(socket, "error"))["message"])
+                await in_thread(ada.open_lab)
+                joined = await form(
+                    ada, "/demo/chat/rooms/join", roomName="Support", sseTabId=ada.tab
+                )
+                assert joined.status == 303
+                assert await subscribed(hers) == [topic]
+                assert await subscribed(other) == []
+                await post(hers, "among members")
+                told = json.dumps(await hear_of(hers, "event"))
+                assert "among members" in told
+                assert topic in told
+                # What the guest hears next is what is said in the Lobby.
+                await in_thread(guest.open_lab)
+                assert (await in_thread(partial(guest.post, "to all"))).status == 202
+                assert "to all" in json.dumps(await hear_of(other, "event"))
+            assert (await get(guest, f"/events?topic={topic}")).status == 403
+            nursery.cancel_scope.cancel()

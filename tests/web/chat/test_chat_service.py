@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from actors.accounts import SessionActor, SessionId
+from actors.accounts import Poster, SessionActor, SessionId
 from actors.accounts.session import Messages as SessionMessage
 from actors.chat import (
     DEMO_USER_ID,
@@ -24,6 +24,7 @@ from actors.chat import (
     PostRefused,
     PostVerdict,
     RoomActor,
+    RoomName,
     RoomRef,
     RoomResumed,
     Rooms,
@@ -49,11 +50,14 @@ from web.routing.services import FindSession
 
 GUEST = SocketGuest("s1", "address")
 TOPIC = topic_of(LOBBY)
+SUPPORT = RoomName("Support")
+ADA = UUID(int=9)
+MEMBER = SocketGuest("s1", "address", Poster(ADA, "ada"))
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 MESSAGE = Message(UUID(int=1), LOBBY, 1, None, "s1", None, "hello", Status.VISIBLE, "c1", AT)
 
 
-async def epoch() -> str | None:
+async def epoch(room: RoomName) -> str | None:
     return "k"
 
 
@@ -67,9 +71,9 @@ class StillClock:
 class Kit:
     """A session and a room behind a service."""
 
-    def __init__(self, log: MemoryChatLog, find: FindSession) -> None:
+    def __init__(self, log: MemoryChatLog, find: FindSession, rooms: Rooms) -> None:
         self.log = log
-        self.service = ChatService(find, epoch=epoch)
+        self.service = ChatService(find, rooms=rooms, epoch=epoch)
 
     async def post(self, body: str, client_id: str = "c1") -> Done:
         return await self.service.dispatch(PostMessage(body, client_id), Request(GUEST, TOPIC))
@@ -83,12 +87,14 @@ class Kit:
 async def open_service(*, has_room: bool = True) -> AsyncIterator[Kit]:
     async with open_actors() as system:
         log = MemoryChatLog()
-        await log.ensure_rooms([LOBBY])
+        await log.ensure_rooms([LOBBY, SUPPORT])
         environment = ChatEnvironment(StillClock(), CountingIds(), log)
-        room: RoomRef = await system.start(RoomActor, LOBBY, environment)
-        rooms = Rooms(lambda _: room if has_room else None)
+        found: dict[RoomName, RoomRef] = {}
+        for name in (LOBBY, SUPPORT) if has_room else ():
+            found[name] = await system.start(RoomActor, name, environment)
+        rooms = Rooms(found.get)
         session: Ref[SessionMessage] = await system.start(SessionActor, SessionId("s1"), rooms)
-        yield Kit(log, lambda _: session)
+        yield Kit(log, lambda _: session, rooms)
 
 
 async def test_a_post_is_stored_once() -> None:  # SITE-66 SITE-107
@@ -177,8 +183,9 @@ async def test_sessions_that_are_away_are_a_refusal() -> None:
         raise NoProc("sessions")
 
     request = Request(GUEST, TOPIC)
+    service = ChatService(nobody, rooms=Rooms(lambda _: None), epoch=epoch)
     with pytest.raises(Refused, match="same id"):
-        await ChatService(nobody, epoch=epoch).dispatch(PostMessage("hello", "c1"), request)
+        await service.dispatch(PostMessage("hello", "c1"), request)
 
 
 async def test_only_the_lobby_is_open_to_guests() -> None:  # SITE-75 SITE-107
@@ -187,6 +194,36 @@ async def test_only_the_lobby_is_open_to_guests() -> None:  # SITE-75 SITE-107
             assert await may(GUEST, TOPIC)
             for other in ("room:support", "room:demo", "room:Lobby", "tree", ""):
                 assert not await may(GUEST, other)
+
+
+async def test_a_room_is_open_to_its_members() -> None:
+    # SITE-75, SITE-107, WEB-45: asked at each subscribe and each command
+    async with open_service() as kit:
+        kit.log.database.user_names[ADA] = "ada"
+        topic = topic_of(SUPPORT)
+        command, request = PostMessage("hello", "c1"), Request(MEMBER, topic)
+        for may in (kit.service.may_hear, kit.service.may_publish):
+            assert not await may(MEMBER, topic)
+        with pytest.raises(Refused, match="members"):
+            await kit.service.dispatch(command, request)
+        await kit.log.join(SUPPORT, ADA)
+        for may in (kit.service.may_hear, kit.service.may_publish):
+            assert await may(MEMBER, topic)
+            assert not await may(GUEST, topic)
+        assert (await kit.service.dispatch(command, request)).heard_on == topic
+        assert await kit.bodies() == []
+
+
+async def test_who_is_a_member_may_be_unknown_for_a_while() -> None:
+    # SITE-155: that is no refusal for good, and nobody is let in meanwhile
+    async with open_service() as kit:
+        kit.log.fail_next()
+        with pytest.raises(Refused) as refused:
+            await kit.service.may_hear(MEMBER, topic_of(SUPPORT))
+        assert refused.value.code is SocketCode.TIMEOUT
+    async with open_service(has_room=False) as kit:
+        with pytest.raises(Refused):
+            await kit.service.may_publish(MEMBER, topic_of(SUPPORT))
 
 
 class TestEncoding:

@@ -102,10 +102,17 @@ class Service(Protocol[P_contra]):
         """Tell how the connection ends: the session is over, the user is banned; None if not."""
 
     async def may_hear(self, principal: P_contra, topic: str) -> bool:
-        """Tell whether this client may subscribe; an unknown topic is a plain no."""
+        """Tell whether this client may subscribe; an unknown topic is a plain no.
+
+        Raise `Refused` while it cannot be known: who asks is told so, and who hears it already
+        goes on until the next look.
+        """
 
     async def may_publish(self, principal: P_contra, topic: str | None) -> bool:
-        """Tell whether this client may send commands to the topic, or to none."""
+        """Tell whether this client may send commands to the topic, or to none.
+
+        Raise `Refused` while it cannot be known.
+        """
 
     async def dispatch(self, command: msgspec.Struct, request: Request[P_contra], /) -> Done:
         """Carry a command out; returns after commit. Raise `Refused` with a text for the client.
@@ -265,7 +272,11 @@ class Connection(Actor[Messages], Generic[P]):
             self.stop(Normal())
             return
         for topic in self._topics.names():
-            if not await self._may_hear(topic):
+            try:
+                may_hear = await self._may_hear(topic)
+            except Refused:
+                continue
+            if not may_hear:
                 self._topics.leave(topic)
                 for told in self._protocol.withdrawn(topic):
                     self._outlet.send(Frame(told))
@@ -295,7 +306,11 @@ class Connection(Actor[Messages], Generic[P]):
                 self.stop(Normal())
 
     async def _subscribe(self, ask: AskTopics) -> None:
-        granted = [topic for topic in ask.topics if await self._may_hear(topic)]
+        try:
+            granted = [topic for topic in ask.topics if await self._may_hear(topic)]
+        except Refused as refused:
+            self._tell(refused, ask.id)
+            return
         found: dict[str, bool] = {}
         if self._outlet.form is Form.V1:
             try:
@@ -335,7 +350,12 @@ class Connection(Actor[Messages], Generic[P]):
         """Carry a command out, or wait for what becomes of the same one sent before."""
         topic = None if run.topic is None else self._settings.known(run.topic)
         principal = self._caller.principal
-        if not await self._settings.service.may_publish(principal, topic):
+        try:
+            may_publish = await self._settings.service.may_publish(principal, topic)
+        except Refused as refused:
+            self._tell(refused, run.id)
+            return
+        if not may_publish:
             named = "no topic" if run.topic is None else run.topic
             text = f"You may not send commands to {named}."
             self._tell(Refused(text, SocketCode.FORBIDDEN), run.id)
