@@ -16,6 +16,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from actors.runtime import Log
 from actors.runtime.telling.log import failure_of
+from web.server.bounded import BoundedMap
 from web.server.dispatch import LeanApp
 from web.server.edge.answers import Answer, ErrorRow, ErrorTable, Rendering, row_of_status
 from web.server.edge.edge import Edge, EdgeSettings, ReadyAnswer
@@ -41,6 +42,40 @@ class CsrfTokenMissing(Exception):
 
 class MediaTypeRefused(Exception):
     """Raised by a route that reads another media type than the body's; answered 415."""
+
+
+# What is away is told at once, and then so often while it stays away.
+AWAY_TOLD_EVERY_S = 60.0
+# Classes of errors that are 503; there are a dozen.
+AWAY_KINDS_MAX = 64
+
+
+class AwayLog:
+    """Logs what is known to happen while something is away: once, and not at each request.
+
+    The requests between two lines are counted in the second; each has a line at `debug`.
+    """
+
+    def __init__(self) -> None:
+        # By class of error: when it was told, and how many were not since.
+        self._told: BoundedMap[str, tuple[float, int]] = BoundedMap(AWAY_KINDS_MAX)
+
+    def tell(self, error: BaseException, state: RequestState) -> None:
+        """Call this for a request that was answered 503."""
+        kind, now = type(error).__name__, trio.current_time()
+        facts = {
+            "request_id": state.request_id,
+            "correlation_id": state.correlation_id,
+            "kind": kind,
+            "error": str(error),
+        }
+        known = self._told.get(kind)
+        if known is not None and now - known[0] < AWAY_TOLD_EVERY_S:
+            self._told.put(kind, (known[0], known[1] + 1))
+            log.debug("request.unavailable", **facts)
+            return
+        self._told.put(kind, (now, 0))
+        log.warning("request.unavailable", **facts, others=0 if known is None else known[1])
 
 
 class WebApp(LeanApp):
@@ -79,6 +114,7 @@ class WebApp(LeanApp):
         self.error_table = table
         self.csrf = CsrfTokens(settings.ring)
         self._on_refused = on_refused
+        self._away = AwayLog()
         self._identify = identify
         self.edge = Edge(
             self.asgi_app,
@@ -108,7 +144,9 @@ class WebApp(LeanApp):
         row = self._row(error)
         if row.status == Answer.LATE.value.status and state.rendering is not Rendering.API:
             row = Answer.UNAVAILABLE.value  # SITE-153: a person is told to try again
-        if row.status >= 500 and not row.is_refusal:
+        if row.status == Answer.UNAVAILABLE.value.status and not row.is_refusal:
+            self._away.tell(error, state)
+        elif row.status >= 500 and not row.is_refusal:
             log.error(
                 "request.failed",
                 request_id=state.request_id,

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+import trio
 from quart import Response
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from actors.persistence.errors import (
     ConcurrencyConflict,
@@ -26,6 +28,7 @@ from web import api as helpers
 from web.api.errors import MESSAGE_CHARS_MAX
 from web.server import ErrorAnswer, ErrorTable, FieldProblem
 from web.server.edge.answers import DETAILS_MAX
+from web.server.quart_app import AWAY_TOLD_EVERY_S
 
 # helper -> status, code, message, headers of its own
 Row = tuple[Callable[[], ErrorAnswer], tuple[int, str, str, dict[str, str]]]
@@ -226,6 +229,42 @@ async def test_a_5xx_is_logged_with_its_cause_and_correlation_id_and_a_4xx_is_no
     assert isinstance(failed[0]["exc_info"].__cause__, KeyError)
     refused = [line for line in logged if line["event"] == "request.refused"]
     assert [(line["log_level"], line["status"]) for line in refused] == [("debug", 409)]
+
+
+async def test_what_is_away_is_logged_once_and_then_counted(autojump_clock: MockClock) -> None:
+    # SITE-155, WEB-2: a known state is no traceback at each request; its count is told
+    away: list[Exception] = []
+
+    def more(api: Api) -> None:
+        @api.app.get("/api/away")
+        async def fail() -> Response:
+            raise away[0]
+
+    def lines(level: str) -> list[tuple[object, object]]:
+        return [
+            (line["kind"], line.get("others"))
+            for line in logged
+            if (line["event"], line["log_level"]) == ("request.unavailable", level)
+        ]
+
+    async with open_api(more=more) as api:
+        with capture_logs() as logged:
+            away[:] = [StoreUnavailable("gone")]
+            for _ in range(5):
+                assert (await api.ask("GET /api/away")).status == 503
+            assert lines("warning") == [("StoreUnavailable", 0)]
+            assert len(lines("debug")) == 4
+            # Another thing that is away is told at once.
+            away[:] = [StoreTimeout(1.0)]
+            await api.ask("GET /api/away")
+            await trio.sleep(AWAY_TOLD_EVERY_S)
+            away[:] = [StoreUnavailable("gone")]
+            await api.ask("GET /api/away")
+    assert lines("warning") == [
+        ("StoreUnavailable", 0), ("StoreTimeout", 0), ("StoreUnavailable", 4),
+    ]  # fmt: skip
+    assert all(line["correlation_id"] for line in logged if line["event"] == "request.unavailable")
+    assert "request.failed" not in {line["event"] for line in logged}
 
 
 @pytest.mark.parametrize(
