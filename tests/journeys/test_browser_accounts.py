@@ -85,7 +85,7 @@ def _draft(page: Page, text: str) -> None:
 def _is_put_away(page: Page) -> None:
     expect(page.locator("#chat-you-draft")).to_have_value("")
     expect(page.locator("#chat-you-draft")).not_to_be_editable()
-    expect(page.locator("#chat-you-note")).to_contain_text("load this page again")
+    expect(page.locator("#chat-you-note")).to_contain_text("comes back to who wrote it")
 
 
 DRAFTS = "Object.keys(sessionStorage).filter((key) => key.startsWith('draft '))"

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.journeys.checks import CHECKS
 from tests.journeys.kinds import OpenPage
 from tests.journeys.site_process import SiteProcess
+from tests.journeys.test_browser_accounts import register
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -348,6 +349,63 @@ def test_an_own_message_leads_to_its_flow(site: SiteProcess, new_page: OpenPage)
     other.goto(f"{site.url}/lab#flow-of-{id_}")
     expect(other.locator("#error-target")).to_contain_text("Its flow is not kept any more")
     expect(other.locator("#network-log-target")).not_to_contain_text("chat.message")
+
+
+def test_a_members_own_message_leads_to_its_flow(site: SiteProcess, new_page: OpenPage) -> None:
+    """LAB-68: said under their own name it is theirs in each of their tabs, and nobody else's."""
+    page, other = new_page(), open_stage(new_page(), site)
+    register(page, site, "emmy")
+    open_stage(page, site)
+    second = open_stage(page.context.new_page(), site)
+    word = f"as myself {uuid4()}"
+    page.locator("#chat-you-draft").fill(word)
+    with page.expect_response("**/demo/chat/messages") as answer:
+        page.locator("#chat-you-draft").press("Enter")
+    expect(page.locator("#chat-you-draft")).to_have_value("")
+    mine = page.locator("#chat-you-list li", has_text=word)
+    expect(mine.locator(".flow-link")).to_have_count(1)
+    for who in (second, other):
+        expect(who.locator("#chat-you-list li", has_text=word)).to_have_count(1)
+    expect(second.locator("#chat-you-list li", has_text=word).locator(".flow-link")).to_have_count(
+        1
+    )
+    expect(other.locator(".flow-link")).to_have_count(0)
+    page.get_by_role("tab", name="Chat").click()
+    mine.locator(".flow-link").click()
+    flow = page.locator("#network-log-target")
+    expect(flow.locator("h3 code")).to_have_text(answer.value.headers["x-request-id"][:8])
+    told = flow.locator(".flow-events b")
+    for kind in ("chat.message.incoming", "chat.message.broadcast"):
+        expect(told.filter(has_text=kind)).to_have_count(1)
+
+
+def test_the_keyboard_goes_from_the_tree_through_the_inspector_to_the_room(
+    site: SiteProcess, new_page: OpenPage
+) -> None:
+    """LAB-83, SITE-8, SITE-20: in the order of the page, and back."""
+    page = open_stage(new_page(), site)
+    page.locator("#chip-desk").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#inspector-body")).to_have_attribute("data-place", "desk")
+    stops = [
+        page.get_by_role("button", name="Crash"),
+        page.get_by_role("button", name="Kill"),
+        page.get_by_role("button", name="Flood"),
+        page.locator("#flood-count"),
+        *page.locator(".inspector-facets [role=tab]").all(),
+        page.locator(".dock-switch button").first,
+    ]
+    for stop in stops:
+        page.keyboard.press("Tab")
+        expect(stop).to_be_focused()
+    for stop in reversed(stops[:-1]):
+        page.keyboard.press("Shift+Tab")
+        expect(stop).to_be_focused()
+    page.locator(".inspector-facets [aria-selected=true]").focus()
+    chosen = page.locator(".inspector").get_attribute("data-facet")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".inspector-facets [aria-selected=true]")).to_be_focused()
+    expect(page.locator(".inspector")).not_to_have_attribute("data-facet", str(chosen))
 
 
 def test_a_screen_reader_hears_both_trees(site: SiteProcess, new_page: OpenPage) -> None:

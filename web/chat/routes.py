@@ -336,10 +336,19 @@ async def _post(
     if origin.is_form:
         return _redirect(303, stored.message.room)
     key = StreamKey(current_request_state().visitor.id, origin.tab)
+    _tell_other_tabs(services, chat, key, stored.message.id)
     services.streams.send_to(
         key, f"composer-{pane}", joined([patch_signals(_fresh(pane, stored.message.id))])
     )
     return Response(b"", status=202, content_type=None)
+
+
+def _tell_other_tabs(services: Services, chat: ChatServices, key: StreamKey, posted: UUID) -> None:
+    """They have the same timeline, so the message is theirs as well (LAB-68)."""
+    told = joined([patch_signals({"_postedId": str(posted)})])
+    for stream in services.streams.tabs(key.session):
+        if stream.key != key and chat.shown.maybe_room(stream) is not None:
+            stream.put_panel("posted", told)
 
 
 async def _room_of(services: Services, tab: TabId) -> RoomName:

@@ -144,21 +144,13 @@ window.greenroomDraft = (form, draft) => {
   }
 };
 
-function dropDrafts() {
+function leave() {
   try {
-    for (const key of Object.keys(sessionStorage)) {
-      if (key.startsWith("draft ")) sessionStorage.removeItem(key);
-    }
+    sessionStorage.clear();
   } catch {
     // nothing is stored here
   }
   tell(window, "greenroom-left");
-}
-
-function onLeaving(event) {
-  if (event.target.getAttribute("action") !== "/logout") return;
-  leaving.postMessage("signed out");
-  dropDrafts();
 }
 
 function onDraft(event) {
@@ -184,8 +176,11 @@ document.addEventListener("datastar-fetch", ({ detail }) => {
 });
 document.addEventListener("keydown", onComposerKey);
 document.addEventListener("input", onDraft);
-document.addEventListener("submit", onLeaving);
-leaving.addEventListener("message", dropDrafts);
+leaving.addEventListener("message", leave);
+document.querySelector("[action='/logout']")?.addEventListener("submit", () => {
+  leaving.postMessage("");
+  leave();
+});
 document.addEventListener("click", onShowPassword);
 for (const log of all(".log")) followed.add(log);
 tidy();
