@@ -334,7 +334,9 @@ def _is_watched(scope: HTTPScope) -> bool:
 
 
 def _has_body(scope: HTTPScope) -> bool:
-    return not _BODY_FIELDS.isdisjoint([name for name, _ in scope["headers"]])
+    # Over HTTP/2 a body needs neither (RFC 9113 8.1): only `receive` knows.
+    is_told = scope["http_version"] == "1.1" or not _is_watched(scope)
+    return not is_told or not _BODY_FIELDS.isdisjoint([name for name, _ in scope["headers"]])
 
 
 @lru_cache(256)

@@ -297,6 +297,19 @@ async def test_a_stream_over_http2_has_no_total_time_and_what_is_cut_is_reset(
     assert cut not in client.ended
 
 
+async def test_a_body_over_http2_needs_no_length(contexts: Contexts) -> None:
+    app = make_app("https://x", [], REQUEST_S, [], 1000, 8)
+    more = [("content-type", "application/json"), ("sec-fetch-site", "same-origin")]
+    async with serving2(contexts, app) as server, connected(server, contexts) as client:
+        number = client.frames.get_next_available_stream_id()
+        head = [(":method", "POST"), (":scheme", "https"), (":authority", "x"), *more]
+        client.frames.send_headers(number, [*head[:3], (":path", "/command"), *head[3:]])
+        client.frames.send_data(number, b"x" * 10, end_stream=True)
+        await client.flush()
+        await client.until(lambda: number in client.ended)
+    assert (client.status[number], client.bodies[number]) == ("202", b"10")
+
+
 @pytest.mark.parametrize("path", ["/command", "/pieces", "/twice"])
 @pytest.mark.parametrize("framing", ["content-length: 5", "transfer-encoding: chunked"])
 async def test_a_body_that_does_not_come_is_408_also_where_both_times_are_over(
