@@ -8,23 +8,41 @@ from actors.accounts import Member
 from web.accounts.entering import AccountServices, NotEntered
 from web.accounts.identity import member_of
 from web.accounts.managing import change_password, delete, end_sign_ins
-from web.accounts.routes import FORM, REFUSED, answer_form, redirect, refused, to_sign_in
+from web.accounts.routes import (
+    FORM,
+    REFUSED,
+    Forms,
+    IsPage,
+    answer_form,
+    redirect,
+    refused,
+    to_sign_in,
+)
 from web.routing import paths
 from web.routing.errors import NoSuchThing
 from web.routing.services import Services
 from web.server import current_request_state, require_media
 from web.site.pages import PAGE_ACCOUNT, shell
-from web.views import AccountPage, SignInView, element_id
+from web.views import AccountPage, LocalPath, SignInView, element_id
 
 
-def own_account_routes(services: Services, mine: AccountServices) -> Blueprint:
-    """Call this to get the routes."""
-    routes = Blueprint("own_account", __name__)
+def own_account_routes(services: Services, mine: AccountServices, is_page: IsPage) -> Blueprint:
+    """Call this to get the routes; `is_page` tells whether a path can be asked for by GET.
+
+    Who came from another page (`next`) is shown the way back, and is there again when a sign-in
+    was ended.
+    """
+    routes, forms = Blueprint("own_account", __name__), Forms(services, is_page)
+
+    def back_of(given: Mapping[str, str]) -> LocalPath | None:
+        return forms.next_of(given) if given.get("next") else None
 
     @routes.get(paths.ACCOUNT)
     async def account() -> Response:
         member = member_of(request.scope)
-        return to_sign_in() if member is None else await _page(services, mine, member)
+        if member is None:
+            return to_sign_in()
+        return await _page(services, mine, member, back=back_of(request.args))
 
     @routes.post(paths.ACCOUNT_SIGN_INS)
     async def revoke() -> Response:
@@ -34,7 +52,7 @@ def own_account_routes(services: Services, mine: AccountServices) -> Blueprint:
         reference = None if typed.get("others") == "1" else typed.get("session_ref", "")
         if not await end_sign_ins(mine, current_request_state(), member, reference):
             raise NoSuchThing("no sign-in of this member")
-        return redirect(paths.ACCOUNT)
+        return redirect(back_of(typed) or paths.ACCOUNT)
 
     @routes.post(paths.ACCOUNT_PASSWORD)
     async def password() -> Response:
@@ -78,6 +96,7 @@ async def _page(
     problem: NotEntered | None = None,
     *,
     ends_others: bool = True,
+    back: LocalPath | None = None,
 ) -> Response:
     state = current_request_state()
     page = AccountPage(
@@ -90,6 +109,7 @@ async def _page(
         sign_ins=await _sign_ins(mine, member),
         problems={} if problem is None else problem.problems,
         ends_others=ends_others,
+        back=back,
     )
     return answer_form(services.renderer.account_page(page), problem)
 

@@ -98,9 +98,13 @@ class AccountPage:
     # By field: `current_password`, `new_password`, and `password` of the deletion.
     problems: Mapping[str, str] = field(default_factory=dict)
     ends_others: bool = True
+    # The page one came from, to which one is sent back when a sign-in was ended.
+    back: LocalPath | None = None
 
     def __post_init__(self) -> None:
         csrf_token(self.csrf)
+        if self.back is not None:
+            local_path(self.back)
         check_text("username", self.username)
         check_text("email", self.email)
         check_text("role", self.role)

@@ -503,7 +503,7 @@ class Web:
         app.register_blueprint(chat_routes(services, chat, lab_again(services, lab)))
         app.register_blueprint(moderation_routes(services, moderation))
         app.register_blueprint(account_routes(services, self.accounts, partial(_is_page, app)))
-        app.register_blueprint(own_account_routes(services, self.accounts))
+        app.register_blueprint(own_account_routes(services, self.accounts, partial(_is_page, app)))
         app.register_blueprint(lab_routes(services, lab))
         app.register_blueprint(demo_routes(services, self._demo_services()))
         self._register_panels(app, services, lab.stage)

@@ -45,6 +45,16 @@ async def test_an_account_shows_its_sign_ins_and_ends_them() -> None:
             assert answer.status == 404
         answer = await form(visitor, "/account/sessions/revoke", session_ref=chosen)
         assert (answer.status, answer.headers["location"]) == (303, "/account")
+        # LAB-82: whoever came from the lab is there again.
+        page = await get(visitor, "/account?next=/lab%23sign-ins")
+        assert page.text.count('name="next" value="/lab#sign-ins"') == 2
+        assert '<a href="/lab#sign-ins">Back' in page.text
+        for back, place in (("/lab#sign-ins", "/lab#sign-ins"), ("//evil.example", "/protected")):
+            before = references(await get(visitor, "/account"))
+            await signed_in_again(site)
+            (last,) = set(references(await get(visitor, "/account"))) - set(before)
+            answer = await form(visitor, "/account/sessions/revoke", session_ref=last, next=back)
+            assert (answer.status, answer.headers["location"]) == (303, place)
         alive = [(await get(one, "/account")).status for one in (second, third)]
         assert sorted(alive) == [200, 303]
         assert (await form(visitor, "/account/sessions/revoke", others="1")).status == 303
