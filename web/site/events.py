@@ -80,7 +80,7 @@ def event_routes(
     @routes.get(paths.EVENTS)
     async def events() -> Response:
         if "topic" in request.args:
-            return await open_topic(_http_scope(), _read_topic(), _last_event_id())
+            return await topic_stream(open_topic)
         query, page = await _read_query(pages)
         state = current_request_state()
         holds = read_holds(request.headers.get(HOLDS_HEADER, ""))
@@ -101,6 +101,11 @@ def event_routes(
         return stream_response(stream, request.scope, first=_CONNECTED)
 
     return routes
+
+
+async def topic_stream(open_topic: OpenTopic) -> Response:
+    """Call this in a route for the stream of the topic that a program names (WEB-48)."""
+    return await open_topic(_http_scope(), _read_topic(), _last_event_id())
 
 
 def _http_scope() -> HTTPScope:

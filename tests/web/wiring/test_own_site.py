@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import uuid
@@ -149,6 +150,53 @@ async def test_a_memory_database_has_all_that_postgresql_has_and_a_store_alone_h
 
 def vote_blocking(url: str) -> Answer:
     return Visitor(url).form("/", {"drink": "tea"})
+
+
+async def test_a_page_is_compressed_for_who_takes_it_unless_it_says_no() -> None:
+    # PERF-41, SEC-32
+    def pages(site: OwnSite) -> Blueprint:
+        routes = Blueprint("pages", __name__)
+
+        @routes.get("/<word>")
+        async def home(word: str) -> Response:
+            return await site.page("word " * 500 + "{{ csrf }}", is_compressed=word != "secret")
+
+        return routes
+
+    async with open_own(SitePlan(pages=pages)) as site:
+        visitor = Visitor(site.url)
+        headers = {"accept-encoding": "gzip"}
+        for path, takes, encoding in (
+            ("/open", headers, "gzip"),
+            ("/open", {}, None),
+            ("/secret", headers, None),
+        ):
+            page = await in_thread(partial(visitor.request, "GET", path, None, takes))
+            assert page.headers.get("content-encoding") == encoding
+            assert "accept-encoding" in page.headers["vary"]
+            text = gzip.decompress(page.body) if encoding else page.body
+            assert text.startswith(b"word word ")
+            assert b'name="csrf"' in text
+
+
+async def test_a_program_that_only_listens_hears_a_topic_and_what_it_missed(site: OwnSite) -> None:
+    # WEB-48
+    def listen(last_id: str = "") -> OpenStream:
+        headers = {"last-event-id": last_id} if last_id else {}
+        return Visitor(site.url)._open("/events?topic=votes", **headers)
+
+    with await in_thread(listen) as stream:
+        await in_thread(partial(stream.read_until, b'"recovered":false'))
+        assert (await vote(Visitor(site.url), "tea")).status == 303
+        told = await in_thread(partial(stream.read_until, b"event: Counted", b'"tea":1', b"\n\n"))
+    last_id = re.findall(rb"id: (\S+)", told)[-1].decode()
+    assert (await vote(Visitor(site.url), "coffee")).status == 303
+    with await in_thread(partial(listen, last_id)) as stream:
+        told = await in_thread(partial(stream.read_until, b'"coffee":1'))
+        assert b'"recovered":true' in told
+        assert told.count(b"event: Counted") == 1
+    for path, status in (("/events", 400), ("/events?topic=other", 403), ("/events?topic=", 403)):
+        assert (await in_thread(partial(Visitor(site.url).get, path))).status == status
 
 
 async def test_the_defaults_are_safe() -> None:

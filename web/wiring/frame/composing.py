@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import trio
+from quart import Blueprint, Response
 
 from actors.runtime import System
 from supervision import Backoff, ChildSpec, Flags, Plan, Supervisor
@@ -15,14 +16,17 @@ from web.realtime import (
     CommandMemory,
     EndpointSettings,
     EventEncoding,
+    EventStreams,
     Heard,
     HistoryLimits,
     Hub,
     SocketCaps,
     SocketEndpoint,
 )
+from web.routing import paths
 from web.routing.errors import error_table
 from web.server import DrainResult, Server, WebApp
+from web.site.events import topic_stream
 from web.site.health import Health, Unhealthy
 from web.site.pages import program_version
 from web.site.policy_reports import PolicyReports, report_routes
@@ -112,9 +116,13 @@ class OwnWeb:
         """Call this to get the application that serves on `port`, with its drain."""
         site = self._site
         site.port, site.streams.is_draining = port, False
-        endpoint = self._endpoint(system)
+        endpoint, listening = self._endpoints(system)
         edge = edge_of(
-            site.settings, site.ring, port, stream_paths=[LIVE], sockets=self._plan.sockets
+            site.settings,
+            site.ring,
+            port,
+            stream_paths=[LIVE, paths.EVENTS],
+            sockets=self._plan.sockets,
         )
         table = error_table()
         self._plan.errors(table)
@@ -130,29 +138,35 @@ class OwnWeb:
         app.register_blueprint(probe_routes(self._health()))
         app.register_blueprint(report_routes(self._reports))
         app.register_blueprint(panel_routes(site.streams, site.watched))
+        if self._topics:
+            app.register_blueprint(_event_routes(listening))
         app.register_blueprint(self._plan.pages(site))
         return served(app, site.settings, port, streams=site.streams, sockets=endpoint)
 
-    def _endpoint(self, system: System) -> SocketEndpoint[Speaker]:
+    def _endpoints(self, system: System) -> tuple[SocketEndpoint[Speaker], EventStreams[Speaker]]:
+        """Make what programs connect to: sockets, and streams of what is told on them."""
         hub: Hub[object, Heard] = Hub(
             EventEncoding(TopicTells(self._topics)),
             subscribe=system.topics.subscribe,
             unsubscribe=system.topics.unsubscribe,
             history=HistoryLimits(),
         )
-        return SocketEndpoint(
-            EndpointSettings(
-                commands=self._table,
-                service=TopicService(self._topics),
-                hub=hub,
-                # What a plain connection hears without asking.
-                aliases={"default": self._topics[0].name} if self._topics else {},
-                memory=self._commands,
-            ),
+        settings = EndpointSettings(
+            commands=self._table,
+            service=TopicService(self._topics),
+            hub=hub,
+            # What a plain connection hears without asking.
+            aliases={"default": self._topics[0].name} if self._topics else {},
+            memory=self._commands,
+        )
+        sockets = SocketEndpoint(
+            settings,
             caller_of=caller_of,
             start=self._site.start_socket,
             caps=SocketCaps(per_address=self._site.settings.sockets_per_address_max),
         )
+        start = self._site.start_event_stream
+        return sockets, EventStreams(settings, sockets, caller_of=caller_of, start=start)
 
     def _health(self) -> Health:
         site = self._site
@@ -166,6 +180,16 @@ class OwnWeb:
         for name in self._names:
             if self._site.system.whereis(name) is None:
                 raise Unhealthy("an actor that has a name is away")
+
+
+def _event_routes(listening: EventStreams[Speaker]) -> Blueprint:
+    routes = Blueprint("events", __name__)
+
+    @routes.get(paths.EVENTS)
+    async def events() -> Response:
+        return await topic_stream(listening.open)
+
+    return routes
 
 
 class OwnActors(Supervisor):

@@ -40,7 +40,14 @@ from actors.runtime import Actor, AnyActor, Ref
 from supervision import ChildSpec, Flags
 from web.realtime import StreamCaps, Streams
 from web.routing import paths
-from web.server import CsrfTokens, ErrorTable, KeyRing, current_request_state, sign_in_of
+from web.server import (
+    CsrfTokens,
+    ErrorTable,
+    KeyRing,
+    current_request_state,
+    gzipped,
+    sign_in_of,
+)
 from web.settings import Settings
 from web.site.health import Check
 from web.views import LocalPath, StaticTable
@@ -170,13 +177,22 @@ class OwnSite(Finder):
         return Markup(self._compiled(template).render(values))
 
     async def page(
-        self, template: str, *, panels: Collection[str] = (), status: int = 200, **values: object
+        self,
+        template: str,
+        *,
+        panels: Collection[str] = (),
+        status: int = 200,
+        is_compressed: bool = True,
+        **values: object,
     ) -> Response:
         """Call this in a route for a page; raises what panels raise, `KeyError` for unknown ones.
 
         Beside `values` the template knows `panel.<name>` (each panel as it is now), `live` (what
         keeps them so; put it at the end), `csrf` (a hidden field for its forms), `nonce` (for
         scripts of its own) and `file_url`.
+
+        It is compressed for who takes gzip. Say `is_compressed=False` where the page has a secret
+        of yours beside words that a stranger can make it show: its length would tell of it.
         """
         state = current_request_state()
         shown = {name: await self._shown(self.watched[name].panel) for name in panels}
@@ -190,10 +206,13 @@ class OwnSite(Finder):
             nonce=state.nonce,
             file_url=self.file_url,
         )
-        # It holds a nonce and a token, so no cache keeps it (SEC-60); and it is not compressed,
-        # for it may repeat what was sent beside them (SEC-32).
-        headers = {"cache-control": "no-store"}
-        return Response(html, status, headers, content_type="text/html; charset=utf-8")
+        # It holds a nonce and a token, so no cache keeps it (SEC-60). Both are others in each
+        # answer, so the length of what is compressed tells nothing of them (SEC-32).
+        headers, body = {"cache-control": "no-store", "vary": "accept-encoding"}, html.encode()
+        if is_compressed and state.takes_gzip:
+            body = gzipped(body)
+            headers["content-encoding"] = "gzip"
+        return Response(body, status, headers, content_type="text/html; charset=utf-8")
 
     async def _shown(self, panel: Panel) -> Markup:
         html = Markup(await panel.render())
