@@ -4,7 +4,8 @@ Nothing shown is a constant: each figure is read from the running process (SITE-
 stored of all runs (LAB-75).
 """
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -12,10 +13,51 @@ import trio
 from actors.runtime import Actor, message
 from web.realtime import Arrivals, Audience, Stream, joined, patch_elements
 from web.server import Frame
-from web.views import LastedView, ProofView, Renderer
+from web.views import NO_LINES, LastedView, Line, ProofLines, ProofView, Renderer
 
 # SITE-6: live, and no more than a person can read.
 PERIOD_S = 1.0
+# Five minutes fit into a line as wide as a figure, a point for each ten seconds.
+SAMPLE_S = 10.0
+SAMPLES_MAX = 30
+_KEPT_S = SAMPLE_S * SAMPLES_MAX
+# The box that the points of a line are in.
+_WIDTH, _HEIGHT = 100, 20
+
+
+class ProofHistory:
+    """What the figures were while somebody looked, for their lines; of other times it has none."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, ProofView]] = deque(maxlen=SAMPLES_MAX)
+
+    def with_lines(self, view: ProofView, now: float) -> ProofView:
+        """Call this with the figures of now, to keep them and to have them with their lines."""
+        while self._seen and self._seen[0][0] < now - _KEPT_S:
+            self._seen.popleft()
+        seen = [*self._seen, (now, view)]
+        if not self._seen or now - self._seen[-1][0] >= SAMPLE_S:
+            self._seen.append((now, view))
+        times = [round((at - now) / _KEPT_S * _WIDTH) + _WIDTH for at, _ in seen]
+
+        def line(figures: Sequence[int], least: int) -> Line:
+            return tuple(zip(times, _heights(figures, least), strict=True))
+
+        delivered = [one.messages_delivered for _, one in seen]
+        crashes = [one.crashes for _, one in seen]
+        lines = ProofLines(
+            line([one.actors_alive for _, one in seen], 0),
+            line([one.open_streams for _, one in seen], 0),
+            # These only grow: seen is by how much.
+            line(delivered, delivered[0]),
+            line(crashes, crashes[0]),
+        )
+        return replace(view, lines=lines)
+
+
+def _heights(figures: Sequence[int], least: int) -> list[int]:
+    span = max(1, max(figures) - least)
+    return [_HEIGHT - round((figure - least) / span * _HEIGHT) for figure in figures]
 
 
 # A page is not older than what an open one shows of the tree, however many are loaded: to count
@@ -34,6 +76,7 @@ class ProofSource:
     uptime_s: Callable[[], int]
     # Over all runs; None while the store was not asked yet.
     lasted: Callable[[], LastedView | None] = lambda: None
+    history: ProofHistory = field(default_factory=ProofHistory)
     _glance: tuple[float, ProofView] | None = field(default=None, init=False)
 
     def glance(self) -> ProofView:
@@ -47,7 +90,7 @@ class ProofSource:
     def view(self) -> ProofView:
         """Call this to read all figures now."""
         restarts_survived, last_restart_ms = self.restarts()
-        return ProofView(
+        view = ProofView(
             actors_alive=self.actors_alive(),
             open_streams=self.open_streams(),
             messages_delivered=self.messages_delivered(),
@@ -56,6 +99,7 @@ class ProofSource:
             uptime_s=self.uptime_s(),
             lasted=self.lasted(),
         )
+        return self.history.with_lines(view, trio.current_time())
 
 
 @message
@@ -71,7 +115,8 @@ class ProofFeed(Actor[Messages]):
 
     def __init__(self, source: ProofSource, renderer: Renderer, readers: Audience[Stream]) -> None:
         self._source, self._renderer, self._readers = source, renderer, readers
-        # What was last told to all, without the time; None while nobody watches.
+        # What was last told to all, without the time and the lines, which move with
+        # it; None while nobody watches.
         self._told: ProofView | None = None
         # The newest look, rendered once for all who come within a period.
         self._seen: ProofView | None = None
@@ -108,7 +153,7 @@ class ProofFeed(Actor[Messages]):
 
     def _look(self) -> Frame:
         view = self._source.view()
-        self._seen, self._seen_at = replace(view, uptime_s=0), trio.current_time()
+        self._seen, self._seen_at = replace(view, uptime_s=0, lines=NO_LINES), trio.current_time()
         return joined([patch_elements(self._renderer.proof(view))])
 
     def _serve(self, readers: Iterable[Stream], frame: Frame) -> None:

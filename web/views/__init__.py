@@ -55,15 +55,18 @@ from web.views.moderation import (
     WaitingView,
 )
 from web.views.pages import (
+    NO_LINES,
     Doorway,
     ErrorPage,
     ErrorView,
     HomePage,
     LabPage,
+    Line,
     MeasuredView,
     MemberView,
     NavLink,
     PanelPage,
+    ProofLines,
     ProofView,
     QueueLink,
     Shell,
@@ -125,6 +128,7 @@ from web.views.words import (
 
 __all__ = [
     "CACHE_CONTROL",
+    "NO_LINES",
     "PREFIX",
     "STORY_SLOTS",
     "AccountPage",
@@ -164,6 +168,7 @@ __all__ = [
     "LabPage",
     "LabSignInView",
     "LastedView",
+    "Line",
     "LocalPath",
     "MeasuredView",
     "MechanismView",
@@ -181,6 +186,7 @@ __all__ = [
     "PanelView",
     "PathView",
     "PresenceView",
+    "ProofLines",
     "ProofView",
     "ProtectedPage",
     "PulseView",

@@ -132,6 +132,23 @@ class Shell:
         check_text("version", self.version)
 
 
+# Points of a line, each (x, y), in a box of 100 by 20 with y downwards.
+Line = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProofLines:
+    """How four figures of the proof were in the last minutes; an empty line is not drawn."""
+
+    actors_alive: Line = ()
+    open_streams: Line = ()
+    messages_delivered: Line = ()
+    crashes: Line = ()
+
+
+NO_LINES = ProofLines()
+
+
 @dataclass(frozen=True, slots=True)
 class ProofView:
     """Figures of one moment. `last_restart_ms` is None before the first of this process.
@@ -147,6 +164,14 @@ class ProofView:
     last_restart_ms: float | None
     uptime_s: int
     lasted: LastedView | None = None
+    lines: ProofLines = NO_LINES
+
+    @property
+    def crashes(self) -> int:
+        """Call this for the crashes that were survived, over all runs where that is known."""
+        if self.lasted is None:
+            return self.restarts_survived
+        return self.lasted.rooms + self.lasted.others
 
     def __post_init__(self) -> None:
         check_count("actors_alive", self.actors_alive)

@@ -138,3 +138,27 @@ async def test_pages_that_load_together_look_at_the_figures_once(
     # What looks the same is the same object: a page is rendered by it.
     assert source.glance() is second
     assert figures.looks == 3
+
+
+async def test_the_lines_are_what_was_seen_in_the_last_five_minutes(
+    autojump_clock: MockClock,
+) -> None:
+    figures = Figures()
+    source = figures.source()
+    assert source.view().lines.messages_delivered == ((100, 20),)
+    await trio.sleep(4)
+    # Less than a sample later the newest point alone has moved on.
+    assert [x for x, _ in source.view().lines.messages_delivered] == [99, 100]
+    await trio.sleep(146)
+    figures.delivered = 40
+    lines = source.view().lines
+    # Half of the time ago there were none; what only grows is drawn by how much.
+    assert lines.messages_delivered == ((50, 20), (100, 0))
+    assert lines.actors_alive == ((50, 0), (100, 0))
+    assert lines.crashes == ((50, 20), (100, 20))
+    await trio.sleep(160)
+    # What is older is no more known, and the rest is as it was.
+    assert source.view().lines.messages_delivered == ((47, 20), (100, 20))
+    for _ in range(1000):
+        await trio.sleep(1)
+        assert len(source.view().lines.actors_alive) <= 31
