@@ -153,7 +153,7 @@ def vote_blocking(url: str) -> Answer:
 
 
 async def test_a_page_is_compressed_for_who_takes_it_unless_it_says_no() -> None:
-    # PERF-41, SEC-32
+    # SEC-32
     def pages(site: OwnSite) -> Blueprint:
         routes = Blueprint("pages", __name__)
 
