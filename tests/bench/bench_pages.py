@@ -16,9 +16,10 @@ from tests.bench.bench_fanout import module, opened
 from tests.bench.bench_http import spent_s
 from tests.bench.bench_streams import load, percentile
 from tests.bench.rows import RUNS_MIN, Row, row
+from web.routing.paths import BURST_PROBE
 
 RUNS, SECONDS, MESSAGES = 5, 1.5, 50
-# PERF-42.
+# PERF-42, SITE-143.
 BURST, READERS = 5000, 200
 
 
@@ -89,4 +90,31 @@ def burst() -> list[Row]:
     ]  # fmt: skip
 
 
-benchmarks = [pages, burst]
+def probes() -> list[Row]:
+    """Measure what others wait while one visitor sends the burst of the lab (SITE-143)."""
+    slowest: list[float] = []
+    alone: list[float] = []
+    dropped = 0.0
+    pipe = subprocess.PIPE
+    for _ in range(RUNS_MIN):
+        with opened(module("site_server")) as site, load("site-sse", site, READERS, "idle"):
+            for path, count, found in (("/", 0, alone), (BURST_PROBE, BURST, slowest)):
+                command = module("page_load", site.port, "/health", "others")
+                with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as others:
+                    before = site.ask("state")["streams"]
+                    asked(site.port, path, *(("burst", count) if count else (SECONDS,)))
+                    dropped += before - site.ask("state")["streams"]
+                    told, _ = others.communicate("")
+                found.append(percentile(json.loads(told), 99))
+    what = f"a burst of {BURST} probes beside {READERS} streams"
+    return [
+        row(
+            f"{what}: p99 of /health", "ms", slowest,
+            peers={"beside four kept connections": statistics.median(alone)},
+            target="SITE-143: <= 250", is_lower_better=True,
+        ),
+        row(f"{what}: streams dropped", "", [dropped] * RUNS_MIN, target="0", is_lower_better=True),
+    ]  # fmt: skip
+
+
+benchmarks = [pages, burst, probes]

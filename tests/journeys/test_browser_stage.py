@@ -89,6 +89,8 @@ def test_a_supervisor_that_gives_up_has_a_scene_and_the_buttons_go_on(
     expect(line).to_contain_text(
         re.compile(r"crew gave up \(3 in 5 s\) → desk restarted crew, 3 children back")
     )
+    # What was played is over: all run again, and look like it.
+    expect(page.locator(".chip[data-play], .edges .is-lit")).to_have_count(0)
     assert statuses == [202] * 6
 
 

@@ -8,6 +8,8 @@ const PLAY_MS_MOST = 2000;
 const PLAY_MS_LEAST = 900;
 const GIVE_UP_MS = 15000;
 const SAID_MS = 2000;
+// Whatever is played is over by then, also when its story has no end: a supervisor that gave up.
+const PLAYED_MS_MOST = PLAY_MS_MOST + 2000;
 
 const byId = (id) => document.getElementById(id);
 const chipAt = (place) => byId(`chip-${place}`);
@@ -26,14 +28,20 @@ export function tell(story) {
   byId("stage-said").textContent = `${story.querySelector(".story-name").textContent}: ${lineOf(story)}`;
 }
 
+const ends = new Map();
+
 function play(name, how) {
   const chip = chipAt(name);
-  if (chip) chip.dataset.play = how;
+  if (!chip) return;
+  chip.dataset.play = how;
+  clearTimeout(ends.get(name));
+  ends.set(name, setTimeout(rest, PLAYED_MS_MOST, name));
 }
 
 function rest(name) {
   const chip = chipAt(name);
   if (chip) delete chip.dataset.play;
+  edgeTo(name)?.classList.remove("is-lit");
 }
 
 function stepsOf(story) {
