@@ -453,7 +453,7 @@ function forget(emptied) {
 }
 
 // What plays it comes when an actor is chosen first, or when one crashes.
-const player = () => import(filesOf("crash")[0]);
+const player = () => (dressInspector(), import(filesOf("crash")[0]));
 
 async function onStory(story) {
   const number = numberOf(story);
