@@ -43,7 +43,7 @@ class StageAccess(StrEnum):
 
 _ACCESS_TEXTS = {
     StageAccess.OPEN: "Real actors, and yours alone: nobody else can see them break.",
-    StageAccess.SHARED: "The shared sandbox. Yours is made when this page is live.",
+    StageAccess.SHARED: "The shared sandbox. Yours is made before your first crash.",
     StageAccess.FULL: "All 200 sandboxes are taken: this is the shared one, to look at.",
     StageAccess.READONLY: "Read-only: the operator has closed the lab for actions.",
     StageAccess.BUSY: "Read-only for a moment: the site has much to do.",
