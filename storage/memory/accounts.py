@@ -8,6 +8,7 @@ import trio
 
 from actors.accounts.members import (
     DELETED_NAME,
+    NAME_FORGOTTEN_BY,
     SEEN_EVERY,
     SIGN_IN_IDLE,
     SIGN_IN_KEPT,
@@ -24,6 +25,7 @@ from actors.accounts.members import (
     check_hash,
     check_role,
     is_taken_away,
+    name_subject,
 )
 from actors.accounts.ports import HowEnded, check_digest, check_session, check_users
 from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
@@ -32,6 +34,7 @@ from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.database import AttemptsRow, MemoryDatabase, SessionEndRow, SignInRow, UserRow
 from storage.memory.faults import Faults
+from storage.memory.subject_keys import forget_subject
 
 
 class MemoryAccounts(Faults):
@@ -185,6 +188,7 @@ class MemoryAccounts(Faults):
         self._end(lambda row: row.user_id == user_id)
         del self.database.users[user_id]
         self.database.user_names[user_id] = DELETED_NAME
+        forget_subject(self.database, name_subject(user_id), NAME_FORGOTTEN_BY)
         return True
 
     async def grant(self, username: str, role: Role) -> Role | None:

@@ -35,35 +35,7 @@ class MemorySubjectKeys(Faults):
         check_subjects([subject])
         check_text("by", by)
         await self.pass_faults()
-        database = self.database
-        kept = database.subject_keys.get(subject)
-        if kept is not None and kept.is_forgotten:
-            return False
-        number = 0 if kept is None else kept.number
-        database.subject_keys[subject] = SubjectKey(subject, number, None, None)
-        database.forgotten.append(subject)
-        made_of_it = {
-            key for key, subjects in database.projection_subjects.items() if subject in subjects
-        }
-        for key, one in database.checkpoints.items():
-            if key[:2] not in made_of_it:
-                continue
-            made = one
-            if not one.is_outdated:
-                is_building = one.state is GenerationState.BUILDING
-                made = database.checkpoints[key] = replace(
-                    one,
-                    is_outdated=True,
-                    revision=one.revision + 1,
-                    state=GenerationState.RETIRED if is_building else one.state,
-                )
-                if made.state is GenerationState.RETIRED:
-                    database.retired_at[key[:2]] = database.now()
-            if made.state is GenerationState.RETIRED:
-                database.documents.pop(one.collection, None)
-                database.projection_subjects.pop(key[:2], None)
-        self._audit(by, "subject.forget", subject)
-        return True
+        return forget_subject(self.database, subject, by)
 
     async def readmit(self, key: SubjectKey, *, by: str) -> bool:
         """See `SubjectKeys.readmit`."""
@@ -73,7 +45,7 @@ class MemorySubjectKeys(Faults):
         if kept is None or not kept.is_forgotten or kept.number != key.number - 1:
             return False
         self.database.subject_keys[key.subject] = key
-        self._audit(by, "subject.readmit", key.subject)
+        _audit(self.database, by, "subject.readmit", key.subject)
         return True
 
     async def forgets(
@@ -107,5 +79,38 @@ class MemorySubjectKeys(Faults):
         self.database.subject_keys[old.subject] = new
         return True
 
-    def _audit(self, by: str, action: str, subject: str) -> None:
-        self.database.subject_audit.append(SubjectKeyChange(subject, by, action))
+
+def forget_subject(database: MemoryDatabase, subject: str, by: str) -> bool:
+    """Call this for what `SubjectKeys.forget` does."""
+    kept = database.subject_keys.get(subject)
+    if kept is not None and kept.is_forgotten:
+        return False
+    number = 0 if kept is None else kept.number
+    database.subject_keys[subject] = SubjectKey(subject, number, None, None)
+    database.forgotten.append(subject)
+    made_of_it = {
+        key for key, subjects in database.projection_subjects.items() if subject in subjects
+    }
+    for key, one in database.checkpoints.items():
+        if key[:2] not in made_of_it:
+            continue
+        made = one
+        if not one.is_outdated:
+            is_building = one.state is GenerationState.BUILDING
+            made = database.checkpoints[key] = replace(
+                one,
+                is_outdated=True,
+                revision=one.revision + 1,
+                state=GenerationState.RETIRED if is_building else one.state,
+            )
+            if made.state is GenerationState.RETIRED:
+                database.retired_at[key[:2]] = database.now()
+        if made.state is GenerationState.RETIRED:
+            database.documents.pop(one.collection, None)
+            database.projection_subjects.pop(key[:2], None)
+    _audit(database, by, "subject.forget", subject)
+    return True
+
+
+def _audit(database: MemoryDatabase, by: str, action: str, subject: str) -> None:
+    database.subject_audit.append(SubjectKeyChange(subject, by, action))

@@ -11,6 +11,7 @@ import asyncpg
 
 from actors.accounts.members import (
     DELETED_NAME,
+    NAME_FORGOTTEN_BY,
     SEEN_EVERY,
     SIGN_IN_IDLE,
     SIGN_IN_KEPT,
@@ -27,6 +28,7 @@ from actors.accounts.members import (
     check_hash,
     check_role,
     is_taken_away,
+    name_subject,
 )
 from actors.accounts.ports import check_digest, check_session, check_users
 from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
@@ -38,6 +40,7 @@ from storage.errors import StatementRefused
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
+from storage.postgres.events.subject_keys import forget_subject
 
 _TAKEN = {"users_username_key": Taken.USERNAME, "users_email_key": Taken.EMAIL}
 
@@ -334,6 +337,7 @@ async def _delete(connection: Connection, user_id: UUID, former_hash: str) -> bo
     await connection.execute("DELETE FROM chat_room_memberships WHERE user_id = $1", user_id)
     await connection.execute(_SCRUB, user_id, DELETED_NAME)
     await connection.execute(_AUDIT, str(user_id), "account.delete")
+    await forget_subject(connection, name_subject(user_id), NAME_FORGOTTEN_BY)
     return True
 
 

@@ -27,14 +27,23 @@ from actors.accounts import (
     Taken,
     login_limits,
 )
+from actors.accounts.members import name_subject
+from actors.persistence import SubjectKeys
 from storage.errors import InvalidField
-from storage.memory import MemoryAccounts, MemoryAttempts, MemoryDatabase, MemorySessionEnds
+from storage.memory import (
+    MemoryAccounts,
+    MemoryAttempts,
+    MemoryDatabase,
+    MemorySessionEnds,
+    MemorySubjectKeys,
+)
 from storage.postgres import (
     Connection,
     Database,
     PostgresAccounts,
     PostgresAttempts,
     PostgresSessionEnds,
+    PostgresSubjectKeys,
 )
 
 HASH, OTHER_HASH = "$argon2id$one", "$argon2id$two"
@@ -48,6 +57,7 @@ class KeptAccounts:
     accounts: Accounts
     attempts: Attempts
     ends: SessionEnds
+    keys: SubjectKeys
     pass_time: Callable[[timedelta], Awaitable[None]]
 
     async def register(self, name: str = "ada") -> NewAccount:
@@ -74,6 +84,7 @@ def accounts_in_memory() -> KeptAccounts:
         MemoryAccounts(database),
         MemoryAttempts(database),
         MemorySessionEnds(database),
+        MemorySubjectKeys(database),
         pass_time,
     )
 
@@ -100,6 +111,7 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         PostgresAccounts(database),
         PostgresAttempts(database),
         PostgresSessionEnds(database),
+        PostgresSubjectKeys(database),
         pass_time,
     )
 
@@ -295,8 +307,11 @@ class AccountsSuite:
         # SITE-47, SEC-16
         ada = await kept.register()
         assert not await kept.accounts.delete(ada.user_id, OTHER_HASH)
+        assert (await kept.keys.forgets())[0] == 0
         assert await kept.accounts.delete(ada.user_id, HASH)
         assert not await kept.accounts.delete(ada.user_id, HASH)
+        # What shows the name, in whatever process, reads it again.
+        assert await kept.keys.forgets(0) == (1, [name_subject(ada.user_id)])
         assert await kept.accounts.credentials(ada.email) is None
         assert await kept.accounts.who(digest_of("ada")) is None
         assert await kept.accounts.grant("ada", Role.MODERATOR) is None

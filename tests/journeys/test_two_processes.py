@@ -209,6 +209,28 @@ def test_what_waits_in_one_is_seen_in_the_other_by_who_may(
     assert "no links" in page
 
 
+def test_a_name_that_is_gone_in_one_is_gone_in_the_other(
+    pair: tuple[SiteProcess, SiteProcess],
+) -> None:
+    # SITE-47: on pages that were open, and on those that open from then on.
+    one, other = pair
+    author, reader = registered(one), Visitor(other.url)
+    name = author.get("/account").text.partition("@example.org")[0].rpartition(">")[2]
+    author.open_lab()
+    reader.open_lab()
+    said = uuid.uuid4().hex
+    with reader.open_stream() as stream:
+        stream.read_until(b'"sseConnected":true')
+        assert author.post(said).status == 202
+        assert name.encode() in stream.read_until(said.encode())
+        assert author.form("/account/delete", {"password": PASSWORD}).status == 303
+        stream.read_until(b"deleted user", said.encode())
+    later = Visitor(other.url)
+    later.open_lab()
+    with later.open_stream() as stream:
+        assert name.encode() not in stream.read_until(said.encode())
+
+
 def test_what_is_said_in_one_is_read_in_the_other(pair: tuple[SiteProcess, SiteProcess]) -> None:
     # SITE-63: both number the same room, and what is said next mends what an open page has missed.
     one, other = pair

@@ -87,7 +87,7 @@ class PostgresSubjectKeys:
         """See `SubjectKeys.forget`."""
         check_subjects([subject])
         check_text("by", by)
-        return await self._database.transact(_forget, subject, by)
+        return await self._database.transact(forget_subject, subject, by)
 
     async def readmit(self, key: SubjectKey, *, by: str) -> bool:
         """See `SubjectKeys.readmit`."""
@@ -144,7 +144,8 @@ async def _add(connection: Connection, keys: Sequence[SubjectKey]) -> dict[str, 
     return await _find(connection, names)
 
 
-async def _forget(connection: Connection, subject: str, by: str) -> bool:
+async def forget_subject(connection: Connection, subject: str, by: str) -> bool:
+    """Call this in a transaction for what `SubjectKeys.forget` does."""
     # First of all: whoever commits what he made of private fields holds this row, and is waited
     # for; who comes later finds the new number.
     count = await connection.fetchval("SELECT count + 1 FROM subject_forgets FOR UPDATE")
