@@ -111,6 +111,27 @@ def test_a_draft_leaves_with_who_signs_out(site: SiteProcess, new_context: OpenC
     expect(lab.locator("#chat-you-draft")).to_have_value("")
 
 
+def test_a_draft_leaves_with_an_account(site: SiteProcess, new_context: OpenContext) -> None:
+    # SITE-64, SITE-47: the name is free, and whoever takes it in this tab finds nothing
+    context = new_context()
+    page, lab = context.new_page(), context.new_page()
+    register(page, site, "vera")
+    lab.goto(f"{site.url}/lab")
+    _draft(lab, "what nobody shall see")
+    page.goto(f"{site.url}/account")
+    form = page.locator("form[action='/account/delete']")
+    form.locator("input[type=password]").fill("not this one")
+    form.get_by_role("button", name="Delete").click()
+    expect(lab.locator("#chat-you-draft")).to_have_value("what nobody shall see")
+    form.locator("input[type=password]").fill(PASSWORD)
+    form.get_by_role("button", name="Delete").click()
+    _is_put_away(lab)
+    register(lab, site, "vera")
+    lab.goto(f"{site.url}/lab")
+    expect(lab.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+    expect(lab.locator("#chat-you-draft")).to_have_value("")
+
+
 def test_a_draft_waits_for_its_writer_whose_sign_in_is_over(
     start_site: StartSite, new_context: OpenContext
 ) -> None:
