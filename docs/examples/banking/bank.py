@@ -38,8 +38,8 @@ from docs.examples.banking.accounts import (
     Command,
     Credit,
     Debit,
+    GiveBack,
     Happened,
-    Refund,
     TakeBack,
     TransferRefused,
 )
@@ -124,8 +124,8 @@ class Office:
 
     async def _carry_out(self, command: SagaCommand) -> Outcome:
         told = command.opened()
-        assert isinstance(told, Debit | Refund | Credit | TakeBack)
-        name = told.source if isinstance(told, Debit | Refund) else told.target
+        assert isinstance(told, Debit | GiveBack | Credit | TakeBack)
+        name = told.source if isinstance(told, Debit | GiveBack) else told.target
         done = await execute(self.account(name), told)
         if isinstance(done, Refusal):
             return Refused(done.message)
