@@ -26,7 +26,6 @@ from docs.examples.banking.accounts import (
     Credit,
     Debit,
     Deposit,
-    GiveBack,
     Happened,
     MoneyDeposited,
     MoneyWithdrawn,
@@ -34,6 +33,7 @@ from docs.examples.banking.accounts import (
     TakeBack,
     TransferRefused,
     TransferVoided,
+    UndoDebit,
     Withdraw,
 )
 from docs.examples.banking.bank import Office
@@ -74,15 +74,15 @@ OUT, IN = MoneyWithdrawn(4, "t"), MoneyDeposited(4, "t")
         ([OPEN, IN], Credit("t", "a", 4), []),
         ([OPEN, IN, MoneyWithdrawn(4), AccountClosed()], Credit("t", "a", 4), []),
         # Taken back once, also from or to a closed account.
-        ([OPEN, TEN, OUT], GiveBack("t", "a", 4), [IN]),
-        ([OPEN, MoneyDeposited(4), OUT, AccountClosed()], GiveBack("t", "a", 4), [IN]),
-        ([OPEN, TEN, OUT, IN], GiveBack("t", "a", 4), []),
+        ([OPEN, TEN, OUT], UndoDebit("t", "a", 4), [IN]),
+        ([OPEN, MoneyDeposited(4), OUT, AccountClosed()], UndoDebit("t", "a", 4), [IN]),
+        ([OPEN, TEN, OUT, IN], UndoDebit("t", "a", 4), []),
         ([OPEN, IN], TakeBack("t", "a", 4), [OUT]),
         ([OPEN, IN, OUT], TakeBack("t", "a", 4), []),
         # An undo that is there first makes the command behind it a refusal.
-        ([], GiveBack("t", "a", 4), [TransferVoided("t")]),
+        ([], UndoDebit("t", "a", 4), [TransferVoided("t")]),
         ([OPEN], TakeBack("t", "a", 4), [TransferVoided("t")]),
-        ([OPEN, TransferVoided("t")], GiveBack("t", "a", 4), []),
+        ([OPEN, TransferVoided("t")], UndoDebit("t", "a", 4), []),
     ],
 )
 def test_what_an_account_does(
@@ -138,7 +138,7 @@ def test_a_part_of_a_transfer_that_was_refused_stays_so(
     given(Accounts(), *before).when(command).then(refused)
     rich = [*before, refused, OPEN, MoneyDeposited(100)]
     given(Accounts(), *rich).when(command).then_reply(refused)
-    for undo in (GiveBack("t", "a", 1), TakeBack("t", "a", 1)):
+    for undo in (UndoDebit("t", "a", 1), TakeBack("t", "a", 1)):
         given(Accounts(), *rich).when(undo).then()
 
 

@@ -53,7 +53,7 @@ class Debit:
 
 @command("accounts")
 @dataclass(frozen=True)
-class GiveBack:
+class UndoDebit:
     transfer: str
     source: str
     cents: int
@@ -130,7 +130,7 @@ class Account:
     refusals: Mapping[str, str] = field(default_factory=dict)  # why, by the transfers refused
 
 
-PartCommand = Debit | GiveBack | Credit | TakeBack
+PartCommand = Debit | UndoDebit | Credit | TakeBack
 Command = OpenAccount | Deposit | Withdraw | CloseAccount | PartCommand
 Moved = MoneyDeposited | MoneyWithdrawn | TransferVoided | TransferRefused
 Happened = AccountOpened | AccountClosed | Moved
@@ -146,7 +146,7 @@ class Accounts(Aggregate[Account, Command, Happened]):
         match command:
             case OpenAccount(holder):
                 return _open(state, holder.strip())
-            case GiveBack() | TakeBack():
+            case UndoDebit() | TakeBack():
                 return _undo(state, command)
             case Debit() | Credit() if command.transfer in state.transfers:
                 return _again(state, command.transfer)
@@ -240,7 +240,7 @@ def _again(state: Account, transfer: str) -> Decision[Happened]:
             return []
 
 
-def _undo(state: Account, command: GiveBack | TakeBack) -> Decision[Happened]:
+def _undo(state: Account, command: UndoDebit | TakeBack) -> Decision[Happened]:
     """Also where the account was closed meanwhile: money that came from it goes back to it."""
     match state.transfers.get(command.transfer):
         case None:

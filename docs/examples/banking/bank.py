@@ -38,10 +38,10 @@ from docs.examples.banking.accounts import (
     Command,
     Credit,
     Debit,
-    GiveBack,
     Happened,
     TakeBack,
     TransferRefused,
+    UndoDebit,
 )
 from docs.examples.banking.ledger import Ledger
 from docs.examples.banking.transfers import MoveMoney, Transfer, transfer_refusal
@@ -124,8 +124,8 @@ class Office:
 
     async def _carry_out(self, command: SagaCommand) -> Outcome:
         told = command.opened()
-        assert isinstance(told, Debit | GiveBack | Credit | TakeBack)
-        name = told.source if isinstance(told, Debit | GiveBack) else told.target
+        assert isinstance(told, Debit | UndoDebit | Credit | TakeBack)
+        name = told.source if isinstance(told, Debit | UndoDebit) else told.target
         done = await execute(self.account(name), told)
         if isinstance(done, Refusal):
             return Refused(done.message)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from actors.persistence import Refusal
 from actors.sagas import Saga, SagaState, Status, step
-from docs.examples.banking.accounts import Credit, Debit, GiveBack, TakeBack, amount_refusal
+from docs.examples.banking.accounts import Credit, Debit, TakeBack, UndoDebit, amount_refusal
 
 TransferStatus = Literal["initiated", "debited", "completed", "failed", "compensated"]
 
@@ -22,7 +22,7 @@ class MoveMoney:
 
 
 class Transfer(Saga[MoveMoney]):
-    debit = step(Debit, undo=GiveBack)
+    debit = step(Debit, undo=UndoDebit)
     credit = step(Credit, undo=TakeBack)
 
 
