@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.kinds import OpenPage
 from tests.journeys.site_process import SiteProcess
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -46,7 +47,7 @@ def test_two_tabs_converge_and_a_panel_shows_its_trace(
         expect(page.locator("#demo-count")).to_have_text("50")
 
     one.evaluate(
-        "for (let at = 0; at < 3; at += 1) document.querySelector('[data-run=cancel]').click()"
+        "for (let at = 0; at < 3; at += 1) document.querySelector('[formaction$=cancel]').click()"
     )
     # How many were cancelled is a matter of speed; in the end none runs any more.
     expect(one.locator("#demo-counts")).to_have_text(
@@ -63,3 +64,33 @@ def test_two_tabs_converge_and_a_panel_shows_its_trace(
     one.select_option("#demo-boundary-check select", "nothing but blanks")
     one.click("#demo-boundary-check button")
     expect(one.locator("#demo-boundary-check-result")).to_contain_text("domain")
+
+
+@pytest.mark.parametrize("path", ["/work/command-sse", "/lab"])
+def test_without_scripts_errands_are_run_looked_at_and_cancelled(
+    site: SiteProcess, browser: Browser, path: str
+) -> None:
+    # SITE-19, SITE-104, SITE-105
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_S * 1000)
+    page.goto(f"{site.url}{path}")
+    form = page.locator("#demo-errands")
+    expect(form.get_by_role("button", name="Only here")).to_be_hidden()
+    form.get_by_role("button", name="Wait your turn").click()
+    page.wait_for_url("**/demo/errands")
+    # How much of them is over is a matter of speed; each is told in its order.
+    expect(page.locator("#demo-status")).to_have_text(re.compile("^(running|finished) #1$"))
+    page.get_by_role("button", name="Wait your turn").click()
+    expect(page.locator("#demo-status")).to_contain_text("#2")
+    page.get_by_role("button", name="Cancel, then run").click()
+    expect(page.locator("#demo-counts")).to_have_text(
+        re.compile("^started [23], cancelled [01], finished [012]$")
+    )
+    expect(page.locator("#demo-message")).to_have_text("Working on #3 …")
+    page.get_by_role("link", name="Load this page again").click()
+    expect(page.locator("#demo-status")).to_contain_text("#3")
+    page.get_by_role("link", name="Back to the lab").click()
+    page.get_by_role("link", name="What you have running").click()
+    expect(page.locator("#demo-status")).to_contain_text("#3")
+    context.close()

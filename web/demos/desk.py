@@ -1,7 +1,8 @@
 """The actor of one open page that uses the demos: it runs errands, and shows what panels found.
 
 Rule: it works for one stream and ends with it, and so does what it has running (SITE-105). Of a tab
-that came back with another stream nothing of before goes on.
+that came back with another stream nothing of before goes on. A browser without scripts has no
+stream: its pages share one desk, which is asked what it has to say, and leaves when nobody asks.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ from uuid import UUID
 
 import trio
 
-from actors.runtime import Actor, Ask, Exit, Normal, message
+from actors.runtime import Actor, Ask, Exit, IdleTimeout, Normal, message
 from actors.timeline import Kind, Shown, Timeline, shown_flow
 from web.demos.counter import Counters
-from web.demos.errands import IDLE, RUN_S, Errand, Errands
+from web.demos.errands import IDLE, PLAIN_RUN_S, RUN_S, Errand, Errands, Told
 from web.realtime import Stream, StreamKey, Streams, joined, patch_elements, patch_signals
 from web.server import Frame
 from web.timeline.collector import patch_values
 
 PANEL = "demo-errands"
+# In the place of a tab: the desk of all pages of a browser session that have no scripts. No tab is
+# named so, for theirs are UUIDs.
+PLAIN = "plain"
+# How long the desk of such pages is there for nobody: to read what became of the last errand.
+# Longer than a run, so that none is running then.
+PLAIN_IDLE_S = 60.0
 
 
 class Render(Protocol):
@@ -68,7 +75,12 @@ class Show:
     render: Render = field(repr=False)
 
 
-Messages = Guard | Replace | Done | Ended | Show
+@message
+class Look(Ask[Told]):
+    """A page without scripts is loaded, and shows what there is."""
+
+
+Messages = Guard | Replace | Done | Ended | Show | Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +98,15 @@ class DeskActor(Actor[Messages]):
 
     def __init__(self, tab: str, parts: DemoParts) -> None:
         self._key, self._parts = key_of(tab), parts
+        self._is_plain = self._key.tab == PLAIN
         self._stream: Stream | None = None
         self._errands = Errands()
         self._scope = trio.CancelScope()
+
+    def on_start(self) -> None:
+        """Wait for what is asked; without a stream nothing else tells that nobody is there."""
+        if self._is_plain:
+            self.idle_after(PLAIN_IDLE_S)
 
     def on_guard(self, message: Guard) -> bool | None:
         """Start it, or let it wait."""
@@ -117,6 +135,14 @@ class DeskActor(Actor[Messages]):
         self._start(self._errands.finish(message.number))
         self._tell(over.request_id)
 
+    def on_look(self, message: Look) -> Told:
+        """Say what runs, and what has become of the others."""
+        return self._errands.told
+
+    def on_idle_timeout(self, message: IdleTimeout) -> None:
+        """Leave: nobody has asked for long."""
+        self.stop(Normal())
+
     def on_show(self, message: Show) -> None:
         """Show a panel's result with all that its request has led to."""
         if not self._attached():
@@ -141,6 +167,8 @@ class DeskActor(Actor[Messages]):
 
     def _attached(self) -> bool:
         """Whether there is somebody to work for; a tab that came back starts with nothing."""
+        if self._is_plain:
+            return True
         stream = self._parts.streams.maybe_stream(self._key)
         if stream is not self._stream:
             self._let_go()
@@ -162,9 +190,9 @@ class DeskActor(Actor[Messages]):
             self.start_soon(self._run, errand.number, self._scope)
 
     async def _run(self, number: int, scope: trio.CancelScope) -> None:
-        """The work: a second of waiting, as for something that is far away."""
+        """The work: a while of waiting, as for something that is far away."""
         with scope:
-            await trio.sleep(RUN_S)
+            await trio.sleep(PLAIN_RUN_S if self._is_plain else RUN_S)
             self.ref.tell(Done(number))
 
     def _tell(self, request_id: str) -> None:

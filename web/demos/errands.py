@@ -13,6 +13,9 @@ from typing import Final
 
 # SITE-104, SITE-105: long enough to click again meanwhile.
 RUN_S: Final = 1.0
+# Of a page without scripts, which learns nothing until it is loaded again: long enough to read
+# what runs, and to cancel it.
+PLAIN_RUN_S: Final = 10.0
 # SITE-104. What an eager visitor can click within a few seconds.
 WAITING_MAX: Final = 10
 # What stands there while nothing runs, and what every run ends in.
@@ -21,6 +24,19 @@ ORIGINAL: Final = "Nothing is running."
 
 # What a page is told where nothing was done yet.
 IDLE: Final[Mapping[str, str]] = {"demoMessage": ORIGINAL, "demoStatus": "", "_demoCounts": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a page says of its errands."""
+
+    message: str
+    status: str
+    counts: str
+
+
+# Of a page where nothing was done yet.
+NOTHING: Final = Told(ORIGINAL, "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +112,11 @@ class Errands:
     def counts(self) -> str:
         """How many came to which end."""
         return f"started {self.started}, cancelled {self.cancelled}, finished {self.finished}"
+
+    @property
+    def told(self) -> Told:
+        """All three of them, for a page that is rendered whole."""
+        return Told(self.message, self.status, self.counts) if self._numbers else NOTHING
 
     def _new(self, request_id: str) -> Errand:
         self._numbers += 1

@@ -1,5 +1,7 @@
 """The routes of the demos: parse, ask the counter or the desk of a tab, answer with a status.
 
+A page without scripts sends the same by plain forms, and is led to one that says what came of it.
+
 Rule: a repeat of what was done is answered as the first was, before anything is judged; what was
 refused may be sent again (SITE-102).
 """
@@ -7,19 +9,21 @@ refused may be sent again (SITE-102).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from uuid import uuid4
 
 import msgspec
 from quart import Blueprint, Response, request
 
-from actors.runtime import Ref
+from actors.runtime import NoProc, Ref
 from actors.timeline import Shown
 from web.accounts.identity import member_of
 from web.demos.counter import DELTA_MAX, Add, Counters
-from web.demos.desk import Guard, Replace, Show
+from web.demos.desk import PLAIN, Guard, Look, Replace, Show
 from web.demos.desk import Messages as DeskMessage
-from web.demos.errands import RUN_S
+from web.demos.errands import NOTHING, PLAIN_RUN_S, RUN_S, Told
 from web.demos.panels import PANELS, Asked, PanelParts, Rows, find
 from web.realtime import Stream, StreamKey
 from web.routing import paths
@@ -39,7 +43,15 @@ from web.routing.services import Services
 from web.server import RequestState, current_request_state
 from web.site.pages import PAGE_DEMO, form_response, shell
 from web.timeline.presenting import event_view
-from web.views import PairView, PanelPage, PanelView, ResultView, element_id, local_path
+from web.views import (
+    ErrandsPage,
+    PairView,
+    PanelPage,
+    PanelView,
+    ResultView,
+    element_id,
+    local_path,
+)
 
 COMMAND_ID_LENGTH_MAX = 128
 # A person who presses each button a few times; each press may be a query.
@@ -64,6 +76,7 @@ class DemoServices:
     # Each raises `NoProc` while its supervisor is being restarted.
     counter_of: Callable[[str], Ref[Add]]
     desk_of: Callable[[StreamKey], Ref[DeskMessage]]
+    maybe_desk: Callable[[StreamKey], Ref[DeskMessage] | None]
     quota: Quota
     decided: Decided
 
@@ -107,6 +120,11 @@ def demo_routes(services: Services, own: DemoServices) -> Blueprint:
     @routes.post(paths.DEMO_CANCEL)
     async def cancel() -> Response:
         return await _click(services, own, "cancel", Replace)
+
+    @routes.get(paths.DEMO_ERRANDS)
+    async def errands_page() -> Response:
+        told = await _told(services, own)
+        return form_response(services.renderer.errands_page(_errands_page(services, own, told)))
 
     @routes.post(paths.DEMO_PANEL)
     async def ask(panel: str) -> Response:
@@ -168,10 +186,7 @@ async def _count(
         return _DONE
 
     await own.decided.once(_key(state, "counter", command_id, origin), decide)
-    if origin.is_form:
-        headers = {"location": paths.LAB_OPERATIONS}
-        return Response(b"", status=303, headers=headers, content_type=None)
-    return _taken()
+    return _see(paths.LAB_OPERATIONS) if origin.is_form else _taken()
 
 
 async def _click(
@@ -181,16 +196,22 @@ async def _click(
     state = current_request_state()
 
     async def decide() -> str:
-        desk = own.desk_of(_shown_to(services, own, state, origin).key)
-        taken = await desk.ask(kind(state.request_id), timeout=services.remaining(state))
+        if origin.is_form:
+            # Nothing but this bounds how many desks one makes who has no stream.
+            own.quota.take(state.visitor.id, state.address)
+            key, run_s = _plain_key(state), PLAIN_RUN_S
+        else:
+            key, run_s = _shown_to(services, own, state, origin).key, RUN_S
+        message = kind(state.request_id)
+        taken = await own.desk_of(key).ask(message, timeout=services.remaining(state))
         if taken is None:
             raise NoLiveStream(origin.tab)
         if not taken:
-            raise RateLimited(RUN_S)
+            raise RateLimited(run_s)
         return _DONE
 
     await own.decided.once(_key(state, route, command.command_id, origin), decide)
-    return _taken()
+    return _see(paths.DEMO_ERRANDS) if origin.is_form else _taken()
 
 
 def _key(state: RequestState, route: str, command_id: str, origin: Origin) -> CommandKey:
@@ -210,6 +231,44 @@ def _shown_to(services: Services, own: DemoServices, state: RequestState, origin
 
 def _taken() -> Response:
     return Response(b"", status=202, content_type=None)
+
+
+def _see(path: str) -> Response:
+    return Response(b"", status=303, headers={"location": path}, content_type=None)
+
+
+# -- errands of pages without scripts ------------------------------------------------------------
+
+
+def _plain_key(state: RequestState) -> StreamKey:
+    return StreamKey(state.visitor.id, PLAIN)
+
+
+async def _told(services: Services, own: DemoServices) -> Told:
+    """What the visitor's errands have come to; who only looks makes no desk."""
+    state = current_request_state()
+    # It may leave in this very moment, or its supervisor may be restarting: then nothing runs.
+    with suppress(NoProc):
+        desk = own.maybe_desk(_plain_key(state))
+        if desk is not None:
+            return await desk.ask(Look(), timeout=services.remaining(state))
+    return NOTHING
+
+
+def _errands_page(services: Services, own: DemoServices, told: Told) -> ErrandsPage:
+    state = current_request_state()
+    return ErrandsPage(
+        shell=shell(services, state, "Errands", PAGE_DEMO),
+        at=own.panels.now(),
+        message=told.message,
+        status=told.status,
+        counts=told.counts,
+        run_s=round(PLAIN_RUN_S),
+        tab_id=element_id(str(uuid4())),
+        command_id=element_id(str(uuid4())),
+        csrf=services.csrf_of(state),
+        back=local_path(paths.LAB_OPERATIONS),
+    )
 
 
 # -- panels --------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ from web.views.moderation import (
 from web.views.pages import (
     NO_LINES,
     Doorway,
+    ErrandsPage,
     ErrorPage,
     ErrorView,
     HomePage,
@@ -152,6 +153,7 @@ __all__ = [
     "DocumentPage",
     "Doorway",
     "ElementId",
+    "ErrandsPage",
     "ErrorPage",
     "ErrorView",
     "EventView",

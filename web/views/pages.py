@@ -6,6 +6,7 @@ View models only, one for a template of the same name in `templates/`, where the
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from markupsafe import Markup
 
@@ -24,6 +25,7 @@ from web.views.words import (
     check_count,
     check_milliseconds,
     check_text,
+    check_utc,
     csrf_token,
     dsid,
     element_id,
@@ -266,6 +268,35 @@ class PanelPage:
     def __post_init__(self) -> None:
         local_path(self.back)
         check_text("title", self.title)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrandsPage:
+    """What a browser without scripts has running, and the forms that start and cancel it.
+
+    `at` is when it was asked, `run_s` how many seconds one errand takes; `status` and `counts` are
+    empty where none was started.
+    """
+
+    shell: Shell
+    at: datetime
+    message: str
+    status: str
+    counts: str
+    run_s: int
+    tab_id: ElementId
+    command_id: ElementId
+    csrf: CsrfToken
+    back: LocalPath
+
+    def __post_init__(self) -> None:
+        check_utc("at", self.at)
+        for text in (self.tab_id, self.command_id):
+            element_id(text)
+        csrf_token(self.csrf)
+        local_path(self.back)
+        check_text("message", self.message)
+        check_count("run_s", self.run_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from web.views.documents import DocumentPage, HubPage, WorkListPage, WorkPage
 from web.views.lab_panels import ConnectionView, LabSignInView
 from web.views.moderation import AuditPage, ModerationPage, QueueView
 from web.views.pages import (
+    ErrandsPage,
     ErrorPage,
     ErrorView,
     HomePage,
@@ -162,6 +163,10 @@ class Renderer:
     def demo_page(self, page: PanelPage) -> str:
         """Call this to render what a panel has found out, as a page of its own."""
         return self._render("demo.html", page=page, shell=page.shell)
+
+    def errands_page(self, page: ErrandsPage) -> str:
+        """Call this to render what a browser without scripts has running."""
+        return self._render("errands.html", page=page, shell=page.shell)
 
     def demo_panel(self, result: ResultView) -> str:
         """Call this to render what a panel has found out (`#demo-<name>-result`, outer)."""

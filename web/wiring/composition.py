@@ -521,7 +521,13 @@ class Web:
         directory = self._directory
         counters = self.demos.counters
         return DemoServices(
-            counters, panels, directory.counter, directory.desk, quota, self._decided
+            counters,
+            panels,
+            directory.counter,
+            directory.desk,
+            directory.maybe_desk,
+            quota,
+            self._decided,
         )
 
     def _site_services(self) -> SiteServices:

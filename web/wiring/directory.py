@@ -132,3 +132,7 @@ class Directory(Finder):
     def desk(self, key: StreamKey) -> Ref[DeskMessage]:
         """Call this to get what runs the errands of a page; its first message starts it."""
         return cast("Ref[DeskMessage]", self._dynamic(DESKS)[desk_name(key)])
+
+    def maybe_desk(self, key: StreamKey) -> Ref[DeskMessage] | None:
+        """Call this to find what runs the errands of a page; None when nothing does."""
+        return cast("Ref[DeskMessage] | None", self._dynamic(DESKS).running(desk_name(key)))

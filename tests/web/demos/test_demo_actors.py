@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,9 +16,19 @@ from actors.runtime import NoProc, Ref, System, open_actors
 from actors.timeline import Kind, Timeline
 from tests.web.watcher import Watcher
 from web.demos.counter import Add, CounterActor, Counters
-from web.demos.desk import DemoParts, DeskActor, Guard, Replace, Show, desk_name
+from web.demos.desk import (
+    PLAIN,
+    PLAIN_IDLE_S,
+    DemoParts,
+    DeskActor,
+    Guard,
+    Look,
+    Replace,
+    Show,
+    desk_name,
+)
 from web.demos.desk import Messages as DeskMessage
-from web.demos.errands import ORIGINAL, RUN_S, WAITING_MAX
+from web.demos.errands import NOTHING, ORIGINAL, PLAIN_RUN_S, RUN_S, WAITING_MAX
 from web.realtime import Stream, StreamKey, Streams
 
 SESSION = uuid.uuid4()
@@ -177,6 +187,47 @@ async def test_a_desk_that_ends_leaves_nothing_shown_as_running(
         again = await kit.desk(watcher)
         assert await again.ask(Guard("r"))
         assert '"demoStatus":"running #1"' in await said(watcher)
+
+
+async def plain_desk(kit: Kit) -> Ref[DeskMessage]:
+    """The desk of the pages without scripts; it has no stream."""
+    name = desk_name(StreamKey(SESSION, PLAIN))
+    return await kit.system.start(DeskActor, name, kit.parts, name="plain desk")
+
+
+async def test_pages_without_scripts_are_told_when_they_ask(autojump_clock: MockClock) -> None:
+    async with open_kit() as kit:  # SITE-104, SITE-105
+        desk = await plain_desk(kit)
+        assert await desk.ask(Look()) == NOTHING
+        for _ in range(WAITING_MAX + 1):
+            assert await desk.ask(Guard("r"))
+        assert await desk.ask(Guard("r")) is False
+        assert "running #1 · queued #2" in (await desk.ask(Look())).status
+        assert await desk.ask(Replace("r"))
+        told = await desk.ask(Look())
+        assert told.message == f"Working on #{WAITING_MAX + 2} …"
+        assert told.status.startswith(f"cancelled #1 · running #{WAITING_MAX + 2} · queued #2")
+        await trio.sleep((WAITING_MAX + 1) * PLAIN_RUN_S + 0.01)
+        told = await desk.ask(Look())
+        assert (told.message, told.status) == (ORIGINAL, f"finished #{WAITING_MAX + 1}")
+        assert told.counts == f"started {WAITING_MAX + 2}, cancelled 1, finished {WAITING_MAX + 1}"
+
+
+@pytest.mark.parametrize("asks", [Look, lambda: Guard("r"), lambda: Replace("r")])
+async def test_a_desk_without_a_stream_leaves_when_nobody_asks(
+    autojump_clock: MockClock, asks: Callable[[], Look | Guard | Replace]
+) -> None:
+    # Nothing else would end it: no stream of it can close.
+    async with open_kit() as kit:
+        desk = await plain_desk(kit)
+        for _ in range(3):
+            await trio.sleep(PLAIN_IDLE_S - 0.01)
+            await desk.ask(asks())
+        # An errand that ends is something that happens, too.
+        await trio.sleep(PLAIN_IDLE_S + PLAIN_RUN_S + 0.01)
+        with pytest.raises(NoProc):
+            await desk.ask(Look())
+    assert PLAIN_IDLE_S > PLAIN_RUN_S, "it leaves with nothing running"
 
 
 async def test_a_number_that_comes_while_a_stream_opens_hides_nothing() -> None:  # SITE-103

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from urllib.parse import urlencode
 
 import pytest
+import trio
 
 from tests.journeys.visitor import Answer, Visitor
 from tests.patience import until
@@ -13,6 +15,7 @@ from tests.web.accounts.test_entering import PASSWORD, form, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.demos.errands import ORIGINAL, WAITING_MAX
 from web.demos.panels import PANELS
+from web.demos.routes import ASKED_PER_SESSION_MAX
 from web.lab.stage.actions import OPERATIONS
 from web.server import cookie_name
 
@@ -87,6 +90,109 @@ async def test_without_scripts_the_number_stands_on_the_page() -> None:  # SITE-
             return found
 
         assert await in_thread(act) == ["303 1", "303 2", "303 1", "422 1", "422 1"]
+
+
+def fields_of(page: str) -> dict[str, str]:
+    """What the form of the errands on a page sends."""
+    part = page.partition('<form id="demo-errands"')[2].partition("</form>")[0]
+    return dict(re.findall(r'name="(\w+)" value="([^"]*)"', part))
+
+
+def said_on(page: str) -> tuple[str, str]:
+    """What a page of the errands says: what is done, and what became of the others."""
+    texts = dict(re.findall(r'id="demo-(message|status)"[^>]*>([^<]*)<', page))
+    return texts["message"], texts.get("status", "")
+
+
+GUARDED, CANCEL, ERRANDS = "/demo/guarded", "/demo/cancel", "/demo/errands"
+
+
+async def test_without_scripts_a_page_says_what_runs_and_another_form_cancels_it() -> None:
+    # SITE-19, SITE-101, SITE-102, SITE-104, SITE-105
+    async with open_whole_site() as site:
+        visitor, other = await lab(site), await lab(site)
+
+        def click(path: str, page: str) -> Answer:
+            answer = visitor.form(path, fields_of(page))
+            assert (answer.status, answer.headers["location"]) == (303, ERRANDS)
+            assert answer.body == b""
+            return visitor.get(ERRANDS)
+
+        def act() -> None:
+            assert said_on(visitor.get(ERRANDS).text) == (ORIGINAL, "")
+            work = visitor.get("/work/command-sse").text
+            page = click(GUARDED, work).text
+            assert said_on(page) == ("Working on #1 …", "running #1")
+            assert said_on(visitor.get(ERRANDS).text)[1] == "running #1", "it is looked at again"
+            page = click(GUARDED, page).text
+            assert said_on(page)[1] == "running #1 · queued #2"
+            again = page
+            page = click(CANCEL, page).text
+            assert said_on(page) == ("Working on #3 …", "cancelled #1 · running #3 · queued #2")
+            page = click(CANCEL, again).text
+            assert "running #3" in said_on(page)[1], "a repeat changes nothing"
+            assert said_on(other.get(ERRANDS).text) == (ORIGINAL, ""), "they are another's"
+            lab_page = visitor.get("/lab").text
+            assert "running #" not in lab_page, "with scripts it is the page's own errands"
+            assert 'href="/demo/errands"' in lab_page
+
+        await in_thread(act)
+
+
+async def test_without_scripts_too_many_are_refused_and_nonsense_says_so() -> None:
+    # SITE-19, SITE-104
+    async with open_whole_site() as site:
+        visitor = await lab(site)
+
+        def act() -> None:
+            for _ in range(WAITING_MAX + 1):
+                assert visitor.form(GUARDED, fields_of(visitor.get(ERRANDS).text)).status == 303
+            page = visitor.get(ERRANDS).text
+            full = visitor.form(GUARDED, fields_of(page))
+            assert (full.status, full.headers["retry-after"]) == (429, "10")
+            assert "<h1" in full.text, "a page tells it"
+            assert said_on(visitor.get(ERRANDS).text) == said_on(page), "nothing was changed"
+            fine = fields_of(page)
+            for wrong, status_ in (
+                ({**fine, "commandId": ""}, 422),
+                ({**fine, "commandId": "x" * 129}, 422),
+                ({"sseTabId": fine["sseTabId"], "csrf": fine["csrf"]}, 422),
+                ({**fine, "sseTabId": "nonsense"}, 400),
+            ):
+                for path in (GUARDED, CANCEL):
+                    assert visitor.form(path, wrong).status == status_, (path, wrong)
+            # Of a browser that does not say where a form comes from.
+            kind = {"content-type": "application/x-www-form-urlencoded"}
+            for token, expected in (("forged", 403), ("", 403), (fine["csrf"], 429)):
+                body = urlencode({**fine, "csrf": token}).encode()
+                assert visitor.request("POST", GUARDED, body, kind).status == expected
+            assert said_on(visitor.get(ERRANDS).text) == said_on(page), "nothing was changed"
+
+        await in_thread(act)
+
+
+async def test_nobody_makes_errands_without_end_and_a_look_makes_nothing() -> None:
+    # SITE-19, SITE-106
+    async with open_whole_site() as site:
+        visitor = await lab(site)
+
+        def desks() -> list[str]:
+            actors = trio.from_thread.run_sync(site.directory.tree.snapshot).actors
+            return [one.path for one in actors if one.parent == "site/desks"]
+
+        def act() -> None:
+            for _ in range(3):
+                assert visitor.get(ERRANDS).status == 200
+            assert desks() == []
+            answers = []
+            for _ in range(ASKED_PER_SESSION_MAX + 2):
+                page = visitor.get(ERRANDS).text
+                answers.append(visitor.form(CANCEL, fields_of(page)).status)
+            assert answers[:ASKED_PER_SESSION_MAX] == [303] * ASKED_PER_SESSION_MAX
+            assert answers[ASKED_PER_SESSION_MAX:] == [429, 429]
+            assert len(desks()) == 1, "all pages of a browser share one"
+
+        await in_thread(act)
 
 
 async def test_errands_are_of_one_page_and_too_many_are_refused() -> None:

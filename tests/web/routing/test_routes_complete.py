@@ -47,6 +47,7 @@ ROUTES = {
     paths.DEMO_COUNTER: "POST",
     paths.DEMO_GUARDED: "POST",
     paths.DEMO_CANCEL: "POST",
+    paths.DEMO_ERRANDS: "GET",
     paths.DEMO_PANEL: "GET,POST",
     paths.OPERATIONS_FILTER: "POST",
     paths.OPS_TRACES: "GET",

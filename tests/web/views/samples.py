@@ -22,6 +22,7 @@ from web.views import (
     DocumentLink,
     DocumentPage,
     Doorway,
+    ErrandsPage,
     ErrorPage,
     ErrorView,
     EventView,
@@ -280,6 +281,21 @@ def found(name: str = "db-check", value: str = "demo@example.com") -> ResultView
 def demo(value: str = "demo@example.com") -> PanelPage:
     back = local_path("/lab")
     return PanelPage(shell(), panels(), "Database", found(value=value), back)
+
+
+def errands(status: str = "running #1") -> ErrandsPage:
+    return ErrandsPage(
+        shell=shell(has_stream=False),
+        at=AT,
+        message="Working on #1 …",
+        status=status,
+        counts="started 1, cancelled 0, finished 0",
+        run_s=10,
+        tab_id=element_id(TAB),
+        command_id=element_id("0199aa11-2222-7333-8444-00000000000c"),
+        csrf=csrf_token("token"),
+        back=local_path("/lab"),
+    )
 
 
 def chip(place: str = "feed-sink", above: str | None = "feed", name: str = "sink") -> ChipView:

@@ -49,6 +49,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "protected": lambda: RENDERER.protected_page(samples.protected()),
     "account": lambda: RENDERER.account_page(samples.account()),
     "demo": lambda: RENDERER.demo_page(samples.demo()),
+    "errands": lambda: RENDERER.errands_page(samples.errands()),
     "refused account": lambda: RENDERER.account_page(samples.account(password="Wrong.")),
 }
 FRAGMENTS: dict[str, Callable[[], str]] = {
