@@ -15,7 +15,7 @@ PATHS = [
     *("/", "/lab", "/lab#chat-demo", "/lab#operations"),
     *("/docs", "/docs?q=mailbox", "/docs/start/first-actor"),
     *("/work", "/work/chat-realtime", "/work/command-sse", "/work/operational-visibility"),
-    *("/login", "/register", "/no-such-page"),
+    *("/login", "/register", "/no-such-page", "/demo/errands"),
 ]
 # The panels that are like others for a look at widths, and have words of their own.
 PANELS = [f"/lab#{panel}" for panel in ("site", "burst", "connections", "sign-ins")]
