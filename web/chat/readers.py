@@ -1,14 +1,15 @@
 """The open streams that show a room, and which room an open stream shows.
 
 Streams are handed to a room's feed as they are: what it calls of them is `Reader`. The people whose
-streams they are are in the room (`Presence`): members by name, with how many tabs, and guests as a
-number. A tab that drops its stream for a moment (a reload, a tab out of sight, a bad line) has not
-left: who is without any stream is shown for `LEFT_AFTER_S` more (LAB-56, REL-37).
+streams they are are in the room (`Presence`): members by name, with how many tabs and since when,
+and guests as a number. A tab that drops its stream for a moment (a reload, a tab out of sight, a
+bad line) has not left: who is without any stream is shown for `LEFT_AFTER_S` more (LAB-56, REL-37).
 """
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from actors.chat.policy import author_id
 from actors.chat.words import AuthorId
 from web.realtime import Audience, PageHolds, Stream
 from web.server import Bundle, Frame
-from web.views import PresenceView
+from web.views import HereView, PresenceView
 
 NOBODY = Viewer()
 
@@ -52,7 +53,7 @@ class Reader(Protocol):
 # A page that lost its line tries again behind 1, 2, 4 and 8 seconds, a fifth more or less: the
 # fourth try is made within 18. One that is in sight again connects at once.
 LEFT_AFTER_S = 20.0
-# A crowd is told by its number; so many names fit two lines.
+# A crowd is told by its number; so many names fit a few lines.
 NAMES_MAX = 20
 
 # An account, or the browser session of a guest.
@@ -62,12 +63,13 @@ Person = UUID | str
 @dataclass(slots=True)
 class _Here:
     name: str | None
+    since: datetime
     tabs: int = 0
     left_at: float = 0.0
 
 
 class Presence:
-    """The people of one room. Times are seconds of one clock that never goes back."""
+    """The people of one room. `now` are seconds of one clock that never goes back."""
 
     def __init__(self) -> None:
         self._here: dict[Person, _Here] = {}
@@ -77,9 +79,14 @@ class Presence:
     def __repr__(self) -> str:
         return f"<Presence {len(self._here)}, leaving {len(self._leaving)}>"
 
-    def join(self, person: Person, name: str | None) -> None:
-        """Call this when a stream of a person opens; `name` is None for guests."""
-        here = self._here.setdefault(person, _Here(name))
+    def join(self, person: Person, name: str | None, now: float, at: datetime) -> None:
+        """Call this when a stream of a person opens; `name` is None for guests.
+
+        `at` is the time of day in UTC: shown for who was not here.
+        """
+        # Who left for good and comes back is here since now, though nobody has looked meanwhile.
+        self.forget(now)
+        here = self._here.setdefault(person, _Here(name, at))
         here.name = name
         here.tabs += 1
         self._leaving.pop(person, None)
@@ -106,19 +113,21 @@ class Presence:
     def seen(self) -> PresenceView:
         """Call this, after `forget`, for what the room's pages show."""
         named = sorted(
-            (here.name.casefold(), here.name, max(1, here.tabs))
+            (here.name.casefold(), here.name, max(1, here.tabs), here.since)
             for here in self._here.values()
             if here.name is not None
         )
-        shown = tuple((name, tabs) for _, name, tabs in named[:NAMES_MAX])
+        shown = tuple(HereView(name, tabs, since) for _, name, tabs, since in named[:NAMES_MAX])
         return PresenceView(shown, len(named) - len(shown), len(self._here) - len(named))
 
 
 class Readers(Audience[Reader]):
     """The streams that show one room, by the session they belong to."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], now: Callable[[], datetime]) -> None:
         super().__init__(wake)
+        # The wall clock, for what is shown.
+        self._now = now
         # Messages handed to streams since the process started.
         self.delivered = 0
         self._by_session: dict[str, dict[Reader, None]] = {}
@@ -144,7 +153,8 @@ class Readers(Audience[Reader]):
         """
         if reader not in self._people:
             person = self._people[reader] = who.user_id or reader.session_id
-            self.presence.join(person, name if who.user_id is not None else None)
+            name = name if who.user_id is not None else None
+            self.presence.join(person, name, trio.current_time(), self._now())
         self._by_session.setdefault(reader.session_id, {})[reader] = None
         if who.user_id is not None:
             self._members[reader.session_id] = who.user_id

@@ -21,6 +21,7 @@ from web.views.accounts import (
 )
 from web.views.chat import (
     ChatView,
+    HereView,
     MessageFragments,
     MessageState,
     MessageView,
@@ -163,6 +164,7 @@ __all__ = [
     "FlowView",
     "FoundView",
     "GuaranteeView",
+    "HereView",
     "HomePage",
     "HubPage",
     "ImpossibleView",

@@ -116,17 +116,28 @@ class RefusalView:
 
 
 @dataclass(frozen=True, slots=True)
+class HereView:
+    """A member who is in the room: in how many tabs, and since when, in UTC."""
+
+    name: str
+    tabs: int
+    since: datetime
+
+    def __post_init__(self) -> None:
+        check_text("name", self.name)
+        check_count("tabs", self.tabs, least=1)
+        check_utc("since", self.since)
+
+
+@dataclass(frozen=True, slots=True)
 class PresenceView:
     """Who is in the room: members with their tabs, how many more of them, and how many guests."""
 
-    names: tuple[tuple[str, int], ...]
+    names: tuple[HereView, ...]
     more: int
     guests: int
 
     def __post_init__(self) -> None:
-        for name, tabs in self.names:
-            check_text("name", name)
-            check_count("tabs", tabs, least=1)
         check_count("more", self.more)
         check_count("guests", self.guests)
 

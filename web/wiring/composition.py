@@ -204,7 +204,8 @@ class Web:
         told = sent_teller(self.timeline)
         self.streams = Streams(caps=caps, start_actor=self._start_stream, told=told)
         self._room_readers = {
-            room: Readers(waker(partial(directory.room_feed, room))) for room in ROOM_NAMES
+            room: Readers(waker(partial(directory.room_feed, room)), clock.now)
+            for room in ROOM_NAMES
         }
         self.shown = ShownRooms(self._room_readers)
         self.tree_readers = Audience[Stream](waker(directory.tree_feed))

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import trio
@@ -202,6 +203,11 @@ class FeedKit:
         return page
 
 
+def noon() -> datetime:
+    """A time of day that goes with the loop's clock."""
+    return datetime(2026, 11, 21, 12, tzinfo=UTC) + timedelta(seconds=trio.current_time())
+
+
 @asynccontextmanager
 async def open_kit(*, with_feed: bool = True) -> AsyncIterator[FeedKit]:
     """Open a room and, if wanted, its feed."""
@@ -211,7 +217,7 @@ async def open_kit(*, with_feed: bool = True) -> AsyncIterator[FeedKit]:
         environment = ChatEnvironment(SteppingClock(step_s=3), CountingIds(), log)
         room: RoomRef = await system.start(RoomActor, LOBBY, environment, name="lobby")
         kit = FeedKit(
-            system, log, environment, room, Rooms(lambda _: room), Readers(lambda: None),
+            system, log, environment, room, Rooms(lambda _: room), Readers(lambda: None, noon),
             CountingFrames(),
         )  # fmt: skip
 
@@ -219,7 +225,7 @@ async def open_kit(*, with_feed: bool = True) -> AsyncIterator[FeedKit]:
             assert kit.feed is not None, "no reader came before the feed"
             return kit.feed
 
-        kit.readers = Readers(waker(find))
+        kit.readers = Readers(waker(find), noon)
         if with_feed:
             await kit.start_feed()
             await kit.settle()

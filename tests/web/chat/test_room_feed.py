@@ -17,7 +17,7 @@ from actors.chat import (
 )
 from actors.chat.chat_log import HISTORY_LIMIT
 from actors.runtime import NoProc
-from tests.web.chat.feed_kit import MODERATOR, FeedKit, Page, ids_of, open_kit
+from tests.web.chat.feed_kit import MODERATOR, FeedKit, Page, ids_of, noon, open_kit
 from web.chat.presenting import ViewerClass
 from web.chat.readers import Readers
 from web.chat.room_feed import RETRY_S
@@ -101,7 +101,7 @@ async def test_a_page_that_joins_while_history_is_read_misses_nothing() -> None:
     async with open_kit(with_feed=False) as kit:
         stored = [await kit.store("a"), await kit.store("b")]
         page = Page("reader")
-        kit.readers = Readers(lambda: None)  # every nudge is lost
+        kit.readers = Readers(lambda: None, noon)  # every nudge is lost
         kit.readers.join(page)
         await kit.start_feed()
         kit.publish(stored[-1])  # the window holds it already
@@ -324,11 +324,11 @@ async def test_reports_of_a_feed_hold_nobodys_words() -> None:  # SEC-131
         assert "secret words" not in f"{[*kit.system.reports.kept]} {[*kit.system.dead_letters]}"
 
 
-def test_a_feed_that_is_away_is_not_nudged() -> None:
+async def test_a_feed_that_is_away_is_not_nudged() -> None:
     def find() -> object:
         raise NoProc("feed-lobby")
 
-    readers = Readers(waker(find))  # type: ignore[arg-type]
+    readers = Readers(waker(find), noon)  # type: ignore[arg-type]
     page = Page("x")
     readers.join(page)
     assert readers.take_waiting() == {page: None}
