@@ -32,8 +32,8 @@ SEEN_EVERY = timedelta(minutes=1)
 SIGN_INS_PER_USER_MAX = 5
 # What stands where the name of who deleted their account stood (SITE-47).
 DELETED_NAME = "deleted user"
-# Who forgets their name, in the audit.
-NAME_FORGOTTEN_BY = "account.delete"
+# Who has forgotten their subject, in the audit.
+FORGOTTEN_BY = "account.delete"
 
 
 class Role(StrEnum):
@@ -214,8 +214,9 @@ class Accounts(Protocol):
     async def delete(self, user_id: UUID, former_hash: str) -> bool:
         """Call this to delete an account; False, and nothing is, when its password changed.
 
-        Gone at once: name, address, credentials, memberships, sign-ins. A bare id stays. The name
-        counts as a subject that is forgotten (`name_subject`), so every process hears of it.
+        Gone at once: name, address, credentials, memberships, sign-ins. A bare id stays. In the
+        same transaction its subject is forgotten (`actors.chat.user_subject`): what was said
+        cannot be read any more, and every process hears of it.
         """
         ...
 
@@ -241,15 +242,6 @@ class Accounts(Protocol):
     async def sweep(self, limit: int = 1000) -> Swept:
         """Call this to end at most so many sign-ins whose time is over."""
         ...
-
-
-def name_subject(user_id: UUID) -> str:
-    """Call this for the subject that is forgotten with an account's name.
-
-    It has no key: nothing is sealed with it. Whoever shows names that were read before hears of it
-    as of all that is forgotten.
-    """
-    return f"name:{user_id}"
 
 
 def is_taken_away(before: Role, role: Role) -> bool:

@@ -8,7 +8,7 @@ import trio
 
 from actors.accounts.members import (
     DELETED_NAME,
-    NAME_FORGOTTEN_BY,
+    FORGOTTEN_BY,
     SEEN_EVERY,
     SIGN_IN_IDLE,
     SIGN_IN_KEPT,
@@ -25,11 +25,11 @@ from actors.accounts.members import (
     check_hash,
     check_role,
     is_taken_away,
-    name_subject,
 )
 from actors.accounts.ports import HowEnded, check_digest, check_session, check_users
 from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
 from actors.accounts.words import SessionId
+from actors.chat import user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.memory.database import AttemptsRow, MemoryDatabase, SessionEndRow, SignInRow, UserRow
@@ -188,7 +188,7 @@ class MemoryAccounts(Faults):
         self._end(lambda row: row.user_id == user_id)
         del self.database.users[user_id]
         self.database.user_names[user_id] = DELETED_NAME
-        forget_subject(self.database, name_subject(user_id), NAME_FORGOTTEN_BY)
+        forget_subject(self.database, user_subject(user_id), FORGOTTEN_BY)
         return True
 
     async def grant(self, username: str, role: Role) -> Role | None:

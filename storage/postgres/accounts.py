@@ -11,7 +11,7 @@ import asyncpg
 
 from actors.accounts.members import (
     DELETED_NAME,
-    NAME_FORGOTTEN_BY,
+    FORGOTTEN_BY,
     SEEN_EVERY,
     SIGN_IN_IDLE,
     SIGN_IN_KEPT,
@@ -28,12 +28,11 @@ from actors.accounts.members import (
     check_hash,
     check_role,
     is_taken_away,
-    name_subject,
 )
 from actors.accounts.ports import check_digest, check_session, check_users
 from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
 from actors.accounts.words import SessionId
-from actors.chat import LOBBY
+from actors.chat import LOBBY, user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
 from storage.errors import StatementRefused
@@ -337,7 +336,7 @@ async def _delete(connection: Connection, user_id: UUID, former_hash: str) -> bo
     await connection.execute("DELETE FROM chat_room_memberships WHERE user_id = $1", user_id)
     await connection.execute(_SCRUB, user_id, DELETED_NAME)
     await connection.execute(_AUDIT, str(user_id), "account.delete")
-    await forget_subject(connection, name_subject(user_id), NAME_FORGOTTEN_BY)
+    await forget_subject(connection, user_subject(user_id), FORGOTTEN_BY)
     return True
 
 

@@ -27,7 +27,7 @@ from actors.accounts import (
     Taken,
     login_limits,
 )
-from actors.accounts.members import name_subject
+from actors.chat import user_subject
 from actors.persistence import SubjectKeys
 from storage.errors import InvalidField
 from storage.memory import (
@@ -311,7 +311,7 @@ class AccountsSuite:
         assert await kept.accounts.delete(ada.user_id, HASH)
         assert not await kept.accounts.delete(ada.user_id, HASH)
         # What shows the name, in whatever process, reads it again.
-        assert await kept.keys.forgets(0) == (1, [name_subject(ada.user_id)])
+        assert await kept.keys.forgets(0) == (1, [user_subject(ada.user_id)])
         assert await kept.accounts.credentials(ada.email) is None
         assert await kept.accounts.who(digest_of("ada")) is None
         assert await kept.accounts.grant("ada", Role.MODERATOR) is None

@@ -24,7 +24,13 @@ from web.accounts.hashing import HashingBusy
 from web.routing import paths
 from web.routing.errors import NotSignedIn
 from web.routing.services import Services
-from web.server import Rendering, RequestState, current_request_state, require_media
+from web.server import (
+    Rendering,
+    RequestState,
+    current_request_state,
+    require_media,
+    tell_unavailable,
+)
 from web.site.pages import (
     PAGE_LOGIN,
     PAGE_PROTECTED,
@@ -154,6 +160,7 @@ def refused(error: Exception) -> NotEntered:
     """Call this with one of `REFUSED` for what its form says."""
     if isinstance(error, NotEntered):
         return error
+    tell_unavailable(error)
     return NotEntered(503, {"": _LATER}, 1.0)
 
 

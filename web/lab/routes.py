@@ -42,7 +42,7 @@ from web.routing.errors import (
     error_table,
 )
 from web.routing.services import Services
-from web.server import current_request_state
+from web.server import Answer, current_request_state, tell_unavailable
 from web.settings import LabMode
 from web.site.events import StreamQuery
 from web.site.pages import PAGE_LAB, form_response, page_response, shell
@@ -159,7 +159,9 @@ def lab_again(services: Services, lab: LabServices) -> ShowAgain:
 
     async def show(refused: RefusedPost) -> Response:
         row = rows.row(refused.error)
-        if row.status >= 500:
+        if row.status == Answer.UNAVAILABLE.value.status:
+            tell_unavailable(refused.error)
+        elif row.status >= 500:
             log.error("chat.post_not_stored", status=row.status, exc_info=refused.error)
         page = await _page(services, lab, RoomPart(refused.room), refused)
         wait = {} if row.retry_after_s is None else {"retry_after": str(row.retry_after_s)}

@@ -84,6 +84,7 @@ from web.server.quart_app import (
     current_request_state,
     require_media,
     sign_in_of,
+    tell_unavailable,
 )
 from web.server.serving import (
     CLOSE_BATCH,
@@ -182,6 +183,7 @@ __all__ = [
     "serve",
     "set_cookie",
     "sign_in_of",
+    "tell_unavailable",
     "text_frame",
     "transport_of",
 ]

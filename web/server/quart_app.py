@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 from hypercorn.typing import ASGIFramework, HTTPScope, WebsocketScope
-from quart import Response, g, request
+from quart import Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -114,7 +114,7 @@ class WebApp(LeanApp):
         self.error_table = table
         self.csrf = CsrfTokens(settings.ring)
         self._on_refused = on_refused
-        self._away = AwayLog()
+        self.away = AwayLog()
         self._identify = identify
         self.edge = Edge(
             self.asgi_app,
@@ -145,7 +145,7 @@ class WebApp(LeanApp):
         if row.status == Answer.LATE.value.status and state.rendering is not Rendering.API:
             row = Answer.UNAVAILABLE.value  # SITE-153: a person is told to try again
         if row.status == Answer.UNAVAILABLE.value.status and not row.is_refusal:
-            self._away.tell(error, state)
+            self.away.tell(error, state)
         elif row.status >= 500 and not row.is_refusal:
             log.error(
                 "request.failed",
@@ -211,6 +211,15 @@ def sign_in_of(state: RequestState) -> str:
 def current_request_state() -> RequestState:
     """Call this inside a Quart request to get what the edge knows about it."""
     return request_state(request.scope)
+
+
+def tell_unavailable(error: BaseException) -> None:
+    """Call this inside a Quart request that shows a 503 in a form of its own.
+
+    It is logged as those that are raised: once while something is away, and then counted.
+    """
+    assert isinstance(current_app, WebApp), "the site has one application"
+    current_app.away.tell(error, current_request_state())
 
 
 def require_media(media_type: str) -> None:

@@ -176,7 +176,11 @@ async def test_the_store_away_is_503_and_never_a_guests_page() -> None:
             assert "Sign in" not in answer.text.partition("<main")[2]
         assert (await get(visitor, "/protected")).status == 200
         site.accounts.fail_next(StoreUnavailable("gone for a test"))
-        away = await form(site.visitor(), "/login", email="ada@example.org", password=PASSWORD)
+        with capture_logs() as lines:
+            away = await form(site.visitor(), "/login", email="ada@example.org", password=PASSWORD)
+        # SITE-155: answered by a form of its own, and logged like any other
+        told = [line["kind"] for line in lines if line["event"] == "request.unavailable"]
+        assert told == ["StoreUnavailable"]
         assert (away.status, away.headers["retry-after"]) == (503, "1")
         assert 'value="ada@example.org"' in away.text
         assert (await get(visitor, "/health")).status == 200

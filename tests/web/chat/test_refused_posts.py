@@ -9,6 +9,7 @@ import uuid
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from storage.memory import MemoryChatLog
 from tests.journeys.visitor import Answer, Visitor
@@ -66,8 +67,16 @@ async def test_a_refused_form_comes_back_with_its_text() -> None:
         assert brought(again)[0] == "hello"
         assert "cookie" in brought(again)[1]
         # SITE-66: what found no store may be stored; sent again with its id it is stored once.
-        log.fail_next()
-        lost = await send(visitor, again, "hello")
+        with capture_logs() as lines:
+            log.fail_next()
+            lost = await send(visitor, again, "hello")
+            for _ in range(3):
+                log.fail_next()
+                assert (await send(visitor, lost, "hello")).status == 503
+        # SITE-155: with the store away each of them comes again and again: told once, and counted
+        told = [line["log_level"] for line in lines if line["event"] == "request.unavailable"]
+        assert told == ["warning", "debug", "debug", "debug"]
+        assert not [line for line in lines if line["log_level"] == "error"]
         assert lost.status == 503
         assert brought(lost)[0] == "hello"
         assert fields_of(lost, "")["demoClientId"] == fields_of(again, "")["demoClientId"]
