@@ -39,7 +39,7 @@ from actors.chat import (
 from actors.runtime import Actor, AskError, Batch, message
 from web.chat.presenting import RoomFrames, ViewerClass, window_views
 from web.chat.readers import Readers
-from web.chat.window import RoomWindow, is_whole, merged
+from web.chat.window import PENDING_MAX, RoomWindow, is_whole, merged, with_older
 from web.realtime import Arrivals, Slices, joined
 from web.server import COALESCE_BYTES, BoundedMap, Bundle, Frame, bundled
 from web.views import MessageView
@@ -131,7 +131,10 @@ class RoomFeed(Actor[Messages]):
             return
         # Nobody else saw it.
         own = {session: [gone] for session in self._readers.moderators}
-        if message is not None:
+        if message is None:
+            # It made room for others here: its author is told why by the history.
+            own |= {session: [gone] for session in self._readers.sessions_by(event.author)}
+        else:
             gone_for = replace(message, status=Status.REMOVED, body="", removed_for=event.reason)
             told = Bundle(((self._frames.refused(gone_for, event), event.n),))
             own |= {session: [told] for session in self._readers.sessions_of(message)}
@@ -211,17 +214,23 @@ class RoomFeed(Actor[Messages]):
 
     async def _read(self) -> RoomWindow | None:
         newest = await self._history(_EVERYTHING)
+        # Among the newest many wait for review: everybody's window reaches further back, and so
+        # does their authors' own.
+        while newest is not None and not is_whole(newest.messages, has_older=newest.has_older):
+            if len(newest.messages) >= PENDING_MAX:
+                break
+            older = await self._history(_EVERYTHING, newest.messages[0].seq)
+            newest = None if older is None else with_older(newest, older)
         if newest is None:
             return None
-        if is_whole(newest):
+        if is_whole(newest.messages, has_older=newest.has_older):
             return RoomWindow(newest.messages, newest.n)
-        # Among the newest many wait for review: everybody's window reaches further back.
         public = await self._history(_PUBLIC)
         return None if public is None else RoomWindow(merged(newest, public), newest.n)
 
-    async def _history(self, viewer: Viewer) -> History | None:
+    async def _history(self, viewer: Viewer, before: int | None = None) -> History | None:
         try:
-            answer = await self._rooms.of(self.room).ask(ReadHistory(viewer))
+            answer = await self._rooms.of(self.room).ask(ReadHistory(viewer, before))
         except (AskError, UnknownRoom):
             return None
         return answer if isinstance(answer, History) else None

@@ -1,11 +1,13 @@
 """The newest messages of a room, as its feed holds them. Pure: no actor, no rendering.
 
 Visible messages, those that wait for review and those that were removed are kept apart, so that
-however many wait, they push out nothing that everybody sees.
+however many wait, they push out nothing that everybody sees. Nor does one author's flood push out
+what others have waiting: who has the most of it makes room.
 """
 
 from bisect import insort
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from uuid import UUID
@@ -15,9 +17,10 @@ from actors.chat.chat_log import HISTORY_LIMIT
 from actors.chat.policy import author_id
 from actors.chat.words import AuthorId
 
-# Of those that wait, and of those that were removed. Only some see them; they find older ones in
-# the history when they load the page.
-PENDING_MAX = 100
+# Of those that wait, and of those that were removed. Only some see them; of one author a page shows
+# no more than `HISTORY_LIMIT`. With ten such authors at once the longest list loses its oldest: its
+# author finds it when the page is loaded. Each is at most 4 KB, so a room holds some 2 MB a list.
+PENDING_MAX = 500
 
 
 class RoomWindow:
@@ -28,6 +31,7 @@ class RoomWindow:
         self._visible: list[Message] = []
         self._pending: list[Message] = []
         self._removed: list[Message] = []
+        self._last_seq = 0
         for message in messages:
             self._keep(message)
 
@@ -37,12 +41,14 @@ class RoomWindow:
     def post(self, message: Message, n: int) -> bool:
         """Call this when event `n` brought a message; the oldest makes room for it.
 
-        True when it waited here until now: some readers see it already, as one that waits.
+        True when it waited until now: some readers see it already, as one that waits.
         """
         self.n = n
-        waiting = [kept for kept in self._pending if kept.id != message.id]
-        has_waited = len(waiting) < len(self._pending)
-        self._pending = waiting
+        # A new message has a new number, also when the one that waited made room for others here.
+        has_waited = message.seq <= self._last_seq
+        self._pending = [kept for kept in self._pending if kept.id != message.id]
+        # One that was approved while the history was read page by page.
+        self._visible = [kept for kept in self._visible if kept.id != message.id]
         self._keep(message)
         return has_waited
 
@@ -75,6 +81,7 @@ class RoomWindow:
         return tuple(both[-HISTORY_LIMIT:])
 
     def _keep(self, message: Message) -> None:
+        self._last_seq = max(self._last_seq, message.seq)
         if message.status is Status.VISIBLE:
             # At its place: one that was approved has a number of before.
             insort(self._visible, message, key=attrgetter("seq"))
@@ -82,13 +89,31 @@ class RoomWindow:
         else:
             kept = self._pending if message.status is Status.PENDING else self._removed
             kept.append(message)
-            del kept[:-PENDING_MAX]
+            _make_room(kept, author_id(message))
 
 
-def is_whole(newest: History) -> bool:
-    """Call this to learn whether a page read with all pending ones holds all that readers see."""
-    visible = sum(message.status is Status.VISIBLE for message in newest.messages)
-    return not newest.has_older or visible == HISTORY_LIMIT
+def _make_room(kept: list[Message], author: AuthorId | None) -> None:
+    """Drop what nobody's page shows: the oldest of an author with too many, or with the most."""
+    by_author = Counter(map(author_id, kept))
+    if by_author[author] <= HISTORY_LIMIT:
+        if len(kept) <= PENDING_MAX:
+            return
+        author = max(by_author, key=by_author.__getitem__)
+    del kept[next(at for at, message in enumerate(kept) if author_id(message) == author)]
+
+
+def is_whole(read: Sequence[Message], *, has_older: bool) -> bool:
+    """Call this to learn whether what was read with all pending ones is all that readers see."""
+    visible = sum(message.status is Status.VISIBLE for message in read)
+    return not has_older or visible >= HISTORY_LIMIT
+
+
+def with_older(newest: History, older: History) -> History:
+    """Call this with a page of everything and the page before it, read later: both as one.
+
+    What changed between the two is told by events behind `newest.n`, which come again.
+    """
+    return replace(newest, messages=older.messages + newest.messages, has_older=older.has_older)
 
 
 def merged(newest: History, public: History) -> tuple[Message, ...]:

@@ -207,6 +207,22 @@ async def open_after_restart(kit: FeedKit) -> Page:
     return page
 
 
+async def test_what_waits_behind_a_flood_is_read_for_its_author() -> None:
+    # SITE-68, SITE-69: also by a feed that was restarted, and on a page that comes back
+    async with open_kit(with_feed=False) as kit:
+        shown = [await kit.say("b")]
+        waits = await kit.say("a", "see http://a")
+        for number in range(2 * HISTORY_LIMIT + 20):
+            await kit.say(f"spam-{number}", "http://example.org")
+        await kit.start_feed()
+        author, other = await kit.open_page("a"), await kit.open_page("x")
+        assert author.ids == ids_of([*shown, waits])
+        assert other.ids == ids_of(shown)
+        await kit.decide(waits, Decision.REMOVE, "no links, please")
+        assert "no links, please" in author.text
+        assert "no links, please" not in other.text
+
+
 async def test_a_withdrawn_message_leaves_every_page() -> None:  # SITE-69
     async with open_kit() as kit:
         page = await kit.open_page("x")

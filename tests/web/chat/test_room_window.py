@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -37,7 +38,7 @@ def test_what_the_public_sees_is_the_stores_answer(statuses: list[Status], later
     then = stored[: len(stored) - later] if later else stored
     newest = page(then, Viewer(is_moderator=True), len(then))
     window = RoomWindow(newest.messages, newest.n)
-    if not is_whole(newest):
+    if not is_whole(newest.messages, has_older=newest.has_older):
         window = RoomWindow(merged(newest, page(stored, Viewer(), len(stored))), newest.n)
     for message in stored[len(then) :]:
         window.post(message, window.n + 1)
@@ -64,7 +65,40 @@ def test_everything_is_bounded() -> None:  # REL-70
     window = RoomWindow()
     for n, message in enumerate(messages_of([Status.PENDING] * 300 + [Status.VISIBLE] * 300), 1):
         window.post(message, n)
-    assert repr(window) == f"<RoomWindow n=600 {HISTORY_LIMIT}+{PENDING_MAX}>"
+    assert repr(window) == f"<RoomWindow n=600 {HISTORY_LIMIT}+{3 * HISTORY_LIMIT}>"
+    for n, message in enumerate(messages_of([Status.PENDING] * (2 * PENDING_MAX)), 601):
+        window.post(replace(message, id=UUID(int=n), author_session=f"s{n}"), n)
+    assert repr(window) == f"<RoomWindow n=1600 {HISTORY_LIMIT}+{PENDING_MAX}>"
+
+
+def test_a_flood_of_one_author_pushes_out_nothing_of_others() -> None:
+    # SITE-68, REL-70: of the one page shows no more than it holds; the others keep what waits
+    window = RoomWindow()
+    every = messages_of([Status.PENDING] * (2 * PENDING_MAX))
+    quiet = {n: replace(every[n], author_session=f"quiet {n}") for n in range(0, 400, 4)}
+    floods = [f"flood {number}" for number in range(15)]
+    for n, message in enumerate(every):
+        loud = replace(message, author_session=floods[n % len(floods)])
+        window.post(quiet.get(n, loud), n + 1)
+    for n, message in quiet.items():
+        assert window.seen_by(Viewer(session_id=f"quiet {n}")) == (message,)
+    kept = [len(window.seen_by(Viewer(session_id=flood))) for flood in floods]
+    assert max(kept) - min(kept) <= 1
+    assert repr(window) == f"<RoomWindow n={2 * PENDING_MAX} 0+{PENDING_MAX}>"
+
+
+def test_one_that_made_room_is_known_to_have_waited() -> None:
+    # SITE-69: its author's page may hold it, and shall not show it twice
+    window = RoomWindow()
+    first, *others = messages_of([Status.PENDING] * (3 * HISTORY_LIMIT + 10))
+    for n, message in enumerate((first, *others), 1):
+        window.post(replace(message, author_session="s"), n)
+    assert first.id not in {one.id for one in window.seen_by(Viewer(session_id="s"))}
+    assert window.post(replace(first, status=Status.VISIBLE), 1000)
+    again = window.seen_by(Viewer())
+    assert window.post(replace(first, status=Status.VISIBLE), 1001)
+    assert window.seen_by(Viewer()) == again, "approved while the history was read: once"
+    assert not window.post(replace(others[-1], id=UUID(int=7777), seq=7777), 1002)
 
 
 def test_a_removed_message_is_never_kept() -> None:
