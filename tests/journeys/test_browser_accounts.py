@@ -91,8 +91,10 @@ def _is_put_away(page: Page) -> None:
 DRAFTS = "Object.keys(sessionStorage).filter((key) => key.startsWith('draft '))"
 
 
-def test_a_draft_leaves_with_who_signs_out(site: SiteProcess, new_context: OpenContext) -> None:
+def test_a_draft_leaves_with_who_signs_out(start_site: StartSite, new_context: OpenContext) -> None:
     # SITE-64, SEC-13: it is in no tab of this browser any more, and the page says so
+    # A site of its own: five of one address may register within an hour.
+    site = start_site()
     context = new_context()
     page, lab, away = context.new_page(), context.new_page(), context.new_page()
     register(page, site, "hedy")
@@ -111,8 +113,9 @@ def test_a_draft_leaves_with_who_signs_out(site: SiteProcess, new_context: OpenC
     expect(lab.locator("#chat-you-draft")).to_have_value("")
 
 
-def test_a_draft_leaves_with_an_account(site: SiteProcess, new_context: OpenContext) -> None:
+def test_a_draft_leaves_with_an_account(start_site: StartSite, new_context: OpenContext) -> None:
     # SITE-64, SITE-47: the name is free, and whoever takes it in this tab finds nothing
+    site = start_site()
     context = new_context()
     page, lab = context.new_page(), context.new_page()
     register(page, site, "vera")
