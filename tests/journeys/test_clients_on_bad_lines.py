@@ -156,6 +156,15 @@ class Program:
 _IN_THE_PAGE = """async (source) => {
   const file = new Blob([source], {type: "text/javascript"});
   const { GreenroomClient } = await import(URL.createObjectURL(file));
+  // Connected is not yet subscribed, which the server may have to look up.
+  const isSubscribed = new Promise((done) => {
+    window.WebSocket = class extends window.WebSocket {
+      constructor(...args) {
+        super(...args);
+        this.addEventListener("message", ({data}) => data.includes('"subscribed"') && done());
+      }
+    };
+  });
   const client = new GreenroomClient("/ws");
   Object.assign(window, {client, heard: [], gaps: [], states: [], acks: 0, refusals: []});
   client.on("gap", (gap) => gaps.push(gap));
@@ -166,6 +175,7 @@ _IN_THE_PAGE = """async (source) => {
       .then(() => { acks += 1; }, (error) => refusals.push(error.code));
   };
   await client.connect();
+  await isSubscribed;
 }"""
 
 
