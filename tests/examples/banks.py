@@ -10,13 +10,10 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
 
 import trio
 
-from actors.persistence import EVENTS, AggregateActor, Appended, AppendRequest, EventStore
-from actors.reducers import Environment
+from actors.persistence import EVENTS, AggregateActor, EventStore
 from actors.runtime import AskError
 from actors.sagas import SagaActor, Status, lines
 from docs.examples.banking.accounts import (
@@ -40,7 +37,6 @@ from storage.errors import StoreError
 from storage.memory import (
     MemoryDatabase,
     MemoryDeadLetters,
-    MemoryEventStore,
     MemoryOutbox,
     MemoryProjections,
     MemoryTimers,
@@ -48,15 +44,14 @@ from storage.memory import (
 from storage.postgres import (
     Database,
     PostgresDeadLetters,
-    PostgresEventStore,
     PostgresOutbox,
     PostgresProjections,
     PostgresTimers,
 )
 from supervision import dynamic_method, open_system
+from tests.engines import MemoryCommits, PostgresCommits, real_environment, virtual_environment
 from web.app import Beside
 
-_BASE = datetime(2025, 1, 1, tzinfo=UTC)
 # As many as a bank can begin beside what it does: more would only wait in mailboxes.
 AT_ONCE = 50
 # A second of a storm; a bank of customers is given up far earlier.
@@ -87,39 +82,6 @@ class Storm:
         if self.chance.random() < self.crash_share:
             self.crashes += 1
             raise CrashedByTest
-
-
-class _MemoryEvents(MemoryEventStore):
-    storm: Storm
-
-    async def append_request(self, request: AppendRequest) -> Appended:
-        appended = await super().append_request(request)
-        await self.storm.pass_by()
-        return appended
-
-
-class _PostgresEvents(PostgresEventStore):
-    storm: Storm
-
-    async def append_request(self, request: AppendRequest) -> Appended:
-        appended = await super().append_request(request)
-        await self.storm.pass_by()
-        return appended
-
-
-class _Ids:
-    def new_id(self) -> UUID:
-        return uuid4()
-
-
-class _RealClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-
-class _VirtualClock:
-    def now(self) -> datetime:
-        return _BASE + timedelta(seconds=trio.current_time() % 1e9)
 
 
 class Patient(Bank, intensity=CRASHES_BORNE, period=1.0):
@@ -166,9 +128,9 @@ async def open_office(ports: Ports) -> AsyncIterator[Office]:
 
 def memory_world() -> World:
     """Call this under virtual time."""
-    clock = _VirtualClock()
-    database = MemoryDatabase(now=clock.now)
-    events = _MemoryEvents(database, inline=INLINE)
+    env = virtual_environment()
+    database = MemoryDatabase(now=env.clock.now)
+    events = MemoryCommits(database, inline=INLINE)
     beside = Beside(
         MemoryOutbox(database),
         MemoryTimers(database),
@@ -177,14 +139,14 @@ def memory_world() -> World:
     )
 
     def set_storm(storm: Storm) -> None:
-        events.storm = storm
+        events.behind = storm.pass_by
 
-    return World(Ports(events, beside, Environment(clock, _Ids()), "the-bank"), set_storm)
+    return World(Ports(events, beside, env, "the-bank"), set_storm)
 
 
 def postgres_world(database: Database) -> World:
     """Call this on a fresh database."""
-    events = _PostgresEvents(database, inline=INLINE)
+    events = PostgresCommits(database, inline=INLINE)
     beside = Beside(
         PostgresOutbox(database),
         PostgresTimers(database),
@@ -193,9 +155,9 @@ def postgres_world(database: Database) -> World:
     )
 
     def set_storm(storm: Storm) -> None:
-        events.storm = storm
+        events.behind = storm.pass_by
 
-    return World(Ports(events, beside, Environment(_RealClock(), _Ids()), "the-bank"), set_storm)
+    return World(Ports(events, beside, real_environment(), "the-bank"), set_storm)
 
 
 async def begin_all(office: Office, asked: Sequence[MoveMoney]) -> None:

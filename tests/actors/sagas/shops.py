@@ -6,15 +6,12 @@ heard of: what is left is what the store has.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import cast
-from uuid import UUID, uuid4
 
 import trio
 
 from actors.persistence import (
-    Appended,
-    AppendRequest,
     DeadLetters,
     DurableTimers,
     EventStore,
@@ -38,7 +35,6 @@ from docs.examples.checkout import (
 from storage.memory import (
     MemoryDatabase,
     MemoryDeadLetters,
-    MemoryEventStore,
     MemoryOutbox,
     MemoryProjections,
     MemoryTimers,
@@ -46,14 +42,12 @@ from storage.memory import (
 from storage.postgres import (
     Database,
     PostgresDeadLetters,
-    PostgresEventStore,
     PostgresOutbox,
     PostgresProjections,
     PostgresTimers,
 )
+from tests.engines import MemoryCommits, PostgresCommits, real_environment, virtual_environment
 from tests.patience import PATIENCE_S
-
-_BASE = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 @dataclass
@@ -71,39 +65,6 @@ class Plan:
         if (place, self.passed[place]) == (self.place, self.at):
             self.scope.cancel()
             await trio.sleep_forever()
-
-
-class _Ids:
-    def new_id(self) -> UUID:
-        return uuid4()
-
-
-class _RealClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-
-class _VirtualClock:
-    def now(self) -> datetime:
-        return _BASE + timedelta(seconds=trio.current_time() % 1e9)
-
-
-class _MemoryEvents(MemoryEventStore):
-    plan: Plan
-
-    async def append_request(self, request: AppendRequest) -> Appended:
-        appended = await super().append_request(request)
-        await self.plan.pass_by("append")
-        return appended
-
-
-class _PostgresEvents(PostgresEventStore):
-    plan: Plan
-
-    async def append_request(self, request: AppendRequest) -> Appended:
-        appended = await super().append_request(request)
-        await self.plan.pass_by("append")
-        return appended
 
 
 class _WatchedOutbox:
@@ -167,13 +128,14 @@ class World:
 
 def memory_world() -> World:
     """Call this under virtual time."""
-    clock = _VirtualClock()
-    database = MemoryDatabase(now=clock.now)
-    events = _MemoryEvents(database, inline=[SagaIndex()])
+    env = virtual_environment()
+    database = MemoryDatabase(now=env.clock.now)
+    events = MemoryCommits(database, inline=[SagaIndex()])
     outbox = _WatchedOutbox(MemoryOutbox(database))
 
     def set_plan(plan: Plan) -> None:
-        events.plan = outbox.plan = plan
+        outbox.plan = plan
+        events.behind = partial(plan.pass_by, "append")
 
     return World(
         events,
@@ -181,18 +143,19 @@ def memory_world() -> World:
         MemoryTimers(database),
         MemoryDeadLetters(database),
         MemoryProjections(database),
-        Environment(clock, _Ids()),
+        env,
         set_plan,
     )
 
 
 def postgres_world(database: Database) -> World:
     """Call this on a fresh database."""
-    events = _PostgresEvents(database, inline=[SagaIndex()])
+    events = PostgresCommits(database, inline=[SagaIndex()])
     outbox = _WatchedOutbox(PostgresOutbox(database))
 
     def set_plan(plan: Plan) -> None:
-        events.plan = outbox.plan = plan
+        outbox.plan = plan
+        events.behind = partial(plan.pass_by, "append")
 
     return World(
         events,
@@ -200,7 +163,7 @@ def postgres_world(database: Database) -> World:
         PostgresTimers(database),
         PostgresDeadLetters(database),
         PostgresProjections(database),
-        Environment(_RealClock(), _Ids()),
+        real_environment(),
         set_plan,
     )
 
