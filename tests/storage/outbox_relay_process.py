@@ -7,8 +7,7 @@ handled as a receiver does: the effect and the inbox row in one append.
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import trio
 
@@ -19,24 +18,14 @@ from actors.persistence import (
     OutboxRelay,
     StreamId,
 )
-from actors.reducers import Environment
 from actors.runtime import open_actors
 from storage.postgres import Connection, Database, PostgresEventStore, PostgresOutbox, open_database
 from storage.testing.samples import new_event
+from tests.engines import real_environment
 from tests.patience import PATIENT_POOL
 
 EFFECTS = StreamId("receiver-1")
 CONSUMER = "receiver"
-
-
-class _Clock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-
-class _Ids:
-    def new_id(self) -> UUID:
-        return uuid4()
 
 
 class _NeverMarks(PostgresOutbox):
@@ -79,7 +68,7 @@ async def main(url: str, plan: str) -> None:
             if is_here and place == "after":
                 await _stop_here(plan)
 
-        environment = Environment(clock=_Clock(), ids=_Ids())
+        environment = real_environment()
         outbox = PostgresOutbox(database) if plan == "run" else _NeverMarks(database)
         await system.start(OutboxRelay, outbox, send, environment, str(uuid4()))
         await trio.sleep_forever()
