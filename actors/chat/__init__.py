@@ -26,6 +26,7 @@ from actors.chat.moderation import (
     Verdict,
     WaitingList,
     WaitingMessage,
+    is_by_reviewer,
     parse_decision,
     parse_reason,
 )
@@ -153,6 +154,7 @@ __all__ = [
     "day_subject",
     "guest_name",
     "hide_words",
+    "is_by_reviewer",
     "is_own",
     "may_see",
     "parse_decision",

@@ -220,6 +220,11 @@ class ChatLog(Protocol):
         In one transaction: the event of the room, the message's status, reviewer, time and reason
         in the queue, and the audit row `chat.message.moderate`. Of several at once one decides and
         the others are `NOT_WAITING`. An approved message keeps its `seq`.
+
+        Whether the reviewer is a moderator is read in that transaction: a role that was taken away
+        before it commits decides nothing (`NO_MODERATOR`). Nor does anybody about what was written
+        under their name, in the session they decide from, or in one known to have been theirs
+        (`OWN`, see `is_by_reviewer`).
         """
         ...
 

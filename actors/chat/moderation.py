@@ -10,8 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from actors.chat.policy import BadPost, has_controls
-from actors.chat.words import Message, RoomName, Status
+from actors.chat.policy import BadPost, has_controls, is_own
+from actors.chat.words import Message, RoomName, Status, Viewer
 from actors.persistence.words import (
     BIGINT_MAX,
     check_a,
@@ -49,6 +49,8 @@ class NotDecided(StrEnum):
     OWN = "own"
     # Somebody has decided, or it never waited.
     NOT_WAITING = "not_waiting"
+    # Who decides is none who may, or not any more.
+    NO_MODERATOR = "no_moderator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +97,15 @@ ModerationOutcome = Decided | NotDecided
 
 @dataclass(frozen=True, slots=True)
 class WaitingMessage:
-    """A message in the queue, and why it is there."""
+    """A message in the queue, and why it is there.
+
+    `members` are the accounts that its author's browser session is known to have been of: who was
+    signed in on it, or signed in from it. They do not decide about it.
+    """
 
     message: Message
     reason: str
+    members: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +170,10 @@ def check_audited(before: int | None, limit: int) -> None:
         check_integer("before", before, 1, BIGINT_MAX)
 
 
-def is_by_reviewer(message: Message, verdict: Verdict) -> bool:
-    """Call this to learn whether who decides has written the message."""
-    if message.author_session is not None:
-        return message.author_session == verdict.reviewer_session
-    return message.user_id == verdict.reviewer_id
+def is_by_reviewer(waiting: WaitingMessage, viewer: Viewer) -> bool:
+    """Call this to learn whether who decides has written the message, as far as is known.
+
+    Not known to be theirs is what somebody wrote as a guest in a browser where they have not signed
+    in since, or signed in only after its session had been replaced.
+    """
+    return is_own(waiting.message, viewer) or viewer.user_id in waiting.members

@@ -186,6 +186,8 @@ class MemoryAccounts(Faults):
         if user is None or user.password_hash != former_hash:
             return False
         self._end(lambda row: row.user_id == user_id)
+        for end in self.database.session_ends.values():
+            end.members.discard(user_id)
         del self.database.users[user_id]
         self.database.user_names[user_id] = DELETED_NAME
         forget_subject(self.database, user_subject(user_id), FORGOTTEN_BY)
@@ -242,7 +244,8 @@ class MemoryAccounts(Faults):
         if sign_in.former is not None:
             former = sign_in.former
             self._end(lambda row: row.session_id == former)
-            database.session_ends.setdefault(former, SessionEndRow(HowEnded.ENDED, now))
+            end = database.session_ends.setdefault(former, SessionEndRow(HowEnded.ENDED, now))
+            end.members.add(user_id)
             self._ring()
         database.sign_ins[sign_in.digest] = SignInRow(
             sign_in.reference, user_id, sign_in.session_id, sign_in.browser, now, now
@@ -256,7 +259,10 @@ class MemoryAccounts(Faults):
         over = [digest for digest, row in database.sign_ins.items() if is_over(row)]
         for digest in over:
             row = database.sign_ins.pop(digest)
-            database.session_ends.setdefault(row.session_id, SessionEndRow(HowEnded.ENDED, now))
+            end = database.session_ends.setdefault(
+                row.session_id, SessionEndRow(HowEnded.ENDED, now)
+            )
+            end.members.add(row.user_id)
         if over:
             self._ring()
         return len(over)

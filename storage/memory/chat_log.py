@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import msgspec
 import trio
 
+from actors.accounts import Role
 from actors.chat import (
     Author,
     ChatLogUnavailable,
@@ -324,7 +325,11 @@ class MemoryChatLog:
         if kept is None:
             return NotDecided.UNKNOWN
         message, table = kept.message, self._table(kept.message.room)
-        if is_by_reviewer(message, verdict):
+        reviewer = self.database.users.get(verdict.reviewer_id)
+        if reviewer is None or reviewer.role != Role.MODERATOR:
+            return NotDecided.NO_MODERATOR
+        waiting = WaitingMessage(message, "", self._members(message))
+        if is_by_reviewer(waiting, Viewer(verdict.reviewer_id, verdict.reviewer_session)):
             return NotDecided.OWN
         if message.id not in self.queue or message.id in self.reviewed:
             return NotDecided.NOT_WAITING
@@ -365,7 +370,10 @@ class MemoryChatLog:
         reasons = [self.queue[kept.message.id] for kept in waiting[:limit]]
         messages = await self._read(waiting[:limit])
         return WaitingList(
-            tuple(map(WaitingMessage, messages, reasons)),
+            tuple(
+                WaitingMessage(message, reason, self._members(message))
+                for message, reason in zip(messages, reasons, strict=True)
+            ),
             len(waiting),
         )
 
@@ -576,6 +584,16 @@ class MemoryChatLog:
 
     def _is_taken(self, draft: Draft) -> bool:
         return draft.event_id in self.database.by_id or self._find(draft.message_id) is not None
+
+    def _members(self, message: Message) -> frozenset[UUID]:
+        session = message.author_session
+        if session is None:
+            return frozenset()
+        signed_in = {
+            row.user_id for row in self.database.sign_ins.values() if row.session_id == session
+        }
+        end = self.database.session_ends.get(session)
+        return frozenset(signed_in if end is None else signed_in | end.members)
 
     def _named(self, message: Message) -> Message:
         if message.user_id is None:

@@ -134,10 +134,11 @@ class SubjectKeyChange:
 
 @dataclass(slots=True)
 class SessionEndRow:
-    """A browser session that is over."""
+    """A browser session that is over, and the accounts that were signed in on it or from it."""
 
     how: str
     ended_at: datetime
+    members: set[UUID] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

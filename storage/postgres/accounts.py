@@ -67,15 +67,24 @@ _OVER_NUMBER = """
 id = ANY(ARRAY(SELECT id FROM sign_ins WHERE user_id = $1 AND id <> $2
     ORDER BY seen_at DESC, created_at DESC OFFSET $3))
 """
-# In the order of ids, as everybody who ends sessions: nobody waits in a circle.
+# In the order of ids, as everybody who ends sessions: nobody waits in a circle. Whose a session was
+# stays known for as long as what was written in it.
 _END = """
-WITH gone AS (DELETE FROM sign_ins WHERE {which} RETURNING session_id), ended AS (
-    INSERT INTO session_ends (session_id, how) SELECT session_id, 'ended' FROM gone ORDER BY 1
-    ON CONFLICT (session_id) DO NOTHING)
+WITH gone AS (DELETE FROM sign_ins WHERE {which} RETURNING session_id, user_id), ended AS (
+    INSERT INTO session_ends AS e (session_id, how, members)
+    SELECT session_id, 'ended', ARRAY[user_id] FROM gone ORDER BY 1
+    ON CONFLICT (session_id) DO UPDATE
+        SET members = ARRAY(SELECT DISTINCT unnest(e.members || excluded.members)))
 SELECT count(*) FROM gone
 """
 _END_SESSION = """
-INSERT INTO session_ends (session_id, how) VALUES ($1, 'ended') ON CONFLICT (session_id) DO NOTHING
+INSERT INTO session_ends AS e (session_id, how, members) VALUES ($1, 'ended', ARRAY[$2::uuid])
+ON CONFLICT (session_id) DO UPDATE
+    SET members = ARRAY(SELECT DISTINCT unnest(e.members || excluded.members))
+"""
+_FORGET_MEMBER = """
+UPDATE session_ends SET members = array_remove(members, $1::uuid) WHERE session_id = ANY(ARRAY(
+    SELECT session_id FROM session_ends WHERE members @> ARRAY[$1::uuid] ORDER BY 1 FOR UPDATE))
 """
 # Of requests at once the first writes, and the others find that it did.
 _WHO = """
@@ -264,7 +273,7 @@ async def _sign_in(
 async def _add_sign_in(connection: Connection, user_id: UUID, sign_in: NewSignIn) -> None:
     if sign_in.former is not None:
         await _end(connection, "session_id = $1", sign_in.former)
-        await connection.execute(_END_SESSION, sign_in.former)
+        await connection.execute(_END_SESSION, sign_in.former, user_id)
     await connection.execute(
         _ADD_SIGN_IN,
         sign_in.reference,
@@ -333,6 +342,7 @@ async def _delete(connection: Connection, user_id: UUID, former_hash: str) -> bo
     if gone != 1:
         return False
     await _end(connection, "user_id = $1", user_id)
+    await connection.execute(_FORGET_MEMBER, user_id)
     await connection.execute("DELETE FROM chat_room_memberships WHERE user_id = $1", user_id)
     await connection.execute(_SCRUB, user_id, DELETED_NAME)
     await connection.execute(_AUDIT, str(user_id), "account.delete")

@@ -202,9 +202,9 @@ WITH q AS (
     WHERE status = 'pending' ORDER BY queued_at, message_id LIMIT $1
 ),
 c AS (SELECT count(*) AS waiting FROM chat_moderation_queue WHERE status = 'pending')
-SELECT c.waiting, q.reason, r.name AS room_name, m.room_id, m.id, m.seq, m.user_id,
-    m.author_session, u.display_name AS author_name, m.body, m.event_id, m.sealed, m.status,
-    m.client_id, m.created_at
+SELECT c.waiting, q.reason, session_members(m.author_session) AS members, r.name AS room_name,
+    m.room_id, m.id, m.seq, m.user_id, m.author_session, u.display_name AS author_name, m.body,
+    m.event_id, m.sealed, m.status, m.client_id, m.created_at
 FROM c LEFT JOIN q ON true LEFT JOIN chat_messages m ON m.id = q.message_id
     LEFT JOIN chat_rooms r ON r.id = m.room_id LEFT JOIN users u ON u.id = m.user_id
 ORDER BY q.queued_at, q.message_id
@@ -516,7 +516,9 @@ class PostgresChatLog:
         return WaitingList(
             tuple(
                 WaitingMessage(
-                    _message(row, RoomName(row["room_name"]), texts[row["id"]]), row["reason"]
+                    _message(row, RoomName(row["room_name"]), texts[row["id"]]),
+                    row["reason"],
+                    frozenset(map(_uuid, row["members"])),
                 )
                 for row in found
             ),

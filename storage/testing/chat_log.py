@@ -1,6 +1,7 @@
 """What every `ChatLog` must do, as tests. Give the subclass a fixture `chat_log`.
 
-The adapter starts empty: no rooms, and the demo user as the only user.
+The adapter starts empty: no rooms, and as users the demo user and a moderator
+(`moderator_in_memory`, `moderator_in_postgres`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
+from actors.accounts import Role
 from actors.chat import (
     DEMO_DISPLAY_NAME,
     DEMO_USER_ID,
@@ -49,7 +51,12 @@ from actors.chat.chat_log import WAITING_MAX
 from actors.persistence import ERASED, EVENTS, EventStore, Keyring
 from actors.persistence.words import EVENT_BYTES_MAX
 from storage.errors import UnknownUser
+from storage.memory import MemoryChatLog
+from storage.memory.database import UserRow
+from storage.postgres import Connection, Database
 from storage.testing.samples import PATIENCE_S
+
+MODERATOR_ID = UUID("00000000-0000-7000-8000-00000000a0de")
 
 _NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _GUEST = Author(None, "session-a", "amber fox 12")
@@ -87,8 +94,28 @@ def draft(
 
 
 def verdict(message_id: UUID, decision: Decision = Decision.APPROVE, reason: str = "") -> Verdict:
-    """Call this to make a decision of somebody who wrote nothing."""
-    return Verdict(message_id, uuid4(), uuid4(), "session-m", decision, reason, _NOON)
+    """Call this to make a decision of a moderator who wrote nothing."""
+    return Verdict(message_id, uuid4(), MODERATOR_ID, "session-m", decision, reason, _NOON)
+
+
+def moderator_in_memory(log: MemoryChatLog) -> MemoryChatLog:
+    """Call this to have the suite's moderator among the users of a log's database."""
+    role = Role.MODERATOR.value
+    log.database.users[MODERATOR_ID] = UserRow("mod", "mod@example.org", role, _NOON)
+    return log
+
+
+async def moderator_in_postgres(database: Database) -> None:
+    """Call this to have the suite's moderator among the users."""
+
+    async def work(connection: Connection) -> None:
+        await connection.execute(
+            "INSERT INTO users (id, username, display_name, email, role)"
+            " VALUES ($1, 'mod', 'mod', 'mod@example.org', 'moderator')",
+            MODERATOR_ID,
+        )
+
+    await database.run(work)
 
 
 def _again(one: Draft, **changes: UUID) -> Draft:
@@ -694,9 +721,9 @@ class ChatLogSuite:
     async def test_what_cannot_be_decided_is_told_and_changes_nothing(
         self, chat_log: ChatLog
     ) -> None:
-        # SITE-71
+        # SITE-71, SEC-117: by the role of that moment
         await chat_log.ensure_rooms(ROOM_NAMES)
-        own = draft("own", author=_USER, status=Status.PENDING)
+        own = draft("own", author=Author(MODERATOR_ID, None, "mod"), status=Status.PENDING)
         as_demo = draft("as demo", author=_DEMO, status=Status.PENDING)
         visible = draft("visible")
         for one in (own, as_demo, visible):
@@ -705,13 +732,16 @@ class ChatLogSuite:
             await chat_log.moderate(one)
             for one in (
                 verdict(uuid4()),
-                replace(verdict(own.message_id), reviewer_id=DEMO_USER_ID),
+                verdict(own.message_id),
                 replace(verdict(as_demo.message_id), reviewer_session="session-a"),
                 verdict(visible.message_id),
+                replace(verdict(as_demo.message_id), reviewer_id=DEMO_USER_ID),
+                replace(verdict(as_demo.message_id), reviewer_id=uuid4()),
             )
         ]
         assert told == [
             NotDecided.UNKNOWN, NotDecided.OWN, NotDecided.OWN, NotDecided.NOT_WAITING,
+            NotDecided.NO_MODERATOR, NotDecided.NO_MODERATOR,
         ]  # fmt: skip
         assert (await chat_log.history(LOBBY, Viewer())).n == 3
         assert (await chat_log.waiting()).count == 2

@@ -29,13 +29,13 @@ from storage.memory import (
     MemorySubjectKeys,
 )
 from storage.testing import ChatForgettingSuite, ChatLogSuite, failing_cases
-from storage.testing.chat_log import ChatPlace
+from storage.testing.chat_log import ChatPlace, moderator_in_memory
 
 
 class TestMemoryChatLog(ChatLogSuite):
     @pytest.fixture
     def chat_log(self) -> MemoryChatLog:
-        return MemoryChatLog()
+        return moderator_in_memory(MemoryChatLog())
 
 
 class TestMemoryChatForgetting(ChatForgettingSuite):
@@ -46,7 +46,7 @@ class TestMemoryChatForgetting(ChatForgettingSuite):
             SubjectKeyring(MemorySubjectKeys(database), Secret(b"k" * 32), fresh_s=0.0)
             for _ in range(2)
         ]
-        log = MemoryChatLog(database, keyring=rings[0])
+        log = moderator_in_memory(MemoryChatLog(database, keyring=rings[0]))
 
         async def dump() -> bytes:
             return repr((database, vars(log))).encode()
@@ -120,12 +120,12 @@ async def test_the_suite_finds_a_planted_fault(
     faulty: Callable[[], MemoryChatLog], case: str
 ) -> None:
     # TEST-8
-    assert case in await failing_cases(ChatLogSuite, faulty)
+    assert case in await failing_cases(ChatLogSuite, lambda: moderator_in_memory(faulty()))
 
 
 async def test_the_suite_finds_nothing_wrong_with_the_twin() -> None:
     # TEST-8
-    assert await failing_cases(ChatLogSuite, MemoryChatLog) == set()
+    assert await failing_cases(ChatLogSuite, lambda: moderator_in_memory(MemoryChatLog())) == set()
 
 
 async def test_the_twin_fails_on_demand() -> None:

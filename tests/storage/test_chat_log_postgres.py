@@ -32,7 +32,11 @@ from storage.postgres import (
     PostgresSubjectKeys,
 )
 from storage.testing import ChatForgettingSuite, ChatLogSuite
-from storage.testing.chat_log import ChatPlace, draft
+from storage.testing.chat_log import (
+    ChatPlace,
+    draft,
+    moderator_in_postgres,
+)
 from storage.testing.event_store import read_to_end
 from storage.testing.private import place_in_postgres
 from storage.testing.samples import PATIENCE_S
@@ -45,13 +49,16 @@ def chat_log_on(database: Database) -> PostgresChatLog:
 
 class TestPostgresChatLog(ChatLogSuite):
     @pytest.fixture
-    def chat_log(self, database: Database) -> PostgresChatLog:
+    async def chat_log(self, database: Database) -> PostgresChatLog:
+        await moderator_in_postgres(database)
         return chat_log_on(database)
 
 
 class TestPostgresChatForgetting(ChatForgettingSuite):
     @pytest.fixture
-    def chat(self, database: Database) -> ChatPlace:
+    async def chat(self, database: Database) -> ChatPlace:
+        await moderator_in_postgres(database)
+
         def keyring() -> SubjectKeyring:
             return SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32), fresh_s=0.0)
 

@@ -35,7 +35,7 @@ from actors.chat import (
     Viewer,
     WaitingList,
     author_name,
-    is_own,
+    is_by_reviewer,
     parse_decision,
     parse_reason,
     topic_of,
@@ -189,9 +189,10 @@ class ModerationFeed(Actor[Messages]):
         self._look_soon()
 
     async def on_arrivals(self, _: Arrivals) -> None:
-        """Send a page that opened what it shows."""
+        """Send a page that opened what it shows; who signed in since wrote some of it perhaps."""
         if self._waiting is not None:
             self._serve(self._waiting)
+        self._look_soon()
 
     async def on_look(self, _: Look) -> None:
         """Read the queue; send it when it is another one."""
@@ -241,7 +242,7 @@ def queue_view(waiting: WaitingList, viewer: Viewer, csrf: CsrfToken) -> QueueVi
             body=ERASED_BODY if one.message.body is ERASED else one.message.body,
             at=one.message.created_at,
             reason=one.reason,
-            is_own=is_own(one.message, viewer),
+            is_own=is_by_reviewer(one, viewer),
         )
         for one in waiting.messages
     )
@@ -314,6 +315,8 @@ def moderation_routes(services: Services, mine: ModerationServices) -> Blueprint
                 return _redirect(f"{paths.MODERATION}?done={decision}")
             case NotStored(why):
                 raise NotAvailable(why)
+            case NotDecided.NO_MODERATOR:
+                raise NotAllowed("this is for moderators")
             case NotDecided():
                 status, problem = _PROBLEMS[outcome]
                 return await _queue_page(services, mine, status=status, problem=problem)

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from uuid import UUID
 
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -34,11 +33,10 @@ from actors.chat import (
 from actors.chat.chat_log import HISTORY_LIMIT, SAID_LIMIT
 from actors.chat.watching import LOOK_S
 from storage.memory import MemoryChatLog
+from storage.testing.chat_log import MODERATOR_ID, moderator_in_memory
 from supervision import Supervisor, child, open_system
 from tests.actors.chat.counting import CountingIds, SteppingClock
 from tests.actors.chat.test_room import Listener
-
-MODERATOR = UUID(int=77)
 
 
 class SharedLog(MemoryChatLog):
@@ -72,7 +70,7 @@ class Process:
         return posted
 
     async def decide(self, waiting: Posted, decision: Decision) -> None:
-        asked = Moderate(waiting.message.id, MODERATOR, "of a moderator", decision, "off topic")
+        asked = Moderate(waiting.message.id, MODERATOR_ID, "of a moderator", decision, "off topic")
         assert isinstance(await self.room.ask(asked), Decided)
 
     def heard(self) -> list[str]:
@@ -103,6 +101,7 @@ async def open_process(log: MemoryChatLog, number: int) -> AsyncIterator[Process
 @asynccontextmanager
 async def open_two(log: MemoryChatLog) -> AsyncIterator[tuple[Process, Process]]:
     await log.ensure_rooms([LOBBY])
+    moderator_in_memory(log)
     async with AsyncExitStack() as stack:
         here, there = [await stack.enter_async_context(open_process(log, n)) for n in (1, 2)]
         await settled()

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import trio
 import trio.testing
@@ -37,6 +36,7 @@ from actors.chat import (
 from actors.chat.chat_log import HISTORY_LIMIT
 from actors.runtime import Ref, System, open_actors
 from storage.memory import MemoryChatLog
+from storage.testing.chat_log import MODERATOR_ID, moderator_in_memory
 from tests.actors.chat.counting import CountingIds, SteppingClock
 from tests.web.views.samples import renderer
 from web.chat.presenting import RoomFrames, ViewerClass
@@ -46,7 +46,7 @@ from web.realtime import waker
 from web.server import Bundle, Frame
 
 RENDERER = renderer()
-MODERATOR = UUID(int=7)
+MODERATOR = MODERATOR_ID
 
 
 class SwitchedLog(MemoryChatLog):
@@ -214,6 +214,7 @@ async def open_kit(*, with_feed: bool = True) -> AsyncIterator[FeedKit]:
     async with open_actors() as system:
         log = SwitchedLog()
         await log.ensure_rooms([LOBBY])
+        moderator_in_memory(log)
         environment = ChatEnvironment(SteppingClock(step_s=3), CountingIds(), log)
         room: RoomRef = await system.start(RoomActor, LOBBY, environment, name="lobby")
         kit = FeedKit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from functools import partial
 from uuid import uuid4
 
@@ -10,10 +11,11 @@ import pytest
 import trio
 
 from actors.accounts import Role
-from actors.chat import ROOM_NAMES, Viewer
+from actors.chat import ROOM_NAMES, ModerationOutcome, Verdict, Viewer
+from storage.memory import MemoryChatLog
 from tests.journeys.visitor import Answer, Visitor
 from tests.patience import until
-from tests.web.accounts.test_entering import form, get, register
+from tests.web.accounts.test_entering import PASSWORD, form, get, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 
 pytestmark = pytest.mark.slow
@@ -167,6 +169,43 @@ async def test_what_cannot_be_decided_says_why() -> None:
             if len(reason) > 200:
                 assert f'value="{reason}"' in answer.text  # SITE-64
         assert set(waiting(await get(grace, QUEUE))) == {own, second}
+        # SITE-71: also once they signed out and in, as the demo user or a guest in between.
+        assert (await form(grace, "/logout")).status == 303
+        await post_as_demo(grace, f"as a guest {LINK}")
+        login = {"email": GRACE["email"], "password": PASSWORD}
+        assert (await form(grace, "/login", **login)).status == 303
+        page = await get(grace, QUEUE)
+        (as_guest,) = set(waiting(page)) - {own, second}
+        assert page.text.count("You wrote this") == 2
+        for message_id in (own, as_guest):
+            assert (await decide(grace, message_id, "approve")).status == 403
+        assert set(waiting(await get(grace, QUEUE))) == {own, second, as_guest}
+
+
+class RevokingLog(MemoryChatLog):
+    """Takes a moderator's role away when they are judged and their decision is not stored yet."""
+
+    revoke: Callable[[], Awaitable[object]] | None = None
+
+    async def moderate(self, verdict: Verdict) -> ModerationOutcome:
+        if self.revoke is not None:
+            await self.revoke()
+        return await super().moderate(verdict)
+
+
+async def test_a_role_that_ends_while_they_decide_decides_nothing() -> None:
+    # SEC-117
+    log = RevokingLog()
+    async with open_whole_site(log=log) as site:
+        author, grace = site.visitor(), await moderator(site)
+        hedy = await moderator(site, username="Hedy", email="hedy@example.org")
+        await post_as_demo(author, LINK)
+        (message_id,) = waiting(await get(grace, QUEUE))
+        log.revoke = partial(site.accounts.grant, "grace", Role.USER)
+        answer = await decide(grace, message_id, "approve")
+        assert answer.status == 403
+        assert "example.org" not in answer.text
+        assert waiting(await get(hedy, QUEUE)) == [message_id]
 
 
 async def test_of_two_moderators_one_wins() -> None:
