@@ -154,7 +154,7 @@ class AccountsSuite:
         assert await kept.accounts.credentials("demo.bot@example.com") is None
 
     async def test_of_twenty_at_once_one_gets_the_name(self, kept: KeptAccounts) -> None:
-        # SITE-33
+        # SEC-115, SITE-33
         told: list[Taken | None] = []
 
         async def register(number: int) -> None:
@@ -365,7 +365,7 @@ class AttemptsSuite:
     """Tries are counted whatever becomes of them, and by all processes together."""
 
     async def test_of_fifty_at_once_ten_are_made(self, kept: KeptAccounts) -> None:
-        # SITE-48, SEC-76
+        # SITE-48, SEC-76, SEC-115
         waits: list[float] = []
 
         async def try_it(number: int) -> None:

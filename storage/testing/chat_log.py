@@ -453,7 +453,7 @@ class ChatLogSuite:
     async def test_of_fifty_parallel_posts_exactly_the_limit_passes(
         self, chat_log: ChatLog
     ) -> None:
-        # SITE-65
+        # SITE-65, SEC-115
         await chat_log.ensure_rooms(ROOM_NAMES)
         limits = (PostLimit("k", 5, 10.0),)
         outcomes = await _post_all(chat_log, [draft(limits=limits) for _ in range(50)])

@@ -60,7 +60,7 @@ class SessionsSuite:
     """Ends are found until they are old; a ticket is used once, within its time."""
 
     async def test_a_ticket_is_used_once_by_one_of_many(self, sessions: KeptSessions) -> None:
-        # SEC-42
+        # SEC-42, SEC-115
         await sessions.tickets.issue(TICKET, ADA)
         got: list[SessionId | None] = []
 

@@ -117,6 +117,35 @@ class DecidersSuite:
         assert await deciders.known() == {hedy}
         assert (await deciders.log.waiting()).messages[0].members == {hedy}
 
+    async def test_of_fifty_messages_two_moderators_decide_each_once(
+        self, deciders: Deciders
+    ) -> None:
+        # SITE-71, SEC-115, SEC-118
+        grace = await deciders.moderator("grace", "first")
+        hedy = await deciders.moderator("hedy", "second")
+        before = (await deciders.log.audited(limit=1)).entries[0].id
+        written = [await deciders.post_as_demo(f"guest {number}") for number in range(50)]
+        outcomes: dict[UUID, list[ModerationOutcome]] = {one: [] for one in written}
+
+        async def decide(message_id: UUID, who: UUID, session: str) -> None:
+            outcomes[message_id].append(await deciders.decide(message_id, who, session))
+
+        async with trio.open_nursery() as nursery:
+            for one in written:
+                nursery.start_soon(decide, one, grace, "first")
+                nursery.start_soon(decide, one, hedy, "second")
+        numbers = []
+        for two in outcomes.values():
+            (decided,) = (one for one in two if isinstance(one, Decided))
+            assert NotDecided.NOT_WAITING in two
+            numbers.append(decided.n)
+        assert sorted(numbers) == [*range(51, 101)]
+        assert (await deciders.log.waiting()).count == 0
+        audit = (await deciders.log.audited(limit=50)).entries
+        assert {one.action for one in audit} == {"chat.message.moderate"}
+        assert len({one.metadata["message_id"] for one in audit}) == 50
+        assert audit[-1].id == before + 51
+
     async def test_a_role_that_was_taken_away_decides_nothing(self, deciders: Deciders) -> None:
         # SEC-117: however it was judged before
         grace = await deciders.moderator("grace", "first")
