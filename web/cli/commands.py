@@ -8,10 +8,17 @@ between it is a `KeyboardInterrupt` that closes what was opened.
 Rule 2: before that holds nothing is imported here that takes time.
 """
 
+from __future__ import annotations
+
+import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
 
 EXIT_INTERRUPTED = 130
 
@@ -57,37 +64,50 @@ def _main(arguments: Sequence[str] | None) -> int:
     from web.observability import let_go_of_streams, open_missing_streams
 
     open_missing_streams()
-    environment = environment_of(parsed)
     try:
-        if parsed.command == "serve":
-            from web.cli import serving
-
-            return _interruptibly(lambda: serving.serve(environment))
-        if parsed.command == "example":
-            from web.cli import examples
-
-            return _interruptibly(lambda: examples.command(parsed, environment))
-        if parsed.command == "lab":
-            from web.cli import lab
-
-            return lab.command(parsed.mode, environment, is_json=parsed.json)
-        from web.cli import beside_log, projections, roles, sagas, store
-        from web.cli.answering import answer
-
-        match parsed.command:
-            case "migrate" | "store":
-                command = store.command
-            case "roles":
-                command = roles.command
-            case "saga":
-                command = sagas.command
-            case "projection":
-                command = projections.command
-            case _:
-                command = beside_log.command
-        return _interruptibly(lambda: answer(command, parsed, environment))
+        environment = environment_of(parsed)
+        # What is imported is no garbage: to look for some meanwhile is a tenth of a start.
+        was_on = gc.isenabled()
+        gc.disable()
+        try:
+            run = _command(parsed, environment)
+        finally:
+            if was_on:
+                gc.enable()
+        return run()
     finally:
         let_go_of_streams()
+
+
+def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Callable[[], int]:
+    """Import what a command needs, and nothing else, and give it to be run."""
+    if parsed.command == "serve":
+        from web.cli import serving
+
+        return lambda: _interruptibly(lambda: serving.serve(environment))
+    if parsed.command == "example":
+        from web.cli import examples
+
+        return lambda: _interruptibly(lambda: examples.command(parsed, environment))
+    if parsed.command == "lab":
+        from web.cli import lab
+
+        return lambda: lab.command(parsed.mode, environment, is_json=parsed.json)
+    from web.cli import beside_log, projections, roles, sagas, store
+    from web.cli.answering import answer
+
+    match parsed.command:
+        case "migrate" | "store":
+            command = store.command
+        case "roles":
+            command = roles.command
+        case "saga":
+            command = sagas.command
+        case "projection":
+            command = projections.command
+        case _:
+            command = beside_log.command
+    return lambda: _interruptibly(lambda: answer(command, parsed, environment))
 
 
 def _interruptibly(run: Callable[[], int]) -> int:

@@ -6,13 +6,13 @@ twin for a tree, with the same `running` around it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Final
 
 import trio
-from trio.testing import MockClock
 
 from actors.runtime.delivery.envelope import Inheritance, Party, held_up
 from actors.runtime.delivery.ref import AnyRef
@@ -104,7 +104,7 @@ async def running(
     `system.close` tells everyone who waits, and dispatcher and clock go last.
     """
     # Under a virtual clock a pause of the loop is the test's own, and threads would disturb it.
-    is_real_time = not isinstance(trio.lowlevel.current_clock(), MockClock)
+    is_real_time = not _is_virtual(trio.lowlevel.current_clock())
     watchdog = _watchdog(system, block_threshold) if block_threshold and is_real_time else None
     inheritance = Inheritance()
     trio.lowlevel.add_instrument(inheritance)
@@ -129,6 +129,16 @@ async def running(
             if watchdog is not None:
                 watchdog.close()
         nursery.cancel_scope.cancel()
+
+
+def _is_virtual(clock: object) -> bool:
+    """Tell whether a clock is one of trio's for tests.
+
+    Whoever made it has imported its module, which a program that runs no test does not need: it
+    imports the whole of pytest where that is installed.
+    """
+    testing = sys.modules.get("trio.testing")
+    return testing is not None and isinstance(clock, testing.MockClock)
 
 
 def _watchdog(system: System, threshold: float) -> Watchdog:
