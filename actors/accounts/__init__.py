@@ -2,11 +2,20 @@
 
 Read `words.py`, then `session.py`: the actor of one browser session and its tabs. `members.py` are
 people with an account and their sign-ins, `policy.py` the rules of what they type, `throttle.py`
-how often they may try, `sweeping.py` the end of a sign-in by its age. `ports.py` is what the store
-knows of sessions (ends, tickets), `ending.py` how a process hears that one is over.
+how often they may try, `sweeping.py` the end of a sign-in by its age, `holdings.py` what is kept of
+an account, for its member. `ports.py` is what the store knows of sessions (ends, tickets),
+`ending.py` how a process hears that one is over.
 """
 
 from actors.accounts.ending import LOOK_S, SessionEndWatch
+from actors.accounts.holdings import (
+    HELD_PAGE,
+    Held,
+    HeldAccount,
+    HeldPage,
+    HeldPart,
+    Holdings,
+)
 from actors.accounts.members import (
     DELETED_NAME,
     SIGN_IN_IDLE,
@@ -59,6 +68,7 @@ __all__ = [
     "ASKED_MAX",
     "DELETED_NAME",
     "ENDS_KEPT",
+    "HELD_PAGE",
     "LOOK_S",
     "SIGN_INS_PER_USER_MAX",
     "SIGN_IN_IDLE",
@@ -69,6 +79,11 @@ __all__ = [
     "BadField",
     "BindTab",
     "Credentials",
+    "Held",
+    "HeldAccount",
+    "HeldPage",
+    "HeldPart",
+    "Holdings",
     "HowEnded",
     "Limit",
     "Member",

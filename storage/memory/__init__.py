@@ -4,7 +4,7 @@ The twins of `storage/postgres` under the same names, used by fast tests and by 
 wants to try an actor without a database.
 
 Read `database.py` (the tables that adapters share, and what a transaction is here), then
-`event_store.py` and the rest, one file a port (hence thirteen files). `faults.py` has the switches
+`event_store.py` and the rest, one file a port (hence fourteen files). `faults.py` has the switches
 that make a twin fail.
 """
 
@@ -14,6 +14,7 @@ from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
 from storage.memory.event_store import MemoryEventStore
 from storage.memory.faults import HeldCommit
+from storage.memory.holdings import MemoryHoldings
 from storage.memory.idempotency import MemoryIdempotency
 from storage.memory.outbox import MemoryOutbox
 from storage.memory.projections import MemoryProjections
@@ -30,6 +31,7 @@ __all__ = [
     "MemoryDatabase",
     "MemoryDeadLetters",
     "MemoryEventStore",
+    "MemoryHoldings",
     "MemoryIdempotency",
     "MemoryOutbox",
     "MemoryProjections",

@@ -213,6 +213,20 @@ class MemoryChatLog:
         except StoreMisuse as error:
             return PostRefused(str(error))
 
+    @property
+    def rooms(self) -> Mapping[RoomName, Room]:
+        """The rooms that were made."""
+        return {name: table.room for name, table in self._rooms.items()}
+
+    async def written_by(self, user_id: UUID, room: RoomName) -> Sequence[Message]:
+        """Call this for all that an account has said in a room under its own name."""
+        own = [
+            kept
+            for kept in self._table(room).messages
+            if kept.message.user_id == user_id and kept.message.author_session is None
+        ]
+        return await self._read(own)
+
     async def history(
         self,
         room: RoomName,

@@ -33,6 +33,7 @@ from storage.postgres.event_store import PostgresEventStore
 from storage.postgres.events.closing import Removed, remove_tombstoned
 from storage.postgres.events.gathering import Gatherer, GatherSettings, GatherStats
 from storage.postgres.events.subject_keys import PostgresSubjectKeys
+from storage.postgres.holdings import PostgresHoldings
 from storage.postgres.idempotency import PostgresIdempotency
 from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.projections import PostgresProjections
@@ -73,6 +74,7 @@ __all__ = [
     "PostgresChatLog",
     "PostgresDeadLetters",
     "PostgresEventStore",
+    "PostgresHoldings",
     "PostgresIdempotency",
     "PostgresOutbox",
     "PostgresProjections",

@@ -1,0 +1,142 @@
+"""What is kept of an account, in memory; the twin of `storage/postgres/holdings.py`.
+
+The memory has no audit of accounts, and of a membership knows only what the audit of the chat says.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from actors.accounts.holdings import (
+    HELD_PAGE,
+    Held,
+    HeldAccount,
+    HeldChatAct,
+    HeldMembership,
+    HeldMessage,
+    HeldPage,
+    HeldPart,
+    HeldProfile,
+    HeldSession,
+    HeldSignIn,
+    check_held,
+    message_place,
+    parse_message_place,
+    parse_place,
+)
+from actors.accounts.members import Role
+from actors.chat import DEMO_USER_ID, RoomName, Status
+from actors.persistence import ERASED
+from actors.persistence.words import check_uuid
+from storage.memory.chat_log import AuditRow, MemoryChatLog
+from storage.memory.faults import Faults
+
+R = TypeVar("R")
+
+
+class MemoryHoldings(Faults):
+    """The port `Holdings` on a `MemoryChatLog` and its database."""
+
+    def __init__(self, log: MemoryChatLog) -> None:
+        super().__init__()
+        self._log, self.database = log, log.database
+
+    async def account(self, user_id: UUID) -> HeldAccount | None:
+        """See `Holdings.account`."""
+        check_uuid("user_id", user_id)
+        await self.pass_faults()
+        user = self.database.users.get(user_id)
+        if user is None or user_id == DEMO_USER_ID:
+            return None
+        profile = HeldProfile(
+            user_id, user.username, user.email, Role(user.role), user.created_at, None
+        )
+        sign_ins = sorted(
+            (row.created_at, row.reference, row)
+            for row in self.database.sign_ins.values()
+            if row.user_id == user_id
+        )
+        joined = [row for row in self._acts(user_id) if row.action == "chat.room.join"]
+        names = {room.id: name for name, room in self._log.rooms.items()}
+        memberships = sorted((names[row.room_id], row.created_at) for row in joined)
+        return HeldAccount(
+            profile,
+            tuple(
+                HeldSignIn(row.reference, row.browser, row.created_at, row.seen_at)
+                for *_, row in sign_ins
+            ),
+            tuple(HeldMembership(room, "member", at) for room, at in memberships),
+        )
+
+    async def page(
+        self, user_id: UUID, part: HeldPart, *, after: str = "", limit: int = HELD_PAGE
+    ) -> HeldPage:
+        """See `Holdings.page`."""
+        check_held(user_id, part, after, limit)
+        await self.pass_faults()
+        match part:
+            case HeldPart.MESSAGES:
+                return await self._messages(user_id, after, limit)
+            case HeldPart.SESSIONS:
+                ends = sorted(self.database.session_ends.items())
+                found = [one for one in ends if user_id in one[1].members and one[0] > after]
+                return _page(
+                    found,
+                    limit,
+                    lambda one: one[0],
+                    lambda one: HeldSession(one[1].ended_at, one[1].how),
+                )
+            case HeldPart.CHAT_ACTS:
+                first = parse_place(after)
+                acts = [row for row in self._acts(user_id) if row.id > first]
+                return _page(
+                    acts,
+                    limit,
+                    lambda row: str(row.id),
+                    lambda row: HeldChatAct(row.created_at, row.action, row.metadata),
+                )
+            case HeldPart.ACTS:
+                parse_place(after)
+                return HeldPage((), None)
+
+    async def _messages(self, user_id: UUID, after: str, limit: int) -> HeldPage:
+        names: list[str] = sorted(self._log.rooms)
+        room, client_id = parse_message_place(after, names)
+        if room is None:
+            return HeldPage((), None)
+        messages = sorted(
+            (
+                one
+                for one in await self._log.written_by(user_id, RoomName(room))
+                if one.client_id > client_id and one.status is not Status.REMOVED
+            ),
+            key=lambda one: one.client_id,
+        )[:limit]
+        held = tuple(
+            HeldMessage(
+                one.id,
+                one.room,
+                one.seq,
+                one.status,
+                one.client_id,
+                one.created_at,
+                None if one.body is ERASED else one.body,
+            )
+            for one in messages
+        )
+        if len(held) == limit:
+            return HeldPage(held, message_place(room, held[-1].client_id))
+        behind = names[names.index(room) + 1 :]
+        return HeldPage(held, message_place(behind[0]) if behind else None)
+
+    def _acts(self, user_id: UUID) -> list[AuditRow]:
+        if user_id == DEMO_USER_ID:
+            return []
+        return [row for row in self._log.audit if row.actor_user_id == user_id]
+
+
+def _page(
+    found: Sequence[R], limit: int, place: Callable[[R], str], held: Callable[[R], Held]
+) -> HeldPage:
+    rows = found[:limit]
+    return HeldPage(tuple(map(held, rows)), place(rows[-1]) if len(rows) == limit else None)

@@ -1,0 +1,2 @@
+DROP INDEX audit_log_accounts;
+DROP INDEX chat_audit_log_actor;
