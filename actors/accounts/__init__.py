@@ -61,7 +61,14 @@ from actors.accounts.session import (
     StreamOpened,
 )
 from actors.accounts.sweeping import SignInSweeper
-from actors.accounts.throttle import Attempts, Limit, login_limits, register_limits, wait_s
+from actors.accounts.throttle import (
+    Attempts,
+    Limit,
+    export_limit,
+    login_limits,
+    register_limits,
+    wait_s,
+)
 from actors.accounts.words import Pane, Poster, RoomFailed, SessionId, TabId, TabUnbound
 
 __all__ = [
@@ -114,6 +121,7 @@ __all__ = [
     "Taken",
     "browser_family",
     "check_password",
+    "export_limit",
     "login_limits",
     "mask_email",
     "parse_email",

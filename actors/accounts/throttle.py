@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
+from uuid import UUID
 
 from actors.persistence.errors import InvalidField
 from actors.persistence.words import KEY_BYTES_MAX, check_a, check_list, check_text
@@ -23,6 +24,9 @@ DELAY_KEPT = timedelta(hours=1)
 REGISTER_TRIES_PER_ADDRESS_MAX = 20
 ACCOUNTS_PER_ADDRESS_MAX = 5
 REGISTER_PERIOD = timedelta(hours=1)
+# An account's document may be long, and is read once or twice.
+EXPORTS_PER_ACCOUNT_MAX = 5
+EXPORT_PERIOD = timedelta(hours=1)
 
 # The last delay is reached by then: older failures change nothing.
 _FAILURES_KEPT = LOGINS_BEFORE_DELAY + 8
@@ -61,6 +65,11 @@ def register_limits(address: str) -> tuple[Limit, Limit]:
         Limit(f"register:{address}", REGISTER_TRIES_PER_ADDRESS_MAX, REGISTER_PERIOD),
         Limit(f"accounts:{address}", ACCOUNTS_PER_ADDRESS_MAX, REGISTER_PERIOD),
     )
+
+
+def export_limit(user_id: UUID) -> Limit:
+    """Call this for how often an account may be taken away as a document."""
+    return Limit(f"export:{user_id}", EXPORTS_PER_ACCOUNT_MAX, EXPORT_PERIOD)
 
 
 def recent(limit: Limit, tries: Sequence[datetime], now: datetime) -> list[datetime]:

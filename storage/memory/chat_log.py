@@ -220,6 +220,7 @@ class MemoryChatLog:
 
     async def written_by(self, user_id: UUID, room: RoomName) -> Sequence[Message]:
         """Call this for all that an account has said in a room under its own name."""
+        self._maybe_fail()
         own = [
             kept
             for kept in self._table(room).messages

@@ -25,9 +25,10 @@ from actors.accounts.holdings import (
     parse_place,
 )
 from actors.accounts.members import Role
-from actors.chat import DEMO_USER_ID, RoomName, Status
+from actors.chat import DEMO_USER_ID, ChatLogUnavailable, RoomName, Status
 from actors.persistence import ERASED
 from actors.persistence.words import check_uuid
+from storage.errors import StoreUnavailable
 from storage.memory.chat_log import AuditRow, MemoryChatLog
 from storage.memory.faults import Faults
 
@@ -104,10 +105,14 @@ class MemoryHoldings(Faults):
         room, client_id = parse_message_place(after, names)
         if room is None:
             return HeldPage((), None)
+        try:
+            written = await self._log.written_by(user_id, RoomName(room))
+        except ChatLogUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
         messages = sorted(
             (
                 one
-                for one in await self._log.written_by(user_id, RoomName(room))
+                for one in written
                 if one.client_id > client_id and one.status is not Status.REMOVED
             ),
             key=lambda one: one.client_id,

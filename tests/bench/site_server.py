@@ -167,11 +167,14 @@ def resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
+def keyring(database: Database) -> SubjectKeyring:
+    """Call this for a keyring with a key of the bench's own."""
+    return SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32))
+
+
 def chat_log(database: Database) -> PostgresChatLog:
-    """Call this for the log with a key of the bench's own."""
-    return PostgresChatLog(
-        database, SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32))
-    )
+    """Call this for the log with that key."""
+    return PostgresChatLog(database, keyring(database))
 
 
 async def main(answers: TextIO) -> None:
@@ -186,13 +189,14 @@ async def main(answers: TextIO) -> None:
 
 async def serve(database: Database, answers: TextIO) -> None:
     """Run the tree of the site until the input ends."""
-    directory, clock, log = Directory(), SystemClock(), chat_log(database)
+    directory, clock, keys = Directory(), SystemClock(), keyring(database)
+    log = PostgresChatLog(database, keys)
     caps = StreamCaps(per_session=MANY, per_address=MANY, total=MANY)
     web = Web(
         Settings(port=0, sockets_per_address_max=MANY), Secrets(Secret(b"s" * 64), None),
         clock, static(),
         directory=directory, store_checks=store_checks(database),
-        store=store_of(database, log), ids=SystemIds(), stream_caps=caps,
+        store=store_of(database, log, keys), ids=SystemIds(), stream_caps=caps,
     )  # fmt: skip
 
     def started(server: Server) -> None:

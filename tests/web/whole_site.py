@@ -18,6 +18,7 @@ from storage.memory import (
     MemoryAttempts,
     MemoryChatLog,
     MemoryEventStore,
+    MemoryHoldings,
     MemorySessionEnds,
     MemorySocketTickets,
 )
@@ -131,6 +132,7 @@ async def open_whole_site(
             socket_tickets=MemorySocketTickets(store.database),
             accounts=accounts,
             attempts=MemoryAttempts(store.database),
+            holdings=MemoryHoldings(store),
             events=events,
         ),
         ids=SystemIds(),

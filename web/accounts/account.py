@@ -6,6 +6,7 @@ from quart import Blueprint, Response, request
 
 from actors.accounts import Member
 from web.accounts.entering import AccountServices, NotEntered
+from web.accounts.exporting import DOCUMENT_HEADERS, export
 from web.accounts.identity import member_of
 from web.accounts.managing import change_password, delete, end_sign_ins
 from web.accounts.routes import (
@@ -67,6 +68,19 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
         except REFUSED as error:
             return await _page(services, mine, member, refused(error), ends_others=ends_others)
         return redirect(paths.ACCOUNT)
+
+    @routes.post(paths.ACCOUNT_EXPORT)
+    async def export_account() -> Response:
+        typed, member = await _typed()
+        if member is None:
+            return to_sign_in(paths.ACCOUNT)
+        try:
+            document = await export(
+                mine, current_request_state(), member, typed.get("export_password", "")
+            )
+        except REFUSED as error:
+            return await _page(services, mine, member, refused(error))
+        return Response(document, headers=DOCUMENT_HEADERS)
 
     @routes.post(paths.ACCOUNT_DELETE)
     async def delete_account() -> Response:

@@ -13,6 +13,7 @@ from actors.accounts import (
     Attempts,
     BadField,
     Credentials,
+    Holdings,
     Limit,
     NewAccount,
     NewSignIn,
@@ -62,6 +63,7 @@ class AccountServices:
 
     accounts: Accounts
     attempts: Attempts
+    holdings: Holdings
     passwords: Passwords
     cookie: SignInCookie
     ids: Ids

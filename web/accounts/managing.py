@@ -55,7 +55,7 @@ async def change_password(
         check_password(new, member.username, member.email, common_passwords())
     except BadField as error:
         raise NotEntered(422, {"new_password": error.problem}) from error
-    kept = await _prove(services, state, member, current, "current_password")
+    kept = await prove(services, state, member, current, "current_password")
     password_hash = await services.passwords.hash(new)
     token, digest = new_token()
     change = NewPassword(
@@ -71,7 +71,7 @@ async def delete(
     services: AccountServices, state: RequestState, member: Member, password: str
 ) -> None:
     """Call this to delete an account, and sign out everywhere; raises as `change_password`."""
-    kept = await _prove(services, state, member, password, "password")
+    kept = await prove(services, state, member, password, "password")
     if not await services.accounts.delete(member.user_id, kept.password_hash):
         raise NotEntered(422, {"password": _CHANGED})
     tell(state, "accounts.delete", "accepted", user_id=str(member.user_id))
@@ -79,10 +79,13 @@ async def delete(
     services.tell_forgotten()
 
 
-async def _prove(
+async def prove(
     services: AccountServices, state: RequestState, member: Member, password: str, field: str
 ) -> Credentials:
-    """Ask for the password again, no more often than a login may: a browser left open is no key."""
+    """Call this to ask for the password again, no more often than a login may; raises `NotEntered`.
+
+    A browser left open is no key.
+    """
     limits = services.login_limits(state, member.email)
     wait = await services.attempts.take(limits)
     if wait > 0:

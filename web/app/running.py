@@ -41,6 +41,7 @@ from storage.postgres import (
     PostgresChatLog,
     PostgresDeadLetters,
     PostgresEventStore,
+    PostgresHoldings,
     PostgresIdempotency,
     PostgresOutbox,
     PostgresProjections,
@@ -332,7 +333,7 @@ async def _run_tree(
         files.static,
         directory=directory,
         store_checks=store_checks(database, trouble),
-        store=store_of(database, log),
+        store=store_of(database, log, keyring),
         ids=SystemIds(),
         documents=files.documents,
     )
@@ -381,7 +382,7 @@ def _chat_of(settings: Settings, clock: SystemClock, log: PostgresChatLog) -> Ch
     )
 
 
-def store_of(database: Database, log: PostgresChatLog) -> Store:
+def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) -> Store:
     """Call this for the ports that the web half needs, all of one database."""
     return Store(
         chat_log=log,
@@ -389,6 +390,7 @@ def store_of(database: Database, log: PostgresChatLog) -> Store:
         socket_tickets=PostgresSocketTickets(database),
         accounts=PostgresAccounts(database),
         attempts=PostgresAttempts(database),
+        holdings=PostgresHoldings(database, keyring),
         events=PostgresEventStore(database),
     )
 

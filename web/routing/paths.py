@@ -38,6 +38,7 @@ ACCOUNT = "/account"
 ACCOUNT_PASSWORD = "/account/password"  # noqa: S105 - a path
 ACCOUNT_SIGN_INS = "/account/sessions/revoke"
 ACCOUNT_DELETE = "/account/delete"
+ACCOUNT_EXPORT = "/account/export"
 STATIC = "/static/<path:name>"
 FAVICON = "/favicon.ico"
 ROBOTS = "/robots.txt"

@@ -95,7 +95,7 @@ class AccountPage:
     role: str
     since: datetime
     sign_ins: tuple[SignInView, ...]
-    # By field: `current_password`, `new_password`, and `password` of the deletion.
+    # By field: `current_password`, `new_password`, `export_password`, and that of the deletion.
     problems: Mapping[str, str] = field(default_factory=dict)
     ends_others: bool = True
     # The page one came from, to which one is sent back when a sign-in was ended.

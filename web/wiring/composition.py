@@ -15,6 +15,7 @@ import trio
 from actors.accounts import (
     Accounts,
     Attempts,
+    Holdings,
     SessionEnds,
     SessionEndWatch,
     SignInSweeper,
@@ -169,6 +170,7 @@ class Store:
     socket_tickets: SocketTickets
     accounts: Accounts
     attempts: Attempts
+    holdings: Holdings
     events: EventStore
 
 
@@ -637,7 +639,9 @@ def account_services(
         waiting_max=settings.passwords_waiting_max,
     )
     cookie = SignInCookie(is_https=settings.is_https)
-    return AccountServices(store.accounts, store.attempts, passwords, cookie, ids, tell_forgotten)
+    return AccountServices(
+        store.accounts, store.attempts, store.holdings, passwords, cookie, ids, tell_forgotten
+    )
 
 
 def _is_page(app: WebApp, path: str) -> bool:

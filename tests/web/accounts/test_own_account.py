@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import re
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from actors.accounts import Role
+from actors.accounts.throttle import EXPORTS_PER_ACCOUNT_MAX
+from actors.chat import LOBBY
+from storage.errors import StoreUnavailable
+from storage.memory import MemoryHoldings
 from tests.journeys.visitor import Answer, Visitor
 from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
-from tests.web.whole_site import WholeSite, open_whole_site
+from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 
 pytestmark = pytest.mark.slow
 
@@ -129,3 +138,83 @@ async def test_guests_are_sent_to_sign_in_and_then_to_the_page_of_the_form() -> 
             assert (answer.status, answer.headers["location"]) == (303, "/login?next=%2Faccount")
         page = await get(guest, "/account?a=b%20c")
         assert page.headers["location"] == "/login?next=%2Faccount%3Fa%3Db%2520c"
+
+
+async def test_a_member_takes_their_data_with_them() -> None:
+    # SEC-136, SEC-118: before the account is deleted; nobody else's, and nothing that was removed
+    async with open_whole_site() as site:
+        ada = await register(site)
+        grace = await register(site, username="grace", email="grace@example.org")
+        await site.accounts.grant("grace", Role.MODERATOR)
+        await in_thread(ada.open_lab)
+        with await in_thread(ada.open_stream) as stream:
+            await in_thread(partial(stream.read_until, b'id="chat-you-list"'))
+            for text in ("hello <b>", "see https://example.org", "https://removed.example"):
+                assert (await in_thread(partial(ada.post, text))).status == 202
+        waiting = (await site.log.waiting()).messages
+        (gone,) = [one.message.id for one in waiting if "removed" in one.message.body]
+        decided = {"message_id": str(gone), "decision": "remove", "reason": ""}
+        assert (await form(grace, "/demo/chat/moderation", **decided)).status == 303
+        refused = await form(ada, "/account/export", export_password="wrong words")
+        assert (refused.status, set(problems(refused))) == (422, {"export_password"})
+        answer = await form(ada, "/account/export", export_password=PASSWORD)
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+        assert answer.headers["content-disposition"].startswith("attachment;")
+        assert answer.headers["cache-control"] == "no-store"
+        document = json.loads(answer.text)
+        assert document["profile"]["email"] == "ada@example.org"
+        texts = {one["text"] for one in document["messages"]}
+        assert texts == {"hello <b>", "see https://example.org"}
+        for secret in ("removed.example", "grace", "$argon2id", *ada.cookies.values()):
+            assert secret not in answer.text
+        for _ in range(EXPORTS_PER_ACCOUNT_MAX - 1):
+            assert (await form(ada, "/account/export", export_password=PASSWORD)).status == 200
+        answer = await form(ada, "/account/export", export_password=PASSWORD)
+        assert (answer.status, set(problems(answer))) == (429, {"export_password"})
+        assert int(answer.headers["retry-after"]) > 3500
+        assert (await form(ada, "/account/delete", password=PASSWORD)).status == 303
+        answer = await form(ada, "/account/export", export_password=PASSWORD)
+        assert answer.headers["location"] == "/login?next=%2Faccount"
+
+
+async def test_a_document_has_the_shape_that_is_described() -> None:
+    # SEC-136: each name of the page is in the document, and the other way round
+    async with open_whole_site() as site:
+        ada = await register(site)
+        await form(ada, "/logout")
+        await form(ada, "/login", email="ada@example.org", password=PASSWORD)
+        await site.accounts.grant("ada", Role.MODERATOR)
+        (ada_id,) = [id_ for id_, one in site.log.database.users.items() if one.username == "ada"]
+        await site.log.join(LOBBY, ada_id)
+        await in_thread(ada.open_lab)
+        with await in_thread(ada.open_stream) as stream:
+            await in_thread(partial(stream.read_until, b'id="chat-you-list"'))
+            assert (await in_thread(partial(ada.post, "hello"))).status == 202
+        answer = await form(ada, "/account/export", export_password=PASSWORD)
+    document = json.loads(answer.text)
+    page = Path(__file__).parents[3] / "docs" / "reference" / "account_export.md"
+    told = set(re.findall(r"^\| `([a-z_.]+)` \|", page.read_text(), re.MULTILINE))
+    found = set()
+    for name, value in document.items():
+        found.add(name)
+        one = value[0] if isinstance(value, list) and value else value
+        if isinstance(one, dict):
+            found |= {f"{name}.{inner}" for inner in one}
+    # In memory nothing is kept of what was done with an account.
+    assert told == found | {"acts.at", "acts.action"}
+
+
+async def test_a_store_that_goes_away_ends_a_document_in_the_middle() -> None:
+    # SEC-136, SITE-155: what begins whole is either whole or seen not to be; before, it is a 503
+    async with open_whole_site() as site:
+        ada = await register(site)
+        holdings = site.web.accounts.holdings
+        assert isinstance(holdings, MemoryHoldings)
+        holdings.fail_next(StoreUnavailable("away"))
+        refused = await form(ada, "/account/export", export_password=PASSWORD)
+        assert refused.status == 503
+        site.log.fail_next()  # asked for messages only, behind the head of the document
+        with pytest.raises(http.client.IncompleteRead):
+            await form(ada, "/account/export", export_password=PASSWORD)
+        answer = await form(ada, "/account/export", export_password=PASSWORD)
+        assert json.loads(answer.text)["version"] == 1

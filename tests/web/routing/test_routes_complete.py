@@ -32,6 +32,7 @@ ROUTES = {
     paths.ACCOUNT_PASSWORD: "POST",
     paths.ACCOUNT_SIGN_INS: "POST",
     paths.ACCOUNT_DELETE: "POST",
+    paths.ACCOUNT_EXPORT: "POST",
     paths.CHAT_HISTORY: "GET",
     paths.CHAT_JOIN: "POST",
     paths.CHAT_POST: "POST",

@@ -184,6 +184,7 @@ def make_app(
             await app.go_on.wait()
             yield b"1\n"
 
+        current_request_state().is_long = kind == "document"
         return Response(body(), content_type=f"text/{kind}")
 
     @app.route("/work", methods=["GET", "POST"])

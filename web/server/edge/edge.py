@@ -710,7 +710,7 @@ class _Answering:
             given = list(message.get("headers", []))
             own, fixed = self._begin(message["status"], given)
             message = {**message, "headers": [*own, *fixed.pairs]}
-            if content_type(given) == b"text/event-stream":
+            if self.state.is_long or content_type(given) == b"text/event-stream":
                 # REL-16: streams have no total time limit.
                 self.state.deadline = math.inf
                 if self.scope is not None and not self.is_lost:

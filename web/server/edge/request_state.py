@@ -33,6 +33,8 @@ class RequestState:
     takes_gzip: bool
     # In the loop's clock; streams have none. Messages a request causes carry it (SITE-153).
     deadline: float
+    # Set by a route whose answer may take longer than a request; each write has its own time.
+    is_long: bool = False
     # It came without encryption though the site is on HTTPS (SEC-41).
     is_plain: bool = False
     # What stood as `?ticket=` in the query, which is without it now (SEC-42).

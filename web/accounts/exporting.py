@@ -1,0 +1,71 @@
+"""A member takes away what is kept of them: one JSON document, written as it is read (SEC-136).
+
+Its shape is `docs/reference/account_export.md`. However much there is, a page of it is in memory at
+a time, and no connection to the store is held while the client is slow.
+"""
+
+from collections.abc import AsyncGenerator
+
+import msgspec
+
+from actors.accounts import HeldAccount, HeldPart, Holdings, Member, export_limit
+from actors.persistence.errors import StoreError
+from web.accounts.entering import AccountServices, NotEntered, in_words, tell
+from web.accounts.managing import prove
+from web.server import RequestState
+
+FORMAT = "greenroom.account"
+# Raised with each change by which a reader of the document may be misled.
+VERSION = 1
+
+DOCUMENT_HEADERS = {
+    "content-type": "application/json",
+    "content-disposition": 'attachment; filename="greenroom-account.json"',
+    "cache-control": "no-store",
+}
+
+FIELD = "export_password"
+_GONE = "This account is not there any more."
+
+
+async def export(
+    services: AccountServices, state: RequestState, member: Member, password: str
+) -> AsyncGenerator[bytes, None]:
+    """Call this for the document; raises `NotEntered`, `HashingBusy`, `StoreUnavailable` and kin.
+
+    Five times an hour. When the store goes away later the document ends in the middle, and its
+    client sees that it does.
+    """
+    await prove(services, state, member, password, FIELD)
+    limit = export_limit(member.user_id)
+    wait = await services.attempts.take([limit])
+    if wait > 0:
+        tell(state, "accounts.export", "refused", reason="too_many", user_id=str(member.user_id))
+        raise NotEntered(429, {FIELD: "Too many downloads; " + in_words(wait)}, wait)
+    try:
+        account = await services.holdings.account(member.user_id)
+    except StoreError:
+        await services.attempts.give_back([limit.key])
+        raise
+    if account is None:
+        raise NotEntered(422, {FIELD: _GONE})
+    tell(state, "accounts.export", "accepted", user_id=str(member.user_id))
+    state.is_long = True
+    return _document(services.holdings, account)
+
+
+async def _document(holdings: Holdings, account: HeldAccount) -> AsyncGenerator[bytes, None]:
+    head = {"format": FORMAT, "version": VERSION, **msgspec.to_builtins(account)}
+    yield msgspec.json.encode(head)[:-1]
+    for part in HeldPart:
+        yield f',"{part}":['.encode()
+        after: str | None = ""
+        between = b""
+        while after is not None:
+            page = await holdings.page(account.profile.user_id, part, after=after)
+            after = page.after
+            if page.rows:
+                yield between + msgspec.json.encode(page.rows)[1:-1]
+                between = b","
+        yield b"]"
+    yield b"}\n"
