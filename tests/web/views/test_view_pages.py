@@ -224,7 +224,7 @@ def test_forms_are_for_password_managers() -> None:
     fields = {
         "sign-in": ["username", "current-password"],
         "registration": ["nickname", "username", "new-password"],
-        "account": ["username", "current-password", "new-password", "current-password"],
+        "account": ["username", "current-password", "new-password", *2 * ["current-password"]],
     }
     for name, expected in fields.items():
         page = samples.read(PAGES[name]())
