@@ -43,6 +43,8 @@ HISTORY_LIMIT = 50
 # What a client program missed is read by so many events, with at most this many at once.
 SAID_LIMIT = 200
 SAID_LIMIT_MAX = 1000
+# Users asked about in one statement.
+MEMBERS_ASKED_MAX = 1000
 # Of a room where more wait for review than this, `newest` does not tell whose they are.
 WAITING_MAX = 200
 
@@ -97,6 +99,18 @@ def check_member(room: str, user_id: UUID) -> None:
     """Call this with who is, or shall be, a member of what."""
     check_text("room", room)
     check_uuid("user_id", user_id)
+
+
+def check_members(room: str, user_ids: Sequence[UUID]) -> list[UUID]:
+    """Call this with who may be members of what; gives them in a list."""
+    check_text("room", room)
+    check_list("user_ids", user_ids)
+    given = list(user_ids)
+    for one in given:
+        check_uuid("user_ids", one)
+    if len(given) > MEMBERS_ASKED_MAX:
+        raise InvalidField("user_ids", f"are {len(given)}, the limit is {MEMBERS_ASKED_MAX}")
+    return given
 
 
 def check_newest(room: str, limit: int) -> None:
@@ -251,6 +265,10 @@ class ChatLog(Protocol):
 
     async def is_member(self, room: RoomName, user_id: UUID) -> bool:
         """Call this to ask whether a user is a member of a room."""
+        ...
+
+    async def members(self, room: RoomName, user_ids: Sequence[UUID]) -> frozenset[UUID]:
+        """Call this to ask which of at most 1,000 users are members of a room."""
         ...
 
     async def rebuild(self) -> int:

@@ -13,6 +13,7 @@ Rule 5: what other processes store in the room is told here too, once and in ord
 only some may see is not told one by one: then the readers read again.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -61,6 +62,9 @@ NEWEST_KEPT_S = 1.0
 
 # Each is some 100 bytes; of a room with more the store is asked again now and then.
 MEMBERS_KEPT_MAX = 10_000
+# Who is known to be a member is one for so long: a page that loads asks some three times at once,
+# and a membership that was taken away, in whatever process, ends soon.
+MEMBER_KNOWN_S = 5.0
 
 # A store that lost an answer is asked so long after whether it is back. Who posts again hears of it
 # at once; this is for the readers, when nobody does.
@@ -244,8 +248,8 @@ class RoomActor(Actor[RoomMessage | Settle]):
         self.post_count = 0
         self._newest: NewestWindow | None = None
         self._newest_read_at = 0.0
-        # Known to be: nobody leaves a room but with their account.
-        self._members: set[UUID] = set()
+        # Members, and when the store has said so.
+        self._members: dict[UUID, float] = {}
         # The highest number of a message that the readers were told of.
         self._told_seq = 0
         # The last event that the readers were told of. None before the first: what they have read
@@ -294,7 +298,8 @@ class RoomActor(Actor[RoomMessage | Settle]):
 
     async def on_is_member(self, message: IsMember) -> bool | NotStored:
         """Answer from what is known, or ask the store."""
-        if self.name == LOBBY or message.user_id in self._members:
+        known_at = self._members.get(message.user_id, -math.inf)
+        if self.name == LOBBY or trio.current_time() - known_at < MEMBER_KNOWN_S:
             return True
         try:
             is_one = await self.environment.log.is_member(self.name, message.user_id)
@@ -302,6 +307,8 @@ class RoomActor(Actor[RoomMessage | Settle]):
             return NotStored(str(error))
         if is_one:
             self._remember(message.user_id)
+        else:
+            self._members.pop(message.user_id, None)
         return is_one
 
     async def on_moderate(self, message: Moderate) -> ModerationOutcome | NotStored:
@@ -391,7 +398,7 @@ class RoomActor(Actor[RoomMessage | Settle]):
     def _remember(self, user_id: UUID) -> None:
         if len(self._members) >= MEMBERS_KEPT_MAX:
             self._members.clear()
-        self._members.add(user_id)
+        self._members[user_id] = trio.current_time()
 
     def _publish_posted(self, verdict: PostVerdict) -> PostOutcome | NotStored | NotTaken:
         match verdict:

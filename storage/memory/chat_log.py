@@ -41,6 +41,7 @@ from actors.chat.chat_log import (
     check_drafts,
     check_history,
     check_member,
+    check_members,
     check_newest,
     check_rooms,
     check_said,
@@ -434,6 +435,12 @@ class MemoryChatLog:
         check_member(room, user_id)
         self._maybe_fail()
         return user_id in self._table(room).members
+
+    async def members(self, room: RoomName, user_ids: Sequence[UUID]) -> frozenset[UUID]:
+        """See `ChatLog.members`."""
+        asked = check_members(room, user_ids)
+        self._maybe_fail()
+        return frozenset(self._table(room).members.intersection(asked))
 
     async def rebuild(self) -> int:
         """See `ChatLog.rebuild`."""

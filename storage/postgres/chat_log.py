@@ -52,6 +52,7 @@ from actors.chat.chat_log import (
     check_drafts,
     check_history,
     check_member,
+    check_members,
     check_newest,
     check_rooms,
     check_said,
@@ -216,6 +217,10 @@ SELECT a.id, a.created_at, a.action, a.actor_user_id, u.display_name AS actor_na
 FROM chat_audit_log a LEFT JOIN users u ON u.id = a.actor_user_id
     LEFT JOIN chat_rooms r ON r.id = a.room_id
 WHERE a.id < $1 ORDER BY a.id DESC LIMIT $2
+"""
+
+_MEMBERS = """
+SELECT user_id FROM chat_room_memberships WHERE room_id = $1 AND user_id = ANY($2)
 """
 
 _VERSIONS = "SELECT name, last_event FROM chat_rooms"
@@ -541,6 +546,13 @@ class PostgresChatLog:
         """See `ChatLog.is_member`."""
         check_member(room, user_id)
         return await _available(self._database.run(_is_member, room, user_id))
+
+    async def members(self, room: RoomName, user_ids: Sequence[UUID]) -> frozenset[UUID]:
+        """See `ChatLog.members`."""
+        asked = check_members(room, user_ids)
+        room_id = await self._room_id(room)
+        rows = await _available(self._database.run(_fetch, _MEMBERS, room_id, asked))
+        return frozenset(_uuid(row["user_id"]) for row in rows)
 
     async def rebuild(self) -> int:
         """See `ChatLog.rebuild`."""

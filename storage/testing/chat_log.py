@@ -47,10 +47,10 @@ from actors.chat import (
     WaitingList,
     user_subject,
 )
-from actors.chat.chat_log import WAITING_MAX
+from actors.chat.chat_log import MEMBERS_ASKED_MAX, WAITING_MAX
 from actors.persistence import ERASED, EVENTS, EventStore, Keyring
 from actors.persistence.words import EVENT_BYTES_MAX
-from storage.errors import UnknownUser
+from storage.errors import InvalidField, UnknownUser
 from storage.memory import MemoryChatLog
 from storage.memory.database import UserRow
 from storage.postgres import Connection, Database
@@ -627,6 +627,11 @@ class ChatLogSuite:
         assert not await chat_log.join(LOBBY, DEMO_USER_ID)
         assert await chat_log.is_member(LOBBY, DEMO_USER_ID)
         assert not await chat_log.is_member(_SUPPORT, DEMO_USER_ID)
+        asked = [DEMO_USER_ID, uuid4()]
+        assert await chat_log.members(LOBBY, asked) == {DEMO_USER_ID}
+        assert await chat_log.members(_SUPPORT, asked) == set()
+        with pytest.raises(InvalidField):
+            await chat_log.members(LOBBY, [DEMO_USER_ID] * (MEMBERS_ASKED_MAX + 1))
         with pytest.raises(UnknownUser):
             await chat_log.join(LOBBY, uuid4())
 

@@ -168,9 +168,9 @@ class Visitor:
         """Open the tab's stream, with more headers; the caller closes it."""
         return self._open(self.stream_path, **more)
 
-    def open_stream_at(self, path: str) -> OpenStream:
+    def open_stream_at(self, path: str, **more: str) -> OpenStream:
         """Open the stream of a page that asks for something else."""
-        return self._open(path)
+        return self._open(path, **more)
 
     def _open(self, path: str, **more: str) -> OpenStream:
         connection = self._connect()

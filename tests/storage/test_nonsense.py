@@ -210,6 +210,7 @@ _CHAT: Mapping[str, Mapping[str, object]] = {
     "audited": {"before": 5, "limit": 5},
     "join": {"room": LOBBY, "user_id": _ONE},
     "is_member": {"room": LOBBY, "user_id": _ONE},
+    "members": {"room": LOBBY, "user_ids": [_ONE]},
     "ensure_rooms": {"names": [LOBBY]},
     "purge_messages": {"limit": 5},
     "purge_texts": {"limit": 5},

@@ -69,19 +69,6 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
             return await _page(services, mine, member, refused(error), ends_others=ends_others)
         return redirect(paths.ACCOUNT)
 
-    @routes.post(paths.ACCOUNT_EXPORT)
-    async def export_account() -> Response:
-        typed, member = await _typed()
-        if member is None:
-            return to_sign_in(paths.ACCOUNT)
-        try:
-            document = await export(
-                mine, current_request_state(), member, typed.get("export_password", "")
-            )
-        except REFUSED as error:
-            return await _page(services, mine, member, refused(error))
-        return Response(document, headers=DOCUMENT_HEADERS)
-
     @routes.post(paths.ACCOUNT_DELETE)
     async def delete_account() -> Response:
         typed, member = await _typed()
@@ -95,7 +82,23 @@ def own_account_routes(services: Services, mine: AccountServices, is_page: IsPag
         answer.headers["clear-site-data"] = '"storage"'  # as at a logout (SEC-22)
         return answer
 
+    _add_export(routes, services, mine)
     return routes
+
+
+def _add_export(routes: Blueprint, services: Services, mine: AccountServices) -> None:
+    @routes.post(paths.ACCOUNT_EXPORT)
+    async def export_account() -> Response:
+        typed, member = await _typed()
+        if member is None:
+            return to_sign_in(paths.ACCOUNT)
+        try:
+            document = await export(
+                mine, current_request_state(), member, typed.get("export_password", "")
+            )
+        except REFUSED as error:
+            return await _page(services, mine, member, refused(error))
+        return Response(document, headers=DOCUMENT_HEADERS)
 
 
 async def _typed() -> tuple[Mapping[str, str], Member | None]:

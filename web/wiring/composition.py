@@ -141,7 +141,7 @@ from web.timeline.feed import TimelineFeed, Viewers
 from web.timeline.routes import TimelineServices, timeline_routes
 from web.views import LastedView, Renderer, StaticTable
 from web.wiring.directory import Directory
-from web.wiring.ending import OpenRoles, OpenSessions
+from web.wiring.ending import OpenRoles, OpenRooms, OpenSessions
 from web.wiring.frame.probes import probe_routes, ready_answers
 from web.wiring.frame.serving import edge_of, served
 from web.wiring.stopping import Served
@@ -362,9 +362,15 @@ class Web:
     def session_end_watch(self) -> SessionEndWatch:
         """Call this to make what hears that browser sessions are over."""
         opened = self.open_sessions
-        look = OpenRoles(self._store.accounts, self.open_now.members).look
-        ends = self._store.session_ends
-        return SessionEndWatch(ends, opened.all, opened.end, look_too=look)
+        members, ends = self.open_now.members, self._store.session_ends
+        roles = OpenRoles(self._store.accounts, members)
+        rooms = OpenRooms(self._store.chat_log, members, self.shown.maybe_room)
+
+        async def look_too() -> None:
+            await roles.look()
+            await rooms.look()
+
+        return SessionEndWatch(ends, opened.all, opened.end, look_too=look_too)
 
     def sign_in_sweeper(self) -> SignInSweeper:
         """Call this to make what ends sign-ins by their age."""

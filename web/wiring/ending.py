@@ -1,5 +1,7 @@
 """What closes when a browser session ends: its sockets, its streams, and its cookie (SEC-44).
 
+Also what a role or a membership had open that was taken away.
+
 `actors.accounts.SessionEndWatch` says which are over; whoever ends one tells the store
 (`SessionEnds.end`) and nobody else.
 """
@@ -9,6 +11,8 @@ from typing import Protocol
 from uuid import UUID
 
 from actors.accounts import ASKED_MAX, Accounts, HowEnded, Role, SessionEnded, SessionId
+from actors.chat import LOBBY, ChatLog, ChatLogUnavailable, RoomName
+from actors.chat.chat_log import MEMBERS_ASKED_MAX
 from actors.persistence.errors import StoreError
 from web.realtime import Close, CloseCode, Stream, Streams
 from web.server import BoundedMap, SignedIn
@@ -57,6 +61,42 @@ class OpenRoles:
         for stream, who in [*self._members().items()]:
             if who.role != roles.get(who.user_id, who.role):
                 stream.close("its member has another role")
+
+
+class OpenRooms:
+    """Closes pages that show a room whose member is none any more."""
+
+    def __init__(
+        self,
+        log: ChatLog,
+        members: Callable[[], Mapping[Stream, SignedIn]],
+        room_of: Callable[[Stream], RoomName | None],
+    ) -> None:
+        """`room_of` tells what the page of a stream shows, None for one without a chat."""
+        self._log, self._members, self._room_of = log, members, room_of
+
+    async def look(self) -> None:
+        """Call this now and then; a store that is away is asked another time.
+
+        A page that comes back is told to be loaded again, and shows the Lobby then.
+        """
+        inside: dict[RoomName, set[UUID]] = {}
+        for stream, who in self._members().items():
+            room = self._room_of(stream)
+            if room is not None and room != LOBBY:
+                inside.setdefault(room, set()).add(who.user_id)
+        for room, users in inside.items():
+            waiting, known = [*users], set[UUID]()
+            for at in range(0, len(waiting), MEMBERS_ASKED_MAX):
+                try:
+                    known |= await self._log.members(room, waiting[at : at + MEMBERS_ASKED_MAX])
+                except ChatLogUnavailable:
+                    return
+            # Who joined or came meanwhile was not asked about.
+            gone = users - known
+            for stream, who in [*self._members().items()]:
+                if who.user_id in gone and self._room_of(stream) == room:
+                    stream.close("its member left the room")
 
 
 class OpenSessions:

@@ -51,7 +51,12 @@ from actors.chat import (
     topic_of,
 )
 from actors.chat.chat_log import HISTORY_LIMIT
-from actors.chat.room import NEWEST_KEPT_S, POSTS_AT_ONCE_MAX, SETTLED_AFTER_S
+from actors.chat.room import (
+    MEMBER_KNOWN_S,
+    NEWEST_KEPT_S,
+    POSTS_AT_ONCE_MAX,
+    SETTLED_AFTER_S,
+)
 from actors.runtime import ActorCrashed, ActorExited, AskError, Crashed, System, open_actors
 from storage.memory import MemoryChatLog
 from supervision import Supervisor, child, open_system
@@ -119,8 +124,10 @@ async def test_numbers_follow_each_other() -> None:  # SITE-63
     assert [event.n - events[0].n for event in events] == [0, 1, 2, 3]
 
 
-async def test_a_room_with_members_takes_posts_of_members_only() -> None:
-    """SITE-62 SITE-75: judged before the post counts, and the store is asked once of a member."""
+async def test_a_room_with_members_takes_posts_of_members_only(
+    autojump_clock: MockClock,
+) -> None:
+    """SITE-62 SITE-75: judged before the post counts, and the store is asked now and then only."""
     log, support = MemoryChatLog(), RoomName("Support")
     asked: list[UUID] = []
     is_member = log.is_member
@@ -153,6 +160,12 @@ async def test_a_room_with_members_takes_posts_of_members_only() -> None:
         assert await room.ask(IsMember(ada)) is True
         assert await room.ask(IsMember(UUID(int=8))) is False
         assert asked == [UUID(int=8)]
+        # Taken away by whoever it is: noticed when it has been known for long enough.
+        log._table(support).members.discard(ada)
+        assert await room.ask(IsMember(ada)) is True
+        await trio.sleep(MEMBER_KNOWN_S)
+        assert await room.ask(IsMember(ada)) is False
+        assert isinstance(await room.ask(Post(own, "hi", "c3", member_id=ada)), NotAMember)
         assert await lobby.ask(IsMember(UUID(int=8))) is True
         assert isinstance(await lobby.ask(Post(GUEST, "hi", "c1")), Posted)
 

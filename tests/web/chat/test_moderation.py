@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -9,12 +10,13 @@ from uuid import uuid4
 
 import pytest
 import trio
+from trio_websocket import open_websocket_url
 
 from actors.accounts import Role
-from actors.chat import ROOM_NAMES, ModerationOutcome, Verdict, Viewer
+from actors.chat import ROOM_NAMES, CrashRoom, ModerationOutcome, Verdict, Viewer
 from storage.memory import MemoryChatLog
 from tests.journeys.visitor import Answer, Visitor
-from tests.patience import until
+from tests.patience import PATIENCE_S, until
 from tests.web.accounts.test_entering import PASSWORD, form, get, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 
@@ -245,3 +247,70 @@ async def test_the_queue_and_its_badge_are_live() -> None:
         refused = await in_thread(partial(guest.open_stream_of, "moderation"))
         with refused:
             assert refused.status == 403
+
+
+async def told(site: WholeSite, visitor: Visitor) -> str:
+    """All that a visitor is told of the Lobby, by each road there is, from the beginning on."""
+    page = await in_thread(visitor.open_lab)
+    older = await get(visitor, "/partials/chat-history?room=Lobby&before=9")
+    for answer in (page, older):
+        assert answer.headers["cache-control"] == "no-store"
+    streams = []
+    with await in_thread(visitor.open_stream) as stream:
+        streams.append(await in_thread(partial(stream.read_until, b"the last word")))
+    epoch = site.web.said[ROOM_NAMES[0]].epoch
+    last = {"last-event-id": f"{epoch}.0"}
+    topic = partial(visitor.open_stream_at, "/events?topic=room:lobby", **last)
+    with await in_thread(topic) as stream:
+        streams.append(await in_thread(partial(stream.read_until, b"the last word")))
+    cookies = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    headers = [(b"cookie", cookies.encode()), (b"origin", site.url.encode())]
+    resume = {"room:lobby": {"epoch": epoch, "seq": 0}}
+    asked = {"type": "subscribe", "topics": [*resume], "resume": resume}
+    heard = ""
+    with trio.fail_after(PATIENCE_S):
+        async with open_websocket_url(
+            f"ws://127.0.0.1:{site.port}/ws", extra_headers=headers, subprotocols=["greenroom.v1"]
+        ) as socket:
+            await socket.send_message(json.dumps(asked))
+            while "the last word" not in heard:
+                heard += str(await socket.get_message())
+    return page.text + older.text + heard + b"".join(streams).decode()
+
+
+async def test_four_viewers_are_told_what_is_theirs_to_know() -> None:
+    # SEC-118, SITE-68: by pages, streams, topics and sockets, also from an old position
+    marks = ("approved.example", "waiting.example", "removed.example")
+    async with open_whole_site() as site:
+        author, guest = site.visitor(), site.visitor()
+        member = await register(site)
+        grace = await moderator(site)
+        for mark in marks:
+            await post_as_demo(author, f"see https://{mark}")
+        await post_as_demo(guest, "the last word")
+        page = await get(grace, QUEUE)
+        assert page.headers["cache-control"] == "no-store"
+        queue = (await site.log.waiting()).messages
+        found = {one.message.body[12:]: str(one.message.id) for one in queue}
+        assert (await decide(grace, found[marks[0]], "approve")).status == 303
+        assert (await decide(grace, found[marks[2]], "remove", "not here")).status == 303
+        for _ in range(2):
+            seen = {}
+            for name, visitor in (
+                ("author", author),
+                ("guest", guest),
+                ("member", member),
+                ("grace", grace),
+            ):
+                text = await told(site, visitor)
+                seen[name] = [mark for mark in marks if mark in text]
+                assert ("not here" in text) is (name == "author")
+            assert seen == {
+                "author": [*marks[:2]],
+                "guest": [marks[0]],
+                "member": [marks[0]],
+                "grace": [*marks[:2]],
+            }
+            # Once more with nothing in memory: what was told before is read from the store.
+            site.web.rooms.of(ROOM_NAMES[0]).tell(CrashRoom("to begin anew"))
+            site.web.said[ROOM_NAMES[0]].forget()

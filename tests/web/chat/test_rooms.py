@@ -9,10 +9,12 @@ from uuid import uuid4
 
 import pytest
 
-from actors.chat import RoomName, Viewer
+from actors.chat import CrashRoom, RoomName, Viewer
 from tests.journeys.visitor import Answer, OpenStream, Visitor
+from tests.patience import until
 from tests.web.accounts.test_entering import get, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.wiring.ending import OpenRooms
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +111,36 @@ async def test_a_stream_of_a_room_is_for_its_members() -> None:
         with await in_thread(partial(grace.open_stream_at, of_support[1])) as stream:
             assert stream.status == 409
         assert await said(site, SUPPORT) == ["for members", "still there"]
+
+
+async def test_a_membership_that_was_taken_away_ends_what_shows_the_room() -> None:
+    # SITE-75, SEC-44: by whatever process, also by hand in the database, with nothing that rings
+    async with open_whole_site() as site:
+        ada, grace = await register(site), await register(site, **GRACE)
+        streams = []
+        for one in (ada, grace):
+            await in_thread(one.open_lab)
+            streams.append(await in_thread(one.open_stream))
+            await in_thread(partial(streams[-1].read_until, b'id="chat-you-list"'))
+            assert (await join(one, "Support")).status == 204
+        with streams[0], streams[1]:
+            users = site.log.database.users.items()
+            (left,) = [user_id for user_id, user in users if user.username == "ada"]
+            site.log._table(SUPPORT).members.discard(left)
+            watch = OpenRooms(site.log, site.web.open_now.members, site.web.shown.maybe_room)
+            site.log.fail_next()
+            await watch.look()
+            assert len(site.web.shown) == 2, "the store was away: it is asked another time"
+            await watch.look()
+            await until(lambda: len(site.web.shown) == 1)
+            # Who is a member is known for some seconds, by the actor of the room.
+            site.web.rooms.of(SUPPORT).tell(CrashRoom("to know nobody"))
+            again = ada.stream_path.replace("Lobby", "Support")
+            with await in_thread(partial(ada.open_stream_at, again)) as refused:
+                assert refused.status == 409
+            for path in ("/lab?room=Support", "/partials/chat-history?room=Support&before=9"):
+                assert (await get(ada, path)).status == 403
+                assert (await get(grace, path)).status == 200
 
 
 def form_of(page: Answer, action: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
@@ -18,7 +19,7 @@ from actors.persistence import EVENTS, StreamId
 from actors.timeline import Kind
 from tests.journeys.visitor import Answer, OpenStream, Visitor
 from tests.patience import PATIENCE_S, until
-from tests.web.accounts.test_entering import register
+from tests.web.accounts.test_entering import get, register
 from tests.web.accounts.test_own_account import signed_in_again
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.lab.sandbox.recording import LabActed
@@ -258,3 +259,73 @@ async def test_a_program_follows_its_own_sandbox_without_a_gap() -> None:
 def sign_ins_told(stream: OpenStream) -> bytes:
     stream.read_until(b'id="sign-ins-list"')
     return stream.read_until(b"</ul>")
+
+
+NONSENSE = (
+    "__import__('os').system('id')",
+    "'; DROP TABLE events; --",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "https://evil.example/x",
+    "file:///etc/passwd",
+    "<script>alert(1)</script>",
+    "{{ 7*7 }}",
+    "crash ",
+    "Crash",
+    "\u202ecrash",
+    "a\x00b",
+    "x" * 3000,
+    "",
+    "room-lobby",
+    "site/rooms/lobby",
+    "desk/rooms/room-1",
+    "999999999999999999999",
+    "-1",
+)
+NO_NUMBERS = (0, -1, 1001, 10**30, 1.5, "5", True, None, [5], {"a": 5}, "1; DROP TABLE events")
+NO_TEXTS = (*NONSENSE, 5, None, True, ["tree"], {"a": "tree"})
+
+
+async def test_what_a_visitor_sends_is_of_closed_lists_and_bounded_numbers() -> None:
+    # LAB-91: no code, SQL, path, address or free text gets anywhere; and nobody else's actor
+    async with open_whole_site() as site, a_guest(site) as guest, a_guest(site) as other:
+        before = {place: guest.status(place) for place in PLACES}
+        refused: list[tuple[object, Answer]] = []
+
+        async def give(path: str, **fields: object) -> None:
+            command = {"commandId": str(uuid4()), "sseTabId": guest.visitor.tab, **fields}
+            answer = await in_thread(lambda: guest.visitor.command(path, command))
+            refused.append(((path, fields), answer))
+
+        targets = (*NONSENSE, str(other.sandbox.root), f"{other.sandbox.root}/rooms/room-1")
+        for text in targets:
+            named = quote(text, safe="")
+            await give(f"/api/lab/actors/{named}/crash")
+            await give(f"/api/lab/actors/rooms-room-2/{named}")
+            await give(f"/api/lab/streams/{named}/drop")
+            await give(f"/demo/panels/{named}")
+        for nothing in (5, None, True, "", "x" * 129):
+            await give("/api/lab/sandbox/reset", commandId=nothing)
+        await give(f"/api/lab/streams/{other.visitor.tab}/drop")
+        for number in NO_NUMBERS:
+            await give("/api/lab/actors/rooms-room-2/flood", count=number)
+        for value in NO_TEXTS:
+            await give("/api/lab/look", panel=value)
+            if value != "":  # nowhere in the tree: that is to look at none
+                await give("/api/lab/look", place=value)
+            await give("/demo/panels/db-check", choice=value)
+            await give("/api/lab/sandbox/reset", sseTabId=value)
+        given = {"sseTabId": guest.visitor.tab, "ssePage": "lab", "roomName": "Lobby"}
+        for text in NONSENSE:
+            signals = quote(json.dumps({**given, "labPanel": text or "no such panel"}))
+            for asked in ("/lab?room=", "/lab?before=", "/events?datastar="):
+                told = signals if "events" in asked else quote(text)
+                refused.append((asked + told, await get(guest.visitor, asked + told)))
+        for what, answer in refused:
+            assert answer.status in {400, 404}, (what, answer.status, answer.text[:200])
+        for text in NONSENSE[:8]:
+            assert not any(text in answer.text for _, answer in refused), text
+        assert {place: guest.status(place) for place in PLACES} == before
+        assert await guest.recorded() == []
+        assert await other.recorded() == []
+        assert (other.stream.is_open, guest.stream.is_open) == (True, True)
