@@ -223,13 +223,14 @@ class Accounts(Protocol):
     async def grant(self, username: str, role: Role) -> Role | None:
         """Call this to give a role; the one before, or None when there is nobody of that name.
 
-        It counts from the next request on. Where a role is taken away the sign-ins of its member
-        end as well: what they have open shows what they may see no more.
+        It counts from the next request on, and is audited in the same transaction. Where a role is
+        taken away the sign-ins of its member end as well: what they have open shows what they may
+        see no more.
         """
         ...
 
-    async def role_of(self, username: str) -> Role | None:
-        """Call this for somebody's role; None when there is nobody of that name."""
+    async def named(self, username: str) -> tuple[UUID, Role] | None:
+        """Call this for somebody's id and role; None when there is nobody of that name."""
         ...
 
     async def roles(self, user_ids: Sequence[UUID]) -> Mapping[UUID, Role]:

@@ -209,12 +209,15 @@ class MemoryAccounts(Faults):
         self._ring()
         return before
 
-    async def role_of(self, username: str) -> Role | None:
-        """See `Accounts.role_of`."""
+    async def named(self, username: str) -> tuple[UUID, Role] | None:
+        """See `Accounts.named`."""
         check_text("username", username, 1024)
         await self.pass_faults()
-        users = self.database.users.values()
-        return next((Role(user.role) for user in users if user.username == username), None)
+        users = self.database.users.items()
+        return next(
+            ((user_id, Role(user.role)) for user_id, user in users if user.username == username),
+            None,
+        )
 
     async def roles(self, user_ids: Sequence[UUID]) -> Mapping[UUID, Role]:
         """See `Accounts.roles`."""

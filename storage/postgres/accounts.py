@@ -132,6 +132,11 @@ _AUDIT = """
 INSERT INTO audit_log (event_type, severity, actor, action, resource, success)
 VALUES ('account', 'info', $1, $2, $1, true)
 """
+# Who did it stands in the row of their command.
+_AUDIT_ROLE = """
+INSERT INTO audit_log (event_type, severity, action, resource, success)
+VALUES ('account', 'info', 'account.role', $1, true)
+"""
 
 
 class PostgresAccounts:
@@ -225,10 +230,10 @@ class PostgresAccounts:
         check_role(role)
         return await self._database.transact(_grant, username, role, channel=SESSIONS)
 
-    async def role_of(self, username: str) -> Role | None:
-        """See `Accounts.role_of`."""
+    async def named(self, username: str) -> tuple[UUID, Role] | None:
+        """See `Accounts.named`."""
         check_text("username", username, 1024)
-        return await self._database.run(_role_of, username)
+        return await self._database.run(_named, username)
 
     async def roles(self, user_ids: Sequence[UUID]) -> Mapping[UUID, Role]:
         """See `Accounts.roles`."""
@@ -356,6 +361,7 @@ async def _grant(connection: Connection, username: str, role: Role) -> Role | No
     if row is None:
         return None
     before = Role(row["role"])
+    await connection.execute(_AUDIT_ROLE, str(row["id"]))
     if is_taken_away(before, role):
         await _end(connection, "user_id = $1", row["id"])
     return before
@@ -368,11 +374,11 @@ async def _roles(connection: Connection, user_ids: list[UUID]) -> dict[UUID, Rol
     return {row["id"]: Role(row["role"]) for row in rows}
 
 
-async def _role_of(connection: Connection, username: str) -> Role | None:
-    role = await connection.fetchval(
-        "SELECT role FROM users WHERE username = $1 AND deleted_at IS NULL", username
+async def _named(connection: Connection, username: str) -> tuple[UUID, Role] | None:
+    row = await connection.fetchrow(
+        "SELECT id, role FROM users WHERE username = $1 AND deleted_at IS NULL", username
     )
-    return None if role is None else Role(role)
+    return None if row is None else (row["id"], Role(row["role"]))
 
 
 async def _sweep(connection: Connection, limit: int) -> Swept:

@@ -334,8 +334,8 @@ class AccountsSuite:
         assert await kept.accounts.who(digest_of("ada")) is None
         assert await kept.sessions_over("ada") == {"ada"}
         assert await kept.accounts.grant("nobody", Role.ADMIN) is None
-        assert await kept.accounts.role_of("ada") is Role.USER
-        assert await kept.accounts.role_of("nobody") is None
+        assert await kept.accounts.named("ada") == (member.user_id, Role.USER)
+        assert await kept.accounts.named("nobody") is None
         both = [member.user_id, UUID(int=999)]
         assert await kept.accounts.roles(both) == {member.user_id: Role.USER}
         assert await kept.accounts.roles([]) == {}

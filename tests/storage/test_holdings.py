@@ -126,6 +126,8 @@ class HoldingsSuite:
         decided = [one["facts"] for one in acts if one["action"] == "chat.message.moderate"]
         assert [(one["decision"], one["reason"]) for one in decided] == [("approve", "why so")]
         assert sum(one["action"] == "chat.message.post" for one in acts) == 8
+        own = [msgspec.to_builtins(one)["action"] for one in await place.rows(ada, HeldPart.ACTS)]
+        assert own in ([], ["account.register", "account.role"]), "the memory keeps none"
         (session,) = await place.rows(ada, HeldPart.SESSIONS)
         assert msgspec.to_builtins(session)["how"] == "ended"
         parts = [await place.rows(ada, part) for part in HeldPart]

@@ -30,10 +30,11 @@ async def _change(
     parsed: argparse.Namespace, teller: Teller, database: Database, username: str
 ) -> int:
     accounts, named = PostgresAccounts(database), Role(parsed.role)
-    held = await accounts.role_of(username)
+    found = await accounts.named(username)
     # Before it is asked whether to do it: nobody confirms what cannot be done.
-    if held is None:
+    if found is None:
         raise _unknown(username)
+    user_id, held = found
     if parsed.action == "grant":
         role, what = named, f"make {username} {_a(named)}"
     else:
@@ -41,7 +42,8 @@ async def _change(
         role = Role.USER if held is named else held
         what = f"take from {username} what {_a(named)} may do"
     if role is not held:
-        async with changing(parsed, teller, database, what, f"{username} {named}"):
+        # In the audit by the bare id: it outlives the name (SEC-134).
+        async with changing(parsed, teller, database, what, f"{user_id} {named}"):
             if await accounts.grant(username, role) is None:
                 raise _unknown(username)  # deleted in this moment
     teller.one({"username": username, "before": held.value, "role": role.value})

@@ -19,7 +19,7 @@ def _own_logging() -> Iterator[None]:
 def test_roles_are_given_and_taken_by_name(
     database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # SITE-49, SEC-78
+    # SITE-49, SEC-78, SEC-134: in the audit by a bare id, which outlives the name
     async def register(database: Database) -> None:
         await accounts_in_postgres(database).register("ada")
 
@@ -43,12 +43,15 @@ def test_roles_are_given_and_taken_by_name(
     assert other == {"username": "ada", "before": "moderator", "role": "moderator"}
     taken = run.one("roles", "revoke", "moderator", "ada", "--yes")
     assert taken == {"username": "ada", "before": "moderator", "role": "user"}
+    ((ada,),) = fetch(database_url, "SELECT id::text FROM users WHERE username = 'ada'")
     audit = fetch(
         database_url,
         "SELECT action, resource, success, metadata ->> 'reason' FROM audit_log"
-        " WHERE event_type = 'command' ORDER BY id",
+        " WHERE event_type = 'command' OR action = 'account.role' ORDER BY id",
     )
     assert audit == [
-        ("roles grant", "ada moderator", True, "first"),
-        ("roles revoke", "ada moderator", True, ""),
+        ("roles grant", f"{ada} moderator", True, "first"),
+        ("account.role", ada, True, None),
+        ("roles revoke", f"{ada} moderator", True, ""),
+        ("account.role", ada, True, None),
     ]
