@@ -83,6 +83,7 @@ from supervision.supervisor import Supervisor
 from supervision.tree.history import TreeHistory
 from supervision.tree.reports import REPORTS, Offender, Report
 from supervision.tree.tree import (
+    Absent,
     ChangeSink,
     Decision,
     Node,
@@ -97,6 +98,7 @@ from supervision.tree.tree import (
 __all__ = [
     "BREAKERS",
     "REPORTS",
+    "Absent",
     "AlreadyPresent",
     "AlreadyStarted",
     "AnyChild",

@@ -17,6 +17,11 @@ from urllib.parse import urlsplit
 
 from actors.runtime import Secret
 from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
+from web.observability.health.of_store import (
+    OUTBOX_AGE_S_MAX,
+    PROJECTION_LAG_S_MAX,
+    TIMERS_LATE_S_MAX,
+)
 
 Network = IPv4Network | IPv6Network
 
@@ -121,6 +126,10 @@ class Settings:
     projections_kept_s: int = 24 * 3600
     store_timeline: StoreTimeline = StoreTimeline.REFUSE
     migrate: Migrate = Migrate.APPLY
+    health_outbox_age_s: int = OUTBOX_AGE_S_MAX
+    health_timers_late_s: int = TIMERS_LATE_S_MAX
+    health_projection_lag_s: int = PROJECTION_LAG_S_MAX
+    health_projections_passed_over: tuple[str, ...] = ()
 
     @property
     def projections_kept(self) -> timedelta:
@@ -241,6 +250,10 @@ def _origins(text: str) -> tuple[str, ...]:
     return tuple(parse_origin(part.strip()) for part in text.split(",") if part.strip())
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
@@ -273,6 +286,11 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "SESSION_CLEANUP_INTERVAL_SECS": ("session_cleanup_interval_s", _integer(1, 10**9)),
     "DATABASE_WAIT_SECS": ("database_wait_s", _integer(0, 600)),
     "PROJECTIONS_KEPT_SECS": ("projections_kept_s", _integer(0, 10**9)),
+    # A day without a message, a timer or a read model is no lateness any more.
+    "HEALTH_OUTBOX_AGE_SECS": ("health_outbox_age_s", _integer(1, 86_400)),
+    "HEALTH_TIMERS_LATE_SECS": ("health_timers_late_s", _integer(1, 86_400)),
+    "HEALTH_PROJECTION_LAG_SECS": ("health_projection_lag_s", _integer(1, 86_400)),
+    "HEALTH_PROJECTIONS_PASSED_OVER": ("health_projections_passed_over", _names),
     "STORE_TIMELINE": ("store_timeline", _word(StoreTimeline)),
     "MIGRATE": ("migrate", _word(Migrate)),
     "DB_MAX_CONNECTIONS": ("db_connections_max", _integer(1, 200)),

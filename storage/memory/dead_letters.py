@@ -199,7 +199,7 @@ class MemoryDeadLetters(Faults):
         found = {
             status: sum(row.stored.status is status for row in rows) for status in DeadLetterStatus
         }
-        return DeadLetterCounts(found, len(rows) / self._rows_max)
+        return DeadLetterCounts(found, len(rows) / self._rows_max, self._rows_max)
 
     def _end(self, id_: int, to: DeadLetterStatus, by: str, notes: str) -> None:
         _end(self.database, self._row(id_), to, by, notes)

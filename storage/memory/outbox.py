@@ -139,7 +139,7 @@ class MemoryOutbox(Faults):
         unsent = [row for part in self.database.unsent.values() for row in part.values()]
         dead = sum(row.is_dead for row in unsent)
         now = self.database.now()
-        oldest = min((row.created_at for row in unsent), default=now)
+        oldest = min((row.created_at for row in unsent if not row.is_dead), default=now)
         return OutboxStats(len(unsent) - dead, (now - oldest).total_seconds(), dead)
 
     async def waiting(self, *, limit: int = 50, after: int = 0) -> Sequence[WaitingMessage]:

@@ -19,7 +19,12 @@ Only this package names asyncpg, and `storage.testing`, which makes databases fo
 from storage.postgres.accounts import PostgresAccounts, PostgresAttempts
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
-from storage.postgres.connecting.health import OldestTransaction, StoreHealth, check_health
+from storage.postgres.connecting.health import (
+    OldestTransaction,
+    StoreHealth,
+    check_health,
+    judge_pool,
+)
 from storage.postgres.connecting.pool import PoolSettings, PoolStats
 from storage.postgres.connecting.session import Connection
 from storage.postgres.dead_letters import PostgresDeadLetters
@@ -97,6 +102,7 @@ __all__ = [
     "check_store",
     "find_embedded",
     "has_embedded",
+    "judge_pool",
     "migrate",
     "migrate_down",
     "open_database",

@@ -262,7 +262,7 @@ class PostgresDeadLetters:
 
         found = await self._database.run(work)
         whole = {status: found.get(status, 0) for status in DeadLetterStatus}
-        return DeadLetterCounts(whole, sum(whole.values()) / self._rows_max)
+        return DeadLetterCounts(whole, sum(whole.values()) / self._rows_max, self._rows_max)
 
     async def _change(
         self, work: Callable[..., Coroutine[Any, Any, T]], id_: int, *args: object

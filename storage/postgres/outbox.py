@@ -124,7 +124,8 @@ WHERE id = $3 AND partition = $1 AND sent_at IS NULL AND {_IS_OURS}
 
 _STATS = """
 SELECT count(*) FILTER (WHERE NOT is_dead) AS pending, count(*) FILTER (WHERE is_dead) AS dead,
-    coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0) AS oldest_s
+    coalesce(extract(epoch FROM clock_timestamp()
+        - min(created_at) FILTER (WHERE NOT is_dead)), 0) AS oldest_s
 FROM outbox WHERE sent_at IS NULL
 """
 

@@ -182,9 +182,16 @@ class DeadLettersSuite:
         assert counts.fullness == pytest.approx(0.25)
 
     async def test_final_rows_make_room_pending_ones_never(self, kept: Kept) -> None:
-        # STORE-62
-        ids = [await kept.dead_letters.add(letter(n)) for n in range(20)]
-        assert (await kept.dead_letters.counts()).health == "degraded"
+        # STORE-62, RES-40
+        found = []
+        for n in range(20):
+            await kept.dead_letters.add(letter(n))
+            found.append((await kept.dead_letters.counts()).health)
+        assert found == ["healthy"] * 10 + ["degraded"] * 9 + ["unhealthy"]
+        ids = [one.id for one in await kept.dead_letters.list()]
+        await kept.dead_letters.retry(ids[0])  # in hand, it makes no room either
+        assert (await kept.dead_letters.counts()).health == "unhealthy"
+        await kept.dead_letters.failed_again(ids[0], "x")
         with pytest.raises(DeadLettersFull):
             await kept.dead_letters.add(letter(99))
         assert await kept.dead_letters.add(letter(3)) == ids[3]  # a known one needs no room

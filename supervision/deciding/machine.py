@@ -123,7 +123,7 @@ class Machine(ABC, Generic[F]):
         # It may be asked to stop by now: the stop came while it was starting.
         if slot.status == "starting":
             slot.status = "running"
-            slot.is_new = False
+            slot.is_new = slot.gave_up = False
             slot.because = None
             if slot.spec.restart == "temporary":
                 # It is never started again: what it was made of can be let go.
@@ -265,6 +265,7 @@ class Machine(ABC, Generic[F]):
         """Let go of a child's cell, and of whoever waits for its start."""
         self._cancel(slot)
         slot.status = "stopped"
+        slot.gave_up = False
         if slot.call is not None:  # stopped with its group while it was being started for somebody
             call, slot.call = slot.call, None
             never_up = StopActor(Shutdown(because="terminated before it was up"))
@@ -351,7 +352,7 @@ class Machine(ABC, Generic[F]):
             cause,
             path,
             self._failures(slot, reason),
-            _gave_up_below(ending),
+            gave_up_with(ending),
         )
         self._report("shutdown", reason, slot, ending=ending)
         self._out.append(Decided(slot, "give_up", tuple(self._all_slots()), None))
@@ -448,8 +449,8 @@ class Machine(ABC, Generic[F]):
         self._out.append(Publish(report, is_quiet))
 
 
-def _gave_up_below(ending: Exit | BaseException | None) -> IntensityReached | None:
-    """What a supervisor said that was given up because it had given up itself."""
+def gave_up_with(ending: Exit | BaseException | None) -> IntensityReached | None:
+    """Call this for what a supervisor said that gave up; None for any other ending."""
     if isinstance(ending, StopActor):
         ending = ending.exit
     if isinstance(ending, Shutdown) and isinstance(ending.info, IntensityReached):

@@ -61,7 +61,7 @@ class Slot:
         *("status", "is_listed", "has_cell", "cell"),
         *("call", "is_new", "is_attempt"),
         *("is_asked", "after", "queue"),
-        *("restarts", "window", "attempts", "because", "wake", "next_at"),
+        *("restarts", "window", "attempts", "because", "wake", "next_at", "gave_up"),
         *("exit", "exited_at", "restart_s"),
         *("handled", "idle_since"),
     )
@@ -99,6 +99,8 @@ class Slot:
         self.because: str | None = None
         self.wake: int | None = None
         self.next_at: float | None = None
+        # A supervisor that used up its own budget, and is not back since.
+        self.gave_up = False
         # How the last incarnation ended, until it is known what follows.
         self.exit: Exit | None = None
         self.exited_at: float | None = None

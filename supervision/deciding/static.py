@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from actors.runtime import Exit, Shutdown, StopActor
-from supervision.deciding.machine import Machine
+from supervision.deciding.machine import Machine, gave_up_with
 from supervision.deciding.moves import (
     Answer,
     AnswerStart,
@@ -237,6 +237,8 @@ class StaticMachine(Machine[Flags]):
                 self._leave(slot)
                 if self.flags.auto_shutdown != "never" and triggers(slot.spec, exit_):
                     self._significant_end(slot)
+        # Last: also one that is left listed, and that nobody restarts, is missed.
+        slot.gave_up = gave_up_with(exit_) is not None
 
     def _attempt_failed(self, slot: Slot, error: BaseException) -> None:
         self._report("start_error", error, slot)

@@ -39,13 +39,14 @@ from actors.runtime import (
 from supervision.deciding import moves
 from supervision.deciding.dynamic import DynamicMachine
 from supervision.deciding.slots import WAITING, Slot
+from supervision.deciding.static import StaticMachine
 from supervision.doing.cells import AnyMachine, Cells
 from supervision.doing.passivation import Passivation
 from supervision.doing.tickets import Ticket, Tickets
 from supervision.specs.specs import Flags
 from supervision.specs.words import StartResult
 from supervision.tree.reports import REPORTS, Report, correlation_of, log_report
-from supervision.tree.tree import ChangeKind, Decision, Window, tree_of
+from supervision.tree.tree import Absent, ChangeKind, Decision, Window, tree_of
 
 _log = Log("supervision")
 
@@ -381,6 +382,21 @@ class Hands:
     def child_cells(self) -> Iterable[Cell]:
         """Their cells."""
         return self.cells.all()
+
+    def absent(self) -> Absent:
+        """Children with ids that should run and do not: supervisors that gave up, and who waits."""
+        machine = self.machine
+        if not isinstance(machine, StaticMachine):
+            return Absent()
+        slots = machine.slots.values()
+        return Absent(
+            tuple(f"{self._path}/{slot.id}" for slot in slots if slot.gave_up),
+            tuple(
+                f"{self._path}/{slot.id}"
+                for slot in slots
+                if slot.status == "backing_off" and not slot.gave_up
+            ),
+        )
 
     def restart_type(self, cell: Cell) -> str | None:
         """The restart type of a child."""

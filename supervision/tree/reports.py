@@ -28,6 +28,9 @@ LEAVES_MAX: Final = 20
 # One log line, as in the runtime's exits.
 LINE_MAX: Final = 500
 
+# A human should look: its restarts are used up.
+_GAVE_UP: Final = frozenset({"shutdown", "child_gave_up"})
+
 _log = Log("supervision")
 
 # What went wrong: a start or restart, a child that ended, one that ended badly while it was
@@ -145,7 +148,8 @@ def log_report(report: Report, *, is_quiet: bool = False, development: bool = Fa
 
     One failure is one line. Where another line or an error tells it already, this one is for the
     level debug: a crash stands in the line of the runtime, what a supervisor gave up for in its
-    own. With `development` a failed start has its traceback.
+    own. That somebody gave up is an error, which restarts did not mend; what is tried again is a
+    warning. With `development` a failed start has its traceback.
     """
     if is_quiet or _is_told(report):
         if _log.has_debug:
@@ -155,7 +159,8 @@ def log_report(report: Report, *, is_quiet: bool = False, development: bool = Fa
     cause = report.cause
     if report.context == "start_error" and cause is not None and (development or _log.has_debug):
         fields["exception"] = traceback_of(cause)
-    _log.warning("supervision_report", **fields)
+    put = _log.error if report.context in _GAVE_UP else _log.warning
+    put("supervision_report", **fields)
 
 
 def _is_told(report: Report) -> bool:

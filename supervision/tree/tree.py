@@ -144,6 +144,18 @@ class TreeSnapshot:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Children with ids that should run and do not, by their paths.
+
+    `gave_up` are supervisors that used up their restarts and are not back, whether somebody starts
+    them again or not; `waiting` is who waits out a backoff for another reason.
+    """
+
+    gave_up: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+
+
 class ChangeSink(Protocol):
     """Somebody who follows the tree; `changed` returns at once. One that raises is removed."""
 
@@ -170,6 +182,9 @@ class Overseer(Protocol):
 
     def child_cells(self) -> Iterable[Cell]:
         """Their cells."""
+
+    def absent(self) -> Absent:
+        """Which of its children with ids are missed; none of a dynamic supervisor."""
 
     def restart_type(self, cell: Cell) -> str | None:
         """The restart type of a child."""
@@ -211,11 +226,7 @@ class Tree:
         Whoever is below a supervisor whose path is in `closed` is left out, and costs nothing,
         however many they are; nor do those cost that are not below `under`.
         """
-        if under is not None:
-            left = [under]
-        else:
-            # Of a root nobody here is the owner; most trees have one.
-            left = [one.cell for one in self._owners.values() if one.cell.owner not in self._owners]
+        left = self._roots() if under is None else [under]
         found: dict[int, Cell] = {}
         while left:
             cell = left.pop()
@@ -225,6 +236,29 @@ class Tree:
                 left += overseer.child_cells()
         # In the order they were made, as those of the system are.
         return [found[number] for number in sorted(found)]
+
+    def absent(self) -> Absent:
+        """Call this for who should run and does not, however long the tree has not been watched.
+
+        Those below dynamic supervisors are not looked at, and cost nothing: of many such children
+        one is missed by whoever asked for it.
+        """
+        gave_up: list[str] = []
+        waiting: list[str] = []
+        left = self._roots()
+        while left:
+            overseer = self._overseers.get(left.pop().id)
+            if overseer is None or overseer.badge == "dynamic":
+                continue
+            missed = overseer.absent()
+            gave_up += missed.gave_up
+            waiting += missed.waiting
+            left += overseer.child_cells()
+        return Absent(tuple(sorted(gave_up)), tuple(sorted(waiting)))
+
+    def _roots(self) -> list[Cell]:
+        # Of a root nobody here is the owner; most trees have one.
+        return [one.cell for one in self._owners.values() if one.cell.owner not in self._owners]
 
     @contextmanager
     def watch(self, sink: ChangeSink, under: str | None = None) -> Iterator[TreeSnapshot]:

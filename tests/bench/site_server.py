@@ -59,7 +59,7 @@ from supervision import open_system
 from tests.bench.fanout_load import LAST
 from tests.bench.fanout_servers import AHEAD_MAX, used_s
 from tests.web.views.samples import static
-from web.app import spare_what_stays, store_checks, store_of
+from web.app import spare_what_stays, store_components, store_of
 from web.realtime import StreamCaps
 from web.server import Server
 from web.settings import Settings
@@ -192,10 +192,10 @@ async def serve(database: Database, answers: TextIO) -> None:
     directory, clock, keys = Directory(), SystemClock(), keyring(database)
     log = PostgresChatLog(database, keys)
     caps = StreamCaps(per_session=MANY, per_address=MANY, total=MANY)
+    settings = Settings(port=0, sockets_per_address_max=MANY)
     web = Web(
-        Settings(port=0, sockets_per_address_max=MANY), Secrets(Secret(b"s" * 64), None),
-        clock, static(),
-        directory=directory, store_checks=store_checks(database),
+        settings, Secrets(Secret(b"s" * 64), None), clock, static(),
+        directory=directory, store_health=store_components(database, settings, clock.now),
         store=store_of(database, log, keys), ids=SystemIds(), stream_caps=caps,
     )  # fmt: skip
 

@@ -221,6 +221,7 @@ SUPERVISION: Final = Page(
                 "Node",
                 "TellsOfItself",
                 "Window",
+                "Absent",
                 "TreeHistory",
                 "TreeChange",
                 "Decision",

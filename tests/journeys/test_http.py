@@ -32,8 +32,8 @@ def test_ready_tells_each_component(site: SiteProcess) -> None:  # SITE-183, WEB
         answer = Visitor(site.url).get(path)
         state = json.loads(answer.text)
         assert (answer.status, state["ready"], state["status"]) == (200, True, "healthy")
-        parts = {"event_store", "dead_letters", "streams", "tree"}
-        assert set(state["components"]) == parts
+        parts = {"event_store", "pool", "outbox", "timers", "projections", "dead_letters"}
+        assert set(state["components"]) == {*parts, "supervision", "streams", "tree"}
         assert all(component["healthy"] for component in state["components"].values())
 
 

@@ -14,8 +14,10 @@ from storage.postgres import (
     Database,
     EmbeddedServer,
     PoolSettings,
+    PoolStats,
     PostgresEventStore,
     check_health,
+    judge_pool,
     migrate,
     open_database,
 )
@@ -50,24 +52,37 @@ async def test_a_cut_database_is_unhealthy_at_once(tmp_path: Path) -> None:
 )
 def test_an_old_transaction_is_named(age_s: float, status: str, is_told: bool) -> None:
     # STORE-23
-    found, text = judge(OldestTransaction(age_s, 77, "psql"), is_saturated=False)
+    found, text = judge(OldestTransaction(age_s, 77, "psql"))
     assert found == status
     assert ("psql (pid 77)" in text) is is_told
 
 
 def test_what_is_held_back_by_somebody_unseen_is_told_too() -> None:
     # STORE-23: a role that may not see other people's transactions sees what they do
-    status, text = judge(None, is_saturated=False, held_back_s=61.0)
+    status, text = judge(None, held_back_s=61.0)
     assert status == "degraded"
     assert "this role cannot see" in text
 
 
-def test_a_saturated_pool_degrades() -> None:
-    # STORE-33
-    assert judge(None, is_saturated=True)[0] == "degraded"
-    # An open transaction that is only worth a word does not hide it.
-    old = OldestTransaction(12.0, 77, "psql")
-    assert judge(old, is_saturated=True) == ("degraded", "the connection pool is saturated")
+@pytest.mark.parametrize(
+    ("in_use", "waiting", "is_saturated", "told"),
+    [
+        (10, 0, False, ""),
+        (9, 3, False, ""),  # they have just been called
+        (10, 3, False, "every connection is in use and 3 wait for one"),
+        (10, 3, True, "every connection is in use and 3 wait for one"),
+        (10, 0, True, "the connection pool is saturated"),
+    ],
+)
+def test_a_pool_tells_that_it_is_too_small(
+    in_use: int, waiting: int, is_saturated: bool, told: str
+) -> None:
+    # STORE-33, RES-40
+    stats = PoolStats(
+        size=10, idle=10 - in_use, in_use=in_use, waiting=waiting, connections_max=10,
+        utilization=in_use / 10, is_saturated=is_saturated,
+    )  # fmt: skip
+    assert judge_pool(stats) == told
 
 
 @pytest.fixture(scope="module")

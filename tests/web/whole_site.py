@@ -27,10 +27,10 @@ from tests.journeys.visitor import Visitor
 from tests.web.views.samples import static
 from web.accounts.hashing import Passwords
 from web.documentation import Documents, maybe_documents
+from web.observability.health import Component, Finding, healthy, unhealthy
 from web.realtime import StreamCaps
 from web.server import DrainResult, Server, WebApp
 from web.settings import Settings
-from web.site.health import Unhealthy
 from web.wiring.composition import Secrets, Store, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
@@ -83,9 +83,8 @@ class WholeSite:
         self.port = server.port
         self.servers.append(server)
 
-    async def check_store(self) -> None:
-        if not self.is_store_up:
-            raise Unhealthy("the database does not answer")
+    async def check_store(self) -> Finding:
+        return healthy() if self.is_store_up else unhealthy("the database does not answer")
 
 
 @cache
@@ -116,8 +115,8 @@ async def open_whole_site(
     accounts, events = MemoryAccounts(store.database), MemoryEventStore(store.database)
     kit: list[WholeSite] = []
 
-    async def check_store() -> None:
-        await kit[0].check_store()
+    async def check_store() -> Finding:
+        return await kit[0].check_store()
 
     web = Web(
         settings or Settings(port=0),
@@ -125,7 +124,7 @@ async def open_whole_site(
         clock,
         static(),
         directory=directory,
-        store_checks={"event_store": check_store},
+        store_health=[Component("event_store", check_store)],
         store=Store(
             chat_log=store,
             session_ends=ends,

@@ -2,25 +2,24 @@
 
 `open_site` and `serve_site` (`own.py`) open a site of one's own from a `SitePlan`; its words are
 in `web.wiring.frame`, and offered here too. `running.py` opens our own site, `serving.py` is the
-process around either: log lines, signals, exit codes.
+process around either: log lines, signals, exit codes. `health.py`: what is checked of a database.
 """
 
+from web.app.health import check_store, store_components
 from web.app.own import open_site, serve_site
 from web.app.running import (
     COLLECTED_AFTER,
     EXAMPLES_FOLDER,
     CannotStart,
-    check_dead_letters,
-    check_store,
     make_cleaner,
     prepare_database,
     prepare_state_dir,
     run_site,
     spare_what_stays,
-    store_checks,
     store_of,
 )
 from web.app.serving import run_program
+from web.observability.health import Component, Finding, degraded, healthy, unhealthy
 from web.realtime import Refused
 from web.wiring.frame import (
     Beside,
@@ -40,6 +39,8 @@ __all__ = [
     "Beside",
     "CannotStart",
     "Command",
+    "Component",
+    "Finding",
     "NothingBeside",
     "OwnSite",
     "Panel",
@@ -47,9 +48,10 @@ __all__ = [
     "SitePlan",
     "Speaker",
     "Topic",
-    "check_dead_letters",
     "check_store",
     "command",
+    "degraded",
+    "healthy",
     "make_cleaner",
     "open_site",
     "prepare_database",
@@ -58,6 +60,7 @@ __all__ = [
     "run_site",
     "serve_site",
     "spare_what_stays",
-    "store_checks",
+    "store_components",
     "store_of",
+    "unhealthy",
 ]

@@ -31,6 +31,7 @@ from storage.postgres import (
     PostgresTimers,
 )
 from supervision import StartFailed, open_system
+from web.app.health import memory_components, store_components
 from web.app.running import (
     CannotStart,
     check_port,
@@ -43,12 +44,13 @@ from web.app.running import (
     read_secret,
     site_database,
     start_problem,
-    store_checks,
 )
 from web.app.serving import run_program
+from web.observability.health.of_store import store_component
 from web.server import KeyRing
 from web.settings import SECRET_BYTES_MIN, Settings
 from web.views import ViewError
+from web.wiring.environment import SystemClock
 from web.wiring.frame.composing import OwnRoot
 from web.wiring.frame.own_site import Beside, Kept, OwnSite, SitePlan
 from web.wiring.leaving import WayOut
@@ -120,15 +122,16 @@ def _keeping(
         case None:
             return _keep(plan, settings)
         case MemoryDatabase():
-            return nullcontext(_in_memory(plan, store))
-    return nullcontext(Kept(store, MemoryIdempotency(), {"event_store": _well}))
+            return nullcontext(_in_memory(plan, settings, store))
+    return nullcontext(Kept(store, MemoryIdempotency(), [store_component(store)]))
 
 
-def _in_memory(plan: SitePlan, database: MemoryDatabase) -> Kept:
+def _in_memory(plan: SitePlan, settings: Settings, database: MemoryDatabase) -> Kept:
+    events = MemoryEventStore(database, inline=plan.inline)
     return Kept(
-        MemoryEventStore(database, inline=plan.inline),
+        events,
         MemoryIdempotency(database),
-        {"event_store": _well},
+        memory_components(database, events, settings, SystemClock().now),
         Beside(
             MemoryOutbox(database),
             MemoryTimers(database),
@@ -149,7 +152,7 @@ async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
         yield Kept(
             PostgresEventStore(database, inline=plan.inline),
             PostgresIdempotency(database),
-            store_checks(database, trouble),
+            store_components(database, settings, SystemClock().now, trouble),
             Beside(
                 PostgresOutbox(database),
                 PostgresTimers(database),
@@ -184,7 +187,3 @@ async def _run(
             site.is_draining = True
     except StartFailed as error:
         raise start_problem(error) from error
-
-
-async def _well() -> None:
-    """Say that a store that was handed in is well; whoever handed it knows better."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from actors.chat import ROOM_NAMES, ChatEnvironment, RoomName
-from actors.persistence import Cleaner, DeadLetters, ForgettingWatch
+from actors.persistence import Cleaner, ForgettingWatch
 from actors.persistence.projections.store import RETIRED_KEPT
 from actors.runtime import Secret
 from storage.errors import (
@@ -50,7 +50,6 @@ from storage.postgres import (
     PostgresSubjectKeys,
     PostgresTimers,
     accept_rewind,
-    check_health,
     check_migrations,
     migrate,
     open_database,
@@ -58,13 +57,13 @@ from storage.postgres import (
     remove_tombstoned,
 )
 from supervision import StartFailed, open_system
+from web.app.health import store_components
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.documentation.work import BadContent, load_mechanisms
 from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
 from web.observability import first_leaf
 from web.server import PortBusy, PortForbidden, open_listeners
 from web.settings import Migrate, Settings, StoreTimeline
-from web.site.health import Check, Degraded, Unhealthy
 from web.timeline.collector import statements_teller
 from web.views import StaticTable, load
 from web.views.browser_runtime import FILE_NAME as DATASTAR_FILE
@@ -104,9 +103,6 @@ _KEPT_NAMES = frozenset(
 # collections, of a third of a second each: four tenths of what they cost. Here the second is 50,000
 # objects, 5 ms, and the last a million, the worst that circles of references can hold meanwhile.
 COLLECTED_AFTER = (5000, 10, 20)
-
-# As long as the look at the store takes at most: both are asked at once.
-LETTERS_S_MAX = 1.0
 
 _ROOT = Path(__file__).parents[2]
 _DATASTAR = _ROOT / "build" / "datastar" / DATASTAR_FILE
@@ -332,7 +328,7 @@ async def _run_tree(
         clock,
         files.static,
         directory=directory,
-        store_checks=store_checks(database, trouble),
+        store_health=store_components(database, settings, clock.now, trouble),
         store=store_of(database, log, keyring),
         ids=SystemIds(),
         documents=files.documents,
@@ -393,42 +389,6 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
         holdings=PostgresHoldings(database, keyring),
         events=PostgresEventStore(database),
     )
-
-
-def store_checks(database: Database, trouble: Trouble = str) -> dict[str, Check]:
-    """Call this for the components of `/ready` that a site has of its database."""
-    return {
-        "event_store": partial(check_store, database, trouble),
-        "dead_letters": partial(check_dead_letters, PostgresDeadLetters(database)),
-    }
-
-
-async def check_store(database: Database, trouble: Trouble = str) -> None:
-    """Call this to learn whether the store answers; raises `Unhealthy` or `Degraded`."""
-    health = await check_health(database)
-    match health.status:
-        case "healthy":
-            return
-        case "degraded":
-            # It names the client that holds the order back, never a host or a secret.
-            raise Degraded(health.message)
-        case _:
-            why = trouble()
-            raise Unhealthy("the database does not answer" + (f": {why}" if why else ""))
-
-
-async def check_dead_letters(letters: DeadLetters) -> None:
-    """Call this to learn whether there is room for what fails; raises as `check_store` does."""
-    try:
-        with trio.fail_after(LETTERS_S_MAX):
-            counts = await letters.counts()
-    except (StoreError, trio.TooSlowError) as error:
-        raise Unhealthy("the dead letters cannot be counted") from error
-    match counts.health:
-        case "degraded":
-            raise Degraded(f"the dead letters are {counts.fullness:.0%} full")
-        case "unhealthy":
-            raise Unhealthy("the dead letters are full: what fails from now on is not kept")
 
 
 def make_cleaner(

@@ -1,7 +1,8 @@
-"""How the running site is watched from outside: log lines now, metrics and spans to come.
+"""How a running site is watched from outside: log lines and health; metrics and spans to come.
 
 Read `logs.py`: how one log line looks and what can never be in it; `requests.py`: the log of
-requests; then `streams.py`: what the program says to whoever started it.
+requests; `streams.py`: what the program says to whoever started it; then `health/`: whether it can
+serve, component by component.
 """
 
 from web.observability.logs import configure_logging

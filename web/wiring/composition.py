@@ -5,7 +5,7 @@ known. What is kept here (streams, readers, pages) outlives an incarnation of an
 No adapter of storage is named here.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import floor
@@ -87,6 +87,8 @@ from web.lab.switch import LabSwitch
 from web.lab.tree_feed import TreeFeed, TreeSource
 from web.lab.tree_picture import TreePicture
 from web.observability import RequestLog
+from web.observability.health import Component, Health, HealthActor
+from web.observability.health.of_tree import supervision_component, tree_component
 from web.realtime import (
     Audience,
     Broadcast,
@@ -123,7 +125,6 @@ from web.server import (
 from web.settings import LabMode, Settings, is_loopback
 from web.site.error_pages import ErrorPages
 from web.site.events import StreamedPage, event_routes
-from web.site.health import Check, Health, Unhealthy
 from web.site.pages import PAGE_HOME, PAGE_LAB, PAGE_MODERATION, PAGE_WORK, program_version
 from web.site.policy_reports import PolicyReports, report_routes
 from web.site.proof_feed import ProofFeed, ProofSource
@@ -140,9 +141,9 @@ from web.timeline.collector import (
 from web.timeline.feed import TimelineFeed, Viewers
 from web.timeline.routes import TimelineServices, timeline_routes
 from web.views import LastedView, Renderer, StaticTable
-from web.wiring.directory import Directory
+from web.wiring.directory import Directory, room_name
 from web.wiring.ending import OpenRoles, OpenRooms, OpenSessions
-from web.wiring.frame.probes import probe_routes, ready_answers
+from web.wiring.frame.probes import probe_routes, ready_answers, streams_component
 from web.wiring.frame.serving import edge_of, served
 from web.wiring.stopping import Served
 
@@ -185,14 +186,14 @@ class Web:
         static: StaticTable,
         *,
         directory: Directory,
-        store_checks: Mapping[str, Check],
+        store_health: Sequence[Component],
         store: Store,
         ids: Ids,
         stream_caps: StreamCaps | None = None,
         documents: Documents | None = None,
     ) -> None:
         self._settings, self._static, self._clock = settings, static, clock
-        self._directory, self._store_checks = directory, store_checks
+        self._directory, self.health = directory, self._make_health(store_health, directory)
         self._ring = KeyRing(secrets.current, secrets.previous)
         self._renderer = Renderer(static)
         self._version = program_version()
@@ -386,7 +387,6 @@ class Web:
         self.sockets = endpoint
         self.open_sessions.attach(endpoint)
         pages = ErrorPages(self._renderer, self._version, CsrfTokens(self._ring), self._optional)
-        health = self._health()
         edge = replace(
             edge_of(self._settings, self._ring, port, stream_paths=[paths.EVENTS]),
             error_page=pages.render,
@@ -399,11 +399,11 @@ class Web:
             edge,
             error_table(),
             sockets={paths.SOCKET: endpoint},
-            on_refused=self._refused(health),
+            on_refused=self._refused(),
             ready_answer=ready_answers(self._static, self._version, robots=ROBOTS),
             identify=self.identity,
         )
-        self._register_routes(app, listening, health)
+        self._register_routes(app, listening)
         return served(app, self._settings, port, streams=self.streams, sockets=endpoint)
 
     def _endpoints(
@@ -445,13 +445,13 @@ class Web:
         )
         return sockets, listening
 
-    def _refused(self, health: Health) -> Callable[[RequestState, ErrorRow], None]:
+    def _refused(self) -> Callable[[RequestState, ErrorRow], None]:
         tell_tab = RefusalTeller(self.streams)
 
         def refused(state: RequestState, row: ErrorRow) -> None:
             # SITE-155: a probe that comes behind a 503 must not be given a report of before it.
             if row.kind == Answer.UNAVAILABLE.value.kind:
-                health.doubt()
+                self.health.doubt()
             tell_tab(state, row)
 
         return refused
@@ -480,9 +480,7 @@ class Web:
             self._stills,
         )
 
-    def _register_routes(
-        self, app: WebApp, listening: EventStreams[SocketGuest], health: Health
-    ) -> None:
+    def _register_routes(self, app: WebApp, listening: EventStreams[SocketGuest]) -> None:
         directory, settings = self._directory, self._settings
         services = Services(
             self._version,
@@ -503,7 +501,7 @@ class Web:
         )
         pages = _streamed_pages(services, site, lab, moderation)
         app.register_blueprint(site_routes(services, site))
-        app.register_blueprint(probe_routes(health))
+        app.register_blueprint(probe_routes(self.health))
         app.register_blueprint(event_routes(services, pages, listening.open, self._fill_frame))
         app.register_blueprint(work_routes(services, lab, self._mechanisms))
         app.register_blueprint(document_routes(services, self._documents))
@@ -569,13 +567,21 @@ class Web:
         # It looks a moment later, when the stage knows it.
         self._directory.wake_panels()
 
-    def _health(self) -> Health:
-        checks: dict[str, Callable[[], Awaitable[None]]] = {
-            **self._store_checks,
-            "streams": self._check_streams,
-            "tree": self._check_tree,
-        }
-        return Health(checks, lambda: self.is_draining)
+    def _make_health(self, of_store: Sequence[Component], directory: Directory) -> Health:
+        def system() -> System:
+            return directory.system
+
+        components = [
+            *of_store,
+            supervision_component(system),
+            tree_component(system, lambda: map(room_name, ROOM_NAMES)),
+            streams_component(lambda: self.streams, system),
+        ]
+        return Health(components, self._clock.now, lambda: self.is_draining)
+
+    def health_actor(self) -> HealthActor:
+        """Call this to make what runs the checks."""
+        return HealthActor(self.health)
 
     def begin_drain(self) -> None:
         """Call this at the first signal: from now on the site is not ready."""
@@ -607,15 +613,6 @@ class Web:
 
     async def _start_stream(self, stream: Stream) -> None:
         await self._directory.start_stream(stream, self.shown.want_window)
-
-    async def _check_streams(self) -> None:
-        if self.streams.is_draining:
-            raise Unhealthy("streams are being closed")
-
-    async def _check_tree(self) -> None:
-        for room in ROOM_NAMES:
-            if self._directory.maybe_room(room) is None:
-                raise Unhealthy("a room has no actor")
 
 
 def _streamed_pages(

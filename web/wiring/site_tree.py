@@ -19,6 +19,7 @@
       ending            closes what browser sessions that are over have open
       sweeping          ends sign-ins by their age
       cleaning          removes hourly what was kept long enough
+      health            runs the checks of who asks whether the site is well
       server            HTTP; started last, so it is the first to stop and drains the rest
 
 Every actor others must find is registered by a name, because a supervisor that was itself
@@ -160,6 +161,7 @@ class Site(Supervisor):
             ChildSpec(DESKS, partial(_desks, parts.web.demos), name=DESKS, type="supervisor"),
             ChildSpec(SANDBOXES, parts.web.sandboxes_supervisor, name=SANDBOXES, type="supervisor"),
             ChildSpec("keeper", parts.web.keeper, name=KEEPER),
+            ChildSpec("health", parts.web.health_actor),
             ChildSpec("server", parts.server, shutdown=parts.server_shutdown_s),
         ]
         if parts.ending is not None:

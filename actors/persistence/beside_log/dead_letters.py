@@ -248,15 +248,18 @@ class StoredDeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterCounts:
-    """How many there are of each status, and how full the table is."""
+    """How many there are of each status, and how full the table of `rows_max` is."""
 
     by_status: Mapping[DeadLetterStatus, int]
     fullness: float
+    rows_max: int = ROWS_MAX
 
     @property
     def health(self) -> str:
-        """Call this for the word health checks show."""
-        if self.by_status.get(DeadLetterStatus.PENDING, 0) >= ROWS_MAX:
+        """Call this for the word health checks show: `unhealthy` when no more can be added."""
+        # Final ones make room; those that are open never do.
+        open_ones = (DeadLetterStatus.PENDING, DeadLetterStatus.PROCESSING)
+        if sum(self.by_status.get(status, 0) for status in open_ones) >= self.rows_max:
             return "unhealthy"
         return "degraded" if self.fullness > FULL_DEGRADED else "healthy"
 

@@ -104,7 +104,7 @@ class OutboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStats:
-    """How much waits, how old the oldest is, and how many were given up."""
+    """How much waits, how old the oldest of it is, and how many were given up."""
 
     pending: int
     oldest_s: float

@@ -1,4 +1,4 @@
-"""How the store is, in one look: reachable, writable, saturated, held back, full.
+"""How the store is, in one look: reachable, writable, held back, full; and how its pool is used.
 
 An open transaction that has written hides everything later from readers of the order
 (STORE-23), so the oldest one is part of health and is named: of any database of the server, whose
@@ -13,6 +13,7 @@ import asyncpg
 
 from storage.errors import StoreError
 from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.pool import PoolStats
 from storage.postgres.connecting.session import Connection
 
 OLDEST_WARNED_S = 10.0
@@ -98,7 +99,6 @@ async def check_health(database: Database) -> StoreHealth:
         found = await database.run(_look, timeout_s=CHECK_S_MAX)
         status, text = judge(
             found.oldest,
-            is_saturated=database.pool_stats().is_saturated,
             held_back_s=found.held_back_s,
             read_only_reason=found.read_only_reason,
         )
@@ -111,7 +111,6 @@ async def check_health(database: Database) -> StoreHealth:
 def judge(
     oldest: OldestTransaction | None,
     *,
-    is_saturated: bool,
     held_back_s: float = 0.0,
     read_only_reason: str = "",
 ) -> tuple[str, str]:
@@ -126,9 +125,15 @@ def judge(
         text = f"{who} holds the order of events back since {age_s:.0f} s"
     if age_s >= OLDEST_DEGRADED_S:
         return "degraded", text
-    if is_saturated:
-        return "degraded", "the connection pool is saturated"
     return "healthy", text
+
+
+def judge_pool(stats: PoolStats) -> str:
+    """Call this for what is wrong with a pool: empty when there are enough connections."""
+    if stats.waiting and stats.utilization >= 1.0:
+        return f"every connection is in use and {stats.waiting} wait for one"
+    # STORE-33: nobody waits yet, or not in this moment; the next burst will.
+    return "the connection pool is saturated" if stats.is_saturated else ""
 
 
 async def _look(connection: Connection) -> _Found:

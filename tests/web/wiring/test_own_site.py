@@ -389,7 +389,7 @@ async def test_actors_that_give_up_leave_the_site_up_and_are_tried_again() -> No
             nursery.cancel_scope.deadline = trio.current_time() + PATIENCE_S
         assert begun == 1 + plan.flags.intensity
         ready = await in_thread(partial(visitor.get, "/ready"))
-        assert (ready.status, "the actors of the plan gave up" in ready.text) == (503, True)
+        assert (ready.status, "gave up and is not back: own/actors" in ready.text) == (503, True)
         assert (await in_thread(partial(visitor.get, "/loop"))).status == 503
         assert (await in_thread(partial(visitor.get, "/"))).status == 200
         site.system.topics.publish("ticks", 1)

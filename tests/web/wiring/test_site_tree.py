@@ -35,7 +35,7 @@ async def test_parts_start_in_order_and_have_names() -> None:
         tops = [path.split("/")[1] for path in paths if path.count("/") == 1]
         assert tops == [
             "rooms", "sessions", "feeds", "elsewhere", "streams", "sockets", "recorder",
-            "survivals", "counters", "desks", "sandboxes", "keeper",
+            "survivals", "counters", "desks", "sandboxes", "keeper", "health",
             "ending", "sweeping", "server",
         ]  # fmt: skip
         for room in ROOM_NAMES:

@@ -12,6 +12,8 @@ from quart import Blueprint, Response
 from actors.runtime import System
 from supervision import Backoff, ChildSpec, Flags, Plan, Supervisor
 from web.observability import RequestLog
+from web.observability.health import Health, HealthActor
+from web.observability.health.of_tree import supervision_component, tree_component
 from web.realtime import (
     CommandMemory,
     EndpointSettings,
@@ -27,7 +29,6 @@ from web.routing import paths
 from web.routing.errors import error_table
 from web.server import DrainResult, Server, WebApp
 from web.site.events import topic_stream
-from web.site.health import Health, Unhealthy
 from web.site.pages import program_version
 from web.site.policy_reports import PolicyReports, report_routes
 from web.wiring.frame.finding import ACTORS
@@ -40,7 +41,7 @@ from web.wiring.frame.panels import (
     feed_name,
     panel_routes,
 )
-from web.wiring.frame.probes import probe_routes, ready_answers
+from web.wiring.frame.probes import probe_routes, ready_answers, streams_component
 from web.wiring.frame.serving import (
     database_child,
     edge_of,
@@ -72,7 +73,8 @@ _ROBOTS = b"User-agent: *\nDisallow: /live\n"
 class OwnWeb:
     """Everything between the actors of a plan and the network. Made once; `compose` once a port.
 
-    Raises ValueError for two panels or topics of one name, `NotACommandClass` for what is none.
+    Raises ValueError for two panels, topics or components of one name, `NotACommandClass` for what
+    is none.
     """
 
     def __init__(self, plan: SitePlan, site: OwnSite) -> None:
@@ -95,6 +97,7 @@ class OwnWeb:
         self._names: list[str] = []
         # Browsers report here what the policy of pages kept them from (SEC-66).
         self._reports = PolicyReports(trio.current_time)
+        self.health = self._make_health()
 
     def own(self) -> Plan:
         """Call this for the plan's own children, and how they are treated."""
@@ -135,7 +138,7 @@ class OwnWeb:
                 site.static, program_version(), robots=_ROBOTS, alive=self._plan.alive.encode()
             ),
         )
-        app.register_blueprint(probe_routes(self._health()))
+        app.register_blueprint(probe_routes(self.health))
         app.register_blueprint(report_routes(self._reports))
         app.register_blueprint(panel_routes(site.streams, site.watched))
         if self._topics:
@@ -168,18 +171,21 @@ class OwnWeb:
         start = self._site.start_event_stream
         return sockets, EventStreams(settings, sockets, caller_of=caller_of, start=start)
 
-    def _health(self) -> Health:
+    def _make_health(self) -> Health:
         site = self._site
-        checks = {**site.kept.checks, "tree": self._check_tree}
-        return Health(checks, lambda: site.is_draining or site.streams.is_draining)
 
-    async def _check_tree(self) -> None:
-        own = self._site.system.whereis(ACTORS)
-        if own is None or self._site.system.stats(own).status != "running":
-            raise Unhealthy("the actors of the plan gave up; they are started again, ever later")
-        for name in self._names:
-            if self._site.system.whereis(name) is None:
-                raise Unhealthy("an actor that has a name is away")
+        def system() -> System:
+            return site.system
+
+        components = [
+            *site.kept.components,
+            supervision_component(system),
+            tree_component(system, lambda: (ACTORS, *self._names)),
+            streams_component(lambda: site.streams, system),
+            *self._plan.health(site),
+        ]
+        now = site.environment.clock.now
+        return Health(components, now, lambda: site.is_draining or site.streams.is_draining)
 
 
 def _event_routes(listening: EventStreams[Speaker]) -> Blueprint:
@@ -231,6 +237,7 @@ class OwnRoot(Supervisor):
             ChildSpec("panels", partial(PanelsSupervisor, site.watched)),
             streams_child(web.close_streams),
             sockets_child(),
+            ChildSpec("health", partial(HealthActor, web.health)),
             server_child(partial(self._serving, web), site.settings),
         ]
         if site.kept.clean is not None:

@@ -1,11 +1,12 @@
 """A site of one's own: what its plan says, and what the functions of the plan are handed.
 
-A plan names four functions. Each is handed the running `OwnSite` and gives a list, or routes:
+A plan names five functions. Each is handed the running `OwnSite` and gives a list, or routes:
 
 - `tree`: the children of the supervision tree, in start order; give those a `name` that routes ask
 - `pages`: a Quart blueprint with the routes of pages and forms
 - `panels`: parts of pages that follow a topic, live
 - `topics`: what client programs hear and may ask for on `/ws`
+- `health`: components of `/ready` beside those that every site has
 
 All the rest is there: visitors' signed cookies, origin checks, headers, limits, probes, static
 files, a drain. It is made of the same parts as our own site, see `serving.py`.
@@ -13,7 +14,7 @@ files, a drain. It is made of the same parts as our own site, see `serving.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +39,7 @@ from actors.persistence.beside_log.idempotency import Idempotency
 from actors.reducers import Environment
 from actors.runtime import Actor, AnyActor, Ref
 from supervision import ChildSpec, Flags
+from web.observability.health import Component
 from web.realtime import StreamCaps, Streams
 from web.routing import paths
 from web.server import (
@@ -49,7 +51,6 @@ from web.server import (
     sign_in_of,
 )
 from web.settings import Settings
-from web.site.health import Check
 from web.views import LocalPath, StaticTable
 from web.views.static import DATASTAR
 from web.wiring.environment import SystemClock, SystemIds
@@ -105,14 +106,14 @@ class NothingBeside(Exception):
 class Kept:
     """Where a site keeps its events and keys, what drives that store, and whether it is well.
 
-    `checks` are its components of `/ready`, by name. `beside` is None where only an event store was
+    `components` are those of its health. `beside` is None where only an event store was
     handed in. `drive` makes the actor that stands first in the tree, `clean` the one that removes
     what was kept long enough; None for a store that needs none. `keyring` seals private fields.
     """
 
     store: EventStore
     idempotency: Idempotency
-    checks: Mapping[str, Check]
+    components: Sequence[Component]
     beside: Beside | None = None
     keyring: Keyring | None = None
     drive: Callable[[], AnyActor] | None = None
@@ -245,6 +246,11 @@ def no_topics(_: OwnSite) -> Sequence[Topic]:
     return ()
 
 
+def no_health(_: OwnSite) -> Sequence[Component]:
+    """Have no components of health of one's own."""
+    return ()
+
+
 def no_errors(_: ErrorTable) -> None:
     """Have no errors of one's own: what routes raise beside ours is answered 500."""
 
@@ -267,6 +273,7 @@ class SitePlan:
     pages: Callable[[OwnSite], Blueprint] = no_pages
     panels: Callable[[OwnSite], Sequence[Panel]] = no_panels
     topics: Callable[[OwnSite], Sequence[Topic]] = no_topics
+    health: Callable[[OwnSite], Sequence[Component]] = no_health
     errors: Callable[[ErrorTable], None] = no_errors
     inline: Sequence[Projection] = ()
     files: Path | None = None

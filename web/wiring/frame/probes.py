@@ -5,11 +5,14 @@ from collections.abc import Callable
 import msgspec
 from quart import Blueprint, Response, request
 
+from actors.runtime import System
+from web.observability.health import Component, Finding, Health, degraded, healthy, unhealthy
+from web.realtime import Streams
 from web.routing import paths
 from web.routing.errors import NoSuchThing
 from web.server import ReadyAnswer, current_request_state, ready_answer
-from web.site.health import Health
 from web.views import CACHE_CONTROL, StaticTable
+from web.wiring.frame.finding import STREAMS
 
 JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
@@ -17,6 +20,10 @@ _TEXT = "text/plain; charset=utf-8"
 _A_DAY = b"public, max-age=86400"
 # A favicon is asked for by every browser, named or not.
 _ICON = "favicon.ico"
+# A person asks for the numbers too: `/ready?verbose`.
+_VERBOSE = "verbose"
+# From here on a site that grows has a moment left before it refuses pages their stream.
+STREAMS_DEGRADED = 0.9
 
 
 def ready_answers(
@@ -64,7 +71,12 @@ def probe_routes(health: Health) -> Blueprint:
     async def ready() -> Response:
         report = await health.report()
         # SEC-84: whoever may ask learns whether, and only an operator's own machines why.
-        shown = report.to_json() if current_request_state().is_near else report.to_public_json()
+        is_verbose = _VERBOSE in request.args
+        shown = (
+            report.to_json(is_verbose=is_verbose)
+            if current_request_state().is_near
+            else report.to_public_json()
+        )
         return _probed(shown, is_well=report.is_ready)
 
     @routes.get(paths.HEALTH_STARTUP)
@@ -82,3 +94,20 @@ def _probed(shown: object, *, is_well: bool) -> Response:
         content_type=JSON,
         headers={"cache-control": "no-store"},
     )
+
+
+def streams_component(find: Callable[[], Streams], system: Callable[[], System]) -> Component:
+    """Call this for the streams of open pages: who stands above them, and how many there are."""
+
+    def check() -> Finding:
+        streams = find()
+        numbers = {"open": len(streams), "open_max": streams.total_max}
+        if streams.is_draining:
+            return unhealthy("streams are being closed", **numbers)
+        if system().whereis(STREAMS) is None:
+            return unhealthy("no stream can be opened: what starts them is away", **numbers)
+        if len(streams) > STREAMS_DEGRADED * streams.total_max:
+            return degraded("nearly as many streams are open as may be", **numbers)
+        return healthy(**numbers)
+
+    return Component("streams", check)

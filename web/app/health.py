@@ -1,0 +1,111 @@
+"""The components of health that a site has of its database.
+
+What PostgreSQL alone can tell is looked at here: whether it takes writes, what holds its order of
+events back, and how its connections are used. The rest is told by the ports, in memory too.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from actors.persistence import EventStore
+from storage.memory import (
+    MemoryDatabase,
+    MemoryDeadLetters,
+    MemoryOutbox,
+    MemoryProjections,
+    MemoryTimers,
+)
+from storage.postgres import (
+    Database,
+    PostgresDeadLetters,
+    PostgresEventStore,
+    PostgresOutbox,
+    PostgresProjections,
+    PostgresTimers,
+    check_health,
+    judge_pool,
+)
+from web.observability.health import Component, Finding, degraded, healthy, unhealthy
+from web.observability.health.of_store import (
+    AWAY,
+    LateAfter,
+    letters_component,
+    outbox_component,
+    projections_component,
+    store_component,
+    timers_component,
+)
+from web.settings import Settings
+
+
+def store_components(
+    database: Database,
+    settings: Settings,
+    now: Callable[[], datetime],
+    trouble: Callable[[], str] = str,
+) -> list[Component]:
+    """Call this for those of a PostgreSQL database; `trouble` says why an embedded one is away."""
+    late, events = late_after(settings), PostgresEventStore(database)
+    return [
+        Component("event_store", partial(check_store, database, trouble)),
+        Component("pool", partial(check_pool, database)),
+        outbox_component(PostgresOutbox(database), late),
+        timers_component(PostgresTimers(database), now, late),
+        projections_component(PostgresProjections(database), events, late),
+        letters_component(PostgresDeadLetters(database)),
+    ]
+
+
+def memory_components(
+    database: MemoryDatabase,
+    events: EventStore,
+    settings: Settings,
+    now: Callable[[], datetime],
+) -> list[Component]:
+    """Call this for those of a store in memory, which has no connections."""
+    late = late_after(settings)
+    return [
+        store_component(events),
+        outbox_component(MemoryOutbox(database), late),
+        timers_component(MemoryTimers(database), now, late),
+        projections_component(MemoryProjections(database), events, late),
+        letters_component(MemoryDeadLetters(database)),
+    ]
+
+
+def late_after(settings: Settings) -> LateAfter:
+    """Call this for when something counts as late."""
+    return LateAfter(
+        outbox_s=settings.health_outbox_age_s,
+        timers_s=settings.health_timers_late_s,
+        projections_s=settings.health_projection_lag_s,
+        passed_over=settings.health_projections_passed_over,
+    )
+
+
+async def check_store(database: Database, trouble: Callable[[], str] = str) -> Finding:
+    """Call this to learn whether the database answers, takes writes and gives its events."""
+    health = await check_health(database)
+    held_back_s = round(health.held_back_s, 1)
+    match health.status:
+        case "healthy":
+            return healthy(health.message, held_back_s=held_back_s)
+        case "degraded":
+            # It names the client that holds the order back, never a host or a secret.
+            return degraded(health.message, held_back_s=held_back_s)
+    why = trouble()
+    return unhealthy(AWAY + (f": {why}" if why else ""))
+
+
+def check_pool(database: Database) -> Finding:
+    """Call this to learn whether there are enough connections for who needs one."""
+    stats = database.pool_stats()
+    text = judge_pool(stats)
+    numbers = {
+        "in_use": stats.in_use,
+        "idle": stats.idle,
+        "waiting": stats.waiting,
+        "connections_max": stats.connections_max,
+    }
+    return degraded(text, **numbers) if text else healthy(**numbers)

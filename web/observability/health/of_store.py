@@ -1,0 +1,180 @@
+"""The components that a program has of its event store, and of what stands beside it.
+
+Each is made of a port, so an engine of one's own has them too. What only PostgreSQL can tell (its
+oldest transaction, its pool) is added where adapters are named, in `web.app`.
+
+Why these limits: what drives an outbox, timers or projections looks several times a second, and
+takes over from one that died within 15 s (outbox) or 30 s (timers). What waits for longer than
+that, and a restart, waits for nobody.
+
+What is late, or cannot be read just now, never makes a program unready. All of its processes share
+the store: a probe that failed for that would take all of them away, from requests that have nothing
+to do with it. That the store is away at all, `event_store` tells.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from actors.persistence import (
+    Checkpoint,
+    DeadLetters,
+    DurableTimers,
+    EventStore,
+    Outbox,
+    ProjectionStore,
+    StoreError,
+)
+from actors.persistence.projections.store import GenerationState, serves
+from web.observability.health.words import (
+    Component,
+    Finding,
+    degraded,
+    healthy,
+    unhealthy,
+)
+
+OUTBOX_AGE_S_MAX = 60
+TIMERS_LATE_S_MAX = 60
+# PROJ-5.
+PROJECTION_LAG_S_MAX = 30
+# A line names so many; the number of all of them stands in the details.
+NAMES_MAX = 3
+
+AWAY = "the database does not answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateAfter:
+    """From when on what waits is late, in seconds.
+
+    `passed_over` are projections that nobody fills any more, and nobody reads: those of a program
+    that is gone, whose checkpoint is still there.
+    """
+
+    outbox_s: float = OUTBOX_AGE_S_MAX
+    timers_s: float = TIMERS_LATE_S_MAX
+    projections_s: float = PROJECTION_LAG_S_MAX
+    passed_over: Collection[str] = ()
+
+
+def store_component(events: EventStore) -> Component:
+    """Call this for an event store of any kind: it is read, truly, and the answer awaited."""
+    return Component("event_store", partial(_check_store, events))
+
+
+def letters_component(letters: DeadLetters) -> Component:
+    """Call this for the room that dead letters have left."""
+    return Component("dead_letters", partial(_check_letters, letters))
+
+
+def outbox_component(outbox: Outbox, late: LateAfter) -> Component:
+    """Call this for how long the oldest message waits to be sent."""
+    return Component("outbox", partial(_check_outbox, outbox, late.outbox_s))
+
+
+def timers_component(
+    timers: DurableTimers, now: Callable[[], datetime], late: LateAfter
+) -> Component:
+    """Call this for how long the next timer has been due, by the clock its service goes by."""
+    return Component("timers", partial(_check_timers, timers, now, late.timers_s))
+
+
+def projections_component(
+    projections: ProjectionStore, events: EventStore, late: LateAfter
+) -> Component:
+    """Call this for how far behind the read models are, and which are halted."""
+    return Component("projections", partial(_check_projections, projections, events, late))
+
+
+async def _check_store(events: EventStore) -> Finding:
+    try:
+        await events.read_backwards(limit=1)
+    except StoreError:
+        return unhealthy(AWAY)
+    return healthy()
+
+
+async def _check_letters(letters: DeadLetters) -> Finding:
+    try:
+        counts = await letters.counts()
+    except StoreError:
+        return unhealthy("the dead letters cannot be counted")
+    numbers = {status.value: count for status, count in counts.by_status.items()}
+    match counts.health:
+        case "unhealthy":
+            return unhealthy(
+                "the dead letters are full: what fails from now on is not kept", **numbers
+            )
+        case "degraded":
+            return degraded(f"the dead letters are {counts.fullness:.0%} full", **numbers)
+    return healthy(**numbers)
+
+
+async def _check_outbox(outbox: Outbox, late_s: float) -> Finding:
+    try:
+        stats = await outbox.stats()
+    except StoreError:
+        return degraded("the outbox cannot be read")
+    numbers = {
+        "pending": stats.pending,
+        "oldest_s": round(stats.oldest_s, 1),
+        "given_up": stats.dead,
+    }
+    if stats.oldest_s > late_s:
+        return degraded(f"a message waits for {stats.oldest_s:.0f} s to be sent", **numbers)
+    return healthy(**numbers)
+
+
+async def _check_timers(
+    timers: DurableTimers, now: Callable[[], datetime], late_s: float
+) -> Finding:
+    try:
+        due = await timers.next_due()
+    except StoreError:
+        return degraded("the timers cannot be read")
+    late = 0.0 if due is None else max(0.0, (now() - due).total_seconds())
+    if late > late_s:
+        return degraded(f"a timer is due for {late:.0f} s", late_s=round(late, 1))
+    return healthy(late_s=round(late, 1))
+
+
+async def _check_projections(
+    projections: ProjectionStore, events: EventStore, late: LateAfter
+) -> Finding:
+    try:
+        known = [
+            one
+            for name in await projections.names()
+            if name not in late.passed_over
+            for one in await projections.checkpoints(name)
+        ]
+        # A rebuild serves nobody, and is as far behind as it is long.
+        serving = [one for one in known if serves(one)]
+        lags = [await events.lag(one.cursor) for one in serving]
+    except StoreError:
+        return degraded("the projections cannot be read")
+    behind = [
+        one for one, lag in zip(serving, lags, strict=True) if lag.seconds > late.projections_s
+    ]
+    halted = [one for one in known if one.is_halted and one.state is not GenerationState.RETIRED]
+    numbers = {
+        "lag_events": max((lag.events for lag in lags), default=0),
+        "lag_s": round(max((lag.seconds for lag in lags), default=0.0), 1),
+        "behind": len(behind),
+        "halted": len(halted),
+    }
+    said = [f"halted: {_names(halted)}"] if halted else []
+    said += [f"over {late.projections_s:g} s behind: {_names(behind)}"] if behind else []
+    if not said:
+        return healthy(**numbers)
+    # What is halted will not have come up by waiting for it.
+    is_starting = any(not one.is_halted for one in behind)
+    return Finding("degraded", "; ".join(said), numbers, is_starting)
+
+
+def _names(checkpoints: Sequence[Checkpoint]) -> str:
+    names = sorted({one.projection for one in checkpoints})
+    more = len(names) - NAMES_MAX
+    return ", ".join(names[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
