@@ -213,6 +213,9 @@ def test_an_unreachable_database_is_one_line(tmp_path: Path) -> None:
     assert "hunter2" not in ended.stderr
     assert "Traceback" not in ended.stderr
     assert line
+    # OBS-5: said as soon as it begins to wait, not when it gives up
+    assert ended.stderr.index("store.database_awaited") < ended.stderr.index("DATABASE_URL: ")
+    assert f"database=127.0.0.1:{port}/none" in ended.stderr
 
 
 def test_a_second_site_on_the_same_state_is_refused(start_site: StartSite, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from storage.errors import PoolExhausted, StoreRejected, StoreTimeout, StoreUnavailable
 from storage.postgres import (
@@ -24,6 +25,7 @@ from storage.postgres.connecting.pool import OPERATION_S_MAX, SETTLE_S_MAX
 from storage.postgres.embedded.server import start
 from storage.testing import TemporaryServer
 from storage.testing.samples import PATIENCE_S
+from tests.logged import captured
 from tests.patience import PATIENT_POOL
 
 # One session, ready when the database is, and whoever needs it waits for it.
@@ -373,6 +375,30 @@ async def test_a_database_is_up_when_it_answers(own_server: EmbeddedServer) -> N
         finally:
             _signal_all(pid, signal.SIGCONT)
         await database.wait_up(PATIENCE_S)
+
+
+async def test_who_waits_for_a_database_is_told_at_once_and_then_now_and_again(
+    autojump_clock: MockClock,
+) -> None:
+    # OBS-5: what is waited for, why, and for how long; never the password
+    url = "postgresql://app:hunter2@db.internal:6543/shop?application_name=x"
+    database = Database(url, part="start", patience_s=0.0)
+    with captured() as lines, pytest.raises(StoreUnavailable):
+        await database.wait_up(12.0)
+    assert [line["event"] for line in lines] == ["store.database_awaited"] * 3
+    assert [line["waited_s"] for line in lines] == [0.0, 5.0, 10.0]
+    assert "hunter2" not in str(lines)
+    first = {name: lines[0][name] for name in ("part", "database", "reason", "wait_s")}
+    assert first == {
+        "part": "start",
+        "database": "db.internal:6543/shop",
+        "reason": "its loop is not running",
+        "wait_s": 12.0,
+    }
+    # Who does not wait is told by the error alone.
+    with captured() as lines, pytest.raises(StoreUnavailable):
+        await database.wait_up(0.0)
+    assert lines == []
 
 
 async def test_of_many_silent_sessions_one_call_pays(database: Database) -> None:

@@ -21,6 +21,7 @@ from supervision import (
     tree_of,
 )
 from supervision.specs.words import RestartType
+from tests.logged import captured
 
 QUICK = Backoff(first=10.0, max=10.0)
 
@@ -110,3 +111,18 @@ async def test_what_is_deep_below_is_seen(autojump_clock: MockClock) -> None:
     async with open_system(Root, inner) as root:
         await crash(root)
         assert tree_of(root.system).absent() == Absent(gave_up=("root/inner/shop",))
+
+
+@pytest.mark.parametrize("restart", ["permanent", "transient"])
+async def test_that_a_supervisor_gave_up_is_an_error_in_the_log(
+    restart: RestartType, autojump_clock: MockClock
+) -> None:
+    # OBS-5: a human should look, also when it is started again; one line beside that of the crash
+    spec = ChildSpec("shop", Shop, restart=restart, backoff=QUICK)
+    with captured() as lines:
+        async with open_system(Root, spec) as root:
+            await crash(root)
+    told = [(line["event"], line["log_level"]) for line in lines]
+    assert told == [("actor_crashed", "error"), ("supervision_report", "error")]
+    assert (lines[1]["supervisor"], lines[1]["offender"]) == ("root/shop", "root/shop/clerk")
+    assert lines[1]["reason"] == "reached_max_restart_intensity"

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import Any, Never, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 import trio
 
-from actors.runtime import Actor, Secret
+from actors.runtime import Actor, Log, Secret
 from storage.errors import StoreError, StoreUnavailable
 from storage.postgres.connecting.asyncio_thread import SILENCE_S_MAX, AsyncioThread
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
@@ -28,11 +29,28 @@ T = TypeVar("T")
 # A database that is just being started: an embedded one after a crash replays its log.
 STARTUP_S_MAX = 30.0
 STARTUP_PAUSE_S = 0.25
+# Who looks at a start that stands still sees within this that it is still alive.
+AWAITED_TOLD_S = 5.0
 
 # A lost loop is made anew within a second; waiting longer would only fill the mailbox.
 LOOP_WAIT_S_MAX = 2.0
 
 LOST_JOIN_S = 0.1
+
+
+_log = Log("storage.postgres")
+
+
+def _place(url: Secret[str]) -> str:
+    """Where a database is, for a log: never the user or the password."""
+    try:
+        parts = urlsplit(url.reveal())
+        asked = dict(parse_qsl(parts.query))
+        host = parts.hostname or asked.get("host", "")
+        port = parts.port or asked.get("port", "")
+    except ValueError:
+        return ""
+    return f"{host}:{port}{parts.path}" if port else f"{host}{parts.path}"
 
 
 async def _answer(connection: Connection) -> None:
@@ -157,21 +175,39 @@ class Database:
     async def wait_up(self, timeout_s: float = STARTUP_S_MAX) -> None:
         """Call this to wait until the database answers; raises what kept it away at the end.
 
-        `StoreRejected` comes at once: no waiting mends a wrong password.
+        `StoreRejected` comes at once: no waiting mends a wrong password. Who looks on is told: at
+        once what is waited for and how long, then every 5 s, and that it came.
         """
-        deadline = trio.current_time() + timeout_s
+        began = trio.current_time()
+        told_at: float | None = None
         while True:
             try:
                 thread, pool = await self._ready()
                 await thread.call(pool.fill)
                 # A pool that is full of sessions may not know yet that all of them are gone.
                 await self.run(_answer)
-            except StoreUnavailable:
-                if trio.current_time() + STARTUP_PAUSE_S >= deadline:
+            except StoreUnavailable as error:
+                now = trio.current_time()
+                if now + STARTUP_PAUSE_S >= began + timeout_s:
                     raise
+                if told_at is None or now - told_at >= AWAITED_TOLD_S:
+                    told_at = now
+                    self._tell_awaited(error, now - began, timeout_s)
                 await trio.sleep(STARTUP_PAUSE_S)
             else:
+                if told_at is not None:
+                    _log.info("store.database_came", part=self.part, database=_place(self.url))
                 return
+
+    def _tell_awaited(self, error: StoreUnavailable, waited_s: float, wait_s: float) -> None:
+        _log.warning(
+            "store.database_awaited",
+            part=self.part,
+            database=_place(self.url),
+            reason=error.reason,
+            waited_s=round(waited_s, 1),
+            wait_s=wait_s,
+        )
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Call this in a nursery or an actor to give the handle its loop; ends by `LoopLost`.

@@ -13,6 +13,8 @@ import trio
 from trio.testing import MockClock
 
 from actors.runtime import open_actors
+from supervision import value_fallback
+from supervision.guards.fallback import DEGRADED_FOR
 from web.observability.health import (
     CHECK_S_MAX,
     KEPT_S,
@@ -24,6 +26,7 @@ from web.observability.health import (
     healthy,
     unhealthy,
 )
+from web.observability.health.of_guards import fallback_component
 from web.observability.health.words import DETAILS_MAX, TEXT_CHARS_MAX
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -392,6 +395,25 @@ async def test_checks_are_no_part_of_the_request_that_asked(autojump_clock: Mock
         WHO.set("a visitor")
         await health.report()
     assert seen == ["nobody"]
+
+
+async def test_what_is_answered_by_a_fallback_is_degraded_for_a_minute(
+    autojump_clock: MockClock,
+) -> None:
+    # RES-6
+    fallback = value_fallback("weather", "as yesterday")
+    component = fallback_component(fallback)
+    async with running(Health([component], lambda: AT)) as health:
+        assert (await health.report()).status == "healthy"
+
+        async def away() -> str:
+            raise TimeoutError
+
+        assert await fallback.call(away) == "as yesterday"
+        for after_s, status in [(KEPT_S + 0.1, "degraded"), (DEGRADED_FOR, "healthy")]:
+            await trio.sleep(after_s)
+            found = (await health.report()).components["weather"]
+            assert (found.status, found.finding.details["uses"]) == (status, 1)
 
 
 def test_a_check_may_be_any_of_these() -> None:

@@ -10,7 +10,7 @@
 
 Read `words.py` (what a check answers, and what is shown of it), then `health.py` (who runs the
 checks, and for how long an answer counts). `of_store.py` and `of_tree.py` are the components that
-a site has of its event store and of its actors.
+a site has of its event store and of its actors, `of_guards.py` those of what it calls.
 """
 
 from web.observability.health.health import CHECK_S_MAX, KEPT_S, Health, HealthActor
