@@ -17,11 +17,6 @@ from urllib.parse import urlsplit
 
 from actors.runtime import Secret
 from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
-from web.observability.health.of_store import (
-    OUTBOX_AGE_S_MAX,
-    PROJECTION_LAG_S_MAX,
-    TIMERS_LATE_S_MAX,
-)
 
 Network = IPv4Network | IPv6Network
 
@@ -29,6 +24,14 @@ Network = IPv4Network | IPv6Network
 SECRET_BYTES_MIN = 64
 # A key of AES-256.
 PRIVATE_KEY_BYTES = 32
+
+# From when on what waits is late. What drives an outbox or timers looks several times a second,
+# and takes over from one that died within 15 s (outbox) or 30 s (timers): what waits for longer
+# than that, and a restart, waits for nobody.
+OUTBOX_AGE_S_MAX = 60
+TIMERS_LATE_S_MAX = 60
+# PROJ-5: by then people see that what they did is missing.
+PROJECTION_LAG_S_MAX = 30
 
 
 class BadSettings(Exception):

@@ -28,8 +28,6 @@ from tests.patience import PATIENCE_S, until
 from web.app.health import check_pool, memory_components, store_components
 from web.observability.health import Component, Finding
 from web.observability.health.of_store import (
-    OUTBOX_AGE_S_MAX,
-    TIMERS_LATE_S_MAX,
     LateAfter,
     letters_component,
     outbox_component,
@@ -37,7 +35,7 @@ from web.observability.health.of_store import (
     store_component,
     timers_component,
 )
-from web.settings import Settings
+from web.settings import OUTBOX_AGE_S_MAX, TIMERS_LATE_S_MAX, Settings
 
 A = StreamId("order-a")
 LATE = LateAfter()

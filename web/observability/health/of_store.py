@@ -3,10 +3,6 @@
 Each is made of a port, so an engine of one's own has them too. What only PostgreSQL can tell (its
 oldest transaction, its pool) is added where adapters are named, in `web.app`.
 
-Why these limits: what drives an outbox, timers or projections looks several times a second, and
-takes over from one that died within 15 s (outbox) or 30 s (timers). What waits for longer than
-that, and a restart, waits for nobody.
-
 What is late, or cannot be read just now, never makes a program unready. All of its processes share
 the store: a probe that failed for that would take all of them away, from requests that have nothing
 to do with it. That the store is away at all, `event_store` tells.
@@ -34,11 +30,8 @@ from web.observability.health.words import (
     healthy,
     unhealthy,
 )
+from web.settings import OUTBOX_AGE_S_MAX, PROJECTION_LAG_S_MAX, TIMERS_LATE_S_MAX
 
-OUTBOX_AGE_S_MAX = 60
-TIMERS_LATE_S_MAX = 60
-# PROJ-5.
-PROJECTION_LAG_S_MAX = 30
 # A line names so many; the number of all of them stands in the details.
 NAMES_MAX = 3
 
