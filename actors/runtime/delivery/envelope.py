@@ -25,6 +25,8 @@ from actors.runtime.words.errors import AskError, AskTimeout, NoProc
 from actors.runtime.words.showing import shown
 
 NO_DEADLINE: Final = math.inf
+# Of version 00: version, trace, span and flags, of 2, 32, 16 and 2 digits.
+TRACEPARENT_CHARS: Final = 55
 
 R_contra = TypeVar("R_contra", contravariant=True)
 
@@ -40,7 +42,7 @@ class Context:
     correlation_id: str
     # The id of the message that was in hand when this one was sent.
     causation_id: int | None = None
-    # As W3C Trace Context writes it.
+    # As W3C Trace Context writes it; its span is that in which the sender had its message in hand.
     traceparent: str | None = None
     # The path of the actor that sent it.
     sender: str | None = None
@@ -61,6 +63,9 @@ class Numbering(Protocol):
 
     def text_id(self, number: int) -> str:
         """A number as text that is unique among systems."""
+
+    def span_id(self, number: int, actor: int) -> str:
+        """The span in which an actor, by its id, handles the message of a number."""
 
 
 class Party(Protocol):
@@ -369,16 +374,30 @@ def _caused_by(envelope: Envelope | None, cell: Party) -> Context:
         if before is None:
             out = Context(cell.system.text_id(message_id), message_id, sender=cell.path)
         else:
+            trace = before.traceparent
+            if trace is not None:
+                trace = child_of(trace, cell.system.span_id(message_id, cell.id))
             out = Context(
                 before.correlation_id,
                 message_id,
-                before.traceparent,
+                trace,
                 cell.path,
                 before.user_id,
                 before.tenant,
             )
     out.sender_id = cell.id
     return out
+
+
+def child_of(traceparent: str, span: str) -> str:
+    """The same trace with another span, of 16 hexadecimal digits.
+
+    What is not as long as version 00 of W3C Trace Context writes it is passed on as it came: where
+    its span stands is not known.
+    """
+    if len(traceparent) != TRACEPARENT_CHARS:
+        return traceparent
+    return f"{traceparent[:36]}{span}{traceparent[52:]}"
 
 
 edge: ContextVar[Context | None] = ContextVar("edge_context", default=None)

@@ -12,6 +12,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import count
 from random import Random, SystemRandom
 from threading import get_ident
@@ -142,6 +143,7 @@ class System:
         conditions = _current.get()
         self.id = conditions.new_id()
         """Part of the correlation ids that begin here; unlike that of any other system."""
+        self._spans = int.from_bytes(blake2b(self.id.encode(), digest_size=8).digest())
         self.random = conditions.random
         self.thread_id = get_ident()
         self.check_replies = check_replies or conditions.check_replies
@@ -200,6 +202,16 @@ class System:
     def text_id(self, number: int) -> str:
         """Call this to get a message id as text that is unique among systems."""
         return f"{self.id}:{number}"
+
+    def span_id(self, number: int, actor: int) -> str:
+        """Call this for the span in which an actor, by its id, handles the message of a number.
+
+        The same each time, so it is told wherever it is needed and kept nowhere; it is drawn from
+        the id of the system, so a simulation repeats it.
+        """
+        # Odd factors, so that no two messages of an actor have one; 0 is no span.
+        mixed = self._spans + number * 0x9E3779B97F4A7C15 + actor * 0xC2B2AE3D27D4EB4F
+        return f"{mixed & 0xFFFFFFFFFFFFFFFF or 1:016x}"
 
     # Actors without a supervisor
 

@@ -62,6 +62,7 @@ from tests.actors.reducers.kit import (
 from tests.logged import captured
 
 TillRef = ReducerRef[Till, Action]
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 # The handle
@@ -643,7 +644,7 @@ async def test_feedback_is_caused_by_the_message_that_had_the_effect(
         Future(Break(), failed=wrong),
     )
     async with till.subscribe(100) as applied:
-        with edge_context(Context("corr", user_id="ada", traceparent="00-1-2-01")):
+        with edge_context(Context("corr", user_id="ada", traceparent=TRACE)):
             handle = await till.run(Do(kinds), track="cascade")
         assert await handle.wait()
         await till.stop()
@@ -654,7 +655,12 @@ async def test_feedback_is_caused_by_the_message_that_had_the_effect(
     for one in seen:
         assert one.metadata.correlation_id == "corr"
         assert one.metadata.user_id == "ada"
-        assert one.metadata.traceparent == "00-1-2-01"
+    # A span under that of who asked, the same for all that this message has led to.
+    first, *fed = [one.metadata.traceparent or "" for one in seen]
+    assert first == TRACE
+    assert len(set(fed)) == 1
+    assert fed[0] != TRACE
+    assert (fed[0][:36], fed[0][52:]) == (TRACE[:36], TRACE[52:])
     told = {one.action.text for one in seen if isinstance(one.action, Noted)}
     assert f"corr/ada/{causes.pop()}" in told
 

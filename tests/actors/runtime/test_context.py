@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import re
 import threading
 import weakref
 from functools import partial
@@ -13,10 +14,19 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from actors.runtime import AskTimeout, Context, System, current_context, edge_context
+from actors.runtime import (
+    AskTimeout,
+    Context,
+    System,
+    current_context,
+    edge_context,
+    open_actors,
+)
 from actors.runtime.delivery.envelope import CONTEXT
 from actors.runtime.life.cell import Life, cell_of
 from actors.testing import AnyPuppet, AsyncPuppet, Call, Do, Note, Puppet, sleeping
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 async def test_a_flow_of_five_hops_is_one_correlation(
@@ -40,14 +50,74 @@ async def test_a_flow_of_five_hops_is_one_correlation(
 
         return Do(work)
 
-    with edge_context(Context("edge", traceparent="00-1", user_id="u", tenant="t")):
+    with edge_context(Context("edge", traceparent=TRACE, user_id="u", tenant="t")):
         refs[0].tell(hop(0))
     await trio.sleep(2)
     assert [context.correlation_id for context, _ in seen] == ["edge"] * 5
-    assert {context.traceparent for context, _ in seen} == {"00-1"}
+    # CORE-30: one trace, and in each actor a span of its own under that of who had sent to it
+    traces = [context.traceparent or "" for context, _ in seen]
+    spans = {trace.split("-")[2] for trace in (TRACE, *traces)}
+    assert len(spans) == 6
+    assert {trace.replace(trace.split("-")[2], "") for trace in traces} == {
+        TRACE.replace("b7ad6b7169203331", "")
+    }
+    assert all(re.fullmatch("[0-9a-f]{16}", span) for span in spans)
     assert {(context.user_id, context.tenant) for context, _ in seen} == {("u", "t")}
     assert [context.causation_id for context, _ in seen] == [number for _, number in seen]
     assert len({number for _, number in seen}) == 5
+
+
+async def test_a_span_is_one_for_all_that_a_message_causes_and_nobody_elses(
+    autojump_clock: MockClock, system: System, puppet: type[Puppet]
+) -> None:
+    # CORE-30: also of a task that the handler leaves behind, and after it was passed on
+    told: dict[str, list[str]] = {}
+    a, b, c = [await system.start(puppet) for _ in range(3)]
+
+    def note(name: str) -> Do:
+        def work(me: AnyPuppet) -> None:
+            envelope = me._life.activity.envelope
+            assert envelope is not None
+            assert envelope[5] is not None
+            told.setdefault(name, []).append(envelope[5].traceparent or "")
+
+        return Do(work)
+
+    async def later() -> None:
+        await trio.sleep(1)
+        c.tell(note("a"))
+
+    def sends(me: AnyPuppet) -> None:
+        c.tell(note("a"))
+        me.after(1, note("a"))
+        me.start_soon(later)
+        b.tell(Do(lambda _: c.tell(note("b"))))
+
+    with edge_context(Context("edge", traceparent=TRACE)):
+        a.tell(Do(sends))
+        c.tell(note("edge"))
+    await trio.sleep(2)
+    assert told["edge"] == [TRACE]
+    assert len(told["a"]) == 3
+    assert len({*told["a"], *told["b"], TRACE}) == 3
+    # What has no trace begins none, and what cannot be read is passed on as it came.
+    with edge_context(Context("edge", traceparent="of-some-later-version")):
+        a.tell(Do(lambda _: c.tell(note("odd"))))
+    await trio.sleep(1)
+    assert told["odd"] == ["of-some-later-version"]
+
+
+async def test_spans_are_told_apart_by_message_actor_and_system(system: System) -> None:
+    # CORE-30
+    async with open_actors() as other:
+        spans = {
+            one.span_id(number, actor)
+            for one in (system, other)
+            for number in range(1, 1001)
+            for actor in range(1, 11)
+        }
+    assert len(spans) == 20_000
+    assert system.span_id(7, 3) == system.span_id(7, 3)
 
 
 async def test_one_context_is_shared_by_all_a_message_causes(
