@@ -42,6 +42,9 @@ async def test_an_order_is_placed_looked_at_and_shipped(port: int) -> None:
     health = await ask(port, "GET /health")
     assert (health.status, health.body) == (200, b"ok")
     assert health.headers["content-type"].startswith("text/plain")
+    # RES-40: its list of orders is one of the components
+    ready = await ask(port, "GET /ready")
+    assert (ready.status, b'"projections":{"healthy":true' in ready.body) == (200, True)
 
     reply = await ask(port, f"POST {ORDERS}", ORDER)
     assert reply.status == 201

@@ -293,6 +293,8 @@ def test_what_a_check_tells_is_bounded() -> None:
         Finding("healthy", "", {f"n{at}": at for at in range(DETAILS_MAX + 1)})
     with pytest.raises(ValueError, match="names no detail"):
         Finding("healthy", "", {"Größe": 1})
+    with pytest.raises(ValueError, match="has over 63 bits"):
+        healthy(n=2**63)
     with pytest.raises(TypeError, match="is a list, no number or text"):
         Finding("healthy", "", {"all": []})  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="a status is one of"):

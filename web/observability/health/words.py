@@ -20,10 +20,13 @@ WORST_FIRST: tuple[Status, ...] = ("unhealthy", "degraded", "healthy")
 
 # A line on a screen: who needs more looks into the log.
 TEXT_CHARS_MAX = 200
-# Of a text that is longer only so much is looked at for what must be hidden.
-_LOOKED_AT_MAX = 2_000
+# Of a text that is longer only so much is looked at for what must be hidden: to look takes as long
+# as the square of it, and 400 are two milliseconds at worst.
+_LOOKED_AT_MAX = 400
 # What a component tells of itself is read at a glance; more of it is a metric each.
 DETAILS_MAX = 16
+# As many as those who read JSON take.
+INT_BITS_MAX = 63
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,49}")
 # Addresses of the net with or without user and port, mail addresses, and paths of a machine.
@@ -50,8 +53,8 @@ class Finding:
     """What a check found: how its component is, why in a line, and its numbers.
 
     `is_starting`: it has not served yet, so neither has the program; of no meaning once it has.
-    Raises ValueError for more than 16 details or one with an odd name, TypeError for one that is
-    neither a number nor a text.
+    Raises ValueError for more than 16 details or one with an odd name or of over 64 bits, TypeError
+    for one that is neither a number nor a text.
     """
 
     status: Status
@@ -70,6 +73,8 @@ class Finding:
                 raise ValueError(f"{name!r} names no detail; take a-z, 0-9 and _")
             if not isinstance(value, int | float | str):
                 raise TypeError(f"detail {name} is a {type(value).__name__}, no number or text")
+            if isinstance(value, int) and value.bit_length() > INT_BITS_MAX:
+                raise ValueError(f"detail {name} has over {INT_BITS_MAX} bits")
             details[name] = shown_text(value) if isinstance(value, str) else value
         object.__setattr__(self, "message", shown_text(self.message))
         object.__setattr__(self, "details", details)
