@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: a PostgreSQL for the session, a fresh database for a test."""
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -42,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     requirement_marks.mark(config, items)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: collections of garbage pass it over."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

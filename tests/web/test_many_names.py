@@ -11,8 +11,8 @@ import pytest
 from tests.journeys.site_process import ROOT
 from tests.patience import PATIENCE_S
 
-# The long form is in `make soak`; the maps are full with a tenth of these already.
-_NAMES = int(os.environ.get("NAMES", "100000"))
+# The long form is in `make soak`; the maps are full with a fifth of these already.
+_NAMES = int(os.environ.get("NAMES", "50000"))
 _GROWN_MIB_MAX = 30.0
 
 

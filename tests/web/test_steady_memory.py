@@ -13,7 +13,7 @@ from tests.bench.bench_fanout import module, opened
 from tests.bench.bench_streams import load
 
 STREAMS = int(os.environ.get("STREAMS", "100"))
-EVENTS = int(os.environ.get("EVENTS", "1000"))
+EVENTS = int(os.environ.get("EVENTS", "700"))
 ROUNDS = int(os.environ.get("ROUNDS", "4"))
 PER_S = 200
 # Of what the site holds when it has been at it for a while.
