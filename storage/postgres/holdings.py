@@ -54,11 +54,10 @@ WHERE members @> ARRAY[$1::uuid] AND session_id > $2 ORDER BY session_id LIMIT $
 """
 # By the index that keeps a client's id once: an author's messages of a room lie together there.
 _MESSAGES = """
-SELECT r.name AS room, m.client_id, m.room_id, m.id, m.seq, m.status, m.created_at, m.body,
-    m.event_id, m.sealed
-FROM chat_rooms r JOIN chat_messages m ON m.room_id = r.id
-WHERE r.name = $1 AND m.author_key = 'user:' || $2::uuid::text AND m.client_id > $3
-    AND m.status <> 'removed'
+SELECT m.client_id, m.room_id, m.id, m.seq, m.status, m.created_at, m.body, m.event_id, m.sealed
+FROM chat_messages m
+WHERE m.room_id = (SELECT id FROM chat_rooms WHERE name = $1)
+    AND m.author_key = 'user:' || $2::uuid::text AND m.client_id > $3 AND m.status <> 'removed'
 ORDER BY m.client_id LIMIT $4
 """
 _CHAT_ACTS = """
@@ -108,13 +107,13 @@ class PostgresHoldings:
         if room is None:
             return HeldPage((), None)
         rows = await self._database.run(_fetch, _MESSAGES, room, user_id, client_id, limit)
-        messages = await self._opened(rows)
+        messages = await self._opened(room, rows)
         if len(rows) == limit:
             return HeldPage(messages, message_place(room, rows[-1]["client_id"]))
         behind = names[names.index(room) + 1 :]
         return HeldPage(messages, message_place(behind[0]) if behind else None)
 
-    async def _opened(self, rows: Sequence[asyncpg.Record]) -> tuple[HeldMessage, ...]:
+    async def _opened(self, room: str, rows: Sequence[asyncpg.Record]) -> tuple[HeldMessage, ...]:
         sealed = [
             sealed_text(row["room_id"], row["event_id"], row["sealed"], row["created_at"])
             for row in rows
@@ -125,7 +124,7 @@ class PostgresHoldings:
         return tuple(
             HeldMessage(
                 row["id"],
-                row["room"],
+                room,
                 row["seq"],
                 row["status"],
                 row["client_id"],

@@ -41,6 +41,7 @@ from storage.postgres import (
 )
 from storage.testing.accounts import HASH, sign_in_of
 from storage.testing.chat_log import draft, verdict
+from tests.storage.plans import rows_touched
 
 _MASTER = Secret(b"k" * 32)
 _SUPPORT = RoomName("Support")
@@ -239,3 +240,44 @@ async def test_no_table_holds_more_of_an_account(database: Database) -> None:
     # What stands in the log in bytes is not found by this; it is the log's matter.
     assert found <= GIVEN | KEPT_BACK.keys()
     assert found >= GIVEN
+
+
+_OTHERS = """
+WITH others AS (SELECT gen_random_uuid() AS id, g FROM generate_series(1, 2000) g), said AS (
+    INSERT INTO chat_messages (id, room_id, seq, user_id, author_key, body, status, client_id,
+        created_at)
+    SELECT id, (SELECT id FROM chat_rooms WHERE name = 'Lobby'), 1000 + g, id, 'user:' || id, 'x',
+        'visible', 'c' || g, now() FROM others
+), acted AS (
+    INSERT INTO chat_audit_log (actor_user_id, action, created_at) SELECT id, 'x', now() FROM others
+), made AS (
+    INSERT INTO audit_log (event_type, severity, actor, action, resource, success)
+    SELECT 'account', 'info', id, 'x', id, true FROM others
+)
+INSERT INTO session_ends (session_id, how, members) SELECT id, 'ended', ARRAY[id] FROM others
+"""
+
+
+async def test_a_page_costs_what_it_gives_however_many_others_there_are(database: Database) -> None:
+    # SEC-136
+    place = in_postgres(database)
+    ada, _ = await fill(place)
+
+    async def crowd(connection: Connection) -> None:
+        await connection.execute(_OTHERS)
+        await connection.execute("ANALYZE")
+
+    await database.run(crowd)
+    for part, table in (
+        (HeldPart.MESSAGES, "FROM chat_messages"),
+        (HeldPart.CHAT_ACTS, "FROM chat_audit_log"),
+        (HeldPart.ACTS, "FROM audit_log"),
+        (HeldPart.SESSIONS, "FROM session_ends"),
+    ):
+
+        async def read(alone: Database, part: HeldPart = part) -> object:
+            return await in_postgres(alone).holdings.page(ada, part)
+
+        touched = await rows_touched(database, read, having=table)
+        assert touched, part
+        assert max(touched) <= 20, part
