@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from actors.accounts import HeldAccount, HeldPart, Holdings, Member, export_limit
+from actors.accounts import HeldAccount, HeldPart, Member, export_limit
 from actors.persistence.errors import StoreError
 from web.accounts.entering import AccountServices, NotEntered, in_words, tell
 from web.accounts.managing import prove
@@ -33,8 +33,8 @@ async def export(
 ) -> AsyncGenerator[bytes, None]:
     """Call this for the document; raises `NotEntered`, `HashingBusy`, `StoreUnavailable` and kin.
 
-    Five times an hour. When the store goes away later the document ends in the middle, and its
-    client sees that it does.
+    Five times an hour. When the store goes away later, or the sign-in ends (SITE-40), the document
+    ends in the middle, and whoever reads it sees that it does.
     """
     await prove(services, state, member, password, FIELD)
     limit = export_limit(member.user_id)
@@ -51,10 +51,12 @@ async def export(
         raise NotEntered(422, {FIELD: _GONE})
     tell(state, "accounts.export", "accepted", user_id=str(member.user_id))
     state.is_long = True
-    return _document(services.holdings, account)
+    return _document(services, member, account)
 
 
-async def _document(holdings: Holdings, account: HeldAccount) -> AsyncGenerator[bytes, None]:
+async def _document(
+    services: AccountServices, member: Member, account: HeldAccount
+) -> AsyncGenerator[bytes, None]:
     head = {"format": FORMAT, "version": VERSION, **msgspec.to_builtins(account)}
     yield msgspec.json.encode(head)[:-1]
     for part in HeldPart:
@@ -62,7 +64,10 @@ async def _document(holdings: Holdings, account: HeldAccount) -> AsyncGenerator[
         after: str | None = ""
         between = b""
         while after is not None:
-            page = await holdings.page(account.profile.user_id, part, after=after)
+            sign_ins = await services.accounts.sign_ins(member.user_id)
+            if all(one.reference != member.reference for one in sign_ins):
+                return
+            page = await services.holdings.page(member.user_id, part, after=after)
             after = page.after
             if page.rows:
                 yield between + msgspec.json.encode(page.rows)[1:-1]

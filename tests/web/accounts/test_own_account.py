@@ -5,16 +5,18 @@ from __future__ import annotations
 import http.client
 import json
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from actors.accounts import Role
 from actors.accounts.throttle import EXPORTS_PER_ACCOUNT_MAX
-from actors.chat import LOBBY
+from actors.chat import LOBBY, Message, RoomName
 from storage.errors import StoreUnavailable
-from storage.memory import MemoryHoldings
+from storage.memory import MemoryChatLog, MemoryHoldings
 from tests.journeys.visitor import Answer, Visitor
 from tests.web.accounts.test_entering import PASSWORD, form, get, problems, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
@@ -218,3 +220,28 @@ async def test_a_store_that_goes_away_ends_a_document_in_the_middle() -> None:
             await form(ada, "/account/export", export_password=PASSWORD)
         answer = await form(ada, "/account/export", export_password=PASSWORD)
         assert json.loads(answer.text)["version"] == 1
+
+
+class LeavingLog(MemoryChatLog):
+    """Does something when messages are read for a document."""
+
+    leave: Callable[[], Awaitable[object]] | None = None
+
+    async def written_by(self, user_id: UUID, room: RoomName) -> Sequence[Message]:
+        if self.leave is not None:
+            await self.leave()
+        return await super().written_by(user_id, room)
+
+
+async def test_a_document_ends_with_the_sign_in_that_asked_for_it() -> None:
+    # SEC-136, SITE-40
+    log = LeavingLog()
+    async with open_whole_site(log=log) as site:
+        ada = await register(site)
+        (row,) = site.log.database.sign_ins.values()
+        log.leave = partial(site.accounts.end_sign_in, row.user_id, row.reference)
+        answer = await form(ada, "/account/export", export_password=PASSWORD)
+        assert '"messages":[' in answer.text
+        assert '"chat_acts":[' not in answer.text
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(answer.text)
