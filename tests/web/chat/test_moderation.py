@@ -314,3 +314,34 @@ async def test_four_viewers_are_told_what_is_theirs_to_know() -> None:
             # Once more with nothing in memory: what was told before is read from the store.
             site.web.rooms.of(ROOM_NAMES[0]).tell(CrashRoom("to begin anew"))
             site.web.said[ROOM_NAMES[0]].forget()
+
+
+async def test_each_route_of_a_role_is_for_that_role() -> None:
+    # SEC-117: who may not is told so, and nothing is decided
+    async with open_whole_site() as site:
+        author = site.visitor()
+        await post_as_demo(author, LINK)
+        (waits,) = (await site.log.waiting()).messages
+        found: dict[str, list[int]] = {}
+        for role in ("guest", *Role):
+            visitor = site.visitor()
+            if role != "guest":
+                visitor = await register(site, username=f"a {role}", email=f"{role}@example.org")
+                assert await site.accounts.grant(f"a {role}", Role(role)) is Role.USER
+            await in_thread(visitor.open_lab)
+            decided = {"message_id": str(waits.message.id), "decision": "hide", "reason": ""}
+            answers = [
+                await get(visitor, QUEUE),
+                await form(visitor, QUEUE, **decided),
+                await get(visitor, "/demo/chat/audit"),
+                await get(visitor, "/ops/traces"),
+            ]
+            with await in_thread(partial(visitor.open_stream_of, "moderation")) as stream:
+                found[str(role)] = [*(one.status for one in answers), stream.status]
+        assert found == {
+            "guest": [303, 303, 303, 404, 403],
+            "user": [403, 403, 403, 404, 403],
+            "moderator": [200, 422, 200, 404, 200],
+            "admin": [403, 403, 403, 400, 403],
+        }
+        assert (await site.log.waiting()).messages == (waits,)
