@@ -361,7 +361,8 @@ async def _grant(connection: Connection, username: str, role: Role) -> Role | No
     if row is None:
         return None
     before = Role(row["role"])
-    await connection.execute(_AUDIT_ROLE, str(row["id"]))
+    if before is not role:
+        await connection.execute(_AUDIT_ROLE, str(row["id"]))
     if is_taken_away(before, role):
         await _end(connection, "user_id = $1", row["id"])
     return before

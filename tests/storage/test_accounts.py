@@ -1,7 +1,10 @@
 """Accounts and counted tries: both engines pass the suites."""
 
+import re
+
 import pytest
 
+from actors.accounts import Role
 from storage.postgres import Connection, Database
 from storage.testing import AccountsSuite, AttemptsSuite
 from storage.testing.accounts import (
@@ -47,15 +50,20 @@ async def test_what_a_person_did_outlives_their_name(database: Database) -> None
     # SITE-47, SEC-134
     kept = accounts_in_postgres(database)
     ada = await kept.register()
+    for _ in range(2):
+        await kept.accounts.grant("ada", Role.MODERATOR)  # a change once
     await kept.accounts.delete(ada.user_id, ada.password_hash)
 
     async def left(connection: Connection) -> tuple[list[str], str]:
         rows = await connection.fetch(
-            "SELECT action FROM audit_log WHERE actor = $1 ORDER BY id", str(ada.user_id)
+            "SELECT action, a::text FROM audit_log a WHERE resource = $1 ORDER BY id",
+            str(ada.user_id),
         )
         name = await connection.fetchval(
             "SELECT display_name FROM users WHERE id = $1", ada.user_id
         )
+        assert not any(re.search(r"\bada\b", row["a"]) for row in rows)
         return [row["action"] for row in rows], name
 
-    assert await database.run(left) == (["account.register", "account.delete"], "deleted user")
+    acts = ["account.register", "account.role", "account.delete"]
+    assert await database.run(left) == (acts, "deleted user")
