@@ -4,8 +4,8 @@ The twins of `storage/postgres` under the same names, used by fast tests and by 
 wants to try an actor without a database.
 
 Read `database.py` (the tables that adapters share, and what a transaction is here), then
-`event_store.py` and the rest, one file a port (hence fourteen files). `faults.py` has the switches
-that make a twin fail.
+`event_store.py` and the rest, one file a port (hence their number). `faults.py` has the switches
+that make a twin fail, `twin.py` is what all of them are.
 """
 
 from storage.memory.accounts import MemoryAccounts, MemoryAttempts
@@ -13,7 +13,7 @@ from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
 from storage.memory.event_store import MemoryEventStore
-from storage.memory.faults import HeldCommit
+from storage.memory.faults import HeldCommit, Switches
 from storage.memory.holdings import MemoryHoldings
 from storage.memory.idempotency import MemoryIdempotency
 from storage.memory.outbox import MemoryOutbox
@@ -22,6 +22,7 @@ from storage.memory.sessions import MemorySessionEnds, MemorySocketTickets
 from storage.memory.snapshots import MemorySnapshots
 from storage.memory.subject_keys import MemorySubjectKeys
 from storage.memory.timers import MemoryTimers
+from storage.memory.twin import Twin
 
 __all__ = [
     "HeldCommit",
@@ -40,4 +41,6 @@ __all__ = [
     "MemorySocketTickets",
     "MemorySubjectKeys",
     "MemoryTimers",
+    "Switches",
+    "Twin",
 ]

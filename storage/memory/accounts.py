@@ -32,17 +32,13 @@ from actors.accounts.words import SessionId
 from actors.chat import user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
-from storage.memory.database import AttemptsRow, MemoryDatabase, SessionEndRow, SignInRow, UserRow
-from storage.memory.faults import Faults
+from storage.memory.database import AttemptsRow, SessionEndRow, SignInRow, UserRow
 from storage.memory.subject_keys import forget_subject
+from storage.memory.twin import Twin
 
 
-class MemoryAccounts(Faults):
+class MemoryAccounts(Twin):
     """The port `Accounts` on a `MemoryDatabase`."""
-
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
-        super().__init__()
-        self.database = database if database is not None else MemoryDatabase()
 
     async def register(self, account: NewAccount, sign_in: NewSignIn) -> Taken | None:
         """See `Accounts.register`."""
@@ -139,9 +135,10 @@ class MemoryAccounts(Faults):
         """See `Accounts.sign_ins`."""
         check_uuid("user_id", user_id)
         await self.pass_faults()
+        # Turned round: of two in one moment the later one comes first, too.
         rows = [
             row
-            for row in self.database.sign_ins.values()
+            for row in reversed(self.database.sign_ins.values())
             if row.user_id == user_id and self._left(row) > timedelta(0)
         ]
         rows.sort(key=lambda row: row.created_at, reverse=True)
@@ -278,12 +275,8 @@ class MemoryAccounts(Faults):
         self.database.sessions_changed = trio.Event()
 
 
-class MemoryAttempts(Faults):
+class MemoryAttempts(Twin):
     """The port `Attempts` on a `MemoryDatabase`."""
-
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
-        super().__init__()
-        self.database = database if database is not None else MemoryDatabase()
 
     async def take(self, limits: Sequence[Limit]) -> float:
         """See `Attempts.take`."""

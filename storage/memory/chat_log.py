@@ -1,9 +1,9 @@
 """The chat log in memory; the twin of `storage/postgres/chat_log.py`, and its specification."""
 
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
@@ -99,6 +99,7 @@ from storage.errors import (
 from storage.keyring import MASTER_BYTES, SubjectKeyring
 from storage.memory.database import MemoryDatabase
 from storage.memory.subject_keys import MemorySubjectKeys
+from storage.memory.twin import Twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +133,17 @@ class _RoomTable:
     seq: int = 0
 
 
-class MemoryChatLog:
+class MemoryChatLog(Twin):
     """The port `ChatLog` on a `MemoryDatabase`."""
 
     def __init__(
         self,
         database: MemoryDatabase | None = None,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         keyring: Keyring | None = None,
     ) -> None:
-        self.database = database if database is not None else MemoryDatabase()
+        super().__init__(database)
+        self.database.kept_beside.append(self._forget)
         if keyring is None:
             # A master key of its own: nothing of a database in memory outlives it.
             keys = MemorySubjectKeys(self.database)
@@ -154,30 +155,24 @@ class MemoryChatLog:
         self.queue: dict[UUID, str] = {}
         self.reviewed: set[UUID] = set()
         self._rooms: dict[RoomName, _RoomTable] = {}
-        self._now = now
-        self._failures = 0
         self._changed = trio.Event()
         # Set in tests: every ring is lost.
         self.is_deaf = False
 
-    def fail_next(self, times: int = 1) -> None:
-        """Call this in tests to make the next calls raise `ChatLogUnavailable`."""
-        self._failures = times
-
     async def ensure_rooms(self, names: Sequence[RoomName]) -> Mapping[RoomName, Room]:
         """See `ChatLog.ensure_rooms`."""
         check_rooms(names)
-        self._maybe_fail()
+        await self.pass_faults()
         for name in names:
             if name not in self._rooms:
                 self._rooms[name] = _RoomTable(Room(uuid4(), name))
-                self._audit(name, None, "chat.room.create", {}, self._now())
+                self._audit(name, None, "chat.room.create", {}, self.database.now())
         return {name: self._rooms[name].room for name in names}
 
     async def post(self, draft: Draft) -> PostOutcome:
         """See `ChatLog.post`."""
         check_a("draft", draft, Draft)
-        self._maybe_fail()
+        await self.pass_faults()
         verdict = await self._post(draft)
         if isinstance(verdict, ChatLogUnavailable | PostRefused):
             raise verdict
@@ -187,7 +182,7 @@ class MemoryChatLog:
         """See `ChatLog.post_all`."""
         check_drafts(drafts)
         try:
-            self._maybe_fail()
+            await self.pass_faults()
         except ChatLogUnavailable as error:
             return [error] * len(drafts)
         return [await self._post(draft) for draft in drafts]
@@ -239,7 +234,7 @@ class MemoryChatLog:
     ) -> History:
         """See `ChatLog.history`."""
         check_history(room, viewer, before, limit)
-        self._maybe_fail()
+        await self.pass_faults()
         table = self._table(room)
         seen = [
             kept
@@ -253,7 +248,7 @@ class MemoryChatLog:
     async def head(self, room: RoomName) -> RoomHead:
         """See `ChatLog.head`."""
         check_text("room", room)
-        self._maybe_fail()
+        await self.pass_faults()
         stream = self._stream(self._table(room))
         heard = heard_by_all(stream)
         n = stream[-1].version if stream else 0
@@ -262,7 +257,7 @@ class MemoryChatLog:
     async def said(self, room: RoomName, *, after: int, limit: int = SAID_LIMIT) -> Said:
         """See `ChatLog.said`."""
         check_said(room, after, limit)
-        self._maybe_fail()
+        await self.pass_faults()
         table = self._table(room)
         stream = self._stream(table)
         page = [event for event in stream if after < event.version <= after + limit]
@@ -296,7 +291,7 @@ class MemoryChatLog:
 
     async def versions(self) -> Mapping[RoomName, int]:
         """See `ChatLog.versions`."""
-        self._maybe_fail()
+        await self.pass_faults()
         return {name: table.events for name, table in self._rooms.items()}
 
     async def rings(self, every_s: float) -> AsyncGenerator[None, None]:
@@ -310,7 +305,7 @@ class MemoryChatLog:
     async def newest(self, room: RoomName, *, limit: int = HISTORY_LIMIT) -> Newest:
         """See `ChatLog.newest`."""
         check_newest(room, limit)
-        self._maybe_fail()
+        await self.pass_faults()
         table = self._table(room)
         visible = [one for one in table.messages if one.message.status is Status.VISIBLE]
         first = visible[-limit - 1].message.seq if len(visible) > limit else 0
@@ -330,13 +325,13 @@ class MemoryChatLog:
     async def room_of(self, message_id: UUID) -> RoomName | None:
         """See `ChatLog.room_of`."""
         check_uuid("message_id", message_id)
-        self._maybe_fail()
+        await self.pass_faults()
         return None if (found := self._find(message_id)) is None else found.message.room
 
     async def moderate(self, verdict: Verdict) -> ModerationOutcome:
         """See `ChatLog.moderate`."""
         check_a("verdict", verdict, Verdict)
-        self._maybe_fail()
+        await self.pass_faults()
         kept = self._find(verdict.message_id)
         if kept is None:
             return NotDecided.UNKNOWN
@@ -373,7 +368,7 @@ class MemoryChatLog:
     async def waiting(self, limit: int = QUEUE_LIMIT) -> WaitingList:
         """See `ChatLog.waiting`."""
         check_waiting(limit)
-        self._maybe_fail()
+        await self.pass_faults()
         waiting = sorted(
             (
                 kept
@@ -396,7 +391,7 @@ class MemoryChatLog:
     async def audited(self, *, before: int | None = None, limit: int = AUDIT_LIMIT) -> AuditPage:
         """See `ChatLog.audited`."""
         check_audited(before, limit)
-        self._maybe_fail()
+        await self.pass_faults()
         rows = [row for row in reversed(self.audit) if before is None or row.id < before]
         rooms = {table.room.id: name for name, table in self._rooms.items()}
         return AuditPage(
@@ -420,20 +415,20 @@ class MemoryChatLog:
     async def join(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.join`."""
         check_member(room, user_id)
-        self._maybe_fail()
+        await self.pass_faults()
         table = self._table(room)
         if user_id not in self.database.user_names:
             raise UnknownUser(str(user_id))
         if user_id in table.members:
             return False
         table.members.add(user_id)
-        self._audit(room, user_id, "chat.room.join", {"role": "member"}, self._now())
+        self._audit(room, user_id, "chat.room.join", {"role": "member"}, self.database.now())
         return True
 
     async def is_member(self, room: RoomName, user_id: UUID) -> bool:
         """See `ChatLog.is_member`."""
         check_member(room, user_id)
-        self._maybe_fail()
+        await self.pass_faults()
         return user_id in self._table(room).members
 
     async def members(self, room: RoomName, user_ids: Sequence[UUID]) -> frozenset[UUID]:
@@ -444,8 +439,8 @@ class MemoryChatLog:
 
     async def rebuild(self) -> int:
         """See `ChatLog.rebuild`."""
-        self._maybe_fail()
-        first, made = self._now() - MESSAGES_KEPT, 0
+        await self.pass_faults()
+        first, made = self.database.now() - MESSAGES_KEPT, 0
         # The events do not say why; the audit does, and is kept for longer than messages.
         told_why = {
             row.metadata["message_id"]: str(row.metadata["reason"])
@@ -480,8 +475,8 @@ class MemoryChatLog:
     async def purge_messages(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_messages`."""
         check_limit(limit)
-        self._maybe_fail()
-        first, gone = self._now() - MESSAGES_KEPT, 0
+        await self.pass_faults()
+        first, gone = self.database.now() - MESSAGES_KEPT, 0
         for table in self._rooms.values():
             for kept in [one for one in table.messages if one.message.created_at <= first]:
                 if gone == limit:
@@ -496,8 +491,8 @@ class MemoryChatLog:
     async def purge_texts(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_texts`."""
         check_limit(limit)
-        self._maybe_fail()
-        first = over_before(self._now())
+        await self.pass_faults()
+        first = over_before(self.database.now())
         old = [
             subject
             for subject, key in sorted(self.database.subject_keys.items())
@@ -514,8 +509,8 @@ class MemoryChatLog:
     async def purge_audit(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_audit`."""
         check_limit(limit)
-        self._maybe_fail()
-        first = self._now() - AUDIT_KEPT
+        await self.pass_faults()
+        first = self.database.now() - AUDIT_KEPT
         old = [row for row in self.audit if row.created_at <= first][:limit]
         self.audit = [row for row in self.audit if row not in old]
         return len(old)
@@ -523,8 +518,8 @@ class MemoryChatLog:
     async def purge_limits(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_limits`."""
         check_limit(limit)
-        self._maybe_fail()
-        first = self._now() - LIMITS_KEPT
+        await self.pass_faults()
+        first = self.database.now() - LIMITS_KEPT
         old = [
             (table, key)
             for table in self._rooms.values()
@@ -648,10 +643,18 @@ class MemoryChatLog:
             self._changed.set()
             self._changed = trio.Event()
 
-    def _maybe_fail(self) -> None:
-        if self._failures:
-            self._failures -= 1
-            raise ChatLogUnavailable("made to fail by a test")
+    async def pass_faults(self) -> None:
+        """See `Twin.pass_faults`; a store that is away is a log that is away."""
+        try:
+            await super().pass_faults()
+        except StoreUnavailable as error:
+            raise ChatLogUnavailable(str(error)) from error
+
+    def _forget(self) -> None:
+        self.audit.clear()
+        self.queue.clear()
+        self.reviewed.clear()
+        self._rooms.clear()
 
 
 def _wait(table: _RoomTable, limit: PostLimit, at: datetime) -> float:

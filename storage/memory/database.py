@@ -6,6 +6,8 @@ a transaction is here. Each has a number, drawn when it begins, as in PostgreSQL
 can be held back by a test, and then hides the later ones from readers of the order.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +33,7 @@ from actors.persistence import (
 )
 from actors.persistence.beside_log.outbox import partition_of
 from actors.persistence.words import split_name
+from storage.memory.faults import HeldCommit, Switches
 
 
 @dataclass(slots=True)
@@ -180,17 +183,17 @@ class AttemptsRow:
     expires_at: datetime
 
 
-def _demo_user() -> dict[UUID, UserRow]:
-    return {DEMO_USER_ID: UserRow(DEMO_USERNAME, DEMO_EMAIL, "user", datetime.now(UTC))}
-
-
 def _real_now() -> datetime:
     return datetime.now(UTC)
 
 
 @dataclass
 class MemoryDatabase:
-    """Tables as lists and dictionaries; the demo user is among the users as after migration."""
+    """Tables as lists and dictionaries; the demo user is among the users as after migration.
+
+    `now` is the clock of all that stands on it: what ends, is claimed or kept for a time ends by
+    it, so a test gives its own, such as the `now` of a `FixedClock`.
+    """
 
     now: Callable[[], datetime] = _real_now
     user_names: dict[UUID, str] = field(default_factory=lambda: {DEMO_USER_ID: DEMO_DISPLAY_NAME})
@@ -204,6 +207,8 @@ class MemoryDatabase:
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
     # As the indexes of the real table: what waits in each part, and the ids of all messages.
     unsent: dict[int, dict[int, OutboxRow]] = field(default_factory=dict)
+    # By partition: who has it, by which epoch, until when.
+    outbox_leases: dict[int, tuple[str, int, datetime]] = field(default_factory=dict)
     message_ids: set[UUID] = field(default_factory=set)
     inbox: dict[tuple[str, UUID], datetime] = field(default_factory=dict)
     timers: dict[UUID, TimerRow] = field(default_factory=dict)
@@ -222,14 +227,44 @@ class MemoryDatabase:
     session_ends: dict[str, SessionEndRow] = field(default_factory=dict)
     sessions_changed: trio.Event = field(default_factory=trio.Event)
     socket_tickets: dict[bytes, SocketTicketRow] = field(default_factory=dict)
-    users: dict[UUID, UserRow] = field(default_factory=_demo_user)
+    users: dict[UUID, UserRow] = field(default_factory=dict)
     sign_ins: dict[bytes, SignInRow] = field(default_factory=dict)
     attempts: dict[str, AttemptsRow] = field(default_factory=dict)
     open_txids: set[int] = field(default_factory=set)
     changed: trio.Event = field(default_factory=trio.Event)
+    # Of tests: faults of all twins that stand on it; the commit to be held back, one at most, and
+    # those that are; how twins empty what they keep themselves.
+    faults: Switches = field(default_factory=Switches)
+    next_held: HeldCommit | None = None
+    held: set[HeldCommit] = field(default_factory=set)
+    kept_beside: list[Callable[[], None]] = field(default_factory=list)
     _last_txid: int = 0
     _last_position: int = 0
     _last_outbox_id: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.users:
+            demo = UserRow(DEMO_USERNAME, DEMO_EMAIL, "user", self.now())
+            self.users[DEMO_USER_ID] = demo
+
+    def reset(self) -> None:
+        """Call this in tests to begin anew: nothing stored, no faults, another lineage.
+
+        Clock and numbers go on, so that no cursor is given twice; what a test holds back is rolled
+        back.
+        """
+        fresh = MemoryDatabase(self.now)
+        fresh._last_txid, fresh._last_position = self._last_txid, self._last_position
+        fresh._last_outbox_id = self._last_outbox_id
+        fresh.kept_beside = self.kept_beside
+        waiting, held = (self.changed, self.sessions_changed), self.held
+        vars(self).update(vars(fresh))
+        for clear in self.kept_beside:
+            clear()
+        for commit in held:
+            commit.drop()
+        for event in waiting:
+            event.set()
 
     def begin(self) -> int:
         """Call this to draw the number of a transaction; `commit` or `roll_back` ends it."""

@@ -39,21 +39,28 @@ from actors.persistence.beside_log.dead_letters import (
 )
 from actors.persistence.event_store import check_limit, check_view
 from actors.persistence.words import check_row
-from storage.memory.database import DeadLetterChange, DeadLetterRow, MemoryDatabase
-from storage.memory.faults import Faults
+from storage.memory.database import (
+    DeadLetterChange,
+    DeadLetterRow,
+    DeadLetterTable,
+    MemoryDatabase,
+)
+from storage.memory.twin import Twin
 
 _FINAL = (DeadLetterStatus.RESOLVED, DeadLetterStatus.DISCARDED)
 
 
-class MemoryDeadLetters(Faults):
+class MemoryDeadLetters(Twin):
     """The port `DeadLetters` on a `MemoryDatabase`."""
 
     def __init__(self, database: MemoryDatabase | None = None, *, rows_max: int = ROWS_MAX) -> None:
-        super().__init__()
-        self.database = database if database is not None else MemoryDatabase()
+        super().__init__(database)
         self._rows_max = rows_max
-        self._table = self.database.dead_letters
         self._tenant: str | None = None
+
+    @property
+    def _table(self) -> DeadLetterTable:
+        return self.database.dead_letters
 
     def for_tenant(self, tenant: str) -> Self:
         """See `DeadLetters.for_tenant`."""

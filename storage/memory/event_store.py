@@ -82,12 +82,13 @@ from storage.errors import (
     TimerGone,
 )
 from storage.memory.database import MemoryDatabase
-from storage.memory.faults import Faults, HeldCommit
+from storage.memory.faults import HeldCommit
 from storage.memory.idempotency import answer_of, claim, remember
 from storage.memory.projections import apply_inline
+from storage.memory.twin import Twin
 
 
-class MemoryEventStore(Faults):
+class MemoryEventStore(Twin):
     """The port `EventStore` on a `MemoryDatabase`."""
 
     def __init__(
@@ -98,22 +99,22 @@ class MemoryEventStore(Faults):
         event_types: EventTypes = EVENTS,
         keyring: Keyring | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(database)
         self._keyring = keyring
         self._inline = InlineProjections(inline)
         self._event_types = event_types
-        self.database = database if database is not None else MemoryDatabase()
-        # One at most; a list, which views of the store have too.
-        self._held: list[HeldCommit] = []
         self._busy: dict[str, trio.Event] = {}
         self._tenant: str | None = None
 
     # For tests.
 
     def hold_next_commit(self) -> HeldCommit:
-        """Call this to hold back the commit of the next append until it is released."""
-        self._held[:] = [HeldCommit()]
-        return self._held[0]
+        """Call this to hold back the commit of the next append until it is released.
+
+        Of the next on the database, by whichever store or view of it.
+        """
+        self.database.next_held = held = HeldCommit()
+        return held
 
     def event_count(self) -> int:
         """Call this for the number of stored events."""
@@ -126,10 +127,6 @@ class MemoryEventStore(Faults):
     def stream_exists(self, stream_id: str) -> bool:
         """Call this to ask whether a stream has an event."""
         return self._key(stream_id) in self.database.streams
-
-    def reset(self) -> None:
-        """Call this to begin with an empty database."""
-        self.database = MemoryDatabase(self.database.now)
 
     # The port.
 
@@ -196,7 +193,9 @@ class MemoryEventStore(Faults):
         txid = database.begin()
         actual = self.current_version(request.stream_id)
         placed = database.place(txid, request.key, actual + 1, request.events)
-        if self._held and not await self._hold(request, txid):
+        if database.next_held is not None and not await self._hold(
+            database.next_held, txid, request
+        ):
             raise StoreUnavailable("a test rolled the append back")
         documents = apply_inline(self._inline, database, txid, placed)
         database.add_outbox(txid, request.outbox)
@@ -552,14 +551,16 @@ class MemoryEventStore(Faults):
             if is_ours and matches(query, event):
                 yield event
 
-    async def _hold(self, request: AppendRequest, txid: int) -> bool:
-        held = self._held.pop()
+    async def _hold(self, held: HeldCommit, txid: int, request: AppendRequest) -> bool:
+        self.database.next_held = None
+        self.database.held.add(held)
         done, places = trio.Event(), _places([request])
         self._busy.update(dict.fromkeys(places, done))
         is_kept = False
         try:
             is_kept = await held.wait()
         finally:
+            self.database.held.discard(held)
             for place in places:
                 del self._busy[place]
             done.set()

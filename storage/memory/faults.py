@@ -1,46 +1,39 @@
 """Switches for tests: a twin that fails as the real store does, and a commit held back."""
 
-from dataclasses import dataclass
-
 import trio
 
 from storage.errors import StoreError, StoreUnavailable
 
 
-@dataclass(slots=True)
-class _Planted:
-    """What a test has planted in a twin, and in all views of it."""
-
-    error: StoreError | None = None
-    times: int = 0
-    delay_s: float = 0.0
-
-
-class Faults:
-    """Base of the twins: every operation passes here first, which is also a checkpoint."""
+class Switches:
+    """Faults that a test plants: in one twin, or in a `MemoryDatabase` for all that stand on it."""
 
     def __init__(self) -> None:
-        self._planted = _Planted()
+        self._error: StoreError | None = None
+        self._times = 0
+        self.delay_s = 0.0
 
-    def fail_next(self, error: StoreError, times: int = 1) -> None:
-        """Call this to make the next operations raise an error before they do anything."""
-        self._planted.error, self._planted.times = error, times
+    def fail_next(self, error: StoreError | None = None, times: int = 1) -> None:
+        """Call this to make the next operations raise before they do anything; 0 times ends it.
+
+        Without an error they are told `StoreUnavailable`.
+        """
+        self._error = StoreUnavailable("made to fail by a test") if error is None else error
+        self._times = times
 
     def slow(self, seconds: float) -> None:
         """Call this to make every operation take so long; 0 ends it."""
-        self._planted.delay_s = seconds
+        self.delay_s = seconds
 
     def lose_connection(self) -> None:
         """Call this to fail the next operation as a cut connection does."""
         self.fail_next(StoreUnavailable("the connection was lost by a test"))
 
-    async def pass_faults(self) -> None:
-        """Call this at the head of an operation, before it looks at any state."""
-        planted = self._planted
-        await trio.sleep(planted.delay_s)
-        if planted.times and planted.error is not None:
-            planted.times -= 1
-            raise planted.error
+    def pass_by(self) -> None:
+        """Call this when an operation begins; raises what is planted."""
+        if self._times and self._error is not None:
+            self._times -= 1
+            raise self._error
 
 
 class HeldCommit:

@@ -30,17 +30,17 @@ from actors.persistence import ERASED
 from actors.persistence.words import check_uuid
 from storage.errors import StoreUnavailable
 from storage.memory.chat_log import AuditRow, MemoryChatLog
-from storage.memory.faults import Faults
+from storage.memory.twin import Twin
 
 R = TypeVar("R")
 
 
-class MemoryHoldings(Faults):
+class MemoryHoldings(Twin):
     """The port `Holdings` on a `MemoryChatLog` and its database."""
 
     def __init__(self, log: MemoryChatLog) -> None:
-        super().__init__()
-        self._log, self.database = log, log.database
+        super().__init__(log.database)
+        self._log = log
 
     async def account(self, user_id: UUID) -> HeldAccount | None:
         """See `Holdings.account`."""

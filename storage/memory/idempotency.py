@@ -8,7 +8,7 @@ from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_bytes
 from storage.errors import IdempotencyInFlight, IdempotencyLost, IdempotencyMismatch
 from storage.memory.database import IdempotencyRow, MemoryDatabase
-from storage.memory.faults import Faults
+from storage.memory.twin import Twin
 
 
 def answer_of(database: MemoryDatabase, request: Idempotent) -> bytes | None:
@@ -46,12 +46,8 @@ def _key(request: Idempotent) -> tuple[str, str, str]:
     return (request.tenant, request.scope, request.key)
 
 
-class MemoryIdempotency(Faults):
+class MemoryIdempotency(Twin):
     """The port `Idempotency` on a `MemoryDatabase`."""
-
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
-        super().__init__()
-        self.database = database if database is not None else MemoryDatabase()
 
     async def begin(self, request: Idempotent) -> Claim | bytes:
         """See `Idempotency.begin`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from actors.persistence import HeldKey, OutboxEntry, OutboxStats, WaitingMessage
@@ -21,17 +21,12 @@ from actors.persistence.beside_log.outbox import (
 )
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_row
-from storage.memory.database import MemoryDatabase, OutboxRow
-from storage.memory.faults import Faults
+from storage.memory.database import OutboxRow
+from storage.memory.twin import Twin
 
 
-class MemoryOutbox(Faults):
+class MemoryOutbox(Twin):
     """The ports `Outbox` and `Inbox` on a `MemoryDatabase`."""
-
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
-        super().__init__()
-        self.database = database if database is not None else MemoryDatabase()
-        self._leases: dict[int, tuple[str, int, datetime]] = {}
 
     async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
         """See `Outbox.lease`."""
@@ -40,12 +35,12 @@ class MemoryOutbox(Faults):
         now = self.database.now()
         held = {}
         for partition in partitions:
-            holder, epoch, until = self._leases.get(partition, ("", 0, now))
+            holder, epoch, until = self.database.outbox_leases.get(partition, ("", 0, now))
             if until > now and holder != owner:
                 continue
             # A holder that was late to renew, and that nobody replaced, keeps the epoch.
             epoch = epoch if holder == owner else epoch + 1
-            self._leases[partition] = (owner, epoch, now + LEASE)
+            self.database.outbox_leases[partition] = (owner, epoch, now + LEASE)
             held[partition] = epoch
         return held
 
@@ -53,9 +48,9 @@ class MemoryOutbox(Faults):
         """See `Outbox.release`."""
         check_parts(owner, ())
         await self.pass_faults()
-        for partition, (holder, epoch, _) in self._leases.items():
+        for partition, (holder, epoch, _) in self.database.outbox_leases.items():
             if holder == owner:
-                self._leases[partition] = (holder, epoch, self.database.now())
+                self.database.outbox_leases[partition] = (holder, epoch, self.database.now())
 
     async def next_batch(
         self,
@@ -204,10 +199,10 @@ class MemoryOutbox(Faults):
         return True
 
     def _is_held(self, partition: int, epoch: int) -> bool:
-        return self._leases.get(partition, ("", 0, None))[1] == epoch
+        return self.database.outbox_leases.get(partition, ("", 0, None))[1] == epoch
 
     def _is_leased(self, partition: int, epoch: int) -> bool:
-        _, current, until = self._leases.get(partition, ("", 0, self.database.now()))
+        _, current, until = self.database.outbox_leases.get(partition, ("", 0, self.database.now()))
         return current == epoch and until > self.database.now()
 
     def _unsent(self, partition: int) -> list[OutboxRow]:

@@ -52,7 +52,7 @@ from storage.memory.dead_letters import (
     replay_failed,
     replayed,
 )
-from storage.memory.faults import Faults
+from storage.memory.twin import Twin
 
 T = TypeVar("T")
 Changes = Mapping[str, Mapping[str, Document | None]]
@@ -61,17 +61,19 @@ _FILLED = (GenerationState.BUILDING, GenerationState.LIVE)
 _KEPT = (*_FILLED, GenerationState.HALTED)
 
 
-class MemoryProjections(Faults):
+class MemoryProjections(Twin):
     """The port `ProjectionStore` on a `MemoryDatabase`."""
 
     def __init__(
         self, database: MemoryDatabase | None = None, *, letters_max: int = ROWS_MAX
     ) -> None:
-        super().__init__()
+        super().__init__(database)
         self._letters_max = letters_max
-        self.database = database if database is not None else MemoryDatabase()
-        self._checkpoints = self.database.checkpoints
         self._changed = trio.Event()
+
+    @property
+    def _checkpoints(self) -> dict[tuple[str, int, int], Checkpoint]:
+        return self.database.checkpoints
 
     async def open(
         self,

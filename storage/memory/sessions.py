@@ -9,15 +9,14 @@ from actors.accounts.ports import check_digest, check_how, check_session, check_
 from actors.accounts.words import SessionId
 from actors.persistence.event_store import check_limit
 from storage.memory.database import MemoryDatabase, SessionEndRow, SocketTicketRow
-from storage.memory.faults import Faults
+from storage.memory.twin import Twin
 
 
-class MemorySessionEnds(Faults):
+class MemorySessionEnds(Twin):
     """The port `SessionEnds` on a `MemoryDatabase`; `is_deaf` makes every ring be lost."""
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
-        super().__init__()
-        self.database = database if database is not None else MemoryDatabase()
+        super().__init__(database)
         self.is_deaf = False
 
     async def end(self, sessions: Sequence[SessionId], how: HowEnded = HowEnded.ENDED) -> None:
@@ -61,12 +60,8 @@ class MemorySessionEnds(Faults):
         return len(old)
 
 
-class MemorySocketTickets(Faults):
+class MemorySocketTickets(Twin):
     """The port `SocketTickets` on a `MemoryDatabase`."""
-
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
-        super().__init__()
-        self.database = database if database is not None else MemoryDatabase()
 
     async def issue(self, digest: bytes, session_id: SessionId) -> None:
         """See `SocketTickets.issue`."""

@@ -8,18 +8,17 @@ from actors.persistence.beside_log.subject_keys import open_snapshot, seal_snaps
 from actors.persistence.event_store import check_view
 from actors.persistence.words import check_a, check_stream, owned_name
 from storage.memory.database import MemoryDatabase
-from storage.memory.faults import Faults
+from storage.memory.twin import Twin
 
 
-class MemorySnapshots(Faults):
+class MemorySnapshots(Twin):
     """The port `Snapshots` on a `MemoryDatabase`."""
 
     def __init__(
         self, database: MemoryDatabase | None = None, *, keyring: Keyring | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(database)
         self._keyring = keyring
-        self.database = database if database is not None else MemoryDatabase()
         self._tenant: str | None = None
 
     def for_tenant(self, tenant: str) -> Self:

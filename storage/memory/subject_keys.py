@@ -7,15 +7,11 @@ from actors.persistence import GenerationState, SubjectKey
 from actors.persistence.beside_log.subject_keys import check_subjects
 from actors.persistence.words import check_text
 from storage.memory.database import MemoryDatabase, SubjectKeyChange
-from storage.memory.faults import Faults
+from storage.memory.twin import Twin
 
 
-class MemorySubjectKeys(Faults):
+class MemorySubjectKeys(Twin):
     """The port `SubjectKeys` on a `MemoryDatabase`."""
-
-    def __init__(self, database: MemoryDatabase) -> None:
-        super().__init__()
-        self.database = database
 
     async def find(self, subjects: Sequence[str]) -> Mapping[str, SubjectKey]:
         """See `SubjectKeys.find`."""

@@ -16,16 +16,12 @@ from actors.persistence.beside_log.timers import (
 )
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
-from storage.memory.database import MemoryDatabase, TimerRow
-from storage.memory.faults import Faults
+from storage.memory.database import TimerRow
+from storage.memory.twin import Twin
 
 
-class MemoryTimers(Faults):
+class MemoryTimers(Twin):
     """The port `DurableTimers` on a `MemoryDatabase`."""
-
-    def __init__(self, database: MemoryDatabase | None = None) -> None:
-        super().__init__()
-        self.database = database if database is not None else MemoryDatabase()
 
     async def set(self, timer: SetTimer) -> None:
         """See `DurableTimers.set`."""

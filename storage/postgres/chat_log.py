@@ -16,7 +16,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -76,7 +76,6 @@ from actors.chat.stored import (
     LIMITS_KEPT,
     MESSAGES_KEPT,
     heard_by_all,
-    over_before,
     post_event,
     sealed_text,
     stream_of,
@@ -293,8 +292,15 @@ DELETE FROM chat_rate_limits WHERE ctid = ANY(ARRAY(SELECT ctid FROM chat_rate_l
 # `room:<id>:<day>`: a day as text sorts as a day.
 _OLD_DAYS = """
 SELECT k.subject FROM chat_rooms r JOIN subject_keys k
-    ON k.subject >= 'room:' || r.id || ':' AND k.subject < 'room:' || r.id || ':' || $1
+    ON k.subject >= 'room:' || r.id || ':' AND k.subject < 'room:' || r.id || ':'
+        || to_char((now() - $1::interval) AT TIME ZONE 'UTC', 'YYYY-MM-DD')
 WHERE k.wrapped IS NOT NULL ORDER BY k.subject LIMIT $2
+"""
+_AUDIT = """
+INSERT INTO chat_audit_log (room_id, actor_user_id, action, metadata, created_at)
+SELECT $1, $2, $3, $4::jsonb || jsonb_build_object(
+    'timestamp_ms', floor(extract(epoch FROM c.now) * 1000)::bigint), c.now
+FROM (SELECT clock_timestamp() AS now) c
 """
 # Who forgets, in the audit.
 PURGE = "chat.purge"
@@ -566,8 +572,7 @@ class PostgresChatLog:
     async def purge_texts(self, limit: int = 1000) -> int:
         """See `ChatLog.purge_texts`."""
         check_limit(limit)
-        first = over_before(datetime.now(UTC)).isoformat()
-        rows = await _available(self._database.run(_fetch, _OLD_DAYS, first, limit))
+        rows = await _available(self._database.run(_fetch, _OLD_DAYS, MESSAGES_KEPT, limit))
         for row in rows:
             await _available(self._keyring.forget(row["subject"], by=PURGE))
         return len(rows)
@@ -859,17 +864,8 @@ async def _audit(
     action: str,
     metadata: dict[str, str],
 ) -> None:
-    now = datetime.now(UTC)
-    facts = {"room_id": str(room_id), **metadata, "timestamp_ms": int(now.timestamp() * 1000)}
-    await connection.execute(
-        "INSERT INTO chat_audit_log (room_id, actor_user_id, action, metadata, created_at)"
-        " VALUES ($1, $2, $3, $4, $5)",
-        room_id,
-        user_id,
-        action,
-        _json(facts),
-        now,
-    )
+    facts = {"room_id": str(room_id), **metadata}
+    await connection.execute(_AUDIT, room_id, user_id, action, _json(facts))
 
 
 def _message(row: asyncpg.Record, room: RoomName, body: str) -> Message:

@@ -29,6 +29,7 @@ from actors.accounts import (
 )
 from actors.chat import user_subject
 from actors.persistence import SubjectKeys
+from actors.testing import FixedClock
 from storage.errors import InvalidField
 from storage.memory import (
     MemoryAccounts,
@@ -73,12 +74,11 @@ class KeptAccounts:
 
 def accounts_in_memory() -> KeptAccounts:
     """Call this for the twins on one new database."""
-    late = [timedelta(0)]
-    real = MemoryDatabase()
-    database = MemoryDatabase(now=lambda: real.now() + late[0])
+    clock = FixedClock()
+    database = MemoryDatabase(now=clock.now)
 
     async def pass_time(so_long: timedelta) -> None:
-        late[0] += so_long
+        clock.advance(so_long)
 
     return KeptAccounts(
         MemoryAccounts(database),

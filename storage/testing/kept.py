@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import trio
@@ -20,6 +20,7 @@ from actors.persistence import (
     ProjectionStore,
     Snapshots,
 )
+from actors.testing import FixedClock
 from storage.memory import (
     MemoryDatabase,
     MemoryDeadLetters,
@@ -76,11 +77,11 @@ class Kept:
 
 def kept_in_memory(inline: Sequence[Projection] = (), event_types: EventTypes = EVENTS) -> Kept:
     """Call this for the twins on one new database with a clock of its own."""
-    clock = [datetime(2025, 1, 1, tzinfo=UTC)]
-    database = MemoryDatabase(now=lambda: clock[0])
+    clock = FixedClock()
+    database = MemoryDatabase(now=clock.now)
 
     async def pass_time(seconds: float) -> None:
-        clock[0] += timedelta(seconds=seconds)
+        clock.advance(seconds)
 
     outbox = MemoryOutbox(database)
     return Kept(

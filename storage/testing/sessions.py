@@ -10,6 +10,7 @@ import trio
 
 from actors.accounts import ENDS_KEPT, TICKET_KEPT, HowEnded, SessionEnds, SocketTickets
 from actors.accounts.words import SessionId
+from actors.testing import FixedClock
 from storage.memory import MemoryDatabase, MemorySessionEnds, MemorySocketTickets
 from storage.postgres import Connection, Database, PostgresSessionEnds, PostgresSocketTickets
 from storage.testing.samples import PATIENCE_S
@@ -29,12 +30,11 @@ class KeptSessions:
 
 def sessions_in_memory() -> KeptSessions:
     """Call this for the twins on one new database."""
-    late = [timedelta(0)]
-    real = MemoryDatabase()
-    database = MemoryDatabase(now=lambda: real.now() + late[0])
+    clock = FixedClock()
+    database = MemoryDatabase(now=clock.now)
 
     async def pass_time(so_long: timedelta) -> None:
-        late[0] += so_long
+        clock.advance(so_long)
 
     return KeptSessions(MemorySessionEnds(database), MemorySocketTickets(database), pass_time)
 

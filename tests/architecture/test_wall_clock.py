@@ -15,9 +15,7 @@ _NAMES = frozenset({"now", "utcnow", "today", "time", "time_ns"})
 _OWNERS = frozenset({"datetime", "date", "time"})
 
 LOOKS_WITH_REASON = {
-    "storage.memory.chat_log": "when a message was said",
     "storage.memory.database": "when a row was written, as `now()` of the other engine",
-    "storage.postgres.chat_log": "when something was decided; which days are over",
     "storage.testing": "suites compare moments",
     "web.cli.beside_log": "an operator asks what is due by now",
     "web.observability.requests": "the time of a line",
@@ -47,7 +45,7 @@ def _without_reason(modules: list[Module]) -> list[str]:
     )
 
 
-def test_nobody_who_waits_looks_at_the_wall_clock() -> None:  # REL-88
+def test_nobody_who_waits_looks_at_the_wall_clock() -> None:  # REL-88, TEST-4
     assert _without_reason(read_modules(ROOT)) == []
 
 

@@ -7,9 +7,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.chat import (
-    LOBBY,
-    ROOM_NAMES,
-    ChatLogUnavailable,
     Draft,
     History,
     ModerationOutcome,
@@ -126,13 +123,3 @@ async def test_the_suite_finds_a_planted_fault(
 async def test_the_suite_finds_nothing_wrong_with_the_twin() -> None:
     # TEST-8
     assert await failing_cases(ChatLogSuite, lambda: moderator_in_memory(MemoryChatLog())) == set()
-
-
-async def test_the_twin_fails_on_demand() -> None:
-    # TEST-7
-    log = MemoryChatLog()
-    await log.ensure_rooms(ROOM_NAMES)
-    log.fail_next()
-    with pytest.raises(ChatLogUnavailable):
-        await log.history(LOBBY, Viewer())
-    assert (await log.history(LOBBY, Viewer())).n == 0

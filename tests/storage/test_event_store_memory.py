@@ -140,26 +140,3 @@ async def test_a_rolled_back_commit_leaves_no_trace() -> None:
         held.drop()
     assert [event.stream_id for event in (await store.read_all()).events] == [B]
     assert (await store.append(A, new_events(1), expected=0)).version == 1
-
-
-async def test_the_twin_has_switches_and_counts() -> None:
-    # TEST-7
-    store = MemoryEventStore()
-    store.lose_connection()
-    with pytest.raises(StoreUnavailable):
-        await store.append(A, new_events(2))
-    await store.append(A, new_events(2))
-    assert (store.event_count(), store.current_version(A)) == (2, 2)
-    assert store.stream_exists(A)
-    assert not store.stream_exists(B)
-    store.reset()
-    assert store.event_count() == 0
-
-
-async def test_the_twin_can_be_slow(autojump_clock: trio.testing.MockClock) -> None:
-    # TEST-7
-    store = MemoryEventStore()
-    store.slow(3.0)
-    began = trio.current_time()
-    await store.append(A, new_events(1))
-    assert trio.current_time() - began == 3.0

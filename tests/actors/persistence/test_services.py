@@ -444,8 +444,7 @@ async def test_a_relay_that_cannot_renew_stops_before_its_lease_ends(
 
         return send
 
-    away = MemoryOutbox(database)
-    away._leases = outbox._leases  # another process's way to the same tables
+    away = MemoryOutbox(database)  # another process's way to the same tables
     async with open_actors() as system:
         await system.start(OutboxRelay, away, sender("r-1"), env, "r-1")
         await trio.sleep(3.5)

@@ -107,16 +107,16 @@ async def test_the_next_incarnation_goes_on_behind_the_one_before() -> None:  # 
 
 async def test_it_waits_for_a_store_that_is_away(autojump_clock: MockClock) -> None:  # SITE-155
     async with feeding() as feed:
-        feed.kit.log.fail_next(3)
+        feed.kit.log.fail_next(times=3)
         await feed.start()
         await feed.cast.begun.wait()
         await feed.kit.say("s1")
         await feed.kit.store("s1")
-        feed.kit.log.fail_next(2)
+        feed.kit.log.fail_next(times=2)
         feed.kit.system.topics.publish(topic_of(LOBBY), RoomResumed(LOBBY))
         await feed.kit.settle()
         assert feed.places == [(0, 1)]
-        feed.kit.log.fail_next(0)
+        feed.kit.log.fail_next(times=0)
         await feed.kit.say("s1")
         assert feed.places == [(0, 1), (1, 2), (2, 3)]
 
