@@ -2,6 +2,7 @@
 
 - `puppet.py`      actors that do what a test tells them, in both kinds
 - `probe.py`       an actor in a test's hand: expect, reply
+- `recorder.py`    what is called of a port, and how it ends
 - `simulation.py`  runs that can be repeated, with faults; `trace.py` is their record
 - `replaying.py`   faults of a trace put in again, each at its place
 - `repeating.py`   a scenario run twice, to see that it can be
@@ -17,6 +18,7 @@ from actors.testing.cases.fixed import (
     fixed_environment,
     test_clock,
 )
+from actors.testing.cases.participants import ParticipantTwin
 from actors.testing.cases.projections import ProjectionTest
 from actors.testing.cases.step_store import ActionNotFound, ReceiveTimeout, StepStore, WrongOrder
 from actors.testing.cases.telling import (
@@ -42,6 +44,7 @@ from actors.testing.puppet import (
     raising,
     sleeping,
 )
+from actors.testing.recorder import Ended, Operation, Recorder
 from actors.testing.repeating import NotRepeatable, check_repeatable
 from actors.testing.replaying import PlaceNeverCame
 from actors.testing.scheduling import SimulationUnavailable
@@ -58,12 +61,15 @@ __all__ = [
     "AsyncTrappingPuppet",
     "Call",
     "Do",
+    "Ended",
     "Fault",
     "FixedClock",
     "FixedIds",
     "FixedRandom",
     "NotRepeatable",
     "Note",
+    "Operation",
+    "ParticipantTwin",
     "Place",
     "PlaceNeverCame",
     "Probe",
@@ -71,6 +77,7 @@ __all__ = [
     "Puppet",
     "PuppetMessage",
     "ReceiveTimeout",
+    "Recorder",
     "ReducerTest",
     "Scenario",
     "Simulation",

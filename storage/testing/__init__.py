@@ -6,7 +6,8 @@ are `streams.py`, `reading/`, `with_append.py`, `dead_letters.py`, `private.py`,
 `projections/`, `sessions.py`, `accounts.py` and `chat_log.py`.
 
 What they stand on: `samples.py` (events and the like), `kept.py` (all ports of one database),
-`servers/` (a PostgreSQL with a fresh database for each test, a bad network before any server),
+`servers/` (a PostgreSQL with a fresh database for each test, a bad network before any server, a
+program killed at random),
 `faulty_adapters.py` (runs a suite against an adapter with a known fault, to show that it can fail).
 
 The suites use pytest and pytest-trio; nothing of the running program imports this package.
@@ -29,11 +30,19 @@ from storage.testing.reading.evolving import EvolvingSuite
 from storage.testing.reading.folding import FoldingSuite
 from storage.testing.reading.tagging import TaggingSuite
 from storage.testing.reading.tenants import TenantsSuite
+from storage.testing.servers.kill_loop import KillLoop, Told
 from storage.testing.servers.temporary import TemporaryServer
 from storage.testing.servers.toxic_proxy import Toxic, ToxicProxy
 from storage.testing.sessions import SessionsSuite
 from storage.testing.streams import BackwardsSuite, ClosedStreamsSuite
-from storage.testing.with_append import WithAppendSuite
+from storage.testing.with_append import (
+    IdempotencySuite,
+    InboxSuite,
+    OutboxSuite,
+    SnapshotsSuite,
+    TimersSuite,
+    WithAppendSuite,
+)
 
 __all__ = [
     "AccountsSuite",
@@ -49,7 +58,11 @@ __all__ = [
     "FoldingSuite",
     "ForgettingSuite",
     "HandingBackSuite",
+    "IdempotencySuite",
+    "InboxSuite",
     "InlineProjectionsSuite",
+    "KillLoop",
+    "OutboxSuite",
     "PrivateFieldsSuite",
     "ProjectionHaltSuite",
     "ProjectionPartsSuite",
@@ -59,10 +72,13 @@ __all__ = [
     "ProjectionWaitingSuite",
     "ProjectionWishesSuite",
     "SessionsSuite",
+    "SnapshotsSuite",
     "SubjectKeysSuite",
     "TaggingSuite",
     "TemporaryServer",
     "TenantsSuite",
+    "TimersSuite",
+    "Told",
     "Toxic",
     "ToxicProxy",
     "WithAppendSuite",

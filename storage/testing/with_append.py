@@ -1,4 +1,8 @@
-"""What goes with an append or instead of one, as tests. Fixture `kept`, empty."""
+"""What goes with an append or instead of one, as tests. Fixture `kept`, empty.
+
+A suite a port, and one of all of them. An engine for one port is put in the place of its twin:
+`dataclasses.replace(kept_in_memory(), snapshots=...)`.
+"""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -37,23 +41,8 @@ _KEY = Idempotent("orders", "k-1", b"hash")
 _P = partition_of("k")
 
 
-class WithAppendSuite:
-    """The conformance suite of what shares an append's transaction."""
-
-    async def test_all_of_an_append_is_stored_or_nothing(self, kept: Kept) -> None:
-        # STORE-10
-        with pytest.raises(ConcurrencyConflict):
-            await kept.events.append(
-                A, new_events(1), expected=7, outbox=[message()], timers=[timer()], idempotency=_KEY
-            )
-        assert (await kept.outbox.stats()).pending == 0
-        assert await kept.timers.pending() == 0
-        done = await kept.events.append(
-            A, new_events(1), expected=0, outbox=[message()], timers=[timer()], idempotency=_KEY
-        )
-        assert (done.version, done.replayed) == (1, False)
-        assert (await kept.outbox.stats()).pending == 1
-        assert await kept.timers.pending() == 1
+class IdempotencySuite:
+    """The conformance suite of `Idempotency`, and of keys that an append takes."""
 
     async def test_a_repeated_key_gets_the_first_answer(self, kept: Kept) -> None:
         # STORE-55
@@ -133,6 +122,10 @@ class WithAppendSuite:
         again = await kept.events.append(B, new_events(1), idempotency=_KEY)
         assert again == Appended(2, 1, first.cursor, replayed=True)
 
+
+class InboxSuite:
+    """The conformance suite of `Inbox`."""
+
     async def test_a_message_is_handled_once(self, kept: Kept) -> None:
         # STORE-53
         request = AppendRequest(A, new_events(1), inbox=("orders", uuid4()))
@@ -145,36 +138,9 @@ class WithAppendSuite:
         assert not await kept.inbox.note(*request.inbox)
         assert await kept.inbox.note("others", request.inbox[1])
 
-    async def test_versions_ascend_along_the_order_whatever_goes_with_them(
-        self, kept: Kept
-    ) -> None:
-        # STORE-20, STORE-52: and so do messages of one key
-        async def write(number: int) -> None:
-            for round_ in range(15):
-                extras = (number + round_) % 4
-                request = AppendRequest(
-                    A,
-                    new_events(1 + round_ % 2),
-                    EXISTS if extras == 3 else ANY,
-                    outbox=[message()] if extras == 2 else (),
-                    idempotency=Idempotent("s", str(uuid4()), b"h") if extras == 1 else None,
-                    inbox=("c", uuid4()) if extras == 2 else None,
-                )
-                await kept.events.append_request(request)
 
-        await kept.events.append(A, new_events(1))
-        async with trio.open_nursery() as nursery:
-            for number in range(8):
-                nursery.start_soon(write, number)
-        pages = await read_to_end(kept.events, limit=50)
-        assert sum(len(page.events) for page in pages) == await kept.events.head(A)
-
-    async def test_a_wrong_owner_is_fenced(self, kept: Kept) -> None:
-        # STORE-16
-        with pytest.raises(Fenced) as caught:
-            await kept.events.append(A, new_events(1), shard=Shard(4, "node-a", 2))
-        assert (caught.value.held, caught.value.current) == (2, None)
-        assert await kept.events.head(A) == 0
+class TimersSuite:
+    """The conformance suite of `DurableTimers`."""
 
     async def test_timers_fire_or_are_cancelled_never_both(self, kept: Kept) -> None:
         # STORE-51
@@ -263,6 +229,10 @@ class WithAppendSuite:
         assert await kept.timers.next_due() == NOON + timedelta(seconds=5)
         assert await kept.timers.cancel("saga/1", "step") == 1
         assert await kept.timers.next_due() is None
+
+
+class OutboxSuite:
+    """The conformance suite of `Outbox`."""
 
     async def test_the_outbox_keeps_order_per_key(self, kept: Kept) -> None:
         # STORE-52
@@ -372,6 +342,10 @@ class WithAppendSuite:
         await kept.pass_time(7 * 86400)
         assert await kept.outbox.purge() == 1
 
+
+class SnapshotsSuite:
+    """The conformance suite of `Snapshots`."""
+
     async def test_the_latest_snapshot_is_kept(self, kept: Kept) -> None:
         # STORE-40
         assert await kept.snapshots.latest(A) is None
@@ -381,6 +355,56 @@ class WithAppendSuite:
         assert await kept.snapshots.latest(A) == Snapshot(A, 4, "t", b"4")
         await kept.snapshots.discard(A)
         assert await kept.snapshots.latest(A) is None
+
+
+class WithAppendSuite(IdempotencySuite, InboxSuite, TimersSuite, OutboxSuite, SnapshotsSuite):
+    """The conformance suites of all that shares an append's transaction, and of it together."""
+
+    async def test_all_of_an_append_is_stored_or_nothing(self, kept: Kept) -> None:
+        # STORE-10
+        with pytest.raises(ConcurrencyConflict):
+            await kept.events.append(
+                A, new_events(1), expected=7, outbox=[message()], timers=[timer()], idempotency=_KEY
+            )
+        assert (await kept.outbox.stats()).pending == 0
+        assert await kept.timers.pending() == 0
+        done = await kept.events.append(
+            A, new_events(1), expected=0, outbox=[message()], timers=[timer()], idempotency=_KEY
+        )
+        assert (done.version, done.replayed) == (1, False)
+        assert (await kept.outbox.stats()).pending == 1
+        assert await kept.timers.pending() == 1
+
+    async def test_versions_ascend_along_the_order_whatever_goes_with_them(
+        self, kept: Kept
+    ) -> None:
+        # STORE-20, STORE-52: and so do messages of one key
+        async def write(number: int) -> None:
+            for round_ in range(15):
+                extras = (number + round_) % 4
+                request = AppendRequest(
+                    A,
+                    new_events(1 + round_ % 2),
+                    EXISTS if extras == 3 else ANY,
+                    outbox=[message()] if extras == 2 else (),
+                    idempotency=Idempotent("s", str(uuid4()), b"h") if extras == 1 else None,
+                    inbox=("c", uuid4()) if extras == 2 else None,
+                )
+                await kept.events.append_request(request)
+
+        await kept.events.append(A, new_events(1))
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(write, number)
+        pages = await read_to_end(kept.events, limit=50)
+        assert sum(len(page.events) for page in pages) == await kept.events.head(A)
+
+    async def test_a_wrong_owner_is_fenced(self, kept: Kept) -> None:
+        # STORE-16
+        with pytest.raises(Fenced) as caught:
+            await kept.events.append(A, new_events(1), shard=Shard(4, "node-a", 2))
+        assert (caught.value.held, caught.value.current) == (2, None)
+        assert await kept.events.head(A) == 0
 
 
 def _other_key() -> str:

@@ -44,9 +44,13 @@ from storage.memory import (
 from storage.testing import (
     AttemptsSuite,
     DeadLettersSuite,
+    IdempotencySuite,
+    InboxSuite,
+    OutboxSuite,
     ProjectionSuite,
     SessionsSuite,
-    WithAppendSuite,
+    SnapshotsSuite,
+    TimersSuite,
     failing_cases,
 )
 from storage.testing.accounts import accounts_in_memory
@@ -185,26 +189,24 @@ class Planted:
 
 PLANTED = {
     "outbox, early acknowledgement": Planted(
-        WithAppendSuite,
+        OutboxSuite,
         "test_the_outbox_keeps_order_per_key",
         _beside("outbox", _AcknowledgesEarly),
     ),
     "outbox, two relays": Planted(
-        WithAppendSuite,
+        OutboxSuite,
         "test_a_part_has_one_relay_at_a_time",
         _beside("outbox", _TwoRelays),
     ),
-    "inbox": Planted(
-        WithAppendSuite, "test_a_message_is_handled_once", _beside("inbox", _NotesNothing)
-    ),
+    "inbox": Planted(InboxSuite, "test_a_message_is_handled_once", _beside("inbox", _NotesNothing)),
     "timers": Planted(
-        WithAppendSuite, "test_due_timers_are_claimed_in_order", _beside("timers", _ForgetsClaims)
+        TimersSuite, "test_due_timers_are_claimed_in_order", _beside("timers", _ForgetsClaims)
     ),
     "snapshots": Planted(
-        WithAppendSuite, "test_the_latest_snapshot_is_kept", _beside("snapshots", _KeepsTheOldest)
+        SnapshotsSuite, "test_the_latest_snapshot_is_kept", _beside("snapshots", _KeepsTheOldest)
     ),
     "idempotency": Planted(
-        WithAppendSuite,
+        IdempotencySuite,
         "test_a_key_is_held_while_its_request_is_handled",
         _beside("idempotency", _ForgetsAnswers),
     ),
@@ -247,3 +249,32 @@ async def test_a_suite_finds_the_planted_fault(name: str) -> None:
     one_case = type("OneCase", (), {planted.case: getattr(planted.suite, planted.case)})
     assert await failing_cases(one_case, planted.faulty) == {planted.case}
     assert await failing_cases(one_case, planted.whole) == set()
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [DeadLettersSuite, IdempotencySuite, InboxSuite, OutboxSuite, SnapshotsSuite, TimersSuite],
+)
+async def test_by_hand_a_suite_runs_whole_with_all_parameters_of_its_cases(suite: type) -> None:
+    # TEST-8
+    assert await failing_cases(suite, kept_in_memory) == set()
+
+
+async def test_by_hand_each_parameter_of_a_case_counts() -> None:
+    # TEST-8
+    given: list[tuple[str, int, str, str]] = []
+
+    class Suite:
+        @pytest.mark.parametrize("kept_for", [1, pytest.param(2, id="long")])
+        @pytest.mark.parametrize(("first", "second"), [("a", "b"), pytest.param("c", "d")])
+        async def test_it(self, made: str, kept_for: int, first: str, second: str) -> None:
+            given.append((made, kept_for, first, second))
+            assert (kept_for, first) != (2, "c")
+
+        async def test_plainly(self, made: str) -> None:
+            assert made == "made"
+
+    assert await failing_cases(Suite, lambda: "made") == {"test_it"}
+    assert sorted(given) == [
+        ("made", kept_for, *both) for kept_for in (1, 2) for both in (("a", "b"), ("c", "d"))
+    ]

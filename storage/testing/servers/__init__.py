@@ -1,4 +1,5 @@
-"""Servers for tests: a PostgreSQL with a fresh database for each, and a bad network before any.
+"""Servers for tests: a PostgreSQL with a fresh database for each, a bad network, a violent end.
 
-`temporary.py` starts the first, `toxic_proxy.py` is the second; neither knows the other.
+`temporary.py` starts the first, `toxic_proxy.py` is the second, `kill_loop.py` ends a program again
+and again; none knows the others.
 """
