@@ -283,6 +283,10 @@ class Inventory(Aggregate[Stock, StockCame | ReserveInventory | ReleaseInventory
         env: Environment,
     ) -> Decision[StockCame | InventoryReserved | ReservationRefused | InventoryReleased]:
         match command:
+            case StockCame(items) | ReserveInventory(_, items) if (
+                min(items.values(), default=0) < 0
+            ):
+                return Refusal("nonsense", "there is no less than nothing of it")
             case StockCame():
                 return [command]
             case ReserveInventory(order_id, items):

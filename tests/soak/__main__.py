@@ -116,6 +116,33 @@ SOAKS = {
         rounds=1,
         environment=(("SCHEDULES", "20000"),),
     ),
+    "machine-store": Soak(
+        "TEST-9: any calls of a store, against a model",
+        "tests/storage/test_event_store_model.py",
+        minutes=5,
+        environment=(("EXAMPLES", "100"),),
+    ),
+    "machine-rows": Soak(
+        "TEST-9: a projection filled in any pieces is as a rebuild makes it",
+        "tests/storage/test_machines.py::"
+        "test_filled_in_any_pieces_a_projection_is_as_a_rebuild_makes_it",
+        minutes=5,
+        environment=(("EXAMPLES", "50"),),
+    ),
+    "machine-stock": Soak(
+        "TEST-9: nothing of the checkout's stock is sold twice",
+        "tests/examples/test_inventory_any_order.py::"
+        "test_nothing_is_sold_twice_whatever_comes_in_whatever_order",
+        minutes=5,
+        environment=(("EXAMPLES", "500"),),
+    ),
+    "machine-sagas": Soak(
+        "TEST-9: any answers, time-outs and crashes end a saga or leave it stuck",
+        "tests/actors/sagas/test_parts_of_sagas.py::"
+        "test_whatever_comes_in_whatever_order_it_ends_or_waits_for_a_person",
+        minutes=5,
+        environment=(("EXAMPLES", "150"),),
+    ),
 }
 
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
 
 from actors.sagas import (
     ChildStuck,
@@ -25,6 +24,7 @@ from actors.sagas import (
     wait,
 )
 from actors.sagas.words.words import Parent, plain
+from actors.testing.cases.any_order import saga_machine
 from actors.testing.cases.sagas import SagaTest
 from tests.actors.sagas.checkouts import (
     Basket,
@@ -38,6 +38,7 @@ from tests.actors.sagas.checkouts import (
     Unplace,
     refund,
 )
+from tests.machines import machine_settings
 
 BASKET = Basket("o-1", "c-1", 500)
 
@@ -333,40 +334,10 @@ def test_what_cannot_be_migrated_is_refused_and_stays_as_it_is() -> None:
 # Any order
 
 
-@settings(max_examples=300)
-@given(st.lists(st.integers(0, 9), max_size=60), st.sampled_from([Purchase, Together, Apart]))
+@pytest.mark.parametrize("kind", [Purchase, Together, Apart])
 def test_whatever_comes_in_whatever_order_it_ends_or_waits_for_a_person(
-    choices: list[int], kind: type[Saga[Basket]]
+    kind: type[Saga[Basket]],
 ) -> None:
     # TEST-9, SAGA-6
-    case = SagaTest(kind).start(BASKET)
-    results = {"place": Placed(1), "pay": Paid("p-1"), "reserve": None}
-    for choice in choices:
-        sent = case.sent[choice % len(case.sent)]
-        newest = case.sent[-1]
-        match choice:
-            case 0 | 1 | 2:
-                case.reply_to(newest, Succeeded(None if newest.is_undo else results[newest.step]))
-            case 3:
-                case.reply_to(sent, Refused("no"))
-            case 4 | 5:
-                case.reply_to(sent, Unavailable("busy"))
-            case 6:
-                case.advance(choice * 7.0)
-            case 7:
-                case.crash_after(1)
-            case 8:
-                case.cancel()
-            case 9:
-                case.reply_to(sent, Succeeded(None if sent.is_undo else results[sent.step]))
-    # Nobody answers any more: time alone brings it to an end.
-    case.advance(3600)
-    assert case.state.is_over or case.state.stuck
-    undone = [name for name, one in case.state.steps.items() if one.undo == "done"]
-    if case.state.status is Status.FAILED:
-        done = [name for name, one in case.state.steps.items() if one.phase == "done"]
-        assert set(done) <= set(undone)
-    if case.state.status is Status.COMPLETED:
-        assert not undone
-    keys = [(one.step, one.is_undo, one.attempt) for one in case.sent]
-    assert len(set(keys)) == len(keys)
+    machine = saga_machine(kind, BASKET, {"place": Placed(1), "pay": Paid("p-1")})
+    run_state_machine_as_test(machine, settings=machine_settings(40, steps=25))
