@@ -386,6 +386,8 @@ TESTING: Final = Page(
             ("Simulation", "Scenario", "check_repeatable", "EPOCH"),
         ),
         Subject("Its trace", ("Trace", "Step", "Fault", "Place")),
+        Subject("What is called of a port, and how it ends", ("Recorder", "Operation", "Ended")),
+        Subject("Who a saga's commands go to, played", ("ParticipantTwin",)),
         Subject(
             "Its errors",
             ("SimulationLeak", "NotRepeatable", "PlaceNeverCame", "SimulationUnavailable"),
@@ -424,6 +426,7 @@ TESTING: Final = Page(
         ),
     ),
     words=(
+        "actors.sagas.words.words.Outcome",
         "actors.testing.cases.telling.Check",
         "actors.testing.puppet.Hook",
         "actors.testing.puppet.StopHook",

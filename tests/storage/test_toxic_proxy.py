@@ -55,7 +55,7 @@ async def _read(stream: trio.SocketStream, size: int) -> list[bytes]:
 
 
 async def test_a_good_line_changes_nothing() -> None:
-    # REL-80
+    # REL-80, TEST-10
     async with _before_an_echo() as proxy:
         stream = await trio.open_tcp_stream("127.0.0.1", proxy.port)
         text = bytes(range(256)) * (_SIZE // 256)

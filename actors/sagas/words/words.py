@@ -150,6 +150,7 @@ class ChildStuck:
     path: str
 
 
+# What a participant says of a command: done, never to be done, not now, or a nested saga is stuck.
 Outcome: TypeAlias = Succeeded | Refused | Unavailable | ChildStuck
 
 
