@@ -50,7 +50,7 @@ class Recorder(Generic[P]):
     """Notes what is called of a port; the code under test is given `port`, which does all else.
 
     ```python
-    recorder = Recorder[EventStore](MemoryEventStore())
+    recorder: Recorder[EventStore] = Recorder(MemoryEventStore())
     await greet(recorder.port)
     assert recorder.names == ["head", "append"]
     ```

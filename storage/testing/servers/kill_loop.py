@@ -67,7 +67,7 @@ class KillLoop:
     async def check(told: Told) -> None:
         told.judge(ledger.read_text().split())
 
-    await KillLoop([sys.executable, "shop.py"], seed=7).run(check)
+    await KillLoop([sys.executable, "-m", "shop"], seed=7).run(check)
     ```
 
     `seed` says when it is killed: behind how many acknowledgements of a round, 1 to `acks_max`, and
