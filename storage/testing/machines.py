@@ -7,7 +7,7 @@ Values that are drawn are written out there, so rules take texts and numbers, ne
 
 `StoreMachine` is an event store against a list of lists; `projection_machine` makes one that holds
 a projection, filled bit by bit, against a rebuild. That of a saga is
-`actors.testing.cases.any_order.saga_machine`.
+`actors.testing.cases.any_order.SagaMachine`.
 """
 
 from __future__ import annotations
