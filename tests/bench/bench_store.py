@@ -1,7 +1,7 @@
 """What the event store costs: appends against the bare driver, batches, replay, catch-up.
 
-PERF-30, PERF-31, PERF-32, PERF-33, PERF-34, on an embedded server of its own with fsync on. The
-peer of a single append is asyncpg doing the same INSERT, on its own uvloop, with as many
+PERF-30, PERF-31, PERF-32, PERF-33, PERF-34, PERF-54, on an embedded server of its own with fsync
+on. The peer of a single append is asyncpg doing the same INSERT, on its own uvloop, with as many
 connections as writers and a transaction for each row.
 """
 
@@ -113,6 +113,18 @@ async def _batches(store: PostgresEventStore) -> float:
         for _ in range(4):
             nursery.start_soon(write)
     return count / (time.perf_counter() - began)
+
+
+async def _times_as_fast(store: PostgresEventStore) -> float:
+    """Of one writer, events a second in batches of a hundred appends over those one by one."""
+    single = await appends(store, 1, _event)
+    count, deadline = 0, time.perf_counter() + SECONDS
+    streams = [StreamId(f"bulk-{uuid4()}") for _ in range(100)]
+    began = time.perf_counter()
+    while time.perf_counter() < deadline:
+        await store.append_batch([AppendRequest(stream, [_event()]) for stream in streams])
+        count += len(streams)
+    return count / (time.perf_counter() - began) / single
 
 
 async def _fill(store: PostgresEventStore, total: int) -> None:
@@ -234,6 +246,9 @@ async def _measure(server: EmbeddedServer) -> list[Row]:
         rows.append(
             _row("PERF-31 batches of 100 events, 4 writers", "events/s", values, ">= 50k/s")
         )
+        values = await _repeat(partial(_times_as_fast, store))
+        name = "PERF-54 append_batch of 100 against appends one by one, 1 writer"
+        rows.append(_row(name, "times", values, ">= 10"))
         values = await _repeat(partial(_projected, database))
         target = "<= 50 ms"
         name = "PERF-34 append to projection, p99 at 200/s"
