@@ -145,7 +145,7 @@ class KillLoop:
                         pass  # what it said before it died
             finally:
                 process.kill()
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + _GONE_S):
+                with trio.move_on_after(_GONE_S, shield=True):
                     await process.wait()
 
 
