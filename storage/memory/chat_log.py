@@ -216,7 +216,7 @@ class MemoryChatLog(Twin):
 
     async def written_by(self, user_id: UUID, room: RoomName) -> Sequence[Message]:
         """Call this for all that an account has said in a room under its own name."""
-        self._maybe_fail()
+        await self.pass_faults()
         own = [
             kept
             for kept in self._table(room).messages
@@ -434,7 +434,7 @@ class MemoryChatLog(Twin):
     async def members(self, room: RoomName, user_ids: Sequence[UUID]) -> frozenset[UUID]:
         """See `ChatLog.members`."""
         asked = check_members(room, user_ids)
-        self._maybe_fail()
+        await self.pass_faults()
         return frozenset(self._table(room).members.intersection(asked))
 
     async def rebuild(self) -> int:

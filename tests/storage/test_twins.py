@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from hashlib import sha256
+from uuid import UUID
 
 import pytest
 import trio
@@ -31,6 +32,7 @@ from storage.memory import (
     MemoryDatabase,
     MemoryDeadLetters,
     MemoryEventStore,
+    MemoryHoldings,
     MemoryIdempotency,
     MemoryOutbox,
     MemoryProjections,
@@ -54,7 +56,7 @@ Operation = Callable[[MemoryDatabase], tuple[Twin, Callable[[], Awaitable[object
 
 def _accounts(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryAccounts(database)
-    return twin, lambda: twin.role_of("ada")
+    return twin, lambda: twin.credentials("ada@example.org")
 
 
 def _attempts(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
@@ -118,6 +120,11 @@ def _keys(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object
     return twin, twin.masters
 
 
+def _holdings(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryHoldings(MemoryChatLog(database))
+    return twin, lambda: twin.account(UUID(int=1))
+
+
 def _timers(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
     twin = MemoryTimers(database)
     return twin, twin.pending
@@ -125,7 +132,7 @@ def _timers(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[obje
 
 _ALL: tuple[Operation, ...] = (
     _accounts, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox, _projections,
-    _ends, _snapshots, _tickets, _keys, _timers,
+    _ends, _snapshots, _tickets, _keys, _timers, _holdings,
 )  # fmt: skip
 
 
