@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -122,6 +123,13 @@ def test_a_draft_leaves_with_an_account(start_site: StartSite, new_context: Open
     lab.goto(f"{site.url}/lab")
     _draft(lab, "what nobody shall see")
     page.goto(f"{site.url}/account")
+    # SEC-136: before it goes it is taken away, without leaving the page.
+    export = page.locator("form[action='/account/export']")
+    export.locator("input[type=password]").fill(PASSWORD)
+    with page.expect_download() as taken:
+        export.get_by_role("button", name="Download").click()
+    assert taken.value.suggested_filename == "greenroom-account.json"
+    assert json.loads(taken.value.path().read_bytes())["profile"]["username"] == "vera"
     form = page.locator("form[action='/account/delete']")
     form.locator("input[type=password]").fill("not this one")
     form.get_by_role("button", name="Delete").click()
