@@ -10,6 +10,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.1
 VENV := .venv
 BIN := $(VENV)/bin
 DATASTAR := build/datastar/datastar.js
+HEADING := build/heading/heading.ttf
 QUICK := -m "not slow and not browser"
 # How many processes share the tests; one that is done takes over from the others. A test often
 # waits, for a program or a deadline: a third uses what two leave of two cores. 0 is none but
@@ -31,13 +32,13 @@ endef
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-run: $(VENV)/run.stamp $(DATASTAR) ## start the site on http://127.0.0.1:3000
+run: $(VENV)/run.stamp $(DATASTAR) $(HEADING) ## start the site on http://127.0.0.1:3000
 	@exec $(BIN)/python -m web.cli serve
 
-test: $(VENV)/dev.stamp $(DATASTAR) chromium ## run the whole suite; TESTS=... runs a part (Chromium is installed when possible)
+test: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) chromium ## run the whole suite; TESTS=... runs a part (Chromium is installed when possible)
 	$(call step,tests,$(PYTEST) --durations=10 $(TESTS))
 
-check: $(VENV)/dev.stamp $(DATASTAR) ## format, lint, types, layers, the quick tests
+check: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## format, lint, types, layers, the quick tests
 	$(call step,format,$(BIN)/ruff format --check .)
 	$(call step,lint,$(BIN)/ruff check .)
 	$(call step,types,$(BIN)/mypy)
@@ -50,13 +51,13 @@ format: $(VENV)/dev.stamp ## rewrite the files as the gate wants them
 	$(BIN)/python -m tests.docs.requirements
 	$(BIN)/python -m tests.docs.api
 
-bench: $(VENV)/bench.stamp $(DATASTAR) ## measure, with peers; ONLY=name runs one; writes build/bench.json
+bench: $(VENV)/bench.stamp $(DATASTAR) $(HEADING) ## measure, with peers; ONLY=name runs one; writes build/bench.json
 	$(BIN)/python -m tests.bench $(ONLY)
 
-soak: $(VENV)/dev.stamp $(DATASTAR) ## repeat the proofs for long; ONLY=name runs one, MINUTES=n shortens; writes build/soak.json
+soak: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## repeat the proofs for long; ONLY=name runs one, MINUTES=n shortens; writes build/soak.json
 	@$(BIN)/python -m tests.soak $(ONLY)
 
-conformance: $(VENV)/dev.stamp $(DATASTAR) ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript; axe on every page; Autobahn, h2spec, nginx, HAProxy (ONLY=name runs one)
+conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios on Erlang's supervisor and on ours (SEED=n repeats one); the client in React and TypeScript; axe on every page; Autobahn, h2spec, nginx, HAProxy (ONLY=name runs one)
 	@if [ -z "$(ONLY)" ]; then $(BIN)/python -m tests.conformance; fi
 	@bash tests/conformance/outside/fetch.sh
 	@$(BIN)/python -m tests.conformance.outside
@@ -94,4 +95,8 @@ $(VENV)/bench.stamp: requirements/bench.lock $(VENV)/dev.stamp
 
 # An unchanged runtime is not fetched again when only the code that fetches it was touched.
 $(DATASTAR): | $(VENV)/run.stamp
-	@$(BIN)/python -m web.views.browser_runtime build/datastar
+	@$(BIN)/python -m web.views.fetched.browser_runtime build/datastar
+
+# A site without it shows the system's serif, and says so.
+$(HEADING): | $(VENV)/run.stamp
+	@$(BIN)/python -m web.views.fetched.heading_font build/heading || true

@@ -61,6 +61,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class HeadingFont(StrEnum):
+    """What headings are set in: the font that is fetched at set-up, or the system's serif."""
+
+    FETCHED = "fetched"
+    SYSTEM = "system"
+
+
 class StoreTimeline(StrEnum):
     """What a start does on a database that began a new timeline since the last one."""
 
@@ -113,6 +120,7 @@ class Settings:
     compression: Compression = Compression.ON
     state_dir: Path = Path(".greenroom")
     datastar_js: Path | None = None
+    heading_font: HeadingFont = HeadingFont.FETCHED
     chat_posts_per_author_max: int = 5
     chat_posts_per_address_max: int = 20
     streams_per_address_max: int = 100
@@ -308,6 +316,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "COMPRESSION": ("compression", _word(Compression)),
     "STATE_DIR": ("state_dir", _folder),
     "DATASTAR_JS": ("datastar_js", _file),
+    "HEADING_FONT": ("heading_font", _word(HeadingFont)),
     "CHAT_POSTS_PER_AUTHOR_MAX": ("chat_posts_per_author_max", _integer(1, 10**6)),
     "CHAT_POSTS_PER_ADDRESS_MAX": ("chat_posts_per_address_max", _integer(1, 10**6)),
     # No more than all of them, which is what the process takes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,6 +12,7 @@ from playwright.sync_api import Page, Request, Route, expect
 from tests.journeys.kinds import OpenPage, StartSite
 from tests.journeys.site_process import SiteProcess
 
+HEADING = Path(__file__).parents[2] / "build" / "heading" / "heading.ttf"
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
@@ -252,17 +254,24 @@ def test_nothing_comes_from_another_host(site: SiteProcess, new_page: OpenPage) 
     """SITE-3 SEC-60 SEC-68: every request goes to this site; the policy is never violated."""
     page = new_page()
     seen: list[str] = []
+    fonts: list[str] = []
     complaints: list[str] = []
 
     def note(request: Request) -> None:
         seen.append(urlsplit(request.url).netloc)
+        if request.resource_type == "font":
+            fonts.append(urlsplit(page.url).path)
 
     page.on("request", note)
     page.on(
         "console", lambda entry: complaints.append(entry.text) if entry.type == "error" else None
     )
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    open_lab(page, site, "tree")
+    assert fonts == []  # LAB-80: its first load has no heading in it, and pays for no font
     page.goto(site.url)
+    page.evaluate("document.fonts.ready")
+    assert fonts == ["/"] * HEADING.is_file()
     open_lab(page, site)
     send(page, "looking around")
     assert set(seen) == {urlsplit(site.url).netloc}

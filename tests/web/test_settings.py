@@ -61,6 +61,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:  # SITE-180
             "COMPRESSION": "off",
             "STATE_DIR": "here",
             "DATASTAR_JS": str(script),
+            "HEADING_FONT": "system",
             "CHAT_POSTS_PER_AUTHOR_MAX": "50",
             "CHAT_POSTS_PER_ADDRESS_MAX": "60",
             "STREAMS_PER_ADDRESS_MAX": "200",

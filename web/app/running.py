@@ -22,7 +22,7 @@ import trio
 from actors.chat import ROOM_NAMES, ChatEnvironment, RoomName
 from actors.persistence import Cleaner, ForgettingWatch
 from actors.persistence.projections.store import RETIRED_KEPT
-from actors.runtime import Secret
+from actors.runtime import Log, Secret
 from storage.errors import (
     EmbeddedFailed,
     MasterKeyMissing,
@@ -63,12 +63,11 @@ from web.documentation.work import BadContent, load_mechanisms
 from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
 from web.observability import first_leaf
 from web.server import PortBusy, PortForbidden, open_listeners
-from web.settings import Migrate, Settings, StoreTimeline
+from web.settings import HeadingFont, Migrate, Settings, StoreTimeline
 from web.timeline.collector import statements_teller
 from web.views import StaticTable, load
-from web.views.browser_runtime import FILE_NAME as DATASTAR_FILE
-from web.views.browser_runtime import RuntimeNotFetched
-from web.views.browser_runtime import fetch as fetch_runtime
+from web.views.fetched import browser_runtime, heading_font
+from web.views.fetched.wheels import NotFetched
 from web.wiring.composition import Secrets, Store, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
@@ -84,6 +83,8 @@ from web.wiring.secret import (
 from web.wiring.site_tree import Site, SiteParts
 from web.wiring.stopping import ServingActor, Stopping
 
+log = Log(__name__)
+
 STATE_DIR_MODE = 0o700
 # What tells a state folder of ours from any other one.
 EXAMPLES_FOLDER = "examples"
@@ -92,6 +93,7 @@ _KEPT_NAMES = frozenset(
         SECRET_FILE_NAME,
         PRIVATE_FILE_NAME,
         "datastar",
+        "heading",
         "postgres",
         "postgres.lock",
         EXAMPLES_FOLDER,
@@ -105,7 +107,8 @@ _KEPT_NAMES = frozenset(
 COLLECTED_AFTER = (5000, 10, 20)
 
 _ROOT = Path(__file__).parents[2]
-_DATASTAR = _ROOT / "build" / "datastar" / DATASTAR_FILE
+_DATASTAR = _ROOT / "build" / "datastar" / browser_runtime.FILE_NAME
+_HEADING = _ROOT / "build" / "heading" / heading_font.FILE_NAME
 
 
 class CannotStart(Exception):
@@ -263,7 +266,7 @@ def _files(settings: Settings) -> _Files:
         load_mechanisms()
     except (BadContent, OSError) as error:
         raise CannotStart(f"web/documentation/work/content: {error}") from error
-    return _Files(load_static(settings), _documents())
+    return _Files(load_static(settings, font=maybe_heading_font(settings)), _documents())
 
 
 def _documents() -> Documents | None:
@@ -286,15 +289,36 @@ def _licence() -> str:
         return ""
 
 
-def load_static(settings: Settings, own: Path | None = None) -> StaticTable:
+def maybe_heading_font(settings: Settings, made: Path = _HEADING) -> Path | None:
+    """Call this, in a thread, for the font of headings; None, and a log line, if there is none.
+
+    `made` is where a clone's `make` puts it; what it could not have is not asked for again. An
+    installed package has no build folder: its first start fetches the font, kept with the data.
+    """
+    if settings.heading_font is HeadingFont.SYSTEM:
+        return None
+    if heading_font.is_kept(made):
+        return made
+    try:
+        if _DATASTAR.is_file():
+            raise NotFetched(f"{made} is not there or another file; remove it and run make")
+        return heading_font.fetch(settings.state_dir / "heading")
+    except (OSError, NotFetched) as error:
+        log.warning("heading_font.missing", reason=str(error), instead="the system's serif")
+        return None
+
+
+def load_static(
+    settings: Settings, own: Path | None = None, font: Path | None = None
+) -> StaticTable:
     """Call this, in a thread, for the files under `/static/`, those of the folder `own` too."""
     script = settings.datastar_js or _DATASTAR
     try:
         if settings.datastar_js is None and not script.is_file():
             # An installed package has no build folder: the runtime is kept with the data.
-            script = fetch_runtime(settings.state_dir / "datastar")
-        return load(script, own)
-    except (OSError, RuntimeNotFetched) as error:
+            script = browser_runtime.fetch(settings.state_dir / "datastar")
+        return load(script, own, font)
+    except (OSError, NotFetched) as error:
         raise CannotStart(f"DATASTAR_JS: {error}; name a copy of the browser runtime") from error
 
 

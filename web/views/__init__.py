@@ -7,8 +7,8 @@ Read in this order:
   `chat`, `code`, `timeline` and `demos`: one frozen view model a template
 - `renderer`: a method for each page and for each fragment a stream patches; whole pages that are
   rendered once for all and filled with each visitor's own words; Jinja2's settings
-- `static`: the files under `/static/`, named by their hash; `browser_runtime`: the one of them
-  that is fetched and never committed
+- `static`: the files under `/static/`, named by their hash; `fetched`: those of them that others
+  made, which are fetched and never committed
 - `desk`: the program the home page shows; `templates/` and `static/` hold the rest
 """
 

@@ -547,10 +547,24 @@ def _marked_chat(chat: ChatView) -> ChatView:
 # -- the environment of the templates ------------------------------------------------------------
 
 
+# Of a template's own text; what is filled in comes as it is.
+_INDENTATION = re.compile(r"\n[ \t]+")
+
+
+class _Templates(FileSystemLoader):
+    """Templates as they are sent: what indents their lines is for who reads them here."""
+
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, str, Callable[[], bool]]:
+        source, file, is_current = super().get_source(environment, template)
+        return _INDENTATION.sub("\n", source), file, is_current
+
+
 def make_environment(static: StaticTable) -> Environment:
     """Call this to get an environment whose `static_url` gives the addresses of `static`."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=_Templates(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

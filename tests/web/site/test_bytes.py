@@ -20,7 +20,9 @@ from web.wiring.frame.probes import ready_answers
 RECONNECT_BYTES_MAX = 5 * 1024
 # Of a first visit to /lab: the page, its files, and its stream until it is live.
 LAB_BYTES_MAX = 60 * 1024
-_DATASTAR = Path(__file__).parents[3] / "build" / "datastar" / "datastar.js"
+_BUILD = Path(__file__).parents[3] / "build"
+_DATASTAR = _BUILD / "datastar" / "datastar.js"
+_HEADING = _BUILD / "heading" / "heading.ttf"
 GZIP = {"accept-encoding": "gzip, deflate, br"}
 _HOLDS = re.compile(r'data-holds="([^"]+)" data-mark="([^"]+)"')
 _MARK = re.compile(r'id="chat-you-[0-9a-f-]{36}"[^>]* data-mark="([^"]+)"')
@@ -101,7 +103,7 @@ def files_of(page: str) -> list[str]:
 
 def bytes_of_files(page: str) -> int:
     """What the bodies of a page's files take, as they are shipped: a site of a test has others."""
-    table = load(_DATASTAR)
+    table = load(_DATASTAR, font=_HEADING if _HEADING.is_file() else None)
     answers = ready_answers(table, "1", robots=b"")
     total = 0
     for path in files_of(page):

@@ -90,6 +90,7 @@ FILES = {
     "home.css": b"body{}",
     "home.js": b"1;",
     "lab.css": b"body{}",
+    "lab_chat.css": b"body{}",
     "lab.js": b"1;",
     "connection.js": b"1;",
     "demos.css": b"a{}",

@@ -7,7 +7,14 @@ import pytest
 
 import web.views.static
 from web.views import StaticFile, load, table
-from web.views.static import DATASTAR, UnknownFile, UnservableFile, slim
+from web.views.static import (
+    DATASTAR,
+    HEADING_FONT,
+    SHEET,
+    UnknownFile,
+    UnservableFile,
+    slim,
+)
 
 STATIC_FILES = Path(web.views.static.__file__).with_name("static")
 
@@ -54,7 +61,10 @@ def test_what_only_readers_of_the_source_need_is_left_out() -> None:
     script = b"// why\nlet a = 1; // kept\n\n  if (a) {\n    // b\n    c();\n  }\n"
     assert slim("a.js", script) == b"let a = 1; // kept\nif (a) {\nc();\n}\n"
     style = b"/* of two\n lines */\na { b: c; }\n  @media x { /* y */\n    d { e: f; }\n  }\n"
-    assert slim("a.css", style) == b"a { b: c; }\n@media x {\nd { e: f; }\n}\n"
+    assert slim("a.css", style) == b"a{b:c;}\n@media x{\nd{e:f;}\n}\n"
+    rules = b"a :is(b, c) + d { e: calc(1px - 2px) url(x); }\n"
+    assert slim("a.css", rules) == b"a :is(b,c) + d{e:calc(1px - 2px) url(x);}\n"
+    assert slim("a.css", b'a { b: "c: d { } ; e"; }\n') == b'a{b:"c: d { } ; e";}\n'
     assert slim("favicon.svg", b"<svg>\n  <g/>") == b"<svg>\n  <g/>"
 
 
@@ -67,7 +77,8 @@ def test_no_script_has_a_text_over_several_lines() -> None:
             assert line.count("`") % 2 == 0, (script.name, line)
             assert "/*" not in line.split("//")[0], (script.name, line)
     for style in STATIC_FILES.glob("*.css"):
-        assert not re.search(r"""["'][^"'\n]*/\*""", style.read_text(encoding="utf-8")), style.name
+        text = style.read_text(encoding="utf-8")
+        assert not re.search(r"""["'][^"'\n]*/\*""", text), style.name
 
 
 def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) -> None:
@@ -95,6 +106,7 @@ def test_the_package_files_and_the_browser_runtime_are_loaded(tmp_path: Path) ->
         "home.js",
         "inspector.css",
         "lab.css",
+        "lab_chat.css",
         "lab.js",
         "og.png",
         "timeline.css",
@@ -138,3 +150,18 @@ def test_motion_stops_for_who_asks() -> None:
     text = sheet.read_text(encoding="utf-8")
     assert "prefers-reduced-motion: reduce" in text
     assert "prefers-color-scheme: dark" in text
+
+
+def test_headings_have_a_font_of_ours_where_there_is_one(tmp_path: Path) -> None:
+    # SITE-3, SEC-68: the name of the font in the sheet is the one with the hash, and of this host.
+    runtime, font = tmp_path / "datastar.js", tmp_path / "cut.ttf"
+    runtime.write_bytes(b"")
+    font.write_bytes(b"letters")
+    files = load(runtime, font=font)
+    address = files.url(HEADING_FONT).removeprefix("/static/")
+    assert files.find(address) == StaticFile(b"letters", "font/ttf")
+    sheet = files.files[files.hashed_names[SHEET]].body.decode()
+    assert re.findall(r"url\(([^)]*)\)", sheet) == [address]
+    assert "font-display:swap" in sheet
+    without = load(runtime).files
+    assert not any(name.endswith(".ttf") or b"@font-face" in without[name].body for name in without)

@@ -342,7 +342,7 @@ function showQueues(queued) {
       queue = document.createElement("span");
       queue.className = "queue";
       queue.append(number, word);
-      chip.querySelector(".spark").before(queue);
+      chip.querySelector(".pips, .spark").before(queue);
     }
     queue.firstElementChild.textContent = count.toLocaleString("en");
   }
