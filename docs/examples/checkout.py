@@ -1,8 +1,8 @@
 """A checkout: an order is placed, paid and reserved, or everything is taken back.
 
-`greenroom example checkout` runs one that goes well, one that cannot be paid and one that is sold
-out, and shows where each went: its states, and the picture of the last. In memory; with PostgreSQL
-take `PostgresEventStore` and its neighbours.
+`python -m docs.examples.checkout` runs one that goes well, one that cannot be paid and one that is
+sold out, and shows where each went: its states, and the picture of the last. In memory; with
+PostgreSQL take `PostgresEventStore` and its neighbours. `checkout_page.py` is the same with a page.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -393,12 +393,29 @@ class Shop(Supervisor):
 
 
 class Counter:
-    """Where the shop is found by what it was made with; open once it is there."""
+    """What carries out the commands of sagas; `find` gives the shop at each use."""
 
-    shop: Shop
+    def __init__(self, find: Callable[[], Shop]) -> None:
+        self._find = find
 
-    def __init__(self) -> None:
-        self.open = trio.Event()
+    @property
+    def shop(self) -> Shop:
+        return self._find()
+
+    def parts(self, ports: Ports) -> SagaParts:
+        """Call this for what the actors of checkouts are made with."""
+        return SagaParts(
+            SagaKinds(Checkout),
+            ports.store,
+            ports.env,
+            look_at_outbox=lambda: self.shop.relay.tell(LookAtOutbox()),
+            look_for_timers=lambda: self.shop.clock.tell(LookForTimers()),
+        )
+
+    @property
+    def participants(self) -> Mapping[str, Participant]:
+        """Call this for who carries out what is said to whom."""
+        return {"orders": self.orders, "payments": self.payments, "inventory": self.inventory}
 
     def saga(self, saga: SagaId) -> AggregateRef:
         return self.shop.sagas[saga.key]
@@ -442,34 +459,28 @@ async def open_shop(
     ports: Ports, participants: Mapping[str, Participant] | None = None
 ) -> AsyncIterator[tuple[Shop, Sagas]]:
     """Call this for a shop on these ports; `participants` stand in for its own."""
-    counter = Counter()
-    parts = SagaParts(
-        SagaKinds(Checkout),
-        ports.store,
-        ports.env,
-        look_at_outbox=lambda: counter.shop.relay.tell(LookAtOutbox()),
-        look_for_timers=lambda: counter.shop.clock.tell(LookForTimers()),
-    )
-    own = {
-        "orders": counter.orders,
-        "payments": counter.payments,
-        "inventory": counter.inventory,
-    }
+    found: list[Shop] = []
+    is_open = trio.Event()
+    counter = Counter(lambda: found[0])
+    parts = counter.parts(ports)
     sagas = Sagas(
-        parts, counter.saga, {**own, **(participants or {})}, dead_letters=ports.dead_letters
+        parts,
+        counter.saga,
+        {**counter.participants, **(participants or {})},
+        dead_letters=ports.dead_letters,
     )
 
     async def send(entry: OutboxEntry) -> None:
-        await counter.open.wait()
+        await is_open.wait()
         await sagas.send(entry)
 
     async def deliver(timer: DueTimer) -> bool:
-        await counter.open.wait()
+        await is_open.wait()
         return await sagas.deliver(timer)
 
     async with open_system(Shop, ports, parts, send, deliver) as shop:
-        counter.shop = shop
-        counter.open.set()
+        found.append(shop)
+        is_open.set()
         yield shop, sagas
 
 

@@ -77,9 +77,18 @@ def test_a_crashed_room_comes_back_with_its_history(site: SiteProcess, new_page:
         assert shown.count("after the crash") == 1
         assert shown == bodies(page, "demo")
     kept = bodies(left)
+    branch = left.locator("#tree .row", has_text="RoomsSupervisor")
+    branch.locator(".twig").click()
     left.reload()
     expect(left.locator("#connection-pill")).to_have_attribute("data-state", "connected")
     assert bodies(left) == kept
+    # LAB-10: what was folded is folded again, and nothing else.
+    expect(branch).to_have_attribute("aria-expanded", "false")
+    expect(left.locator("#tree [aria-expanded='false']")).to_have_count(1)
+    expect(left.locator("#tree .row", has_text="lobby").first).to_be_hidden()
+    branch.press("Enter")
+    left.reload()
+    expect(branch).to_have_attribute("aria-expanded", "true")
 
 
 # What clicks send until the page has told of a give-up. The first few at once: a slow machine must

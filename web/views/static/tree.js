@@ -1,7 +1,50 @@
 // A tree by keyboard and pointer: arrows move, Enter folds (the tree pattern of ARIA).
 
+// What is folded in the site's tree stays so when the page is loaded anew, or a branch started anew:
+// a branch is known by the names down to it. Kept for this tab.
+
+const FOLDED = "greenroom-folded";
+// More than the site has supervisors.
+const FOLDED_MOST = 100;
+const site = document.getElementById("tree-target");
+const folded = new Set();
+try {
+  for (const path of JSON.parse(sessionStorage.getItem(FOLDED) ?? "[]")) folded.add(path);
+} catch {
+  // a browser that stores nothing knows those of this page
+}
+
+function pathOf(item) {
+  const names = [];
+  for (let at = item; at?.matches("[role=treeitem]"); at = at.parentElement.parentElement.previousElementSibling) {
+    names.unshift(at.querySelector(".name").textContent);
+  }
+  return names.join("/");
+}
+
 function fold(item, isOpen) {
-  if (item.hasAttribute("aria-expanded")) item.setAttribute("aria-expanded", String(isOpen));
+  if (!item.hasAttribute("aria-expanded")) return;
+  item.setAttribute("aria-expanded", String(isOpen));
+  if (!site?.contains(item)) return;
+  if (isOpen) folded.delete(pathOf(item));
+  else folded.add(pathOf(item));
+  try {
+    sessionStorage.setItem(FOLDED, JSON.stringify([...folded].slice(-FOLDED_MOST)));
+  } catch {
+    // see above
+  }
+}
+
+function foldAgain() {
+  for (const item of site.querySelectorAll("[aria-expanded='true']")) {
+    if (folded.has(pathOf(item))) item.setAttribute("aria-expanded", "false");
+  }
+}
+
+if (site) {
+  foldAgain();
+  // Only what comes or goes: a row that is patched keeps its state.
+  new MutationObserver(() => folded.size && foldAgain()).observe(site, { childList: true, subtree: true });
 }
 
 function focusItem(tree, item) {
