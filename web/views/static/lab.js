@@ -20,6 +20,8 @@ const PANEL_OF_HASH = { "#chat-demo": "chat", "#operations-surface": "operations
 // A minute, twice a second.
 const SAMPLES = 120;
 const SAMPLE_MS = 500;
+// In hundredths of the tape: as wide as a mark with its name.
+const CLOSE = 6;
 // The edges of the feed are as wide as what goes over them: from so many messages a second on.
 const TRAFFIC = [1, 20, 100];
 // What comes so soon after the line is up has happened before.
@@ -162,7 +164,7 @@ function choose(name, { isFocused = true } = {}) {
   chip?.setAttribute("aria-selected", "true");
   if (chip && isFocused) focusChip(chip);
   for (const one of inspector.querySelectorAll(".inspector-actions, .inspector-facets")) one.hidden = !name;
-  byId("act-note").textContent = "";
+  byId("act-note").textContent = refused = "";
   if (!name) {
     emptyInspector();
     show("");
@@ -216,6 +218,7 @@ function showFacet(name) {
 const state = () => byId("stage-state").dataset;
 let waitUntil = 0;
 let healAt = 0;
+let refused = ""; // the action that could not be done
 
 function whyNot(action) {
   if (!isConnected()) return "Not connected: nothing can be done now.";
@@ -238,19 +241,22 @@ function showButtons() {
     button.setAttribute("aria-disabled", String(Boolean(reason)));
     button.title = reason;
   }
+  // What was answered to a click stands until it is not true any more.
+  if (refused) byId("act-note").textContent = whyNot(refused);
   const reset = byId("lab-reset");
   const isOff = !isConnected() || state().access !== "open" || Number(state().left) === 0;
   reset.setAttribute("aria-disabled", String(isOff));
 }
 
 function showQuota() {
-  const { left, most } = state();
+  const { access, left, most } = state();
   const quota = byId("lab-quota");
   const seconds = Math.max(0, Math.ceil((waitUntil - performance.now()) / 1000));
   quota.classList.toggle("is-spent", Number(left) === 0);
   const heals = Math.ceil((healAt - performance.now()) / 1000);
   const healing = heals > 0 ? `heals itself in ${heals} s · ` : "";
-  const text = healing + (Number(left) === 0 ? `no actions left, next in ${seconds} s` : `actions left ${left}/${most}`);
+  const isOpen = access === "open" || access === "shared";
+  const text = !isOpen ? "" : healing + (Number(left) === 0 ? `no actions left, next in ${seconds} s` : `actions left ${left}/${most}`);
   if (quota.textContent !== text) quota.textContent = text;
 }
 
@@ -267,11 +273,9 @@ const REFUSED = {
 async function act(action) {
   const note = byId("act-note");
   const reason = whyNot(action);
-  if (reason) {
-    note.textContent = reason;
-    return;
-  }
-  note.textContent = "";
+  refused = reason && action;
+  note.textContent = reason;
+  if (reason) return;
   // What comes from now on is of this action, however lately the line was opened.
   connectedAt = -Infinity;
   mark(`${action} ${chipAt(place).querySelector(".chip-name").textContent}`);
@@ -438,7 +442,15 @@ function moveMarks() {
   const now = performance.now();
   const whole = SAMPLES * SAMPLE_MS;
   while (marks.length && now - marks[0].at > whole) marks.shift().item.remove();
-  for (const { at, item } of marks) item.style.left = `${Math.min(97, 100 - (100 * (now - at)) / whole)}%`;
+  let next = 100;
+  for (const { at, item } of [...marks].reverse()) {
+    const left = Math.min(97, 100 - (100 * (now - at)) / whole);
+    item.style.left = `${left}%`;
+    if (item.className === "is-act") continue;
+    // Those that would lie on each other say their names to who points at them.
+    item.toggleAttribute("data-close", next - left < CLOSE);
+    next = left;
+  }
 }
 
 // ---- a crash -----------------------------------------------------------------------------------------
