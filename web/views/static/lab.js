@@ -242,7 +242,8 @@ function showButtons() {
     button.title = reason;
   }
   // What was answered to a click stands until it is not true any more.
-  if (refused) byId("act-note").textContent = whyNot(refused);
+  const note = byId("act-note");
+  if (refused && note.textContent !== whyNot(refused)) note.textContent = whyNot(refused);
   const reset = byId("lab-reset");
   const isOff = !isConnected() || state().access !== "open" || Number(state().left) === 0;
   reset.setAttribute("aria-disabled", String(isOff));
