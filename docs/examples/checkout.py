@@ -1,8 +1,8 @@
 """A checkout: an order is placed, paid and reserved, or everything is taken back.
 
-`python -m docs.examples.checkout` runs one that goes well, one that cannot be paid and one that is
-sold out, and shows where each went: its states, and the picture of the last. In memory; with
-PostgreSQL take `PostgresEventStore` and its neighbours. `checkout_page.py` is the same with a page.
+`greenroom example checkout` runs one that goes well, one that cannot be paid and one that is sold
+out, and shows where each went: its states, and the picture of the last. In memory; with PostgreSQL
+take `PostgresEventStore` and its neighbours. `checkout_page.py` is the same on a page.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping

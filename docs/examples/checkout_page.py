@@ -1,6 +1,6 @@
 """The checkout on a page: buy, let it fail, crash it, and see each state as it comes.
 
-`greenroom example checkout`. A step takes half a second here, so that it can be seen. Read
+`greenroom example checkout-page`. A step takes half a second here, so that it can be seen. Read
 `checkout.py` first, the saga and who carries out what it says; here are the states of each
 checkout as a row, and an actor that crashes where it hurts most: behind what it has stored.
 """

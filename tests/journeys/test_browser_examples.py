@@ -68,7 +68,7 @@ def test_a_transfer_is_seen_as_it_ends(opened: Open) -> None:  # EX-3
 
 
 def test_a_checkout_fails_or_crashes_and_each_state_is_seen(opened: Open) -> None:  # EX-30
-    page = opened("checkout", "shop")
+    page = opened("checkout-page", "shop")
     newest = page.locator("#panel-shop li").first
     went = "Idle → PlacingOrder → ProcessingPayment"
     press(page, "Buy")

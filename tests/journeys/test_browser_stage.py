@@ -414,12 +414,13 @@ def test_a_screen_reader_hears_both_trees(site: SiteProcess, new_page: OpenPage)
     """LAB-10, LAB-83: an item is called by its own row, and stands below its supervisor."""
     page = open_stage(new_page(), site)
     trees = (
-        ("tree", ("desk Desk", "feed Feed", "router Router")),
-        ("site", ("site Site", "rooms RoomsSupervisor", "lobby RoomActor")),
+        ("tree", "#chip-desk", ("desk Desk", "feed Feed", "router Router")),
+        ("site", "#tree .row", ("site Site", "rooms RoomsSupervisor", "lobby RoomActor")),
     )
-    for panel, names in trees:
+    for panel, first, names in trees:
         page.goto(f"{site.url}/lab#{panel}")
         expect(page.locator("#connection-pill")).to_have_attribute("data-state", "connected")
+        expect(page.locator(first).first).to_be_visible()  # its styles come with its first opening
         heard = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
         nodes = {node["nodeId"]: node for node in heard}
 

@@ -49,7 +49,12 @@ EXAMPLES: Mapping[str, Example] = {
     "votes": Example("own_site", "a page with a live panel, and a topic for programs"),
     "parcels": Example("parcels", "an HTTP API: answers, refusals, keys, pages"),
     "orders": Example("orders", "an HTTP and WebSocket API: orders, their list, their history"),
-    "checkout": Example("checkout_page", "a saga: all of it, or everything is taken back"),
+    "checkout": Example(
+        "checkout", "a saga: all of it, or everything is taken back", is_site=False
+    ),
+    "checkout-page": Example(
+        "checkout_page", "the same saga on a page, to be let fail and crashed"
+    ),
 }
 
 
