@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from actors.persistence import START, GenerationState, StoreUnavailable, StreamId
 from actors.persistence.beside_log.outbox import partition_of
@@ -28,6 +29,7 @@ from tests.patience import PATIENCE_S, until
 from web.app.health import check_pool, memory_components, store_components
 from web.observability.health import Component, Finding
 from web.observability.health.of_store import (
+    LOOK_S_MAX,
     LateAfter,
     letters_component,
     outbox_component,
@@ -185,6 +187,27 @@ async def test_what_stands_beside_a_store_that_is_away_does_not_speak_for_it() -
     found = [await look(one) for one in components]
     assert [one.status for one in found] == ["degraded"] * 3 + ["unhealthy"]
     assert "db.internal" not in str(found)
+
+
+async def test_a_store_that_is_frozen_is_told_as_soon_as_pages_tell_it(
+    autojump_clock: MockClock,
+) -> None:
+    # WEB-20, SITE-155
+    database = MemoryDatabase()
+    events, letters, outbox = (
+        MemoryEventStore(database), MemoryDeadLetters(database), MemoryOutbox(database)
+    )  # fmt: skip
+    for port in (events, letters, outbox):
+        port.slow(100.0)
+    for component, status in [
+        (store_component(events), "unhealthy"),
+        (letters_component(letters), "unhealthy"),
+        (outbox_component(outbox, LATE), "degraded"),
+        (projections_component(MemoryProjections(database), events, LATE), "healthy"),
+    ]:
+        began = trio.current_time()
+        assert (await look(component)).status == status
+        assert trio.current_time() - began <= LOOK_S_MAX
 
 
 async def test_a_new_store_is_well_in_all_its_parts(database: Database) -> None:

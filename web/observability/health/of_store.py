@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+import trio
+
 from actors.persistence import (
     Checkpoint,
     DeadLetters,
@@ -36,6 +38,11 @@ from web.settings import OUTBOX_AGE_S_MAX, PROJECTION_LAG_S_MAX, TIMERS_LATE_S_M
 NAMES_MAX = 3
 
 AWAY = "the database does not answer"
+
+# A database that is frozen is told as soon as pages tell it (SITE-155).
+LOOK_S_MAX = 2.0
+# What a look at a store fails with.
+_UNREAD = (StoreError, trio.TooSlowError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,16 +90,18 @@ def projections_component(
 
 async def _check_store(events: EventStore) -> Finding:
     try:
-        await events.read_backwards(limit=1)
-    except StoreError:
+        with trio.fail_after(LOOK_S_MAX):
+            await events.read_backwards(limit=1)
+    except _UNREAD:
         return unhealthy(AWAY)
     return healthy()
 
 
 async def _check_letters(letters: DeadLetters) -> Finding:
     try:
-        counts = await letters.counts()
-    except StoreError:
+        with trio.fail_after(LOOK_S_MAX):
+            counts = await letters.counts()
+    except _UNREAD:
         return unhealthy("the dead letters cannot be counted")
     numbers = {status.value: count for status, count in counts.by_status.items()}
     match counts.health:
@@ -107,8 +116,9 @@ async def _check_letters(letters: DeadLetters) -> Finding:
 
 async def _check_outbox(outbox: Outbox, late_s: float) -> Finding:
     try:
-        stats = await outbox.stats()
-    except StoreError:
+        with trio.fail_after(LOOK_S_MAX):
+            stats = await outbox.stats()
+    except _UNREAD:
         return degraded("the outbox cannot be read")
     numbers = {
         "pending": stats.pending,
@@ -124,8 +134,9 @@ async def _check_timers(
     timers: DurableTimers, now: Callable[[], datetime], late_s: float
 ) -> Finding:
     try:
-        due = await timers.next_due()
-    except StoreError:
+        with trio.fail_after(LOOK_S_MAX):
+            due = await timers.next_due()
+    except _UNREAD:
         return degraded("the timers cannot be read")
     late = 0.0 if due is None else max(0.0, (now() - due).total_seconds())
     if late > late_s:
@@ -137,16 +148,17 @@ async def _check_projections(
     projections: ProjectionStore, events: EventStore, late: LateAfter
 ) -> Finding:
     try:
-        known = [
-            one
-            for name in await projections.names()
-            if name not in late.passed_over
-            for one in await projections.checkpoints(name)
-        ]
-        # A rebuild serves nobody, and is as far behind as it is long.
-        serving = [one for one in known if serves(one)]
-        lags = [await events.lag(one.cursor) for one in serving]
-    except StoreError:
+        with trio.fail_after(LOOK_S_MAX):
+            known = [
+                one
+                for name in await projections.names()
+                if name not in late.passed_over
+                for one in await projections.checkpoints(name)
+            ]
+            # A rebuild serves nobody, and is as far behind as it is long.
+            serving = [one for one in known if serves(one)]
+            lags = [await events.lag(one.cursor) for one in serving]
+    except _UNREAD:
         return degraded("the projections cannot be read")
     behind = [
         one for one, lag in zip(serving, lags, strict=True) if lag.seconds > late.projections_s
