@@ -110,7 +110,7 @@ async def test_a_process_that_is_left_over_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # TEST-10: a child that goes on with the output of its parent
-    monkeypatch.setattr(kill_loop, "_GONE_S", 0.05)
+    monkeypatch.setattr(kill_loop, "_GONE_S", 0.3)
     script = "sleep 60 & echo $! > pid; echo ack 1; wait"
     loop = KillLoop(["sh", "-c", script], seed=1, acks_max=1, cwd=tmp_path)
     try:
