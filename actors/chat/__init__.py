@@ -30,6 +30,7 @@ from actors.chat.moderation import (
     parse_decision,
     parse_reason,
 )
+from actors.chat.newest import NewestCache
 from actors.chat.policy import BadPost, author_name, hide_words, is_own, may_see, parse_room
 from actors.chat.room import (
     ChatEnvironment,
@@ -114,6 +115,7 @@ __all__ = [
     "Moderate",
     "ModerationOutcome",
     "Newest",
+    "NewestCache",
     "NotAMember",
     "NotDecided",
     "NotStored",

@@ -1,6 +1,8 @@
 """The newest messages of a room as its actor keeps them, so that a page view asks no store.
 
-Pure: no clock, no store, no actor. `room.py` reads it anew and says when it is too old.
+Pure: no clock, no store, no actor. `room.py` alone reads them anew and adds to them. Whoever shows
+a page looks at them without asking it (`NewestCache`): in a room's line a page waits for some turns
+of the loop, and while those are late hundreds of pages would.
 
 Rule 1: what it gives is what the store would have given when it was read, with the posts since.
 Rule 2: where it cannot know that (a number was left out, the viewer wrote something that waits for
@@ -11,7 +13,12 @@ from collections.abc import Set as AbstractSet
 
 from actors.chat.chat_log import HISTORY_LIMIT, WAITING_MAX
 from actors.chat.policy import author_id
-from actors.chat.words import AuthorId, History, Message, Newest, Status, Viewer
+from actors.chat.words import AuthorId, History, Message, Newest, RoomName, Status, Viewer
+
+# The room's own posts are in its newest messages at once. What others do to them (another process
+# that posts, moderates, forgets a person or removes what is old) is seen so much later at most, on
+# pages that load meanwhile. However many load, the store is asked no more often than that.
+NEWEST_KEPT_S = 1.0
 
 
 class NewestWindow:
@@ -51,3 +58,38 @@ class NewestWindow:
             return None
         has_older = self._has_older or len(self._messages) > limit
         return History(self._messages[-limit:], self.n, has_older)
+
+
+class NewestCache:
+    """What the rooms of this process keep, each written by its actor and by nobody else.
+
+    Whoever took messages away may have it forgotten at once.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[RoomName, tuple[NewestWindow, float]] = {}
+
+    def __repr__(self) -> str:
+        return f"<NewestCache of {len(self._kept)} rooms>"
+
+    def put(self, room: RoomName, window: NewestWindow, read_at: float) -> None:
+        """Call this with what the store was asked for at `read_at`, in seconds of trio's clock."""
+        self._kept[room] = window, read_at
+
+    def forget(self, room: RoomName) -> None:
+        """Call this when what is kept may not be true any more."""
+        self._kept.pop(room, None)
+
+    def maybe_window(self, room: RoomName, now: float) -> NewestWindow | None:
+        """Call this for what is kept; None where there is nothing, or it is too old."""
+        kept = self._kept.get(room)
+        if kept is None or now - kept[1] >= NEWEST_KEPT_S:
+            return None
+        return kept[0]
+
+    def maybe_history(
+        self, room: RoomName, viewer: Viewer, limit: int, now: float
+    ) -> History | None:
+        """Call this for a viewer's page as the room would answer it now; None: ask the room."""
+        window = self.maybe_window(room, now)
+        return None if window is None else window.history(viewer, limit)

@@ -31,7 +31,7 @@ from actors.chat.chat_log import (
     UnknownRoom,
 )
 from actors.chat.moderation import Decided, Decision, ModerationOutcome, Verdict
-from actors.chat.newest import NewestWindow
+from actors.chat.newest import NewestCache, NewestWindow
 from actors.chat.words import (
     LOBBY,
     ROOM_NAMES,
@@ -54,12 +54,6 @@ from actors.runtime import Actor, Ask, Batch, NoProc, Ref, Taken, current_contex
 # 30 ms of theirs. They are all that a crash of the room leaves in doubt.
 POSTS_AT_ONCE_MAX = 64
 
-
-# The room's own posts are in its newest messages at once. What others do to them (another process
-# that posts, moderates, forgets a person or removes what is old) is seen so much later at most, on
-# pages that load meanwhile. However many load, the store is asked no more often than that.
-NEWEST_KEPT_S = 1.0
-
 # Each is some 100 bytes; of a room with more the store is asked again now and then.
 MEMBERS_KEPT_MAX = 10_000
 # Who is known to be a member is one for so long: a page that loads asks some three times at once,
@@ -73,11 +67,15 @@ SETTLED_AFTER_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ChatEnvironment(Environment):
-    """What a room needs from outside: clock, ids, the stored truth, and the posting limits."""
+    """What a room needs from outside: clock, ids, the stored truth, and the posting limits.
+
+    `newest` is where it keeps its newest messages for those who show them.
+    """
 
     log: ChatLog
     posts_per_author_max: int = policy.POSTS_PER_AUTHOR_MAX
     posts_per_address_max: int = policy.POSTS_PER_ADDRESS_MAX
+    newest: NewestCache = field(default_factory=NewestCache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +244,6 @@ class RoomActor(Actor[RoomMessage | Settle]):
     def __init__(self, name: RoomName, environment: ChatEnvironment) -> None:
         self.name, self.environment = name, environment
         self.post_count = 0
-        self._newest: NewestWindow | None = None
-        self._newest_read_at = 0.0
         # Members, and when the store has said so.
         self._members: dict[UUID, float] = {}
         # The highest number of a message that the readers were told of.
@@ -258,6 +254,7 @@ class RoomActor(Actor[RoomMessage | Settle]):
 
     def on_start(self) -> None:
         """Begin at once, without asking the store, and tell the readers."""
+        self._forget_newest()  # An incarnation before this one may have left its own.
         self._publish(RoomResumed(self.name))
 
     async def on_post(self, posts: Batch[Post]) -> None:
@@ -324,7 +321,7 @@ class RoomActor(Actor[RoomMessage | Settle]):
             decided_at=env.clock.now(),
             metadata=_metadata(),
         )
-        self._newest = None  # Whatever becomes of it: it may be stored.
+        self._forget_newest()  # Whatever becomes of it: it may be stored.
         try:
             outcome = await env.log.moderate(verdict)
         except ChatLogUnavailable as error:
@@ -356,14 +353,15 @@ class RoomActor(Actor[RoomMessage | Settle]):
 
     def on_forget_newest(self, _: ForgetNewest) -> None:
         """Show nothing that may be gone."""
-        self._newest = None
+        self._forget_newest()
 
     async def on_stored(self, message: Stored) -> None:
         """Tell the readers what others have stored."""
         if self._told_n is not None:
             await self._tell_until(message.n)
             return
-        self._told_n, self._newest = message.n, None
+        self._told_n = message.n
+        self._forget_newest()
         self._publish(RoomResumed(self.name))
 
     async def on_settle(self, _: Settle) -> None:
@@ -403,22 +401,23 @@ class RoomActor(Actor[RoomMessage | Settle]):
     def _publish_posted(self, verdict: PostVerdict) -> PostOutcome | NotStored | NotTaken:
         match verdict:
             case ChatLogUnavailable():
-                self._newest = None  # It may be stored all the same.
+                self._forget_newest()  # It may be stored all the same.
                 self._settle_later()
                 return NotStored(str(verdict))
             case PostRefused():
                 return NotTaken(str(verdict))
             case Posted(message, n):
                 self.post_count += 1
-                if self._newest is not None and not self._newest.follows(message, n):
-                    self._newest = None  # Somebody else has posted here.
+                kept = self.environment.newest.maybe_window(self.name, trio.current_time())
+                if kept is None or not kept.follows(message, n):
+                    self._forget_newest()  # It is too old, or somebody else has posted here.
                 self._told_seq = max(self._told_seq, message.seq)
                 self._told_n = max(self._told_n or 0, n)
                 self._publish(MessagePosted(message, n))
             case Repeated(message) if message.seq > self._told_seq:
                 # The answer of the first time was lost, and the event with it.
                 self._told_seq = message.seq
-                self._newest = None
+                self._forget_newest()
                 self._publish(RoomResumed(self.name))
         return verdict
 
@@ -427,7 +426,7 @@ class RoomActor(Actor[RoomMessage | Settle]):
         told = self._told_n
         if told is None or told >= n:
             return
-        self._newest = None
+        self._forget_newest()
         # Whatever comes of it: who misses something reads it again.
         self._told_n = n
         if n - told > HISTORY_LIMIT:
@@ -450,14 +449,18 @@ class RoomActor(Actor[RoomMessage | Settle]):
     def _settle_later(self) -> None:
         self.after(SETTLED_AFTER_S, Settle(), key="settle")
 
+    def _forget_newest(self) -> None:
+        self.environment.newest.forget(self.name)
+
     async def _fresh_newest(self) -> NewestWindow:
         now = trio.current_time()
-        if self._newest is None or now - self._newest_read_at >= NEWEST_KEPT_S:
-            self._newest = None  # Nothing is kept when the store does not answer.
-            self._newest = NewestWindow(await self.environment.log.newest(self.name))
+        window = self.environment.newest.maybe_window(self.name, now)
+        if window is None:
+            self._forget_newest()  # Nothing is kept when the store does not answer.
+            window = NewestWindow(await self.environment.log.newest(self.name))
             # What was true when it was asked, whenever the answer came.
-            self._newest_read_at = now
-        return self._newest
+            self.environment.newest.put(self.name, window, now)
+        return window
 
     def _draft(self, post: Post) -> Draft:
         env = self.environment

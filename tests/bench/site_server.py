@@ -205,7 +205,7 @@ async def serve(database: Database, answers: TextIO) -> None:
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),
-        chat=ChatEnvironment(clock, SystemIds(), log, MANY, MANY),
+        chat=ChatEnvironment(clock, SystemIds(), log, MANY, MANY, directory.newest),
         web=web,
         server=lambda: ServingActor("127.0.0.1", lambda: 0, web.compose, started, lambda _: None),
         server_shutdown_s=7.0,

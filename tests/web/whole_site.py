@@ -141,7 +141,7 @@ async def open_whole_site(
     parts = SiteParts(
         directory=directory,
         database=None,
-        chat=ChatEnvironment(clock, SystemIds(), store, posts_max, posts_max),
+        chat=ChatEnvironment(clock, SystemIds(), store, posts_max, posts_max, directory.newest),
         web=web,
         server=lambda: ServingActor(
             "127.0.0.1",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from actors.chat import ROOM_NAMES, ChatEnvironment, RoomName
+from actors.chat import ROOM_NAMES, ChatEnvironment, NewestCache, RoomName
 from actors.persistence import Cleaner, ForgettingWatch
 from actors.persistence.projections.store import RETIRED_KEPT
 from actors.runtime import Log, Secret
@@ -361,7 +361,7 @@ async def _run_tree(
     parts = SiteParts(
         directory=directory,
         database=lambda: DatabaseActor(database),
-        chat=_chat_of(settings, clock, log),
+        chat=_chat_of(settings, clock, log, directory.newest),
         web=web,
         server=lambda: _serving(settings, stopping, web),
         cleaning=partial(make_cleaner, database, keyring, told, settings.projections_kept),
@@ -392,13 +392,16 @@ def site_database(settings: Settings, url: Secret[str]) -> Database:
     return Database(url, part="site", settings=pool)
 
 
-def _chat_of(settings: Settings, clock: SystemClock, log: PostgresChatLog) -> ChatEnvironment:
+def _chat_of(
+    settings: Settings, clock: SystemClock, log: PostgresChatLog, newest: NewestCache
+) -> ChatEnvironment:
     return ChatEnvironment(
         clock,
         SystemIds(),
         log,
         settings.chat_posts_per_author_max,
         settings.chat_posts_per_address_max,
+        newest,
     )
 
 

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from uuid import UUID, uuid4
 
 import msgspec
+import trio
 from quart import Blueprint, Response, request
 
 from actors.accounts import (
@@ -29,6 +30,7 @@ from actors.chat import (
     History,
     IsMember,
     Join,
+    NewestCache,
     NotAMember,
     NotStored,
     NotTaken,
@@ -76,6 +78,7 @@ class ChatServices:
     """What chat needs beside the services of every feature."""
 
     rooms: Rooms
+    newest: NewestCache
     shown: ShownRooms
     views: PageViews = field(default_factory=PageViews)
 
@@ -299,7 +302,12 @@ async def _history(
     before: int | None = None,
     limit: int = HISTORY_LIMIT,
 ) -> History:
-    question = ReadHistory(viewer_of(state), before, limit)
+    viewer = viewer_of(state)
+    if before is None:
+        kept = chat.newest.maybe_history(room, viewer, limit, trio.current_time())
+        if kept is not None:
+            return kept
+    question = ReadHistory(viewer, before, limit)
     patience_s = min(PAGE_READ_S_MAX, services.remaining(state))
     history = await chat.rooms.of(room).ask(question, timeout=patience_s)
     if isinstance(history, NotStored):

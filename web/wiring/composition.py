@@ -494,7 +494,7 @@ class Web:
             self.timeline,
         )
         site = self._site_services()
-        chat = ChatServices(self.rooms, self.shown)
+        chat = ChatServices(self.rooms, directory.newest, self.shown)
         lab = self._lab_services(chat)
         moderation = ModerationServices(
             self._store.chat_log, self.rooms, self.queue_readers, self.badge_readers

@@ -4,7 +4,16 @@ from contextlib import suppress
 from typing import cast
 
 from actors.accounts.session import Messages as SessionMessage
-from actors.chat import ROOM_NAMES, ForgetNewest, RoomActor, RoomForgot, RoomName, RoomRef, topic_of
+from actors.chat import (
+    ROOM_NAMES,
+    ForgetNewest,
+    NewestCache,
+    RoomActor,
+    RoomForgot,
+    RoomName,
+    RoomRef,
+    topic_of,
+)
 from actors.runtime import AnyRef, NoProc, Ref
 from supervision import Dynamic, Node, Tree, tree_of
 from web.chat.moderation import Messages as ModerationFeedMessage
@@ -52,7 +61,14 @@ def feed_name(room: RoomName) -> Name:
 
 
 class Directory(Finder):
-    """Finds the actors of our site; each call raises `NoProc` for one that is gone."""
+    """Finds the actors of our site; each call raises `NoProc` for one that is gone.
+
+    `newest` is what the rooms keep of their newest messages; they are started with it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.newest = NewestCache()
 
     @property
     def tree(self) -> Tree:
@@ -70,7 +86,8 @@ class Directory(Finder):
     def tell_forgotten(self) -> None:
         """Call this when messages or their texts are gone: all rooms are read and shown again."""
         for room in ROOM_NAMES:
-            # First: whoever hears of it asks the room.
+            # First: whoever hears of it asks the room, and pages look here.
+            self.newest.forget(room)
             actor = self.maybe_room(room)
             if actor is not None:
                 actor.tell(ForgetNewest())

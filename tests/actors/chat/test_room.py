@@ -51,12 +51,8 @@ from actors.chat import (
     topic_of,
 )
 from actors.chat.chat_log import HISTORY_LIMIT
-from actors.chat.room import (
-    MEMBER_KNOWN_S,
-    NEWEST_KEPT_S,
-    POSTS_AT_ONCE_MAX,
-    SETTLED_AFTER_S,
-)
+from actors.chat.newest import NEWEST_KEPT_S
+from actors.chat.room import MEMBER_KNOWN_S, POSTS_AT_ONCE_MAX, SETTLED_AFTER_S
 from actors.runtime import ActorCrashed, ActorExited, AskError, Crashed, System, open_actors
 from storage.memory import MemoryChatLog
 from supervision import Supervisor, child, open_system

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.chat import LOBBY, ChatEnvironment, Newest, RoomActor, RoomName, Rooms
+from actors.chat import LOBBY, ChatEnvironment, Newest, NewestCache, RoomActor, RoomName, Rooms
 from actors.chat.chat_log import HISTORY_LIMIT
 from actors.runtime import AskError, open_actors
 from storage.memory import MemoryChatLog
@@ -38,7 +38,9 @@ async def test_a_page_does_not_wait_longer_than_two_seconds(autojump_clock: Mock
         room = await system.start(RoomActor, LOBBY, environment, name="lobby")
         # What the view asks for before it has the messages, and nothing else.
         services = cast("Services", SimpleNamespace(remaining=lambda state: ASK_S_MAX))
-        chat = cast("ChatServices", SimpleNamespace(rooms=Rooms(lambda name: room)))
+        chat = cast(
+            "ChatServices", SimpleNamespace(rooms=Rooms(lambda name: room), newest=NewestCache())
+        )
         visitor = Visitor(UUID(int=1), is_new=False)
         state = cast("RequestState", SimpleNamespace(visitor=visitor, signed_in=None))
         began = trio.current_time()
