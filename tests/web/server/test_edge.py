@@ -452,7 +452,7 @@ async def test_more_requests_than_may_be_in_hand_are_refused_at_once() -> None:
                 assert "content-security-policy" in reply.headers
             assert (await ask("GET /probe")).status == 200
             assert (await ask("GET /file")).status == 200
-        assert [entry["event"] for entry in logged].count("request.overload") == 1
+        assert [entry["event"] for entry in logged].count("request.too_many") == 1
         assert ask.app.edge.overloads == 2
         await clients[0].send(body)
         assert b" 200 " in await clients[0].read_until(b"\r\n\r\n4")

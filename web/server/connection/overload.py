@@ -8,12 +8,16 @@ wait. `Overload` measures it, as an instrument of trio's: two looks at the clock
 Rule 1: one long step is a handler that blocks, and no load: turns must have been too long for a
         while, and of many steps, before anybody is turned away. A single turn may be that: it takes
         as long as all who came meanwhile.
-Rule 2: from then on a request is turned away where it is read too long after the first of its turn.
-        That holds turns to a length: who is turned away hears it soon, and who is not is soon
-        served. What a turn is long by otherwise, a message for a thousand pages, is not theirs: a
-        few requests may begin in any turn.
+Rule 2: from then on so much work of each turn is for requests that are served, and those read
+        behind it are turned away. That holds turns to a length: who is turned away hears it soon,
+        and who is not is soon served. What a turn is long by otherwise, a message for a thousand
+        pages, is not theirs: a few requests may begin in any turn. Nor is turning away: however
+        many ask, no more of a turn goes by it than by those who are served.
 Rule 3: readers go first, then commands, then what opens a stream or signs in; each only when turns
         are too long without those before it. Nothing else is turned away here.
+Rule 4: how late it is, is told by the clock, for that is what people wait; how much begins in a
+        turn by the time of the processor, for on a machine with other work the clock goes on
+        while nothing is done here, and nobody would be served any more.
 """
 
 from __future__ import annotations
@@ -25,6 +29,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio.abc
+
+from actors.runtime import Log
+
+log = Log(__name__)
 
 # Where an application finds the `Overload` of its server, in the `state` of a scope.
 OVERLOAD_KEY = "greenroom.overload"
@@ -46,18 +54,19 @@ class OverloadSettings:
     late_s: float = 0.1
     # RES-8: so long must most of the time be spent in late turns.
     for_s: float = 1.0
-    # How long behind the first request of a turn another may begin, by its urgency. At twice the
-    # load that is possible a turn is then of some 50 ms: who is turned away waited for one in the
-    # kernel and for part of another, and is to hear it in a tenth of a second; a page takes a few
-    # turns, and is to come in one. Others may begin when those before them can no more, and what
-    # is kept in any turn that is not late. Whatever comes, so much of each turn is for those who
-    # are served.
+    # So much work of those who are served may be done in a turn when another begins, by its
+    # urgency. At twice the load that is possible a turn is then of some 30 to 50 ms: who is turned
+    # away waited for one in the kernel and for part of another, and is to hear it in a tenth of a
+    # second; a page is made in the turn it is read in. Others may begin when those before them can
+    # no more, and what is kept in any turn that is not late.
     begins_s: tuple[float, float, float] = (0.025, 0.05, 0.1)
     # So many begin in any turn: what one browser asks for at once is no load.
     least: int = 8
     # Not trio's clock: what is measured is how long this processor takes, and a clock of a test
     # that stands, or jumps, says nothing of that.
     now: Callable[[], float] = field(default=time.perf_counter)
+    # How long the processor has worked for this thread, which is the loop's.
+    worked: Callable[[], float] = field(default=time.thread_time)
 
     def __post_init__(self) -> None:
         if not 0 < self.begins_s[0] <= self.begins_s[1] <= self.begins_s[2]:
@@ -69,6 +78,23 @@ class OverloadSettings:
 # Of `for_s`: what happens between two looks counts for no more, however long it takes. So a handler
 # that blocks for seconds is a quarter of what it takes.
 _ONE_STEP = 1 / 4
+# How often the log says that requests are turned away: not for each, there are thousands.
+_TOLD_EVERY_S = 1.0
+_LONGEST_OF_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Tells how busy a loop is: what operators are shown.
+
+    `refused` counts the requests that were turned away since the start, `turn_s` is the length of
+    the last turn in seconds, `longest_s` that of the longest in the last ten or twenty seconds.
+    """
+
+    is_overloaded: bool
+    refused: int
+    turn_s: float
+    longest_s: float
 
 
 class Overload(trio.abc.Instrument):
@@ -86,30 +112,68 @@ class Overload(trio.abc.Instrument):
         # When the first request of this turn was read, and how many have begun in it.
         self._first = math.inf
         self._begun = 0
+        # What the processor has worked in this turn for who is served, and who is not, since the
+        # first of them; and until when that is known, and whose is what comes behind that.
+        self._for_served = self._for_refused = 0.0
+        self._is_refusing = False
         self._late_for = 0.0
         self._refused_at = -math.inf
+        self._told_at = -math.inf
+        self._told = 0
+        # The longest turn of these ten seconds and of the ten before them.
+        self._longest = (0.0, 0.0)
+        self._longest_since = -math.inf
         # Whether turns have been too long, and requests may be turned away.
         self.is_on = False
-        # How many were turned away, and how long the last turn was.
+        # How many were turned away.
         self.refused = 0
-        self.turn_s = 0.0
+        self._turn_s = 0.0
 
     def __repr__(self) -> str:
         return f"<Overload {'on' if self.is_on else 'off'} refused={self.refused}>"
 
+    def load(self) -> Load:
+        """Call this for what operators are shown."""
+        return Load(self.is_on, self.refused, self._turn_s, max(self._longest))
+
     def refuses(self, urgency: Urgency) -> bool:
-        """Call this when a request was read; whether it is to be turned away, which is counted."""
+        """Call this once a request, when it was read; whether it is to be turned away."""
         now, settings = self._now(), self._settings
         if self._first > now:
             self._first = self._looked = now
+            self._worked = settings.worked()
         self._look(now)
-        is_few = self._begun < settings.least
-        if not self.is_on or is_few or now - self._first <= settings.begins_s[urgency]:
-            self._begun += 1
-            return False
-        self._refused_at = now
+        if self.is_on:
+            self._share()
+            limit = max(settings.begins_s[urgency], self._for_refused)
+            self._is_refusing = self._begun >= settings.least and self._for_served > limit
+            if self._is_refusing:
+                self.note_refused()
+                return True
+        self._begun += 1
+        return False
+
+    def note_refused(self) -> None:
+        """Call this for one that is turned away for another reason while `is_on`."""
+        now = self._refused_at = self._now()
         self.refused += 1
-        return True
+        if now - self._told_at >= _TOLD_EVERY_S:
+            self._tell(now)
+
+    def _share(self) -> None:
+        """Count the work since the last request was read to it."""
+        worked = self._settings.worked()
+        if self._is_refusing:
+            self._for_refused += worked - self._worked
+        else:
+            self._for_served += worked - self._worked
+        self._worked = worked
+
+    def _tell(self, now: float) -> None:
+        """Say in the log how many were turned away since it was said last."""
+        refused, self._told, self._told_at = self.refused - self._told, self.refused, now
+        if refused:
+            log.warning("request.overload", refused=refused, turn_ms=round(self._turn_s * 1000))
 
     def before_io_wait(self, timeout: float) -> None:
         """Called by trio at the end of a turn."""
@@ -118,6 +182,9 @@ class Overload(trio.abc.Instrument):
             self._end_turn(now)
         # Where there is more to do the kernel is only asked, and the next turn has begun.
         self._began, self._first, self._begun = now, math.inf, 0
+        self._for_served = self._for_refused = 0.0
+        self._worked = 0.0
+        self._is_refusing = False
         self._is_waiting = timeout > 0
 
     def after_io_wait(self, timeout: float) -> None:
@@ -138,10 +205,16 @@ class Overload(trio.abc.Instrument):
             self.is_on, self._refused_at, self._late_for = True, now, 0.0
 
     def _end_turn(self, now: float) -> None:
-        length = self.turn_s = now - self._began
+        length = self._turn_s = now - self._began
+        if now - self._longest_since >= _LONGEST_OF_S:
+            self._longest, self._longest_since = (0.0, self._longest[0]), now
+        if length > self._longest[0]:
+            self._longest = length, self._longest[1]
         if self.is_on:
             # Nobody had to be turned away for so long, or nobody came.
             self.is_on = now - self._refused_at < self._settings.for_s
+            if not self.is_on:
+                self._tell(now)
             return
         self._look(now)
         if now - self._first <= self._settings.late_s:

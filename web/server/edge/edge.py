@@ -94,7 +94,9 @@ _PLAIN = replace(Answer.FORBIDDEN.value, text="This site is served over HTTPS on
 _UUID = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _NO_TRACE = "0" * 32
-_OVERLOAD_TOLD_EVERY_S = 10.0
+_TOO_MANY_TOLD_EVERY_S = 10.0
+# Where in the state of a scope it stands that the loop has time for the request: asked once.
+_LET_IN = "greenroom.let_in"
 _READS = frozenset({"GET", "HEAD"})
 # Where the id of a request goes, as long as one (RFC 9562 5.9).
 _NO_ID = b"00000000-0000-0000-0000-000000000000"
@@ -199,9 +201,9 @@ class Edge:
         self._cookie = cookie_name("visitor", is_https=settings.is_https)
         self._in_hand = 0
         self.turns = Turns(settings.requests_per_address)
-        self._overload_told_at = -math.inf
+        self._too_many_told_at = -math.inf
         # By reader, and whether over HTTPS: few there can be.
-        self._refusals: dict[tuple[Rendering, bool], tuple[HeaderList, bytes]] = {}
+        self._refusals: dict[tuple[Rendering, bool], tuple[FixedHeaders, bytes]] = {}
         # How many were turned away because there were too many in hand, or the loop was late.
         self.overloads = 0
         # How many came with a trace that was none, and were given another.
@@ -222,7 +224,8 @@ class Edge:
         """Call this before `__call__` for a whole answer that is known at once: with its status.
 
         None where there is none, or something is wrong with the request: call then. It is judged
-        as it would be there, its answer has the same headers, and it is told to the same ear.
+        as it would be there, its answer has the same headers, and it is told to the same ear; but
+        of those that are turned away, of which there may be thousands, the log has the number.
         """
         ready = self._ready_answer(scope["path"]) if scope["method"] in _READS else None
         if ready is None:
@@ -246,36 +249,18 @@ class Edge:
         if not self._turns_away(scope):
             return None
         # No more than this: turning away must be a small part of what an answer takes.
-        headers, (request_id, _) = header_map(scope["headers"]), _new_labels()
-        checks, tell = self._settings.checks, self._settings.tell_span
-        correlation_id = None
-        if checks.is_api(scope["path"]):
-            correlation_id = _correlation(headers, request_id)
-        if tell is not None:
-            tell(
-                RequestSpan(
-                    method=scope["method"],
-                    path=scope["raw_path"].decode("ascii", "backslashreplace"),
-                    status=_OVERLOADED.status,
-                    latency_s=0.0,
-                    request_id=request_id,
-                    address=self.addresses.of(_peer(scope), headers.get("x-forwarded-for")).address,
-                    client_request_id=_client_id(headers),
-                    correlation_id=correlation_id,
-                    user_agent=user_agent_of(headers.get("user-agent")),
-                )
-            )
+        headers, checks = header_map(scope["headers"]), self._settings.checks
+        request_id = _new_id(os.urandom(16))
         is_https = self._settings.is_https and not self._is_plain(scope, headers)
-        kept = self._refusals.get((checks.rendering(scope, headers), is_https))
-        if kept is None:
-            kept = self._keep_refusal(checks.rendering(scope, headers), is_https=is_https)
+        key = checks.rendering(scope, headers), is_https
+        fixed, body = self._refusals.get(key) or self._keep_refusal(*key)
         encoded = request_id.encode("ascii")
-        found = [*kept[0], (b"x-request-id", encoded)]
-        if correlation_id is not None:
-            found.append((b"x-correlation-id", correlation_id.encode("ascii")))
-        return _OVERLOADED.status, found, NO_HEADERS, kept[1].replace(_NO_ID, encoded)
+        found = [(b"x-request-id", encoded)]
+        if checks.is_api(scope["path"]):
+            found.append((b"x-correlation-id", _correlation(headers, request_id).encode("ascii")))
+        return _OVERLOADED.status, found, fixed, body.replace(_NO_ID, encoded)
 
-    def _keep_refusal(self, rendering: Rendering, *, is_https: bool) -> tuple[HeaderList, bytes]:
+    def _keep_refusal(self, rendering: Rendering, is_https: bool) -> tuple[FixedHeaders, bytes]:
         """Make what those are told who are turned away, but for the id of each request."""
         # The plainest page: it has nothing that a policy would have to let in, by a nonce or else.
         no_id = _NO_ID.decode("ascii")
@@ -284,18 +269,20 @@ class Edge:
         headers = secured(bare, request_id=no_id, nonce="", is_https=is_https)
         headers = [pair for pair in headers if pair[0] != b"x-request-id"]
         headers += [pair for pair in given if pair[0] == b"content-type"]
-        kept = self._refusals[rendering, is_https] = [*headers, _NOT_KEPT], body
+        kept = self._refusals[rendering, is_https] = FixedHeaders(*headers, _NOT_KEPT), body
         return kept
 
     def _turns_away(self, scope: HTTPScope) -> bool:
-        """Tell whether the loop has too much to do for this request."""
-        overload = (scope.get("state") or ConnectionState({})).get(OVERLOAD_KEY)
-        if not isinstance(overload, Overload):
+        """Tell whether the loop has too much to do for this request; asks for each of them once."""
+        state = scope.get("state") or ConnectionState({})
+        overload = state.get(OVERLOAD_KEY)
+        if not isinstance(overload, Overload) or _LET_IN in state:
             return False
         urgency = self._maybe_urgency(scope)
         if urgency is None or not overload.refuses(urgency):
+            state[_LET_IN] = True
             return False
-        self._note_overload()
+        self.overloads += 1
         return True
 
     def _maybe_urgency(self, scope: HTTPScope) -> Urgency | None:
@@ -383,7 +370,7 @@ class Edge:
             await answer.tell(ready)
             return
         if _is_surplus(scope) and scope["path"] not in checks.probe_paths:
-            self._note_overload()
+            self._note_too_many()
             await answer.refuse(_OVERLOADED)
             return
         if self._turns_away(scope):
@@ -394,7 +381,7 @@ class Edge:
             await self._run(scope, receive, answer, has_turn=True)
             return
         if self._in_hand >= self._settings.requests_max:
-            self._note_overload()
+            self._note_too_many()
             await answer.refuse(_OVERLOADED)
             return
         self._in_hand += 1
@@ -404,12 +391,12 @@ class Edge:
             self._in_hand -= 1
             answer.leave()
 
-    def _note_overload(self) -> None:
+    def _note_too_many(self) -> None:
         self.overloads += 1
         now = trio.current_time()
-        if now - self._overload_told_at >= _OVERLOAD_TOLD_EVERY_S:
-            self._overload_told_at = now
-            log.warning("request.overload", in_hand=self._in_hand, refused=self.overloads)
+        if now - self._too_many_told_at >= _TOO_MANY_TOLD_EVERY_S:
+            self._too_many_told_at = now
+            log.warning("request.too_many", in_hand=self._in_hand, refused=self.overloads)
 
     async def _run(
         self, scope: HTTPScope, receive: ASGIReceiveCallable, answer: _Answering, *, has_turn: bool
