@@ -22,6 +22,9 @@ Network = IPv4Network | IPv6Network
 
 # 512 bits: two keys of 256 bits could be cut from it without deriving.
 SECRET_BYTES_MIN = 64
+# What opens a stream or signs in may take so many times the part of a turn that pages may; a
+# command half of that.
+KEPT_OF_PAGES = 4
 # A key of AES-256.
 PRIVATE_KEY_BYTES = 32
 
@@ -127,6 +130,9 @@ class Settings:
     sockets_per_address_max: int = 50
     requests_max: int = 1000
     requests_per_address: int = 8
+    overload_late_ms: int = 100
+    overload_after_ms: int = 1000
+    overload_pages_ms: int = 25
     connections_max: int = 10_000
     drain_budget_s: int = 10
     password_passes: int = PASSES
@@ -326,6 +332,10 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "REQUESTS_MAX": ("requests_max", _integer(1, 100_000)),
     # Further ones wait; as many as all may have are no limit.
     "REQUESTS_PER_ADDRESS": ("requests_per_address", _integer(1, 100_000)),
+    # A clock is noticed some milliseconds late on any loaded machine; nobody waits a minute.
+    "OVERLOAD_LATE_MS": ("overload_late_ms", _integer(10, 60_000)),
+    "OVERLOAD_AFTER_MS": ("overload_after_ms", _integer(10, 60_000)),
+    "OVERLOAD_PAGES_MS": ("overload_pages_ms", _integer(1, 15_000)),
     "DRAIN_BUDGET_SECS": ("drain_budget_s", _integer(1, 600)),
     "PASSWORD_PASSES": ("password_passes", _integer(1, 100)),
     # A gigabyte a hash is more than anybody has for strangers.
@@ -373,6 +383,12 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
         problems.append(
             "PASSWORD_MEMORY_KIB: must be 19456 or more with 2 PASSWORD_PASSES, 12288 with 3, "
             "47104 with 1; hashes of less are broken too soon"
+        )
+    pages_ms, late_ms = settings.overload_pages_ms, settings.overload_late_ms
+    if pages_ms * KEPT_OF_PAGES > late_ms or late_ms > settings.overload_after_ms:
+        problems.append(
+            f"OVERLOAD_LATE_MS: must be at least {KEPT_OF_PAGES} times OVERLOAD_PAGES_MS, and at "
+            f"most OVERLOAD_AFTER_MS; got {late_ms}, {pages_ms} and {settings.overload_after_ms}"
         )
     # In a server of one's own the data outlive this machine, and a key made here would not.
     needs_key = needs_secret and settings.database_url is not None

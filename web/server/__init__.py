@@ -35,6 +35,7 @@ from web.server.connection.http.keeping import Kept
 from web.server.connection.http.websocket import WIRE_KEY, Wire
 from web.server.connection.lanes import COALESCE_BYTES, Lane, PipeLane, PulledLane
 from web.server.connection.listening import open_listeners
+from web.server.connection.overload import OverloadSettings
 from web.server.connection.settings import ErrorResponse, TransportSettings
 from web.server.connection.transport import Transport, transport_of
 from web.server.edge.addresses import (
@@ -81,6 +82,7 @@ from web.server.quart_app import (
     CsrfTokenMissing,
     MediaTypeRefused,
     WebApp,
+    current_load,
     current_request_state,
     require_media,
     sign_in_of,
@@ -134,6 +136,7 @@ __all__ = [
     "Lane",
     "MediaTypeRefused",
     "NoRequestState",
+    "OverloadSettings",
     "PipeLane",
     "PortBusy",
     "PortForbidden",
@@ -161,6 +164,7 @@ __all__ = [
     "client_of",
     "close_frame",
     "cookie_name",
+    "current_load",
     "current_request_state",
     "deflated",
     "expire_cookie",

@@ -213,6 +213,12 @@ def current_request_state() -> RequestState:
     return request_state(request.scope)
 
 
+def current_load() -> dict[str, object]:
+    """Call this inside a Quart request for how much the server has to do (`Edge.load`)."""
+    assert isinstance(current_app, WebApp), "the site has one application"
+    return current_app.edge.load(request.scope)
+
+
 def tell_unavailable(error: BaseException) -> None:
     """Call this inside a Quart request that shows a 503 in a form of its own.
 

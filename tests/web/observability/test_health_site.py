@@ -77,7 +77,7 @@ async def until_ready_is(site: OwnSite, status: int, word: str) -> dict[str, dic
 
 @pytest.mark.slow
 async def test_all_probes_of_a_site_that_is_well(database_url: str, tmp_path: Path) -> None:
-    # WEB-20, SEC-84, SITE-182, SITE-183, RES-40
+    # WEB-20, SEC-84, RES-8, SITE-182, SITE-183, RES-40
     async with served(database_url, tmp_path) as site:
         live = await ask(site, "/health/live")
         assert (live.status, set(json.loads(live.body))) == (200, {"status", "version"})
@@ -99,6 +99,11 @@ async def test_all_probes_of_a_site_that_is_well(database_url: str, tmp_path: Pa
         for path in ("/ready", "/ready?verbose"):
             answer = await ask(site, path, **far)
             assert json.loads(answer.body) == {"ready": True, "status": "healthy"}
+        # How much there is to do, for an operator's own machines.
+        load = json.loads((await ask(site, "/health/load")).body)
+        assert (load["overloaded"], load["refused"], load["waiting"]) == (False, 0, 0)
+        assert 0 < load["turn_ms"] <= load["longest_turn_ms"]
+        assert (await ask(site, "/health/load", **far)).status == 404
         site.is_draining = True
         status, told, _ = await ready(site)
         assert (status, told) == (503, {"ready": False, "status": "draining"})

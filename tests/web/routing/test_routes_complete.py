@@ -60,6 +60,7 @@ ROUTES = {
     paths.HEALTH: "GET",
     paths.HEALTH_LIVE: "GET",
     paths.HEALTH_STARTUP: "GET",
+    paths.HEALTH_LOAD: "GET",
     paths.READY: "GET",
     paths.HEALTH_READY: "GET",
 }

@@ -11,6 +11,7 @@ import trio
 from tests.patience import FOR_EVER_S, until
 from tests.web.server.edge_kit import Asker, Reply, edged
 from tests.web.server.serving_kit import Client
+from web.server.connection.overload import OverloadSettings
 from web.server.edge import turns
 
 pytestmark = pytest.mark.usefixtures("road")
@@ -60,6 +61,35 @@ async def test_further_requests_of_an_address_wait_and_probes_files_and_refusals
             await clients[0].send(b"body")
         assert [reply.status for reply in found] == [200, 200, 200]
         assert ask.app.edge.turns.waiting_count() == 0
+
+
+async def test_a_line_has_an_end_while_there_is_too_much_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # REL-74, RES-8: in a longer one everybody would wait for longer than is worth it
+    monkeypatch.setattr(turns, "LINE_MAX", 3)
+    still = OverloadSettings(now=lambda: 0.0, worked=lambda: 0.0)
+    found: list[int] = []
+    async with edged(requests_per_address=1, overload=still) as ask, held(ask, 1) as clients:
+
+        async def page() -> None:
+            found.append((await ask("GET /")).status)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(page)
+            await until(lambda: ask.app.edge.turns.waiting_count() == 5)
+            ask.server.overload.is_on = True
+            ask.server.overload.note_refused()
+            reply = await ask("GET /")
+            assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+            assert ask.app.edge.overloads == 1
+            assert ask.server.overload.refused == 2
+            # Who stands in it already is served.
+            assert not found
+            await clients[0].send(b"body")
+        assert found == [200] * 5
+        assert (await ask("GET /")).status == 200
 
 
 async def test_a_request_whose_time_is_over_in_line_is_answered_503() -> None:

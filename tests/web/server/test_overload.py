@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
+from typing import cast
 
 import pytest
 import trio
 import trio.testing
+from hypercorn.typing import HTTPScope
 from structlog.testing import capture_logs
 
 from tests.patience import until
 from tests.web.server.edge_kit import Asker, Reply, edged, make_app
 from tests.web.server.http2_kit import Contexts, connected, serving2
-from web.server.connection.overload import Overload, OverloadSettings, Urgency
+from web.server.connection.overload import OVERLOAD_KEY, Overload, OverloadSettings, Urgency
 from web.server.edge.edge import REQUEST_S
 
 SETTINGS = OverloadSettings()
@@ -27,9 +29,7 @@ class Loop:
     def __init__(self) -> None:
         self.now = 0.0
         self.worked = 0.0
-        self.overload = Overload(
-            OverloadSettings(now=lambda: self.now, worked=lambda: self.worked)
-        )
+        self.overload = Overload(OverloadSettings(now=lambda: self.now, worked=lambda: self.worked))
         self.overload.before_io_wait(1)
         self.overload.after_io_wait(1)
 
@@ -259,6 +259,9 @@ async def test_a_site_that_cannot_keep_up_says_so_at_once() -> None:
             # number, a second of theirs after the first.
             assert not [span for span in ask.spans if span.status == 503]
             assert ask.app.edge.overloads == ask.server.overload.refused == refused_in_all
+            scope = cast("HTTPScope", {"state": {OVERLOAD_KEY: ask.server.overload}})
+            load = ask.app.edge.load(scope)
+            assert (load["overloaded"], load["refused"]) == (True, refused_in_all)
             pace.now += 1
             await crowd.wave("GET /work")
         lines = [one for one in logged if one["event"] == "request.overload"]

@@ -243,6 +243,26 @@ class Edge:
         ready = ready.for_client(state)
         return 200, *self.dressed(ready.headers, state, scope["path"]), ready.body
 
+    def load(self, scope: HTTPScope) -> dict[str, object]:
+        """Call this for what operators are shown of how much there is to do, of any request.
+
+        `refused` counts those told 503 because there were too many, since the start; `in_hand` are
+        being answered, `waiting` stand in the line of their address. Where the server does not
+        measure its turns they are left out.
+        """
+        overload = (scope.get("state") or ConnectionState({})).get(OVERLOAD_KEY)
+        found: dict[str, object] = {
+            "refused": self.overloads,
+            "in_hand": self._in_hand,
+            "waiting": self.turns.waiting_count(),
+        }
+        if isinstance(overload, Overload):
+            load = overload.load()
+            found["overloaded"] = load.is_overloaded
+            found["turn_ms"] = round(load.turn_s * 1000, 1)
+            found["longest_turn_ms"] = round(load.longest_s * 1000, 1)
+        return found
+
     def _maybe_turned_away(
         self, scope: HTTPScope
     ) -> tuple[int, HeaderList, FixedHeaders, bytes] | None:
@@ -282,6 +302,17 @@ class Edge:
         if urgency is None or not overload.refuses(urgency):
             state[_LET_IN] = True
             return False
+        self.overloads += 1
+        return True
+
+    def _is_line_full(self, scope: HTTPScope, state: RequestState) -> bool:
+        """Tell whether there is too much to do, and too long a line of the request's address."""
+        overload = scope["state"].get(OVERLOAD_KEY)
+        if not isinstance(overload, Overload) or not overload.is_on:
+            return False
+        if not self.turns.is_full(state.address):
+            return False
+        overload.note_refused()
         self.overloads += 1
         return True
 
@@ -379,6 +410,9 @@ class Edge:
         answer.state.needs_csrf_token = verdict is Verdict.NEEDS_TOKEN
         if scope["path"] in self._settings.uncounted_paths:
             await self._run(scope, receive, answer, has_turn=True)
+            return
+        if self._is_line_full(scope, answer.state):
+            await answer.give(_OVERLOADED.status, *self._overloaded(answer.state))
             return
         if self._in_hand >= self._settings.requests_max:
             self._note_too_many()

@@ -8,7 +8,10 @@ Rule 1: a place is held until the answer begins, at most. Who is long at it, bec
         body or a database, does not hold up the line: after `PLACE_S` it does not count.
 Rule 2: in a line visitors take turns. Behind a proxy that nobody trusts all are one address, and
         still one visitor's burst waits for itself; only strangers without a cookie are one.
-Rule 3: a line is there as long as somebody of it is in hand or waits.
+Rule 3: while the loop has more to do than it can a line may be `LINE_MAX` long: who would stand
+        behind that is told at once to come again. At all other times it is as long as its burst,
+        each of which has its own limit of time.
+Rule 4: a line is there as long as somebody of it is in hand or waits.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ PLACE_S = 0.05
 # A clock that is noticed so late says that the loop has more to do than it can: then who is long
 # at it is not waiting but being made, and a further one would only delay all of them.
 LATE_S = 0.01
+# A place is held for 50 ms at most, so with eight of them a line of so many is gone in 0.4 s: who is
+# served at all is to be within a second (REL-74).
+LINE_MAX = 64
 
 
 class Place:
@@ -56,6 +62,11 @@ class Turns:
     def waiting_count(self) -> int:
         """Tell how many requests stand in a line now."""
         return sum(line.waiting_count() for line in self._lines.values())
+
+    def is_full(self, address: str) -> bool:
+        """Tell whether a line is as long as it may be while there is too much to do."""
+        line = self._lines.get(address)
+        return line is not None and line.waiting_count() >= LINE_MAX
 
     def maybe_place(self, address: str) -> Place | None:
         """Call this to get a place at once; None when the request has to `wait_place`."""

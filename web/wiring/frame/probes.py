@@ -10,7 +10,7 @@ from web.observability.health import Component, Finding, Health, degraded, healt
 from web.realtime import Streams
 from web.routing import paths
 from web.routing.errors import NoSuchThing
-from web.server import ReadyAnswer, current_request_state, ready_answer
+from web.server import ReadyAnswer, current_load, current_request_state, ready_answer
 from web.views import CACHE_CONTROL, StaticTable
 from web.wiring.frame.finding import STREAMS
 
@@ -50,7 +50,7 @@ def ready_answers(
 
 
 def probe_routes(health: Health) -> Blueprint:
-    """Call this to get the routes behind `ready_answers`, `/ready` and `/health/startup`."""
+    """Call this to get the routes behind `ready_answers`: `/ready`, `/health/startup` and so on."""
     routes = Blueprint("probes", __name__)
 
     # A GET of these is answered before Quart is asked (`ready_answers`). They are routes for what
@@ -83,6 +83,13 @@ def probe_routes(health: Health) -> Blueprint:
     async def startup() -> Response:
         started = await health.has_started()
         return _probed({"started": started}, is_well=started)
+
+    @routes.get(paths.HEALTH_LOAD)
+    async def load() -> Response:
+        # SEC-84: how much it takes to keep others out is for an operator's own machines.
+        if not current_request_state().is_near:
+            raise NoSuchThing(request.path)
+        return _probed(current_load(), is_well=True)
 
     return routes
 

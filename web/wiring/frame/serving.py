@@ -20,11 +20,12 @@ from web.server import (
     DrainStep,
     EdgeSettings,
     KeyRing,
+    OverloadSettings,
     ServerSettings,
     TransportSettings,
     WebApp,
 )
-from web.settings import Compression, Settings
+from web.settings import KEPT_OF_PAGES, Compression, Settings
 from web.wiring.frame.finding import SOCKETS, STREAMS
 from web.wiring.stopping import Served
 
@@ -124,6 +125,7 @@ def served(
             transport=TransportSettings(error_response=app.edge.protocol_error),
             connections_max=settings.connections_max,
             streams_open=lambda: len(streams) + len(sockets),
+            overload=_overload(settings),
         ),
         # Told first: what a tab hears is how soon to come back, and it does so spread over
         # seconds. Commands finish while the streams are open, for they answer through them.
@@ -133,6 +135,15 @@ def served(
             DrainStep("close streams", CLOSE_S_MAX, streams.close_all),
             DrainStep("close sockets", CLOSE_S_MAX, sockets.close_all),
         ),
+    )
+
+
+def _overload(settings: Settings) -> OverloadSettings:
+    pages_s = settings.overload_pages_ms / 1000
+    return OverloadSettings(
+        late_s=settings.overload_late_ms / 1000,
+        for_s=settings.overload_after_ms / 1000,
+        begins_s=(pages_s, pages_s * KEPT_OF_PAGES / 2, pages_s * KEPT_OF_PAGES),
     )
 
 
