@@ -15,6 +15,8 @@ from tests.patience import PATIENCE_S
 from tests.signals import as_a_person_starts_it
 
 ROOT = Path(__file__).parents[2]
+# A stop has some twenty lines, and a traceback as many.
+LAST_WORDS = 40
 
 
 class SiteProcess:
@@ -95,9 +97,18 @@ class SiteProcess:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask the process to stop; returns its exit code."""
         self.process.send_signal(number)
+        return self.wait_ended()
+
+    def wait_ended(self) -> int:
+        """Wait until a process that was told to stop has, and all it said was read; its code."""
         code = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         return code
+
+    def last_words(self) -> str:
+        """What it said last, without the requests: for who wants to know why it ended so."""
+        own = [line for line in self.lines if not re.search(r"Z +(\d{3}|left) +[\d.]+ ms ", line)]
+        return "\n".join(own[-LAST_WORDS:])
 
     def kill(self) -> None:
         """End the process at once, without any chance to tidy up."""

@@ -124,7 +124,7 @@ def test_a_rolling_restart_loses_and_doubles_nothing(tmp_path: Path) -> None:
             old.process.send_signal(signal.SIGTERM)
             wait_until_refused(port)
             sites.append(SiteProcess(tmp_path / "state", **settings))
-            assert old.process.wait(PATIENCE_S) == 0, "\n".join(old.lines[-60:])
+            assert old.wait_ended() == 0, old.last_words()
             for thread in posting:
                 thread.join()
         post_until_acknowledged(clients[0].visitor, LAST, str(uuid.uuid4()))

@@ -29,8 +29,8 @@ PLACE_S = 0.05
 # A clock that is noticed so late says that the loop has more to do than it can: then who is long
 # at it is not waiting but being made, and a further one would only delay all of them.
 LATE_S = 0.01
-# A place is held for 50 ms at most, so with eight of them a line of so many is gone in 0.4 s: who is
-# served at all is to be within a second (REL-74).
+# A place is held for 50 ms at most, so with eight of them a line of so many is gone in 0.4 s:
+# whoever is served at all is to be within a second (REL-74).
 LINE_MAX = 64
 
 

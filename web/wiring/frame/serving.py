@@ -16,6 +16,7 @@ from web.realtime import StreamActor, Streams
 from web.routing import paths
 from web.routing.commands import CommandsInFlight
 from web.server import (
+    REQUEST_S,
     Checks,
     DrainStep,
     EdgeSettings,
@@ -25,14 +26,18 @@ from web.server import (
     TransportSettings,
     WebApp,
 )
+from web.server.serving import CLOSE_S_MAX as SERVER_CLOSE_S_MAX
 from web.settings import KEPT_OF_PAGES, Compression, Settings
 from web.wiring.frame.finding import SOCKETS, STREAMS
 from web.wiring.stopping import Served
 
-# Of the whole budget: telling and closing take little, commands get the middle.
+# Of the whole budget: telling and closing take little, commands get the middle, so long at least.
 TELL_S_MAX = 0.5
-COMMANDS_S_MAX = 4.0
+COMMANDS_S_MIN = 4.0
 CLOSE_S_MAX = 1.0
+# A command is answered within the time of a request, whatever becomes of it, and a moment later
+# nothing is left of it: who gives a stop more time than all that has none of them cut.
+COMMANDS_S_MAX = REQUEST_S + 1.0
 # Headroom over the caps of the registries, which refuse first and say why.
 CONNECTIONS_MAX = 11_000
 # What the rest of the tree, the pool and the embedded server need of the drain budget.
@@ -131,7 +136,7 @@ def served(
         # seconds. Commands finish while the streams are open, for they answer through them.
         (
             DrainStep("tell streams", TELL_S_MAX, tell_streams),
-            DrainStep("finish commands", COMMANDS_S_MAX, finish),
+            DrainStep("finish commands", commands_s(settings), finish),
             DrainStep("close streams", CLOSE_S_MAX, streams.close_all),
             DrainStep("close sockets", CLOSE_S_MAX, sockets.close_all),
         ),
@@ -188,6 +193,13 @@ def server_child(make: Callable[[], AnyActor], settings: Settings) -> ChildSpec:
 def server_shutdown_s(settings: Settings) -> float:
     """Call this for what the server may take of the drain budget."""
     return max(1.0, settings.drain_budget_s - AFTER_SERVER_S)
+
+
+def commands_s(settings: Settings) -> float:
+    """Call this for how long a stop waits for commands in hand: what the other steps leave."""
+    listeners_and_connections = 2 * SERVER_CLOSE_S_MAX
+    others = listeners_and_connections + TELL_S_MAX + 2 * CLOSE_S_MAX
+    return max(COMMANDS_S_MIN, min(COMMANDS_S_MAX, server_shutdown_s(settings) - others))
 
 
 def _streams(close_streams: Callable[[], None]) -> Dynamic[object]:
