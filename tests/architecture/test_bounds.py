@@ -188,7 +188,10 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.lab.stage.feed:_Shown.chips",
     ),
     "who was ever let into a room, as the store tells it": ("actors.chat.room:RoomActor._members",),
-    "the closed set of rooms that the store has": ("actors.chat.watching:RoomsWatch._told",),
+    "the closed set of rooms that the store has": (
+        "actors.chat.newest:NewestCache._kept",
+        "actors.chat.watching:RoomsWatch._told",
+    ),
     "a few names of our own: rooms, panels, kinds of connection": (
         "web.chat.presenting:PageViews._kept",
         "web.lab.tree_feed:TreeFeed._rests",

@@ -38,7 +38,7 @@ class Loop:
 
         To serve one takes the next step, and to refuse it takes no time.
         """
-        refused = []
+        refused: list[bool] = []
         for _ in range(SETTINGS.least):
             assert not self.overload.refuses(urgency)
         for step in steps:

@@ -243,7 +243,7 @@ class Edge:
         ready = ready.for_client(state)
         return 200, *self.dressed(ready.headers, state, scope["path"]), ready.body
 
-    def load(self, scope: HTTPScope) -> dict[str, object]:
+    def load(self, scope: HTTPScope | WebsocketScope) -> dict[str, object]:
         """Call this for what operators are shown of how much there is to do, of any request.
 
         `refused` counts those told 503 because there were too many, since the start; `in_hand` are
