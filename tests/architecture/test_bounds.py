@@ -164,6 +164,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.server.connection.http.exchange:Watchman._new",
         "web.server.connection.http.exchange:Watchman._old",
         "web.server.connection.http.http2:Http2._streams",
+        "web.server.edge.turns:Turns._begun",
         "web.server.edge.turns:Turns._lines",
         "web.server.edge.turns:_Line._in_hand",
         "web.server.edge.turns:_Line._waiting",

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import trio
+import trio.abc
 import trio.testing
 
 from web.server.edge.turns import LATE_S, PLACE_S, Place, Turns
+
+
+class Loop(trio.abc.Instrument):
+    """Counts the turns of the loop."""
+
+    turn = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.turn += 1
 
 
 class Crowd:
@@ -52,6 +64,51 @@ async def test_a_burst_waits_for_itself_and_visitors_take_turns(
         assert crowd.called[3:] == ["b3", "o1", "n1", "b4", "o2", "n2", "b5"]
         await crowd.leave("b5", "far")
     assert repr(turns) == "<Turns of 0 addresses, 0 wait>"
+
+
+async def test_who_waits_for_nothing_is_one_of_a_few_in_a_turn_of_the_loop() -> None:
+    # PERF-42: a page that is made in one step is never seen in hand
+    turns, begun = Turns(2), list[tuple[int, str]]()
+    loop = Loop()
+    trio.lowlevel.add_instrument(loop)
+
+    async def page(address: str, visitor: str) -> None:
+        place = turns.maybe_place(address, loop.turn)
+        if place is None:
+            place = await turns.wait_place(address, visitor, loop.turn)
+        begun.append((loop.turn, visitor))
+        place.leave()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for _ in range(9):
+                nursery.start_soon(page, "a", "burst")
+            nursery.start_soon(page, "b", "far")
+            await trio.lowlevel.checkpoint()
+            nursery.start_soon(page, "a", "near")
+    finally:
+        trio.lowlevel.remove_instrument(loop)
+    of_address = Counter(turn for turn, visitor in begun if visitor != "far")
+    assert of_address.total() == 10
+    assert max(of_address.values()) == 2
+    # Another address is begun at once, and a visitor of this one before the burst is over.
+    assert begun.index((begun[0][0], "far")) < 3
+    order = [visitor for _, visitor in begun]
+    assert "burst" in order[order.index("near") :]
+    assert repr(turns) == "<Turns of 0 addresses, 0 wait>"
+
+
+async def test_who_gives_up_before_the_next_turn_leaves_no_line() -> None:
+    turns = Turns(1)
+    place = turns.maybe_place("a", 1)
+    assert place is not None
+    place.leave()
+    with trio.CancelScope() as gone:
+        gone.cancel()
+        await turns.wait_place("a", None, 1)
+    assert gone.cancelled_caught
+    assert repr(turns) == "<Turns of 0 addresses, 0 wait>"
+    assert turns.maybe_place("a", 2) is not None
 
 
 async def test_who_gives_up_stands_in_no_line_and_holds_no_place(

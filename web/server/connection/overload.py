@@ -125,6 +125,8 @@ class Overload(trio.abc.Instrument):
         self._longest_since = -math.inf
         # Whether turns have been too long, and requests may be turned away.
         self.is_on = False
+        # The number of this turn.
+        self.turn = 0
         # How many were turned away.
         self.refused = 0
         self._turn_s = 0.0
@@ -180,6 +182,7 @@ class Overload(trio.abc.Instrument):
         now = self._now()
         if self._began <= now:
             self._end_turn(now)
+        self.turn += 1
         # Where there is more to do the kernel is only asked, and the next turn has begun.
         self._began, self._first, self._begun = now, math.inf, 0
         self._for_served = self._for_refused = 0.0

@@ -450,10 +450,11 @@ class Edge:
             ):
                 if not has_turn:
                     # Waiting for it is part of the request's time, and ends when its client leaves.
-                    answer.place = self.turns.maybe_place(state.address)
+                    turn = _maybe_turn(scope)
+                    answer.place = self.turns.maybe_place(state.address, turn)
                     if answer.place is None:
                         visitor = None if state.visitor.is_new else state.visitor.id
-                        answer.place = await self.turns.wait_place(state.address, visitor)
+                        answer.place = await self.turns.wait_place(state.address, visitor, turn)
                 await self._app(scope, body.receive, answer.send)
         finally:
             # Also when the client left and this task is being cancelled: they do not wait.
@@ -824,6 +825,11 @@ def _sets_cookie(headers: HeaderList, visitor: Visitor, path: str) -> bool:
 
 def _peer(scope: HTTPScope | WebsocketScope) -> str:
     return (scope.get("client") or ("", 0))[0]
+
+
+def _maybe_turn(scope: HTTPScope) -> int | None:
+    overload = scope["state"].get(OVERLOAD_KEY)
+    return overload.turn if isinstance(overload, Overload) else None
 
 
 def _is_surplus(scope: HTTPScope | WebsocketScope) -> bool:

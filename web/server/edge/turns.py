@@ -4,6 +4,9 @@ The loop gives every request a step in each of its turns. Who asks over a hundre
 get a hundred pages made before anybody else gets one; so of one address only a few are in hand at
 once, and the others stand in its line. Lines of other addresses know nothing of it.
 
+A page that waits for nothing is made in the very step that begins it, and is never in hand when
+somebody looks: so of one address no more begin in a turn of the loop than may be in hand either.
+
 Rule 1: a place is held until the answer begins, at most. Who is long at it, because it waits for a
         body or a database, does not hold up the line: after `PLACE_S` it does not count.
 Rule 2: in a line visitors take turns. Behind a proxy that nobody trusts all are one address, and
@@ -55,6 +58,9 @@ class Turns:
             raise ValueError(f"at least one request is in hand, not {in_hand_max}")
         self._in_hand_max = in_hand_max
         self._lines: dict[str, _Line] = {}
+        # How many of each address have begun in this turn of the loop.
+        self._turn = 0
+        self._begun: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Turns of {len(self._lines)} addresses, {self.waiting_count()} wait>"
@@ -68,20 +74,37 @@ class Turns:
         line = self._lines.get(address)
         return line is not None and line.waiting_count() >= LINE_MAX
 
-    def maybe_place(self, address: str) -> Place | None:
-        """Call this to get a place at once; None when the request has to `wait_place`."""
-        line = self._lines.get(address)
-        if line is None:
-            line = self._lines[address] = _Line(self, address, self._in_hand_max)
-        return line.maybe_place()
+    def maybe_place(self, address: str, turn: int | None = None) -> Place | None:
+        """Call this to get a place at once; None when the request has to `wait_place`.
 
-    async def wait_place(self, address: str, visitor: Hashable) -> Place:
+        `turn` is the number of this turn of the loop, where somebody counts them.
+        """
+        if turn is None:
+            return self._line(address).maybe_place()
+        if turn != self._turn:
+            self._turn = turn
+            self._begun.clear()
+        begun = self._begun.get(address, 0)
+        if begun >= self._in_hand_max:
+            return None
+        place = self._line(address).maybe_place()
+        if place is not None:
+            self._begun[address] = begun + 1
+        return place
+
+    async def wait_place(self, address: str, visitor: Hashable, turn: int | None = None) -> Place:
         """Call this to stand in line until there is a place; cancelled, it stands there no more."""
-        place = self.maybe_place(address)
+        place = self.maybe_place(address, turn)
         if place is not None:
             await trio.lowlevel.checkpoint()
             return place
-        return await self._lines[address].wait_place(visitor)
+        return await self._line(address).wait_place(visitor)
+
+    def _line(self, address: str) -> _Line:
+        line = self._lines.get(address)
+        if line is None:
+            line = self._lines[address] = _Line(self, address, self._in_hand_max)
+        return line
 
     def _drop(self, address: str) -> None:
         del self._lines[address]
@@ -99,13 +122,22 @@ class _Waiter:
 class _Line:
     """One address: who is in hand, the longest first, and who waits, by visitor."""
 
-    __slots__ = ("_address", "_in_hand", "_in_hand_max", "_not_before", "_turns", "_waiting")
+    __slots__ = (
+        "_address",
+        "_in_hand",
+        "_in_hand_max",
+        "_is_calling",
+        "_not_before",
+        "_turns",
+        "_waiting",
+    )
 
     def __init__(self, turns: Turns, address: str, in_hand_max: int) -> None:
         self._turns, self._address, self._in_hand_max = turns, address, in_hand_max
         self._in_hand: dict[Place, None] = {}
         self._waiting: dict[Hashable, deque[_Waiter]] = {}
         self._not_before = 0.0
+        self._is_calling = False
 
     def waiting_count(self) -> int:
         return sum(map(len, self._waiting.values()))
@@ -120,16 +152,29 @@ class _Line:
         self._waiting.setdefault(visitor, deque()).append(waiter)
         try:
             while waiter.place is None:
+                if not self._in_hand and not self._is_calling:
+                    await self._call_in_next_turn()
+                    continue
                 # Not before now: who was long in hand before anybody waited is no sign of lateness.
                 due = max(self._due(), trio.current_time())
                 with trio.move_on_at(due):
                     await waiter.called.wait()
-                if waiter.place is None:
+                if waiter.place is None and self._in_hand:
                     self._look(due)
         except BaseException:
             self._give_up(waiter)
             raise
         return waiter.place
+
+    async def _call_in_next_turn(self) -> None:
+        # All of this turn are answered already, and none of them will call anybody.
+        self._is_calling = True
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            self._is_calling = False
+        if not self._in_hand:
+            self._call_next()
 
     def leave(self, place: Place) -> None:
         if place in self._in_hand:
@@ -143,7 +188,9 @@ class _Line:
 
     def _due(self) -> float:
         """Tell when the one that is longest in hand does not count any more."""
-        longest = next(iter(self._in_hand))
+        longest = next(iter(self._in_hand), None)
+        if longest is None:
+            return trio.current_time() + PLACE_S
         return max(longest.began + PLACE_S, self._not_before)
 
     def _look(self, due: float) -> None:
@@ -177,3 +224,6 @@ class _Line:
         waiters.remove(waiter)
         if not waiters:
             del self._waiting[waiter.visitor]
+        if not self._in_hand:
+            # It may have been the one who would have called the others.
+            self._call_next()
