@@ -159,7 +159,7 @@ class _Line:
                 due = max(self._due(), trio.current_time())
                 with trio.move_on_at(due):
                     await waiter.called.wait()
-                if waiter.place is None and self._in_hand:
+                if self._in_hand and not waiter.called.is_set():
                     self._look(due)
         except BaseException:
             self._give_up(waiter)
