@@ -226,7 +226,10 @@ class Pace:
 async def test_a_site_that_cannot_keep_up_says_so_at_once() -> None:
     # REL-74, RES-8: over HTTP/1.1, with and without a body
     pace = Pace()
-    async with edged(connections_max=9999, overload=pace.settings) as ask:
+    # One address is as many here: its line is in test_bursts.py.
+    async with edged(
+        connections_max=9999, requests_per_address=WAVE, overload=pace.settings
+    ) as ask:
         ask.app.work = pace.work
         crowd = Crowd(ask)
         refused_in_all = 0
