@@ -115,7 +115,10 @@ CRASHES = """async (click) => {
   const hasEnded = () => told.some((text) => text.includes("gave up"));
   // So many at once as are too many: with pauses a slow machine would take longer than they count.
   while (!hasEnded() && statuses.length < 250) {
-    const isTold = new Promise((done) => { tell = () => hasEnded() && done(); setTimeout(done, 5000); });
+    const isTold = new Promise((done) => {
+      tell = () => hasEnded() && done();
+      setTimeout(done, 5000);
+    });
     const {status} = await crash();
     statuses.push(status);
     if (status !== 202) await new Promise((done) => setTimeout(done, 20));
