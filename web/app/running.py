@@ -68,6 +68,7 @@ from web.timeline.collector import statements_teller
 from web.views import StaticTable, load
 from web.views.fetched import browser_runtime, heading_font
 from web.views.fetched.wheels import NotFetched
+from web.views.static import HEADING_FONT
 from web.wiring.composition import Secrets, Store, Web
 from web.wiring.directory import Directory
 from web.wiring.environment import SystemClock, SystemIds
@@ -128,6 +129,11 @@ async def run_site(settings: Settings) -> int:
     with WayOut(settings.drain_budget_s, stopping.left) as way_out:
         async with open_server(settings) as (url, trouble):
             await prepare_database(settings, url)
+            # Told by a site that starts, not by one that is refused.
+            if HEADING_FONT not in files.static.hashed_names and (
+                settings.heading_font is HeadingFont.FETCHED
+            ):
+                log.warning("heading_font.missing", instead="the system's serif", have_it="make")
             await _run_tree(settings, secrets, files, url, trouble, stopping, way_out)
             if settings.database_url is None:
                 stopping.enter("database server")
@@ -290,7 +296,7 @@ def _licence() -> str:
 
 
 def maybe_heading_font(settings: Settings, made: Path = _HEADING) -> Path | None:
-    """Call this, in a thread, for the font of headings; None, and a log line, if there is none.
+    """Call this, in a thread, for the font of headings; None if there is none.
 
     `made` is where a clone's `make` puts it; what it could not have is not asked for again. An
     installed package has no build folder: its first start fetches the font, kept with the data.
@@ -304,7 +310,7 @@ def maybe_heading_font(settings: Settings, made: Path = _HEADING) -> Path | None
             raise NotFetched(f"{made} is not there or another file; remove it and run make")
         return heading_font.fetch(settings.state_dir / "heading")
     except (OSError, NotFetched) as error:
-        log.warning("heading_font.missing", reason=str(error), instead="the system's serif")
+        log.debug("heading_font.not_had", reason=str(error))
         return None
 
 
