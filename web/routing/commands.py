@@ -10,13 +10,12 @@ from typing import TypeVar
 from uuid import UUID
 
 import msgspec
-import trio
 from quart import g, has_request_context, request
 
 from actors.accounts import TabId
 from web.realtime import StreamKey, Streams, joined, patch_signals
 from web.routing.errors import InvalidForm, InvalidInput, Refused
-from web.server import ErrorRow, RequestState, WebApp, current_request_state
+from web.server import ErrorRow, RequestState, current_request_state
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -102,33 +101,3 @@ class RefusalTeller:
         }
         key = StreamKey(state.visitor.id, origin.tab)
         self._streams.send_to(key, "transport-error", joined([patch_signals(signals)]))
-
-
-class CommandsInFlight:
-    """Counts requests that may change something, so that a drain can wait for their end."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._none = trio.Event()
-        self._none.set()
-
-    def watch(self, app: WebApp) -> None:
-        """Call this once to count the commands of an application."""
-        app.before_request(self._begin)
-
-    async def wait_none(self) -> None:
-        """Call this to wait until no command is in flight."""
-        await self._none.wait()
-
-    async def _begin(self) -> None:
-        if request.method not in _SAFE:
-            current_request_state().at_end.append(self._end)
-            self._count += 1
-            # An event is set once and for all: the first command after a pause makes a new one.
-            if self._none.is_set():
-                self._none = trio.Event()
-
-    def _end(self) -> None:
-        self._count -= 1
-        if self._count == 0:
-            self._none.set()

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from quart import Response
-from trio.testing import wait_all_tasks_blocked
 
 from actors.runtime import Secret
-from tests.patience import PATIENCE_S
 from tests.web.watcher import Watcher
 from web.realtime import Stream, StreamKey, Streams
-from web.routing.commands import CommandsInFlight, Origin, RefusalTeller, parse_tab, read_command
+from web.routing.commands import Origin, RefusalTeller, parse_tab, read_command
 from web.routing.errors import InvalidInput, RateLimited, error_table
 from web.server import Checks, EdgeSettings, KeyRing, WebApp, current_request_state
 
@@ -36,11 +32,8 @@ class App:
     """A small application with one command, and what became of it."""
 
     app: WebApp = field(init=False)
-    in_flight: CommandsInFlight = field(default_factory=CommandsInFlight)
     read: list[tuple[Command, Origin]] = field(default_factory=list)
     error: Exception | None = None
-    hold: trio.Event = field(default_factory=trio.Event)
-    entered: trio.Event = field(default_factory=trio.Event)
     streams: Streams = field(init=False)
     visitor: uuid.UUID | None = None
 
@@ -56,7 +49,6 @@ class App:
             error_table(),
             on_refused=RefusalTeller(self.streams),
         )
-        self.in_flight.watch(self.app)
 
         @self.app.post("/do")
         async def do() -> Response:
@@ -65,18 +57,6 @@ class App:
             if self.error is not None:
                 raise self.error
             return Response(b"", status=202)
-
-        @self.app.post("/wait")
-        async def wait() -> Response:
-            self.entered.set()
-            await self.hold.wait()
-            return Response(b"", status=202)
-
-        @self.app.get("/page")
-        async def page() -> Response:
-            self.entered.set()
-            await self.hold.wait()
-            return Response(b"page")
 
     async def send(self, body: bytes, kind: str = "application/json", **headers: str) -> int:
         client = self.app.test_client()
@@ -181,53 +161,3 @@ async def tell(app: App, error: Exception) -> object:
     (event,) = await watchers[0].events()
     assert await watchers[1].events() == []
     return json.loads(event.partition("signals ")[2])
-
-
-class TestCommandsInFlight:
-    """A drain waits for what may change something, and for nothing else (SITE-185)."""
-
-    async def test_a_command_is_waited_for(self) -> None:
-        app = App()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(post, app, "/wait")
-            await app.entered.wait()
-            with trio.CancelScope() as waiting:
-                nursery.start_soon(when_blocked, waiting.cancel)
-                await app.in_flight.wait_none()
-            assert waiting.cancelled_caught
-            app.hold.set()
-            with trio.fail_after(PATIENCE_S):
-                await app.in_flight.wait_none()
-
-    async def test_a_page_is_not(self) -> None:
-        app = App()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(app.app.test_client().get, "/page")
-            await app.entered.wait()
-            with trio.fail_after(PATIENCE_S):
-                await app.in_flight.wait_none()
-            app.hold.set()
-
-    async def test_a_command_that_failed_or_was_cut_counts_no_more(self) -> None:
-        app = App()
-        app.error = ValueError("a bug")
-        assert await app.send(good()) == 500
-        assert await app.send(b"{") == 400
-        with trio.fail_after(PATIENCE_S):
-            await app.in_flight.wait_none()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(post, app, "/wait")
-            await app.entered.wait()
-            nursery.cancel_scope.cancel()
-        with trio.fail_after(PATIENCE_S):
-            await app.in_flight.wait_none()
-
-
-async def when_blocked(do: Callable[[], None]) -> None:
-    await wait_all_tasks_blocked()
-    do()
-
-
-async def post(app: App, path: str) -> None:
-    headers = {"content-type": "application/json", "sec-fetch-site": "same-origin"}
-    await app.app.test_client().post(path, data=b"{}", headers=headers)

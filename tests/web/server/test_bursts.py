@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from tests.patience import FOR_EVER_S, until
+from tests.patience import FOR_EVER_S, PATIENCE_S, until
 from tests.web.server.edge_kit import Asker, Reply, edged
 from tests.web.server.serving_kit import Client
+from web.server import DrainResult, DrainStep
 from web.server.connection.overload import OverloadSettings
 from web.server.edge import turns
 
@@ -134,3 +135,34 @@ async def test_a_drain_answers_who_stands_in_line() -> None:
         # Who owes a body is cut off; these two owe nothing.
         await ask.server.drain()
     assert [(reply.status, reply.body) for reply in found] == [(202, b"4")] * 2
+
+
+async def test_a_drain_that_waits_for_commands_waits_for_the_line_of_an_address() -> None:
+    # REL-20, REL-24: nothing is cut that only waited for its turn
+    found: list[int] = []
+    results: list[DrainResult] = []
+    async with (
+        trio.open_nursery() as nursery,
+        edged(requests_per_address=1) as ask,
+        held(ask, 1) as clients,
+    ):
+
+        async def post() -> None:
+            found.append((await ask("POST /command", SAME_JSON, b"body")).status)
+
+        async def drain() -> None:
+            finish = DrainStep("finish commands", PATIENCE_S, ask.app.edge.wait_none_in_hand)
+            results.append(await ask.server.drain([finish]))
+
+        for _ in range(20):
+            nursery.start_soon(post)
+        await until(lambda: ask.app.edge.turns.waiting_count() == 20)
+        nursery.start_soon(drain)
+        await until(lambda: ask.server.is_draining)
+        assert not found
+        await clients[0].send(b"body")
+        await until(lambda: bool(results))
+    assert found == [202] * 20
+    assert results[0].is_clean
+    # It waits for nobody where nobody is.
+    await ask.app.edge.wait_none_in_hand()

@@ -200,6 +200,8 @@ class Edge:
         self._signer = VisitorSigner(settings.ring)
         self._cookie = cookie_name("visitor", is_https=settings.is_https)
         self._in_hand = 0
+        self._none_in_hand = trio.Event()
+        self._none_in_hand.set()
         self.turns = Turns(settings.requests_per_address)
         self._too_many_told_at = -math.inf
         # By reader, and whether over HTTPS: few there can be.
@@ -418,12 +420,30 @@ class Edge:
             self._note_too_many()
             await answer.refuse(_OVERLOADED)
             return
-        self._in_hand += 1
+        self._take()
         try:
             await self._run(scope, receive, answer, has_turn=False)
         finally:
-            self._in_hand -= 1
+            self._let_go()
             answer.leave()
+
+    async def wait_none_in_hand(self) -> None:
+        """Call this to wait until no request is in hand or in a line; streams and probes apart.
+
+        A drain does, when nobody new comes. Cancelled, it changes nothing.
+        """
+        await self._none_in_hand.wait()
+
+    def _take(self) -> None:
+        # An event is set once and for all: the first request after a pause makes a new one.
+        if self._in_hand == 0:
+            self._none_in_hand = trio.Event()
+        self._in_hand += 1
+
+    def _let_go(self) -> None:
+        self._in_hand -= 1
+        if self._in_hand == 0:
+            self._none_in_hand.set()
 
     def _note_too_many(self) -> None:
         self.overloads += 1

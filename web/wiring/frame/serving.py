@@ -14,7 +14,6 @@ from actors.runtime import AnyActor
 from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, Plan
 from web.realtime import StreamActor, Streams
 from web.routing import paths
-from web.routing.commands import CommandsInFlight
 from web.server import (
     REQUEST_S,
     Checks,
@@ -106,12 +105,7 @@ def _checks(
 def served(
     app: WebApp, settings: Settings, port: int, *, streams: Streams, sockets: Sockets
 ) -> Served:
-    """Call this when an application is composed: how it is served, and how it lets go.
-
-    Its commands are counted from here on, so that a drain can wait for them.
-    """
-    commands = CommandsInFlight()
-    commands.watch(app)
+    """Call this when an application is composed: how it is served, and how it lets go."""
 
     async def tell_streams() -> None:
         sockets.begin_drain()
@@ -119,7 +113,8 @@ def served(
 
     async def finish() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(commands.wait_none)
+            # Those too that wait in the line of their address: their clients were let in.
+            nursery.start_soon(app.edge.wait_none_in_hand)
             nursery.start_soon(sockets.wait_answered)
 
     return Served(
