@@ -19,6 +19,9 @@ from actors.chat.words import AuthorId, History, Message, Newest, RoomName, Stat
 # that posts, moderates, forgets a person or removes what is old) is seen so much later at most, on
 # pages that load meanwhile. However many load, the store is asked no more often than that.
 NEWEST_KEPT_S = 1.0
+# From then on whoever looks has them read anew, and shows what is kept meanwhile. While the loop is
+# late a read takes some turns of it: half of the time is enough for turns of a tenth of a second.
+NEWEST_DUE_S = NEWEST_KEPT_S / 2
 
 
 class NewestWindow:
@@ -68,6 +71,7 @@ class NewestCache:
 
     def __init__(self) -> None:
         self._kept: dict[RoomName, tuple[NewestWindow, float]] = {}
+        self._renewing: set[RoomName] = set()
 
     def __repr__(self) -> str:
         return f"<NewestCache of {len(self._kept)} rooms>"
@@ -75,10 +79,23 @@ class NewestCache:
     def put(self, room: RoomName, window: NewestWindow, read_at: float) -> None:
         """Call this with what the store was asked for at `read_at`, in seconds of trio's clock."""
         self._kept[room] = window, read_at
+        self._renewing.discard(room)
 
     def forget(self, room: RoomName) -> None:
         """Call this when what is kept may not be true any more."""
         self._kept.pop(room, None)
+        self._renewing.discard(room)
+
+    def wants_renewal(self, room: RoomName, now: float) -> bool:
+        """Call this when the kept was shown; True once when it is due: tell the room to renew it.
+
+        At any later look too when that did not come to anything: then it is not kept any more.
+        """
+        kept = self._kept.get(room)
+        if kept is None or room in self._renewing or now - kept[1] < NEWEST_DUE_S:
+            return False
+        self._renewing.add(room)
+        return True
 
     def maybe_window(self, room: RoomName, now: float) -> NewestWindow | None:
         """Call this for what is kept; None where there is nothing, or it is too old."""

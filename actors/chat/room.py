@@ -15,6 +15,7 @@ only some may see is not told one by one: then the readers read again.
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from uuid import UUID
@@ -199,6 +200,11 @@ class ForgetNewest:
 
 
 @message
+class RenewNewest:
+    """Tells the room that its newest messages are looked at, and will soon be too old for it."""
+
+
+@message
 class Stored:
     """Tells the room that its last event is `n`, whoever stored it: the readers are to know it."""
 
@@ -218,7 +224,15 @@ class CrashRoom:
 
 
 RoomMessage: TypeAlias = (
-    Post | Join | IsMember | Moderate | ReadHistory | ForgetNewest | Stored | CrashRoom
+    Post
+    | Join
+    | IsMember
+    | Moderate
+    | ReadHistory
+    | ForgetNewest
+    | RenewNewest
+    | Stored
+    | CrashRoom
 )
 
 
@@ -355,6 +369,11 @@ class RoomActor(Actor[RoomMessage | Settle]):
         """Show nothing that may be gone."""
         self._forget_newest()
 
+    async def on_renew_newest(self, _: RenewNewest) -> None:
+        """Read them while those that are kept can still be shown; without the store, until then."""
+        with suppress(ChatLogUnavailable):
+            await self._read_newest()
+
     async def on_stored(self, message: Stored) -> None:
         """Tell the readers what others have stored."""
         if self._told_n is not None:
@@ -457,9 +476,14 @@ class RoomActor(Actor[RoomMessage | Settle]):
         window = self.environment.newest.maybe_window(self.name, now)
         if window is None:
             self._forget_newest()  # Nothing is kept when the store does not answer.
-            window = NewestWindow(await self.environment.log.newest(self.name))
-            # What was true when it was asked, whenever the answer came.
-            self.environment.newest.put(self.name, window, now)
+            window = await self._read_newest()
+        return window
+
+    async def _read_newest(self) -> NewestWindow:
+        now = trio.current_time()
+        window = NewestWindow(await self.environment.log.newest(self.name))
+        # What was true when it was asked, whenever the answer came.
+        self.environment.newest.put(self.name, window, now)
         return window
 
     def _draft(self, post: Post) -> Draft:

@@ -3,6 +3,7 @@
 The panel itself stands on the lab's page, which asks here for what it shows at first.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from uuid import UUID, uuid4
@@ -36,6 +37,7 @@ from actors.chat import (
     NotTaken,
     Posted,
     ReadHistory,
+    RenewNewest,
     Repeated,
     RoomName,
     Rooms,
@@ -47,7 +49,7 @@ from actors.chat import (
 from actors.chat.chat_log import HISTORY_LIMIT
 from actors.chat.policy import parse_body, parse_client_id
 from actors.persistence.words import BIGINT_MAX
-from actors.runtime import AskError
+from actors.runtime import AskError, NoProc
 from actors.timeline import Kind, Values
 from web.chat.presenting import PageViews, window_views
 from web.chat.readers import ShownRooms
@@ -304,8 +306,13 @@ async def _history(
 ) -> History:
     viewer = viewer_of(state)
     if before is None:
-        kept = chat.newest.maybe_history(room, viewer, limit, trio.current_time())
+        now = trio.current_time()
+        kept = chat.newest.maybe_history(room, viewer, limit, now)
         if kept is not None:
+            if chat.newest.wants_renewal(room, now):
+                # A room that is away reads them when it is back.
+                with suppress(NoProc):
+                    chat.rooms.of(room).tell(RenewNewest())
             return kept
     question = ReadHistory(viewer, before, limit)
     patience_s = min(PAGE_READ_S_MAX, services.remaining(state))

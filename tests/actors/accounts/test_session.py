@@ -47,6 +47,7 @@ from actors.chat import (
     Post,
     PostOutcome,
     ReadHistory,
+    RenewNewest,
     RoomMessage,
     RoomName,
     Rooms,
@@ -84,6 +85,8 @@ class FakeRoom(Actor[RoomMessage]):
         return NotStored("a fake stores nothing")
 
     def on_forget_newest(self, message: ForgetNewest) -> None: ...
+
+    def on_renew_newest(self, message: RenewNewest) -> None: ...
 
     def on_stored(self, message: Stored) -> None: ...
 

@@ -68,9 +68,9 @@ def test_many_requests_in_one_turn_turn_the_rest_away() -> None:
     # RES-8, REL-74
     loop = Loop()
     refused = loop.turn(*[STEP_S] * WAVE)
-    # Late from the second on, and then for a second.
+    # A turn that is late was so from its beginning on, and this one for a second.
     began = refused.index(True)
-    assert STEP_S * began == pytest.approx(SETTINGS.late_s + SETTINGS.for_s, abs=2 * STEP_S)
+    assert STEP_S * began == pytest.approx(SETTINGS.for_s, abs=2 * STEP_S)
     assert all(refused[began:])
     assert (loop.overload.is_on, loop.overload.refused) == (True, WAVE - began)
     # From now on each turn serves who is read early in it.
@@ -104,19 +104,39 @@ def test_what_others_make_a_turn_long_by_is_not_for_requests_to_pay() -> None:
     assert not loop.overload.is_on
 
 
-@pytest.mark.parametrize("crowd", [100, 10_000])
-def test_no_more_goes_by_refusing_than_by_serving(crowd: int) -> None:
-    # REL-74: whatever comes, half of a turn is for those who are served
+def test_short_turns_behind_late_ones_are_no_relief_and_waiting_is() -> None:
+    # RES-8: what was read in a late turn goes on in steps, a short turn each
+    for idle_s, is_on in ((0.0, True), (0.5, False)):
+        loop = Loop()
+        for _ in range(40):
+            loop.turn(*[STEP_S] * 4)
+            for _ in range(3):
+                loop.turn(0.05)
+            loop.idle(idle_s)
+            if loop.overload.is_on:
+                break
+        assert loop.overload.is_on is is_on
+
+
+@pytest.mark.parametrize("per_s", [1000, 4500, 8000])
+def test_turns_come_back_to_their_length_however_many_ask(per_s: int) -> None:
+    # REL-74: at any rate at which turning away alone leaves something of the time
     loop = Loop()
     loop.turn(*[STEP_S] * WAVE)
-    page_s, refusal_s, refused = 0.001, 0.0001, 0
-    for _ in range(crowd):
-        is_refused = loop.overload.refuses(Urgency.READ)
-        refused += is_refused
-        loop.work(refusal_s if is_refused else page_s)
-    for_served, for_refused = (crowd - refused) * page_s, refused * refusal_s
-    # The first pages of the turn have a part of it that is theirs alone.
-    assert for_served == pytest.approx(max(SETTINGS.begins_s[0], for_refused), abs=2 * page_s)
+    page_s, refusal_s, turn_s = 0.0005, 0.0001, 1.0
+    for _ in range(60):
+        asking, began, refused = round(per_s * turn_s), loop.now, 0
+        for _ in range(asking):
+            is_refused = loop.overload.refuses(Urgency.READ)
+            refused += is_refused
+            loop.work(refusal_s if is_refused else page_s)
+        turn_s = loop.now - began
+        loop.end_turn()
+    lone_s = SETTINGS.begins_s[0] / (1 - per_s * refusal_s)
+    assert turn_s <= lone_s * 1.2
+    # What turning away leaves is all for those who are served.
+    if refused:
+        assert (asking - refused) * page_s >= (1 - per_s * refusal_s) * turn_s * 0.9
 
 
 def test_time_in_which_the_processor_does_something_else_is_nobodys_fault() -> None:

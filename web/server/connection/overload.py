@@ -11,8 +11,7 @@ Rule 1: one long step is a handler that blocks, and no load: turns must have bee
 Rule 2: from then on so much work of each turn is for requests that are served, and those read
         behind it are turned away. That holds turns to a length: who is turned away hears it soon,
         and who is not is soon served. What a turn is long by otherwise, a message for a thousand
-        pages, is not theirs: a few requests may begin in any turn. Nor is turning away: however
-        many ask, no more of a turn goes by it than by those who are served.
+        pages, is not theirs: a few requests may begin in any turn.
 Rule 3: readers go first, then commands, then what opens a stream or signs in; each only when turns
         are too long without those before it. Nothing else is turned away here.
 Rule 4: how late it is, is told by the clock, for that is what people wait; how much begins in a
@@ -78,6 +77,8 @@ class OverloadSettings:
 # Of `for_s`: what happens between two looks counts for no more, however long it takes. So a handler
 # that blocks for seconds is a quarter of what it takes.
 _ONE_STEP = 1 / 4
+# How much of a turn that is not late counts against late ones; waiting counts in full.
+_OF_SHORT = 1 / 2
 # How often the log says that requests are turned away: not for each, there are thousands.
 _TOLD_EVERY_S = 1.0
 _LONGEST_OF_S = 10.0
@@ -147,7 +148,7 @@ class Overload(trio.abc.Instrument):
         self._look(now)
         if self.is_on:
             self._share()
-            limit = max(settings.begins_s[urgency], self._for_refused)
+            limit = settings.begins_s[urgency]
             self._is_refusing = self._begun >= settings.least and self._for_served > limit
             if self._is_refusing:
                 self.note_refused()
@@ -199,11 +200,13 @@ class Overload(trio.abc.Instrument):
 
     def _look(self, now: float) -> None:
         """Count what passed since the last look, if the requests of this turn are late by now."""
-        passed, self._looked = now - self._looked, now
+        looked, self._looked = self._looked, now
         settings = self._settings
         if self.is_on or now - self._first <= settings.late_s:
             return
-        self._late_for += min(passed, settings.for_s * _ONE_STEP)
+        # A turn that is late was so from its beginning on.
+        since = looked if looked - self._first > settings.late_s else self._first
+        self._late_for += min(now - since, settings.for_s * _ONE_STEP)
         if self._late_for >= settings.for_s:
             self.is_on, self._refused_at, self._late_for = True, now, 0.0
 
@@ -221,4 +224,5 @@ class Overload(trio.abc.Instrument):
             return
         self._look(now)
         if now - self._first <= self._settings.late_s:
-            self._late_for = max(0.0, self._late_for - length)
+            # Behind a late turn come short ones, for what was read then goes on in steps.
+            self._late_for = max(0.0, self._late_for - length * _OF_SHORT)
