@@ -13,9 +13,9 @@ DATASTAR := build/datastar/datastar.js
 HEADING := build/heading/heading.ttf
 QUICK := -m "not slow and not browser"
 # How many processes share the tests; one that is done takes over from the others. A test often
-# waits, for a program or a deadline: a third uses what two leave of two cores. 0 is none but
+# waits, for a program or a deadline: two more use what two leave of two cores. 0 is none but
 # pytest's own, as a debugger wants it.
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # The suite starts some hundreds of interpreters; compiled anew in each, the project costs a second
