@@ -124,6 +124,7 @@ def test_turns_come_back_to_their_length_however_many_ask(per_s: int) -> None:
     loop = Loop()
     loop.turn(*[STEP_S] * WAVE)
     page_s, refusal_s, turn_s = 0.0005, 0.0001, 1.0
+    asking = refused = 0
     for _ in range(60):
         asking, began, refused = round(per_s * turn_s), loop.now, 0
         for _ in range(asking):
