@@ -191,6 +191,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
     "who was ever let into a room, as the store tells it": ("actors.chat.room:RoomActor._members",),
     "the closed set of rooms that the store has": (
         "actors.chat.newest:NewestCache._kept",
+        "actors.chat.newest:NewestCache._renewing",
         "actors.chat.watching:RoomsWatch._told",
     ),
     "a few names of our own: rooms, panels, kinds of connection": (
