@@ -206,22 +206,6 @@ async def test_a_document_has_the_shape_that_is_described() -> None:
     assert told == found | {"acts.at", "acts.action"}
 
 
-async def test_a_store_that_goes_away_ends_a_document_in_the_middle() -> None:
-    # SEC-136, SITE-155: what begins whole is either whole or seen not to be; before, it is a 503
-    async with open_whole_site() as site:
-        ada = await register(site)
-        holdings = site.web.accounts.holdings
-        assert isinstance(holdings, MemoryHoldings)
-        holdings.fail_next(StoreUnavailable("away"))
-        refused = await form(ada, "/account/export", export_password=PASSWORD)
-        assert refused.status == 503
-        site.log.fail_next()  # asked for messages only, behind the head of the document
-        with pytest.raises(http.client.IncompleteRead):
-            await form(ada, "/account/export", export_password=PASSWORD)
-        answer = await form(ada, "/account/export", export_password=PASSWORD)
-        assert json.loads(answer.text)["version"] == 1
-
-
 class LeavingLog(MemoryChatLog):
     """Does something when messages are read for a document."""
 
@@ -231,6 +215,28 @@ class LeavingLog(MemoryChatLog):
         if self.leave is not None:
             await self.leave()
         return await super().written_by(user_id, room)
+
+
+async def test_a_store_that_goes_away_ends_a_document_in_the_middle() -> None:
+    # SEC-136, SITE-155: what begins whole is either whole or seen not to be; before, it is a 503
+    log = LeavingLog()
+
+    async def leave() -> None:
+        log.leave = None
+        raise StoreUnavailable("away")
+
+    async with open_whole_site(log=log) as site:
+        ada = await register(site)
+        holdings = site.web.accounts.holdings
+        assert isinstance(holdings, MemoryHoldings)
+        holdings.fail_next(StoreUnavailable("away"))
+        refused = await form(ada, "/account/export", export_password=PASSWORD)
+        assert refused.status == 503
+        log.leave = leave  # behind the head of the document
+        with pytest.raises(http.client.IncompleteRead):
+            await form(ada, "/account/export", export_password=PASSWORD)
+        answer = await form(ada, "/account/export", export_password=PASSWORD)
+        assert json.loads(answer.text)["version"] == 1
 
 
 async def test_a_document_ends_with_the_sign_in_that_asked_for_it() -> None:
