@@ -19,7 +19,6 @@ from web.server import ErrorRow, RequestState, current_request_state
 
 C = TypeVar("C", bound=msgspec.Struct)
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = "application/x-www-form-urlencoded"
 
 

@@ -113,9 +113,9 @@ class Overload(trio.abc.Instrument):
         # When the first request of this turn was read, and how many have begun in it.
         self._first = math.inf
         self._begun = 0
-        # What the processor has worked in this turn for who is served, and who is not, since the
-        # first of them; and until when that is known, and whose is what comes behind that.
-        self._for_served = self._for_refused = 0.0
+        # What the processor has worked in this turn for who is served, since the first of them; and
+        # until when that is known, and whether what comes behind that is for who is turned away.
+        self._for_served = 0.0
         self._is_refusing = False
         self._late_for = 0.0
         self._refused_at = -math.inf
@@ -164,11 +164,9 @@ class Overload(trio.abc.Instrument):
             self._tell(now)
 
     def _share(self) -> None:
-        """Count the work since the last request was read to it."""
+        """Count the work since the last request was read, where that one is served."""
         worked = self._settings.worked()
-        if self._is_refusing:
-            self._for_refused += worked - self._worked
-        else:
+        if not self._is_refusing:
             self._for_served += worked - self._worked
         self._worked = worked
 
@@ -186,7 +184,7 @@ class Overload(trio.abc.Instrument):
         self.turn += 1
         # Where there is more to do the kernel is only asked, and the next turn has begun.
         self._began, self._first, self._begun = now, math.inf, 0
-        self._for_served = self._for_refused = 0.0
+        self._for_served = 0.0
         self._worked = 0.0
         self._is_refusing = False
         self._is_waiting = timeout > 0

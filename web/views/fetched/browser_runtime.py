@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from web.views.fetched.wheels import NotFetched, Wheel, check, download, sha256_of
+from web.views.fetched.wheels import Wheel, check, download, run, sha256_of
 
 FILE_NAME = "datastar.js"
 WHEEL = Wheel(
@@ -66,15 +66,7 @@ def unpack(wheel: bytes, *, sha256: str = WHEEL.sha256) -> dict[str, bytes]:
 
 def main(arguments: list[str]) -> int:
     """Call this with the folder to fill; returns the exit code."""
-    if len(arguments) != 1:
-        print("usage: python -m web.views.fetched.browser_runtime FOLDER", file=sys.stderr)
-        return 2
-    try:
-        fetch(Path(arguments[0]))
-    except NotFetched as error:
-        print(f"greenroom: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run("web.views.fetched.browser_runtime", fetch, arguments)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,3 +56,19 @@ def check(name: str, content: bytes, sha256: str) -> None:
 def sha256_of(content: bytes) -> str:
     """Call this for the SHA-256 of a file's bytes, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def run(program: str, fetch: Callable[[Path], object], arguments: list[str]) -> int:
+    """Call this with the words behind a fetching program's name: the folder to fill.
+
+    Returns the exit code: 2 for other words, 1 when the file could not be had, which is told.
+    """
+    if len(arguments) != 1:
+        print(f"usage: python -m {program} FOLDER", file=sys.stderr)
+        return 2
+    try:
+        fetch(Path(arguments[0]))
+    except NotFetched as error:
+        print(f"greenroom: {error}", file=sys.stderr)
+        return 1
+    return 0
