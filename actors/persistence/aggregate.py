@@ -96,6 +96,9 @@ class Aggregate(Generic[S, C, E]):
 
     Raise `schema` when `apply` means something else than before: snapshots of the former
     meaning are then ignored.
+
+    `opens` are the commands that begin a stream. An actor that was just started decides them on
+    `initial()`, which saves a look at a stream that is not there; where it is, it reads it then.
     """
 
     category: ClassVar[str]
@@ -103,6 +106,7 @@ class Aggregate(Generic[S, C, E]):
     schema: ClassVar[int] = 1
     snapshot_every: ClassVar[int] = SNAPSHOT_EVERY
     types: ClassVar[EventTypes] = EVENTS
+    opens: ClassVar[tuple[type, ...]] = ()
 
     def initial(self) -> S:
         """Override this: the state before the first event."""

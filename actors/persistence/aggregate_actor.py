@@ -10,6 +10,8 @@ Rule 5: a state that is not read yet, or doubtful, answers nobody: whoever asks 
 what the store says. So an outage ends no aggregate, and uses up no restarts of its supervisor.
 Rule 6: an actor is one tenant's, or none's: that of its store. Whoever asks in the context of
 another tenant is told so, before anything is read or decided.
+Rule 7: a command that begins a stream (`Aggregate.opens`) is decided before the stream is read. Its
+append expects none; where there is one, or the decision is no event, it is read and decided again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -200,6 +202,8 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         A store that is away, or takes long, is met again by the messages.
         """
         self.idle_after(self._idle_s)
+        if self._may_open():
+            return  # what comes first may need no look
         try:
             await self._be_sure(START_S_MAX)
         except StoreError as error:
@@ -213,6 +217,11 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
             return Failed(foreign)
         began = trio.current_time()
         try:
+            if self._may_open() and isinstance(message.command, self.aggregate.opens):
+                self._raise_if_away()
+                opened = await self._maybe_open(message)
+                if opened is not None:
+                    return opened
             await self._be_fit()
             return await self._execute(message)
         except (Fenced, StreamGone) as error:
@@ -313,6 +322,28 @@ class AggregateActor(Actor[Execute | ReadState | IdleTimeout], Generic[S, C, E])
         if self._snapshots is not None:
             await self._restore(self._snapshots)
         self._is_begun = True
+
+    def _may_open(self) -> bool:
+        """Whether nothing is known of the stream, and nothing else than events makes the state."""
+        return (
+            bool(self.aggregate.opens)
+            and not self._is_begun
+            and self._snapshots is None
+            and self._keyring is None
+        )
+
+    async def _maybe_open(self, message: Execute) -> Done | None:
+        """Begin the stream; None when there is one already, or this command does not begin it."""
+        decision = self.aggregate.decide(self.state, message.command, self.env)  # type: ignore[arg-type]
+        if isinstance(decision, Refusal | Reply) or not decision:
+            return None
+        try:
+            done = await self._append(tuple(decision), message)
+        except ConcurrencyConflict:
+            return None
+        # All of the stream: it was empty before, or was read since.
+        self._is_begun, self._is_doubtful = True, False
+        return done
 
     async def _execute(self, message: Execute) -> Done | Refusal:
         for attempt in range(CONFLICT_RETRIES_MAX + 1):

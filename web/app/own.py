@@ -43,6 +43,7 @@ from web.app.running import (
     prepare_state_dir,
     read_secret,
     site_database,
+    spare_what_stays,
     start_problem,
 )
 from web.app.serving import run_program
@@ -104,6 +105,7 @@ async def _serve(plan: SitePlan, store: MemoryDatabase | None, settings: Setting
     stopping = Stopping(settings, name=plan.name, pages={}, data=data)
     with WayOut(settings.drain_budget_s, stopping.left) as way_out:
         async with _keeping(plan, settings, store) as kept:
+            spare_what_stays()
             # Around the tree: a signal while it starts is kept, and leaves it as soon as it is up.
             way_out.open()
             async with _run(plan, settings, kept, stopping) as site:

@@ -7,6 +7,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 _SUB_MILLISECOND_BITS = 12
+# The chance of 64 ids is drawn at once: to ask the system lets go of the interpreter, and with a
+# second thread at work it takes as long as that one likes to get it back.
+_CHANCE_BYTES = 8
+_DRAWN_BYTES = 64 * _CHANCE_BYTES
 
 
 class SystemClock:
@@ -27,6 +31,7 @@ class SystemIds:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
+        self._drawn, self._at, self._process = b"", 0, 0
 
     def new_id(self) -> UUID:
         """Call this from any thread to get a fresh id; later ones sort behind earlier ones."""
@@ -36,7 +41,14 @@ class SystemIds:
         ticks |= (rest << _SUB_MILLISECOND_BITS) // 1_000_000
         with self._lock:
             self._last = max(ticks, self._last + 1)
-            ticks = self._last
+            ticks, chance = self._last, self._draw()
         milliseconds, fraction = ticks >> _SUB_MILLISECOND_BITS, ticks & 0xFFF
         value = (milliseconds & (1 << 48) - 1) << 80 | 7 << 76 | fraction << 64 | 2 << 62
-        return UUID(int=value | int.from_bytes(os.urandom(8)) >> 2)
+        return UUID(int=value | chance >> 2)
+
+    def _draw(self) -> int:
+        """Take the next piece of what was drawn; a forked child draws anew."""
+        if self._at == len(self._drawn) or self._process != os.getpid():
+            self._drawn, self._at, self._process = os.urandom(_DRAWN_BYTES), 0, os.getpid()
+        begins, self._at = self._at, self._at + _CHANCE_BYTES
+        return int.from_bytes(self._drawn[begins : self._at])

@@ -5,13 +5,19 @@ committed by the runner in one transaction with the checkpoint.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from uuid import UUID
 
 from actors.persistence.beside_log.dead_letters import NewDeadLetter, words_of
 from actors.persistence.errors import StoredDataError, StoreError, StoreMisuse, UnknownEventType
-from actors.persistence.projections.projection import Document, Projection, ProjectionTx
+from actors.persistence.projections.projection import (
+    Document,
+    Projection,
+    ProjectionTx,
+    is_key,
+)
 from actors.persistence.words import Cursor, StoredEvent
 
 Read: TypeAlias = Callable[[str], Awaitable[Document | None]]
@@ -104,6 +110,18 @@ async def try_apply(
         return error
     tx.keep()
     return None
+
+
+def hinted(projection: Projection, events: Iterable[StoredEvent]) -> set[str]:
+    """Call this for the documents that a projection says it will ask for.
+
+    Where it cannot say, nothing: `apply` meets what is wrong with an event, and tells it.
+    """
+    keys: set[str] = set()
+    for event in events:
+        with suppress(Exception):
+            keys.update(key for key in projection.reads(event) if is_key(key))
+    return keys
 
 
 def said(error: Exception) -> str:

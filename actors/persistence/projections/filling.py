@@ -28,6 +28,7 @@ from actors.persistence.projections.applying import (
     Attempt,
     attempt,
     forgets_of,
+    hinted,
     said_of,
     subjects_of,
     try_apply,
@@ -340,7 +341,7 @@ class Filling:
         names = set(streams)
         if self._events.tenant is not None:
             names.update(event.stream_id for event in events)
-        await self._documents.begin(collection, sorted(names))
+        await self._documents.begin(collection, sorted(names), hinted(self._projection, events))
         refused: Exception | None = None
         while True:
             made = await attempt(

@@ -64,10 +64,11 @@ class Projection:
         raise TypeError(f"{type(self).__name__} has no apply()")
 
     def reads(self, event: StoredEvent) -> Sequence[str]:
-        """Override this in one that is inline: the documents that `apply` asks for by all odds.
+        """Override this: the documents that `apply` asks for by all odds.
 
-        A store may lock and read them at once, for all appends of a commit. It is a hint, and
-        changes nothing: what is not named is read when it is asked for.
+        They are read at once: by a runner for a batch of events, and of one that is inline by the
+        store, which may lock them, for all appends of a commit. It is a hint, and changes
+        nothing: what is not named is read when it is asked for.
         """
         return ()
 

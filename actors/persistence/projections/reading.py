@@ -1,10 +1,11 @@
-"""Reading documents for a batch of events: those of its streams at once, where these are read.
+"""Reading documents for a batch of events: at once those that it will ask for.
 
-Most read models keep a document for each stream. Read one by one, a hundred events of a hundred
-streams are a hundred questions to the database, and a rebuild waits for nothing else.
+These are what the projection names (`Projection.reads`), and those of its streams where these are
+read. Most read models keep a document for each stream. Read one by one, a hundred events of a
+hundred streams are a hundred questions to the database, and a rebuild waits for nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from actors.persistence.projections.projection import Document
 from actors.persistence.projections.store import ProjectionStore
@@ -26,23 +27,31 @@ class DocumentReader:
         self._read = self._of_streams = 0
         self._reads_streams = False
 
-    async def begin(self, collection: str, streams: Sequence[str]) -> None:
-        """Call this before a batch; reads ahead when the last one would have gained by it."""
+    async def begin(
+        self, collection: str, streams: Sequence[str], hinted: Collection[str] = ()
+    ) -> None:
+        """Call this before a batch; reads ahead when the last one would have gained by it.
+
+        `hinted` are keys that are read ahead in any case.
+        """
         if self._read:
             self._reads_streams = self._of_streams > self._read // 2
         self._collection, self._streams = collection, frozenset(streams)
         self._read = self._of_streams = 0
         self._ahead = {}
-        if self._reads_streams and len(streams) > 1:
-            found: Mapping[str, Document] = await self._store.get_many(collection, streams)
-            self._ahead = {stream: found.get(stream) for stream in streams}
+        wanted = set(hinted)
+        if self._reads_streams:
+            wanted.update(streams)
+        if len(wanted) > 1:
+            found: Mapping[str, Document] = await self._store.get_many(collection, sorted(wanted))
+            self._ahead = {key: found.get(key) for key in wanted}
 
     async def read(self, key: str) -> Document | None:
         """Call this for a document as the last commit left it."""
         self._read += 1
         if key in self._streams:
             self._of_streams += 1
-            if key in self._ahead:
-                # Once: it is the caller's now, who may change it.
-                return self._ahead.pop(key)
+        if key in self._ahead:
+            # Once: it is the caller's now, who may change it.
+            return self._ahead.pop(key)
         return await self._store.get(self._collection, key)

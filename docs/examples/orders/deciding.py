@@ -90,6 +90,8 @@ class Orders(Aggregate[Order, Command, Happened]):
 
     category = CATEGORY
     state_type = Order
+    # Most orders are placed once: a fresh one is not looked for before.
+    opens = (Place,)
 
     def stream_of(self, id_: str) -> StreamId:
         """The order's id is the name of its stream."""

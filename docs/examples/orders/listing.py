@@ -53,6 +53,10 @@ class OrderProjection(Projection):
     name = NAME
     handles = (Placed, Cancelled, Shipped)
 
+    def reads(self, event: StoredEvent) -> list[str]:
+        """The order's row, whose stream has its id, and the counts: read at once for a batch."""
+        return [row_key(event.stream_id), *(count_key(status) for status in STATUSES)]
+
     async def apply(self, event: StoredEvent, tx: ProjectionTx) -> None:
         """Write what an event means for the row of its order."""
         happened = self.types.decode(event)

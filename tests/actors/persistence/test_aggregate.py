@@ -1,8 +1,9 @@
 """The event-sourced actor: decides on what is stored, and survives what may go wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, make_dataclass
 from dataclasses import field as dataclass_field
+from unittest.mock import ANY
 from uuid import UUID
 
 import pytest
@@ -29,6 +30,7 @@ from actors.persistence import (
     Refusal,
     SetTimer,
     Shard,
+    StoredEvent,
     StoreUnavailable,
     StreamArchived,
     StreamGone,
@@ -46,6 +48,7 @@ from tests.actors.persistence.accounts import (
     TYPES,
     Account,
     Balance,
+    Command,
     Deposit,
     Deposited,
     HowMuch,
@@ -55,6 +58,7 @@ from tests.actors.persistence.accounts import (
 )
 
 ONE = StreamId("account-1")
+Happened = Deposited | Withdrawn
 
 
 async def _start(
@@ -343,6 +347,94 @@ async def test_a_repeat_with_its_key_has_one_effect() -> None:
         assert isinstance(again, Done)
         assert (again.version, again.cursor, again.replayed) == (1, first.cursor, True)
         assert await ask_state(ref) == (1, Balance(5, 1))
+
+
+class Opening(Account):
+    """An account that a deposit begins."""
+
+    opens = (Deposit,)
+
+
+class OpeningWithAll(Account):
+    """An account that says of every command that it begins it."""
+
+    opens = (Deposit, Withdraw, HowMuch)
+
+
+class _Looked(MemoryEventStore):
+    """Counts how often a stream was read; may take the answers of appends."""
+
+    looks = 0
+    is_losing = False
+
+    def load(
+        self, stream_id: StreamId, *, from_version: int = 1, to_version: int | None = None
+    ) -> AsyncIterator[StoredEvent]:
+        self.looks += 1
+        return super().load(stream_id, from_version=from_version, to_version=to_version)
+
+    async def append_request(self, request: AppendRequest) -> Appended:
+        appended = await super().append_request(request)
+        if self.is_losing:
+            raise StoreUnavailable("the answer was lost")
+        return appended
+
+
+def _opening(
+    store: MemoryEventStore, kind: type[Account] = Opening
+) -> Callable[[], AggregateActor[Balance, Command, Happened]]:
+    env = environment()
+    return lambda: AggregateActor(kind(), "1", store, env)
+
+
+async def test_a_command_that_begins_a_stream_does_not_look_for_it() -> None:
+    # CORE-10, STORE-14
+    store = _Looked()
+    make = _opening(store)
+    async with open_actors() as system:
+        first = await system.start(make)
+        assert await execute(first, Deposit(5)) == Done(1, (Deposited(5),), ANY)
+        assert await ask_state(first) == (1, Balance(5, 1))
+        assert isinstance(await execute(first, Withdraw(2)), Done)
+        assert store.looks == 0
+        # Where there is a stream, it is read, and decided again on what it says.
+        second = await system.start(make)
+        done = await execute(second, Deposit(5))
+        assert isinstance(done, Done)
+        assert (done.version, store.looks) == (3, 1)
+        assert await ask_state(second) == (3, Balance(8, 3))
+        assert store.looks == 1
+    assert store.event_count() == 3
+
+
+@pytest.mark.parametrize("command", [Withdraw(9), HowMuch(), None])
+async def test_what_does_not_begin_a_stream_looks_first(command: object) -> None:
+    # CORE-9: no answer and no refusal is of a state that was not read
+    store = _Looked()
+    await store.append(ONE, [TYPES.encode(Deposited(9), event_id=UUID(int=1))])
+    async with open_actors() as system:
+        ref = await system.start(_opening(store, OpeningWithAll))
+        if command is None:
+            assert await ask_state(ref) == (1, Balance(9, 1))
+        else:
+            assert isinstance(await execute(ref, command), Done)
+        assert store.looks == 1
+
+
+async def test_a_beginning_whose_answer_is_lost_happens_once() -> None:
+    # STORE-18, STORE-55: with its key the repeat is answered, without one it is decided again
+    store, key = _Looked(), Idempotent("accounts", "k-1", b"hash")
+    async with open_actors() as system:
+        ref = await system.start(_opening(store))
+        store.is_losing = True
+        with pytest.raises(StoreUnavailable):
+            await execute(ref, Deposit(5), idempotency=key)
+        store.is_losing = False
+        again = await execute(ref, Deposit(5), idempotency=key)
+        assert isinstance(again, Done)
+        assert (again.version, again.replayed) == (1, True)
+        assert await ask_state(ref) == (1, Balance(5, 1))
+    assert store.event_count() == 1
 
 
 async def test_an_idle_one_ends_and_a_fenced_one_too(

@@ -267,3 +267,26 @@ async def test_documents_of_no_stream_are_not_read_ahead(autojump_clock: MockClo
     asked = await _filled(InOne(), rounds=5, accounts=50)
     assert asked.together == []
     assert asked.singly == ["all"] * 3
+
+
+class Hinting(InOne):
+    """The same, and says what it asks for; of some events it cannot."""
+
+    def reads(self, event: StoredEvent) -> Sequence[str]:
+        if event.version == 1:
+            raise ValueError("nothing is known of the first")
+        return ["all", event.stream_id, "no\x00key"]
+
+
+async def test_documents_that_a_projection_names_are_read_together(
+    autojump_clock: MockClock,
+) -> None:
+    # PROJ-4: from the first batch on; what it names in vain changes nothing
+    asked = await _filled(Hinting(), rounds=4, accounts=50)
+    assert [len(keys) for keys in asked.together] == [51, 51]
+    assert asked.singly == []
+
+
+async def test_a_hint_that_cannot_be_given_is_none(autojump_clock: MockClock) -> None:
+    asked = await _filled(Hinting(), rounds=1, accounts=50)
+    assert (asked.together, asked.singly) == ([], ["all"])

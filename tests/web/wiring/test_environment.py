@@ -49,6 +49,25 @@ def test_ids_are_unique_over_threads() -> None:
     assert len(made) == 4000
 
 
+def test_the_chance_of_ids_is_drawn_once_for_many_and_anew_in_a_child(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = list[int]()
+
+    def draw(size: int) -> bytes:
+        drawn.append(size)
+        return bytes(range(256)) * 2
+
+    monkeypatch.setattr("os.urandom", draw)
+    ids = SystemIds()
+    made = [ids.new_id() for _ in range(64)]
+    assert drawn == [512]
+    assert made[0].int & 0xFF == 7 >> 2 | 6 << 6 & 0xFF
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    ids.new_id()
+    assert drawn == [512, 512]
+
+
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:  # SITE-181 SEC-125
     settings = Settings(state_dir=tmp_path)
     secret = load_secret(settings)
