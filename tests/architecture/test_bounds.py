@@ -178,6 +178,7 @@ MAPS_BOUNDED_BY: Mapping[str, Sequence[str]] = {
     "SANDBOXES_MAX, and the places of one": (
         "web.lab.sandbox.recording:Ledger.written",
         "web.lab.sandbox.sandboxes:Sandbox.in_hand",
+        "web.lab.sandbox.sandboxes:Sandbox.killed",
         "web.lab.sandbox.sandboxes:Sandbox.told",
         "web.lab.sandbox.sandboxes:Sandboxes._by_key",
         "web.lab.sandbox.sandboxes:Sandboxes._own",

@@ -179,9 +179,9 @@ def test_a_panel_that_is_not_seen_is_sent_nothing(site: SiteProcess, new_page: O
 def test_a_crash_has_a_flow_that_stays_chosen(site: SiteProcess, new_page: OpenPage) -> None:
     """SITE-123 SITE-124 LAB-1: a closed panel is sent nothing; what is chosen survives updates."""
     page = open_stage(new_page(), site)
-    page.locator("#chip-crew-alpha").click()
+    page.locator("#chip-feed-sink").click()
     page.get_by_role("button", name=re.compile("^Crash c")).click()
-    expect(page.locator(story_of(page, "crew-alpha"))).to_have_count(1)
+    expect(page.locator(story_of(page, "feed-sink"))).to_have_count(1)
     assert page.locator("#operations-flows > li").count() == 0
     page.locator("#tab-operations").click()
     crash = page.locator("#operations-flows .flow", has_text="/crash")

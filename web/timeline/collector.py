@@ -150,6 +150,16 @@ class Look:
 
 
 @message
+class Left:
+    """An actor has ended because of a request."""
+
+    path: str
+    cause: str
+    incarnation: int
+    at: float
+
+
+@message
 class Sweep:
     """Time to forget what is old."""
 
@@ -167,7 +177,7 @@ class Node(Protocol):
     def restart_s(self) -> float | None: ...
 
 
-Messages = Report | Look | Sweep
+Messages = Left | Look | Sweep
 
 
 class PostSink:
@@ -196,12 +206,44 @@ class PostSink:
         self._timeline.note(_cause(), Kind.CHAT_BROADCAST, values)
 
 
+class ExitSink:
+    """Notes that an actor ended because of a request, while its supervisor reports it.
+
+    At once, not by the collector's mailbox: what readers are sent next belongs to that request, and
+    they may be sent it before the collector has its turn. Who is to be waited for is told `further`.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        cause_of: Callable[[Report], str | None],
+        below_sandboxes: str | None,
+        further: Callable[[Left], object],
+    ) -> None:
+        self._timeline, self._cause_of, self._further = timeline, cause_of, further
+        self._below_sandboxes = below_sandboxes
+
+    def deliver(self, event: object) -> None:
+        """Take what a supervisor reports; only ends that a request has caused are told of."""
+        if not isinstance(event, Report) or event.context != "child_terminated":
+            return
+        cause, offender = self._cause_of(event), event.offender
+        if cause is None:
+            return
+        values: dict[str, str | int] = {"path": offender.path, "reason": _reason(event)}
+        values |= {"incarnation": offender.incarnation}
+        below = self._below_sandboxes
+        is_own = below is not None and offender.path.startswith(below)
+        if self._timeline.exited(cause, values, is_own=is_own):
+            self._further(Left(offender.path, cause, offender.incarnation, event.at))
+
+
 class TimelineCollector(Actor[Messages]):
     """Hears of posts and of actors that ended, and finds out when they are back.
 
     `readers_of` gives how many streams are sent an event of a room, `maybe_node` an actor by its
-    path, or None. What ends below the path `sandboxes` is shown to its own visitor only. What it
-    has noted outlives it.
+    path, or None. What ends below the path `sandboxes` is shown to its own visitor only; `cause_of`
+    gives the flow that it ended for. What it has noted outlives it.
     """
 
     def __init__(
@@ -210,9 +252,11 @@ class TimelineCollector(Actor[Messages]):
         readers_of: Callable[[RoomName], int],
         maybe_node: Callable[[str], Node | None],
         sandboxes: str = "",
+        cause_of: Callable[[Report], str | None] = lambda report: report.correlation_id,
     ) -> None:
         self._timeline, self._maybe_node = timeline, maybe_node
-        self._below_sandboxes = f"{sandboxes}/" if sandboxes else None
+        below = f"{sandboxes}/" if sandboxes else None
+        self._ends = ExitSink(timeline, cause_of, below, lambda left: self.ref.tell(left))
         self._posts = PostSink(timeline, readers_of)
         self._exits = ExitWatch()
         self._pause_s = LOOK_FIRST_S
@@ -221,28 +265,20 @@ class TimelineCollector(Actor[Messages]):
         """Listen to the rooms and to what supervisors report."""
         for room in ROOM_NAMES:
             self.system.topics.subscribe(topic_of(room), self._posts)
-        self.system.topics.subscribe(REPORTS, self.ref)
+        self.system.topics.subscribe(REPORTS, self._ends)
         self.every(SWEEP_S, Sweep())
 
     def on_stop(self, exit: Exit) -> None:  # noqa: A002 - the runtime's word
         """Listen no more: the next incarnation has ears of its own."""
         for room in ROOM_NAMES:
             self.system.topics.unsubscribe(topic_of(room), self._posts)
+        self.system.topics.unsubscribe(REPORTS, self._ends)
 
-    def on_report(self, report: Report) -> None:
-        """Note that an actor ended because of a request, and wait until it is back."""
-        cause, offender = report.correlation_id, report.offender
-        if report.context != "child_terminated" or cause is None:
-            return
-        values: dict[str, str | int] = {"path": offender.path, "reason": _reason(report)}
-        values |= {"incarnation": offender.incarnation}
-        is_own = self._below_sandboxes is not None and offender.path.startswith(
-            self._below_sandboxes
-        )
-        if self._timeline.exited(cause, values, is_own=is_own):
-            self._exits.put(offender.path, cause, offender.incarnation, report.at)
-            self._pause_s = LOOK_FIRST_S
-            self.after(self._pause_s, Look(), key="look")
+    def on_left(self, left: Left) -> None:
+        """Wait until an actor is back that has ended because of a request."""
+        self._exits.put(left.path, left.cause, left.incarnation, left.at)
+        self._pause_s = LOOK_FIRST_S
+        self.after(self._pause_s, Look(), key="look")
 
     def on_look(self, _: Look) -> None:
         """Note who is back, with the time it took; look later for the others."""

@@ -312,6 +312,7 @@ class Web:
             lambda room: len(self._room_readers[room]),
             self._directory.maybe_node,
             SANDBOXES_PATH,
+            self.sandboxes.cause_of,
         )
 
     def proof_feed(self) -> ProofFeed:

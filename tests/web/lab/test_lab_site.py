@@ -99,6 +99,23 @@ async def test_a_repeat_is_answered_from_what_was_decided() -> None:
         assert Kind.LAB_ACTION in [entry.kind for entry in flow]
 
 
+@pytest.mark.parametrize("action", ["crash", "kill"])
+async def test_an_exit_stands_in_the_flow_of_its_press(action: str) -> None:
+    """LAB-30 SITE-122: what was queued by another request, and is in hand then, tells nothing."""
+    async with open_whole_site() as site, a_guest(site) as guest:
+        flood = await guest.act("actors/feed-sink/flood", "c1", count=100)
+        press = await guest.act(f"actors/feed-sink/{action}", "c2")
+
+        def kinds(answer: Answer) -> list[Kind]:
+            flow = site.web.timeline.diagnostic(request_id=answer.headers["x-request-id"])
+            return [entry.kind for entry in flow]
+
+        await until(lambda: {Kind.SSE_PATCH, Kind.ACTOR_RESTARTED} <= set(kinds(press)))
+        told = [kind for kind in kinds(press) if kind.value.startswith("actor.")]
+        assert told == [Kind.ACTOR_EXITED, Kind.ACTOR_RESTARTED]
+        assert Kind.ACTOR_EXITED not in kinds(flood)
+
+
 async def test_refusals_are_recorded_but_not_without_end() -> None:  # LAB-6 LAB-7
     async with open_whole_site() as site, a_guest(site) as guest:
         answers = [(await guest.act("actors/crew/crash", str(uuid4()))).status for _ in range(35)]

@@ -12,13 +12,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from actors.runtime import AnyRef, Cell, System
+from actors.runtime import AnyRef, Cell, Context, System, edge_context
 from supervision import (
+    REPORTS,
     ChildSpec,
     Dynamic,
     Flags,
     Node,
     Plan,
+    Report,
     Supervisor,
     Tree,
     handle_of,
@@ -114,6 +116,17 @@ class Kit:
         await until(lambda: len(kept) >= stories and all(story.is_over for story in kept))
 
 
+class Reported:
+    """Keeps what supervisors report."""
+
+    def __init__(self) -> None:
+        self.all: list[Report] = []
+
+    def deliver(self, event: object) -> None:
+        assert isinstance(event, Report)
+        self.all.append(event)
+
+
 @asynccontextmanager
 async def open_kit(most: int = 200) -> AsyncIterator[Kit]:
     kit = Kit([], most)
@@ -196,6 +209,30 @@ async def test_a_crash_restarts_whom_its_strategy_says(
         assert len(known) == 6
         assert known == sorted(known)
         assert story.in_hand == 1
+
+
+@pytest.mark.parametrize("action", ["crash", "kill"])
+@pytest.mark.parametrize("place", ["crew-alpha", "feed-source", "feed-router", "feed-sink"])
+async def test_an_exit_is_of_who_pressed_whichever_message_was_in_hand(
+    place: str, action: str, autojump_clock: MockClock
+) -> None:
+    """LAB-30: what waited before the press is another flow's, or nobody's."""
+    async with open_kit() as kit:
+        sandbox = await kit.ready(kit.open())
+        await until(lambda: sandbox.props.received > 0)
+        reports = Reported()
+        kit.systems[0].topics.subscribe(REPORTS, reports)
+        with edge_context(Context("of the flood")):
+            await kit.act(sandbox, place, "flood", 3)
+        for flow in ("of the press", "of one that came too late"):
+            with edge_context(Context(flow)):
+                await kit.act(sandbox, place, action)
+        await kit.settled(sandbox, 1)
+        (report,) = [one for one in reports.all if one.context == "child_terminated"]
+        assert report.correlation_id != "of the press", "another message was in hand"
+        assert kit.sandboxes.cause_of(report) == "of the press"
+        kit.sandboxes.forget(sandbox)
+        assert kit.sandboxes.cause_of(report) in {"of the press", None}, "its sandbox is gone"
 
 
 async def test_a_group_is_told_leaf_by_leaf_and_who_was_stopped_for_it(

@@ -12,11 +12,22 @@ from actors.runtime import Actor, AnyRef, NoProc, Ref, message
 from web.lab.sandbox.words import BEAT_S, Place, Props
 
 
-class CrashedOnPurpose(Exception):
-    """Raised by an actor of a sandbox whose visitor wanted it so."""
+class AsWanted(Exception):
+    """What an actor crashes with when its visitor wanted it so; `flow` is that of the press.
+
+    The message in hand may be of another: it was only the next one when the button was pressed.
+    """
+
+    def __init__(self, text: str, flow: str | None) -> None:
+        super().__init__(text)
+        self.flow = flow
 
 
-class ShelfFell(Exception):
+class CrashedOnPurpose(AsWanted):
+    """Raised by all but a router."""
+
+
+class ShelfFell(AsWanted):
     """One half of a router's crash: such errors come in groups."""
 
 
@@ -54,7 +65,7 @@ class Performer(Actor[Messages]):
         self.handled = 0
         props.made[place] = trio.current_time()
         # What an incarnation before was told is not for this one.
-        props.cracks.discard(place)
+        props.cracks.pop(place, None)
 
     def on_start(self) -> None:
         """Note when the start began; it is a step of the story of a crash."""
@@ -78,13 +89,12 @@ class Performer(Actor[Messages]):
     def act(self) -> None:
         """Called with each message in hand."""
         if self.place in self._props.cracks:
-            self._props.cracks.discard(self.place)
-            self.crash()
+            self.crash(self._props.cracks.pop(self.place))
         self.handled += 1
 
-    def crash(self) -> None:
-        """Override this to crash in another way."""
-        raise CrashedOnPurpose("somebody pressed Crash")
+    def crash(self, flow: str | None) -> None:
+        """Override this to crash in another way; `flow` is that of who pressed the button."""
+        raise CrashedOnPurpose("somebody pressed Crash", flow)
 
     def redact(self, state: dict[str, object]) -> dict[str, object]:
         """Show what is its own, not what the whole sandbox shares."""
@@ -130,11 +140,10 @@ class Router(Performer):
         self.act()
         _pass_on(self._find_next, message)
 
-    def crash(self) -> None:
+    def crash(self, flow: str | None) -> None:
         """Raise a group of two."""
-        raise ExceptionGroup(
-            "both shelves fell", [ShelfFell("the left one"), ShelfFell("the right one")]
-        )
+        halves = [ShelfFell(f"the {side} one", flow) for side in ("left", "right")]
+        raise ExceptionGroup("both shelves fell", halves)
 
 
 class Sink(Performer):

@@ -16,9 +16,9 @@ from uuid import UUID
 
 import trio
 
-from actors.runtime import Cell, Crashed, Ref, System
-from supervision import TreeChange, tree_of
-from web.lab.sandbox.cast import Break, Messages, Work
+from actors.runtime import Cell, Crashed, Killed, Ref, System, current_context
+from supervision import Report, TreeChange, tree_of
+from web.lab.sandbox.cast import AsWanted, Break, Messages, Work
 from web.lab.sandbox.desk import SANDBOXES_MAX
 from web.lab.sandbox.stories import Stories, Story
 from web.lab.sandbox.words import (
@@ -89,6 +89,8 @@ class Sandbox:
     is_to_be_made_anew: bool = False
     # Of an actor that was killed: whether it had a letter in hand.
     in_hand: dict[Place, int] = field(default_factory=dict)
+    # Which incarnation was killed last, and the flow of who wanted it.
+    killed: dict[Place, tuple[int, str | None]] = field(default_factory=dict)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     # What was told since the feed looked last.
     told: dict[int, Story] = field(default_factory=dict)
@@ -292,6 +294,27 @@ class Sandboxes:
         ]
         return tuple(leaves), 0 if report.message_id is None else 1
 
+    def cause_of(self, report: Report) -> str | None:
+        """Call this for the flow that an actor ended for: that of who pressed the button.
+
+        Which message was in hand does not matter; a killed one may have had none.
+        """
+        path, incarnation = report.offender.path, report.offender.incarnation
+        match report.reason:
+            case Crashed() as crash:
+                flows = (one.flow for one in crash.leaves() if isinstance(one, AsWanted))
+                return next(flows, None) or report.correlation_id
+            case Killed():
+                sandbox = self._by_key.get(path.removeprefix(f"{self._path}/").partition("/")[0])
+                if sandbox is not None and sandbox.root is not None:
+                    place = place_at(sandbox.root, path)
+                    killed = None if place is None else sandbox.killed.get(place)
+                    if killed is not None and killed[0] == incarnation:
+                        return killed[1]
+            case _:
+                pass
+        return report.correlation_id
+
     # -- what a visitor does -------------------------------------------------------------------
 
     def check(self, sandbox: Sandbox, place: Place, action: str, count: int) -> None:
@@ -314,13 +337,17 @@ class Sandboxes:
         sandbox.acted_at = trio.current_time()
         if cell is None:
             return
+        context = current_context()
+        flow = None if context is None else context.correlation_id
         match action:
             case "crash":
-                sandbox.props.cracks.add(place)
+                sandbox.props.cracks.setdefault(place, flow)
                 self._tell(sandbox, place, Break())
             case "kill":
                 current = self._system().stats(cell.ref).current
                 sandbox.in_hand[place] = 0 if current is None else 1
+                if sandbox.killed.get(place, (0, None))[0] != cell.incarnation:
+                    sandbox.killed[place] = cell.incarnation, flow
                 cell.ref.kill()
             case _:
                 # Others may have come between the check and now.

@@ -102,8 +102,8 @@ class Props:
     doubled: int = 0
     # Without viewers the source rests (LAB-5).
     is_watched: bool = False
-    # Places that shall crash with the next thing they do.
-    cracks: set[Place] = field(default_factory=set)
+    # Places that shall crash with the next thing they do, and the flow of who wanted it first.
+    cracks: dict[Place, str | None] = field(default_factory=dict)
     # Of the newest incarnation of a place: when it was made, and when its start began.
     made: dict[Place, float] = field(default_factory=dict)
     began: dict[Place, float] = field(default_factory=dict)

@@ -10,7 +10,7 @@ Rule 5: every frame replaces an element that is always there, so a reader that i
 sent the newest of each and nothing else.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -184,9 +184,10 @@ class StageFeed(Actor[Messages]):
         if other:
             self._tell_topic(sandbox, other, resync=not was)
         shown.chips = chips
+        has_news = bool(sandbox.told)
         self._send_stories(sandbox, shown, old)
         if new:
-            self._serve(sandbox, shown, new)
+            self._serve(sandbox, shown, new, has_news=has_news)
         if is_beat:
             pulse = self._pulse(sandbox, shown, is_first=False)
             for stream in old:
@@ -215,11 +216,14 @@ class StageFeed(Actor[Messages]):
             frame = joined([patch_elements(self._renderer.stage_story(view))])
             for stream in to:
                 stream.put_panel(f"story-{view.slot}", frame)
-            for session in {stream.session_id for stream in to}:
-                self._told(frame, session)
+            self._tell(frame, to)
 
-    def _serve(self, sandbox: Sandbox, shown: _Shown, to: set[Stream]) -> None:
-        """Send all of it, in one piece."""
+    def _tell(self, frame: Frame, to: Iterable[Stream]) -> None:
+        for session in {stream.session_id for stream in to}:
+            self._told(frame, session)
+
+    def _serve(self, sandbox: Sandbox, shown: _Shown, to: set[Stream], *, has_news: bool) -> None:
+        """Send all of it, in one piece; with news, who comes now is told them by that."""
         html = self._chips(shown.chips)
         stories = [story_view(story, sandbox, shown.chips) for story in sandbox.stories.kept]
         html += "".join(map(self._renderer.stage_story, stories))
@@ -229,6 +233,8 @@ class StageFeed(Actor[Messages]):
         for stream in to:
             stream.put_panel("stage", whole)
             stream.put_panel("pulse", pulse)
+        if has_news:
+            self._tell(whole, to)
 
     def _send_own(self, stream: Stream, page: _Page, sandbox: Sandbox, *, is_beat: bool) -> None:
         state = self._picture.state(sandbox, stream.address)
