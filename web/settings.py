@@ -126,6 +126,8 @@ class Settings:
     heading_font: HeadingFont = HeadingFont.FETCHED
     chat_posts_per_author_max: int = 5
     chat_posts_per_address_max: int = 20
+    chat_waiting_per_author_max: int = 10
+    chat_waiting_per_address_max: int = 50
     streams_per_address_max: int = 100
     sockets_per_address_max: int = 50
     requests_max: int = 1000
@@ -325,6 +327,8 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "HEADING_FONT": ("heading_font", _word(HeadingFont)),
     "CHAT_POSTS_PER_AUTHOR_MAX": ("chat_posts_per_author_max", _integer(1, 10**6)),
     "CHAT_POSTS_PER_ADDRESS_MAX": ("chat_posts_per_address_max", _integer(1, 10**6)),
+    "CHAT_WAITING_PER_AUTHOR_MAX": ("chat_waiting_per_author_max", _integer(1, 10**6)),
+    "CHAT_WAITING_PER_ADDRESS_MAX": ("chat_waiting_per_address_max", _integer(1, 10**6)),
     # No more than all of them, which is what the process takes.
     "STREAMS_PER_ADDRESS_MAX": ("streams_per_address_max", _integer(1, 10_000)),
     "SOCKETS_PER_ADDRESS_MAX": ("sockets_per_address_max", _integer(1, 10_000)),

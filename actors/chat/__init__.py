@@ -84,6 +84,7 @@ from actors.chat.words import (
     Status,
     TakenAway,
     TooManyPosts,
+    TooManyWaiting,
     Viewer,
 )
 
@@ -149,6 +150,7 @@ __all__ = [
     "Stored",
     "TakenAway",
     "TooManyPosts",
+    "TooManyWaiting",
     "UnknownRoom",
     "Verdict",
     "Viewer",

@@ -153,7 +153,8 @@ class ChatLog(Protocol):
         In this order: unknown room (`UnknownRoom`); a repeat of (room, author key, client
         id) is `Repeated`; a reached limit is `TooManyPosts`, measured by `draft.created_at`
         with the accepted posts of (room, limit key) in the half-open interval
-        (created_at - period_s, created_at]; else the room event, the message under the next
+        (created_at - period_s, created_at]; one that is to wait where `draft.waiting_max` of its
+        author wait in the room is `TooManyWaiting`; else the room event, the message under the next
         `seq`, a moderation queue row when pending, the limit rows and the audit row
         `chat.message.post` are written together. Concurrent posts of a room are serialised:
         no `seq` and no event number is used twice or left out. The text is stored sealed,

@@ -33,6 +33,13 @@ POSTS_PER_AUTHOR_MAX = 5
 POSTS_PER_ADDRESS_MAX = 20
 LIMIT_PERIOD_S = 10.0
 
+# A person reads each of them, and the queue's page shows fifty, oldest first: one author does not
+# fill it, and who has ten unread hears sooner that somebody has to read them than with the next.
+WAITING_PER_AUTHOR_MAX = 10
+# Of those not signed in, who are somebody new without their cookie: a page of the queue in an hour.
+WAITING_PER_ADDRESS_MAX = 50
+WAITING_PERIOD_S = 3600.0
+
 # Fields of messages and of actors that hold the words of visitors.
 _WORDS = frozenset({"body", "message", "messages", "_messages", "_newest"})
 
@@ -109,12 +116,20 @@ def limits_for(
     per_author: int = POSTS_PER_AUTHOR_MAX,
     per_address: int = POSTS_PER_ADDRESS_MAX,
     period_s: float = LIMIT_PERIOD_S,
+    waiting_per_address: int | None = None,
 ) -> tuple[PostLimit, ...]:
-    """Call this to get the limits of a post: per author, and per address when not signed in."""
+    """Call this to get the limits of a post: per author, and per address when not signed in.
+
+    `waiting_per_address` is for one that is to wait for review.
+    """
     own = PostLimit(author.key, per_author, period_s)
     if author.session_id is None or address is None:
         return (own,)
-    return (own, PostLimit(f"address:{address}", per_address, period_s))
+    limits = (own, PostLimit(f"address:{address}", per_address, period_s))
+    if waiting_per_address is None:
+        return limits
+    waiting = PostLimit(f"waiting:{address}", waiting_per_address, WAITING_PERIOD_S)
+    return (*limits, waiting)
 
 
 def may_see(message: Message, viewer: Viewer) -> bool:

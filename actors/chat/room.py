@@ -45,6 +45,7 @@ from actors.chat.words import (
     PostOutcome,
     Repeated,
     RoomName,
+    Status,
     Viewer,
 )
 from actors.persistence import InvalidField
@@ -77,6 +78,8 @@ class ChatEnvironment(Environment):
     posts_per_author_max: int = policy.POSTS_PER_AUTHOR_MAX
     posts_per_address_max: int = policy.POSTS_PER_ADDRESS_MAX
     newest: NewestCache = field(default_factory=NewestCache)
+    waiting_per_author_max: int = policy.WAITING_PER_AUTHOR_MAX
+    waiting_per_address_max: int = policy.WAITING_PER_ADDRESS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,11 +492,13 @@ class RoomActor(Actor[RoomMessage | Settle]):
     def _draft(self, post: Post) -> Draft:
         env = self.environment
         status, reason = policy.classify(post.body)
+        is_to_wait = status is Status.PENDING
         limits = policy.limits_for(
             post.author,
             post.address_key,
             per_author=env.posts_per_author_max,
             per_address=env.posts_per_address_max,
+            waiting_per_address=env.waiting_per_address_max if is_to_wait else None,
         )
         return Draft(
             message_id=env.ids.new_id(),
@@ -507,6 +512,7 @@ class RoomActor(Actor[RoomMessage | Settle]):
             created_at=env.clock.now(),
             limits=limits,
             metadata=_metadata(),
+            waiting_max=env.waiting_per_author_max if is_to_wait else None,
         )
 
     def _publish(self, event: RoomEvent) -> None:

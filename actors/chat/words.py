@@ -15,6 +15,7 @@ from actors.persistence.words import (
     EVENT_BYTES_MAX,
     KEY_BYTES_MAX,
     check_a,
+    check_integer,
     check_list,
     check_text,
     check_texts,
@@ -28,6 +29,9 @@ LOBBY = RoomName("Lobby")
 
 # A closed set, made at start-up: nobody can fill the database with rooms.
 ROOM_NAMES: tuple[RoomName, ...] = (LOBBY, RoomName("Demo"), RoomName("Support"))
+
+# What a store counts to, and more than anybody reads.
+WAITING_MAX_MAX = 2**31 - 1
 
 # Written by the first chat migration; this user can neither register nor sign in.
 DEMO_USER_ID = UUID("00000000-0000-7000-8000-00000000d3b0")
@@ -102,8 +106,9 @@ class PostLimit:
 class Draft:
     """A parsed and classified post, ready to be stored in one transaction.
 
-    `reason` says why it is pending (`auto`), and is None for a visible one. `metadata` is
-    the envelope's context (correlation id and the like), stored with the room event.
+    `reason` says why it is pending (`auto`), and is None for a visible one. `waiting_max` is how
+    many messages of its author may wait in the room, this one among them; None for any number.
+    `metadata` is the envelope's context (correlation id and the like), stored with the room event.
     """
 
     message_id: UUID
@@ -117,6 +122,7 @@ class Draft:
     created_at: datetime
     limits: Sequence[PostLimit] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    waiting_max: int | None = None
 
     def __post_init__(self) -> None:
         # What a store cannot keep; what a post may say is the policy's business.
@@ -133,6 +139,8 @@ class Draft:
         for limit in check_list("limits", self.limits):
             check_a("a limit", limit, PostLimit)
         check_texts("metadata", self.metadata)
+        if self.waiting_max is not None:
+            check_integer("waiting_max", self.waiting_max, 1, WAITING_MAX_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,4 +288,14 @@ class TooManyPosts:
     retry_after_s: float
 
 
-PostOutcome = Posted | Repeated | TooManyPosts
+@dataclass(frozen=True, slots=True)
+class TooManyWaiting:
+    """As many messages of the author wait for review as may; nothing was stored.
+
+    There is room for one more when a moderator has decided about one of the `waiting_max`.
+    """
+
+    waiting_max: int
+
+
+PostOutcome = Posted | Repeated | TooManyPosts | TooManyWaiting

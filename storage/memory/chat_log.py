@@ -30,6 +30,7 @@ from actors.chat import (
     SaidAgain,
     Status,
     TooManyPosts,
+    TooManyWaiting,
     UnknownRoom,
     Viewer,
     may_see,
@@ -201,6 +202,9 @@ class MemoryChatLog(Twin):
             ]
             if waits:
                 return TooManyPosts(max(waits))
+            if _has_too_many_waiting(table, draft):
+                assert draft.waiting_max is not None
+                return TooManyWaiting(draft.waiting_max)
             return self._store(table, draft, sealed.events[0])
         except (ChatLogUnavailable, PostRefused) as error:
             return error
@@ -655,6 +659,17 @@ class MemoryChatLog(Twin):
         self.queue.clear()
         self.reviewed.clear()
         self._rooms.clear()
+
+
+def _has_too_many_waiting(table: _RoomTable, draft: Draft) -> bool:
+    if draft.status is not Status.PENDING or draft.waiting_max is None:
+        return False
+    waiting = [
+        kept
+        for (author_key, _), kept in table.by_client_id.items()
+        if author_key == draft.author.key and kept.message.status is Status.PENDING
+    ]
+    return len(waiting) >= draft.waiting_max
 
 
 def _wait(table: _RoomTable, limit: PostLimit, at: datetime) -> float:

@@ -42,6 +42,7 @@ from actors.chat import (
     SaidAgain,
     Status,
     TooManyPosts,
+    TooManyWaiting,
     UnknownRoom,
     Viewer,
 )
@@ -114,7 +115,7 @@ _OF_A_KEY = (SubjectForgotten, MasterKeyMissing, StoredDataError)
 _POST = """
 SELECT outcome, n, retry_after_s, id, seq, user_id, author_session, author_name, body, event_id,
     sealed, status, client_id, created_at
-FROM chat_post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+FROM chat_post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 """
 
 # Several posts in one statement, and so with one commit: the function is called for each in turn,
@@ -126,10 +127,11 @@ SELECT d.ordinality AS place, p.outcome, p.n, p.retry_after_s, p.id, p.seq, p.us
 FROM ROWS FROM (jsonb_to_recordset($2::jsonb) AS (
     message_id uuid, event_id uuid, user_id uuid, session text, author_key text, event jsonb,
     client_id text, status text, reason text, created_at timestamptz, metadata jsonb,
-    limit_keys text[], limit_max int[], limit_period float8[])) WITH ORDINALITY AS d
+    limit_keys text[], limit_max int[], limit_period float8[], waiting_max int))
+    WITH ORDINALITY AS d
 CROSS JOIN LATERAL chat_post($1, d.message_id, d.event_id, d.user_id, d.session, d.author_key,
     d.event, d.client_id, d.status, d.reason, d.created_at, d.metadata, d.limit_keys, d.limit_max,
-    d.limit_period) AS p
+    d.limit_period, d.waiting_max) AS p
 """
 
 # One statement, so messages and event number come from one snapshot.
@@ -421,6 +423,9 @@ class PostgresChatLog:
                 return Repeated(_message(row, draft.room, text), n)
             case "too_many":
                 return TooManyPosts(row["retry_after_s"])
+            case "too_many_waiting":
+                assert draft.waiting_max is not None
+                return TooManyWaiting(draft.waiting_max)
         raise UnknownRoom(draft.room)
 
     async def history(
@@ -743,6 +748,7 @@ async def _post(connection: Connection, draft: Draft, event: str) -> asyncpg.Rec
         [limit.key for limit in limits],
         [limit.posts_max for limit in limits],
         [limit.period_s for limit in limits],
+        draft.waiting_max,
     )
     assert row is not None, "chat_post gives one row"
     return row
@@ -790,6 +796,7 @@ def _told(draft: Draft, event: str) -> dict[str, object]:
         "limit_keys": [limit.key for limit in limits],
         "limit_max": [limit.posts_max for limit in limits],
         "limit_period": [limit.period_s for limit in limits],
+        "waiting_max": draft.waiting_max,
     }
 
 

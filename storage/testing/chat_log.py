@@ -41,6 +41,7 @@ from actors.chat import (
     RoomName,
     Status,
     TooManyPosts,
+    TooManyWaiting,
     UnknownRoom,
     Verdict,
     Viewer,
@@ -486,6 +487,30 @@ class ChatLogSuite:
         other = PostLimit("other", 1, 10.0)
         assert isinstance(await chat_log.post(draft(at_s=1, limits=(other, shared))), TooManyPosts)
         assert isinstance(await chat_log.post(draft(at_s=1, limits=(other,))), Posted)
+
+    async def test_of_one_author_only_so_many_wait(self, chat_log: ChatLog) -> None:
+        # SITE-67, SITE-70: several at once too; what is decided, visible, or another's is not one
+        await chat_log.ensure_rooms(ROOM_NAMES)
+
+        def waits(author: Author = _GUEST, room: RoomName = LOBBY) -> Draft:
+            one = draft(author=author, room=room, status=Status.PENDING)
+            return replace(one, waiting_max=2)
+
+        first = waits()
+        outcomes = [
+            *(await chat_log.post_all([first, waits(_DEMO), waits()])),
+            *(await _post_all(chat_log, [waits() for _ in range(4)])),
+        ]
+        assert [type(one) for one in outcomes] == [Posted] * 3 + [TooManyWaiting] * 4
+        assert outcomes[-1] == TooManyWaiting(2)
+        assert isinstance(await chat_log.post(first), Repeated)
+        for other in (replace(draft(), waiting_max=2), waits(room=_SUPPORT), waits(_USER)):
+            assert isinstance(await chat_log.post(other), Posted)
+        history = await chat_log.history(LOBBY, Viewer(is_moderator=True))
+        assert [message.seq for message in history.messages] == list(range(1, 6))
+        await chat_log.moderate(verdict(first.message_id))
+        together = await chat_log.post_all([waits(), waits()])
+        assert [type(one) for one in together] == [Posted, TooManyWaiting]
 
     async def test_pending_is_for_its_author_and_moderators(self, chat_log: ChatLog) -> None:
         # SITE-68

@@ -408,6 +408,8 @@ def _chat_of(
         settings.chat_posts_per_author_max,
         settings.chat_posts_per_address_max,
         newest,
+        settings.chat_waiting_per_author_max,
+        settings.chat_waiting_per_address_max,
     )
 
 

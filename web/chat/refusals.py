@@ -13,6 +13,7 @@ from quart import Response
 from actors.accounts import Pane
 from actors.chat import LOBBY, BadPost, RoomName
 from web.routing.errors import (
+    EnoughWaiting,
     InvalidForm,
     InvalidInput,
     NotAllowed,
@@ -62,6 +63,11 @@ ShowAgain = Callable[[RefusedPost], Awaitable[Response]]
 def words_for(error: Exception) -> str:
     """Call this for what stands beside the composer: what happened, and what to do next."""
     match error:
+        case EnoughWaiting(waiting_max=most):
+            return (
+                f"{most} of your messages wait for a moderator, and more may not. "
+                "What is short and without links is shown at once."
+            )
         case RateLimited(retry_after=wait):
             return f"That was too often: send it again in {max(1, math.ceil(wait))} s."
         case TabNotBound():

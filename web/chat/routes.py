@@ -42,6 +42,7 @@ from actors.chat import (
     RoomName,
     Rooms,
     TooManyPosts,
+    TooManyWaiting,
     Viewer,
     guest_name,
     parse_room,
@@ -58,6 +59,7 @@ from web.realtime import StreamKey, joined, patch_signals
 from web.routing import paths
 from web.routing.commands import Origin, answer_by_status_only, read_command, say_instead
 from web.routing.errors import (
+    EnoughWaiting,
     InvalidForm,
     InvalidInput,
     NoLiveStream,
@@ -422,6 +424,8 @@ def refuse_unless_stored(answer: PostAnswer) -> Posted | Repeated:
             return answer
         case TooManyPosts(retry_after_s):
             raise RateLimited(retry_after_s)
+        case TooManyWaiting(waiting_max):
+            raise EnoughWaiting(waiting_max)
         case TabUnbound():
             raise TabNotBound
         case NotAMember():

@@ -46,7 +46,14 @@ from web.realtime import (
     client_of,
     guest_of,
 )
-from web.routing.errors import InvalidInput, NotAllowed, NotAvailable, RateLimited, TabNotBound
+from web.routing.errors import (
+    EnoughWaiting,
+    InvalidInput,
+    NotAllowed,
+    NotAvailable,
+    RateLimited,
+    TabNotBound,
+)
 from web.routing.services import FindSession
 from web.server import Answer, RequestState, request_state
 
@@ -197,6 +204,8 @@ class ChatService:
         except RateLimited as error:
             wait = error.retry_after
             text = f"A limit is reached; post again in {wait:.1f} s."
+            if isinstance(error, EnoughWaiting):
+                text = f"{error.waiting_max} of your messages wait for a moderator already."
             raise Refused(text, SocketCode.TOO_MANY_REQUESTS, retry_after=wait) from error
         except InvalidInput as error:
             raise Refused(str(error), SocketCode.VALIDATION_ERROR) from error

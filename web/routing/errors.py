@@ -17,6 +17,9 @@ from web.realtime import (
 from web.realtime import Refused as SocketRefused
 from web.server import Answer, ErrorTable
 
+# When a moderator decides nobody knows; who asks each minute hears soon enough, and costs nothing.
+ASK_AGAIN_S = 60.0
+
 
 class Refused(Exception):
     """Base of what routes raise; nothing was changed."""
@@ -74,6 +77,14 @@ class RateLimited(Refused):
         self.retry_after = retry_after
 
 
+class EnoughWaiting(RateLimited):
+    """Raised for a message that would wait for review beside as many of its author as may."""
+
+    def __init__(self, waiting_max: int) -> None:
+        super().__init__(ASK_AGAIN_S)
+        self.waiting_max = waiting_max
+
+
 class NotAvailable(Refused):
     """Raised when a part of the site does not answer; answered 503: try again."""
 
@@ -101,6 +112,7 @@ def error_table() -> ErrorTable:
         (NotAllowed, Answer.FORBIDDEN, None),
         (NoLiveStream, Answer.NO_STREAM, None),
         (RateLimited, Answer.RATE_LIMITED, None),
+        (EnoughWaiting, Answer.RATE_LIMITED, "Enough of your messages wait for review already."),
         (NotAvailable, Answer.UNAVAILABLE, None),
         (ChatLogUnavailable, Answer.UNAVAILABLE, None),
         (BadTabId, Answer.INVALID, None),

@@ -210,7 +210,7 @@ class ExitSink:
     """Notes that an actor ended because of a request, while its supervisor reports it.
 
     At once, not by the collector's mailbox: what readers are sent next belongs to that request, and
-    they may be sent it before the collector has its turn. Who is to be waited for is told `further`.
+    they may be sent it before the collector has its turn. `further` is told whom to wait for.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class TimelineCollector(Actor[Messages]):
     ) -> None:
         self._timeline, self._maybe_node = timeline, maybe_node
         below = f"{sandboxes}/" if sandboxes else None
-        self._ends = ExitSink(timeline, cause_of, below, lambda left: self.ref.tell(left))
+        self._ends = ExitSink(timeline, cause_of, below, self._wait_for)
         self._posts = PostSink(timeline, readers_of)
         self._exits = ExitWatch()
         self._pause_s = LOOK_FIRST_S
@@ -273,6 +273,9 @@ class TimelineCollector(Actor[Messages]):
         for room in ROOM_NAMES:
             self.system.topics.unsubscribe(topic_of(room), self._posts)
         self.system.topics.unsubscribe(REPORTS, self._ends)
+
+    def _wait_for(self, left: Left) -> None:
+        self.ref.tell(left)
 
     def on_left(self, left: Left) -> None:
         """Wait until an actor is back that has ended because of a request."""

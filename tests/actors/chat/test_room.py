@@ -46,6 +46,7 @@ from actors.chat import (
     RoomResumed,
     Status,
     TooManyPosts,
+    TooManyWaiting,
     Viewer,
     guest_name,
     topic_of,
@@ -59,6 +60,7 @@ from supervision import Supervisor, child, open_system
 from tests.actors.chat.counting import CountingIds, SteppingClock
 
 GUEST = Author(None, "s1", guest_name("s1"))
+LINK = "see https://example.org"
 DEMO = Author(DEMO_USER_ID, "s1", DEMO_DISPLAY_NAME)
 
 
@@ -186,10 +188,40 @@ async def test_addresses_have_a_limit_of_their_own() -> None:  # SITE-65
     assert [type(outcome) for outcome in outcomes] == [Posted] * 20 + [TooManyPosts]
 
 
+async def test_of_one_author_or_address_only_so_many_wait() -> None:
+    """SITE-67 SITE-70: who drops the cookie is another author, at the same address still."""
+    log = MemoryChatLog()
+    async with open_actors() as system:
+        await log.ensure_rooms([LOBBY])
+        environment = ChatEnvironment(
+            SteppingClock(step_s=60.0),
+            CountingIds(),
+            log,
+            waiting_per_author_max=2,
+            waiting_per_address_max=3,
+        )
+        room: RoomRef = await system.start(RoomActor, LOBBY, environment)
+
+        async def post(author: Author, number: int, body: str = LINK) -> type[object]:
+            return type(await room.ask(Post(author, body, f"c{number}", address_key="a")))
+
+        assert [await post(GUEST, number) for number in range(3)] == [
+            Posted, Posted, TooManyWaiting,
+        ]  # fmt: skip
+        others = [Author(None, f"other{number}", "x") for number in range(2)]
+        assert [await post(one, 0) for one in others] == [Posted, TooManyPosts]
+        assert await post(GUEST, 4, "short") is Posted
+        member = Author(UUID(int=7), None, "ada")
+        log.database.user_names[UUID(int=7)] = "ada"
+        assert [await post(member, number) for number in range(3)] == [
+            Posted, Posted, TooManyWaiting,
+        ]  # fmt: skip
+
+
 async def test_long_texts_and_links_wait_for_review() -> None:  # SITE-67
     listener = Listener()
     async with open_room(MemoryChatLog(), listener) as (_, room):
-        outcome = await room.ask(Post(GUEST, "see https://example.org", "c"))
+        outcome = await room.ask(Post(GUEST, LINK, "c"))
         own = await room.ask(ReadHistory(Viewer(session_id="s1")))
         others = await room.ask(ReadHistory(Viewer(session_id="s2")))
     assert isinstance(outcome, Posted)

@@ -32,6 +32,7 @@ from actors.chat import (
     Viewer,
     topic_of,
 )
+from actors.chat.policy import WAITING_PER_AUTHOR_MAX
 from actors.runtime import NoProc, Ref, open_actors
 from storage.memory import MemoryChatLog
 from tests.actors.chat.counting import CountingIds
@@ -46,6 +47,7 @@ from web.realtime import (
     SocketCode,
     SocketEncoding,
 )
+from web.routing.errors import ASK_AGAIN_S
 from web.routing.services import FindSession
 
 GUEST = SocketGuest("s1", "address")
@@ -84,11 +86,15 @@ class Kit:
 
 
 @asynccontextmanager
-async def open_service(*, has_room: bool = True) -> AsyncIterator[Kit]:
+async def open_service(
+    *, has_room: bool = True, waiting_max: int = WAITING_PER_AUTHOR_MAX
+) -> AsyncIterator[Kit]:
     async with open_actors() as system:
         log = MemoryChatLog()
         await log.ensure_rooms([LOBBY, SUPPORT])
-        environment = ChatEnvironment(StillClock(), CountingIds(), log)
+        environment = ChatEnvironment(
+            StillClock(), CountingIds(), log, waiting_per_author_max=waiting_max
+        )
         found: dict[RoomName, RoomRef] = {}
         for name in (LOBBY, SUPPORT) if has_room else ():
             found[name] = await system.start(RoomActor, name, environment)
@@ -144,6 +150,18 @@ async def test_the_sixth_post_is_refused_with_the_wait() -> None:  # SITE-65 SIT
         assert refused.value.code is SocketCode.TOO_MANY_REQUESTS
         assert refused.value.retry_after == 10.0
         assert len(await kit.bodies()) == 5
+
+
+async def test_one_more_that_would_wait_is_refused_and_a_short_one_is_not() -> None:
+    """SITE-67 SITE-107: with words of its own; when there is room again nobody can tell."""
+    async with open_service(waiting_max=1) as kit:
+        await kit.post("https://example.org", "c1")
+        with pytest.raises(Refused, match="1 of your messages wait") as refused:
+            await kit.post("https://example.org", "c2")
+        assert refused.value.code is SocketCode.TOO_MANY_REQUESTS
+        assert refused.value.retry_after == ASK_AGAIN_S
+        await kit.post("hello", "c3")
+        assert await kit.bodies() == ["https://example.org", "hello"]
 
 
 async def test_a_store_that_is_away_is_a_refusal() -> None:  # SITE-155

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 from structlog.testing import capture_logs
 
+from actors.chat.policy import WAITING_PER_AUTHOR_MAX
 from storage.memory import MemoryChatLog
 from tests.journeys.visitor import Answer, Visitor
 from tests.patience import until
@@ -87,6 +88,13 @@ async def test_a_refused_form_comes_back_with_its_text() -> None:
             assert (await send(visitor, lost, "hello")).status == 303
         shown = await in_thread(visitor.open_lab)
         assert shown.text.count('<p class="body" dir="auto">hello</p>') == 2, "once in each pane"
+        # SITE-67: nine more may wait beside it, and then none.
+        for _ in range(WAITING_PER_AUTHOR_MAX):
+            further = {**fields_of(page, long[:-1]), "demoClientId": str(uuid.uuid4())}
+            again = await in_thread(partial(visitor.form, PATH, further))
+        assert (again.status, again.headers["retry-after"]) == (429, "60")
+        assert brought(again)[0] == long[:-1]
+        assert "10 of your messages wait for a moderator" in brought(again)[1]
 
 
 async def test_who_posts_too_often_is_told_the_seconds() -> None:
