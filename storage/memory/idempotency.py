@@ -56,6 +56,17 @@ class MemoryIdempotency(Twin):
         answer = answer_of(self.database, request)
         return claim(self.database, request) if answer is None else answer
 
+    async def maybe_answer(self, request: Idempotent) -> bytes | None:
+        """See `Idempotency.maybe_answer`."""
+        check_a("request", request, Idempotent)
+        await self.pass_faults()
+        row = self.database.idempotency.get(_key(request))
+        if row is None or row.expires_at <= self.database.now():
+            return None
+        if row.request_hash != request.request_hash:
+            raise IdempotencyMismatch(request.scope, request.key)
+        return row.result
+
     async def finish(self, claim: Claim, result: bytes) -> None:
         """See `Idempotency.finish`."""
         check_a("claim", claim, Claim)

@@ -58,6 +58,21 @@ async def claim(connection: Connection, request: Idempotent) -> Claim | bytes:
     return bytes(row["result"])
 
 
+async def _maybe_answer(connection: Connection, request: Idempotent) -> bytes | None:
+    row = await connection.fetchrow(
+        "SELECT request_hash, result FROM idempotency WHERE tenant = $1 AND scope = $2 AND key = $3"
+        " AND expires_at > clock_timestamp()",
+        request.tenant,
+        request.scope,
+        request.key,
+    )
+    if row is None:
+        return None
+    if row["request_hash"] != request.request_hash:
+        raise IdempotencyMismatch(request.scope, request.key)
+    return None if row["result"] is None else bytes(row["result"])
+
+
 async def remember(connection: Connection, held: Claim, result: bytes) -> None:
     """Call this in the transaction of the work to keep its answer; raises `IdempotencyLost`."""
     request = held.request
@@ -93,6 +108,11 @@ class PostgresIdempotency:
         """See `Idempotency.begin`."""
         check_a("request", request, Idempotent)
         return await self._database.transact(claim, request)
+
+    async def maybe_answer(self, request: Idempotent) -> bytes | None:
+        """See `Idempotency.maybe_answer`."""
+        check_a("request", request, Idempotent)
+        return await self._database.run(_maybe_answer, request)
 
     async def finish(self, claim: Claim, result: bytes) -> None:
         """See `Idempotency.finish`."""

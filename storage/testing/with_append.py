@@ -77,6 +77,21 @@ class IdempotencySuite:
             await kept.events.append(A, new_events(1), idempotency=_KEY)
         assert await kept.events.head(A) == 0
 
+    async def test_an_answer_is_looked_for_without_taking_the_key(self, kept: Kept) -> None:
+        # STORE-55
+        keys = kept.idempotency
+        assert await keys.maybe_answer(_KEY) is None
+        held = await keys.begin(_KEY)
+        assert isinstance(held, Claim)
+        assert await keys.maybe_answer(_KEY) is None
+        await keys.finish(held, b"answer")
+        assert await keys.maybe_answer(_KEY) == b"answer"
+        with pytest.raises(IdempotencyMismatch):
+            await keys.maybe_answer(Idempotent("orders", "k-1", b"other"))
+        await kept.pass_time(25 * 3600)
+        assert await keys.maybe_answer(_KEY) is None
+        assert await keys.purge() == 1
+
     async def test_a_dead_requests_key_is_free_again(self, kept: Kept) -> None:
         # STORE-55
         keys = kept.idempotency

@@ -114,6 +114,7 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     },
     "idempotency": {
         "begin": {"request": _IDEMPOTENT},
+        "maybe_answer": {"request": _IDEMPOTENT},
         "finish": {"claim": Claim(_IDEMPOTENT, _ONE), "result": b"x"},
         "abandon": {"claim": Claim(_IDEMPOTENT, _ONE)},
         "purge": {"limit": 5},

@@ -9,7 +9,9 @@
 Rule 1: the key is claimed before the handler runs, and its answer kept behind it.
 Rule 2: an answer that says "try again" (5xx, 429, or with `Retry-After`) frees the key.
 Rule 3: a request that ends without an answer, cancelled or killed, may have had its effect: its
-key stays claimed until the store takes it for dead, after a minute.
+key stays claimed until the store takes it for dead, after a minute. Where its first effect was
+stored with a key (`effect_key`), a repeat is answered at once: the handler runs again, and finds
+what is stored. Whatever it does beside such effects it then does again, as behind that minute.
 Rule 4: whoever comes meanwhile waits a while in this process, and is then told to come again.
 """
 
@@ -29,7 +31,7 @@ from quart import Response, current_app, g, has_request_context, request
 from quart.typing import ResponseReturnValue
 from quart.wrappers.response import DataBody
 
-from actors.persistence import Claim, Idempotent, StoreError, Version
+from actors.persistence import Claim, IdempotencyInFlight, Idempotent, StoreError, Version
 from actors.persistence.beside_log.idempotency import ANSWER_BYTES_MAX, Idempotency
 from actors.persistence.event_store import kept_answer
 from actors.runtime import Log, current_context
@@ -73,9 +75,15 @@ class _Effects:
 
     def next(self) -> Idempotent:
         self._count += 1
+        return self._effect(self._count)
+
+    async def has_begun(self) -> bool:
+        """Tell whether the first of them is stored."""
+        return await self.store.maybe_answer(_of_tenant(self._effect(1))) is not None
+
+    def _effect(self, number: int) -> Idempotent:
         whole = self._request
-        scope = f"{whole.scope} effect {self._count}"
-        return Idempotent(scope, whole.key, whole.request_hash)
+        return Idempotent(f"{whole.scope} effect {number}", whole.key, whole.request_hash)
 
 
 def effect_key() -> Idempotent | None:
@@ -99,14 +107,20 @@ async def maybe_done(effect: Idempotent, store: Idempotency | None = None) -> Ve
         if not isinstance(effects, _Effects):
             return None
         store = effects.store
-    context = current_context()
-    if context is not None and context.tenant is not None:
-        effect = replace(effect, tenant=context.tenant)  # as the tenant's store keeps it
+    effect = _of_tenant(effect)
     found = await store.begin(effect)
     if isinstance(found, bytes):
         return kept_answer(effect, found).version
     await store.abandon(found)
     return None
+
+
+def _of_tenant(effect: Idempotent) -> Idempotent:
+    """The key as the store of the tenant who asks keeps it."""
+    context = current_context()
+    if context is None or context.tenant is None:
+        return effect
+    return replace(effect, tenant=context.tenant)
 
 
 class IdempotencyKeys:
@@ -143,12 +157,14 @@ class IdempotencyKeys:
                 with self._turn(asked) as turn:
                     await turn.wait()
                     try:
-                        found = await self._store.begin(asked)
+                        effects = _Effects(asked, self._store)
+                        found = await self._begin(asked, effects)
                         if isinstance(found, bytes):
                             return _replayed(found)
-                        g.idempotent_effects = _Effects(asked, self._store)
+                        g.idempotent_effects = effects
                         response = await _answer(lambda: handler(*args, **kwargs))
-                        await self._settle(found, response)
+                        if found is not None:
+                            await self._settle(found, response)
                         return response
                     finally:
                         turn.leave()
@@ -156,6 +172,15 @@ class IdempotencyKeys:
             return handled
 
         return decorate
+
+    async def _begin(self, asked: Idempotent, effects: _Effects) -> Claim | bytes | None:
+        """The answer there is, or a claim; None where another's stands, and its effect too."""
+        try:
+            return await self._store.begin(asked)
+        except IdempotencyInFlight:
+            if not await effects.has_begun():
+                raise
+            return None
 
     async def _settle(self, claim: Claim, response: Response) -> None:
         is_passing = response.status_code >= 500 or response.status_code == 429

@@ -233,6 +233,7 @@ def _add_saga(commands: Commands) -> None:
         metavar="SECONDS",
         help="only those whose status did not change for so long",
     )
+    found.add_argument("--tenant", help="those of this tenant; else those of none")
     _add_paging(found)
     show = _reading(actions, "show", "show one: its steps, its log, its timers, what waits")
     graph = _reading(actions, "graph", "draw one as Mermaid, with what happened, or a kind")

@@ -14,7 +14,8 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import cast
 
-from actors.persistence import EVENTS, StoredEvent
+from actors.persistence import EVENTS, InvalidTenant, StoredEvent
+from actors.persistence.words import check_tenant
 from actors.reducers import Environment
 from actors.runtime import System, open_actors
 from actors.sagas import (
@@ -101,7 +102,8 @@ async def _list(
     older_than = None if parsed.older_than is None else timedelta(seconds=parsed.older_than)
     status = None if parsed.status is None else Status(parsed.status)
     rows: list[dict[str, object]] = []
-    async with aclosing(desk.list(parsed.kind, status, older_than)) as lines:
+    listed = desk.list(parsed.kind, status, older_than, tenant=_tenant(parsed.tenant))
+    async with aclosing(listed) as lines:
         async for line in lines:
             if len(rows) == parsed.limit:
                 teller.note(f"there are more than {parsed.limit}; ask for a kind or a status")
@@ -120,6 +122,15 @@ async def _list(
             )
     teller.rows(rows, "no such saga")
     return Code.DONE
+
+
+def _tenant(name: str | None) -> str | None:
+    if name is not None:
+        try:
+            check_tenant(name)
+        except InvalidTenant as error:
+            raise CommandFailed(Code.USAGE, str(error).rstrip(".")) from error
+    return name
 
 
 async def _show(

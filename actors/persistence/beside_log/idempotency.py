@@ -32,6 +32,13 @@ class Idempotency(Protocol):
         """
         ...
 
+    async def maybe_answer(self, request: Idempotent) -> bytes | None:
+        """Call this to look whether a request was answered; takes no key, and changes nothing.
+
+        None while it is handled, too. Raises `IdempotencyMismatch` as `begin` does.
+        """
+        ...
+
     async def finish(self, claim: Claim, result: bytes) -> None:
         """Call this after the work to keep its answer for a day; repeating it is harmless.
 

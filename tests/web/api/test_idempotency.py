@@ -341,6 +341,41 @@ async def test_a_command_of_a_request_that_died_is_not_appended_twice(stores: St
         assert [info.version for info in infos] == [1]
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_a_repeat_of_a_request_that_died_is_answered_at_once_when_its_effect_is_stored(
+    stores: Stores, is_stored: bool
+) -> None:
+    # WEB-14, STORE-55: killed behind the commit, before its answer was kept
+    class Killed(IdempotencyKeys):
+        async def _settle(self, claim: Claim, response: Response) -> None:
+            """Nothing: the claim stands, as a killed process leaves it."""
+
+    def more(api: Api) -> None:
+        killed = Killed(stores.keys, RING)
+
+        @api.app.post("/api/killed")
+        @killed.once()
+        async def register() -> Response:
+            asked = await body(Register)
+            if not is_stored:
+                return ok(None)
+            done = await carry_out(api.desk.by_id[asked.parcel_id], asked, REFUSALS)
+            return ok({"replayed": done.replayed, "version": done.version})
+
+    async with open_api(stores, more) as api:
+        await api.ask("POST /api/killed", REGISTER, key=KEY)
+    async with open_api(stores, more) as api:
+        again = await api.ask("POST /api/killed", REGISTER, key=KEY)
+        if is_stored:
+            assert told(again) == {"replayed": True, "version": 1}
+            other = {**REGISTER, "parcel_id": "other"}
+            assert (await api.ask("POST /api/killed", other, key=KEY)).status == 422
+        else:
+            assert error(again) == (409, "IDEMPOTENCY_IN_FLIGHT")
+        infos = await stores.events.list_streams(category="parcel")
+        assert [info.version for info in infos] == [1] * is_stored
+
+
 async def test_each_effect_of_a_request_has_a_key_of_its_own() -> None:
     # WEB-14
     found: list[Idempotent | None] = []

@@ -54,6 +54,8 @@ async def _begin(database: Database) -> None:
             for name, status in (("done", Status.COMPLETED), ("stuck", Status.STUCK)):
                 saga = await desk.sagas.start(Purchase, Basket(name, "ann", 5), name=name)
                 assert await ended(desk.sagas, saga) is status
+            theirs = await desk.sagas.start(Purchase, Basket("done", "bob", 5), tenant="blue")
+            await ended(desk.sagas, theirs)
 
 
 async def _go_on(database: Database) -> None:
@@ -77,6 +79,11 @@ def test_sagas_are_seen_without_their_classes(database_url: str, run: Commands) 
     assert [row["saga"] for row in run.json("saga", "list", "--status", "completed")] == [DONE]
     assert run.json("saga", "list", "--kind", "other") == []
     assert run.json("saga", "list", "--older-than", "3600") == []
+    (theirs,) = run.json("saga", "list", "--tenant", "blue")
+    assert run.json("saga", "list", "--tenant", "green") == []
+    assert run.one("saga", "show", str(theirs["saga"]))["status"] == "completed"
+    assert run("saga", "list", "--tenant", "a b") == 2
+    assert "no name of a tenant" in run.err
     assert run("saga", "list", "--limit", "1") == 0
     assert "more than 1" in run.err
     shown = run.one("saga", "show", STUCK)
