@@ -179,8 +179,10 @@ class EventTypes:
     ) -> NewEvent:
         """Call this to make an event storable; `EventTooLarge` above 64 KiB.
 
-        One that JSON cannot hold, such as half of a surrogate pair, is `InvalidField`. Private
-        fields stand beside the bytes, for the store to seal.
+        One that JSON cannot hold, such as half of a surrogate pair, is `InvalidField`, and so is
+        one that could not be read back, such as a number that is none, or a text where its class
+        declares another type: it would end its stream. Private fields stand beside the bytes, for
+        the store to seal; an event that has them is not read back here.
         """
         self.name_of(type(event))
         name, version = self._marks[type(event)]
@@ -188,10 +190,14 @@ class EventTypes:
         try:
             if shape is None:
                 data = msgspec.json.encode(event)
+                self._decoders[type(event)](data)
             else:
                 data, private = shape.take_apart(event)
         except InvalidField:
             raise
+        except msgspec.ValidationError as error:
+            # What is expected, and where: not what was given.
+            raise InvalidField(f"{name}.v{version}", f"cannot be read back: {error}") from None
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             # Not the encoder's own words, which may quote what somebody wrote.
             why = f"cannot be written as JSON ({type(error).__name__})"

@@ -175,7 +175,7 @@ class Sagas:
 
         Raises `UnknownSaga`, and `InvalidSagaTransition` when it is not running.
         """
-        await self.order(saga, Cancel(by, short(reason)), "be cancelled")
+        await self.order(saga, Cancel(short(by), short(reason)), "be cancelled")
 
     async def signal(self, saga: SagaId, message: object, *, key: str = "") -> None:
         """Call this with what a step waits for, or will; one with a known `key` changes nothing.
@@ -401,4 +401,11 @@ def _stored(outcome: Outcome) -> Outcome:
             f"a participant gave {type(given).__name__}; give Succeeded, Refused or Unavailable, "
             "or None to reply later"
         )
-    return Succeeded(plain(outcome.result)) if isinstance(outcome, Succeeded) else outcome
+    if isinstance(outcome, Succeeded):
+        return Succeeded(plain(outcome.result))
+    told: object = outcome.path if isinstance(outcome, ChildStuck) else outcome.reason
+    if not isinstance(told, str):
+        raise TypeError(
+            f"the reason of {type(outcome).__name__} is a text, not {type(told).__name__}"
+        )
+    return outcome

@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from actors.persistence import EventTypes, StreamId
+from actors.persistence import EventTypes, InvalidField, StreamId
 from actors.persistence.words import check_tenant, owned_name, split_name
 from actors.sagas.words.errors import InvalidSagaId
 
@@ -155,8 +155,20 @@ Outcome: TypeAlias = Succeeded | Refused | Unavailable | ChildStuck
 
 
 def plain(result: object) -> Mapping[str, object]:
-    """Call this for a result as what JSON has; `TypeError` for what is no mapping there."""
-    found = {} if result is None else msgspec.to_builtins(result, str_keys=True)
+    """Call this for a result as the log gives it back; `TypeError` for what is no mapping there.
+
+    In one process and in the next it is the same: a tuple is a list, and what has no order of its
+    own is sorted. What JSON cannot hold is `InvalidField`.
+    """
+    if result is None:
+        return {}
+    try:
+        made = msgspec.to_builtins(result, str_keys=True, order="deterministic")
+        found = msgspec.json.decode(msgspec.json.encode(made))
+    except (ValueError, OverflowError, RecursionError) as error:
+        # Not the encoder's own words, which may quote what somebody wrote.
+        why = f"cannot be written as JSON ({type(error).__name__})"
+        raise InvalidField(type(result).__name__, why) from None
     if not isinstance(found, dict):
         raise TypeError(f"a result is a mapping, an event or None, not {type(result).__name__}")
     return found

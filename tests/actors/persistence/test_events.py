@@ -1,5 +1,6 @@
 """Event classes and their stored form: names, versions, upcasters, golden bytes, refusals."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -191,6 +192,24 @@ def test_an_upcaster_that_raises_is_a_codec_error() -> None:
         types.decode(stored)
     assert (caught.value.event_type, caught.value.version) == ("Odd.v1", 7)
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("cls", "fields", "why"),
+    [
+        (Deposited, {"amount": float("nan")}, "Expected `int`, got `null` - at `$.amount`"),
+        (Deposited, {"amount": "5"}, "Expected `int`, got `str` - at `$.amount`"),
+        (Withdrawn, {"amount": 3, "reason": None}, "Expected `str`, got `null` - at `$.reason`"),
+    ],
+    ids=["no number", "a text", "nothing"],
+)
+def test_an_event_that_could_not_be_read_back_is_never_written(
+    cls: Callable[..., object], fields: Mapping[str, object], why: str
+) -> None:
+    # STORE-43: it would end its stream, for every reader and for good
+    with pytest.raises(InvalidField) as caught:
+        TYPES.encode(cls(**fields), event_id=UUID(int=1))
+    assert caught.value.why == f"cannot be read back: {why}"
 
 
 @pytest.mark.parametrize("value", ["\ud800", {(1, 2): 3}, object()])

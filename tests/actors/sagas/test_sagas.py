@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from math import inf, nan
 from uuid import UUID
 
 import msgspec
@@ -463,7 +464,13 @@ async def test_what_a_participant_gives_by_mistake_harms_no_saga(
     autojump_clock: MockClock,
 ) -> None:
     async with _desk() as desk:
-        left: list[object] = ["done", Succeeded(["no", "mapping"]), Succeeded(7)]
+        left: list[object] = [
+            "done",
+            Succeeded(["no", "mapping"]),
+            Succeeded(7),
+            Refused(None),  # type: ignore[arg-type]
+            Unavailable(7),  # type: ignore[arg-type]
+        ]
 
         def wrong(command: SagaCommand) -> Outcome | None:
             return left.pop() if left else Succeeded(Placed(1))  # type: ignore[return-value]
@@ -472,7 +479,69 @@ async def test_what_a_participant_gives_by_mistake_harms_no_saga(
         saga = await desk.sagas.start(Purchase, BASKET)
         assert await ended(desk.sagas, saga) is Status.COMPLETED
         assert desk.parts.stats.crashed == 0
-        assert [one.attempt for one in desk.player.got if one.step == "place"] == [1] * 4
+        assert [one.attempt for one in desk.player.got if one.step == "place"] == [1] * 6
+
+
+@dataclass(frozen=True)
+class Odd:
+    """Data that JSON gives back as something else."""
+
+    number: float = 1.0
+    names: tuple[str, ...] = ("ann", "bob")
+    tags: frozenset[str] = frozenset("abcdefgh")
+    counts: Mapping[int, int] = field(default_factory=lambda: {2: 1, 1: 2})
+
+
+class OddSaga(Saga[Odd]):
+    place = step(lambda _: Place("1", "ann"), result=Odd)
+
+
+@pytest.mark.parametrize("wrong", [nan, inf])
+async def test_a_number_that_is_none_is_neither_data_nor_a_result(
+    autojump_clock: MockClock, wrong: float
+) -> None:
+    # SAGA-1, SAGA-9: the log would say null, and nobody could read it again
+    world, player = memory_world(), _player()
+    player.rules["place"] = lambda _: Succeeded(Odd(wrong))
+    async with open_desk(world, player, OddSaga) as desk:
+        with pytest.raises(msgspec.ValidationError, match="float"):
+            await desk.sagas.start(OddSaga, Odd(wrong), name="1")
+        with pytest.raises(UnknownSaga):
+            await desk.sagas.query(SagaId("odd_saga", "1"))
+        saga = await desk.sagas.start(OddSaga, Odd(), name="1")
+        assert await ended(desk.sagas, saga) is Status.FAILED
+        assert "not as declared" in (await desk.sagas.query(saga)).reason
+
+
+async def test_a_start_is_known_again_when_the_saga_was_read_back(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-9: tuples, sets and keys that are numbers come back as JSON has them
+    world, player = memory_world(), _player()
+    player.rules["place"] = lambda _: None
+    for _ in range(2):
+        async with open_desk(world, player, OddSaga) as desk:
+            for tags in ("abcdefgh", "hgfedcba"):
+                same = Odd(tags=frozenset(tags), counts={1: 2, 2: 1})
+                assert await desk.sagas.start(OddSaga, same, name="1") == ("odd_saga", "1", None)
+            with pytest.raises(SagaExists):
+                await desk.sagas.start(OddSaga, Odd(names=("ann",)), name="1")
+
+
+async def test_nonsense_for_a_saga_that_runs_leaves_its_log_readable(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-17
+    async with _desk() as desk:
+        desk.player.rules["place"] = lambda _: None
+        saga = await desk.sagas.start(Purchase, BASKET)
+        with pytest.raises(InvalidField, match="key"):
+            await desk.sagas.signal(saga, Odd(), key=7)  # type: ignore[arg-type]
+        with pytest.raises(AttributeError):
+            await desk.sagas.cancel(saga, 7, "no more")  # type: ignore[arg-type]
+        assert (await desk.sagas.query(saga)).status is Status.RUNNING
+        await desk.sagas.cancel(saga, "\ud800", "\x00")
+        assert (await desk.sagas.query(saga)).status is Status.COMPENSATING
 
 
 async def test_a_result_too_large_for_the_log_is_undone_in_the_end(
