@@ -9,19 +9,13 @@ import pytest
 
 from tests.docs.pages import ROOT, blocks, programs
 from tests.patience import PATIENCE_S
+from tests.processes.forked import run
 
 PAGES = [page for page in sorted(ROOT.glob("docs/**/*.md")) if blocks(page.read_text())]
 
 
 def ran(page: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.docs.pages", str(page)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    return run("tests.docs.pages", [str(page)], flags=("-W", "error"))
 
 
 def test_there_is_something_to_run() -> None:

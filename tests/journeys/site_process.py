@@ -6,13 +6,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.patience import PATIENCE_S
-from tests.signals import as_a_person_starts_it
+from tests.processes.forked import run, start
 
 ROOT = Path(__file__).parents[2]
 # A stop has some twenty lines, and a traceback as many.
@@ -49,27 +48,13 @@ class SiteProcess:
 
     def run(self, *arguments: str) -> str:
         """Run another command of the same program with the same settings; gives what it says."""
-        done = subprocess.run(
-            [sys.executable, "-m", self.module, *arguments],
-            cwd=ROOT,
-            env=self._settings(),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = run(self.module, arguments, environment=self._settings())
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def _start(self, port: int = 0) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", self.module, *self.words],
-            cwd=ROOT,
-            env=self._settings(port),
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            preexec_fn=as_a_person_starts_it,  # noqa: PLW1509 - it only resets two signals
+        self.process, self._output = start(
+            self.module, self.words, environment=self._settings(port), errors=self._log
         )
         self._told = threading.Event()
         self.url = ""
@@ -80,14 +65,13 @@ class SiteProcess:
             raise AssertionError("the site did not start:\n" + "\n".join(self.lines))
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+        for line in self._output:
             self.lines.append(line.rstrip("\n"))
             found = re.search(rf"{self.name} is at (http://\S+)", line)
             if found:
                 self.url = found.group(1).rstrip("/")
                 self._told.set()
-        self.process.stdout.close()
+        self._output.close()
         self._told.set()
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +16,10 @@ from playwright.sync_api import expect
 
 from tests.examples.orders.orders_kit import listening
 from tests.journeys.kinds import OpenPage
-from tests.journeys.site_process import ROOT, ExampleProcess
+from tests.journeys.site_process import ExampleProcess
 from tests.journeys.visitor import Answer, Visitor
 from tests.patience import PATIENCE_S
+from tests.processes.forked import run
 
 pytestmark = pytest.mark.slow
 
@@ -225,15 +225,9 @@ def test_the_history_of_an_order_is_printed_event_by_event(kept: ExampleProcess)
     assert post(kept, f"{ORDERS}/{id_}/ship", {"tracking": "T1"}).status == 200
 
     def greenroom(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", *words, "--order-id", str(id_)],
-            cwd=ROOT,
-            env={"STATE_DIR": str(kept.state_dir)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-        )
+        module, *rest = words
+        environment = {"STATE_DIR": str(kept.state_dir)}
+        return run(module, [*rest, "--order-id", str(id_)], environment=environment)
 
     example = ("web.cli", "example", "orders", "--store", "postgres")
     # While it is served, and when it is not.

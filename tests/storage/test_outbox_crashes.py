@@ -1,11 +1,9 @@
 """A relay is killed at its worst moments; a receiver behind the inbox has each effect once."""
 
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 import pytest
@@ -15,35 +13,29 @@ from actors.persistence import OutboxMessage, StreamId
 from storage.postgres import Connection, Database
 from storage.testing.kept import kept_in_postgres
 from storage.testing.samples import PATIENCE_S, new_events
+from tests.processes.forked import start
 from tests.storage.outbox_relay_process import EFFECTS
 
-_ROOT = Path(__file__).parents[2]
 _LEASE_S = 16.0
 
 
 @contextmanager
-def _relay(url: str, plan: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.storage.outbox_relay_process", url, plan],
-        cwd=_ROOT,
-        stdout=subprocess.PIPE,
-    )
+def _relay(url: str, plan: str) -> Iterator[IO[str]]:
+    process, output = start("tests.storage.outbox_relay_process", [url, plan])
     try:
-        yield process
+        yield output
     finally:
         process.kill()
         process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        output.close()
 
 
 async def _kill_at(url: str, plan: str) -> None:
     """Let a relay run up to a place, then end it without a word."""
-    with _relay(url, plan) as process:
-        assert process.stdout is not None
+    with _relay(url, plan) as output:
         with trio.fail_after(PATIENCE_S):
-            line = await trio.to_thread.run_sync(process.stdout.readline, abandon_on_cancel=True)
-        assert line.decode().strip() == plan
+            line = await trio.to_thread.run_sync(output.readline, abandon_on_cancel=True)
+        assert line.strip() == plan
 
 
 async def _arrivals(connection: Connection) -> Counter[str]:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias, assert_never, cast
 from uuid import UUID
 
@@ -57,9 +54,9 @@ from storage.memory import MemoryDatabase, MemoryEventStore, MemorySnapshots
 from storage.postgres import Database, PostgresEventStore, PostgresSnapshots
 from tests.logged import captured
 from tests.patience import PATIENCE_S
+from tests.processes.forked import start
 
 TYPES = EventTypes()
-_ROOT = Path(__file__).parents[3]
 
 
 @TYPES.event()
@@ -610,11 +607,10 @@ async def test_a_process_killed_around_a_commit_has_told_nothing_that_is_not_sto
 
 def _killed(url: str, place: str) -> list[str]:
     """What a process has told until it came to its place, where it was killed."""
-    words = [sys.executable, "-m", "tests.actors.persistence.purse_program", url, place]
     told: list[str] = []
-    with subprocess.Popen(words, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
+    process, output = start("tests.actors.persistence.purse_program", [url, place])
+    with output:
+        for line in output:
             if line.strip() == "here":
                 os.kill(process.pid, signal.SIGKILL)
             else:

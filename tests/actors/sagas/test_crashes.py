@@ -1,9 +1,6 @@
 """A process that dies behind any append or send: the checkout ends as it would have."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import trio.testing
@@ -18,8 +15,8 @@ from tests.actors.sagas.shops import (
     postgres_world,
     stock,
 )
+from tests.processes.forked import start
 
-_ROOT = Path(__file__).parents[3]
 # `make soak` kills at all of them; the suite at these.
 _SAMPLE = [("append", 3), ("append", 6), ("taken", 2), ("sent", 3)]
 
@@ -67,17 +64,14 @@ async def test_a_crash_anywhere_ends_the_same_on_postgresql(
 def _kill_at(url: str, story: Story, number: str, place: str, at: int) -> bool:
     """Let a process check out up to a place and end it without a word; False if it never came."""
     module = "tests.actors.sagas.checkout_process"
-    with subprocess.Popen(
-        [sys.executable, "-m", module, url, story.name, number, place, str(at)],
-        cwd=_ROOT,
-        stdout=subprocess.PIPE,
-    ) as process:
+    process, output = start(module, [url, story.name, number, place, str(at)])
+    with output:
         try:
-            assert process.stdout is not None
-            line = process.stdout.readline().decode().strip()
+            line = output.readline().strip()
             assert line in (place, "ended")
         finally:
             process.kill()
+            process.wait()
     return line == place
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.journeys.site_process import ExampleProcess
 from tests.journeys.visitor import Visitor
-from tests.patience import PATIENCE_S
+from tests.processes.forked import run
 from web.cli import examples
 from web.cli.commands import main
 from web.cli.examples import EXAMPLES, settings_of
@@ -84,15 +81,7 @@ def test_each_has_a_folder_of_its_own_unless_one_is_named() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_runs_to_its_end(name: str, tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "web.cli", "example", name],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    ran = run("web.cli", ["example", name], cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip()
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Programs of ours in processes of their own, without importing everything anew for each."""
