@@ -33,7 +33,8 @@ from web.server.connection.listening import accept_forever, open_listeners
 from web.server.connection.overload import OVERLOAD_KEY, Overload, OverloadSettings
 from web.server.connection.pipe import STALLED
 from web.server.connection.settings import HEAD_BYTES_MAX, SURPLUS_KEY, Phase, TransportSettings
-from web.server.connection.transport import ByteStream, Transport
+from web.server.connection.shedding import Shedder
+from web.server.connection.transport import RECEIVE_BYTES, ByteStream, Transport
 
 log = Log(__name__)
 
@@ -131,6 +132,7 @@ class Server:
         self._drained = trio.Event()
         self._context = WorkerContext(None)
         self._watchman = Watchman()
+        self._shedder = Shedder(overload, receive_bytes=RECEIVE_BYTES)
         self._accepted = 0
         self._stalled = 0
         self._refused = 0
@@ -289,6 +291,7 @@ async def serve(
                 state=state,
                 plain_app=app,
                 watchman=server._watchman,
+                shedder=server._shedder,
                 settings=replace(settings.transport, is_tls=settings.tls is not None),
                 on_cut=server._count_cut,
             )
@@ -335,6 +338,7 @@ async def _serve_until_drained(
             nursery.start_soon(server._serve_one, transport)
 
         nursery.start_soon(server._watchman.run)
+        nursery.start_soon(server._shedder.run)
         task_status.started(server)
         with server._listening:
             async with trio.open_nursery() as accepting:

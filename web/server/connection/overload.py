@@ -79,6 +79,8 @@ class OverloadSettings:
 _ONE_STEP = 1 / 4
 # How much of a turn that is not late counts against late ones; waiting counts in full.
 _OF_SHORT = 1 / 2
+# How much the last turn counts of what a request takes: they differ by what is asked for in them.
+_OF_LAST_TURN = 1 / 4
 # How often the log says that requests are turned away: not for each, there are thousands.
 _TOLD_EVERY_S = 1.0
 _LONGEST_OF_S = 10.0
@@ -117,6 +119,11 @@ class Overload(trio.abc.Instrument):
         # until when that is known, and whether what comes behind that is for who is turned away.
         self._for_served = 0.0
         self._is_refusing = False
+        # What the processor worked for each of those lately, in seconds; and while many are judged
+        # in one step how many more of them are let in.
+        self._each = 0.0
+        self._is_shedding = False
+        self._let_in = 0
         self._late_for = 0.0
         self._refused_at = -math.inf
         self._told_at = -math.inf
@@ -141,10 +148,10 @@ class Overload(trio.abc.Instrument):
 
     def refuses(self, urgency: Urgency) -> bool:
         """Call this once a request, when it was read; whether it is to be turned away."""
+        if self._is_shedding:
+            return self._sheds(urgency)
         now, settings = self._now(), self._settings
-        if self._first > now:
-            self._first = self._looked = now
-            self._worked = settings.worked()
+        self._note_first(now)
         self._look(now)
         if self.is_on:
             self._share()
@@ -155,6 +162,38 @@ class Overload(trio.abc.Instrument):
                 return True
         self._begun += 1
         return False
+
+    def begin_shedding(self) -> None:
+        """Call this before `refuses` is asked for many in one step, to the end of which none is
+        served: then as many are let in as can be, going by those of the last turns.
+
+        Each of them is asked for again in the step that serves it.
+        """
+        self._note_first(self._now())
+        if self.is_on:
+            self._share()
+            self._is_refusing = self._is_shedding = True
+            self._let_in = 0
+
+    def end_shedding(self) -> None:
+        """Call this behind them, in the same step."""
+        if self._is_shedding:
+            self._share()
+            self._is_shedding = False
+
+    def _sheds(self, urgency: Urgency) -> bool:
+        settings = self._settings
+        limit = settings.begins_s[urgency]
+        if self._let_in >= settings.least and self._let_in * self._each > limit:
+            self.note_refused()
+            return True
+        self._let_in += 1
+        return False
+
+    def _note_first(self, now: float) -> None:
+        if self._first > now:
+            self._first = self._looked = now
+            self._worked = self._settings.worked()
 
     def note_refused(self) -> None:
         """Call this for one that is turned away for another reason while `is_on`."""
@@ -182,6 +221,10 @@ class Overload(trio.abc.Instrument):
         if self._began <= now:
             self._end_turn(now)
         self.turn += 1
+        if self._begun > self._settings.least:
+            # Of the last one it is not known.
+            each = self._for_served / (self._begun - 1)
+            self._each += (each - self._each) * _OF_LAST_TURN if self._each else each
         # Where there is more to do the kernel is only asked, and the next turn has begun.
         self._began, self._first, self._begun = now, math.inf, 0
         self._for_served = 0.0

@@ -47,6 +47,7 @@ from web.server.connection.http.websocket import WebSocket, websocket_scope
 from web.server.connection.lanes import PipeLane
 from web.server.connection.pipe import STALLED, WritePipe
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
+from web.server.connection.shedding import Shed, Shedder
 from web.server.reading.heads import Head
 
 log = Log(__name__)
@@ -75,11 +76,12 @@ class Transport(TCPServer):
         plain_app: ASGIFramework,
         settings: TransportSettings,
         watchman: Watchman,
+        shedder: Shedder,
         on_cut: Callable[[Transport, str], None],
     ) -> None:
         super().__init__(app, config, context, state, stream)  # type: ignore[arg-type]  # reason: hypercorn takes plain streams too and annotates only the encrypted one
         self._settings = settings
-        self._plain_app, self._watchman = plain_app, watchman
+        self._plain_app, self._watchman, self._shedder = plain_app, watchman, shedder
         self._plain: PlainHttp | None = None
         self._http2: Http2 | None = None
         self._socket: WebSocket | None = None
@@ -176,14 +178,21 @@ class Transport(TCPServer):
             # They hold it, and would be freed by a collection only.
             self._plain = self._http2 = self._socket = self._nursery = None
 
-    async def receive(self, phase: Phase, deadline: float) -> bytes | None:
-        """Read once: bytes, empty ones of a client that left, None when the time is over."""
+    async def receive(
+        self, phase: Phase, deadline: float, shed: Shed | None = None
+    ) -> bytes | None:
+        """Read once: bytes, empty ones of a client that left, None when the time is over.
+
+        Bytes may have been shown to `shed` before, and are not all answered then.
+        """
         self._enter(phase, keep_time=True)
         with trio.CancelScope(deadline=deadline) as self._read_scope:
             try:
                 if self._tls is not None:
                     return bytes(await self._tls.receive_some(RECEIVE_BYTES))
                 number = self._raw.socket.fileno()
+                if shed is not None and self._shedder.is_on:
+                    return await self._shedder.receive(number, shed)
                 while number >= 0:
                     # Not `receive_some`: it asks the kernel before it waits, and the next request
                     # of a client that waits for our answer is never there yet.

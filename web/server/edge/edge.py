@@ -39,7 +39,7 @@ from actors.runtime.telling.log import failure_of
 from web.server.connection.gzip import LEVEL_KEPT, gzipped
 from web.server.connection.http.answers import NO_HEADERS, FixedHeaders
 from web.server.connection.http.exchange import Exchange, maybe_whole
-from web.server.connection.http.plain import EXCHANGE, WATCHED
+from web.server.connection.http.plain import AGAIN, EXCHANGE, WATCHED, Ready
 from web.server.connection.overload import OVERLOAD_KEY, Overload, Urgency
 from web.server.connection.settings import SURPLUS_KEY, ErrorResponse
 from web.server.edge.addresses import ClientAddresses, Network
@@ -222,7 +222,7 @@ class Edge:
         else:
             await self._app(scope, receive, send)
 
-    def maybe_ready(self, scope: HTTPScope) -> tuple[int, HeaderList, FixedHeaders, bytes] | None:
+    def maybe_ready(self, scope: HTTPScope) -> Ready | None:
         """Call this before `__call__` for a whole answer that is known at once: with its status.
 
         None where there is none, or something is wrong with the request: call then. It is judged
@@ -265,21 +265,36 @@ class Edge:
             found["longest_turn_ms"] = round(load.longest_s * 1000, 1)
         return found
 
-    def _maybe_turned_away(
-        self, scope: HTTPScope
-    ) -> tuple[int, HeaderList, FixedHeaders, bytes] | None:
+    def _maybe_turned_away(self, scope: HTTPScope) -> Ready | None:
         if not self._turns_away(scope):
             return None
         # No more than this: turning away must be a small part of what an answer takes.
         headers, checks = header_map(scope["headers"]), self._settings.checks
-        request_id = _new_id(os.urandom(16))
         is_https = self._settings.is_https and not self._is_plain(scope, headers)
         key = checks.rendering(scope, headers), is_https
+        given = headers.get("x-correlation-id", "") if checks.is_api(scope["path"]) else None
+        overload, urgency = scope["state"][OVERLOAD_KEY], self._maybe_urgency(scope)
+        assert urgency is not None, "what has none is never turned away"
+        scope["state"][AGAIN] = partial(self._maybe_again, overload, urgency, key, given)
+        return self._turned_away(key, given)
+
+    def _maybe_again(
+        self, overload: Overload, urgency: Urgency, key: tuple[Rendering, bool], given: str | None
+    ) -> Ready | None:
+        """Turn away who asks for the same as one that was; None when there is time for it."""
+        if not overload.refuses(urgency):
+            return None
+        self.overloads += 1
+        return self._turned_away(key, given)
+
+    def _turned_away(self, key: tuple[Rendering, bool], given: str | None) -> Ready:
+        """What those are told who are turned away; `given` is an API's client's correlation id."""
+        request_id = _new_id(os.urandom(16))
         fixed, body = self._refusals.get(key) or self._keep_refusal(*key)
         encoded = request_id.encode("ascii")
         found = [(b"x-request-id", encoded)]
-        if checks.is_api(scope["path"]):
-            found.append((b"x-correlation-id", _correlation(headers, request_id).encode("ascii")))
+        if given is not None:
+            found.append((b"x-correlation-id", _correlation(given, request_id).encode("ascii")))
         return _OVERLOADED.status, found, fixed, body.replace(_NO_ID, encoded)
 
     def _keep_refusal(self, rendering: Rendering, is_https: bool) -> tuple[FixedHeaders, bytes]:
@@ -652,7 +667,9 @@ class Edge:
             ticket=ticket,
             came_from=self._came_from(scope, headers.get("referer")),
             traceparent=self._traceparent(headers.get("traceparent")),
-            correlation_id=_correlation(headers, request_id) if is_api else None,
+            correlation_id=_correlation(headers.get("x-correlation-id", ""), request_id)
+            if is_api
+            else None,
         )
         if scope.get("state") is None:  # other servers need not give one
             scope["state"] = ConnectionState({})
@@ -686,8 +703,7 @@ class Edge:
         return partial(self._settings.checks.came_from, referer, asked, query, is_get=is_get)
 
 
-def _correlation(headers: Mapping[str, str], request_id: str) -> str:
-    given = headers.get("x-correlation-id", "")
+def _correlation(given: str, request_id: str) -> str:
     return given if _UUID.fullmatch(given) else request_id
 
 

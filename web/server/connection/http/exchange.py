@@ -41,6 +41,7 @@ from web.server.connection.http.answers import (
 from web.server.connection.http.keeping import Kept
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import Phase, TransportSettings
+from web.server.connection.shedding import Shed
 from web.server.reading.heads import Head, HeaderList, Refusal
 from web.server.reading.requests import RequestReader
 
@@ -66,8 +67,13 @@ class Link(Protocol):
     def is_draining(self) -> bool:
         """Whether the connection ends with this answer."""
 
-    async def receive(self, phase: Phase, deadline: float) -> bytes | None:
-        """Bytes; empty ones when the client left; None at the deadline, or when a drain ends it."""
+    async def receive(
+        self, phase: Phase, deadline: float, shed: Shed | None = None
+    ) -> bytes | None:
+        """Bytes; empty ones when the client left; None at the deadline, or when a drain ends it.
+
+        Bytes may have been shown to `shed` before, which then said that they are not all answered.
+        """
 
     async def wait_left(self) -> bool:
         """Wait for the client's end and read nothing; False when `stop_waiting` was called."""

@@ -9,6 +9,7 @@ that is why it is fast. What an application has ready is written without even as
 from __future__ import annotations
 
 import contextvars
+import math
 from collections.abc import Callable
 from typing import cast
 from urllib.parse import unquote
@@ -41,9 +42,16 @@ HAND_OVER = "hand_over"
 # enters no scope for a request, and the application tells `ends` which one of its own to cancel.
 EXCHANGE = "exchange"
 Address = tuple[str, int] | None
+Ready = tuple[int, HeaderList, FixedHeaders, bytes]
+# What an application leaves under this in the `state` of a scope that it turned away: called for
+# the very same request, it turns that away in the same words; None where it would not any more.
+AGAIN = "greenroom.again"
+Again = Callable[[], Ready | None]
+# The longest request that is kept to know it again: browsers send up to 2 KiB.
+_AGAIN_BYTES_MAX = 2 * 1024
 # What an application may offer beside itself, under the name `maybe_ready`: status, headers and the
 # body of a whole answer to a request without a body, at once; None where it is to be called.
-MaybeReady = Callable[[HTTPScope], tuple[int, HeaderList, FixedHeaders, bytes] | None]
+MaybeReady = Callable[[HTTPScope], Ready | None]
 
 
 class PlainHttp:
@@ -69,6 +77,13 @@ class PlainHttp:
         self._scheme = "https" if is_tls else "http"
         self.reader = RequestReader(settings.head_limits)
         self._served = 0
+        # What `shed` made of the bytes that the next `receive` gives: they were read already, up to
+        # this; and when it answered a request last.
+        self._is_shown = False
+        self._shown: Head | Refusal | None = None
+        self._shed_at = -math.inf
+        # What was turned away last, and how that is done again: who asks in vain asks the same.
+        self._again: tuple[bytes, Again] | None = None
         # The stream that goes on though its request is over, and whether it is sent in chunks.
         self._kept: Kept | None = None
         self._is_chunked = False
@@ -128,14 +143,78 @@ class PlainHttp:
                 return None
             phase = Phase.HEAD if is_due else Phase.IDLE
             deadline = began + allowed_s(phase, self._settings)
-            data = await self._link.receive(phase, deadline)
+            data = await self._link.receive(phase, deadline, self.shed)
             if data is None:
+                if self._shed_at > began and not self._link.is_draining:
+                    began, was_due = self._shed_at, False  # it had answers since
+                    continue
                 return LATE if is_due and not self._link.is_draining else None
             if not data:
                 return None
-            self.reader.feed(data)
-            found = self.reader.next_head()
+            found = await self._take(data)
         return found
+
+    async def _take(self, data: bytes) -> Head | Refusal | None:
+        """Give the head that ends with these bytes, if any does."""
+        if not self._is_shown:
+            self.reader.feed(data)
+            return self.reader.next_head()
+        found, self._is_shown, self._shown = self._shown, False, None
+        self._again = None
+        if not self._link.pipe.is_idle:
+            # Not all of an answer is out: as behind any other, nothing is read before it is.
+            self._link.enter(Phase.ANSWERING)
+            await self._link.pipe.wait_idle()
+        return found or self.reader.next_head()
+
+    def shed(self, data: bytes) -> bool:
+        """Call this with what came for a connection at rest, while there is too much to do.
+
+        True: it was one request, which is answered, and the connection is as before. False: what is
+        left of it is for the task, whose `receive` is to give these bytes.
+        """
+        again, self._again = self._again, None
+        is_same = again is not None and again[0] == data and self._may_shed
+        if again is not None and is_same:
+            # Read as strictly as it was then: the same bytes are the same request.
+            ready = again[1]()
+            if ready is not None:
+                self._again = again
+                return self._shed(ready, is_head=False)
+        self.reader.feed(data)
+        found = self.reader.next_head()
+        if isinstance(found, Head) and found.keeps_open and not is_same and self._may_shed:
+            scope = self._scope(found)
+            ready = None if found.is_websocket else self._maybe_ask(scope)
+            if ready is not None:
+                self._keep_again(found, data, scope["state"].get(AGAIN))
+                return self._shed(ready, is_head=found.method == b"HEAD")
+        self._is_shown, self._shown = True, found
+        return False
+
+    @property
+    def _may_shed(self) -> bool:
+        """Tell whether the next request may be answered without its task, and not be the last."""
+        if self._served + 1 >= self._settings.requests_max or self._link.is_draining:
+            return False
+        return self._link.pipe.is_idle
+
+    def _shed(self, ready: Ready, *, is_head: bool) -> bool:
+        """Write an answer to what was read; whether the connection is at rest again."""
+        status, headers, fixed, body = ready
+        data = head_bytes(status, headers, fixed)
+        self._served += 1
+        self._shed_at = trio.current_time()
+        self._link.pipe.offer(data if is_head else data + body)
+        if not len(self.reader) and self._link.pipe.is_idle:
+            return True
+        self._is_shown, self._shown = True, None
+        return False
+
+    def _keep_again(self, head: Head, data: bytes, again: Again | None) -> None:
+        is_whole = not len(self.reader) and len(data) <= _AGAIN_BYTES_MAX
+        if again is not None and is_whole and head.method != b"HEAD":
+            self._again = data, again
 
     async def _refuse(self, refusal: Refusal) -> None:
         log.debug("server.request_refused", status=int(refusal.status), rule=refusal.rule)
@@ -147,16 +226,22 @@ class PlainHttp:
 
     async def _serve_one(self, head: Head) -> bool:
         """Answer one request; whether another may follow."""
-        scope, ready = self._scope(head), None
-        if self._maybe_ready is not None and not self.reader.is_in_body:
-            try:
-                ready = self._maybe_ready(scope)
-            except Exception as error:
-                # The application is asked as for any other request, and tells its client.
-                log.error("server.application_failed", exc_info=error)
+        scope = self._scope(head)
+        ready = self._maybe_ask(scope)
         if ready is None:
             return await self._answer(head, scope)
         return await self._tell(head, *ready)
+
+    def _maybe_ask(self, scope: HTTPScope) -> Ready | None:
+        """Give what the application has ready for a request, if anything."""
+        if self._maybe_ready is None or self.reader.is_in_body:
+            return None
+        try:
+            return self._maybe_ready(scope)
+        except Exception as error:
+            # The application is asked as for any other request, and tells its client.
+            log.error("server.application_failed", exc_info=error)
+            return None
 
     async def _tell(
         self, head: Head, status: int, headers: HeaderList, fixed: FixedHeaders, body: bytes
