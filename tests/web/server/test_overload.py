@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from tests.patience import until
 from tests.web.server.edge_kit import Asker, Reply, edged, make_app
 from tests.web.server.http2_kit import Contexts, connected, serving2
+from tests.web.server.serving_kit import connect
 from web.server.connection.overload import OVERLOAD_KEY, Overload, OverloadSettings, Urgency
 from web.server.edge.edge import REQUEST_S
 
@@ -193,6 +194,52 @@ def test_the_more_urgent_are_turned_away_later_and_all_come_in_again() -> None:
     assert loop.turn(0.06) == [False]
 
 
+def test_of_many_judged_in_one_step_as_many_are_let_in_as_a_turn_can_serve() -> None:
+    # REL-74, RES-8
+    loop = Loop()
+    loop.turn(*[STEP_S] * WAVE)
+    overload, page_s = loop.overload, 0.001
+
+    def let_in(urgency: Urgency) -> int:
+        before = overload.refused
+        overload.begin_shedding()
+        found = 0
+        for _ in range(200):
+            found += not overload.refuses(urgency)
+            loop.work(page_s / 10)  # of this none is for who is served
+        overload.end_shedding()
+        assert overload.refused - before == 200 - found
+        return found
+
+    for _ in range(40):
+        for _ in range(20):
+            overload.refuses(Urgency.READ)
+            loop.work(page_s)
+        assert let_in(Urgency.READ) >= SETTINGS.least
+        loop.end_turn()
+    for urgency, limit in zip(Urgency, SETTINGS.begins_s, strict=True):
+        assert let_in(urgency) == pytest.approx(limit / page_s, rel=0.1)
+    # In the steps that serve them they are asked by what was worked, and not by a guess.
+    loop.end_turn()
+    served = 0
+    while not overload.refuses(Urgency.READ):
+        served += 1
+        loop.work(page_s * 2)
+    assert served == pytest.approx(SETTINGS.begins_s[0] / page_s / 2, abs=2)
+
+
+def test_before_it_is_known_what_a_request_takes_a_few_are_let_in() -> None:
+    # REL-74
+    overload = Loop().overload
+    overload.begin_shedding()
+    assert not any(overload.refuses(Urgency.READ) for _ in range(99))
+    overload.end_shedding()
+    overload.is_on = True
+    overload.begin_shedding()
+    assert [overload.refuses(Urgency.READ) for _ in range(99)].count(False) == SETTINGS.least
+    overload.end_shedding()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -294,6 +341,38 @@ async def test_a_site_that_cannot_keep_up_says_so_at_once() -> None:
         # Probes and files are no work, and never turned away.
         for line in ("GET /probe", "GET /file"):
             assert {reply.status for reply in await crowd.wave(line)} == {200}
+
+
+async def test_who_asks_the_same_again_over_a_kept_connection_is_told_the_same() -> None:
+    # REL-74, WEB-10: by one task for all of them, with an id of its own each time
+    pace = Pace()
+    settings = OverloadSettings(now=lambda: 0.0, worked=lambda: pace.now, least=1)
+    correlation = "11111111-2222-4333-8444-555555555555"
+    async with edged(overload=settings) as ask:
+        ask.server.overload.is_on = True
+        ask.server.overload.note_refused()
+        names = {b"GET /work": "", b"GET /api/work": f"X-Correlation-Id: {correlation}\r\n"}
+        for line, header in names.items():
+            head = f"{line.decode()} HTTP/1.1\r\nHost: 127.0.0.1:{ask.port}\r\n{header}\r\n"
+            found = []
+            clients = [await connect(ask.server) for _ in range(3)]
+            await until(lambda: len(ask.server._shedder) == 3)
+            for _ in range(3):
+                # Sent in one turn, so that they are read in one: the first of them is let in.
+                for client in clients:
+                    client.stream.socket._sock.send(head.encode())  # type: ignore[attr-defined]
+                found += [Reply(await client.read_until(b"\r\n\r\n")) for client in clients]
+                await until(lambda: len(ask.server._shedder) == 3)
+            for client in clients:
+                await client.stream.aclose()
+            await until(lambda: not ask.server.connections)
+            refused = [reply for reply in found if reply.status == 503]
+            assert len(refused) == 6
+            assert len({reply.headers["x-request-id"] for reply in refused}) == 6
+            for reply in refused:
+                assert reply.headers["retry-after"] == "1"
+                assert reply.headers.get("x-correlation-id") == (correlation if header else None)
+        assert ask.app.edge.overloads == 12
 
 
 async def test_over_http2_too(contexts: Contexts) -> None:

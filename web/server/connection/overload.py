@@ -119,8 +119,9 @@ class Overload(trio.abc.Instrument):
         # until when that is known, and whether what comes behind that is for who is turned away.
         self._for_served = 0.0
         self._is_refusing = False
-        # What the processor worked for each of those lately, in seconds; and while many are judged
-        # in one step how many more of them are let in.
+        # How many of them that is of, and what it was for each lately, in seconds; and while many
+        # are judged in one step how many of them are let in.
+        self._counted = 0
         self._each = 0.0
         self._is_shedding = False
         self._let_in = 0
@@ -160,6 +161,7 @@ class Overload(trio.abc.Instrument):
             if self._is_refusing:
                 self.note_refused()
                 return True
+            self._counted += 1
         self._begun += 1
         return False
 
@@ -183,8 +185,8 @@ class Overload(trio.abc.Instrument):
 
     def _sheds(self, urgency: Urgency) -> bool:
         settings = self._settings
-        limit = settings.begins_s[urgency]
-        if self._let_in >= settings.least and self._let_in * self._each > limit:
+        is_full = not self._each or self._let_in * self._each > settings.begins_s[urgency]
+        if is_full and self._let_in >= settings.least:
             self.note_refused()
             return True
         self._let_in += 1
@@ -221,14 +223,15 @@ class Overload(trio.abc.Instrument):
         if self._began <= now:
             self._end_turn(now)
         self.turn += 1
-        if self._begun > self._settings.least:
+        if self._counted > 1:
             # Of the last one it is not known.
-            each = self._for_served / (self._begun - 1)
+            each = self._for_served / (self._counted - 1)
             self._each += (each - self._each) * _OF_LAST_TURN if self._each else each
         # Where there is more to do the kernel is only asked, and the next turn has begun.
         self._began, self._first, self._begun = now, math.inf, 0
         self._for_served = 0.0
         self._worked = 0.0
+        self._counted = 0
         self._is_refusing = False
         self._is_waiting = timeout > 0
 

@@ -44,6 +44,9 @@ class Shedder:
     def __repr__(self) -> str:
         return f"<Shedder of {len(self._resting)} connections>"
 
+    def __len__(self) -> int:
+        return len(self._resting)
+
     @property
     def is_on(self) -> bool:
         """Tell whether connections are to rest here."""

@@ -1,0 +1,275 @@
+"""Connections at rest while the loop has too much to do: one task reads for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
+from structlog.testing import capture_logs
+
+from tests.patience import until
+from tests.web.server.http1.corpus import CASES, Case
+from tests.web.server.http1.test_corpus import PATIENT, SECOND, Recorder
+from tests.web.server.http1.wire import split_answers
+from tests.web.server.serving_kit import Client, answer, connect, connect_narrow, with_lifespan
+from web.server import Server, ServerSettings, TransportSettings, serve
+from web.server.connection.http.answers import NO_HEADERS
+from web.server.connection.http.plain import AGAIN, Ready
+from web.server.connection.overload import OverloadSettings
+
+BUSY = b"GET /busy HTTP/1.1\r\nHost: x\r\n\r\n"
+LET_IN = b"GET /in HTTP/1.1\r\nHost: x\r\n\r\n"
+LARGE = 1 << 16
+
+
+class Door:
+    """An application that turns away what is not let in, and tells how it was asked."""
+
+    def __init__(self) -> None:
+        # By path: judged anew, and known again; who of these was let in after all.
+        self.asked: list[str] = []
+        self.again: list[str] = []
+        self.entered: list[str] = []
+        self.is_open = False
+        self.body = b""
+
+    async def handle(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        assert scope["type"] == "http"
+        self.entered.append(scope["path"])
+        await receive()
+        await answer(send, b"in")
+
+    def app(self) -> ASGIFramework:
+        app = with_lifespan(self.handle)
+        app.maybe_ready = self.maybe_ready  # type: ignore[attr-defined]  # reason: a function may offer it too
+        return app
+
+    def maybe_ready(self, scope: HTTPScope) -> Ready | None:
+        self.asked.append(scope["path"])
+        if scope["path"] == "/in" or self.is_open:
+            return None
+        if scope["path"] == "/bug":
+            raise ValueError("the application is broken")
+        scope["state"][AGAIN] = partial(self.maybe_again, scope["path"])
+        return self.refusal()
+
+    def maybe_again(self, path: str) -> Ready | None:
+        self.again.append(path)
+        return None if self.is_open else self.refusal()
+
+    def refusal(self) -> Ready:
+        number = b"%d" % (len(self.asked) + len(self.again))
+        body = self.body + number
+        headers = [(b"content-length", b"%d" % len(body)), (b"x-number", number)]
+        return 503, headers, NO_HEADERS, body
+
+
+@asynccontextmanager
+async def overloaded(
+    app: ASGIFramework, transport: TransportSettings = PATIENT
+) -> AsyncIterator[Server]:
+    """Serve by a loop that has too much to do all the time."""
+    overload = OverloadSettings(now=lambda: 0.0, worked=lambda: 0.0)
+    settings = ServerSettings(port=0, transport=transport, overload=overload)
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(serve, app, settings))
+        server.overload.is_on = True
+        server.overload.note_refused()
+        yield server
+        if not server.is_draining:
+            await server.drain()
+
+
+def resting(server: Server) -> int:
+    """How many connections are read for."""
+    return len(server._shedder)
+
+
+async def refused(client: Client, request: bytes, end: bytes) -> bytes:
+    await client.send(request)
+    got = await client.read_until(end)
+    assert got.startswith(b"HTTP/1.1 503 ")
+    return got
+
+
+async def test_who_is_turned_away_rests_on_and_the_same_request_is_known_again() -> None:
+    # REL-74
+    door = Door()
+    async with overloaded(door.app()) as server, await connect(server) as client:
+        for number in range(1, 4):
+            await refused(client, BUSY, b"\r\n\r\n%d" % number)
+            assert resting(server) == 1
+        assert (door.asked, door.again) == (["/busy"], ["/busy"] * 2)
+        # One byte of difference, and it is read as any other; and so are the first bytes again.
+        await refused(client, BUSY.replace(b": x", b": y"), b"\r\n\r\n4")
+        await refused(client, BUSY, b"\r\n\r\n5")
+        assert (door.asked, door.again) == (["/busy"] * 3, ["/busy"] * 2)
+        # There is time for it now: it goes to the application, by the connection's own task.
+        door.is_open = True
+        await client.send(BUSY)
+        assert (await client.read_until(b"in")).startswith(b"HTTP/1.1 200 ")
+        assert (len(door.again), door.entered) == (3, ["/busy"])
+    assert resting(server) == 0
+
+
+async def test_what_is_let_in_goes_on_in_its_own_task_and_comes_back() -> None:
+    # REL-74
+    door = Door()
+    post = b"POST /busy HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+    async with overloaded(door.app()) as server, await connect(server) as client:
+        for request in (LET_IN, post + b"ab", LET_IN):
+            await client.send(request)
+            assert (await client.read_until(b"in")).startswith(b"HTTP/1.1 200 ")
+            await until(lambda: resting(server) == 1)
+        # A body may come later than its head.
+        await client.send(post)
+        await until(lambda: resting(server) == 0)
+        await client.send(b"ab" + BUSY)
+        assert b"503" in await client.read_until(b"\r\n\r\n5")
+    assert door.entered == ["/in", "/busy", "/in", "/busy"]
+
+
+async def test_an_application_that_fails_to_say_is_asked_as_ever() -> None:
+    # REL-74
+    door = Door()
+    with capture_logs() as logged:
+        async with overloaded(door.app()) as server, await connect(server) as client:
+            await client.send(BUSY.replace(b"/busy", b"/bug"))
+            assert (await client.read_until(b"in")).startswith(b"HTTP/1.1 200 ")
+    assert {one["event"] for one in logged if one["log_level"] == "error"} == {
+        "server.application_failed"
+    }
+
+
+@pytest.mark.parametrize("step", [1, 3, 40])
+async def test_requests_may_come_in_any_pieces_and_several_at_once(step: int) -> None:
+    # REL-74, REL-50
+    door = Door()
+    raw = BUSY + BUSY + LET_IN + BUSY.replace(b"/busy", b"/bus") + BUSY
+    async with overloaded(door.app()) as server, await connect(server) as client:
+        client.stream.socket.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
+        for at in range(0, len(raw), step):
+            await client.send(raw[at : at + step])
+            await trio.testing.wait_all_tasks_blocked()
+        await client.send(BUSY.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        answers = split_answers(await client.read_to_end(), [b"GET"] * 6)
+    assert [one.status for one in answers] == [503, 503, 200, 503, 503, 503]
+    assert [one.closes for one in answers] == [False] * 5 + [True]
+    numbers = [one.headers[b"x-number"] for one in answers if one.status == 503]
+    assert len(set(numbers)) == 5
+
+
+async def test_each_request_of_the_corpus_is_judged_as_ever() -> None:
+    # REL-50, SEC-112, REL-74: what is no request is never told to come again
+    problems: list[str] = []
+    recorder = Recorder()
+    app = with_lifespan(recorder)
+    app.maybe_ready = lambda scope: (503, [(b"content-length", b"0")], NO_HEADERS, b"")  # type: ignore[attr-defined]
+    limiter = trio.CapacityLimiter(20)
+
+    async def ask(case: Case) -> None:
+        async with limiter, await connect(server) as client:
+            await until(lambda: resting(server) > 0)
+            await client.send(case.raw + SECOND)
+            if case.status == 101:
+                got = await client.read_until(b"\r\n\r\n")
+            else:
+                got = await client.read_to_end()
+        method = case.raw.lstrip(b"\r\n").partition(b" ")[0]
+        answers = [one for one in split_answers(got, [method, b"GET"]) if one.status != 100]
+        wanted = {case.status, 503} if case.entered and case.status != 101 else {case.status}
+        if answers[0].status not in wanted:
+            problems.append(f"{case.name}: answered {answers[0].status}, not {case.status}")
+        if (len(answers) == 1) is not (case.closes or case.status == 101):
+            problems.append(f"{case.name}: {len(answers)} answers")
+
+    async with overloaded(app) as server, trio.open_nursery() as nursery:
+        for case in CASES:
+            nursery.start_soon(ask, case)
+    assert problems == []
+
+
+async def test_a_head_in_two_pieces_has_one_deadline_and_rest_has_its_own() -> None:
+    # REL-14, REL-53
+    door = Door()
+    limits = TransportSettings(head_s=0.2, keep_alive_s=0.2, linger_s=0.2)
+    async with overloaded(door.app(), limits) as server:
+        async with await connect(server) as client:
+            await refused(client, BUSY, b"\r\n\r\n1")
+            await client.send(BUSY[:9])
+            assert b" 408 " in await client.read_to_end()
+        # Who asks nothing is ended, though it was answered without its task.
+        async with await connect(server) as client:
+            await refused(client, BUSY, b"\r\n\r\n2")
+            assert await client.read_to_end() == b""
+    assert resting(server) == 0
+
+
+async def test_as_many_requests_as_a_connection_may_ask() -> None:
+    # REL-53
+    door = Door()
+    limits = TransportSettings(requests_max=3)
+    async with overloaded(door.app(), limits) as server, await connect(server) as client:
+        await client.send(BUSY * 3)
+        answers = split_answers(await client.read_to_end(), [b"GET"] * 3)
+    assert [one.closes for one in answers] == [False, False, True]
+
+
+async def test_who_does_not_read_is_not_read_from() -> None:
+    # REL-11, REL-74: an answer that does not leave holds its connection back, and is whole
+    door = Door()
+    door.body = b"x" * LARGE
+    async with overloaded(door.app()) as server, await connect_narrow(server) as client:
+        await until(lambda: resting(server) == 1)
+        (transport,) = server.connections
+        transport._raw.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
+        await client.send(BUSY)
+        await until(lambda: not transport.pipe.is_idle)
+        assert resting(server) == 0
+        await client.send(BUSY)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(door.asked) == 1
+        got = await client.read_until(b"x1") + await client.read_until(b"x2")
+        answers = split_answers(got, [b"GET"] * 2)
+    assert [one.status for one in answers] == [503, 503]
+
+
+async def test_whoever_leaves_or_is_cut_off_is_read_for_no_more() -> None:
+    # REL-30, REL-33, REL-20
+    door = Door()
+    async with overloaded(door.app()) as server:
+        for _ in range(3):
+            async with await connect(server) as client:
+                await refused(client, BUSY, b"\r\n\r\n%d" % (len(door.asked) + 1))
+            await until(lambda: not server.connections)
+            assert resting(server) == 0
+        async with await connect(server) as cut, await connect(server) as left:
+            await until(lambda: resting(server) == 2)
+            next(iter(server.connections)).reset("a test wants it")
+            await until(lambda: resting(server) == 1)
+            # Those at rest are ended at once when the server stops.
+            await server.drain()
+            assert resting(server) == 0
+            assert [await one.read_to_end() for one in (cut, left)] == [b"", b""]
+    assert "0 connections" in repr(server._shedder)
+
+
+async def test_when_there_is_time_again_connections_wait_by_themselves() -> None:
+    # REL-74
+    door = Door()
+    async with overloaded(door.app()) as server, await connect(server) as client:
+        await refused(client, BUSY, b"\r\n\r\n1")
+        server.overload.is_on = False
+        await client.send(LET_IN)
+        await client.read_until(b"in")
+        await trio.testing.wait_all_tasks_blocked()
+        assert resting(server) == 0
+        await client.send(LET_IN)
+        await client.read_until(b"in")
