@@ -113,6 +113,7 @@ from web.realtime.sse.encoding import (
     patch_signals,
     remove_elements,
 )
+from web.realtime.sse.heartbeats import HeartbeatActor, Heartbeats
 from web.realtime.sse.parser import ServerEvent, SseParser
 from web.realtime.sse.responding import (
     STREAM_HEADERS,
@@ -178,6 +179,8 @@ __all__ = [
     "EventStreams",
     "Form",
     "Heard",
+    "HeartbeatActor",
+    "Heartbeats",
     "HistoryLimits",
     "Hub",
     "MakeConnection",

@@ -29,11 +29,11 @@ from hypercorn.typing import ASGIFramework, LifespanState
 
 from actors.runtime import Log
 from web.server.connection.http.exchange import Watchman
+from web.server.connection.http.shedding import Shedder
 from web.server.connection.listening import accept_forever, open_listeners
 from web.server.connection.overload import OVERLOAD_KEY, Overload, OverloadSettings
 from web.server.connection.pipe import STALLED
 from web.server.connection.settings import HEAD_BYTES_MAX, SURPLUS_KEY, Phase, TransportSettings
-from web.server.connection.shedding import Shedder
 from web.server.connection.transport import RECEIVE_BYTES, ByteStream, Transport
 
 log = Log(__name__)

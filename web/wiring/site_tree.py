@@ -9,6 +9,7 @@
                         queue, the timeline and who tells it
       elsewhere         tells the rooms what other processes have stored in them
       streams           dynamic, one actor per open page
+      heartbeats        sends something to pages that heard nothing for long
       sockets           dynamic, one actor per WebSocket
       recorder          stores what visitors do in the lab
       survivals         stores which crashes the site has survived
@@ -58,6 +59,7 @@ from web.wiring.frame.serving import (
     CONNECTIONS_MAX,
     database_child,
     feeds_plan,
+    heartbeats_child,
     sockets_child,
     streams_child,
 )
@@ -149,6 +151,7 @@ class Site(Supervisor):
             ChildSpec("feeds", partial(FeedsSupervisor, parts)),
             ChildSpec("elsewhere", partial(RoomsWatch, parts.chat.log, parts.web.rooms)),
             streams_child(parts.web.close_streams),
+            heartbeats_child(parts.web.streams),
             sockets_child(),
             ChildSpec("recorder", parts.web.recorder, name=RECORDER),
             ChildSpec("survivals", parts.web.survivals),

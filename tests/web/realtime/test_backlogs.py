@@ -14,6 +14,8 @@ from actors.runtime import open_actors
 from web.realtime import (
     BadTabId,
     CloseCode,
+    HeartbeatActor,
+    Heartbeats,
     Outlet,
     Policy,
     Rate,
@@ -300,18 +302,44 @@ async def test_a_silent_stream_beats_every_15_seconds_and_a_busy_one_does_not(
     lane, found = SlowLane(), stream()
     found.attach(lane)
     lane.open()
+    heartbeats = Heartbeats()
+    heartbeats.add(found)
     async with open_actors() as system:
-        await system.start(StreamActor, found, lambda _: None)
+        await system.start(HeartbeatActor, heartbeats)
         await trio.sleep(14.9)
         assert lane.wrote == []
-        await trio.sleep(0.2)
+        await trio.sleep(0.7)
         assert lane.wrote == [beat]
         for n in range(6):
             await trio.sleep(5)
             found.put_chat(frame(f"m{n}"), n)
         assert lane.wrote[1:] == [b"m%d" % n for n in range(6)]
-        await trio.sleep(31)
+        await trio.sleep(31.2)
         assert lane.wrote[7:] == [beat] * 2
+        heartbeats.discard(found)
+        heartbeats.discard(found)
+        await trio.sleep(60)
+        assert len(lane.wrote) == 9
+    assert repr(heartbeats) == "<Heartbeats of 0>"
+
+
+async def test_a_crowd_that_opened_together_beats_in_slices_and_each_once(
+    autojump_clock: MockClock,
+) -> None:
+    # SITE-92, REL-110: no turn is as long as the crowd; a closed one is passed over
+    heartbeats, crowd = Heartbeats(), [stream() for _ in range(250)]
+    lanes = [SlowLane() for _ in crowd]
+    for lane, one in zip(lanes, crowd, strict=True):
+        one.attach(lane)
+        lane.open()
+        heartbeats.add(one)
+    one.when_closed(heartbeats.discard)
+    one.close("gone")
+    began = trio.current_time()
+    assert [heartbeats.beat(began + 16, 100) for _ in range(3)] == [False, False, True]
+    assert heartbeats.beat(began + 16)
+    assert [len(lane.wrote) for lane in lanes] == [1] * 249 + [0]
+    assert len(heartbeats) == 249
 
 
 async def test_actor_and_stream_end_together() -> None:

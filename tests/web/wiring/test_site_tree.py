@@ -34,9 +34,9 @@ async def test_parts_start_in_order_and_have_names() -> None:
         paths = [node.path for node in tree_of(site.system).snapshot().actors]
         tops = [path.split("/")[1] for path in paths if path.count("/") == 1]
         assert tops == [
-            "rooms", "sessions", "feeds", "elsewhere", "streams", "sockets", "recorder",
-            "survivals", "counters", "desks", "sandboxes", "keeper", "health",
-            "ending", "sweeping", "server",
+            "rooms", "sessions", "feeds", "elsewhere", "streams", "heartbeats",
+            "sockets", "recorder", "survivals", "counters", "desks", "sandboxes", "keeper",
+            "health", "ending", "sweeping", "server",
         ]  # fmt: skip
         for room in ROOM_NAMES:
             assert site.system.whereis(room_name(room)) is not None

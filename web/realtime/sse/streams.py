@@ -2,10 +2,11 @@
 
 Rule 1: only this file opens a stream, so every cap is counted here and freed by `close` alone.
 Rule 2: sending is synchronous and tells what became of it: delivered, missing, failed.
-Rule 3: frames do not pass through the actor's mailbox. It keeps the heartbeat, passes the wish for
-        a window on, and ends with the stream; nothing restarts it, a browser opens another.
+Rule 3: frames do not pass through the actor's mailbox. It passes the wish for a window on, and ends
+        with the stream; nothing restarts it, a browser opens another.
 
-One stream is in `stream.py`, the HTTP answer around it in `responding.py`.
+One stream is in `stream.py`, the HTTP answer around it in `responding.py`; the heartbeats of all
+are in `heartbeats.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import trio
 
 from actors.runtime import Actor, Exit, Normal, message
 from web.realtime.errors import StreamsFull, TooManyStreams
-from web.realtime.sse.encoding import HEARTBEAT, HEARTBEAT_S, encode_retry, joined, patch_signals
+from web.realtime.sse.encoding import encode_retry, joined, patch_signals
+from web.realtime.sse.heartbeats import Heartbeats
 from web.realtime.sse.stream import Stream, StreamKey
 from web.server import CLOSE_BATCH, CLOSE_PAUSE_S, Frame
 
@@ -96,6 +98,8 @@ class Streams:
         self._count = 0
         self._opened = self._refused = self._replaced = self._resyncs = 0
         self.is_draining = False
+        # Of all that are open; `HeartbeatActor` sends them.
+        self.heartbeats = Heartbeats()
 
     def __repr__(self) -> str:
         return f"<Streams open={self._count} sessions={len(self._by_session)}>"
@@ -222,6 +226,7 @@ class Streams:
         self._per_address[address] = self._per_address.get(address, 0) + 1
         self._count += 1
         self._opened += 1
+        self.heartbeats.add(stream)
         return stream
 
     def _send_each(self, streams: Sequence[Stream], panel: str, frame: Frame) -> Delivery:
@@ -247,6 +252,7 @@ class Streams:
 
     def _forget(self, stream: Stream) -> None:
         """Free a closed stream's places; called by the stream itself, once."""
+        self.heartbeats.discard(stream)
         tabs = self._by_session.get(stream.key.session, {})
         if tabs.get(stream.key.tab) is stream:
             del tabs[stream.key.tab]
@@ -261,16 +267,8 @@ class Streams:
         self._resyncs += stream.statistics().backlog.resyncs
 
 
-# Rounding may leave a rest too small to move the clock; looking then would never end.
-_SOONEST_S = 0.01
-
 # Told synchronously; answers later with `stream.put_window`.
 RequestWindow = Callable[[Stream], None]
-
-
-@message
-class Beat:
-    """Look whether the stream was silent for too long."""
 
 
 @message
@@ -283,7 +281,7 @@ class Ended:
     """The stream is closed."""
 
 
-class StreamActor(Actor[Beat | WindowWanted | Ended]):
+class StreamActor(Actor[WindowWanted | Ended]):
     """Owns the life of one `Stream`; stopping or crashing closes it."""
 
     # One of each kind at most is on its way at any time.
@@ -300,17 +298,6 @@ class StreamActor(Actor[Beat | WindowWanted | Ended]):
         self._stream.when_closed(lambda _: ref.tell(Ended()))
         if not self._stream.is_open:
             ref.tell(Ended())
-        self.after(HEARTBEAT_S, Beat())
-
-    def on_beat(self, message: Beat) -> None:
-        """Send a comment after 15 s of silence; look again when the next one may be due."""
-        # One timer a stream, not one a frame: it comes when the next heartbeat could be due, and
-        # looks whether anything was sent since.
-        silent_s = trio.current_time() - self._stream.sent_at
-        if silent_s >= HEARTBEAT_S:
-            self._stream.put_panel("heartbeat", HEARTBEAT)
-            silent_s = 0.0
-        self.after(max(HEARTBEAT_S - silent_s, _SOONEST_S), Beat())
 
     def on_window_wanted(self, message: WindowWanted) -> None:
         """Ask for the window; it comes by `put_window`."""

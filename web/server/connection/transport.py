@@ -43,11 +43,11 @@ from web.server.connection.http.exchange import Watchman
 from web.server.connection.http.http2 import Http2
 from web.server.connection.http.library import Http1
 from web.server.connection.http.plain import Address, PlainHttp
+from web.server.connection.http.shedding import Shed, Shedder
 from web.server.connection.http.websocket import WebSocket, websocket_scope
 from web.server.connection.lanes import PipeLane
 from web.server.connection.pipe import STALLED, WritePipe
 from web.server.connection.settings import Phase, TransportSettings, allowed_s
-from web.server.connection.shedding import Shed, Shedder
 from web.server.reading.heads import Head
 
 log = Log(__name__)

@@ -45,6 +45,7 @@ from web.wiring.frame.probes import probe_routes, ready_answers, streams_compone
 from web.wiring.frame.serving import (
     database_child,
     edge_of,
+    heartbeats_child,
     served,
     server_child,
     sockets_child,
@@ -236,6 +237,7 @@ class OwnRoot(Supervisor):
             ChildSpec(ACTORS, partial(OwnActors, web.own()), name=ACTORS, backoff=OWN_BACKOFF),
             ChildSpec("panels", partial(PanelsSupervisor, site.watched)),
             streams_child(web.close_streams),
+            heartbeats_child(site.streams),
             sockets_child(),
             ChildSpec("health", partial(HealthActor, web.health)),
             server_child(partial(self._serving, web), site.settings),

@@ -12,7 +12,7 @@ import trio
 
 from actors.runtime import AnyActor
 from supervision import Backoff, ChildSpec, Dynamic, DynamicFlags, Flags, Plan
-from web.realtime import StreamActor, Streams
+from web.realtime import HeartbeatActor, StreamActor, Streams
 from web.routing import paths
 from web.server import (
     REQUEST_S,
@@ -175,6 +175,11 @@ def streams_child(close_streams: Callable[[], None]) -> ChildSpec:
     return ChildSpec(STREAMS, partial(_streams, close_streams), name=STREAMS, type="supervisor")
 
 
+def heartbeats_child(streams: Streams) -> ChildSpec:
+    """Call this for who sends the heartbeats of all streams."""
+    return ChildSpec("heartbeats", partial(HeartbeatActor, streams.heartbeats))
+
+
 def sockets_child() -> ChildSpec:
     """Call this for what stands above the sockets of client programs."""
     return ChildSpec(SOCKETS, _sockets, name=SOCKETS, type="supervisor")
@@ -198,7 +203,7 @@ def commands_s(settings: Settings) -> float:
 
 
 def _streams(close_streams: Callable[[], None]) -> Dynamic[object]:
-    # A killed supervisor's streams have no actor any more, so no heartbeat and no window.
+    # A killed supervisor's streams have no actor any more, so no window.
     close_streams()
     # A browser that lost its stream opens another: nothing is restarted.
     template = ChildSpec("stream", StreamActor, restart="temporary")

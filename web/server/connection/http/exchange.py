@@ -39,9 +39,9 @@ from web.server.connection.http.answers import (
     refusal_bytes,
 )
 from web.server.connection.http.keeping import Kept
+from web.server.connection.http.shedding import Shed
 from web.server.connection.pipe import WritePipe
 from web.server.connection.settings import Phase, TransportSettings
-from web.server.connection.shedding import Shed
 from web.server.reading.heads import Head, HeaderList, Refusal
 from web.server.reading.requests import RequestReader
 
