@@ -79,8 +79,9 @@ class OverloadSettings:
 _ONE_STEP = 1 / 4
 # How much of a turn that is not late counts against late ones; waiting counts in full.
 _OF_SHORT = 1 / 2
-# How much the last turn counts of what a request takes: they differ by what is asked for in them.
-_OF_LAST_TURN = 1 / 4
+# How much a turn counts beside the next one for what a request takes: they differ by what is asked
+# for, and most by whatever else was done in a turn that served only a few.
+_OF_BEFORE = 3 / 4
 # How often the log says that requests are turned away: not for each, there are thousands.
 _TOLD_EVERY_S = 1.0
 _LONGEST_OF_S = 10.0
@@ -119,11 +120,11 @@ class Overload(trio.abc.Instrument):
         # until when that is known, and whether what comes behind that is for who is turned away.
         self._for_served = 0.0
         self._is_refusing = False
-        # How many of them that is of, and what it was for each lately, in seconds; and while many
-        # are judged in one step how many of them are let in.
+        # How many of them that is of; and both of the last turns, of the later ones the more.
         self._counted = 0
-        self._each = 0.0
-        self._is_shedding = False
+        self._lately_s = self._lately = 0.0
+        # Whether many are judged in one step, and how many of them are let in.
+        self.is_shedding = False
         self._let_in = 0
         self._late_for = 0.0
         self._refused_at = -math.inf
@@ -149,7 +150,7 @@ class Overload(trio.abc.Instrument):
 
     def refuses(self, urgency: Urgency) -> bool:
         """Call this once a request, when it was read; whether it is to be turned away."""
-        if self._is_shedding:
+        if self.is_shedding:
             return self._sheds(urgency)
         now, settings = self._now(), self._settings
         self._note_first(now)
@@ -174,18 +175,19 @@ class Overload(trio.abc.Instrument):
         self._note_first(self._now())
         if self.is_on:
             self._share()
-            self._is_refusing = self._is_shedding = True
+            self._is_refusing = self.is_shedding = True
             self._let_in = 0
 
     def end_shedding(self) -> None:
         """Call this behind them, in the same step."""
-        if self._is_shedding:
+        if self.is_shedding:
             self._share()
-            self._is_shedding = False
+            self.is_shedding = False
 
     def _sheds(self, urgency: Urgency) -> bool:
         settings = self._settings
-        is_full = not self._each or self._let_in * self._each > settings.begins_s[urgency]
+        limit = settings.begins_s[urgency] * self._lately
+        is_full = not self._lately or self._let_in * self._lately_s > limit
         if is_full and self._let_in >= settings.least:
             self.note_refused()
             return True
@@ -225,8 +227,8 @@ class Overload(trio.abc.Instrument):
         self.turn += 1
         if self._counted > 1:
             # Of the last one it is not known.
-            each = self._for_served / (self._counted - 1)
-            self._each += (each - self._each) * _OF_LAST_TURN if self._each else each
+            self._lately_s = self._lately_s * _OF_BEFORE + self._for_served
+            self._lately = self._lately * _OF_BEFORE + self._counted - 1
         # Where there is more to do the kernel is only asked, and the next turn has begun.
         self._began, self._first, self._begun = now, math.inf, 0
         self._for_served = 0.0

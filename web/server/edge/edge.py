@@ -310,14 +310,18 @@ class Edge:
         return kept
 
     def _turns_away(self, scope: HTTPScope) -> bool:
-        """Tell whether the loop has too much to do for this request; asks for each of them once."""
+        """Tell whether the loop has too much to do for this request; asks for each of them once.
+
+        And for those once more that are let in of many: then it is known what was worked for them.
+        """
         state = scope.get("state") or ConnectionState({})
         overload = state.get(OVERLOAD_KEY)
         if not isinstance(overload, Overload) or _LET_IN in state:
             return False
         urgency = self._maybe_urgency(scope)
         if urgency is None or not overload.refuses(urgency):
-            state[_LET_IN] = True
+            if urgency is None or not overload.is_shedding:
+                state[_LET_IN] = True
             return False
         self.overloads += 1
         return True

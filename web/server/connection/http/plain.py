@@ -81,6 +81,8 @@ class PlainHttp:
         # this; and when it answered a request last.
         self._is_shown = False
         self._shown: Head | Refusal | None = None
+        # The scope of that head, for which the application had nothing ready.
+        self._asked: HTTPScope | None = None
         self._shed_at = -math.inf
         # What was turned away last, and how that is done again: who asks in vain asks the same.
         self._again: tuple[bytes, Again] | None = None
@@ -189,6 +191,7 @@ class PlainHttp:
             if ready is not None:
                 self._keep_again(found, data, scope["state"].get(AGAIN))
                 return self._shed(ready, is_head=found.method == b"HEAD")
+            self._asked = scope
         self._is_shown, self._shown = True, found
         return False
 
@@ -226,11 +229,13 @@ class PlainHttp:
 
     async def _serve_one(self, head: Head) -> bool:
         """Answer one request; whether another may follow."""
-        scope = self._scope(head)
-        ready = self._maybe_ask(scope)
-        if ready is None:
-            return await self._answer(head, scope)
-        return await self._tell(head, *ready)
+        scope, self._asked = self._asked, None
+        if scope is None:
+            scope = self._scope(head)
+            ready = self._maybe_ask(scope)
+            if ready is not None:
+                return await self._tell(head, *ready)
+        return await self._answer(head, scope)
 
     def _maybe_ask(self, scope: HTTPScope) -> Ready | None:
         """Give what the application has ready for a request, if anything."""
