@@ -148,6 +148,24 @@ async def test_an_application_that_fails_to_say_is_asked_as_ever() -> None:
     }
 
 
+async def test_an_answer_that_cannot_be_written_ends_its_connection_and_no_other() -> None:
+    # REL-74, REL-36
+    door = Door()
+    door.refusal = lambda: (503, [(b"x-broken", b"a\r\nb")], NO_HEADERS, b"")  # type: ignore[method-assign]
+    with capture_logs() as logged:
+        async with (
+            overloaded(door.app()) as server,
+            await connect(server) as client,
+            await connect(server) as other,
+        ):
+            await client.send(BUSY)
+            assert await client.read_to_end() == b""
+            await other.send(LET_IN)
+            await other.read_until(b"in")
+    errors = [one["event"] for one in logged if one["log_level"] == "error"]
+    assert errors == ["server.connection_failed"]
+
+
 @pytest.mark.parametrize("step", [1, 3, 40])
 async def test_requests_may_come_in_any_pieces_and_several_at_once(step: int) -> None:
     # REL-74, REL-50

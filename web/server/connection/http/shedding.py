@@ -29,6 +29,7 @@ Shed = Callable[[bytes], bool]
 
 # As long as the batch of a turn may be: those behind it are looked at in the next one.
 _EVENTS_MAX = 1000
+_NOTHING = outcome.Value(False)
 
 
 class Shedder:
@@ -101,12 +102,15 @@ class Shedder:
             return
         except OSError:
             data = b""
-        if data and shed(data):
+        answered = outcome.capture(shed, data) if data else _NOTHING
+        if isinstance(answered, outcome.Value) and answered.value:
             return
         # Its pipe may have broken, and its task be cancelled.
         if number in self._resting:
             self._leave(number)
-            trio.lowlevel.reschedule(task, outcome.Value(data))
+            # A bug in one connection ends that one, as in its task.
+            is_bug = isinstance(answered, outcome.Error)
+            trio.lowlevel.reschedule(task, answered if is_bug else outcome.Value(data))
 
     def _leave(self, number: int) -> None:
         del self._resting[number]
