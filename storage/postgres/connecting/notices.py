@@ -26,8 +26,9 @@ CHANNELS = (
     "greenroom_projections",
     "greenroom_sessions",
     "greenroom_rooms",
+    "greenroom_bus",
 )
-EVENTS, PROJECTIONS, SESSIONS, ROOMS = CHANNELS
+EVENTS, PROJECTIONS, SESSIONS, ROOMS, BUS = CHANNELS
 
 # Hints closer together than this travel as one.
 COALESCE_S = 0.010

@@ -61,6 +61,24 @@ _STEPS = (
     ) r WHERE o.id = r.id
     """,
     "UPDATE documents SET txid = '0', position = 0",
+    # The bus has an order of its own, of the same numbers.
+    """
+    CREATE TEMPORARY TABLE bus_renumbered ON COMMIT DROP AS
+    SELECT txid AS old_txid, position AS old_position,
+        row_number() OVER (ORDER BY txid, position) AS position
+    FROM bus_records
+    """,
+    "CREATE UNIQUE INDEX ON bus_renumbered (old_txid, old_position)",
+    """
+    UPDATE bus_offsets o SET txid = '1', epoch = epoch + 1, position = coalesce((
+        SELECT max(r.position) FROM bus_renumbered r
+        WHERE (r.old_txid, r.old_position) <= (o.txid, o.position)), 0)
+    """,
+    """
+    UPDATE bus_records b SET txid = '1', position = r.position
+    FROM bus_renumbered r WHERE b.txid = r.old_txid AND b.position = r.old_position
+    """,
+    "SELECT setval('bus_positions', greatest((SELECT max(position) FROM bus_records), 1))",
     """
     SELECT setval(pg_get_serial_sequence('events', 'position'),
         greatest((SELECT max(position) FROM events), 1))

@@ -1,0 +1,116 @@
+"""The event bus: records between processes, at least once, in order per key.
+
+Read in this order; each file needs only those above it:
+
+- `errors`: what can go wrong, by what the caller does about it;
+- `words`: topics, records, groups, offsets, and how a subscription behaves;
+- `port`: `EventBus`, and what an engine gives a subscription to stand on;
+- `sharing`: who of a group gets which partition, and when a record is tried again;
+- `handling`: one record: tried, put aside, or made a dead letter;
+- `reading`: one partition, from its offset on;
+- `subscription`: a member of a group, from joining to leaving, and its actor;
+- `relaying`: from the outbox to the bus.
+
+The engines stand in `storage/bus`. The bus is never the truth: decisions read the log.
+"""
+
+from actors.persistence.bus.errors import (
+    BusCodecError,
+    BusError,
+    BusUnavailable,
+    GroupError,
+    InvalidTopic,
+    PartitionsDiffer,
+    PublishFailed,
+    RecordTooLarge,
+    SubscriptionFailed,
+    UnknownGroup,
+    UnknownTopic,
+)
+from actors.persistence.bus.port import (
+    HEARTBEAT_S,
+    LEASE_S,
+    Assignment,
+    Engine,
+    EventBus,
+    Handler,
+    HandlerInTransaction,
+    Held,
+    Member,
+    Parking,
+)
+from actors.persistence.bus.relaying import bus_message, publisher
+from actors.persistence.bus.subscription import (
+    Subscription,
+    SubscriptionActor,
+    SubscriptionStats,
+)
+from actors.persistence.bus.words import (
+    DEAD,
+    RECORD_BYTES_MAX,
+    RETRY,
+    BusHealth,
+    BusState,
+    Goal,
+    GroupInfo,
+    Guard,
+    OnFailure,
+    Part,
+    PartLag,
+    RawRecord,
+    Received,
+    Record,
+    StartAt,
+    SubscribeOptions,
+    TopicInfo,
+    partition_for,
+    read_record,
+)
+
+__all__ = [
+    "DEAD",
+    "HEARTBEAT_S",
+    "LEASE_S",
+    "RECORD_BYTES_MAX",
+    "RETRY",
+    "Assignment",
+    "BusCodecError",
+    "BusError",
+    "BusHealth",
+    "BusState",
+    "BusUnavailable",
+    "Engine",
+    "EventBus",
+    "Goal",
+    "GroupError",
+    "GroupInfo",
+    "Guard",
+    "Handler",
+    "HandlerInTransaction",
+    "Held",
+    "InvalidTopic",
+    "Member",
+    "OnFailure",
+    "Parking",
+    "Part",
+    "PartLag",
+    "PartitionsDiffer",
+    "PublishFailed",
+    "RawRecord",
+    "Received",
+    "Record",
+    "RecordTooLarge",
+    "StartAt",
+    "SubscribeOptions",
+    "Subscription",
+    "SubscriptionActor",
+    "SubscriptionFailed",
+    "SubscriptionStats",
+    "TopicInfo",
+    "UnknownGroup",
+    "UnknownTopic",
+    "bus_message",
+    "partition_for",
+    "publisher",
+    "read_record",
+]

@@ -1,0 +1,163 @@
+"""How one record is handled for a group: tried, tried again, or made a dead letter.
+
+Rule 1: a record that cannot be read is a dead letter with its raw bytes, whatever the policy.
+Rule 2: what is given up is kept before its offset is passed: first on the topic's `.dead`, then
+as a dead letter. Where one of them cannot be, the record is not given up.
+"""
+
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+import trio
+
+from actors.persistence.beside_log.dead_letters import (
+    PAYLOAD_BYTES_MAX,
+    NewDeadLetter,
+    storable,
+    words_of,
+)
+from actors.persistence.bus.errors import BusCodecError
+from actors.persistence.bus.port import Engine, Handler, HandlerInTransaction, Member
+from actors.persistence.bus.words import (
+    DEAD,
+    RETRY,
+    Guard,
+    Part,
+    RawRecord,
+    Received,
+    Record,
+    SubscribeOptions,
+)
+from actors.persistence.errors import AlreadyHandled
+from actors.persistence.words import Cursor
+from actors.runtime import Log
+
+RETRY_GROUP = "retry_group"
+# Of a key that cannot be read, and of others' headers, a letter has so much.
+SHOWN_CHARS = 255
+
+_log = Log("actors.bus")
+
+
+class PartLost(Exception):
+    """Ends the reader of a partition that another member has by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where a reader stands: its partition and epoch, and the topic that it reads for."""
+
+    part: Part
+    epoch: int
+
+    @property
+    def topic(self) -> str:
+        """The topic where its records were published."""
+        return self.part.topic.removesuffix(RETRY)
+
+
+class Handling:
+    """What a member does with the records of its group."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        member: Member,
+        group: str,
+        handler: Handler | HandlerInTransaction,
+        options: SubscribeOptions,
+    ) -> None:
+        self.engine, self.member, self.group = engine, member, group
+        self.options = options
+        self._handler: object = handler
+        self.handled = self.given_up = self.put_aside = 0
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether an offset is noted with each record that was handled."""
+        return self.options.guard is Guard.TRANSACTION
+
+    async def try_once(
+        self, at: At, raw: RawRecord, record: Record, attempt: int, offset: Cursor | None
+    ) -> Exception | None:
+        """Call this to handle a record; gives what the handler raised.
+
+        In a transaction `offset` is noted with it. Raises `PartLost`.
+        """
+        received = Received(
+            at.topic, raw.part.partition, raw.offset, record, raw.published_at, attempt
+        )
+        handler = self._handler
+        try:
+            if self.is_in_transaction:
+                is_ours = await self.member.transact(at.part, at.epoch, received, handler, offset)  # type: ignore[arg-type]
+                if not is_ours:
+                    raise PartLost
+            else:
+                await handler(received)  # type: ignore[operator]
+        except (AlreadyHandled, PartLost) as told:
+            if isinstance(told, PartLost):
+                raise
+        except Exception as error:  # noqa: BLE001  (whatever a handler raises is a failure)
+            return error
+        self.handled += 1
+        return None
+
+    async def try_in_place(self, at: At, raw: RawRecord, record: Record) -> Exception | None:
+        """Call this to handle a record, three times more by default; gives the last error."""
+        error = await self.try_once(at, raw, record, 1, raw.offset)
+        for attempt, delay_s in enumerate(self.options.place_delays_s, 2):
+            if error is None or isinstance(error, BusCodecError):
+                break
+            await trio.sleep(delay_s)
+            error = await self.try_once(at, raw, record, attempt, raw.offset)
+        return error
+
+    async def park(self, at: At, raw: RawRecord, record: Record, delay_s: float) -> None:
+        """Call this to put a record aside, behind those of its key that are."""
+        aside = Part(at.topic + RETRY, raw.part.partition)
+        marked = replace(raw, headers={**raw.headers, RETRY_GROUP: self.group.encode()})
+        parking = self.engine.parking
+        # The row first: one without a record is made good by the redelivery, a record without a
+        # row would be passed over.
+        await parking.park(self.group, at.topic, record.key, record.event_id, 0, delay_s)
+        await self.engine.publish_raw(*aside, [marked])
+        self.put_aside += 1
+
+    async def give_up(
+        self, at: At, raw: RawRecord, error: Exception, event_id: UUID | None = None
+    ) -> None:
+        """Call this to make a dead letter of a record, its raw bytes on the topic's `.dead`."""
+        await self.engine.publish_raw(at.topic + DEAD, raw.part.partition, [raw])
+        await self.engine.dead_letters.add(self._letter(at, raw, error, event_id))
+        self.given_up += 1
+        _log.warning(
+            "bus.record_given_up",
+            topic=at.topic,
+            partition=raw.part.partition,
+            offset=str(raw.offset),
+            group=self.group,
+            error=type(error).__name__,
+        )
+
+    def _letter(
+        self, at: At, raw: RawRecord, error: Exception, event_id: UUID | None
+    ) -> NewDeadLetter:
+        where = f"{raw.part.topic}/{raw.part.partition}/{raw.offset}"
+        shown = {
+            _text(name.encode()): _text(value)
+            for name, value in list(raw.headers.items())[:SHOWN_CHARS]
+        }
+        return NewDeadLetter(
+            kind="bus",
+            source=f"{at.topic}/{self.group}",
+            message_id=where if event_id is None else str(event_id),
+            error_message=words_of(error),
+            # A larger one stands on the topic's `.dead`.
+            payload=raw.value if len(raw.value) <= PAYLOAD_BYTES_MAX else None,
+            metadata={**shown, "bus_key": _text(raw.key), "bus_place": where},
+        )
+
+
+def _text(value: bytes) -> str:
+    return storable(value.decode(errors="replace"))[:SHOWN_CHARS]

@@ -1,0 +1,9 @@
+DROP FUNCTION bus_drop_day;
+DROP FUNCTION bus_add_days;
+DROP TABLE bus_parked;
+DROP TABLE bus_offsets;
+DROP TABLE bus_members;
+DROP TABLE bus_groups;
+DROP TABLE bus_records;
+DROP SEQUENCE bus_positions;
+DROP TABLE bus_topics;
