@@ -75,6 +75,8 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
     ),
     "the batch that was fetched": (
         "actors.persistence.beside_log.timers:_InHand.timers",
+        # A subscription's `buffer`, of which each record has a place.
+        "actors.persistence.bus.reading:ParkedReader",
         "web.realtime.socket.topics:Missed._taken",
     ),
     "settings of the client, whose program chooses them": (

@@ -1,33 +1,49 @@
 """The bus in memory passes its suite, and the suite finds planted faults."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
+from random import Random
+from uuid import uuid4
 from zlib import crc32
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
+from actors.persistence import AppendRequest, InvalidField, OutboxRelay, StreamId
 from actors.persistence.bus import (
     Assignment,
     BusState,
     BusUnavailable,
     Guard,
     Held,
+    InvalidTopic,
     Part,
     RawRecord,
     Received,
     Record,
     StartAt,
     SubscribeOptions,
+    Subscription,
+    SubscriptionActor,
+    SubscriptionFailed,
+    bus_message,
+    publisher,
 )
+from actors.persistence.bus.sharing import claim
 from actors.persistence.words import Cursor
+from actors.runtime import open_actors
 from storage.bus import BusTables, MemoryBus
 from storage.bus.memory import MemoryMember
-from storage.memory import MemoryDatabase, MemoryEventStore
+from storage.memory import MemoryDatabase, MemoryEventStore, MemoryOutbox
 from storage.testing import failing_cases
 from storage.testing.bus import TOPIC, BusKit, BusSuite, Heard, options, records, subscribed
 from storage.testing.kept import kept_in_memory
+from storage.testing.samples import new_event
+from tests.engines import virtual_environment
 
 
 def kit_of(make: type[MemoryBus]) -> BusKit:
@@ -196,3 +212,137 @@ async def test_a_handler_that_stands_has_ten_seconds(
     rest = Heard()
     async with subscribed(bus, rest):
         await rest.count(2)
+
+
+async def test_the_outbox_waits_for_a_bus_that_is_away(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # REL-85, BUS-9: away for 60 s; what was appended meanwhile drains in order, once
+    database = MemoryDatabase(now=virtual_environment().clock.now)
+    events, bus = MemoryEventStore(database), MemoryBus(BusTables(database))
+    await bus.declare(TOPIC, 1)
+    sent, stream, heard = records(20, keys=2), StreamId("effects-1"), Heard()
+
+    async def handle(received: Received) -> None:
+        await heard(received)
+        inbox = ("mail", received.record.event_id)
+        event = new_event(received.record.value)
+        await events.append_request(AppendRequest(stream, [event], inbox=inbox))
+
+    async with open_actors() as system, subscribed(bus, handle, SubscribeOptions(Guard.INBOX)):
+        outbox, environment = MemoryOutbox(database), virtual_environment()
+        await system.start(OutboxRelay, outbox, publisher(bus), environment, "one")
+        for number, record in enumerate(sent):
+            if number == 5:
+                await heard.count(5)
+                bus.tables.go_away()
+            message = bus_message(TOPIC, record)
+            await events.append(StreamId(f"order-{number}"), [new_event(b"1")], outbox=[message])
+            if number >= 5:
+                await trio.sleep(4)
+        assert (await MemoryOutbox(database).stats()).pending == 15
+        bus.tables.come_back()
+        await heard.until(lambda: len(set(heard.values)) == 20)
+        await trio.sleep(5)
+    effects = [int(one.data) async for one in events.load(stream)]
+    assert sorted(effects) == list(range(20))
+    for key in (0, 1):
+        of_key = [number for number in effects if number % 2 == key]
+        assert of_key == sorted(of_key)
+
+
+async def test_a_bus_that_doubles_and_reorders_changes_no_outcome(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # REL-94: deduplicated by event id behind the inbox
+    kit = kit_of(MemoryBus)
+    await kit.bus.declare(TOPIC, 3)
+    sent, stream, heard = records(30), StreamId("effects-1"), Heard()
+
+    async def handle(received: Received) -> None:
+        await heard(received)
+        inbox = ("mail", received.record.event_id)
+        event = new_event(received.record.value)
+        await kit.kept.events.append_request(AppendRequest(stream, [event], inbox=inbox))
+
+    async with subscribed(kit.bus, handle, SubscribeOptions(Guard.INBOX)):
+        for batch in (sent[20:], sent[:10], sent[::-1], sent[10:20], sent):
+            await kit.bus.publish_batch(TOPIC, batch)
+        await heard.count(90)
+        await trio.sleep(1)
+    effects = [int(one.data) async for one in kit.kept.events.load(stream)]
+    assert sorted(effects) == list(range(30))
+
+
+async def test_a_subscription_is_an_actor_that_joins_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # BUS-9: a stop leaves the group; nothing is left behind
+    bus = MemoryBus()
+    await bus.declare(TOPIC, 1)
+    heard = Heard()
+    async with open_actors() as system:
+        actor = await system.start(SubscriptionActor, bus, [TOPIC], "mail", heard, options())
+        await bus.publish_batch(TOPIC, records(3))
+        await heard.count(3)
+        assert bus.subscriber_count(TOPIC) == 1
+        await actor.stop()
+        assert bus.subscriber_count(TOPIC) == 0
+
+
+def test_nonsense_is_refused_when_it_is_made() -> None:
+    # BUS-2, BUS-6
+    for key in ("", "a\0", "\ud800", "x" * 1025, None, b"k"):
+        with pytest.raises(InvalidField, match="key"):
+            Record(uuid4(), key, b"")  # type: ignore[arg-type]
+    with pytest.raises(InvalidField, match="event_id"):
+        Record(None, "k", b"")  # type: ignore[arg-type]
+    with pytest.raises(InvalidField, match="value"):
+        Record(uuid4(), "k", "text")  # type: ignore[arg-type]
+    for buffer in (0, -1, 1.5, None, "10", True):
+        with pytest.raises(ValueError, match="buffer"):
+            SubscribeOptions(Guard.IDEMPOTENT, buffer=buffer)  # type: ignore[arg-type]
+    for wrong in ({"guard": "inbox"}, {"on_failure": "park"}, {"start_at": "latest"}):
+        with pytest.raises(InvalidField):
+            options(**wrong)
+    for delays in ((-1.0,), ("1",), (3601.0,), (), None, (float("nan"),)):
+        with pytest.raises(InvalidField):
+            options(parked_delays_s=delays)
+    bus = MemoryBus()
+    for topics in ([], [TOPIC, TOPIC], "orders", ["orders.retry"], ["orders.dead"], ["x" * 194]):
+        with pytest.raises((InvalidField, InvalidTopic)):
+            Subscription(bus, topics, "mail", Heard(), options())
+    for group in ("", None, "x" * 256, "a\0"):
+        with pytest.raises(InvalidField):
+            Subscription(bus, [TOPIC], group, Heard(), options())  # type: ignore[arg-type]
+    with pytest.raises(SubscriptionFailed):
+        Subscription(bus, [TOPIC], "mail", None, options())  # type: ignore[arg-type]
+
+
+@given(
+    st.integers(1, 40),
+    st.lists(st.text("abcdef", min_size=1, max_size=3), min_size=1, unique=True, max_size=9),
+    st.randoms(),
+)
+def test_partitions_are_shared_and_settle(partitions: int, members: list[str], by: Random) -> None:
+    # BUS-5: whoever has them first, after two rounds each has a fair share, and nothing moves more
+    owners = {number: by.choice([*members, ""]) for number in range(partitions)}
+    before = owners
+    for _ in range(3):
+        before = dict(owners)
+        for member in members:
+            claimed = claim("t", member, members, owners)
+            owners.update(dict.fromkeys(claimed.surplus, ""))
+        for member in members:
+            owners.update(dict.fromkeys(claim("t", member, members, owners).take, member))
+    assert owners == before
+    counts = [list(owners.values()).count(member) for member in members]
+    assert sum(counts) == partitions
+    assert max(counts) - min(counts) <= 1
+
+
+async def test_the_page_tells_what_runs(autojump_clock: trio.testing.MockClock) -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/event_bus.md").read_text()
+    names: dict[str, Callable[[MemoryBus], Awaitable[object]]] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)  # noqa: S102  (our own page)
+    assert await names["main"](MemoryBus()) == [b'{"seats": 2}']

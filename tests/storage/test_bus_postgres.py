@@ -1,17 +1,39 @@
 """The bus on PostgreSQL passes its suite; its log is removed by the day; a killed member."""
 
+import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import timedelta
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
 
 import pytest
+import trio
+import trio.lowlevel
+from structlog.testing import capture_logs
 
-from actors.persistence.bus import Received
-from storage.bus import PostgresBus
-from storage.postgres import Connection, Database, open_database
+from actors.persistence import StreamId
+from actors.persistence.bus import LEASE_S, OnFailure, Received, StartAt
+from storage.bus import PostgresBus, Retention
+from storage.postgres import Connection, Database, PostgresEventStore, open_database
 from storage.testing import TemporaryServer
-from storage.testing.bus import BusKit, BusSuite
+from storage.testing.bus import (
+    GROUP,
+    TOPIC,
+    BusKit,
+    BusSuite,
+    Heard,
+    options,
+    records,
+    subscribed,
+)
 from storage.testing.kept import kept_in_postgres
-from tests.patience import PATIENT_POOL
+from tests.patience import PATIENCE_S, PATIENT_POOL
+from tests.storage.bus_member_process import subscription_on
+
+_ROOT = Path(__file__).parents[2]
 
 
 def kit_of(database: Database) -> BusKit:
@@ -64,3 +86,144 @@ class TestPostgresBus(BusSuite):
         async with open_database(shared_url, part="test", settings=PATIENT_POOL) as database:
             await database.run(_empty)
             yield kit_of(database)
+
+
+@contextmanager
+def _member(url: str) -> Iterator[None]:
+    """A member in a process of its own, which is killed at the end."""
+    command = [sys.executable, "-m", "tests.storage.bus_member_process", url]
+    process = subprocess.Popen(command, cwd=_ROOT)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def _effects(database: Database) -> list[int]:
+    events = PostgresEventStore(database)
+    return [
+        int(one.data)
+        for partition in range(3)
+        async for one in events.load(StreamId(f"effects-{partition}"))
+    ]
+
+
+@pytest.mark.slow
+async def test_a_killed_member_loses_and_doubles_nothing(
+    database: Database, database_url: str
+) -> None:
+    # BUS-4, BUS-13: kill -9 somewhere within 1000 records, twice; another member goes on
+    bus, kit = PostgresBus(database), kit_of(database)
+    await bus.declare(TOPIC)
+    await bus.publish_batch(TOPIC, records(1000, keys=40))
+    for least in (100, 400):
+        with _member(database_url), trio.fail_after(PATIENCE_S):
+            while len(await _effects(database)) < least:  # noqa: ASYNC110  (of another process)
+                await trio.sleep(0.02)
+        await kit.pass_time(LEASE_S)
+    last = subscription_on(database)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(last.run)
+        with trio.fail_after(PATIENCE_S):
+            while sum(one.records for one in await bus.lag(GROUP)):  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        await last.stop()
+    effects = await _effects(database)
+    assert sorted(effects) == list(range(1000))
+    assert await bus.dead_letters.list(kind="bus") == []
+
+
+async def test_old_days_are_removed_and_missing_ones_made(database: Database) -> None:
+    # BUS-14: by age, or when every group that is counted has passed them
+    bus = PostgresBus(database)
+    await bus.declare(TOPIC, 1)
+    await bus.publish_batch(TOPIC, records(3))
+    heard = Heard()
+    async with subscribed(bus, heard, options(on_failure=OnFailure.SKIP)):
+        await heard.count(3)
+    assert await bus.purge() == 0
+
+    async def days(connection: Connection) -> list[str]:
+        rows = await connection.fetch(
+            "SELECT inhrelid::regclass::text AS name FROM pg_inherits"
+            " WHERE inhparent = 'bus_records'::regclass ORDER BY 1"
+        )
+        return [row["name"] for row in rows]
+
+    async def older(connection: Connection, by: int) -> None:
+        # A table of that day, with one record that nobody has handled.
+        await connection.execute(
+            f"CREATE TABLE bus_records_{_day(by):%Y%m%d} PARTITION OF bus_records"
+            f" FOR VALUES FROM ('{_day(by)} 00:00Z') TO ('{_day(by - 1)} 00:00Z')"
+        )
+        await connection.execute(
+            "INSERT INTO bus_records (topic, partition, published_at, key, value, headers)"
+            " VALUES ($1, 0, $2, 'k', '', '{}')",
+            TOPIC,
+            datetime.now(UTC) - timedelta(days=by),
+        )
+
+    assert len(await database.run(days)) == 3
+    await database.run(older, 9)
+    await database.run(older, 4)
+    assert await bus.purge() == 1
+    acked = PostgresBus(database, retention=Retention.ACKED)
+    assert await acked.purge() == 0
+    await bus.seek(GROUP, StartAt.LATEST)
+    assert await acked.purge() == 1
+    assert len(await database.run(days)) == 3
+
+
+def _day(ago: int) -> date:
+    return datetime.now(UTC).date() - timedelta(days=ago)
+
+
+async def test_a_silent_group_is_reported_and_not_waited_for(database: Database) -> None:
+    # BUS-14
+    bus = PostgresBus(database, retention=Retention.ACKED)
+    await bus.declare(TOPIC, 1)
+    await bus.join(GROUP, [TOPIC], StartAt.EARLIEST)
+
+    async def age(connection: Connection) -> None:
+        await connection.execute("UPDATE bus_groups SET seen_at = seen_at - interval '8 days'")
+
+    await database.run(age)
+    with capture_logs() as logs:
+        await bus.purge()
+    assert [one["group"] for one in logs if one["event"] == "bus.group_silent"] == [GROUP]
+    assert [one.is_counted for one in await bus.groups()] == [False]
+    member = await bus.join(GROUP, [TOPIC], StartAt.EARLIEST)
+    await member.renew()
+    assert [one.is_counted for one in await bus.groups()] == [True]
+    await member.leave()
+
+
+async def test_a_record_behind_an_open_transaction_is_not_passed_over(database: Database) -> None:
+    # BUS-10: the one that was begun first is published last
+    bus = PostgresBus(database)
+    await bus.declare(TOPIC, 1)
+    await bus.purge()  # makes the table of today
+    heard, begun, go = Heard(), trio.Event(), asyncio.Event()
+    token = trio.lowlevel.current_trio_token()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def late(connection: Connection) -> None:
+        loops.append(asyncio.get_running_loop())
+        await connection.execute(
+            "INSERT INTO bus_records (topic, partition, key, value, headers)"
+            " VALUES ($1, 0, 'order-0', '0', jsonb_build_object('event_id', gen_random_uuid()))",
+            TOPIC,
+        )
+        token.run_sync_soon(begun.set)
+        await go.wait()
+
+    async with subscribed(bus, heard), trio.open_nursery() as nursery:
+        nursery.start_soon(partial(database.transact, late))
+        await begun.wait()
+        await bus.publish_batch(TOPIC, records(3)[1:])
+        await trio.sleep(0.1)
+        assert heard.records == []
+        loops[0].call_soon_threadsafe(go.set)
+        await heard.count(3)
+    assert heard.values == ["0", "1", "2"]

@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from actors.persistence import StoreMisuse, StoreUnavailable
+from actors.persistence.bus import InvalidTopic
 from actors.runtime.words.showing import shown
 from storage.errors import (
     CursorOutdated,
@@ -61,7 +62,7 @@ class CommandFailed(Exception):
 
 # The first that fits; what is not among them has failed.
 _CODES: Sequence[tuple[tuple[type[Exception], ...], Code]] = (
-    ((InvalidField,), Code.USAGE),
+    ((InvalidField, InvalidTopic), Code.USAGE),
     ((LookupError,), Code.UNKNOWN),
     ((StoreUnavailable, StoreRejected, EmbeddedFailed, StateDirInUse), Code.UNREACHABLE),
     (

@@ -93,7 +93,7 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
         from web.cli import lab
 
         return lambda: lab.command(parsed.mode, environment, is_json=parsed.json)
-    from web.cli import beside_log, projections, roles, sagas, store
+    from web.cli import beside_log, bus, projections, roles, sagas, store
     from web.cli.answering import answer
 
     match parsed.command:
@@ -105,6 +105,8 @@ def _command(parsed: argparse.Namespace, environment: Mapping[str, str]) -> Call
             command = sagas.command
         case "projection":
             command = projections.command
+        case "bus":
+            command = bus.command
         case _:
             command = beside_log.command
     return lambda: _interruptibly(lambda: answer(command, parsed, environment))

@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lab(commands)
     for add in (
         _add_store_commands, _add_roles, _add_projection, _add_saga, _add_dlq, _add_outbox,
-        _add_timers,
+        _add_timers, _add_bus,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -301,3 +301,21 @@ def _add_timers(commands: Commands) -> None:
     cancel = _changing(actions, "cancel", "cancel the open timers of a name at an address")
     cancel.add_argument("address", help="whose timers")
     cancel.add_argument("name", help="their name")
+
+
+def _add_bus(commands: Commands) -> None:
+    actions = _group(commands, "bus", "see who reads the event bus, and move a group that stopped")
+    _reading(actions, "groups", "list the groups, with their members")
+    lag = _reading(actions, "lag", "tell how far a group is behind, by partition")
+    seek = _changing(actions, "seek", "move a stopped group to another place")
+    seek.add_argument(
+        "--to",
+        required=True,
+        metavar="PLACE",
+        help="earliest, latest, a time such as 2025-03-01T12:00Z, or an offset such as 7421.3",
+    )
+    replay = _changing(actions, "replay", "have a stopped group read again all that is kept")
+    for parser in (seek, replay):
+        parser.add_argument("--topic", help="only of this topic")
+    for parser in (lag, seek, replay):
+        parser.add_argument("group", help="which group")

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from actors.persistence import START, GenerationState, StoreUnavailable, StreamId
 from actors.persistence.beside_log.outbox import partition_of
+from storage.bus import MemoryBus
 from storage.memory import (
     MemoryDatabase,
     MemoryDeadLetters,
@@ -27,10 +28,11 @@ from storage.testing.samples import NOON, message, new_events, timer
 from tests.engines import real_environment
 from tests.patience import PATIENCE_S, until
 from web.app.health import check_pool, memory_components, store_components
-from web.observability.health import Component, Finding
+from web.observability.health import Component, Finding, unhealthy
 from web.observability.health.of_store import (
     LOOK_S_MAX,
     LateAfter,
+    bus_component,
     letters_component,
     outbox_component,
     projections_component,
@@ -249,3 +251,18 @@ async def test_connections_that_somebody_waits_for_degrade(
         "degraded",
         "every connection is in use and 1 wait for one",
     )
+
+
+async def test_a_bus_that_is_away_is_degraded_then_unhealthy(autojump_clock: MockClock) -> None:
+    # BUS-9, RES-40
+    bus = MemoryBus()
+    component = bus_component(bus)
+    assert (await look(component)).status == "healthy"
+    bus.tables.go_away()
+    assert (await look(component)).status == "degraded"
+    await trio.sleep(59)
+    assert (await look(component)).status == "degraded"
+    await trio.sleep(2)
+    assert await look(component) == unhealthy("the event bus is away for long", away_s=61.0)
+    bus.tables.come_back()
+    assert (await look(component)).status == "healthy"

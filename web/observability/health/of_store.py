@@ -24,6 +24,7 @@ from actors.persistence import (
     ProjectionStore,
     StoreError,
 )
+from actors.persistence.bus import BusState, EventBus
 from actors.persistence.projections.store import GenerationState, serves
 from web.observability.health.words import (
     Component,
@@ -64,6 +65,15 @@ def store_component(events: EventStore) -> Component:
     return Component("event_store", partial(_check_store, events))
 
 
+def bus_component(bus: EventBus) -> Component:
+    """Call this for an event bus of any kind: degraded as soon as it is away.
+
+    Unhealthy after a minute, which makes a program unready: give it to one that serves nobody
+    without its bus. What others publish waits in the outbox meanwhile.
+    """
+    return Component("event_bus", partial(_check_bus, bus))
+
+
 def letters_component(letters: DeadLetters) -> Component:
     """Call this for the room that dead letters have left."""
     return Component("dead_letters", partial(_check_letters, letters))
@@ -95,6 +105,21 @@ async def _check_store(events: EventStore) -> Finding:
     except _UNREAD:
         return unhealthy(AWAY)
     return healthy()
+
+
+async def _check_bus(bus: EventBus) -> Finding:
+    try:
+        with trio.fail_after(LOOK_S_MAX):
+            found = await bus.health()
+    except _UNREAD:
+        return degraded("the event bus does not answer in time")
+    match found.state:
+        case BusState.HEALTHY:
+            return healthy()
+        case BusState.DEGRADED:
+            return degraded("the event bus is away", away_s=round(found.away_s, 1))
+        case BusState.UNHEALTHY:
+            return unhealthy("the event bus is away for long", away_s=round(found.away_s, 1))
 
 
 async def _check_letters(letters: DeadLetters) -> Finding:
