@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -39,14 +40,12 @@ class Filler:
             os.posix_fallocate(file.fileno(), 0, size + free_bytes(self._folder) - free)
 
     def fill(self) -> None:
-        """Take the last byte, whoever writes beside it."""
-        with self._path.open("ab") as file:
-            try:
-                while True:
-                    file.write(bytes(2**16))
-                    file.flush()
-            except OSError:
-                return
+        """Take the last byte, whoever writes beside it; not what is given free meanwhile."""
+        left = free_bytes(self._folder)
+        with self._path.open("ab") as file, contextlib.suppress(OSError):
+            while left > 0:
+                left -= file.write(bytes(2**16))
+                file.flush()
 
     def go(self) -> None:
         self._path.unlink()

@@ -119,7 +119,7 @@ async def open_whole_site(
         return await kit[0].check_store()
 
     web = Web(
-        settings or Settings(port=0),
+        settings or Settings(port=0, overload_late_ms=60_000, overload_after_ms=60_000),
         Secrets(Secret(b"s" * 64), None),
         clock,
         static(),

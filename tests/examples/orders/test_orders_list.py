@@ -20,9 +20,13 @@ LISTED = "/api/v1/listed-orders"
 async def after(port: int, path: str, seen: Reply) -> Reply:
     """Read the list as somebody who has seen an answer."""
     position = seen.headers["x-greenroom-position"]
-    reply = await ask(port, f"GET {LISTED}{path}", headers={"X-Greenroom-After": position})
-    assert reply.status == 200, reply.body
-    return reply
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            reply = await ask(port, f"GET {LISTED}{path}", headers={"X-Greenroom-After": position})
+            assert reply.status == 200, reply.body
+            # It is waited for a second; then the rows as they are are given, and said to be so.
+            if "x-greenroom-stale" not in reply.headers:
+                return reply
 
 
 def rows(reply: Reply) -> list[OrderRow]:
