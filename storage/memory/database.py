@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import trio
 
 from actors.chat import DEMO_DISPLAY_NAME, DEMO_EMAIL, DEMO_USER_ID, DEMO_USERNAME
+from actors.cluster import Node
 from actors.persistence import (
     CancelTimer,
     Checkpoint,
@@ -217,6 +218,12 @@ class MemoryDatabase:
     documents: dict[str, dict[str, Document]] = field(default_factory=dict)
     dead_letters: DeadLetterTable = field(default_factory=DeadLetterTable)
     shards: dict[int, tuple[str, int]] = field(default_factory=dict)
+    # Until when each shard is its owner's; and the nodes, into how many shards all is divided, and
+    # who serves the store without being one.
+    shard_leases: dict[int, datetime] = field(default_factory=dict)
+    nodes: dict[UUID, Node] = field(default_factory=dict)
+    shard_count: int | None = None
+    alone: list[str] = field(default_factory=list)
     checkpoints: dict[tuple[str, int, int], Checkpoint] = field(default_factory=dict)
     # By projection and generation; the latter: whose private fields it was made of.
     retired_at: dict[tuple[str, int], datetime] = field(default_factory=dict)

@@ -548,9 +548,11 @@ async def _earlier(connection: Connection, kept: KeptAnswer) -> Appended:
 
 
 async def _check_shard(connection: Connection, shard: Shard) -> None:
-    # Shared with other appends; a takeover raises the epoch and so waits for us.
+    # Held with other appends and with renewals of the lease, which change neither owner nor epoch:
+    # a renewal that waited for appends could starve behind them. A takeover raises the epoch, a
+    # part of a key (0031), and so waits for us.
     row = await connection.fetchrow(
-        "SELECT owner, epoch FROM shards WHERE id = $1 FOR SHARE", shard.id
+        "SELECT owner, epoch FROM shards WHERE id = $1 FOR KEY SHARE", shard.id
     )
     if row is None or (row["owner"], row["epoch"]) != (shard.owner, shard.epoch):
         raise Fenced(shard.id, shard.epoch, None if row is None else row["epoch"])

@@ -29,6 +29,7 @@ ARROWS: Mapping[str, Sequence[str]] = {
     # The session actor hands a visitor's posts to rooms: accounts knows chat, never the reverse.
     "actors.accounts": ("actors.runtime", "actors.reducers", "actors.persistence", "actors.chat"),
     "actors.timeline": ("actors.runtime", "actors.reducers", "actors.persistence"),
+    "actors.cluster": ("actors.runtime", "actors.reducers", "actors.persistence"),
     "supervision": ("actors.runtime",),
     "storage": ("actors",),
     "web": ("actors", "supervision", "storage"),

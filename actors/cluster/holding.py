@@ -1,0 +1,163 @@
+"""What a node owns at this moment, and what it knows of the others' shards.
+
+`Holding` is asked before each effect that no transaction guards; `OwnerMap` says where else to ask.
+Both belong to one trio thread and never wait.
+
+Rule: what `Holding` denies is not begun. What it allows may still be refused by the store, whose
+epoch is the judge.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from actors.cluster.membership import Renewals
+from actors.cluster.placement import shard_of
+from actors.cluster.words import SHARDS, Survey
+from actors.persistence.words import Shard
+
+# CLU-16: a map that nobody corrected is read again after this.
+MAP_READ_S = 5.0
+# CLU-12: an actor that has not ended by then is killed, as if its node had crashed.
+HAND_OVER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The answer to a message for a shard that lies elsewhere: who has it, in which epoch.
+
+    `owner` is empty when nobody is known to.
+    """
+
+    shard: int
+    owner: str
+    epoch: int
+
+
+class HandOverStep(Enum):
+    """What is next of a shard that is handed over."""
+
+    WAIT = auto()
+    KILL = auto()
+    GIVE = auto()
+
+
+def hand_over_step(began: float, now: float, actors: int) -> HandOverStep:
+    """Call this while `actors` of a shard still finish what they have in hand."""
+    if actors == 0:
+        return HandOverStep.GIVE
+    return HandOverStep.KILL if now - began >= HAND_OVER_S else HandOverStep.WAIT
+
+
+class Holding:
+    """The shards of this node, in their epochs.
+
+    `clock` gives seconds and goes on while the process is stopped.
+    """
+
+    def __init__(self, owner: str, clock: Callable[[], float], shards: int = SHARDS) -> None:
+        self.owner, self.shards = owner, shards
+        self._clock = clock
+        self._epochs: dict[int, int] = {}
+        self._closing: set[int] = set()
+        self._renewals = Renewals(-float("inf"))
+
+    def __repr__(self) -> str:
+        return f"<Holding of {self.owner}: {len(self._epochs)} shards>"
+
+    @property
+    def epochs(self) -> Mapping[int, int]:
+        """Call this for all that is held, also what is being handed over."""
+        return self._epochs
+
+    @property
+    def is_fenced(self) -> bool:
+        """Call this to ask whether the leases are too old to begin anything."""
+        return self._renewals.is_over(self._clock())
+
+    @property
+    def left_s(self) -> float:
+        """Call this for how long the leases allow work to begin; 0 when fenced."""
+        return self._renewals.left_s(self._clock())
+
+    def renewed(self, sent_at: float, held: Mapping[int, int]) -> frozenset[int]:
+        """Call this with the answer to a heartbeat and when it was sent.
+
+        Gives the shards that were lost: held before, and now not, or in another epoch.
+        """
+        self._renewals.renewed(sent_at)
+        lost = frozenset(s for s, epoch in self._epochs.items() if held.get(s) != epoch)
+        self._epochs = dict(held)
+        self._closing &= self._epochs.keys()
+        return lost
+
+    def gained(self, claimed: Mapping[int, int]) -> None:
+        """Call this with what a claim gave."""
+        self._epochs.update(claimed)
+
+    def close(self, shard: int) -> None:
+        """Call this when a shard is to be handed over: nothing new is begun in it."""
+        if shard in self._epochs:
+            self._closing.add(shard)
+
+    def drop(self, shards: Iterable[int]) -> None:
+        """Call this when shards are another's, or nobody's."""
+        for shard in shards:
+            self._epochs.pop(shard, None)
+            self._closing.discard(shard)
+
+    def fence(self) -> frozenset[int]:
+        """Call this when the leases are over: all is dropped, and given back to the caller."""
+        lost = frozenset(self._epochs)
+        self.drop(lost)
+        return lost
+
+    def token(self, kind: str, id_: str) -> Shard | None:
+        """Call this for what an actor's appends are made under; None when it is not ours."""
+        return self.token_of(shard_of(kind, id_, self.shards))
+
+    def token_of(self, shard: int) -> Shard | None:
+        """Call this for the same of a shard by its number."""
+        epoch = self._epochs.get(shard)
+        if epoch is None or shard in self._closing or self.is_fenced:
+            return None
+        return Shard(shard, self.owner, epoch)
+
+    def may(self, token: Shard) -> bool:
+        """Call this before a reply or an effect that no transaction guards.
+
+        Also of a shard that is being handed over: what was begun there is finished.
+        """
+        return self._epochs.get(token.id) == token.epoch and not self.is_fenced
+
+
+class OwnerMap:
+    """Shard by shard who owns it, as far as this node has heard."""
+
+    def __init__(self, shards: int = SHARDS) -> None:
+        self.shards = shards
+        self._owners: dict[int, Moved] = {}
+        self._read_at = -float("inf")
+
+    def read(self, survey: Survey, now: float) -> None:
+        """Call this with what the database says; an epoch that was heard since stays."""
+        self._read_at = now
+        for row in survey.shards.values():
+            self.learn(Moved(row.shard, row.owner, row.epoch))
+
+    def learn(self, hint: Moved) -> bool:
+        """Call this with what another node says; False for what is known or outdated."""
+        known = self._owners.get(hint.shard)
+        if known is not None and hint.epoch <= known.epoch:
+            return False
+        self._owners[hint.shard] = hint
+        return True
+
+    def owner_of(self, kind: str, id_: str) -> Moved:
+        """Call this for where an actor should be; epoch 0 when nobody has owned its shard yet."""
+        shard = shard_of(kind, id_, self.shards)
+        return self._owners.get(shard, Moved(shard, "", 0))
+
+    def is_outdated(self, now: float) -> bool:
+        """Call this to ask whether the map is to be read again."""
+        return now - self._read_at >= MAP_READ_S

@@ -1,0 +1,68 @@
+"""The port of membership and ownership: who is there, and who owns which shard in which epoch.
+
+Every method is one transaction of the database, by its clock. A raise of an epoch waits for the
+appends that are under way in that shard (`FOR SHARE` in the append), so that of two owners each
+append is wholly before or refused with `Fenced`.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+from uuid import UUID
+
+from actors.cluster.words import Beat, LinkState, NewNode, NodeState, Survey
+
+
+class Nodes(Protocol):
+    """The tables `nodes` and `shards`."""
+
+    async def join(self, node: NewNode) -> Beat:
+        """Call this first: the node is there, `joining`, and owns nothing.
+
+        Raises `OtherShardCount`, and `NodeNameTaken` when a living node has its name.
+        """
+        ...
+
+    async def beat(self, node_id: UUID, *, link: LinkState = LinkState.UP) -> Beat:
+        """Call this every second: renews the membership, and the leases of all that is held.
+
+        One statement. Raises `NodeGone`: nothing was renewed.
+        """
+        ...
+
+    async def survey(self) -> Survey:
+        """Call this for all nodes and shards; marks as `gone` who was silent for a lease."""
+        ...
+
+    async def set_state(self, node_id: UUID, state: NodeState) -> bool:
+        """Call this to note how far a node is; False when it is gone, which is for ever.
+
+        `gone` also gives back all that it holds, as `release` does.
+        """
+        ...
+
+    async def claim(self, node_id: UUID, wanted: Mapping[int, int]) -> Mapping[int, int]:
+        """Call this to own shards that nobody owns; gives the new epochs of those that were got.
+
+        `wanted` has the epoch in which each was seen, 0 for one that no row names. Got is what is
+        still at that epoch with its lease over, and only by a living node that is `up`. Of two
+        claimants of one epoch one wins.
+        """
+        ...
+
+    async def hand_over(self, node_id: UUID, shard: int, epoch: int, to: UUID) -> int | None:
+        """Call this to give a shard to a living node that is `up`; gives the new epoch.
+
+        None, and nothing is changed, when it is not held in that epoch or `to` cannot have it.
+        """
+        ...
+
+    async def release(self, node_id: UUID, shards: Mapping[int, int]) -> int:
+        """Call this to give back shards held in these epochs; gives how many were.
+
+        Their epochs rise: whoever still writes for them is refused from then on.
+        """
+        ...
+
+    async def purge(self, limit: int = 1000) -> int:
+        """Call this to remove nodes that are gone for a day, at most `limit`."""
+        ...

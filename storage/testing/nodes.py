@@ -1,0 +1,227 @@
+"""The suite of the port `Nodes`: who is there, who owns what, and what an append under it is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from actors.cluster import (
+    LEASE_S,
+    LinkState,
+    NewNode,
+    NodeGone,
+    NodeNameTaken,
+    Nodes,
+    NodeState,
+    OtherShardCount,
+)
+from actors.persistence import EventStore, Shard, StreamId
+from actors.testing import FixedClock
+from storage.errors import Fenced, InvalidField
+from storage.memory import MemoryDatabase, MemoryEventStore, MemoryNodes
+from storage.postgres import Connection, Database, PostgresEventStore, PostgresNodes
+from storage.testing.samples import new_events
+
+A = StreamId("order-a")
+OVER_S = LEASE_S + 0.5
+_AGE = """
+UPDATE nodes SET heartbeat_at = heartbeat_at - $1::interval;
+UPDATE shards SET lease_until = lease_until - $1::interval
+"""
+
+
+@dataclass
+class KeptNodes:
+    """The ports of one database; `pass_time` lets it be later there."""
+
+    nodes: Nodes
+    events: EventStore
+    pass_time: Callable[[float], Awaitable[None]]
+
+    async def join(self, name: str = "a", state: NodeState = NodeState.UP) -> UUID:
+        """Call this for a node that is there, in a state."""
+        node = NewNode(uuid4(), name, "1")
+        await self.nodes.join(node)
+        if state is not NodeState.JOINING:
+            assert await self.nodes.set_state(node.node_id, state)
+        return node.node_id
+
+
+def nodes_in_memory() -> KeptNodes:
+    """Call this for the twins on one new database with a clock of its own."""
+    clock = FixedClock()
+    database = MemoryDatabase(now=clock.now)
+
+    async def pass_time(seconds: float) -> None:
+        clock.advance(seconds)
+
+    return KeptNodes(MemoryNodes(database), MemoryEventStore(database), pass_time)
+
+
+def nodes_in_postgres(database: Database) -> KeptNodes:
+    """Call this for the adapters on a fresh database; time passes by making rows older."""
+
+    async def pass_time(seconds: float) -> None:
+        async def work(connection: Connection) -> None:
+            for statement in _AGE.split(";"):
+                await connection.execute(statement, timedelta(seconds=seconds))
+
+        await database.run(work)
+
+    return KeptNodes(PostgresNodes(database), PostgresEventStore(database), pass_time)
+
+
+class NodesSuite:
+    """Subclass it with a fixture `kept` that gives a `KeptNodes` of an empty database."""
+
+    async def test_a_node_joins_and_is_seen(self, kept: KeptNodes) -> None:  # CLU-1
+        beat = await kept.nodes.join(NewNode(node_id := uuid4(), "a", "1.2", weight=3))
+        assert (beat.state, dict(beat.held)) == (NodeState.JOINING, {})
+        survey = await kept.nodes.survey()
+        node = survey.nodes[node_id]
+        assert (node.name, node.version, node.weight) == ("a", "1.2", 3)
+        assert (node.state, node.link) == (NodeState.JOINING, LinkState.UP)
+        assert node.started_at == node.heartbeat_at == beat.now <= survey.now
+
+    async def test_a_name_is_one_living_nodes(self, kept: KeptNodes) -> None:  # CLU-1
+        await kept.join("a")
+        with pytest.raises(NodeNameTaken):
+            await kept.join("a")
+        await kept.join("b")
+        await kept.pass_time(OVER_S)
+        await kept.join("a")
+
+    async def test_the_number_of_shards_is_fixed_by_the_first(self, kept: KeptNodes) -> None:
+        # CLU-10
+        await kept.join("a")
+        with pytest.raises(OtherShardCount) as refused:
+            await kept.nodes.join(NewNode(uuid4(), "b", "1", shards=64))
+        assert (refused.value.given, refused.value.kept) == (64, 128)
+        assert len((await kept.nodes.survey()).nodes) == 1
+
+    async def test_a_beat_renews_all_that_is_held(self, kept: KeptNodes) -> None:  # CLU-10
+        one, other = await kept.join("a"), await kept.join("b")
+        assert await kept.nodes.claim(one, {0: 0, 5: 0}) == {0: 1, 5: 1}
+        assert await kept.nodes.claim(other, {7: 0}) == {7: 1}
+        await kept.pass_time(4)
+        beat = await kept.nodes.beat(one)
+        assert (beat.state, dict(beat.held)) == (NodeState.UP, {0: 1, 5: 1})
+        await kept.pass_time(4)
+        survey = await kept.nodes.survey()
+        assert {s for s, row in survey.shards.items() if row.lease_until > survey.now} == {0, 5}
+
+    async def test_a_beat_notes_the_link(self, kept: KeptNodes) -> None:
+        node = await kept.join()
+        await kept.nodes.beat(node, link=LinkState.DOWN)
+        assert (await kept.nodes.survey()).nodes[node].link is LinkState.DOWN
+
+    async def test_who_was_silent_for_a_lease_is_gone_for_ever(self, kept: KeptNodes) -> None:
+        # CLU-1: also when nobody has looked meanwhile
+        node = await kept.join()
+        await kept.nodes.claim(node, {0: 0})
+        await kept.pass_time(OVER_S)
+        with pytest.raises(NodeGone):
+            await kept.nodes.beat(node)
+        survey = await kept.nodes.survey()
+        assert survey.nodes[node].state is NodeState.GONE
+        assert survey.shards[0].lease_until <= survey.now
+        assert await kept.nodes.claim(node, {0: 1}) == {}
+        assert not await kept.nodes.set_state(node, NodeState.UP)
+        with pytest.raises(NodeGone):
+            await kept.nodes.beat(uuid4())
+
+    @pytest.mark.parametrize("state", [NodeState.JOINING, NodeState.DRAINING, NodeState.GONE])
+    async def test_only_who_is_up_claims(self, kept: KeptNodes, state: NodeState) -> None:
+        node = await kept.join(state=state)
+        assert await kept.nodes.claim(node, {0: 0}) == {}
+
+    async def test_of_two_claimants_one_wins(self, kept: KeptNodes) -> None:  # CLU-11
+        dead, one, other = [await kept.join(name) for name in "abc"]
+        await kept.nodes.claim(dead, dict.fromkeys(range(4), 0))
+        # Its lease runs.
+        assert await kept.nodes.claim(one, {0: 1}) == {}
+        await kept.pass_time(4)
+        await kept.nodes.beat(one)
+        await kept.nodes.beat(other)
+        await kept.pass_time(3)
+        assert await kept.nodes.claim(one, {0: 1, 1: 1, 2: 0, 9: 0}) == {0: 2, 1: 2, 9: 1}
+        assert await kept.nodes.claim(other, {0: 1, 1: 2, 3: 1}) == {3: 2}
+        shards = (await kept.nodes.survey()).shards
+        owners = {shard: (row.owner, row.epoch) for shard, row in shards.items()}
+        assert owners == {
+            0: (str(one), 2), 1: (str(one), 2), 2: (str(dead), 1), 3: (str(other), 2),
+            9: (str(one), 1),
+        }  # fmt: skip
+
+    async def test_a_shard_is_handed_over(self, kept: KeptNodes) -> None:  # CLU-12
+        one, other = await kept.join("a"), await kept.join("b")
+        late = await kept.join("c", NodeState.JOINING)
+        await kept.nodes.claim(one, {0: 0})
+        assert await kept.nodes.hand_over(one, 0, 2, other) is None
+        assert await kept.nodes.hand_over(other, 0, 1, other) is None
+        assert await kept.nodes.hand_over(one, 0, 1, late) is None
+        assert await kept.nodes.hand_over(one, 0, 1, uuid4()) is None
+        assert await kept.nodes.hand_over(one, 0, 1, other) == 2
+        assert dict((await kept.nodes.beat(one)).held) == {}
+        assert dict((await kept.nodes.beat(other)).held) == {0: 2}
+
+    async def test_what_is_given_back_is_free_at_once(self, kept: KeptNodes) -> None:
+        one, other = await kept.join("a"), await kept.join("b")
+        await kept.nodes.claim(one, {0: 0, 1: 0, 2: 0})
+        assert await kept.nodes.release(one, {0: 1, 1: 9, 7: 1}) == 1
+        assert await kept.nodes.claim(other, {0: 2, 1: 1}) == {0: 3}
+        assert await kept.nodes.set_state(one, NodeState.GONE)
+        assert await kept.nodes.claim(other, {1: 2, 2: 2}) == {1: 3, 2: 3}
+        with pytest.raises(NodeGone):
+            await kept.nodes.beat(one)
+
+    async def test_an_append_of_a_former_owner_is_fenced(self, kept: KeptNodes) -> None:
+        # STORE-16
+        one, other = await kept.join("a"), await kept.join("b")
+        await kept.nodes.claim(one, {3: 0})
+        former = Shard(3, str(one), 1)
+        await kept.events.append(A, new_events(1), shard=former)
+        await kept.nodes.hand_over(one, 3, 1, other)
+        for held in (former, Shard(3, str(one), 2), Shard(3, str(other), 1), Shard(4, "x", 1)):
+            with pytest.raises(Fenced):
+                await kept.events.append(A, new_events(1), shard=held)
+        assert (await kept.events.append(A, new_events(1), shard=Shard(3, str(other), 2))).version
+        assert await kept.events.head(A) == 2
+
+    async def test_who_is_gone_for_a_day_is_forgotten(self, kept: KeptNodes) -> None:
+        old = await kept.join("a")
+        await kept.pass_time(23 * 3600)
+        assert await kept.nodes.purge() == 0
+        young = await kept.join("b")
+        await kept.pass_time(2 * 3600)
+        assert await kept.nodes.purge() == 1
+        assert list((await kept.nodes.survey()).nodes) == [young]
+        assert old != young
+
+    async def test_nonsense_is_refused(self, kept: KeptNodes) -> None:
+        node = await kept.join()
+        nodes = kept.nodes
+        with pytest.raises(InvalidField):
+            await nodes.join("a")  # type: ignore[arg-type]
+        for wrong in (None, "a", 5, str(node)):
+            with pytest.raises(InvalidField):
+                await nodes.beat(wrong)  # type: ignore[arg-type]
+            with pytest.raises(InvalidField):
+                await nodes.beat(node, link=wrong)  # type: ignore[arg-type]
+            with pytest.raises(InvalidField):
+                await nodes.set_state(node, wrong)  # type: ignore[arg-type]
+            with pytest.raises(InvalidField):
+                await nodes.hand_over(node, 0, 1, wrong)  # type: ignore[arg-type]
+        for shards in (None, [1], {-1: 0}, {2**31: 0}, {"0": 0}, {0: -1}, {0: 2**63}, {0: True}):
+            with pytest.raises(InvalidField):
+                await nodes.claim(node, shards)  # type: ignore[arg-type]
+            with pytest.raises(InvalidField):
+                await nodes.release(node, shards)  # type: ignore[arg-type]
+        for limit in (0, -1, 10**9, None):
+            with pytest.raises((InvalidField, ValueError)):
+                await nodes.purge(limit)  # type: ignore[arg-type]
+        assert (await nodes.claim(node, {}), await nodes.release(node, {})) == ({}, 0)
