@@ -1,7 +1,7 @@
 """Several processes as one system: who is there, and who owns what.
 
 Read `words.py` (nodes, shards, epochs), `membership.py` and `placement.py` (what is decided),
-`holding.py` (what one node owns), then `nodes.py` (the port) and `node.py` (the actor).
+`holding.py` (what one node owns), then `nodes.py` (the port).
 """
 
 from actors.cluster.holding import (

@@ -13,7 +13,7 @@ from storage.errors import Fenced
 from storage.postgres import Connection, Database, open_database
 from storage.testing import NodesSuite
 from storage.testing.nodes import OVER_S, A, KeptNodes, nodes_in_memory, nodes_in_postgres
-from storage.testing.samples import new_events
+from storage.testing.samples import new_event
 from tests.patience import PATIENCE_S, PATIENT_POOL
 
 
@@ -34,7 +34,7 @@ async def _held(database: Database, *, task_status: trio.TaskStatus[trio.Event])
 
     async def work(connection: Connection) -> None:
         await connection.fetchrow("SELECT owner, epoch FROM shards WHERE id = 0 FOR KEY SHARE")
-        while not done.is_set():
+        while not done.is_set():  # noqa: ASYNC110  (set on the other thread)
             await asyncio.sleep(0.01)
 
     done = trio.Event()
@@ -154,7 +154,7 @@ async def test_what_was_under_way_when_an_epoch_rose_is_whole_or_refused(
 
     async def append(owner: UUID, epoch: int) -> None:
         try:
-            events = new_events(1, metadata={"owner": str(epoch)})
+            events = [new_event(metadata={"owner": str(epoch)})]
             await kept.events.append(A, events, shard=Shard(0, str(owner), epoch))
             ended["stored"] += 1
         except Fenced as error:

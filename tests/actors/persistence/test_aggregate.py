@@ -440,7 +440,7 @@ async def test_a_beginning_whose_answer_is_lost_happens_once() -> None:
 async def test_an_idle_one_ends_and_a_fenced_one_too(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    # STORE-16
+    # STORE-16, CLU-14
     store = MemoryEventStore()
     async with open_actors() as system:
         ref = await _start(system, store, idle_s=60)
