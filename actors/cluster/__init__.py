@@ -1,7 +1,8 @@
 """Several processes as one system: who is there, and who owns what.
 
 Read `words.py` (nodes, shards, epochs), `membership.py` and `placement.py` (what is decided),
-`holding.py` (what one node owns), then `nodes.py` (the port).
+`holding.py` (what one node owns), then `nodes.py` (the port), `member.py` (what a process knows)
+and `node.py` (the actor that keeps it true).
 """
 
 from actors.cluster.holding import (
@@ -13,6 +14,7 @@ from actors.cluster.holding import (
     OwnerMap,
     hand_over_step,
 )
+from actors.cluster.member import UNOWNED_S, UNOWNED_S_MAX, Member
 from actors.cluster.membership import (
     Renewals,
     clock_offset,
@@ -24,6 +26,7 @@ from actors.cluster.membership import (
     owner_name,
     owners,
 )
+from actors.cluster.node import ClusterNode, Identity
 from actors.cluster.nodes import Nodes
 from actors.cluster.placement import MOVES_MAX, Move, counts_of, plan, shard_of, singleton_shard
 from actors.cluster.words import (
@@ -63,12 +66,17 @@ __all__ = [
     "SHARDS",
     "SHARDS_MAX",
     "SINGLETONS_FROM",
+    "UNOWNED_S",
+    "UNOWNED_S_MAX",
     "WEIGHT_MAX",
     "Beat",
     "ClockOffset",
+    "ClusterNode",
     "HandOverStep",
     "Holding",
+    "Identity",
     "LinkState",
+    "Member",
     "Move",
     "Moved",
     "NewNode",

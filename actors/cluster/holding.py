@@ -61,6 +61,8 @@ class Holding:
         self._epochs: dict[int, int] = {}
         self._closing: set[int] = set()
         self._renewals = Renewals(-float("inf"))
+        # Rises with what is changed here: an answer that was asked for before may not know of it.
+        self.changes = 0
 
     def __repr__(self) -> str:
         return f"<Holding of {self.owner}: {len(self._epochs)} shards>"
@@ -80,12 +82,17 @@ class Holding:
         """Call this for how long the leases allow work to begin; 0 when fenced."""
         return self._renewals.left_s(self._clock())
 
-    def renewed(self, sent_at: float, held: Mapping[int, int]) -> frozenset[int]:
-        """Call this with the answer to a heartbeat and when it was sent.
+    def renewed(
+        self, sent_at: float, held: Mapping[int, int], changes: int | None = None
+    ) -> frozenset[int]:
+        """Call this with the answer to a heartbeat, when it was sent, and at which `changes`.
 
-        Gives the shards that were lost: held before, and now not, or in another epoch.
+        Gives the shards that were lost: held before, and now not, or in another epoch. Where
+        something was claimed or given away meanwhile only the time counts; the next one tells.
         """
         self._renewals.renewed(sent_at)
+        if changes is not None and changes != self.changes:
+            return frozenset()
         lost = frozenset(s for s, epoch in self._epochs.items() if held.get(s) != epoch)
         self._epochs = dict(held)
         self._closing &= self._epochs.keys()
@@ -93,6 +100,7 @@ class Holding:
 
     def gained(self, claimed: Mapping[int, int]) -> None:
         """Call this with what a claim gave."""
+        self.changes += 1
         self._epochs.update(claimed)
 
     def close(self, shard: int) -> None:
@@ -100,8 +108,18 @@ class Holding:
         if shard in self._epochs:
             self._closing.add(shard)
 
+    def reopen(self, shard: int) -> None:
+        """Call this when it was not handed over after all."""
+        self._closing.discard(shard)
+
+    @property
+    def closing(self) -> frozenset[int]:
+        """Call this for what is being handed over."""
+        return frozenset(self._closing)
+
     def drop(self, shards: Iterable[int]) -> None:
         """Call this when shards are another's, or nobody's."""
+        self.changes += 1
         for shard in shards:
             self._epochs.pop(shard, None)
             self._closing.discard(shard)
@@ -128,7 +146,8 @@ class Holding:
 
         Also of a shard that is being handed over: what was begun there is finished.
         """
-        return self._epochs.get(token.id) == token.epoch and not self.is_fenced
+        is_held = self._epochs.get(token.id) == token.epoch and token.owner == self.owner
+        return is_held and not self.is_fenced
 
 
 class OwnerMap:

@@ -1,6 +1,6 @@
 """Who belongs to the cluster, who may be given work, and when a node must end its own.
 
-Pure decisions on a `Survey`.
+Pure decisions on a `Survey`; `node.py` carries them out.
 """
 
 from collections.abc import Mapping, Sequence

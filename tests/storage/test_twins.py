@@ -34,6 +34,7 @@ from storage.memory import (
     MemoryEventStore,
     MemoryHoldings,
     MemoryIdempotency,
+    MemoryNodes,
     MemoryOutbox,
     MemoryProjections,
     MemorySessionEnds,
@@ -130,9 +131,14 @@ def _timers(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[obje
     return twin, twin.pending
 
 
+def _nodes(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryNodes(database)
+    return twin, twin.survey
+
+
 _ALL: tuple[Operation, ...] = (
     _accounts, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox, _projections,
-    _ends, _snapshots, _tickets, _keys, _timers, _holdings,
+    _ends, _snapshots, _tickets, _keys, _timers, _holdings, _nodes,
 )  # fmt: skip
 
 

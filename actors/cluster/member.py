@@ -1,0 +1,133 @@
+"""This process in its cluster: what it owns, what it knows of the others, and who lives here.
+
+Made once for a process and handed to all who ask; `node.py` is the actor that keeps it true. It
+outlives that actor's incarnations, and its lives as a node. Belongs to the trio thread.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import trio
+
+from actors.cluster.holding import Holding, Moved, OwnerMap
+from actors.cluster.membership import owners
+from actors.cluster.placement import shard_of, singleton_shard
+from actors.cluster.words import SHARDS, ClockOffset, NodeState, Survey
+from actors.persistence.words import Shard
+
+# CLU-40: until then a shard may just be changing hands; from the second on somebody should look.
+UNOWNED_S = 2.0
+UNOWNED_S_MAX = 30.0
+
+_NOBODY = UUID(int=0)
+
+
+class Member:
+    """What one process knows; `clock` gives seconds and goes on while the process is stopped."""
+
+    def __init__(self, clock: Callable[[], float], shards: int = SHARDS) -> None:
+        self.clock, self.shards = clock, shards
+        self.node_id = _NOBODY
+        self.state = NodeState.JOINING
+        self.holding = Holding("", clock, shards)
+        self.map = OwnerMap(shards)
+        self.survey: Survey | None = None
+        self.offset: ClockOffset | None = None
+        self.lives = 0
+        # Singletons that this program has; each is planned from when it is known.
+        self.singletons: set[int] = set()
+        self._residents: Counter[int] = Counter()
+        self._unowned_since: dict[int, float] = {}
+        self._changed = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Member {self.node_id}: {self.state}, {self.holding!r}>"
+
+    @property
+    def is_serving(self) -> bool:
+        """Call this to ask whether this node may be given work: it is up, and its leases run."""
+        return self.state is NodeState.UP and not self.holding.is_fenced
+
+    @property
+    def changed(self) -> trio.Event:
+        """Call this before looking; it is set when something here is another's, or is ours."""
+        return self._changed
+
+    def ring(self) -> None:
+        """Call this when what is owned has changed."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    # A life as a node
+
+    def begin(self, node_id: UUID, sent_at: float) -> None:
+        """Call this when this process has joined; `sent_at`: when it asked to."""
+        self.node_id, self.state = node_id, NodeState.JOINING
+        self.holding = Holding(str(node_id), self.clock, self.shards)
+        self.holding.renewed(sent_at, {})
+        self.lives += 1
+
+    def end(self) -> None:
+        """Call this when that life is over: nothing is owned any more, and all who own are told."""
+        self.holding.fence()
+        self.state = NodeState.GONE
+        self.ring()
+
+    def read(self, survey: Survey) -> None:
+        """Call this with what the database says of all."""
+        now = self.clock()
+        self.survey = survey
+        self.map.read(survey, now)
+        unowned = {s for s, owner in owners(survey, self.shards).items() if owner is None}
+        self._unowned_since = {s: self._unowned_since.get(s, now) for s in unowned}
+
+    def unowned_s(self) -> float:
+        """Call this for how long the shard that is nobody's for the longest has been so."""
+        since = min(self._unowned_since.values(), default=None)
+        return 0.0 if since is None else self.clock() - since
+
+    # Who lives here
+
+    def moved_in(self, shard: int) -> None:
+        """Call this when an actor of a shard begins: a hand-over waits for its end."""
+        self._residents[shard] += 1
+
+    def moved_out(self, shard: int) -> None:
+        """Call this when it has ended."""
+        self._residents[shard] -= 1
+        if self._residents[shard] <= 0:
+            del self._residents[shard]
+        self.ring()
+
+    def residents(self, shard: int) -> int:
+        """Call this for how many actors of a shard live here."""
+        return self._residents[shard]
+
+    # Whose is what
+
+    def token(self, kind: str, id_: str) -> Shard | None:
+        """Call this for what an actor's appends are made under; None when it is not ours."""
+        return self.holding.token(kind, id_)
+
+    def singleton(self, name: str) -> int:
+        """Call this to have a singleton planned; gives its shard."""
+        shard = singleton_shard(name)
+        self.singletons.add(shard)
+        return shard
+
+    def may(self, token: Shard) -> bool:
+        """Call this before a reply or an effect that no transaction guards."""
+        return self.holding.may(token)
+
+    def whose(self, kind: str, id_: str) -> Moved:
+        """Call this for who owns an actor's shard, as far as is known here."""
+        shard = shard_of(kind, id_, self.shards)
+        epoch = self.holding.epochs.get(shard)
+        if epoch is None:
+            return self.map.owner_of(kind, id_)
+        return Moved(shard, str(self.node_id), epoch)
+
+    def planned(self) -> Sequence[int]:
+        """Call this for the singletons that are to be placed."""
+        return sorted(self.singletons)
