@@ -15,6 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from actors.cluster import NODE_NAME_BYTES_MAX
 from actors.runtime import Secret
 from web.accounts.hashing import MEMORY_KIB, PASSES, WAITING_MAX, is_strong
 
@@ -25,6 +26,8 @@ SECRET_BYTES_MIN = 64
 # What opens a stream or signs in may take so many times the part of a turn that pages may; a
 # command half of that.
 KEPT_OF_PAGES = 4
+# As many as the digest has that frames between nodes are signed with.
+CLUSTER_SECRET_BYTES_MIN = 32
 # A key of AES-256.
 PRIVATE_KEY_BYTES = 32
 
@@ -83,6 +86,13 @@ class Migrate(StrEnum):
 
     APPLY = "apply"
     OFF = "off"
+
+
+class Cluster(StrEnum):
+    """Whether this process serves its store together with others, as a node."""
+
+    OFF = "off"
+    ON = "on"
 
 
 class LabMode(StrEnum):
@@ -149,6 +159,11 @@ class Settings:
     health_timers_late_s: int = TIMERS_LATE_S_MAX
     health_projection_lag_s: int = PROJECTION_LAG_S_MAX
     health_projections_passed_over: tuple[str, ...] = ()
+    cluster: Cluster = Cluster.OFF
+    cluster_name: str = "greenroom"
+    cluster_secret: Secret[bytes] | None = None
+    cluster_secret_previous: Secret[bytes] | None = None
+    node_name: str | None = None
 
     @property
     def projections_kept(self) -> timedelta:
@@ -217,6 +232,25 @@ def _secret(text: str) -> Secret[bytes]:
     if len(secret) < SECRET_BYTES_MIN:
         raise _Bad(f"must hold at least {SECRET_BYTES_MIN} bytes, got {len(secret)}")
     return Secret(secret)
+
+
+def _cluster_secret(text: str) -> Secret[bytes]:
+    secret = _base64url(text)
+    if len(secret) < CLUSTER_SECRET_BYTES_MIN:
+        raise _Bad(f"must hold at least {CLUSTER_SECRET_BYTES_MIN} bytes, got {len(secret)}")
+    return Secret(secret)
+
+
+def _cluster_name(text: str) -> str:
+    if re.fullmatch(r"[a-z0-9-]{1,32}", text) is None:
+        raise _Bad(f"must be 1 to 32 of a-z, 0-9 and -, got {text!r}")
+    return text
+
+
+def _node_name(text: str) -> str:
+    if not text.isprintable() or not 1 <= len(text.encode()) <= NODE_NAME_BYTES_MAX:
+        raise _Bad(f"must be 1 to {NODE_NAME_BYTES_MAX} bytes that can be printed, got {text!r}")
+    return text
 
 
 def _key(text: str) -> Secret[bytes]:
@@ -310,6 +344,11 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "HEALTH_TIMERS_LATE_SECS": ("health_timers_late_s", _integer(1, 86_400)),
     "HEALTH_PROJECTION_LAG_SECS": ("health_projection_lag_s", _integer(1, 86_400)),
     "HEALTH_PROJECTIONS_PASSED_OVER": ("health_projections_passed_over", _names),
+    "CLUSTER": ("cluster", _word(Cluster)),
+    "CLUSTER_NAME": ("cluster_name", _cluster_name),
+    "CLUSTER_SECRET": ("cluster_secret", _cluster_secret),
+    "CLUSTER_SECRET_PREVIOUS": ("cluster_secret_previous", _cluster_secret),
+    "NODE_NAME": ("node_name", _node_name),
     "STORE_TIMELINE": ("store_timeline", _word(StoreTimeline)),
     "MIGRATE": ("migrate", _word(Migrate)),
     "DB_MAX_CONNECTIONS": ("db_connections_max", _integer(1, 200)),
@@ -394,11 +433,25 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
             f"OVERLOAD_LATE_MS: must be at least {KEPT_OF_PAGES} times OVERLOAD_PAGES_MS, and at "
             f"most OVERLOAD_AFTER_MS; got {late_ms}, {pages_ms} and {settings.overload_after_ms}"
         )
+    if settings.cluster is Cluster.ON:
+        problems += _cluster_problems(settings, already_bad)
     # In a server of one's own the data outlive this machine, and a key made here would not.
     needs_key = needs_secret and settings.database_url is not None
     if needs_key and settings.private_key is None and "PRIVATE_KEY" not in already_bad:
         problems.append(
             "PRIVATE_KEY: is required with a DATABASE_URL where SESSION_SECRET is; give "
             f"{PRIVATE_KEY_BYTES} random bytes as base64url without padding"
+        )
+    return problems
+
+
+def _cluster_problems(settings: Settings, already_bad: set[str]) -> list[str]:
+    problems = []
+    if settings.database_url is None and "DATABASE_URL" not in already_bad:
+        problems.append("DATABASE_URL: is required with CLUSTER=on; an embedded one is one node's")
+    if settings.cluster_secret is None and "CLUSTER_SECRET" not in already_bad:
+        problems.append(
+            f"CLUSTER_SECRET: is required with CLUSTER=on; give {CLUSTER_SECRET_BYTES_MIN} random "
+            "bytes as base64url without padding, the same on all nodes"
         )
     return problems

@@ -49,7 +49,7 @@ from web.app.running import (
 from web.app.serving import run_program
 from web.observability.health.of_store import store_component
 from web.server import KeyRing
-from web.settings import SECRET_BYTES_MIN, Settings
+from web.settings import SECRET_BYTES_MIN, Cluster, Settings
 from web.views import ViewError
 from web.wiring.environment import SystemClock
 from web.wiring.frame.composing import OwnRoot
@@ -145,6 +145,8 @@ def _in_memory(plan: SitePlan, settings: Settings, database: MemoryDatabase) -> 
 
 @asynccontextmanager
 async def _keep(plan: SitePlan, settings: Settings) -> AsyncIterator[Kept]:
+    if settings.cluster is Cluster.ON:
+        raise CannotStart("CLUSTER: a site of one's own is no node yet; leave it off")
     prepare_state_dir(settings)
     check_port(settings)
     async with open_server(settings) as (url, trouble):

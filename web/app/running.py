@@ -57,6 +57,7 @@ from storage.postgres import (
     remove_tombstoned,
 )
 from supervision import StartFailed, open_system
+from web.app.clustering import Refused, check_company, node_components, node_of, part_of
 from web.app.health import store_components
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.documentation.work import BadContent, load_mechanisms
@@ -113,7 +114,14 @@ _HEADING = _ROOT / "build" / "heading" / heading_font.FILE_NAME
 
 
 class CannotStart(Exception):
-    """Raised when the site cannot start; the text is one line: the setting and what to do."""
+    """Raised when the site cannot start; the text is one line: the setting and what to do.
+
+    `code` is what the process ends with: 2, or 4 when others serve the store in another way.
+    """
+
+    def __init__(self, words: str, code: int = 2) -> None:
+        super().__init__(words)
+        self.code = code
 
 
 async def run_site(settings: Settings) -> int:
@@ -198,14 +206,20 @@ async def prepare_database(
     """
     try:
         async with open_database(
-            url, part="start", settings=PoolSettings(connections_max=1, connections_min=1),
+            url,
+            part=part_of(settings, "start"),
+            settings=PoolSettings(connections_max=1, connections_min=1),
             wait_s=settings.database_wait_s,
-        ) as database:  # fmt: skip
+        ) as database:
             await _migrate(settings, database)
+            await check_company(settings, database)
             keyring = make_keyring(settings, database)
             await keyring.check_masters()
             if rooms:
                 await PostgresChatLog(database, keyring).ensure_rooms(rooms)
+    except* Refused as group:
+        refused = first_leaf(group)
+        raise CannotStart(str(refused), getattr(refused, "code", 2)) from group
     except* StoreError as group:
         # The nurseries on the way wrap what is raised in them.
         error = first_leaf(group)
@@ -351,6 +365,7 @@ async def _run_tree(
 ) -> None:
     database = site_database(settings, url)
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
+    node = node_of(settings, database)
     log, told = PostgresChatLog(database, keyring), directory.tell_forgotten
     web = Web(
         settings,
@@ -358,7 +373,10 @@ async def _run_tree(
         clock,
         files.static,
         directory=directory,
-        store_health=store_components(database, settings, clock.now, trouble),
+        store_health=[
+            *store_components(database, settings, clock.now, trouble),
+            *node_components(node),
+        ],
         store=store_of(database, log, keyring),
         ids=SystemIds(),
         documents=files.documents,
@@ -375,7 +393,13 @@ async def _run_tree(
         ending=web.session_end_watch,
         sweeping=web.sign_in_sweeper,
         server_shutdown_s=server_shutdown_s(settings),
+        node=None if node is None else node.make,
     )
+    await _serve_tree(parts, stopping, way_out)
+
+
+async def _serve_tree(parts: SiteParts, stopping: Stopping, way_out: WayOut) -> None:
+    web = parts.web
     spare_what_stays()
     way_out.open()  # around the tree: a signal while it starts is kept, and leaves it when it is up
     try:
@@ -395,7 +419,7 @@ def _serving(settings: Settings, stopping: Stopping, web: Web) -> ServingActor:
 
 def site_database(settings: Settings, url: Secret[str]) -> Database:
     pool = PoolSettings(connections_max=settings.db_connections_max)
-    return Database(url, part="site", settings=pool)
+    return Database(url, part=part_of(settings, "site"), settings=pool)
 
 
 def _chat_of(

@@ -1,6 +1,7 @@
 """A program that is a site: settings from the environment, log lines, and its exit code.
 
-Exit codes: 0 done and clean, 1 failed or something had to be cut, 2 usage or settings.
+Exit codes: 0 done and clean, 1 failed or something had to be cut, 2 usage or settings, 4 refused
+because of who else serves the store.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,7 +32,9 @@ def run_program(environment: Mapping[str, str], run: Callable[[Settings], Awaita
     try:
         code = trio.run(run, settings)
     except* CannotStart as group:
-        _refuse([str(first_leaf(group))])
+        refused = first_leaf(group)
+        _refuse([str(refused)])
+        code = getattr(refused, "code", EXIT_USAGE)
     except* KeyboardInterrupt:
         # Ctrl-C before the tree was up: what was opened has been closed on the way here.
         code = EXIT_INTERRUPTED

@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_lab(commands)
     for add in (
         _add_store_commands, _add_roles, _add_projection, _add_saga, _add_dlq, _add_outbox,
-        _add_timers, _add_bus,
+        _add_timers, _add_bus, _add_cluster,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -289,6 +289,15 @@ def _add_outbox(commands: Commands) -> None:
     held = _reading(actions, "held", "list the keys that wait behind a message that was given up")
     for parser in (found, held):
         _add_paging(parser)
+
+
+def _add_cluster(commands: Commands) -> None:
+    actions = _group(commands, "cluster", "see who serves the store together, and steer it")
+    _reading(actions, "status", "list the nodes, with how many shards each owns")
+    _reading(actions, "plan", "list what should change hands, and is about to")
+    drain = _changing(actions, "drain", "have a node hand over all that it owns, and take no more")
+    drain.add_argument("node", help="which, by its name or its id")
+    _reading(actions, "rebalance", "wait until all shards lie where they should; ends with 1 else")
 
 
 def _add_timers(commands: Commands) -> None:

@@ -2,6 +2,7 @@
 
     site                one_for_one
       database          the asyncio loop under the event store
+      node              with CLUSTER=on: beats, and owns shards
       forgetting        tells open pages when somebody was forgotten, in whatever process
       rooms             one_for_one: lobby, demo, support
       sessions          dynamic, one actor per browser session, passivated when idle
@@ -87,6 +88,7 @@ class SiteParts:
     forgetting: Callable[[], AnyActor] | None = None
     ending: Callable[[], AnyActor] | None = None
     sweeping: Callable[[], AnyActor] | None = None
+    node: Callable[[], AnyActor] | None = None
 
 
 class RoomsSupervisor(Supervisor):
@@ -176,6 +178,8 @@ class Site(Supervisor):
         if parts.forgetting is not None:
             # Before whoever reads: what is forgotten from then on is told.
             specs.insert(0, ChildSpec("forgetting", parts.forgetting))
+        if parts.node is not None:
+            specs.insert(0, ChildSpec("node", parts.node))
         if parts.database is not None:
             specs.insert(0, database_child(parts.database))
         return Plan(Flags(intensity=10, period=5.0), specs)

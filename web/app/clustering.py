@@ -1,0 +1,170 @@
+"""This process as a node of a cluster, or refused as one: what `CLUSTER` is carried out by.
+
+Who serves without a cluster is known by the name of its sessions at the database, which costs it
+nothing; nodes are known by their heartbeats. A start looks for the other kind before it serves.
+"""
+
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+import trio
+
+from actors.cluster import (
+    LEASE_S,
+    UNOWNED_S,
+    UNOWNED_S_MAX,
+    ClusterNode,
+    Identity,
+    Member,
+    Node,
+    NodeState,
+    living,
+)
+from actors.reducers import Environment
+from actors.runtime import AnyActor, Log
+from storage.postgres import Database, PostgresNodes
+from web.observability.health import Component, Finding, degraded, healthy, unhealthy
+from web.settings import Cluster, Settings
+from web.site.pages import program_version
+from web.wiring.environment import SystemClock, SystemIds
+
+EXIT_SETTINGS = 2
+EXIT_REFUSED = 4
+# A dead node's lease, and a second for its last heartbeat to have been written.
+COMPANY_S_MAX = LEASE_S + 1.0
+# The server ends the sessions of a process that was killed within this.
+SESSIONS_END_S_MAX = 2.0
+LOOK_S = 0.25
+
+log = Log(__name__)
+
+
+class Refused(Exception):
+    """Raised at a start beside others that it cannot serve with; nothing was begun."""
+
+    def __init__(self, words: str, code: int) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class SiteNode:
+    """What this process knows of its cluster, and how the actor is made that keeps it true."""
+
+    member: Member
+    nodes: PostgresNodes
+    identity: Identity
+
+    def make(self) -> AnyActor:
+        """Call this for the actor, at each start anew."""
+        return ClusterNode(
+            self.nodes, self.member, self.identity, Environment(SystemClock(), SystemIds())
+        )
+
+
+def node_name(settings: Settings) -> str:
+    """Call this for what people call this process."""
+    return settings.node_name or socket.gethostname() or "node"
+
+
+def part_of(settings: Settings, part: str) -> str:
+    """Call this for the name of sessions: a node's are none of a process that serves alone."""
+    return f"node-{part}" if settings.cluster is Cluster.ON else part
+
+
+def node_of(settings: Settings, database: Database) -> SiteNode | None:
+    """Call this for the node that this process is, None with `CLUSTER=off`."""
+    if settings.cluster is Cluster.OFF:
+        return None
+    identity = Identity(node_name(settings), program_version())
+    return SiteNode(Member(suspended_too), PostgresNodes(database), identity)
+
+
+def suspended_too() -> float:
+    """Call this for seconds that go on while the process is stopped, or the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def node_components(node: SiteNode | None) -> Sequence[Component]:
+    """Call this for the component of health that a node has."""
+    return [] if node is None else [Component("cluster", partial(check_member, node.member))]
+
+
+def check_member(member: Member) -> Finding:
+    """Call this to learn whether this node may be sent work: with 503 the balancer goes elsewhere.
+
+    A shard that is nobody's for more than 2 s degrades, for more than 30 s it is unhealthy.
+    """
+    if member.state is NodeState.DRAINING:
+        return unhealthy("this node is drained: what it owned is handed over")
+    if not member.is_serving:
+        return unhealthy("this node owns nothing: it joins, or could not renew its leases")
+    unowned_s = round(member.unowned_s(), 1)
+    numbers = {"shards": len(member.holding.epochs), "unowned_s": unowned_s}
+    if unowned_s > UNOWNED_S_MAX:
+        return unhealthy("shards are nobody's", **numbers)
+    if unowned_s > UNOWNED_S:
+        return degraded("shards are nobody's", **numbers)
+    return healthy(**numbers)
+
+
+async def check_company(settings: Settings, database: Database) -> None:
+    """Call this at a start, once the schema is there; raises `Refused` (CLU-2).
+
+    A node whose heartbeat goes on is there; of one that is silent the end of its lease is awaited,
+    7 s at most. A process without a cluster is there while it has sessions.
+    """
+    nodes = PostgresNodes(database)
+    if settings.cluster is Cluster.ON:
+        await _refuse_beside_alone(nodes)
+    name = node_name(settings)
+    await _refuse_beside_nodes(nodes, name if settings.cluster is Cluster.ON else None)
+
+
+async def _refuse_beside_alone(nodes: PostgresNodes) -> None:
+    deadline = trio.current_time() + SESSIONS_END_S_MAX
+    while alone := (await nodes.survey()).alone:
+        if trio.current_time() >= deadline:
+            raise Refused(
+                f"CLUSTER: {alone[0]} serves this database with CLUSTER=off, so no node may; stop "
+                "it, or give it CLUSTER=on",
+                EXIT_REFUSED,
+            )
+        await trio.sleep(LOOK_S)
+
+
+async def _refuse_beside_nodes(nodes: PostgresNodes, name: str | None) -> None:
+    """Beside any, or with a `name` beside one of that name."""
+    began = trio.current_time()
+    first: dict[UUID, datetime] = {}
+    while True:
+        survey = await nodes.survey()
+        found = [node for node in living(survey) if name in (None, node.name)]
+        if not found:
+            return
+        for node in found:
+            before = first.setdefault(node.node_id, node.heartbeat_at)
+            if node.heartbeat_at != before or trio.current_time() - began > COMPANY_S_MAX:
+                raise _refused(node, name)
+        if trio.current_time() - began < LOOK_S:
+            log.warning(
+                "cluster.lease_awaited", node=found[0].name, wait_s=COMPANY_S_MAX, asked=name or ""
+            )
+        await trio.sleep(LOOK_S)
+
+
+def _refused(node: Node, name: str | None) -> Refused:
+    if name is None:
+        return Refused(
+            f"CLUSTER: the node {node.name} serves this database with CLUSTER=on, so no process "
+            "may without; stop it, or give CLUSTER=on here",
+            EXIT_REFUSED,
+        )
+    return Refused(
+        f"NODE_NAME: a living node is called {node.name}; give another name", EXIT_SETTINGS
+    )
