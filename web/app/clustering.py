@@ -22,6 +22,7 @@ from actors.cluster import (
     Identity,
     Member,
     Node,
+    Nodes,
     NodeState,
     living,
 )
@@ -57,7 +58,7 @@ class SiteNode:
     """What this process knows of its cluster, and how the actor is made that keeps it true."""
 
     member: Member
-    nodes: PostgresNodes
+    nodes: Nodes
     identity: Identity
 
     def make(self) -> AnyActor:
@@ -113,20 +114,19 @@ def check_member(member: Member) -> Finding:
     return healthy(**numbers)
 
 
-async def check_company(settings: Settings, database: Database) -> None:
+async def check_company(settings: Settings, nodes: Nodes) -> None:
     """Call this at a start, once the schema is there; raises `Refused` (CLU-2).
 
     A node whose heartbeat goes on is there; of one that is silent the end of its lease is awaited,
     7 s at most. A process without a cluster is there while it has sessions.
     """
-    nodes = PostgresNodes(database)
     if settings.cluster is Cluster.ON:
         await _refuse_beside_alone(nodes)
     name = node_name(settings)
     await _refuse_beside_nodes(nodes, name if settings.cluster is Cluster.ON else None)
 
 
-async def _refuse_beside_alone(nodes: PostgresNodes) -> None:
+async def _refuse_beside_alone(nodes: Nodes) -> None:
     deadline = trio.current_time() + SESSIONS_END_S_MAX
     while alone := (await nodes.survey()).alone:
         if trio.current_time() >= deadline:
@@ -138,7 +138,7 @@ async def _refuse_beside_alone(nodes: PostgresNodes) -> None:
         await trio.sleep(LOOK_S)
 
 
-async def _refuse_beside_nodes(nodes: PostgresNodes, name: str | None) -> None:
+async def _refuse_beside_nodes(nodes: Nodes, name: str | None) -> None:
     """Beside any, or with a `name` beside one of that name."""
     began = trio.current_time()
     first: dict[UUID, datetime] = {}

@@ -43,6 +43,7 @@ from storage.postgres import (
     PostgresEventStore,
     PostgresHoldings,
     PostgresIdempotency,
+    PostgresNodes,
     PostgresOutbox,
     PostgresProjections,
     PostgresSessionEnds,
@@ -212,7 +213,7 @@ async def prepare_database(
             wait_s=settings.database_wait_s,
         ) as database:
             await _migrate(settings, database)
-            await check_company(settings, database)
+            await check_company(settings, PostgresNodes(database))
             keyring = make_keyring(settings, database)
             await keyring.check_masters()
             if rooms:
