@@ -550,7 +550,7 @@ async def _earlier(connection: Connection, kept: KeptAnswer) -> Appended:
 async def _check_shard(connection: Connection, shard: Shard) -> None:
     # Held with other appends and with renewals of the lease, which change neither owner nor epoch:
     # a renewal that waited for appends could starve behind them. A takeover raises the epoch, a
-    # part of a key (0032), and so waits for us.
+    # part of a key (0033), and so waits for us.
     row = await connection.fetchrow(
         "SELECT owner, epoch FROM shards WHERE id = $1 FOR KEY SHARE", shard.id
     )
