@@ -392,7 +392,8 @@ class ReducerRef(Ref[A_contra], Generic[S_co, A_contra]):
             ) from None
         finally:
             self.board.waiting -= 1
-            waits.close(AskError(self.path, AskFor, "nobody waits for the outcome any more"))
+            if waits.later is not None:
+                waits.close(AskError(self.path, AskFor, "nobody waits for the outcome any more"))
         if isinstance(found, Raised):
             raise found.error
         return cast("Found", found).action

@@ -20,9 +20,19 @@ from pathlib import Path
 import trio
 
 from actors.chat import ROOM_NAMES, ChatEnvironment, NewestCache, RoomName
-from actors.persistence import Cleaner, ForgettingWatch
+from actors.persistence import AggregateRef, Cleaner, ForgettingWatch
 from actors.persistence.projections.store import RETIRED_KEPT
+from actors.reducers import Environment
 from actors.runtime import Log, Secret
+from actors.sagas import (
+    ENDED_KEPT,
+    SagaAdministration,
+    SagaId,
+    SagaIndex,
+    SagaKinds,
+    SagaParts,
+    Sagas,
+)
 from storage.errors import (
     EmbeddedFailed,
     MasterKeyMissing,
@@ -456,6 +466,7 @@ def make_cleaner(
     keyring: SubjectKeyring,
     tell_forgotten: Callable[[], None] = lambda: None,
     projections_kept: timedelta = RETIRED_KEPT,
+    sagas_kept: timedelta = ENDED_KEPT,
 ) -> Cleaner:
     """Call this for the actor that removes what each port has kept long enough."""
     log, events = PostgresChatLog(database, keyring), PostgresEventStore(database)
@@ -487,10 +498,29 @@ def make_cleaner(
             "chat_limits": log.purge_limits,
             "session_ends": PostgresSessionEnds(database).purge,
             "attempts": PostgresAttempts(database).purge,
+            "sagas": _sagas_of(database, sagas_kept).purge,
             "lab_streams": end_lab_streams,
             # Removes the need of a former master key.
             "former_wrappings": keyring.rewrap,
         }
+    )
+
+
+def _sagas_of(database: Database, kept: timedelta) -> SagaAdministration:
+    """The sagas of a database, whoever runs them: to be removed when they are long over."""
+
+    def nobody(saga: SagaId) -> AggregateRef:
+        raise AssertionError(f"{saga} is told nothing here")
+
+    store = PostgresEventStore(database, inline=[SagaIndex()])
+    parts = SagaParts(SagaKinds(), store, Environment(SystemClock(), SystemIds()))
+    return SagaAdministration(
+        Sagas(parts, nobody, {}),
+        store,
+        PostgresProjections(database),
+        PostgresTimers(database),
+        PostgresOutbox(database),
+        kept=kept,
     )
 
 

@@ -19,12 +19,21 @@ from actors.persistence import (
     Decision,
     OutboxMessage,
     Refusal,
+    Reply,
     SetTimer,
     StreamId,
     TimerChange,
 )
 from actors.reducers import Environment
-from actors.sagas.deciding.decisions import DEADLINE, RETRY, STEP, UNDO, UNDO_RETRY, decide
+from actors.sagas.deciding.decisions import (
+    DEADLINE,
+    IGNORED,
+    RETRY,
+    STEP,
+    UNDO,
+    UNDO_RETRY,
+    decide,
+)
 from actors.sagas.definition import Definition, Facts, Step, Work, filled
 from actors.sagas.words.log import (
     CompensationStarted,
@@ -54,6 +63,8 @@ from actors.sagas.words.words import (
     SagaId,
     SagaInput,
     Start,
+    TakeReply,
+    TakeTimer,
     Wake,
     named_id,
     plain,
@@ -64,6 +75,8 @@ from actors.sagas.words.words import (
 BEGIN, UNDO_CHILD, ANSWER = "$begin", "$undo", "$answer"
 # How a child's answer tells what came of it.
 DONE, NOT_DONE, IS_STUCK = "done", "not_done", "stuck"
+# The code of a refusal: other programs may have the steps that this one lacks.
+UNKNOWN_VERSION = "unknown_version"
 
 
 class WrongCommand(TypeError):
@@ -106,9 +119,11 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
         found = self.definition(state)
         if found is None and isinstance(command, Wake):
             found = self.latest
+        if found is None and state.is_over and isinstance(command, TakeReply | TakeTimer):
+            return Reply(IGNORED)
         if found is None:
             why = f"this program has no v{state.version} with its steps"
-            return Refusal("unknown_version", why)
+            return Refusal(UNKNOWN_VERSION, why)
         return decide(found, state, command, env)
 
     def apply(self, state: SagaState, event: SagaEvent) -> SagaState:

@@ -22,6 +22,7 @@ from actors.persistence import (
     StreamId,
     WaitingMessage,
 )
+from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_delay
 from actors.sagas.doing.index import SagaLine, has_open_line, lines
 from actors.sagas.doing.sagas import Sagas
@@ -134,6 +135,7 @@ class SagaAdministration:
         tombstoned first, so a name is never taken twice (`StreamGone`); then the lines go. Cut in
         between, the next call does the rest.
         """
+        check_limit(limit)
         gone: list[str] = []
         store = self._log_of(tenant)
         async with aclosing(self._ended(tenant)) as ended:

@@ -34,6 +34,7 @@ from actors.sagas.deciding.aggregate import (
     BEGIN,
     DONE,
     IS_STUCK,
+    UNKNOWN_VERSION,
     check_start,
     read_command,
 )
@@ -203,6 +204,13 @@ class Sagas:
         """Call this to tell a saga anything it may be told; what it refuses is an answer."""
         return await execute(self._ref_of(saga), told, timeout=ANSWER_S)
 
+    async def _told(self, saga: SagaId, told: SagaInput) -> Done | Refusal:
+        """The same for what comes once: it waits for a program that has the saga's steps."""
+        outcome = await self.tell(saga, told)
+        if isinstance(outcome, Refusal) and outcome.code == UNKNOWN_VERSION:
+            raise await self._refused(saga, outcome, "be told")
+        return outcome
+
     async def order(self, saga: SagaId, told: SagaInput, asked: str) -> Done:
         """Call this as `tell`; a refusal is raised, and `asked` says what was wanted."""
         outcome = await self.tell(saga, told)
@@ -217,7 +225,7 @@ class Sagas:
                 return SagaExists(str(saga))
             case "unknown_saga":
                 return UnknownSaga(str(saga))
-            case "unknown_version":
+            case code if code == UNKNOWN_VERSION:
                 return UnknownSagaKind(saga.kind, (await self.query(saga)).version)
         state = await self.query(saga)
         return InvalidSagaTransition(str(saga), state.status, asked)
@@ -227,11 +235,12 @@ class Sagas:
     async def reply(self, command: SagaCommand, outcome: Outcome) -> bool:
         """Call this with what came of a command; False when its saga waits for it no more.
 
-        Raises `TypeError` for what is no outcome, or a result that is no mapping there.
+        Raises `TypeError` for what is no outcome, or a result that is no mapping there, and
+        `UnknownSagaKind` where another program has the saga's steps: tell that one.
         """
         saga = SagaId.parse(command.saga)
         outcome = _stored(outcome)
-        done = await self.tell(saga, TakeReply(command.step, command.token, outcome))
+        done = await self._told(saga, TakeReply(command.step, command.token, outcome))
         return isinstance(done, Done) and bool(done.events)
 
     # For the relay and the timers
@@ -252,7 +261,8 @@ class Sagas:
         """Give this to an `OutboxRelay`: carries out what a saga's append has sent.
 
         A command whose step timed out meanwhile is dropped: its undo waits behind it. Raises
-        `NoParticipant`, and what a participant raises that is no moment's trouble: it is sent
+        `NoParticipant`, `UnknownSagaKind` for a saga whose steps only another program has, as
+        during a deploy, and what a participant raises that is no moment's trouble: it is sent
         again then, by the relay's rules.
         """
         if entry.target == LETTER_TARGET:
@@ -269,8 +279,11 @@ class Sagas:
                 await self._carry_out(command)
 
     async def deliver(self, timer: DueTimer) -> bool:
-        """Give this to a `TimerService`: brings a saga its timer."""
-        await self.tell(SagaId.parse(timer.address), TakeTimer(timer.name, timer.token))
+        """Give this to a `TimerService`: brings a saga its timer.
+
+        Raises `UnknownSagaKind` for one whose steps only another program has: it comes again.
+        """
+        await self._told(SagaId.parse(timer.address), TakeTimer(timer.name, timer.token))
         return True
 
     async def _carry_out(self, command: SagaCommand) -> None:
@@ -292,11 +305,11 @@ class Sagas:
             data = command.body["data"]
             assert isinstance(data, dict), "written by the parent"
             parent = Parent(command.saga, command.step, command.token)
-            outcome = await self.tell(child, Start(data, parent))
+            outcome = await self._told(child, Start(data, parent))
             if isinstance(outcome, Refusal):
                 await self.reply(command, Refused(f"{child}: {outcome.message}"))
             return
-        told = await self.tell(child, Compensate(command.token, str(command.body["reason"])))
+        told = await self._told(child, Compensate(command.token, str(command.body["reason"])))
         if isinstance(told, Refusal):
             await self.reply(command, ChildStuck(f"at {child}: {told.message}"))
         elif told.value == NOTHING_TO_UNDO:
@@ -312,7 +325,7 @@ class Sagas:
             case _:
                 found = Refused(told.reason)
         parent = SagaId.parse(entry.headers["saga-id"])
-        await self.tell(parent, TakeReply(told.step, told.token, found))
+        await self._told(parent, TakeReply(told.step, told.token, found))
 
     async def _keep_letter(self, entry: OutboxEntry) -> None:
         if self._dead_letters is None:

@@ -20,7 +20,8 @@ from actors.persistence import (
     StoreUnavailable,
     StreamGone,
 )
-from actors.runtime import ActorCrashed
+from actors.persistence.beside_log.cleaning import CleanUp
+from actors.runtime import ActorCrashed, Secret, open_actors
 from actors.sagas import (
     ENDED_KEPT,
     PURGED,
@@ -51,8 +52,9 @@ from actors.sagas import (
     wait,
 )
 from docs.examples.checkout import ended
+from storage.keyring import SubjectKeyring
 from storage.memory import MemoryEventStore
-from storage.postgres import Database
+from storage.postgres import Database, PostgresSubjectKeys
 from supervision import dynamic_method
 from tests.actors.sagas.checkouts import (
     Basket,
@@ -68,7 +70,8 @@ from tests.actors.sagas.checkouts import (
 )
 from tests.actors.sagas.desks import Desk, Player, Tree, open_desk
 from tests.actors.sagas.shops import World, memory_world, postgres_world
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
+from web.app import make_cleaner
 
 BASKET = Basket("o-1", "c-1", 500)
 ONE = SagaId("purchase", "1")
@@ -826,6 +829,34 @@ async def test_sagas_at_every_step_survive_a_deploy_of_other_steps(
     assert ("deployed-0", "reserve") in done or kinds != (Moved,)
 
 
+@pytest.mark.parametrize(
+    ("old_s", "status"), [(5.0, Status.COMPLETED), (40.0, Status.FAILED)], ids=["reply", "timer"]
+)
+async def test_what_comes_to_a_program_of_before_waits_for_one_of_today(
+    autojump_clock: MockClock, old_s: float, status: Status
+) -> None:
+    # SAGA-2, SAGA-5, SAGA-16: while both run, either may be handed a reply or a timer of a saga
+    # of the other's steps; passed over there, it would be lost to the saga
+    world, player = memory_world(), Player({"place": lambda _: None})
+    async with open_desk(world, player, Before, After) as desk:
+        saga = await desk.sagas.start(After, BASKET, name="1")
+        await _until(partial(_has_come, player, 1))
+    (command,) = player.got
+    async with open_desk(world, Player(), Before) as old:
+        with pytest.raises(UnknownSagaKind, match="deployed v2"):
+            await old.sagas.reply(command, Succeeded())
+        # Its timer comes as well, in time to be refused more than once.
+        await trio.sleep(old_s)
+        assert (await old.sagas.query(saga)).status is Status.RUNNING
+    player = Player()
+    async with open_desk(world, player, Before, After) as desk:
+        if status is Status.COMPLETED:
+            assert await desk.sagas.reply(command, Succeeded())
+        assert await ended(desk.sagas, saga) is status
+    done = ["pay", "reserve"] if status is Status.COMPLETED else ["undo place"]
+    assert player.told == done
+
+
 # Pictures
 
 
@@ -936,10 +967,37 @@ async def test_a_purge_that_was_cut_is_done_again(autojump_clock: MockClock) -> 
         assert await ended(desk.sagas, saga) is Status.COMPLETED
         await world.events.tombstone(saga.stream)  # as far as it had come
         admin = _administration(world, desk, kept=timedelta(0))
+        for limit in (0, -1, True):
+            with pytest.raises(InvalidField, match="limit"):
+                await admin.purge(limit)
+        assert len([line async for line in admin.list()]) == 1
         assert await admin.purge() == 1
         assert [line async for line in admin.list()] == []
     with pytest.raises(InvalidField):
         _administration(world, desk, kept=timedelta(-1))
+
+
+@pytest.mark.slow
+async def test_the_cleaner_of_a_site_removes_sagas_that_ended_long_ago(database: Database) -> None:
+    # SAGA-13: of its database, whoever ran them
+    world = postgres_world(database)
+    with trio.fail_after(PATIENCE_S):
+        async with _desk(world) as desk:
+            desk.player.rules["reserve"] = lambda one: (
+                None if one.saga == "purchase-2" else Succeeded()
+            )
+            await desk.sagas.start(Purchase, BASKET, name="2")
+            saga = await desk.sagas.start(Purchase, BASKET, name="1")
+            assert await ended(desk.sagas, saga) is Status.COMPLETED
+        keyring = SubjectKeyring(PostgresSubjectKeys(database), Secret(b"k" * 32))
+        cleaner = make_cleaner(database, keyring, sagas_kept=timedelta(0))
+        async with open_actors() as system:
+            (await system.start(lambda: cleaner)).tell(CleanUp())
+            await until(lambda: cleaner.removed["sagas"] == 1)
+        assert [line.saga async for line in lines(world.index)] == ["purchase-2"]
+        async with _desk(world) as desk:
+            with pytest.raises(StreamGone):
+                await desk.sagas.start(Purchase, BASKET, name="1")
 
 
 # Whose they are
