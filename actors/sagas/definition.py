@@ -117,6 +117,7 @@ class Step(Generic[R_co]):
         self.retries, self.undo_when_unknown = tuple(retries), undo_when_unknown
         for name, value in (("timeout", timeout_s), ("undo_timeout", undo_timeout_s)):
             _check_seconds(where, name, value)
+        _check_flag(where, "undo_when_unknown", undo_when_unknown)
         if len(self.retries) > RETRIES_MAX:
             raise SagaDefinitionError(where, f"more than {RETRIES_MAX} retries")
         for value in self.retries:
@@ -240,6 +241,7 @@ def group(*steps: Step[object], parallel: bool = False) -> Group:
     for one in steps:
         if not isinstance(one, Step):
             raise SagaDefinitionError(where, f"{one!r} is no step")
+    _check_flag(where, "parallel", parallel)
     return Group(where, steps, parallel_undo=parallel)
 
 
@@ -331,6 +333,11 @@ def _check_seconds(where: str, name: str, value: object) -> None:
         raise SagaDefinitionError(where, f"{name} is {value!r}; it is a number of seconds above 0")
 
 
+def _check_flag(where: str, name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise SagaDefinitionError(where, f"{name} is {value!r}; it is True or False")
+
+
 def _define(cls: type[AnySaga], where: str) -> Definition:
     kind = cls.__dict__.get("kind", "") or _snake(cls.__name__)
     if not isinstance(kind, str) or not is_kind(kind):
@@ -343,7 +350,10 @@ def _define(cls: type[AnySaga], where: str) -> Definition:
     units = _units(cls, where)
     known = dict.fromkeys(_fields(data_type), data_type)
     _check_units(units, known)
-    migrate = None if cls.migrate.__func__ is AnySaga.migrate.__func__ else cls.migrate  # type: ignore[attr-defined]
+    own = inspect.getattr_static(cls, "migrate")
+    if not isinstance(own, classmethod):
+        raise SagaDefinitionError(where, "its migrate is no classmethod")
+    migrate = None if own is AnySaga.__dict__["migrate"] else cls.migrate
     found = Definition(
         kind, version, data_type, units, cls.deadline_s, _fingerprint(units), where, migrate
     )
@@ -367,7 +377,9 @@ def _data_type(cls: type, where: str) -> type:
     raise SagaDefinitionError(where, "name the class of its data: class Checkout(Saga[Order])")
 
 
-def _is_frozen(cls: type) -> bool:
+def _is_frozen(cls: object) -> bool:
+    if not isinstance(cls, type):
+        return False
     if issubclass(cls, msgspec.Struct):
         return bool(cls.__struct_config__.frozen)
     params = getattr(cls, "__dataclass_params__", None)
@@ -396,6 +408,8 @@ def _units(cls: type, where: str) -> tuple[Unit, ...]:
             raise SagaDefinitionError(
                 one.where, f"{name} is also named {one.name}; declare it anew"
             )
+        if hasattr(Saga, name):
+            raise SagaDefinitionError(one.where, f"{name} is a word of every saga; name it else")
         if len(name) > STEP_CHARS_MAX:
             raise SagaDefinitionError(one.where, f"{name} is longer than {STEP_CHARS_MAX} letters")
         one.name = name

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from actors.persistence import EventStore, Shard
 from actors.persistence.aggregate_actor import IDLE_S
 from actors.reducers import Environment
-from actors.sagas.definition import AnySaga, Definition
+from actors.sagas.definition import AnySaga, Definition, Saga
 from actors.sagas.words.errors import SagaDefinitionError, UnknownSagaKind
 
 # After so many crashes of its actor at one message a saga is stuck; after fewer where a supervisor
@@ -25,6 +25,9 @@ class SagaKinds:
     def __init__(self, *kinds: type[AnySaga]) -> None:
         self._versions: dict[str, dict[int, Definition]] = {}
         for kind in kinds:
+            given: object = kind
+            if not (isinstance(given, type) and issubclass(given, Saga) and given is not Saga):
+                raise TypeError(f"{given!r} is no saga; give classes such as Checkout(Saga[Order])")
             self._add(kind.definition())
 
     def __iter__(self) -> Iterator[Definition]:

@@ -201,7 +201,11 @@ class Sagas:
         return state
 
     async def tell(self, saga: SagaId, told: SagaInput) -> Done | Refusal:
-        """Call this to tell a saga anything it may be told; what it refuses is an answer."""
+        """Call this to tell a saga anything it may be told; what it refuses is an answer.
+
+        Raises `UnknownSagaKind` before an actor of it is started.
+        """
+        self.kinds.versions(saga.kind)
         return await execute(self._ref_of(saga), told, timeout=ANSWER_S)
 
     async def _told(self, saga: SagaId, told: SagaInput) -> Done | Refusal:

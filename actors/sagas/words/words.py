@@ -332,7 +332,8 @@ def command(
 
     A mutable class or field, a name or a target that cannot be: `TypeError`.
     """
-    if not target or target.startswith("$"):
+    given: object = target
+    if not isinstance(given, str) or not given or given.startswith("$"):
         raise TypeError(f"{target!r} is no target: a text that does not begin with $")
 
     def mark(cls: type[T]) -> type[T]:

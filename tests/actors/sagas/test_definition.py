@@ -11,6 +11,7 @@ from actors.sagas import (
     Saga,
     SagaDefinitionError,
     SagaKinds,
+    SagaState,
     UnknownSagaKind,
     child,
     command,
@@ -211,6 +212,41 @@ def too_deep() -> None:
         below = Deeper
 
 
+def no_result_class() -> None:
+    class Wrong(Saga[Basket]):
+        place = step(Place, result=5)  # type: ignore[call-overload]
+
+
+def no_signal_class() -> None:
+    class Wrong(Saga[Basket]):
+        approve = wait(5)  # type: ignore[arg-type, var-annotated]
+
+
+def no_flag() -> None:
+    class Wrong(Saga[Basket]):
+        place = step(Place, undo_when_unknown="no")  # type: ignore[call-overload]
+
+
+def no_flag_of_a_group() -> None:
+    class Wrong(Saga[Basket]):
+        place = step(Place)
+        again = step(Place)
+        both = group(place, again, parallel=1)  # type: ignore[arg-type]
+
+
+def word_of_every_saga() -> None:
+    class Wrong(Saga[Basket]):
+        definition = step(Place)  # type: ignore[assignment]
+
+
+def migrate_without_a_class() -> None:
+    class Wrong(Saga[Basket]):
+        place = step(Place)
+
+        def migrate(self, state: SagaState) -> str:  # type: ignore[override]
+            return "place"
+
+
 MISTAKES: list[tuple[Callable[[], None], str]] = [
     (no_steps, "has 0 steps"),
     (no_data, "name the class of its data"),
@@ -239,6 +275,12 @@ MISTAKES: list[tuple[Callable[[], None], str]] = [
     (no_retries, "retries is 3"),
     (too_many_retries, "more than 20 retries"),
     (no_saga, "is no saga"),
+    (no_result_class, "no frozen class"),
+    (no_signal_class, "not frozen"),
+    (no_flag, "undo_when_unknown is 'no'"),
+    (no_flag_of_a_group, "parallel is 1"),
+    (word_of_every_saga, "definition is a word of every saga"),
+    (migrate_without_a_class, "its migrate is no classmethod"),
     (too_deep, "5 deep at most"),
 ]
 
@@ -255,7 +297,15 @@ def test_a_mistake_is_refused_when_the_class_is_made(make: Callable[[], None], w
     assert first < int(line[1]) <= first + 14
 
 
+@pytest.mark.parametrize("kind", [5, Saga, Basket, None])
+def test_what_is_no_saga_is_no_kind(kind: object) -> None:
+    with pytest.raises(TypeError, match="is no saga"):
+        SagaKinds(kind)  # type: ignore[arg-type]
+
+
 def test_a_command_needs_a_target_and_a_frozen_class() -> None:
+    with pytest.raises(TypeError, match="no target"):
+        command(5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="no target"):
         command("$saga")
     with pytest.raises(TypeError, match="no frozen"):

@@ -832,8 +832,15 @@ async def test_sagas_at_every_step_survive_a_deploy_of_other_steps(
 @pytest.mark.parametrize(
     ("old_s", "status"), [(5.0, Status.COMPLETED), (40.0, Status.FAILED)], ids=["reply", "timer"]
 )
+@pytest.mark.parametrize(
+    ("kind", "missing"), [(Before, "deployed v2"), (Purchase, "deployed;")], ids=["steps", "kind"]
+)
 async def test_what_comes_to_a_program_of_before_waits_for_one_of_today(
-    autojump_clock: MockClock, old_s: float, status: Status
+    autojump_clock: MockClock,
+    old_s: float,
+    status: Status,
+    kind: type[Saga[Basket]],
+    missing: str,
 ) -> None:
     # SAGA-2, SAGA-5, SAGA-16: while both run, either may be handed a reply or a timer of a saga
     # of the other's steps; passed over there, it would be lost to the saga
@@ -842,9 +849,10 @@ async def test_what_comes_to_a_program_of_before_waits_for_one_of_today(
         saga = await desk.sagas.start(After, BASKET, name="1")
         await _until(partial(_has_come, player, 1))
     (command,) = player.got
-    async with open_desk(world, Player(), Before) as old:
-        with pytest.raises(UnknownSagaKind, match="deployed v2"):
+    async with open_desk(world, Player(), kind) as old:
+        with pytest.raises(UnknownSagaKind, match=missing):
             await old.sagas.reply(command, Succeeded())
+        assert len(old.tree.sagas.keys()) == (kind is Before), "none is made to fail"
         # Its timer comes as well, in time to be refused more than once.
         await trio.sleep(old_s)
         assert (await old.sagas.query(saga)).status is Status.RUNNING
