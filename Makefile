@@ -27,7 +27,7 @@ define step
 @echo "== $(1)"; $(2) || { echo; echo "red: $(1). Repeat it with:  $(2)"; exit 1; }
 endef
 
-.PHONY: help run test check format bench soak conformance conformance-clients clean chromium
+.PHONY: help run test check format bench soak conformance conformance-clients kafka clean chromium
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -61,7 +61,17 @@ conformance: $(VENV)/dev.stamp $(DATASTAR) $(HEADING) ## play random scenarios o
 	@if [ -z "$(ONLY)" ]; then $(BIN)/python -m tests.conformance; fi
 	@bash tests/conformance/outside/fetch.sh
 	@$(BIN)/python -m tests.conformance.outside
-	@if [ -n "$(ONLY)" ]; then exit; fi; $(MAKE) --no-print-directory conformance-clients
+	@if [ -n "$(ONLY)" ]; then exit; fi; $(MAKE) --no-print-directory conformance-clients; $(MAKE) --no-print-directory kafka
+
+kafka: $(VENV)/dev.stamp ## fetch a Kafka broker from Maven Central (45 MB) and run the bus's tests on it; KAFKA_BROKERS names another
+	@if [ -z "$(KAFKA_BROKERS)" ] && command -v java >/dev/null && command -v mvn >/dev/null; then \
+		$(MAKE) --no-print-directory build/kafka/stamp; fi
+	@test ! -f build/kafka/stamp || export KAFKA_JARS=build/kafka; \
+		$(BIN)/python -m pytest -q -rs tests/storage/test_bus_kafka.py || [ $$? = 5 ]
+
+build/kafka/stamp: tests/conformance/kafka/pom.xml
+	@mvn -q -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/build/kafka
+	@touch $@
 
 conformance-clients: $(VENV)/dev.stamp
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/node/stamp; fi

@@ -2,7 +2,8 @@
 
 - `memory`: in one process, the running specification, read first;
 - `postgres`: the default between processes, needs nothing but the store's database;
-- `kafka`: Kafka or Redpanda; imported by its own name, for it needs the extra `kafka`.
+- `kafka`: Kafka or Redpanda; imported by its own name, for it needs the extra `kafka`. Beside it
+  `kafka_words` (settings, errors) and `kafka_member` (the thread that polls).
 
 A subscription is the same on all of them: an engine keeps records and offsets, and says which
 member has which partition.

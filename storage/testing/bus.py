@@ -63,9 +63,11 @@ class BusKit:
     another: Callable[[], Engine]
     kept: Kept
     letters: DeadLetters
-    pass_time: Callable[[float], Awaitable[None]]
+    # None where only a real death ends a lease; that has tests of its own.
+    pass_time: Callable[[float], Awaitable[None]] | None
     effect: HandlerInTransaction | None = None
     effects: Callable[[], Awaitable[Sequence[str]]] | None = None
+    knows_when: bool = True  # when a group last handled a record
 
 
 @dataclass
@@ -232,9 +234,11 @@ class BusSuite:
         # BUS-5
         await kit.bus.declare(TOPIC, 4)
         one, other = Heard(), Heard()
-        async with subscribed(kit.bus, one) as first:
+        # Some engines share the partitions of all topics together; so it reads one only.
+        wanted = options(on_failure=OnFailure.SKIP)
+        async with subscribed(kit.bus, one, wanted) as first:
             await _until(_has_parts(first, 4))
-            async with subscribed(kit.another(), other) as second:
+            async with subscribed(kit.another(), other, wanted) as second:
                 await _until(_has_parts(second, 2))
                 await _until(_has_parts(first, 2))
                 assert not set(first.statistics().parts) & set(second.statistics().parts)
@@ -249,6 +253,8 @@ class BusSuite:
 
     async def test_a_dead_members_partitions_go_to_others(self, kit: BusKit) -> None:
         # BUS-5, BUS-13: and what it says late is refused
+        if kit.pass_time is None:
+            pytest.skip("only a real death ends a lease of this engine")
         await kit.bus.declare(TOPIC, 2)
         await kit.bus.publish_batch(TOPIC, records(20, keys=9))
         dead = await kit.another().join(GROUP, [TOPIC], StartAt.EARLIEST)
@@ -317,10 +323,15 @@ class BusSuite:
         assert letters[0].letter.message_id == str(sent[0].event_id)
         assert letters[0].letter.source == f"{TOPIC}/{GROUP}"
         assert "never" in letters[0].letter.error_message
-        dead = Heard()
         member = await kit.bus.join("looking", [TOPIC + DEAD], StartAt.EARLIEST)
-        assert [one.value for one in await member.fetch(Part(TOPIC + DEAD, 0), START, 9)] == [b"0"]
-        assert dead.records == []
+        found: Sequence[RawRecord] = ()
+        with trio.fail_after(PATIENCE_S):
+            while not found:
+                await member.renew()
+                found = await member.fetch(Part(TOPIC + DEAD, 0), START, 9)
+                await member.wait(Part(TOPIC + DEAD, 0), 0.1)
+        assert [one.value for one in found] == [b"0"]
+        await member.leave()
 
     async def test_a_blocked_partition_stands_and_others_do_not(self, kit: BusKit) -> None:
         # BUS-7
@@ -434,7 +445,7 @@ class BusSuite:
         assert [(one.topic, one.partition) for one in lag] == [(TOPIC, 0), (TOPIC, 1)]
         assert sum(one.records for one in lag) == 3
         assert all(one.seconds >= 0 for one in lag)
-        assert any(one.handled_at is not None for one in lag)
+        assert any(one.handled_at is not None for one in lag) is kit.knows_when
         names = {one.name: one.partitions for one in await kit.bus.topics()}
         assert names == {TOPIC: 2, TOPIC + DEAD: 2}
         assert [(one.name, one.members) for one in await kit.bus.groups()] == [(GROUP, 0)]
@@ -446,7 +457,8 @@ class BusSuite:
         late = Heard()
         async with subscribed(
             kit.bus, late, options(start_at=StartAt.LATEST, on_failure=OnFailure.SKIP)
-        ):
+        ) as subscription:
+            await _until(_has_parts(subscription, 1))
             await kit.bus.publish_batch(TOPIC, records(1))
             await late.count(1)
         assert len(late.records) == 1

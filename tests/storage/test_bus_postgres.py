@@ -36,6 +36,12 @@ from tests.storage.bus_member_process import subscription_on
 _ROOT = Path(__file__).parents[2]
 
 
+async def _age_members(connection: Connection, seconds: float) -> None:
+    older = timedelta(seconds=seconds)
+    statement = "UPDATE bus_members SET lease_until = lease_until - $1::interval"
+    await connection.execute(statement, older)
+
+
 def kit_of(database: Database) -> BusKit:
     """Call this for the engine on a fresh database."""
 
@@ -50,13 +56,7 @@ def kit_of(database: Database) -> BusKit:
         return await database.run(work)
 
     async def pass_time(seconds: float) -> None:
-        async def work(connection: Connection) -> None:
-            await connection.execute(
-                "UPDATE bus_members SET lease_until = lease_until - $1::interval",
-                timedelta(seconds=seconds),
-            )
-
-        await database.run(work)
+        await database.run(_age_members, seconds)
 
     bus = PostgresBus(database)
     another = lambda: PostgresBus(database)  # noqa: E731
@@ -114,14 +114,14 @@ async def test_a_killed_member_loses_and_doubles_nothing(
     database: Database, database_url: str
 ) -> None:
     # BUS-4, BUS-13: kill -9 somewhere within 1000 records, twice; another member goes on
-    bus, kit = PostgresBus(database), kit_of(database)
+    bus = PostgresBus(database)
     await bus.declare(TOPIC)
     await bus.publish_batch(TOPIC, records(1000, keys=40))
     for least in (100, 400):
         with _member(database_url), trio.fail_after(PATIENCE_S):
             while len(await _effects(database)) < least:  # noqa: ASYNC110  (of another process)
                 await trio.sleep(0.02)
-        await kit.pass_time(LEASE_S)
+        await database.run(_age_members, LEASE_S)
     last = subscription_on(database)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(last.run)

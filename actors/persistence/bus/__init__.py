@@ -17,6 +17,7 @@ The engines stand in `storage/bus`. The bus is never the truth: decisions read t
 from actors.persistence.bus.errors import (
     BusCodecError,
     BusError,
+    BusRejected,
     BusUnavailable,
     GroupError,
     InvalidTopic,
@@ -77,6 +78,7 @@ __all__ = [
     "BusCodecError",
     "BusError",
     "BusHealth",
+    "BusRejected",
     "BusState",
     "BusUnavailable",
     "Engine",

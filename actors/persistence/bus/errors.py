@@ -33,6 +33,19 @@ class BusUnavailable(BusError):
         self.reason = reason
 
 
+class BusRejected(BusError):
+    """Raised when the bus does not let us in: a wrong secret, or a right that is missing.
+
+    Waiting does not help. `reason` is the broker's name for it; no secret is told.
+    """
+
+    code = "bus_rejected"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the bus does not let us in ({reason}); look at user, secret and rights")
+        self.reason = reason
+
+
 class PublishFailed(BusError):
     """Raised when the bus refuses records; none of this call is acknowledged."""
 

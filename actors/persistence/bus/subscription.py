@@ -11,7 +11,7 @@ from zlib import crc32
 
 import trio
 
-from actors.persistence.bus.errors import SubscriptionFailed
+from actors.persistence.bus.errors import BusRejected, SubscriptionFailed
 from actors.persistence.bus.handling import Handling
 from actors.persistence.bus.port import (
     HEARTBEAT_S,
@@ -143,7 +143,7 @@ class Subscription:
         while self._member is None and not self._stopping.is_set():
             try:
                 await self._try_to_join()
-            except (SubscriptionFailed, StoreMisuse):
+            except (BusRejected, SubscriptionFailed, StoreMisuse):
                 raise
             except StoreError as error:
                 tries += 1

@@ -1,0 +1,364 @@
+"""The bus on Kafka or Redpanda, through confluent-kafka; needs the extra `kafka`.
+
+The broker keeps records, groups and offsets; what is put aside and dead letters are kept in the
+store, whose ports it is given. What the client does in the caller's thread runs in trio's worker
+threads; each member polls in a thread of its own (`kafka_member.py`).
+
+An offset here is `Cursor(0, n)`, where n is the next offset to be read, as Kafka commits it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+import trio
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from actors.persistence import DeadLetters
+from actors.persistence.bus import (
+    BusHealth,
+    BusRejected,
+    BusUnavailable,
+    Goal,
+    GroupError,
+    GroupInfo,
+    Parking,
+    PartitionsDiffer,
+    PartLag,
+    PublishFailed,
+    RawRecord,
+    Record,
+    StartAt,
+    SubscriptionFailed,
+    TopicInfo,
+    UnknownGroup,
+    UnknownTopic,
+    partition_for,
+)
+from actors.persistence.bus.words import (
+    PARTITIONS_DEFAULT,
+    check_goal,
+    check_group,
+    check_partitions,
+    check_records,
+    check_topic,
+)
+from actors.persistence.words import Cursor
+from storage.bus.kafka_member import KafkaMember
+from storage.bus.kafka_words import (
+    MESSAGE_TIMEOUT_MS,
+    REQUEST_S_MAX,
+    KafkaSettings,
+    error_of,
+    is_refusal,
+    text_headers,
+    word_of,
+)
+
+T = TypeVar("T")
+
+# Behind the client's own limit, by which it has told what became of each record.
+PUBLISH_S_MAX = MESSAGE_TIMEOUT_MS / 1000 + 1.0
+
+_Sent = tuple[int, bytes, bytes, list[tuple[str, bytes]]]
+
+
+class KafkaBus:
+    """The port `EventBus` on a broker; see the module's docstring.
+
+    Opened by the first call, so that it may be made before its broker is there. `close` ends it.
+    """
+
+    has_transactions = False
+
+    def __init__(
+        self, settings: KafkaSettings, *, parking: Parking, dead_letters: DeadLetters
+    ) -> None:
+        self._settings, self._prefix = settings, settings.prefix
+        self.parking, self.dead_letters = parking, dead_letters
+        self._producer = Producer(settings.producing(self._on_error))
+        self._admin = AdminClient(settings.common(self._on_error))  # type: ignore[arg-type]
+        self._partitions: dict[str, int] = {}
+        self._is_refused = False
+        self._away, self._away_since = "", 0.0
+
+    async def close(self) -> None:
+        """Call this at the end; records in hand are sent or given up within 8 s."""
+        await trio.to_thread.run_sync(self._producer.flush, PUBLISH_S_MAX, abandon_on_cancel=True)
+
+    async def declare(self, topic: str, partitions: int = PARTITIONS_DEFAULT) -> None:
+        """See `EventBus.declare`; the broker's own default says how often it is kept."""
+        check_topic(topic)
+        check_partitions(partitions)
+        found = await self._call(self._declare, topic, partitions)
+        if found != partitions:
+            raise PartitionsDiffer(topic, partitions, found)
+        self._partitions[topic] = found
+
+    async def publish(self, topic: str, record: Record) -> None:
+        """See `EventBus.publish`."""
+        await self.publish_batch(topic, [record])
+
+    async def publish_batch(self, topic: str, records: Sequence[Record]) -> None:
+        """See `EventBus.publish_batch`."""
+        records = check_records(topic, records)
+        partitions = await self._partitions_of(topic)
+        sent: list[_Sent] = [
+            (
+                partition_for(record.key, partitions),
+                record.key.encode(),
+                record.value,
+                text_headers(record.wire_headers),
+            )
+            for record in records
+        ]
+        await self._call(self._produce, topic, sent)
+
+    async def publish_raw(self, topic: str, partition: int, raw: Sequence[RawRecord]) -> None:
+        """See `Engine.publish_raw`."""
+        await self._partitions_of(topic)
+        sent: list[_Sent] = [
+            (partition, one.key, one.value, list(one.headers.items())) for one in raw
+        ]
+        await self._call(self._produce, topic, sent)
+
+    async def lag(self, group: str) -> Sequence[PartLag]:
+        """See `EventBus.lag`; when a record was last handled the broker does not know."""
+        check_group(group)
+        return await self._call(self._lag, group)
+
+    async def topics(self) -> Sequence[TopicInfo]:
+        """See `EventBus.topics`: those with our prefix."""
+        return await self._call(self._topics)
+
+    async def groups(self) -> Sequence[GroupInfo]:
+        """See `EventBus.groups`; when a group was last seen the broker does not know."""
+        return await self._call(self._groups)
+
+    async def seek(self, group: str, goal: Goal, topic: str | None = None) -> int:
+        """See `EventBus.seek`."""
+        check_goal(group, goal, topic)
+        return await self._call(self._seek, group, goal, topic)
+
+    async def health(self) -> BusHealth:
+        """See `EventBus.health`."""
+        try:
+            await self._call(self._topics)
+        except (BusUnavailable, BusRejected):
+            pass  # it is noted, and told below
+        return BusHealth.after(trio.current_time() - self._away_since, self._away)
+
+    async def join(self, group: str, topics: Sequence[str], start_at: StartAt) -> KafkaMember:
+        """See `Engine.join`."""
+        for topic in topics:
+            try:
+                await self._partitions_of(topic)
+            except UnknownTopic as error:
+                raise SubscriptionFailed([topic], error.reason) from None
+        return KafkaMember(self._settings, group, topics, start_at)
+
+    async def _call(self, work: Callable[..., T], *args: object) -> T:  # type: ignore[explicit-any]  # as it takes
+        try:
+            result = await trio.to_thread.run_sync(partial(work, *args), abandon_on_cancel=True)
+        except KafkaException as raised:
+            # What the client heard of a refusal is told when it is asked.
+            self._admin.poll(0)
+            self._producer.poll(0)
+            error = word_of(error_of(raised), self._is_refused)
+            if not self._away:
+                self._away_since = trio.current_time()
+            self._away = error.reason
+            raise error from None
+        self._away, self._is_refused = "", False
+        return result
+
+    async def _partitions_of(self, topic: str) -> int:
+        if topic not in self._partitions:
+            for info in await self.topics():
+                self._partitions[info.name] = info.partitions
+        if topic not in self._partitions:
+            raise UnknownTopic(topic)
+        return self._partitions[topic]
+
+    def _on_error(self, error: KafkaError) -> None:
+        if is_refusal(error):
+            self._is_refused = True
+
+    # In a worker thread.
+
+    def _declare(self, topic: str, partitions: int) -> int:
+        wanted = NewTopic(self._prefix + topic, num_partitions=partitions, replication_factor=-1)
+        made = self._admin.create_topics([wanted], request_timeout=REQUEST_S_MAX)
+        try:
+            _result(made[self._prefix + topic])
+        except KafkaException as error:
+            if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+        return self._find(topic)
+
+    def _find(self, topic: str) -> int:
+        """How many partitions a topic has that was just made: brokers hear of it a little later."""
+        ends_at = time.monotonic() + REQUEST_S_MAX
+        while True:
+            for info in self._topics():
+                if info.name == topic and info.partitions:
+                    return info.partitions
+            if time.monotonic() > ends_at:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            time.sleep(0.05)
+
+    def _topics(self) -> list[TopicInfo]:
+        found = self._admin.list_topics(timeout=REQUEST_S_MAX).topics
+        return [
+            TopicInfo(name[len(self._prefix) :], len(one.partitions))
+            for name, one in sorted(found.items())
+            if name.startswith(self._prefix) and not name.startswith("__")
+        ]
+
+    def _produce(self, topic: str, sent: Sequence[_Sent]) -> None:
+        left, failures = len(sent), list[KafkaError]()
+
+        def told(error: KafkaError | None, _message: Message) -> None:
+            nonlocal left
+            left -= 1
+            if error is not None:
+                failures.append(error)
+
+        ends_at = time.monotonic() + PUBLISH_S_MAX
+        for partition, key, value, headers in sent:
+            while True:
+                try:
+                    self._producer.produce(
+                        self._prefix + topic,
+                        value,
+                        key,
+                        partition,
+                        on_delivery=told,
+                        headers=list(headers),
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.05)
+        while left and time.monotonic() < ends_at:
+            self._producer.poll(0.02)
+        if failures:
+            self._refuse(topic, failures[0])
+        if left:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    def _refuse(self, topic: str, error: KafkaError) -> None:
+        if error.code() in (KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC):
+            raise UnknownTopic(topic)
+        if error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.TOPIC_EXCEPTION):
+            raise PublishFailed(topic, error.name())
+        raise KafkaException(error)
+
+    def _offsets(self, group: str) -> list[TopicPartition]:
+        asked = ConsumerGroupTopicPartitions(self._prefix + group)
+        answers = self._admin.list_consumer_group_offsets([asked], request_timeout=REQUEST_S_MAX)
+        found = _result(answers[self._prefix + group]).topic_partitions
+        ours = [one for one in found if one.topic.startswith(self._prefix)]
+        if not ours:
+            raise UnknownGroup(group)
+        return sorted(ours, key=lambda one: (one.topic, one.partition))
+
+    def _lag(self, group: str) -> list[PartLag]:
+        found: list[PartLag] = []
+        consumer = self._looking()
+        try:
+            for one in self._offsets(group):
+                low, high = consumer.get_watermark_offsets(one, timeout=REQUEST_S_MAX)
+                behind = max(0, high - max(one.offset, low))
+                age_s = _age_of(consumer, one) if behind else 0.0
+                name = one.topic[len(self._prefix) :]
+                found.append(PartLag(name, one.partition, behind, age_s, None))
+        finally:
+            consumer.close()
+        return found
+
+    def _groups(self) -> list[GroupInfo]:
+        listed = _result(self._admin.list_consumer_groups(request_timeout=REQUEST_S_MAX)).valid
+        names = [one.group_id for one in listed if one.group_id.startswith(self._prefix)]
+        found: list[GroupInfo] = []
+        for name in sorted(names):
+            group = name[len(self._prefix) :]
+            try:
+                topics = {one.topic[len(self._prefix) :] for one in self._offsets(group)}
+            except UnknownGroup:
+                topics = set()
+            found.append(GroupInfo(group, sorted(topics), self._members(name), None))
+        return found
+
+    def _members(self, wire_group: str) -> int:
+        asked = self._admin.describe_consumer_groups([wire_group], request_timeout=REQUEST_S_MAX)
+        return len(_result(asked[wire_group]).members)
+
+    def _seek(self, group: str, goal: Goal, topic: str | None) -> int:
+        offsets = [
+            one for one in self._offsets(group) if topic in (None, one.topic[len(self._prefix) :])
+        ]
+        if self._members(self._prefix + group):
+            raise GroupError(group, "has members; stop them first")
+        consumer = self._looking()
+        try:
+            for one in offsets:
+                one.offset = _place(consumer, one, goal)
+        finally:
+            consumer.close()
+        asked = ConsumerGroupTopicPartitions(self._prefix + group, offsets)
+        done = self._admin.alter_consumer_group_offsets([asked], request_timeout=REQUEST_S_MAX)
+        _result(done[self._prefix + group])
+        return len(offsets)
+
+    def _looking(self) -> Consumer:
+        """A consumer that asks, and joins no group."""
+        return Consumer(
+            {
+                **self._settings.common(self._on_error),
+                "group.id": f"{self._prefix}looking",
+                "enable.auto.commit": False,
+            }
+        )
+
+
+def _result(future: "Future[T]") -> T:
+    return future.result(REQUEST_S_MAX + 1)
+
+
+def _place(consumer: Consumer, one: TopicPartition, goal: Goal) -> int:
+    low, high = consumer.get_watermark_offsets(one, timeout=REQUEST_S_MAX)
+    match goal:
+        case Cursor():
+            return min(max(goal.position, low), high)
+        case StartAt.EARLIEST:
+            return low
+        case StartAt.LATEST:
+            return high
+        case datetime():
+            asked = TopicPartition(one.topic, one.partition, int(goal.timestamp() * 1000))
+            (found,) = consumer.offsets_for_times([asked], timeout=REQUEST_S_MAX)
+            return found.offset if found.offset >= 0 else high
+
+
+def _age_of(consumer: Consumer, one: TopicPartition) -> float:
+    """Of the first record that is not handled."""
+    consumer.assign([TopicPartition(one.topic, one.partition, one.offset)])
+    message = consumer.poll(REQUEST_S_MAX)
+    if message is None or message.error() is not None:
+        return 0.0
+    _, milliseconds = message.timestamp()
+    at = datetime.fromtimestamp(max(0, milliseconds) / 1000, UTC)
+    return max(0.0, (datetime.now(UTC) - at).total_seconds())

@@ -1,0 +1,340 @@
+"""A member of a group on Kafka: one thread that polls, and what trio asks of it.
+
+Rule 1: only the thread polls; it never waits for trio, but for a partition that is to be given
+back, at most so long as a handler has to end.
+Rule 2: what both sides read stands under the lock, and nothing waits with the lock held.
+Rule 3: a message that was fetched before a partition was moved is dropped: it has another number.
+"""
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import trio
+import trio.lowlevel
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from actors.persistence.bus import (
+    Assignment,
+    BusUnavailable,
+    HandlerInTransaction,
+    Held,
+    Part,
+    RawRecord,
+    Received,
+    StartAt,
+)
+from actors.persistence.bus.subscription import FINISH_S_MAX
+from actors.persistence.words import Cursor
+from storage.bus.kafka_words import REQUEST_S_MAX, KafkaSettings, error_of
+
+# What is asked of the thread, such as a commit, waits for the end of a poll.
+POLL_S = 0.02
+ASK_S_MAX = 10.0
+POLL_MESSAGES = 200
+# Of a partition at a time in our hands; the client stops fetching it beyond.
+HIGH, LOW = 200, 50
+# Later than the subscription's own limit, which cancels the handler.
+GIVE_BACK_S_MAX = FINISH_S_MAX + 1.0
+CLOSE_S_MAX = 10.0
+
+_LOST = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+    }
+)
+
+
+class _Lost(Exception):
+    """Tells that the partition is another member's."""
+
+
+class _Asked:
+    """Something that the thread is to do, and what came of it."""
+
+    def __init__(self, call: Callable[[], object], token: trio.lowlevel.TrioToken) -> None:
+        self._call, self._token = call, token
+        self.done = trio.Event()
+        self.failure: KafkaError | None = None
+
+    def do(self) -> None:
+        try:
+            self._call()
+        except KafkaException as error:
+            self.failure = error_of(error)
+        try:
+            self._token.run_sync_soon(self.done.set)
+        except trio.RunFinishedError:
+            pass  # nobody waits for it any more
+
+
+class _Part:
+    """A partition that is ours: its epoch, what was fetched of it, where it is read."""
+
+    def __init__(self, epoch: int, offset: int) -> None:
+        self.epoch, self.offset, self.next = epoch, offset, offset
+        self.messages: deque[Message] = deque()  # at most HIGH and a poll's
+        self.moves = 0
+        self.is_paused = self.is_leaving = False
+        self.given_back = threading.Event()
+
+
+class KafkaMember:
+    """One membership; see `Member`. Made by `KafkaBus.join`."""
+
+    def __init__(
+        self, settings: KafkaSettings, group: str, topics: Sequence[str], start_at: StartAt
+    ) -> None:
+        self._prefix, self._start_at = settings.prefix, start_at
+        self._topics = topics
+        self._lock = threading.Lock()
+        self._parts: dict[Part, _Part] = {}
+        self._epochs = 0
+        self._is_closing = False
+        # One for each reader, and each waits for it.
+        self._asked: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
+        self._failure = ""
+        self._token = trio.lowlevel.current_trio_token()
+        self._news = trio.Event()
+        self._since: dict[Part, trio.Event] = {}
+        self._consumer = Consumer(settings.consuming(self._on_error, group))
+        self._thread = threading.Thread(target=self._run, name=f"greenroom-bus-{group}")
+        # It ends by itself when the member leaves; a process that dies does not wait for it.
+        self._thread.daemon = True
+        self._thread.start()
+
+    async def renew(self) -> Assignment:
+        """See `Member.renew`."""
+        await trio.lowlevel.checkpoint()
+        with self._lock:
+            if self._failure:
+                raise BusUnavailable(self._failure)
+            return Assignment(
+                {part: Held(one.epoch, Cursor(0, one.offset)) for part, one in self._parts.items()},
+                frozenset(part for part, one in self._parts.items() if one.is_leaving),
+            )
+
+    async def fetch(self, part: Part, after: Cursor, limit: int) -> Sequence[RawRecord]:
+        """See `Member.fetch`."""
+        await trio.lowlevel.checkpoint()
+        self._since[part] = self._news
+        with self._lock:
+            one = self._parts.get(part)
+            if one is None:
+                return []
+            is_moved = one.next != after.position
+            if is_moved:
+                one.messages.clear()
+                one.moves, one.next = one.moves + 1, after.position
+            taken = [one.messages.popleft() for _ in range(min(limit, len(one.messages)))]
+            if taken:
+                one.next = _offset(taken[-1]) + 1
+            is_low = one.is_paused and len(one.messages) < LOW
+            if is_low:
+                one.is_paused = False
+        wire = TopicPartition(self._prefix + part.topic, part.partition, after.position)
+        if is_moved:
+            await self._ask(partial(self._consumer.seek, wire))
+        if is_low:
+            await self._ask(partial(self._consumer.resume, [wire]))
+        return [_raw(part, message) for message in taken]
+
+    async def wait(self, part: Part, timeout_s: float) -> None:
+        """See `Member.wait`."""
+        with trio.move_on_after(timeout_s):
+            await self._since.get(part, self._news).wait()
+
+    async def commit(self, part: Part, epoch: int, offset: Cursor) -> bool:
+        """See `Member.commit`."""
+        if not self._has(part, epoch):
+            return False
+        wire = TopicPartition(self._prefix + part.topic, part.partition, offset.position)
+        try:
+            await self._ask(partial(self._consumer.commit, offsets=[wire], asynchronous=False))
+        except _Lost:
+            return False
+        return True
+
+    async def transact(
+        self,
+        part: Part,
+        epoch: int,
+        received: Received,
+        handler: HandlerInTransaction,
+        offset: Cursor | None,
+    ) -> bool:
+        """Refused when a subscription is made: there is no transaction to run it in."""
+        raise NotImplementedError
+
+    async def release(self, part: Part, epoch: int) -> None:
+        """See `Member.release`."""
+        await trio.lowlevel.checkpoint()
+        with self._lock:
+            one = self._parts.get(part)
+            if one is not None and one.epoch == epoch:
+                one.given_back.set()
+
+    async def leave(self) -> None:
+        """See `Member.leave`; the thread goes on to say goodbye, but is not waited for."""
+        self._is_closing = True
+        with self._lock:
+            for one in self._parts.values():
+                one.given_back.set()
+        await trio.to_thread.run_sync(self._thread.join, CLOSE_S_MAX, abandon_on_cancel=True)
+
+    def _has(self, part: Part, epoch: int) -> bool:
+        with self._lock:
+            one = self._parts.get(part)
+            return one is not None and one.epoch == epoch
+
+    async def _ask(self, call: Callable[[], object]) -> None:
+        """Have the thread do something with the consumer; beside a poll it would wait for ever."""
+        asked = _Asked(call, self._token)
+        self._asked.put(asked)
+        with trio.move_on_after(ASK_S_MAX) as limit:
+            await asked.done.wait()
+        if limit.cancelled_caught:
+            raise BusUnavailable("the poll does not answer")
+        if asked.failure is None:
+            return
+        if asked.failure.code() in _LOST:
+            raise _Lost
+        raise BusUnavailable(asked.failure.name())
+
+    # In the thread.
+
+    def _do_asked(self, timeout_s: float = 0.0) -> None:
+        try:
+            asked = self._asked.get(timeout=timeout_s) if timeout_s else self._asked.get_nowait()
+            while True:
+                asked.do()
+                asked = self._asked.get_nowait()
+        except queue.Empty:
+            return
+
+    def _run(self) -> None:
+        try:
+            self._consumer.subscribe(
+                [self._prefix + topic for topic in self._topics],
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_lost,
+            )
+            while not self._is_closing:
+                self._do_asked()
+                self._poll()
+        except (KafkaException, RuntimeError) as error:
+            with self._lock:
+                is_ours = isinstance(error, KafkaException)
+                self._failure = error_of(error).name() if is_ours else "the poll failed"  # type: ignore[arg-type]
+                self._parts.clear()
+        finally:
+            self._consumer.close()
+
+    def _poll(self) -> None:
+        with self._lock:
+            moves = {part: one.moves for part, one in self._parts.items()}
+        messages = self._consumer.consume(POLL_MESSAGES, POLL_S)
+        full: list[TopicPartition] = []
+        with self._lock:
+            for message in messages:
+                if message.error() is not None:
+                    continue
+                part = Part(str(message.topic())[len(self._prefix) :], message.partition() or 0)
+                one = self._parts.get(part)
+                if one is None or moves.get(part, 0) != one.moves:
+                    continue
+                one.messages.append(message)
+                if len(one.messages) >= HIGH and not one.is_paused:
+                    one.is_paused = True
+                    full.append(TopicPartition(self._prefix + part.topic, part.partition))
+        if full:
+            self._consumer.pause(full)
+        if messages:
+            self._ring()
+
+    def _ring(self) -> None:
+        def ring() -> None:
+            self._news.set()
+            self._news = trio.Event()
+
+        try:
+            self._token.run_sync_soon(ring)
+        except trio.RunFinishedError:
+            self._is_closing = True  # nobody is there to leave
+
+    def _on_assign(self, consumer: Consumer, wires: list[TopicPartition]) -> None:
+        known = consumer.committed(wires, timeout=REQUEST_S_MAX) if wires else []
+        first: list[TopicPartition] = []
+        for wire in known:
+            if wire.offset < 0:
+                low, high = consumer.get_watermark_offsets(wire, timeout=REQUEST_S_MAX)
+                wire.offset = high if self._start_at is StartAt.LATEST else low
+                first.append(wire)
+        consumer.incremental_assign(known)
+        with self._lock:
+            for wire in known:
+                self._epochs += 1
+                part = Part(wire.topic[len(self._prefix) :], wire.partition)
+                self._parts[part] = _Part(self._epochs, wire.offset)
+        if first:
+            # A group that begins at the end has to know tomorrow where that was.
+            consumer.commit(offsets=first, asynchronous=False)
+        self._ring()
+
+    def _on_revoke(self, consumer: Consumer, wires: list[TopicPartition]) -> None:
+        parts = [Part(wire.topic[len(self._prefix) :], wire.partition) for wire in wires]
+        ends_at = time.monotonic() + (0.0 if self._is_closing else GIVE_BACK_S_MAX)
+        with self._lock:
+            leaving = [self._parts[part] for part in parts if part in self._parts]
+            for one in leaving:
+                one.is_leaving = True
+        while not all(one.given_back.is_set() for one in leaving) and time.monotonic() < ends_at:
+            self._do_asked(POLL_S)
+        self._drop(parts)
+        consumer.incremental_unassign(wires)
+
+    def _on_lost(self, consumer: Consumer, wires: list[TopicPartition]) -> None:
+        self._drop([Part(wire.topic[len(self._prefix) :], wire.partition) for wire in wires])
+        consumer.incremental_unassign(wires)
+
+    def _drop(self, parts: Sequence[Part]) -> None:
+        with self._lock:
+            for part in parts:
+                self._parts.pop(part, None)
+        self._ring()
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            with self._lock:
+                self._failure = error.name()
+
+
+def _offset(message: Message) -> int:
+    offset = message.offset()
+    assert offset is not None, "a message of a partition has one"
+    return offset
+
+
+def _raw(part: Part, message: Message) -> RawRecord:
+    headers = message.headers() or []
+    listed = headers.items() if isinstance(headers, dict) else headers
+    _, milliseconds = message.timestamp()
+    return RawRecord(
+        part,
+        Cursor(0, _offset(message) + 1),
+        message.key() or b"",
+        message.value() or b"",
+        {
+            name: text if isinstance(text, bytes) else str(text or "").encode()
+            for name, text in listed
+        },
+        datetime.fromtimestamp(max(0, milliseconds) / 1000, UTC),
+    )

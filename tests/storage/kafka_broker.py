@@ -1,0 +1,113 @@
+"""A Kafka broker of its own for tests: one node on loopback, from the jars of `make kafka`.
+
+`KAFKA_JARS` names their folder. It is formatted, started, waited for, and ended by its pid.
+"""
+
+import base64
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+from tests.patience import PATIENCE_S
+
+SECRET, WRONG = "a-secret-for-tests", "another-secret"
+
+_PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plain},SASL://127.0.0.1:{sasl}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=\\
+  org.apache.kafka.common.security.plain.PlainLoginModule required user_ada="{secret}";
+log.dirs={folder}/data
+default.replication.factor=1
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+auto.create.topics.enable=false
+"""
+
+
+class KafkaBroker:
+    """One broker; `kill` and `start` are what a test does to it."""
+
+    def __init__(self, folder: Path, jars: str) -> None:
+        self._folder = folder
+        self._java = ["java", "-Xmx256m", "-XX:+UseSerialGC", "-cp", f"{Path(jars).resolve()}/*"]
+        self._process: subprocess.Popen[bytes] | None = None
+        plain, sasl, controller = _free_ports(3)
+        self.address, self.sasl_address = f"127.0.0.1:{plain}", f"127.0.0.1:{sasl}"
+        self._port = plain
+        self._config = folder / "server.properties"
+        self._config.write_text(
+            _PROPERTIES.format(
+                plain=plain, sasl=sasl, controller=controller, folder=folder, secret=SECRET
+            )
+        )
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        formatting = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._config)]
+        subprocess.run([*self._java, *formatting], check=True, capture_output=True)
+
+    def __enter__(self) -> "KafkaBroker":
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start it, and wait for its port."""
+        with (self._folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._java, "kafka.Kafka", str(self._config)], stdout=log, stderr=log
+            )
+        ends_at = time.monotonic() + PATIENCE_S
+        while time.monotonic() < ends_at and self._process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self._port), 1).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        raise RuntimeError(f"no broker came up; see {self._folder}/broker.log")
+
+    def kill(self) -> None:
+        """End it without a word."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def missing() -> str:
+    """Call this for why no broker can be had; empty when one can."""
+    if os.environ.get("KAFKA_BROKERS"):
+        return ""
+    if not os.environ.get("KAFKA_JARS"):
+        return "not run: no Kafka; `make kafka` fetches and runs one, KAFKA_BROKERS names another"
+    return "" if shutil.which("java") else "not run: no Java"
+
+
+def _free_ports(count: int) -> list[int]:
+    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in opened]
+    for one in opened:
+        one.close()
+    return ports

@@ -1,0 +1,45 @@
+"""A member on Kafka that is killed: its effect and its inbox row are one append on PostgreSQL."""
+
+import sys
+
+import trio
+
+from actors.persistence import AppendRequest, StreamId
+from actors.persistence.bus import Guard, Received, SubscribeOptions, Subscription
+from storage.bus import PostgresBus
+from storage.bus.kafka import KafkaBus
+from storage.bus.kafka_words import KafkaSettings
+from storage.postgres import Database, PostgresEventStore, open_database
+from storage.testing.bus import GROUP, TOPIC
+from storage.testing.samples import new_event
+from tests.patience import PATIENT_POOL
+
+
+def kafka_bus(database: Database, brokers: str, prefix: str) -> KafkaBus:
+    """Call this for a bus whose members are taken for dead after six seconds."""
+    beside = PostgresBus(database)
+    settings = KafkaSettings(brokers, prefix=prefix, session_timeout_ms=6000)
+    return KafkaBus(settings, parking=beside.parking, dead_letters=beside.dead_letters)
+
+
+def subscription_on(database: Database, bus: KafkaBus) -> Subscription:
+    """Call this for a member whose effects are events, one a record, of a stream a partition."""
+    events = PostgresEventStore(database)
+
+    async def handle(received: Received) -> None:
+        stream = StreamId(f"effects-{received.partition}")
+        inbox = (GROUP, received.record.event_id)
+        event = new_event(received.record.value)
+        await events.append_request(AppendRequest(stream, [event], inbox=inbox))
+
+    return Subscription(bus, [TOPIC], GROUP, handle, SubscribeOptions(Guard.INBOX))
+
+
+async def main(url: str, brokers: str, prefix: str) -> None:
+    """Call this to handle records until killed."""
+    async with open_database(url, part="member", settings=PATIENT_POOL) as database:
+        await subscription_on(database, kafka_bus(database, brokers, prefix)).run()
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])

@@ -1,0 +1,191 @@
+"""The bus on a real Kafka passes its suite; members and the broker are killed.
+
+Run by `make kafka`; elsewhere the summary says "not run".
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import trio
+
+from tests.storage.kafka_broker import SECRET, WRONG, KafkaBroker, missing
+
+if reason := missing():
+    pytest.skip(reason, allow_module_level=True)
+
+from actors.persistence import InvalidField, StreamId
+from actors.persistence.bus import (
+    BusRejected,
+    BusState,
+    BusUnavailable,
+    Guard,
+    OnFailure,
+)
+from actors.runtime import Secret
+from storage.bus import MemoryBus
+from storage.bus.kafka import KafkaBus
+from storage.bus.kafka_words import KafkaSecurity, KafkaSettings
+from storage.postgres import Database, PostgresEventStore
+from storage.testing.bus import (
+    GROUP,
+    TOPIC,
+    BusKit,
+    BusSuite,
+    Heard,
+    options,
+    records,
+    subscribed,
+)
+from storage.testing.kept import kept_in_memory
+from tests.patience import PATIENCE_S
+from tests.storage.kafka_member_process import kafka_bus, subscription_on
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker | None]:
+    if os.environ.get("KAFKA_BROKERS"):
+        yield None
+        return
+    with KafkaBroker(tmp_path_factory.mktemp("kafka"), os.environ["KAFKA_JARS"]) as started:
+        yield started
+
+
+@pytest.fixture
+def brokers(broker: KafkaBroker | None) -> str:
+    return os.environ["KAFKA_BROKERS"] if broker is None else broker.address
+
+
+@pytest.fixture
+def own_broker(broker: KafkaBroker | None) -> KafkaBroker:
+    if broker is None:
+        pytest.skip("not run: the broker of KAFKA_BROKERS is not ours to kill")
+    return broker
+
+
+class TestKafkaBus(BusSuite):  # BUS-11, BUS-12
+    @pytest.fixture
+    def kit(self, brokers: str) -> BusKit:
+        beside, prefix = MemoryBus(), f"{uuid4()}-"
+        settings = KafkaSettings(brokers, prefix=prefix, session_timeout_ms=6000)
+
+        def make() -> KafkaBus:
+            return KafkaBus(settings, parking=beside.parking, dead_letters=beside.dead_letters)
+
+        return BusKit(make(), make, kept_in_memory(), beside.dead_letters, None, knows_when=False)
+
+
+@contextmanager
+def _member(url: str, brokers: str, prefix: str) -> Iterator[None]:
+    command = [sys.executable, "-m", "tests.storage.kafka_member_process", url, brokers, prefix]
+    process = subprocess.Popen(command, cwd=_ROOT)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def _effects(database: Database) -> list[int]:
+    events = PostgresEventStore(database)
+    return [
+        int(one.data)
+        for partition in range(3)
+        async for one in events.load(StreamId(f"effects-{partition}"))
+    ]
+
+
+async def test_a_killed_members_partitions_are_handled_elsewhere(
+    database: Database, database_url: str, brokers: str
+) -> None:
+    # BUS-4, BUS-13: 0 lost, 0 applied twice behind the inbox
+    prefix = f"{uuid4()}-"
+    bus = kafka_bus(database, brokers, prefix)
+    await bus.declare(TOPIC)
+    await bus.publish_batch(TOPIC, records(1000, keys=40))
+    with _member(database_url, brokers, prefix), trio.fail_after(PATIENCE_S):
+        while len(await _effects(database)) < 200:  # noqa: ASYNC110  (of another process)
+            await trio.sleep(0.02)
+    last = subscription_on(database, bus)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(last.run)
+        with trio.fail_after(PATIENCE_S):
+            while sum(one.records for one in await bus.lag(GROUP)):  # noqa: ASYNC110
+                await trio.sleep(0.2)
+        await last.stop()
+    assert sorted(await _effects(database)) == list(range(1000))
+
+
+async def test_a_killed_broker_loses_nothing_that_it_acknowledged(
+    own_broker: KafkaBroker,
+) -> None:
+    # BUS-9, BUS-13: with 6000 records in flight
+    beside = MemoryBus()
+    bus = KafkaBus(
+        KafkaSettings(own_broker.address, prefix=f"{uuid4()}-", session_timeout_ms=6000),
+        parking=beside.parking,
+        dead_letters=beside.dead_letters,
+    )
+    await bus.declare(TOPIC)
+    sent, heard, acknowledged = records(6000, keys=60), Heard(), set[str]()
+
+    async def publish(batch: int) -> None:
+        ours = sent[batch * 100 : batch * 100 + 100]
+        while True:
+            try:
+                await bus.publish_batch(TOPIC, ours)
+            except BusUnavailable:
+                await trio.sleep(0.5)
+            else:
+                acknowledged.update(one.value.decode() for one in ours)
+                return
+
+    async with subscribed(bus, heard, options(on_failure=OnFailure.SKIP)):
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                for batch in range(60):
+                    nursery.start_soon(publish, batch)
+                await heard.until(lambda: len(heard.records) >= 300)
+                await trio.to_thread.run_sync(own_broker.kill)
+                assert (await bus.health()).state is BusState.DEGRADED
+                await trio.to_thread.run_sync(own_broker.start)
+        assert len(acknowledged) == 6000
+        await heard.until(lambda: len(set(heard.values)) == 6000)
+        assert (await bus.health()).state is BusState.HEALTHY
+
+
+async def test_a_wrong_secret_is_told_and_not_shown(own_broker: KafkaBroker) -> None:
+    # BUS-11, BUS-13
+    beside = MemoryBus()
+
+    def bus_with(secret: str) -> KafkaBus:
+        security = KafkaSecurity("PLAIN", "ada", Secret(secret))
+        return KafkaBus(
+            KafkaSettings(own_broker.sasl_address, prefix=f"{uuid4()}-", security=security),
+            parking=beside.parking,
+            dead_letters=beside.dead_letters,
+        )
+
+    with pytest.raises(BusRejected) as caught:
+        await bus_with(WRONG).topics()
+    assert WRONG not in str(caught.value)
+    assert WRONG not in repr(KafkaSecurity("PLAIN", "ada", Secret(WRONG)))
+    await bus_with(SECRET).declare(TOPIC)
+
+
+def test_nonsense_is_refused_when_it_is_made() -> None:
+    # BUS-11
+    for brokers in ("", " ", "one:9092,,two:9092", None, "a\0"):
+        with pytest.raises(InvalidField, match="brokers"):
+            KafkaSettings(brokers)  # type: ignore[arg-type]
+    for values in (("GSSAPI", "ada"), ("PLAIN", ""), ("PLAIN", "ada")):
+        with pytest.raises(InvalidField):
+            KafkaSecurity(*values)
+    assert options(guard=Guard.INBOX).guard is Guard.INBOX
