@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from itertools import count
+from math import inf
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -72,6 +73,7 @@ DAYS_AHEAD = 2
 PARKED_KEPT = 2 * KEPT
 # Beyond it a lag is not counted out.
 LAG_MAX = 100_000
+FETCH_EVERY_S = 0.005
 # A record that rang may stand behind a transaction that is still open: look again this soon.
 HIDDEN_FIRST_S, HIDDEN_S_MAX = 0.005, 0.64
 
@@ -123,6 +125,8 @@ _COMMIT = f"""
 UPDATE bus_offsets SET txid = $6::xid8, position = $7, handled_at = clock_timestamp()
 WHERE {_OURS}
 """  # noqa: S608  (our own words)
+# What a crash of the server takes of it is handled again, as what was not noted at all.
+_NOTE = f"{_COMMIT} AND set_config('synchronous_commit', 'off', true) = 'off'"
 _IS_OURS = f"SELECT FROM bus_offsets WHERE {_OURS} FOR SHARE"
 _RELEASE = f"UPDATE bus_offsets SET owner = '' WHERE {_OURS}"  # noqa: S608
 _LEFT = "UPDATE bus_offsets SET owner = '' WHERE group_name = $1 AND owner = $2"
@@ -461,6 +465,7 @@ class PostgresMember:
         self._bus, self._group, self._topics, self.name = bus, group, topics, name
         self._bell, self._hearing = bus.database.bell(BUS), ExitStack()
         self._hearing.enter_context(self._bell.heard())
+        self._fetched_at: dict[Part, float] = {}
         self._waits: dict[Part, Callable[[float], Awaitable[None]]] = {}
         # How long ago a ring brought nothing: what rang may not be seen yet.
         self._hidden_s: dict[Part, float] = {}
@@ -471,6 +476,9 @@ class PostgresMember:
 
     async def fetch(self, part: Part, after: Cursor, limit: int) -> Sequence[RawRecord]:
         """See `Member.fetch`."""
+        # Every record rings for all partitions: so often each is looked at, at most.
+        await trio.sleep_until(self._fetched_at.get(part, -inf) + FETCH_EVERY_S)
+        self._fetched_at[part] = trio.current_time()
         self._waits[part] = self._bell.listen()
         rows = await self._bus.call(_fetch, part, after, limit)
         if rows:
@@ -502,7 +510,7 @@ class PostgresMember:
 
     async def commit(self, part: Part, epoch: int, offset: Cursor) -> bool:
         """See `Member.commit`."""
-        return await self._bus.call(self._commit, part, epoch, offset)
+        return await self._bus.call(self._note, _NOTE, part, epoch, offset)
 
     async def transact(
         self,
@@ -568,9 +576,11 @@ class PostgresMember:
                 held[Part(row["topic"], row["partition"])] = _held(row)
         return Assignment(held, frozenset(surplus))
 
-    async def _commit(self, connection: Connection, part: Part, epoch: int, offset: Cursor) -> bool:
+    async def _note(
+        self, connection: Connection, statement: str, part: Part, epoch: int, offset: Cursor
+    ) -> bool:
         args = (self._group, *part, self.name, epoch, *offset)
-        return await change_rows(connection, _COMMIT, *args) == 1
+        return await change_rows(connection, statement, *args) == 1
 
     async def _transact(
         self,
@@ -583,7 +593,7 @@ class PostgresMember:
     ) -> bool:
         # First, and locked with it: who takes the partition waits for us, or we find it taken.
         if offset is not None:
-            if not await self._commit(connection, part, epoch, offset):
+            if not await self._note(connection, _COMMIT, part, epoch, offset):
                 return False
         elif await connection.fetchrow(_IS_OURS, self._group, *part, self.name, epoch) is None:
             return False

@@ -79,6 +79,10 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "actors.persistence.bus.reading:ParkedReader",
         "web.realtime.socket.topics:Missed._taken",
     ),
+    "one for each reader of a member, which waits for it; HIGH, behind which it fetches no more": (
+        "storage.bus.kafka_member:KafkaMember._asked",
+        "storage.bus.kafka_member:_Part.messages",
+    ),
     "settings of the client, whose program chooses them": (
         "web.client.client:Client._outgoing",
         "web.client.client:Subscription._waiting",

@@ -15,6 +15,7 @@ _NAMES = frozenset({"now", "utcnow", "today", "time", "time_ns"})
 _OWNERS = frozenset({"datetime", "date", "time"})
 
 LOOKS_WITH_REASON = {
+    "storage.bus.kafka": "how old a record is, by the time that its broker has noted",
     "storage.memory.database": "when a row was written, as `now()` of the other engine",
     "storage.testing": "suites compare moments",
     "web.cli.beside_log": "an operator asks what is due by now",

@@ -160,8 +160,11 @@ class TopicReader(Reader):
     async def _some(self) -> None:
         raws = await self._fetch(FETCH_MAX)
         if not raws:
-            await self._commit()
-            await self._wait_for_more(POLL_S)
+            due_in_s = self._noted_at + COMMIT_S - trio.current_time()
+            if due_in_s <= 0 or self._done == self._noted:
+                await self._commit()
+                due_in_s = POLL_S
+            await self._wait_for_more(due_in_s)
             return
         parked = await self._parked_keys(raws)
         for raw in raws:
@@ -174,7 +177,6 @@ class TopicReader(Reader):
                 return
             if trio.current_time() - self._noted_at >= COMMIT_S:
                 await self._commit()
-        await self._commit()
 
     async def _parked_keys(self, raws: list[RawRecord]) -> set[str]:
         if self._handling.options.on_failure is not OnFailure.PARK:
