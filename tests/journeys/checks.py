@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.journeys.site_process import SiteProcess
+
 # What a page has to keep, written for the browser; its head says what it is.
 CHECKS = Path(__file__).with_name("accessibility.js").read_text(encoding="utf-8")
 CHECKS = CHECKS[CHECKS.index("() =>") :]
@@ -44,6 +46,27 @@ def found_by_axe(page: Page, source: str) -> list[str]:
     page.evaluate(source)
     found: list[str] = page.evaluate(_RUN)
     return found
+
+
+# What only a member, or a moderator among them, is shown.
+MEMBERS = ["/protected", "/account", "/demo/chat/moderation", "/demo/chat/audit"]
+
+
+def become_moderator(page: Page, site: SiteProcess, name: str) -> None:
+    """Register, leave a message that another moderator may decide about, and get the role."""
+    page.goto(f"{site.url}/lab#chat-demo")
+    page.locator("#chat-demo-draft").fill("A link, which waits: https://example.org/" + "x" * 400)
+    page.locator("#chat-demo-composer button").click()
+    expect(page.locator("#chat-demo-list .is-pending").last).to_be_visible()
+    # Somebody else: what was written here is not for this person to decide.
+    page.context.clear_cookies()
+    page.goto(f"{site.url}/register")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("E-mail address").fill(f"{name}@example.org")
+    page.get_by_label("Password").fill("x9 qv, tz!")
+    page.get_by_role("main").get_by_role("button", name="Create account").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(name)
+    site.run("roles", "grant", "moderator", name, "--yes")
 
 
 def until_it_lives(page: Page) -> None:

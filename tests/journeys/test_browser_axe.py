@@ -6,9 +6,17 @@ import re
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.journeys.checks import PANELS, PATHS, axe, found_by_axe, until_it_lives
+from tests.journeys.checks import (
+    MEMBERS,
+    PANELS,
+    PATHS,
+    axe,
+    become_moderator,
+    found_by_axe,
+    until_it_lives,
+)
 from tests.journeys.kinds import OpenPage
 from tests.journeys.site_process import SiteProcess
 
@@ -32,14 +40,32 @@ def test_axe_finds_nothing_on_any_page(
         viewport={"width": width, "height": 900}, color_scheme=scheme, forced_colors=forced
     )
     told = []
-    for path in (*PATHS, *PANELS):
+    member = context.new_page()
+    become_moderator(member, site, f"axel-{scheme}-{forced}")
+    for path in (*PATHS, *PANELS, *MEMBERS):
         page = context.new_page()
         page.goto(site.url + path)
         until_it_lives(page)
         told += [f"{path}: {problem}" for problem in found_by_axe(page, source)]
         page.close()
+    told += [f"refused: {problem}" for problem in _refused(context.new_page(), site, source)]
     context.close()
     assert told == []
+
+
+def _refused(page: Page, site: SiteProcess, source: str) -> list[str]:
+    """What axe finds in forms that come back: fields that are wrong, and a sign-in that failed."""
+    page.context.clear_cookies()
+    told = []
+    for path in ("/register", "/login"):
+        page.goto(site.url + path)
+        for field in page.locator("main form input:not([type=hidden])").all():
+            field.fill("x@" if field.get_attribute("name") == "email" else "x")
+        page.locator("main form").evaluate("(form) => { form.noValidate = true; }")
+        with page.expect_navigation():
+            page.locator("main form button[type=submit]").click()
+        told += found_by_axe(page, source)
+    return told
 
 
 def test_axe_finds_nothing_while_things_go_wrong(site: SiteProcess, new_page: OpenPage) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.journeys.checks import CHECKS, PATHS
+from tests.journeys.checks import CHECKS, MEMBERS, PATHS, become_moderator, until_it_lives
 from tests.journeys.kinds import OpenContext, OpenPage
 from tests.journeys.site_process import SiteProcess
 from tests.patience import PATIENCE_S
@@ -112,6 +112,44 @@ def test_pages_can_be_used_by_everybody(
             expect(page.locator(".chip.tone-good")).to_have_count(13)
         told += [f"{path}: {problem}" for problem in page.evaluate(CHECKS)]
     assert told == []
+
+
+def test_pages_of_members_can_be_used_by_everybody(
+    site: SiteProcess, new_context: OpenContext
+) -> None:
+    """SITE-20, SITE-70: the queue, the audit, the account, and forms that were refused."""
+    page = new_context(320, 640).new_page()
+    page.emulate_media(color_scheme="dark")
+    become_moderator(page, site, "vera")
+    told = []
+    for path in MEMBERS:
+        page.goto(site.url + path)
+        until_it_lives(page)
+        told += [f"{path}: {problem}" for problem in page.evaluate(CHECKS)]
+    assert told == []
+    # A table is scrolled here, not broken into letters; on a desk it is whole.
+    broken = """() => [...document.querySelectorAll(".audit td:not(:last-child)")].filter((one) => {
+      const words = document.createRange();
+      words.selectNodeContents(one);
+      return words.getBoundingClientRect().height > 32;
+    }).length"""
+    assert page.evaluate(broken) == 0
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert page.evaluate(broken) == 0
+    assert page.evaluate("document.querySelector('.audit').scrollWidth") <= 1280 - 64
+    page.goto(f"{site.url}/demo/chat/moderation")
+    until_it_lives(page)
+    page.context.set_offline(True)
+    expect(page.locator("#connection-pill")).to_have_attribute("data-state", "reconnecting")
+    # SITE-98: what the pill says then takes no room from the name, and no second line of the badge
+    name, nav = page.locator(".viewer"), page.locator(".masthead nav")
+    assert name.evaluate("(one) => one.scrollWidth <= one.clientWidth")
+    heights = nav.locator("a").evaluate_all("(all) => all.map((one) => one.offsetHeight)")
+    assert len(set(heights)) == 1, heights
+    page.context.set_offline(False)
+    page.emulate_media(media="print")
+    expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+    expect(page.locator(".waiting .body").first).to_be_visible()
 
 
 def test_the_focus_is_always_seen(site: SiteProcess, new_page: OpenPage) -> None:

@@ -348,7 +348,7 @@ async def _post(
         if origin.is_form:
             room = await _room_of(services, origin.tab)
             return await show_again(RefusedPost(pane, command.body, command.client_id, error, room))
-        say_instead(words_for(error))
+        say_instead(words_for(error), counts_down=not isinstance(error, EnoughWaiting))
         raise
     if origin.is_form:
         return _redirect(303, stored.message.room)

@@ -59,12 +59,13 @@ def answer_by_status_only() -> None:
     g.pop("command_origin", None)
 
 
-def say_instead(words: str) -> None:
+def say_instead(words: str, *, counts_down: bool = True) -> None:
     """Call this before a command is refused to tell its page more than the row of its error does.
 
     For words of the feature's own with facts in them (seconds, lengths), never what was sent.
+    Without `counts_down` the page counts no seconds: when it may be sent again nobody knows.
     """
-    g.command_words = words
+    g.command_words, g.command_counts_down = words, counts_down
 
 
 def parse_tab(text: str) -> TabId:
@@ -89,13 +90,14 @@ class RefusalTeller:
         origin = g.get("command_origin") if has_request_context() else None
         if not isinstance(origin, Origin) or origin.is_form:
             return
+        wait = row.retry_after_s if g.get("command_counts_down", True) else None
         signals = {
             "transportErrorSource": origin.source,
             "transportErrorKind": row.kind,
             "transportErrorTitle": row.title,
             "transportErrorMessage": g.get("command_words") or row.text,
             "transportErrorStatus": row.status,
-            "transportErrorRetryAfter": row.retry_after_s or 0,
+            "transportErrorRetryAfter": wait or 0,
             "transportErrorRetrying": False,
         }
         key = StreamKey(state.visitor.id, origin.tab)

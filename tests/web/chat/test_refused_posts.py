@@ -95,6 +95,17 @@ async def test_a_refused_form_comes_back_with_its_text() -> None:
         assert (again.status, again.headers["retry-after"]) == (429, "60")
         assert brought(again)[0] == long[:-1]
         assert "10 of your messages wait for a moderator" in brought(again)[1]
+        # SITE-101: on an open page as well, and nothing counts seconds there that nobody knows.
+        with await in_thread(visitor.open_stream) as stream:
+            one_more: dict[str, object] = {
+                "chatDemoDraftBody": long[:-1],
+                "demoClientId": str(uuid.uuid4()),
+                "sseTabId": visitor.tab,
+            }
+            refused = await in_thread(partial(visitor.command, PATH, one_more))
+            told = await in_thread(partial(stream.read_until, b"wait for a moderator"))
+        assert (refused.status, refused.headers["retry-after"]) == (429, "60")
+        assert b'"transportErrorRetryAfter":60' not in told
 
 
 async def test_who_posts_too_often_is_told_the_seconds() -> None:
