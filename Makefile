@@ -103,10 +103,11 @@ $(VENV)/bench.stamp: requirements/bench.lock $(VENV)/dev.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
 	@touch $@
 
-# An unchanged runtime is not fetched again when only the code that fetches it was touched.
-$(DATASTAR): | $(VENV)/run.stamp
-	@$(BIN)/python -m web.views.fetched.browser_runtime build/datastar
+# Each program names what it fetches: another one is fetched when that changes. What is there and
+# still the right one is kept, without network.
+$(DATASTAR): web/views/fetched/browser_runtime.py | $(VENV)/run.stamp
+	@$(BIN)/python -m web.views.fetched.browser_runtime build/datastar && touch $@
 
 # A site without it shows the system's serif, and says so.
-$(HEADING): | $(VENV)/run.stamp
-	@$(BIN)/python -m web.views.fetched.heading_font build/heading || true
+$(HEADING): web/views/fetched/heading_font.py | $(VENV)/run.stamp
+	@$(BIN)/python -m web.views.fetched.heading_font build/heading && touch $@ || true

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,18 @@ def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
     for program in (browser_runtime, heading_font):
         assert program.main([]) == 2
         assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("program", "file"),
+    [("browser_runtime", "datastar/datastar.js"), ("heading_font", "heading/heading.ttf")],
+)
+def test_what_is_named_anew_is_fetched_anew(program: str, file: str) -> None:
+    """SEC-68: make asks the program again when that has changed; what is still right it keeps."""
+    changed = f"web/views/fetched/{program}.py"
+    command = ["make", "--dry-run", "--what-if", changed, f"build/{file}"]
+    told = subprocess.run(command, cwd=BUILD.parent, capture_output=True, text=True, check=True)
+    assert f"web.views.fetched.{program} build/" in told.stdout
 
 
 # -- the font of headings -------------------------------------------------------------------
