@@ -20,8 +20,13 @@ CACHE_CONTROL = "public, max-age=31536000, immutable"
 DATASTAR = "datastar.js"
 SHEET = "app.css"
 HEADING_FONT = "heading.ttf"
-# Sheets that one page needs together: the head of an answer alone is half a kilobyte.
-JOINED = {"lab_chat.css": ("lab.css", "chat.css")}
+# Files that are needed together: the head of an answer alone is half a kilobyte, and what comes
+# second is packed better behind the first. `live.js` is for each page that has a stream.
+JOINED = {
+    "lab_chat.css": ("lab.css", "chat.css"),
+    "lab_chat.js": ("lab.js", "chat.js"),
+    "live.js": ("app.js", "connection.js"),
+}
 # Behind the sheet where the font is there. Nothing jumps when it comes: what a heading is set in
 # until then is a system's font made as wide (measured over our headings: 102 % of Times bold) and
 # as high (the font's own 0.735 and 0.265 of an em, over that factor).
@@ -130,6 +135,11 @@ def slim(name: str, body: bytes) -> bytes:
     return b"\n".join(kept) + b"\n"
 
 
+def _by_itself(name: str, body: bytes) -> bytes:
+    """A script in a block keeps its names for itself, as a module does that is a file."""
+    return b"{\n%s}\n" % body if name.endswith(".js") else body
+
+
 def load(datastar: Path, own: Path | None = None, font: Path | None = None) -> StaticTable:
     """Call this once at start-up to read all files; raises `OSError` if one is missing.
 
@@ -144,7 +154,7 @@ def load(datastar: Path, own: Path | None = None, font: Path | None = None) -> S
         found = (file for file in sorted(own.iterdir()) if file.is_file())
         contents |= {file.name: file.read_bytes() for file in found if file.name[0] != "."}
     for name, parts in JOINED.items():
-        contents[name] = b"".join(contents[part] for part in parts)
+        contents[name] = b"".join(_by_itself(part, contents[part]) for part in parts)
     contents[DATASTAR] = datastar.read_bytes()
     if font is not None:
         contents[HEADING_FONT] = font.read_bytes()

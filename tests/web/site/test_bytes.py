@@ -148,7 +148,7 @@ async def test_what_a_tab_alone_needs_is_not_loaded_before_it_is_opened() -> Non
         reader = site.visitor()
         page = (await in_thread(lambda: reader.get("/lab"))).text
     names = {one.rsplit("/")[-1].split(".")[0] for one in files_of(page)}
-    assert {"app", "lab", "chat", "connection", "datastar"} <= names
+    assert {"app", "live", "lab_chat", "datastar"} <= names
     assert not names & {"burst", "panels", "timeline", "demos", "tree", "forms", "crash"}
     # Who has no scripts sees all panels at once, and needs the styles of all.
     plain = "".join(re.findall(r"<noscript>(.*?)</noscript>", page, flags=re.DOTALL))

@@ -91,6 +91,8 @@ FILES = {
     "home.js": b"1;",
     "lab.css": b"body{}",
     "lab_chat.css": b"body{}",
+    "lab_chat.js": b"0",
+    "live.js": b"0",
     "lab.js": b"1;",
     "connection.js": b"1;",
     "demos.css": b"a{}",
