@@ -103,9 +103,9 @@ async def test_a_refused_form_comes_back_with_its_text() -> None:
                 "sseTabId": visitor.tab,
             }
             refused = await in_thread(partial(visitor.command, PATH, one_more))
-            told = await in_thread(partial(stream.read_until, b"wait for a moderator"))
+            came = await in_thread(partial(stream.read_until, b"wait for a moderator"))
         assert (refused.status, refused.headers["retry-after"]) == (429, "60")
-        assert b'"transportErrorRetryAfter":60' not in told
+        assert b'"transportErrorRetryAfter":60' not in came
 
 
 async def test_who_posts_too_often_is_told_the_seconds() -> None:
