@@ -40,6 +40,7 @@ from actors.chat import (
     parse_reason,
     topic_of,
 )
+from actors.chat.moderation import QUEUE_LIMIT
 from actors.persistence import ERASED
 from actors.persistence.words import BIGINT_MAX
 from actors.runtime import Actor, message
@@ -76,6 +77,10 @@ LOOK_AFTER_S = 0.1
 # While the store is away.
 RETRY_S = 1.0
 
+# On an open page, with what was decided meanwhile: twice what waits there. Past it the oldest of
+# those is left out, and then the page does move.
+SHOWN_MAX = 2 * QUEUE_LIMIT
+
 _FORM = "application/x-www-form-urlencoded"
 # What a page says that was redirected to: `?done=` names one of them.
 _NOTICES = {
@@ -92,16 +97,25 @@ _PROBLEMS = {
 # -- the queue as it is now --------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class QueueReader:
+    """Whose page shows the queue, the token of its forms, and what stands on it."""
+
+    viewer: Viewer
+    csrf: CsrfToken
+    shown: tuple[WaitingView, ...] = ()
+
+
 class QueueReaders(Audience[Stream]):
-    """The open pages of moderators that show the queue, each with the token of its forms."""
+    """The open pages of moderators that show the queue."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         super().__init__(wake)
-        self._who: dict[Stream, tuple[Viewer, CsrfToken]] = {}
+        self._who: dict[Stream, QueueReader] = {}
 
     def watch(self, stream: Stream, viewer: Viewer, csrf: CsrfToken) -> None:
         """Call this when a moderator's page opens its stream."""
-        self._who[stream] = viewer, csrf
+        self._who[stream] = QueueReader(viewer, csrf)
         stream.when_closed(self.leave)
         self.join(stream)
 
@@ -110,9 +124,14 @@ class QueueReaders(Audience[Stream]):
         self._who.pop(reader, None)
         super().leave(reader)
 
-    def who(self, stream: Stream) -> tuple[Viewer, CsrfToken]:
-        """Call this for whose page it is, and their token."""
+    def who(self, stream: Stream) -> QueueReader:
+        """Call this for whose page it is, and what it shows."""
         return self._who[stream]
+
+    def forget_shown(self) -> None:
+        """Call this when texts are gone: none of them may be sent once more."""
+        for reader in self._who.values():
+            reader.shown = ()
 
 
 class BadgeReaders(Audience[Stream]):
@@ -186,6 +205,7 @@ class ModerationFeed(Actor[Messages]):
     def on_room_forgot(self, _: RoomForgot) -> None:
         """Messages, or their texts, are gone."""
         self._waiting = None
+        self._pages.forget_shown()
         self._look_soon()
 
     async def on_arrivals(self, _: Arrivals) -> None:
@@ -217,8 +237,10 @@ class ModerationFeed(Actor[Messages]):
 
     def _serve(self, waiting: WaitingList) -> None:
         for stream in self._pages.take_waiting():
-            viewer, csrf = self._pages.who(stream)
-            html = self._renderer.moderation_queue(queue_view(waiting, viewer, csrf))
+            reader = self._pages.who(stream)
+            view = steady(reader.shown, queue_view(waiting, reader.viewer, reader.csrf))
+            reader.shown = view.items
+            html = self._renderer.moderation_queue(view)
             stream.put_panel("moderation", _frame(html))
         badges = self._badges.take_waiting()
         if badges:
@@ -247,6 +269,19 @@ def queue_view(waiting: WaitingList, viewer: Viewer, csrf: CsrfToken) -> QueueVi
         for one in waiting.messages
     )
     return QueueView(items, waiting.count - len(items), csrf)
+
+
+def steady(shown: tuple[WaitingView, ...], now: QueueView) -> QueueView:
+    """Call this for what a page shows next that shows this: what was decided stays in its place.
+
+    Else the next message would come to stand where this one was, under the hand that decides.
+    """
+    new = {one.id: one for one in now.items}
+    items = [new.pop(one.id) if one.id in new else replace(one, is_decided=True) for one in shown]
+    items += new.values()
+    surplus = len(items) - SHOWN_MAX
+    gone = {one.id for one in [one for one in items if one.is_decided][: max(0, surplus)]}
+    return replace(now, items=tuple(one for one in items if one.id not in gone))
 
 
 def _short(ident: UUID | str) -> ElementId:

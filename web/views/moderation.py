@@ -24,7 +24,8 @@ from web.views.words import (
 class WaitingView:
     """One message that waits. `note` and `problem` are what was typed and what is wrong with it.
 
-    Nobody decides about what they wrote: then `is_own`.
+    Nobody decides about what they wrote: then `is_own`. One that `is_decided` waits no more: it is
+    left where it stood, so that nothing moves under the hand of who is about to decide.
     """
 
     id: ElementId
@@ -37,6 +38,7 @@ class WaitingView:
     is_own: bool = False
     note: str = ""
     problem: str = ""
+    is_decided: bool = False
 
     def __post_init__(self) -> None:
         element_id(f"waiting-{self.id}")
@@ -57,6 +59,11 @@ class QueueView:
     def __post_init__(self) -> None:
         check_count("more", self.more)
         csrf_token(self.csrf)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of it waits any more."""
+        return not self.more and all(one.is_decided for one in self.items)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
@@ -13,12 +14,22 @@ import trio
 from trio_websocket import open_websocket_url
 
 from actors.accounts import Role
-from actors.chat import ROOM_NAMES, CrashRoom, ModerationOutcome, Verdict, Viewer
+from actors.chat import (
+    ROOM_NAMES,
+    CrashRoom,
+    ModerationOutcome,
+    RoomForgot,
+    Verdict,
+    Viewer,
+    topic_of,
+)
 from storage.memory import MemoryChatLog
 from tests.journeys.visitor import Answer, Visitor
 from tests.patience import PATIENCE_S, until
 from tests.web.accounts.test_entering import PASSWORD, form, get, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
+from web.chat.moderation import SHOWN_MAX, steady
+from web.views import QueueView, WaitingView, csrf_token, element_id
 
 pytestmark = pytest.mark.slow
 
@@ -242,11 +253,55 @@ async def test_the_queue_and_its_badge_are_live() -> None:
             await post_as_demo(author, LINK)
             parts = (b"example.org", b'name="csrf"', b'id="moderation-badge"')
             await in_thread(partial(stream.read_until, *parts))
+            # What somebody else decides stays where it stood, until texts are to be forgotten.
+            (message_id,) = waiting(await get(grace, QUEUE))
+            other = await moderator(site, username="Hedy", email="hedy@example.org")
+            assert (await decide(other, message_id, "approve")).status == 303
+            decided = (f'id="waiting-{message_id}" class="panel waiting is-decided"'.encode(),)
+            seen = await in_thread(partial(stream.read_until, *decided, b"Nothing waits any more"))
+            assert seen.rpartition(b'name="decision"')[2].count(b"disabled") == 1
+            topics = site.directory.system.topics
+            topics.publish(topic_of(ROOM_NAMES[0]), RoomForgot(ROOM_NAMES[0]))
+            await post_as_demo(author, LINK + "/more")
+            seen = await in_thread(
+                partial(stream.read_until, b"example.org/more", b"all that waits")
+            )
+            assert message_id.encode() not in seen.rpartition(b'id="moderation-queue"')[2]
         guest = site.visitor()
         await in_thread(guest.open_lab)
         refused = await in_thread(partial(guest.open_stream_of, "moderation"))
         with refused:
             assert refused.status == 403
+
+
+def test_nothing_moves_under_the_hand_that_decides() -> None:
+    """SITE-70: what leaves the queue keeps its place on an open page, up to a limit."""
+
+    def queue(*numbers: int) -> QueueView:
+        return QueueView(tuple(map(item, numbers)), 0, csrf_token("t"))
+
+    def item(number: int) -> WaitingView:
+        at = datetime(2026, 11, 27, tzinfo=UTC)
+        short = element_id(f"m{number}")
+        return WaitingView(short, "Lobby", "ada", short, "words", at, "auto")
+
+    first = steady((), queue(1, 2, 3))
+    second = steady(first.items, queue(1, 3, 4))
+    third = steady(second.items, queue(4))
+    told = [[(one.id, one.is_decided) for one in page.items] for page in (first, second, third)]
+    assert told == [
+        [("m1", False), ("m2", False), ("m3", False)],
+        [("m1", False), ("m2", True), ("m3", False), ("m4", False)],
+        [("m1", True), ("m2", True), ("m3", True), ("m4", False)],
+    ]
+    assert [page.is_done for page in (first, third, steady(third.items, queue()))] == [
+        False, False, True,
+    ]  # fmt: skip
+    shown = first.items
+    for number in range(4, 300):
+        shown = steady(shown, queue(number)).items
+        assert len(shown) <= SHOWN_MAX
+        assert shown[-1] == item(number)
 
 
 async def told(site: WholeSite, visitor: Visitor) -> str:
