@@ -3,11 +3,13 @@
     python -m tests.bench.page_load PORT PATH SECONDS
     python -m tests.bench.page_load PORT PATH burst COUNT
     python -m tests.bench.page_load PORT PATH others
+    python -m tests.bench.page_load PORT PATH posts
 
 The first prints how many pages came in that time, over a few kept connections; `burst` asks for so
 many as fast as it can, over as many connections as a browser would never open, and prints its
 seconds; `others` asks for one after the other with a pause between, until standard input ends, and
-prints the milliseconds of each.
+prints the milliseconds of each; `posts` writes into the Lobby instead, and prints how long each
+took to be on the open page of its author.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import selectors
 import socket
 import sys
 import time
+
+from tests.journeys.visitor import Visitor
 
 # A browser opens six; a script that wants to harm opens more, but for one address 100 are plenty.
 CONNECTIONS, BURST_CONNECTIONS = 4, 100
@@ -125,11 +129,28 @@ def others(port: int, path: str) -> list[float]:
     return took
 
 
+def posts(port: int) -> list[float]:
+    """Post as people do, until standard input ends; the milliseconds until each is delivered."""
+    visitor, took = Visitor(f"http://127.0.0.1:{port}"), list[float]()
+    visitor.open_lab()
+    with visitor.open_stream() as stream:
+        stream.read_until(b"sseConnected")
+        while not select.select([sys.stdin], [], [], PAUSE_S)[0]:
+            word = f"word {len(took)} of many"
+            began = time.perf_counter()
+            assert visitor.post(word).status == 202
+            stream.read_until(word.encode())
+            took.append((time.perf_counter() - began) * 1000)
+    return took
+
+
 def main(port: int, path: str, what: str, *more: str) -> None:
     if what == "burst":
         print(burst(port, path, int(more[0])))
     elif what == "others":
         print(json.dumps(others(port, path)))
+    elif what == "posts":
+        print(json.dumps(posts(port)))
     else:
         print(steady(port, path, float(what)))
 
