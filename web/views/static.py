@@ -21,7 +21,7 @@ DATASTAR = "datastar.js"
 SHEET = "app.css"
 HEADING_FONT = "heading.ttf"
 # Files that are needed together: the head of an answer alone is half a kilobyte, and what comes
-# second is packed better behind the first. `live.js` is for each page that has a stream.
+# second is packed better behind the first. The last of them is for each page that has a stream.
 JOINED = {
     "lab_chat.css": ("lab.css", "chat.css"),
     "lab_chat.js": ("lab.js", "chat.js"),
