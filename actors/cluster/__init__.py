@@ -2,7 +2,7 @@
 
 Read `words.py` (nodes, shards, epochs), `membership.py` and `placement.py` (what is decided),
 `holding.py` (what one node owns), then `nodes.py` (the port), `member.py` (what a process knows)
-and `node.py` (the actor that keeps it true).
+and `node.py` (the actor that keeps it true). `hosting.py`: the actors that live on their owner.
 """
 
 from actors.cluster.holding import (
@@ -13,6 +13,16 @@ from actors.cluster.holding import (
     Moved,
     OwnerMap,
     hand_over_step,
+)
+from actors.cluster.hosting import (
+    Children,
+    Elsewhere,
+    Host,
+    HostActor,
+    MakeOwned,
+    MakeSingleton,
+    UnknownKind,
+    made,
 )
 from actors.cluster.member import UNOWNED_S, UNOWNED_S_MAX, Member
 from actors.cluster.membership import (
@@ -70,12 +80,18 @@ __all__ = [
     "UNOWNED_S_MAX",
     "WEIGHT_MAX",
     "Beat",
+    "Children",
     "ClockOffset",
     "ClusterNode",
+    "Elsewhere",
     "HandOverStep",
     "Holding",
+    "Host",
+    "HostActor",
     "Identity",
     "LinkState",
+    "MakeOwned",
+    "MakeSingleton",
     "Member",
     "Move",
     "Moved",
@@ -90,11 +106,13 @@ __all__ = [
     "OwnerMap",
     "Renewals",
     "Survey",
+    "UnknownKind",
     "clock_offset",
     "counts_of",
     "hand_over_step",
     "is_living",
     "living",
+    "made",
     "may_own",
     "moves",
     "named",
