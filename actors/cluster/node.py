@@ -118,6 +118,12 @@ class ClusterNode(Actor[Never]):
     # Lives
 
     async def _live(self) -> None:
+        member = self._member
+        if member.lives and member.state is not NodeState.GONE:
+            # Of an incarnation that crashed: nobody renews what it owned.
+            member.end()
+            with trio.move_on_after(FAREWELL_S_MAX):
+                await self._farewell(member.node_id)
         while not self._is_leaving:
             await self._join()
             try:

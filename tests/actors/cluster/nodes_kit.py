@@ -101,7 +101,12 @@ class SomeNodes:
         return self.all[name]
 
     async def start(self, name: str) -> OneNode:
-        node = self.all[name] = OneNode(Member(trio.current_time, self.shards), Line(self.database))
+        self.all[name] = OneNode(Member(trio.current_time, self.shards), Line(self.database))
+        return await self.start_again(name)
+
+    async def start_again(self, name: str) -> OneNode:
+        """As its supervisor does after a crash: another incarnation, which knows what it knew."""
+        node = self.all[name]
         made = partial(
             ClusterNode,
             node.line,

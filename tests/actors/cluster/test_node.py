@@ -242,6 +242,17 @@ async def test_a_name_that_is_taken_is_waited_for(autojump_clock: MockClock) -> 
         assert took_s <= LEASE_S + HEARTBEAT_S
 
 
+async def test_a_node_whose_actor_crashes_is_back_at_once(autojump_clock: MockClock) -> None:
+    async with some_nodes("a", "b") as nodes:
+        crashed, first_id = nodes["a"], nodes["a"].member.node_id
+        assert crashed.ref is not None
+        crashed.ref.kill()
+        await nodes.start_again("a")
+        took_s = await nodes.until(lambda: crashed.member.node_id != first_id)
+        assert took_s < HEARTBEAT_S
+        await nodes.until(lambda: nodes.is_shared_out("a", "b"))
+
+
 async def test_ending_while_it_joins_is_clean(autojump_clock: MockClock) -> None:
     async with some_nodes("a") as nodes:
         cut = nodes["a"]
