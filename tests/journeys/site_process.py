@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.patience import PATIENCE_S
 from tests.processes.forked import run, start
+from tests.processes.prepared import lay_out
 
 ROOT = Path(__file__).parents[2]
 # A stop has some twenty lines, and a traceback as many.
@@ -34,6 +35,9 @@ class SiteProcess:
         self.state_dir, self._log = state_dir, log
         self._environment = environment
         self.lines: list[str] = []
+        is_new = not (state_dir / "postgres").exists()
+        if is_new and "DATABASE_URL" not in environment and "memory" not in self.words:
+            lay_out(state_dir)
         self._start()
 
     def _settings(self, port: int = 0) -> dict[str, str]:
