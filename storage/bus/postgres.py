@@ -73,9 +73,9 @@ DAYS_AHEAD = 2
 PARKED_KEPT = 2 * KEPT
 # Beyond it a lag is not counted out.
 LAG_MAX = 100_000
-FETCH_EVERY_S = 0.005
+FETCH_EVERY_S, FETCH_EMPTY_S_MAX = 0.005, 0.02
 # A record that rang may stand behind a transaction that is still open: look again this soon.
-HIDDEN_FIRST_S, HIDDEN_S_MAX = 0.005, 0.64
+HIDDEN_FIRST_S, HIDDEN_S_MAX = 0.02, 0.64
 
 _HORIZON = "txid < pg_snapshot_xmin(pg_current_snapshot())"
 
@@ -465,7 +465,7 @@ class PostgresMember:
         self._bus, self._group, self._topics, self.name = bus, group, topics, name
         self._bell, self._hearing = bus.database.bell(BUS), ExitStack()
         self._hearing.enter_context(self._bell.heard())
-        self._fetched_at: dict[Part, float] = {}
+        self._fetch_from: dict[Part, float] = {}
         self._waits: dict[Part, Callable[[float], Awaitable[None]]] = {}
         # How long ago a ring brought nothing: what rang may not be seen yet.
         self._hidden_s: dict[Part, float] = {}
@@ -477,10 +477,11 @@ class PostgresMember:
     async def fetch(self, part: Part, after: Cursor, limit: int) -> Sequence[RawRecord]:
         """See `Member.fetch`."""
         # Every record rings for all partitions: so often each is looked at, at most.
-        await trio.sleep_until(self._fetched_at.get(part, -inf) + FETCH_EVERY_S)
-        self._fetched_at[part] = trio.current_time()
+        await trio.sleep_until(self._fetch_from.get(part, -inf))
         self._waits[part] = self._bell.listen()
         rows = await self._bus.call(_fetch, part, after, limit)
+        every_s = FETCH_EVERY_S if rows else FETCH_EMPTY_S_MAX
+        self._fetch_from[part] = trio.current_time() + every_s
         if rows:
             self._hidden_s.pop(part, None)
         return [
