@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from actors.persistence import AppendRequest, InvalidField, OutboxRelay, StreamId
 from actors.persistence.bus import (
+    DEAD,
     Assignment,
     BusState,
     BusUnavailable,
     Guard,
     Held,
     InvalidTopic,
+    OnFailure,
     Part,
     RawRecord,
     Received,
@@ -38,7 +40,7 @@ from actors.persistence.words import Cursor
 from actors.runtime import open_actors
 from storage.bus import BusTables, MemoryBus
 from storage.bus.memory import MemoryMember
-from storage.memory import MemoryDatabase, MemoryEventStore, MemoryOutbox
+from storage.memory import MemoryDatabase, MemoryDeadLetters, MemoryEventStore, MemoryOutbox
 from storage.testing import failing_cases
 from storage.testing.bus import TOPIC, BusKit, BusSuite, Heard, options, records, subscribed
 from storage.testing.kept import kept_in_memory
@@ -346,3 +348,24 @@ async def test_the_page_tells_what_runs(autojump_clock: trio.testing.MockClock) 
     names: dict[str, Callable[[MemoryBus], Awaitable[object]]] = {}
     exec(page.partition("```python\n")[2].partition("```")[0], names)  # noqa: S102  (our own page)
     assert await names["main"](MemoryBus()) == [b'{"seats": 2}']
+
+
+async def test_without_room_for_a_dead_letter_nothing_is_given_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # BUS-7: the partition waits for room, and fills the topic's .dead no further meanwhile
+    bus = MemoryBus()
+    bus.dead_letters = MemoryDeadLetters(bus.tables.database, rows_max=1)
+    await bus.declare(TOPIC, 1)
+    heard = Heard(failing={"0": ValueError("no"), "1": ValueError("no")})
+    await bus.publish_batch(TOPIC, records(3))
+    async with subscribed(bus, heard, options(on_failure=OnFailure.SKIP)):
+        await trio.sleep(300)
+        assert heard.values == []
+        (first,) = await bus.dead_letters.list(kind="bus")
+        assert first.letter.payload == b"0"
+        assert len(bus.tables.records[Part(TOPIC + DEAD, 0)]) == 1
+        await bus.dead_letters.discard(first.id, "ada", "seen")
+        await heard.count(1)
+    assert heard.values == ["2"]
+    assert [one.value for one in bus.tables.records[Part(TOPIC + DEAD, 0)]] == [b"0", b"1"]

@@ -1,8 +1,9 @@
 """How one record is handled for a group: tried, tried again, or made a dead letter.
 
 Rule 1: a record that cannot be read is a dead letter with its raw bytes, whatever the policy.
-Rule 2: what is given up is kept before its offset is passed: first on the topic's `.dead`, then
-as a dead letter. Where one of them cannot be, the record is not given up.
+Rule 2: what is given up is kept before its offset is passed: first as a dead letter, which is the
+same one however often this is tried, then on the topic's `.dead`. Where one of them cannot be, the
+record is not given up.
 """
 
 from dataclasses import dataclass, replace
@@ -128,8 +129,8 @@ class Handling:
         self, at: At, raw: RawRecord, error: Exception, event_id: UUID | None = None
     ) -> None:
         """Call this to make a dead letter of a record, its raw bytes on the topic's `.dead`."""
-        await self.engine.publish_raw(at.topic + DEAD, raw.part.partition, [raw])
         await self.engine.dead_letters.add(self._letter(at, raw, error, event_id))
+        await self.engine.publish_raw(at.topic + DEAD, raw.part.partition, [raw])
         self.given_up += 1
         _log.warning(
             "bus.record_given_up",
