@@ -7,6 +7,7 @@ from functools import partial
 
 import trio
 
+from actors.cluster import Nodes
 from actors.persistence import (
     EVENTS,
     DeadLetters,
@@ -26,6 +27,7 @@ from storage.memory import (
     MemoryDeadLetters,
     MemoryEventStore,
     MemoryIdempotency,
+    MemoryNodes,
     MemoryOutbox,
     MemoryProjections,
     MemorySnapshots,
@@ -37,6 +39,7 @@ from storage.postgres import (
     PostgresDeadLetters,
     PostgresEventStore,
     PostgresIdempotency,
+    PostgresNodes,
     PostgresOutbox,
     PostgresProjections,
     PostgresSnapshots,
@@ -71,6 +74,7 @@ class Kept:
     dead_letters: DeadLetters
     snapshots: Snapshots
     projections: ProjectionStore
+    nodes: Nodes
     pass_time: Callable[[float], Awaitable[None]]
     remove_tombstoned: Callable[[], Awaitable[object]]
 
@@ -93,6 +97,7 @@ def kept_in_memory(inline: Sequence[Projection] = (), event_types: EventTypes = 
         MemoryDeadLetters(database, rows_max=20),
         MemorySnapshots(database),
         MemoryProjections(database),
+        MemoryNodes(database),
         pass_time,
         trio.lowlevel.checkpoint,  # here it is done by the tombstone itself
     )
@@ -120,6 +125,7 @@ def kept_in_postgres(
         PostgresDeadLetters(database, rows_max=20),
         PostgresSnapshots(database),
         PostgresProjections(database),
+        PostgresNodes(database),
         pass_time,
         partial(remove_tombstoned, database, older_than=timedelta(0)),
     )

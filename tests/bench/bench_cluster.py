@@ -45,7 +45,8 @@ async def _measure(url: str) -> tuple[list[float], list[float], list[float]]:
         for _ in range(_RUNS):
             times = [await _took_ms(lambda: nodes.beat(node_id)) for _ in range(_BEATS)]
             beats.append(statistics.median(times))
-            with_it, without = [], []
+            with_it: list[float] = []
+            without: list[float] = []
             for number in range(_APPENDS):
                 shard = token if number % 2 else None
                 stream, events = StreamId(f"order-{uuid4()}"), new_events(1)

@@ -22,6 +22,7 @@ from actors.chat import (
     Verdict,
     Viewer,
 )
+from actors.cluster import LinkState, NewNode, NodeState
 from actors.persistence import (
     START,
     AppendRequest,
@@ -198,6 +199,15 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "get_many": {"collection": "p__g1", "keys": ["k"]},
         "exists": {"collection": "p__g1", "key": "k"},
         "query": {"collection": "p__g1", "prefix": "k", "after": "k", "limit": 5},
+    },
+    "nodes": {
+        "join": {"node": NewNode(_ONE, "a", "1")},
+        "beat": {"node_id": _ONE, "link": LinkState.UP},
+        "set_state": {"node_id": _ONE, "state": NodeState.UP},
+        "claim": {"node_id": _ONE, "wanted": {0: 0}},
+        "hand_over": {"node_id": _ONE, "shard": 0, "epoch": 1, "to": _ONE},
+        "release": {"node_id": _ONE, "shards": {0: 1}},
+        "purge": {"limit": 5},
     },
 }
 
