@@ -30,6 +30,7 @@ const HINT = "greenroom-stage-hint";
 
 let place = "";
 let connectedAt = Infinity;
+let isAwaited = false;
 let isPaused = false;
 
 // ---- panels ----------------------------------------------------------------------------------
@@ -277,8 +278,8 @@ async function act(action) {
   refused = reason && action;
   note.textContent = reason;
   if (reason) return;
-  // What comes from now on is of this action, however lately the line was opened.
-  connectedAt = -Infinity;
+  // The next story is of this action, however lately the line was opened, or is opened anew.
+  isAwaited = action !== "flood";
   mark(`${action} ${chipAt(place).querySelector(".chip-name").textContent}`);
   byId("stage-hint").hidden = true;
   try {
@@ -473,11 +474,12 @@ async function onStory(story) {
   if (!number) return forget(story);
   if (story.dataset.number === stories.dataset.chosen) story.toggleAttribute("data-shown", true);
   const isOver = "took" in story.dataset;
-  const isPast = performance.now() - connectedAt < PAST_MS;
+  const isPast = !isAwaited && performance.now() - connectedAt < PAST_MS;
   const isNew = !seen.has(number);
   const wasOver = seen.get(number);
   seen.set(number, isOver || wasOver);
   if (isPast && isNew) return;
+  isAwaited &&= !isNew;
   markStory(story);
   const isGiveUp = story.classList.contains("is-give-up");
   const isAbout = story.dataset.place === place || isGiveUp || !place;
