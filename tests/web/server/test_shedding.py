@@ -12,7 +12,7 @@ import trio.testing
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 from structlog.testing import capture_logs
 
-from tests.patience import until
+from tests.patience import FOR_EVER_S, until
 from tests.web.server.http1.corpus import CASES, Case
 from tests.web.server.http1.test_corpus import PATIENT, SECOND, Recorder
 from tests.web.server.http1.wire import split_answers
@@ -184,6 +184,20 @@ async def test_requests_may_come_in_any_pieces_and_several_at_once(step: int) ->
     assert len(set(numbers)) == 5
 
 
+async def test_the_rest_of_a_head_is_no_request_that_is_known_again() -> None:
+    # SEC-112, REL-74
+    door = Door()
+    first, rest = BUSY[:9], BUSY[9:]
+    async with overloaded(door.app()) as server, await connect(server) as client:
+        await client.send(first)
+        await trio.testing.wait_all_tasks_blocked()
+        await until(lambda: len(next(iter(server.connections))._plain.reader) == len(first))  # type: ignore[union-attr]
+        await refused(client, rest, b"\r\n\r\n1")
+        await client.send(rest)
+        assert (await client.read_to_end()).startswith(b"HTTP/1.1 400 ")
+    assert door.again == []
+
+
 async def test_each_request_of_the_corpus_is_judged_as_ever() -> None:
     # REL-50, SEC-112, REL-74: what is no request is never told to come again
     problems: list[str] = []
@@ -217,17 +231,28 @@ async def test_each_request_of_the_corpus_is_judged_as_ever() -> None:
 async def test_a_head_in_two_pieces_has_one_deadline_and_rest_has_its_own() -> None:
     # REL-14, REL-53
     door = Door()
-    limits = TransportSettings(head_s=0.2, keep_alive_s=0.2, linger_s=0.2)
-    async with overloaded(door.app(), limits) as server:
-        async with await connect(server) as client:
-            await refused(client, BUSY, b"\r\n\r\n1")
-            await client.send(BUSY[:9])
-            assert b" 408 " in await client.read_to_end()
-        # Who asks nothing is ended, though it was answered without its task.
-        async with await connect(server) as client:
-            await refused(client, BUSY, b"\r\n\r\n2")
-            assert await client.read_to_end() == b""
-    assert resting(server) == 0
+    limits = TransportSettings(head_s=0.2, keep_alive_s=FOR_EVER_S, linger_s=0.2)
+    async with overloaded(door.app(), limits) as server, await connect(server) as client:
+        await client.send(BUSY[:9])
+        assert b" 408 " in await client.read_to_end()
+    limits = TransportSettings(head_s=FOR_EVER_S, keep_alive_s=2 * FOR_EVER_S, linger_s=0.2)
+    async with overloaded(door.app(), limits) as server, await connect(server) as client:
+        await refused(client, BUSY, b"\r\n\r\n1")
+        (transport,) = server.connections
+        # By its answer it has time anew, and by a part of a head that of a head.
+        rest_until = transport._read_scope.deadline
+        assert rest_until > trio.current_time() + 1.5 * FOR_EVER_S
+        await refused(client, BUSY, b"\r\n\r\n2")
+        assert transport._read_scope.deadline > rest_until
+        await client.send(BUSY[:9])
+        await until(lambda: transport._read_scope.deadline < trio.current_time() + 1.5 * FOR_EVER_S)
+    limits = TransportSettings(head_s=FOR_EVER_S, keep_alive_s=0.1, linger_s=0.2)
+    async with overloaded(door.app(), limits) as server, await connect(server) as client:
+        # Who asks nothing more is ended without a word, though it was answered without its task.
+        await refused(client, BUSY, b"\r\n\r\n3")
+        assert await client.read_to_end() == b""
+        await until(lambda: not server.connections)
+        assert resting(server) == 0
 
 
 async def test_as_many_requests_as_a_connection_may_ask() -> None:

@@ -208,6 +208,10 @@ class Transport(TCPServer):
             return b""
         return None
 
+    def wait_until(self, deadline: float) -> None:
+        """Move the deadline of a `receive` that waits, for whoever speaks HTTP on it."""
+        self._read_scope.deadline = deadline
+
     async def wait_left(self) -> bool:
         """Wait until the client shut its side or reset it, whatever lies unread before that."""
         with trio.CancelScope() as self._read_scope:

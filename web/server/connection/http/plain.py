@@ -147,10 +147,8 @@ class PlainHttp:
             deadline = began + allowed_s(phase, self._settings)
             data = await self._link.receive(phase, deadline, self.shed)
             if data is None:
-                if self._shed_at > began and not self._link.is_draining:
-                    began, was_due = self._shed_at, False  # it had answers since
-                    continue
-                return LATE if is_due and not self._link.is_draining else None
+                is_late = is_due and self._shed_at < began and not self._link.is_draining
+                return LATE if is_late else None
             if not data:
                 return None
             found = await self._take(data)
@@ -183,13 +181,16 @@ class PlainHttp:
             if ready is not None:
                 self._again = again
                 return self._shed(ready, is_head=False)
+        # The rest of a head is none by itself, nor the same request when it comes again.
+        is_begun = self.has_started_head
         self.reader.feed(data)
         found = self.reader.next_head()
         if isinstance(found, Head) and found.keeps_open and not is_same and self._may_shed:
             scope = self._scope(found)
             ready = None if found.is_websocket else self._maybe_ask(scope)
             if ready is not None:
-                self._keep_again(found, data, scope["state"].get(AGAIN))
+                if not is_begun:
+                    self._keep_again(found, data, scope["state"].get(AGAIN))
                 return self._shed(ready, is_head=found.method == b"HEAD")
             self._asked = scope
         self._is_shown, self._shown = True, found
@@ -208,6 +209,7 @@ class PlainHttp:
         data = head_bytes(status, headers, fixed)
         self._served += 1
         self._shed_at = trio.current_time()
+        self._link.wait_until(self._shed_at + self._settings.keep_alive_s)
         self._link.pipe.offer(data if is_head else data + body)
         if not len(self.reader) and self._link.pipe.is_idle:
             return True

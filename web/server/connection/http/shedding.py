@@ -27,8 +27,6 @@ from web.server.connection.overload import Overload
 # its own task goes on with it.
 Shed = Callable[[bytes], bool]
 
-# As long as the batch of a turn may be: those behind it are looked at in the next one.
-_EVENTS_MAX = 1000
 _NOTHING = outcome.Value(False)
 
 
@@ -82,7 +80,8 @@ class Shedder:
             try:
                 while True:
                     await trio.lowlevel.wait_readable(poll.fileno())
-                    self._read_all(poll.poll(0, _EVENTS_MAX))
+                    # All of them: whose request lies in the kernel meanwhile runs out of time.
+                    self._read_all(poll.poll(0, max(1, len(self))))
             finally:
                 self._poll = None
 
