@@ -60,6 +60,7 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "storage.postgres.connecting.asyncio_thread:AsyncioThread._to_trio",
     ),
     "a constant beside it, by count or by bytes": (
+        "actors.cluster.link.window:Sending._under",
         "actors.reducers.reducer_ref:Subscription._items",
         "actors.runtime.watching.changes:Changes._queue",
         "actors.runtime.watching.dead_letters:DeadLetters._kept",
