@@ -78,7 +78,7 @@ class ClusterNode(Actor[Never]):
         self._nodes, self._member, self._identity = nodes, member, identity
         self._env, self._link = env, link
         self._moving: set[int] = set()
-        self._is_leaving = self._is_away = False
+        self._is_leaving = self._is_away = self._is_beside = False
         self._wake = trio.Event()
 
     def on_start(self) -> None:
@@ -209,11 +209,18 @@ class ClusterNode(Actor[Never]):
                     member.state, is_up = NodeState.UP, True
                 survey = await self._nodes.survey()
                 member.read(survey)
+                self._tell_alone(survey)
                 await self._carry_out(survey, life)
             except StoreError as error:
                 self._note_away(error)
             with trio.move_on_after(HEARTBEAT_S):
                 await self._wake.wait()
+
+    def _tell_alone(self, survey: Survey) -> None:
+        """Two that start in one moment may not have seen each other: it is told, once."""
+        if survey.alone and not self._is_beside:
+            _log.error("cluster.served_beside", node=self._identity.name, by=survey.alone[0])
+        self._is_beside = bool(survey.alone)
 
     async def _carry_out(self, survey: Survey, life: trio.Nursery) -> None:
         member, mine = self._member, str(self._member.node_id)

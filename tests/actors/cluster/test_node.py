@@ -253,6 +253,16 @@ async def test_a_node_whose_actor_crashes_is_back_at_once(autojump_clock: MockCl
         await nodes.until(lambda: nodes.is_shared_out("a", "b"))
 
 
+async def test_who_serves_beside_a_cluster_without_being_of_it_is_told_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:  # CLU-2
+    async with some_nodes("a") as nodes:
+        nodes.database.alone.append("greenroom:site (pid 7)")
+        await trio.sleep(5 * HEARTBEAT_S)
+    assert caplog.text.count("cluster.served_beside") == 1
+    assert "greenroom:site (pid 7)" in caplog.text
+
+
 async def test_ending_while_it_joins_is_clean(autojump_clock: MockClock) -> None:
     async with some_nodes("a") as nodes:
         cut = nodes["a"]
