@@ -43,9 +43,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=NEVER)
     for name in BESIDE:
         shutil.copy(ROOT / name, folder / name)
-    done = run(sys.executable, *"-m pip wheel . --no-deps -q -w made".split(), cwd=folder)
-    if done.returncode and "setuptools" in done.stderr and "No matching" in done.stderr:
-        pytest.skip("not run: no registry has the build's setuptools")
+    words = "-m pip wheel . --no-deps --no-build-isolation -q -w made"
+    done = run(sys.executable, *words.split(), cwd=folder)
     assert done.returncode == 0, done.stderr
     (made,) = (folder / "made").glob("*.whl")
     return made
