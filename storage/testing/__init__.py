@@ -3,7 +3,7 @@
 Subclass a suite in a test file and give it a fixture that makes the adapter; the suite does
 the work. Read `event_store.py` first, and `memory/event_store.py` beside it; the other suites
 are `streams.py`, `reading/`, `with_append.py`, `dead_letters.py`, `private.py`,
-`projections/`, `sessions.py`, `accounts.py`, `chat_log.py` and `nodes.py`.
+`projections/`, `sessions.py`, `accounts.py`, `chat_log.py`, `nodes.py` and `link.py`.
 
 What they stand on: `samples.py` (events and the like), `kept.py` (all ports of one database),
 `servers/` (a PostgreSQL with a fresh database for each test, a bad network before any server, a
@@ -18,6 +18,7 @@ from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
 from storage.testing.faulty_adapters import failing_cases
+from storage.testing.link import LinkSuite
 from storage.testing.nodes import NodesSuite
 from storage.testing.private import ForgettingSuite, PrivateFieldsSuite, SubjectKeysSuite
 from storage.testing.projections.filling import ProjectionSuite
@@ -63,6 +64,7 @@ __all__ = [
     "InboxSuite",
     "InlineProjectionsSuite",
     "KillLoop",
+    "LinkSuite",
     "NodesSuite",
     "OutboxSuite",
     "PrivateFieldsSuite",

@@ -60,7 +60,7 @@ IO_MODULES = frozenset(
 )
 
 # Only the composition root names concrete adapters.
-ADAPTERS = ("storage.postgres", "storage.memory", "storage.bus")
+ADAPTERS = ("storage.postgres", "storage.memory", "storage.bus", "storage.link")
 COMPOSITION_ROOTS = ("web.app", "web.storing", "web.cli")
 
 FUNCTION_LINES_MAX = 60
