@@ -223,6 +223,17 @@ async def test_a_node_that_does_not_read_is_disconnected_and_the_server_keeps_no
         assert heard.data == [b"next"]
 
 
+async def test_who_ended_hears_nothing_of_what_was_under_way(autojump_clock: MockClock) -> None:
+    async with _two() as (server, a, b, heard):
+        ended = Heard()
+        subscription = await b.subscribe(N_B, ended)
+        server.direction("a", "b").delay_s = 1.0
+        await a.publish(N_B, b"1")
+        await subscription.end()
+        await heard.wait_for(1)
+        assert (ended.data, heard.data) == ([], [b"1"])
+
+
 async def test_a_publish_that_is_cancelled_was_handed_over_or_not(
     autojump_clock: MockClock,
 ) -> None:

@@ -32,7 +32,8 @@ class Intake:
     """The door of one node: `subject` and bytes in, `Arrived` or `Refused` out.
 
     `is_member` says whether a node is in the table of nodes and is another than this one.
-    `hears_all` says of a subject whether this node must have heard it from its first frame.
+    `hears_all` says of a subject whether this node must have heard it from its first frame: of its
+    own few, whose numbers are never forgotten while the peer lives.
     """
 
     def __init__(

@@ -116,9 +116,16 @@ class Sending:
         """Call this now and then: the numbers of an empty frame that asks, once it is time.
 
         That is 2 s after the oldest frame under way, and as long after the last question: one
-        that was lost must not keep a window shut for ever.
+        that was lost must not keep a window shut for ever. Of a peer that is back it is at once,
+        when something was given up.
         """
-        if not self._under or now - max(self._under[0].at, self._asked_at) < ASK_AFTER_S:
+        if self.given_up_count:
+            waited_from = self._asked_at
+        elif self._under:
+            waited_from = max(self._under[0].at, self._asked_at)
+        else:
+            return None
+        if not self.is_open or now - waited_from < ASK_AFTER_S:
             return None
         self._asked_at = now
         return self.maybe_number(0, 0, now)
@@ -157,7 +164,8 @@ class Sending:
 
     def open_again(self) -> None:
         """Call this when a peer that was taken for gone says hello; numbers go on."""
-        self.is_open = True
+        if not self.is_open:
+            self.is_open, self._asked_at = True, float("-inf")
 
 
 class Hearing:

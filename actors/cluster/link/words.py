@@ -36,7 +36,7 @@ Trace = Annotated[str, msgspec.Meta(max_length=TRACE_LENGTH_MAX)]
 
 
 class EnvelopeKind(IntEnum):
-    """What an envelope is to whoever opens it."""
+    """What an envelope is to whoever opens it; another kind is another `FRAME_FORMAT`."""
 
     TELL = 1
     ASK = 2

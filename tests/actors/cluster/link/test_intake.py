@@ -106,6 +106,17 @@ def test_the_sender_learns_of_what_was_too_old() -> None:
     assert hearing.received_count == 1
 
 
+def test_a_frame_whose_envelopes_are_none_is_refused_once_and_lost_to_its_sender() -> None:
+    # CLU-24
+    at = door()
+    broken = KEYS.seal(HERE, frame(head(1), [envelope()] * 3)[32:-1] + b"\xc1")
+    assert _reason(_take(at, broken)) is RefusedReason.ENVELOPES
+    assert _reason(_take(at, broken)) is RefusedReason.SEQUENCE
+    taken = _take(at, frame(head(2, before=3), [envelope()]))
+    assert isinstance(taken, Arrived)
+    assert taken.gap == Gap(0, 3)
+
+
 def test_an_ask_that_nobody_waits_for_is_not_handled() -> None:
     # CLU-53
     at = door()

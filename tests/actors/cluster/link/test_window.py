@@ -125,13 +125,29 @@ def test_the_window_of_a_peer_that_is_gone_is_shut_until_it_is_back() -> None:
     assert sending.maybe_number(1, 1, 0.0) is None
     assert sending.acknowledge(Ack(2, 5)) == Settled()
     assert sending.close() == 0
+    assert sending.maybe_ask(100.0) is None
     sending.open_again()
-    # Of the second only part came: said by the answer to what is sent next.
+    # The second was lost: said by the answer to what is sent next.
     assert sending.acknowledge(Ack(1, 2)) == Settled()
     assert sending.maybe_number(1, 1, 0.0) == Numbered(3, 5)
     assert (sending.given_up_count, sending.envelopes_under_way) == (5, 1)
     assert sending.acknowledge(Ack(3, 3)) == Settled(3, 3)
     assert (sending.given_up_count, sending.lost_count) == (0, 3)
+
+
+def test_a_peer_that_is_back_is_asked_at_once_for_what_was_given_up() -> None:
+    # CLU-52
+    sending = Sending()
+    sending.maybe_number(2, 1, 0.0)
+    assert sending.maybe_ask(5.0) == Numbered(2, 2)
+    assert sending.close() == 2
+    sending.open_again()
+    assert sending.maybe_ask(5.1) == Numbered(3, 2)
+    assert sending.maybe_ask(5.2) is None
+    # It had heard the first question, and the answer came late: that settles it as well.
+    assert sending.acknowledge(Ack(2, 1)) == Settled(1, 1)
+    assert (sending.given_up_count, sending.envelopes_under_way) == (0, 0)
+    assert sending.maybe_ask(100.0) is None
 
 
 class _Wire:
@@ -182,7 +198,7 @@ class _Wire:
     def check(self) -> None:
         sending = self.sending
         known = sending.delivered_count + sending.lost_count
-        assert self.sent == known + sending.envelopes_under_way
+        assert self.sent == known + sending.envelopes_under_way + sending.given_up_count
         assert 0 <= sending.envelopes_under_way <= 40
         assert 0 <= sending.bytes_under_way <= 400
         assert all(count == 1 for count in self.delivered.values())
@@ -190,7 +206,7 @@ class _Wire:
 
 
 _STEPS = st.lists(
-    st.tuples(st.sampled_from("sssaAlqtTrRw"), st.integers(0, 30)), min_size=1, max_size=120
+    st.tuples(st.sampled_from("sssaAlqtTrRwco"), st.integers(0, 30)), min_size=1, max_size=120
 )
 
 
@@ -217,12 +233,17 @@ def test_what_was_sent_is_delivered_lost_or_under_way_and_never_doubled(
                 wire.ask()
             case "t" | "T":
                 wire.tell()
+            case "c":
+                wire.sending.close()
+            case "o":
+                wire.sending.open_again()
             case "r" | "R":
                 wire.hear(number if step == "R" else 0, again=number % 7 == 0)
             case _:
                 wire.now += number / 10
         wire.check()
     # And when the wire is well again and a question was answered, all is known exactly.
+    wire.sending.open_again()
     while wire.under:
         wire.arrive(0, again=False)
     wire.now += 2 * ASK_AFTER_S
@@ -234,6 +255,6 @@ def test_what_was_sent_is_delivered_lost_or_under_way_and_never_doubled(
     while wire.acks:
         wire.hear(0, again=False)
     wire.check()
-    assert wire.sending.envelopes_under_way == 0
+    assert wire.sending.envelopes_under_way == wire.sending.given_up_count == 0
     assert wire.sending.delivered_count == len(wire.delivered)
     assert wire.sending.lost_count == wire.sent - len(wire.delivered)
