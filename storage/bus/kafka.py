@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
+from weakref import WeakSet
 
 import trio
 from confluent_kafka import (
@@ -80,20 +81,27 @@ class KafkaBus:
     """The port `EventBus` on a broker; see the module's docstring.
 
     Opened by the first call, so that it may be made before its broker is there. `close` ends it.
+    `consumer` makes the clients of its members.
     """
 
     has_transactions = False
 
     def __init__(
-        self, settings: KafkaSettings, *, parking: Parking, dead_letters: DeadLetters
+        self,
+        settings: KafkaSettings,
+        *,
+        parking: Parking,
+        dead_letters: DeadLetters,
+        consumer: Callable[[dict[str, object]], Consumer] = Consumer,
     ) -> None:
-        self._settings, self._prefix = settings, settings.prefix
+        self._settings, self._prefix, self._consumer = settings, settings.prefix, consumer
         self.parking, self.dead_letters = parking, dead_letters
         self._producer = Producer(settings.producing(self._on_error))
         self._admin = AdminClient(settings.common(self._on_error))  # type: ignore[arg-type]
         self._partitions: dict[str, int] = {}
         self._is_refused = False
         self._away, self._away_since = "", 0.0
+        self._joined: WeakSet[KafkaMember] = WeakSet()
 
     async def close(self) -> None:
         """Call this at the end; records in hand are sent or given up within 8 s."""
@@ -154,12 +162,16 @@ class KafkaBus:
         return await self._call(self._seek, group, goal, topic)
 
     async def health(self) -> BusHealth:
-        """See `EventBus.health`."""
+        """See `EventBus.health`; a member that cannot read is told of as well."""
         try:
             await self._call(self._topics)
         except (BusUnavailable, BusRejected):
             pass  # it is noted, and told below
-        return BusHealth.after(trio.current_time() - self._away_since, self._away)
+        troubles = [told for one in self._joined if (told := one.trouble()) is not None]
+        if self._away:
+            troubles.append((self._away_since, self._away))
+        since, reason = min(troubles, default=(0.0, ""))
+        return BusHealth.after(trio.current_time() - since, reason)
 
     async def join(self, group: str, topics: Sequence[str], start_at: StartAt) -> KafkaMember:
         """See `Engine.join`."""
@@ -168,7 +180,13 @@ class KafkaBus:
                 await self._partitions_of(topic)
             except UnknownTopic as error:
                 raise SubscriptionFailed([topic], error.reason) from None
-        return KafkaMember(self._settings, group, topics, start_at)
+
+        def make(on_error: Callable[[KafkaError], None]) -> Consumer:
+            return self._consumer(self._settings.consuming(on_error, group))
+
+        member = KafkaMember(self._prefix, group, topics, start_at, make)
+        self._joined.add(member)
+        return member
 
     async def _call(self, work: Callable[..., T], *args: object) -> T:  # type: ignore[explicit-any]  # as it takes
         try:

@@ -4,6 +4,8 @@ Rule 1: only the thread polls; it never waits for trio, but for a partition that
 back, at most so long as a handler has to end.
 Rule 2: what both sides read stands under the lock, and nothing waits with the lock held.
 Rule 3: a message that was fetched before a partition was moved is dropped: it has another number.
+Rule 4: a thread that failed has nothing any more, and answers who still asks it; a new one, with a
+client of its own, begins by `renew`, when its time has come and the old one has ended.
 """
 
 import queue
@@ -13,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from zlib import crc32
 
 import trio
 import trio.lowlevel
@@ -20,6 +23,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from actors.persistence.bus import (
     Assignment,
+    BusRejected,
     BusUnavailable,
     HandlerInTransaction,
     Held,
@@ -28,9 +32,10 @@ from actors.persistence.bus import (
     Received,
     StartAt,
 )
+from actors.persistence.bus.sharing import RECONNECT_FIRST_S, RECONNECT_S_MAX, backoff_s
 from actors.persistence.bus.subscription import FINISH_S_MAX
 from actors.persistence.words import Cursor
-from storage.bus.kafka_words import REQUEST_S_MAX, KafkaSettings, error_of
+from storage.bus.kafka_words import REQUEST_S_MAX, error_of, word_of
 
 # What is asked of the thread, such as a commit, waits for the end of a poll.
 POLL_S = 0.02
@@ -41,6 +46,10 @@ HIGH, LOW = 200, 50
 # Later than the subscription's own limit, which cancels the handler.
 GIVE_BACK_S_MAX = FINISH_S_MAX + 1.0
 CLOSE_S_MAX = 10.0
+# A thread that has nothing to read, and ran for so long, is as good as one that has.
+PROVEN_S = RECONNECT_S_MAX
+
+MakeConsumer = Callable[[Callable[[KafkaError], None]], Consumer]
 
 _LOST = frozenset(
     {
@@ -69,6 +78,13 @@ class _Asked:
             self._call()
         except KafkaException as error:
             self.failure = error_of(error)
+        self._answer()
+
+    def refuse(self) -> None:
+        self.failure = KafkaError(KafkaError._DESTROY)
+        self._answer()
+
+    def _answer(self) -> None:
         try:
             self._token.run_sync_soon(self.done.set)
         except trio.RunFinishedError:
@@ -87,39 +103,61 @@ class _Part:
 
 
 class KafkaMember:
-    """One membership; see `Member`. Made by `KafkaBus.join`."""
+    """One membership; see `Member`. Made by `KafkaBus.join`.
+
+    `make_consumer` gives a client that was not used before, and tells it whom to call on an error.
+    """
 
     def __init__(
-        self, settings: KafkaSettings, group: str, topics: Sequence[str], start_at: StartAt
+        self,
+        prefix: str,
+        group: str,
+        topics: Sequence[str],
+        start_at: StartAt,
+        make_consumer: MakeConsumer,
     ) -> None:
-        self._prefix, self._start_at = settings.prefix, start_at
-        self._topics = topics
+        self._prefix, self._group, self._topics = prefix, group, topics
+        self._start_at, self._make_consumer = start_at, make_consumer
         self._lock = threading.Lock()
         self._parts: dict[Part, _Part] = {}
         self._epochs = 0
         self._is_closing = False
         # One for each reader, and each waits for it.
         self._asked: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
-        self._failure = ""
+        self._thread: threading.Thread | None = None
+        self._is_over = False
+        self._failure: BusUnavailable | BusRejected | None = None
+        # Since when there is trouble, and how often the thread failed in it.
+        self._trouble: tuple[float, str] | None = None
+        self._failures, self._again_at, self._began = 0, 0.0, 0.0
         self._token = trio.lowlevel.current_trio_token()
         self._news = trio.Event()
         self._since: dict[Part, trio.Event] = {}
-        self._consumer = Consumer(settings.consuming(self._on_error, group))
-        self._thread = threading.Thread(target=self._run, name=f"greenroom-bus-{group}")
-        # It ends by itself when the member leaves; a process that dies does not wait for it.
-        self._thread.daemon = True
-        self._thread.start()
+        self._begin()
 
     async def renew(self) -> Assignment:
-        """See `Member.renew`."""
+        """See `Member.renew`; raises once when the thread failed.
+
+        A new one is made after 1 s, doubling to 30 s; until it is given partitions there are none.
+        """
         await trio.lowlevel.checkpoint()
+        now = trio.current_time()
+        if self._failure is not None:
+            self._renew_thread(now)
         with self._lock:
-            if self._failure:
-                raise BusUnavailable(self._failure)
-            return Assignment(
-                {part: Held(one.epoch, Cursor(0, one.offset)) for part, one in self._parts.items()},
-                frozenset(part for part, one in self._parts.items() if one.is_leaving),
-            )
+            held = {
+                part: Held(one.epoch, Cursor(0, one.offset)) for part, one in self._parts.items()
+            }
+            leaving = frozenset(part for part, one in self._parts.items() if one.is_leaving)
+        if self._failure is None and (held or now - self._began >= PROVEN_S):
+            self._failures, self._trouble = 0, None
+        return Assignment(held, leaving)
+
+    def trouble(self) -> tuple[float, str] | None:
+        """Call this for since when the thread fails, and why; None when all is well."""
+        if self._failure is not None and self._trouble is None:
+            self._trouble = trio.current_time(), self._failure.reason
+        return None if self._is_closing else self._trouble
 
     async def fetch(self, part: Part, after: Cursor, limit: int) -> Sequence[RawRecord]:
         """See `Member.fetch`."""
@@ -187,7 +225,8 @@ class KafkaMember:
         with self._lock:
             for one in self._parts.values():
                 one.given_back.set()
-        await trio.to_thread.run_sync(self._thread.join, CLOSE_S_MAX, abandon_on_cancel=True)
+        if self._thread is not None:
+            await trio.to_thread.run_sync(self._thread.join, CLOSE_S_MAX, abandon_on_cancel=True)
 
     def _has(self, part: Part, epoch: int) -> bool:
         with self._lock:
@@ -197,7 +236,10 @@ class KafkaMember:
     async def _ask(self, call: Callable[[], object]) -> None:
         """Have the thread do something with the consumer; beside a poll it would wait for ever."""
         asked = _Asked(call, self._token)
-        self._asked.put(asked)
+        with self._lock:
+            if self._is_over:
+                raise BusUnavailable("the member has left, or failed")
+            self._asked.put(asked)
         with trio.move_on_after(ASK_S_MAX) as limit:
             await asked.done.wait()
         if limit.cancelled_caught:
@@ -207,6 +249,37 @@ class KafkaMember:
         if asked.failure.code() in _LOST:
             raise _Lost
         raise BusUnavailable(asked.failure.name())
+
+    def _renew_thread(self, now: float) -> None:
+        """Say that the thread failed, or make another when it is time for it."""
+        failure = self._failure
+        assert failure is not None, "it is asked for when there is one"
+        if not self._again_at:
+            self._failures += 1
+            jitter = crc32(f"{self._group}{now}{self._failures}".encode()) / 2**32
+            self._again_at = now + backoff_s(
+                self._failures, RECONNECT_FIRST_S, RECONNECT_S_MAX, jitter
+            )
+            self.trouble()  # since now, if it was not asked for before
+            raise type(failure)(failure.reason)
+        # Until the client has said goodbye the broker may still take it for the member.
+        is_over = self._thread is None or not self._thread.is_alive()
+        if now >= self._again_at and is_over and not self._is_closing:
+            self._begin()
+
+    def _begin(self) -> None:
+        try:
+            self._consumer = self._make_consumer(self._on_error)
+        except KafkaException as error:
+            self._fail(error)
+            self._again_at = 0.0
+            return
+        self._failure, self._is_over = None, False
+        self._again_at, self._began = 0.0, trio.current_time()
+        self._thread = threading.Thread(target=self._run, name=f"greenroom-bus-{self._group}")
+        # It ends by itself when the member leaves; a process that dies does not wait for it.
+        self._thread.daemon = True
+        self._thread.start()
 
     # In the thread.
 
@@ -227,16 +300,33 @@ class KafkaMember:
                 on_revoke=self._on_revoke,
                 on_lost=self._on_lost,
             )
-            while not self._is_closing:
+            while not self._is_closing and self._failure is None:
                 self._do_asked()
                 self._poll()
         except (KafkaException, RuntimeError) as error:
-            with self._lock:
-                is_ours = isinstance(error, KafkaException)
-                self._failure = error_of(error).name() if is_ours else "the poll failed"  # type: ignore[arg-type]
-                self._parts.clear()
+            self._fail(error)
         finally:
+            self._end()
+
+    def _fail(self, error: KafkaException | RuntimeError) -> None:
+        is_ours = isinstance(error, KafkaException)
+        told = word_of(error_of(error), False) if is_ours else BusUnavailable("the poll failed")  # type: ignore[arg-type]
+        with self._lock:
+            self._failure = told
+            self._parts.clear()
+        self._ring()
+
+    def _end(self) -> None:
+        """Say goodbye, and to those who asked meanwhile that nothing was done."""
+        try:
             self._consumer.close()
+        except (KafkaException, RuntimeError):
+            pass  # it is gone, one way or the other
+        with self._lock:
+            self._is_over = True
+            self._parts.clear()
+        while not self._asked.empty():
+            self._asked.get_nowait().refuse()
 
     def _poll(self) -> None:
         with self._lock:
@@ -313,8 +403,7 @@ class KafkaMember:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
-            with self._lock:
-                self._failure = error.name()
+            self._fail(KafkaException(error))
 
 
 def _offset(message: Message) -> int:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 import trio
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from tests.storage.kafka_broker import SECRET, WRONG, KafkaBroker, missing
 
@@ -158,6 +159,46 @@ async def test_a_killed_broker_loses_nothing_that_it_acknowledged(
                 await trio.to_thread.run_sync(own_broker.start)
         assert len(acknowledged) == 6000
         await heard.until(lambda: len(set(heard.values)) == 6000)
+        assert (await bus.health()).state is BusState.HEALTHY
+
+
+class _FailsOnce(Consumer):
+    """A client whose next poll fails when it is told to; another one has to be made."""
+
+    made = 0
+    is_to_fail = False
+
+    def __init__(self, config: dict[str, object]) -> None:
+        super().__init__(config)
+        _FailsOnce.made += 1
+
+    def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
+        if _FailsOnce.is_to_fail:
+            _FailsOnce.is_to_fail = False
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return super().consume(num_messages, timeout)
+
+
+async def test_a_member_whose_client_failed_goes_on_with_another(brokers: str) -> None:
+    # BUS-9
+    beside, heard = MemoryBus(), Heard()
+    bus = KafkaBus(
+        KafkaSettings(brokers, prefix=f"{uuid4()}-", session_timeout_ms=6000),
+        parking=beside.parking,
+        dead_letters=beside.dead_letters,
+        consumer=_FailsOnce,
+    )
+    await bus.declare(TOPIC)
+    async with subscribed(bus, heard, options(on_failure=OnFailure.SKIP)):
+        await bus.publish_batch(TOPIC, records(30))
+        await heard.until(lambda: len(set(heard.values)) == 30)
+        made, _FailsOnce.is_to_fail = _FailsOnce.made, True
+        with trio.fail_after(PATIENCE_S):
+            while (await bus.health()).state is not BusState.DEGRADED:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await bus.publish_batch(TOPIC, records(60)[30:])
+        await heard.until(lambda: len(set(heard.values)) == 60)
+        assert _FailsOnce.made == made + 1
         assert (await bus.health()).state is BusState.HEALTHY
 
 

@@ -1,0 +1,262 @@
+"""A member on Kafka whose client fails: without a broker, with a planted client."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from trio.testing import MockClock
+
+from actors.persistence.bus import (
+    BusRejected,
+    BusState,
+    BusUnavailable,
+    Part,
+    StartAt,
+    TopicInfo,
+)
+from actors.persistence.words import Cursor
+from storage.bus import MemoryBus
+from storage.bus.kafka import KafkaBus
+from storage.bus.kafka_member import PROVEN_S, KafkaMember
+from storage.bus.kafka_words import KafkaSettings
+from tests.patience import PATIENCE_S
+
+AWAY = KafkaError._TRANSPORT
+_Moved = Callable[["_Planted", list[TopicPartition]], None]
+
+
+class _Planted:
+    """A client that has partition 0 of each topic, or fails when it is polled."""
+
+    def __init__(self, fails_with: int | None, on_error: Callable[[KafkaError], None]) -> None:
+        self.fails_with, self._on_error = fails_with, on_error
+        self.is_fatal = self.is_idle = False
+        self._wires: list[TopicPartition] = []
+        self._on_assign: _Moved | None = None
+        self.closed = threading.Event()
+
+    def subscribe(
+        self, topics: list[str], on_assign: _Moved, on_revoke: _Moved, on_lost: _Moved
+    ) -> None:
+        self._wires = [TopicPartition(topic, 0, 7) for topic in topics]
+        self._on_assign = on_assign
+
+    def consume(self, most: int, timeout_s: float) -> list[Message]:
+        if self.fails_with is not None:
+            if not self.is_fatal:
+                raise KafkaException(KafkaError(self.fails_with))
+            self._on_error(KafkaError(self.fails_with, fatal=True))
+        elif self._on_assign is not None and not self.is_idle:
+            self._on_assign(self, self._wires)
+            self._on_assign = None
+        self.closed.wait(timeout_s)
+        return []
+
+    def committed(self, wires: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return wires
+
+    def incremental_assign(self, wires: list[TopicPartition]) -> None:
+        pass
+
+    def commit(self, offsets: list[TopicPartition], *, asynchronous: bool) -> None:
+        if self.fails_with is not None:
+            raise KafkaException(KafkaError(self.fails_with))
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class _Kit:
+    """A member, the clients that were made for it, and what the next ones fail with."""
+
+    def __init__(self, fails_with: list[int | None]) -> None:
+        self.made: list[_Planted] = []
+        self._fails_with = fails_with
+        self.is_idle = False
+        self.member = KafkaMember("", "mail", ["orders"], StartAt.EARLIEST, self._make)  # type: ignore[arg-type]
+
+    def _make(self, on_error: Callable[[KafkaError], None]) -> _Planted:
+        fails_with = self._fails_with.pop(0) if self._fails_with else None
+        self.made.append(_Planted(fails_with, on_error))
+        self.made[-1].is_idle = self.is_idle
+        return self.made[-1]
+
+    async def is_over(self) -> None:
+        """Wait until the last client's thread has ended."""
+        thread = self.member._thread
+        assert thread is not None
+        await trio.to_thread.run_sync(thread.join, PATIENCE_S)
+        assert not thread.is_alive()
+
+    async def has_parts(self) -> int:
+        """Wait until it has partitions; gives the epoch."""
+        with trio.fail_after(PATIENCE_S):
+            while not (held := (await self.member.renew()).held):
+                await trio.to_thread.run_sync(threading.Event().wait, 0.001)
+        assert set(held) == {Part("orders", 0)}
+        return held[Part("orders", 0)].epoch
+
+
+async def test_a_member_whose_client_failed_makes_another(mock_clock: MockClock) -> None:
+    # BUS-9
+    kit = _Kit([AWAY])
+    await kit.is_over()
+    with pytest.raises(BusUnavailable, match="_TRANSPORT"):
+        await kit.member.renew()
+    assert (await kit.member.renew()).held == {}
+    assert len(kit.made) == 1  # not before its time
+    mock_clock.jump(1.0)
+    assert await kit.has_parts() == 1
+    assert len(kit.made) == 2
+    await kit.member.leave()
+    assert all(one.closed.is_set() for one in kit.made)
+
+
+async def test_a_client_that_fails_again_is_waited_for_longer(mock_clock: MockClock) -> None:
+    # BUS-9: 1 s doubling to 30 s, with up to half of it taken off
+    kit = _Kit([AWAY] * 9)
+    waits: list[float] = []
+    for _ in range(9):
+        await kit.is_over()
+        with pytest.raises(BusUnavailable):
+            await kit.member.renew()
+        made, waited = len(kit.made), 0.0
+        while len(kit.made) == made:
+            mock_clock.jump(0.125)
+            waited += 0.125
+            await kit.member.renew()
+        waits.append(waited)
+    for wait, most in zip(waits, (1, 2, 4, 8, 16, 30, 30, 30, 30), strict=True):
+        assert most / 2 <= wait <= most + 0.125
+    await kit.has_parts()
+    kit.made[-1].fails_with = AWAY
+    await kit.is_over()
+    with pytest.raises(BusUnavailable):
+        await kit.member.renew()
+    mock_clock.jump(1.0)
+    await kit.member.renew()
+    assert len(kit.made) == 11  # it was well, and begins at 1 s again
+    await kit.member.leave()
+
+
+async def test_what_a_failed_member_had_is_not_its_own_any_more() -> None:
+    # BUS-5, BUS-9
+    kit = _Kit([None])
+    epoch = await kit.has_parts()
+    kit.made[-1].is_fatal = True
+    kit.made[-1].fails_with = AWAY
+    await kit.is_over()
+    part = Part("orders", 0)
+    with trio.fail_after(PATIENCE_S):  # nobody waits for a thread that is gone
+        assert not await kit.member.commit(part, epoch, Cursor(0, 8))
+        assert await kit.member.fetch(part, Cursor(0, 7), 1) == []
+        with pytest.raises(BusUnavailable):
+            await kit.member._ask(lambda: None)
+    await kit.member.leave()
+
+
+async def test_what_was_asked_of_a_thread_that_fails_is_answered() -> None:
+    # BUS-9
+    kit = _Kit([None])
+    await kit.has_parts()
+    client, begun, go_on = kit.made[-1], threading.Event(), threading.Event()
+
+    def stand() -> None:
+        begun.set()
+        go_on.wait()
+        client.fails_with = AWAY
+
+    told: list[BusUnavailable] = []
+
+    async def ask(call: Callable[[], object]) -> None:
+        try:
+            await kit.member._ask(call)
+        except BusUnavailable as error:
+            told.append(error)
+
+    def refused() -> None:
+        raise KafkaException(KafkaError(AWAY))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, stand)
+        await trio.to_thread.run_sync(begun.wait)
+        nursery.start_soon(ask, refused)
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+    await kit.is_over()
+    assert [error.reason for error in told] == ["_TRANSPORT"]
+    await kit.member.leave()
+
+
+async def test_health_tells_of_a_member_that_cannot_read(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # BUS-9: degraded at once, unhealthy after a minute, until it reads again
+    beside, fails_with = MemoryBus(), [AWAY, AWAY, None]
+    made: list[_Planted] = []
+
+    def planted(config: dict[str, object]) -> _Planted:
+        made.append(_Planted(fails_with.pop(0), config["error_cb"]))  # type: ignore[arg-type]
+        return made[-1]
+
+    bus = KafkaBus(
+        KafkaSettings("127.0.0.1:1"),
+        parking=beside.parking,
+        dead_letters=beside.dead_letters,
+        consumer=planted,  # type: ignore[arg-type]
+    )
+    monkeypatch.setattr(bus, "_topics", lambda: [TopicInfo("orders", 1)])
+    member = await bus.join("mail", ["orders"], StartAt.EARLIEST)
+    await trio.to_thread.run_sync(made[0].closed.wait)
+    health = await bus.health()
+    assert (health.state, health.reason) == (BusState.DEGRADED, "_TRANSPORT")
+    with pytest.raises(BusUnavailable):
+        await member.renew()
+    mock_clock.jump(60.0)
+    assert (await bus.health()).state is BusState.UNHEALTHY
+    with trio.fail_after(PATIENCE_S):
+        while len(made) < 2:
+            await member.renew()
+        await trio.to_thread.run_sync(made[1].closed.wait)
+        assert (await bus.health()).state is BusState.UNHEALTHY  # it is still the same trouble
+        with pytest.raises(BusUnavailable):
+            await member.renew()
+        mock_clock.jump(2.0)
+        while not (await member.renew()).held:
+            pass
+    assert (await bus.health()).state is BusState.HEALTHY
+    made[2].fails_with = AWAY
+    await trio.to_thread.run_sync(made[2].closed.wait)
+    assert (await bus.health()).state is BusState.DEGRADED
+    await member.leave()
+    assert (await bus.health()).state is BusState.HEALTHY  # nobody waits for it
+
+
+async def test_a_member_with_nothing_to_read_is_well_when_it_ran_for_a_while(
+    mock_clock: MockClock,
+) -> None:
+    # BUS-9: a group may have more members than partitions
+    kit = _Kit([AWAY])
+    await kit.is_over()
+    with pytest.raises(BusUnavailable):
+        await kit.member.renew()
+    kit.is_idle = True
+    mock_clock.jump(1.0)
+    await kit.member.renew()
+    assert kit.member.trouble() is not None
+    mock_clock.jump(PROVEN_S)
+    await kit.member.renew()
+    assert kit.member.trouble() is None
+    await kit.member.leave()
+
+
+async def test_who_is_not_let_in_is_told_so(mock_clock: MockClock) -> None:
+    # BUS-11
+    kit = _Kit([KafkaError.GROUP_AUTHORIZATION_FAILED])
+    await kit.is_over()
+    with pytest.raises(BusRejected, match="GROUP_AUTHORIZATION_FAILED"):
+        await kit.member.renew()
+    await kit.member.leave()
