@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import pytest
 import trio
 from trio.testing import MockClock
 
@@ -53,8 +52,8 @@ def pressed(events: list[str]) -> list[bool]:
     return [part.startswith("true") for part in "".join(events).split('aria-pressed="')[1:]]
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_viewer_is_sent_its_own_flows() -> None:  # SITE-123, SITE-125
+async def test_a_viewer_is_sent_its_own_flows(autojump_clock: MockClock) -> None:
+    # SITE-123, SITE-125
     async with open_kit() as kit:
         mine, other = Watcher(), Watcher()
         kit.viewers.join(mine.stream)
@@ -69,8 +68,10 @@ async def test_a_viewer_is_sent_its_own_flows() -> None:  # SITE-123, SITE-125
         assert await other.events() == []
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_thousand_requests_in_five_seconds_are_few_renders() -> None:  # SITE-129
+async def test_a_thousand_requests_in_five_seconds_are_few_renders(
+    autojump_clock: MockClock,
+) -> None:
+    # SITE-129
     async with open_kit() as kit:
         watcher = Watcher()
         viewer = kit.viewers.join(watcher.stream)
@@ -84,8 +85,8 @@ async def test_a_thousand_requests_in_five_seconds_are_few_renders() -> None:  #
         assert f"{999:08x}" in "".join(await watcher.events())
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_showing_it_makes_no_entry() -> None:  # SITE-127
+async def test_showing_it_makes_no_entry(autojump_clock: MockClock) -> None:
+    # SITE-127
     async with open_kit() as kit:
         watcher = Watcher()
         viewer = kit.viewers.join(watcher.stream)
@@ -99,8 +100,8 @@ async def test_showing_it_makes_no_entry() -> None:  # SITE-127
         )
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_choice_is_never_taken_away(autojump_clock: MockClock) -> None:  # SITE-124
+async def test_a_choice_is_never_taken_away(autojump_clock: MockClock) -> None:
+    # SITE-124
     async with open_kit() as kit:
         watcher = Watcher()
         viewer = kit.viewers.join(watcher.stream)
@@ -130,8 +131,8 @@ async def test_a_choice_is_never_taken_away(autojump_clock: MockClock) -> None: 
         assert pressed(told)[0]
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_foreign_flow_cannot_be_chosen() -> None:  # SITE-125
+async def test_a_foreign_flow_cannot_be_chosen(autojump_clock: MockClock) -> None:
+    # SITE-125
     async with open_kit() as kit:
         mine, other = Watcher(), Watcher()
         viewer = kit.viewers.join(mine.stream)
@@ -141,8 +142,10 @@ async def test_a_foreign_flow_cannot_be_chosen() -> None:  # SITE-125
         assert "secret-of-theirs" not in "".join(await mine.events())
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_filter_belongs_to_one_stream_and_comes_back_with_it() -> None:  # SITE-128
+async def test_a_filter_belongs_to_one_stream_and_comes_back_with_it(
+    autojump_clock: MockClock,
+) -> None:
+    # SITE-128
     async with open_kit() as kit:
         session = uuid.uuid4()
         one = Watcher(stream=Stream(StreamKey(session, "one"), "address"))
@@ -155,8 +158,9 @@ async def test_a_filter_belongs_to_one_stream_and_comes_back_with_it() -> None: 
         assert "/left-out/1" in "".join(await two.events())
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_who_does_not_look_is_not_rendered_for_and_who_left_is_forgotten() -> None:
+async def test_who_does_not_look_is_not_rendered_for_and_who_left_is_forgotten(
+    autojump_clock: MockClock,
+) -> None:
     async with open_kit() as kit:
         watcher = Watcher()
         viewer = kit.viewers.join(watcher.stream)
@@ -175,7 +179,6 @@ async def test_who_does_not_look_is_not_rendered_for_and_who_left_is_forgotten()
         kit.request(watcher, "r-2")
 
 
-@pytest.mark.usefixtures("autojump_clock")
 async def test_a_feed_that_was_away_goes_on(autojump_clock: MockClock) -> None:
     async with open_kit() as kit:
         watcher = Watcher()
