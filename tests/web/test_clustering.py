@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from actors.cluster import LEASE_S, Holding, Member, NewNode, NodeState, Owned, Survey
 from storage.memory import MemoryDatabase, MemoryNodes
 from tests.engines import virtual_environment
+from tests.logged import captured
 from web.app.clustering import (
     EXIT_REFUSED,
     EXIT_SETTINGS,
@@ -63,15 +64,16 @@ async def test_a_start_beside_a_living_node_is_refused(
 
 @pytest.mark.parametrize("settings", [OFF, ON])
 async def test_of_a_node_that_was_killed_the_end_of_its_lease_is_awaited(
-    autojump_clock: MockClock, settings: Settings, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, settings: Settings
 ) -> None:  # CLU-2
     nodes = nodes_of_virtual_time()
     await nodes.join(NewNode(uuid4(), "a", "1"))
     await trio.sleep(1)
     began = trio.current_time()
-    await check_company(settings, nodes)
+    with captured() as lines:
+        await check_company(settings, nodes)
     assert LEASE_S - 1 <= trio.current_time() - began <= LEASE_S
-    assert "cluster.lease_awaited" in caplog.text
+    assert "cluster.lease_awaited" in [line["event"] for line in lines]
 
 
 async def test_nodes_of_other_names_are_no_obstacle(autojump_clock: MockClock) -> None:
