@@ -1,7 +1,8 @@
 """The event bus: engines of the port that `actors.persistence.bus` declares.
 
 - `memory`: in one process, the running specification, read first;
-- `postgres`: the default between processes, needs nothing but the store's database;
+- `postgres`: the default between processes, needs nothing but the store's database; `gathering` is
+  how publishes share its statements;
 - `kafka`: Kafka or Redpanda; imported by its own name, for it needs the extra `kafka`. Beside it
   `kafka_words` (settings, errors) and `kafka_member` (the thread that polls).
 

@@ -56,6 +56,7 @@ from actors.persistence.bus.words import (
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import Cursor, check_a
 from actors.runtime import Log
+from storage.bus.gathering import Publishes, PublishStats, Row
 from storage.errors import StoreUnavailable
 from storage.postgres import Connection, Database, PostgresDeadLetters
 from storage.postgres.connecting.notices import BUS
@@ -81,8 +82,9 @@ _HORIZON = "txid < pg_snapshot_xmin(pg_current_snapshot())"
 
 _PUBLISH = """
 INSERT INTO bus_records (topic, partition, key, value, headers)
-SELECT $1, r.partition, r.key, r.value, r.headers::jsonb
-FROM unnest($2::int[], $3::text[], $4::bytea[], $5::text[]) AS r (partition, key, value, headers)
+SELECT r.topic, r.partition, r.key, r.value, r.headers::jsonb
+FROM unnest($1::text[], $2::int[], $3::text[], $4::bytea[], $5::text[])
+    AS r (topic, partition, key, value, headers)
 """
 
 _FETCH = f"""
@@ -246,6 +248,7 @@ class PostgresBus:
         self.database, self._retention = database, retention
         self.dead_letters = dead_letters or PostgresDeadLetters(database)
         self.parking = _PostgresParking(self)
+        self._publishes = Publishes(database, self._send)
         self._name, self._numbers = str(uuid4()), count(1)
         self._partitions: dict[str, int] = {}
         self._away_since = 0.0
@@ -280,28 +283,35 @@ class PostgresBus:
         """See `EventBus.publish_batch`."""
         records = check_records(topic, records)
         partitions = await self._partitions_of(topic)
-        await self._publish(
-            topic,
-            [partition_for(record.key, partitions) for record in records],
-            [record.key for record in records],
-            [record.value for record in records],
-            [metadata_json(record.wire_headers) for record in records],
+        await self._publishes.publish(
+            [
+                Row(
+                    topic,
+                    partition_for(record.key, partitions),
+                    record.key,
+                    record.value,
+                    metadata_json(record.wire_headers),
+                )
+                for record in records
+            ]
         )
 
     async def publish_raw(self, topic: str, partition: int, raw: Sequence[RawRecord]) -> None:
         """See `Engine.publish_raw`."""
         await self._partitions_of(topic)
-        await self._publish(
-            topic,
-            [partition] * len(raw),
-            [one.key.decode(errors="replace") for one in raw],
-            [one.value for one in raw],
+        await self._send(
             [
-                metadata_json(
-                    {name: text.decode(errors="replace") for name, text in one.headers.items()}
+                Row(
+                    topic,
+                    partition,
+                    one.key.decode(errors="replace"),
+                    one.value,
+                    metadata_json(
+                        {name: text.decode(errors="replace") for name, text in one.headers.items()}
+                    ),
                 )
                 for one in raw
-            ],
+            ]
         )
 
     async def lag(self, group: str) -> Sequence[PartLag]:
@@ -365,6 +375,10 @@ class PostgresBus:
             return await change_rows(connection, _SEEK.format(place=place), group, topic, *given)
 
         return await self.call(work, begin="BEGIN")
+
+    def statistics(self) -> PublishStats:
+        """Call this to see how publishes share statements."""
+        return self._publishes.statistics()
 
     async def health(self) -> BusHealth:
         """See `EventBus.health`."""
@@ -454,8 +468,8 @@ class PostgresBus:
             raise UnknownTopic(topic)
         return self._partitions[topic]
 
-    async def _publish(self, topic: str, *columns: Sequence[object]) -> None:
-        await self.call(_publish, topic, *columns, channel=BUS)
+    async def _send(self, rows: Sequence[Row]) -> None:
+        await self.call(_publish, rows, channel=BUS)
 
 
 class PostgresMember:
@@ -671,10 +685,11 @@ async def _fetch_rows(
     return await connection.fetch(statement, *args)
 
 
-async def _publish(connection: Connection, topic: str, *columns: Sequence[object]) -> None:
+async def _publish(connection: Connection, rows: Sequence[Row]) -> None:
+    columns = [list(column) for column in zip(*rows, strict=True)]
     try:
-        await connection.execute(_PUBLISH, topic, *columns)
+        await connection.execute(_PUBLISH, *columns)
     except asyncpg.CheckViolationError:
         # There is no table for today: nobody has cleaned for days.
         await connection.execute("SELECT bus_add_days($1)", DAYS_AHEAD)
-        await connection.execute(_PUBLISH, topic, *columns)
+        await connection.execute(_PUBLISH, *columns)

@@ -134,7 +134,7 @@ async def subscribed(
     bus: Engine,
     handler: Handler | HandlerInTransaction,
     wanted: SubscribeOptions | None = None,
-    group: str = GROUP,
+    group: str | None = GROUP,
     topics: Sequence[str] = (TOPIC,),
 ) -> AsyncIterator[Subscription]:
     """Call this for a subscription that runs meanwhile, and is stopped in order."""

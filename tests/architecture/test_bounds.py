@@ -49,6 +49,7 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "actors.reducers.performing:Places._queue",
     ),
     "one for each task that waits for it, under a deadline of its own": (
+        "storage.bus.gathering:Publishes._waiting",
         "storage.postgres.connecting.pool:Pool._waiters",
         "storage.postgres.events.gathering:Gatherer._by_age",
         "storage.postgres.events.gathering:Gatherer._leaving",

@@ -314,11 +314,25 @@ def test_nonsense_is_refused_when_it_is_made() -> None:
     for topics in ([], [TOPIC, TOPIC], "orders", ["orders.retry"], ["orders.dead"], ["x" * 194]):
         with pytest.raises((InvalidField, InvalidTopic)):
             Subscription(bus, topics, "mail", Heard(), options())
-    for group in ("", None, "x" * 256, "a\0"):
+    for group in ("", 7, "x" * 256, "a\0"):
         with pytest.raises(InvalidField):
             Subscription(bus, [TOPIC], group, Heard(), options())  # type: ignore[arg-type]
+    with pytest.raises(InvalidField, match="group"):
+        Subscription(bus, ["a" * 150, "b" * 150], None, Heard(), options())
     with pytest.raises(SubscriptionFailed):
         Subscription(bus, [TOPIC], "mail", None, options())  # type: ignore[arg-type]
+
+
+async def test_without_a_name_the_group_is_that_of_its_topics() -> None:
+    # BUS-11
+    bus, heard = MemoryBus(), Heard()
+    subscription = Subscription(bus, ["stock", "order-events"], None, heard, options())
+    assert subscription.group == "greenroom-order-events-stock"
+    await bus.declare(TOPIC)
+    await bus.publish(TOPIC, Record(uuid4(), "k", b"1"))
+    async with subscribed(bus, heard, group=None):
+        await heard.count(1)
+    assert [one.name for one in await bus.groups()] == [f"greenroom-{TOPIC}"]
 
 
 @given(

@@ -227,3 +227,22 @@ async def test_a_record_behind_an_open_transaction_is_not_passed_over(database: 
         loops[0].call_soon_threadsafe(go.set)
         await heard.count(3)
     assert heard.values == ["0", "1", "2"]
+
+
+async def test_publishes_of_one_moment_share_a_statement(database: Database) -> None:
+    # PERF-57, BUS-3
+    bus, heard = PostgresBus(database), Heard()
+    await bus.declare(TOPIC)
+    await bus.declare("others")
+    sent = records(50)
+    await bus.publish("others", sent[0])
+    before = bus.statistics().statements
+    async with trio.open_nursery() as nursery:
+        for one in sent:
+            nursery.start_soon(bus.publish, TOPIC, one)
+            nursery.start_soon(bus.publish, "others", one)
+    # The first of all, and then all others.
+    assert bus.statistics().statements - before == 2
+    async with subscribed(bus, heard, options()):
+        await heard.count(50)
+    assert sorted(heard.values, key=int) == [one.value.decode() for one in sent]

@@ -33,6 +33,7 @@ from actors.persistence.bus.words import (
     SubscribeOptions,
     check_group,
     check_topics,
+    default_group,
 )
 from actors.persistence.errors import StoreError, StoreMisuse
 from actors.persistence.words import check_a
@@ -64,6 +65,8 @@ class Subscription:
     `handler(received)` is awaited for one record of a partition at a time, for several partitions
     at once. With `Guard.TRANSACTION` it is `handler(transaction, received)`, run by the engine:
     on PostgreSQL the transaction is the connection, and the handler runs on the database's thread.
+    Without a `group` it is that of its topics: `greenroom-` and their names, sorted, with `-`
+    between; `InvalidField` where that gets too long for a name.
 
         subscription = Subscription(bus, ["order-events"], "mail", send, options)
         nursery.start_soon(subscription.run)
@@ -73,11 +76,12 @@ class Subscription:
         self,
         engine: Engine,
         topics: Sequence[str],
-        group: str,
+        group: str | None,
         handler: Handler | HandlerInTransaction,
         options: SubscribeOptions,
     ) -> None:
-        self.topics, self.group = check_topics(topics), check_group(group)
+        self.topics = check_topics(topics)
+        self.group = check_group(default_group(self.topics) if group is None else group)
         check_a("options", options, SubscribeOptions)
         if not callable(handler):
             raise SubscriptionFailed(self.topics, "the handler cannot be called")
@@ -270,7 +274,7 @@ class SubscriptionActor(Actor[Never]):
         self,
         engine: Engine,
         topics: Sequence[str],
-        group: str,
+        group: str | None,
         handler: Handler | HandlerInTransaction,
         options: SubscribeOptions,
     ) -> None:

@@ -39,6 +39,9 @@ _TOPIC = re.compile(r"[a-z][a-z0-9._-]*")
 # Where a group puts aside what it could not handle, and what it gave up.
 RETRY, DEAD = ".retry", ".dead"
 
+# Before the topics in a group's name that nobody gave: whose it is, at a broker of many.
+GROUP_PREFIX = "greenroom"
+
 PARTITIONS_DEFAULT = 3
 # Each is a task, a lease and a row a group.
 PARTITIONS_MAX = 256
@@ -81,6 +84,11 @@ def check_group(value: object) -> str:
     if not check_text("group", value):
         raise InvalidField("group", "is empty")
     return str(value)
+
+
+def default_group(topics: Sequence[str]) -> str:
+    """Call this for the group of a subscription that names none: one for each set of topics."""
+    return "-".join([GROUP_PREFIX, *sorted(topics)])
 
 
 def check_partitions(value: object) -> None:
