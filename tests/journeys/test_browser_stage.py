@@ -64,9 +64,10 @@ def test_a_crash_is_seen_step_by_step_and_by_nobody_else(
     assert chips.evaluate_all("all => all.map((one) => [one.id, one.offsetLeft])") == before
     told = page.locator("#tape-marks button")
     expect(told).to_have_text("router")
-    edges = [page.locator("#tape-marks .is-act").bounding_box(), told.bounding_box()]
-    assert edges[0] and edges[1]
-    assert edges[1]["y"] + edges[1]["height"] <= edges[0]["y"], "a name lies below its mark"
+    mark, name = told.bounding_box(), page.locator("#tape-marks .is-act").bounding_box()
+    assert mark is not None
+    assert name is not None
+    assert mark["y"] + mark["height"] <= name["y"]
     assert {one["incarnation"] for one in figures(other).values()} == {1}
     expect(other.locator("#tape-marks button")).to_have_count(0)
 
