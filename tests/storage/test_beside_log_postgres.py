@@ -1,6 +1,7 @@
 """What stands beside the log, in PostgreSQL, passes its suites and holds under races."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from random import Random
 from uuid import UUID, uuid4
@@ -25,7 +26,7 @@ from actors.persistence import (
     StreamId,
     TimerGone,
 )
-from actors.persistence.beside_log.outbox import partition_of
+from actors.persistence.beside_log.outbox import OutboxEntry, partition_of
 from actors.runtime import Secret, open_actors
 from storage.keyring import SubjectKeyring
 from storage.postgres import (
@@ -265,12 +266,17 @@ async def test_both_outboxes_give_the_same_whatever_happened_before(database: Da
     for step in range(300):
         epochs = [await one.outbox.lease("r", [part]) for one in both]
         skipping = ["t"] if draw.random() < 0.3 else []
-        batches = [
-            await one.outbox.next_batch(part, epoch[part], limit=draw_limit, skipping=skipping)
-            for draw_limit in [draw.choice((2, 100))]
-            for one, epoch in zip(both, epochs, strict=True)
-        ]
-        ids = [[(entry.id, entry.key, entry.attempts) for entry in batch] for batch in batches]
+        limit = draw.choice((2, 100))
+        batches: list[Sequence[OutboxEntry]] = []
+        ids: list[list[tuple[int, str, int]]] = []
+        with trio.move_on_after(PATIENCE_S):
+            # A transaction of the server's own, such as an analysis, holds back what is behind it.
+            while not ids or ids[0] != ids[1]:
+                batches = [
+                    await one.outbox.next_batch(part, epoch[part], limit=limit, skipping=skipping)
+                    for one, epoch in zip(both, epochs, strict=True)
+                ]
+                ids = [[(one.id, one.key, one.attempts) for one in batch] for batch in batches]
         assert ids[0] == ids[1], f"at step {step}"
         batch = batches[0]
         what = draw.choice(
