@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from zlib import crc32
 
 import trio
@@ -34,6 +35,7 @@ from actors.persistence.bus import (
 )
 from actors.persistence.bus.sharing import RECONNECT_FIRST_S, RECONNECT_S_MAX, backoff_s
 from actors.persistence.bus.subscription import FINISH_S_MAX
+from actors.persistence.bus.words import PART_BYTES, within
 from actors.persistence.words import Cursor
 from storage.bus.kafka_words import REQUEST_S_MAX, error_of, word_of
 
@@ -43,6 +45,7 @@ ASK_S_MAX = 10.0
 POLL_MESSAGES = 200
 # Of a partition at a time in our hands; the client stops fetching it beyond.
 HIGH, LOW = 200, 50
+HIGH_BYTES, LOW_BYTES = PART_BYTES, PART_BYTES // 4
 # Later than the subscription's own limit, which cancels the handler.
 GIVE_BACK_S_MAX = FINISH_S_MAX + 1.0
 CLOSE_S_MAX = 10.0
@@ -96,10 +99,29 @@ class _Part:
 
     def __init__(self, epoch: int, offset: int) -> None:
         self.epoch, self.offset, self.next = epoch, offset, offset
-        self.messages: deque[Message] = deque()  # at most HIGH and a poll's
-        self.moves = 0
+        self.records: deque[RawRecord] = deque()  # at most HIGH and a poll's
+        self.bytes = self.moves = 0
         self.is_paused = self.is_leaving = False
         self.given_back = threading.Event()
+
+    @property
+    def is_high(self) -> bool:
+        return len(self.records) >= HIGH or self.bytes >= HIGH_BYTES
+
+    @property
+    def is_low(self) -> bool:
+        return len(self.records) < LOW and self.bytes < LOW_BYTES
+
+    def take(self, limit: int, bytes_max: int) -> Sequence[RawRecord]:
+        taken = within(list(islice(self.records, limit)), bytes_max)
+        for one in taken:
+            self.records.popleft()
+            self.bytes -= one.size
+        return taken
+
+    def drop(self) -> None:
+        self.records.clear()
+        self.bytes = 0
 
 
 class KafkaMember:
@@ -159,7 +181,9 @@ class KafkaMember:
             self._trouble = trio.current_time(), self._failure.reason
         return None if self._is_closing else self._trouble
 
-    async def fetch(self, part: Part, after: Cursor, limit: int) -> Sequence[RawRecord]:
+    async def fetch(
+        self, part: Part, after: Cursor, limit: int, bytes_max: int
+    ) -> Sequence[RawRecord]:
         """See `Member.fetch`."""
         await trio.lowlevel.checkpoint()
         self._since[part] = self._news
@@ -169,12 +193,12 @@ class KafkaMember:
                 return []
             is_moved = one.next != after.position
             if is_moved:
-                one.messages.clear()
+                one.drop()
                 one.moves, one.next = one.moves + 1, after.position
-            taken = [one.messages.popleft() for _ in range(min(limit, len(one.messages)))]
+            taken = one.take(limit, bytes_max)
             if taken:
-                one.next = _offset(taken[-1]) + 1
-            is_low = one.is_paused and len(one.messages) < LOW
+                one.next = taken[-1].offset.position
+            is_low = one.is_paused and one.is_low
             if is_low:
                 one.is_paused = False
         wire = TopicPartition(self._prefix + part.topic, part.partition, after.position)
@@ -182,7 +206,7 @@ class KafkaMember:
             await self._ask(partial(self._consumer.seek, wire))
         if is_low:
             await self._ask(partial(self._consumer.resume, [wire]))
-        return [_raw(part, message) for message in taken]
+        return taken
 
     async def wait(self, part: Part, timeout_s: float) -> None:
         """See `Member.wait`."""
@@ -332,19 +356,18 @@ class KafkaMember:
         with self._lock:
             moves = {part: one.moves for part, one in self._parts.items()}
         messages = self._consumer.consume(POLL_MESSAGES, POLL_S)
+        raws = [_raw(self._prefix, message) for message in messages if message.error() is None]
         full: list[TopicPartition] = []
         with self._lock:
-            for message in messages:
-                if message.error() is not None:
+            for raw in raws:
+                one = self._parts.get(raw.part)
+                if one is None or moves.get(raw.part, 0) != one.moves:
                     continue
-                part = Part(str(message.topic())[len(self._prefix) :], message.partition() or 0)
-                one = self._parts.get(part)
-                if one is None or moves.get(part, 0) != one.moves:
-                    continue
-                one.messages.append(message)
-                if len(one.messages) >= HIGH and not one.is_paused:
+                one.records.append(raw)
+                one.bytes += raw.size
+                if one.is_high and not one.is_paused:
                     one.is_paused = True
-                    full.append(TopicPartition(self._prefix + part.topic, part.partition))
+                    full.append(TopicPartition(self._prefix + raw.part.topic, raw.part.partition))
         if full:
             self._consumer.pause(full)
         if messages:
@@ -406,19 +429,15 @@ class KafkaMember:
             self._fail(KafkaException(error))
 
 
-def _offset(message: Message) -> int:
+def _raw(prefix: str, message: Message) -> RawRecord:
     offset = message.offset()
     assert offset is not None, "a message of a partition has one"
-    return offset
-
-
-def _raw(part: Part, message: Message) -> RawRecord:
     headers = message.headers() or []
     listed = headers.items() if isinstance(headers, dict) else headers
     _, milliseconds = message.timestamp()
     return RawRecord(
-        part,
-        Cursor(0, _offset(message) + 1),
+        Part(str(message.topic())[len(prefix) :], message.partition() or 0),
+        Cursor(0, offset + 1),
         message.key() or b"",
         message.value() or b"",
         {

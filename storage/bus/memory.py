@@ -44,6 +44,7 @@ from actors.persistence.bus.words import (
     check_partitions,
     check_records,
     check_topic,
+    within,
 )
 from actors.persistence.words import START, Cursor
 from storage.memory import MemoryDatabase, MemoryDeadLetters
@@ -300,11 +301,13 @@ class MemoryMember:
                     held[part] = Held(one.epoch, one.offset)
         return Assignment(held, frozenset(surplus))
 
-    async def fetch(self, part: Part, after: Cursor, limit: int) -> Sequence[RawRecord]:
+    async def fetch(
+        self, part: Part, after: Cursor, limit: int, bytes_max: int
+    ) -> Sequence[RawRecord]:
         """See `Member.fetch`."""
         await _reach(self._tables)
         self._since[part] = self._tables.changed
-        return _behind(self._tables, part, after, limit)
+        return within(_behind(self._tables, part, after, limit), bytes_max)
 
     async def wait(self, part: Part, timeout_s: float) -> None:
         """See `Member.wait`."""

@@ -87,10 +87,18 @@ FROM unnest($1::text[], $2::int[], $3::text[], $4::bytea[], $5::text[])
     AS r (topic, partition, key, value, headers)
 """
 
+# How large a value is stands beside it: one that is left out is not read for it.
 _FETCH = f"""
-SELECT txid, position, key, value, headers, published_at FROM bus_records
-WHERE topic = $1 AND partition = $2 AND (txid, position) > ($3::xid8, $4::bigint) AND {_HORIZON}
-ORDER BY txid, position LIMIT $5
+SELECT txid, position, key, value, headers, published_at FROM (
+    SELECT txid, position, key, value, headers, published_at,
+        sum(octet_length(key) + octet_length(value) + octet_length(headers::text)) OVER w AS size,
+        row_number() OVER w AS place
+    FROM bus_records
+    WHERE topic = $1 AND partition = $2 AND (txid, position) > ($3::xid8, $4::bigint) AND {_HORIZON}
+    WINDOW w AS (ORDER BY txid, position ROWS UNBOUNDED PRECEDING)
+    ORDER BY txid, position LIMIT $5
+) next WHERE size <= $6 OR place = 1
+ORDER BY txid, position
 """  # noqa: S608  (our own words)
 
 # The row of the group is its lock: of two members that renew at once the second waits.
@@ -488,12 +496,14 @@ class PostgresMember:
         """See `Member.renew`."""
         return await self._bus.call(self._renew, begin="BEGIN")
 
-    async def fetch(self, part: Part, after: Cursor, limit: int) -> Sequence[RawRecord]:
+    async def fetch(
+        self, part: Part, after: Cursor, limit: int, bytes_max: int
+    ) -> Sequence[RawRecord]:
         """See `Member.fetch`."""
         # Every record rings for all partitions: so often each is looked at, at most.
         await trio.sleep_until(self._fetch_from.get(part, -inf))
         self._waits[part] = self._bell.listen()
-        rows = await self._bus.call(_fetch, part, after, limit)
+        rows = await self._bus.call(_fetch, part, after, limit, bytes_max)
         every_s = FETCH_EVERY_S if rows else FETCH_EMPTY_S_MAX
         self._fetch_from[part] = trio.current_time() + every_s
         if rows:
@@ -674,9 +684,9 @@ async def _is_known(connection: Connection, group: str) -> bool:
 
 
 async def _fetch(
-    connection: Connection, part: Part, after: Cursor, limit: int
+    connection: Connection, part: Part, after: Cursor, limit: int, bytes_max: int
 ) -> list[asyncpg.Record]:
-    return await connection.fetch(_FETCH, *part, *after, limit)
+    return await connection.fetch(_FETCH, *part, *after, limit, bytes_max)
 
 
 async def _fetch_rows(

@@ -163,6 +163,10 @@ async def _until(is_so: Callable[[], Awaitable[bool]]) -> None:
             await trio.sleep(0.01)
 
 
+async def _is_below(subscription: Subscription, most: int) -> bool:
+    return subscription.statistics().in_hand <= most
+
+
 class BusSuite:
     """Publishing, groups, offsets, failures: what every engine does."""
 
@@ -260,7 +264,7 @@ class BusSuite:
         dead = await kit.another().join(GROUP, [TOPIC], StartAt.EARLIEST)
         held = (await dead.renew()).held
         assert set(held) == {Part(TOPIC, 0), Part(TOPIC, 1)}
-        fetched = [await dead.fetch(part, START, 5) for part in held]
+        fetched = [await dead.fetch(part, START, 5, 1_000_000) for part in held]
         assert all(fetched)
         heard = Heard()
         async with subscribed(kit.bus, heard):
@@ -288,6 +292,30 @@ class BusSuite:
             assert subscription.statistics().in_hand <= 10
         assert subscription.statistics().in_hand == 0
         assert len(heard.records) == 200
+
+    async def test_not_more_is_fetched_than_a_partition_may_take_of_memory(
+        self, kit: BusKit
+    ) -> None:
+        # BUS-6
+        await kit.bus.declare(TOPIC)
+        values = [str(number) * 100_000 for number in range(6)]
+        sent = [Record(uuid4(), "order-1", value.encode()) for value in values]
+        await kit.bus.publish_batch(TOPIC, sent)
+
+        async def read(part_bytes: int, most: int) -> None:
+            heard = Heard(standing={values[0]})
+            wanted = options(on_failure=OnFailure.SKIP, part_bytes=part_bytes)
+            async with subscribed(kit.bus, heard, wanted, group=f"{GROUP}-{most}") as subscription:
+                await heard.until(lambda: values[0] in heard.tried)
+                # A fetch that is under way, of another partition, has its places meanwhile.
+                await _until(lambda: _is_below(subscription, most))
+                heard.gate.set()
+                await heard.count(6)
+            assert list(dict.fromkeys(heard.values)) == values
+
+        # Two and the headers of both; and each larger than all that is allowed.
+        await read(250_000, 2)
+        await read(1000, 1)
 
     async def test_what_fails_is_put_aside_with_what_follows_of_its_key(self, kit: BusKit) -> None:
         # BUS-7: others flow on, and the order of the key stays
@@ -328,7 +356,7 @@ class BusSuite:
         with trio.fail_after(PATIENCE_S):
             while not found:
                 await member.renew()
-                found = await member.fetch(Part(TOPIC + DEAD, 0), START, 9)
+                found = await member.fetch(Part(TOPIC + DEAD, 0), START, 9, 1_000_000)
                 await member.wait(Part(TOPIC + DEAD, 0), 0.1)
         assert [one.value for one in found] == [b"0"]
         await member.leave()

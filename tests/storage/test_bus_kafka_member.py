@@ -152,7 +152,7 @@ async def test_what_a_failed_member_had_is_not_its_own_any_more() -> None:
     part = Part("orders", 0)
     with trio.fail_after(PATIENCE_S):  # nobody waits for a thread that is gone
         assert not await kit.member.commit(part, epoch, Cursor(0, 8))
-        assert await kit.member.fetch(part, Cursor(0, 7), 1) == []
+        assert await kit.member.fetch(part, Cursor(0, 7), 1, 1) == []
         with pytest.raises(BusUnavailable):
             await kit.member._ask(lambda: None)
     await kit.member.leave()

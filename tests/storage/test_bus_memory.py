@@ -99,8 +99,10 @@ class _AckingEarly(MemoryMember):
         self._epochs: dict[Part, Held] = dict(assignment.held)
         return assignment
 
-    async def fetch(self, part: Part, after: Cursor, limit: int) -> Sequence[RawRecord]:
-        found = await super().fetch(part, after, limit)
+    async def fetch(
+        self, part: Part, after: Cursor, limit: int, bytes_max: int
+    ) -> Sequence[RawRecord]:
+        found = await super().fetch(part, after, limit, bytes_max)
         if found and part in self._epochs:
             await super().commit(part, self._epochs[part].epoch, found[-1].offset)
         return found
@@ -304,6 +306,8 @@ def test_nonsense_is_refused_when_it_is_made() -> None:
     for buffer in (0, -1, 1.5, None, "10", True):
         with pytest.raises(ValueError, match="buffer"):
             SubscribeOptions(Guard.IDEMPOTENT, buffer=buffer)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="part_bytes"):
+            SubscribeOptions(Guard.IDEMPOTENT, part_bytes=buffer)  # type: ignore[arg-type]
     for wrong in ({"guard": "inbox"}, {"on_failure": "park"}, {"start_at": "latest"}):
         with pytest.raises(InvalidField):
             options(**wrong)
@@ -321,6 +325,29 @@ def test_nonsense_is_refused_when_it_is_made() -> None:
         Subscription(bus, ["a" * 150, "b" * 150], None, Heard(), options())
     with pytest.raises(SubscriptionFailed):
         Subscription(bus, [TOPIC], "mail", None, options())  # type: ignore[arg-type]
+
+
+async def test_what_is_put_aside_is_bounded_in_bytes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # BUS-6
+    bus, heard = MemoryBus(), Heard()
+    await bus.declare(TOPIC, 1)
+    sent = records(30, keys=30)
+    heard.failing = {one.value.decode(): ValueError("no") for one in sent}
+    await bus.publish_batch(TOPIC, sent)
+    each = sent[0].size
+    wanted = options(place_delays_s=(), parked_delays_s=(5.0,), part_bytes=3 * each)
+    async with subscribed(bus, heard, wanted) as subscription:
+        await heard.until(lambda: len(heard.tried) == 30)
+        await trio.sleep(4.5)
+        await trio.testing.wait_all_tasks_blocked()
+        stats = subscription.statistics()
+        # What is aside is marked with its group, and so is larger.
+        assert (stats.put_aside, stats.in_hand) == (30, 3)
+        while subscription.statistics().given_up < 30:  # noqa: ASYNC110  (virtual time)
+            await trio.sleep(0.1)
+    assert len(heard.tried) == 60
 
 
 async def test_without_a_name_the_group_is_that_of_its_topics() -> None:

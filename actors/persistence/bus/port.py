@@ -129,8 +129,13 @@ class Member(Protocol):
         """Call this every `HEARTBEAT_S`; takes what is free, up to a fair share."""
         ...
 
-    async def fetch(self, part: Part, after: Cursor, limit: int) -> Sequence[RawRecord]:
-        """Call this for the next records of a partition, none that others may still precede."""
+    async def fetch(
+        self, part: Part, after: Cursor, limit: int, bytes_max: int
+    ) -> Sequence[RawRecord]:
+        """Call this for the next records of a partition, none that others may still precede.
+
+        So many at most, and of so many bytes together; the first in any case.
+        """
         ...
 
     async def wait(self, part: Part, timeout_s: float) -> None:

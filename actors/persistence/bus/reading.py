@@ -120,10 +120,11 @@ class Reader:
         self._taken = 0
         self._fetched = self._done
 
-    async def _fetch(self, most: int) -> list[RawRecord]:
+    async def _fetch(self, most: int, bytes_max: int) -> list[RawRecord]:
         count = await self._room.take(most)
         self._taken += count
-        raws = list(await self._handling.member.fetch(self.at.part, self._fetched, count))
+        member = self._handling.member
+        raws = list(await member.fetch(self.at.part, self._fetched, count, bytes_max))
         self._give(count - len(raws))
         if raws:
             self._fetched = raws[-1].offset
@@ -158,7 +159,7 @@ class TopicReader(Reader):
     """Handles the records of a partition one by one."""
 
     async def _some(self) -> None:
-        raws = await self._fetch(FETCH_MAX)
+        raws = await self._fetch(FETCH_MAX, self._handling.options.part_bytes)
         if not raws:
             due_in_s = self._noted_at + COMMIT_S - trio.current_time()
             if due_in_s <= 0 or self._done == self._noted:
@@ -263,15 +264,19 @@ class ParkedReader(Reader):
         super().__init__(handling, part, held, room)
         self._by_key: dict[str, deque[_Waiting]] = {}
         self._open: dict[UUID, Cursor] = {}  # in the order of the partition
+        self._bytes = 0  # of those that are open
 
     def _start_again(self) -> None:
         super()._start_again()
         self._by_key.clear()
         self._open.clear()
+        self._bytes = 0
 
     async def _some(self) -> None:
-        if self._room.free or not self._open:
-            await self._take_in(await self._fetch(FETCH_MAX))
+        left = self._handling.options.part_bytes - self._bytes
+        has_room = not self._open or (self._room.free > 0 and left > 0)
+        if has_room:
+            await self._take_in(await self._fetch(FETCH_MAX, max(1, left)))
         head = min(
             (waiting[0] for waiting in self._by_key.values()),
             key=lambda one: one.due,
@@ -280,7 +285,9 @@ class ParkedReader(Reader):
         now = trio.current_time()
         if head is None or head.due > now:
             await self._commit()
-            await self._wait_for_more(min(POLL_S, inf if head is None else head.due - now))
+            wait_s = min(POLL_S, inf if head is None else head.due - now)
+            # Without room it does not matter what came: a wait behind no fetch ends at once.
+            await (self._wait_for_more(wait_s) if has_room else self._pause(wait_s))
             return
         await self._one(head)
         self._note_done()
@@ -308,6 +315,7 @@ class ParkedReader(Reader):
             waiting = _Waiting(raw, record, tries, now + due_in_s)
             self._by_key.setdefault(record.key, deque()).append(waiting)
             self._open[record.event_id] = raw.offset
+            self._bytes += raw.size
         self._give(len(raws) - kept)
         self._note_done()
 
@@ -346,6 +354,7 @@ class ParkedReader(Reader):
         if not waiting:
             del self._by_key[record.key]
         del self._open[record.event_id]
+        self._bytes -= head.raw.size
         self._give(1)
 
 

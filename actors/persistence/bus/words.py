@@ -60,6 +60,9 @@ DELAYS_MAX, DELAY_S_MAX = 10, 3600.0
 
 BUFFER = 1000
 BUFFER_MAX = 100_000
+# Of one partition at a time in hand: a hundred records, the most of one fetch, of 80 KB each.
+PART_BYTES = 8_388_608
+PART_BYTES_MAX = 2**31
 
 JSON = "application/json"
 EVENT_ID = "event_id"
@@ -201,6 +204,22 @@ class RawRecord:
     headers: Mapping[str, bytes]
     published_at: datetime
 
+    @property
+    def size(self) -> int:
+        """Call this for the bytes of key, value and headers."""
+        texts = sum(len(name.encode()) + len(text) for name, text in self.headers.items())
+        return len(self.key) + len(self.value) + texts
+
+
+def within(raws: Sequence[RawRecord], bytes_max: int) -> Sequence[RawRecord]:
+    """Call this for the first records that take so many bytes together, at least one."""
+    size = 0
+    for count, raw in enumerate(raws):
+        size += raw.size
+        if count and size > bytes_max:
+            return raws[:count]
+    return raws
+
 
 @dataclass(frozen=True, slots=True)
 class Received:
@@ -290,6 +309,8 @@ class OnFailure(StrEnum):
 class SubscribeOptions:
     """How a subscription behaves; `buffer` bounds the records it has fetched and not handled.
 
+    `part_bytes` bounds the bytes of those of one partition, and again of what it has put aside;
+    one record is always fetched, however large.
     With `OnFailure.PARK` a record is tried again in place after each of `place_delays_s`, then
     aside after each of `parked_delays_s`, with one try each.
     """
@@ -298,6 +319,7 @@ class SubscribeOptions:
     on_failure: OnFailure = OnFailure.PARK
     start_at: StartAt = StartAt.EARLIEST
     buffer: int = BUFFER
+    part_bytes: int = PART_BYTES
     place_delays_s: Sequence[float] = PLACE_DELAYS_S
     parked_delays_s: Sequence[float] = PARKED_DELAYS_S
 
@@ -306,6 +328,7 @@ class SubscribeOptions:
         check_a("on_failure", self.on_failure, OnFailure)
         check_a("start_at", self.start_at, StartAt)
         check_integer("buffer", self.buffer, 1, BUFFER_MAX)
+        check_integer("part_bytes", self.part_bytes, 1, PART_BYTES_MAX)
         _check_delays("place_delays_s", self.place_delays_s, 0)
         _check_delays("parked_delays_s", self.parked_delays_s, 1)
 
