@@ -19,6 +19,8 @@ from actors.persistence import (
     DeadLetters,
     DeadLetterStatus,
     InvalidField,
+    InvalidTransition,
+    NotHandedBack,
     StreamId,
 )
 from actors.persistence.bus import (
@@ -45,6 +47,7 @@ from actors.persistence.bus import (
     UnknownGroup,
     UnknownTopic,
     partition_for,
+    put_back,
 )
 from actors.persistence.words import START, Cursor
 from storage.testing.kept import Kept
@@ -165,6 +168,10 @@ async def _until(is_so: Callable[[], Awaitable[bool]]) -> None:
 
 async def _is_below(subscription: Subscription, most: int) -> bool:
     return subscription.statistics().in_hand <= most
+
+
+async def _has_letters(kit: BusKit, count: int) -> bool:
+    return len(await kit.letters.list(kind="bus")) == count
 
 
 class BusSuite:
@@ -388,6 +395,33 @@ class BusSuite:
             await heard.count(2)
         assert heard.tried == ["0", "1", "2"]
         assert [one.letter.payload for one in await kit.letters.list(kind="bus")] == [b"1"]
+
+    async def test_what_was_given_up_is_put_back_once(self, kit: BusKit) -> None:
+        # BUS-7
+        await kit.bus.declare(TOPIC)
+        sent, heard = records(3), Heard(failing={"1": ValueError("no")})
+        large = Record(uuid4(), "order-9", b"large", {"note": "x" * 300})
+        heard.failing["large"] = ValueError("no")
+        async with subscribed(kit.bus, heard, options(on_failure=OnFailure.SKIP)):
+            await kit.bus.publish_batch(TOPIC, [*sent, large])
+            await _until(lambda: _has_letters(kit, 2))
+            found = {one.letter.payload: one for one in await kit.letters.list(kind="bus")}
+            heard.failing.clear()
+            back = await put_back(kit.bus, found[b"1"].id, "ada")
+            assert back.status is DeadLetterStatus.RESOLVED
+            await heard.until(lambda: "1" in heard.values)
+            (again,) = (one for one in heard.records if one.record.value == b"1")
+            first = sent[1]
+            assert (again.topic, again.record.event_id) == (TOPIC, first.event_id)
+            assert again.record.key == first.key
+            assert again.record.headers["event_type"] == "E"
+            with pytest.raises(InvalidTransition):
+                await put_back(kit.bus, found[b"1"].id, "ada")
+            # Its header was cut: what it had is on the topic's `.dead`.
+            with pytest.raises(NotHandedBack, match="whole record"):
+                await put_back(kit.bus, found[b"large"].id, "ada")
+            kept = await kit.letters.get(found[b"large"].id)
+            assert kept.status is DeadLetterStatus.PENDING
 
     async def test_what_cannot_be_read_is_a_dead_letter_with_its_bytes(self, kit: BusKit) -> None:
         # BUS-2, BUS-7: no event id, no key, no UTF-8, or the handler says so

@@ -83,7 +83,7 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
     ),
     "one for each reader of a member, which waits for it; HIGH, behind which it fetches no more": (
         "storage.bus.kafka_member:KafkaMember._asked",
-        "storage.bus.kafka_member:_Part.messages",
+        "storage.bus.kafka_member:_Part.records",
     ),
     "settings of the client, whose program chooses them": (
         "web.client.client:Client._outgoing",

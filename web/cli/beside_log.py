@@ -17,6 +17,8 @@ from actors.persistence import (
     StoreMisuse,
 )
 from actors.persistence.beside_log.dead_letters import TRANSITIONS
+from actors.persistence.bus import check_whole, put_back
+from storage.bus import PostgresBus
 from storage.postgres import (
     Database,
     PostgresDeadLetters,
@@ -110,13 +112,22 @@ async def _retry(parsed: argparse.Namespace, teller: Teller, database: Database)
     await _check_served(database, stored)
     what = f"hand dead letter {parsed.id} ({stored.letter.kind}) back to be tried again"
     async with changing(parsed, teller, database, what, f"dead letter {parsed.id}"):
-        back = await letters.hand_back(parsed.id, system_user())
+        back = await _hand_back(database, stored)
     teller.one({"id": back.id, "kind": back.letter.kind, "status": back.status.value})
     return Code.DONE
 
 
+async def _hand_back(database: Database, stored: StoredDeadLetter) -> StoredDeadLetter:
+    """A record goes back on its topic, all else to where it failed."""
+    if stored.letter.kind == "bus":
+        return await put_back(PostgresBus(database), stored.id, system_user())
+    return await PostgresDeadLetters(database).hand_back(stored.id, system_user())
+
+
 async def _check_served(database: Database, stored: StoredDeadLetter) -> None:
-    """Refuse a replay that nobody would make: of a generation that does not serve."""
+    """Refuse what nobody would try again: a generation that does not serve, half a record."""
+    if stored.letter.kind == "bus" and TRANSITIONS[stored.status]:
+        check_whole(stored)
     named = _COLLECTION.fullmatch(stored.letter.source)
     if stored.letter.kind != "projection" or named is None or not TRANSITIONS[stored.status]:
         return  # what is settled is told by who hands it back
@@ -148,7 +159,7 @@ async def _retry_all(parsed: argparse.Namespace, teller: Teller, database: Datab
         for stored in found:
             try:
                 await _check_served(database, stored)
-                await letters.hand_back(stored.id, system_user())
+                await _hand_back(database, stored)
                 back += 1
             except StoreMisuse as error:
                 # Somebody else's by now, or for its own program to repeat: the others go on.

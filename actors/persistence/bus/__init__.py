@@ -6,7 +6,7 @@ Read in this order; each file needs only those above it:
 - `words`: topics, records, groups, offsets, and how a subscription behaves;
 - `port`: `EventBus`, and what an engine gives a subscription to stand on;
 - `sharing`: who of a group gets which partition, and when a record is tried again;
-- `handling`: one record: tried, put aside, or made a dead letter;
+- `handling`: one record: tried, put aside, or made a dead letter, and put back;
 - `reading`: one partition, from its offset on;
 - `subscription`: a member of a group, from joining to leaving, and its actor;
 - `relaying`: from the outbox to the bus.
@@ -28,6 +28,7 @@ from actors.persistence.bus.errors import (
     UnknownGroup,
     UnknownTopic,
 )
+from actors.persistence.bus.handling import check_whole, put_back
 from actors.persistence.bus.port import (
     HEARTBEAT_S,
     LEASE_S,
@@ -112,7 +113,9 @@ __all__ = [
     "UnknownGroup",
     "UnknownTopic",
     "bus_message",
+    "check_whole",
     "partition_for",
     "publisher",
+    "put_back",
     "read_record",
 ]

@@ -4,23 +4,30 @@ Rule 1: a record that cannot be read is a dead letter with its raw bytes, whatev
 Rule 2: what is given up is kept before its offset is passed: first as a dead letter, which is the
 same one however often this is tried, then on the topic's `.dead`. Where one of them cannot be, the
 record is not given up.
+Rule 3: a letter says whether it has the whole record; only then can it be put back on its topic.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 import trio
 
 from actors.persistence.beside_log.dead_letters import (
+    HANDED_BACK,
+    LETTER_METADATA_BYTES_MAX,
     PAYLOAD_BYTES_MAX,
     NewDeadLetter,
+    NotHandedBack,
+    StoredDeadLetter,
     storable,
     words_of,
 )
-from actors.persistence.bus.errors import BusCodecError
+from actors.persistence.bus.errors import BusCodecError, PublishFailed
 from actors.persistence.bus.port import Engine, Handler, HandlerInTransaction, Member
 from actors.persistence.bus.words import (
     DEAD,
+    EVENT_ID,
     RETRY,
     Guard,
     Part,
@@ -29,13 +36,18 @@ from actors.persistence.bus.words import (
     Record,
     SubscribeOptions,
 )
-from actors.persistence.errors import AlreadyHandled
+from actors.persistence.errors import AlreadyHandled, StoreError
 from actors.persistence.words import Cursor
 from actors.runtime import Log
 
 RETRY_GROUP = "retry_group"
 # Of a key that cannot be read, and of others' headers, a letter has so much.
 SHOWN_CHARS = 255
+# Of all headers together: with what the letter says itself they fit into its metadata.
+SHOWN_BYTES_MAX = LETTER_METADATA_BYTES_MAX // 2
+BUS_KEY, BUS_PLACE, BUS_IS_WHOLE = "bus_key", "bus_place", "bus_is_whole"
+# What others than the publisher note beside its headers; the last when a letter is taken in hand.
+_NOTED = frozenset({BUS_KEY, BUS_PLACE, BUS_IS_WHOLE, RETRY_GROUP, "retry_of"})
 
 _log = Log("actors.bus")
 
@@ -145,10 +157,18 @@ class Handling:
         self, at: At, raw: RawRecord, error: Exception, event_id: UUID | None
     ) -> NewDeadLetter:
         where = f"{raw.part.topic}/{raw.part.partition}/{raw.offset}"
-        shown = {
-            _text(name.encode()): _text(value)
-            for name, value in list(raw.headers.items())[:SHOWN_CHARS]
-        }
+        headers = {name: text for name, text in raw.headers.items() if name not in _NOTED}
+        shown = _shown(headers)
+        is_whole = (
+            event_id is not None
+            and not (_NOTED - {RETRY_GROUP}) & raw.headers.keys()
+            and len(raw.value) <= PAYLOAD_BYTES_MAX
+            and _text(raw.key).encode() == raw.key
+            and {name: text.encode() for name, text in shown.items()} == headers
+        )
+        marks = {BUS_KEY: _text(raw.key), BUS_PLACE: where}
+        if is_whole:
+            marks[BUS_IS_WHOLE] = "yes"
         return NewDeadLetter(
             kind="bus",
             source=f"{at.topic}/{self.group}",
@@ -156,8 +176,60 @@ class Handling:
             error_message=words_of(error),
             # A larger one stands on the topic's `.dead`.
             payload=raw.value if len(raw.value) <= PAYLOAD_BYTES_MAX else None,
-            metadata={**shown, "bus_key": _text(raw.key), "bus_place": where},
+            metadata={**shown, **marks},
         )
+
+
+def check_whole(stored: StoredDeadLetter) -> tuple[str, Record]:
+    """Call this for the topic and the record of a letter; raises `NotHandedBack` without."""
+    letter = stored.letter
+    if letter.kind != "bus":
+        raise NotHandedBack(stored.id, "it speaks of no record of the bus")
+    if letter.payload is None or BUS_IS_WHOLE not in letter.metadata:
+        topic, _, _ = letter.source.partition("/")
+        raise NotHandedBack(
+            stored.id,
+            f"it has not the whole record, or one that nobody can read; see {topic}{DEAD}",
+        )
+    headers = {name: text for name, text in letter.metadata.items() if name not in _NOTED}
+    event_id = UUID(headers.pop(EVENT_ID))
+    record = Record(event_id, letter.metadata[BUS_KEY], letter.payload, headers)
+    return letter.source.partition("/")[0], record
+
+
+async def put_back(engine: Engine, id_: int, by: str) -> StoredDeadLetter:
+    """Call this to publish a letter's record on its topic again, and settle the letter.
+
+    All groups get it again; those that handled it know it by its event id. Gives the letter as it
+    is then. Raises `NotHandedBack` when the letter has not all of it, or the topic is not on this
+    bus; `BusUnavailable`, and cancelled: it is published or not, and the letter stays open.
+    """
+    letters = engine.dead_letters
+    topic, record = check_whole(await letters.get(id_))
+    await letters.retry(id_, by)
+    try:
+        await engine.publish(topic, record)
+    except PublishFailed as error:
+        await letters.failed_again(id_, words_of(error), by)
+        raise NotHandedBack(id_, error.reason) from error
+    except StoreError as error:
+        await letters.failed_again(id_, words_of(error), by)
+        raise
+    await letters.resolve(id_, by, HANDED_BACK)
+    return await letters.get(id_)
+
+
+def _shown(headers: Mapping[str, bytes]) -> dict[str, str]:
+    """Headers as a letter has them: of anybody, so as many and as long as fit."""
+    shown: dict[str, str] = {}
+    size = 0
+    for name, value in headers.items():
+        key, text = _text(name.encode()), _text(value)
+        size += len(key.encode()) + len(text.encode())
+        if size > SHOWN_BYTES_MAX:
+            break
+        shown[key] = text
+    return shown
 
 
 def _text(value: bytes) -> str:

@@ -23,6 +23,12 @@ def test_groups_are_shown_and_a_stopped_one_is_moved(
             await bus.publish_batch(TOPIC, records(6))
             await heard.count(6)
 
+    async def fail(database: Database) -> None:
+        heard = Heard(failing={"0": ValueError("no")})
+        bus = PostgresBus(database)
+        async with subscribed(bus, heard, options(on_failure=OnFailure.SKIP), group="other"):
+            await heard.count(5)
+
     async def join(database: Database) -> None:
         await (await PostgresBus(database).join(GROUP, [TOPIC], StartAt.EARLIEST)).renew()
 
@@ -46,6 +52,12 @@ def test_groups_are_shown_and_a_stopped_one_is_moved(
     for place, behind in (("2100-01-01T00:00Z", 0), ("0.0", 6), ("latest", 0), ("2001-01-01", 6)):
         assert run("bus", "seek", GROUP, "--to", place, "--topic", TOPIC, "--yes") == 0, run.err
         assert sum(int(str(row["behind"])) for row in run.json("bus", "lag", GROUP)) == behind
+    on(database_url, fail)
+    # BUS-7: one that was given up is on its topic again
+    (letter,) = run.json("dlq", "list", "--kind", "bus")
+    assert run.one("dlq", "retry", str(letter["id"]), "--yes")["status"] == "resolved"
+    assert run("dlq", "retry", str(letter["id"]), "--yes") == 4
+    assert sum(int(str(row["behind"])) for row in run.json("bus", "lag", "other")) == 1
     on(database_url, join)
     assert run("bus", "replay", GROUP, "--yes") == 4
     assert "has members; stop them first" in run.err
