@@ -42,9 +42,11 @@ _DIVIDE = "INSERT INTO cluster_meta (shards) VALUES ($1) ON CONFLICT DO NOTHING"
 # Locked: of two that join at once under one name the later sees the former.
 _DIVIDED = "SELECT shards FROM cluster_meta FOR UPDATE"
 _NAMED = f"SELECT EXISTS (SELECT FROM nodes WHERE name = $1 AND {_LIVING})"  # noqa: S608  (own words)
+# The clock goes on within a statement: it is looked at once.
 _JOIN = """
+WITH this AS MATERIALIZED (SELECT clock_timestamp() AS moment)
 INSERT INTO nodes (node_id, name, version, weight, started_at, heartbeat_at, link, state)
-VALUES ($1, $2, $3, $4, clock_timestamp(), clock_timestamp(), 'up', 'joining')
+VALUES ($1, $2, $3, $4, (SELECT moment FROM this), (SELECT moment FROM this), 'up', 'joining')
 RETURNING heartbeat_at
 """
 
