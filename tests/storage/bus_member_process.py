@@ -5,7 +5,7 @@ import sys
 import trio
 
 from actors.persistence import AppendRequest, StreamId
-from actors.persistence.bus import Guard, Received, SubscribeOptions, Subscription
+from actors.persistence.bus import Engine, Guard, Received, SubscribeOptions, Subscription
 from storage.bus import PostgresBus
 from storage.postgres import Database, PostgresEventStore, open_database
 from storage.testing.bus import GROUP, TOPIC
@@ -15,7 +15,7 @@ from tests.patience import PATIENT_POOL
 OPTIONS = SubscribeOptions(Guard.INBOX)
 
 
-def subscription_on(database: Database) -> Subscription:
+def subscription_on(database: Database, bus: Engine) -> Subscription:
     """Call this for a member whose effects are events, one a record, of a stream a partition."""
     events = PostgresEventStore(database)
 
@@ -25,13 +25,13 @@ def subscription_on(database: Database) -> Subscription:
         event = new_event(received.record.value)
         await events.append_request(AppendRequest(stream, [event], inbox=inbox))
 
-    return Subscription(PostgresBus(database), [TOPIC], GROUP, handle, OPTIONS)
+    return Subscription(bus, [TOPIC], GROUP, handle, OPTIONS)
 
 
 async def main(url: str) -> None:
     """Call this to handle records until killed."""
     async with open_database(url, part="member", settings=PATIENT_POOL) as database:
-        await subscription_on(database).run()
+        await subscription_on(database, PostgresBus(database)).run()
 
 
 if __name__ == "__main__":

@@ -4,15 +4,12 @@ import sys
 
 import trio
 
-from actors.persistence import AppendRequest, StreamId
-from actors.persistence.bus import Guard, Received, SubscribeOptions, Subscription
 from storage.bus import PostgresBus
 from storage.bus.kafka import KafkaBus
 from storage.bus.kafka_words import KafkaSettings
-from storage.postgres import Database, PostgresEventStore, open_database
-from storage.testing.bus import GROUP, TOPIC
-from storage.testing.samples import new_event
+from storage.postgres import Database, open_database
 from tests.patience import PATIENT_POOL
+from tests.storage.bus_member_process import subscription_on
 
 
 def kafka_bus(database: Database, brokers: str, prefix: str) -> KafkaBus:
@@ -20,19 +17,6 @@ def kafka_bus(database: Database, brokers: str, prefix: str) -> KafkaBus:
     beside = PostgresBus(database)
     settings = KafkaSettings(brokers, prefix=prefix, session_timeout_ms=6000)
     return KafkaBus(settings, parking=beside.parking, dead_letters=beside.dead_letters)
-
-
-def subscription_on(database: Database, bus: KafkaBus) -> Subscription:
-    """Call this for a member whose effects are events, one a record, of a stream a partition."""
-    events = PostgresEventStore(database)
-
-    async def handle(received: Received) -> None:
-        stream = StreamId(f"effects-{received.partition}")
-        inbox = (GROUP, received.record.event_id)
-        event = new_event(received.record.value)
-        await events.append_request(AppendRequest(stream, [event], inbox=inbox))
-
-    return Subscription(bus, [TOPIC], GROUP, handle, SubscribeOptions(Guard.INBOX))
 
 
 async def main(url: str, brokers: str, prefix: str) -> None:

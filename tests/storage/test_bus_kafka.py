@@ -45,7 +45,8 @@ from storage.testing.bus import (
 )
 from storage.testing.kept import kept_in_memory
 from tests.patience import PATIENCE_S
-from tests.storage.kafka_member_process import kafka_bus, subscription_on
+from tests.storage.bus_member_process import subscription_on
+from tests.storage.kafka_member_process import kafka_bus
 
 _ROOT = Path(__file__).parents[2]
 

@@ -122,7 +122,7 @@ async def test_a_killed_member_loses_and_doubles_nothing(
             while len(await _effects(database)) < least:  # noqa: ASYNC110  (of another process)
                 await trio.sleep(0.02)
         await database.run(_age_members, LEASE_S)
-    last = subscription_on(database)
+    last = subscription_on(database, PostgresBus(database))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(last.run)
         with trio.fail_after(PATIENCE_S):
