@@ -20,15 +20,15 @@ from web.chat.routes import (
     read_part,
     viewer_of,
 )
-from web.demos.counter import Counters
-from web.demos.routes import PANEL_VIEWS
+from web.lab.demos.counter import Counters
+from web.lab.demos.routes import PANEL_VIEWS
 from web.lab.panels.feed import PANELS_OPEN
 from web.lab.panels.still import Stills
 from web.lab.sandbox.recording import Deed
 from web.lab.sandbox.words import ABOVE
 from web.lab.stage import actions
 from web.lab.stage.actions import OPERATIONS, SITE, StageServices
-from web.lab.tree_feed import TreeSource
+from web.lab.tree.feed import TreeSource
 from web.realtime import Audience, PageHolds, Stream
 from web.routing import paths
 from web.routing.commands import parse_tab

@@ -1,7 +1,7 @@
 """Facts about actors become the tree that the lab shows, and two trees the patch between them.
 
 Pure: no runtime, no clock. The facts are counted by the runtime and handed in
-(`tree_picture.py`); what is sent of them is told by `tree_feed.py`; how a row looks, by the
+(`tree/picture.py`); what is sent of them is told by `tree/feed.py`; how a row looks, by the
 templates of `web.views`. `changes` patches single rows, so that no other row moves on a page.
 """
 

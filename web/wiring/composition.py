@@ -53,18 +53,18 @@ from web.chat.socket import (
     socket_guest,
 )
 from web.chat.socket_feed import RoomTopic, SocketFeed
-from web.demos.counter import Counters
-from web.demos.desk import DemoParts
-from web.demos.panels import PanelParts
-from web.demos.routes import (
+from web.documentation import Documents, document_routes, doorways, optional_pages
+from web.documentation.work import WorkStreams, load_mechanisms, work_routes
+from web.lab.demos.counter import Counters
+from web.lab.demos.desk import DemoParts
+from web.lab.demos.panels import PanelParts
+from web.lab.demos.routes import (
     ASKED_PER_ADDRESS_MAX,
     ASKED_PER_SESSION_MAX,
     ASKED_PERIOD_S,
     DemoServices,
     demo_routes,
 )
-from web.documentation import Documents, document_routes, doorways, optional_pages
-from web.documentation.work import WorkStreams, load_mechanisms, work_routes
 from web.lab.lasting import Survivals, SurvivalsActor
 from web.lab.panels.bucket import Buckets
 from web.lab.panels.burst import burst_routes
@@ -84,8 +84,8 @@ from web.lab.stage.quota import LabQuota
 from web.lab.stage.topic import TreeChanged, TreeTells, TreeTopic
 from web.lab.switch import FILE_NAME as LAB_MODE_FILE
 from web.lab.switch import LabSwitch
-from web.lab.tree_feed import TreeFeed, TreeSource
-from web.lab.tree_picture import TreePicture
+from web.lab.tree.feed import TreeFeed, TreeSource
+from web.lab.tree.picture import TreePicture
 from web.observability import RequestLog
 from web.observability.health import Component, Health, HealthActor
 from web.observability.health.of_tree import supervision_component, tree_component

@@ -20,15 +20,15 @@ from web.chat.moderation import Messages as ModerationFeedMessage
 from web.chat.moderation import ModerationFeed
 from web.chat.room_feed import Messages as RoomFeedMessage
 from web.chat.room_feed import RoomFeed
-from web.demos.counter import Add
-from web.demos.desk import Messages as DeskMessage
-from web.demos.desk import desk_name
+from web.lab.demos.counter import Add
+from web.lab.demos.desk import Messages as DeskMessage
+from web.lab.demos.desk import desk_name
 from web.lab.panels.feed import PanelsFeed, Wake
 from web.lab.sandbox.keeper import Keeper, Wanted
 from web.lab.sandbox.recording import Recorder, Write
 from web.lab.stage.feed import Changed, StageFeed
-from web.lab.tree_feed import Messages as TreeFeedMessage
-from web.lab.tree_feed import TreeFeed
+from web.lab.tree.feed import Messages as TreeFeedMessage
+from web.lab.tree.feed import TreeFeed
 from web.realtime import StreamKey
 from web.site.proof_feed import Messages as ProofFeedMessage
 from web.site.proof_feed import ProofFeed

@@ -36,8 +36,8 @@ from actors.accounts import SessionActor
 from actors.chat import ROOM_NAMES, ChatEnvironment, RoomActor, Rooms, RoomsWatch
 from actors.runtime import AnyActor
 from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor
-from web.demos.counter import CounterActor, Counters
-from web.demos.desk import DemoParts, DeskActor
+from web.lab.demos.counter import CounterActor, Counters
+from web.lab.demos.desk import DemoParts, DeskActor
 from web.wiring.composition import Web
 from web.wiring.directory import (
     COUNTERS,

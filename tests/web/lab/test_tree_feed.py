@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.web.views.samples import renderer
 from tests.web.watcher import WatchedFeed, Watcher, open_feed
-from web.lab.tree_feed import PERIOD_S, REST_S_MAX, Messages, TreeFeed, TreeSource
+from web.lab.tree.feed import PERIOD_S, REST_S_MAX, Messages, TreeFeed, TreeSource
 from web.lab.views import TreeFacts
 from web.realtime import Audience, PageHolds, Stream
 from web.views import (

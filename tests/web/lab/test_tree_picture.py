@@ -26,7 +26,7 @@ from supervision import (
     handle_of,
     open_system,
 )
-from web.lab.tree_picture import TreePicture
+from web.lab.tree.picture import TreePicture
 from web.views import (
     ActorStatus,
     Branch,

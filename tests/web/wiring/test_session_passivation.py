@@ -12,7 +12,7 @@ from actors.accounts import RoomOfTab, StreamClosed, StreamOpened, TabId
 from actors.accounts.session import TAB_KEPT_S, SessionActor
 from actors.chat import LOBBY, Rooms
 from supervision import ChildSpec, Dynamic, DynamicFlags, Flags, Plan, Supervisor, open_system
-from web.lab.tree_picture import TreePicture
+from web.lab.tree.picture import TreePicture
 from web.wiring.directory import SESSIONS, Directory
 from web.wiring.site_tree import SESSION_IDLE_S
 

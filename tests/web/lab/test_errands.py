@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from web.demos.errands import ORIGINAL, WAITING_MAX, Errands
+from web.lab.demos.errands import ORIGINAL, WAITING_MAX, Errands
 
 
 def test_the_guarded_run_one_after_the_other() -> None:  # SITE-104

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from actors.runtime import Actor, Ask, message
-from web.demos.errands import IDLE
+from web.lab.demos.errands import IDLE
 from web.realtime import Stream, StreamKey, Streams, joined, patch_signals
 from web.server import BoundedMap, Frame
 

@@ -17,8 +17,8 @@ import trio
 
 from actors.runtime import Actor, Ask, Exit, IdleTimeout, Normal, message
 from actors.timeline import Kind, Shown, Timeline, shown_flow
-from web.demos.counter import Counters
-from web.demos.errands import IDLE, PLAIN_RUN_S, RUN_S, Errand, Errands, Told
+from web.lab.demos.counter import Counters
+from web.lab.demos.errands import IDLE, PLAIN_RUN_S, RUN_S, Errand, Errands, Told
 from web.realtime import Stream, StreamKey, Streams, joined, patch_elements, patch_signals
 from web.server import Frame
 from web.timeline.collector import patch_values

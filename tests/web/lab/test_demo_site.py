@@ -13,9 +13,9 @@ from tests.journeys.visitor import Answer, Visitor
 from tests.patience import until
 from tests.web.accounts.test_entering import PASSWORD, form, register
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
-from web.demos.errands import ORIGINAL, WAITING_MAX
-from web.demos.panels import PANELS
-from web.demos.routes import ASKED_PER_SESSION_MAX
+from web.lab.demos.errands import ORIGINAL, WAITING_MAX
+from web.lab.demos.panels import PANELS
+from web.lab.demos.routes import ASKED_PER_SESSION_MAX
 from web.lab.stage.actions import OPERATIONS
 from web.server import cookie_name
 

@@ -15,8 +15,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors.runtime import NoProc, Ref, System, open_actors
 from actors.timeline import Kind, Timeline
 from tests.web.watcher import Watcher
-from web.demos.counter import Add, CounterActor, Counters
-from web.demos.desk import (
+from web.lab.demos.counter import Add, CounterActor, Counters
+from web.lab.demos.desk import (
     PLAIN,
     PLAIN_IDLE_S,
     DemoParts,
@@ -27,8 +27,8 @@ from web.demos.desk import (
     Show,
     desk_name,
 )
-from web.demos.desk import Messages as DeskMessage
-from web.demos.errands import NOTHING, ORIGINAL, PLAIN_RUN_S, RUN_S, WAITING_MAX
+from web.lab.demos.desk import Messages as DeskMessage
+from web.lab.demos.errands import NOTHING, ORIGINAL, PLAIN_RUN_S, RUN_S, WAITING_MAX
 from web.realtime import Stream, StreamKey, Streams
 
 SESSION = uuid.uuid4()

@@ -20,11 +20,11 @@ from quart import Blueprint, Response, request
 from actors.runtime import NoProc, Ref
 from actors.timeline import Shown
 from web.accounts.identity import member_of
-from web.demos.counter import DELTA_MAX, Add, Counters
-from web.demos.desk import PLAIN, Guard, Look, Replace, Show
-from web.demos.desk import Messages as DeskMessage
-from web.demos.errands import NOTHING, PLAIN_RUN_S, RUN_S, Told
-from web.demos.panels import PANELS, Asked, PanelParts, Rows, find
+from web.lab.demos.counter import DELTA_MAX, Add, Counters
+from web.lab.demos.desk import PLAIN, Guard, Look, Replace, Show
+from web.lab.demos.desk import Messages as DeskMessage
+from web.lab.demos.errands import NOTHING, PLAIN_RUN_S, RUN_S, Told
+from web.lab.demos.panels import PANELS, Asked, PanelParts, Rows, find
 from web.realtime import Stream, StreamKey
 from web.routing import paths
 from web.routing.commands import Origin, read_command
