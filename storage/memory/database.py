@@ -282,7 +282,7 @@ class MemoryDatabase:
     def roll_back(self, txid: int) -> None:
         """Call this to end a transaction without a trace, except for the numbers it drew."""
         self.open_txids.discard(txid)
-        self._announce()
+        self.announce()
 
     def place(
         self, txid: int, stream_key: str, first_version: int, events: Sequence[NewEvent]
@@ -320,7 +320,7 @@ class MemoryDatabase:
         # A transaction that began earlier and commits later belongs before what is there.
         if len(self.events) > len(placed) and self.events[-len(placed) - 1].cursor.txid > txid:
             self.events.sort(key=lambda event: event.cursor)
-        self._announce()
+        self.announce()
 
     def close(
         self, txid: int, stream_key: str, version: int, kind: str, metadata: Mapping[str, str]
@@ -429,6 +429,7 @@ class MemoryDatabase:
         if row is None or not row.is_dead:
             return False
         row.is_dead, row.attempts, row.next_attempt_at = False, 0, None
+        self.announce()
         return True
 
     def revive_timer(self, timer_id: UUID) -> bool:
@@ -449,6 +450,7 @@ class MemoryDatabase:
                 else:
                     kept[key] = dict(document)
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Call this when readers have something to look for."""
         self.changed.set()
         self.changed = trio.Event()

@@ -1,9 +1,12 @@
 """Outbox and inbox in memory; the twin of `storage/postgres/outbox.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
+
+import trio
 
 from actors.persistence import HeldKey, OutboxEntry, OutboxStats, WaitingMessage
 from actors.persistence.beside_log.dead_letters import storable
@@ -12,9 +15,11 @@ from actors.persistence.beside_log.outbox import (
     INBOX_KEPT,
     LEASE,
     SENT_KEPT,
+    Listen,
     check_asked,
     check_failure,
     check_noted,
+    check_numbers,
     check_part,
     check_parts,
     check_rows,
@@ -81,6 +86,32 @@ class MemoryOutbox(Twin):
                 found.append(_entry(row))
         return found[:limit]
 
+    async def due_in(self, partitions: Sequence[int]) -> Mapping[int, float]:
+        """See `Outbox.due_in`."""
+        check_numbers(partitions)
+        await self.pass_faults()
+        now, due = self.database.now(), dict[int, float]()
+        for partition in partitions:
+            for row in self.database.unsent.get(partition, {}).values():
+                if not row.is_dead:
+                    in_s = max(0.0, ((row.next_attempt_at or now) - now).total_seconds())
+                    due[partition] = min(in_s, due.get(partition, in_s))
+        return due
+
+    @contextmanager
+    def heard(self) -> Iterator[Listen]:
+        """See `Outbox.heard`."""
+        yield self._listen
+
+    def _listen(self) -> Callable[[float], Awaitable[None]]:
+        changed = self.database.changed
+
+        async def wait(timeout_s: float) -> None:
+            with trio.move_on_after(timeout_s):
+                await changed.wait()
+
+        return wait
+
     async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
         """See `Outbox.mark_sent`."""
         check_part(partition, epoch)
@@ -126,6 +157,7 @@ class MemoryOutbox(Twin):
         if row is None or not row.is_dead:
             return False
         self.database.mark_sent(row)
+        self.database.announce()
         return True
 
     async def stats(self) -> OutboxStats:

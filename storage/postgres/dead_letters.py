@@ -41,6 +41,7 @@ from actors.persistence.beside_log.dead_letters import (
 from actors.persistence.event_store import check_limit, check_view
 from actors.persistence.words import check_row, owned_name, split_name
 from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.notices import EVENTS
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
 from storage.postgres.outbox import revive_message
@@ -225,7 +226,8 @@ class PostgresDeadLetters:
     async def hand_back(self, id_: int, by: str) -> StoredDeadLetter:
         """See `DeadLetters.hand_back`."""
         check_change(id_, by)
-        return await self._change(_hand_back, id_, by)
+        # As an append: there may be something to send.
+        return await self._change(_hand_back, id_, by, channel=EVENTS)
 
     async def failed_again(self, id_: int, error_message: str, by: str = "worker") -> None:
         """See `DeadLetters.failed_again`."""
@@ -265,7 +267,11 @@ class PostgresDeadLetters:
         return DeadLetterCounts(whole, sum(whole.values()) / self._rows_max, self._rows_max)
 
     async def _change(
-        self, work: Callable[..., Coroutine[Any, Any, T]], id_: int, *args: object
+        self,
+        work: Callable[..., Coroutine[Any, Any, T]],
+        id_: int,
+        *args: object,
+        channel: str | None = None,
     ) -> T:
         """Do what changes a letter, in a transaction; another tenant's is unknown."""
         mark = self._mark
@@ -275,7 +281,7 @@ class PostgresDeadLetters:
                 await _get(connection, id_, "", mark)
             return await work(connection, id_, *args)
 
-        return await self._database.transact(checked)
+        return await self._database.transact(checked, channel=channel)
 
 
 # In the transaction of whoever calls.

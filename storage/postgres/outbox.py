@@ -1,6 +1,7 @@
 """Outbox and inbox in PostgreSQL; the twin of `storage/memory/outbox.py`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
@@ -23,9 +24,11 @@ from actors.persistence.beside_log.outbox import (
     INBOX_KEPT,
     LEASE,
     SENT_KEPT,
+    Listen,
     check_asked,
     check_failure,
     check_noted,
+    check_numbers,
     check_part,
     check_parts,
     check_rows,
@@ -34,6 +37,7 @@ from actors.persistence.beside_log.outbox import (
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_row
 from storage.postgres.connecting.database import Database
+from storage.postgres.connecting.notices import EVENTS
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.rows import metadata_json, read_texts
 
@@ -110,6 +114,20 @@ SELECT seen.*, n.* FROM seen LEFT JOIN LATERAL (
     SELECT * FROM next WHERE (SELECT is_leased FROM seen) ORDER BY txid, id LIMIT $3
 ) n ON true ORDER BY n.txid, n.id
 """  # noqa: S608  (our own words)
+
+# For each part a row of two indexes: what was never tried is due, what was has its time.
+_DUE_IN = """
+SELECT p, d.in_s FROM unnest($1::int[]) p CROSS JOIN LATERAL (
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM outbox WHERE partition = p AND sent_at IS NULL
+            AND NOT is_dead AND next_attempt_at IS NULL
+    ) THEN 0 ELSE (
+        SELECT extract(epoch FROM min(next_attempt_at) - clock_timestamp())
+        FROM outbox WHERE partition = p AND sent_at IS NULL
+            AND NOT is_dead AND next_attempt_at IS NOT NULL
+    ) END::float8 AS in_s
+) d WHERE d.in_s IS NOT NULL
+"""
 
 _SENT = f"""
 UPDATE outbox SET sent_at = clock_timestamp(), attempts = attempts + 1, last_error = NULL
@@ -230,6 +248,23 @@ class PostgresOutbox:
             if row["id"] is not None
         ]
 
+    async def due_in(self, partitions: Sequence[int]) -> Mapping[int, float]:
+        """See `Outbox.due_in`."""
+        check_numbers(partitions)
+
+        async def work(connection: Connection) -> dict[int, float]:
+            rows = await connection.fetch(_DUE_IN, list(partitions))
+            return {row["p"]: max(0.0, row["in_s"]) for row in rows}
+
+        return await self._database.run(work)
+
+    @contextmanager
+    def heard(self) -> Iterator[Listen]:
+        """See `Outbox.heard`: every append rings, for a message comes with one."""
+        bell = self._database.bell(EVENTS)
+        with bell.heard():
+            yield bell.listen
+
     async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
         """See `Outbox.mark_sent`."""
         check_part(partition, epoch)
@@ -249,12 +284,12 @@ class PostgresOutbox:
     async def revive(self, id_: int) -> bool:
         """See `Outbox.revive`."""
         check_row(id_)
-        return await self._change(_REVIVE, id_) == 1
+        return await self._database.run(change_rows, _REVIVE, id_, channel=EVENTS) == 1
 
     async def drop(self, id_: int) -> bool:
         """See `Outbox.drop`."""
         check_row(id_)
-        return await self._change(_DROP, id_) == 1
+        return await self._database.run(change_rows, _DROP, id_, channel=EVENTS) == 1
 
     async def stats(self) -> OutboxStats:
         """See `Outbox.stats`."""

@@ -4,7 +4,10 @@ A suite a port, and one of all of them. An engine for one port is put in the pla
 `dataclasses.replace(kept_in_memory(), snapshots=...)`.
 """
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
+from math import inf
 from uuid import uuid4
 
 import pytest
@@ -39,6 +42,8 @@ from storage.testing.samples import NOON, message, new_events, timer
 A, B = StreamId("order-a"), StreamId("order-b")
 _KEY = Idempotent("orders", "k-1", b"hash")
 _P = partition_of("k")
+# Longer than anything on a loaded machine.
+PATIENCE_S = 30.0
 
 
 class IdempotencySuite:
@@ -335,6 +340,43 @@ class OutboxSuite:
         assert not await kept.outbox.mark_failed(_P, held[_P], third.id, "no", None)
         stats = await kept.outbox.stats()
         assert (stats.pending, stats.dead) == (2, 0)
+
+    async def test_what_is_due_is_told_by_part(self, kept: Kept) -> None:
+        # STORE-52: one look at all parts
+        parts = range(PARTITIONS)
+        assert await kept.outbox.due_in(parts) == {}
+        await kept.events.append(A, new_events(1), outbox=[message()])
+        assert await kept.outbox.due_in(parts) == {_P: 0.0}
+        assert await kept.outbox.due_in([n for n in parts if n != _P]) == {}
+        held = await kept.outbox.lease("r-1", [_P])
+        (one,) = await kept.outbox.next_batch(_P, held[_P])
+        await kept.outbox.mark_failed(_P, held[_P], one.id, "no", timedelta(seconds=9))
+        assert 0 < (await kept.outbox.due_in(parts))[_P] <= 9
+        await kept.pass_time(10)
+        assert await kept.outbox.due_in(parts) == {_P: 0.0}
+        await kept.outbox.mark_failed(_P, held[_P], one.id, "no", None)
+        assert await kept.outbox.due_in(parts) == {}  # given up: it waits for nobody
+        await kept.outbox.revive(one.id)
+        assert await kept.outbox.due_in(parts) == {_P: 0.0}
+        await kept.outbox.mark_sent(_P, held[_P], [one.id])
+        assert await kept.outbox.due_in(parts) == {}
+
+    async def test_what_comes_to_be_sent_is_heard_of(self, kept: Kept) -> None:
+        # STORE-52: a message of an append, and one that is revived or let rest
+        async def heard_of(change: Callable[[], Awaitable[object]]) -> None:
+            with kept.outbox.heard() as listen:
+                wait = listen()
+                await change()
+                with trio.fail_after(PATIENCE_S):
+                    await wait(inf)
+
+        request = AppendRequest(A, new_events(1), outbox=[message(), message()])
+        await heard_of(partial(kept.events.append_request, request))
+        held = await kept.outbox.lease("r-1", [_P])
+        first, second = await kept.outbox.next_batch(_P, held[_P])
+        for one, settle in ((first, kept.outbox.revive), (second, kept.outbox.drop)):
+            await kept.outbox.mark_failed(_P, held[_P], one.id, "no", None)
+            await heard_of(partial(settle, one.id))
 
     async def test_any_error_text_can_be_noted(self, kept: Kept) -> None:
         # STORE-52: a target's words may hold what no database takes

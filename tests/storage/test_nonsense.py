@@ -124,6 +124,7 @@ _CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
         "lease": {"owner": "o", "partitions": [1]},
         "release": {"owner": "o"},
         "next_batch": {"partition": 1, "epoch": 1, "limit": 5, "skipping": ["t"]},
+        "due_in": {"partitions": [1]},
         "mark_sent": {"partition": 1, "epoch": 1, "ids": [1]},
         "mark_failed": {
             "partition": 1,

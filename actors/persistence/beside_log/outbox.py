@@ -6,6 +6,7 @@ effect (`AppendRequest.inbox`), and so has the effect exactly once.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
@@ -57,8 +58,11 @@ RETRY_S_MAX = 60.0
 SENT_KEPT = timedelta(days=7)
 INBOX_KEPT = timedelta(days=14)
 
-# How often the outbox is looked at when nobody tells the relay to.
-LOOK_S = 0.25
+# With something to send, or hints of it, the outbox is looked at so often at most; less and less
+# often, down to the second, while what is there cannot be sent.
+LOOK_S, LOOK_S_MAX = 0.25, 1.0
+# With nothing to send, and no hint: one that was lost costs so much. All parts are one look.
+IDLE_LOOK_S = 5.0
 # A store that was away is asked again after this.
 AWAY_S = 1.0
 # A target that does not answer holds its part up for no longer.
@@ -136,6 +140,10 @@ class HeldKey:
     waiting: int
 
 
+# Called before a look; what it gives waits behind the look for a hint since then, or so long.
+Listen = Callable[[], Callable[[float], Awaitable[None]]]
+
+
 class Outbox(Protocol):
     """The queue of what leaves, in parts that one relay each may work on."""
 
@@ -166,6 +174,18 @@ class Outbox(Protocol):
         when its target is among `skipping`. Nothing is given to an outdated epoch, nor to a
         holder whose lease ran out.
         """
+        ...
+
+    async def due_in(self, partitions: Sequence[int]) -> Mapping[int, float]:
+        """Call this for the parts that have something to send, and in how many seconds: 0.0 now.
+
+        A part may be due and yet give nothing: what is new may stand behind a transaction that is
+        open, or behind another message of its key.
+        """
+        ...
+
+    def heard(self) -> AbstractContextManager[Listen]:
+        """Call this around looking and waiting: within it hints come of what there is to send."""
         ...
 
     async def mark_sent(self, partition: int, epoch: int, ids: Sequence[int]) -> int:
@@ -226,6 +246,11 @@ class Inbox(Protocol):
 def check_parts(owner: str, partitions: Sequence[int]) -> None:
     """Call this with what is to be leased."""
     check_text("owner", owner)
+    check_numbers(partitions)
+
+
+def check_numbers(partitions: Sequence[int]) -> None:
+    """Call this with the parts that are asked about."""
     for partition in check_list("partitions", partitions):
         check_integer("a partition", partition, 0, INT_MAX)
 
@@ -267,7 +292,7 @@ Send = Callable[[OutboxEntry], Awaitable[None]]
 
 @message
 class LookAtOutbox:
-    """Tells the relay to look now; without, it looks four times a second."""
+    """Tells the relay to look now; without, it looks a quarter of a second after a hint at most."""
 
 
 class _Part:
@@ -293,8 +318,9 @@ class _Part:
             self.let_go()
         if epoch is None:
             return
+        if self.held_until <= trio.current_time():
+            self.look.set()  # what waits in it was nobody's, or another's
         self.epoch, self.held_until, self.scope.deadline = epoch, until, until
-        self.look.set()
 
     def let_go(self) -> None:
         """Call this when the part is no longer ours: what is being sent is cut."""
@@ -347,6 +373,7 @@ class OutboxRelay(Actor[LookAtOutbox]):
         """Begin to look."""
         self.start_soon(self._keep_leases)
         self.start_soon(self._keep_marking)
+        self.start_soon(self._look_around)
         for part in self._parts:
             self.start_soon(self._serve, part)
 
@@ -420,21 +447,62 @@ class OutboxRelay(Actor[LookAtOutbox]):
 
     # Sending
 
+    async def _look_around(self) -> None:
+        """Tell the parts that have something to send, all of them by one look."""
+        pause_s = LOOK_S
+        with self._outbox.heard() as listen:
+            while not self._is_stopping:
+                wait, before = listen(), self.sent
+                try:
+                    due = await self._due_in()
+                except StoreError as error:
+                    self._note_away(error)
+                    await trio.sleep(AWAY_S)
+                    continue
+                # A hint is no reason to look at once: one comes with every append.
+                await trio.sleep(LOOK_S)
+                if due is None:
+                    await trio.sleep(LOOK_S_MAX - LOOK_S)
+                elif 0.0 not in due.values():
+                    pause_s = LOOK_S
+                    await wait(max(0.0, min([IDLE_LOOK_S, *due.values()]) - LOOK_S))
+                elif self.sent == before:
+                    pause_s = min(2 * pause_s, LOOK_S_MAX)
+                    await wait(pause_s - LOOK_S)
+                else:
+                    pause_s = LOOK_S
+
+    async def _due_in(self) -> Mapping[int, float] | None:
+        """Look at the parts that are ours, None without any."""
+        now = trio.current_time()
+        ours = {part.number: part for part in self._parts if part.held_until > now}
+        if not ours:
+            return None
+        due = await self._outbox.due_in(tuple(ours))
+        self._is_away = False
+        for number, in_s in due.items():
+            if in_s == 0.0:
+                ours[number].look.set()
+        return due
+
     async def _serve(self, part: _Part) -> None:
         try:
             while not self._is_stopping:
-                pause_s = LOOK_S
+                await part.look.wait()
+                part.look = trio.Event()
                 try:
-                    if part.held_until > trio.current_time() and await self._send_some(part):
-                        pause_s = 0.0
+                    while self._may_send(part) and await self._send_some(part):
+                        pass
                 except StoreError as error:
                     self._note_away(error)
-                    pause_s = AWAY_S
-                with trio.move_on_after(pause_s):
-                    await part.look.wait()
-                part.look = trio.Event()
+                    with trio.move_on_after(AWAY_S):
+                        await part.look.wait()
+                    part.look.set()
         finally:
             part.ended.set()
+
+    def _may_send(self, part: _Part) -> bool:
+        return not self._is_stopping and part.held_until > trio.current_time()
 
     async def _send_some(self, part: _Part) -> bool:
         """Send a batch; True when there may be more at once."""

@@ -26,6 +26,8 @@ from actors.persistence.beside_log.outbox import (
     ATTEMPTS_MAX,
     BATCH_MAX,
     LEASE,
+    LOOK_S,
+    LOOK_S_MAX,
     SEND_S_MAX,
     Send,
     partition_of,
@@ -355,6 +357,71 @@ async def test_what_was_sent_and_not_marked_is_sent_again(
         await trio.sleep(30)
     assert handled == [True, False]
     assert (await outbox.stats()).pending == 0
+
+
+class _CountedOutbox(MemoryOutbox):
+    """Counts what it is asked."""
+
+    asked = 0
+
+    async def pass_faults(self) -> None:
+        self.asked += 1
+        await super().pass_faults()
+
+
+async def test_an_idle_relay_asks_seldom_and_hears_of_a_message(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-52: 0.2 looks a second at all parts, and as many renewals; a message is not late for it
+    database, env = _world()
+    store, outbox = MemoryEventStore(database), _CountedOutbox(database)
+    sent: list[float] = []
+
+    async def send(entry: OutboxEntry) -> None:
+        sent.append(trio.current_time())
+
+    async with open_actors() as system:
+        await system.start(OutboxRelay, outbox, send, env, "r")
+        await trio.sleep(10)
+        outbox.asked = 0
+        await trio.sleep(600)
+        assert outbox.asked <= 0.5 * 600
+        for _ in range(20):
+            await trio.sleep(2.7)
+            began = trio.current_time()
+            await store.append(A, new_events(1), outbox=[_message()])
+            await trio.sleep(1)
+            assert sent.pop() - began <= LOOK_S
+        outbox.asked = 0
+        for _ in range(1000):
+            await store.append(A, new_events(1))
+            await trio.sleep(0.01)
+        # So many appends without a message are looked at together.
+        assert outbox.asked <= 10 / LOOK_S + 0.5 * 10
+
+
+async def test_what_stands_behind_an_open_transaction_is_sent_soon_after_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # STORE-52: the hint came before it could be read
+    database, env = _world()
+    store, outbox = MemoryEventStore(database), MemoryOutbox(database)
+    sent: list[float] = []
+
+    async def send(entry: OutboxEntry) -> None:
+        sent.append(trio.current_time())
+
+    async with open_actors() as system:
+        await system.start(OutboxRelay, outbox, send, env, "r")
+        await trio.sleep(10)
+        open_txid = database.begin()
+        await store.append(A, new_events(1), outbox=[_message()])
+        await trio.sleep(60)
+        assert sent == []
+        database.open_txids.discard(open_txid)  # without a hint, as of a transaction that read
+        ended = trio.current_time()
+        await trio.sleep(10)
+        assert sent[0] - ended <= LOOK_S_MAX
 
 
 @pytest.mark.parametrize("owners", [("r-1", "r-2")])
