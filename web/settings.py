@@ -31,7 +31,7 @@ CLUSTER_SECRET_BYTES_MIN = 32
 # A key of AES-256.
 PRIVATE_KEY_BYTES = 32
 
-# From when on what waits is late. What drives an outbox or timers looks several times a second,
+# From when on what waits is late. What drives an outbox or timers looks when something is due,
 # and takes over from one that died within 15 s (outbox) or 30 s (timers): what waits for longer
 # than that, and a restart, waits for nobody.
 OUTBOX_AGE_S_MAX = 60
