@@ -215,7 +215,7 @@ class LinkSuite:
                 await _wait_status(a, is_up=False)
                 kept.come_back()
                 await _wait_status(a, is_up=True)
-        assert told == [False, True] * 2
+            assert told == [False, True] * 2
 
     async def test_it_says_what_the_server_takes_and_refuses_more(self, kept: KeptLinks) -> None:
         # CLU-45

