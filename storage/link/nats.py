@@ -1,4 +1,4 @@
-"""The link over NATS: one connection, on an asyncio loop of its own (CLU-23).
+"""The link over NATS: one connection, on an asyncio loop of its own.
 
 A `NatsLink` is a handle that stays valid: whoever runs `serve` (`NatsLinkActor` under a supervisor,
 or `open_nats_link` where there is none) gives it a loop and a connection; what was subscribed is

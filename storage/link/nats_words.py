@@ -20,7 +20,7 @@ from actors.runtime import Log
 
 DEFAULT_PORT = 4222
 
-# A peer that is stopped is noticed after the fourth: within 4 s (CLU-54). The library's own
+# A peer that is stopped is noticed after the fourth: within 4 s. The library's own
 # values are two minutes.
 PING_INTERVAL_S = 1.0
 PINGS_MAX = 3
@@ -28,7 +28,7 @@ PINGS_MAX = 3
 STEP_S_MAX = 2
 # TCP, TLS, the greeting, the answer: as one.
 ATTEMPT_S_MAX = 4.0
-# CLU-4. A server that starts together with its nodes is there by then.
+# A server that starts together with its nodes is there by then.
 FIRST_CONNECT_S_MAX = 30.0
 # While nothing answers: soon at first, as after a restart of the server; then a node that lost its
 # network for an hour disturbs nobody.
