@@ -62,12 +62,17 @@ from actors.accounts.session import (
 )
 from actors.accounts.sweeping import SignInSweeper
 from actors.accounts.throttle import (
-    Attempts,
+    Allowed,
+    LenientLimiter,
     Limit,
+    Limited,
+    RateLimiter,
+    Shape,
+    Verdict,
     export_limit,
     login_limits,
     register_limits,
-    wait_s,
+    ticket_limits,
 )
 from actors.accounts.words import Pane, Poster, RoomFailed, SessionId, TabId, TabUnbound
 
@@ -82,7 +87,7 @@ __all__ = [
     "SIGN_IN_KEPT",
     "TICKET_KEPT",
     "Accounts",
-    "Attempts",
+    "Allowed",
     "BadField",
     "BindTab",
     "Credentials",
@@ -92,7 +97,9 @@ __all__ = [
     "HeldPart",
     "Holdings",
     "HowEnded",
+    "LenientLimiter",
     "Limit",
+    "Limited",
     "Member",
     "NewAccount",
     "NewPassword",
@@ -102,6 +109,7 @@ __all__ = [
     "PostInRoom",
     "PostInTab",
     "Poster",
+    "RateLimiter",
     "Role",
     "RoomFailed",
     "RoomOfTab",
@@ -110,6 +118,7 @@ __all__ = [
     "SessionEnded",
     "SessionEnds",
     "SessionId",
+    "Shape",
     "SignIn",
     "SignInSweeper",
     "SocketTickets",
@@ -119,6 +128,7 @@ __all__ = [
     "TabId",
     "TabUnbound",
     "Taken",
+    "Verdict",
     "browser_family",
     "check_password",
     "export_limit",
@@ -128,5 +138,5 @@ __all__ = [
     "parse_username",
     "register_limits",
     "safe_next",
-    "wait_s",
+    "ticket_limits",
 ]

@@ -8,7 +8,7 @@ Read `database.py` (the tables that adapters share, and what a transaction is he
 that make a twin fail, `twin.py` is what all of them are.
 """
 
-from storage.memory.accounts import MemoryAccounts, MemoryAttempts
+from storage.memory.accounts import MemoryAccounts
 from storage.memory.chat_log import MemoryChatLog
 from storage.memory.database import MemoryDatabase
 from storage.memory.dead_letters import MemoryDeadLetters
@@ -19,6 +19,7 @@ from storage.memory.idempotency import MemoryIdempotency
 from storage.memory.nodes import MemoryNodes
 from storage.memory.outbox import MemoryOutbox
 from storage.memory.projections import MemoryProjections
+from storage.memory.rate_limits import MemoryRateLimiter
 from storage.memory.sessions import MemorySessionEnds, MemorySocketTickets
 from storage.memory.snapshots import MemorySnapshots
 from storage.memory.subject_keys import MemorySubjectKeys
@@ -28,7 +29,6 @@ from storage.memory.twin import Twin
 __all__ = [
     "HeldCommit",
     "MemoryAccounts",
-    "MemoryAttempts",
     "MemoryChatLog",
     "MemoryDatabase",
     "MemoryDeadLetters",
@@ -38,6 +38,7 @@ __all__ = [
     "MemoryNodes",
     "MemoryOutbox",
     "MemoryProjections",
+    "MemoryRateLimiter",
     "MemorySessionEnds",
     "MemorySnapshots",
     "MemorySocketTickets",

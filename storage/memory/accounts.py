@@ -1,4 +1,4 @@
-"""Accounts, sign-ins and counted tries in memory; the twin of `storage/postgres/accounts.py`."""
+"""Accounts and sign-ins in memory; the twin of `storage/postgres/accounts.py`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -27,12 +27,11 @@ from actors.accounts.members import (
     is_taken_away,
 )
 from actors.accounts.ports import HowEnded, check_digest, check_session, check_users
-from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
 from actors.accounts.words import SessionId
 from actors.chat import user_subject
 from actors.persistence.event_store import check_limit
 from actors.persistence.words import check_a, check_text, check_uuid
-from storage.memory.database import AttemptsRow, SessionEndRow, SignInRow, UserRow
+from storage.memory.database import SessionEndRow, SignInRow, UserRow
 from storage.memory.subject_keys import forget_subject
 from storage.memory.twin import Twin
 
@@ -273,48 +272,3 @@ class MemoryAccounts(Twin):
     def _ring(self) -> None:
         self.database.sessions_changed.set()
         self.database.sessions_changed = trio.Event()
-
-
-class MemoryAttempts(Twin):
-    """The port `Attempts` on a `MemoryDatabase`."""
-
-    async def take(self, limits: Sequence[Limit]) -> float:
-        """See `Attempts.take`."""
-        checked = check_limits(limits)
-        await self.pass_faults()
-        kept, now = self.database.attempts, self.database.now()
-        known = {
-            limit.key: kept[limit.key].tried_at if limit.key in kept else [] for limit in checked
-        }
-        wait = max(wait_s(limit, known[limit.key], now) for limit in checked)
-        if wait > 0:
-            return wait
-        for limit in checked:
-            tries = [*recent(limit, known[limit.key], now), now][-limit.kept_max :]
-            kept[limit.key] = AttemptsRow(tries, now + limit.period)
-        return 0.0
-
-    async def give_back(self, keys: Sequence[str]) -> None:
-        """See `Attempts.give_back`."""
-        checked = check_keys(keys)
-        await self.pass_faults()
-        for key in checked:
-            row = self.database.attempts.get(key)
-            if row is not None and row.tried_at:
-                row.tried_at.pop()
-
-    async def forget(self, key: str) -> None:
-        """See `Attempts.forget`."""
-        (known,) = check_keys([key])
-        await self.pass_faults()
-        self.database.attempts.pop(known, None)
-
-    async def purge(self, limit: int = 1000) -> int:
-        """See `Attempts.purge`."""
-        check_limit(limit)
-        await self.pass_faults()
-        kept, now = self.database.attempts, self.database.now()
-        over = [key for key, row in kept.items() if row.expires_at <= now][:limit]
-        for key in over:
-            del kept[key]
-        return len(over)

@@ -16,7 +16,7 @@ died, or fell silent) and is then made anew; *twin* is the adapter of the same p
 Only this package names asyncpg, and `storage.testing`, which makes databases for tests.
 """
 
-from storage.postgres.accounts import PostgresAccounts, PostgresAttempts
+from storage.postgres.accounts import PostgresAccounts
 from storage.postgres.chat_log import PostgresChatLog
 from storage.postgres.connecting.database import Database, DatabaseActor, LoopLost, open_database
 from storage.postgres.connecting.health import (
@@ -43,6 +43,7 @@ from storage.postgres.idempotency import PostgresIdempotency
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.projections import PostgresProjections
+from storage.postgres.rate_limits import PostgresRateLimiter
 from storage.postgres.schema.audit import audited, system_user
 from storage.postgres.schema.checking import Problem, StoreCheck, check_store
 from storage.postgres.schema.migrate import (
@@ -76,7 +77,6 @@ __all__ = [
     "PoolSettings",
     "PoolStats",
     "PostgresAccounts",
-    "PostgresAttempts",
     "PostgresChatLog",
     "PostgresDeadLetters",
     "PostgresEventStore",
@@ -85,6 +85,7 @@ __all__ = [
     "PostgresNodes",
     "PostgresOutbox",
     "PostgresProjections",
+    "PostgresRateLimiter",
     "PostgresSessionEnds",
     "PostgresSnapshots",
     "PostgresSocketTickets",

@@ -1,4 +1,4 @@
-"""Accounts, sign-ins and counted tries in PostgreSQL; the twin of `storage/memory/accounts.py`.
+"""Accounts and sign-ins in PostgreSQL; the twin of `storage/memory/accounts.py`.
 
 Times are the server's. A sign-in that ends leaves a row in `session_ends` in the same transaction,
 and what was committed rings for every process.
@@ -6,8 +6,6 @@ and what was committed rings for every process.
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
-
-import asyncpg
 
 from actors.accounts.members import (
     DELETED_NAME,
@@ -30,7 +28,6 @@ from actors.accounts.members import (
     is_taken_away,
 )
 from actors.accounts.ports import check_digest, check_session, check_users
-from actors.accounts.throttle import Limit, check_keys, check_limits, recent, wait_s
 from actors.accounts.words import SessionId
 from actors.chat import LOBBY, user_subject
 from actors.persistence.event_store import check_limit
@@ -386,70 +383,3 @@ async def _sweep(connection: Connection, limit: int) -> Swept:
     count = await _end(connection, _OVER_TIME, SIGN_IN_IDLE, SIGN_IN_KEPT, limit)
     left: float | None = await connection.fetchval(_NEXT_OVER, SIGN_IN_IDLE, SIGN_IN_KEPT)
     return Swept(count, None if left is None else max(0.0, left))
-
-
-# -- counted tries ----------------------------------------------------------------------------
-
-# The rows are there before they are locked, so that of two first tries one waits for the other.
-_ADD_KEYS = """
-INSERT INTO attempts (key, tried_at, expires_at)
-SELECT key, '{}', clock_timestamp() + interval '1 minute' FROM unnest($1::text[]) key ORDER BY key
-ON CONFLICT (key) DO NOTHING
-"""
-_LOCK_KEYS = """
-SELECT key, tried_at, clock_timestamp() AS now FROM attempts WHERE key = ANY($1)
-ORDER BY key FOR UPDATE
-"""
-_SET_TRIES = """
-UPDATE attempts SET tried_at = $2, expires_at = clock_timestamp() + $3::interval WHERE key = $1
-"""
-_GIVE_BACK = """
-UPDATE attempts SET tried_at = trim_array(tried_at, 1)
-WHERE key = ANY(ARRAY(SELECT key FROM attempts WHERE key = ANY($1) ORDER BY key FOR UPDATE))
-    AND cardinality(tried_at) > 0
-"""
-_PURGE_ATTEMPTS = """
-DELETE FROM attempts WHERE key = ANY(ARRAY(
-    SELECT key FROM attempts WHERE expires_at <= clock_timestamp() LIMIT $1))
-"""
-
-
-class PostgresAttempts:
-    """The port `Attempts` on a `Database`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def take(self, limits: Sequence[Limit]) -> float:
-        """See `Attempts.take`."""
-        return await self._database.transact(_take_tries, check_limits(limits))
-
-    async def give_back(self, keys: Sequence[str]) -> None:
-        """See `Attempts.give_back`."""
-        await self._database.run(change_rows, _GIVE_BACK, check_keys(keys))
-
-    async def forget(self, key: str) -> None:
-        """See `Attempts.forget`."""
-        (known,) = check_keys([key])
-        await self._database.run(change_rows, "DELETE FROM attempts WHERE key = $1", known)
-
-    async def purge(self, limit: int = 1000) -> int:
-        """See `Attempts.purge`."""
-        check_limit(limit)
-        return await self._database.run(change_rows, _PURGE_ATTEMPTS, limit)
-
-
-async def _take_tries(connection: Connection, limits: list[Limit]) -> float:
-    keys = [limit.key for limit in limits]
-    await connection.execute(_ADD_KEYS, keys)
-    found: dict[str, asyncpg.Record] = {
-        row["key"]: row for row in await connection.fetch(_LOCK_KEYS, keys)
-    }
-    now = max(row["now"] for row in found.values())
-    wait = max(wait_s(limit, found[limit.key]["tried_at"], now) for limit in limits)
-    if wait > 0:
-        return wait
-    for limit in limits:
-        tries = [*recent(limit, found[limit.key]["tried_at"], now), now][-limit.kept_max :]
-        await connection.execute(_SET_TRIES, limit.key, tries, limit.period)
-    return 0.0

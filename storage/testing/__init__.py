@@ -13,7 +13,7 @@ program killed at random),
 The suites use pytest and pytest-trio; nothing of the running program imports this package.
 """
 
-from storage.testing.accounts import AccountsSuite, AttemptsSuite
+from storage.testing.accounts import AccountsSuite
 from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
@@ -28,6 +28,7 @@ from storage.testing.projections.poison import ProjectionHaltSuite, ProjectionPo
 from storage.testing.projections.rebuilding import ProjectionRebuildSuite
 from storage.testing.projections.waiting import ProjectionWaitingSuite
 from storage.testing.projections.wishes import HandingBackSuite, ProjectionWishesSuite
+from storage.testing.rate_limits import RateLimiterSuite
 from storage.testing.reading.evolving import EvolvingSuite
 from storage.testing.reading.folding import FoldingSuite
 from storage.testing.reading.tagging import TaggingSuite
@@ -48,7 +49,6 @@ from storage.testing.with_append import (
 
 __all__ = [
     "AccountsSuite",
-    "AttemptsSuite",
     "BackwardsSuite",
     "ChatForgettingSuite",
     "ChatLogSuite",
@@ -75,6 +75,7 @@ __all__ = [
     "ProjectionSuite",
     "ProjectionWaitingSuite",
     "ProjectionWishesSuite",
+    "RateLimiterSuite",
     "SessionsSuite",
     "SnapshotsSuite",
     "SubjectKeysSuite",

@@ -1,8 +1,8 @@
-"""Accounts, sign-ins and counted tries, as tests. Fixtures `kept` and `tries`, empty."""
+"""Accounts and sign-ins, as tests. Fixture `kept`, empty."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import UUID, uuid4
 
@@ -15,17 +15,15 @@ from actors.accounts import (
     SIGN_IN_KEPT,
     SIGN_INS_PER_USER_MAX,
     Accounts,
-    Attempts,
     HowEnded,
-    Limit,
     NewAccount,
     NewPassword,
     NewSignIn,
+    RateLimiter,
     Role,
     SessionEnds,
     SessionId,
     Taken,
-    login_limits,
 )
 from actors.chat import user_subject
 from actors.persistence import SubjectKeys
@@ -33,8 +31,8 @@ from actors.testing import FixedClock
 from storage.errors import InvalidField
 from storage.memory import (
     MemoryAccounts,
-    MemoryAttempts,
     MemoryDatabase,
+    MemoryRateLimiter,
     MemorySessionEnds,
     MemorySubjectKeys,
 )
@@ -42,7 +40,7 @@ from storage.postgres import (
     Connection,
     Database,
     PostgresAccounts,
-    PostgresAttempts,
+    PostgresRateLimiter,
     PostgresSessionEnds,
     PostgresSubjectKeys,
 )
@@ -56,10 +54,12 @@ class KeptAccounts:
     """The ports of one database; `pass_time` lets it be later there."""
 
     accounts: Accounts
-    attempts: Attempts
+    limiter: RateLimiter
     ends: SessionEnds
     keys: SubjectKeys
     pass_time: Callable[[timedelta], Awaitable[None]]
+    # From then on it passes only by `pass_time`, for the limiter.
+    stop_time: Callable[[], None]
 
     async def register(self, name: str = "ada") -> NewAccount:
         """Register somebody whose sign-in is of the session of that name."""
@@ -82,15 +82,17 @@ def accounts_in_memory() -> KeptAccounts:
 
     return KeptAccounts(
         MemoryAccounts(database),
-        MemoryAttempts(database),
+        MemoryRateLimiter(database),
         MemorySessionEnds(database),
         MemorySubjectKeys(database),
         pass_time,
+        lambda: None,
     )
 
 
 def accounts_in_postgres(database: Database) -> KeptAccounts:
     """Call this for the adapters; time passes by making rows older."""
+    stopped: list[datetime] = []
 
     async def pass_time(so_long: timedelta) -> None:
         async def work(connection: Connection) -> None:
@@ -109,10 +111,11 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
 
     return KeptAccounts(
         PostgresAccounts(database),
-        PostgresAttempts(database),
+        PostgresRateLimiter(database, lambda: stopped[0] if stopped else None),
         PostgresSessionEnds(database),
         PostgresSubjectKeys(database),
         pass_time,
+        lambda: stopped.append(datetime.now(UTC)),
     )
 
 
@@ -359,57 +362,3 @@ class AccountsSuite:
             await kept.accounts.register(None, sign_in_of("ada"))  # type: ignore[arg-type]
         with pytest.raises(InvalidField):
             await kept.ends.end([SessionId("")], HowEnded.ENDED)
-
-
-class AttemptsSuite:
-    """Tries are counted whatever becomes of them, and by all processes together."""
-
-    async def test_of_fifty_at_once_ten_are_made(self, kept: KeptAccounts) -> None:
-        # SITE-48, SEC-76, SEC-115
-        waits: list[float] = []
-
-        async def try_it(number: int) -> None:
-            limits = login_limits("address", f"account {number}")
-            waits.append(await kept.attempts.take(limits))
-
-        async with trio.open_nursery() as nursery:
-            for number in range(50):
-                nursery.start_soon(try_it, number)
-        assert sum(wait == 0 for wait in waits) == 10
-        assert all(890 < wait <= 900 for wait in waits if wait)
-        await kept.pass_time(timedelta(minutes=15))
-        assert await kept.attempts.take(login_limits("address", "account")) == 0
-
-    async def test_an_account_becomes_slow_and_never_locked(self, kept: KeptAccounts) -> None:
-        # SITE-48, SEC-76: from one address after another
-        told: list[float] = []
-        for number in range(15):
-            limits = login_limits(f"address {number}", "ada")
-            wait = await kept.attempts.take(limits)
-            told.append(round(wait))
-            if wait:
-                await kept.pass_time(timedelta(seconds=wait))
-                assert await kept.attempts.take(limits) == 0
-        assert told == [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
-        await kept.attempts.forget("account:ada")
-        assert await kept.attempts.take(login_limits("another", "ada")) == 0
-
-    async def test_a_good_try_is_given_back(self, kept: KeptAccounts) -> None:
-        limit = Limit("key", 2, timedelta(minutes=1))
-        for _ in range(6):
-            assert await kept.attempts.take([limit]) == 0
-            await kept.attempts.give_back(["key", "unknown"])
-        assert [await kept.attempts.take([limit]) == 0 for _ in range(3)] == [True, True, False]
-
-    async def test_a_refused_try_counts_under_no_key(self, kept: KeptAccounts) -> None:
-        full, other = (Limit(key, 1, timedelta(minutes=1)) for key in ("full", "other"))
-        assert await kept.attempts.take([full]) == 0
-        assert await kept.attempts.take([full, other]) > 0
-        assert await kept.attempts.take([other]) == 0
-
-    async def test_what_is_over_is_removed(self, kept: KeptAccounts) -> None:
-        await kept.attempts.take([Limit("short", 1, timedelta(minutes=5))])
-        await kept.attempts.take([Limit("long", 1, timedelta(minutes=50))])
-        await kept.pass_time(timedelta(minutes=10))
-        assert await kept.attempts.purge() == 1
-        assert await kept.attempts.take([Limit("long", 1, timedelta(minutes=50))]) > 0

@@ -6,7 +6,7 @@ import pytest
 
 from actors.accounts import Role
 from storage.postgres import Connection, Database
-from storage.testing import AccountsSuite, AttemptsSuite
+from storage.testing import AccountsSuite, RateLimiterSuite
 from storage.testing.accounts import (
     KeptAccounts,
     accounts_in_memory,
@@ -15,13 +15,13 @@ from storage.testing.accounts import (
 )
 
 
-class TestMemoryAccounts(AccountsSuite, AttemptsSuite):
+class TestMemoryAccounts(AccountsSuite, RateLimiterSuite):
     @pytest.fixture
     def kept(self) -> KeptAccounts:
         return accounts_in_memory()
 
 
-class TestPostgresAccounts(AccountsSuite, AttemptsSuite):
+class TestPostgresAccounts(AccountsSuite, RateLimiterSuite):
     @pytest.fixture
     def kept(self, database: Database) -> KeptAccounts:
         return accounts_in_postgres(database)

@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from actors.accounts import HowEnded
-from actors.accounts.throttle import Limit
+from actors.accounts.throttle import Allowed, Limit, Verdict
 from actors.accounts.words import SessionId
 from actors.persistence import (
     Claim,
@@ -30,24 +30,24 @@ from actors.persistence import (
 from actors.persistence.beside_log.outbox import BATCH_MAX
 from actors.persistence.beside_log.timers import CLAIM_MAX
 from storage.memory import (
-    MemoryAttempts,
     MemoryDatabase,
     MemoryDeadLetters,
     MemoryIdempotency,
     MemoryOutbox,
     MemoryProjections,
+    MemoryRateLimiter,
     MemorySessionEnds,
     MemorySnapshots,
     MemorySocketTickets,
     MemoryTimers,
 )
 from storage.testing import (
-    AttemptsSuite,
     DeadLettersSuite,
     IdempotencySuite,
     InboxSuite,
     OutboxSuite,
     ProjectionSuite,
+    RateLimiterSuite,
     SessionsSuite,
     SnapshotsSuite,
     TimersSuite,
@@ -139,10 +139,10 @@ class _EndsAreForgotten(MemorySessionEnds):
         return {}
 
 
-class _CountsNobody(MemoryAttempts):
-    async def take(self, limits: Sequence[Limit]) -> float:
-        await super().take(limits)
-        return 0.0
+class _CountsNobody(MemoryRateLimiter):
+    async def hit(self, *limits: Limit) -> Verdict:
+        await super().hit(*limits)
+        return Allowed(1)
 
 
 def _database(kept: object) -> MemoryDatabase:
@@ -232,10 +232,10 @@ PLANTED = {
         _sessions("ends", _EndsAreForgotten),
         sessions_in_memory,
     ),
-    "attempts": Planted(
-        AttemptsSuite,
+    "rate limits": Planted(
+        RateLimiterSuite,
         "test_of_fifty_at_once_ten_are_made",
-        _accounts("attempts", _CountsNobody),
+        _accounts("limiter", _CountsNobody),
         accounts_in_memory,
     ),
 }

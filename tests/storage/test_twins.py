@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 import storage.memory
-from actors.accounts import TICKET_KEPT, login_limits
+from actors.accounts import TICKET_KEPT, Allowed, Limited, login_limits
 from actors.accounts.words import SessionId
 from actors.chat import LOBBY, ChatLogUnavailable
 from actors.persistence import (
@@ -27,7 +27,6 @@ from actors.testing import FixedClock
 from storage.errors import IdempotencyInFlight, StoreUnavailable
 from storage.memory import (
     MemoryAccounts,
-    MemoryAttempts,
     MemoryChatLog,
     MemoryDatabase,
     MemoryDeadLetters,
@@ -37,6 +36,7 @@ from storage.memory import (
     MemoryNodes,
     MemoryOutbox,
     MemoryProjections,
+    MemoryRateLimiter,
     MemorySessionEnds,
     MemorySnapshots,
     MemorySocketTickets,
@@ -61,7 +61,7 @@ def _accounts(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[ob
 
 
 def _attempts(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
-    twin = MemoryAttempts(database)
+    twin = MemoryRateLimiter(database)
     return twin, twin.purge
 
 
@@ -319,19 +319,21 @@ async def _ticket(database: MemoryDatabase) -> Callable[[], Awaitable[bool]]:
 
 
 async def _limit(database: MemoryDatabase) -> Callable[[], Awaitable[bool]]:
-    attempts = MemoryAttempts(database)
+    limiter = MemoryRateLimiter(database)
     limits = login_limits("ada", "192.0.2.1")
-    while await attempts.take(limits) == 0.0:
+    while isinstance(await limiter.hit(*limits), Allowed):
         pass
 
     async def is_reached() -> bool:
-        return await attempts.take(limits) > 0.0
+        return isinstance(await limiter.hit(*limits), Limited)
 
     return is_reached
 
 
 async def _limit_s(database: MemoryDatabase) -> timedelta:
-    return timedelta(seconds=await MemoryAttempts(database).take(login_limits("ada", "192.0.2.1")))
+    verdict = await MemoryRateLimiter(database).peek(*login_limits("ada", "192.0.2.1"))
+    assert isinstance(verdict, Limited)
+    return timedelta(seconds=verdict.retry_after)
 
 
 @pytest.mark.parametrize(

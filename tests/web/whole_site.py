@@ -15,10 +15,10 @@ from actors.chat import LOBBY, ROOM_NAMES, ChatEnvironment
 from actors.runtime import Secret, System
 from storage.memory import (
     MemoryAccounts,
-    MemoryAttempts,
     MemoryChatLog,
     MemoryEventStore,
     MemoryHoldings,
+    MemoryRateLimiter,
     MemorySessionEnds,
     MemorySocketTickets,
 )
@@ -130,7 +130,7 @@ async def open_whole_site(
             session_ends=ends,
             socket_tickets=MemorySocketTickets(store.database),
             accounts=accounts,
-            attempts=MemoryAttempts(store.database),
+            limiter=MemoryRateLimiter(store.database),
             holdings=MemoryHoldings(store),
             events=events,
         ),

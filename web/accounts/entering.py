@@ -10,13 +10,14 @@ from uuid import UUID, uuid4
 
 from actors.accounts import (
     Accounts,
-    Attempts,
     BadField,
     Credentials,
     Holdings,
     Limit,
+    Limited,
     NewAccount,
     NewSignIn,
+    RateLimiter,
     SessionId,
     Taken,
     browser_family,
@@ -31,7 +32,7 @@ from actors.reducers import Ids
 from actors.runtime import Log
 from web.accounts.hashing import HashingBusy, Passwords, common_passwords
 from web.accounts.identity import SignInCookie, new_token
-from web.chat.routes import address_key
+from web.routing.quota import address_key
 from web.server import RequestState, masked
 
 log = Log("web.accounts")
@@ -62,7 +63,7 @@ class AccountServices:
     """What accounts need beside the services of every feature."""
 
     accounts: Accounts
-    attempts: Attempts
+    limiter: RateLimiter
     holdings: Holdings
     passwords: Passwords
     cookie: SignInCookie
@@ -95,12 +96,12 @@ async def register(
     if problems:
         raise NotEntered(422, problems)
     tries, accounts = register_limits(address_key(state.address))
-    wait = await services.attempts.take([tries, accounts])
-    if wait > 0:
-        tell(state, "accounts.register", "refused", reason="too_many")
-        raise NotEntered(
-            429, {"": "Too many accounts were made from here; " + in_words(wait)}, wait
-        )
+    match await services.limiter.hit(tries, accounts):
+        case Limited(wait):
+            tell(state, "accounts.register", "refused", reason="too_many")
+            raise NotEntered(
+                429, {"": "Too many accounts were made from here; " + in_words(wait)}, wait
+            )
     is_made = False
     try:
         password_hash = await services.passwords.hash(typed.password)
@@ -110,7 +111,7 @@ async def register(
         is_made = taken is None
     finally:
         if not is_made:
-            await services.attempts.give_back([accounts.key])
+            await services.limiter.give_back(accounts)
     if taken is not None:
         tell(state, "accounts.register", "refused", reason=f"{taken}_taken")
         raise NotEntered(409, {taken.value: _TAKEN[taken]})
@@ -149,11 +150,11 @@ async def log_in(
         raise NotEntered(422, blank)
     address = email.strip().lower()
     limits = services.login_limits(state, address)
-    wait = await services.attempts.take(limits)
-    if wait > 0:
-        tell(state, "accounts.sign_in", "refused", reason="too_many")
-        raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)
-    by_address, by_account = (limit.key for limit in limits)
+    match await services.limiter.hit(*limits):
+        case Limited(wait):
+            tell(state, "accounts.sign_in", "refused", reason="too_many")
+            raise NotEntered(429, {"": "Too many tries; " + in_words(wait)}, wait)
+    by_address, by_account = limits
     is_judged = False
     token, sign_in = _new_sign_in(services, state, user_agent)
     try:
@@ -161,15 +162,15 @@ async def log_in(
         is_judged = True
     finally:
         if not is_judged:  # by no fault of theirs
-            await services.attempts.give_back([by_address, by_account])
+            await services.limiter.give_back(by_address, by_account)
     if proven is None:
         tell(state, "accounts.sign_in", "refused", reason="wrong")
         raise NotEntered(401, {"": WRONG})
     credentials, is_weak = proven
     if is_weak:
         await _renew_hash(services, credentials, password)
-    await services.attempts.give_back([by_address])
-    await services.attempts.forget(by_account)
+    await services.limiter.give_back(by_address)
+    await services.limiter.clear(by_account.key)
     tell(state, "accounts.sign_in", "accepted", user_id=str(credentials.user_id))
     _enter(services, state, sign_in, token)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from actors.accounts import HeldAccount, HeldPart, Member, export_limit
+from actors.accounts import HeldAccount, HeldPart, Limited, Member, export_limit
 from actors.persistence.errors import StoreError
 from web.accounts.entering import AccountServices, NotEntered, in_words, tell
 from web.accounts.managing import prove
@@ -38,14 +38,16 @@ async def export(
     """
     await prove(services, state, member, password, FIELD)
     limit = export_limit(member.user_id)
-    wait = await services.attempts.take([limit])
-    if wait > 0:
-        tell(state, "accounts.export", "refused", reason="too_many", user_id=str(member.user_id))
-        raise NotEntered(429, {FIELD: "Too many downloads; " + in_words(wait)}, wait)
+    match await services.limiter.hit(limit):
+        case Limited(wait):
+            tell(
+                state, "accounts.export", "refused", reason="too_many", user_id=str(member.user_id)
+            )
+            raise NotEntered(429, {FIELD: "Too many downloads; " + in_words(wait)}, wait)
     try:
         account = await services.holdings.account(member.user_id)
     except StoreError:
-        await services.attempts.give_back([limit.key])
+        await services.limiter.give_back(limit)
         raise
     if account is None:
         raise NotEntered(422, {FIELD: _GONE})

@@ -5,7 +5,7 @@ Each act is logged as a try is, with its reason and without what was typed (SEC-
 
 from uuid import UUID
 
-from actors.accounts import BadField, Credentials, Member, NewPassword, check_password
+from actors.accounts import BadField, Credentials, Limited, Member, NewPassword, check_password
 from web.accounts.entering import AccountServices, NotEntered, in_words, leave, tell
 from web.accounts.hashing import common_passwords
 from web.accounts.identity import new_token
@@ -87,10 +87,10 @@ async def prove(
     A browser left open is no key.
     """
     limits = services.login_limits(state, member.email)
-    wait = await services.attempts.take(limits)
-    if wait > 0:
-        tell(state, "accounts.prove", "refused", reason="too_many", user_id=str(member.user_id))
-        raise NotEntered(429, {field: "Too many tries; " + in_words(wait)}, wait)
+    match await services.limiter.hit(*limits):
+        case Limited(wait):
+            tell(state, "accounts.prove", "refused", reason="too_many", user_id=str(member.user_id))
+            raise NotEntered(429, {field: "Too many tries; " + in_words(wait)}, wait)
     is_judged = is_right = False
     try:
         kept = await services.accounts.credentials_of(member.user_id)
@@ -99,7 +99,7 @@ async def prove(
         is_judged, is_right = True, verified.is_right
     finally:
         if not is_judged or is_right:
-            await services.attempts.give_back([limit.key for limit in limits])
+            await services.limiter.give_back(*limits)
     if kept is None or not is_right:
         tell(state, "accounts.prove", "refused", reason="wrong", user_id=str(member.user_id))
         raise NotEntered(422, {field: WRONG})

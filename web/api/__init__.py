@@ -2,7 +2,8 @@
 
 Read `errors.py` (what a route raises), `shapes.py` (whether JSON fits a type, and where not),
 `reading.py` (what a request says), `outcomes.py` (the four ways to answer), `idempotency.py` (one
-request, one effect), `positions.py` (reading one's own writes), `pages.py` (lists in pieces).
+request, one effect), `limits.py` (how often, told with each answer), `positions.py` (reading one's
+own writes), `pages.py` (lists in pieces).
 Nothing here knows a feature or a site: a route of one's own uses it inside any `WebApp`.
 """
 
@@ -27,6 +28,7 @@ from web.api.errors import (
     validation,
 )
 from web.api.idempotency import IdempotencyKeys, effect_key, maybe_done
+from web.api.limits import keep_within, rate_limit_headers
 from web.api.outcomes import (
     OUTCOME_S_MAX,
     Refusals,
@@ -69,6 +71,7 @@ __all__ = [
     "in_flight",
     "internal",
     "is_too_deep",
+    "keep_within",
     "maybe_done",
     "method_not_allowed",
     "mismatch",
@@ -76,6 +79,7 @@ __all__ = [
     "ok",
     "payment_failed",
     "problems_of",
+    "rate_limit_headers",
     "read_state",
     "step_up",
     "timeout",

@@ -47,7 +47,6 @@ from storage.postgres import (
     DatabaseActor,
     PoolSettings,
     PostgresAccounts,
-    PostgresAttempts,
     PostgresChatLog,
     PostgresDeadLetters,
     PostgresEventStore,
@@ -56,6 +55,7 @@ from storage.postgres import (
     PostgresNodes,
     PostgresOutbox,
     PostgresProjections,
+    PostgresRateLimiter,
     PostgresSessionEnds,
     PostgresSocketTickets,
     PostgresSubjectKeys,
@@ -455,7 +455,7 @@ def store_of(database: Database, log: PostgresChatLog, keyring: SubjectKeyring) 
         session_ends=PostgresSessionEnds(database),
         socket_tickets=PostgresSocketTickets(database),
         accounts=PostgresAccounts(database),
-        attempts=PostgresAttempts(database),
+        limiter=PostgresRateLimiter(database),
         holdings=PostgresHoldings(database, keyring),
         events=PostgresEventStore(database),
     )
@@ -497,7 +497,7 @@ def make_cleaner(
             "audit": log.purge_audit,
             "chat_limits": log.purge_limits,
             "session_ends": PostgresSessionEnds(database).purge,
-            "attempts": PostgresAttempts(database).purge,
+            "attempts": PostgresRateLimiter(database).purge,
             "sagas": _sagas_of(database, sagas_kept).purge,
             "lab_streams": end_lab_streams,
             # Removes the need of a former master key.

@@ -5,7 +5,6 @@ The panel itself stands on the lab's page, which asks here for what it shows at 
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from uuid import UUID, uuid4
 
 import msgspec
@@ -71,6 +70,7 @@ from web.routing.errors import (
     Refused,
     TabNotBound,
 )
+from web.routing.quota import address_key
 from web.routing.services import Services
 from web.server import RequestState, current_request_state
 from web.site.pages import form_response, sign_in_path
@@ -459,11 +459,6 @@ def poster_of(state: RequestState) -> Poster | None:
     """Call this for the member in whose name a request posts; None for a guest."""
     signed_in = state.signed_in
     return None if signed_in is None else Poster(signed_in.user_id, signed_in.name)
-
-
-def address_key(address: str) -> str:
-    """Call this to name an address in limit rows without storing it."""
-    return blake2b(address.encode(), digest_size=12, person=b"gr-address").hexdigest()
 
 
 def _incoming(pane: Pane, body: str) -> Values:

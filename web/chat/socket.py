@@ -34,7 +34,7 @@ from actors.persistence import ERASED
 from actors.persistence.errors import StoreUnavailable
 from actors.runtime import AskError, Ref
 from web.chat.presenting import ERASED_BODY
-from web.chat.routes import address_key, poster_of, refuse_unless_stored
+from web.chat.routes import poster_of, refuse_unless_stored
 from web.realtime import (
     Action,
     Caller,
@@ -54,6 +54,7 @@ from web.routing.errors import (
     RateLimited,
     TabNotBound,
 )
+from web.routing.quota import address_key
 from web.routing.services import FindSession
 from web.server import Answer, RequestState, request_state
 

@@ -8,52 +8,52 @@ process of the same database takes it (SEC-42).
 
 import re
 import secrets
-from collections.abc import Callable
 from hashlib import sha256
-from uuid import UUID
 
 import msgspec
 from quart import Blueprint, Response, request
 
-from actors.accounts import TICKET_KEPT, SessionId, SocketTickets
+from actors.accounts import (
+    TICKET_KEPT,
+    LenientLimiter,
+    RateLimiter,
+    SessionId,
+    SocketTickets,
+    ticket_limits,
+)
 from actors.persistence import StoreError
+from web.api import keep_within
 from web.routing import paths
 from web.routing.errors import NotAvailable, NotSignedIn
-from web.routing.quota import Quota
-from web.server import current_request_state
+from web.routing.quota import address_key
+from web.server import RequestState, current_request_state
 
 TICKET_BYTES = 32
-# A client that comes back again and again asks once a second at the worst (WEB-51).
-TICKETS_PER_SESSION_MAX = 60
-# Ten such clients behind one address.
-TICKETS_PER_ADDRESS_MAX = 600
-PERIOD_S = 60.0
 
 # As `secrets` writes that many bytes.
 _FORM = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class TicketOffice:
-    """Issues tickets and takes them; `now` is the loop's clock."""
+    """Issues tickets and takes them."""
 
-    def __init__(self, tickets: SocketTickets, now: Callable[[], float]) -> None:
-        self._tickets = tickets
-        self._quota = Quota(
-            now,
-            per_session_max=TICKETS_PER_SESSION_MAX,
-            per_address_max=TICKETS_PER_ADDRESS_MAX,
-            period_s=PERIOD_S,
-        )
+    def __init__(self, tickets: SocketTickets, limiter: RateLimiter) -> None:
+        self._tickets, self._limiter = tickets, LenientLimiter(limiter)
 
-    async def issue(self, visitor: UUID, address: str) -> str:
-        """Call this for a ticket; raises `RateLimited`, and `NotAvailable` with the store away."""
-        self._quota.take(visitor, address)
+    async def issue(self, state: RequestState) -> tuple[str, list[tuple[bytes, bytes]]]:
+        """Call this for a ticket, and what is told with it of how many more there are.
+
+        Raises `ErrorAnswer` 429, and `NotAvailable` with the store away.
+        """
+        user_id = None if state.signed_in is None else state.signed_in.user_id
+        limits = ticket_limits(state.visitor.text, address_key(state.address), user_id)
+        headers = await keep_within(self._limiter, "ticket", *limits)
         ticket = secrets.token_urlsafe(TICKET_BYTES)
         try:
-            await self._tickets.issue(_digest(ticket), SessionId(str(visitor)))
+            await self._tickets.issue(_digest(ticket), SessionId(state.visitor.text))
         except StoreError as error:
             raise NotAvailable("the store does not answer") from error
-        return ticket
+        return ticket, headers
 
     async def take(self, ticket: str) -> str | None:
         """Call this with what came as a ticket: the session whose it is, None for no good one.
@@ -81,13 +81,15 @@ def ticket_routes(office: TicketOffice) -> Blueprint:
         if "authorization" in request.headers:
             # There are no bearer tokens yet, and who shows one means to be somebody.
             raise NotSignedIn
-        state = current_request_state()
-        made = await office.issue(state.visitor.id, state.address)
+        made, told = await office.issue(current_request_state())
         body = {"ticket": made, "expires_in": round(TICKET_KEPT.total_seconds())}
         return Response(
             msgspec.json.encode(body),
             content_type="application/json",
-            headers={"cache-control": "no-store"},
+            headers={
+                "cache-control": "no-store",
+                **{name.decode(): value.decode() for name, value in told},
+            },
         )
 
     return routes

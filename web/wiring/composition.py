@@ -14,8 +14,8 @@ import trio
 
 from actors.accounts import (
     Accounts,
-    Attempts,
     Holdings,
+    RateLimiter,
     SessionEnds,
     SessionEndWatch,
     SignInSweeper,
@@ -170,7 +170,7 @@ class Store:
     session_ends: SessionEnds
     socket_tickets: SocketTickets
     accounts: Accounts
-    attempts: Attempts
+    limiter: RateLimiter
     holdings: Holdings
     events: EventStore
 
@@ -218,7 +218,7 @@ class Web:
         self.accounts = account_services(settings, store, ids, directory.tell_forgotten)
         self.identity = Identity(store.accounts, self.accounts.cookie)
         self.open_sessions = OpenSessions(self.streams)
-        self._tickets = TicketOffice(store.socket_tickets, trio.current_time)
+        self._tickets = TicketOffice(store.socket_tickets, store.limiter)
         # What clients are told again who come back after the server was restarted alone.
         self._commands = CommandMemory()
         # What sockets are told of each room; kept for those who come back.
@@ -644,7 +644,7 @@ def account_services(
     )
     cookie = SignInCookie(is_https=settings.is_https)
     return AccountServices(
-        store.accounts, store.attempts, store.holdings, passwords, cookie, ids, tell_forgotten
+        store.accounts, store.limiter, store.holdings, passwords, cookie, ids, tell_forgotten
     )
 
 

@@ -19,13 +19,13 @@ from trio_websocket import (
 )
 
 from actors.accounts import HowEnded, SessionId
+from actors.accounts.throttle import TICKETS_PER_SESSION_MAX
 from actors.runtime import Secret
 from tests.journeys.visitor import Answer, Visitor
 from tests.logged import configured_for
 from tests.patience import PATIENCE_S
 from tests.web.whole_site import WholeSite, in_thread, open_whole_site
 from web.server import KeyRing, VisitorSigner
-from web.site.tickets import TICKETS_PER_SESSION_MAX
 
 pytestmark = pytest.mark.slow
 
@@ -148,10 +148,17 @@ async def test_who_may_ask_for_a_ticket() -> None:
         text = {"content-type": "text/plain", **OWN}
         answer = await in_thread(partial(visitor.request, "POST", PATH, b"x", text))
         assert answer.status == 415
-        for _ in range(TICKETS_PER_SESSION_MAX - 2):
-            await ticket_of(visitor)
+        for number in range(TICKETS_PER_SESSION_MAX - 2):
+            answer = await ask(visitor, **OWN)
+            assert answer.status == 200
+            # AUTH-40
+            left = TICKETS_PER_SESSION_MAX - 3 - number
+            assert answer.headers["ratelimit"] == f'"ticket";r={left}'
+            assert answer.headers["ratelimit-policy"] == '"ticket";q=60;w=60'
         answer = await ask(visitor, **OWN)
-        assert (answer.status, "retry-after" in answer.headers) == (429, True)
+        assert (answer.status, answer.headers["ratelimit-policy"]) == (429, '"ticket";q=60;w=60')
+        wait = answer.headers["retry-after"]
+        assert answer.headers["ratelimit"] == f'"ticket";r=0;t={wait}'
 
 
 async def test_a_bearer_token_is_nobody_yet() -> None:

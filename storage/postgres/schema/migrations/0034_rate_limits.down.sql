@@ -1,0 +1,4 @@
+DROP FUNCTION hit_limits(
+    text[], int[], interval[], interval[], text[], int[], interval, interval, boolean,
+    timestamptz
+);
