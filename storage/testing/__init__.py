@@ -13,7 +13,7 @@ program killed at random),
 The suites use pytest and pytest-trio; nothing of the running program imports this package.
 """
 
-from storage.testing.accounts import AccountsSuite
+from storage.testing.accounts import AccountsSuite, RateLimiterSuite
 from storage.testing.chat_log import ChatForgettingSuite, ChatLogSuite
 from storage.testing.dead_letters import DeadLettersSuite
 from storage.testing.event_store import EventOrderSuite, EventStoreSuite
@@ -28,7 +28,6 @@ from storage.testing.projections.poison import ProjectionHaltSuite, ProjectionPo
 from storage.testing.projections.rebuilding import ProjectionRebuildSuite
 from storage.testing.projections.waiting import ProjectionWaitingSuite
 from storage.testing.projections.wishes import HandingBackSuite, ProjectionWishesSuite
-from storage.testing.rate_limits import RateLimiterSuite
 from storage.testing.reading.evolving import EvolvingSuite
 from storage.testing.reading.folding import FoldingSuite
 from storage.testing.reading.tagging import TaggingSuite

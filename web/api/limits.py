@@ -1,7 +1,7 @@
 """How often a client program may ask, told with each answer (AUTH-40).
 
-`RateLimit-Policy` says what the limit is and `RateLimit` what is left of it, as the draft
-`draft-ietf-httpapi-ratelimit-headers-10` of the IETF writes them; beside them `Retry-After`.
+The header RateLimit-Policy says what the limit is and RateLimit what is left of it, as the draft
+httpapi-ratelimit-headers-10 of the IETF writes them; beside them Retry-After where none is.
 """
 
 from dataclasses import replace
