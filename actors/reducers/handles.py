@@ -35,6 +35,13 @@ class Follower(Protocol):
         """An effect is over; `is_done` says whether it came to its end."""
 
 
+def still_open(followers: tuple[Follower, ...]) -> tuple[Follower, ...]:
+    """Those that still want to know."""
+    if len(followers) == 1:
+        return followers if followers[0].is_open else ()
+    return tuple(one for one in followers if one.is_open)
+
+
 class EffectHandle:
     """How far the effects of one action are; given by `ReducerRef.run`.
 

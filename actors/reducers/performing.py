@@ -53,7 +53,9 @@ from actors.runtime.delivery.envelope import Activity, current_activity
 # So many of one actor at once: enough to keep a database busy, few enough not to drown it.
 RUNNING_MAX: Final = 64
 
+# Tuples, for they are asked for each effect: a union costs more to make than to look through.
 _GIVES_ONE: Final = (Future, Delay, Dispatch, Cancel)
+_DONE_AT_ONCE: Final = (Nothing, Cancel)
 
 # Carries out an effect of one class: `async def (effect, env)`. What it returns is put through the
 # effect's `ok`; where it has none it is the action itself, or None.
@@ -78,7 +80,7 @@ class Feeding(Protocol):
     @property
     def cell(self) -> Cell | None: ...
     async def feed(self, job: Job, action: object) -> None:
-        """Have an action reduced; returns when it was."""
+        """Have an action reduced; returns when it was, at once where it can be."""
         ...
 
     def lost(self, effect: Effect, error: Exception) -> None:
@@ -95,11 +97,12 @@ class Place:
 
     __slots__ = ("began", "granted", "has_left", "wanted_at")
 
-    def __init__(self, wanted_at: float) -> None:
+    def __init__(self, wanted_at: float | None = None) -> None:
+        # None where it was free at once.
         self.wanted_at = wanted_at
-        self.granted = False
+        self.granted = wanted_at is None
         self.has_left = False
-        self.began: trio.Event | None = None
+        self.began = None if wanted_at is None else trio.Event()
 
 
 class Places:
@@ -118,13 +121,11 @@ class Places:
 
     def take(self) -> Place:
         """Call this for a place, now or later."""
-        place = Place(trio.current_time())
         if self._free:
             self._free -= 1
-            place.granted = True
-        else:
-            place.began = trio.Event()
-            self._queue.append(place)
+            return Place()
+        place = Place(trio.current_time())
+        self._queue.append(place)
         return place
 
     def leave(self, place: Place) -> None:
@@ -137,8 +138,8 @@ class Places:
         elif self._queue:
             heir = self._queue.popleft()
             heir.granted = True
-            self.waited_s += trio.current_time() - heir.wanted_at
-            if heir.began is not None:
+            if heir.wanted_at is not None and heir.began is not None:
+                self.waited_s += trio.current_time() - heir.wanted_at
                 heir.began.set()
         else:
             self._free += 1
@@ -148,18 +149,21 @@ class Job:
     """One effect that is not made of others, while it waits or runs."""
 
     __slots__ = ("action", "context", "due", "effect", "followers", "has_cancelled", "has_found",
-                 "is_dropped", "place", "reduced", "refused", "scope", "sending",
-                 "writing")  # fmt: skip
+                 "is_dropped", "is_over", "is_reduced", "place", "reduced", "refused", "scope",
+                 "sending", "writing")  # fmt: skip
 
     def __init__(
         self, effect: Effect, followers: tuple[Follower, ...], place: Place | None, due: float
     ) -> None:
         self.effect, self.followers, self.place, self.due = effect, followers, place, due
-        self.scope = trio.CancelScope()
+        # Its own once its task runs; what is cancelled before is over when that one begins.
+        self.scope: trio.CancelScope | None = None
+        self.is_over = False
         # In whose name it acts; feedback is known by it.
         self.context: Context | None = None
-        # The action on its way, and when it was reduced.
+        # The action on its way, whether it was reduced, and who waits for that.
         self.action: object = None
+        self.is_reduced = False
         self.reduced: trio.Event | None = None
         self.sending: trio.CancelScope | None = None
         # Why its action was not reduced, where it was to be stored first.
@@ -177,6 +181,23 @@ class Job:
         key = getattr(self.effect, "key", None)
         kind = type(self.effect).__name__
         return kind if key is None else f"{kind} {key!r}"
+
+    def cancel(self) -> None:
+        """Call this to cancel it, also before it has begun."""
+        self.is_over = True
+        if self.scope is not None:
+            self.scope.cancel()
+
+    def lift_deadline(self) -> None:
+        """Call this when a Future has done its work in time, and its action has to wait."""
+        if self.scope is not None and self.scope.deadline != math.inf:
+            self.scope.deadline = math.inf
+
+    def was_reduced(self) -> None:
+        """Call this when its action was, or must not be any more."""
+        self.is_reduced = True
+        if self.reduced is not None:
+            self.reduced.set()
 
 
 # What begins when an effect is started: of one that is made of others, its first ones.
@@ -221,7 +242,8 @@ class Performing:
         self._actor, self._env, self._interpreters = actor, env, interpreters
         self._fence = fence
         self._keyed: dict[Hashable, dict[Job, None]] = {}
-        self._idle = trio.Event()
+        # Of whoever waits until none is left.
+        self._idle: trio.Event | None = None
         # Of an actor that stops: until when effects may run.
         self._until: float | None = None
         self.counts = counts
@@ -251,7 +273,7 @@ class Performing:
         An effect that waits for a place has not.
         """
         self.counts.started += 1
-        if isinstance(effect, Nothing | Cancel) and not self._is_written(effect):
+        if isinstance(effect, _DONE_AT_ONCE) and not self._is_written(effect):
             self.counts.ended += 1
             for one in counting:
                 one.began()
@@ -260,10 +282,11 @@ class Performing:
                 self.cancel(effect.key)
             return True
         first = self._prepared(effect, followers)
-        job = first if isinstance(first, Job) else None
-        if isinstance(effect, Cancel) and job is not None:
-            self._begin_cancel(effect, job)
-        has_begun = job is None or job.place is None or job.place.granted
+        has_begun = True
+        if isinstance(first, Job):
+            if isinstance(effect, Cancel):
+                self._begin_cancel(effect, first)
+            has_begun = first.place is None or first.place.granted
         work = Work(effect, followers, counting, first, None if has_begun else begun)
         self._actor.start_soon(self._run, work)
         self.works[work] = None
@@ -285,7 +308,7 @@ class Performing:
     def drop(self, job: Job) -> None:
         """Call this to cancel one effect, also when its action is on its way."""
         job.is_dropped = True
-        job.scope.cancel()
+        job.cancel()
 
     def finish_by(self, when: float) -> None:
         """Call this when the actor stops: what will not end by itself until then is cancelled now.
@@ -298,20 +321,31 @@ class Performing:
 
     def _maybe_end(self, job: Job, when: float) -> None:
         if isinstance(job.effect, Stream) or (job.due > when and job.writing is None):
-            job.scope.cancel()
+            job.cancel()
 
     async def wait_idle(self) -> None:
         """Call this to wait until none is left."""
         while self.works:
+            if self._idle is None:
+                self._idle = trio.Event()
             await self._idle.wait()
 
     # As child tasks
 
     async def _run(self, work: Work) -> None:
         error, is_done = None, False
-        self._act_alone()
+        if self._actor.cell is None:
+            self._act_alone()
+        else:
+            # The activity of a child task is its own, and new: only its context is shared.
+            activity = current_activity.get()
+            activity.out = _own(activity.out)
         try:
-            outcome = await self._whole(work.effect, work.followers, work.first, work.begun)
+            first = work.first
+            if isinstance(first, Job) and first.effect is work.effect:
+                outcome = await self._leaf(first, work.begun)
+            else:
+                outcome = await self._whole(work.effect, work.followers, work.first, work.begun)
             is_done = not isinstance(outcome, Cancelled)
             error = outcome if is_done else None
         finally:
@@ -321,8 +355,8 @@ class Performing:
             self.counts.ended += 1
             for one in work.counting:
                 one.ended(error, is_done=is_done)
-            if not self.works:
-                idle, self._idle = self._idle, trio.Event()
+            if self._idle is not None and not self.works:
+                idle, self._idle = self._idle, None
                 idle.set()
 
     async def _whole(
@@ -369,19 +403,30 @@ class Performing:
 
     async def _leaf(self, job: Job, begun: Callable[[], None] | None) -> Exception | None:
         job.context, has_begun = current_activity.get().out, False
+        effect, place = job.effect, job.place
+        due = math.inf
+        is_run = isinstance(effect, Future) and type(effect) not in self._interpreters
+        timed = cast("Future", effect) if is_run else None
+        if timed is not None and (place is None or place.began is None):
+            # Said when it is made: to be told later costs a scope as much again.
+            due = trio.current_time() + timed.timeout
+        job.scope = trio.CancelScope(deadline=due)
+        if job.is_over:
+            job.scope.cancel()
         try:
             with job.scope:
-                place = job.place
                 if place is not None and place.began is not None:
                     await place.began.wait()
+                    if timed is not None:
+                        job.scope.deadline = trio.current_time() + timed.timeout
                 if begun is not None:
                     begun()
                     has_begun = True
                 return await self._do(job)
-            if isinstance(job.effect, Future) and not job.is_dropped:
+            if timed is not None and not job.is_dropped:
                 # Its own deadline; a scope of its own for what is fed back of that.
                 with trio.CancelScope() as job.scope:
-                    return await self._failed(job, EffectTimeout(job.effect, job.effect.timeout))
+                    return await self._failed(job, EffectTimeout(timed, timed.timeout))
             self.counts.cancelled += 1
             if begun is not None and not has_begun:
                 begun()
@@ -391,19 +436,26 @@ class Performing:
 
     async def _do(self, job: Job) -> Exception | None:
         effect = job.effect
+        assert job.scope is not None
         try:
-            if (items := self._items(effect)) is not None:
+            if isinstance(effect, Future) and type(effect) not in self._interpreters:
+                # The scope of its job has its deadline: another one costs a tenth of the effect.
+                result = await effect.op.run(cast("Never", self._env))
+                if job.scope.cancel_called:
+                    # It did not look: its time is over all the same, and it is told so.
+                    await trio.lowlevel.checkpoint()
+            elif (items := self._items(effect)) is not None:
                 async with aclosing(cast("AsyncGenerator[object, None]", items)) as actions:
                     async for action in actions:
                         error = await self._feed(job, _mapped(effect, action))
                         if error is not None:
                             return error
+                        # What is reduced at once lets nobody say that it is enough.
+                        await trio.lowlevel.checkpoint_if_cancelled()
                 return None
-            if job.writing is not None:
+            elif job.writing is not None:
                 await self._write(job, job.writing)
                 return None
-            if isinstance(effect, Future) and type(effect) not in self._interpreters:
-                result = await self._run_within(effect, job.scope)
             else:
                 result = await self._result(effect)
             action = _mapped(effect, _answer(effect, result))
@@ -418,26 +470,13 @@ class Performing:
         """The actions of an effect that gives several; None for one that gives at most one."""
         if isinstance(effect, Stream):
             return effect.op.run(cast("Never", self._env))
-        if (
-            isinstance(effect, Future | Delay | Dispatch | Cancel)
-            or type(effect) in self._interpreters
-        ):
+        if isinstance(effect, _GIVES_ONE) or type(effect) in self._interpreters:
             return None
         run = getattr(effect, "run", None)
         if not inspect.isasyncgenfunction(run):
             return None
         made: AsyncIterator[object] = run(self._env)
         return made
-
-    async def _run_within(self, effect: Future, scope: trio.CancelScope) -> object:
-        # The scope of its job has its deadline too: another one costs a tenth of the whole effect.
-        scope.deadline = trio.current_time() + effect.timeout
-        result = await effect.op.run(cast("Never", self._env))
-        scope.deadline = math.inf
-        if scope.cancel_called:
-            # It did not look: its time is over all the same, and it is told so, not its result.
-            await trio.lowlevel.checkpoint()
-        return result
 
     async def _result(self, effect: Effect) -> object:
         interpreter = self._interpreters.get(type(effect))
@@ -509,11 +548,13 @@ class Performing:
 
     def _prepared(self, effect: Effect, followers: tuple[Follower, ...]) -> Prepared:
         """Note what begins with an effect: its key is known, and its place taken, from now on."""
+        if type(effect) is Future:  # The commonest: nothing has to be looked for.
+            return self._job(effect, followers)
         if isinstance(effect, Parallel):
             return [self._prepared(one, followers) for one in effect.effects]
         if isinstance(effect, Sequential):
             return self._prepared(effect.effects[0], followers) if effect.effects else None
-        if isinstance(effect, Nothing | Cancel) and not self._is_written(effect):
+        if isinstance(effect, _DONE_AT_ONCE) and not self._is_written(effect):
             return None
         return self._job(effect, followers)
 
@@ -525,10 +566,10 @@ class Performing:
                 self._forget_all(one)
 
     def _job(self, effect: Effect, followers: tuple[Follower, ...]) -> Job:
-        due = trio.current_time()
+        due = -math.inf
         if isinstance(effect, Delay):
-            due += effect.seconds
-        is_written = self._is_written(effect)
+            due = trio.current_time() + effect.seconds
+        is_written = self._fence is not None and self._is_written(effect)
         place = None if effect.is_idle and not is_written else self.places.take()
         job = Job(effect, followers, place, due)
         if is_written and self._fence is not None:
@@ -558,20 +599,24 @@ class Performing:
 
     def _act_alone(self) -> None:
         """Give this task a context of its own: what is told with it came from this effect."""
-        out = current_activity.get().sending()
-        if out is not None:
-            activity = Activity(self._actor.cell)
-            # A copy, written out: `replace` takes ten times as long.
-            activity.out = Context(
-                out.correlation_id,
-                out.causation_id,
-                out.traceparent,
-                out.sender,
-                out.user_id,
-                out.tenant,
-                out.sender_id,
-            )
-            current_activity.set(activity)
+        activity = Activity(self._actor.cell)
+        activity.out = _own(current_activity.get().sending())
+        current_activity.set(activity)
+
+
+def _own(out: Context | None) -> Context | None:
+    """A copy, written out: `replace` takes ten times as long."""
+    if out is None:
+        return None
+    return Context(
+        out.correlation_id,
+        out.causation_id,
+        out.traceparent,
+        out.sender,
+        out.user_id,
+        out.tenant,
+        out.sender_id,
+    )
 
 
 # What the actor carries out itself.
@@ -592,7 +637,7 @@ def _key_of(job: Job) -> Hashable:
 
 def _answer(effect: Effect, result: object) -> object:
     """The action that `ok` makes of a result; of an effect that has none the result is it."""
-    if not hasattr(effect, "ok"):
+    if type(effect) is Future or not hasattr(effect, "ok"):
         return result
     ok = cast("Callable[[object], object] | None", effect.ok)
     return None if ok is None else ok(result)

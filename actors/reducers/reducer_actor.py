@@ -40,11 +40,11 @@ from typing import (
 import trio
 
 from actors.reducers.delays import DurableDelays, Fence, Fire, Ring, UnreadableDelay
-from actors.reducers.effects import Effect, Parallel, Reply, Sequential, is_durable
+from actors.reducers.effects import Delay, Effect, Parallel, Reply, Sequential, is_durable
 from actors.reducers.environment import Environment
-from actors.reducers.handles import Follower, Raised
+from actors.reducers.handles import Follower, Raised, still_open
 from actors.reducers.messages import here, place_of
-from actors.reducers.performing import Interpreter, Job, Performing, is_interpreted
+from actors.reducers.performing import BUILT_IN, Interpreter, Job, Performing, is_interpreted
 from actors.reducers.reducer import Reducer, members
 from actors.reducers.reducer_ref import (
     AskFor,
@@ -75,10 +75,12 @@ from actors.runtime.delivery.envelope import (
     CONTEXT,
     MESSAGE,
     MESSAGE_ID,
+    NO_DEADLINE,
     Activity,
     Envelope,
     current_activity,
 )
+from actors.runtime.delivery.ref import make_envelope
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -91,6 +93,9 @@ _SHARE_OF_SHUTDOWN: Final = 0.9
 
 # So many of what was cancelled are named in an exit, which is shown on one line; the log has all.
 NAMES_TOLD: Final = 10
+
+# What need not be looked into.
+_ALWAYS_INTERPRETED: Final = BUILT_IN - {Parallel, Sequential, Delay}
 
 _log = Log("actors.reducers")
 
@@ -306,6 +311,8 @@ class ReducerActor(
     def _check_interpreted(self, action: A, effects: tuple[Effect, ...]) -> None:
         for one in effects:
             kind = type(one)
+            if kind in _ALWAYS_INTERPRETED:
+                continue
             if isinstance(one, Parallel | Sequential):
                 self._check_interpreted(action, one.effects)
             elif is_durable(one) and self._fence is None:
@@ -338,16 +345,34 @@ class ReducerActor(
     # Feedback
 
     async def feed(self, job: Job, action: object) -> None:
-        """Called by an effect: have an action reduced; returns when it was."""
-        if type(action) not in self._life.handlers:
+        """Called by an effect: have an action reduced; returns when it was, at once where it can.
+
+        It can where an ask could be answered at once: the actor has nothing to do, and nobody waits
+        for a turn. Cancellation is noticed where it waits, and behind a drop.
+        """
+        life = self._life
+        if type(action) not in life.handlers:
             self.cell.counts.unhandled += 1
-            envelope = self._life.wrap(action, job.context)
+            envelope = life.wrap(action, job.context)
             self.system.dead_letters.add(self.cell, envelope, "unhandled")
             return
-        if not self._is_stopping:
-            job.action, job.reduced = action, trio.Event()
+        job.action, job.is_reduced = action, False
+        if self._is_stopping:
+            job.lift_deadline()
+        else:
             self._fed[id(job.context)] = job
-            mailbox = self.cell.mailbox
+            cell = life.cell
+            dispatcher = cell.system.dispatcher
+            if dispatcher.can_serve(cell):
+                activity = current_activity.get()
+                dispatcher.serve(cell, make_envelope(cell, action, None, NO_DEADLINE, activity))
+                if job.is_reduced and not job.is_dropped:
+                    return
+                await self._note_end(job)
+                return
+            job.lift_deadline()
+            job.reduced = trio.Event()
+            mailbox = cell.mailbox
             if len(mailbox.inbox) < mailbox.limit:
                 # There is room: nothing to wait for, nor to be cut short.
                 self.ref.tell(cast("A", action))
@@ -365,6 +390,13 @@ class ReducerActor(
                 return
         await self._apply_at_stop(job, action)
 
+    async def _note_end(self, job: Job) -> None:
+        """See that an effect is cancelled: by its own action, or by the crash of that one."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not job.is_reduced:
+            job.reduced = trio.Event()
+            await job.reduced.wait()
+
     def _fed_back(self, action: object, context: Context | None) -> Job | None:
         """The effect that an action in the mailbox came of."""
         job = self._fed.get(id(context))
@@ -374,12 +406,11 @@ class ReducerActor(
 
     def _take_feedback(self, job: Job, action: A) -> None:
         if not job.is_dropped:
-            followers = tuple(one for one in job.followers if one.is_open)
+            followers = still_open(job.followers)
             self._apply(action, followers, followers)
             for one in followers:
                 one.caused(action)
-        if job.reduced is not None:
-            job.reduced.set()
+        job.was_reduced()
 
     def lost(self, effect: Effect, error: Exception) -> None:
         """Called when an effect has failed, and nobody makes an action of that."""

@@ -77,7 +77,7 @@ from actors.reducers import (
     UnreadableDelay,
     is_event,
 )
-from actors.reducers.handles import Follower
+from actors.reducers.handles import Follower, still_open
 from actors.reducers.messages import here
 from actors.reducers.performing import Job
 from actors.reducers.reducer_actor import Beginning
@@ -268,15 +268,14 @@ class EventSourcedReducerActor(ReducerActor[S, A], Generic[S, A]):
     async def _keep_feedback(self, job: Job, action: A) -> None:
         try:
             if not job.is_dropped:
-                followers = tuple(one for one in job.followers if one.is_open)
+                followers = still_open(job.followers)
                 await self._keep(action, followers, followers, followed=action)
         except StoreError as error:
             job.refused = error
             envelope = self._life.wrap(action, job.context)
             self.system.dead_letters.add(self.cell, envelope, "crashed", Crashed(error))
         finally:
-            if job.reduced is not None:
-                job.reduced.set()
+            job.was_reduced()
 
     async def _apply_at_stop(self, job: Job, action: object) -> None:
         with self._in_the_name_of(job):

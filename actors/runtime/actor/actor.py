@@ -9,7 +9,6 @@ other actors, messages for later. What comes of a timer or a monitor that is set
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
-from functools import partial
 from typing import ClassVar, Final, Never, TypeAlias, TypeVar, TypeVarTuple, cast, overload
 
 import trio
@@ -166,8 +165,11 @@ class Actor(Hooks[M]):
 
     @property
     def _activity(self) -> Activity:
-        activity = self._life.activity
-        if activity.cell is not self._life.cell or not current_activity.get().works_for(activity):
+        life = self._life
+        activity, current = life.activity, current_activity.get()
+        if activity.cell is not life.cell or not (
+            current is activity or current.works_for(activity)
+        ):
             raise RuntimeError(
                 f"only a handler or hook of {self.path} has a message in hand, not a child task "
                 "nor anybody else. Read what you need there, and pass it on."
@@ -257,7 +259,7 @@ class Actor(Hooks[M]):
         if life.child_tasks is None:
             life.child_tasks = ChildTasks(self.path, life.cell.owner.nursery, life.abort)
         name = f"{self.path} {getattr(task, '__name__', 'child task')}"
-        life.child_tasks.start(partial(task, *args), name)
+        life.child_tasks.start(task, args, name)
 
     # Time
 

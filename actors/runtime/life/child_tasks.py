@@ -11,13 +11,15 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, TypeVarTuple
 
 import trio
 
-from actors.runtime.delivery.envelope import Activity, current_activity
+from actors.runtime.delivery.envelope import current_activity
 from actors.runtime.words.errors import exit_from
 from actors.runtime.words.exits import Exit, leaves_of, readable, without_cancelled
+
+Ts = TypeVarTuple("Ts")
 
 
 class ChildTasks:
@@ -42,18 +44,21 @@ class ChildTasks:
         nursery = self._nursery
         return len(self._early) + (len(nursery.child_tasks) if nursery is not None else 0)
 
-    def start(self, task: Callable[[], Awaitable[object]], name: str) -> None:
-        """Run `task` as a child task; RuntimeError once they have been cancelled."""
+    def start(self, task: Callable[[*Ts], Awaitable[object]], args: tuple[*Ts], name: str) -> None:
+        """Run `task(*args)` as a child task; RuntimeError once they have been cancelled."""
         if self._cancelled:
             raise RuntimeError(
                 f"the child tasks of {self._path} have ended with it; none was started"
             )
-        # Forked now, in the task that starts it: what it sends has the cause of this message.
-        task = partial(self._one, current_activity.get().fork(), task)
+        # Forked now, in the task that starts it: what it sends has the cause of this message. And
+        # set here, as it is inherited: a task of whoever is in hand would be given an heir first.
+        inherited = current_activity.set(current_activity.get().fork())
         if self._nursery is None:
-            self._early.append((contextvars.copy_context(), task, name))
+            first = partial(self._one, task, args)
+            self._early.append((contextvars.copy_context(), first, name))
         else:
-            self._nursery.start_soon(task, name=name)
+            self._nursery.start_soon(self._one, task, args, name=name)
+        current_activity.reset(inherited)
 
     def cancel(self) -> None:
         """Cancel all child tasks, without waiting for their end: called by a kill."""
@@ -84,10 +89,9 @@ class ChildTasks:
             self._cancelled = True
             self._over.set()
 
-    async def _one(self, activity: Activity, task: Callable[[], Awaitable[object]]) -> None:
-        current_activity.set(activity)
+    async def _one(self, task: Callable[[*Ts], Awaitable[object]], args: tuple[*Ts]) -> None:
         try:
-            await task()
+            await task(*args)
         except BaseException as error:
             cause = without_cancelled(error, trio.lowlevel.current_task())
             if not all(isinstance(leaf, trio.Cancelled) for leaf in leaves_of(cause)):

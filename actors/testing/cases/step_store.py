@@ -195,8 +195,7 @@ class StepStore(Generic[S, A]):
     async def _take(self, at: int) -> None:
         action, job = self._queue.pop(at)
         self._reduce(cast("A", action), None)
-        assert job.reduced is not None
-        job.reduced.set()
+        job.was_reduced()
         await trio.testing.wait_all_tasks_blocked()
 
     def _reduce(self, action: A, handle: EffectHandle | None) -> None:

@@ -37,6 +37,7 @@ from actors.testing import Probe
 from tests.actors.reducers.kit import (
     Action,
     Break,
+    Crash,
     Do,
     Each,
     Note,
@@ -502,6 +503,56 @@ async def test_feedback_stands_in_line_with_other_messages(
     till.tell(Do((Future(TellTwice(till)),)))
     await trio.testing.wait_all_tasks_blocked()
     assert (await till.state()).done == ("before", "mine", "after")
+
+
+@dataclass(frozen=True)
+class Endless:
+    """Gives actions for ever, and waits for nothing but their being reduced."""
+
+    async def run(self, env: Environment) -> AsyncIterator[Noted]:
+        while True:
+            yield Noted("more")
+
+
+async def test_a_stream_that_never_waits_lets_others_run_and_can_be_cancelled(
+    autojump_clock: MockClock, till: TillRef
+) -> None:
+    handle = await till.run(Do((Stream(Endless(), key="s"),)))
+    with trio.fail_after(1):
+        while not (await till.state()).done:
+            await trio.lowlevel.checkpoint()
+        till.tell(Do((Cancel("s"),)))
+        assert await handle.wait()
+    assert (handle.completed, handle.errors) == (0, ())
+
+
+@dataclass(frozen=True)
+class Doing:
+    """Gives an action with these effects, or one that crashes its actor."""
+
+    effects: tuple[Effect, ...] = ()
+    crashes: bool = False
+
+    async def run(self, env: Environment) -> Noted | Crash:
+        return Crash() if self.crashes else Noted("mine", self.effects)
+
+
+async def test_an_effect_that_its_own_action_cancels_was_cancelled(
+    autojump_clock: MockClock, till: TillRef
+) -> None:
+    handle = await till.run(Do((Future(Doing((Cancel("me"),)), key="me"),)))
+    assert await handle.wait()
+    assert (await till.state()).done == ("mine",)
+    assert (handle.completed, handle.errors) == (0, ())
+
+
+async def test_an_effect_whose_action_crashes_its_actor_is_not_done(
+    autojump_clock: MockClock, till: TillRef
+) -> None:
+    with captured():
+        handle = await till.run(Do((Future(Doing(crashes=True)),)))
+        assert await handle.wait()
+    assert (handle.pending, handle.completed) == (0, 0)
 
 
 @dataclass(frozen=True)
