@@ -20,8 +20,9 @@ from uuid import UUID
 
 from actors.accounts.ports import check_digest, check_session
 from actors.accounts.words import SessionId
+from actors.persistence.beside_log.outbox import check_messages
 from actors.persistence.errors import InvalidField
-from actors.persistence.words import check_a, check_text, check_uuid
+from actors.persistence.words import OutboxMessage, check_a, check_text, check_uuid
 
 # SITE-39. Without a request for a week, whoever finds the browser is not signed in.
 SIGN_IN_IDLE = timedelta(days=7)
@@ -135,7 +136,8 @@ class Swept:
 class NewPassword:
     """A changed password. The sign-in it is changed from goes on under a new token.
 
-    `former_hash` is what the current password was compared with.
+    `former_hash` is what the current password was compared with. `outbox` leaves with the change:
+    it is written in the same transaction.
     """
 
     user_id: UUID
@@ -144,6 +146,7 @@ class NewPassword:
     reference: UUID
     digest: bytes = field(repr=False)
     ends_others: bool = True
+    outbox: Sequence[OutboxMessage] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         check_uuid("user_id", self.user_id)
@@ -151,6 +154,7 @@ class NewPassword:
         check_hash(self.former_hash)
         check_hash(self.password_hash)
         check_digest(self.digest)
+        check_messages(self.outbox)
 
 
 class Accounts(Protocol):

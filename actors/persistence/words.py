@@ -497,6 +497,9 @@ class Claim:
 
 
 OUTBOX_KINDS = frozenset({"bus", "command", "mail", "hook"})
+# A header: what the message says is nobody's once it was sent or dropped, such as a link that signs
+# in. Its payload is removed then, and no dead letter copies it.
+FLEETING = "fleeting"
 
 
 @dataclass(frozen=True, slots=True)

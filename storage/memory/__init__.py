@@ -16,6 +16,7 @@ from storage.memory.event_store import MemoryEventStore
 from storage.memory.faults import HeldCommit, Switches
 from storage.memory.holdings import MemoryHoldings
 from storage.memory.idempotency import MemoryIdempotency
+from storage.memory.mails import MemoryMailStates
 from storage.memory.nodes import MemoryNodes
 from storage.memory.outbox import MemoryOutbox
 from storage.memory.projections import MemoryProjections
@@ -35,6 +36,7 @@ __all__ = [
     "MemoryEventStore",
     "MemoryHoldings",
     "MemoryIdempotency",
+    "MemoryMailStates",
     "MemoryNodes",
     "MemoryOutbox",
     "MemoryProjections",

@@ -171,6 +171,7 @@ class MemoryAccounts(Twin):
                 sign_ins[change.digest] = sign_ins.pop(digest)
         if change.ends_others:
             self._end_others(change.user_id, change.reference)
+        self.database.add_messages(change.outbox)
         return True
 
     async def delete(self, user_id: UUID, former_hash: str) -> bool:

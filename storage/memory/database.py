@@ -9,7 +9,7 @@ can be held back by a test, and then hides the later ones from readers of the or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -32,8 +32,9 @@ from actors.persistence import (
     StoredEvent,
     SubjectKey,
 )
+from actors.persistence.beside_log.mails import KnownMail
 from actors.persistence.beside_log.outbox import partition_of
-from actors.persistence.words import split_name
+from actors.persistence.words import FLEETING, split_name
 from storage.memory.faults import HeldCommit, Switches
 
 
@@ -50,6 +51,15 @@ class OutboxRow:
     next_attempt_at: datetime | None = None
     last_error: str | None = None
     is_dead: bool = False
+
+
+@dataclass(slots=True)
+class SuppressedRow:
+    """An address that takes no mail, by its digest; and when one went there all the same."""
+
+    reason: str
+    until: datetime
+    excepted_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -237,6 +247,8 @@ class MemoryDatabase:
     users: dict[UUID, UserRow] = field(default_factory=dict)
     sign_ins: dict[bytes, SignInRow] = field(default_factory=dict)
     attempts: dict[str, AttemptsRow] = field(default_factory=dict)
+    mails: dict[UUID, KnownMail] = field(default_factory=dict)  # the newest change last
+    suppressed: dict[bytes, SuppressedRow] = field(default_factory=dict)
     open_txids: set[int] = field(default_factory=set)
     changed: trio.Event = field(default_factory=trio.Event)
     # Of tests: faults of all twins that stand on it; the commit to be held back, one at most, and
@@ -382,9 +394,19 @@ class MemoryDatabase:
             self.unsent.setdefault(partition_of(message.key), {})[row.id] = row
             self.message_ids.add(message.message_id)
 
+    def add_messages(self, messages: Sequence[OutboxMessage]) -> int:
+        """Call this to queue in one transaction what goes with no append; how many were new."""
+        new = {one.message_id: one for one in messages if one.message_id not in self.message_ids}
+        txid = self.begin()
+        self.add_outbox(txid, [*new.values()])
+        self.roll_back(txid)  # the numbers it drew are used; there are no events to show
+        return len(new)
+
     def mark_sent(self, row: OutboxRow) -> None:
         """Call this when a message was sent, or is to rest as if it were."""
         row.is_dead, row.sent_at = False, self.now()
+        if FLEETING in row.message.headers:
+            row.message = replace(row.message, payload=b"")
         del self.unsent[partition_of(row.message.key)][row.id]
 
     def drop_outbox(self, id_: int) -> None:

@@ -8,7 +8,13 @@ from uuid import UUID
 
 import trio
 
-from actors.persistence import HeldKey, OutboxEntry, OutboxStats, WaitingMessage
+from actors.persistence import (
+    HeldKey,
+    OutboxEntry,
+    OutboxMessage,
+    OutboxStats,
+    WaitingMessage,
+)
 from actors.persistence.beside_log.dead_letters import storable
 from actors.persistence.beside_log.outbox import (
     BATCH_MAX,
@@ -18,6 +24,7 @@ from actors.persistence.beside_log.outbox import (
     Listen,
     check_asked,
     check_failure,
+    check_messages,
     check_noted,
     check_numbers,
     check_part,
@@ -32,6 +39,12 @@ from storage.memory.twin import Twin
 
 class MemoryOutbox(Twin):
     """The ports `Outbox` and `Inbox` on a `MemoryDatabase`."""
+
+    async def add(self, messages: Sequence[OutboxMessage]) -> int:
+        """See `Outbox.add`."""
+        given = check_messages(messages)
+        await self.pass_faults()
+        return self.database.add_messages(given)
 
     async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
         """See `Outbox.lease`."""

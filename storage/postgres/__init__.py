@@ -40,6 +40,7 @@ from storage.postgres.events.gathering import Gatherer, GatherSettings, GatherSt
 from storage.postgres.events.subject_keys import PostgresSubjectKeys
 from storage.postgres.holdings import PostgresHoldings
 from storage.postgres.idempotency import PostgresIdempotency
+from storage.postgres.mails import PostgresMailStates
 from storage.postgres.nodes import PostgresNodes
 from storage.postgres.outbox import PostgresOutbox
 from storage.postgres.projections import PostgresProjections
@@ -82,6 +83,7 @@ __all__ = [
     "PostgresEventStore",
     "PostgresHoldings",
     "PostgresIdempotency",
+    "PostgresMailStates",
     "PostgresNodes",
     "PostgresOutbox",
     "PostgresProjections",

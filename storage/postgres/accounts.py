@@ -37,6 +37,7 @@ from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import SESSIONS
 from storage.postgres.connecting.session import Connection, change_rows
 from storage.postgres.events.subject_keys import forget_subject
+from storage.postgres.outbox import add_new_messages
 
 _TAKEN = {"users_username_key": Taken.USERNAME, "users_email_key": Taken.EMAIL}
 
@@ -331,6 +332,7 @@ async def _change_password(connection: Connection, change: NewPassword) -> bool:
     if change.ends_others:
         await _end(connection, "user_id = $1 AND id <> $2", change.user_id, change.reference)
     await connection.execute(_AUDIT, str(change.user_id), "account.password")
+    await add_new_messages(connection, change.outbox)
     return True
 
 

@@ -27,6 +27,7 @@ from actors.persistence.beside_log.outbox import (
     Listen,
     check_asked,
     check_failure,
+    check_messages,
     check_noted,
     check_numbers,
     check_part,
@@ -35,7 +36,7 @@ from actors.persistence.beside_log.outbox import (
     partition_of,
 )
 from actors.persistence.event_store import check_limit
-from actors.persistence.words import check_row
+from actors.persistence.words import FLEETING, check_row
 from storage.postgres.connecting.database import Database
 from storage.postgres.connecting.notices import EVENTS
 from storage.postgres.connecting.session import Connection, change_rows
@@ -129,8 +130,12 @@ SELECT p, d.in_s FROM unnest($1::int[]) p CROSS JOIN LATERAL (
 ) d WHERE d.in_s IS NOT NULL
 """
 
+# Of what is sent or dropped nothing stays that is nobody's from then on.
+_LEFT = f"CASE WHEN headers ? '{FLEETING}' THEN ''::bytea ELSE payload END"
+
 _SENT = f"""
-UPDATE outbox SET sent_at = clock_timestamp(), attempts = attempts + 1, last_error = NULL
+UPDATE outbox SET sent_at = clock_timestamp(), attempts = attempts + 1, last_error = NULL,
+    payload = {_LEFT}
 WHERE id = ANY($3::bigint[]) AND partition = $1 AND sent_at IS NULL AND {_IS_OURS}
 """  # noqa: S608  (our own words)
 
@@ -172,15 +177,21 @@ FROM (
 ORDER BY dead.id LIMIT $1
 """
 
-_DROP = """
-UPDATE outbox SET is_dead = false, sent_at = clock_timestamp() WHERE id = $1 AND is_dead
-"""
+_DROP = f"""
+UPDATE outbox SET is_dead = false, sent_at = clock_timestamp(), payload = {_LEFT}
+WHERE id = $1 AND is_dead
+"""  # noqa: S608  (our own words)
 
 # The constraint that a message with a known id violates.
 OUTBOX_IDS = "outbox_message_id_key"
 
 # What a message brings into its row.
 MESSAGE_COLUMNS = "partition, kind, target, key, message_id, headers, payload"
+
+_ADD = f"""
+INSERT INTO outbox ({MESSAGE_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (message_id) DO NOTHING
+"""  # noqa: S608  (our own words)
 
 _NOTE = "INSERT INTO inbox (consumer, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
@@ -197,6 +208,11 @@ class PostgresOutbox:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._places: dict[int, _Place] = {}
+
+    async def add(self, messages: Sequence[OutboxMessage]) -> int:
+        """See `Outbox.add`."""
+        given = check_messages(messages)
+        return await self._database.transact(add_new_messages, given, channel=EVENTS)
 
     async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
         """See `Outbox.lease`."""
@@ -385,6 +401,15 @@ async def _next(
 
 
 # In somebody's transaction.
+
+
+async def add_new_messages(connection: Connection, messages: Sequence[OutboxMessage]) -> int:
+    """Call this in a transaction as `Outbox.add`, at its end: others with one of the ids wait."""
+    # In the order of ids: two who add the same ones cannot wait for each other.
+    count = 0
+    for one in sorted(messages, key=lambda message: message.message_id):
+        count += await change_rows(connection, _ADD, *message_row(one))
+    return count
 
 
 async def revive_message(connection: Connection, id_: int) -> bool:

@@ -32,13 +32,14 @@ from actors.accounts import (
     login_limits,
 )
 from actors.chat import user_subject
-from actors.persistence import SubjectKeys
+from actors.persistence import Outbox, OutboxMessage, SubjectKeys
 from actors.testing import FixedClock
 from storage.errors import InvalidField
 from storage.memory import (
     MemoryAccounts,
     MemoryDatabase,
     MemoryRateLimiter,
+    MemoryOutbox,
     MemorySessionEnds,
     MemorySubjectKeys,
 )
@@ -47,6 +48,7 @@ from storage.postgres import (
     Database,
     PostgresAccounts,
     PostgresRateLimiter,
+    PostgresOutbox,
     PostgresSessionEnds,
     PostgresSubjectKeys,
 )
@@ -64,6 +66,7 @@ class KeptAccounts:
     limiter: RateLimiter
     ends: SessionEnds
     keys: SubjectKeys
+    outbox: Outbox
     pass_time: Callable[[timedelta], Awaitable[None]]
     # From then on it passes only by `pass_time`, for the limiter.
     stop_time: Callable[[], None]
@@ -92,6 +95,7 @@ def accounts_in_memory() -> KeptAccounts:
         MemoryRateLimiter(database),
         MemorySessionEnds(database),
         MemorySubjectKeys(database),
+        MemoryOutbox(database),
         pass_time,
         lambda: None,
     )
@@ -121,6 +125,7 @@ def accounts_in_postgres(database: Database) -> KeptAccounts:
         PostgresRateLimiter(database, lambda: stopped[0] if stopped else None),
         PostgresSessionEnds(database),
         PostgresSubjectKeys(database),
+        PostgresOutbox(database),
         pass_time,
         lambda: stopped.append(datetime.now(UTC)),
     )
@@ -287,6 +292,26 @@ class AccountsSuite:
         )
         assert await kept.accounts.change_password(again)
         assert await kept.accounts.who(digest_of("kept")) is not None
+
+    async def test_what_leaves_with_a_new_password_leaves_with_it_or_not_at_all(
+        self, kept: KeptAccounts
+    ) -> None:
+        # MAIL-1, SEC-73
+        ada = await kept.register()
+        member = await kept.accounts.who(digest_of("ada"))
+        assert member is not None
+        mail = OutboxMessage(uuid4(), "mail", "mail", "k", b"changed")
+        wrong, right = (
+            NewPassword(
+                ada.user_id, former, OTHER_HASH, member.reference, digest_of("new"), outbox=[mail]
+            )
+            for former in (OTHER_HASH, HASH)
+        )
+        assert not await kept.accounts.change_password(wrong)
+        assert (await kept.outbox.stats()).pending == 0
+        assert await kept.accounts.change_password(right)
+        (waiting,) = await kept.outbox.waiting()
+        assert (waiting.kind, waiting.key) == ("mail", "k")
 
     async def test_a_password_that_was_changed_meanwhile_opens_nothing(
         self, kept: KeptAccounts

@@ -16,6 +16,7 @@ from actors.persistence import (
     EventTypes,
     Idempotency,
     Inbox,
+    MailStates,
     Outbox,
     Projection,
     ProjectionStore,
@@ -27,6 +28,7 @@ from storage.memory import (
     MemoryDeadLetters,
     MemoryEventStore,
     MemoryIdempotency,
+    MemoryMailStates,
     MemoryNodes,
     MemoryOutbox,
     MemoryProjections,
@@ -39,6 +41,7 @@ from storage.postgres import (
     PostgresDeadLetters,
     PostgresEventStore,
     PostgresIdempotency,
+    PostgresMailStates,
     PostgresNodes,
     PostgresOutbox,
     PostgresProjections,
@@ -58,7 +61,10 @@ UPDATE timers SET fired_at = fired_at - $1::interval, cancelled_at = cancelled_a
 UPDATE inbox SET handled_at = handled_at - $1::interval;
 UPDATE dead_letters SET claimed_at = claimed_at - $1::interval;
 UPDATE dead_letter_audit SET at = at - $1::interval;
-UPDATE checkpoints SET updated_at = updated_at - $1::interval
+UPDATE checkpoints SET updated_at = updated_at - $1::interval;
+UPDATE mails SET changed_at = changed_at - $1::interval;
+UPDATE mail_suppressed SET until = until - $1::interval,
+    excepted_at = excepted_at - $1::interval
 """
 
 
@@ -75,8 +81,11 @@ class Kept:
     snapshots: Snapshots
     projections: ProjectionStore
     nodes: Nodes
+    mails: MailStates
     pass_time: Callable[[float], Awaitable[None]]
     remove_tombstoned: Callable[[], Awaitable[object]]
+    # What the outbox keeps of a row, sent or not.
+    payload_of: Callable[[int], Awaitable[bytes]]
 
 
 def kept_in_memory(inline: Sequence[Projection] = (), event_types: EventTypes = EVENTS) -> Kept:
@@ -86,6 +95,9 @@ def kept_in_memory(inline: Sequence[Projection] = (), event_types: EventTypes = 
 
     async def pass_time(seconds: float) -> None:
         clock.advance(seconds)
+
+    async def payload_of(id_: int) -> bytes:
+        return database.outbox[id_].message.payload
 
     outbox = MemoryOutbox(database)
     return Kept(
@@ -98,8 +110,10 @@ def kept_in_memory(inline: Sequence[Projection] = (), event_types: EventTypes = 
         MemorySnapshots(database),
         MemoryProjections(database),
         MemoryNodes(database),
+        MemoryMailStates(database),
         pass_time,
         trio.lowlevel.checkpoint,  # here it is done by the tombstone itself
+        payload_of,
     )
 
 
@@ -115,6 +129,15 @@ def kept_in_postgres(
 
         await database.run(work)
 
+    async def payload_of(id_: int) -> bytes:
+        async def work(connection: Connection) -> bytes:
+            payload: bytes = await connection.fetchval(
+                "SELECT payload FROM outbox WHERE id = $1", id_
+            )
+            return payload
+
+        return await database.run(work)
+
     outbox = PostgresOutbox(database)
     return Kept(
         PostgresEventStore(database, inline=inline, event_types=event_types),
@@ -126,6 +149,8 @@ def kept_in_postgres(
         PostgresSnapshots(database),
         PostgresProjections(database),
         PostgresNodes(database),
+        PostgresMailStates(database),
         pass_time,
         partial(remove_tombstoned, database, older_than=timedelta(0)),
+        payload_of,
     )

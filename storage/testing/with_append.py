@@ -5,6 +5,7 @@ A suite a port, and one of all of them. An engine for one port is put in the pla
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from math import inf
@@ -35,6 +36,7 @@ from actors.persistence import (
     TimerGone,
 )
 from actors.persistence.beside_log.outbox import PARTITIONS, partition_of
+from actors.persistence.words import FLEETING
 from storage.testing.event_store import read_to_end
 from storage.testing.kept import Kept
 from storage.testing.samples import NOON, message, new_events, timer
@@ -286,6 +288,35 @@ class OutboxSuite:
         assert (await kept.events.append(A, events, outbox=[one])).replayed
         assert (await kept.events.head(A), await kept.events.head(B)) == (1, 0)
         assert (await kept.outbox.stats()).pending == 1
+
+    async def test_a_message_can_go_without_an_append(self, kept: Kept) -> None:
+        # MAIL-5: who asks twice by one id writes one row
+        first, second = message(), message()
+        assert await kept.outbox.add([first, second]) == 2
+        assert await kept.outbox.add([second, message(), second]) == 1
+        assert await kept.outbox.add([]) == 0
+        held = await kept.outbox.lease("r-1", [_P])
+        batch = await kept.outbox.next_batch(_P, held[_P])
+        assert len(batch) == 3
+        assert {one.message_id for one in batch} > {first.message_id, second.message_id}
+        with pytest.raises(DuplicateMessageId):
+            await kept.events.append(A, new_events(1), outbox=[first])
+
+    async def test_what_is_nobodys_later_is_erased_when_it_was_sent(self, kept: Kept) -> None:
+        # MAIL-6: a link that signs in is kept for no longer than it waits
+        fleeting = [replace(message(), headers={FLEETING: "1"}) for _ in range(2)]
+        await kept.outbox.add([*fleeting, message()])
+        held = await kept.outbox.lease("r-1", [_P])
+        sent, dropped, plain = await kept.outbox.next_batch(_P, held[_P])
+        ids = {one.message_id: one.id for one in (sent, dropped, plain)}
+        first, second = (ids.pop(one.message_id) for one in fleeting)
+        (third,) = ids.values()
+        await kept.outbox.mark_sent(_P, held[_P], [first, third])
+        await kept.outbox.mark_failed(_P, held[_P], second, "no", None)
+        assert await kept.payload_of(second) == b"x"
+        assert await kept.outbox.drop(second)
+        payloads = [await kept.payload_of(id_) for id_ in (first, second, third)]
+        assert payloads == [b"", b"", b"x"]
 
     async def test_a_given_up_message_holds_or_is_passed(self, kept: Kept) -> None:
         # STORE-52

@@ -33,6 +33,7 @@ from storage.memory import (
     MemoryEventStore,
     MemoryHoldings,
     MemoryIdempotency,
+    MemoryMailStates,
     MemoryNodes,
     MemoryOutbox,
     MemoryProjections,
@@ -136,9 +137,15 @@ def _nodes(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[objec
     return twin, twin.survey
 
 
+def _mails(database: MemoryDatabase) -> tuple[Twin, Callable[[], Awaitable[object]]]:
+    twin = MemoryMailStates(database)
+    return twin, twin.newest
+
+
 _ALL: tuple[Operation, ...] = (
     _accounts, _attempts, _chat, _letters, _events, _view, _idempotency, _outbox, _projections,
     _ends, _snapshots, _tickets, _keys, _timers, _holdings, _nodes,
+    _mails,
 )  # fmt: skip
 
 

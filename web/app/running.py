@@ -52,6 +52,7 @@ from storage.postgres import (
     PostgresEventStore,
     PostgresHoldings,
     PostgresIdempotency,
+    PostgresMailStates,
     PostgresNodes,
     PostgresOutbox,
     PostgresProjections,
@@ -498,6 +499,7 @@ def make_cleaner(
             "chat_limits": log.purge_limits,
             "session_ends": PostgresSessionEnds(database).purge,
             "attempts": PostgresRateLimiter(database).purge,
+            "mails": PostgresMailStates(database).purge,
             "sagas": _sagas_of(database, sagas_kept).purge,
             "lab_streams": end_lab_streams,
             # Removes the need of a former master key.

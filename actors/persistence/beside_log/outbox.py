@@ -24,12 +24,14 @@ from actors.persistence.beside_log.dead_letters import (
     NewDeadLetter,
     words_of,
 )
-from actors.persistence.errors import StoreError
+from actors.persistence.errors import InvalidField, StoreError
 from actors.persistence.words import (
     BIGINT_MAX,
+    FLEETING,
     INT_MAX,
     KEY_BYTES_MAX,
     READ_LIMIT_MAX,
+    OutboxMessage,
     check_a,
     check_delay,
     check_integer,
@@ -147,6 +149,14 @@ Listen = Callable[[], Callable[[float], Awaitable[None]]]
 class Outbox(Protocol):
     """The queue of what leaves, in parts that one relay each may work on."""
 
+    async def add(self, messages: Sequence[OutboxMessage]) -> int:
+        """Call this for messages that go with no append; at most 1,000, all of them or none.
+
+        A message whose id is known is left out: whoever asks again writes no second row. Returns
+        how many were written.
+        """
+        ...
+
     async def lease(self, owner: str, partitions: Sequence[int]) -> Mapping[int, int]:
         """Call this to take or renew parts; gives those held now, with the epoch of each.
 
@@ -243,6 +253,16 @@ class Inbox(Protocol):
 # What is asked of a caller before any I/O, by every engine. Each raises `InvalidField`.
 
 
+def check_messages(messages: Sequence[OutboxMessage]) -> list[OutboxMessage]:
+    """Call this with what is to be added."""
+    check_list("messages", messages)
+    if len(messages) > READ_LIMIT_MAX:
+        raise InvalidField("messages", f"are {len(messages)}, the limit is {READ_LIMIT_MAX}")
+    for one in messages:
+        check_a("a message", one, OutboxMessage)
+    return list(messages)
+
+
 def check_parts(owner: str, partitions: Sequence[int]) -> None:
     """Call this with what is to be leased."""
     check_text("owner", owner)
@@ -290,6 +310,18 @@ def check_noted(consumer: str, message_id: UUID) -> None:
 Send = Callable[[OutboxEntry], Awaitable[None]]
 
 
+class NotSent(Exception):
+    """Raised by a `send` that knows better than the relay when to try again.
+
+    The message waits for `retry_in`, however often it was tried; without one it is given up at
+    once. `words` stand in the outbox and in the dead letter: no text of the message.
+    """
+
+    def __init__(self, words: str, retry_in: timedelta | None) -> None:
+        super().__init__(words)
+        self.retry_in = retry_in
+
+
 @message
 class LookAtOutbox:
     """Tells the relay to look now; without, it looks a quarter of a second after a hint at most."""
@@ -334,9 +366,9 @@ class OutboxRelay(Actor[LookAtOutbox]):
     At most `sends_max` are sent at a time, one of each part; give 1 to a `send` that cannot bear
     two calls at once. With `keys_at_once` so many keys of a part are sent at a time, those of one
     key in order: for a `send` that waits for others, such as the answer of a participant. One that
-    raises, or takes over 10 s, is tried again after 1 s, doubling to 60 s; after ten attempts the
-    message is a dead letter, and those behind it of the same key wait until that is settled.
-    Targets in `skipping` go on without.
+    raises, or takes over `send_s_max`, is tried again after 1 s, doubling to 60 s; after ten
+    attempts the message is a dead letter, and those behind it of the same key wait until that is
+    settled. `NotSent` says itself when. Targets in `skipping` go on without.
 
     The leases are renewed while messages are sent, however long that takes, and what is sent is
     marked as it goes. When a part goes to another relay, sending from it is cut at once. A stop
@@ -355,11 +387,12 @@ class OutboxRelay(Actor[LookAtOutbox]):
         partitions: Sequence[int] = tuple(range(PARTITIONS)),
         sends_max: int = PARTITIONS,
         keys_at_once: int = 1,
+        send_s_max: float = SEND_S_MAX,
     ) -> None:
         for name, value in (("sends_max", sends_max), ("keys_at_once", keys_at_once)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self._keys_at_once = keys_at_once
+        self._keys_at_once, self._send_s_max = keys_at_once, send_s_max
         self._outbox, self._send, self._env, self._owner = outbox, send, env, owner
         self._dead_letters, self._skipping = dead_letters, skipping
         self._parts = [_Part(number) for number in partitions]
@@ -565,38 +598,40 @@ class OutboxRelay(Actor[LookAtOutbox]):
             self.sent += 1
             self._has_sent.set()
             return True
-        await self._note_failure(part, entry, words_of(error))
+        await self._note_failure(part, entry, error)
         return False
 
     async def _try(self, entry: OutboxEntry) -> Exception | None:
         try:
-            with trio.fail_after(SEND_S_MAX):
+            with trio.fail_after(self._send_s_max):
                 await self._send(entry)
         except Exception as error:  # noqa: BLE001  (whatever a target raises is a failed attempt)
             return error
         return None
 
-    async def _note_failure(self, part: _Part, entry: OutboxEntry, error: str) -> None:
-        attempts = entry.attempts + 1
+    async def _note_failure(self, part: _Part, entry: OutboxEntry, error: Exception) -> None:
+        attempts, words = entry.attempts + 1, words_of(error)
         retry_in: timedelta | None = retry_delay(
             attempts, (self._env.ids.new_id().int & 0xFFFF) / 0x10000
         )
-        if attempts >= ATTEMPTS_MAX and await self._is_kept(entry, error):
-            retry_in = None
-        if not await self._outbox.mark_failed(part.number, part.epoch, entry.id, error, retry_in):
+        if isinstance(error, NotSent) and error.retry_in is not None:
+            retry_in = error.retry_in
+        elif isinstance(error, NotSent) or attempts >= ATTEMPTS_MAX:
+            retry_in = None if await self._is_kept(entry, words) else retry_in
+        if not await self._outbox.mark_failed(part.number, part.epoch, entry.id, words, retry_in):
             part.let_go()
 
     async def _is_kept(self, entry: OutboxEntry, error: str) -> bool:
         """Make a dead letter of it; False when there is no room for one: it is tried on then."""
         if self._dead_letters is None:
             return True
-        is_small = len(entry.payload) <= PAYLOAD_BYTES_MAX
+        is_small = len(entry.payload) <= PAYLOAD_BYTES_MAX and FLEETING not in entry.headers
         letter = NewDeadLetter(
             kind=OUTBOX,
             source=entry.target,
             message_id=str(entry.id),
             error_message=error,
-            # A larger one stays where it is, in the outbox's row.
+            # A larger one stays where it is, in the outbox's row; so does one that is to vanish.
             payload=entry.payload if is_small else None,
             metadata=entry.headers,
         )

@@ -1,6 +1,7 @@
 """The actors that deliver timers and send the outbox: order, retries, giving up, no loss."""
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from actors.persistence import (
     DeadLetterStatus,
     DueTimer,
     NewDeadLetter,
+    NotSent,
     OutboxEntry,
     OutboxMessage,
     OutboxRelay,
@@ -33,6 +35,7 @@ from actors.persistence.beside_log.outbox import (
     partition_of,
 )
 from actors.persistence.beside_log.timers import CLAIM, DELIVER_S_MAX, FAILURES_MAX
+from actors.persistence.words import FLEETING
 from actors.reducers import Environment
 from actors.runtime import open_actors
 from storage.memory import (
@@ -331,6 +334,35 @@ async def test_a_failing_message_is_retried_then_given_up(
         assert await outbox.drop(int(letter.letter.message_id))
         await trio.sleep(1)
     assert tried[-1][0] == behind.message_id
+
+
+async def test_a_send_says_itself_when_to_try_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # MAIL-5: so late and as often as it says, then given up at once; what vanishes is not copied
+    database, env = _world()
+    outbox, dead = MemoryOutbox(database), MemoryDeadLetters(database)
+    tried: list[float] = []
+
+    async def send(entry: OutboxEntry) -> None:
+        tried.append(trio.current_time())
+        again = timedelta(minutes=5) if len(tried) <= 12 else None
+        raise NotSent("451", again)
+
+    began = trio.current_time()
+    await outbox.add([replace(_message(), headers={FLEETING: "1"}, payload=b"a secret")])
+    async with open_actors() as system:
+
+        def make() -> OutboxRelay:
+            return OutboxRelay(outbox, send, env, "r", dead_letters=dead)
+
+        await system.start(make)
+        await trio.sleep(70 * 60)
+    assert [at - began for at in tried] == [
+        pytest.approx(300 * n, abs=60 * n + 1) for n in range(13)
+    ]
+    (letter,) = await dead.list(kind="outbox")
+    assert (letter.letter.error_message, letter.letter.payload) == ("NotSent: 451", None)
 
 
 async def test_what_was_sent_and_not_marked_is_sent_again(

@@ -1,0 +1,2 @@
+DROP TABLE mail_suppressed;
+DROP TABLE mails;
