@@ -38,8 +38,8 @@ from storage.errors import InvalidField
 from storage.memory import (
     MemoryAccounts,
     MemoryDatabase,
-    MemoryRateLimiter,
     MemoryOutbox,
+    MemoryRateLimiter,
     MemorySessionEnds,
     MemorySubjectKeys,
 )
@@ -47,8 +47,8 @@ from storage.postgres import (
     Connection,
     Database,
     PostgresAccounts,
-    PostgresRateLimiter,
     PostgresOutbox,
+    PostgresRateLimiter,
     PostgresSessionEnds,
     PostgresSubjectKeys,
 )
