@@ -1,4 +1,4 @@
-"""Snapshots in memory; the twin of `storage/postgres/snapshots.py`."""
+"""Snapshots in memory; the twin of `storage/postgres/events/snapshots.py`."""
 
 from copy import copy
 from typing import Self

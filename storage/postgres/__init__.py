@@ -37,6 +37,7 @@ from storage.postgres.embedded.server import (
 from storage.postgres.event_store import PostgresEventStore
 from storage.postgres.events.closing import Removed, remove_tombstoned
 from storage.postgres.events.gathering import Gatherer, GatherSettings, GatherStats
+from storage.postgres.events.snapshots import PostgresSnapshots
 from storage.postgres.events.subject_keys import PostgresSubjectKeys
 from storage.postgres.holdings import PostgresHoldings
 from storage.postgres.idempotency import PostgresIdempotency
@@ -60,7 +61,6 @@ from storage.postgres.schema.migrate import (
 from storage.postgres.schema.renumber import Renumbered, renumber
 from storage.postgres.schema.rewind import Rewound, accept_rewind
 from storage.postgres.sessions import PostgresSessionEnds, PostgresSocketTickets
-from storage.postgres.snapshots import PostgresSnapshots
 from storage.postgres.timers import PostgresTimers
 
 __all__ = [
