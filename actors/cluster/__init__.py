@@ -2,7 +2,8 @@
 
 Read `words.py` (nodes, shards, epochs), `membership.py` and `placement.py` (what is decided),
 `holding.py` (what one node owns), then `nodes.py` (the port), `member.py` (what a process knows)
-and `node.py` (the actor that keeps it true). `hosting.py`: the actors that live on their owner.
+and `node.py` (the actor that keeps it true). What nodes say to each other is in `link`; how an
+actor is reached wherever it lives, in `reaching`.
 """
 
 from actors.cluster.holding import (
@@ -13,16 +14,6 @@ from actors.cluster.holding import (
     Moved,
     OwnerMap,
     hand_over_step,
-)
-from actors.cluster.hosting import (
-    Children,
-    Elsewhere,
-    Host,
-    HostActor,
-    MakeOwned,
-    MakeSingleton,
-    UnknownKind,
-    made,
 )
 from actors.cluster.member import UNOWNED_S, UNOWNED_S_MAX, Member
 from actors.cluster.membership import (
@@ -39,6 +30,26 @@ from actors.cluster.membership import (
 from actors.cluster.node import ClusterNode, Identity
 from actors.cluster.nodes import Nodes
 from actors.cluster.placement import MOVES_MAX, Move, counts_of, plan, shard_of, singleton_shard
+from actors.cluster.reaching.cluster import Cluster, ClusterFigures, LinkActor, PeerFigures
+from actors.cluster.reaching.hosting import (
+    Children,
+    Elsewhere,
+    Host,
+    HostActor,
+    MakeOwned,
+    MakeSingleton,
+    UnknownKind,
+    made,
+)
+from actors.cluster.reaching.ref import ClusterRef
+from actors.cluster.reaching.topics import Anyone, Hearing, TopicLost
+from actors.cluster.reaching.words import (
+    NodeGone,
+    NoOwner,
+    PeerOverloaded,
+    RemoteError,
+    UnknownMessage,
+)
 from actors.cluster.words import (
     FENCE_S,
     GONE_KEPT,
@@ -55,9 +66,9 @@ from actors.cluster.words import (
     LinkState,
     NewNode,
     Node,
-    NodeGone,
     NodeNameTaken,
     NodeState,
+    NotMember,
     OtherShardCount,
     Owned,
     Survey,
@@ -79,16 +90,22 @@ __all__ = [
     "UNOWNED_S",
     "UNOWNED_S_MAX",
     "WEIGHT_MAX",
+    "Anyone",
     "Beat",
     "Children",
     "ClockOffset",
+    "Cluster",
+    "ClusterFigures",
     "ClusterNode",
+    "ClusterRef",
     "Elsewhere",
     "HandOverStep",
+    "Hearing",
     "Holding",
     "Host",
     "HostActor",
     "Identity",
+    "LinkActor",
     "LinkState",
     "MakeOwned",
     "MakeSingleton",
@@ -96,17 +113,24 @@ __all__ = [
     "Move",
     "Moved",
     "NewNode",
+    "NoOwner",
     "Node",
     "NodeGone",
     "NodeNameTaken",
     "NodeState",
     "Nodes",
+    "NotMember",
     "OtherShardCount",
     "Owned",
     "OwnerMap",
+    "PeerFigures",
+    "PeerOverloaded",
+    "RemoteError",
     "Renewals",
     "Survey",
+    "TopicLost",
     "UnknownKind",
+    "UnknownMessage",
     "clock_offset",
     "counts_of",
     "hand_over_step",

@@ -174,7 +174,10 @@ class OwnerMap:
 
     def owner_of(self, kind: str, id_: str) -> Moved:
         """Call this for where an actor should be; epoch 0 when nobody has owned its shard yet."""
-        shard = shard_of(kind, id_, self.shards)
+        return self.of(shard_of(kind, id_, self.shards))
+
+    def of(self, shard: int) -> Moved:
+        """Call this for the same of a shard by its number."""
         return self._owners.get(shard, Moved(shard, "", 0))
 
     def is_outdated(self, now: float) -> bool:

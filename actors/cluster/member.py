@@ -19,6 +19,8 @@ from actors.persistence.words import Shard
 # CLU-40: until then a shard may just be changing hands; from the second on somebody should look.
 UNOWNED_S = 2.0
 UNOWNED_S_MAX = 30.0
+# However many want to know more, the database is asked at most so often for it.
+NEWS_S_MIN = 0.05
 
 _NOBODY = UUID(int=0)
 
@@ -40,6 +42,10 @@ class Member:
         self._residents: Counter[int] = Counter()
         self._unowned_since: dict[int, float] = {}
         self._changed = trio.Event()
+        self._wanted = trio.Event()
+        self._wanted_at = -float("inf")
+        # Told, at once, of each shard that this node has given away or claimed.
+        self.moved_watchers: list[Callable[[Moved], None]] = []
 
     def __repr__(self) -> str:
         return f"<Member {self.node_id}: {self.state}, {self.holding!r}>"
@@ -58,6 +64,25 @@ class Member:
         """Call this when what is owned has changed."""
         self._changed.set()
         self._changed = trio.Event()
+
+    @property
+    def wanted(self) -> trio.Event:
+        """Call this before waiting: it is set when somebody cannot wait for the next heartbeat."""
+        return self._wanted
+
+    def want_news(self) -> None:
+        """Call this when what is known here is outdated: the database is asked soon."""
+        now = self.clock()
+        if now - self._wanted_at >= NEWS_S_MIN:
+            self._wanted_at = now
+            self._wanted.set()
+            self._wanted = trio.Event()
+
+    def moved(self, moved: Moved) -> None:
+        """Call this when a shard has changed hands by this node's doing."""
+        self.map.learn(moved)
+        for told in self.moved_watchers:
+            told(moved)
 
     # A life as a node
 

@@ -24,8 +24,8 @@ from actors.cluster.words import (
     HEARTBEAT_S,
     LinkState,
     NewNode,
-    NodeGone,
     NodeState,
+    NotMember,
     OtherShardCount,
     Survey,
 )
@@ -79,7 +79,7 @@ class ClusterNode(Actor[Never]):
         self._env, self._link = env, link
         self._moving: set[int] = set()
         self._is_leaving = self._is_away = self._is_beside = False
-        self._wake = trio.Event()
+        self._wake, self._wanted = trio.Event(), trio.Event()
 
     def on_start(self) -> None:
         """Begin the first life."""
@@ -176,7 +176,7 @@ class ClusterNode(Actor[Never]):
             sent_at, sent, changes = member.clock(), clock.now(), holding.changes
             try:
                 beat = await self._nodes.beat(member.node_id, link=self._link())
-            except NodeGone as error:
+            except NotMember as error:
                 raise Fenced(str(error)) from error
             except StoreError as error:
                 self._note_away(error)
@@ -190,7 +190,9 @@ class ClusterNode(Actor[Never]):
                     self._look()
                 if before != holding.epochs:
                     member.ring()
-            await trio.sleep(max(0.0, HEARTBEAT_S - (member.clock() - sent_at)))
+            wanted = member.wanted
+            with trio.move_on_after(max(0.0, HEARTBEAT_S - (member.clock() - sent_at))):
+                await wanted.wait()
 
     # Owning
 
@@ -201,7 +203,7 @@ class ClusterNode(Actor[Never]):
         member = self._member
         is_up = False
         while True:
-            self._wake = trio.Event()
+            self._wake, self._wanted = trio.Event(), member.wanted
             try:
                 if not is_up and not self._is_leaving:
                     if not await self._nodes.set_state(member.node_id, NodeState.UP):
@@ -213,8 +215,19 @@ class ClusterNode(Actor[Never]):
                 await self._carry_out(survey, life)
             except StoreError as error:
                 self._note_away(error)
-            with trio.move_on_after(HEARTBEAT_S):
-                await self._wake.wait()
+            await self._until_next_look()
+
+    async def _until_next_look(self) -> None:
+        wake, wanted = self._wake, self._wanted
+
+        async def end_when(event: trio.Event) -> None:
+            await event.wait()
+            waiting.cancel_scope.cancel()
+
+        with trio.move_on_after(HEARTBEAT_S):
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(end_when, wake)
+                waiting.start_soon(end_when, wanted)
 
     def _tell_alone(self, survey: Survey) -> None:
         """Two that start in one moment may not have seen each other: it is told, once."""
@@ -233,6 +246,8 @@ class ClusterNode(Actor[Never]):
         if wanted and not self._is_leaving:
             got = await self._nodes.claim(member.node_id, wanted)
             member.holding.gained(got)
+            for shard, gained in got.items():
+                member.moved(Moved(shard, mine, gained))
             if got:
                 _log.info("cluster.shards_claimed", node=self._identity.name, shards=len(got))
                 member.ring()
@@ -264,7 +279,7 @@ class ClusterNode(Actor[Never]):
             holding.reopen(shard)
         else:
             holding.drop([shard])
-            member.map.learn(Moved(shard, move.to, raised))
+            member.moved(Moved(shard, move.to, raised))
         self._moving.discard(shard)
         member.ring()
         self._look()

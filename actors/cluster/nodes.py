@@ -25,7 +25,7 @@ class Nodes(Protocol):
     async def beat(self, node_id: UUID, *, link: LinkState = LinkState.UP) -> Beat:
         """Call this every second: renews the membership, and the leases of all that is held.
 
-        One statement. Raises `NodeGone`: nothing was renewed.
+        One statement. Raises `NotMember`: nothing was renewed.
         """
         ...
 

@@ -126,14 +126,14 @@ class ClockOffset:
     error_s: float
 
 
-class NodeGone(StoreError):
+class NotMember(StoreError):
     """Raised by a heartbeat of a node that is not a member any more; nothing was renewed.
 
     It was silent for longer than its lease, or has left. What it owned is another's, or will be:
     end all of it, and join as a new node.
     """
 
-    code = "node_gone"
+    code = "not_member"
 
     def __init__(self, node_id: UUID) -> None:
         super().__init__(

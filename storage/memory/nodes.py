@@ -12,7 +12,7 @@ from actors.cluster import (
     LinkState,
     NewNode,
     Node,
-    NodeGone,
+    NotMember,
     NodeNameTaken,
     NodeState,
     OtherShardCount,
@@ -63,7 +63,7 @@ class MemoryNodes(Twin):
         database, now = self.database, self.database.now()
         node = database.nodes.get(node_id)
         if node is None or not is_living(node, now):
-            raise NodeGone(node_id)
+            raise NotMember(node_id)
         database.nodes[node_id] = replace(node, heartbeat_at=now, link=link)
         held = self._held_by(node_id)
         database.shard_leases.update(dict.fromkeys(held, now + LEASE))

@@ -17,7 +17,7 @@ from actors.cluster import (
     LinkState,
     NewNode,
     Node,
-    NodeGone,
+    NotMember,
     NodeNameTaken,
     NodeState,
     OtherShardCount,
@@ -194,7 +194,7 @@ async def _join(connection: Connection, node: NewNode) -> Beat:
 async def _beat(connection: Connection, node_id: UUID, link: LinkState) -> Beat:
     rows = await connection.fetch(_BEAT, node_id, LEASE, link)
     if not rows:
-        raise NodeGone(node_id)
+        raise NotMember(node_id)
     held = {row["id"]: row["epoch"] for row in rows if row["id"] is not None}
     return Beat(rows[0]["heartbeat_at"], NodeState(rows[0]["state"]), held)
 

@@ -2,8 +2,8 @@
 
 Read `words.py` (frames, envelopes, what is refused), `subjects.py` (where they travel), `frames.py`
 (how they are written, sealed and read), `window.py` (how much is under way, and what was lost),
-`intake.py` (what is believed of all that comes), then `port.py` (the port). All but the port is
-free of I/O and clocks.
+`intake.py` (what is believed of all that comes), `crossing.py` and `sayings.py` (what bodies hold),
+then `port.py` (the port). All but the port is free of I/O and clocks.
 """
 
 from actors.cluster.link.frames import (
@@ -41,6 +41,7 @@ from actors.cluster.link.words import (
     FRAME_AGE_S_MAX,
     FRAME_BYTES_MAX,
     FRAME_FORMAT,
+    TARGET_BYTES_MAX,
     Ack,
     Arrived,
     Envelope,
@@ -53,6 +54,7 @@ from actors.cluster.link.words import (
     LinkRefused,
     MessageTooLarge,
     NoLink,
+    NotRemote,
     Refused,
     RefusedReason,
 )
@@ -69,6 +71,7 @@ __all__ = [
     "SERVICE_GROUP",
     "SUBJECTS_PER_NODE_MAX",
     "SUBJECT_BYTES_MAX",
+    "TARGET_BYTES_MAX",
     "WINDOW_BYTES_MAX",
     "WINDOW_ENVELOPES_MAX",
     "Ack",
@@ -90,6 +93,7 @@ __all__ = [
     "LinkSubscription",
     "MessageTooLarge",
     "NoLink",
+    "NotRemote",
     "Numbered",
     "Refused",
     "RefusedReason",

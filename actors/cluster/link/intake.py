@@ -33,7 +33,8 @@ class Intake:
 
     `is_member` says whether a node is in the table of nodes and is another than this one.
     `hears_all` says of a subject whether this node must have heard it from its first frame: of its
-    own few, whose numbers are never forgotten while the peer lives.
+    own few, whose numbers are never forgotten while the peer lives. `shares` says whether others
+    hear a part of it, as of a service: what is missing there is not lost.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class Intake:
         *,
         is_member: Callable[[UUID], bool],
         hears_all: Callable[[str], bool],
+        shares: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._cluster, self._keys = cluster, keys
-        self._is_member, self._hears_all = is_member, hears_all
+        self._is_member, self._hears_all, self._shares = is_member, hears_all, shares
         # This node's own subjects are few, and their numbers are kept as long as the peer lives.
         self._own: dict[UUID, dict[str, Hearing]] = {}
         self._topics: dict[UUID, dict[str, tuple[Hearing, float]]] = {}
@@ -109,7 +111,8 @@ class Intake:
         if isinstance(envelopes, Refused):
             self._lose(hearing.note(head, 0, at))
             return envelopes
-        gap = self._lose(hearing.note(head, len(envelopes), at))
+        gap = hearing.note(head, len(envelopes), at)
+        gap = Gap() if self._shares(subject) else self._lose(gap)
         late = [one for one in envelopes if is_late(head, one, now_us)]
         if late:
             envelopes = [one for one in envelopes if not is_late(head, one, now_us)]

@@ -57,6 +57,10 @@ class Subjects:
         """Call this for where the server tells `node_id` that nobody hears `peer`."""
         return f"gr.{self.cluster}.s.{node_id}.gone.{peer}"
 
+    def unheard(self, node_id: UUID, ask: int) -> str:
+        """Call this for where the server tells `node_id` that nobody heard one of its asks."""
+        return f"gr.{self.cluster}.s.{node_id}.unheard.{ask}"
+
     def topic(self, name: str) -> str:
         """Call this for where messages of a topic travel; raises `LinkMisuse` when too long."""
         subject = f"gr.{self.cluster}.t.{token_of(name)}"

@@ -184,6 +184,11 @@ class Hearing:
         self.lost_count = 0
         self._untold_since: float | None = None
 
+    @property
+    def sequence(self) -> int:
+        """The number of the last frame that came."""
+        return self._sequence
+
     def is_old(self, sequence: int) -> bool:
         """Call this to ask whether a frame is one that came, or one that was overtaken."""
         return sequence <= self._sequence
@@ -215,6 +220,8 @@ class Hearing:
 
     def maybe_ack(self, now: float) -> Ack | None:
         """Call this now and then: an acknowledgement that must go alone, once it is time."""
-        if self._untold_since is None or now - self._untold_since < ACK_ALONE_S:
-            return None
-        return self.ack()
+        return self.ack() if self.is_ack_due(now) else None
+
+    def is_ack_due(self, now: float) -> bool:
+        """Call this to ask whether an acknowledgement must go alone."""
+        return self._untold_since is not None and now - self._untold_since >= ACK_ALONE_S

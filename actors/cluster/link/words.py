@@ -12,6 +12,8 @@ from uuid import UUID
 
 import msgspec
 
+from actors.runtime import AskError
+
 # Rises when an older release could not read the frame.
 FRAME_FORMAT = 1
 # CLU-51. The library's cost is per message of the server: 256 envelopes share one.
@@ -44,6 +46,8 @@ class EnvelopeKind(IntEnum):
     REFUSAL = 4
     TOPIC = 5
     SYSTEM = 6
+    # A tell or an ask that was not handled, back to whoever sent it to the wrong node.
+    MOVED = 7
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):
@@ -51,7 +55,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
 
     `target` is `kind/id` of an actor, or a topic; `message` and `version` are the registered name
     of the body's class; `left_ms` is how long an ask may still take, counted from the time of its
-    frame. Fields that a later release adds come last and are not read by this one.
+    frame. `shard` and `epoch` say under which ownership it was sent. Fields that a later release
+    adds come last and are not read by this one.
     """
 
     kind: EnvelopeKind
@@ -67,6 +72,11 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     correlation: Name = ""
     causation: Name = ""
     traceparent: Trace = ""
+    sender: Annotated[str, msgspec.Meta(max_length=TARGET_BYTES_MAX)] = ""
+    user: Trace = ""
+    tenant: Trace = ""
+    # How often it was sent on because its shard had moved.
+    moves: Number = 0
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True):
@@ -164,7 +174,7 @@ class LinkMisuse(LinkError, ValueError):
         self.field, self.why = field, why
 
 
-class MessageTooLarge(LinkError):
+class MessageTooLarge(LinkError, AskError):
     """Raised at the caller for a message over the limit of one; nothing was sent.
 
     Keep what is large in the store and send its id.
@@ -172,13 +182,18 @@ class MessageTooLarge(LinkError):
 
     code = "message_too_large"
 
-    def __init__(self, size: int, limit: int = BODY_BYTES_MAX) -> None:
-        super().__init__(f"the message takes {size} bytes, the limit is {limit}; nothing was sent")
+    def __init__(self, size: int, limit: int = BODY_BYTES_MAX, path: str = "") -> None:
+        AskError.__init__(
+            self,
+            path,
+            None,
+            f"the message takes {size} bytes, the limit is {limit}; nothing was sent",
+        )
         self.size, self.limit = size, limit
 
 
-class NoLink(LinkError):
-    """Raised while the node cannot reach the others.
+class NoLink(LinkError, AskError):
+    """Raised while the node cannot reach the others, and the end of asks when the link is lost.
 
     With `maybe_handled` it was handed over before the link was lost, and may have been handled;
     else nothing was sent. Nothing is kept to be sent later.
@@ -186,11 +201,16 @@ class NoLink(LinkError):
 
     code = "no_link"
 
-    def __init__(self, *, maybe_handled: bool = False) -> None:
-        super().__init__(
+    def __init__(
+        self, path: str = "", message_type: type | None = None, *, maybe_handled: bool = False
+    ) -> None:
+        AskError.__init__(
+            self,
+            path,
+            message_type,
             "the link was lost; what was sent may have been handled"
             if maybe_handled
-            else "there is no link to other nodes; nothing was sent"
+            else "there is no link to other nodes; nothing was sent",
         )
         self.maybe_handled = maybe_handled
 
@@ -219,3 +239,22 @@ class LinkRefused(LinkError):
     def __init__(self, server: str, why: str) -> None:
         super().__init__(f"{server} {why}")
         self.server, self.why = server, why
+
+
+class NotRemote(LinkError, AskError, TypeError):
+    """The message cannot cross to another node; nothing was sent.
+
+    Declare its class with `@message(remote=True)`, and give it fields that msgspec can write.
+    """
+
+    code = "not_remote"
+
+    def __init__(self, path: str, message_type: type, why: str) -> None:
+        AskError.__init__(
+            self,
+            path,
+            message_type,
+            f"{message_type.__qualname__} for {path} cannot cross to another node: {why}; nothing "
+            "was sent. Declare its class with @message(remote=True).",
+        )
+        self.why = why

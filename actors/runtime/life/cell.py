@@ -810,7 +810,8 @@ class Cell:
             return
         self.system.dead_letters.add(self, envelope, "stopped", exit_)
         if reply is not None:
-            reply.fail(ActorExited(self.path, exit_, type(envelope[MESSAGE])))
+            kind = type(envelope[MESSAGE])
+            reply.fail(ActorExited(self.path, exit_, kind, begun=False))
 
     def _stop_is_late(self) -> None:
         self.kill(Killed(because="the shutdown deadline passed"))

@@ -97,17 +97,20 @@ class ActorCrashed(AskError):
 class ActorExited(AskError):
     """The actor stopped or was killed before it replied; `exit` says how.
 
+    Without `begun` no handler ever had the message.
     `__cause__` is its error, when it had crashed before the message came to its turn.
     """
 
-    def __init__(self, path: str, exit_: Exit, message_type: type | None = None) -> None:
+    def __init__(
+        self, path: str, exit_: Exit, message_type: type | None = None, *, begun: bool = True
+    ) -> None:
         super().__init__(
             path,
             message_type,
             f"{path} ended as {exit_text(exit_)} before it replied to {_name(message_type)}. "
             "Ask again if somebody starts it again.",
         )
-        self.exit = exit_
+        self.exit, self.begun = exit_, begun
         if isinstance(exit_, Crashed):
             self.__cause__ = exit_.error
 

@@ -9,15 +9,17 @@ Rule 3: what is ours by now is looked at, not what was told: a lost hint costs a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Protocol, TypeAlias
 
 import trio
 
-from actors.cluster.holding import Moved
+from actors.cluster.holding import HAND_OVER_S, Moved
 from actors.cluster.member import Member
 from actors.persistence.words import Shard
-from actors.runtime import Actor, AnyActor, AnyRef, AskError, Down, Log, NoProc
+from actors.runtime import Actor, AnyActor, AnyRef, AskError, Down, Log, NoProc, StopTimeout
+from actors.runtime.life.cell import cell_of
 
 # What a hint would have told is found by then; a singleton that gave up begins anew.
 LOOK_S = 1.0
@@ -132,7 +134,11 @@ class Host:
                 raise Elsewhere(kind, id_, self.member.whose(kind, id_))
             found = self._residents.get((kind, id_))
             if found is not None and found.token == token and not found.is_ending:
-                return found.ref
+                if not cell_of(found.ref).gone:
+                    return found.ref
+                # Its end was not told yet, and another may begin.
+                self.left((kind, id_), found)
+                found = None
             if found is not None:
                 await self._end((kind, id_), found)
             return await self._begin((kind, id_), token, partial(self._kinds[kind], id_, token))
@@ -150,9 +156,24 @@ class Host:
         self._residents[key] = _Resident(token, ref)
         return ref
 
+    def resident(self, key: tuple[str, str], token: Shard) -> AnyRef | None:
+        """Call this for an actor that runs here under a token; it starts nothing."""
+        found = self._residents.get(key)
+        if found is None or found.is_ending or found.token != token or cell_of(found.ref).gone:
+            return None
+        return found.ref
+
+    def knows(self, kind: str) -> bool:
+        """Call this to ask whether this program has actors of a kind."""
+        return kind in self._kinds
+
     async def _end(self, key: tuple[str, str], one: _Resident) -> None:
         one.is_ending = True
         try:
+            if self.member.may(one.token):
+                # What it was told while the shard was ours it handles here, so none is lost.
+                with suppress(StopTimeout):
+                    await one.ref.stop(timeout=HAND_OVER_S, drain=True)
             await self._children().terminate_child(one.ref)
         except AskError:
             pass  # its supervisor is being restarted, and ends it

@@ -1,0 +1,91 @@
+"""What nodes tell each other about themselves: the bodies of system envelopes, and of refusals.
+
+A saying of a later release that this one does not know is dropped, like every body that is none.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+# One line names the error of another node; its stack stays there, in the crash report.
+REMOTE_TEXT_MAX: Final = 500
+# As many topics as a node tells the last numbers of, in one message to everyone.
+TOLD_TOPICS_MAX: Final = 2048
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """Why an ask got no reply: a code of this release or a later one, and words for it."""
+
+    code: Annotated[str, msgspec.Meta(max_length=32)]
+    kind: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    text: Annotated[str, msgspec.Meta(max_length=REMOTE_TEXT_MAX)] = ""
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
+    """I hear all my subjects; with `wants_answer` say so too."""
+
+    wants_answer: bool
+
+
+class Leaving(msgspec.Struct, frozen=True, array_like=True, tag="leaving"):
+    """I shall hear nothing any more."""
+
+
+class Hint(msgspec.Struct, frozen=True, array_like=True, tag="hint"):
+    """Who owns a shard, as far as I know: `Moved` on the wire."""
+
+    shard: int
+    owner: Annotated[str, msgspec.Meta(max_length=36)]
+    epoch: int
+
+
+class Barrier(msgspec.Struct, frozen=True, array_like=True, tag="barrier"):
+    """Answer this behind everything that you send back of what I sent you before."""
+
+    shard: int
+    number: int
+
+
+class BarrierDone(msgspec.Struct, frozen=True, array_like=True, tag="barrier_done"):
+    """The answer to a `Barrier`."""
+
+    shard: int
+    number: int
+
+
+class WatchFor(msgspec.Struct, frozen=True, array_like=True, tag="watch"):
+    """Tell me of the end of an actor that you own."""
+
+    number: int
+    target: Annotated[str, msgspec.Meta(max_length=1024)]
+
+
+class Unwatch(msgspec.Struct, frozen=True, array_like=True, tag="unwatch"):
+    """Tell me nothing of it any more."""
+
+    number: int
+
+
+class Ended(msgspec.Struct, frozen=True, array_like=True, tag="ended"):
+    """The end of a watched actor: the kind of its exit, and words for it."""
+
+    number: int
+    exit: Annotated[str, msgspec.Meta(max_length=32)]
+    text: Annotated[str, msgspec.Meta(max_length=REMOTE_TEXT_MAX)] = ""
+
+
+class Beacon(msgspec.Struct, frozen=True, array_like=True, tag="beacon"):
+    """I am here; and the last number of each topic that I published on lately."""
+
+    topics: Annotated[dict[str, int], msgspec.Meta(max_length=TOLD_TOPICS_MAX)]
+
+
+Saying: TypeAlias = (
+    Hello | Leaving | Hint | Barrier | BarrierDone | WatchFor | Unwatch | Ended | Beacon
+)
+
+encode_saying: Final = msgspec.msgpack.Encoder().encode
+decode_saying: Final = msgspec.msgpack.Decoder(Saying).decode
+decode_refusal: Final = msgspec.msgpack.Decoder(Refusal).decode

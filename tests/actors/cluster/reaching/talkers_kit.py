@@ -1,0 +1,197 @@
+"""Nodes that reach each other: the actors, the database in memory and the link's twin, together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from actors.cluster import (
+    Cluster,
+    ClusterRef,
+    Host,
+    HostActor,
+    LinkActor,
+    MakeOwned,
+    made,
+    shard_of,
+)
+from actors.cluster.link import FrameKeys
+from actors.persistence import Shard
+from actors.runtime import Actor, AnyRef, Ask, Exit, Secret, message
+from storage.link import MemoryLink, MemoryLinkServer
+from supervision import ChildSpec, Dynamic, DynamicFlags, open_system
+from tests.actors.cluster.nodes_kit import OneNode, SomeNodes
+
+SECRET = Secret("a secret of a test, long enough: 32 bytes")
+
+
+@message(remote=True, name="test.Add")
+class Add:
+    """Put a number behind those that are there."""
+
+    number: int
+    by: str = ""
+
+
+@message(remote=True, name="test.Seen")
+class Seen(Ask[list[int]]):
+    """Ask for all numbers, after a while."""
+
+    after_s: float = 0.0
+
+
+@message(remote=True, name="test.Echo")
+class Echo(Ask[str]):
+    """Ask for the text back."""
+
+    text: str
+
+
+@message(remote=True, name="test.Crash")
+class Crash(Ask[int]):
+    """Have the actor crash."""
+
+
+@message
+class Local(Ask[int]):
+    """A message that does not cross."""
+
+
+class Books:
+    """What the actors of all nodes have done, for a test to look at."""
+
+    def __init__(self) -> None:
+        self.handled: dict[str, list[int]] = {}
+        self.lives: list[str] = []
+
+
+class Shelf(Actor[Add | Seen | Echo | Crash | Local]):
+    """Keeps numbers; `name` is the node that it lives on."""
+
+    def __init__(self, books: Books, name: str, id_: str, token: Shard) -> None:
+        self._books, self._name, self._id, self._token = books, name, id_, token
+        self._numbers = books.handled.setdefault(id_, [])
+
+    def on_start(self) -> None:
+        self._books.lives.append(f"{self._id} on {self._name}")
+
+    def on_add(self, message: Add) -> None:
+        self._numbers.append(message.number)
+
+    async def on_seen(self, message: Seen) -> list[int]:
+        await trio.sleep(message.after_s)
+        return list(self._numbers)
+
+    def on_echo(self, message: Echo) -> str:
+        return message.text
+
+    def on_crash(self, message: Crash) -> int:
+        raise ValueError("as it was asked to")
+
+    def on_local(self, message: Local) -> int:
+        return 1
+
+    def on_stop(self, exit_: Exit) -> None:
+        self._books.lives.append(f"{self._id} left {self._name}")
+
+
+@dataclass
+class Talker:
+    """One node with all that lives and talks on it."""
+
+    node: OneNode
+    host: Host
+    link: MemoryLink
+    cluster: Cluster
+    actor: AnyRef
+    refs: list[AnyRef] = field(default_factory=list)
+
+    def shelf(self, id_: str) -> ClusterRef[Add | Seen | Echo | Crash | Local]:
+        """Call this for the ref of a shelf."""
+        return self.cluster.ref("shelf", id_, Shelf)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has been greeted by all whom it knows."""
+        return all(peer.is_ready for peer in self.cluster.statistics().peers)
+
+
+class Talkers(SomeNodes):
+    """Nodes of one cluster, on one server of messages."""
+
+    def __init__(self, above: Dynamic[object], shards: int) -> None:
+        super().__init__(above.system, shards)
+        self.above, self.books = above, Books()
+        self.server = MemoryLinkServer()
+        self.talkers: dict[str, Talker] = {}
+
+    async def settle(self, name: str, nursery: trio.Nursery) -> Talker:
+        node = await self.start(name)
+        kinds: Mapping[str, MakeOwned] = {"shelf": partial(Shelf, self.books, name)}
+        host = Host(node.member, lambda: self.above, kinds=kinds)
+        await self.system.start(partial(HostActor, host))
+        link = self.server.connect(name)
+        nursery.start_soon(link.run)
+        cluster = Cluster(
+            self.system,
+            node.member,
+            host,
+            link,
+            name="test",
+            keys=FrameKeys("test", SECRET),
+            wall=self.env.clock.now,
+        )
+        actor = await self.system.start(partial(LinkActor, cluster))
+        talker = self.talkers[name] = Talker(node, host, link, cluster, actor)
+        return talker
+
+    def id_on(self, name: str, number: int = 0, kind: str = "shelf") -> str:
+        """Call this for an id of which the actor lives on a node; another for each number."""
+        owned = self.all[name].owned
+        fitting = (f"{n}" for n in range(100_000) if shard_of(kind, f"{n}", self.shards) in owned)
+        return next(id_ for at, id_ in enumerate(fitting) if at == number)
+
+    async def are_ready(self, *names: str) -> None:
+        """Wait until all know all, and where everything is."""
+
+        def is_so() -> bool:
+            return self.is_shared_out(*names) and all(
+                len(self.talkers[name].cluster.statistics().peers) == len(names) - 1
+                and self.talkers[name].is_ready
+                and self._knows(name)
+                for name in names
+            )
+
+        await self.until(is_so)
+
+    def _knows(self, name: str) -> bool:
+        member = self.all[name].member
+        return all(
+            member.map.of(shard).owner == str(node.member.node_id)
+            for node in self.all.values()
+            for shard in node.owned
+        )
+
+
+def _owned() -> Dynamic[object]:
+    return Dynamic(DynamicFlags(), ChildSpec("owned", made, restart="transient"))
+
+
+@asynccontextmanager
+async def talkers(
+    *names: str, shards: int = 8, prepare: Callable[[Talkers], None] = lambda _: None
+) -> AsyncIterator[Talkers]:
+    """Call this for nodes that know each other and have shared the shards out."""
+    async with trio.open_nursery() as nursery:
+        async with open_system(_owned) as above:
+            some = Talkers(above, shards)
+            prepare(some)
+            for name in names:
+                await some.settle(name, nursery)
+            await some.are_ready(*names)
+            yield some
+        nursery.cancel_scope.cancel()
