@@ -13,10 +13,10 @@ from actors.cluster import (
     LEASE_S,
     LinkState,
     NewNode,
-    NotMember,
     NodeNameTaken,
     Nodes,
     NodeState,
+    NotMember,
     OtherShardCount,
 )
 from actors.persistence import EventStore, Shard, StreamId

@@ -96,11 +96,11 @@ from actors.runtime.words.showing import class_name
 
 # Often enough that an acknowledgement that nothing carries goes within its tenth of a second.
 TICK_S: Final = ACK_ALONE_S / 2
-# CLU-30. So often a node says that it is there, and what it published last.
+# So often a node says that it is there, and what it published last.
 BEACON_S: Final = 2.0
 # To a node that has not answered yet; it may not have subscribed, or may not know us.
 HELLO_S: Final = 0.25
-# CLU-22. As long as a lease: who says nothing on the link for that long is taken for gone.
+# As long as a lease: who says nothing on the link for that long is taken for gone.
 SILENT_S_MAX: Final = LEASE_S
 # Asks whose askers wait no more are forgotten so often.
 SWEEP_S: Final = 1.0

@@ -41,7 +41,7 @@ R = TypeVar("R")
 # Answers an ask of a service; which messages it knows is between it and its askers.
 Serve = Callable[[object], Awaitable[object]]
 
-# CLU-30. Whoever hears a topic again and again need not subscribe each time.
+# Whoever hears a topic again and again need not subscribe each time.
 LEAVE_AFTER_S: Final = 5.0
 # Of topics published on within this the last numbers are told, so that a lost last one is noticed.
 TOLD_FOR_S: Final = 10.0
