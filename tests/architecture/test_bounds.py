@@ -48,6 +48,10 @@ QUEUES_BOUNDED_BY: Mapping[str, Sequence[str]] = {
         # Each came by a message of a bounded mailbox, and waits for its turn (CORE-14).
         "actors.reducers.performing:Places._queue",
     ),
+    "looked at before it grows: what is beyond is dropped, and counted": (
+        "actors.cluster.reaching.talking:Talk.inbox",
+        "actors.cluster.reaching.talking:Talk.loose",
+    ),
     "one for each task that waits for it, under a deadline of its own": (
         "storage.bus.gathering:Publishes._waiting",
         "storage.postgres.connecting.pool:Pool._waiters",
@@ -102,6 +106,7 @@ MODULE_STATE: Mapping[str, Sequence[str]] = {
     "one for each class of the program": (
         "actors.reducers.messages:_COMMANDS",
         "actors.reducers.messages:_EVENTS",
+        "actors.runtime.words.messages:REMOTE",
         "actors.sagas.words.words:_classes",
         "actors.sagas.words.words:_targets",
         "web.api.shapes:_deep",
