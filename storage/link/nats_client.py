@@ -47,6 +47,8 @@ class LinkClient(Client):
 
     async def end(self) -> None:
         """Call this to say goodbye, for a moment; nothing is left open."""
+        if self._flush_queue is None:
+            return  # it never began
         try:
             await asyncio.wait_for(self.close(), END_S_MAX)
         except (TimeoutError, OSError, RuntimeError, errors.Error):
@@ -135,8 +137,13 @@ class LinkClient(Client):
         except asyncio.CancelledError:
             return
         except Exception as error:  # noqa: BLE001  (whatever it is, the connection is of no use)
-            await self._error_cb(error)
             await self._process_op_err(error)
+
+    async def _process_op_err(self, e: Exception) -> None:
+        """Tell why a connection ends; the library tells some reasons to nobody."""
+        if self.is_connected:
+            await self._error_cb(e)
+        await super()._process_op_err(e)
 
     async def _process_err(self, err_msg: str) -> None:
         """Tell what the server says; the library closes by waiting for a socket that hangs."""
@@ -144,7 +151,7 @@ class LinkClient(Client):
         await self._error_cb(error)
         fault = fault_of(error)
         if fault is LinkFault.CONNECT:
-            await self._process_op_err(error)
+            await super()._process_op_err(error)
         elif fault is not LinkFault.PERMISSION:
             self._lost(error)
 

@@ -255,8 +255,6 @@ class Session:
         )
         try:
             await self._connect(client, url)
-        except errors.NoServersError:
-            raise client.last_error or errors.NoServersError() from None
         except (OSError, errors.Error, TimeoutError):
             raise
         except Exception as error:  # noqa: BLE001  (what the library of keys raises has no base)
@@ -456,7 +454,9 @@ class Session:
         self._thread.post_to_trio(partial(self._outlook.changed, status))
 
     def _tell_failed(self, error: Exception, place: str) -> None:
-        cause = self._denied or (self._heard if isinstance(error, NoLink) else None) or error
+        # Words of the library, or ours, for what it has told before in the words of who refused.
+        is_hollow = isinstance(error, NoLink | errors.NoServersError)
+        cause = self._denied or (self._heard if is_hollow else None) or error
         is_closed = isinstance(cause, NoLink)
         fault = LinkFault.CONNECT if is_closed else fault_of(cause)
         said = "it ended the connection" if is_closed else words_of(cause)
