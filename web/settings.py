@@ -28,6 +28,9 @@ SECRET_BYTES_MIN = 64
 KEPT_OF_PAGES = 4
 # As many as the digest has that frames between nodes are signed with.
 CLUSTER_SECRET_BYTES_MIN = 32
+# Where servers of NATS listen when nothing else is said.
+NATS_PORT = 4222
+NATS_USER_LENGTH_MAX = 255
 # A key of AES-256.
 PRIVATE_KEY_BYTES = 32
 
@@ -164,6 +167,14 @@ class Settings:
     cluster_secret: Secret[bytes] | None = None
     cluster_secret_previous: Secret[bytes] | None = None
     node_name: str | None = None
+    nats_url: tuple[str, ...] = ()
+    nats_nkey_file: Path | None = None
+    nats_user: str = ""
+    nats_password_file: Path | None = None
+    nats_token_file: Path | None = None
+    nats_tls_ca: Path | None = None
+    nats_tls_cert: Path | None = None
+    nats_tls_key: Path | None = None
 
     @property
     def projections_kept(self) -> timedelta:
@@ -250,6 +261,40 @@ def _cluster_name(text: str) -> str:
 def _node_name(text: str) -> str:
     if not text.isprintable() or not 1 <= len(text.encode()) <= NODE_NAME_BYTES_MAX:
         raise _Bad(f"must be 1 to {NODE_NAME_BYTES_MAX} bytes that can be printed, got {text!r}")
+    return text
+
+
+_NATS_URL_RULE = "must be nats://host:port or tls://host:port, several separated by commas"
+
+
+def _nats_url(text: str) -> tuple[str, ...]:
+    servers = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not servers:
+        raise _Bad("must name at least one server")
+    return tuple(_nats_server(server) for server in servers)
+
+
+def _nats_server(server: str) -> str:
+    # Never echoed: it may hold a password.
+    if "@" in server:
+        raise _Bad("must not hold a user or a password; they are given as files of their own")
+    try:
+        parts = urlsplit(server)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise _Bad(_NATS_URL_RULE) from None
+    rest = parts.path.rstrip("/") + parts.query + parts.fragment
+    if not host or rest or port == 0 or parts.scheme not in {"nats", "tls"}:
+        raise _Bad(_NATS_URL_RULE)
+    # Beyond this machine nothing is said in the clear, whatever the scheme.
+    scheme = parts.scheme if is_loopback(host) else "tls"
+    bare = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{bare}:{NATS_PORT if port is None else port}"
+
+
+def _nats_user(text: str) -> str:
+    if not text.isprintable() or len(text) > NATS_USER_LENGTH_MAX:
+        raise _Bad(f"must be at most {NATS_USER_LENGTH_MAX} characters that can be printed")
     return text
 
 
@@ -349,6 +394,14 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "CLUSTER_SECRET": ("cluster_secret", _cluster_secret),
     "CLUSTER_SECRET_PREVIOUS": ("cluster_secret_previous", _cluster_secret),
     "NODE_NAME": ("node_name", _node_name),
+    "NATS_URL": ("nats_url", _nats_url),
+    "NATS_NKEY_FILE": ("nats_nkey_file", _file),
+    "NATS_USER": ("nats_user", _nats_user),
+    "NATS_PASSWORD_FILE": ("nats_password_file", _file),
+    "NATS_TOKEN_FILE": ("nats_token_file", _file),
+    "NATS_TLS_CA": ("nats_tls_ca", _file),
+    "NATS_TLS_CERT": ("nats_tls_cert", _file),
+    "NATS_TLS_KEY": ("nats_tls_key", _file),
     "STORE_TIMELINE": ("store_timeline", _word(StoreTimeline)),
     "MIGRATE": ("migrate", _word(Migrate)),
     "DB_MAX_CONNECTIONS": ("db_connections_max", _integer(1, 200)),
@@ -435,6 +488,7 @@ def _combined_problems(settings: Settings, already_bad: set[str]) -> list[str]:
         )
     if settings.cluster is Cluster.ON:
         problems += _cluster_problems(settings, already_bad)
+    problems += _nats_problems(settings, already_bad)
     # In a server of one's own the data outlive this machine, and a key made here would not.
     needs_key = needs_secret and settings.database_url is not None
     if needs_key and settings.private_key is None and "PRIVATE_KEY" not in already_bad:
@@ -453,5 +507,44 @@ def _cluster_problems(settings: Settings, already_bad: set[str]) -> list[str]:
         problems.append(
             f"CLUSTER_SECRET: is required with CLUSTER=on; give {CLUSTER_SECRET_BYTES_MIN} random "
             "bytes as base64url without padding, the same on all nodes"
+        )
+    return problems
+
+
+def _nats_problems(settings: Settings, already_bad: set[str]) -> list[str]:
+    problems = []
+    needs_url = settings.cluster is Cluster.ON and not settings.nats_url
+    if needs_url and "NATS_URL" not in already_bad:
+        problems.append(
+            "NATS_URL: is required with CLUSTER=on; nodes speak through a NATS server, such as "
+            f"nats://127.0.0.1:{NATS_PORT}"
+        )
+    ways = {
+        "NATS_NKEY_FILE": settings.nats_nkey_file is not None,
+        "NATS_USER": bool(settings.nats_user),
+        "NATS_TOKEN_FILE": settings.nats_token_file is not None,
+    }
+    given = [name for name, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        problems.append(f"{given[1]}: is given beside {given[0]}; a node says who it is in one way")
+    pairs = (
+        (
+            ("NATS_USER", bool(settings.nats_user)),
+            ("NATS_PASSWORD_FILE", settings.nats_password_file is not None),
+        ),
+        (
+            ("NATS_TLS_CERT", settings.nats_tls_cert is not None),
+            ("NATS_TLS_KEY", settings.nats_tls_key is not None),
+        ),
+    )
+    for (one, has_one), (other, has_other) in pairs:
+        if has_one is not has_other and not already_bad & {one, other}:
+            problems.append(f"{one}: and {other} are given together")
+    hosts = (urlsplit(server).hostname or "" for server in settings.nats_url)
+    is_beyond = any(not is_loopback(host) for host in hosts)
+    if is_beyond and not given and not already_bad & (ways.keys() | {"NATS_PASSWORD_FILE"}):
+        problems.append(
+            "NATS_URL: names a server beyond this machine, which needs NATS_NKEY_FILE, "
+            "NATS_USER with NATS_PASSWORD_FILE, or NATS_TOKEN_FILE"
         )
     return problems

@@ -50,6 +50,8 @@ _STALLED_S = 0.002
 # What the client holds before it is written: a few frames.
 _UNWRITTEN_BYTES_MAX = 1024 * 1024
 _FLUSH_S_MAX = 2.0
+# Crashes must not use up what a supervisor allows: ten within 5 s, for the site.
+LOST_AGAIN_S = 1.0
 # With `END_S_MAX` less than what the thread allows a cancelled call.
 REST_S_MAX = 0.3
 # A key, a password, a token: none is a kilobyte, and no other file is read as one.
@@ -94,6 +96,13 @@ class Troubles:
 
     since: float | None = None
     up_at: float = 0.0
+    lost_at: float = float("-inf")
+    is_lost_again: bool = False
+
+    def lost(self, now: float) -> None:
+        """Call this when a connection is over for good: whoever serves the link crashes by it."""
+        self.is_lost_again = now - self.lost_at < PATIENT_AFTER_S
+        self.lost_at = now
 
     def went_down(self, now: float) -> None:
         """Call this when the link is down."""
@@ -102,7 +111,8 @@ class Troubles:
 
     def pause_s(self, now: float, draw: float) -> float:
         """Call this for how long to wait before the next attempt."""
-        return retry_delay_s(0.0 if self.since is None else now - self.since, draw)
+        pause_s = retry_delay_s(0.0 if self.since is None else now - self.since, draw)
+        return max(pause_s, LOST_AGAIN_S) if self.is_lost_again else pause_s
 
 
 class Session:
@@ -384,6 +394,7 @@ class Session:
         """It is over for good, with this connection."""
         self._went_down()
         if not self._gone.done():
+            self._troubles.lost(asyncio.get_running_loop().time())
             self._gone.set_result(words_of(error))
 
     async def _erred(self, error: Exception) -> None:

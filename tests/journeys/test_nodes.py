@@ -19,9 +19,13 @@ from storage.postgres.embedded.server import start
 from tests.journeys.site_process import ROOT, SiteProcess
 from tests.journeys.test_process import MANY
 from tests.journeys.visitor import Visitor
+from tests.nats_server import PASSWORD, USER, NatsServer, ServerFile, User, missing
 from tests.patience import PATIENCE_S
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+# What the documented file permits a node.
+OWN = ("gr.greenroom.>",)
 
 SECRET = base64.urlsafe_b64encode(b"s" * 32).decode().rstrip("=")
 
@@ -81,8 +85,19 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
     # CLU-2, CLU-3, CLU-11, CLU-13, CLU-40
     server = start(tmp_path / "database", extra=("fsync=off",))
     alone = {"DATABASE_URL": server.url, **MANY}
-    node = {**alone, "CLUSTER": "on", "CLUSTER_SECRET": SECRET}
     sites: list[SiteProcess] = []
+    messages = NatsServer(tmp_path / "nats", ServerFile(users=[User(publish=OWN, subscribe=OWN)]))
+    messages.start()
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    node = {
+        **alone,
+        "CLUSTER": "on",
+        "CLUSTER_SECRET": SECRET,
+        "NATS_URL": messages.url,
+        "NATS_USER": USER,
+        "NATS_PASSWORD_FILE": str(password),
+    }
     try:
         sites.extend(SiteProcess(tmp_path / "state", **node, NODE_NAME=name) for name in "abc")
         a, b, c = sites
@@ -114,8 +129,14 @@ def test_three_nodes_share_what_there_is(tmp_path: Path) -> None:
         assert not any("lease_awaited" in line for line in sites[-1].lines)
         code, said = refused(tmp_path / "state", **node)
         assert (code, "greenroom:site" in said) == (4, True), said
+        # CLU-4: one sentence, and the code of a setting that has to change.
+        assert sites[-1].stop() == 0
+        password.write_text("another")
+        code, said = refused(tmp_path / "state", **node)
+        assert (code, said.strip().splitlines()[-1].startswith("NATS_URL: ")) == (2, True), said
     finally:
         for site in sites:
             site.process.send_signal(signal.SIGCONT)
             site.end()
+        messages.kill()
         server.stop()

@@ -31,6 +31,7 @@ OFF, ON = Settings(), Settings(cluster=Cluster.ON, node_name="a")
 GIVEN = {
     "CLUSTER": "on",
     "DATABASE_URL": "postgres://localhost/x",
+    "NATS_URL": "nats://127.0.0.1",
     "CLUSTER_SECRET": base64.urlsafe_b64encode(b"x" * 32).decode().rstrip("="),
 }
 
@@ -170,6 +171,7 @@ def test_what_a_node_needs_is_read() -> None:
         ({"CLUSTER_SECRET_PREVIOUS": "eHh4"}, "CLUSTER_SECRET_PREVIOUS"),
         ({"CLUSTER_NAME": "Green"}, "CLUSTER_NAME"),
         ({"CLUSTER_NAME": "x" * 33}, "CLUSTER_NAME"),
+        ({"NATS_URL": ""}, "NATS_URL"),
         ({"NODE_NAME": "a\nb"}, "NODE_NAME"),
         ({"NODE_NAME": "x" * 256}, "NODE_NAME"),
     ],

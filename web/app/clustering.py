@@ -6,7 +6,7 @@ nothing; nodes are known by their heartbeats. A start looks for the other kind b
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -20,6 +20,7 @@ from actors.cluster import (
     UNOWNED_S_MAX,
     ClusterNode,
     Identity,
+    LinkState,
     Member,
     Node,
     Nodes,
@@ -60,11 +61,16 @@ class SiteNode:
     member: Member
     nodes: Nodes
     identity: Identity
+    link: Callable[[], LinkState]
 
     def make(self) -> AnyActor:
         """Call this for the actor, at each start anew."""
         return ClusterNode(
-            self.nodes, self.member, self.identity, Environment(SystemClock(), SystemIds())
+            self.nodes,
+            self.member,
+            self.identity,
+            Environment(SystemClock(), SystemIds()),
+            link=self.link,
         )
 
 
@@ -78,12 +84,17 @@ def part_of(settings: Settings, part: str) -> str:
     return f"node-{part}" if settings.cluster is Cluster.ON else part
 
 
-def node_of(settings: Settings, database: Database) -> SiteNode | None:
-    """Call this for the node that this process is, None with `CLUSTER=off`."""
+def node_of(
+    settings: Settings, database: Database, link: Callable[[], LinkState]
+) -> SiteNode | None:
+    """Call this for the node that this process is, None with `CLUSTER=off`.
+
+    `link` tells whether it can speak with the others.
+    """
     if settings.cluster is Cluster.OFF:
         return None
     identity = Identity(node_name(settings), program_version())
-    return SiteNode(Member(suspended_too), PostgresNodes(database), identity)
+    return SiteNode(Member(suspended_too), PostgresNodes(database), identity, link)
 
 
 def suspended_too() -> float:

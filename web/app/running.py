@@ -71,6 +71,7 @@ from storage.postgres import (
 from supervision import StartFailed, open_system
 from web.app.clustering import Refused, check_company, node_components, node_of, part_of
 from web.app.health import store_components
+from web.app.linking import check_link, link_components, link_of
 from web.documentation import Documents, ReadingPathBroken, maybe_documents
 from web.documentation.work import BadContent, load_mechanisms
 from web.lab.sandbox.recording import LEFT_AFTER, end_left_streams
@@ -128,7 +129,8 @@ _HEADING = _ROOT / "build" / "heading" / heading_font.FILE_NAME
 class CannotStart(Exception):
     """Raised when the site cannot start; the text is one line: the setting and what to do.
 
-    `code` is what the process ends with: 2, or 4 when others serve the store in another way.
+    `code` is what the process ends with: 2, 1 when the server of messages does not answer, or 4
+    when others serve the store in another way.
     """
 
     def __init__(self, words: str, code: int = 2) -> None:
@@ -149,6 +151,7 @@ async def run_site(settings: Settings) -> int:
     with WayOut(settings.drain_budget_s, stopping.left) as way_out:
         async with open_server(settings) as (url, trouble):
             await prepare_database(settings, url)
+            await prepare_link(settings)
             # Told by a site that starts, not by one that is refused.
             if HEADING_FONT not in files.static.hashed_names and (
                 settings.heading_font is HeadingFont.FETCHED
@@ -237,6 +240,14 @@ async def prepare_database(
         error = first_leaf(group)
         name = "PRIVATE_KEY" if isinstance(error, MasterKeyMissing) else "DATABASE_URL"
         raise CannotStart(f"{name}: {error}") from group
+
+
+async def prepare_link(settings: Settings) -> None:
+    """Call this to see whether a node can speak with others; raises `CannotStart`."""
+    try:
+        await check_link(settings)
+    except Refused as refused:
+        raise CannotStart(str(refused), refused.code) from refused
 
 
 def make_keyring(settings: Settings, database: Database) -> SubjectKeyring:
@@ -377,7 +388,8 @@ async def _run_tree(
 ) -> None:
     database = site_database(settings, url)
     directory, clock, keyring = Directory(), SystemClock(), make_keyring(settings, database)
-    node = node_of(settings, database)
+    link = link_of(settings)
+    node = None if link is None else node_of(settings, database, link.state)
     log, told = PostgresChatLog(database, keyring), directory.tell_forgotten
     web = Web(
         settings,
@@ -388,6 +400,7 @@ async def _run_tree(
         store_health=[
             *store_components(database, settings, clock.now, trouble),
             *node_components(node),
+            *link_components(link),
         ],
         store=store_of(database, log, keyring),
         ids=SystemIds(),
@@ -406,6 +419,7 @@ async def _run_tree(
         sweeping=web.sign_in_sweeper,
         server_shutdown_s=server_shutdown_s(settings),
         node=None if node is None else node.make,
+        link=None if link is None else link.make,
     )
     await _serve_tree(parts, stopping, way_out)
 

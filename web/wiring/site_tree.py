@@ -2,6 +2,7 @@
 
     site                one_for_one
       database          the asyncio loop under the event store
+      link              with CLUSTER=on: the connection to the other nodes
       node              with CLUSTER=on: beats, and owns shards
       forgetting        tells open pages when somebody was forgotten, in whatever process
       rooms             one_for_one: lobby, demo, support
@@ -89,6 +90,7 @@ class SiteParts:
     ending: Callable[[], AnyActor] | None = None
     sweeping: Callable[[], AnyActor] | None = None
     node: Callable[[], AnyActor] | None = None
+    link: Callable[[], AnyActor] | None = None
 
 
 class RoomsSupervisor(Supervisor):
@@ -180,6 +182,9 @@ class Site(Supervisor):
             specs.insert(0, ChildSpec("forgetting", parts.forgetting))
         if parts.node is not None:
             specs.insert(0, ChildSpec("node", parts.node))
+        if parts.link is not None:
+            # Before the node: its first beat tells how the link is. It ends last, after the drain.
+            specs.insert(0, ChildSpec("link", parts.link))
         if parts.database is not None:
             specs.insert(0, database_child(parts.database))
         return Plan(Flags(intensity=10, period=5.0), specs)
