@@ -174,6 +174,8 @@ class NatsServer:
     def hang(self) -> None:
         """Stop it: it accepts connections, and says nothing."""
         self._signal(signal.SIGSTOP)
+        # Each thread stops by itself: until all have, it may still answer.
+        self._until(self._stands_still)
 
     def go_on(self) -> None:
         """Let it go on."""
@@ -198,6 +200,11 @@ class NatsServer:
     def _signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
+
+    def _stands_still(self) -> bool:
+        assert self.process is not None
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return all(one.read_text().rpartition(")")[2].split()[0] == "T" for one in threads)
 
     def _listens(self) -> bool:
         try:
