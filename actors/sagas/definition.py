@@ -21,6 +21,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import (
     ClassVar,
     Final,
@@ -253,7 +254,7 @@ class Unit:
     parallel_undo: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Definition:
     """A saga's class as it was checked: what the decisions go by."""
 
@@ -273,7 +274,12 @@ class Definition:
 
     def step(self, name: str) -> Step[object] | None:
         """Call this for a step; None when there is none of that name."""
-        return next((one for one in self.steps if one.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Step[object]]:
+        # Asked some ten times for each append of a saga.
+        return {one.name: one for one in self.steps}
 
     @property
     def depth(self) -> int:

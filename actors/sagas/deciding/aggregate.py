@@ -94,6 +94,8 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
     """
 
     category, state_type = "saga", SagaState
+    # The log of a new saga is not looked for first: the append tells if there is one.
+    opens = (Start,)
 
     def __init__(self, saga: SagaId, versions: Mapping[int, Definition]) -> None:
         self.saga, self.versions = saga, versions
