@@ -408,7 +408,7 @@ class Counter:
             SagaKinds(Checkout),
             ports.store,
             ports.env,
-            look_at_outbox=lambda: self.shop.relay.tell(LookAtOutbox()),
+            look_at_outbox=lambda keys: self.shop.relay.tell(LookAtOutbox(keys)),
             look_for_timers=lambda: self.shop.clock.tell(LookForTimers()),
         )
 

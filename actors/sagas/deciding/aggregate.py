@@ -23,6 +23,7 @@ from actors.persistence import (
     SetTimer,
     StreamId,
     TimerChange,
+    owned_name,
 )
 from actors.reducers import Environment
 from actors.sagas.deciding.decisions import (
@@ -304,14 +305,33 @@ class SagaLog(Aggregate[SagaState, SagaInput, SagaEvent]):
         )
 
 
+def outbox_keys(saga: SagaId, events: Sequence[SagaEvent]) -> tuple[str, ...]:
+    """Call this for the keys of all that may leave with these events, as the outbox has them."""
+    own, keys = owned_name(saga.tenant, saga.stream), dict[str, None]()
+    for event in events:
+        match event:
+            case StepStarted() | UndoStarted():
+                keys[_key(own, event.step)] = None
+            case SagaStuck():
+                keys[own] = None
+            case SagaCompleted() | SagaFailed() if "/" in saga.name:
+                keys[own] = None  # the answer to its parent
+    return tuple(keys)
+
+
+def _key(stream: str, step: str) -> str:
+    """In order with all others of its step, so an undo comes after."""
+    return f"{stream}:{step}"
+
+
 def _message(command: SagaCommand, metadata: Mapping[str, str]) -> OutboxMessage:
-    """A command in the outbox: in order with all others of its step, so an undo comes after."""
+    """A command in the outbox."""
     word = "undo" if command.is_undo else "do"
     return OutboxMessage(
         named_id(command.saga, command.step, word, command.attempt),
         "command",
         command.target,
-        f"{SagaId.parse(command.saga).stream}:{command.step}",
+        _key(SagaId.parse(command.saga).stream, command.step),
         msgspec.json.encode(command.body),
         {
             **metadata,

@@ -10,10 +10,11 @@ is lost.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from actors.persistence import AggregateActor, Done, Execute, Failed, Refusal
 from actors.runtime import Log
-from actors.sagas.deciding.aggregate import SagaLog
+from actors.sagas.deciding.aggregate import SagaLog, outbox_keys
 from actors.sagas.deciding.decisions import IGNORED
 from actors.sagas.doing.facts import saga_facts
 from actors.sagas.doing.parts import SagaParts
@@ -102,5 +103,6 @@ class SagaActor(AggregateActor[SagaState, SagaInput, SagaEvent]):
                 case StepFailed() | UndoFailed() if event.retry_at is not None:
                     # Sooner than the timers' next look may be.
                     self._parts.look_for_timers()
-        if outcome.events:
-            self._parts.look_at_outbox()
+        events = cast("tuple[SagaEvent, ...]", outcome.events)
+        if keys := outbox_keys(self._saga, events):
+            self._parts.look_at_outbox(keys)

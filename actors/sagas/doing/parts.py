@@ -82,7 +82,8 @@ class SagaParts:
     """What a `SagaActor` is made with.
 
     `look_at_outbox` and `look_for_timers` are called behind each append that needs it, and must
-    not wait: without them a command leaves with the relay's next look (a quarter of a second).
+    not wait: without them a command leaves with the relay's next look (a quarter of a second). The
+    first is given the keys of the messages, as the outbox has them: for `LookAtOutbox`.
     """
 
     kinds: SagaKinds
@@ -91,7 +92,7 @@ class SagaParts:
     shard: Shard | None = None
     idle_s: float = IDLE_S
     crashes_max: int = CRASHES_MAX
-    look_at_outbox: Callable[[], None] = lambda: None
+    look_at_outbox: Callable[[tuple[str, ...]], None] = lambda _: None
     look_for_timers: Callable[[], None] = lambda: None
     stats: SagaStats = field(default_factory=SagaStats)
     crashes: dict[str, int] = field(default_factory=dict)

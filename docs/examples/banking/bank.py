@@ -92,7 +92,7 @@ class Office:
             SagaKinds(Transfer),
             ports.store,
             ports.env,
-            look_at_outbox=lambda: find().relay.tell(LookAtOutbox()),
+            look_at_outbox=lambda keys: find().relay.tell(LookAtOutbox(keys)),
             look_for_timers=lambda: find().clock.tell(LookForTimers()),
         )
         self.sagas = Sagas(

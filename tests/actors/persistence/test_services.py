@@ -30,7 +30,9 @@ from actors.persistence.beside_log.outbox import (
     LEASE,
     LOOK_S,
     LOOK_S_MAX,
+    PARTITIONS,
     SEND_S_MAX,
+    LookAtOutbox,
     Send,
     partition_of,
 )
@@ -798,3 +800,25 @@ async def test_a_store_that_is_away_while_several_keys_are_sent_ends_no_relay(
         await trio.sleep(300)
     assert set(tried) == set(keys)
     assert (await outbox.stats()).pending == 0
+
+
+async def test_a_relay_that_is_told_of_keys_looks_at_their_parts_alone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    # PERF-56
+    database, env = _world()
+    outbox = _CountedOutbox(database)
+
+    async def send(entry: OutboxEntry) -> None:
+        raise AssertionError("there is nothing to send")
+
+    async with open_actors() as system:
+        relay = await system.start(OutboxRelay, outbox, send, env, "r")
+        await trio.testing.wait_all_tasks_blocked()
+        outbox.asked = 0
+        relay.tell(LookAtOutbox(("a", "a")))
+        await trio.testing.wait_all_tasks_blocked()
+        assert outbox.asked == 1
+        relay.tell(LookAtOutbox())
+        await trio.testing.wait_all_tasks_blocked()
+        assert outbox.asked == 1 + PARTITIONS

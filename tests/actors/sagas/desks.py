@@ -37,6 +37,10 @@ class Tree(Supervisor):
 
     @child_method()
     def relay(self) -> OutboxRelay:
+        return self.relay_actor()
+
+    def relay_actor(self) -> OutboxRelay:
+        """The relay, for a tree that sends in a way of its own."""
         ports = self.world.ports
         return OutboxRelay(
             ports.outbox,
@@ -102,7 +106,7 @@ async def open_desk(
         SagaKinds(*kinds),
         world.events,
         world.env,
-        look_at_outbox=lambda: trees[0].relay.tell(LookAtOutbox()),
+        look_at_outbox=lambda keys: trees[0].relay.tell(LookAtOutbox(keys)),
         look_for_timers=lambda: trees[0].clock.tell(LookForTimers()),
     )
     sagas = Sagas(

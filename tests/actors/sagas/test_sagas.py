@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from math import inf, nan
+from typing import ClassVar
 from uuid import UUID
 
 import msgspec
@@ -17,6 +18,7 @@ from actors.persistence import (
     InvalidField,
     InvalidTenant,
     OutboxEntry,
+    OutboxRelay,
     StoreUnavailable,
     StreamGone,
 )
@@ -55,7 +57,7 @@ from docs.examples.checkout import ended
 from storage.keyring import SubjectKeyring
 from storage.memory import MemoryEventStore
 from storage.postgres import Database, PostgresSubjectKeys
-from supervision import dynamic_method
+from supervision import child_method, dynamic_method
 from tests.actors.sagas.checkouts import (
     Basket,
     Charge,
@@ -1052,6 +1054,49 @@ async def test_sagas_of_two_tenants_have_nothing_in_common_but_their_names(
         assert await admin.purge(tenant="acme") == 4
         assert [one async for one in admin.list(tenant="acme")] == []
         assert len([one async for one in admin.list(tenant="corp")]) == 4
+
+
+class _Heard(Tree):
+    """Notes the keys of all that is sent."""
+
+    keys: ClassVar[set[str]] = set()
+
+    @child_method()
+    def relay(self) -> OutboxRelay:
+        send = self.send
+
+        async def noted(entry: OutboxEntry) -> None:
+            self.keys.add(entry.key)
+            await send(entry)
+
+        self.send = noted
+        return super().relay_actor()
+
+
+async def test_the_relay_is_told_where_to_look_for_all_that_sagas_send(
+    autojump_clock: MockClock,
+) -> None:
+    # SAGA-15, PERF-56: it looks at those parts alone
+    world = memory_world()
+    _Heard.keys.clear()
+    async with open_desk(world, _player(), Fulfilment, tree=_Heard) as desk:
+        told, look = set[str](), desk.parts.look_at_outbox
+
+        def look_at(keys: tuple[str, ...]) -> None:
+            told.update(keys)
+            look(keys)
+
+        desk.parts.look_at_outbox = look_at
+        rules = desk.player.rules
+        rules["pack"] = lambda _: Refused("broken")
+        failed = await desk.sagas.start(Fulfilment, BASKET, name="1", tenant="acme")
+        assert await ended(desk.sagas, failed) is Status.FAILED
+        rules["undo pay"] = lambda _: Refused("closed")
+        stuck = await desk.sagas.start(Fulfilment, BASKET, name="2")
+        assert await ended(desk.sagas, stuck) is Status.STUCK
+        await _until(partial(world.dead_letters.list, kind="saga"))
+        assert _Heard.keys <= told
+        assert {one.partition(":")[2] for one in _Heard.keys} >= {"", "pack", "buy", "pay"}
 
 
 async def test_the_letter_of_a_tenants_stuck_saga_is_the_tenants(
